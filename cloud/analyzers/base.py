@@ -11,6 +11,7 @@ from typing import ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
+from cloud.analyzers.workshop import Workshop
 from shared.diffusion.training import Progress
 
 TOP_PATCHES = 20  # an image's score is their mean: a defect is small, and one patch alone is noise
@@ -22,27 +23,51 @@ class Features:
     """Encoded samples. `vectors`: (samples, patches, dim) float32, of about unit spread on normal data.
 
     `grid`: rows and columns of patches, of an image; (1, 1) for a table's row or a series window.
+    `observed`: bool of the shape of `vectors`, false where a value is missing (and the vectors hold 0); None: all are.
+    `windows`: (samples, length, channels) float32, the standardised readings behind a series window's vector, with
+    `windows_observed` of the same shape. `modes`: (samples,) int64, the class or operating mode of each sample.
     """
 
     vectors: Tensor
     grid: tuple[int, int] = (1, 1)
+    observed: Tensor | None = None
+    windows: Tensor | None = None
+    windows_observed: Tensor | None = None
+    modes: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3 or self.vectors.shape[1] != self.grid[0] * self.grid[1]:
             raise ValueError(f"Features of shape {tuple(self.vectors.shape)} do not fit a grid of {self.grid}.")
+        if self.observed is not None and self.observed.shape != self.vectors.shape:
+            raise ValueError(f"A mask of shape {tuple(self.observed.shape)} does not fit {tuple(self.vectors.shape)}.")
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     @property
     def flat(self) -> Tensor:
-        """All patches of all samples: (samples * patches, dim)."""
-        return self.vectors.flatten(0, 1)
+        """All patches of all samples: (samples * patches, dim), a view of `vectors`."""
+        return self.vectors.view(-1, self.vectors.shape[2])
+
+    def at(self, rows: Tensor | slice) -> "Features":
+        """Some of the samples: `rows` are positions (k,) int64, a mask (samples,) bool, or a slice."""
+
+        def of(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[rows]
+
+        return Features(
+            self.vectors[rows],
+            self.grid,
+            observed=of(self.observed),
+            windows=of(self.windows),
+            windows_observed=of(self.windows_observed),
+            modes=of(self.modes),
+        )
 
     def blocks(self, samples: int) -> Iterator["Features"]:
         """The same samples, at most `samples` at a time."""
         for start in range(0, len(self), samples):
-            yield Features(self.vectors[start : start + samples], self.grid)
+            yield self.at(slice(start, start + samples))
 
 
 @dataclass(frozen=True)
@@ -67,8 +92,8 @@ class Analyzer(Protocol):
 
     name: ClassVar[str]
 
-    def fit(self, features: Features, *, generator: torch.Generator, progress: Progress | None = None) -> None:
-        """Learn from the features of normal samples; all randomness comes from `generator` (on the CPU)."""
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Learn from the features of normal samples; all randomness comes from generators of `workshop`."""
         ...
 
     def score(self, features: Features) -> AnalyzerOutput:

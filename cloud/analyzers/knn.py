@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.analyzers.workshop import Workshop
 from shared.diffusion.distillation import subsample
 from shared.diffusion.neighbours import nearest_distances
 from shared.diffusion.training import Progress
@@ -26,9 +27,9 @@ class KNearestNeighbours:
     def __init__(self, reference: Tensor | None = None):
         self._reference = torch.empty((0, 0)) if reference is None else reference
 
-    def fit(self, features: Features, *, generator: torch.Generator, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
         """Keep a random part of the normal vectors."""
-        self._reference = subsample(features.flat, MAX_REFERENCE, generator).clone()
+        self._reference = subsample(features.flat, MAX_REFERENCE, workshop.generator(self.name)).clone()
         if progress is not None:
             progress(1.0)
 

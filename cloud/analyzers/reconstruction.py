@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.analyzers.workshop import Workshop
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.distillation import subsample
 from shared.diffusion.samplers import sample_ddim
 from shared.diffusion.schedules import diffuse, edm_sigmas, sampling_steps
-from shared.diffusion.training import OptimizerSettings, Progress, train_denoiser
+from shared.diffusion.training import Progress
 
 DEPTH_SIGMA = 1.0
 SIGMA_RANGE = (0.05, 1.5)
@@ -24,7 +25,6 @@ DRAWS = 8
 PATCH_DRAWS = 2  # an image's many patches average over the noise by themselves
 BLOCK_ROWS = 4096
 MAX_STANDARDISED = 5_000
-TRAINING = OptimizerSettings(steps=1500, max_seconds=60.0)
 
 
 class Reconstruction:
@@ -40,10 +40,11 @@ class Reconstruction:
         self._deviations = torch.empty(0) if deviations is None else deviations  # (dim,)
         self._sigmas = sampling_steps(edm_sigmas(64, *SIGMA_RANGE), DEPTH_SIGMA, STEPS)
 
-    def fit(self, features: Features, *, generator: torch.Generator, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
         """Train a denoiser, draw the noise, and take the size of each coordinate's error on normal data."""
         normals = features.flat
-        self._denoiser = train_denoiser(normals, SIGMA_RANGE, TRAINING, generator=generator, progress=progress)
+        generator = workshop.generator(self.name)
+        self._denoiser = workshop.denoiser(normals, progress)
         draws = DRAWS if features.vectors.shape[1] == 1 else PATCH_DRAWS
         half = torch.randn((draws // 2, normals.shape[1]), generator=generator)
         self._noise = torch.cat([half, -half]).to(normals.device)  # opposite pairs: their mean carries no offset

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores, in_blocks
+from cloud.analyzers.workshop import Workshop
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.denoisers import score as score_of
 from shared.diffusion.distillation import subsample
 from shared.diffusion.schedules import geometric_sigmas
-from shared.diffusion.training import OptimizerSettings, Progress, train_denoiser
+from shared.diffusion.training import Progress
 
 SIGMA_RANGE = (0.5, 4.0)
 LEVELS = 5
 MAX_STANDARDISED = 20_000
 BLOCK_ROWS = 4096
-TRAINING = OptimizerSettings(steps=1500, max_seconds=60.0)
 
 
 class ScoreNorm:
@@ -33,10 +33,11 @@ class ScoreNorm:
         self._denoiser = denoiser
         self._levels = torch.empty((0, 3)) if levels is None else levels  # (levels, 3): sigma, mean, deviation
 
-    def fit(self, features: Features, *, generator: torch.Generator, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
         """Train a denoiser, then take mean and deviation of the log norm at each level."""
         normals = features.flat
-        self._denoiser = train_denoiser(normals, SIGMA_RANGE, TRAINING, generator=generator, progress=progress)
+        generator = workshop.generator(self.name)
+        self._denoiser = workshop.denoiser(normals, progress)
         sigmas = geometric_sigmas(LEVELS, *SIGMA_RANGE).float().to(normals.device)
         norms = self._log_norms(subsample(normals, MAX_STANDARDISED, generator), sigmas)
         self._levels = torch.stack([sigmas, norms.mean(0), norms.std(0, correction=0).clamp(min=1e-3)], dim=1)

@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from cloud.analyzers import ANALYZERS, Analyzer, AnalyzerOutput, Features
+from cloud.analyzers import ANALYZERS, Analyzer, AnalyzerOutput, Features, Workshop
 from cloud.fusion import Fusion
 from cloud.inference.maps import Scale, contributions, to_bytes
 from shared.bundle import Bundle, npz_bytes
@@ -101,9 +101,10 @@ class Analysis:
         on = pick_device(device)
         features = _fit_features(encoder, train_inputs, on, generator)
         analyzers: dict[str, Analyzer] = {}
+        workshop = Workshop(seed=generator.initial_seed())
         for index, name in enumerate(methods):
             analyzer = ANALYZERS[name]()
-            analyzer.fit(features, generator=generator, progress=_part(report, 0.9 * index, 0.9, len(methods)))
+            analyzer.fit(features, workshop, progress=_part(report, 0.9 * index, 0.9, len(methods)))
             analyzers[name] = analyzer.to(on)
         held_out = list(_outputs(encoder, analyzers, held_out_inputs, on))
         fusion = Fusion.fit(_scores(analyzers, [outputs for _, outputs in held_out]))

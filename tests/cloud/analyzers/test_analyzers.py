@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cloud.analyzers import ANALYZERS, Analyzer, Features, reconstruction, score_norm
+from cloud.analyzers import ANALYZERS, Analyzer, Features, Workshop, reconstruction, score_norm
 from cloud.analyzers.base import from_patch_scores
 from shared.diffusion import OptimizerSettings
 
@@ -15,9 +15,7 @@ DIM = 6
 
 
 @pytest.fixture(autouse=True)
-def short_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (reconstruction, score_norm):
-        monkeypatch.setattr(module, "TRAINING", OptimizerSettings(steps=150, batch_size=128))
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -32,6 +30,10 @@ def generator() -> torch.Generator:
 @pytest.fixture(params=list(ANALYZERS))
 def analyzer(request: pytest.FixtureRequest) -> Analyzer:
     return ANALYZERS[request.param]()
+
+
+def workshop() -> Workshop:
+    return Workshop(seed=2, training=OptimizerSettings(steps=150, batch_size=128))
 
 
 def rows(count: int, generator: torch.Generator) -> Tensor:
@@ -50,7 +52,7 @@ def as_images(count: int, generator: torch.Generator) -> Features:
 
 
 def test_anomalies_score_higher_than_normals(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_features(rows(800, generator)), generator=generator)
+    analyzer.fit(as_features(rows(800, generator)), workshop())
     normal = analyzer.score(as_features(rows(200, generator))).scores
     broken = rows(200, generator)
     broken[:, 1] = -broken[:, 0] + 2.0
@@ -59,7 +61,7 @@ def test_anomalies_score_higher_than_normals(analyzer: Analyzer, generator: torc
 
 
 def test_a_score_does_not_depend_on_the_batch(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_features(rows(300, generator)), generator=generator)
+    analyzer.fit(as_features(rows(300, generator)), workshop())
     queries = rows(40, generator)
     together = analyzer.score(as_features(queries)).scores
     reversed_order = analyzer.score(as_features(queries.flip(0))).scores.flip(0)
@@ -69,7 +71,7 @@ def test_a_score_does_not_depend_on_the_batch(analyzer: Analyzer, generator: tor
 
 
 def test_blocks_change_nothing(analyzer: Analyzer, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    analyzer.fit(as_features(rows(300, generator)), generator=generator)
+    analyzer.fit(as_features(rows(300, generator)), workshop())
     queries = as_features(rows(50, generator))
     whole = analyzer.score(queries)
     for module in (reconstruction, score_norm):
@@ -78,7 +80,7 @@ def test_blocks_change_nothing(analyzer: Analyzer, generator: torch.Generator, m
 
 
 def test_state_survives_a_file(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_features(rows(200, generator)), generator=generator)
+    analyzer.fit(as_features(rows(200, generator)), workshop())
     queries = as_features(rows(20, generator))
     again = type(analyzer).from_state(load(save(analyzer.state())))
     assert torch.equal(again.score(queries).scores, analyzer.score(queries).scores)
@@ -88,19 +90,19 @@ def test_the_same_seed_gives_the_same_analyzer(analyzer: Analyzer) -> None:
     normals = as_features(rows(200, torch.Generator().manual_seed(1)))
     other = type(analyzer)()
     for one in (analyzer, other):
-        one.fit(normals, generator=torch.Generator().manual_seed(2))
+        one.fit(normals, workshop())
     assert all(torch.equal(value, other.state()[name]) for name, value in analyzer.state().items())
 
 
 def test_fitting_reports_rising_progress(analyzer: Analyzer, generator: torch.Generator) -> None:
     shares: list[float] = []
-    analyzer.fit(as_features(rows(200, generator)), generator=generator, progress=shares.append)
+    analyzer.fit(as_features(rows(200, generator)), workshop(), shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
 
 
 def test_images_get_maps_and_the_score_of_their_worst_patches(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_images(40, generator), generator=generator)
+    analyzer.fit(as_images(40, generator), workshop())
     images = as_images(8, generator)
     images.vectors[3, 7] += 6.0
     output = analyzer.score(images)
@@ -122,7 +124,7 @@ def test_scores_are_finite_whatever_the_data(analyzer: Analyzer, generator: torc
         normals[:, 2] = 0.0
     else:
         normals[0] = 5e3
-    analyzer.fit(as_features(normals), generator=generator)
+    analyzer.fit(as_features(normals), workshop())
     queries = torch.cat([normals, torch.zeros(1, DIM), torch.full((1, DIM), 5e3), torch.full((1, DIM), -5e3)])
     output = analyzer.score(as_features(queries))
     assert torch.isfinite(output.scores).all()
@@ -130,14 +132,14 @@ def test_scores_are_finite_whatever_the_data(analyzer: Analyzer, generator: torc
 
 
 def test_the_farther_out_the_higher(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_features(rows(500, generator)), generator=generator)
+    analyzer.fit(as_features(rows(500, generator)), workshop())
     direction = torch.nn.functional.normalize(torch.randn(1, DIM, generator=generator))
     scores = analyzer.score(as_features(direction * torch.tensor([[8.0], [20.0], [100.0], [1000.0]]))).scores
     assert (scores.diff() > 0).all()
 
 
 def test_an_empty_batch_gives_no_scores(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_features(rows(50, generator)), generator=generator)
+    analyzer.fit(as_features(rows(50, generator)), workshop())
     assert analyzer.score(as_features(torch.empty(0, DIM))).scores.shape == (0,)
 
 

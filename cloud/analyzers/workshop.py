@@ -1,0 +1,42 @@
+"""What analyzers share while they are fitted: seeds, and the denoiser that most of them use.
+
+A denoiser of one normal set serves every method that asks for the same features, so it is trained once. Each method
+draws from a generator of its own, named after it: what one method draws changes no other's result.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from shared.diffusion.denoisers import VectorDenoiser
+from shared.diffusion.training import OptimizerSettings, Progress, train_denoiser
+
+SIGMA_RANGE = (0.05, 5.0)  # in units of the normal data's spread
+TRAINING = OptimizerSettings(steps=2000, max_seconds=60.0)
+
+
+@dataclass
+class Workshop:
+    """The shared part of one fit. `seed` decides everything random in it."""
+
+    seed: int = 0
+    training: OptimizerSettings = field(default_factory=lambda: TRAINING)
+    _denoisers: dict[tuple[int, tuple[int, ...]], tuple[Tensor, VectorDenoiser]] = field(default_factory=dict)
+
+    def generator(self, name: str) -> torch.Generator:
+        """A CPU generator for one purpose: equal seeds and names give equal draws, other names independent ones."""
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+    def denoiser(self, normals: Tensor, progress: Progress | None = None) -> VectorDenoiser:
+        """The denoiser of normal vectors (n, dim) for noise levels in SIGMA_RANGE, trained at the first asking."""
+        key = (normals.data_ptr(), tuple(normals.shape))
+        if key not in self._denoisers:
+            generator = self.generator("denoiser")
+            denoiser = train_denoiser(normals, SIGMA_RANGE, self.training, generator=generator, progress=progress)
+            self._denoisers[key] = (normals, denoiser)  # holding the tensor keeps its address taken
+        elif progress is not None:
+            progress(1.0)
+        return self._denoisers[key][1]
