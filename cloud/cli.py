@@ -1,6 +1,7 @@
-"""The commands of the service and of training."""
+"""The commands of the service, of training and of evaluation."""
 
 from cloud.demo import commands as demo_commands
+from cloud.evaluation import commands as evaluation_commands
 from cloud.federation import commands as federation_commands
 from cloud.service import commands as service_commands
 from cloud.training import commands as training_commands
@@ -11,5 +12,6 @@ def register(tree: CommandTree) -> None:
     """Hang the service's commands into the tree."""
     service_commands.add_commands(tree)
     training_commands.add_commands(tree)
+    evaluation_commands.add_commands(tree)
     federation_commands.add_commands(tree)
     demo_commands.add_commands(tree)

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.calibration import MIN_CALIBRATION_SIZE, MIN_P_VALUE, Calibration, PValues
+from shared.calibration import MIN_CALIBRATION_SIZE, Calibration, PValues
 from shared.errors import DataError
 
 Scores = Mapping[str, NDArray[Any]]
@@ -88,20 +88,6 @@ def _fisher(calibrations: Mapping[str, Calibration], scores: Scores) -> NDArray[
     missing = set(calibrations) - set(scores)
     if missing:
         raise DataError(f"Fusion needs the scores of every analyzer it was fitted on: {', '.join(sorted(missing))}.")
-    surprises = [_surprise(calibration, scores[name]) for name, calibration in calibrations.items()]
+    surprises = [calibration.surprise(scores[name]) for name, calibration in calibrations.items()]
     result: NDArray[np.float64] = np.mean(surprises, axis=0)
-    return result
-
-
-def _surprise(calibration: Calibration, scores: NDArray[Any]) -> NDArray[np.float64]:
-    """-log p, interpolated between the calibration scores: steps would tie samples that the scores tell apart."""
-    asked = np.asarray(scores, dtype=np.float64)
-    asked = np.where(np.isnan(asked), np.inf, asked)
-    known, first_of_ties = np.unique(calibration.scores, return_index=True)
-    size = len(calibration.scores)
-    shares = (1.0 + size - first_of_ties) / (size + 1.0)
-    within = np.interp(asked, known, np.log(shares))
-    beyond = asked > known[-1]
-    p_values = calibration.p_values(np.where(beyond, asked, known[-1])).values
-    result: NDArray[np.float64] = -np.where(beyond, np.log(np.maximum(p_values, MIN_P_VALUE)), within)
     return result

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from edge.normal_buffer import NormalSnapshot, load_snapshot
 from shared import federation
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head, local_teacher, subsample
 from shared.errors import FederationError, VedetteError
 
 # What a device grants a round at most, whatever the server asks for.
@@ -62,7 +62,9 @@ def train_head(request: RecordDict, node_config: Mapping[str, Any], *, node_id: 
     torch.set_num_threads(int(node_config.get(federation.NODE_THREADS, 1)))
     generator = torch.Generator().manual_seed((node_id + int(config[federation.KEY_ROUND])) % 2**63)
     started_s = time.monotonic()
-    loss = distill_head(head, torch.from_numpy(normals), settings=settings, generator=generator)
+    vectors = subsample(torch.from_numpy(normals), settings.max_reference, generator)
+    teacher = local_teacher(head, vectors, settings.neighbours)
+    loss = distill_head(head, vectors, settings=settings, generator=generator, teacher=teacher)
     metrics = {
         federation.METRIC_SAMPLES: len(normals),
         federation.METRIC_LOSS: float(loss),

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from shared.errors import DataError
 
 MIN_P_VALUE = 1e-12
+MAX_SCORE = 1e30  # stands for infinity where scores are interpolated
 MIN_CALIBRATION_SIZE = 20
 TAIL_SHARE = 0.1
 MIN_TAIL_SIZE = 10
@@ -85,6 +86,23 @@ class Calibration:
             extrapolated = np.zeros_like(beyond)
         return PValues(np.maximum(values, MIN_P_VALUE), extrapolated)
 
+    def surprise(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """-log p of scores (n,), for combining opinions: without the steps and without the floor of `p_values`.
+
+        Between calibration scores it is interpolated, for steps would tie samples that the scores tell apart; beyond
+        the largest it follows the tail as far as that goes, so that the farther of two anomalies keeps its lead. NaN
+        is taken for the largest finite score.
+        """
+        asked = np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=MAX_SCORE, posinf=MAX_SCORE, neginf=-MAX_SCORE)
+        known, first_of_ties = np.unique(self.scores, return_index=True)
+        size = len(self.scores)
+        within = -np.interp(asked, known, np.log((1.0 + size - first_of_ties) / (size + 1.0)))
+        at_end = float(-np.log(1.0 / (size + 1.0)))
+        if self.tail_scale <= 0:
+            return np.where(asked > known[-1], at_end, within)
+        tail = -np.log(self._tail_share()) + self._tail_surprise(np.maximum(asked, self.tail_start))
+        return np.where(asked > known[-1], np.maximum(tail, at_end), within)
+
     def threshold(self, rate: float) -> float:
         """The smallest score whose p-value is at most `rate`, the false-alarm rate per sample.
 
@@ -134,13 +152,16 @@ class Calibration:
         return float((1.0 + np.count_nonzero(self.scores > self.tail_start)) / (len(self.scores) + 1.0))
 
     def _tail_p(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        result: NDArray[np.float64] = self._tail_share() * np.exp(-self._tail_surprise(scores))
+        return result
+
+    def _tail_surprise(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """-log of the share of the tail that lies beyond scores (n,), each at least `tail_start`."""
         with np.errstate(over="ignore"):
             excess = (scores - self.tail_start) / self.tail_scale
-            if self.tail_shape > EXPONENTIAL_SHAPE:
-                survival = np.exp(-np.log1p(self.tail_shape * excess) / self.tail_shape)
-            else:
-                survival = np.exp(-excess)
-        result: NDArray[np.float64] = self._tail_share() * survival
+        if self.tail_shape > EXPONENTIAL_SHAPE:
+            excess = np.log1p(self.tail_shape * excess) / self.tail_shape
+        result: NDArray[np.float64] = excess
         return result
 
     def _tail_threshold(self, rate: float) -> float:

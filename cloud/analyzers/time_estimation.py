@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.analyzers.reference import Reference
 from cloud.analyzers.workshop import Workshop
-from shared.diffusion.distillation import subsample
-from shared.diffusion.neighbours import nearest_distances
 from shared.diffusion.time_estimation import log_posterior_mean
 from shared.diffusion.training import Progress
 
 NEIGHBOURS = 5
-MAX_REFERENCE = 10_000
 
 
 class TimeEstimation:
@@ -26,30 +24,30 @@ class TimeEstimation:
 
     name: ClassVar[str] = "time_estimation"
 
-    def __init__(self, reference: Tensor | None = None):
-        self._reference = torch.empty((0, 0)) if reference is None else reference
+    def __init__(self, reference: Reference | None = None):
+        self._reference = reference or Reference(torch.empty((0, 0)))
 
     def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
         """Keep a random part of the normal vectors."""
-        self._reference = subsample(features.flat, MAX_REFERENCE, workshop.generator(self.name)).clone()
+        self._reference = Reference.drawn(features, workshop.generator(self.name))
         if progress is not None:
             progress(1.0)
 
     def score(self, features: Features) -> AnalyzerOutput:
         """Log noise levels."""
-        distances = nearest_distances(features.flat, self._reference, NEIGHBOURS)
-        return from_patch_scores(log_posterior_mean(distances, self._reference.shape[1]), features)
+        distances = self._reference.nearest(features, NEIGHBOURS).distances
+        return from_patch_scores(log_posterior_mean(distances, features.vectors.shape[2]).float(), features)
 
     def state(self) -> dict[str, Tensor]:
         """The reference vectors."""
-        return cpu_state({"reference": self._reference})
+        return cpu_state(self._reference.state())
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
         """The analyzer with these reference vectors."""
-        return cls(state["reference"])
+        return cls(Reference.from_state(state))
 
     def to(self, device: torch.device) -> Self:
         """Move the reference to a device."""
-        self._reference = self._reference.to(device)
+        self._reference.to(device)
         return self

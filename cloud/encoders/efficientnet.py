@@ -15,8 +15,9 @@ from shared.errors import MissingExtraError
 
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 BATCH_NORM_EPSILON = 1e-3
-SHALLOW_BLOCK, DEEP_BLOCK = 4, 10  # the outputs used as features: strides 8 and 16
 SHALLOW_CHANNELS, DEEP_CHANNELS = 40, 112
+LEVEL_BLOCKS = (2, 4, 7, 10)  # the last of each resolution, and the deepest: strides 4, 8, 16 and 16
+LEVEL_CHANNELS = (24, 40, 80, 112)
 DEEP_STRIDE = 16
 
 
@@ -88,13 +89,21 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, 3, height, width) float32 in 0..255 to (batch, 40, h/8, w/8) and (batch, 112, h/16, w/16)."""
+        _, shallow, _, deep = self.levels(pixels)
+        return shallow, deep
+
+    def levels(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of LEVEL_BLOCKS, of pixels (batch, 3, height, width) float32 in 0..255.
+
+        (batch, 24, h/4, w/4), (batch, 40, h/8, w/8), (batch, 80, h/16, w/16) and (batch, 112, h/16, w/16).
+        """
         x = F.relu6(self.stem((pixels - PIXEL_MEAN) / PIXEL_SCALE))
-        shallow = x
+        outputs = []
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index == SHALLOW_BLOCK:
-                shallow = x
-        return shallow, x
+            if index in LEVEL_BLOCKS:
+                outputs.append(x)
+        return tuple(outputs)
 
 
 def pretrained_backbone() -> Backbone:

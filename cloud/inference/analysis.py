@@ -172,6 +172,20 @@ class Analysis:
         scores = _scores(self._analyzers, outputs)
         return {**scores, FUSED: self._fusion.statistic(scores)}
 
+    def teacher(self, vectors: Tensor, rows: Tensor) -> Tensor:
+        """What a head is distilled from: log(1 + fused score), (n,), of vectors (n, dim); `rows` do not matter.
+
+        The logarithm keeps the few far vectors from drowning the many near the normals, where ranks are decided.
+        """
+        del rows
+        features = Features(vectors.to(self.device).unsqueeze(1))
+        outputs = [
+            {name: analyzer.score(block) for name, analyzer in self._analyzers.items()}
+            for block in features.blocks(VECTORS_A_BLOCK)
+        ]
+        fused = self._fusion.statistic(_scores(self._analyzers, outputs))
+        return torch.from_numpy(np.log1p(fused)).to(vectors)
+
     def p_values(self, fused_scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fused p-values (n,) of fused scores (n,)."""
         return self._fusion.p_values(fused_scores).values

@@ -25,7 +25,7 @@ from cloud.training.samples import Split, split_samples
 from cloud.training.settings import TrainingSettings
 from cloud.training.threads import one_thread, threads_for
 from shared.bundle import Bundle, Manifest, npz_bytes, sign
-from shared.diffusion import TimeEstimationHead, distill_head
+from shared.diffusion import Teacher, TimeEstimationHead, distill_head
 from shared.errors import BundleMismatchError, DataError, SettingsError
 from shared.preprocessing import Preprocessor, fit_preprocessor
 from shared.samples import Modality
@@ -59,12 +59,6 @@ def train_bundle(
         test, test_labels = _test_part(preprocessor, split, settings.seed)
         generator = torch.Generator().manual_seed(settings.seed)
         encoder, normals = _encode(train, settings, generator, report)
-        head, loss = _train_head(normals, data.modality, settings, generator, report)
-        screener: Screener = VectorScreener(head) if encoder is None else ImageScreener(encoder, head)
-        quantisation = _quantisation_inputs(train, head, settings)
-        examples = Examples(quantisation, held_out, test, test_labels)
-        tolerances = settings.tolerances.model_dump()
-        built = build_artefacts(screener, examples, tolerances, report)
         analysis = Analysis.fit(
             preprocessor,
             encoder,
@@ -75,6 +69,13 @@ def train_bundle(
             device=settings.device,
             methods=methods,
         )
+        teacher = None if encoder is not None else analysis.teacher
+        head, loss = _train_head(normals, data.modality, settings, generator, report, teacher)
+        screener: Screener = VectorScreener(head) if encoder is None else ImageScreener(encoder, head)
+        quantisation = _quantisation_inputs(train, head, settings)
+        examples = Examples(quantisation, held_out, test, test_labels)
+        tolerances = settings.tolerances.model_dump()
+        built = build_artefacts(screener, examples, tolerances, report)
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:
             files[ENCODER_FILE] = encoder_bytes(encoder)
@@ -167,7 +168,12 @@ def _encode(
 
 
 def _train_head(
-    normals: Tensor, modality: Modality, settings: TrainingSettings, generator: torch.Generator, report: Progress
+    normals: Tensor,
+    modality: Modality,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+    report: Progress,
+    teacher: Teacher | None,
 ) -> tuple[TimeEstimationHead, float]:
     """The distilled head, on the CPU, and the last training loss."""
     hidden = settings.hidden or (PATCH_HIDDEN if modality is Modality.IMAGE else VECTOR_HIDDEN)
@@ -181,6 +187,7 @@ def _train_head(
             normals.to(device),
             settings=settings.distillation(modality),
             generator=generator,
+            teacher=teacher,
             progress=lambda share: report("distilling the head", share),
         )
     return head.cpu(), loss

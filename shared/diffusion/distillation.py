@@ -1,11 +1,15 @@
-"""Train a time estimation head on what DTE-NP says of perturbed normal samples.
+"""Train a small head on what a slower teacher says of perturbed normal samples.
 
 The published way, to classify the noise level of isotropically noised normals, leaves a network blind far from the
-data. Here normals are perturbed in many ways, and the network regresses the log posterior mean that DTE-NP (see
-`time_estimation`) gives those points: a soft and exact label, so training is short and stable.
+data. Here normals are perturbed in many ways, and the network regresses what a teacher says of those points: a soft and
+exact label, so training is short and stable (Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network",
+2015). The teacher is the cloud's fused verdict where there is one, so that edge and cloud agree by construction; or
+DTE-NP (see `time_estimation`), which needs nothing but normal samples, hence serves a device too.
 """
 
+import copy
 import math
+from collections.abc import Callable
 
 import torch
 from pydantic import Field
@@ -17,6 +21,9 @@ from shared.diffusion.time_estimation import TimeEstimationHead, log_posterior_m
 from shared.diffusion.training import OptimizerSettings, Progress, train
 
 LABELLING_SHARE = 0.2  # of the progress reported
+ANCHOR_SHARE = 0.5  # of the perturbed vectors, the farthest ones: two scales of scores are matched on them
+
+Teacher = Callable[[Tensor, Tensor], Tensor]  # targets (n,) of vectors (n, dim) and of the rows (n,) they came from
 
 
 class DistillationSettings(OptimizerSettings):
@@ -45,10 +52,12 @@ def distill_head(
     *,
     settings: DistillationSettings,
     generator: torch.Generator,
+    teacher: Teacher | None = None,
     progress: Progress | None = None,
 ) -> float:
-    """Train `head` in place on `normals` (n, dim) float32; returns the last mean square error in log noise level.
+    """Train `head` in place on `normals` (n, dim) float32; returns the last mean square error of the scores.
 
+    `teacher` is asked once for the scores of perturbed normals; without one it is DTE-NP among the normals themselves.
     The optimiser is made anew at each call, so a federated round may call it for a few steps on a given head.
     Raises ValueError for fewer than two normals.
     """
@@ -57,8 +66,9 @@ def distill_head(
     device = next(head.parameters()).device
     reference = subsample(normals.to(device), settings.max_reference, generator)
     inputs, rows = perturb(reference, min(settings.perturbed, settings.steps * settings.batch_size), generator)
-    distances = nearest_distances(inputs, reference, settings.neighbours, own_rows=rows)
-    targets = log_posterior_mean(distances, normals.shape[1])
+    ask = teacher if teacher is not None else neighbour_teacher(reference, settings.neighbours)
+    with torch.no_grad():
+        targets = ask(inputs, rows)
     report = progress or (lambda share: None)
     report(LABELLING_SHARE)
 
@@ -69,6 +79,43 @@ def distill_head(
     return train(
         head, batch_loss, settings, progress=lambda share: report(LABELLING_SHARE + (1.0 - LABELLING_SHARE) * share)
     )
+
+
+def neighbour_teacher(reference: Tensor, neighbours: int) -> Teacher:
+    """DTE-NP among `reference` (n, dim): the log posterior mean noise level. A vector's own row is no neighbour."""
+
+    def ask(inputs: Tensor, rows: Tensor) -> Tensor:
+        distances = nearest_distances(inputs, reference, neighbours, own_rows=rows)
+        return log_posterior_mean(distances, reference.shape[1])
+
+    return ask
+
+
+def local_teacher(head: TimeEstimationHead, normals: Tensor, neighbours: int) -> Teacher:
+    """What a device can add to a head it was sent: what lies among its own normals is no more suspicious than they are.
+
+    The lower of two scores: the given head's, and DTE-NP's among `normals` (n, dim), brought to the head's scale by a
+    line through both scores of vectors far from the normals, which both call anomalous. So the round keeps what the
+    fleet knows of anomalies and takes in what this device knows of normality, whatever teacher the head once had.
+    """
+    sent = copy.deepcopy(head).eval().requires_grad_(False)
+    by_neighbours = neighbour_teacher(normals, neighbours)
+
+    def ask(inputs: Tensor, rows: Tensor) -> Tensor:
+        given, local = sent(inputs), by_neighbours(inputs, rows)
+        far = local.argsort(descending=True)[: max(2, int(len(local) * ANCHOR_SHARE))]
+        slope, offset = _line(local[far], given[far])
+        return torch.minimum(given, slope * local + offset)
+
+    return ask
+
+
+def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope, at least 0, and offset of the least squares line through (n,) points."""
+    spread = (x - x.mean()).square().mean()
+    slope = ((x - x.mean()) * (y - y.mean())).mean() / spread.clamp(min=1e-12)
+    slope = torch.where(spread > 0, slope.clamp(min=0.0), 0.0)
+    return slope, y.mean() - slope * x.mean()
 
 
 def subsample(vectors: Tensor, limit: int, generator: torch.Generator) -> Tensor:

@@ -2,27 +2,34 @@
 
     sample(denoiser, x, sigmas, *, noise) -> Tensor
 
-`x`: (batch, dim) at level sigmas[0]; `sigmas`: (steps + 1,), descending to 0 (see `schedules.sampling_steps`);
-`noise(step)`: standard normal (batch, dim) or broadcast to it, for samplers that add noise. The noise is an argument,
-so an item's result need not depend on the others of its batch. All work in the process x = x0 + sigma * noise.
+`x`: (batch, ...) vectors, windows or images at level sigmas[0]; `sigmas`: (steps + 1,), descending, as a rule to 0
+(see `schedules.sampling_steps`); `noise(step)`: standard normal (batch, ...) or broadcast to it, for samplers that add
+noise (see `noise.seeded_noise`). The noise is an argument, so an item's result need not depend on the others of its
+batch. All work in the process x = x0 + sigma * noise, whose signal is never scaled (alpha = 1).
+
+| sampler             | adds noise | order | denoiser calls | source                                   |
+|---------------------|------------|-------|----------------|------------------------------------------|
+| `sample_ddpm`       | yes        | -     | steps          | Ho et al., NeurIPS 2020                  |
+| `sample_ddim`       | eta > 0    | 1     | steps          | Song, Meng & Ermon, ICLR 2021            |
+| `sample_heun`       | no         | 2     | 2 steps - 1    | Karras et al., NeurIPS 2022              |
+| `sample_dpm_solver` | no         | 2     | steps          | Lu et al., "DPM-Solver++", 2022          |
 """
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Protocol
 
 from torch import Tensor
 
 from shared.diffusion.denoisers import Denoiser
-
-NoiseSource = Callable[[int], Tensor]
+from shared.diffusion.noise import NoiseSource
+from shared.diffusion.schedules import per_item
 
 
 class Sampler(Protocol):
     """The signature all samplers share."""
 
     def __call__(self, denoiser: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource | None = None) -> Tensor:
-        """The clean sample (batch, dim)."""
+        """The clean sample, shaped like `x` (batch, ...)."""
         ...
 
 
@@ -72,6 +79,28 @@ def sample_heun(denoiser: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSo
     return x
 
 
+def sample_dpm_solver(denoiser: Denoiser, x: Tensor, sigmas: Tensor, *, noise: NoiseSource | None = None) -> Tensor:
+    """DPM-Solver++ 2M (Lu et al., arXiv 2211.01095, algorithm 2), deterministic; `noise` is not used.
+
+    It solves in the log signal-to-noise ratio lambda = log(alpha / sigma) = -log sigma, and gets its second order from
+    the step before, so a step costs one call of the denoiser. The first step, and a last one to level 0, where lambda
+    ends, are DDIM's.
+    """
+    before: tuple[Tensor, Tensor] | None = None  # what the last step saw, and its length in lambda
+    for current, following in _pairs(x, sigmas):
+        # 1. The clean sample as it looks from here; on its line through the last one, half a step further on.
+        denoised = denoiser(x, _column(current, x))
+        length = (current / following).log()  # h: infinite for a step to level 0
+        target = denoised
+        if before is not None and following > 0:
+            earlier, earlier_length = before
+            target = denoised + (denoised - earlier) * length / (2.0 * earlier_length)
+        # 2. Step: exp(-h) = following / current.
+        x = target + (following / current) * (x - target)
+        before = (denoised, length)
+    return x
+
+
 def _pairs(x: Tensor, sigmas: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Neighbouring levels, as scalars on the device and in the precision of `x`."""
     levels = sigmas.to(device=x.device, dtype=x.dtype)
@@ -79,7 +108,8 @@ def _pairs(x: Tensor, sigmas: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _column(sigma: Tensor, x: Tensor) -> Tensor:
-    return sigma.expand(len(x)).unsqueeze(1)
+    """One level for each item: (batch, 1, ..., 1)."""
+    return per_item(sigma.expand(len(x)), x)
 
 
-__all__ = ["NoiseSource", "Sampler", "sample_ddim", "sample_ddpm", "sample_heun"]
+__all__ = ["NoiseSource", "Sampler", "sample_ddim", "sample_ddpm", "sample_dpm_solver", "sample_heun"]

@@ -76,6 +76,18 @@ def sampling_steps(sigmas: Tensor, start_sigma: float, steps: int) -> Tensor:
     return torch.cat([sigmas[picked], sigmas.new_zeros(1)])
 
 
+def per_item(sigma: Tensor, x: Tensor) -> Tensor:
+    """Noise levels, one an item or one for all, shaped to broadcast against the items of `x` (batch, ...).
+
+    From `sigma` (), (batch,), (batch, 1) or (batch, 1, ..., 1) to (batch, 1, ..., 1), with as many axes as `x`.
+    """
+    return sigma.reshape(-1, *[1] * (x.ndim - 1))
+
+
 def diffuse(x0: Tensor, sigma: Tensor | float, noise: Tensor) -> Tensor:
-    """The forward process: x0 after noise of level sigma. `noise`: standard normal, broadcast against `x0`."""
-    return x0 + sigma * noise
+    """The forward process: x0 (batch, ...) after noise of level `sigma`, one an item or one for all.
+
+    `noise`: standard normal, broadcast against `x0`.
+    """
+    level = per_item(sigma, x0) if isinstance(sigma, Tensor) else sigma
+    return x0 + level * noise

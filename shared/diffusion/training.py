@@ -1,17 +1,19 @@
-"""One training loop for every network here, its running mean of weights, and the denoising loss."""
+"""One training loop for every network here, its running mean of weights, and the training of denoisers."""
 
 import copy
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from shared.diffusion.denoisers import VectorDenoiser
-from shared.diffusion.schedules import log_uniform_sigmas
+from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
+from shared.diffusion.schedules import diffuse, log_uniform_sigmas, per_item
+from shared.diffusion.trimming import Trimmer
 from shared.settings import Settings
 
 Progress = Callable[[float], None]
@@ -52,6 +54,30 @@ class OptimizerSettings(Settings):
     max_seconds: float = Field(
         default=600.0, gt=0, title="Time limit, seconds", description="training stops after this time with what it has"
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        title="Precision",
+        description="bfloat16: matrix products in half the bits, for processors made for that; weights stay in float32",
+    )
+
+
+class DenoiserSettings(OptimizerSettings):
+    """How a denoiser is trained."""
+
+    trim_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        title="Trimmed share",
+        description="share of the training samples, the least likely ones, that is left out after the warm-up",
+    )
+    warm_up_share: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        title="Warm-up",
+        description="share of the training in which all samples count, before the network can tell them apart",
+    )
 
 
 @contextmanager
@@ -87,13 +113,15 @@ def train(
     optimizer = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
     average = ExponentialMovingAverage(module, settings.ema_decay)
     report = progress or (lambda share: None)
+    device_type = next(module.parameters()).device.type
     started_s = clock()
     recent, done = torch.zeros(()), 0.0
     module.train()
     for step in range(settings.steps):
         optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
         optimizer.zero_grad(set_to_none=True)
-        loss = batch_loss()
+        with torch.autocast(device_type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            loss = batch_loss()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
@@ -110,16 +138,55 @@ def train(
     return float(recent)
 
 
-def denoising_loss(denoiser: VectorDenoiser, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """Weighted square error of the denoised x0 + sigma * noise (EDM, eq. 2 with the weight of table 1).
+def denoising_losses(denoiser: PreconditionedDenoiser, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """Weighted square errors (batch,) of the denoised x0 + sigma * noise (EDM, eq. 2 with the weight of table 1).
 
-    `x0`, `noise`: (batch, dim); `sigma`: (batch, 1). The weight makes the network's own target unit variance at every
-    noise level, so that no level drowns the others.
+    `x0`, `noise`: (batch, ...); `sigma`: one level an item. The weight makes the network's own target unit variance at
+    every noise level, so that no level drowns the others.
     """
-    denoised = denoiser(x0 + sigma * noise, sigma)
-    weight = (sigma**2 + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data) ** 2
-    loss: Tensor = (weight * (denoised - x0).square()).mean()
-    return loss
+    level = per_item(sigma, x0)
+    denoised = denoiser(diffuse(x0, level, noise), level)
+    losses: Tensor = (denoiser.loss_weight(level) * (denoised - x0).square()).flatten(1).mean(dim=1)
+    return losses
+
+
+def fit_denoiser(
+    denoiser: PreconditionedDenoiser,
+    normals: Tensor,
+    sigma_range: tuple[float, float],
+    settings: OptimizerSettings,
+    *,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> float:
+    """Train `denoiser` in place on `normals` (n, ...) of its kind; returns the mean of the last losses.
+
+    Noise levels are drawn log-uniformly from `sigma_range`. With DenoiserSettings, the least likely `trim_share` of
+    each batch is left out once the warm-up is over (see `trimming`). Raises ValueError where there are no normals.
+    """
+    _require_some(normals)
+    batch = settings.batch_size
+    trim = settings if isinstance(settings, DenoiserSettings) and settings.trim_share > 0 else None
+    trimmer = Trimmer(len(normals), trim.trim_share, sigma_range, normals.device) if trim else None
+    share_done = 0.0
+
+    def report(share: float) -> None:
+        nonlocal share_done
+        share_done = share
+        if progress is not None:
+            progress(share)
+
+    def batch_loss() -> Tensor:
+        rows = torch.randint(len(normals), (batch,), generator=generator).to(normals.device)
+        sigma = log_uniform_sigmas(batch, sigma_range, generator=generator).to(normals.device)
+        noise = torch.randn((batch, *normals.shape[1:]), generator=generator).to(normals.device)
+        losses = denoising_losses(denoiser, normals[rows], sigma, noise)
+        if trim is None or trimmer is None:
+            return losses.mean()
+        trimmer.note(rows, sigma, losses)
+        return losses[trimmer.kept(rows)].mean() if share_done >= trim.warm_up_share else losses.mean()
+
+    return train(denoiser, batch_loss, settings, progress=report)
 
 
 def train_denoiser(
@@ -130,21 +197,18 @@ def train_denoiser(
     generator: torch.Generator,
     progress: Progress | None = None,
 ) -> VectorDenoiser:
-    """A denoiser of the normal vectors (n, dim) for noise levels in `sigma_range`, drawn log-uniformly."""
-    denoiser = VectorDenoiser.initialised(normals.shape[1], sigma_data=_spread(normals), generator=generator)
-    denoiser.to(normals.device)
-
-    def batch_loss() -> Tensor:
-        rows = torch.randint(len(normals), (settings.batch_size,), generator=generator)
-        sigma = log_uniform_sigmas(settings.batch_size, sigma_range, generator=generator).unsqueeze(1)
-        noise = torch.randn((settings.batch_size, normals.shape[1]), generator=generator)
-        x0 = normals[rows.to(normals.device)]
-        return denoising_loss(denoiser, x0, sigma.to(x0.device), noise.to(x0.device))
-
-    train(denoiser, batch_loss, settings, progress=progress)
+    """A new denoiser of the normal vectors (n, dim), trained by `fit_denoiser`."""
+    denoiser = VectorDenoiser.initialised(normals.shape[1], sigma_data=spread(normals), generator=generator)
+    fit_denoiser(denoiser.to(normals.device), normals, sigma_range, settings, generator=generator, progress=progress)
     return denoiser
 
 
-def _spread(normals: Tensor) -> float:
-    """Root mean variance of the vectors' coordinates, kept away from zero for constant data."""
+def spread(normals: Tensor) -> float:
+    """Root mean variance of the samples' values (n, ...), kept away from zero for constant data: a `sigma_data`."""
+    _require_some(normals)
     return float(normals.var(dim=0, correction=0).mean().sqrt().clamp(0.1, 1e3))
+
+
+def _require_some(normals: Tensor) -> None:
+    if not len(normals):
+        raise ValueError("A denoiser is trained on at least one normal sample; there are none.")

@@ -1,9 +1,16 @@
-"""Windows of sensor readings: channels standardised, the window whitened along its principal components.
+"""Windows of sensor readings: channels standardised, and three views of a window side by side as graph inputs.
 
-The inputs are the scores on the leading components and, as the last one, the distance from their subspace, so that a
-shape the normal windows never take is seen even where no component points.
+1. Scores on the leading principal components, all divided by one deviation: where the window lies among normal ones.
+   Distances between them are those between windows; whitening each component would let the faint ones outvote the rest.
+2. The distance from the components' subspace: a shape that no component points to.
+3. For each channel, how unexpected it is given all the others (`conditional_gaussian`): a broken relation between
+   channels lies along faint directions, which the first view leaves out and the second drowns.
 
-Source: Jackson & Mudholkar, "Control procedures for residuals associated with principal component analysis" (1979).
+A reading may be missing (NaN): it is imputed with its mean given the observed ones, and only those are scored. A
+channel missing as a whole counts as expected; a window of nothing but missing readings is rejected.
+
+Source of the second view: Jackson & Mudholkar, "Control procedures for residuals associated with principal component
+analysis" (1979).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,83 +24,102 @@ from shared.bundle import InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
 from shared.preprocessing.base import (
     FOLDER,
+    LINEAR_RANGE,
     Prepared,
     compress,
     expand,
     reject_all,
     say_not_finite,
     scale_of,
-    standardise,
 )
+from shared.preprocessing.conditional_gaussian import ConditionalGaussian
 from shared.samples import Modality
 
 EXPLAINED_VARIANCE = 0.99
-MAX_COMPONENTS = 63  # with the distance from their subspace: 64 inputs
-SHRINKAGE = 0.02  # share of the mean eigenvalue added to each: faint directions are mostly noise
+MAX_COMPONENTS = 63  # with the distance from their subspace: 64 inputs, before those of the channels
 MAX_WINDOW_VALUES = 2048  # length * channels, which bounds the covariance matrix
+CHANNEL_RANGE = 3.0  # standard deviations; beyond them readings are compressed, lest one wild channel decide all
+SURPRISE_SPREAD = 0.05  # least deviation of a surprise: a channel that is a copy of another never surprises
 
 
 @dataclass(frozen=True, slots=True)
-class _Whitening:
-    """`mean`, `scale`: (channels,). `components`: (k, length * channels), orthonormal rows. `deviations`: (k,).
-    `centre`: (length * channels,). `residual`: mean and deviation of the distance from the subspace."""
+class SeriesWindows:
+    """Standardised windows (n, length, channels) float64, missing readings imputed, and which were `observed`."""
+
+    values: NDArray[np.float64]
+    observed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """`mean`, `scale`: (channels,). `components`: (k, length * channels), orthonormal rows. `deviation`: (1,), of the
+    scores. `residual`: mean and deviation of the distance from the subspace. `surprise`: (2, groups), the same of the
+    surprises."""
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
-    centre: NDArray[np.float64]
     components: NDArray[np.float64]
-    deviations: NDArray[np.float64]
+    deviation: NDArray[np.float64]
     residual: NDArray[np.float64]
+    surprise: NDArray[np.float64]
 
 
 class SeriesPreprocessor:
-    """Windows (n, length, channels) to graph inputs (n, components + 1) float32."""
+    """Windows (n, length, channels) to graph inputs (n, components + 1 + groups of channels) float32."""
 
     modality = Modality.SERIES
     has_inverse = True
     file_name: ClassVar[str] = "series.npz"
 
-    def __init__(self, spec: InputSpec, whitening: _Whitening) -> None:
+    def __init__(self, spec: InputSpec, views: _Views, gaussian: ConditionalGaussian) -> None:
         self.spec = spec
-        self._whitening = whitening
+        self._views, self._gaussian = views, gaussian
 
     @classmethod
     def fit(cls, windows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
-        """Fit on finite normal windows (n, length, channels). Raises DataError if they do not fit `spec`."""
+        """Fit on normal windows (n, length, channels), in the order of time; readings may be NaN, never infinite.
+
+        Raises DataError if they do not fit `spec`, or if there are too few with a reading.
+        """
         values = np.asarray(windows, dtype=np.float64)
-        shape = (spec.window_length, len(spec.channels))
-        if values.ndim != 3 or values.shape[1:] != shape or len(values) < 2:
-            raise DataError(f"Normal windows have shape {values.shape}, and two or more of {shape} are expected.")
-        if shape[0] * shape[1] > MAX_WINDOW_VALUES:
-            raise DataError(
-                f"A window of {shape[0]} time points and {shape[1]} channels has more than {MAX_WINDOW_VALUES} values: "
-                "set a shorter series.window_length, or leave channels out with data.columns."
-            )
-        mean = values.mean(axis=(0, 1))
-        scale = scale_of(values.std(axis=(0, 1)), mean)
-        flat = standardise(values, mean, scale).reshape(len(values), -1)
-        centre = flat.mean(axis=0)
-        variances, components = _principal_components(flat - centre)
-        deviations = np.sqrt(variances + SHRINKAGE * max(float((flat - centre).var(axis=0).mean()), 1e-6))
-        distance = _distances(flat - centre, (flat - centre) @ components.T)
+        _check_windows(values, spec)
+        observed = ~np.isnan(values)
+        kept = observed.any(axis=(1, 2))
+        if kept.sum() < 2:
+            raise DataError(f"Of {len(values)} normal windows {kept.sum()} hold a reading, and two are needed.")
+        values, observed = values[kept], observed[kept]
+        mean, spread = _moments(values, observed)
+        scale = scale_of(spread, mean)
+        standard = np.where(observed, _standardise(values, mean, scale), 0.0)
+        gaussian = ConditionalGaussian.fit(standard, observed)
+        standard = standard if observed.all() else gaussian.impute(standard, observed)
+        flat = (standard - gaussian.centre).reshape(len(standard), -1)
+        variances, components = _principal_components(flat)
+        deviation = np.array([np.sqrt(max(float(variances.mean()), 1e-6))])
+        distance = _distances(flat, flat @ components.T)
         residual = np.array([distance.mean(), max(float(distance.std()), 0.1 * float(distance.mean()), 1e-3)])
-        return cls(spec, _Whitening(mean, scale, centre, components, deviations, residual))
+        surprises = gaussian.surprises(standard, observed)
+        surprise = np.stack([surprises.mean(axis=0), surprises.std(axis=0) + SURPRISE_SPREAD])
+        return cls(spec, _Views(mean, scale, components, deviation, residual, surprise), gaussian)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
         """What `files` wrote; raises BundleError if the arrays are not such."""
-        names = _Whitening.__dataclass_fields__
+        names = _Views.__dataclass_fields__
         try:
-            whitening = _Whitening(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
+            views = _Views(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
+            gaussian = ConditionalGaussian.from_arrays(arrays)
         except KeyError as error:
             raise BundleError(f"{FOLDER}{cls.file_name} lacks {error}: train the bundle anew.") from None
-        values, channels = spec.window_length * len(spec.channels), len(spec.channels)
-        if whitening.components.shape[1:] != (values,) or whitening.mean.shape != (channels,):
+        except ValueError as error:
+            raise BundleError(f"{FOLDER}{cls.file_name}: {error}; train the bundle anew.") from None
+        shape = (spec.window_length, len(spec.channels))
+        if gaussian.centre.shape != shape or views.mean.shape != shape[1:]:
             raise BundleError(f"{FOLDER}{cls.file_name} does not fit the bundle's windows: train the bundle anew.")
-        return cls(spec, whitening)
+        return cls(spec, views, gaussian)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Graph inputs (kept, components + 1) float32 of windows (n, length, channels)."""
+        """Graph inputs (kept, inputs) float32 of windows (n, length, channels); NaN is a missing reading."""
         shape = (self.spec.window_length, len(self.spec.channels))
         windows = _as_windows(values)
         if windows is None:
@@ -102,42 +128,60 @@ class SeriesPreprocessor:
             given = " x ".join(str(size) for size in windows.shape[1:])
             reason = f"is a window of {given or 'no'} values, and {shape[0]} x {shape[1]} are expected."
             return reject_all(len(windows), (self._width,), reason)
-        finite = np.isfinite(windows)
-        if finite.all():
-            return Prepared(self._whiten(windows), np.arange(len(windows), dtype=np.intp), [])
-        usable = finite.all(axis=(1, 2))
-        rejections = []
-        for position in np.flatnonzero(~usable).tolist():
-            time_point, channel = np.unravel_index(int(np.argmin(finite[position])), shape)
-            where = f"channel {self.spec.channels[channel]!r} at time point {time_point} of the window"
-            rejections.append((position, say_not_finite(float(windows[position, time_point, channel]), where)))
-        return Prepared(self._whiten(windows[usable]), np.flatnonzero(usable), rejections)
+        usable = ~np.isinf(windows).any(axis=(1, 2)) & ~np.isnan(windows).all(axis=(1, 2))
+        rejections = [(position, self._complaint(windows[position])) for position in np.flatnonzero(~usable).tolist()]
+        return Prepared(self._inputs(self.standardised(windows[usable])), np.flatnonzero(usable), rejections)
+
+    def standardised(self, windows: NDArray[Any]) -> SeriesWindows:
+        """The windows (n, length, channels) that `prepare` kept as its views see them; NaN is a missing reading."""
+        values = np.asarray(windows, dtype=np.float64)
+        observed = ~np.isnan(values)
+        standard = _standardise(np.where(observed, values, self._views.mean), self._views.mean, self._views.scale)
+        if not observed.all():
+            standard = self._gaussian.impute(standard, observed)
+        return SeriesWindows(standard, observed)
+
+    def residuals(self, windows: NDArray[Any]) -> NDArray[np.float64]:
+        """Where and in which channel the windows that `prepare` kept are not as expected: (n, length, channels).
+
+        The distance of each reading from what its channel is imputed as given the others, in deviations on normal data;
+        0 for a missing reading. It holds what the principal components cannot show.
+        """
+        seen = self.standardised(windows)
+        return np.where(seen.observed, np.abs(self._gaussian.residuals(seen.values)), 0.0)
 
     def inverse(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """Windows (n, length, channels) of graph inputs: what lies in the components' subspace."""
-        whitening = self._whitening
-        scores = expand(np.asarray(inputs, dtype=np.float64)[:, :-1]) * whitening.deviations
-        flat = scores @ whitening.components + whitening.centre
-        windows = flat.reshape(len(flat), self.spec.window_length, len(self.spec.channels))
-        result: NDArray[np.float64] = expand(windows) * whitening.scale + whitening.mean
+        views = self._views
+        scores = expand(np.asarray(inputs, dtype=np.float64)[:, : len(views.components)]) * views.deviation
+        windows = (scores @ views.components).reshape(len(scores), *self._gaussian.centre.shape) + self._gaussian.centre
+        result: NDArray[np.float64] = _expand_channels(windows) * views.scale + views.mean
         return result
 
     def files(self) -> dict[str, bytes]:
-        """The scaling and the components, as one array file."""
-        arrays = {name: getattr(self._whitening, name) for name in _Whitening.__dataclass_fields__}
-        return {f"{FOLDER}{self.file_name}": npz_bytes(arrays)}
+        """The scaling, the components and the distribution of windows, as one array file."""
+        arrays = {name: getattr(self._views, name) for name in _Views.__dataclass_fields__}
+        return {f"{FOLDER}{self.file_name}": npz_bytes({**arrays, **self._gaussian.to_arrays()})}
 
     @property
     def _width(self) -> int:
-        return len(self._whitening.components) + 1
+        return len(self._views.components) + 1 + self._gaussian.groups
 
-    def _whiten(self, windows: NDArray[np.float64]) -> NDArray[np.float32]:
-        whitening = self._whitening
-        flat = standardise(windows, whitening.mean, whitening.scale).reshape(len(windows), -1) - whitening.centre
-        scores = flat @ whitening.components.T
-        mean, deviation = whitening.residual
-        distance = (_distances(flat, scores) - mean) / deviation
-        return compress(np.column_stack([scores / whitening.deviations, distance])).astype(np.float32)
+    def _inputs(self, seen: SeriesWindows) -> NDArray[np.float32]:
+        views = self._views
+        flat = (seen.values - self._gaussian.centre).reshape(len(seen.values), -1)
+        scores = flat @ views.components.T
+        distance = (_distances(flat, scores) - views.residual[0]) / views.residual[1]
+        surprises = (self._gaussian.surprises(seen.values, seen.observed) - views.surprise[0]) / views.surprise[1]
+        return compress(np.column_stack([scores / views.deviation, distance, surprises])).astype(np.float32)
+
+    def _complaint(self, window: NDArray[np.float64]) -> str:
+        """Why a window cannot be used."""
+        if np.isnan(window).all():
+            return "is a window without a single reading: all its values are NaN."
+        time_point, channel = np.unravel_index(int(np.argmax(np.isinf(window))), window.shape)
+        where = f"channel {self.spec.channels[channel]!r} at time point {time_point} of the window"
+        return say_not_finite(float(window[time_point, channel]), where)
 
     def _prepare_one_by_one(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Windows of differing shapes or types: each alone, so that one bad window spoils no other."""
@@ -154,6 +198,44 @@ class SeriesPreprocessor:
                 kept.append(position)
         stacked = np.concatenate(inputs) if inputs else np.zeros((0, self._width), dtype=np.float32)
         return Prepared(stacked, np.array(kept, dtype=np.intp), rejections)
+
+
+def _check_windows(values: NDArray[np.float64], spec: InputSpec) -> None:
+    shape = (spec.window_length, len(spec.channels))
+    if values.ndim != 3 or values.shape[1:] != shape or len(values) < 2:
+        raise DataError(f"Normal windows have shape {values.shape}, and two or more of {shape} are expected.")
+    if shape[0] * shape[1] > MAX_WINDOW_VALUES:
+        raise DataError(
+            f"A window of {shape[0]} time points and {shape[1]} channels has more than {MAX_WINDOW_VALUES} values: "
+            "set a shorter series.window_length, or leave channels out with data.columns."
+        )
+    if np.isinf(values).any():
+        raise DataError("A normal window holds an infinite reading: remove it, or leave such rows out when training.")
+
+
+def _moments(
+    values: NDArray[np.float64], observed: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation (channels,) of the observed readings; 0 and 0 for a channel that was never observed."""
+    counts = np.maximum(observed.sum(axis=(0, 1)), 1)
+    mean = np.where(observed, values, 0.0).sum(axis=(0, 1)) / counts
+    squares = np.where(observed, np.square(np.where(observed, values, mean) - mean), 0.0)
+    return mean, np.sqrt(squares.sum(axis=(0, 1)) / counts)
+
+
+def _standardise(
+    values: NDArray[np.float64], mean: NDArray[np.float64], scale: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """As `base.standardise`, but linear to CHANNEL_RANGE only."""
+    with np.errstate(over="ignore"):
+        narrow = LINEAR_RANGE / CHANNEL_RANGE
+        return compress((values - mean) / scale * narrow) / narrow
+
+
+def _expand_channels(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of the compression in `_standardise`."""
+    narrow = LINEAR_RANGE / CHANNEL_RANGE
+    return expand(z * narrow) / narrow
 
 
 def _principal_components(flat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

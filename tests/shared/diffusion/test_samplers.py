@@ -1,14 +1,31 @@
+import math
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from shared.diffusion import GaussianDenoiser, Sampler, sample_ddim, sample_ddpm, sample_heun
-from shared.diffusion.samplers import NoiseSource
-from shared.diffusion.schedules import edm_sigmas, sampling_steps
+from shared.diffusion import (
+    GaussianDenoiser,
+    NoiseSource,
+    Sampler,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpm_solver,
+    sample_heun,
+    seeded_noise,
+)
+from shared.diffusion.schedules import diffuse, edm_sigmas, geometric_sigmas, sampling_steps
 
 DRAWS = 10_000
+SAMPLERS: dict[str, Sampler] = {
+    "ddpm": sample_ddpm,
+    "ddim": sample_ddim,
+    "eta": partial(sample_ddim, eta=0.5),
+    "heun": sample_heun,
+    "dpm_solver": sample_dpm_solver,
+}
 
 
 def noise_source(shape: tuple[int, ...], seed: int = 1) -> NoiseSource:
@@ -16,11 +33,14 @@ def noise_source(shape: tuple[int, ...], seed: int = 1) -> NoiseSource:
     return lambda step: torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    [sample_ddpm, sample_ddim, partial(sample_ddim, eta=0.5), sample_heun],
-    ids=["ddpm", "ddim", "eta", "heun"],
-)
+def probability_flow(x: Tensor, start: Tensor, end: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Where the exact flow takes x from level `start` to `end`: it scales each principal axis as its deviation."""
+    variances, axes = torch.linalg.eigh(covariance)
+    scale = ((variances + end**2) / (variances + start**2)).sqrt()
+    return mean + ((x - mean) @ axes * scale) @ axes.T
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_samples_have_the_mean_and_covariance_of_the_data(
     sampler: Sampler, mean: Tensor, covariance: Tensor, generator: torch.Generator
 ) -> None:
@@ -39,17 +59,74 @@ def test_ddim_with_eta_one_is_ddpm(mean: Tensor, covariance: Tensor, generator: 
     assert torch.allclose(sample_ddim(denoiser, x, sigmas, noise=noise_source((8, 3)), eta=1.0), ddpm)
 
 
-def test_deterministic_samplers_follow_the_probability_flow(mean: Tensor, covariance: Tensor) -> None:
-    # Along each principal axis of a Gaussian the flow scales by sqrt(v / (v + sigma^2)); Heun is nearer than Euler.
-    variances, axes = torch.linalg.eigh(covariance)
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(sample_ddim, 1), (sample_heun, 2), (sample_dpm_solver, 2)], ids=["ddim", "heun", "2m"]
+)
+@pytest.mark.parametrize("spacing", [edm_sigmas, geometric_sigmas])
+def test_halving_the_steps_shows_the_order_of_a_solver(
+    sampler: Sampler, order: int, spacing: Callable[[int, float, float], Tensor], mean: Tensor, covariance: Tensor
+) -> None:
+    x = mean + torch.tensor([[13.0, -4.0, 9.0]], dtype=torch.float64)
+    errors = []
+    for steps in (32, 64, 128):
+        sigmas = spacing(steps + 1, 0.1, 10.0).flip(0)
+        exact = probability_flow(x, sigmas[0], sigmas[-1], mean, covariance)
+        errors.append(float((sampler(GaussianDenoiser(mean, covariance), x, sigmas) - exact).norm()))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
+    assert math.log2(errors[1] / errors[2]) == pytest.approx(order, abs=0.25)
+
+
+@pytest.mark.parametrize(("sampler", "tolerance"), [(sample_ddim, 0.1), (sample_heun, 0.02), (sample_dpm_solver, 0.02)])
+def test_deterministic_samplers_follow_the_probability_flow_to_the_clean_sample(
+    sampler: Sampler, tolerance: float, mean: Tensor, covariance: Tensor
+) -> None:
     sigmas = sampling_steps(edm_sigmas(60, 0.002, 5.0), 5.0, 60)
     x = mean + torch.tensor([[3.0, -4.0, 5.0]], dtype=torch.float64)
-    exact = mean + ((x - mean) @ axes * (variances / (variances + sigmas[0] ** 2)).sqrt()) @ axes.T
-    denoiser = GaussianDenoiser(mean, covariance)
-    ddim_error = (sample_ddim(denoiser, x, sigmas) - exact).norm()
-    heun_error = (sample_heun(denoiser, x, sigmas) - exact).norm()
-    assert ddim_error < 0.1
-    assert heun_error < ddim_error / 5
+    exact = probability_flow(x, sigmas[0], sigmas[-1], mean, covariance)
+    assert (sampler(GaussianDenoiser(mean, covariance), x, sigmas) - exact).norm() < tolerance
+
+
+def test_dpm_solver_errs_less_than_ddim_with_half_the_calls(mean: Tensor, covariance: Tensor) -> None:
+    x = mean + torch.tensor([[3.0, -4.0, 5.0]], dtype=torch.float64)
+    errors = {}
+    for sampler, calls in ((sample_ddim, 20), (sample_dpm_solver, 10)):
+        sigmas = torch.cat([edm_sigmas(calls, 0.02, 5.0).flip(0), torch.zeros(1)])
+        exact = probability_flow(x, sigmas[0], sigmas[-1], mean, covariance)
+        errors[calls] = float((sampler(GaussianDenoiser(mean, covariance), x, sigmas) - exact).norm())
+    assert errors[10] < 0.7 * errors[20]
+
+
+@pytest.mark.parametrize("variance", [0.04, 1.0, 9.0])
+def test_ancestral_sampling_brings_the_variance_of_the_data_back(variance: float) -> None:
+    # It is linear in the start and in each step's noise: item k of the batch has unit noise at step k - 1 alone, so the
+    # variance of a sample is the sum of squares of what comes out, and no draw is needed.
+    def found(steps: int) -> float:
+        sigmas = torch.cat([edm_sigmas(steps, 0.01, 40.0).flip(0), torch.zeros(1)])
+        unit = torch.eye(steps + 1, dtype=torch.float64)
+        data = GaussianDenoiser(unit.new_zeros(1), unit.new_full((1, 1), variance))
+        gains = sample_ddpm(data, unit[:, :1], sigmas, noise=lambda step: unit[:, step + 1 : step + 2]).squeeze(1)
+        return float(gains[0] ** 2 * (variance + sigmas[0] ** 2) + gains[1:].square().sum())
+
+    coarse, fine = abs(found(100) / variance - 1), abs(found(400) / variance - 1)
+    assert fine < 0.03
+    assert fine < coarse / 3
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 1), (4, 1, 3), (4, 1, 3, 1)])
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_windows_and_images_are_sampled_as_vectors_are(
+    sampler: Sampler, shape: tuple[int, ...], mean: Tensor, covariance: Tensor, generator: torch.Generator
+) -> None:
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        assert sigma.shape == (4, *[1] * (x.ndim - 1))
+        return GaussianDenoiser(mean, covariance)(x, sigma)
+
+    sigmas = sampling_steps(edm_sigmas(30), 2.0, 5)
+    x0, noise = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64)
+    x = diffuse(x0, sigmas[0], noise)
+    expected = sampler(GaussianDenoiser(mean, covariance), x, sigmas, noise=seeded_noise(x, 1))
+    images = x.reshape(shape)
+    assert torch.allclose(sampler(denoiser, images, sigmas, noise=seeded_noise(images, 1)), expected.reshape(shape))
 
 
 def test_samplers_that_add_noise_ask_for_it(mean: Tensor, covariance: Tensor) -> None:
@@ -60,10 +137,20 @@ def test_samplers_that_add_noise_ask_for_it(mean: Tensor, covariance: Tensor) ->
         sample_ddim(denoiser, x, sigmas, eta=0.5)
 
 
-def test_an_item_does_not_depend_on_its_batch(mean: Tensor, covariance: Tensor, generator: torch.Generator) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_an_item_does_not_depend_on_its_batch(
+    sampler: Sampler, mean: Tensor, covariance: Tensor, generator: torch.Generator
+) -> None:
     sigmas = sampling_steps(edm_sigmas(30), 2.0, 5)
     x = torch.randn(6, 3, generator=generator, dtype=torch.float64)
-    denoiser, shared = GaussianDenoiser(mean, covariance), noise_source((1, 3))(0)
-    together = sample_ddpm(denoiser, x, sigmas, noise=lambda step: shared)
-    alone = torch.cat([sample_ddpm(denoiser, row.unsqueeze(0), sigmas, noise=lambda step: shared) for row in x])
-    assert torch.allclose(together, alone)
+    denoiser = GaussianDenoiser(mean, covariance)
+    together = sampler(denoiser, x, sigmas, noise=seeded_noise(x, range(6)))
+    for item in range(6):
+        row = x[item : item + 1]
+        assert torch.allclose(sampler(denoiser, row, sigmas, noise=seeded_noise(row, [item])), together[item])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_one_step_to_level_zero_is_the_denoiser(sampler: Sampler, mean: Tensor, covariance: Tensor) -> None:
+    denoiser, x, sigmas = GaussianDenoiser(mean, covariance), mean.unsqueeze(0) + 1, torch.tensor([1.5, 0.0])
+    assert torch.allclose(sampler(denoiser, x, sigmas, noise=seeded_noise(x, 1)), denoiser(x, sigmas[:1]))

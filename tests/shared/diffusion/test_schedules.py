@@ -10,6 +10,7 @@ from shared.diffusion.schedules import (
     linear_alpha_bars,
     linear_sigmas,
     log_uniform_sigmas,
+    per_item,
     sampling_steps,
 )
 
@@ -70,3 +71,13 @@ def test_sampling_steps_start_at_the_depth_and_end_clean() -> None:
 def test_one_sampling_step_starts_at_the_depth_too() -> None:
     steps = sampling_steps(edm_sigmas(64, 0.05, 1.5), start_sigma=1.0, steps=1)
     assert steps.tolist() == [pytest.approx(1.0, rel=0.05), 0.0]
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 6, 2), (4, 2, 5, 5)])
+def test_each_sample_is_noised_to_its_own_level(shape: tuple[int, ...], generator: torch.Generator) -> None:
+    x0, noise = torch.randn(2, *shape, generator=generator)
+    sigma = torch.linspace(0.1, 2.0, 4)
+    expected = torch.stack([x0[item] + sigma[item] * noise[item] for item in range(4)])
+    for levels in (sigma, sigma.unsqueeze(1), per_item(sigma, x0)):
+        assert torch.equal(diffuse(x0, levels, noise), expected)
+    assert torch.equal(diffuse(x0, sigma[2], noise), diffuse(x0, float(sigma[2]), noise))

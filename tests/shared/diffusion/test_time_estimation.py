@@ -6,8 +6,10 @@ import torch
 
 from shared.diffusion import (
     DistillationSettings,
+    Teacher,
     TimeEstimationHead,
     distill_head,
+    local_teacher,
     log_posterior_mean,
     nearest_distances,
 )
@@ -137,3 +139,35 @@ def test_arrays_of_another_network_are_refused(change: dict[str, np.ndarray]) ->
 def test_one_normal_is_too_few(generator: torch.Generator) -> None:
     with pytest.raises(ValueError, match="at least two"):
         distill_head(TimeEstimationHead(3), torch.zeros(1, 3), settings=QUICK, generator=generator)
+
+
+def test_a_head_learns_from_any_teacher(generator: torch.Generator) -> None:
+    normals = torch.randn(500, 4, generator=generator)
+    head = TimeEstimationHead(4, (64, 64))
+    distill_head(
+        head, normals, settings=QUICK, generator=generator, teacher=lambda inputs, rows: inputs[:, 2].clamp(-3, 3)
+    )
+    queries = torch.randn(300, 4, generator=generator)
+    with torch.no_grad():
+        assert np.corrcoef(head(queries).numpy(), queries[:, 2].numpy())[0, 1] > 0.95
+
+
+def test_a_local_teacher_takes_in_local_normals_and_keeps_what_the_head_knows(generator: torch.Generator) -> None:
+    fleet = torch.randn(1000, 4, generator=generator)
+    head = TimeEstimationHead(4, (64, 64))
+    distill_head(head, fleet, settings=QUICK, generator=generator, teacher=fused_like(fleet))
+    here = torch.randn(400, 4, generator=generator)
+    here[:, 0] += 4.0  # what only this device sees as normal
+    far = 9.0 * torch.nn.functional.normalize(torch.randn(200, 4, generator=generator), dim=1)
+    with torch.no_grad():
+        before_here, before_far = head(here).mean(), head(far).mean()
+    distill_head(head, here, settings=QUICK, generator=generator, teacher=local_teacher(head, here, 5))
+    with torch.no_grad():
+        assert head(here).mean() < before_here - 0.2
+        assert head(far).median() > head(here).quantile(0.95)
+        assert abs(head(far).mean() - before_far) < abs(before_far - before_here)
+
+
+def fused_like(normals: torch.Tensor) -> Teacher:
+    """A teacher of another scale than DTE-NP's."""
+    return lambda inputs, rows: torch.log1p(nearest_distances(inputs, normals, 5, own_rows=rows).mean(dim=1))

@@ -1,10 +1,43 @@
 import itertools
 
+import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from shared.diffusion import GaussianDenoiser, OptimizerSettings, train, train_denoiser
-from shared.diffusion.training import ExponentialMovingAverage
+from shared.diffusion import (
+    Denoiser,
+    DenoiserSettings,
+    GaussianDenoiser,
+    ImageDenoiser,
+    OptimizerSettings,
+    VectorDenoiser,
+    WindowDenoiser,
+    fit_denoiser,
+    train,
+    train_denoiser,
+)
+from shared.diffusion.schedules import diffuse
+from shared.diffusion.training import ExponentialMovingAverage, denoising_losses, spread
+
+
+def excess(denoiser: Denoiser, exact: Denoiser, x0: Tensor, sigma: float, generator: torch.Generator) -> float:
+    """The mean square distance of a denoiser from the exact one, as a share of the exact one's own error."""
+    levels = torch.full((len(x0), 1), sigma)
+    x = diffuse(x0, levels, torch.randn(x0.shape, generator=generator))
+    with torch.no_grad():
+        best = exact(x, levels)
+        return float((denoiser(x, levels) - best).square().mean() / (best - x0).square().mean())
+
+
+def smooth(length: int, reach: float) -> Tensor:
+    """A covariance that falls off exponentially with the distance between time points."""
+    at = torch.arange(length, dtype=torch.float32)
+    return torch.exp(-(at.unsqueeze(1) - at).abs() / reach)
+
+
+def draws(covariance: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(count, len(covariance), generator=generator) @ torch.linalg.cholesky(covariance).T
 
 
 def least_squares(module: nn.Linear, generator: torch.Generator) -> Tensor:
@@ -55,16 +88,109 @@ def test_a_trained_denoiser_comes_near_the_exact_one(
 ) -> None:
     factor = torch.linalg.cholesky(covariance)
     normals = (mean + torch.randn(4000, 3, generator=generator, dtype=torch.float64) @ factor.T).float()
-    settings = OptimizerSettings(steps=300, batch_size=128)
+    settings = OptimizerSettings(steps=150, batch_size=128)
     denoiser = train_denoiser(normals, (0.2, 2.0), settings, generator=generator)
     exact = GaussianDenoiser(mean.float(), covariance.float())
-    for level in (0.3, 1.0):
-        sigma = torch.full((1000, 1), level)
-        x = normals[:1000] + level * torch.randn(1000, 3, generator=generator)
+    for sigma in (0.3, 1.0):
+        assert excess(denoiser, exact, normals[:1000], sigma, generator) < 0.1
+
+
+def test_a_trained_window_denoiser_comes_near_the_exact_one(generator: torch.Generator) -> None:
+    covariance = smooth(16, reach=5.0)
+    windows = draws(covariance, 2000, generator).unsqueeze(2)
+    denoiser = WindowDenoiser.initialised(1, sigma_data=spread(windows), generator=generator, width=16, blocks=4)
+    settings = OptimizerSettings(steps=100, batch_size=64, learning_rate=5e-3)
+    fit_denoiser(denoiser, windows, (0.2, 2.0), settings, generator=generator)
+    exact = GaussianDenoiser(torch.zeros(16), covariance)
+    for sigma in (0.3, 1.0):  # at first 0.25 and 0.67
+        assert excess(denoiser, exact, windows[:1000], sigma, generator) < 0.05
+
+
+def test_a_trained_image_denoiser_comes_near_the_exact_one(generator: torch.Generator) -> None:
+    covariance = torch.kron(smooth(8, reach=6.0), smooth(8, reach=6.0))
+    images = draws(covariance, 1000, generator).reshape(-1, 1, 8, 8)
+    denoiser = ImageDenoiser.initialised(1, sigma_data=spread(images), generator=generator, width=8, levels=2)
+    settings = OptimizerSettings(steps=80, batch_size=32, learning_rate=5e-3)
+    fit_denoiser(denoiser, images, (0.2, 2.0), settings, generator=generator)
+    exact = GaussianDenoiser(torch.zeros(64), covariance)
+    for sigma in (0.3, 1.0):  # at first 0.8 and 1.5
+        assert excess(denoiser, exact, images[:500], sigma, generator) < 0.2
+
+
+def test_half_precision_trains_as_well_and_leaves_full_weights(generator: torch.Generator) -> None:
+    covariance = smooth(6, reach=3.0)
+    normals = draws(covariance, 1000, generator)
+    seen: list[torch.dtype] = []
+
+    class Watched(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            out = super().forward(x)
+            seen.append(out.dtype)
+            return out
+
+    settings = DenoiserSettings(steps=150, batch_size=64, learning_rate=3e-3, precision="bfloat16")
+    train(module := Watched(6, 1), lambda: module(normals[:8]).float().square().mean(), settings)
+    assert set(seen) == {torch.bfloat16}
+    denoiser = VectorDenoiser.initialised(6, sigma_data=1.0, generator=generator, width=48, blocks=2)
+    fit_denoiser(denoiser, normals, (0.2, 2.0), settings, generator=generator)
+    assert {parameter.dtype for parameter in denoiser.parameters()} == {torch.float32}
+    assert excess(denoiser, GaussianDenoiser(torch.zeros(6), covariance), normals, 1.0, generator) < 0.15
+    with pytest.raises(ValidationError):
+        DenoiserSettings(precision="float16")
+
+
+def test_losses_are_of_one_item_each_and_average_to_the_weighted_error(generator: torch.Generator) -> None:
+    x0, noise = torch.randn(2, 3, 5, 2, generator=generator)
+    sigma = torch.tensor([0.1, 1.0, 4.0])
+    denoiser = WindowDenoiser(2, width=4, blocks=1, sigma_data=0.5)
+    together = denoising_losses(denoiser, x0, sigma, noise)
+    alone = [denoising_losses(denoiser, x0[at : at + 1], sigma[at], noise[at : at + 1]) for at in range(3)]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    error = denoiser(x0 + sigma.reshape(3, 1, 1) * noise, sigma) - x0
+    weight = (sigma**2 + 0.25) / (0.5 * sigma) ** 2
+    assert torch.allclose(together, weight * error.square().mean(dim=(1, 2)))
+
+
+def test_trimming_keeps_the_anomalies_in_a_training_set_from_being_learned() -> None:
+    generator = torch.Generator().manual_seed(5)
+    plane, line = torch.randn(2, 8, generator=generator), torch.randn(1, 8, generator=generator)
+
+    def normals(count: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(count, 2, generator=generator) @ plane
+
+    def anomalies(count: int, generator: torch.Generator) -> Tensor:
+        along = 2.0 * torch.randn(count, 1, generator=generator) @ line
+        return along + 0.3 * torch.randn(count, 8, generator=generator)
+
+    contaminated = torch.cat([normals(900, generator), anomalies(100, generator)])
+
+    def separation(trim_share: float) -> float:
+        """How much worse fresh anomalies are denoised than fresh normals."""
+        draw = torch.Generator().manual_seed(6)
+        settings = DenoiserSettings(steps=200, batch_size=128, learning_rate=3e-3, trim_share=trim_share)
+        denoiser = VectorDenoiser.initialised(8, sigma_data=1.0, generator=draw, width=48, blocks=2)
+        fit_denoiser(denoiser, contaminated, (0.1, 2.0), settings, generator=draw)
+        fresh = torch.cat([normals(500, draw), anomalies(500, draw)])
+        noise = torch.randn(fresh.shape, generator=draw)
         with torch.no_grad():
-            excess = (denoiser(x, sigma) - exact(x, sigma)).square().mean()
-        unavoidable = (exact(x, sigma) - normals[:1000]).square().mean()
-        assert excess < 0.1 * unavoidable
+            losses = denoising_losses(denoiser, fresh, torch.full((1000,), 0.5), noise)
+        return float(losses[500:].mean() / losses[:500].mean())
+
+    assert separation(0.15) > 1.3 * separation(0.0)
+
+
+def test_nothing_is_trimmed_before_the_warm_up_is_over() -> None:
+    normals = torch.randn(100, 3, generator=torch.Generator().manual_seed(1))
+    states = []
+    for settings in (
+        DenoiserSettings(steps=30, batch_size=32),
+        DenoiserSettings(steps=30, batch_size=32, trim_share=0.4, warm_up_share=0.95),
+        DenoiserSettings(steps=30, batch_size=32, trim_share=0.4, warm_up_share=0.0),
+    ):
+        made = train_denoiser(normals, (0.1, 1.0), settings, generator=torch.Generator().manual_seed(2))
+        states.append(made.to_state()["weights.input.weight"])
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
 
 
 def test_training_is_the_same_from_the_same_seed() -> None:
@@ -81,6 +207,11 @@ def test_training_is_the_same_from_the_same_seed() -> None:
 def test_constant_data_trains_to_finite_weights(generator: torch.Generator) -> None:
     denoiser = train_denoiser(torch.ones(50, 4), (0.1, 1.0), OptimizerSettings(steps=20), generator=generator)
     assert all(torch.isfinite(parameter).all() for parameter in denoiser.parameters())
+
+
+def test_no_normals_are_refused(generator: torch.Generator) -> None:
+    with pytest.raises(ValueError, match="at least one normal"):
+        train_denoiser(torch.empty(0, 4), (0.1, 1.0), OptimizerSettings(steps=5), generator=generator)
 
 
 def test_training_leaves_the_thread_count_as_it_was(generator: torch.Generator) -> None:

@@ -40,11 +40,27 @@ def test_inverse_gives_the_windows_back_up_to_noise(fitted: SeriesPreprocessor) 
     assert (np.abs(back - given).mean(axis=(0, 1)) < [0.3, 0.006]).all()
 
 
-def test_a_shape_outside_the_subspace_shows_in_the_last_input(fitted: SeriesPreprocessor) -> None:
+def test_a_shape_outside_the_subspace_shows_in_the_distance(fitted: SeriesPreprocessor) -> None:
     given = windows(20, 3)
     spiked = given.copy()
     spiked[:, 17, 0] += 8.0
-    assert (fitted.prepare(spiked).inputs[:, -1] > fitted.prepare(given).inputs[:, -1] + 5).all()
+    distance = -1 - len(SPEC.channels)
+    assert (fitted.prepare(spiked).inputs[:, distance] > fitted.prepare(given).inputs[:, distance] + 5).all()
+
+
+def test_a_broken_relation_shows_in_the_channels_and_in_the_residuals() -> None:
+    generator = np.random.default_rng(8)
+    common = generator.normal(size=(600, LENGTH, 1))
+    related = np.concatenate([common, common + 0.1 * generator.normal(size=common.shape)], axis=2)
+    preprocessor = SeriesPreprocessor.fit(related[:500], SPEC)
+    normal, broken = related[500:], related[500:].copy()
+    broken[:, 10:20, 1] *= -1
+    before, after = preprocessor.prepare(normal).inputs[:, -2:], preprocessor.prepare(broken).inputs[:, -2:]
+    assert (after > before.max() + 1).mean() > 0.9
+    residuals = preprocessor.residuals(broken)
+    inside = residuals[:, 10:20].mean()
+    assert inside > 4 * residuals[:, 25:].mean()
+    assert 0.3 < preprocessor.residuals(normal).mean() < 1.0  # in deviations, the shrunk ones a little too large
 
 
 def test_a_window_does_not_depend_on_its_batch(fitted: SeriesPreprocessor) -> None:
@@ -53,12 +69,58 @@ def test_a_window_does_not_depend_on_its_batch(fitted: SeriesPreprocessor) -> No
     np.testing.assert_allclose(fitted.prepare(given).inputs, alone, rtol=1e-5, atol=1e-5)
 
 
-def test_bad_windows_are_rejected_with_place_and_reason(fitted: SeriesPreprocessor) -> None:
+def test_missing_readings_are_carried_and_not_scored(fitted: SeriesPreprocessor) -> None:
+    given = windows(200, 5)
+    hollow = given.copy()
+    hollow[np.random.default_rng(6).random(given.shape) < 0.3] = np.nan
+    prepared = fitted.prepare(hollow)
+    assert prepared.kept.tolist() == list(range(200))
+    assert np.isfinite(prepared.inputs).all()
+    whole = fitted.prepare(given).inputs
+    assert prepared.inputs[:, -3:].mean() < whole[:, -3:].mean() + 0.1
+    assert np.corrcoef(prepared.inputs[:, 0], whole[:, 0])[0, 1] > 0.95
+    seen = fitted.standardised(hollow)
+    np.testing.assert_array_equal(seen.observed, ~np.isnan(hollow))
+    assert (fitted.residuals(hollow)[np.isnan(hollow)] == 0).all()
+
+
+def test_a_missing_channel_counts_as_expected_and_the_other_is_still_judged(fitted: SeriesPreprocessor) -> None:
+    given = windows(50, 9)
+    given[:, :, 1] = np.nan
+    normal = fitted.prepare(given).inputs
+    given[:, 5:15, 0] += 4.0
+    shifted = fitted.prepare(given).inputs
+    assert np.isfinite(normal).all()
+    assert np.unique(normal[:, -1]).size == 1
+    assert normal[0, -1] <= 0
+    assert (shifted[:, -2] > normal[:, -2] + 1).all()
+
+
+def test_windows_without_readings_or_with_infinite_ones_are_rejected(fitted: SeriesPreprocessor) -> None:
     given = windows(4, 5)
-    given[2, 7, 1] = np.nan
+    given[1] = np.nan
+    given[2, 7, 1] = -np.inf
     prepared = fitted.prepare(given)
-    assert prepared.kept.tolist() == [0, 1, 3]
-    assert prepared.rejections == [(2, "channel 'b' at time point 7 of the window is NaN.")]
+    assert prepared.kept.tolist() == [0, 3]
+    assert prepared.rejections == [
+        (1, "is a window without a single reading: all its values are NaN."),
+        (2, "channel 'b' at time point 7 of the window is infinite."),
+    ]
+
+
+def test_normal_data_may_lack_readings_or_a_whole_channel() -> None:
+    normal = windows(300, 10)
+    normal[np.random.default_rng(11).random(normal.shape) < 0.1] = np.nan
+    inputs = SeriesPreprocessor.fit(normal, SPEC).prepare(windows(50, 12)).inputs
+    assert np.isfinite(inputs).all()
+    assert np.abs(inputs[:, -3:]).mean() < 2
+    normal[:, :, 1] = np.nan
+    assert np.isfinite(SeriesPreprocessor.fit(normal, SPEC).prepare(windows(50, 12)).inputs).all()
+    with pytest.raises(DataError, match="hold a reading"):
+        SeriesPreprocessor.fit(np.full((30, LENGTH, 2), np.nan), SPEC)
+    normal[3, 3, 0] = np.inf
+    with pytest.raises(DataError, match="infinite"):
+        SeriesPreprocessor.fit(normal, SPEC)
 
 
 def test_a_wrong_length_is_rejected_alone(fitted: SeriesPreprocessor) -> None:

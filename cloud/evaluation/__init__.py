@@ -1,0 +1,1 @@
+"""How good a bundle is: figures, the router leaderboard, plots, and benchmarks beside published results."""

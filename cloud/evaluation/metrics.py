@@ -1,0 +1,114 @@
+"""How well scores tell anomalies from normal samples, and how often they are wrong on normal ones.
+
+Labels are (n,) bool, true for anomalies; scores (n,) are higher for what is more anomalous.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DataError
+
+FALSE_ALARM_RATES = (0.01, 0.05)
+CONFIDENCE = 0.95
+
+Labels = NDArray[np.bool_]
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAlarms:
+    """Normal samples that were flagged, of all normal samples, and the confidence interval of their share."""
+
+    flagged: int
+    normals: int
+    rate: float
+    low: float
+    high: float
+
+
+def detection_figures(labels: Labels, scores: Scores, rates: Sequence[float] = FALSE_ALARM_RATES) -> dict[str, float]:
+    """`auroc`, `auprc`, and `recall_at_R_far` for each false-alarm rate of R per cent.
+
+    Raises DataError unless there are both kinds of samples and all scores are finite.
+    """
+    recalls = {recall_name(rate): recall_at(labels, scores, rate) for rate in rates}
+    return {"auroc": auroc(labels, scores), "auprc": average_precision(labels, scores), **recalls}
+
+
+def recall_name(rate: float) -> str:
+    """The figure's name: `recall_at_5_far` for a rate of 0.05."""
+    return f"recall_at_{100 * rate:g}_far"
+
+
+def auroc(labels: Labels, scores: Scores) -> float:
+    """Area under the ROC curve: the share of (anomaly, normal) pairs in the right order, ties counting half."""
+    _check(labels, scores)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    positives = int(np.count_nonzero(labels))
+    above = ranks[labels].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * (len(labels) - positives)))
+
+
+def average_precision(labels: Labels, scores: Scores) -> float:
+    """Area under the precision-recall curve as the sum of precision times the step in recall, without interpolation.
+
+    Tied scores are one step, so that it does not depend on their order.
+    """
+    _check(labels, scores)
+    order = np.argsort(-scores, kind="stable")
+    last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    hits = np.cumsum(labels[order])[last_of_ties]
+    precision = hits / (last_of_ties + 1)
+    return float((np.diff(hits, prepend=0) * precision).sum() / hits[-1])
+
+
+def recall_at(labels: Labels, scores: Scores, rate: float) -> float:
+    """The share of anomalies found where at most `rate` of the normal samples are flagged."""
+    threshold = threshold_at(labels, scores, rate)
+    return float(np.mean(scores[labels] > threshold))
+
+
+def threshold_at(labels: Labels, scores: Scores, rate: float) -> float:
+    """The lowest score that at most `rate` of the normal samples exceed."""
+    _check(labels, scores)
+    normal = np.sort(scores[~labels])[::-1]
+    allowed = int(rate * len(normal) + 1e-9)
+    return float(normal[allowed]) if allowed < len(normal) else -math.inf
+
+
+def false_alarms(normal_p_values: NDArray[np.float64], rate: float) -> FalseAlarms:
+    """The share of normal samples (n,) flagged at a nominal false-alarm rate, with its exact 95 % interval.
+
+    Source of the interval: Clopper & Pearson, "The use of confidence or fiducial limits" (1934). Raises DataError
+    without a normal sample.
+    """
+    normals = len(normal_p_values)
+    if not normals:
+        raise DataError("A false-alarm rate needs normal samples, and there are none.")
+    flagged = int(np.count_nonzero(normal_p_values <= rate))
+    low, high = clopper_pearson(flagged, normals)
+    return FalseAlarms(flagged, normals, flagged / normals, low, high)
+
+
+def clopper_pearson(hits: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The exact confidence interval of a share of `hits` in `trials`."""
+    from scipy.stats import beta
+
+    tail = (1 - confidence) / 2
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, trials - hits + 1))
+    high = 1.0 if hits == trials else float(beta.ppf(1 - tail, hits + 1, trials - hits))
+    return low, high
+
+
+def _check(labels: Labels, scores: Scores) -> None:
+    if labels.shape != scores.shape or labels.ndim != 1:
+        raise DataError(f"{scores.shape} scores do not fit {labels.shape} labels.")
+    if not labels.any() or labels.all():
+        raise DataError("Figures need both normal and anomalous samples, and one kind is absent.")
+    if not np.isfinite(scores).all():
+        raise DataError("A score is NaN or infinite, so that samples cannot be ordered by it.")

@@ -1,0 +1,265 @@
+"""A benchmark's results as a Markdown page, with the published figures beside ours and the command that makes it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cloud.evaluation.bench import LARGE_SETS
+from cloud.evaluation.leaderboard import names as routing_names
+from cloud.evaluation.published import BEST
+
+TITLES = {"adbench": "Tables: ADBench", "series": "Series", "images": "Images", "video": "Video"}
+_ABOUT = {
+    "adbench": (
+        "The published protocol of DTE: sets of fewer than 1000 rows are bootstrapped to 1000, of more than 50,000 "
+        "sampled down to 50,000; the first half of the normal rows in file order trains, the rest and all anomalies "
+        "are judged; features are standardised on the training half. The bootstrap puts copies of one row on both "
+        "sides, so small sets are judged once more as they are."
+    ),
+    "series": (
+        "`train` is taken as normal, `test` is judged. Windows are scored at every time point; a point's score is the "
+        "mean over the windows that hold it. VUS-PR as in TSB-AD with slopes up to 500 points; F1 and affiliation F1 "
+        "at the threshold of the best plain F1. A router sends windows."
+    ),
+    "images": "The good training images are learned from; image AUROC, and pixel AUROC and PRO where there are masks.",
+    "video": "Frame AUROC over the labelled frames.",
+}
+_SHOWN_PUBLISHED = ("DTE-NP", "KNN", "DTE-C", "ICL", "DTE-IG", "DDPM", "LOF", "IForest", BEST)
+_BESIDE_SETS = ("DTE-NP", "KNN", "DTE-C", BEST)
+_EDGE = ("screener_fp32", "screener_int8_openvino", "screener_int8_onnxruntime")
+_FIGURES = (
+    "vus_pr",
+    "auroc",
+    "auprc",
+    "recall_at_1_far",
+    "recall_at_5_far",
+    "f1",
+    "affiliation_f1",
+    "pixel_auroc",
+    "pro",
+)
+_WORDS = {
+    "vus_pr": "VUS-PR",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "recall_at_1_far": "recall at 1 % false alarms",
+    "recall_at_5_far": "recall at 5 % false alarms",
+    "recall_kept_at_1_far": "kept of cloud-only at 1 %",
+    "recall_kept_at_5_far": "kept of cloud-only at 5 %",
+    "upload_share": "uploaded",
+    "f1": "best F1",
+    "affiliation_f1": "affiliation F1",
+    "pixel_auroc": "pixel AUROC",
+    "pro": "PRO",
+    "false_alarms_at_1": "realised at 1 %",
+    "false_alarms_at_5": "realised at 5 %",
+}
+
+
+def page(summary: Mapping[str, Any]) -> str:
+    """The whole page, of the JSON values of a benchmark run."""
+    sections = [
+        f"# {TITLES[summary['benchmark']]}",
+        _ABOUT[summary["benchmark"]],
+        _made_by(summary),
+        "## Means over the sets",
+        "All figures in per cent.",
+        _means(summary),
+        *_routers(summary["mean"]),
+        *_alarms(summary["mean"]),
+        *_large_sets(summary),
+        *_without_bootstrap(summary),
+        "## Set by set",
+        _sets(summary),
+        *_failed(summary),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def words(figure: str) -> str:
+    """A figure's name for people."""
+    return _WORDS.get(figure, figure.replace("_", " "))
+
+
+def methods_of(figures: Mapping[str, Any]) -> list[str]:
+    """The methods, without the routings."""
+    return [name for name in figures if name not in routing_names()]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column on the left and figures on the right."""
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def per_cent(value: float | None) -> str:
+    """A figure in [0, 1] in per cent, to two places; nothing if there is none."""
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def _made_by(summary: Mapping[str, Any]) -> str:
+    count = len(summary["sets"])
+    seeds = f"seed{'s' if len(summary['seeds']) > 1 else ''} {', '.join(map(str, summary['seeds']))}"
+    return (
+        f"Made by `{summary['command']}` with Vedette {summary['version']}: {count} set{'s' if count != 1 else ''}, "
+        f"{seeds}. `fused` is the cloud's verdict; `baseline_knn` and `baseline_isolation_forest` stand on all the "
+        "normal samples, "
+        "standardised, and nothing else."
+    )
+
+
+def _means(summary: Mapping[str, Any]) -> str:
+    means, headline = summary["mean"], summary["headline"]
+    methods = methods_of(means)
+    columns = [figure for figure in _FIGURES if any(figure in means[method] for method in methods)]
+    rows = [[f"`{method}`", *(per_cent(means[method].get(figure)) for figure in columns)] for method in methods]
+    published = summary["published"]
+    if published is not None and published["figure"] == headline:
+        at = columns.index(headline)
+        wanted = [name for name in _SHOWN_PUBLISHED if name in published["mean"]] or _leading(published["mean"])
+        blank = [""] * len(columns)
+        rows += [
+            [f"published: {name}", *blank[:at], per_cent(published["mean"][name]), *blank[at + 1 :]] for name in wanted
+        ]
+    text = table(["method", *map(words, columns)], rows)
+    return text if published is None else f"{text}\n\nPublished figures: {_cited(summary)}"
+
+
+def _cited(summary: Mapping[str, Any]) -> str:
+    published = summary["published"]
+    covered = [name for name in summary["sets"] if name in published["sets"]]
+    if published["note"]:
+        return f"{published['source']}. {published['note']}"
+    if len(covered) == len(summary["sets"]):
+        return f"{published['source']}; means over the same sets."
+    fused = [summary["sets"][name]["fused"][summary["headline"]] for name in covered]
+    ours = f"`fused` has {per_cent(sum(fused) / len(fused))} there" if fused else "none is among ours"
+    return f"{published['source']}; means over the {len(covered)} of our sets that it has ({ours})."
+
+
+def _leading(means: Mapping[str, float]) -> list[str]:
+    return sorted(means, key=lambda name: -means[name])[:8]
+
+
+def _routers(means: Mapping[str, Mapping[str, float]]) -> list[str]:
+    board = [name for name in routing_names() if name in means]
+    if not board:
+        return []
+    figures = ("upload_share", "vus_pr", "auroc", "auprc", "recall_at_1_far", "recall_kept_at_1_far")
+    columns = [
+        name for name in (*figures, "recall_at_5_far", "recall_kept_at_5_far") if any(name in means[of] for of in board)
+    ]
+    rows = [[f"`{name}`", *(per_cent(means[name].get(figure)) for figure in columns)] for name in board]
+    about = (
+        "A sample that is forwarded gets the cloud's p-value, one that is not keeps the edge's. The cascade forwards "
+        "the lowest p-values of the screener that the device prefers; the oracle knows the labels."
+    )
+    return ["## Router leaderboard", about, table(["routing", *map(words, columns)], rows)]
+
+
+def _alarms(means: Mapping[str, Mapping[str, float]]) -> list[str]:
+    shown = [name for name in methods_of(means) if "false_alarms_at_1" in means[name]]
+    if not shown:
+        return []
+    columns = ("false_alarms_at_1", "recall_at_p_1", "false_alarms_at_5", "recall_at_p_5")
+    head = ["method", "realised at 1 %", "recall there", "realised at 5 %", "recall there"]
+    rows = [[f"`{name}`", *(per_cent(means[name].get(figure)) for figure in columns)] for name in shown]
+    about = "The share of normal test samples that calibrated p-values flag, beside the rate that was asked for."
+    return ["## False alarms", about, table(head, rows)]
+
+
+def _large_sets(summary: Mapping[str, Any]) -> list[str]:
+    part = summary.get(LARGE_SETS)
+    if not part or not part["names"] or len(part["names"]) == len(summary["sets"]):
+        return []
+    about = f"{len(part['names'])} sets: {', '.join(part['names'])}."
+    return [
+        "## Sets of 1000 rows and more, which no bootstrap touches",
+        about,
+        _short_means(summary, part["names"], part["mean"]),
+    ]
+
+
+def _without_bootstrap(summary: Mapping[str, Any]) -> list[str]:
+    part = summary.get("without_bootstrap")
+    small = (
+        [name for name in (part or {"sets": {}})["sets"] if name not in summary[LARGE_SETS]["names"]] if part else []
+    )
+    if part is None or not (small or part["failed"]):
+        return []
+    headline = summary["headline"]
+    methods = [*_edge(summary), "fused", "baseline_knn"]
+    rows = []
+    for name in small:
+        pairs = [(summary["sets"].get(name, {}), part["sets"][name])] * len(methods)
+        cells = [
+            (per_cent(one.get(of, {}).get(headline)), per_cent(two.get(of, {}).get(headline)))
+            for (one, two), of in zip(pairs, methods, strict=True)
+        ]
+        rows.append([name, *(cell for pair in cells for cell in pair)])
+    head = ["set", *(text for of in methods for text in (f"`{of}`, bootstrapped", "as it is"))]
+    failed = [f"{name} could not be judged as it is: {reason}" for name, reason in part["failed"].items()]
+    about = (
+        "Sets of fewer than 1000 rows under the published protocol, and as they are, split alike: copies of training "
+        "rows in the test part flatter every method that remembers. Means over all sets without bootstrap: "
+        + ", ".join(f"`{of}` {per_cent(part['mean'][of][headline])}" for of in methods if of in part["mean"])
+        + "."
+    )
+    return ["## Without the bootstrap", about, table(head, rows) if rows else "", *failed]
+
+
+def _short_means(summary: Mapping[str, Any], names: Sequence[str], means: Mapping[str, Mapping[str, float]]) -> str:
+    headline = summary["headline"]
+    rows = [[f"`{method}`", per_cent(means[method].get(headline))] for method in methods_of(means)]
+    published = summary["published"]
+    covered = [name for name in names if published is not None and name in published["sets"]]
+    if published is not None and covered and len(covered) == len(names):
+        for method in _SHOWN_PUBLISHED:
+            values = [published["sets"][name][method] for name in covered if method in published["sets"][name]]
+            rows += [[f"published: {method}", per_cent(sum(values) / len(values))]] if values else []
+    return table(["method", words(headline)], rows)
+
+
+def _sets(summary: Mapping[str, Any]) -> str:
+    """The headline figure of the main methods, with published ones; the rest is in the JSON."""
+    headline, published = summary["headline"], summary["published"]
+    methods = [name for name in (*_EDGE, "fused", "cascade_10", "baseline_knn") if name in summary["mean"]]
+    beside = [
+        name for name in _BESIDE_SETS if published is not None and any(name in of for of in published["sets"].values())
+    ]
+    rows = []
+    for name, figures in summary["sets"].items():
+        facts = summary["facts"].get(name, {})
+        known = published["sets"].get(name, {}) if published is not None else {}
+        ours = [per_cent(figures.get(method, {}).get(headline)) for method in methods]
+        best = max((method for method in methods_of(figures)), key=lambda method: figures[method].get(headline, 0.0))
+        counts = [str(facts.get(key, "")) for key in ("normal_samples", "test_samples", "anomalies")]
+        rows.append(
+            [
+                name,
+                *counts,
+                *(per_cent(known.get(of)) for of in beside),
+                *ours,
+                f"`{best}` {per_cent(figures[best][headline])}",
+            ]
+        )
+    head = [
+        "set",
+        "train",
+        "test",
+        "anomalies",
+        *(f"published: {name}" for name in beside),
+        *(f"`{name}`" for name in methods),
+    ]
+    return f"{words(headline)}.\n\n{table([*head, 'our best'], rows)}"
+
+
+def _edge(summary: Mapping[str, Any]) -> list[str]:
+    used = [facts["edge"] for facts in summary["facts"].values() if "edge" in facts]
+    return [max(set(used), key=used.count)] if used else []
+
+
+def _failed(summary: Mapping[str, Any]) -> list[str]:
+    if not summary["failed"]:
+        return []
+    lines = [f"- {name}: {reason}" for name, reason in summary["failed"].items()]
+    return ["## Sets that failed, and stand in no mean", "\n".join(lines)]

@@ -1,0 +1,43 @@
+"""An evaluation in pictures: curves, calibration, and why samples stand out, as PNG files in a folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloud.evaluation.plots.calibration import draw_p_values
+from cloud.evaluation.plots.curves import draw_curves
+from cloud.evaluation.plots.heatmaps import draw_heatmaps
+from cloud.evaluation.plots.rows import draw_contributions
+from cloud.evaluation.plots.style import save
+from cloud.evaluation.plots.timeline import draw_spans, draw_timeline
+from shared.errors import DataError
+
+if TYPE_CHECKING:
+    from cloud.evaluation.evaluate import Evaluation
+
+_PLOTS = {
+    "curves.png": draw_curves,
+    "p_values.png": draw_p_values,
+    "timeline.png": draw_timeline,
+    "spans.png": draw_spans,
+    "heatmaps.png": draw_heatmaps,
+    "contributions.png": draw_contributions,
+}
+
+
+def draw_all(evaluation: "Evaluation", folder: Path, progress: Callable[[float], None]) -> list[Path]:
+    """Draw what the data allows into `folder`, which is made; returns the files, in order.
+
+    Raises DataError if it cannot be written.
+    """
+    drawn = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for done, (name, draw) in enumerate(_PLOTS.items()):
+            figure = draw(evaluation)
+            if figure is not None:
+                drawn.append(save(figure, folder / name))
+            progress((done + 1) / len(_PLOTS))
+    except OSError as error:
+        raise DataError(f"{folder}: plots cannot be written ({error}). Give --plots another folder.") from None
+    return drawn

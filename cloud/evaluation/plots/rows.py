@@ -1,0 +1,58 @@
+"""Which features make the strangest rows of a table strange."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cloud.evaluation.plots.style import ANOMALY, CLOUD, dress, new_figure
+from cloud.inference.analysis import FUSED
+from shared.samples import Modality
+
+if TYPE_CHECKING:
+    from cloud.evaluation.evaluate import Evaluation
+
+_ROWS_SHOWN, _FEATURES_SHOWN, _LONGEST_NAME = 6, 8, 24
+
+
+def draw_contributions(evaluation: "Evaluation") -> Figure | None:
+    """Shares of the leading features in the rows with the highest fused scores; nothing for other data."""
+    scored = evaluation.scored
+    if evaluation.manifest.modality is not Modality.TABULAR or scored.contributions is None:
+        return None
+    fused = scored.methods[FUSED]
+    order = np.argsort(-fused.scores, kind="stable")[:_ROWS_SHOWN]
+    columns = min(3, len(order))
+    lines = -(-len(order) // columns)
+    figure = new_figure(4.4 * columns, 2.7 * lines)
+    panels = np.atleast_1d(figure.subplots(lines, columns, squeeze=False).ravel())
+    for axes, index in zip(panels, order, strict=False):
+        _draw_row(axes, evaluation, int(index))
+    for axes in panels[len(order) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _draw_row(axes: Axes, evaluation: "Evaluation", index: int) -> None:
+    scored = evaluation.scored
+    assert scored.contributions is not None  # the caller looked
+    shares = scored.contributions[index]
+    leading = np.argsort(-shares, kind="stable")[:_FEATURES_SHOWN][::-1]
+    p_values = scored.methods[FUSED].p_values
+    p_text = "" if p_values is None else f", p = {p_values[index]:.1g}"
+    anomalous = evaluation.labels is not None and bool(evaluation.labels[index])
+    kind = "" if evaluation.labels is None else " (anomaly)" if anomalous else " (normal)"
+    axes.barh(
+        [_short(scored.channels[at]) for at in leading],
+        100 * shares[leading],
+        color=ANOMALY if anomalous else CLOUD,
+        height=0.7,
+    )
+    dress(axes, f"Row {int(scored.kept[index]) + 1}{kind}{p_text}", "per cent of what is unusual", "")
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(0, max(100 * float(shares.max()) * 1.08, 1))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -1,0 +1,147 @@
+"""A series in time: how unusual each point is, where the labelled spans lie, and which channels stand out there."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cloud.evaluation.plots.style import ANOMALY, BASELINE, CLOUD, EDGE, OTHER, dress, label_of, line_of, new_figure
+from cloud.evaluation.series import point_scores
+from cloud.evaluation.vus import ranges_of
+from cloud.inference.analysis import FUSED
+
+if TYPE_CHECKING:
+    from cloud.evaluation.evaluate import Evaluation
+
+_COLUMNS = 1400  # points across a timeline: of more, the highest of each column is shown
+_SPANS_SHOWN, _CHANNELS_SHOWN = 3, 3
+_CONTEXT = 1.0  # lengths of a span shown before and after it
+
+
+def draw_timeline(evaluation: "Evaluation") -> Figure | None:
+    """-log10 p over the whole series, of the fused verdict and of the edge; nothing for other data."""
+    if evaluation.material.starts is None:
+        return None
+    edge = evaluation.scored.edge
+    figure = new_figure(13, 5)
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, name in zip(panels, (FUSED, edge), strict=True):
+        surprise = _surprise(evaluation, name)
+        at, highest = _columns(surprise)
+        axes.fill_between(at, highest, color=line_of(name, edge)[0], alpha=0.35, linewidth=0)
+        axes.plot(at, highest, color=line_of(name, edge)[0], linewidth=0.8)
+        axes.axhline(2, color=BASELINE, linewidth=0.9, linestyle="--")
+        axes.annotate(
+            "p = 0.01",
+            (len(surprise), 2),
+            xytext=(3, 0),
+            textcoords="offset points",
+            fontsize=7,
+            color=BASELINE,
+            va="center",
+            annotation_clip=False,
+        )
+        _shade(axes, evaluation, len(surprise))
+        dress(axes, label_of(name, edge), "time point" if name == edge else "", r"surprise, $-\log_{10}p$")
+        axes.set_xlim(0, len(surprise))
+        axes.set_ylim(0, max(float(highest.max()) * 1.08, 3))
+    return figure
+
+
+def draw_spans(evaluation: "Evaluation") -> Figure | None:
+    """The most surprising spans close up: the channels that contribute most there, and the surprise."""
+    material = evaluation.material
+    if material.starts is None or material.readings is None or evaluation.scored.contributions is None:
+        return None
+    surprise = _surprise(evaluation, FUSED)
+    spans = _spans(evaluation, surprise)
+    if not spans:
+        return None
+    figure = new_figure(4.6 * len(spans), 6)
+    panels = figure.subplots(_CHANNELS_SHOWN + 1, len(spans), squeeze=False, sharex="col")
+    for column, (start, end) in enumerate(spans):
+        _draw_span(panels[:, column], evaluation, surprise, start, end)
+    return figure
+
+
+def _draw_span(
+    panels: NDArray[np.object_], evaluation: "Evaluation", surprise: NDArray[np.float64], start: int, end: int
+) -> None:
+    material, scored = evaluation.material, evaluation.scored
+    assert material.readings is not None  # the caller looked
+    margin = max(round((end - start) * _CONTEXT), 2 * material.window_length)
+    low, high = max(start - margin, 0), min(end + margin, len(surprise))
+    shares = _shares(evaluation, start, end)
+    leading = np.argsort(-shares, kind="stable")[:_CHANNELS_SHOWN]
+    time = np.arange(low, high)
+    panels[0].fill_between(time, surprise[low:high], color=CLOUD, alpha=0.35, linewidth=0)
+    panels[0].plot(time, surprise[low:high], color=CLOUD, linewidth=1)
+    dress(panels[0], f"points {start + 1} to {end}", "", r"$-\log_{10}p$")
+    for axes, channel in zip(panels[1:], leading, strict=False):
+        axes.plot(time, material.readings[low:high, channel], color=EDGE, linewidth=1)
+        dress(axes, f"{scored.channels[channel]}, {100 * shares[channel]:.0f} %", "", "")
+        axes.title.set_fontweight("normal")
+    for axes in panels[1 + len(leading) :]:
+        axes.set_visible(False)
+    for axes in panels:
+        _shade(axes, evaluation, len(surprise))
+        axes.set_xlim(low, high)
+    panels[len(leading)].set_xlabel("time point", fontsize=9)
+
+
+def _shares(evaluation: "Evaluation", start: int, end: int) -> NDArray[np.float64]:
+    """The share of each channel in what is unusual between two time points.
+
+    By the cloud's maps of the windows, which know the time within a window, or else by whole windows.
+    """
+    material, scored = evaluation.material, evaluation.scored
+    assert material.starts is not None  # the caller looked
+    assert scored.contributions is not None
+    starts = material.starts[scored.kept]
+    touching = np.flatnonzero((starts < end) & (starts + material.window_length > start))
+    maps = scored.methods[FUSED].maps
+    if maps is not None:
+        inside = [maps[index][max(start - starts[index], 0) : end - starts[index]] for index in touching]
+        weights = np.square(np.concatenate(inside)).sum(axis=0)
+        if weights.sum() > 0:
+            return np.asarray(weights / weights.sum())
+    return np.asarray(scored.contributions[touching].mean(axis=0))
+
+
+def _spans(evaluation: "Evaluation", surprise: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Spans to show close up: labelled ones, or where p is below 0.01; those that surprise most, in order of time."""
+    points = evaluation.material.point_labels
+    flags = points if points is not None and points.any() and not points.all() else surprise >= 2
+    found = [(int(start), int(end)) for start, end in zip(*ranges_of(flags), strict=True)]
+    most = sorted(found, key=lambda span: -float(surprise[span[0] : span[1]].max()))[:_SPANS_SHOWN]
+    return sorted(most)
+
+
+def _surprise(evaluation: "Evaluation", method: str) -> NDArray[np.float64]:
+    """-log10 p of each time point: the mean over the windows that hold it."""
+    material, scored = evaluation.material, evaluation.scored
+    said = scored.methods[method]
+    assert material.starts is not None  # the callers looked
+    assert material.readings is not None
+    p_values = said.p_values if said.p_values is not None else np.ones(len(said.scores))
+    starts = material.starts[scored.kept]
+    return point_scores(-np.log10(p_values), starts, material.window_length, len(material.readings))
+
+
+def _columns(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positions and heights to draw: of a long series the highest of every few points."""
+    step = max(1, -(-len(values) // _COLUMNS))
+    padded = np.concatenate([values, np.full(-len(values) % step, values[-1])])
+    return np.arange(0, len(values), step, dtype=np.float64), padded.reshape(-1, step).max(axis=1)
+
+
+def _shade(axes: Axes, evaluation: "Evaluation", length: int) -> None:
+    """The labelled spans in the background, none narrower than the eye can see."""
+    points = evaluation.material.point_labels
+    if points is None:
+        return
+    for start, end in zip(*ranges_of(points), strict=True):
+        axes.axvspan(start, max(end, start + length / 2000), color=ANOMALY, alpha=0.16, linewidth=0, zorder=0)
+    axes.axhline(0, color=OTHER, linewidth=0.6)

@@ -1,0 +1,89 @@
+"""Published figures, read from a folder `reference` beside the data sets, to stand beside ours."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ADBENCH_FILE = "dte_adbench_semi_supervised_auroc.csv"
+SERIES_FILE = "tsbad_multivariate_vus_pr.csv"
+BEST = "best of all, per set"
+_ADBENCH_SOURCE = 'Livernoche et al., "On Diffusion Modeling for Anomaly Detection", ICLR 2024'
+_SERIES_SOURCE = (
+    'Liu & Paparrizos, "The Elephant in the Room: Towards A Reliable Time-Series Anomaly Detection Benchmark" '
+    "(TSB-AD), NeurIPS 2024"
+)
+_NOT_METHODS = frozenset({"ts_len", "anomaly_len", "num_anomaly", "avg_anomaly_len", "anomaly_ratio"})
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Figures in [0, 1] by set (of ours) and method, their means over the sets, and where they are from.
+
+    `note` says what must be known to compare them. Sets without published figures are absent.
+    """
+
+    source: str
+    figure: str
+    sets: Mapping[str, Mapping[str, float]]
+    mean: Mapping[str, float]
+    note: str = ""
+
+
+def published_figures(benchmark: str, data: Path, set_names: Sequence[str]) -> Published | None:
+    """What is published of these sets; nothing if the reference tables are not there, or hold none of them."""
+    folder = _reference_folder(data)
+    if folder is None:
+        return None
+    if benchmark == "adbench":
+        return _adbench(folder / ADBENCH_FILE, set_names)
+    if benchmark == "series" and any(name.startswith("machine-") for name in set_names):
+        return _series(folder / SERIES_FILE)
+    return None
+
+
+def _adbench(path: Path, set_names: Sequence[str]) -> Published | None:
+    rows = {_key(row["dataset"]): row for row in _rows(path)}
+    sets: dict[str, dict[str, float]] = {}
+    for name in set_names:
+        row = rows.get(_key(name))
+        if row is not None:
+            figures = {method: float(text) / 100 for method, text in row.items() if method != "dataset" and text}
+            sets[name] = {**figures, BEST: max(figures.values())}
+    if not sets:
+        return None
+    methods = next(iter(sets.values()))
+    mean = {method: sum(figures[method] for figures in sets.values()) / len(sets) for method in methods}
+    return Published(_ADBENCH_SOURCE, "auroc", sets, mean)
+
+
+def _series(path: Path) -> Published | None:
+    rows = [row for row in _rows(path) if "_SMD_" in row["file"]]
+    if not rows:
+        return None
+    methods = [name for name in list(rows[0])[1:] if name not in _NOT_METHODS and not name.endswith("_seq_anomaly")]
+    methods = [name for name in methods if name not in ("point_anomaly", "seq_anomaly")]
+    mean = {name: sum(float(row[name]) for row in rows) / len(rows) for name in methods}
+    note = (
+        f"Means over the {len(rows)} series of SMD in TSB-AD, which are other cuts of the same machines, trained on "
+        "the beginning of the test part: for orientation only."
+    )
+    return Published(_SERIES_SOURCE, "vus_pr", {}, mean, note)
+
+
+def _reference_folder(data: Path) -> Path | None:
+    places = [data.resolve(), *data.resolve().parents[:4]]
+    return next((place / "reference" for place in places if (place / "reference").is_dir()), None)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,108 @@
+"""Results for a person, as tables on the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cloud.evaluation.leaderboard import names as routing_names
+from cloud.evaluation.page import methods_of, per_cent, words
+
+_LABELLED = (
+    "vus_pr",
+    "auroc",
+    "auprc",
+    "recall_at_1_far",
+    "recall_at_5_far",
+    "false_alarms_at_1",
+    "false_alarms_at_5",
+    "f1",
+    "affiliation_f1",
+    "pixel_auroc",
+    "pro",
+)
+_UNLABELLED = ("score_q50", "score_q99", "score_q100", "p_median", "p_lowest", "flagged_at_1", "flagged_at_5")
+_ROUTINGS = ("upload_share", "vus_pr", "auroc", "auprc", "recall_at_5_far", "recall_kept_at_5_far")
+_NOT_SHARES = ("score_", "p_")
+_HEADS = {
+    "recall_at_1_far": "recall @1%",
+    "recall_at_5_far": "recall @5%",
+    "recall_kept_at_5_far": "kept @5%",
+    "false_alarms_at_1": "alarms @1%",
+    "false_alarms_at_5": "alarms @5%",
+    "affiliation_f1": "affil. F1",
+    "pixel_auroc": "pixels",
+    "score_q50": "score",
+    "score_q99": "99 %",
+    "score_q100": "highest",
+    "p_median": "p",
+    "p_lowest": "lowest p",
+    "flagged_at_1": "flagged @1%",
+    "flagged_at_5": "flagged @5%",
+}
+_LEGEND = (
+    "In per cent. recall @5%: anomalies found where 5 % of the normal samples are flagged; alarms @5%: normal samples "
+    "flagged at p <= 0.05; kept: that recall as a share of what the cloud alone finds."
+)
+
+
+def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print an evaluation's result."""
+    console = console if console is not None else Console(highlight=False)
+    labelled = result["anomalies"] is not None
+    found = f"{result['anomalies']} of them anomalous" if labelled else "without labels of both kinds"
+    console.print(f"{result['bundle']} on {result['data']}: {result['samples']} samples, {found}.", markup=False)
+    if result["rejected"]:
+        console.print(
+            f"{result['rejected']} samples could not be used: {'; '.join(result['rejections'])}", markup=False
+        )
+    for note in result["notes"]:
+        console.print(f"Note: {note}.", markup=False)
+    console.print(_table("Methods", "method", result["methods"], _LABELLED if labelled else _UNLABELLED))
+    if result["leaderboard"]:
+        console.print(
+            _table(f"Router leaderboard (edge: {result['edge']})", "routing", result["leaderboard"], _ROUTINGS)
+        )
+    if labelled:
+        console.print(_LEGEND, style="dim", markup=False)
+    if result.get("plots"):
+        console.print(f"Plots: {', '.join(result['plots'])}.", markup=False)
+
+
+def show_benchmark(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print a benchmark's means, the published ones beside them, and what failed."""
+    console = console if console is not None else Console(highlight=False)
+    means, headline = summary["mean"], summary["headline"]
+    sets = list(summary["sets"])
+    console.print(f"{summary['benchmark']}: means over {len(sets)} sets, {len(summary['seeds'])} seeds.", markup=False)
+    console.print(_table("Methods", "method", {name: means[name] for name in methods_of(means)}, _LABELLED))
+    board = {name: means[name] for name in routing_names() if name in means}
+    if board:
+        console.print(_table("Router leaderboard", "routing", board, _ROUTINGS))
+    console.print(_LEGEND, style="dim", markup=False)
+    published = summary["published"]
+    if published is not None:
+        best = sorted(published["mean"].items(), key=lambda item: -item[1])[:6]
+        text = ", ".join(f"{name} {per_cent(value)}" for name, value in best)
+        of = f"{len(published['sets'])} of these sets" if published["sets"] else "sets of this kind"
+        console.print(f"Published {words(headline)}, means over {of}: {text}.", markup=False)
+    for name, reason in summary["failed"].items():
+        console.print(f"Failed: {name}: {reason}", markup=False)
+
+
+def _table(title: str, what: str, rows: Mapping[str, Mapping[str, float]], figures: Sequence[str]) -> Table:
+    columns = [name for name in figures if any(name in row for row in rows.values())]
+    table = Table(title=title, title_justify="left")
+    table.add_column(what, no_wrap=True)
+    for column in columns:
+        table.add_column(_HEADS.get(column, words(column)), justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(_cell(column, row.get(column)) for column in columns))
+    return table
+
+
+def _cell(figure: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if figure.startswith(_NOT_SHARES) else per_cent(value)

@@ -1,0 +1,258 @@
+"""Clips cut from videos to train, calibrate and measure on; and their scores mapped back to frames."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cloud.training.videos import Video, VideoData
+from shared.bundle import InputSpec
+from shared.calibration import MIN_CALIBRATION_SIZE
+from shared.errors import DataError
+from shared.images import resize
+from shared.preprocessing.video import MIN_CLIP_FRAMES
+from shared.settings import Settings
+from shared.videos import frames_of
+
+MIN_TRAIN = 20
+SIDE_STEP_PIXELS = 32  # sizes of the graph are multiples of it
+TARGET_PIXELS = 224 * 224
+MAX_ENLARGEMENT = 2.0  # small frames gain by it, and beyond it there is nothing to see
+END_SLACK_FRAMES = 2  # headers promise a frame or two that are not there
+WHOLE_VIDEOS = 4  # from so many on whole ones are held out, else the end of each
+GAIN, GAMMA, TINT = (0.7, 1.35), (0.85, 1.2), (0.95, 1.05)
+
+Report = Callable[[float], None]
+
+
+class VideoSettings(Settings):
+    """The clips the graph takes. 0: chosen from the videos."""
+
+    height: int = Field(0, ge=0, le=1024, title="Height", description="pixels, a multiple of 32; 0: by the videos")
+    width: int = Field(0, ge=0, le=1024, title="Width", description="pixels, a multiple of 32; 0: by the videos")
+    clip_frames: int = Field(MIN_CLIP_FRAMES, ge=MIN_CLIP_FRAMES, le=16, title="Clip", description="frames of a clip")
+    frame_interval_s: float = Field(
+        1.0, gt=0, le=60, title="Frame interval", description="seconds between the frames of a clip"
+    )
+    max_clips: int = Field(1500, ge=40, title="Most clips", description="normal clips trained on, evenly spread")
+    max_held_out: int = Field(1000, ge=40, title="Most held-out clips", description="normal clips to calibrate on")
+    max_test: int = Field(2000, ge=10, title="Most labelled clips", description="to measure on, evenly spread")
+    relit_share: float = Field(
+        0.3, ge=0, le=2, title="Relit share", description="copies in other light that are added, per training clip"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSplit:
+    """Clips (n, frames, height, width, 3) uint8 by use; `train` and `held_out` are normal.
+
+    `test_labels`: (n,) bool of the last frame of each, true for anomalies; None, as `test`, without labelled videos.
+    """
+
+    spec: InputSpec
+    train: NDArray[np.uint8]
+    held_out: NDArray[np.uint8]
+    test: NDArray[np.uint8] | None
+    test_labels: NDArray[np.bool_] | None
+    notes: tuple[str, ...]
+
+
+def split_clips(
+    data: VideoData,
+    settings: VideoSettings,
+    generator: np.random.Generator,
+    *,
+    held_out_share: float = 0.3,
+    progress: Report | None = None,
+) -> ClipSplit:
+    """Choose, decode and split the clips. Raises DataError if there are too few normal ones."""
+    spec = clip_spec(data, settings)
+    ends = {video.path: _normal_ends(video, settings) for video in (*data.normal, *data.held_out)}
+    train, held_out = _by_use(data, ends, settings, held_out_share)
+    train = _thinned(train, settings.max_clips)
+    held_out = _thinned(held_out, settings.max_held_out)
+    if _count(train) < MIN_TRAIN or _count(held_out) < MIN_CALIBRATION_SIZE:
+        raise DataError(
+            f"{data.origin}: {_count(train)} normal clips to train on and {_count(held_out)} to hold out, and "
+            f"{MIN_TRAIN} and {MIN_CALIBRATION_SIZE} are needed: give longer videos, or a shorter "
+            "video.frame_interval_s."
+        )
+    test = _thinned([(video, _labelled_ends(video, settings)) for video in data.test], settings.max_test)
+    reader = _Reader(spec, settings, _count(train) + _count(held_out) + _count(test), progress)
+    clips, calibration = reader.read(train), reader.read(held_out)
+    clips = np.concatenate([clips, relit(clips, round(settings.relit_share * len(clips)), generator)])
+    labels = [video.labels[ends] for video, ends in test if video.labels is not None]
+    if not labels or not np.concatenate(labels).any() or np.concatenate(labels).all():
+        return ClipSplit(spec, clips, calibration, None, None, data.notes)
+    return ClipSplit(spec, clips, calibration, reader.read(test), np.concatenate(labels), data.notes)
+
+
+def clip_spec(data: VideoData, settings: VideoSettings) -> InputSpec:
+    """The size of the graph's clips: as set, or by the videos. `window_length` is the number of frames."""
+    info = data.normal[0].info
+    height, width = choose_size(info.height, info.width)
+    return InputSpec(
+        image_height=settings.height or height, image_width=settings.width or width, window_length=settings.clip_frames
+    )
+
+
+def choose_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the graph's frames: TARGET_PIXELS in all, in the videos' proportions, not much enlarged."""
+    scale = min(math.sqrt(TARGET_PIXELS / (height * width)), MAX_ENLARGEMENT)
+
+    def side(pixels: int) -> int:
+        return max(SIDE_STEP_PIXELS, round(pixels * scale / SIDE_STEP_PIXELS) * SIDE_STEP_PIXELS)
+
+    return side(height), side(width)
+
+
+def frame_step(video: Video, settings: VideoSettings) -> int:
+    """Frames from one frame of a clip to the next."""
+    return max(1, round(video.info.frames_per_second * settings.frame_interval_s))
+
+
+def clip_ends(frames: int, step: int, clip_frames: int, stride: int) -> NDArray[np.intp]:
+    """The last frame of each clip of a video, `stride` frames apart, as many as fit."""
+    return np.arange(step * (clip_frames - 1), frames, stride, dtype=np.intp)
+
+
+def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int) -> NDArray[np.uint8]:
+    """The clips (n, frames, height, width, 3) that end at the frames `ends`, in that order.
+
+    Raises DataError where the file breaks off before the last of them.
+    """
+    clips = np.empty((len(ends), spec.window_length, spec.image_height, spec.image_width, 3), dtype=np.uint8)
+    places: dict[int, list[tuple[int, int]]] = {}
+    for row, end in enumerate(ends.tolist()):
+        for index in range(spec.window_length):
+            places.setdefault(end - step * (spec.window_length - 1 - index), []).append((row, index))
+    found = 0
+    for position, pixels in frames_of(video.path, places):
+        small = resize(pixels, spec.image_height, spec.image_width)
+        for row, index in places[position]:
+            clips[row, index] = small
+        found += 1
+    if found < len(places):
+        raise DataError(
+            f"{video.path}: breaks off after {sorted(places)[found - 1] if found else 0} of {video.info.frames} "
+            "frames. Convert it anew, or remove it."
+        )
+    return clips
+
+
+def relit(clips: NDArray[np.uint8], count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """`count` of the clips in other light: a random gain, gamma and tint each. A lamp switched on is no anomaly."""
+    out = np.empty((count, *clips.shape[1:]), dtype=np.uint8)
+    levels = np.arange(256) / 255.0
+    for row, source in enumerate(generator.integers(len(clips), size=count).tolist()):
+        curve = levels ** generator.uniform(*GAMMA) * generator.uniform(*GAIN)
+        for band, tint in enumerate(generator.uniform(*TINT, size=3)):
+            table = np.clip(255.0 * curve * tint, 0, 255).astype(np.uint8)
+            out[row, ..., band] = table[clips[source, ..., band]]
+    return out
+
+
+def frame_scores(scores: NDArray[Any], ends: NDArray[np.intp], span: int, frames: int) -> NDArray[np.float64]:
+    """Scores (frames,) of all frames of a video, from those (n,) of its clips.
+
+    `ends`: (n,) last frame of each clip; `span`: frames from a clip's first to its last. A frame has the mean of the
+    clips that cover it; between clips it is interpolated, and at the ends the nearest clip counts.
+    Raises DataError if there is no clip, or one lies outside the video.
+    """
+    if not len(ends) or len(scores) != len(ends) or ends.min() < 0 or ends.max() >= frames:
+        raise DataError(
+            f"{len(scores)} scores of clips do not fit the {len(ends)} clips of a video of {frames} frames."
+        )
+    total, cover = np.zeros(frames + 1), np.zeros(frames + 1)
+    starts = np.maximum(ends - span, 0)
+    values = np.asarray(scores, dtype=np.float64)
+    np.add.at(total, starts, values)
+    np.add.at(cover, starts, 1)
+    np.subtract.at(total, ends + 1, values)
+    np.subtract.at(cover, ends + 1, 1)
+    counts = np.cumsum(cover)[:-1]
+    covered = counts > 0.5
+    means = np.cumsum(total)[:-1][covered] / counts[covered]
+    everywhere: NDArray[np.float64] = np.interp(np.arange(frames), np.flatnonzero(covered), means)
+    return everywhere
+
+
+Cut = tuple[Video, NDArray[np.intp]]
+
+
+class _Reader:
+    """Reads clips of one shape and reports the share done."""
+
+    def __init__(self, spec: InputSpec, settings: VideoSettings, total: int, progress: Report | None) -> None:
+        self._spec, self._settings, self._total, self._progress = spec, settings, total, progress
+        self._done = 0
+
+    def read(self, cuts: Sequence[Cut]) -> NDArray[np.uint8]:
+        """All clips of the cuts."""
+        spec = self._spec
+        shape = (_count(cuts), spec.window_length, spec.image_height, spec.image_width, 3)
+        clips = np.empty(shape, dtype=np.uint8)
+        filled = 0
+        for video, ends in cuts:
+            clips[filled : filled + len(ends)] = read_clips(video, ends, spec, frame_step(video, self._settings))
+            filled += len(ends)
+            self._done += len(ends)
+            if self._progress is not None:
+                self._progress(self._done / max(self._total, 1))
+        return clips
+
+
+def _by_use(
+    data: VideoData, ends: dict[Any, NDArray[np.intp]], settings: VideoSettings, share: float
+) -> tuple[list[Cut], list[Cut]]:
+    """Clips to train on and to hold out: whole videos apart, since neighbouring clips are near copies.
+
+    Of few videos the last part of each is held out, with a clip's span between.
+    """
+    cuts = [(video, ends[video.path]) for video in data.normal]
+    if data.held_out:
+        return cuts, [(video, ends[video.path]) for video in data.held_out]
+    if len(cuts) >= WHOLE_VIDEOS:
+        count = max(1, round(share * len(cuts)))
+        apart = set(np.floor((np.arange(count) + 0.5) * len(cuts) / count).astype(int).tolist())
+        return [cut for index, cut in enumerate(cuts) if index not in apart], [cuts[index] for index in sorted(apart)]
+    train, held_out = [], []
+    for video, found in cuts:
+        boundary = round(len(found) * (1 - share))
+        last = int(found[boundary - 1]) if boundary else -1
+        span = frame_step(video, settings) * (settings.clip_frames - 1)
+        train.append((video, found[:boundary]))
+        held_out.append((video, found[boundary:][found[boundary:] - span > last]))
+    return train, held_out
+
+
+def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
+    """Ends of the clips that hold no frame labelled as an anomaly."""
+    step = frame_step(video, settings)
+    ends = clip_ends(video.info.frames - END_SLACK_FRAMES, step, settings.clip_frames, max(1, step // 2))
+    if video.labels is None:
+        return ends
+    before = np.concatenate([[0], np.cumsum(video.labels)])
+    starts = ends - step * (settings.clip_frames - 1)
+    last = len(video.labels)
+    normal: NDArray[np.intp] = ends[before[np.minimum(ends + 1, last)] == before[np.minimum(starts, last)]]
+    return normal
+
+
+def _labelled_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
+    labelled = 0 if video.labels is None else len(video.labels)
+    return clip_ends(labelled, frame_step(video, settings), settings.clip_frames, 1)
+
+
+def _thinned(cuts: Sequence[Cut], most: int) -> list[Cut]:
+    """At most `most` of the clips, evenly spread over all videos."""
+    every = max(1, -(-_count(cuts) // most))
+    return [(video, ends[::every]) for video, ends in cuts]
+
+
+def _count(cuts: Sequence[Cut]) -> int:
+    return sum(len(ends) for _, ends in cuts)

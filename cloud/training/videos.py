@@ -1,0 +1,156 @@
+"""Video files as they lie on disk, with the labels of their frames.
+
+| layout | meaning |
+|---|---|
+| `train/*.mp4` | normal hours; frames that a label file beside the video marks as anomalous are left out |
+| `validation/*.mp4` | optional: normal hours to calibrate on. Without it a part of `train` is held out |
+| `test/*.mp4` or `eval/*.mp4` | optional: videos with label files, to measure on |
+| a flat folder | unlabelled videos are normal hours, labelled ones are to measure on |
+
+The labels of `NAME.mp4` are in `NAME.csv` or `NAME_labels.csv`: one number a line and a line a frame, 0 for normal,
+with or without a header. Where only the first frames are labelled the name says so:
+`NAME_labels_first_9000_frames.csv`.
+
+Every problem is one DataError that says what is wrong, where, and what to do.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DataError
+from shared.samples import Modality
+from shared.videos import VIDEO_SUFFIXES, VideoInfo, probe
+
+TEST_FOLDERS = ("test", "eval")
+_FIRST = re.compile(r"first_(\d+)_frames$")
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One file. `labels`: (labelled frames,) bool, true for anomalies, of its first frames; None: unlabelled."""
+
+    path: Path
+    info: VideoInfo
+    labels: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VideoData:
+    """Normal videos, normal ones set apart to calibrate on, and labelled ones to measure on; the last two may be
+    empty."""
+
+    origin: str
+    normal: tuple[Video, ...]
+    held_out: tuple[Video, ...] = ()
+    test: tuple[Video, ...] = ()
+    notes: tuple[str, ...] = ()
+    modality: Modality = Modality.VIDEO
+
+
+def find_videos(path: Path) -> VideoData:
+    """The videos of a folder, each opened once; raises DataError for what cannot be used."""
+    if not path.is_dir():
+        raise DataError(f"{path}: not a folder; video data is a folder of video files, or one with train in it.")
+    folder = path / "train"
+    if not folder.is_dir():
+        found = _videos_in(path)
+        if not found:
+            raise DataError(f"{path}: holds neither videos ({' '.join(sorted(VIDEO_SUFFIXES))}) nor a folder train.")
+        data = VideoData(
+            str(path),
+            normal=tuple(video for video in found if video.labels is None),
+            test=tuple(video for video in found if video.labels is not None),
+        )
+        if not data.normal:
+            raise DataError(
+                f"{path}: every video has labels, and a flat folder is trained on those without: put the normal hours "
+                "into a folder train."
+            )
+    else:
+        data = VideoData(str(path), _videos_in(folder), _videos_in(path / "validation"), _labelled(path))
+        if not data.normal:
+            raise DataError(f"{folder}: holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))}).")
+    _check_sizes([*data.normal, *data.held_out, *data.test])
+    return data
+
+
+def read_labels(path: Path, frames: int) -> NDArray[np.bool_]:
+    """Labels (labelled frames,) of a video of `frames` frames; raises DataError for what is no label file of it."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from None
+    while lines and not lines[-1]:
+        lines.pop()
+    if lines and _number(lines[0]) is None:
+        lines = lines[1:]  # a header
+    values = [_number(line) for line in lines]
+    if None in values:
+        position = values.index(None)
+        raise DataError(f"{path}: label {position + 1} is {lines[position]!r}; one number a frame is needed, 0 or 1.")
+    labels = np.array([value != 0 for value in values], dtype=np.bool_)
+    announced = _FIRST.search(path.stem)
+    expected = int(announced.group(1)) if announced else frames
+    if len(labels) != expected or expected > frames:
+        raise DataError(
+            f"{path}: {len(labels)} labels for a video of {frames} frames{_of_which(announced, expected)}; give one a "
+            "frame, or name the file ..._labels_first_N_frames.csv if only the first N are labelled."
+        )
+    return labels
+
+
+def _of_which(announced: re.Match[str] | None, expected: int) -> str:
+    return f", of which the name says {expected} are labelled" if announced else ""
+
+
+def _labelled(path: Path) -> tuple[Video, ...]:
+    """Labelled videos of the test folders; unlabelled ones say nothing and are passed over."""
+    found = [video for name in TEST_FOLDERS for video in _videos_in(path / name)]
+    return tuple(video for video in found if video.labels is not None)
+
+
+def _videos_in(folder: Path) -> tuple[Video, ...]:
+    if not folder.is_dir():
+        return ()
+    entries = sorted(folder.iterdir())
+    files = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
+    tables = [entry for entry in entries if entry.suffix.lower() == ".csv"]
+    return tuple(_open(file, _labels_of(file, tables)) for file in files)
+
+
+def _open(path: Path, labels: Path | None) -> Video:
+    info = probe(path)
+    return Video(path, info, None if labels is None else read_labels(labels, info.frames))
+
+
+def _labels_of(video: Path, tables: Sequence[Path]) -> Path | None:
+    """The label file of a video; raises DataError where there are two."""
+    stem = re.escape(video.stem)
+    found = [table for table in tables if re.fullmatch(rf"{stem}([_.]labels?([_.]first_\d+_frames)?)?", table.stem)]
+    if len(found) > 1:
+        raise DataError(f"{video}: {found[0].name} and {found[1].name} both hold its labels; remove one.")
+    return found[0] if found else None
+
+
+def _check_sizes(videos: Sequence[Video]) -> None:
+    """A position means the same place in every frame only where all frames are of one size."""
+    first = videos[0]
+    for video in videos:
+        if (video.info.height, video.info.width) != (first.info.height, first.info.width):
+            raise DataError(
+                f"{video.path}: frames of {video.info.width} x {video.info.height} pixels, and those of "
+                f"{first.path.name} have {first.info.width} x {first.info.height}: train a bundle for each camera."
+            )
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None

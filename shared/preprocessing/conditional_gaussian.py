@@ -1,0 +1,205 @@
+"""What a channel of a window should read, told from all the others: the normal distribution of whole windows.
+
+Each group of channels (one channel each, where there are few) is hidden in turn and imputed from the rest. For normal
+windows with covariance S and precision P = S^-1, what was hidden has the conditional mean and covariance
+
+    E[x_g | rest] = x_g - (P_gg)^-1 (P (x - centre))_g        Cov[x_g | rest] = (P_gg)^-1
+
+so imputing all groups of all windows is one product with P. A missing value is set to its own conditional mean given
+all that was observed: it is then as expected, changes nothing of what the observed ones say, and is not scored.
+
+Sources: Lauritzen, "Graphical Models" (1996), proposition C.5; out-of-fold limits: Stone, "Cross-validatory choice and
+assessment of statistical predictions" (1974).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHRINKAGE = 0.01  # share of the mean variance added to each: without it a faint direction decides everything
+MAX_GROUPS = 128  # with more channels than this, neighbouring ones are hidden together
+FOLDS = 4
+LIMIT_QUANTILE = 0.9
+LIMIT_WEIGHT = 3.0  # a group at its limit has a surprise of log(1 + LIMIT_WEIGHT)
+LIMIT_FLOOR = 1e-3
+MAX_SQUARE = 1e30  # keeps the surprise of a huge reading finite
+ROWS_A_BLOCK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionalGaussian:
+    """The normal distribution of standardised windows (n, length, channels), compressed so that no value is huge.
+
+    `centre`: (length, channels). `precision`: (values, values) with values = length * channels, row-major in time.
+    `factors`: (groups, members, members), with factors @ factors^T = (P_gg)^-1, zero where a group has fewer members.
+    `limits`: (groups,), the 90 % quantile of a group's mean square deviation on normal windows that were not fitted on.
+    """
+
+    centre: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    factors: NDArray[np.float64]
+    limits: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, windows: NDArray[np.float64], observed: NDArray[np.bool_] | None = None) -> Self:
+        """Fit on two or more normal windows (n, length, channels), in the order of time.
+
+        Values that were not `observed` (n, length, channels) are imputed by a first fit that takes them for average.
+        """
+        if observed is None or observed.all():
+            return cls._fit_complete(windows)
+        filled = np.where(observed, windows, 0.0)
+        return cls._fit_complete(cls._fit_complete(filled).impute(filled, observed))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """What `to_arrays` wrote; raises KeyError or ValueError if the arrays are not such."""
+        shape = np.shape(arrays["centre"])
+        if len(shape) != 2 or np.shape(arrays["precision"]) != (shape[0] * shape[1],) * 2:
+            raise ValueError("the precision matrix does not fit the windows")
+        precision = np.asarray(arrays["precision"], dtype=np.float64)
+        factors = _factors(precision, shape)
+        if np.shape(arrays["limits"]) != (len(factors),):
+            raise ValueError("there is not one limit for each group of channels")
+        centre, limits = (np.asarray(arrays[name], dtype=np.float64) for name in ("centre", "limits"))
+        return cls(centre, precision, factors, limits)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The contents as named arrays; the matrix in single precision, as it is used after a fit, too."""
+        return {"centre": self.centre, "precision": self.precision.astype(np.float32), "limits": self.limits}
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels are hidden in turn."""
+        return len(self.limits)
+
+    def impute(self, windows: NDArray[np.float64], observed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The windows (n, length, channels), what was not observed at its mean given what was; the centre if none was.
+
+        Windows that miss the same values share one solution.
+        """
+        flat = (windows - self.centre).reshape(len(windows), -1)
+        seen = observed.reshape(len(windows), -1)
+        flat = np.where(seen, flat, 0.0)
+        patterns, pattern_of = np.unique(seen, axis=0, return_inverse=True)
+        for index, pattern in enumerate(patterns):
+            if pattern.all():
+                continue
+            rows, hidden = np.flatnonzero(pattern_of.ravel() == index), ~pattern
+            pull = flat[np.ix_(rows, pattern)] @ self.precision[np.ix_(pattern, hidden)]
+            flat[np.ix_(rows, hidden)] = -np.linalg.solve(self.precision[np.ix_(hidden, hidden)], pull.T).T
+        result: NDArray[np.float64] = flat.reshape(windows.shape) + self.centre
+        return result
+
+    def residuals(self, windows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far each value lies from what its group is imputed as: (n, length, channels), in its own deviations.
+
+        Of imputed windows: a value that was missing has a residual of its own, to be masked by the caller.
+        """
+        length, channels = self.centre.shape
+        deviations = np.sqrt(np.maximum(np.einsum("gab,gab->ga", self.factors, self.factors), 1e-12))
+        parts = [np.empty((0, length * channels))]
+        for pulls in self._pulls(windows):
+            shifts = np.einsum("nga,gab,gcb->ngc", pulls, self.factors, self.factors, optimize=True) / deviations
+            parts.append(_ungrouped(shifts, (length, channels)))
+        return np.concatenate(parts).reshape(windows.shape)
+
+    def surprises(self, windows: NDArray[np.float64], observed: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """How unexpected each group is given the others: (n, groups), 0 where nothing of a group was observed.
+
+        log(1 + 3 m / limit), where m is the mean square deviation of the group's observed values from what they are
+        imputed as, in units of their conditional covariance. `windows`: imputed where not `observed`.
+        """
+        squares = self._squares(windows, observed)
+        surprises: NDArray[np.float64] = np.log1p(LIMIT_WEIGHT * squares / self.limits)
+        return surprises
+
+    @classmethod
+    def _fit_complete(cls, windows: NDArray[np.float64]) -> Self:
+        shape = (windows.shape[1], windows.shape[2])
+        flat = windows.reshape(len(windows), -1)
+        folds = np.array_split(np.arange(len(flat)), min(FOLDS, len(flat) // 2)) if len(flat) >= 4 else []
+        count, total = len(flat), flat.sum(axis=0)
+        scatter = flat.T @ flat
+        squares = []
+        for fold in folds:
+            part = flat[fold]
+            without = (count - len(part), total - part.sum(axis=0), scatter - part.T @ part)
+            squares.append(cls._of_moments(*without, shape)._squares(windows[fold], None))
+        fitted = cls._of_moments(count, total, scatter, shape)
+        judged = np.concatenate(squares) if squares else fitted._squares(windows, None)
+        limits = np.maximum(np.quantile(judged, LIMIT_QUANTILE, axis=0), LIMIT_FLOOR)
+        return cls(fitted.centre, fitted.precision, fitted.factors, limits)
+
+    @classmethod
+    def _of_moments(
+        cls, count: int, total: NDArray[np.float64], scatter: NDArray[np.float64], shape: tuple[int, int]
+    ) -> Self:
+        """From the number of windows, their sum (values,) and their sum of products (values, values); limits of 1."""
+        mean = total / count
+        covariance = scatter / count - np.outer(mean, mean)
+        shrinkage = SHRINKAGE * max(float(np.trace(covariance)) / len(mean), 1e-6)
+        precision = np.linalg.inv(covariance + shrinkage * np.eye(len(mean)))
+        rounded = np.asarray((precision + precision.T) / 2, dtype=np.float32)  # as it will be stored
+        matrix = np.asarray(rounded, dtype=np.float64)
+        factors = _factors(matrix, shape)
+        return cls(mean.reshape(shape), matrix, factors, np.ones(len(factors)))
+
+    def _squares(self, windows: NDArray[np.float64], observed: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+        """Mean square conditional deviation of each group: (n, groups)."""
+        parts = [np.empty((0, self.groups))]
+        for start, pulls in zip(range(0, len(windows), ROWS_A_BLOCK), self._pulls(windows), strict=True):
+            if observed is None:
+                counts = _grouped(np.ones((1, self.centre.size)), self.centre.shape)
+            else:
+                seen = observed[start : start + ROWS_A_BLOCK].reshape(len(pulls), -1)
+                counts = _grouped(seen.astype(np.float64), self.centre.shape)
+            whitened = np.einsum("nga,gab->ngb", pulls * counts, self.factors, optimize=True)
+            parts.append(np.square(whitened).sum(axis=2) / np.maximum(counts.sum(axis=2), 1.0))
+        return np.minimum(np.concatenate(parts), MAX_SQUARE)
+
+    def _pulls(self, windows: NDArray[np.float64]) -> Any:
+        """P (x - centre) by group, block by block of windows: (block, groups, members)."""
+        for start in range(0, len(windows), ROWS_A_BLOCK):
+            block = windows[start : start + ROWS_A_BLOCK]
+            flat = (block - self.centre).reshape(len(block), -1)
+            yield _grouped(flat @ self.precision, self.centre.shape)
+
+
+def _group_width(channels: int) -> int:
+    return -(-channels // MAX_GROUPS)
+
+
+def _grouped(flat: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """(n, length * channels) as (n, groups, width * length): neighbouring channels, padded with zeros."""
+    length, channels = shape
+    width = _group_width(channels)
+    groups = -(-channels // width)
+    values = flat.reshape(-1, length, channels).transpose(0, 2, 1)
+    padded = np.zeros((len(values), groups * width, length))
+    padded[:, :channels] = values
+    return padded.reshape(len(values), groups, width * length)
+
+
+def _ungrouped(grouped: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The inverse of `_grouped`: (n, length * channels)."""
+    length, channels = shape
+    values = grouped.reshape(len(grouped), -1, length)[:, :channels]
+    return values.transpose(0, 2, 1).reshape(len(grouped), -1)
+
+
+def _factors(precision: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """(groups, members, members): roots of the conditional covariances (P_gg)^-1."""
+    length, channels = shape
+    numbers = np.arange(1, length * channels + 1, dtype=np.float64)[np.newaxis]  # from 1 on: 0 is padding
+    positions = _grouped(numbers, shape)[0].astype(np.intp) - 1
+    groups, members = positions.shape
+    factors = np.zeros((groups, members, members))
+    for group, at in enumerate(positions):
+        used = np.flatnonzero(at >= 0)
+        block = precision[np.ix_(at[used], at[used])]
+        factors[group][np.ix_(used, used)] = np.linalg.cholesky(np.linalg.inv(block))
+    return factors

@@ -1,0 +1,78 @@
+"""Clips: each frame resized to the size of the graph, in RGB. The graph itself scales the pixels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.bundle import InputSpec
+from shared.errors import DataError
+from shared.images import resize
+from shared.preprocessing.base import Prepared
+from shared.preprocessing.image import MIN_SIDE_PIXELS
+from shared.samples import Modality
+
+MIN_CLIP_FRAMES = 2  # one frame has no temporal difference
+
+
+class VideoPreprocessor:
+    """Clips (frames, height, width, 1 or 3) uint8 of any size to graph inputs (n, frames, height, width, 3) uint8.
+
+    `spec.window_length` is the number of frames of a clip.
+    """
+
+    modality = Modality.VIDEO
+    has_inverse = False
+
+    def __init__(self, spec: InputSpec) -> None:
+        if spec.image_height < MIN_SIDE_PIXELS or spec.image_width < MIN_SIDE_PIXELS:
+            raise DataError(f"A graph for frames of {spec.image_height} x {spec.image_width} pixels is too small.")
+        if spec.window_length < MIN_CLIP_FRAMES:
+            raise DataError(
+                f"A clip has {MIN_CLIP_FRAMES} frames or more, not {spec.window_length}: raise video.clip_frames."
+            )
+        self.spec = spec
+
+    def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
+        """Graph inputs (kept, frames, image_height, image_width, 3) uint8."""
+        frames, height, width = self.spec.window_length, self.spec.image_height, self.spec.image_width
+        if isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.shape[1:] == self._shape:
+            return Prepared(values, np.arange(len(values), dtype=np.intp), [])
+        inputs = np.empty((len(values), *self._shape), dtype=np.uint8)
+        kept: list[int] = []
+        rejections: list[tuple[int, str]] = []
+        for position, clip in enumerate(values):
+            reason = _reason_against(clip, frames)
+            if reason:
+                rejections.append((position, reason))
+                continue
+            for index in range(frames):
+                inputs[len(kept), index] = resize(np.ascontiguousarray(clip[index]), height, width)
+            kept.append(position)
+        return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
+
+    def inverse(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Resizing has no inverse: raises NotImplementedError."""
+        raise NotImplementedError("Resized clips cannot be turned back.")
+
+    def files(self) -> dict[str, bytes]:
+        """Nothing: the sizes stand in the manifest."""
+        return {}
+
+    @property
+    def _shape(self) -> tuple[int, int, int, int]:
+        return self.spec.window_length, self.spec.image_height, self.spec.image_width, 3
+
+
+def _reason_against(clip: Any, frames: int) -> str:
+    """Why this clip cannot be used, or nothing."""
+    if not isinstance(clip, np.ndarray) or clip.dtype != np.uint8:
+        return "is not a clip of 8-bit pixels."
+    if clip.ndim != 4 or clip.shape[3] not in (1, 3):
+        return f"has shape {clip.shape}, and (frames, height, width, 1 or 3) is expected."
+    if clip.shape[0] != frames:
+        return f"has {clip.shape[0]} frames, and {frames} are expected."
+    if min(clip.shape[1:3]) < MIN_SIDE_PIXELS:
+        return f"is {clip.shape[1]} x {clip.shape[2]} pixels: at least {MIN_SIDE_PIXELS} x {MIN_SIDE_PIXELS}."
+    return ""

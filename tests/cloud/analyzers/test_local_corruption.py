@@ -1,0 +1,33 @@
+import torch
+
+from cloud.analyzers import Features, Workshop
+from cloud.analyzers.local_corruption import ImageWorkshop, LocalCorruption
+from shared.diffusion.local_corruption import CorruptedPatches
+
+
+def test_it_learns_from_the_corrupted_patches_it_is_given() -> None:
+    """A direction in which normal patches vary as much counts only if corruption is seen to move along it."""
+    generator = torch.Generator().manual_seed(0)
+    normals = torch.randn(2000, 8, generator=generator)
+    touched = torch.randn(2000, 8, generator=generator)
+    touched[:, 0] += 3.0
+    analyzer = LocalCorruption()
+    features = Features(normals.view(20, 100, 8), (10, 10))
+    analyzer.fit(features, ImageWorkshop(seed=0, corrupted=CorruptedPatches(touched, normals)))
+    moved = torch.zeros(2, 100, 8)
+    moved[0, 37, 0], moved[1, 37, 0] = 4.0, -4.0
+    maps = analyzer.score(Features(moved, (10, 10))).maps
+    assert maps is not None
+    assert maps[0, 3, 7] > maps[0, 0, 0] + 2.0
+    assert maps[1, 3, 7] < maps[1, 0, 0] + 0.5
+
+
+def test_equal_seeds_train_equal_heads() -> None:
+    features = Features(torch.randn(400, 1, 5, generator=torch.Generator().manual_seed(1)))
+    scores = []
+    for _ in range(2):
+        analyzer = LocalCorruption()
+        analyzer.fit(features, Workshop(seed=4))
+        torch.rand(7)  # the global generator has no part in it
+        scores.append(analyzer.score(features).scores)
+    torch.testing.assert_close(scores[0], scores[1])

@@ -1,0 +1,63 @@
+"""The whole way: corrupt, encode, train a head, find a defect of a kind it was not trained on."""
+
+import numpy as np
+import pytest
+import torch
+
+from cloud.analyzers import Features
+from cloud.analyzers.local_corruption import ImageWorkshop, LocalCorruption
+from cloud.encoders.corrupted_patches import corrupted_patches
+from cloud.encoders.image import ImageEncoder
+
+SIDE = 96
+
+
+def bricks(count: int, seed: int, columns: tuple[int, int]) -> np.ndarray:
+    """Crops (count, SIDE, SIDE, 3) of a brick wall, from these columns of the photograph."""
+    from skimage import data
+
+    wall, generator = data.brick(), np.random.default_rng(seed)
+    tops, lefts = generator.integers(0, 512 - SIDE, count), generator.integers(columns[0], columns[1] - SIDE, count)
+    crops = np.stack([wall[top : top + SIDE, left : left + SIDE] for top, left in zip(tops, lefts, strict=True)])
+    return np.repeat(crops[..., np.newaxis], 3, axis=3)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[ImageEncoder, LocalCorruption]:
+    torch.set_num_threads(1)
+    train = bricks(40, 0, (0, 300))
+    encoder, _ = ImageEncoder.fit(train, generator=torch.Generator().manual_seed(0), dim=96)
+    workshop = ImageWorkshop(seed=0, corrupted=corrupted_patches(encoder, train, seed=0))
+    analyzer = LocalCorruption()
+    analyzer.fit(Features(encoder.encode(train), encoder.grid), workshop)
+    return encoder, analyzer
+
+
+def score(trained: tuple[ImageEncoder, LocalCorruption], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    encoder, analyzer = trained
+    output = analyzer.score(Features(encoder.encode(images), encoder.grid))
+    assert output.maps is not None
+    return output.scores.numpy(), output.maps.numpy()
+
+
+def test_a_stain_is_found_and_found_where_it_is(trained: tuple[ImageEncoder, LocalCorruption]) -> None:
+    good = bricks(20, 1, (300, 512))
+    stained = good.astype(np.float32)
+    down, across = np.mgrid[:SIDE, :SIDE]
+    weight = np.exp(-((down - 36) ** 2 + (across - 60) ** 2) / (2 * 6.0**2))[..., np.newaxis]
+    stained = (stained * (1 - 0.5 * weight)).astype(np.uint8)
+    normal, _ = score(trained, good)
+    scores, maps = score(trained, stained)
+    assert (scores[:, np.newaxis] > normal).mean() > 0.9
+    row, column = np.unravel_index(maps.mean(axis=0).argmax(), maps.shape[1:])
+    assert abs(row * 8 + 4 - 36) <= 12
+    assert abs(column * 8 + 4 - 60) <= 12
+
+
+def test_both_kinds_of_patches_come_back_and_a_seed_decides_them(trained: tuple[ImageEncoder, LocalCorruption]) -> None:
+    encoder, _ = trained
+    images = bricks(4, 2, (0, 300))
+    first, second = (corrupted_patches(encoder, images, seed=3) for _ in range(2))
+    torch.testing.assert_close(first.touched, second.touched)
+    assert first.touched.shape[1] == first.untouched.shape[1] == encoder.dim
+    assert len(first.untouched) > len(first.touched) > 0

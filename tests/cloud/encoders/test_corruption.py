@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from cloud.encoders.corruption import LARGEST_SHARE, MOST_PLACES, corrupt, is_bilevel
+
+
+def picture(seed: int, height: int = 96, width: int = 80) -> np.ndarray:
+    return np.random.default_rng(seed).integers(60, 200, (height, width, 3)).astype(np.uint8)
+
+
+def test_the_change_is_where_the_copy_differs_and_nowhere_else() -> None:
+    generator, image = np.random.default_rng(0), picture(1)
+    for _ in range(40):
+        copy, change = corrupt(image, picture(2), generator)
+        assert copy.shape == image.shape
+        assert copy.dtype == np.uint8
+        np.testing.assert_array_equal(change, np.abs(copy.astype(int) - image.astype(int)).max(axis=2))
+
+
+def test_most_of_an_image_stays_as_it_was() -> None:
+    generator, image = np.random.default_rng(0), picture(1, 256, 256)
+    shares = [float((corrupt(image, picture(2, 256, 256), generator)[1] > 0).mean()) for _ in range(60)]
+    assert max(shares) < 4 * MOST_PLACES * LARGEST_SHARE
+    assert np.median(shares) < 0.05
+    assert np.mean(np.array(shares) > 0) > 0.9
+
+
+def test_copies_of_a_bilevel_scan_stay_bilevel() -> None:
+    generator = np.random.default_rng(0)
+    board = np.where(picture(1) > 128, 255, 0).astype(np.uint8)
+    assert is_bilevel(board)
+    assert not is_bilevel(picture(1))
+    for _ in range(20):
+        copy, _ = corrupt(board, board[::-1], generator, bilevel=True)
+        assert set(np.unique(copy)) <= {0, 255}
+
+
+def test_equal_seeds_give_equal_copies() -> None:
+    first, second = (corrupt(picture(1), picture(2), np.random.default_rng(5))[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 200)])
+def test_small_and_narrow_images_can_be_corrupted(size: tuple[int, int]) -> None:
+    generator, image = np.random.default_rng(0), picture(1, *size)
+    for _ in range(60):
+        assert corrupt(image, image, generator)[0].shape == image.shape

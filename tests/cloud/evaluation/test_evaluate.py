@@ -1,0 +1,93 @@
+"""`vedette evaluate` on a bundle of each modality, with and without labels."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.evaluation.leaderboard import names
+from shared.images import decode_image
+
+SCREENERS = {"screener_fp32", "screener_int8_openvino", "screener_int8_onnxruntime"}
+METHODS = SCREENERS | {"knn", "fused", "baseline_knn", "baseline_isolation_forest"}
+
+
+def trained(vedette, quick: Path, data: Path, modality: str, bundle: Path) -> Path:
+    assert vedette("train", data, "--modality", modality, "--output", bundle, "--config", quick) == 0
+    return bundle
+
+
+def drawn(folder: Path) -> dict[str, np.ndarray]:
+    return {path.name: decode_image(path.read_bytes()) for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture
+def pump(tmp_path: Path, quick: Path, make_table, vedette) -> Path:
+    values, _ = make_table(200, 0)
+    np.savez(tmp_path / "train.npz", X=values)
+    return trained(vedette, quick, tmp_path / "train.npz", "tabular", tmp_path / "pump.vedette")
+
+
+def test_rows_with_labels_without_and_unfit(
+    tmp_path: Path, pump: Path, make_table, vedette, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values, labels = make_table(150, 20, seed=1)
+    values[3, 1] = np.nan
+    np.savez(tmp_path / "test.npz", X=values, y=labels)
+    result, plots = tmp_path / "out.json", tmp_path / "plots"
+    assert vedette("evaluate", pump, tmp_path / "test.npz", "--json", result, "--plots", plots) == 0
+    found = json.loads(result.read_text())
+    assert found["samples"] + found["rejected"] == 150
+    assert set(found["methods"]) == METHODS
+    assert found["methods"]["fused"]["auroc"] > 0.9
+    assert found["methods"]["fused"]["false_alarms_at_5_low"] <= 0.05
+    assert list(found["leaderboard"]) == list(names())
+    assert found["leaderboard"]["edge_only"]["auroc"] == pytest.approx(found["methods"][found["edge"]]["auroc"])
+    shown = capsys.readouterr().out
+    assert "screener_int8_onnxruntime" in shown
+    assert "cascade_10" in shown
+    pictures = drawn(plots)
+    assert set(pictures) >= {"curves.png", "p_values.png"}
+    assert all(pixels.std() > 5 for pixels in pictures.values())  # something is drawn
+
+    np.savez(tmp_path / "plain.npz", X=values[:60])
+    assert vedette("evaluate", pump, tmp_path / "plain.npz", "--json", result) == 0
+    found = json.loads(result.read_text())
+    assert found["anomalies"] is None
+    assert found["leaderboard"] == {}
+    assert 0 <= found["methods"]["fused"]["flagged_at_5"] <= 1
+    assert "auroc" not in found["methods"]["fused"]
+
+    np.savez(tmp_path / "narrow.npz", X=values[:, :3])
+    assert vedette("evaluate", pump, tmp_path / "narrow.npz", "--json", result) == 4
+    assert "3 columns" in capsys.readouterr().err
+    assert json.loads(result.read_text())["status"] == "failed"
+
+
+def test_series(tmp_path: Path, series_folder: Path, quick: Path, vedette) -> None:
+    bundle = trained(vedette, quick, series_folder / "pump.npz", "series", tmp_path / "b.vedette")
+    result, plots = tmp_path / "out.json", tmp_path / "plots"
+    assert vedette("evaluate", bundle, series_folder / "pump.npz", "--json", result, "--plots", plots) == 0
+    found = json.loads(result.read_text())
+    assert set(found["methods"]) == METHODS
+    assert found["methods"]["fused"]["vus_pr"] > 0.5
+    assert {"point_auroc", "point_f1", "point_affiliation_f1"} <= set(found["methods"]["fused"])
+    assert not found["notes"]  # its test part is no part that it was trained on
+    assert set(drawn(plots)) >= {"curves.png", "p_values.png", "timeline.png"}
+
+
+def test_images(tmp_path: Path, image_folder: Path, quick: Path, vedette) -> None:
+    tiles = image_folder / "tiles"
+    bundle = trained(vedette, quick, tiles, "image", tmp_path / "b.vedette")
+    result, plots = tmp_path / "out.json", tmp_path / "plots"
+    assert vedette("evaluate", bundle, tiles, "--json", result, "--plots", plots) == 0
+    found = json.loads(result.read_text())
+    assert set(found["methods"]) == METHODS
+    assert found["methods"]["fused"]["auroc"] > 0.9
+    assert found["methods"]["fused"]["pixel_auroc"] > 0.8
+    assert 0 <= found["methods"]["screener_fp32"]["pixel_auroc"] <= 1
+    assert set(drawn(plots)) == {"curves.png", "p_values.png", "heatmaps.png"}
+
+    assert vedette("evaluate", bundle, tiles / "train" / "good", "--json", result) == 0
+    assert json.loads(result.read_text())["samples"] == 44

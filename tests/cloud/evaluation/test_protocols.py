@@ -1,0 +1,118 @@
+"""Which sets are found, and how they are split."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.evaluation.baselines import KNN, baseline_scores
+from cloud.evaluation.metrics import auroc
+from cloud.evaluation.protocols import AS_THEY_ARE, PUBLISHED, adbench_part, find_sets, image_part, series_part
+from cloud.evaluation.published import BEST, published_figures
+from shared.errors import DataError, SettingsError
+
+REAL = Path(os.environ.get("VEDETTE_DATA", Path(__file__).parents[4] / "shared" / "data"))
+
+
+def save(path: Path, rows: int, anomalies: int) -> Path:
+    """Rows that hold their own number; the last ones are anomalies."""
+    labels = np.zeros(rows, dtype=int)
+    labels[rows - anomalies :] = 1
+    np.savez(path, X=np.column_stack([np.arange(rows), np.arange(rows)]), y=labels)
+    return path
+
+
+def test_the_first_half_of_the_normal_rows_in_file_order_trains(tmp_path: Path) -> None:
+    part = adbench_part(save(tmp_path / "a.npz", 1200, 200), PUBLISHED, seed=3)
+    assert part.train[:, 0].tolist() == list(range(500))
+    assert part.test[:, 0].tolist() == list(range(500, 1200))
+    assert part.labels.sum() == 200
+
+
+def test_small_sets_are_bootstrapped_and_large_ones_thinned_by_the_seed(tmp_path: Path) -> None:
+    small = save(tmp_path / "small.npz", 90, 10)
+    part = adbench_part(small, PUBLISHED, seed=0)
+    assert len(part.train) + len(part.test) == 1000
+    assert set(part.train[:, 0]) & set(part.test[:, 0])  # the leak that the other variant is free of
+    other = adbench_part(small, PUBLISHED, seed=1)
+    assert len(other.train) != len(part.train) or not np.array_equal(other.train, part.train)
+    np.testing.assert_array_equal(adbench_part(small, PUBLISHED, seed=0).train, part.train)
+    honest = adbench_part(small, AS_THEY_ARE, seed=0)
+    assert not set(honest.train[:, 0]) & set(honest.test[:, 0])
+    assert len(honest.train) == 40
+
+    large = adbench_part(save(tmp_path / "large.npz", 60_000, 600), PUBLISHED, seed=0)
+    assert len(large.train) + len(large.test) == 50_000
+    assert len(np.unique(np.concatenate([large.train, large.test])[:, 0])) == 50_000
+
+
+def test_sets_are_found_in_every_layout_and_by_any_spelling(
+    tables: Path, series_folder: Path, image_folder: Path
+) -> None:
+    assert [item.name for item in find_sets("adbench", tables)] == ["broken", "large", "small"]
+    assert [item.path.name for item in find_sets("adbench", tables, ["7_SMALL", "small"])] == ["7_small.npz"]
+    assert [item.name for item in find_sets("series", series_folder)] == ["pump"]
+    for folder in (image_folder, image_folder / "tiles"):
+        assert [item.name for item in find_sets("images", folder)] == ["tiles"]
+    with pytest.raises(SettingsError, match=r"no 'smal'.*small"):
+        find_sets("adbench", tables, ["smal"])
+    with pytest.raises(DataError, match="train, test and label"):
+        find_sets("series", tables)
+    with pytest.raises(DataError, match="no such folder"):
+        find_sets("images", tables / "absent")
+
+
+def test_two_files_of_one_name_are_two_sets(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        save(tmp_path / folder / "same.npz", 100, 10)
+    assert [item.name for item in find_sets("adbench", tmp_path)] == ["a/same", "b/same"]
+    assert len(find_sets("adbench", tmp_path, ["b/same"])) == 1
+
+
+def test_what_cannot_be_judged_is_said(tmp_path: Path, tables: Path) -> None:
+    with pytest.raises(DataError, match="0 for normal and 1 for anomalous"):
+        adbench_part(tables / "broken.npz", PUBLISHED, 0)
+    with pytest.raises(DataError, match="too few"):
+        adbench_part(save(tmp_path / "none.npz", 1000, 0), PUBLISHED, 0)
+    np.savez(tmp_path / "s.npz", train=np.ones((9, 2)), test=np.ones((9, 3)), label=np.ones(9))
+    with pytest.raises(DataError, match="2 channels and 'test' has 3"):
+        series_part(tmp_path / "s.npz")
+
+
+def test_images_come_with_labels_and_masks_and_train_on_nothing_of_the_test_part(image_folder: Path) -> None:
+    part = image_part(image_folder / "tiles")
+    assert len(part.train.good) == 44
+    assert part.train.test == ()
+    assert part.labels.sum() == 8
+    defective = [mask.name for mask, label in zip(part.masks, part.labels, strict=True) if label and mask]
+    assert defective == [f"{index:03d}_mask.png" for index in range(8)]
+    assert not any(mask for mask, label in zip(part.masks, part.labels, strict=True) if not label)
+
+
+def test_published_figures_are_found_beside_the_data(tmp_path: Path) -> None:
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    with (reference / "dte_adbench_semi_supervised_auroc.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["dataset", "KNN", "DTE-NP"], ["pageblocks", "90", "80"], ["wine", "99", "98"]])
+    found = published_figures("adbench", tmp_path / "data" / "adbench", ["PageBlocks", "mine"])
+    assert found is not None
+    assert found.sets == {"PageBlocks": {"KNN": 0.9, "DTE-NP": 0.8, BEST: 0.9}}
+    assert found.mean[BEST] == pytest.approx(0.9)
+    assert published_figures("adbench", tmp_path / "data", ["mine"]) is None
+    assert published_figures("adbench", Path("/"), ["wine"]) is None
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["thyroid", "yeast", "letter"])
+def test_knn_under_the_protocol_has_the_published_figure(name: str) -> None:
+    if not (REAL / "adbench").is_dir():
+        pytest.skip("the data sets are not here: set VEDETTE_DATA")
+    (item,) = find_sets("adbench", REAL, [name])
+    part = adbench_part(item.path, PUBLISHED, seed=0)
+    published = published_figures("adbench", REAL, [item.name])
+    assert published is not None
+    ours = auroc(part.labels, baseline_scores(part.train, part.test)[KNN])
+    assert ours == pytest.approx(published.sets[item.name]["KNN"], abs=1.01e-4)
