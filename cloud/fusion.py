@@ -10,17 +10,19 @@ conformal one. With too few held-out normals for two hands both levels use all o
 sure of the largest held-out scores, an error of order 1/n.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.calibration import MIN_CALIBRATION_SIZE, Calibration, PValues
+from shared.calibration import MIN_CALIBRATION_SIZE, PValues
+from shared.calibration_modes import CalibrationByMode
 from shared.errors import DataError
 
 Scores = Mapping[str, NDArray[Any]]
+Modes = NDArray[np.int64] | None
 _OWN, _HAND, _FUSED = "own", "hand", "fused"
 
 
@@ -28,33 +30,42 @@ _OWN, _HAND, _FUSED = "own", "hand", "fused"
 class Fusion:
     """Calibrations by analyzer, `own` for their opinions and `hands` inside the fusion, and the `fused` one."""
 
-    own: Mapping[str, Calibration]
-    hands: Mapping[str, Calibration]
-    fused: Calibration
+    own: Mapping[str, CalibrationByMode]
+    hands: Mapping[str, CalibrationByMode]
+    fused: CalibrationByMode
 
     @classmethod
-    def fit(cls, held_out: Scores) -> Self:
+    def fit(cls, held_out: Scores, modes: Modes = None, members: Sequence[str] = ()) -> Self:
         """Fit on the scores (n,) of held-out normals by analyzer; no analyzer may have been fitted on these samples.
 
+        `members` are the analyzers whose opinions are fused, all where none are named. With the operating `modes` (n,)
+        of the samples each mode is calibrated on its own, and dealt on its own.
         Raises DataError for fewer than MIN_CALIBRATION_SIZE samples or scores that are not finite.
         """
         size = min(len(scores) for scores in held_out.values())
-        dealt = size >= 2 * MIN_CALIBRATION_SIZE
-        first, second = (slice(0, None, 2), slice(1, None, 2)) if dealt else (slice(None), slice(None))
-        own = {name: Calibration.fit(scores) for name, scores in held_out.items()}
-        hands = {name: Calibration.fit(scores[first]) for name, scores in held_out.items()} if dealt else own
-        statistic = _fisher(hands, {name: scores[second] for name, scores in held_out.items()})
-        return cls(own, hands, Calibration.fit(statistic))
+        first, second = _deal(size, modes)
+        own = {name: CalibrationByMode.fit(scores, modes) for name, scores in held_out.items()}
+        unknown = set(members) - set(own)
+        if unknown:
+            raise DataError(f"Fusion of {', '.join(sorted(unknown))}, whose scores it was not given: fit them too.")
+        fused = {name: held_out[name] for name in (members or held_out)}
+        hands = {name: own[name] for name in fused}
+        if len(first) < size:
+            of_first = None if modes is None else modes[first]
+            hands = {name: CalibrationByMode.fit(scores[first], of_first) for name, scores in fused.items()}
+        of_second = None if modes is None else modes[second]
+        statistic = _fisher(hands, {name: scores[second] for name, scores in fused.items()}, of_second)
+        return cls(own, hands, CalibrationByMode.fit(statistic, of_second))
 
-    def statistic(self, scores: Scores) -> NDArray[np.float64]:
+    def statistic(self, scores: Scores, modes: Modes = None) -> NDArray[np.float64]:
         """The fused score (n,): Fisher's statistic over the number of analyzers; 1 is the mean of normal samples."""
-        return _fisher(self.hands, scores)
+        return _fisher(self.hands, scores, modes)
 
-    def p_values(self, statistic: NDArray[np.float64]) -> PValues:
+    def p_values(self, statistic: NDArray[np.float64], modes: Modes = None) -> PValues:
         """Fused p-values of fused scores (n,)."""
-        return self.fused.p_values(statistic)
+        return self.fused.p_values(statistic, modes)
 
-    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The contents as named arrays, for a bundle."""
         groups = {_OWN: self.own, _HAND: self.hands, _FUSED: {"": self.fused}}
         return {
@@ -74,20 +85,29 @@ class Fusion:
                 raise DataError(f"Not a fusion: {path!r} is none of its arrays.")
             found.setdefault(parts[0], {}).setdefault(parts[1], {})[parts[2]] = array
         groups = {
-            group: {name: Calibration.from_arrays(values) for name, values in members.items()}
+            group: {name: CalibrationByMode.from_arrays(values) for name, values in members.items()}
             for group, members in found.items()
         }
         own, hands, fused = groups.get(_OWN, {}), groups.get(_HAND, {}), groups.get(_FUSED, {})
-        if not own or set(own) != set(hands) or set(fused) != {""}:
+        if not hands or not set(hands) <= set(own) or set(fused) != {""}:
             raise DataError("Not a fusion: a calibration is missing.")
         return cls(own, hands, fused[""])
 
 
-def _fisher(calibrations: Mapping[str, Calibration], scores: Scores) -> NDArray[np.float64]:
+def _deal(size: int, modes: Modes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The positions of the two hands, dealt alternately within each mode; all in both where there are too few."""
+    everyone = np.arange(size)
+    if size < 2 * MIN_CALIBRATION_SIZE:
+        return everyone, everyone
+    order = everyone if modes is None else np.argsort(modes, kind="stable")
+    return np.sort(order[0::2]), np.sort(order[1::2])
+
+
+def _fisher(calibrations: Mapping[str, CalibrationByMode], scores: Scores, modes: Modes) -> NDArray[np.float64]:
     """Mean of -log p over the analyzers, (n,)."""
     missing = set(calibrations) - set(scores)
     if missing:
         raise DataError(f"Fusion needs the scores of every analyzer it was fitted on: {', '.join(sorted(missing))}.")
-    surprises = [calibration.surprise(scores[name]) for name, calibration in calibrations.items()]
+    surprises = [calibration.surprise(scores[name], modes) for name, calibration in calibrations.items()]
     result: NDArray[np.float64] = np.mean(surprises, axis=0)
     return result

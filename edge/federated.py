@@ -20,7 +20,14 @@ from pydantic import ValidationError
 
 from edge.normal_buffer import NormalSnapshot, load_snapshot
 from shared import federation
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head, local_teacher, subsample
+from shared.diffusion import (
+    DistillationSettings,
+    InputLayout,
+    TimeEstimationHead,
+    distill_head,
+    local_teacher,
+    subsample,
+)
 from shared.errors import FederationError, VedetteError
 
 # What a device grants a round at most, whatever the server asks for.
@@ -64,7 +71,8 @@ def train_head(request: RecordDict, node_config: Mapping[str, Any], *, node_id: 
     started_s = time.monotonic()
     vectors = subsample(torch.from_numpy(normals), settings.max_reference, generator)
     teacher = local_teacher(head, vectors, settings.neighbours)
-    loss = distill_head(head, vectors, settings=settings, generator=generator, teacher=teacher)
+    layout = _layout(config, head.dim)
+    loss = distill_head(head, vectors, settings=settings, generator=generator, teacher=teacher, layout=layout)
     metrics = {
         federation.METRIC_SAMPLES: len(normals),
         federation.METRIC_LOSS: float(loss),
@@ -112,6 +120,14 @@ def _head(arrays: Mapping[str, NDArray[Any]]) -> TimeEstimationHead:
         return TimeEstimationHead.from_arrays(arrays)
     except ValueError as error:
         raise FederationError(f"the arrays are no head: {error}") from None
+
+
+def _layout(config: Mapping[str, Any], dim: int) -> InputLayout:
+    """Which inputs are no values. A server of an older version does not say, and its bundles have none such."""
+    layout = InputLayout(int(config.get(federation.KEY_MASKED, 0)), int(config.get(federation.KEY_FIXED, 0)))
+    if layout.masked < 0 or layout.fixed < 0 or 2 * layout.masked + layout.fixed > dim - (not layout.masked):
+        raise FederationError("the round's layout does not fit the head's inputs")
+    return layout
 
 
 def granted_distillation(text: str) -> DistillationSettings:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from edge.engines import Engine, Pending, load_engine
 from shared.bundle import Bundle
-from shared.calibration import MIN_P_VALUE, Calibration
+from shared.calibration import MIN_P_VALUE
+from shared.calibration_modes import CalibrationByMode
 from shared.errors import BundleError, DataError, EngineError, MissingExtraError
 from shared.logs import EventLog
-from shared.preprocessing import Prepared, Preprocessor, load_preprocessor, preprocessing_id
+from shared.preprocessing import Prepared, Preprocessor, load_preprocessor, modes_of, preprocessing_id
 from shared.samples import SampleBatch
 
 NORMAL_MAP_LEVEL = 96.0  # of 255: the brightest cells of a normal image
@@ -54,7 +55,7 @@ class Screener:
         self._preprocessor, self._engine = preprocessor, engine
         arrays = bundle.arrays(artefact.calibration)
         try:
-            self._calibration = Calibration.from_arrays(arrays)
+            self._calibration = CalibrationByMode.from_arrays(arrays)
         except DataError as error:
             raise BundleError(f"Bundle {self.bundle_id}, {artefact.calibration}: {error}") from None
         self.calibration_id = self._calibration.calibration_id
@@ -109,7 +110,7 @@ class Screener:
         count = int(np.count_nonzero(unscored))
         if count:
             values = np.where(unscored, UNSCORED, values)
-        p = self._calibration.p_values(values)
+        p = self._calibration.p_values(values, modes_of(prepared.inputs, self.spec))
         # Not left to the calibration: one without a tail gives no p-value below 1 / (n + 1).
         p_values = np.where(unscored, MIN_P_VALUE, p.values)
         return ScreenedBatch(

@@ -28,7 +28,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, CertificateError
 from shared.files import write_durably as write_durably
@@ -75,6 +75,21 @@ class InputSpec(_Strict):
     window_stride: int = Field(default=0, ge=0, description="time points between the starts of two windows")
     image_height: int = Field(default=0, ge=0, description="rows the graph expects, after resizing")
     image_width: int = Field(default=0, ge=0, description="columns the graph expects, after resizing")
+    missing: bool = Field(default=False, description="tabular: NaN is a missing value, not a reason for rejection")
+    mode_channel: str = Field(default="", description="the channel that holds the operating mode; empty: none does")
+    modes: tuple[float, ...] = Field(default=(), description="the modes of the training data, ascending")
+
+    @property
+    def value_channels(self) -> tuple[str, ...]:
+        """The channels that are measured: all but the mode."""
+        return tuple(name for name in self.channels if name != self.mode_channel)
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the fields that came later, where they say nothing: an older bundle keeps its bytes and its id."""
+        values: dict[str, Any] = handler(self)
+        later = {"missing": self.missing, "mode_channel": self.mode_channel, "modes": self.modes}
+        return {key: value for key, value in values.items() if later.get(key, True)}
 
 
 class ParityFigures(_Strict):

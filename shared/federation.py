@@ -23,6 +23,7 @@ ARRAYS, CONFIG, METRICS = "arrays", "config", "metrics"
 KEY_BUNDLE_NAME = "bundle-name"
 KEY_PREPROCESSING_ID = "preprocessing-id"
 KEY_DISTILLATION = "distillation"  # DistillationSettings as JSON
+KEY_MASKED, KEY_FIXED = "masked-inputs", "fixed-inputs"  # the InputLayout; 0 where absent
 KEY_MIN_SAMPLES = "min-samples"
 KEY_ROUND = "server-round"
 METRIC_SAMPLES = "num-examples"  # the weight of a device's update

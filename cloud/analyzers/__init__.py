@@ -2,15 +2,19 @@
 
 from cloud.analyzers.base import Analyzer, AnalyzerOutput, Features
 from cloud.analyzers.block_masked import BlockMaskedReconstruction
+from cloud.analyzers.channel_imputation import ChannelImputation
 from cloud.analyzers.conditional import ConditionalReconstruction
 from cloud.analyzers.dte_c import DteC, PublishedDteC
 from cloud.analyzers.dte_ig import DteIg
 from cloud.analyzers.dynamic import DynamicReconstruction
 from cloud.analyzers.guided import GuidedReconstruction
+from cloud.analyzers.imputation import Imputation
 from cloud.analyzers.isolation_forest import IsolationForest
 from cloud.analyzers.knn import KNearestNeighbours
 from cloud.analyzers.latent import LatentReconstruction
+from cloud.analyzers.local_corruption import ImageWorkshop, LocalCorruption
 from cloud.analyzers.lof import LocalOutlierFactor
+from cloud.analyzers.masked_likelihood import MaskedLikelihood
 from cloud.analyzers.one_step import OneStepReconstruction
 from cloud.analyzers.pca import PrincipalComponents
 from cloud.analyzers.reconstruction import DdimReconstruction, DdpmReconstruction, Reconstruction
@@ -18,6 +22,7 @@ from cloud.analyzers.score_norm import ScoreNorm
 from cloud.analyzers.simplex import SimplexReconstruction
 from cloud.analyzers.time_estimation import TimeEstimation
 from cloud.analyzers.workshop import Workshop
+from shared.samples import Modality
 
 ANALYZERS: dict[str, type[Analyzer]] = {
     kind.name: kind
@@ -32,6 +37,10 @@ ANALYZERS: dict[str, type[Analyzer]] = {
         LatentReconstruction,
         SimplexReconstruction,
         BlockMaskedReconstruction,
+        MaskedLikelihood,
+        LocalCorruption,
+        ChannelImputation,
+        Imputation,
         ScoreNorm,
         TimeEstimation,
         DteC,
@@ -44,4 +53,22 @@ ANALYZERS: dict[str, type[Analyzer]] = {
     )
 }
 
-__all__ = ["ANALYZERS", "Analyzer", "AnalyzerOutput", "Features", "Workshop"]
+# What is fitted and fused unless a training run names others; docs/methods/fusion.md says on what evidence.
+_OF_VECTORS = ("time_estimation", "score_norm", "masked_likelihood")
+DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
+    Modality.TABULAR: _OF_VECTORS,
+    Modality.SERIES: _OF_VECTORS,
+    Modality.VIDEO: ("knn", "time_estimation", "score_norm"),
+    Modality.IMAGE: ("knn", "time_estimation", "score_norm", "reconstruction"),
+}
+
+__all__ = [
+    "ANALYZERS",
+    "DEFAULT_METHODS",
+    "Analyzer",
+    "AnalyzerOutput",
+    "Features",
+    "ImageWorkshop",
+    "LocalCorruption",
+    "Workshop",
+]

@@ -75,12 +75,14 @@ class AnalyzerOutput:
     """What an analyzer says of a batch, higher being more anomalous.
 
     `scores`: (samples,). `maps`: (samples, rows, columns) of patch scores, for images. `reconstruction`: (samples,
-    patches, dim), what the sample would look like were it normal, from analyzers that make one.
+    patches, dim), what the sample would look like were it normal, from analyzers that make one. `surprises`: (samples,
+    patches, dim), how unlikely each value is beside the others, from analyzers that ask.
     """
 
     scores: Tensor
     maps: Tensor | None = None
     reconstruction: Tensor | None = None
+    surprises: Tensor | None = None
 
 
 class Analyzer(Protocol):

@@ -10,6 +10,7 @@ counts little, and a sample is asked about its observed cells alone.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
 from cloud.analyzers.workshop import Workshop
 from shared.diffusion.denoisers import initialise
-from shared.diffusion.training import OptimizerSettings, Progress, train
+from shared.diffusion.training import Progress, train
 
 HIDDEN_SHARES = (0.1, 0.9)  # of the cells, uniform, in training
 SCORED_SHARES = (0.1, 0.25, 0.5)  # every cell is hidden once among few, once among some, once among many
@@ -28,7 +29,7 @@ FREEDOM = 4.0  # degrees of freedom of Student's t: heavier tails than normal, s
 SIGMA_FLOOR = 0.05  # standard deviations: a cell that is a function of others would have an infinite density
 WIDTH, BLOCKS = 192, 3
 BLOCK_ROWS = 4096
-TRAINING = OptimizerSettings(steps=1500, batch_size=192, max_seconds=60.0)
+STEPS_SHARE, BATCH_SIZE = 0.75, 192  # of the workshop's steps
 
 
 class _Block(nn.Module):
@@ -82,8 +83,12 @@ class MaskedLikelihood:
         initialise(predictor, generator)
         self._predictor = predictor.to(normals.device)
 
+        settings = workshop.training.model_copy(
+            update={"steps": math.ceil(STEPS_SHARE * workshop.training.steps), "batch_size": BATCH_SIZE}
+        )
+
         def batch_loss() -> Tensor:
-            rows = torch.randint(len(normals), (TRAINING.batch_size,), generator=generator)
+            rows = torch.randint(len(normals), (settings.batch_size,), generator=generator)
             low, high = HIDDEN_SHARES
             share = low + (high - low) * torch.rand((len(rows), 1), generator=generator)
             hidden = (torch.rand((len(rows), dim), generator=generator) < share).to(normals.device)
@@ -93,17 +98,21 @@ class MaskedLikelihood:
             loss: Tensor = (nll * asked).sum() / asked.sum().clamp(min=1.0)
             return loss
 
-        train(predictor, batch_loss, TRAINING, progress=progress)
+        train(predictor, batch_loss, settings, progress=progress)
         self._masks = _covering_masks(dim, generator).to(normals.device)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Mean negative log-likelihoods, over the observed cells alone."""
+        """Mean negative log-likelihoods of the observed cells, and that of each cell; 0 where nothing is observed."""
+        vectors = features.flat
         observed = None if features.observed is None else features.observed.flatten(0, 1)
-        parts = [features.vectors.new_zeros(0)]
-        for start in range(0, features.flat.shape[0], BLOCK_ROWS):
+        parts = [torch.zeros_like(vectors[:0])]
+        for start in range(0, len(vectors), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
-            parts.append(self._surprise(features.flat[block], None if observed is None else observed[block]))
-        return from_patch_scores(torch.cat(parts), features)
+            parts.append(self._surprises(vectors[block], None if observed is None else observed[block]))
+        surprises = torch.cat(parts)
+        counts = surprises.shape[1] if observed is None else observed.sum(dim=1).clamp(min=1)
+        output = from_patch_scores(surprises.sum(dim=1) / counts, features)
+        return replace(output, surprises=surprises.view(features.vectors.shape))
 
     def state(self) -> dict[str, Tensor]:
         """The predictor and the masks."""
@@ -130,16 +139,12 @@ class MaskedLikelihood:
         return self
 
     @torch.no_grad()
-    def _surprise(self, vectors: Tensor, observed: Tensor | None) -> Tensor:
+    def _surprises(self, vectors: Tensor, observed: Tensor | None) -> Tensor:
+        known = torch.ones_like(vectors) if observed is None else observed.to(vectors.dtype)
         total = torch.zeros_like(vectors)
-        asked = torch.zeros_like(vectors)
-        known = torch.ones_like(vectors) if observed is None else observed.float()
         for mask in self._masks:
-            hidden = known * (1.0 - mask)
-            total += self._trained()(vectors, known * mask) * hidden
-            asked += hidden
-        surprise: Tensor = (total / asked.clamp(min=1.0)).sum(dim=1) / (asked > 0).sum(dim=1).clamp(min=1)
-        return surprise
+            total += self._trained()(vectors, known * mask) * (1.0 - mask)
+        return known * total / len(SCORED_SHARES)
 
     def _trained(self) -> CellPredictor:
         if self._predictor is None:

@@ -22,7 +22,7 @@ from shared.diffusion.training import OptimizerSettings, Progress
 Restorer = Callable[[Tensor], Tensor]
 
 BLOCK_ROWS = 4096
-MAX_OWN_STEPS = 1000  # of a network that serves one method only
+MAX_OWN_STEPS = 600  # of a network that serves one method only
 MAX_STANDARDISED = 5_000  # vectors that the sizes of normal errors are taken from
 DEVIATION_FLOOR = 1e-2
 ERROR_FLOOR = 1e-6

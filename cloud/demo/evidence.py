@@ -42,9 +42,9 @@ def fused_scores(bundle: Bundle, samples: Iterable[Values]) -> NDArray[np.float6
     analysis = Analysis.load(bundle)
     scores: list[NDArray[np.float64]] = [np.empty(0)]
     for values in batched(samples, CHUNK_IMAGES if bundle.manifest.modality is Modality.IMAGE else CHUNK_ROWS):
-        prepared = analysis.preprocessor.prepare(values)
+        kept = analysis.preprocessor.prepare(values).kept
         chunk = np.full(len(values), np.inf)
-        chunk[prepared.kept] = analysis.score_inputs(prepared.inputs)[FUSED]
+        chunk[kept] = analysis.score(values)[FUSED]
         scores.append(np.nan_to_num(chunk, nan=np.inf))
     return np.concatenate(scores)
 

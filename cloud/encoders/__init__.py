@@ -1,14 +1,32 @@
-"""Encoders: what turns an image into feature vectors, one a patch. Tabular rows and series windows need none."""
+"""Encoders: what turns an image or a clip into feature vectors, one a patch. Rows and windows need none."""
 
-from cloud.encoders.image import ENCODER_FILE, ImageEncoder, encoder_bytes, load_encoder
-from cloud.encoders.screener import ImageScreener, Screener, VectorScreener
+from cloud.encoders.choice import (
+    ENCODER_FILE,
+    PatchEncoder,
+    Screener,
+    encoder_bytes,
+    fit_encoder,
+    load_encoder,
+    screener_of,
+)
+from cloud.encoders.corrupted_patches import corrupted_patches
+from cloud.encoders.image import ImageEncoder
+from cloud.encoders.screener import ImageScreener, VectorScreener
+from cloud.encoders.video import VideoEncoder
+from cloud.encoders.video_screener import VideoScreener
 
 __all__ = [
     "ENCODER_FILE",
     "ImageEncoder",
     "ImageScreener",
+    "PatchEncoder",
     "Screener",
     "VectorScreener",
+    "VideoEncoder",
+    "VideoScreener",
+    "corrupted_patches",
     "encoder_bytes",
+    "fit_encoder",
     "load_encoder",
+    "screener_of",
 ]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.encoders.corruption import corrupt, is_bilevel
+from cloud.encoders.corruption import corrupt
 from cloud.encoders.image import PATCH_PIXELS, ImageEncoder
 from shared.diffusion.local_corruption import CorruptedPatches
 
@@ -19,7 +19,6 @@ MAX_PIXELS = 120e6  # of all corrupted copies together: bounds the time
 COPIES = 3  # of each image, where MAX_PIXELS allows
 MAX_TOUCHED, MAX_UNTOUCHED = 40_000, 40_000
 _BATCH = 4
-_BILEVEL_SAMPLE = 20
 
 
 def corrupted_patches(
@@ -37,7 +36,7 @@ def corrupted_patches(
     generator = np.random.default_rng(seed)
     count = max(1, min(COPIES * len(images), int(MAX_PIXELS / math.prod(images.shape[1:3]))))
     order = np.concatenate([generator.permutation(len(images)) for _ in range(math.ceil(count / len(images)))])[:count]
-    bilevel = is_bilevel(images[:_BILEVEL_SAMPLE])
+    bilevel = encoder.bilevel
     quotas = (math.ceil(MAX_TOUCHED / count), math.ceil(MAX_UNTOUCHED / 2 / count))
     touched: list[Tensor] = []
     untouched: list[Tensor] = []

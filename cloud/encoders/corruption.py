@@ -20,6 +20,7 @@ Plane: TypeAlias = NDArray[np.float32]
 SMALLEST_SHARE, LARGEST_SHARE = 4e-4, 0.05  # of the image's area, for one mask
 MOST_PLACES = 3
 BILEVEL_MARGIN, BILEVEL_SHARE = 32, 0.98
+MIDDLE_LEVEL, WHITE = 127.0, 255.0
 _LEAST_AREA = 12.0  # pixels
 _SUBPIXEL_BITS = 3
 
@@ -33,15 +34,21 @@ def is_bilevel(images: NDArray[np.uint8]) -> bool:
     return float(ends.mean()) >= BILEVEL_SHARE
 
 
+def thresholded(image: NDArray[Any]) -> Plane:
+    """Black where pixels are at most MIDDLE_LEVEL, white elsewhere."""
+    return np.where(image > MIDDLE_LEVEL, np.float32(WHITE), np.float32(0.0))
+
+
 def corrupt(
     image: NDArray[np.uint8], other: NDArray[np.uint8], generator: np.random.Generator, *, bilevel: bool = False
 ) -> tuple[NDArray[np.uint8], Plane]:
     """A copy of `image` (height, width, 3) changed in one to MOST_PLACES places, and the change (height, width).
 
     The change is the largest absolute difference over the colours, in grey levels. `other`: a normal image of the same
-    shape to take parts from.
+    shape to take parts from. Where `bilevel`, the copy is thresholded throughout and compared with the thresholded
+    image: whoever learns from such copies MUST see the originals thresholded too, as `ImageEncoder` does.
     """
-    original = image.astype(np.float32)
+    original = thresholded(image) if bilevel else image.astype(np.float32)
     changed = original.copy()
     for _ in range(generator.integers(1, MOST_PLACES + 1)):
         height, width = original.shape[:2]
@@ -53,7 +60,7 @@ def corrupt(
         weight = mask[..., np.newaxis] * np.float32(opacity)
         changed = changed * (1 - weight) + weight * filling
     if bilevel:
-        changed = np.where(changed > 127, 255, 0)
+        changed = thresholded(changed)
     result = np.clip(changed, 0, 255).astype(np.uint8)
     return result, np.abs(result.astype(np.float32) - original).max(axis=2)
 

@@ -18,6 +18,7 @@ BATCH_NORM_EPSILON = 1e-3
 SHALLOW_CHANNELS, DEEP_CHANNELS = 40, 112
 LEVEL_BLOCKS = (2, 4, 7, 10)  # the last of each resolution, and the deepest: strides 4, 8, 16 and 16
 LEVEL_CHANNELS = (24, 40, 80, 112)
+LEVEL_STRIDES = (4, 8, 16, 16)
 DEEP_STRIDE = 16
 
 

@@ -1,4 +1,4 @@
-"""The image encoder: frozen features of four levels, smoothed over their neighbourhood, whitened on normal images.
+"""The image encoder: frozen features of two levels, smoothed over their neighbourhood, whitened on normal images.
 
 One vector a patch of eight by eight pixels. Smoothing over 3 x 3 patches is from PatchCore (Roth et al., "Towards Total
 Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
@@ -10,27 +10,37 @@ from typing import Any, Self
 
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cloud.encoders.efficientnet import DEEP_STRIDE, LEVEL_CHANNELS, Backbone, pretrained_backbone
-from shared.bundle import Bundle
+from cloud.encoders.corruption import MIDDLE_LEVEL, WHITE, is_bilevel
+from cloud.encoders.efficientnet import (
+    DEEP_STRIDE,
+    LEVEL_BLOCKS,
+    LEVEL_CHANNELS,
+    LEVEL_STRIDES,
+    Backbone,
+    pretrained_backbone,
+)
 from shared.errors import BundleError, DataError
-from shared.samples import Modality
 
-ENCODER_FILE = "cloud/encoder.safetensors"
 PATCH_PIXELS = DEEP_STRIDE // 2
-DEFAULT_DIM = sum(LEVEL_CHANNELS)  # all: directions that normal images hardly use are where defects show
+USED_BLOCKS = (4, 10)  # of LEVEL_BLOCKS
+DEFAULT_DIM = 64
 MAX_WHITENING_PATCHES = 100_000
-WHITENING_FLOOR = 1e-4  # of the largest variance; chosen on synthetic defects in held-out normal images
-_FEATURES = sum(LEVEL_CHANNELS)
+WHITENING_FLOOR = 0.01  # of the largest variance; chosen where the head and its neighbours' distances agree best
+_LEVELS = tuple(LEVEL_BLOCKS.index(block) for block in USED_BLOCKS)
+_FEATURES = sum(LEVEL_CHANNELS[level] for level in _LEVELS)
 _BATCH = 16
+_BILEVEL_SAMPLE = 20
 
 
 class ImageEncoder(nn.Module):
-    """Images of one size to whitened patch vectors; frozen."""
+    """Images of one size to whitened patch vectors; frozen.
+
+    Where the normal images are `bilevel` (thresholded scans), every image is thresholded first: what compression leaves
+    around their edges is no property of what they show, and would tell corrupted copies from originals.
+    """
 
     def __init__(self, height: int, width: int, dim: int = DEFAULT_DIM, backbone: Backbone | None = None) -> None:
         super().__init__()
@@ -43,6 +53,7 @@ class ImageEncoder(nn.Module):
         self.grid = (height * 2 // DEEP_STRIDE, width * 2 // DEEP_STRIDE)
         self.backbone = backbone if backbone is not None else Backbone()
         self.whitening = nn.Conv2d(_FEATURES, dim, 1)
+        self.bilevel = False
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -60,6 +71,7 @@ class ImageEncoder(nn.Module):
         Raises DataError for a size that the backbone cannot take, MissingExtraError without its weights.
         """
         encoder = cls(images.shape[1], images.shape[2], dim, pretrained_backbone())
+        encoder.bilevel = is_bilevel(images[:_BILEVEL_SAMPLE])
         quota = math.ceil(MAX_WHITENING_PATCHES / len(images))
         kept = []
         for start in range(0, len(images), _BATCH):
@@ -74,10 +86,11 @@ class ImageEncoder(nn.Module):
         return encoder, F.linear(patches, weight, bias)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(n, 256, rows, columns) smoothed features, not yet whitened, of pixels (n, 3, height, width) in 0..255."""
-        fine, middle, *coarse = (_smooth(level) for level in self.backbone.levels(pixels))
-        doubled = [F.interpolate(level, scale_factor=2.0, mode="bilinear", align_corners=False) for level in coarse]
-        return torch.cat([F.avg_pool2d(fine, 2), middle, *doubled], dim=1)
+        """(n, 152, rows, columns) smoothed features, not yet whitened, of pixels (n, 3, height, width) in 0..255."""
+        if self.bilevel:
+            pixels = (pixels > MIDDLE_LEVEL).float() * WHITE
+        outputs = self.backbone.levels(pixels)
+        return torch.cat([_at_patches(_smooth(outputs[level]), LEVEL_STRIDES[level]) for level in _LEVELS], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, dim, rows, columns) whitened patch vectors of images (n, height, width, 3) uint8."""
@@ -102,7 +115,7 @@ class ImageEncoder(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """All there is to store."""
-        size = torch.tensor([self.height, self.width, self.dim])
+        size = torch.tensor([self.height, self.width, self.dim, int(self.bilevel)])
         return {"size": size, **{name: tensor.contiguous() for name, tensor in self.state_dict().items()}}
 
     @classmethod
@@ -110,8 +123,9 @@ class ImageEncoder(nn.Module):
         """The encoder that `state` described; raises BundleError if it did not."""
         tensors = dict(state)
         try:
-            height, width, dim = (int(value) for value in tensors.pop("size"))
+            height, width, dim, bilevel = (int(value) for value in tensors.pop("size"))
             encoder = cls(height, width, dim)
+            encoder.bilevel = bool(bilevel)
             encoder.load_state_dict(tensors)
         except (KeyError, ValueError, RuntimeError, DataError) as error:
             raise BundleError(f"Not an image encoder's weights: {str(error).splitlines()[0]}") from None
@@ -130,25 +144,17 @@ class ImageEncoder(nn.Module):
         self.whitening.bias.copy_(-(weight @ mean).float())  # type: ignore[union-attr]
 
 
-def encoder_bytes(encoder: ImageEncoder) -> bytes:
-    """The encoder as a safetensors file."""
-    data: bytes = save_tensors({name: tensor.cpu() for name, tensor in encoder.state().items()})
-    return data
-
-
-def load_encoder(bundle: Bundle, device: str = "cpu") -> ImageEncoder | None:
-    """The image encoder of a bundle on `device`; None for a modality that has none."""
-    if bundle.manifest.modality is not Modality.IMAGE:
-        return None
-    try:
-        state = load_tensors(bundle.read(ENCODER_FILE))
-    except ValueError as error:
-        raise BundleError(f"Bundle {bundle.manifest.bundle_id}: {ENCODER_FILE} is damaged: {error}.") from None
-    return ImageEncoder.from_state(state).to(device)
-
-
 def _smooth(features: Tensor) -> Tensor:
     return F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def _at_patches(features: Tensor, stride: int) -> Tensor:
+    """The features of a level at one place a patch."""
+    if stride < PATCH_PIXELS:
+        return F.avg_pool2d(features, PATCH_PIXELS // stride)
+    if stride > PATCH_PIXELS:
+        return F.interpolate(features, scale_factor=stride / PATCH_PIXELS, mode="bilinear", align_corners=False)
+    return features
 
 
 def _as_pixels(images: NDArray[Any], device: torch.device | str) -> Tensor:

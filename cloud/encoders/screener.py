@@ -1,7 +1,5 @@
 """The whole screener as one module: what is exported, quantised and run on devices."""
 
-from typing import TypeAlias
-
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +38,7 @@ class ImageScreener(nn.Module):
     def __init__(self, encoder: ImageEncoder, head: TimeEstimationHead) -> None:
         super().__init__()
         self.encoder = encoder
-        self.patch_head = nn.Sequential(*(_as_convolution(layer) for layer in head.layers))
+        self.patch_head = nn.Sequential(*(as_convolution(layer) for layer in head.layers))
         patches = encoder.grid[0] * encoder.grid[1]
         self._top = max(1, min(TOP_PATCHES, int(patches * MAX_TOP_SHARE)))
         self.eval().requires_grad_(False)
@@ -56,10 +54,7 @@ class ImageScreener(nn.Module):
         return torch.zeros(2, self.encoder.height, self.encoder.width, 3, dtype=torch.uint8)
 
 
-Screener: TypeAlias = VectorScreener | ImageScreener
-
-
-def _as_convolution(layer: nn.Module) -> nn.Module:
+def as_convolution(layer: nn.Module) -> nn.Module:
     """The same layer for channels-first maps: a 1 x 1 convolution for a linear one, which engines run in INT8."""
     if not isinstance(layer, nn.Linear):
         return layer

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -173,9 +172,3 @@ def whitening_by_position(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     variances, vectors = torch.linalg.eigh(covariance)
     leading = vectors.flip(2)[:, :, :dim] / variances.flip(1)[:, None, :dim].sqrt()
     return mean, leading.transpose(1, 2)
-
-
-def video_encoder_bytes(encoder: VideoEncoder) -> bytes:
-    """The encoder as a safetensors file."""
-    data: bytes = save_tensors({name: tensor.cpu() for name, tensor in encoder.state().items()})
-    return data

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cloud.encoders.screener import MAX_TOP_SHARE, TOP_PATCHES, _as_convolution
+from cloud.encoders.screener import MAX_TOP_SHARE, TOP_PATCHES, as_convolution
 from cloud.encoders.video import VideoEncoder
 from shared.diffusion import TimeEstimationHead
 
@@ -19,7 +19,7 @@ class VideoScreener(nn.Module):
     def __init__(self, encoder: VideoEncoder, head: TimeEstimationHead) -> None:
         super().__init__()
         self.encoder = encoder
-        self.patch_head = nn.Sequential(*(_as_convolution(layer) for layer in head.layers))
+        self.patch_head = nn.Sequential(*(as_convolution(layer) for layer in head.layers))
         self._top = max(1, min(TOP_PATCHES, int(encoder.grid[0] * encoder.grid[1] * MAX_TOP_SHARE)))
         self.eval().requires_grad_(False)
 

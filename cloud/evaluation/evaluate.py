@@ -18,9 +18,10 @@ from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.protocols import mask_of
 from cloud.evaluation.scoring import Block, BundleScorer, Said, Scored
 from cloud.evaluation.series import point_scores, series_figures
-from cloud.training.data import ImageData, TrainingData, load_training_data
+from cloud.training.data import ImageData, TableData, load_training_data
 from cloud.training.settings import DataSettings
 from cloud.training.train import REFERENCE_FILE
+from cloud.training.videos import VideoData
 from shared.bundle import Bundle, Manifest
 from shared.errors import DataError
 from shared.samples import Modality
@@ -127,6 +128,8 @@ def read_material(request: Request, manifest: Manifest) -> Material:
     data = load_training_data(request.data, manifest.modality, settings)
     if isinstance(data, ImageData):
         return _image_material(request.data, data)
+    if isinstance(data, VideoData):
+        raise DataError(f"{request.data}: videos are measured by `vedette bench video --data FOLDER`.")
     if data.rows.shape[1] != len(manifest.input.channels):
         raise DataError(
             f"{request.data}: {data.rows.shape[1]} columns, and {manifest.bundle_id} takes "
@@ -144,9 +147,8 @@ def _image_material(path: Path, data: ImageData) -> Material:
     return Material(Modality.IMAGE, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good)
 
 
-def _series_material(path: Path, data: TrainingData, manifest: Manifest) -> Material:
+def _series_material(path: Path, data: TableData, manifest: Manifest) -> Material:
     """The test part where there is one, else all readings, in the windows that devices see."""
-    assert not isinstance(data, ImageData)  # a series is a table
     separate = data.test_rows is not None
     readings = data.test_rows if data.test_rows is not None else data.rows
     labels = data.test_labels if separate else data.labels

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.leaderboard import leaderboard, without_ties
+from cloud.evaluation.leaderboard import RANDOM_DRAWS, Judge, leaderboard, without_ties
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, Labels, detection_figures, false_alarms
 from cloud.evaluation.scoring import Said, Scored
 from cloud.inference.analysis import FUSED
 from shared.errors import DataError
 
 Figures = dict[str, dict[str, float]]
+SLOW_DRAWS = 5
 
 
 def sample_figures(labels: Labels, said: Mapping[str, Said]) -> Figures:
@@ -41,10 +42,14 @@ def alarm_figures(labels: Labels, p_values: NDArray[np.float64] | None) -> dict[
     return figures
 
 
-def routing_figures(labels: Labels, scored: Scored, *, seed: int = 0) -> Figures:
-    """The router leaderboard of what a bundle said: the device's screener against the cloud's fused verdict."""
+def routing_figures(labels: Labels, scored: Scored, *, seed: int = 0, judge: Judge | None = None) -> Figures:
+    """The router leaderboard of what a bundle said: the device's screener against the cloud's fused verdict.
+
+    `labels`: (n,) of the samples that are routed. `judge`: as of `leaderboard`; slow ones see fewer random draws.
+    """
     edge, cloud = edge_and_cloud(scored)
-    return leaderboard(labels, edge, cloud, seed=seed)
+    draws = RANDOM_DRAWS if judge is None else SLOW_DRAWS
+    return leaderboard(labels, edge, cloud, seed=seed, judge=judge, draws=draws)
 
 
 def edge_and_cloud(scored: Scored) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

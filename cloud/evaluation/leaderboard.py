@@ -19,13 +19,13 @@ samples whose change from p_edge to p_cloud helps AUROC most: what a perfect rou
 recall at the same false-alarm rate, as a share of what the cloud alone finds there (`recall_kept_at_5_far`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.metrics import FALSE_ALARM_RATES, Labels, detection_figures, recall_name
+from cloud.evaluation.metrics import Labels, detection_figures
 
 CASCADE_SHARES = (0.01, 0.02, 0.05, 0.10)
 COMPARED_SHARE = 0.10  # of the random and the oracle router
@@ -33,6 +33,7 @@ RANDOM_DRAWS = 20
 _TIE_STEP = 1e-6  # relative; steps between conformal p-values are larger as long as there are fewer than a million
 
 PValues = NDArray[np.float64]
+Judge = Callable[[PValues], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +50,27 @@ def leaderboard(
     cloud: PValues,
     *,
     seed: int = 0,
-    rates: Sequence[float] = FALSE_ALARM_RATES,
+    judge: Judge | None = None,
+    draws: int = RANDOM_DRAWS,
 ) -> dict[str, dict[str, float]]:
     """Figures of each routing by name: `edge_only`, `cloud_only`, `random_10`, `cascade_1` and so on, `oracle_10`.
 
-    `edge`, `cloud`: (n,) p-values in (0, 1]. Figures are those of `detection_figures`, `recall_kept_at_R_far` and
-    `upload_share`. Raises DataError unless there are both normal and anomalous samples.
+    `edge`, `cloud`: (n,) p-values in (0, 1]. `judge`: figures of final p-values (n,), by default `detection_figures`
+    of the samples; series and video judge time points instead. To them come `upload_share`, and of each recall
+    `recall_kept_at_R_far`, where the cloud alone finds anything at all. Raises DataError unless there are both normal
+    and anomalous samples.
     """
-    alone = detection_figures(labels, surprise(cloud), rates)
+    judge = judge if judge is not None else lambda p_values: detection_figures(labels, surprise(p_values))
+    alone = judge(cloud)
     board = {
-        routing.name: _figures(labels, edge, cloud, routing.forwarded, alone, rates)
+        routing.name: _figures(judge, edge, cloud, routing.forwarded, alone)
         for routing in routings(labels, edge, cloud)
     }
     generator = np.random.default_rng(seed)
-    draws = [
-        _figures(labels, edge, cloud, random_share(len(edge), COMPARED_SHARE, generator), alone, rates)
-        for _ in range(RANDOM_DRAWS)
+    drawn = [
+        _figures(judge, edge, cloud, random_share(len(edge), COMPARED_SHARE, generator), alone) for _ in range(draws)
     ]
-    board[_percent("random", COMPARED_SHARE)] = {key: float(np.mean([draw[key] for draw in draws])) for key in draws[0]}
+    board[_percent("random", COMPARED_SHARE)] = {key: float(np.mean([draw[key] for draw in drawn])) for key in drawn[0]}
     return {name: board[name] for name in names()}
 
 
@@ -138,19 +142,15 @@ def surprise(p_values: PValues) -> NDArray[np.float64]:
 
 
 def _figures(
-    labels: Labels,
-    edge: PValues,
-    cloud: PValues,
-    forwarded: NDArray[np.bool_],
-    alone: dict[str, float],
-    rates: Sequence[float],
+    judge: Judge, edge: PValues, cloud: PValues, forwarded: NDArray[np.bool_], alone: dict[str, float]
 ) -> dict[str, float]:
-    figures = detection_figures(labels, surprise(final_p_values(edge, cloud, forwarded)), rates)
-    for rate in rates:
-        name = recall_name(rate)
-        kept = figures[name] / alone[name] if alone[name] > 0 else 1.0
-        figures[name.replace("recall", "recall_kept")] = kept
-    return {**figures, "upload_share": float(forwarded.mean())}
+    figures = judge(final_p_values(edge, cloud, forwarded))
+    kept = {
+        name.replace("recall", "recall_kept"): figures[name] / alone[name]
+        for name in figures
+        if name.startswith("recall_at_") and alone[name] > 0
+    }
+    return {**figures, **kept, "upload_share": float(forwarded.mean())}
 
 
 def _standing(others: NDArray[np.float64], p_values: PValues) -> NDArray[np.float64]:

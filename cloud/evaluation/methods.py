@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from cloud.evaluation.baselines import baseline_scores
-from cloud.evaluation.figures import Figures, edge_and_cloud, routing_figures, sample_figures
+from cloud.evaluation.figures import Figures, routing_figures, sample_figures
 from cloud.evaluation.images import at_masks, image_baselines, image_blocks, read_masks
-from cloud.evaluation.leaderboard import final_p_values, routings, surprise
+from cloud.evaluation.leaderboard import surprise
 from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.protocols import ImagePart, Part, adbench_part, image_part, series_part
 from cloud.evaluation.scoring import BundleScorer, Said, Scored
@@ -47,6 +47,8 @@ def score_unit(
     if benchmark == "images":
         return score_images(image_part(path), seeded)
     if benchmark == "video":
+        from cloud.evaluation.video import score_video
+
         return score_video(path, seeded)
     raise DataError(f"There is no benchmark {benchmark!r}.")
 
@@ -59,7 +61,7 @@ def score_rows(part: Part, origin: str, settings: TrainingSettings) -> tuple[Fig
     labels = part.labels[scored.kept]
     said = {**scored.methods, **{name: Said(scores) for name, scores in baselines.items()}}
     figures = sample_figures(labels, said) | routing_figures(labels, scored, seed=settings.seed)
-    return figures, _facts(bundle, scored, len(part.train), part.labels)
+    return figures, facts_of(bundle, scored, len(part.train), part.labels)
 
 
 def score_series(part: Part, origin: str, settings: TrainingSettings) -> tuple[Figures, Facts]:
@@ -77,13 +79,13 @@ def score_series(part: Part, origin: str, settings: TrainingSettings) -> tuple[F
     figures = {name: series_figures(part.labels, scores) for name, scores in said.items()}
     touched = np.lib.stride_tricks.sliding_window_view(part.labels, length).max(axis=1)[scored.kept]
     if touched.all():
-        return figures, _facts(bundle, scored, len(part.train), part.labels)
-    edge, cloud = edge_and_cloud(scored)
-    board = routing_figures(touched, scored, seed=settings.seed)
-    for routing in routings(touched, edge, cloud):
-        final = surprise(final_p_values(edge, cloud, routing.forwarded))
-        board[routing.name] |= series_figures(part.labels, point_scores(final, scored.kept, length, points))
-    return figures | board, _facts(bundle, scored, len(part.train), part.labels)
+        return figures, facts_of(bundle, scored, len(part.train), part.labels)
+
+    def judge(p_values: NDArray[np.float64]) -> dict[str, float]:
+        return series_figures(part.labels, point_scores(surprise(p_values), scored.kept, length, points))
+
+    board = routing_figures(touched, scored, seed=settings.seed, judge=judge)
+    return figures | board, facts_of(bundle, scored, len(part.train), part.labels)
 
 
 def score_images(part: ImagePart, settings: TrainingSettings) -> tuple[Figures, Facts]:
@@ -99,12 +101,7 @@ def score_images(part: ImagePart, settings: TrainingSettings) -> tuple[Figures, 
     for name, method in scored.methods.items():
         if masks is not None and method.maps is not None:
             figures[name] |= pixel_figures(*at_masks(method.maps, masks))
-    return figures, _facts(bundle, scored, len(part.train.good), part.labels)
-
-
-def score_video(path: Path, settings: TrainingSettings) -> tuple[Figures, Facts]:
-    """Frames of video. Raises DataError: this version cannot train on video."""
-    raise DataError(f"{path.name}: `vedette bench video` needs training on video, which this version does not have.")
+    return figures, facts_of(bundle, scored, len(part.train.good), part.labels)
 
 
 def window_blocks(readings: NDArray[np.float64], length: int) -> Iterator[NDArray[np.float64]]:
@@ -142,7 +139,8 @@ def _window_baselines(part: Part, seed: int) -> dict[str, NDArray[np.float64]]:
     return {name: point_scores(scores, starts, length, len(test)) for name, scores in found.items()}
 
 
-def _facts(bundle: Bundle, scored: Scored, train_samples: int, labels: NDArray[np.bool_]) -> Facts:
+def facts_of(bundle: Bundle, scored: Scored, train_samples: int, labels: NDArray[np.bool_]) -> Facts:
+    """What a page says of a run beside its figures."""
     training = bundle.manifest.training
     return {
         "normal_samples": train_samples,

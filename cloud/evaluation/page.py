@@ -18,7 +18,7 @@ _ABOUT = {
     "series": (
         "`train` is taken as normal, `test` is judged. Windows are scored at every time point; a point's score is the "
         "mean over the windows that hold it. VUS-PR as in TSB-AD with slopes up to 500 points; F1 and affiliation F1 "
-        "at the threshold of the best plain F1. A router sends windows."
+        "each at its best threshold. A router sends windows."
     ),
     "images": "The good training images are learned from; image AUROC, and pixel AUROC and PRO where there are masks.",
     "video": "Frame AUROC over the labelled frames.",
@@ -115,7 +115,8 @@ def _means(summary: Mapping[str, Any]) -> str:
     published = summary["published"]
     if published is not None and published["figure"] == headline:
         at = columns.index(headline)
-        wanted = [name for name in _SHOWN_PUBLISHED if name in published["mean"]] or _leading(published["mean"])
+        wanted = [name for name in _SHOWN_PUBLISHED if name in published["mean"]]
+        wanted = wanted if published["sets"] else _leading(published["mean"])
         blank = [""] * len(columns)
         rows += [
             [f"published: {name}", *blank[:at], per_cent(published["mean"][name]), *blank[at + 1 :]] for name in wanted

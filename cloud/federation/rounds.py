@@ -31,7 +31,7 @@ from shared.bundle import Bundle
 from shared.diffusion import DistillationSettings
 from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
 from shared.federation import Address
-from shared.preprocessing import preprocessing_id
+from shared.preprocessing import mask_width, preprocessing_id
 from shared.samples import Modality
 
 HEAD_FILE = "cloud/head.safetensors"
@@ -174,6 +174,8 @@ def _plan(request: RoundsRequest, bundle: Bundle) -> RunPlan:
             federation.KEY_BUNDLE_NAME: bundle.manifest.name,
             federation.KEY_PREPROCESSING_ID: preprocessing_id(bundle.manifest),
             federation.KEY_DISTILLATION: request.distillation.model_dump_json(),
+            federation.KEY_MASKED: mask_width(bundle.manifest.input),
+            federation.KEY_FIXED: len(bundle.manifest.input.modes),
             federation.KEY_MIN_SAMPLES: request.min_samples,
         },
     )

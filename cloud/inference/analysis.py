@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,35 +14,31 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from cloud.analyzers import ANALYZERS, Analyzer, AnalyzerOutput, Features, Workshop
+from cloud.analyzers import (
+    ANALYZERS,
+    DEFAULT_METHODS,
+    Analyzer,
+    AnalyzerOutput,
+    ImageWorkshop,
+    LocalCorruption,
+    Workshop,
+)
 from cloud.fusion import Fusion
-from cloud.inference.maps import Scale, contributions, to_bytes
+from cloud.inference.encoding import VECTORS_A_BLOCK, Encoder, Samples, vector_features
+from cloud.inference.explanations import as_array, explain, fit_scales
+from cloud.inference.maps import Scale
 from shared.bundle import Bundle, npz_bytes
 from shared.diffusion.training import one_thread
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
-from shared.preprocessing import Preprocessor, load_preprocessor
-from shared.samples import Modality, Opinion, Values
+from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
+from shared.samples import Opinion, Values
 
 FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"
 ANALYSIS_FILE = f"{FOLDER}analysis.json"
 FUSED = "fused"
-VECTORS_A_BLOCK = 4096
-IMAGES_A_BLOCK = 8
-MAX_FIT_VECTORS = 100_000
-RESIDUAL = "residual"
 
 Progress = Callable[[float], None]
-
-
-class Encoder(Protocol):
-    """Images to patch vectors; see `cloud.encoders`."""
-
-    grid: tuple[int, int]
-
-    def encode(self, images: NDArray[Any]) -> Tensor:
-        """(n, patches, dim) float32 of images (n, height, width, 3) uint8."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -82,33 +78,37 @@ class Analysis:
         cls,
         preprocessor: Preprocessor,
         encoder: Encoder | None,
-        train_inputs: NDArray[Any],
-        held_out_inputs: NDArray[Any],
+        train: NDArray[Any],
+        held_out: NDArray[Any],
         *,
         generator: torch.Generator,
         progress: Progress | None = None,
         device: str = "auto",
-        methods: Sequence[str] = tuple(ANALYZERS),
+        methods: Sequence[str] = (),
+        fused: Sequence[str] = (),
     ) -> Self:
-        """Fit the analyzers on normal graph inputs (n, ...), the fusion on held-out normal ones.
+        """Fit the analyzers on normal samples (n, ...), the fusion on held-out ones; what cannot be used is left out.
 
-        `encoder` is for images, None otherwise. The two sets of inputs share no sample, or p-values come out too small.
-        Raises DataError if there is too little of either.
+        `encoder` is for images and clips, None otherwise; `methods` are those of the modality where none are named, and
+        `fused` those of them whose opinions count, all where none are named. The two sets share no sample, or p-values
+        come out too small. Raises DataError if there is too little of either.
         """
-        if len(train_inputs) < 2:
-            raise DataError(f"Analyzers need at least 2 normal samples to learn from, not {len(train_inputs)}.")
+        normals, apart = Samples.prepare(preprocessor, train), Samples.prepare(preprocessor, held_out)
+        if len(normals) < 2:
+            raise DataError(f"Analyzers need at least 2 normal samples to learn from, not {len(normals)}.")
         report = progress or (lambda share: None)
+        methods = methods or DEFAULT_METHODS[preprocessor.modality]
         on = pick_device(device)
-        features = _fit_features(encoder, train_inputs, on, generator)
+        features = normals.fit_features(encoder, on, generator)
         analyzers: dict[str, Analyzer] = {}
-        workshop = Workshop(seed=generator.initial_seed())
+        workshop = _workshop(encoder, normals, methods, generator.initial_seed())
         for index, name in enumerate(methods):
             analyzer = ANALYZERS[name]()
             analyzer.fit(features, workshop, progress=_part(report, 0.9 * index, 0.9, len(methods)))
             analyzers[name] = analyzer.to(on)
-        held_out = list(_outputs(encoder, analyzers, held_out_inputs, on))
-        fusion = Fusion.fit(_scores(analyzers, [outputs for _, outputs in held_out]))
-        scales = _fit_scales(preprocessor, held_out)
+        said = list(_outputs(encoder, analyzers, apart, on))
+        fusion = Fusion.fit(_scores(analyzers, [outputs for _, outputs in said]), apart.modes(), members=fused)
+        scales = fit_scales(said)
         report(1.0)
         return cls(preprocessor, encoder, analyzers, fusion, scales, on)
 
@@ -156,46 +156,53 @@ class Analysis:
 
     def judge(self, values: Sequence[Values]) -> list[Judgement | SampleRejected]:
         """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks."""
-        prepared = self.preprocessor.prepare(values)
+        samples = Samples.prepare(self.preprocessor, values)
         answers: list[Judgement | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
-        for position, reason in prepared.rejections:
+        for position, reason in samples.rejections:
             answers[position] = SampleRejected(reason)
-        kept = iter(prepared.kept.tolist())
-        for inputs, outputs in _outputs(self._encoder, self._analyzers, prepared.inputs, self.device):
-            for judgement in self._judgements(inputs, outputs):
+        kept = iter(samples.kept.tolist())
+        for block, outputs in self._outputs(samples):
+            for judgement in self._judgements(block, outputs):
                 answers[next(kept)] = judgement
         return answers
 
-    def score_inputs(self, inputs: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-        """Scores (n,) of graph inputs (n, ...), by analyzer, and the fused ones under "fused"."""
-        outputs = [output for _, output in _outputs(self._encoder, self._analyzers, inputs, self.device)]
-        scores = _scores(self._analyzers, outputs)
-        return {**scores, FUSED: self._fusion.statistic(scores)}
+    def score(self, values: NDArray[Any] | Sequence[Values]) -> dict[str, NDArray[np.float64]]:
+        """Scores (kept,) of the samples that can be used, by analyzer, and the fused ones under "fused"."""
+        samples = Samples.prepare(self.preprocessor, values)
+        scores = _scores(self._analyzers, [outputs for _, outputs in self._outputs(samples)])
+        return {**scores, FUSED: self._fusion.statistic(scores, samples.modes())}
 
     def teacher(self, vectors: Tensor, rows: Tensor) -> Tensor:
-        """What a head is distilled from: log(1 + fused score), (n,), of vectors (n, dim); `rows` do not matter.
+        """What a head is distilled from: log(1 + fused score), (n,), of graph inputs (n, dim); `rows` do not matter.
 
         The logarithm keeps the few far vectors from drowning the many near the normals, where ranks are decided.
         """
         del rows
-        features = Features(vectors.to(self.device).unsqueeze(1))
+        inputs, spec = vectors.cpu().numpy(), self.preprocessor.spec
+        features = vector_features(inputs, spec, self.device)
+        members = {name: self._analyzers[name] for name in self._fusion.hands}
         outputs = [
-            {name: analyzer.score(block) for name, analyzer in self._analyzers.items()}
+            {name: analyzer.score(block) for name, analyzer in members.items()}
             for block in features.blocks(VECTORS_A_BLOCK)
         ]
-        fused = self._fusion.statistic(_scores(self._analyzers, outputs))
+        fused = self._fusion.statistic(_scores(members, outputs), modes_of(inputs, spec))
         return torch.from_numpy(np.log1p(fused)).to(vectors)
 
-    def p_values(self, fused_scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Fused p-values (n,) of fused scores (n,)."""
-        return self._fusion.p_values(fused_scores).values
+    def p_values(
+        self, fused_scores: NDArray[np.float64], modes: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        """Fused p-values (n,) of fused scores (n,); `modes` (n,) as `modes_of` gives them of graph inputs."""
+        return self._fusion.p_values(fused_scores, modes).values
 
-    def _judgements(self, inputs: NDArray[Any], outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Judgement]:
-        scores = _scores(self._analyzers, [outputs])
-        statistic = self._fusion.statistic(scores)
-        fused = self._fusion.p_values(statistic)
-        own = {name: self._fusion.own[name].p_values(values) for name, values in scores.items()}
-        maps, shares = self._explain(inputs, outputs)
+    def _outputs(self, samples: Samples) -> Iterator[tuple[Samples, dict[str, AnalyzerOutput]]]:
+        return _outputs(self._encoder, self._analyzers, samples, self.device)
+
+    def _judgements(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Judgement]:
+        scores, modes = _scores(self._analyzers, [outputs]), samples.modes()
+        statistic = self._fusion.statistic(scores, modes)
+        fused = self._fusion.p_values(statistic, modes)
+        own = {name: self._fusion.own[name].p_values(values, modes) for name, values in scores.items()}
+        why = explain(samples, outputs, self._scales)
         for index in range(len(statistic)):
             opinions = tuple(
                 Opinion(name, float(scores[name][index]), float(p.values[index]), bool(p.extrapolated[index]))
@@ -206,25 +213,9 @@ class Analysis:
                 p_value=float(fused.values[index]),
                 extrapolated=bool(fused.extrapolated[index]),
                 opinions=opinions,
-                anomaly_map=None if maps is None else maps[index],
-                contributions=() if shares is None else shares[index],
+                anomaly_map=None if why.maps is None else why.maps[index],
+                contributions=() if why.shares is None else why.shares[index],
             )
-
-    def _explain(
-        self, inputs: NDArray[Any], outputs: Mapping[str, AnalyzerOutput]
-    ) -> tuple[NDArray[np.uint8] | None, list[tuple[tuple[str, float], ...]] | None]:
-        """Maps and contributions of a block; None where the modality or the analyzers give none."""
-        patch_maps = {name: output.maps for name, output in outputs.items() if output.maps is not None}
-        if patch_maps:
-            ratios = [self._scales[name].ratio(_array(maps)[..., np.newaxis]) for name, maps in patch_maps.items()]
-            return to_bytes(np.mean(ratios, axis=0).squeeze(-1)), None
-        residuals = _residuals(self.preprocessor, inputs, outputs)
-        if residuals is None:
-            return None, None
-        ratio = self._scales[RESIDUAL].ratio(residuals)
-        names = self.preprocessor.spec.channels
-        shares = [contributions(sample, names) for sample in ratio]
-        return (to_bytes(ratio) if ratio.ndim == 3 else None), shares
 
 
 def pick_device(name: str) -> torch.device:
@@ -240,42 +231,23 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _features(encoder: Encoder | None, inputs: NDArray[Any], device: torch.device) -> Features:
-    if encoder is not None:
-        return Features(encoder.encode(inputs).to(device), encoder.grid)
-    vectors = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32))
-    return Features(vectors.to(device).flatten(1).unsqueeze(1))
+def _workshop(encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int) -> Workshop:
+    from cloud.encoders import ImageEncoder, corrupted_patches
 
-
-def _fit_features(
-    encoder: Encoder | None, inputs: NDArray[Any], device: torch.device, generator: torch.Generator
-) -> Features:
-    """Vectors to fit on: of each image a random part of its patches, so that memory does not grow with the images."""
-    if encoder is None:
-        return _features(None, inputs, device)
-    quota = max(1, min(encoder.grid[0] * encoder.grid[1], MAX_FIT_VECTORS // len(inputs)))
-    kept = []
-    for block in _blocks(inputs, images=True):
-        for patches in _features(encoder, block, device).vectors:
-            kept.append(patches[torch.randperm(len(patches), generator=generator)[:quota].to(device)])
-    return Features(torch.stack(kept), (1, quota))
+    if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
+        return ImageWorkshop(seed=seed, corrupted=corrupted_patches(encoder, normals.inputs, seed=seed % 2**32))
+    return Workshop(seed=seed)
 
 
 def _outputs(
-    encoder: Encoder | None, analyzers: Mapping[str, Analyzer], inputs: NDArray[Any], device: torch.device
-) -> Iterator[tuple[NDArray[Any], dict[str, AnalyzerOutput]]]:
-    """Blocks of the inputs, each with what every analyzer says of it."""
-    for block in _blocks(inputs, images=encoder is not None):
+    encoder: Encoder | None, analyzers: Mapping[str, Analyzer], samples: Samples, device: torch.device
+) -> Iterator[tuple[Samples, dict[str, AnalyzerOutput]]]:
+    """Blocks of the samples, each with what every analyzer says of it."""
+    for block in samples.blocks(encoder):
         with torch.inference_mode(), one_thread() if encoder is None else nullcontext():
-            features = _features(encoder, block, device)
+            features = block.features(encoder, device)
             outputs = {name: analyzer.score(features) for name, analyzer in analyzers.items()}
         yield block, outputs
-
-
-def _blocks(inputs: NDArray[Any], *, images: bool) -> Iterator[NDArray[Any]]:
-    size = IMAGES_A_BLOCK if images else VECTORS_A_BLOCK
-    for start in range(0, len(inputs), size):
-        yield inputs[start : start + size]
 
 
 def _scores(
@@ -283,43 +255,7 @@ def _scores(
 ) -> dict[str, NDArray[np.float64]]:
     """Scores (n,) by analyzer, of all blocks."""
     empty = np.zeros(0)
-    return {name: np.concatenate([empty, *(_array(block[name].scores) for block in outputs)]) for name in analyzers}
-
-
-def _residuals(
-    preprocessor: Preprocessor, inputs: NDArray[Any], outputs: Mapping[str, AnalyzerOutput]
-) -> NDArray[np.float64] | None:
-    """How far samples lie from what they would be were they normal: (n, features), or (n, length, channels) of windows.
-
-    Windows are compared in their own units, rows as standardised. None where no analyzer reconstructs.
-    """
-    found = [output.reconstruction for output in outputs.values() if output.reconstruction is not None]
-    if not found or not preprocessor.has_inverse:
-        return None
-    reconstruction = _array(found[0]).reshape(inputs.shape)
-    if preprocessor.modality is Modality.TABULAR:
-        return np.abs(inputs - reconstruction)
-    distances: NDArray[np.float64] = np.abs(preprocessor.inverse(inputs) - preprocessor.inverse(reconstruction))
-    return distances
-
-
-def _fit_scales(
-    preprocessor: Preprocessor, held_out: Sequence[tuple[NDArray[Any], Mapping[str, AnalyzerOutput]]]
-) -> dict[str, Scale]:
-    """The scale of each analyzer's maps on normal images, or that of the residuals of each channel."""
-    values: dict[str, list[NDArray[np.float64]]] = {}
-    for inputs, outputs in held_out:
-        for name, output in outputs.items():
-            if output.maps is not None:
-                values.setdefault(name, []).append(_array(output.maps).reshape(-1, 1))
-        residuals = _residuals(preprocessor, inputs, outputs)
-        if residuals is not None:
-            values.setdefault(RESIDUAL, []).append(residuals.reshape(-1, residuals.shape[-1]))
-    return {name: Scale.fit(np.concatenate(parts)) for name, parts in values.items()}
-
-
-def _array(tensor: Tensor) -> NDArray[np.float64]:
-    return tensor.detach().cpu().double().numpy()
+    return {name: np.concatenate([empty, *(as_array(block[name].scores) for block in outputs)]) for name in analyzers}
 
 
 def _state_file(analyzer: str) -> str:

@@ -14,7 +14,7 @@ from cloud.training.export import export_onnx
 from cloud.training.parity import auroc, check, compare
 from cloud.training.quantise import quantise_onnxruntime, quantise_openvino
 from shared.bundle import Artefact, ParityFigures, npz_bytes
-from shared.calibration import Calibration
+from shared.calibration_modes import CalibrationByMode
 from shared.errors import ParityError
 
 FP32 = "fp32_onnxruntime"
@@ -32,12 +32,13 @@ _FLOAT_LAYERS_OF_VECTORS, _FLOAT_LAYERS_OF_IMAGES = (1,), (3, 9, 24)
 @dataclass(frozen=True, slots=True)
 class Examples:
     """Graph inputs: `quantisation` sets the INT8 ranges, `held_out` normals calibrate and compare, and `test` with
-    `test_labels` (true for anomalies) gives an AUROC where there is one."""
+    `test_labels` (true for anomalies) gives an AUROC where there is one. `modes`: (held_out,), see `InputParts`."""
 
     quantisation: NDArray[Any]
     held_out: NDArray[Any]
     test: NDArray[Any] | None = None
     test_labels: NDArray[np.bool_] | None = None
+    modes: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def build_artefacts(
     progress("exporting", 0.0)
     model = export_onnx(screener)
     gate = _Gate(torch_runner(screener), examples, tolerances)
-    ladder = _FLOAT_LAYERS_OF_IMAGES if examples.held_out.ndim == 4 else _FLOAT_LAYERS_OF_VECTORS
+    ladder = _FLOAT_LAYERS_OF_IMAGES if examples.held_out.ndim >= 4 else _FLOAT_LAYERS_OF_VECTORS
     makers: dict[str, Callable[[int], _Graph]] = {
         FP32: lambda _: _Graph({_GRAPHS[FP32]: model}, onnxruntime_runner(model)),
         INT8_OPENVINO: lambda layers: _openvino_graph(quantise_openvino(model, examples.quantisation, layers)),
@@ -74,11 +75,11 @@ def build_artefacts(
     for index, (name, make) in enumerate(makers.items()):
         progress("quantising and comparing", index / len(makers))
         graph, passed[name], layers[name] = _first_that_passes(name, make, (0,) if name == FP32 else ladder, gate)
-        artefact, calibration = _calibrate(name, passed[name].scores, passed[name].maps)
+        artefact, calibration = _calibrate(name, passed[name], examples.modes)
         artefacts.append(artefact)
         files |= {**graph.files, artefact.calibration: calibration}
     # Measured: ONNX Runtime is fastest for small multilayer perceptrons, OpenVINO for convolutional networks.
-    preferred = INT8_OPENVINO if examples.held_out.ndim == 4 else INT8_ONNXRUNTIME
+    preferred = INT8_OPENVINO if examples.held_out.ndim >= 4 else INT8_ONNXRUNTIME
     aurocs = {name: result.auroc for name, result in passed.items() if result.auroc is not None}
     parity = {name: result.parity for name, result in passed.items()}
     return Built(files, tuple(artefacts), preferred, parity, aurocs, layers)
@@ -156,12 +157,12 @@ def _scores(runner: Runner, inputs: NDArray[Any] | None) -> NDArray[np.float64]:
     return runner(inputs)["score"].astype(np.float64)
 
 
-def _calibrate(name: str, scores: NDArray[np.float64], maps: NDArray[np.float32] | None) -> tuple[Artefact, bytes]:
+def _calibrate(name: str, passed: _Passed, modes: NDArray[np.int64] | None) -> tuple[Artefact, bytes]:
     """The artefact's entry in the manifest and its calibration file, with the range of normal patch scores."""
-    calibration = Calibration.fit(scores)
-    arrays: dict[str, NDArray[Any]] = dict(calibration.to_arrays())
-    if maps is not None:
-        arrays["map_range"] = np.quantile(maps, [0.5, 0.999]).astype(np.float64)
+    calibration = CalibrationByMode.fit(passed.scores, modes)
+    arrays: dict[str, NDArray[Any]] = calibration.to_arrays()
+    if passed.maps is not None:
+        arrays["map_range"] = np.quantile(passed.maps, [0.5, 0.999]).astype(np.float64)
     precision, _, engine = name.partition("_")
     artefact = Artefact(
         name=name,

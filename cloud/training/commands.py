@@ -48,8 +48,12 @@ def train(
     signing_key: _SIGNING = None,
     label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
     time_column: Annotated[str, typer.Option(help="Column of time stamps; by default timestamp, time, ...")] = "",
+    mode_column: Annotated[str, typer.Option(help="Column that numbers operating modes, each then calibrated.")] = "",
     drop_bad_rows: Annotated[
         bool, typer.Option("--drop-bad-rows", help="Leave out what is NaN or unreadable.")
+    ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="NaN or an empty cell is a missing value, here and on devices.")
     ] = False,
     window_length: Annotated[int, typer.Option(min=0, help="Series: time points of a window; 0: about a period.")] = 0,
     window_stride: Annotated[int, typer.Option(min=0, help="Series: time points between windows; 0: a quarter.")] = 0,
@@ -62,7 +66,13 @@ def train(
     _check_place(json_path)
     changes: dict[str, Any] = {
         "name": name,
-        "data": {"label_column": label_column, "time_column": time_column, "bad_rows": "drop" if drop_bad_rows else ""},
+        "data": {
+            "label_column": label_column,
+            "time_column": time_column,
+            "mode_column": mode_column,
+            "bad_rows": "drop" if drop_bad_rows else "",
+            "missing": "allow" if allow_missing else "",
+        },
         "series": {"window_length": window_length, "window_stride": window_stride},
         "image": {"height": image_size, "width": image_size},
     }

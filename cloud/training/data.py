@@ -5,6 +5,7 @@
 | tabular | `.npz` with `X` and optional `y`; `.csv` or `.parquet` with an optional label column |
 | series | `.npz` with `train`, `test`, `label`; `.csv` or `.parquet` with a time column and an optional label column |
 | image | `train/good`, `test/good`, `test/<defect>` (the MVTec AD layout); or a flat folder of good images |
+| video | `train/`, and `eval/` with a `.csv` of labels by frame beside a video; or a flat folder of normal videos |
 
 Beside `train/good` there may be `validation/good`, as in MVTec AD 2: images to calibrate on. Without it they are drawn
 from the training images, which is too kind to a camera that sees the same thing twice.
@@ -14,6 +15,7 @@ Every problem is one DataError that says what is wrong, where, and what to do.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,15 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.training.settings import DataSettings
+from cloud.training.videos import VideoData, find_videos
 from shared.errors import DataError
 from shared.images import IMAGE_SUFFIXES
+from shared.preprocessing.modes import MAX_MODES
 from shared.samples import Modality
 
 
 @dataclass(frozen=True, slots=True)
 class TableData:
     """Rows or readings. `rows`: (n, columns) float64 in file order; `usable`: (n,) bool, false for dropped rows;
-    `labels`: (n,) bool, true for anomalies, or None; `test_rows`, `test_labels`: the same of a separate test part."""
+    `labels`: (n,) bool, true for anomalies, or None; `test_rows`, `test_labels`: the same of a separate test part.
+    `missing`: whether a usable row may hold NaN. `mode_column`: the one of `columns` with the operating mode, or none.
+    """
 
     modality: Modality
     origin: str
@@ -40,6 +46,8 @@ class TableData:
     test_rows: NDArray[np.float64] | None = None
     test_labels: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
+    missing: bool = False
+    mode_column: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class ImageData:
     modality: Modality = Modality.IMAGE
 
 
-TrainingData: TypeAlias = TableData | ImageData
+TrainingData: TypeAlias = TableData | ImageData | VideoData
 
 
 def load_training_data(path: Path, modality: Modality, settings: DataSettings | None = None) -> TrainingData:
@@ -70,7 +78,7 @@ def load_training_data(path: Path, modality: Modality, settings: DataSettings | 
     if modality is Modality.IMAGE:
         return _find_images(path)
     if modality is Modality.VIDEO:
-        raise DataError("Training on video is not available: cut the videos into images, or name another modality.")
+        return find_videos(path)
     if path.is_dir():
         raise DataError(f"{path}: a folder, and {modality} data is one .npz, .csv or .parquet file.")
     suffix = path.suffix.lower()
@@ -101,26 +109,35 @@ def checked(
     """The table, after the checks that hold for every format. Raises DataError that names row and column."""
     if not len(rows) or not len(columns):
         raise DataError(f"{path}: holds no {'rows' if len(columns) else 'columns of numbers'}.")
-    usable = _finite_rows(rows)
+    _check_columns(path, columns, rows, settings)
+    find = partial(_usable_rows, modality=modality, settings=settings, columns=columns)
+    usable = find(rows)
     if not usable.all() and settings.bad_rows == "refuse":
-        raise DataError(_describe_bad(path, columns, rows, usable))
+        raise DataError(_describe_bad(path, columns, rows, usable, settings))
     if not usable.all():
         notes += (f"{np.count_nonzero(~usable)} rows with NaN or infinite values were left out",)
-    if test_rows is not None and not _finite_rows(test_rows).all():
-        finite = _finite_rows(test_rows)
+    if test_rows is not None and not find(test_rows).all():
         if settings.bad_rows == "refuse":
-            raise DataError(_describe_bad(path, columns, test_rows, finite, "test row"))
+            raise DataError(_describe_bad(path, columns, test_rows, find(test_rows), settings, "test row"))
         if modality is Modality.TABULAR and test_labels is not None:
-            test_rows, test_labels = test_rows[finite], test_labels[finite]
+            test_rows, test_labels = test_rows[find(test_rows)], test_labels[find(test_rows)]
     normal = rows[usable & ~labels] if labels is not None else rows[usable]
     if not len(normal):
         raise DataError(f"{path}: no usable normal rows; a label of 0 means normal. Check the label column.")
-    constant = [name for name, spread in zip(columns, np.ptp(normal, axis=0), strict=True) if spread == 0]
-    if len(constant) == len(columns):
-        raise DataError(f"{path}: every column is constant over the normal rows, so there is nothing to learn.")
-    if constant:
-        notes += (f"constant in the normal data: {', '.join(constant[:8])}{' ...' if len(constant) > 8 else ''}",)
-    return TableData(modality, str(path), tuple(columns), rows, usable, labels, test_rows, test_labels, notes)
+    notes += _check_normal(path, columns, normal, settings)
+    return TableData(
+        modality,
+        str(path),
+        tuple(columns),
+        rows,
+        usable,
+        labels,
+        test_rows,
+        test_labels,
+        notes,
+        missing=settings.missing == "allow",
+        mode_column=settings.mode_column,
+    )
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -178,26 +195,99 @@ def _as_labels(path: Path, name: str, array: NDArray[Any] | None, count: int) ->
     return np.asarray(array != 0, dtype=np.bool_)
 
 
-def _finite_rows(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(n,) whether all of a row is finite, also as the float32 that travels."""
+def _check_columns(path: Path, columns: Sequence[str], rows: NDArray[np.float64], settings: DataSettings) -> None:
+    """Raise DataError for a mode column there is not, or for a column without a single value."""
+    mode = settings.mode_column
+    if mode and mode not in columns:
+        raise DataError(f"{path}: has no column {mode!r}; it has {', '.join(columns[:12])}. Set --mode-column.")
+    if mode and len(columns) < 2:
+        raise DataError(f"{path}: holds nothing but the mode column {mode!r}, so there is nothing to learn.")
+    empty = [name for name, missing in zip(columns, np.asarray(np.isnan(rows).all(axis=0)), strict=True) if missing]
+    if empty:
+        raise DataError(
+            f"{path}: column {', '.join(map(repr, empty[:8]))} holds no value at all. Leave it out: name the others "
+            "with data.columns in --config, or remove it from the file."
+        )
+
+
+def _check_normal(
+    path: Path, columns: Sequence[str], normal: NDArray[np.float64], settings: DataSettings
+) -> tuple[str, ...]:
+    """Notes on the usable normal rows; raises DataError for columns or modes that cannot be learnt from."""
+    measured = [index for index, name in enumerate(columns) if name != settings.mode_column]
+    observed = ~np.isnan(normal)
+    for index in measured:
+        if not observed[:, index].any():
+            raise DataError(
+                f"{path}: column {columns[index]!r} is missing in every normal row. Leave it out: name the others with "
+                "data.columns in --config, or remove it from the file."
+            )
+    highest = np.where(observed, normal, -np.inf).max(axis=0)
+    lowest = np.where(observed, normal, np.inf).min(axis=0)
+    constant = [columns[index] for index in measured if highest[index] == lowest[index]]
+    if len(constant) == len(measured):
+        raise DataError(f"{path}: every column is constant over the normal rows, so there is nothing to learn.")
+    if settings.mode_column:
+        found = np.unique(normal[:, list(columns).index(settings.mode_column)].astype(np.float32))
+        if len(found) > MAX_MODES:
+            raise DataError(
+                f"{path}: column {settings.mode_column!r} has {len(found)} different values in the normal rows, and "
+                f"there are at most {MAX_MODES} operating modes: number them, or set another --mode-column."
+            )
+    if not constant:
+        return ()
+    return (f"constant in the normal data: {', '.join(constant[:8])}{' ...' if len(constant) > 8 else ''}",)
+
+
+def _usable_rows(
+    rows: NDArray[np.float64], *, modality: Modality, settings: DataSettings, columns: Sequence[str]
+) -> NDArray[np.bool_]:
+    """(n,) whether all of a row is finite, also as the float32 that travels.
+
+    Where values may be missing, NaN is as good, but for the mode, and for a tabular row of nothing else.
+    """
+    fine = _fine(rows)
+    if settings.missing == "refuse":
+        return np.asarray(fine.all(axis=1))
+    missing = np.isnan(rows)
+    measured = np.array([name != settings.mode_column for name in columns])
+    fine |= missing & measured
+    empty = missing[:, measured].all(axis=1) if modality is Modality.TABULAR else np.False_
+    return np.asarray(fine.all(axis=1) & ~empty)
+
+
+def _fine(rows: NDArray[np.float64]) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
-        return np.asarray((np.abs(rows) <= np.finfo(np.float32).max).all(axis=1))
+        return np.asarray(np.abs(rows) <= np.finfo(np.float32).max)
 
 
 def _describe_bad(
-    path: Path, columns: Sequence[str], rows: NDArray[np.float64], usable: NDArray[np.bool_], what: str = "row"
+    path: Path,
+    columns: Sequence[str],
+    rows: NDArray[np.float64],
+    usable: NDArray[np.bool_],
+    settings: DataSettings,
+    what: str = "row",
 ) -> str:
     position = int(np.argmin(usable))
-    with np.errstate(invalid="ignore"):
-        column = int(np.argmin(np.abs(rows[position]) <= np.finfo(np.float32).max))
-    value = rows[position, column]
-    word = "NaN or missing" if np.isnan(value) else f"{value}, which is too large"
     more = np.count_nonzero(~usable) - 1
     others = f" and {more} other rows are like it" if more else ""
-    return (
-        f"{path}: {what} {position + 1}, column {columns[column]!r} is {word}{others}. Repair the data, or leave such "
-        "rows out with --drop-bad-rows."
-    )
+    where = f"{path}: {what} {position + 1}"
+    advice = "leave such rows out with --drop-bad-rows"
+    row = rows[position]
+    too_large = ~_fine(row) & ~np.isnan(row)
+    if settings.missing == "allow" and not too_large.any():
+        mode = list(columns).index(settings.mode_column) if settings.mode_column else -1
+        fault = f"has no mode in column {settings.mode_column!r}" if mode >= 0 and np.isnan(row[mode]) else "is empty"
+        return f"{where} {fault}{others}. Repair the data, or {advice}."
+    column = int(np.argmax(too_large if settings.missing == "allow" else ~_fine(row)))
+    value = row[column]
+    if np.isnan(value):
+        return (
+            f"{where}, column {columns[column]!r} is NaN or missing{others}. Repair the data, {advice}, or let values "
+            "be missing with --allow-missing."
+        )
+    return f"{where}, column {columns[column]!r} is {value}, which is too large{others}. Repair the data, or {advice}."
 
 
 def _find_images(path: Path) -> ImageData:

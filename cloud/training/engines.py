@@ -75,7 +75,7 @@ def _in_batches(run: Runner) -> Runner:
     """`run`, called on parts of bounded size."""
 
     def run_all(inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        size = _BATCH_IMAGES if inputs.ndim == 4 else _BATCH_VECTORS
+        size = _BATCH_IMAGES if inputs.ndim >= 4 else _BATCH_VECTORS
         parts = [run(inputs[start : start + size]) for start in range(0, len(inputs), size)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -35,7 +35,7 @@ def choose_inputs(inputs: NDArray[Any], scores: NDArray[Any], count: int, seed: 
     FP32 0.993 to 0.998 by this choice, 0.90 to 0.96 by all normals or by perturbed ones). Images are used as they are.
     """
     generator = np.random.default_rng(seed)
-    if inputs.ndim == 4:
+    if inputs.ndim >= 4:
         chosen: NDArray[Any] = inputs[np.sort(generator.permutation(len(inputs))[:count])]
         return chosen
     core = np.argsort(scores, kind="stable")[: max(1, int(len(scores) * CORE_SHARE))]
@@ -134,7 +134,7 @@ def _reader(inputs: NDArray[Any]) -> Any:
 
 
 def _batches(inputs: NDArray[Any]) -> list[NDArray[Any]]:
-    size = 1 if inputs.ndim == 4 else 64
+    size = 1 if inputs.ndim >= 4 else 64
     return [inputs[start : start + size] for start in range(0, len(inputs), size)]
 
 

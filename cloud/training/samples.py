@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.training.clips import split_clips
 from cloud.training.data import ImageData, TableData, TrainingData, read_image
 from cloud.training.settings import TrainingSettings
+from cloud.training.videos import VideoData
 from cloud.training.windows import choose_length, cut_windows, segments_of
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
@@ -25,7 +27,8 @@ _READ_TOGETHER = 64
 class Split:
     """Samples by use. `train`, `held_out`: normal only. `test`: with `test_labels` (n,), true for anomalies, or None.
 
-    Samples are rows (n, features), windows (n, length, channels) or images (n, height, width, 3) uint8.
+    Samples are rows (n, features), windows (n, length, channels) images (n, height, width, 3) uint8 or
+    clips (n, frames, height, width, 3) uint8.
     """
 
     spec: InputSpec
@@ -43,6 +46,10 @@ def split_samples(
     generator = np.random.default_rng(settings.seed)
     if isinstance(data, ImageData):
         return _split_images(data, settings, generator, progress)
+    if isinstance(data, VideoData):
+        share = settings.data.held_out_share
+        clips = split_clips(data, settings.video, generator, held_out_share=share, progress=progress)
+        return Split(clips.spec, clips.train, clips.held_out, clips.test, clips.test_labels, clips.notes)
     if data.modality is Modality.SERIES:
         return _split_series(data, settings, generator)
     return _split_rows(data, settings, generator)
@@ -54,7 +61,7 @@ def _split_rows(data: TableData, settings: TrainingSettings, generator: np.rando
     anomalous = data.rows[data.usable & labels]
     train, held_out = _shares(len(normal), settings, generator, data.origin, "normal rows")
     test, test_labels = _with_anomalies(normal[held_out], anomalous)
-    spec = InputSpec(channels=data.columns)
+    spec = InputSpec(channels=data.columns, missing=data.missing, **_modes_of(data, normal[train]))
     return Split(spec, normal[train], normal[held_out], test, test_labels, data.notes)
 
 
@@ -62,7 +69,7 @@ def _split_series(data: TableData, settings: TrainingSettings, generator: np.ran
     """The earlier normal readings train, the later ones are held out: neighbouring windows are near copies."""
     labels = data.labels if data.labels is not None else np.zeros(len(data.rows), dtype=np.bool_)
     segments = [data.rows[run] for run in segments_of(data.usable & ~labels)]
-    length = settings.series.window_length or choose_length(segments)
+    length = settings.series.window_length or choose_length([_measured(segment, data) for segment in segments])
     stride = settings.series.window_stride or max(1, length // 4)
     total = sum(len(segment) for segment in segments)
     boundary = round(total * (1 - settings.data.held_out_share))
@@ -76,8 +83,24 @@ def _split_series(data: TableData, settings: TrainingSettings, generator: np.ran
             "readings, or a shorter --window-length."
         )
     test, test_labels = _series_test(data, labels, length, stride, held_out)
-    spec = InputSpec(channels=data.columns, window_length=length, window_stride=stride)
+    spec = InputSpec(channels=data.columns, window_length=length, window_stride=stride, **_modes_of(data, train[:, -1]))
     return Split(spec, train, held_out, test, test_labels, data.notes)
+
+
+def _modes_of(data: TableData, normal: NDArray[np.float64]) -> dict[str, Any]:
+    """What the spec says of operating modes: those of the normal rows (n, columns) to train on."""
+    if not data.mode_column:
+        return {}
+    mode = normal[:, data.columns.index(data.mode_column)].astype(np.float32)
+    return {"mode_channel": data.mode_column, "modes": tuple(np.unique(mode).tolist())}
+
+
+def _measured(readings: NDArray[np.float64], data: TableData) -> NDArray[np.float64]:
+    """Readings (time points, channels) without the mode, what is missing at the mean of its channel."""
+    kept = readings[:, [name != data.mode_column for name in data.columns]]
+    observed = ~np.isnan(kept)
+    mean = np.where(observed, kept, 0.0).sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
+    return np.where(observed, kept, mean)
 
 
 def _series_test(
@@ -87,8 +110,9 @@ def _series_test(
     if data.test_rows is not None and data.test_labels is not None:
         windows = cut_windows(data.test_rows, length, stride)
         touched = cut_windows(data.test_labels[:, np.newaxis].astype(np.float64), length, stride).max(axis=(1, 2)) > 0
-        finite = np.isfinite(windows).all(axis=(1, 2))
-        windows, touched = windows[finite], touched[finite]
+        usable = np.isfinite(windows) | (np.isnan(windows) if data.missing else np.False_)
+        usable = usable.all(axis=(1, 2)) & ~np.isnan(windows).all(axis=(1, 2))
+        windows, touched = windows[usable], touched[usable]
         return (windows, touched) if touched.any() and not touched.all() else (None, None)
     anomalous = [np.empty((0, length, data.rows.shape[1]))]
     for run in segments_of(data.usable):

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
+from cloud.training.clips import VideoSettings
 from shared.diffusion import DistillationSettings
 from shared.errors import SettingsError
 from shared.samples import Modality
@@ -25,6 +26,23 @@ class DataSettings(Settings):
     )
     bad_rows: Literal["refuse", "drop"] = Field(
         "refuse", title="Bad rows", description="what to do with rows or images that are NaN, infinite or unreadable"
+    )
+    missing: Literal["refuse", "allow"] = Field(
+        "refuse",
+        title="Missing values",
+        description="whether NaN is a missing value, to be carried along as such; an infinite one is always bad",
+    )
+    mode_column: str = Field(
+        "",
+        title="Mode column",
+        description="a number for each operating mode, which is then calibrated on its own; empty: none",
+    )
+    trim_share: float = Field(
+        0.0,
+        ge=0,
+        le=0.3,
+        title="Trimmed share",
+        description="of the normal data to train on, the least likely of it: left out, since it may be anomalous",
     )
     held_out_share: float = Field(
         0.3,
@@ -108,10 +126,16 @@ class TrainingSettings(Settings):
     hidden: tuple[int, ...] = Field(
         (), title="Hidden layers", description="widths in the head; empty: 256, 384, 256, and 256, 256 for images"
     )
-    analyzers: tuple[str, ...] = Field((), title="Analyzers", description="methods of the cloud; empty: all there are")
+    analyzers: tuple[str, ...] = Field(
+        (), title="Analyzers", description="methods of the cloud; empty: the best of the modality"
+    )
+    fused: tuple[str, ...] = Field(
+        (), title="Fused", description="of these analyzers those whose opinions make the verdict; empty: all"
+    )
     data: DataSettings = Field(default_factory=DataSettings, title="Data")
     series: SeriesSettings = Field(default_factory=SeriesSettings, title="Series")
     image: ImageSettings = Field(default_factory=ImageSettings, title="Images")
+    video: VideoSettings = Field(default_factory=VideoSettings, title="Video")
     head: DistillationSettings | None = Field(
         None, title="Head", description="how it is distilled; empty: more steps for images than for vectors"
     )
@@ -122,7 +146,7 @@ class TrainingSettings(Settings):
         """How the head is distilled: as set, or as suits the modality."""
         if self.head is not None:
             return self.head
-        if modality is Modality.IMAGE:
+        if modality in (Modality.IMAGE, Modality.VIDEO):
             return DistillationSettings(steps=3000, batch_size=512, perturbed=60_000, max_seconds=90.0)
         return DistillationSettings(steps=2000, batch_size=256, perturbed=40_000, max_seconds=90.0)
 

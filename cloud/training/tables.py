@@ -44,7 +44,10 @@ def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) 
     time = _pick(path, names, settings.time_column, TIME_COLUMNS, "--time-column")
     if time and needs_time:
         _check_order(path, frame[time], time)
-    wanted = _wanted(path, names, settings.columns) or [name for name in names if name not in {label, time}]
+    named = settings.columns
+    if named and settings.mode_column and settings.mode_column not in named:
+        named = (*named, settings.mode_column)
+    wanted = _wanted(path, names, named) or [name for name in names if name not in {label, time}]
     notes = tuple(
         f"column {name!r} is taken as the {role}" for name, role in ((label, "label"), (time, "time")) if name
     )

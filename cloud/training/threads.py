@@ -24,5 +24,5 @@ def one_thread() -> Iterator[None]:
 
 
 def threads_for(modality: Modality) -> AbstractContextManager[None]:
-    """One thread for vectors, all for images, whose encoder keeps them busy."""
-    return nullcontext() if modality is Modality.IMAGE else one_thread()
+    """One thread for vectors, all for images and clips, whose encoder keeps them busy."""
+    return nullcontext() if modality in (Modality.IMAGE, Modality.VIDEO) else one_thread()

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
 from cloud.analyzers import ANALYZERS
-from cloud.encoders import ENCODER_FILE, ImageEncoder, ImageScreener, Screener, VectorScreener, encoder_bytes
+from cloud.encoders import ENCODER_FILE, PatchEncoder, VectorScreener, encoder_bytes, fit_encoder, screener_of
 from cloud.inference.analysis import Analysis, pick_device
 from cloud.training.artefacts import Built, Examples, build_artefacts
 from cloud.training.data import TrainingData
@@ -24,10 +25,11 @@ from cloud.training.quantise import choose_inputs
 from cloud.training.samples import Split, split_samples
 from cloud.training.settings import TrainingSettings
 from cloud.training.threads import one_thread, threads_for
-from shared.bundle import Bundle, Manifest, npz_bytes, sign
-from shared.diffusion import Teacher, TimeEstimationHead, distill_head
+from cloud.training.trimming import trimmed
+from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
+from shared.diffusion import InputLayout, Teacher, TimeEstimationHead, distill_head
 from shared.errors import BundleMismatchError, DataError, SettingsError
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor, fit_preprocessor, mask_width, modes_of
 from shared.samples import Modality
 
 HEAD_FILE = "cloud/head.safetensors"
@@ -54,28 +56,30 @@ def train_bundle(
     with threads_for(data.modality):
         report("reading", 0.0)
         split = split_samples(data, settings, lambda share: report("reading", share))
+        split = trimmed(split, data.modality, settings.data.trim_share, torch.Generator().manual_seed(settings.seed))
         preprocessor = fit_preprocessor(data.modality, split.train, split.spec)
         train, held_out = (preprocessor.prepare(part).inputs for part in (split.train, split.held_out))
-        test, test_labels = _test_part(preprocessor, split, settings.seed)
+        split = _bounded(split, settings.seed)
+        test, test_labels = _test_part(preprocessor, split)
         generator = torch.Generator().manual_seed(settings.seed)
         encoder, normals = _encode(train, settings, generator, report)
         analysis = Analysis.fit(
             preprocessor,
             encoder,
-            train,
-            held_out,
+            split.train,
+            split.held_out,
             generator=generator,
             progress=lambda share: report("fitting the analyzers", share),
             device=settings.device,
             methods=methods,
+            fused=settings.fused,
         )
         teacher = None if encoder is not None else analysis.teacher
-        head, loss = _train_head(normals, data.modality, settings, generator, report, teacher)
-        screener: Screener = VectorScreener(head) if encoder is None else ImageScreener(encoder, head)
+        head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher)
         quantisation = _quantisation_inputs(train, head, settings)
-        examples = Examples(quantisation, held_out, test, test_labels)
+        examples = Examples(quantisation, held_out, test, test_labels, modes_of(held_out, split.spec))
         tolerances = settings.tolerances.model_dump()
-        built = build_artefacts(screener, examples, tolerances, report)
+        built = build_artefacts(screener_of(encoder, head), examples, tolerances, report)
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:
             files[ENCODER_FILE] = encoder_bytes(encoder)
@@ -84,7 +88,7 @@ def train_bundle(
         facts = _facts(data, split, settings, built, loss)
         if test is not None and test_labels is not None:
             report("scoring the labelled part", 0.0)
-            facts["auroc"] |= _analyzer_aurocs(analysis, test, test_labels)
+            facts["auroc"] |= _analyzer_aurocs(analysis, split)
         facts["seconds"] = round(time.monotonic() - started_s, 1)
         manifest = _manifest(data, settings, preprocessor, built, facts)
     report("signing", 1.0)
@@ -114,7 +118,9 @@ def rebuild_bundle(
     reference = bundle.arrays(REFERENCE_FILE)
     head = _checked_head(bundle, head_arrays, reference["held_out"].shape[1])
     with one_thread():
-        examples = Examples(reference["quantisation"], reference["held_out"])
+        examples = Examples(
+            reference["quantisation"], reference["held_out"], modes=modes_of(reference["held_out"], manifest.input)
+        )
         built = build_artefacts(VectorScreener(head), examples, manifest.tolerances, progress or _say_nothing)
     kept = {path: data for path, data in bundle.files.items() if not path.startswith("edge/")}
     updated = manifest.model_copy(
@@ -145,20 +151,20 @@ def _checked_head(bundle: Bundle, arrays: Mapping[str, NDArray[Any]], dim: int) 
 
 
 def _methods(settings: TrainingSettings) -> tuple[str, ...]:
-    """The analyzers to fit; raises SettingsError for one there is not."""
+    """The analyzers asked for, none for the modality's own; raises SettingsError for one there is not."""
     for name in settings.analyzers:
         if name not in ANALYZERS:
             raise SettingsError(f"analyzers: there is no {name!r}; there are {', '.join(ANALYZERS)}.")
-    return settings.analyzers or tuple(ANALYZERS)
+    return settings.analyzers
 
 
 def _encode(
     train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, report: Progress
-) -> tuple[ImageEncoder | None, Tensor]:
-    """The encoder, for images, and the normal vectors (n, dim) that the head is distilled on."""
-    if train.ndim != 4:
+) -> tuple[PatchEncoder | None, Tensor]:
+    """The encoder, for images and clips, and the normal vectors (n, dim) that the head is distilled on."""
+    if train.ndim < 4:
         return None, torch.from_numpy(train)
-    encoder, patches = ImageEncoder.fit(
+    encoder, patches = fit_encoder(
         train,
         generator=generator,
         dim=settings.image.feature_dim,
@@ -169,6 +175,7 @@ def _encode(
 
 def _train_head(
     normals: Tensor,
+    spec: InputSpec,
     modality: Modality,
     settings: TrainingSettings,
     generator: torch.Generator,
@@ -176,7 +183,7 @@ def _train_head(
     teacher: Teacher | None,
 ) -> tuple[TimeEstimationHead, float]:
     """The distilled head, on the CPU, and the last training loss."""
-    hidden = settings.hidden or (PATCH_HIDDEN if modality is Modality.IMAGE else VECTOR_HIDDEN)
+    hidden = settings.hidden or (PATCH_HIDDEN if modality in (Modality.IMAGE, Modality.VIDEO) else VECTOR_HIDDEN)
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.manual_seed(settings.seed)
         head = TimeEstimationHead(normals.shape[1], tuple(hidden))
@@ -188,40 +195,47 @@ def _train_head(
             settings=settings.distillation(modality),
             generator=generator,
             teacher=teacher,
+            layout=InputLayout(mask_width(spec), len(spec.modes)),
             progress=lambda share: report("distilling the head", share),
         )
     return head.cpu(), loss
 
 
 def _quantisation_inputs(train: NDArray[Any], head: TimeEstimationHead, settings: TrainingSettings) -> NDArray[Any]:
-    if train.ndim == 4:
+    if train.ndim >= 4:
         return choose_inputs(train, np.zeros(len(train)), settings.quantisation.images, settings.seed)
     with torch.inference_mode():
         scores = head(torch.from_numpy(train)).numpy()
     return choose_inputs(train, scores, settings.quantisation.samples, settings.seed)
 
 
-def _test_part(
-    preprocessor: Preprocessor, split: Split, seed: int
-) -> tuple[NDArray[Any] | None, NDArray[np.bool_] | None]:
-    """Graph inputs and labels of a bounded part of the labelled samples, or nothing if one kind is absent."""
+def _test_part(preprocessor: Preprocessor, split: Split) -> tuple[NDArray[Any] | None, NDArray[np.bool_] | None]:
+    """Graph inputs and labels of the labelled samples, or nothing if one kind is absent."""
     if split.test is None or split.test_labels is None:
         return None, None
+    prepared = preprocessor.prepare(split.test)
+    labels = split.test_labels[prepared.kept]
+    return (prepared.inputs, labels) if labels.any() and not labels.all() else (None, None)
+
+
+def _bounded(split: Split, seed: int) -> Split:
+    """The same split with at most MAX_TEST_SAMPLES labelled samples, in random order."""
+    if split.test is None or split.test_labels is None:
+        return split
     order = np.random.default_rng(seed).permutation(len(split.test))[:MAX_TEST_SAMPLES]
-    prepared = preprocessor.prepare(split.test[order])
-    labels = split.test_labels[order][prepared.kept]
-    if not labels.any() or labels.all():
-        return None, None
-    return prepared.inputs, labels
+    return replace(split, test=split.test[order], test_labels=split.test_labels[order])
 
 
-def _analyzer_aurocs(analysis: Analysis, test: NDArray[Any], test_labels: NDArray[np.bool_]) -> dict[str, float]:
+def _analyzer_aurocs(analysis: Analysis, split: Split) -> dict[str, float]:
     """AUROC of each analyzer and of the fused score; of images a part, since each is hundreds of vectors."""
-    most = MAX_TEST_IMAGES if test.ndim == 4 else len(test)
-    labels = test_labels[:most]
+    if split.test is None or split.test_labels is None:
+        return {}
+    most = MAX_TEST_IMAGES if split.test.ndim >= 4 else len(split.test)
+    test = split.test[:most]
+    labels = split.test_labels[:most][analysis.preprocessor.prepare(test).kept]
     if not labels.any() or labels.all():
         return {}
-    return {name: auroc(labels, scores) for name, scores in analysis.score_inputs(test[:most]).items()}
+    return {name: auroc(labels, scores) for name, scores in analysis.score(test).items()}
 
 
 def _facts(data: TrainingData, split: Split, settings: TrainingSettings, built: Built, loss: float) -> dict[str, Any]:

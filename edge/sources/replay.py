@@ -27,7 +27,7 @@ class RowReplay:
     def __init__(self, settings: SourceSettings, spec: InputSpec, pacer: Pacer) -> None:
         self.source_id = settings.id
         self._settings, self._pacer = settings, pacer
-        self._table = open_table(settings.path, spec.channels, settings.array)
+        self._table = open_table(settings.path, spec.channels, settings.array, missing=spec.missing)
         if self._table.rank != 2:
             raise DataError(f"{settings.path}: holds windows, and the bundle of source {settings.id!r} wants rows.")
 

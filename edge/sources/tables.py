@@ -19,6 +19,7 @@ from shared.errors import DataError
 
 CHUNK_ROWS = 4096
 _ARRAYS = ("X", "test", "values")
+_EMPTY = ("", "na", "n/a", "null", "none")  # beside NaN, which is a number
 _NAMES = ("channels", "columns", "feature_names", "names")
 
 
@@ -44,16 +45,17 @@ class Table(Protocol):
         ...
 
 
-def open_table(path: Path, channels: tuple[str, ...], array: str | None = None) -> Table:
+def open_table(path: Path, channels: tuple[str, ...], array: str | None = None, *, missing: bool = False) -> Table:
     """The table in a `.csv`, `.csv.gz` or `.npz` file, its columns in the order of `channels`.
 
+    `missing`: whether an empty cell is a missing value, NaN as any other, and not a fault of its row.
     Raises DataError that names the file, and the column that is missing or the shape that does not fit.
     """
     name = path.name.lower()
     if not path.is_file():
         raise DataError(f"{path}: no such file. Correct the source's path.")
     if name.endswith((".csv", ".csv.gz")):
-        return CsvTable(path, channels)
+        return CsvTable(path, channels, missing=missing)
     if name.endswith(".npz"):
         return NpzTable(path, channels, array)
     raise DataError(f"{path}: a replay reads .csv, .csv.gz and .npz files.")
@@ -64,8 +66,8 @@ class CsvTable:
 
     rank = 2
 
-    def __init__(self, path: Path, channels: tuple[str, ...]) -> None:
-        self._path, self._channels = path, channels
+    def __init__(self, path: Path, channels: tuple[str, ...], *, missing: bool = False) -> None:
+        self._path, self._channels, self._missing = path, channels, missing
         with self._open() as file:
             header_line = next(iter(self._read_lines(file, 1)), "")
         self._delimiter = max(",;\t", key=header_line.count)
@@ -120,6 +122,8 @@ class CsvTable:
             cells = _cells(line, self._delimiter)
             for place, (column, channel) in enumerate(zip(self._columns, self._channels, strict=True)):
                 text = cells[column].strip() if column < len(cells) else ""
+                if self._missing and column < len(cells) and text.lower() in _EMPTY:
+                    continue
                 try:
                     with np.errstate(over="ignore"):
                         values[position, place] = np.float32(text)

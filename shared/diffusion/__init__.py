@@ -16,7 +16,14 @@ from shared.diffusion.denoisers import (
     time_posterior,
     velocity,
 )
-from shared.diffusion.distillation import DistillationSettings, Teacher, distill_head, local_teacher, subsample
+from shared.diffusion.distillation import (
+    DistillationSettings,
+    InputLayout,
+    Teacher,
+    distill_head,
+    local_teacher,
+    subsample,
+)
 from shared.diffusion.neighbours import nearest_distances
 from shared.diffusion.noise import NoiseSource, noise_like, seeded_noise
 from shared.diffusion.samplers import Sampler, sample_ddim, sample_ddpm, sample_dpm_solver, sample_heun
@@ -29,6 +36,7 @@ __all__ = [
     "DistillationSettings",
     "GaussianDenoiser",
     "ImageDenoiser",
+    "InputLayout",
     "NoiseSource",
     "OptimizerSettings",
     "PreconditionedDenoiser",

@@ -10,6 +10,7 @@ DTE-NP (see `time_estimation`), which needs nothing but normal samples, hence se
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from pydantic import Field
@@ -23,6 +24,19 @@ from shared.diffusion.training import OptimizerSettings, Progress, train
 LABELLING_SHARE = 0.2  # of the progress reported
 ANCHOR_SHARE = 0.5  # of the perturbed vectors, the farthest ones: two scales of scores are matched on them
 
+
+@dataclass(frozen=True, slots=True)
+class InputLayout:
+    """Which columns of a head's inputs are no values. After `masked` values comes the mask of as many columns, 1 where
+    one was observed and 0 where it is missing, and is 0 itself; the last `fixed` columns, such as those of the
+    operating modes, say what a sample is, and are never perturbed."""
+
+    masked: int = 0
+    fixed: int = 0
+
+
+PLAIN = InputLayout()
+MAX_HIDDEN_SHARE = 0.8
 Teacher = Callable[[Tensor, Tensor], Tensor]  # targets (n,) of vectors (n, dim) and of the rows (n,) they came from
 
 
@@ -53,6 +67,7 @@ def distill_head(
     settings: DistillationSettings,
     generator: torch.Generator,
     teacher: Teacher | None = None,
+    layout: InputLayout = PLAIN,
     progress: Progress | None = None,
 ) -> float:
     """Train `head` in place on `normals` (n, dim) float32; returns the last mean square error of the scores.
@@ -65,7 +80,7 @@ def distill_head(
         raise ValueError(f"A head is distilled from at least two normal vectors, not {len(normals)}.")
     device = next(head.parameters()).device
     reference = subsample(normals.to(device), settings.max_reference, generator)
-    inputs, rows = perturb(reference, min(settings.perturbed, settings.steps * settings.batch_size), generator)
+    inputs, rows = perturb(reference, min(settings.perturbed, settings.steps * settings.batch_size), generator, layout)
     ask = teacher if teacher is not None else neighbour_teacher(reference, settings.neighbours)
     with torch.no_grad():
         targets = ask(inputs, rows)
@@ -125,12 +140,37 @@ def subsample(vectors: Tensor, limit: int, generator: torch.Generator) -> Tensor
     return vectors[torch.randperm(len(vectors), generator=generator)[:limit].to(vectors.device)]
 
 
-def perturb(normals: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def perturb(
+    normals: Tensor, count: int, generator: torch.Generator, layout: InputLayout = PLAIN
+) -> tuple[Tensor, Tensor]:
     """`count` vectors made from random normals, and the rows (count,) they were made from.
 
     In equal shares: untouched; isotropic noise; noise in some coordinates; some coordinates resampled from their
-    marginals; rescaled. Sizes and shares are log-uniform, over two decades of noise.
+    marginals; rescaled. Sizes and shares are log-uniform, over two decades of noise. With a mask in the `layout`, half
+    of the vectors then lose more values, down to one.
     """
+    if layout == PLAIN:
+        return _perturb_values(normals, count, generator)
+    width = layout.masked or normals.shape[1] - layout.fixed
+    values, rows = _perturb_values(normals[:, :width], count, generator)
+    beside = normals[rows, width:]
+    if layout.masked:
+        mask = _hide_more(beside[:, :width], generator)
+        values, beside = values * mask, torch.cat([mask, beside[:, width:]], dim=1)
+    return torch.cat([values, beside], dim=1), rows
+
+
+def _hide_more(mask: Tensor, generator: torch.Generator) -> Tensor:
+    """The mask (count, dim) of 0 and 1 with more zeros in half of its rows, but never nothing else."""
+    count, dim = mask.shape
+    share = log_uniform_sigmas(count, (1.0 / (dim + 1), MAX_HIDDEN_SHARE), generator=generator).unsqueeze(1)
+    chosen = torch.rand((count, 1), generator=generator) < 0.5
+    hidden = (torch.rand((count, dim), generator=generator) < share) & chosen
+    fewer = mask * ~hidden.to(mask.device)
+    return torch.where(fewer.sum(dim=1, keepdim=True) > 0, fewer, mask)
+
+
+def _perturb_values(normals: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     dim = normals.shape[1]
     rows = torch.randint(len(normals), (count,), generator=generator)
     kinds = torch.randint(5, (count, 1), generator=generator)

@@ -13,51 +13,60 @@ from shared.bundle import Bundle, InputSpec, Manifest
 from shared.errors import BundleMismatchError, DataError
 from shared.preprocessing.base import FOLDER, Prepared, Preprocessor
 from shared.preprocessing.image import ImagePreprocessor
+from shared.preprocessing.modes import ModePreprocessor, inner_spec, without_mode
+from shared.preprocessing.parts import InputParts, mask_width, modes_of, parts_of
 from shared.preprocessing.series import SeriesPreprocessor
 from shared.preprocessing.tabular import TabularPreprocessor
+from shared.preprocessing.video import VideoPreprocessor
 from shared.samples import Modality
 
 __all__ = [
     "ImagePreprocessor",
+    "InputParts",
+    "ModePreprocessor",
     "Prepared",
     "Preprocessor",
     "SeriesPreprocessor",
     "TabularPreprocessor",
+    "VideoPreprocessor",
     "fit_preprocessor",
     "load_preprocessor",
+    "mask_width",
+    "modes_of",
+    "parts_of",
     "preprocessing_id",
+    "without_mode",
 ]
 
 
 def fit_preprocessor(
     modality: Modality, normal_values: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec
 ) -> Preprocessor:
-    """Fit on normal samples: tabular (n, features), series windows (n, length, channels); images need no fitting.
+    """Fit on normal samples: tabular (n, features), series windows (n, length, channels); images and clips
+    need no fitting.
 
     `spec` names the features or channels, or gives the size of the graph's images.
     Raises DataError for a modality without preprocessing, or for values that do not fit the spec.
     """
+    if spec.mode_channel:
+        return ModePreprocessor(fit_preprocessor(modality, without_mode(normal_values, spec), inner_spec(spec)), spec)
     if modality is Modality.IMAGE:
         return ImagePreprocessor(spec)
+    if modality is Modality.VIDEO:
+        return VideoPreprocessor(spec)
     if modality is Modality.TABULAR:
         return TabularPreprocessor.fit(normal_values, spec)
     if modality is Modality.SERIES:
         return SeriesPreprocessor.fit(normal_values, spec)
-    raise DataError(f"There is no preprocessing for {modality}: train on tabular, series or image data.")
+    raise DataError(f"There is no preprocessing for {modality}: train on tabular, series, image or video data.")
 
 
 def load_preprocessor(bundle: Bundle) -> Preprocessor:
     """The preprocessing a bundle holds; raises BundleMismatchError for a modality this version does not know."""
-    modality, spec = bundle.manifest.modality, bundle.manifest.input
-    if modality is Modality.IMAGE:
-        return ImagePreprocessor(spec)
-    if modality is Modality.TABULAR:
-        return TabularPreprocessor.from_arrays(bundle.arrays(f"{FOLDER}{TabularPreprocessor.file_name}"), spec)
-    if modality is Modality.SERIES:
-        return SeriesPreprocessor.from_arrays(bundle.arrays(f"{FOLDER}{SeriesPreprocessor.file_name}"), spec)
-    raise BundleMismatchError(
-        f"Bundle {bundle.manifest.bundle_id} is for {modality}, which this version cannot prepare."
-    )
+    spec = bundle.manifest.input
+    if spec.mode_channel:
+        return ModePreprocessor(_load(bundle, inner_spec(spec)), spec)
+    return _load(bundle, spec)
 
 
 def preprocessing_id(manifest: Manifest) -> str:
@@ -66,3 +75,18 @@ def preprocessing_id(manifest: Manifest) -> str:
     for path in sorted(path for path in manifest.files if path.startswith(FOLDER)):
         digest.update(f"{path}={manifest.files[path].sha256};".encode())
     return digest.hexdigest()[:12]
+
+
+def _load(bundle: Bundle, spec: InputSpec) -> Preprocessor:
+    modality = bundle.manifest.modality
+    if modality is Modality.IMAGE:
+        return ImagePreprocessor(spec)
+    if modality is Modality.VIDEO:
+        return VideoPreprocessor(spec)
+    if modality is Modality.TABULAR:
+        return TabularPreprocessor.from_arrays(bundle.arrays(f"{FOLDER}{TabularPreprocessor.file_name}"), spec)
+    if modality is Modality.SERIES:
+        return SeriesPreprocessor.from_arrays(bundle.arrays(f"{FOLDER}{SeriesPreprocessor.file_name}"), spec)
+    raise BundleMismatchError(
+        f"Bundle {bundle.manifest.bundle_id} is for {modality}, which this version cannot prepare."
+    )

@@ -91,8 +91,7 @@ class ConditionalGaussian:
             rows, hidden = np.flatnonzero(pattern_of.ravel() == index), ~pattern
             pull = flat[np.ix_(rows, pattern)] @ self.precision[np.ix_(pattern, hidden)]
             flat[np.ix_(rows, hidden)] = -np.linalg.solve(self.precision[np.ix_(hidden, hidden)], pull.T).T
-        result: NDArray[np.float64] = flat.reshape(windows.shape) + self.centre
-        return result
+        return np.where(observed, windows, flat.reshape(windows.shape) + self.centre)
 
     def residuals(self, windows: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far each value lies from what its group is imputed as: (n, length, channels), in its own deviations.

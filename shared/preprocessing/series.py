@@ -6,8 +6,8 @@
 3. For each channel, how unexpected it is given all the others (`conditional_gaussian`): a broken relation between
    channels lies along faint directions, which the first view leaves out and the second drowns.
 
-A reading may be missing (NaN): it is imputed with its mean given the observed ones, and only those are scored. A
-channel missing as a whole counts as expected; a window of nothing but missing readings is rejected.
+Where the spec allows it a reading may be missing (NaN): it is imputed with its mean given the observed ones, and only
+those are scored. A channel missing as a whole counts as expected; a window of nothing but missing readings is rejected.
 
 Source of the second view: Jackson & Mudholkar, "Control procedures for residuals associated with principal component
 analysis" (1979).
@@ -39,6 +39,7 @@ EXPLAINED_VARIANCE = 0.99
 MAX_COMPONENTS = 63  # with the distance from their subspace: 64 inputs, before those of the channels
 MAX_WINDOW_VALUES = 2048  # length * channels, which bounds the covariance matrix
 CHANNEL_RANGE = 3.0  # standard deviations; beyond them readings are compressed, lest one wild channel decide all
+SURPRISE_WEIGHT = 0.5  # of a channel's surprise beside the other inputs, in deviations on normal data
 SURPRISE_SPREAD = 0.05  # least deviation of a surprise: a channel that is a copy of another never surprises
 
 
@@ -53,8 +54,8 @@ class SeriesWindows:
 @dataclass(frozen=True, slots=True)
 class _Views:
     """`mean`, `scale`: (channels,). `components`: (k, length * channels), orthonormal rows. `deviation`: (1,), of the
-    scores. `residual`: mean and deviation of the distance from the subspace. `surprise`: (2, groups), the same of the
-    surprises."""
+    scores. `residual`: mean and deviation of the distance from the subspace. `surprise`: (2, groups), mean and
+    unit of the surprises."""
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -77,7 +78,7 @@ class SeriesPreprocessor:
 
     @classmethod
     def fit(cls, windows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
-        """Fit on normal windows (n, length, channels), in the order of time; readings may be NaN, never infinite.
+        """Fit on normal windows (n, length, channels), in the order of time, finite or, if the spec allows it, NaN.
 
         Raises DataError if they do not fit `spec`, or if there are too few with a reading.
         """
@@ -99,7 +100,8 @@ class SeriesPreprocessor:
         distance = _distances(flat, flat @ components.T)
         residual = np.array([distance.mean(), max(float(distance.std()), 0.1 * float(distance.mean()), 1e-3)])
         surprises = gaussian.surprises(standard, observed)
-        surprise = np.stack([surprises.mean(axis=0), surprises.std(axis=0) + SURPRISE_SPREAD])
+        unit = (surprises.std(axis=0) + SURPRISE_SPREAD) / SURPRISE_WEIGHT
+        surprise = np.stack([surprises.mean(axis=0), unit])
         return cls(spec, _Views(mean, scale, components, deviation, residual, surprise), gaussian)
 
     @classmethod
@@ -119,7 +121,7 @@ class SeriesPreprocessor:
         return cls(spec, views, gaussian)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Graph inputs (kept, inputs) float32 of windows (n, length, channels); NaN is a missing reading."""
+        """Graph inputs (kept, inputs) float32 of windows (n, length, channels); NaN is missing, if allowed."""
         shape = (self.spec.window_length, len(self.spec.channels))
         windows = _as_windows(values)
         if windows is None:
@@ -128,7 +130,8 @@ class SeriesPreprocessor:
             given = " x ".join(str(size) for size in windows.shape[1:])
             reason = f"is a window of {given or 'no'} values, and {shape[0]} x {shape[1]} are expected."
             return reject_all(len(windows), (self._width,), reason)
-        usable = ~np.isinf(windows).any(axis=(1, 2)) & ~np.isnan(windows).all(axis=(1, 2))
+        allowed = np.isfinite(windows) | (np.isnan(windows) if self.spec.missing else np.False_)
+        usable = allowed.all(axis=(1, 2)) & np.isfinite(windows).any(axis=(1, 2))
         rejections = [(position, self._complaint(windows[position])) for position in np.flatnonzero(~usable).tolist()]
         return Prepared(self._inputs(self.standardised(windows[usable])), np.flatnonzero(usable), rejections)
 
@@ -144,11 +147,14 @@ class SeriesPreprocessor:
     def residuals(self, windows: NDArray[Any]) -> NDArray[np.float64]:
         """Where and in which channel the windows that `prepare` kept are not as expected: (n, length, channels).
 
-        The distance of each reading from what its channel is imputed as given the others, in deviations on normal data;
-        0 for a missing reading. It holds what the principal components cannot show.
+        The distance of each reading from what its channel is imputed as given the others, in deviations on normal data,
+        times its distance from the mean where that is above one deviation: a wrong channel misleads the imputation of
+        the right ones too, but only the wrong one is far out itself. 0 for a missing reading. It holds what the
+        principal components cannot show.
         """
         seen = self.standardised(windows)
-        return np.where(seen.observed, np.abs(self._gaussian.residuals(seen.values)), 0.0)
+        itself = np.maximum(np.abs(seen.values - self._gaussian.centre), 1.0)
+        return np.where(seen.observed, np.abs(self._gaussian.residuals(seen.values)) * itself, 0.0)
 
     def inverse(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """Windows (n, length, channels) of graph inputs: what lies in the components' subspace."""
@@ -169,7 +175,7 @@ class SeriesPreprocessor:
 
     def _inputs(self, seen: SeriesWindows) -> NDArray[np.float32]:
         views = self._views
-        flat = (seen.values - self._gaussian.centre).reshape(len(seen.values), -1)
+        flat = (seen.values - self._gaussian.centre).reshape(len(seen.values), self._gaussian.centre.size)
         scores = flat @ views.components.T
         distance = (_distances(flat, scores) - views.residual[0]) / views.residual[1]
         surprises = (self._gaussian.surprises(seen.values, seen.observed) - views.surprise[0]) / views.surprise[1]
@@ -179,7 +185,8 @@ class SeriesPreprocessor:
         """Why a window cannot be used."""
         if np.isnan(window).all():
             return "is a window without a single reading: all its values are NaN."
-        time_point, channel = np.unravel_index(int(np.argmax(np.isinf(window))), window.shape)
+        bad = np.isinf(window) if self.spec.missing else ~np.isfinite(window)
+        time_point, channel = np.unravel_index(int(np.argmax(bad)), window.shape)
         where = f"channel {self.spec.channels[channel]!r} at time point {time_point} of the window"
         return say_not_finite(float(window[time_point, channel]), where)
 
@@ -211,6 +218,8 @@ def _check_windows(values: NDArray[np.float64], spec: InputSpec) -> None:
         )
     if np.isinf(values).any():
         raise DataError("A normal window holds an infinite reading: remove it, or leave such rows out when training.")
+    if not spec.missing and np.isnan(values).any():
+        raise DataError("A normal window holds NaN, and this preprocessing was not asked to allow missing readings.")
 
 
 def _moments(

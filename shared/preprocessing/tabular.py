@@ -1,4 +1,9 @@
-"""Tabular rows: each feature standardised by the mean and deviation of the normal rows."""
+"""Tabular rows: each feature standardised by the mean and deviation of the normal rows.
+
+Where the spec allows missing values (NaN), the graph inputs are the values, 0 (the mean) where one is missing, and then
+a mask of as many columns, 1 where a value was observed: what is missing can be told from what is average. A row
+without a single value is rejected.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -13,7 +18,8 @@ from shared.samples import Modality
 
 
 class TabularPreprocessor:
-    """Rows (n, features) to graph inputs (n, features) float32, compressed beyond ten deviations."""
+    """Rows (n, features) to graph inputs float32, compressed beyond ten deviations: (n, features), or (n, 2 features)
+    with the mask where values may be missing."""
 
     modality = Modality.TABULAR
     has_inverse = True
@@ -25,12 +31,23 @@ class TabularPreprocessor:
 
     @classmethod
     def fit(cls, rows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
-        """Fit on finite normal rows (n, features). Raises DataError if they have not the features of `spec`."""
+        """Fit on normal rows (n, features), finite or, if the spec allows it, NaN: on what was observed of a feature.
+
+        Raises DataError if they have not the features of `spec`, or for a feature of which nothing was observed.
+        """
         values = np.asarray(rows, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != len(spec.channels) or not len(values):
             raise DataError(f"Normal rows have shape {values.shape}, and {len(spec.channels)} features are named.")
-        mean = values.mean(axis=0)
-        return cls(spec, mean, scale_of(values.std(axis=0), mean))
+        observed = ~np.isnan(values)
+        if not spec.missing and not observed.all():
+            raise DataError("A normal row holds NaN, and this preprocessing was not asked to allow missing values.")
+        counts = observed.sum(axis=0)
+        if not counts.all():
+            empty = spec.channels[int(np.argmin(counts))]
+            raise DataError(f"Feature {empty!r} is missing in every normal row to train on: leave it out.")
+        mean = np.where(observed, values, 0.0).sum(axis=0) / counts
+        squares = np.square(np.where(observed, values, mean) - mean).sum(axis=0) / counts
+        return cls(spec, mean, scale_of(np.sqrt(squares), mean))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
@@ -44,39 +61,57 @@ class TabularPreprocessor:
         return cls(spec, mean, scale)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Graph inputs (kept, features) float32 of rows (n, features)."""
+        """Graph inputs (kept, width) float32 of rows (n, features)."""
         width = len(self.spec.channels)
         rows = _as_rows(values)
         if rows is None:
             return self._prepare_one_by_one(values)
         if rows.ndim != 2 or rows.shape[1] != width:
             given = rows.shape[1:] if rows.ndim != 2 else rows.shape[1]
-            return reject_all(len(rows), (width,), f"has {given} features, and {width} are expected.")
-        finite = np.isfinite(rows)
-        if finite.all():
-            inputs = standardise(rows, self._mean, self._scale).astype(np.float32)
-            return Prepared(inputs, np.arange(len(rows), dtype=np.intp), [])
-        usable = finite.all(axis=1)
-        rejections = []
-        for position in np.flatnonzero(~usable).tolist():
-            feature = int(np.argmin(finite[position]))
-            where = f"feature {self.spec.channels[feature]!r}"
-            rejections.append((position, say_not_finite(float(rows[position, feature]), where)))
-        inputs = standardise(rows[usable], self._mean, self._scale).astype(np.float32)
-        return Prepared(inputs, np.flatnonzero(usable), rejections)
+            return reject_all(len(rows), (self._width,), f"has {given} features, and {width} are expected.")
+        usable = self._usable(rows)
+        kept = np.flatnonzero(usable)
+        rejections = [(position, self._complaint(rows[position])) for position in np.flatnonzero(~usable).tolist()]
+        return Prepared(self._inputs(rows if len(kept) == len(rows) else rows[kept]), kept, rejections)
 
     def inverse(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Rows (n, features) of graph inputs (n, features)."""
-        result: NDArray[np.float64] = expand(inputs) * self._scale + self._mean
+        """Rows (n, features) of graph inputs, with or without their mask; what was missing is at its mean."""
+        values = np.asarray(inputs)[:, : len(self.spec.channels)]
+        result: NDArray[np.float64] = expand(values) * self._scale + self._mean
         return result
 
     def files(self) -> dict[str, bytes]:
         """The means and scales, as one array file."""
         return {f"{FOLDER}{self.file_name}": npz_bytes({"mean": self._mean, "scale": self._scale})}
 
+    @property
+    def _width(self) -> int:
+        return len(self.spec.channels) * (2 if self.spec.missing else 1)
+
+    def _usable(self, rows: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(n,) whether a row can be used: finite, or where values may be missing, with one value and no infinity."""
+        if not self.spec.missing:
+            return np.asarray(np.isfinite(rows).all(axis=1))
+        return np.asarray(~np.isinf(rows).any(axis=1) & ~np.isnan(rows).all(axis=1))
+
+    def _inputs(self, rows: NDArray[np.float64]) -> NDArray[np.float32]:
+        if not self.spec.missing:
+            return standardise(rows, self._mean, self._scale).astype(np.float32)
+        observed = ~np.isnan(rows)
+        values = standardise(np.where(observed, rows, self._mean), self._mean, self._scale)
+        inputs: NDArray[np.float32] = np.concatenate([values, observed], axis=1).astype(np.float32)
+        return inputs
+
+    def _complaint(self, row: NDArray[np.float64]) -> str:
+        """Why a row cannot be used."""
+        if self.spec.missing and np.isnan(row).all():
+            return "is a row without a single value: all are NaN."
+        bad = np.isinf(row) if self.spec.missing else ~np.isfinite(row)
+        feature = int(np.argmax(bad))
+        return say_not_finite(float(row[feature]), f"feature {self.spec.channels[feature]!r}")
+
     def _prepare_one_by_one(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Rows of differing lengths or types: each alone, so that one bad row spoils no other."""
-        width = len(self.spec.channels)
         inputs, kept, rejections = [], [], []
         for position, value in enumerate(values):
             row = _as_rows([value])
@@ -88,7 +123,7 @@ class TabularPreprocessor:
             if len(one.kept):
                 inputs.append(one.inputs)
                 kept.append(position)
-        stacked = np.concatenate(inputs) if inputs else np.zeros((0, width), dtype=np.float32)
+        stacked = np.concatenate(inputs) if inputs else np.zeros((0, self._width), dtype=np.float32)
         return Prepared(stacked, np.array(kept, dtype=np.intp), rejections)
 
 

@@ -41,12 +41,11 @@ def biopsies() -> Biopsies:
     benign, malignant = values[data.target == 1], values[data.target == 0]
     spec = InputSpec(channels=tuple(name.replace(" ", "_") for name in data.feature_names))
     preprocessor = fit_preprocessor(Modality.TABULAR, benign[:300], spec)
-    inputs = preprocessor.prepare(benign[:300]).inputs
     analysis = Analysis.fit(
         preprocessor,
         None,
-        inputs[:200],
-        inputs[200:],
+        benign[:200],
+        benign[200:300],
         generator=torch.Generator().manual_seed(0),
         device="cpu",
         methods=("knn", "time_estimation"),

@@ -16,7 +16,8 @@ from edge.router import ALARM, FORWARD, Routing
 from edge.screener import UNSCORED, Screener, load_screener
 from edge.swap import TRIAL_BATCHES, ScreenerSlot
 from shared.bundle import Bundle
-from shared.calibration import MIN_P_VALUE, Calibration
+from shared.calibration import MIN_P_VALUE
+from shared.calibration_modes import CalibrationByMode
 from shared.errors import BundleMismatchError, EngineError
 from shared.preprocessing import load_preprocessor
 from shared.samples import Modality, Sample, SampleBatch, Screening
@@ -228,7 +229,7 @@ def test_a_screener_that_gives_no_scores_is_taken_back_with_its_batches(
 
 def test_without_a_tail_a_score_that_is_no_number_is_still_the_most_suspicious(tabular: Bundle) -> None:
     screener = Screener(tabular, "int8_openvino", load_preprocessor(tabular), FailingEngine())
-    screener._calibration = Calibration.fit(np.full(20, 3.0))  # all equal: no p-value lies below 1 / 21
+    screener._calibration = CalibrationByMode.fit(np.full(20, 3.0))  # all equal: no p-value lies below 1 / 21
     assert (screener.screen(batch_of(normal_rows(5))).p_values == MIN_P_VALUE).all()
 
 

@@ -232,3 +232,14 @@ def test_a_pipe_and_a_folder_named_like_images_are_rejected_and_not_waited_for(t
         "folder.png",
         "gone.png",
     }
+
+
+def test_an_empty_cell_is_a_missing_value_where_the_bundle_allows_it(tmp_path: Path) -> None:
+    path = tmp_path / "gaps.csv"
+    path.write_text("a,x,b\n1,0,2\n,0,3\n4,0,NA\nbroken,0,5\n6\n")
+    allowed = batches(path, spec=InputSpec(channels=("b", "a"), missing=True))
+    np.testing.assert_array_equal(values_of(allowed), np.array([[2, 1], [3, np.nan], [np.nan, 4]], dtype=np.float32))
+    assert [rejection.origin for batch in allowed for rejection in batch.rejections] == ["gaps.csv:3", "gaps.csv:4"]
+    refused = batches(path)
+    np.testing.assert_array_equal(values_of(refused), [[2, 1]])
+    assert len([rejection for batch in refused for rejection in batch.rejections]) == 4

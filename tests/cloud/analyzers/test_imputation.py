@@ -39,8 +39,8 @@ def features(values: Tensor, observed: Tensor | None = None) -> Features:
 def fitted() -> Imputation:
     analyzer = Imputation()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imputation, "TRAINING", OptimizerSettings(steps=250, batch_size=64))
-        analyzer.fit(features(waves(800, 1)), Workshop())
+        patch.setattr(imputation, "TRAINING", OptimizerSettings(steps=150, batch_size=48))
+        analyzer.fit(features(waves(500, 1)), Workshop())
     return analyzer
 
 
@@ -51,7 +51,7 @@ def test_each_reading_is_hidden_once_in_time_and_once_with_its_channel() -> None
 
 
 def test_a_span_that_its_surroundings_do_not_foretell_scores_higher(fitted: Imputation) -> None:
-    normal = waves(100, 2)
+    normal = waves(60, 2)
     frozen = normal.clone()
     frozen[:, 5:12, 1] = frozen[:, 5:6, 1]
     scores = fitted.score(features(normal)).scores

@@ -61,3 +61,19 @@ def test_both_kinds_of_patches_come_back_and_a_seed_decides_them(trained: tuple[
     torch.testing.assert_close(first.touched, second.touched)
     assert first.touched.shape[1] == first.untouched.shape[1] == encoder.dim
     assert len(first.untouched) > len(first.touched) > 0
+
+
+def test_compression_noise_does_not_tell_copies_of_scans_from_originals() -> None:
+    """A scan as JPEG has greys around its edges, a thresholded copy has none: the encoder must not see them."""
+    import cv2
+
+    generator = np.random.default_rng(0)
+    blocks = np.roll(np.kron(generator.integers(0, 2, (4, 3, 3)), np.ones((1, 32, 32))), (3, 3), (1, 2))
+    clean = np.repeat((blocks * 255).astype(np.uint8)[..., np.newaxis], 3, axis=3)
+    files = [cv2.imencode(".jpg", scan, [cv2.IMWRITE_JPEG_QUALITY, 90])[1] for scan in clean]
+    stored = np.stack([cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files])
+    assert (stored != clean).any()
+    encoder, _ = ImageEncoder.fit(stored, generator=torch.Generator().manual_seed(0), dim=16)
+    torch.testing.assert_close(encoder.encode(stored), encoder.encode(clean))
+    again = ImageEncoder.from_state(encoder.state())
+    torch.testing.assert_close(again.encode(stored), encoder.encode(clean))

@@ -64,9 +64,9 @@ def test_images(tmp_path: Path, image_folder: Path, quick: Path, vedette) -> Non
     assert vedette("bench", "images", *options, "--output", tmp_path / "images.md") == 0
     figures = json.loads(result.read_text())["sets"]["tiles"]
     assert figures["fused"]["auroc"] > 0.9
-    assert figures["fused"]["pixel_auroc"] > 0.8
+    assert figures["fused"]["pixel_auroc"] > 0.7
     assert 0 <= figures["screener_int8_openvino"]["pixel_auroc"] <= 1
-    assert 0 < figures["fused"]["pro"] <= 1
+    assert 0 <= figures["fused"]["pro"] <= 1
     assert "pixel AUROC" in (tmp_path / "images.md").read_text()
 
 

@@ -85,7 +85,7 @@ def test_images(tmp_path: Path, image_folder: Path, quick: Path, vedette) -> Non
     found = json.loads(result.read_text())
     assert set(found["methods"]) == METHODS
     assert found["methods"]["fused"]["auroc"] > 0.9
-    assert found["methods"]["fused"]["pixel_auroc"] > 0.8
+    assert found["methods"]["fused"]["pixel_auroc"] > 0.7
     assert 0 <= found["methods"]["screener_fp32"]["pixel_auroc"] <= 1
     assert set(drawn(plots)) == {"curves.png", "p_values.png", "heatmaps.png"}
 

@@ -104,3 +104,18 @@ def test_ties_of_p_values_are_broken_by_the_scores_and_nothing_else_moves() -> N
     assert broken[4] < broken[1]
     np.testing.assert_allclose(broken, steps, rtol=1e-6)
     assert (broken > 0).all()
+
+
+def test_where_the_cloud_finds_nothing_there_is_nothing_to_keep() -> None:
+    labels, edge, _ = opinions(0)
+    blind = np.where(labels, 0.9, np.linspace(0.01, 0.8, len(labels)))
+    board = leaderboard(labels, edge, blind)
+    assert board["cloud_only"]["recall_at_1_far"] == 0.0
+    assert not any(name.startswith("recall_kept") for figures in board.values() for name in figures)
+
+
+def test_other_things_than_samples_can_be_judged() -> None:
+    labels, edge, cloud = opinions(0)
+    board = leaderboard(labels, edge, cloud, judge=lambda p: {"recall_at_2_far": float((p < 0.1).mean())}, draws=2)
+    assert board["cascade_10"].keys() == {"recall_at_2_far", "recall_kept_at_2_far", "upload_share"}
+    assert board["edge_only"]["recall_at_2_far"] == np.mean(edge < 0.1)

@@ -122,3 +122,16 @@ def test_best_f1_and_the_threshold_that_gives_it() -> None:
     assert best == pytest.approx(0.8)
     assert threshold == 0.5
     assert series_figures(labels, scores)["f1"] == best
+
+
+def test_affiliation_is_judged_at_its_own_best_threshold() -> None:
+    """One long range decides plain F1; affiliation must not be judged by a threshold that misses all short ones."""
+    labels, scores = np.zeros(2000, dtype=bool), np.random.default_rng(0).random(2000) * 0.1
+    labels[100:600] = True
+    scores[100:600] = 3.0
+    for start in (900, 1200, 1500, 1800):
+        labels[start : start + 5] = True
+        scores[start : start + 5] = 1.0
+    scores[1000:1030] = 1.5  # makes plain F1 prefer the high threshold
+    figures = series_figures(labels, scores)
+    assert figures["affiliation_f1"] > affiliation(labels, scores >= best_f1(labels, scores)[1]).f1 + 0.2

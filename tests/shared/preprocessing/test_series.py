@@ -9,6 +9,7 @@ from shared.preprocessing import SeriesPreprocessor
 
 LENGTH = 40
 SPEC = InputSpec(channels=("a", "b"), window_length=LENGTH, window_stride=10)
+HOLLOW_SPEC = SPEC.model_copy(update={"missing": True})
 
 
 def windows(count: int, seed: int) -> np.ndarray:
@@ -23,6 +24,11 @@ def windows(count: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def fitted() -> SeriesPreprocessor:
     return SeriesPreprocessor.fit(windows(600, 0), SPEC)
+
+
+@pytest.fixture(scope="module")
+def allowing() -> SeriesPreprocessor:
+    return SeriesPreprocessor.fit(windows(600, 0), HOLLOW_SPEC)
 
 
 def test_normal_windows_come_out_near_unit_spread(fitted: SeriesPreprocessor) -> None:
@@ -69,57 +75,67 @@ def test_a_window_does_not_depend_on_its_batch(fitted: SeriesPreprocessor) -> No
     np.testing.assert_allclose(fitted.prepare(given).inputs, alone, rtol=1e-5, atol=1e-5)
 
 
-def test_missing_readings_are_carried_and_not_scored(fitted: SeriesPreprocessor) -> None:
+def test_missing_readings_are_carried_and_not_scored(allowing: SeriesPreprocessor) -> None:
     given = windows(200, 5)
     hollow = given.copy()
     hollow[np.random.default_rng(6).random(given.shape) < 0.3] = np.nan
-    prepared = fitted.prepare(hollow)
+    prepared = allowing.prepare(hollow)
     assert prepared.kept.tolist() == list(range(200))
     assert np.isfinite(prepared.inputs).all()
-    whole = fitted.prepare(given).inputs
+    whole = allowing.prepare(given).inputs
     assert prepared.inputs[:, -3:].mean() < whole[:, -3:].mean() + 0.1
     assert np.corrcoef(prepared.inputs[:, 0], whole[:, 0])[0, 1] > 0.95
-    seen = fitted.standardised(hollow)
+    seen = allowing.standardised(hollow)
     np.testing.assert_array_equal(seen.observed, ~np.isnan(hollow))
-    assert (fitted.residuals(hollow)[np.isnan(hollow)] == 0).all()
+    assert (allowing.residuals(hollow)[np.isnan(hollow)] == 0).all()
 
 
-def test_a_missing_channel_counts_as_expected_and_the_other_is_still_judged(fitted: SeriesPreprocessor) -> None:
+def test_a_missing_channel_counts_as_expected_and_the_other_is_still_judged(allowing: SeriesPreprocessor) -> None:
     given = windows(50, 9)
     given[:, :, 1] = np.nan
-    normal = fitted.prepare(given).inputs
+    normal = allowing.prepare(given).inputs
     given[:, 5:15, 0] += 4.0
-    shifted = fitted.prepare(given).inputs
+    shifted = allowing.prepare(given).inputs
     assert np.isfinite(normal).all()
     assert np.unique(normal[:, -1]).size == 1
     assert normal[0, -1] <= 0
     assert (shifted[:, -2] > normal[:, -2] + 1).all()
 
 
-def test_windows_without_readings_or_with_infinite_ones_are_rejected(fitted: SeriesPreprocessor) -> None:
-    given = windows(4, 5)
+def test_unusable_windows_are_rejected_with_place_and_reason(
+    fitted: SeriesPreprocessor, allowing: SeriesPreprocessor
+) -> None:
+    given = windows(5, 5)
     given[1] = np.nan
     given[2, 7, 1] = -np.inf
-    prepared = fitted.prepare(given)
-    assert prepared.kept.tolist() == [0, 3]
-    assert prepared.rejections == [
-        (1, "is a window without a single reading: all its values are NaN."),
-        (2, "channel 'b' at time point 7 of the window is infinite."),
+    given[3, 4, 0] = np.nan
+    empty = (1, "is a window without a single reading: all its values are NaN.")
+    infinite = (2, "channel 'b' at time point 7 of the window is infinite.")
+    assert allowing.prepare(given).kept.tolist() == [0, 3, 4]
+    assert allowing.prepare(given).rejections == [empty, infinite]
+    assert fitted.prepare(given).kept.tolist() == [0, 4]
+    assert fitted.prepare(given).rejections == [
+        empty,
+        infinite,
+        (3, "channel 'a' at time point 4 of the window is NaN."),
     ]
 
 
 def test_normal_data_may_lack_readings_or_a_whole_channel() -> None:
     normal = windows(300, 10)
     normal[np.random.default_rng(11).random(normal.shape) < 0.1] = np.nan
-    inputs = SeriesPreprocessor.fit(normal, SPEC).prepare(windows(50, 12)).inputs
+    inputs = SeriesPreprocessor.fit(normal, HOLLOW_SPEC).prepare(windows(50, 12)).inputs
     assert np.isfinite(inputs).all()
     assert np.abs(inputs[:, -3:]).mean() < 2
     normal[:, :, 1] = np.nan
-    assert np.isfinite(SeriesPreprocessor.fit(normal, SPEC).prepare(windows(50, 12)).inputs).all()
+    assert np.isfinite(SeriesPreprocessor.fit(normal, HOLLOW_SPEC).prepare(windows(50, 12)).inputs).all()
     with pytest.raises(DataError, match="hold a reading"):
-        SeriesPreprocessor.fit(np.full((30, LENGTH, 2), np.nan), SPEC)
+        SeriesPreprocessor.fit(np.full((30, LENGTH, 2), np.nan), HOLLOW_SPEC)
     normal[3, 3, 0] = np.inf
     with pytest.raises(DataError, match="infinite"):
+        SeriesPreprocessor.fit(normal, HOLLOW_SPEC)
+    normal[3, 3, 0] = np.nan
+    with pytest.raises(DataError, match="not asked to allow"):
         SeriesPreprocessor.fit(normal, SPEC)
 
 

@@ -80,3 +80,45 @@ def test_a_damaged_file_is_a_bundle_error() -> None:
         TabularPreprocessor.from_arrays({"mean": np.zeros(3)}, SPEC)
     with pytest.raises(BundleError, match="features"):
         TabularPreprocessor.from_arrays({"mean": np.zeros(2), "scale": np.ones(2)}, SPEC)
+
+
+GAPS = InputSpec(channels=SPEC.channels, missing=True)
+
+
+def test_missing_values_are_fitted_around_and_told_from_average_ones() -> None:
+    generator = np.random.default_rng(3)
+    rows = generator.normal([100.0, -3.0, 5.0], [20.0, 0.1, 1.0], size=(4000, 3))
+    whole = TabularPreprocessor.fit(rows, SPEC).prepare(rows[:1]).inputs
+    rows[generator.random(rows.shape) < 0.3] = np.nan
+    rows[0] = [np.nan, -3.0, 5.0]
+    fitted = TabularPreprocessor.fit(rows, GAPS)
+    prepared = fitted.prepare(np.array([[np.nan, -3.0, 5.0], [100.0, -3.0, 5.0]]))
+    np.testing.assert_allclose(prepared.inputs[:, :3], 0.0, atol=0.1)
+    assert prepared.inputs[0, 0] == 0
+    np.testing.assert_array_equal(prepared.inputs[:, 3:], [[0, 1, 1], [1, 1, 1]])
+    np.testing.assert_allclose(fitted.inverse(prepared.inputs)[0, 1:], [-3.0, 5.0], rtol=1e-4)
+    assert whole.shape == (1, 3)
+
+
+def test_a_row_without_a_value_or_with_an_infinite_one_is_rejected_where_values_may_be_missing() -> None:
+    fitted = TabularPreprocessor.fit(np.random.default_rng(4).normal(size=(50, 3)), GAPS)
+    prepared = fitted.prepare(np.array([[np.nan] * 3, [1.0, np.nan, np.inf], [1.0, np.nan, 2.0]]))
+    assert prepared.kept.tolist() == [2]
+    assert "without a single value" in prepared.rejections[0][1]
+    assert prepared.rejections[1] == (1, "feature 'valve' is infinite.")
+    assert fitted.prepare(np.ones((2, 7))).inputs.shape == (0, 6)
+    assert fitted.prepare([np.ones(2)]).inputs.shape == (0, 6)
+
+
+def test_a_feature_that_was_never_observed_cannot_be_fitted() -> None:
+    rows = np.ones((30, 3)) * np.arange(30)[:, np.newaxis]
+    rows[:, 1] = np.nan
+    with pytest.raises(DataError, match="'flow' is missing in every normal row"):
+        TabularPreprocessor.fit(rows, GAPS)
+    with pytest.raises(DataError, match="allow missing"):
+        TabularPreprocessor.fit(np.where(np.arange(30)[:, np.newaxis] == 4, np.nan, 1.0) * np.ones(3), SPEC)
+
+
+def test_a_spec_that_says_nothing_new_is_stored_as_before() -> None:
+    assert set(SPEC.model_dump()) == {"channels", "window_length", "window_stride", "image_height", "image_width"}
+    assert InputSpec.model_validate(GAPS.model_dump(mode="json")) == GAPS

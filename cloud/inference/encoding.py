@@ -1,0 +1,127 @@
+"""From samples to what analyzers work on: prepared, encoded, in blocks of bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloud.analyzers import Features
+from shared.bundle import InputSpec
+from shared.preprocessing import (
+    ModePreprocessor,
+    Preprocessor,
+    SeriesPreprocessor,
+    modes_of,
+    parts_of,
+    without_mode,
+)
+from shared.samples import Values
+
+VECTORS_A_BLOCK = 4096
+IMAGES_A_BLOCK = 8
+MAX_FIT_VECTORS = 250_000
+
+
+class Encoder(Protocol):
+    """Images or clips to patch vectors; see `cloud.encoders`."""
+
+    grid: tuple[int, int]
+
+    def encode(self, images: NDArray[Any]) -> Tensor:
+        """(n, patches, dim) float32 of images (n, height, width, 3) or clips (n, frames, height, width, 3) uint8."""
+        ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples that can be used.
+
+    `inputs`: (n, ...) graph inputs. `windows`: (n, length, channels) float64, the raw readings of series windows
+    without their mode, NaN where missing; None of other samples. `kept` and `rejections` are those of `Prepared`.
+    """
+
+    preprocessor: Preprocessor
+    inputs: NDArray[Any]
+    windows: NDArray[np.float64] | None
+    kept: NDArray[np.intp]
+    rejections: list[tuple[int, str]]
+
+    @classmethod
+    def prepare(cls, preprocessor: Preprocessor, values: NDArray[Any] | Sequence[Values]) -> Self:
+        """Graph inputs of the samples, with a reason for each that cannot be used."""
+        prepared = preprocessor.prepare(values)
+        windows = None
+        if series_of(preprocessor) is not None:
+            spec = preprocessor.spec
+            shape = (len(prepared.kept), spec.window_length, len(spec.channels))
+            windows = np.array([values[row] for row in prepared.kept], dtype=np.float64).reshape(shape)
+            windows = without_mode(windows, spec) if spec.mode_channel else windows
+        return cls(preprocessor, prepared.inputs, windows, prepared.kept, prepared.rejections)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def at(self, rows: slice | NDArray[Any]) -> "Samples":
+        """Some of the samples, by position."""
+        windows = None if self.windows is None else self.windows[rows]
+        return Samples(self.preprocessor, self.inputs[rows], windows, self.kept[rows], [])
+
+    def blocks(self, encoder: Encoder | None) -> Iterator["Samples"]:
+        """All of the samples, few enough at a time for an analyzer."""
+        size = VECTORS_A_BLOCK if encoder is None else IMAGES_A_BLOCK
+        for start in range(0, len(self), size):
+            yield self.at(slice(start, start + size))
+
+    def features(self, encoder: Encoder | None, device: torch.device) -> Features:
+        """What analyzers work on, of all the samples at once."""
+        if encoder is not None:
+            return Features(encoder.encode(self.inputs).to(device), encoder.grid)
+        features = vector_features(self.inputs, self.preprocessor.spec, device)
+        series = series_of(self.preprocessor)
+        if series is None or self.windows is None:
+            return features
+        seen = series.standardised(self.windows)
+        return Features(
+            features.vectors,
+            observed=features.observed,
+            windows=_on(device, seen.values.astype(np.float32)),
+            windows_observed=_on(device, seen.observed),
+            modes=features.modes,
+        )
+
+    def fit_features(self, encoder: Encoder | None, device: torch.device, generator: torch.Generator) -> Features:
+        """What analyzers are fitted on: all rows or windows; of images as many at random as memory allows, whole."""
+        if encoder is None:
+            return self.features(None, device)
+        most = max(1, MAX_FIT_VECTORS // (encoder.grid[0] * encoder.grid[1]))
+        chosen = torch.randperm(len(self), generator=generator)[:most].sort().values.numpy()
+        parts = [block.features(encoder, device).vectors for block in self.at(chosen).blocks(encoder)]
+        return Features(torch.cat(parts), encoder.grid)
+
+    def modes(self) -> NDArray[np.int64] | None:
+        """The operating mode of each sample (n,), None without a mode channel."""
+        return modes_of(self.inputs, self.preprocessor.spec)
+
+
+def series_of(preprocessor: Preprocessor) -> SeriesPreprocessor | None:
+    """The preprocessing of windows within this one, if it is for series."""
+    inner = preprocessor.inner if isinstance(preprocessor, ModePreprocessor) else preprocessor
+    return inner if isinstance(inner, SeriesPreprocessor) else None
+
+
+def vector_features(inputs: NDArray[Any], spec: InputSpec, device: torch.device) -> Features:
+    """Features of the graph inputs (n, width) of rows or windows, without the windows behind them."""
+    parts = parts_of(np.ascontiguousarray(inputs, dtype=np.float32), spec)
+    return Features(
+        _on(device, parts.vectors).flatten(1).unsqueeze(1),
+        observed=None if parts.observed is None else _on(device, parts.observed).unsqueeze(1),
+        modes=None if parts.modes is None else _on(device, parts.modes),
+    )
+
+
+def _on(device: torch.device, array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

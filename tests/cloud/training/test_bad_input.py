@@ -1,0 +1,149 @@
+"""Data as it should not be, through the public entry point: a clear error, or a bundle whose scores are numbers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from cloud.evaluation.scoring import BundleScorer
+from cloud.inference.analysis import Analysis, Judgement
+from cloud.training import TrainingSettings, load_training_data, train_bundle
+from shared.bundle import Bundle
+from shared.errors import DataError, SampleRejected
+from shared.samples import Modality
+
+TINY = {
+    "head": {"steps": 60, "batch_size": 64, "perturbed": 2000},
+    "hidden": (32, 32),
+    "device": "cpu",
+    "analyzers": ("knn", "time_estimation", "lof", "isolation_forest", "pca"),
+    "tolerances": {"rank_correlation": 0.5, "label_agreement": 0.5, "auroc_difference": 1.0},
+}
+FEATURES = 4
+
+
+def trained(
+    folder: Path, rows: NDArray[np.float64], labels: NDArray[np.float64] | None = None, **data: object
+) -> Bundle:
+    torch.set_num_threads(1)
+    path = folder / "rows.npz"
+    np.savez(path, X=rows, **({} if labels is None else {"y": labels}))
+    settings = TrainingSettings.model_validate({**TINY, "data": data})
+    return train_bundle(
+        load_training_data(path, Modality.TABULAR, settings.data), settings, Ed25519PrivateKey.generate()
+    )
+
+
+def normal_rows(count: int = 160, seed: int = 0) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(count, FEATURES))
+    values[:, 1] += values[:, 0]
+    return values
+
+
+def assert_numbers(bundle: Bundle, rows: NDArray[np.float64]) -> None:
+    """Every method gives every usable sample a finite score and a p-value in (0, 1]."""
+    scored = BundleScorer(bundle, "cpu").score([rows])
+    assert len(scored.kept) == len(rows)
+    for name, said in scored.methods.items():
+        assert np.isfinite(said.scores).all(), name
+        assert said.p_values is not None
+        assert ((said.p_values > 0) & (said.p_values <= 1)).all(), name
+
+
+def test_constant_features_are_told_of_and_one_that_moves_is_anomalous(tmp_path: Path) -> None:
+    rows = normal_rows()
+    rows[:, 2] = 7.0
+    bundle = trained(tmp_path, rows)
+    assert any("constant in the normal data: x3" in note for note in bundle.manifest.training["notes"])
+    fresh = normal_rows(40, 1)
+    fresh[:, 2] = 7.0
+    fresh[20:, 2] = 19.0
+    assert_numbers(bundle, fresh)
+    answers = Analysis.load(bundle, "cpu").judge(list(fresh))
+    p = np.array([answer.p_value for answer in answers if isinstance(answer, Judgement)])
+    assert np.median(p[20:]) < 0.02 < np.median(p[:20])
+
+
+def test_nothing_but_constant_features_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="every column is constant"):
+        trained(tmp_path, np.ones((100, 3)))
+
+
+@pytest.mark.parametrize("missing", ["refuse", "allow"])
+def test_a_column_without_a_value_is_named(tmp_path: Path, missing: str) -> None:
+    rows = normal_rows()
+    rows[:, 3] = np.nan
+    with pytest.raises(DataError, match=r"column 'x4' holds no value at all. Leave it out"):
+        trained(tmp_path, rows, missing=missing)
+
+
+def test_a_column_that_only_anomalies_have_is_named(tmp_path: Path) -> None:
+    rows, labels = normal_rows(), np.arange(160) >= 150
+    rows[:150, 3] = np.nan
+    with pytest.raises(DataError, match=r"column 'x4' is missing in every normal row"):
+        trained(tmp_path, rows, labels, missing="allow")
+
+
+def test_three_rows_are_too_few(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"3 normal rows, and at least 40 are needed"):
+        trained(tmp_path, normal_rows(3))
+
+
+def test_one_class_only_trains_without_an_auroc_and_without_normals_is_refused(tmp_path: Path) -> None:
+    bundle = trained(tmp_path, normal_rows(), np.zeros(160))
+    assert bundle.manifest.training["auroc"] == {}
+    with pytest.raises(DataError, match="a label of 0 means normal"):
+        trained(tmp_path, normal_rows(), np.ones(160))
+
+
+def test_any_label_but_0_is_an_anomaly(tmp_path: Path) -> None:
+    rows = normal_rows()
+    rows[120:] += 9.0
+    labels = np.where(np.arange(160) < 120, 0, np.arange(160) % 3 - 3)
+    bundle = trained(tmp_path, rows, labels)
+    assert bundle.manifest.training["labelled_samples"] == 36 + 40
+    assert bundle.manifest.training["auroc"]["fused"] > 0.95
+    for broken in (np.full(160, np.nan), np.zeros(159), np.zeros((160, 2))):
+        with pytest.raises(DataError, match="labels 0 or 1 are needed"):
+            trained(tmp_path, rows, broken)
+
+
+def test_duplicated_rows_give_numbers_and_a_stranger_is_anomalous(tmp_path: Path) -> None:
+    distinct = normal_rows(6)
+    bundle = trained(tmp_path, np.repeat(distinct, 40, axis=0))
+    fresh = np.concatenate([distinct, distinct[:2] + 6.0])
+    assert_numbers(bundle, fresh)
+    scores = BundleScorer(bundle, "cpu").score([fresh]).methods["fused"].scores
+    assert scores[6:].min() > scores[:6].max()
+
+
+def test_a_value_beyond_float32_is_refused_in_training_and_anomalous_in_use(tmp_path: Path) -> None:
+    rows = normal_rows()
+    rows[5, 1] = 1e300
+    with pytest.raises(DataError, match=r"row 6, column 'x2' is 1e\+300, which is too large"):
+        trained(tmp_path, rows)
+    bundle = trained(tmp_path, rows, bad_rows="drop")
+    assert_numbers(bundle, np.where(np.arange(160)[:, np.newaxis] == 5, np.float64(1e300), rows)[:8])
+    answer = Analysis.load(bundle, "cpu").judge([rows[5]])[0]
+    assert isinstance(answer, Judgement)
+    assert answer.p_value < 0.02
+
+
+def test_huge_values_in_training_give_numbers(tmp_path: Path) -> None:
+    rows = normal_rows()
+    rows[:, 1] *= 1e37
+    rows[7, 2] = 3e38
+    assert_numbers(trained(tmp_path, rows), rows)
+
+
+def test_samples_of_another_shape_are_rejected_one_by_one(tmp_path: Path) -> None:
+    analysis = Analysis.load(trained(tmp_path, normal_rows()), "cpu")
+    good = normal_rows(1)[0]
+    answers = analysis.judge([good, good[:2], np.append(good, 1.0), np.ones((2, FEATURES)), good])
+    assert [isinstance(answer, SampleRejected) for answer in answers] == [False, True, True, True, False]
+    assert "2 features, and 4 are expected" in str(answers[1])
