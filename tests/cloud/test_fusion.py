@@ -102,3 +102,32 @@ def test_a_missing_opinion_is_an_error_that_names_it() -> None:
 def test_too_few_held_out_normals_are_an_error() -> None:
     with pytest.raises(DataError, match="at least 20"):
         Fusion.fit({"first": np.zeros(19)})
+
+
+def scores_by_mode(count: int, rng: np.random.Generator) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
+    """Two modes, the second ten times rarer and of ten times higher scores."""
+    modes = (rng.random(count) < 0.1).astype(np.int64)
+    return {name: scores * 10.0**modes for name, scores in dependent_scores(count, rng).items()}, modes
+
+
+def test_with_modes_fused_p_values_are_uniform_in_each() -> None:
+    rng = np.random.default_rng(9)
+    found: dict[int, list[float]] = {0: [], 1: []}
+    for _ in range(30):
+        fusion = Fusion.fit(*scores_by_mode(2000, rng))
+        scores, modes = scores_by_mode(4000, rng)
+        p = fusion.p_values(fusion.statistic(scores, modes), modes).values
+        for mode, shares in found.items():
+            shares.append(float((p[modes == mode] <= 0.1).mean()))
+    assert np.mean(found[0]) == pytest.approx(0.1, rel=0.1)
+    assert np.mean(found[1]) == pytest.approx(0.1, rel=0.2)
+
+
+def test_a_mode_never_fitted_is_no_less_suspicious_than_in_any_mode() -> None:
+    rng = np.random.default_rng(10)
+    fusion = Fusion.from_arrays(Fusion.fit(*scores_by_mode(2000, rng)).to_arrays())
+    scores, _ = scores_by_mode(300, rng)
+    statistics = [fusion.statistic(scores, np.full(300, mode)) for mode in (-1, 0, 1)]
+    assert (statistics[0] >= np.maximum(statistics[1], statistics[2])).all()
+    p = [fusion.p_values(statistic, np.full(300, mode)).values for mode, statistic in zip((-1, 0, 1), statistics, strict=True)]
+    assert (p[0] <= np.minimum(p[1], p[2])).all()

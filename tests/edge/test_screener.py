@@ -24,10 +24,12 @@ from shared.samples import Modality, Sample, SampleBatch, Screening
 from shared.wire import sample_to_message
 from tests.edge.bundles import (
     distance_graph,
+    mode_bundle,
     normal_images,
     normal_rows,
     normal_windows,
     openvino_files,
+    rows_with_gaps,
     run_graph,
     tabular_bundle,
 )
@@ -265,3 +267,38 @@ def test_when_the_source_has_ended_a_trial_is_passed_and_an_offer_taken_at_once(
     assert slot.offer(third).outcome is True
     assert slot.current is third
     assert not slot.has_offer
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_each_mode_is_judged_by_its_own_calibration(
+    signing_key: Ed25519PrivateKey, tmp_path: Path, engine: str
+) -> None:
+    screener = load_screener(mode_bundle(signing_key), engine, 64, tmp_path)
+    rows = rows_with_gaps(4000, seed=7)
+    screened = screener.screen(batch_of(rows))
+    assert len(screened.kept) == len(rows)
+    for mode in (0, 1):
+        p = screened.p_values[rows[:, -1] == mode]
+        assert (p <= 0.1).mean() == pytest.approx(0.1, abs=0.07)
+    assert screener.calibration_id == screener_calibration_id(mode_bundle(signing_key), engine)
+
+
+def screener_calibration_id(bundle: Bundle, engine: str) -> str:
+    return bundle.manifest.artefact(engine).calibration_id
+
+
+@pytest.mark.parametrize("mode", [5.0, 0.5, np.nan])
+def test_a_sample_of_an_unknown_mode_is_as_suspicious_as_in_the_strictest_one(
+    signing_key: Ed25519PrivateKey, tmp_path: Path, mode: float
+) -> None:
+    screener = load_screener(mode_bundle(signing_key), "int8_onnxruntime", 64, tmp_path)
+    rows = rows_with_gaps(200, seed=8)
+
+    def p_values(in_mode: float) -> np.ndarray:
+        return screener.screen(batch_of(np.column_stack([rows[:, :3], np.full(200, in_mode)]))).p_values
+
+    # The graph sums its inputs, and an unknown mode has no column: a score of one less.
+    quiet, wide, unknown = p_values(0.0), p_values(1.0), p_values(mode)
+    assert (unknown <= wide).all()
+    assert np.median(unknown) < 0.25 * np.median(wide)
+    assert np.median(quiet) < np.median(wide)

@@ -3,10 +3,10 @@ import pytest
 import torch
 from safetensors.torch import load
 
+from cloud.encoders import encoder_bytes
 from cloud.encoders.video import (
     MOTION_WEIGHT,
     VideoEncoder,
-    video_encoder_bytes,
     whitening_by_position,
 )
 from cloud.encoders.video_screener import VideoScreener
@@ -97,7 +97,7 @@ def test_a_place_that_never_changes_is_whitened() -> None:
 
 
 def test_what_is_stored_encodes_alike(encoder: VideoEncoder) -> None:
-    again = VideoEncoder.from_state(load(video_encoder_bytes(encoder)))
+    again = VideoEncoder.from_state(load(encoder_bytes(encoder)))
     torch.testing.assert_close(again.encode(clips(2, 7)), encoder.encode(clips(2, 7)))
     with pytest.raises(BundleError, match="video encoder"):
         VideoEncoder.from_state({"size": torch.tensor([64, 64, 2, 16, 16])})
