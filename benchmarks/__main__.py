@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-NAMES = ("edge_throughput", "edge_footprint")
+NAMES = ("edge_throughput", "edge_footprint", "contamination")
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 

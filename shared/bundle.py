@@ -75,7 +75,7 @@ class InputSpec(_Strict):
     window_stride: int = Field(default=0, ge=0, description="time points between the starts of two windows")
     image_height: int = Field(default=0, ge=0, description="rows the graph expects, after resizing")
     image_width: int = Field(default=0, ge=0, description="columns the graph expects, after resizing")
-    missing: bool = Field(default=False, description="tabular: NaN is a missing value, not a reason for rejection")
+    missing: bool = Field(default=False, description="NaN is a missing value, and no reason for rejection")
     mode_channel: str = Field(default="", description="the channel that holds the operating mode; empty: none does")
     modes: tuple[float, ...] = Field(default=(), description="the modes of the training data, ascending")
 

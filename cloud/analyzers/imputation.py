@@ -8,6 +8,7 @@ Conditioning is by replacement, as in Lugmayr et al., "RePaint" (CVPR 2022), alg
 denoiser is an unconditional one, and what is visible is set to its true value at every step.
 """
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -18,7 +19,7 @@ from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch
 from cloud.analyzers.workshop import Workshop
 from shared.diffusion.denoisers import WindowDenoiser
 from shared.diffusion.schedules import geometric_sigmas
-from shared.diffusion.training import OptimizerSettings, Progress, fit_denoiser, spread
+from shared.diffusion.training import Progress, fit_denoiser, spread
 
 SIGMA_RANGE = (0.05, 5.0)
 STEPS = 6
@@ -29,7 +30,7 @@ BLOCK_ROWS = 1024
 MAX_STANDARDISED = 4_000
 DEVIATION_FLOOR = 1e-2
 ERROR_FLOOR = 1e-6
-TRAINING = OptimizerSettings(steps=1200, batch_size=128, max_seconds=60.0)
+STEPS_SHARE, BATCH_SIZE = 0.6, 128  # of the workshop's steps
 
 
 class Imputation:
@@ -50,11 +51,13 @@ class Imputation:
         generator = workshop.generator(self.name)
         length, channels = windows.shape[1:]
         blocks = max(1, min(MAX_BLOCKS, length.bit_length()))
+        steps = math.ceil(STEPS_SHARE * workshop.training.steps)
+        settings = workshop.training.model_copy(update={"steps": steps, "batch_size": BATCH_SIZE})
         with torch.enable_grad():
             denoiser = WindowDenoiser.initialised(
                 channels, width=WIDTH, blocks=blocks, sigma_data=spread(windows), generator=generator
             ).to(windows.device)
-            fit_denoiser(denoiser, windows, SIGMA_RANGE, TRAINING, generator=generator, progress=progress)
+            fit_denoiser(denoiser, windows, SIGMA_RANGE, settings, generator=generator, progress=progress)
         self._denoiser = denoiser
         half = torch.randn((DRAWS // 2, length, channels), generator=generator)
         self._noise = torch.cat([half, -half]).to(windows.device)

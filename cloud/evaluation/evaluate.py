@@ -123,6 +123,7 @@ def read_material(request: Request, manifest: Manifest) -> Material:
         label_column=request.label_column,
         time_column=request.time_column,
         columns=manifest.input.channels if named else (),
+        missing="allow" if manifest.input.missing else "refuse",
         bad_rows="drop",  # such rows are rejected one by one below, and counted
     )
     data = load_training_data(request.data, manifest.modality, settings)

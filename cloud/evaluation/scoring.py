@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from cloud.inference.analysis import FUSED, Analysis, Judgement
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner
 from shared.bundle import Artefact, Bundle
-from shared.calibration import Calibration
+from shared.calibration_modes import CalibrationByMode
 from shared.errors import DataError, SampleRejected
+from shared.preprocessing import modes_of
 from shared.samples import Values
 
 SCREENER = "screener"
@@ -76,7 +77,7 @@ class BundleScorer:
         self._screeners = {
             method_name(artefact): (
                 _runner(bundle, artefact),
-                Calibration.from_arrays(bundle.arrays(artefact.calibration)),
+                CalibrationByMode.from_arrays(bundle.arrays(artefact.calibration)),
             )
             for artefact in manifest.artefacts
         }
@@ -119,12 +120,13 @@ class BundleScorer:
 
     def _screen(self, values: Block, parts: dict[str, _Parts]) -> None:
         inputs = self.inputs(values)
+        modes = modes_of(inputs, self.preprocessor.spec)
         for name, (run, calibration) in self._screeners.items():
             outputs = run(inputs)
             scores = outputs["score"].astype(np.float64)
             gathered = parts.setdefault(name, _Parts())
             gathered.scores.append(scores)
-            gathered.p_values.append(calibration.p_values(scores).values)
+            gathered.p_values.append(calibration.p_values(scores, modes).values)
             if "anomaly_map" in outputs:
                 gathered.maps += list(outputs["anomaly_map"].astype(np.float64))
 

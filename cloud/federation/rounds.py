@@ -175,7 +175,7 @@ def _plan(request: RoundsRequest, bundle: Bundle) -> RunPlan:
             federation.KEY_PREPROCESSING_ID: preprocessing_id(bundle.manifest),
             federation.KEY_DISTILLATION: request.distillation.model_dump_json(),
             federation.KEY_MASKED: mask_width(bundle.manifest.input),
-            federation.KEY_FIXED: len(bundle.manifest.input.modes),
+            federation.KEY_MODES: len(bundle.manifest.input.modes),
             federation.KEY_MIN_SAMPLES: request.min_samples,
         },
     )

@@ -55,6 +55,9 @@ def train(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="NaN or an empty cell is a missing value, here and on devices.")
     ] = False,
+    trim_share: Annotated[
+        float, typer.Option(min=0, max=0.3, help="Least likely share of the training rows or windows to leave out.")
+    ] = 0.0,
     window_length: Annotated[int, typer.Option(min=0, help="Series: time points of a window; 0: about a period.")] = 0,
     window_stride: Annotated[int, typer.Option(min=0, help="Series: time points between windows; 0: a quarter.")] = 0,
     image_size: Annotated[int, typer.Option(min=0, help="Images: pixels a side, a multiple of 16; 0: 224.")] = 0,
@@ -72,6 +75,7 @@ def train(
             "mode_column": mode_column,
             "bad_rows": "drop" if drop_bad_rows else "",
             "missing": "allow" if allow_missing else "",
+            "trim_share": trim_share,
         },
         "series": {"window_length": window_length, "window_stride": window_stride},
         "image": {"height": image_size, "width": image_size},

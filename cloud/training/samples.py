@@ -83,7 +83,13 @@ def _split_series(data: TableData, settings: TrainingSettings, generator: np.ran
             "readings, or a shorter --window-length."
         )
     test, test_labels = _series_test(data, labels, length, stride, held_out)
-    spec = InputSpec(channels=data.columns, window_length=length, window_stride=stride, **_modes_of(data, train[:, -1]))
+    spec = InputSpec(
+        channels=data.columns,
+        window_length=length,
+        window_stride=stride,
+        missing=data.missing,
+        **_modes_of(data, train[:, -1]),
+    )
     return Split(spec, train, held_out, test, test_labels, data.notes)
 
 

@@ -28,15 +28,16 @@ ANCHOR_SHARE = 0.5  # of the perturbed vectors, the farthest ones: two scales of
 @dataclass(frozen=True, slots=True)
 class InputLayout:
     """Which columns of a head's inputs are no values. After `masked` values comes the mask of as many columns, 1 where
-    one was observed and 0 where it is missing, and is 0 itself; the last `fixed` columns, such as those of the
-    operating modes, say what a sample is, and are never perturbed."""
+    one was observed and 0 where it is missing, and is 0 itself; the last `modes` columns say in which operating mode
+    a sample is."""
 
     masked: int = 0
-    fixed: int = 0
+    modes: int = 0
 
 
 PLAIN = InputLayout()
 MAX_HIDDEN_SHARE = 0.8
+SWAPPED_SHARE = 0.2  # of the perturbed vectors, in the mode of another row
 Teacher = Callable[[Tensor, Tensor], Tensor]  # targets (n,) of vectors (n, dim) and of the rows (n,) they came from
 
 
@@ -147,17 +148,21 @@ def perturb(
 
     In equal shares: untouched; isotropic noise; noise in some coordinates; some coordinates resampled from their
     marginals; rescaled. Sizes and shares are log-uniform, over two decades of noise. With a mask in the `layout`, half
-    of the vectors then lose more values, down to one.
+    of the vectors then lose more values, down to one; with modes, a share is put in the mode of another row.
     """
     if layout == PLAIN:
         return _perturb_values(normals, count, generator)
-    width = layout.masked or normals.shape[1] - layout.fixed
+    width = layout.masked or normals.shape[1] - layout.modes
     values, rows = _perturb_values(normals[:, :width], count, generator)
-    beside = normals[rows, width:]
+    mask, modes = normals[rows, width : width + layout.masked], normals[rows, width + layout.masked :]
     if layout.masked:
-        mask = _hide_more(beside[:, :width], generator)
-        values, beside = values * mask, torch.cat([mask, beside[:, width:]], dim=1)
-    return torch.cat([values, beside], dim=1), rows
+        mask = _hide_more(mask, generator)
+        values = values * mask
+    if layout.modes:
+        others = torch.randint(len(normals), (count,), generator=generator)
+        swapped = torch.rand((count, 1), generator=generator) < SWAPPED_SHARE
+        modes = torch.where(swapped.to(modes.device), normals[others.to(modes.device), -layout.modes :], modes)
+    return torch.cat([values, mask, modes], dim=1), rows
 
 
 def _hide_more(mask: Tensor, generator: torch.Generator) -> Tensor:

@@ -46,5 +46,5 @@ def modes_of(inputs: NDArray[Any], spec: InputSpec) -> NDArray[np.int64] | None:
 
 
 def mask_width(spec: InputSpec) -> int:
-    """How many columns of the graph inputs are the mask of as many leading ones."""
-    return len(spec.value_channels) if spec.missing else 0
+    """How many columns of the graph inputs are the mask of as many leading ones; windows are imputed instead."""
+    return len(spec.value_channels) if spec.missing and not spec.window_length else 0

@@ -129,5 +129,8 @@ def test_a_mode_never_fitted_is_no_less_suspicious_than_in_any_mode() -> None:
     scores, _ = scores_by_mode(300, rng)
     statistics = [fusion.statistic(scores, np.full(300, mode)) for mode in (-1, 0, 1)]
     assert (statistics[0] >= np.maximum(statistics[1], statistics[2])).all()
-    p = [fusion.p_values(statistic, np.full(300, mode)).values for mode, statistic in zip((-1, 0, 1), statistics, strict=True)]
+    p = [
+        fusion.p_values(statistic, np.full(300, mode)).values
+        for mode, statistic in zip((-1, 0, 1), statistics, strict=True)
+    ]
     assert (p[0] <= np.minimum(p[1], p[2])).all()

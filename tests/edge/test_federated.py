@@ -158,3 +158,23 @@ def test_the_client_app_answers_with_an_error_instead_of_failing(tmp_path: Path)
     assert "no readable normal buffer" in reply.error.reason
     write_buffer(tmp_path / "none.npz")
     assert not federated.app(Message(request(), dst_node_id=7, message_type="train"), context).has_error()
+
+
+def test_what_is_no_value_is_perturbed_as_the_round_says_and_a_layout_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    write_buffer(tmp_path / "a.npz", 200)
+    for masked, modes, fits in (
+        (2, 2, True),
+        (0, 3, True),
+        (4, 0, False),
+        (3, 1, False),
+        (0, 6, False),
+        (-1, 0, False),
+    ):
+        content = request()
+        content[federation.CONFIG][federation.KEY_MASKED] = masked
+        content[federation.CONFIG][federation.KEY_MODES] = modes
+        if fits:
+            assert train(content, tmp_path / "a.npz")[federation.METRICS][federation.METRIC_SAMPLES] == 200
+        else:
+            with pytest.raises(FederationError, match="layout"):
+                train(content, tmp_path / "a.npz")

@@ -38,9 +38,7 @@ def features(values: Tensor, observed: Tensor | None = None) -> Features:
 @pytest.fixture(scope="module")
 def fitted() -> Imputation:
     analyzer = Imputation()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imputation, "TRAINING", OptimizerSettings(steps=150, batch_size=48))
-        analyzer.fit(features(waves(500, 1)), Workshop())
+    analyzer.fit(features(waves(500, 1)), Workshop(training=OptimizerSettings(steps=200)))
     return analyzer
 
 

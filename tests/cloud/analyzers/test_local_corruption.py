@@ -2,6 +2,7 @@ import torch
 
 from cloud.analyzers import Features, Workshop
 from cloud.analyzers.local_corruption import ImageWorkshop, LocalCorruption
+from shared.diffusion import OptimizerSettings
 from shared.diffusion.local_corruption import CorruptedPatches
 
 
@@ -27,7 +28,7 @@ def test_equal_seeds_train_equal_heads() -> None:
     scores = []
     for _ in range(2):
         analyzer = LocalCorruption()
-        analyzer.fit(features, Workshop(seed=4))
+        analyzer.fit(features, Workshop(seed=4, training=OptimizerSettings(steps=40)))
         torch.rand(7)  # the global generator has no part in it
         scores.append(analyzer.score(features).scores)
     torch.testing.assert_close(scores[0], scores[1])

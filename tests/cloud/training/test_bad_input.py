@@ -13,6 +13,7 @@ from cloud.evaluation.scoring import BundleScorer
 from cloud.inference.analysis import Analysis, Judgement
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.bundle import Bundle
+from shared.diffusion import OptimizerSettings
 from shared.errors import DataError, SampleRejected
 from shared.samples import Modality
 
@@ -27,15 +28,18 @@ FEATURES = 4
 
 
 def trained(
-    folder: Path, rows: NDArray[np.float64], labels: NDArray[np.float64] | None = None, **data: object
+    folder: Path,
+    rows: NDArray[np.float64],
+    labels: NDArray[np.float64] | None = None,
+    settings: Mapping[str, object] = TINY,
+    **data: object,
 ) -> Bundle:
     torch.set_num_threads(1)
     path = folder / "rows.npz"
     np.savez(path, X=rows, **({} if labels is None else {"y": labels}))
-    settings = TrainingSettings.model_validate({**TINY, "data": data})
-    return train_bundle(
-        load_training_data(path, Modality.TABULAR, settings.data), settings, Ed25519PrivateKey.generate()
-    )
+    chosen = TrainingSettings.model_validate({**settings, "data": data})
+    loaded = load_training_data(path, Modality.TABULAR, chosen.data)
+    return train_bundle(loaded, chosen, Ed25519PrivateKey.generate())
 
 
 def normal_rows(count: int = 160, seed: int = 0) -> NDArray[np.float64]:
@@ -147,3 +151,57 @@ def test_samples_of_another_shape_are_rejected_one_by_one(tmp_path: Path) -> Non
     answers = analysis.judge([good, good[:2], np.append(good, 1.0), np.ones((2, FEATURES)), good])
     assert [isinstance(answer, SampleRejected) for answer in answers] == [False, True, True, True, False]
     assert "2 features, and 4 are expected" in str(answers[1])
+
+
+@pytest.mark.parametrize("missing", ["refuse", "allow"])
+def test_all_of_it_at_once_gives_numbers_from_the_methods_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr("cloud.analyzers.workshop.TRAINING", OptimizerSettings(steps=40))
+    rows = np.repeat(normal_rows(40), 4, axis=0)
+    rows[:, 2] = 7.0
+    rows[:, 3] *= 1e37
+    if missing == "allow":
+        rows[::3, 0] = np.nan
+        rows[::5, 3] = np.nan
+    settings = {key: value for key, value in TINY.items() if key != "analyzers"}
+    bundle = trained(tmp_path, rows, settings=settings, missing=missing)
+    strange = np.array([[1e30, -1e30, 0.0, 3e38], [0.0, 0.0, 7.0, 0.0], [0.1, 0.1, 6.9, -3e38]])
+    assert_numbers(bundle, np.concatenate([rows[:20], strange]))
+
+
+def readings(count: int = 400) -> NDArray[np.float64]:
+    waves = np.sin(np.arange(count)[:, np.newaxis] / np.array([3.0, 5.0, 7.0]))
+    return waves + 0.05 * np.random.default_rng(0).normal(size=waves.shape)
+
+
+def series_of(folder: Path, values: NDArray[np.float64], **data: object) -> Bundle:
+    torch.set_num_threads(1)
+    np.savez(folder / "readings.npz", train=values)
+    chosen = TrainingSettings.model_validate({**TINY, "data": data, "series": {"window_length": 8}})
+    loaded = load_training_data(folder / "readings.npz", Modality.SERIES, chosen.data)
+    return train_bundle(loaded, chosen, Ed25519PrivateKey.generate())
+
+
+def test_a_series_with_gaps_a_dead_channel_and_a_mode_gives_numbers(tmp_path: Path) -> None:
+    values = np.column_stack([readings(), np.full(400, 3.0), np.arange(400) // 20 % 2])
+    values[50:53] = np.where(np.arange(5) < 4, np.nan, values[50:53])
+    values[100:300:7, 1] = np.nan
+    bundle = series_of(tmp_path, values, missing="allow", mode_column="channel5")
+    assert bundle.manifest.input.modes == (0.0, 1.0)
+    windows = np.lib.stride_tricks.sliding_window_view(values, 8, axis=0)[::8].transpose(0, 2, 1)
+    assert_numbers(bundle, np.ascontiguousarray(windows))
+
+
+def test_a_series_that_cannot_be_learnt_from_is_refused(tmp_path: Path) -> None:
+    for change, words in (
+        (np.full((400, 3), 2.0), "every column is constant"),
+        (readings(3), "give 0 windows"),
+        (np.where(np.arange(3) == 1, np.nan, readings()), "column 'channel2' holds no value"),
+    ):
+        with pytest.raises(DataError, match=words):
+            series_of(tmp_path, change, missing="allow")
+    gap = readings()
+    gap[9, 1] = np.inf
+    with pytest.raises(DataError, match="row 10, column 'channel2' is inf"):
+        series_of(tmp_path, gap, missing="allow")

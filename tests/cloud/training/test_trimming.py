@@ -56,7 +56,9 @@ def test_only_the_training_part_changes_and_the_notes_say_so() -> None:
 def test_windows_are_trimmed_as_well() -> None:
     rng = np.random.default_rng(4)
     spec = InputSpec(channels=("x", "y"), window_length=8)
-    windows = np.sin(np.arange(8)[:, np.newaxis] + rng.uniform(0, 6, size=(300, 1, 2))) + 0.05 * rng.normal(size=(300, 8, 2))
+    windows = np.sin(np.arange(8)[:, np.newaxis] + rng.uniform(0, 6, size=(300, 1, 2))) + 0.05 * rng.normal(
+        size=(300, 8, 2)
+    )
     windows[:15] += rng.normal(size=(15, 8, 2))
     after = trimmed(split_of(windows, spec), Modality.SERIES, 0.05, seeded())
     assert len(after.train) == 285
