@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from edge import federated
 from edge.normal_buffer import NormalSnapshot
 from shared import federation
-from shared.diffusion import DistillationSettings, TimeEstimationHead
+from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
 from shared.errors import FederationError
 
 DIM = 6
 PREPROCESSING = "abcdef012345"
 SHORT = DistillationSettings(steps=60, batch_size=64, perturbed=2000, learning_rate=1e-3)
+LONGER = SHORT.model_copy(update={"steps": 300})
 
 
 def write_buffer(
@@ -56,6 +57,8 @@ def test_training_moves_the_head_and_is_weighted_by_the_samples(tmp_path: Path) 
     write_buffer(tmp_path / "a.npz", 300)
     torch.manual_seed(0)  # the head draws its first weights from the global generator
     head = TimeEstimationHead(DIM, (16, 16))
+    fleet = torch.randn((300, DIM), generator=torch.Generator().manual_seed(1))
+    distill_head(head, fleet, settings=LONGER, generator=torch.Generator().manual_seed(2))
     answer = train(request(head), tmp_path / "a.npz")
     trained = {name: array.numpy() for name, array in answer[federation.ARRAYS].items()}
     assert {name: a.shape for name, a in trained.items()} == {name: a.shape for name, a in head.to_arrays().items()}
