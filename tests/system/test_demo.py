@@ -76,7 +76,8 @@ def test_ctrl_c_ends_every_process_it_started_within_five_seconds(tmp_path: Path
         os.kill(demo.pid, signal.SIGINT)
         demo.wait(timeout=5)
         _, alive = psutil.wait_procs(children, timeout=0.5)
-        assert not alive
+        # One that has ended and waits to be collected by the system's first process is no longer running.
+        assert not [child for child in alive if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
         assert demo.returncode == 130
     finally:
         if demo.poll() is None:
