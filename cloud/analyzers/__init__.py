@@ -53,7 +53,7 @@ ANALYZERS: dict[str, type[Analyzer]] = {
     )
 }
 
-# What is fitted and fused unless a training run names others; docs/methods/fusion.md says on what evidence.
+# What is fused unless a training run names others; docs/methods/fusion.md says on what evidence.
 _OF_VECTORS = ("time_estimation", "score_norm", "masked_likelihood")
 DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
     Modality.TABULAR: _OF_VECTORS,
@@ -61,9 +61,12 @@ DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
     Modality.VIDEO: ("knn", "time_estimation", "score_norm"),
     Modality.IMAGE: ("knn", "time_estimation", "score_norm", "reconstruction"),
 }
+# Fitted too, so that a simple opinion stands beside every verdict, and not fused.
+BASELINES = ("knn",)
 
 __all__ = [
     "ANALYZERS",
+    "BASELINES",
     "DEFAULT_METHODS",
     "Analyzer",
     "AnalyzerOutput",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cloud.analyzers import (
     ANALYZERS,
+    BASELINES,
     DEFAULT_METHODS,
     Analyzer,
     AnalyzerOutput,
@@ -89,15 +90,17 @@ class Analysis:
     ) -> Self:
         """Fit the analyzers on normal samples (n, ...), the fusion on held-out ones; what cannot be used is left out.
 
-        `encoder` is for images and clips, None otherwise; `methods` are those of the modality where none are named, and
-        `fused` those of them whose opinions count, all where none are named. The two sets share no sample, or p-values
-        come out too small. Raises DataError if there is too little of either.
+        `encoder` is for images and clips, None otherwise. `methods` are those of the modality and the baselines where
+        none are named, and `fused` those of them whose opinions make the verdict, all where none are named. The two
+        sets share no sample, or p-values come out too small. Raises DataError if there is too little of either.
         """
         normals, apart = Samples.prepare(preprocessor, train), Samples.prepare(preprocessor, held_out)
         if len(normals) < 2:
             raise DataError(f"Analyzers need at least 2 normal samples to learn from, not {len(normals)}.")
         report = progress or (lambda share: None)
-        methods = methods or DEFAULT_METHODS[preprocessor.modality]
+        if not methods:
+            fused = fused or DEFAULT_METHODS[preprocessor.modality]
+            methods = tuple(dict.fromkeys((*DEFAULT_METHODS[preprocessor.modality], *BASELINES)))
         on = pick_device(device)
         features = normals.fit_features(encoder, on, generator)
         analyzers: dict[str, Analyzer] = {}

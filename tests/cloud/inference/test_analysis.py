@@ -10,7 +10,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from cloud.analyzers import DEFAULT_METHODS, workshop
+from cloud.analyzers import BASELINES, DEFAULT_METHODS, workshop
 from cloud.encoders import ENCODER_FILE, ImageEncoder, encoder_bytes
 from cloud.inference.analysis import Analysis, Judgement, pick_device
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, sign
@@ -104,7 +104,7 @@ def test_an_anomaly_is_found_and_explained(plant: Plant) -> None:
     (answer,) = judged(plant.loaded.judge([row]))
     assert answer.p_value < 0.005
     assert answer.extrapolated
-    assert {opinion.analyzer for opinion in answer.opinions} == set(DEFAULT_METHODS[Modality.TABULAR])
+    assert {opinion.analyzer for opinion in answer.opinions} == {*DEFAULT_METHODS[Modality.TABULAR], *BASELINES}
     assert all(opinion.p_value < 0.05 for opinion in answer.opinions)
     shares = dict(answer.contributions)
     assert tuple(shares) == CHANNELS
@@ -138,7 +138,7 @@ def test_huge_readings_are_judged_and_finite(plant: Plant) -> None:
 def test_a_loaded_analysis_says_what_the_fitted_one_did(plant: Plant) -> None:
     rows = readings(50, np.random.default_rng(3))
     before, after = plant.fitted.score(rows), plant.loaded.score(rows)
-    assert set(before) == {*DEFAULT_METHODS[Modality.TABULAR], "fused"}
+    assert set(before) == {*DEFAULT_METHODS[Modality.TABULAR], *BASELINES, "fused"}
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
