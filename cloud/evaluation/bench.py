@@ -46,7 +46,7 @@ def run_benchmark(plan: Plan, progress: Callable[[str, float], None] | None = No
 
     def report(done: int, result: Result) -> None:
         if progress is not None:
-            state = " (failed)" if result.error else " (kept from before)" if result.resumed else ""
+            state = f" (failed: {result.error})" if result.error else " (kept from before)" if result.resumed else ""
             progress(f"{done} of {len(units)}: {result.unit.set_name}{state}", done / len(units))
 
     if progress is not None and units:

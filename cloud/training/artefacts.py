@@ -24,9 +24,9 @@ _GRAPHS = {
     INT8_OPENVINO: "edge/screener_int8_openvino.xml",
     INT8_ONNXRUNTIME: "edge/screener_int8_onnxruntime.onnx",
 }
-# How many of the first layers stay in float. A backbone's are the most sensitive, and how much so depends on the
-# images: the next step (a block's end) is taken where the gate refuses the one before, and the manifest names it.
-_FLOAT_LAYERS_OF_VECTORS, _FLOAT_LAYERS_OF_IMAGES = (1,), (3, 9, 24)
+# How many of the first layers stay in float. They are the most sensitive, and how much so depends on the data: the
+# next step (a block's end) is taken where the gate refuses the one before, and the manifest names it.
+_FLOAT_LAYERS_OF_VECTORS, _FLOAT_LAYERS_OF_IMAGES = (1, 2), (3, 9, 24)
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,10 @@ def test_a_head_that_cannot_be_used_is_refused(tabular, image) -> None:
 def test_the_gate_stops_a_run_whose_artefacts_disagree(biopsy_file: Path, tabular) -> None:
     settings = TrainingSettings.model_validate(tabular.bundle.manifest.training["settings"])
     strict = settings.model_copy(
-        update={"tolerances": settings.tolerances.model_copy(update={"rank_correlation": 1.0})}
+        update={
+            "tolerances": settings.tolerances.model_copy(update={"rank_correlation": 1.0}),
+            "hidden": (32, 32, 32),  # deep enough for something to stay in INT8
+        }
     )
     with pytest.raises(ParityError, match="rank correlation"):
         train_bundle(load_training_data(biopsy_file, Modality.TABULAR), strict, tabular.key)
