@@ -9,11 +9,12 @@ import importlib
 import json
 import os
 import platform
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-NAMES = ("edge_throughput", "edge_footprint", "contamination")
+NAMES = ("edge_throughput", "edge_footprint", "contamination", "diffusion_cost")
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 
@@ -32,7 +33,7 @@ def main() -> None:
         results[name] = module.run()
         print(table(results[name]), flush=True)
         if options.write_pages:
-            write_page(name, str(module.__doc__), results[name])
+            write_page(name, str(module.__doc__), results[name], getattr(module, "draw_picture", None))
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=2) + "\n")
 
@@ -43,11 +44,19 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(["| figure | value |", "|---|---|", *rows])
 
 
-def write_page(name: str, about: str, figures: dict[str, Any]) -> None:
+def write_page(
+    name: str, about: str, figures: dict[str, Any], draw_picture: Callable[[dict[str, Any], Path], None] | None = None
+) -> None:
+    """Write the page, and beside it the picture of a benchmark that draws one."""
+    picture = PAGES / "images" / f"{name}.png"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     made = f'Made by `make bench ARGS="{name} --write-pages"` on {datetime.now(UTC):%Y-%m-%d}, {machine}.'
-    page = f"# {name.replace('_', ' ').capitalize()}\n\n{about.strip()}\n\n{made}\n\n{table(figures)}\n"
-    PAGES.mkdir(parents=True, exist_ok=True)
+    title = name.replace("_", " ").capitalize()
+    shown = "" if draw_picture is None else f"![{title}](images/{picture.name})\n\n"
+    page = f"# {title}\n\n{about.strip()}\n\n{made}\n\n{shown}{table(figures)}\n"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    if draw_picture is not None:
+        draw_picture(figures, picture)
     (PAGES / f"{name}.md").write_text(page)
 
 

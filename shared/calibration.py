@@ -71,8 +71,8 @@ class Calibration:
         """The share of normal samples expected to score at least this high; a score that is NaN gets the smallest.
 
         Within the data (1 + #{calibration scores >= score}) / (n + 1), which is valid for any score distribution;
-        beyond the largest calibration score the fitted tail, never above 1 / (n + 1) nor below MIN_P_VALUE. A higher
-        score never has a higher p-value.
+        beyond the largest calibration score the share of 1 / (n + 1) that the fitted tail leaves, never below
+        MIN_P_VALUE. A higher score never has a higher p-value.
         """
         asked = np.asarray(scores, dtype=np.float64)
         asked = np.where(np.isnan(asked), np.inf, asked)
@@ -80,7 +80,8 @@ class Calibration:
         values = (1.0 + size - np.searchsorted(self.scores, asked, side="left")) / (size + 1.0)
         beyond = asked > self.scores[-1]
         if self.tail_scale > 0 and beyond.any():
-            values = np.where(beyond, np.minimum(values, self._tail_p(np.maximum(asked, self.tail_start))), values)
+            share = np.exp(-self._beyond_largest(np.maximum(asked, self.scores[-1])))
+            values = np.where(beyond, share / (size + 1.0), values)
             extrapolated = beyond
         else:
             extrapolated = np.zeros_like(beyond)
@@ -97,11 +98,10 @@ class Calibration:
         known, first_of_ties = np.unique(self.scores, return_index=True)
         size = len(self.scores)
         within = -np.interp(asked, known, np.log((1.0 + size - first_of_ties) / (size + 1.0)))
-        at_end = float(-np.log(1.0 / (size + 1.0)))
         if self.tail_scale <= 0:
-            return np.where(asked > known[-1], at_end, within)
-        tail = -np.log(self._tail_share()) + self._tail_surprise(np.maximum(asked, self.tail_start))
-        return np.where(asked > known[-1], np.maximum(tail, at_end), within)
+            return np.where(asked > known[-1], np.log(size + 1.0), within)
+        beyond = np.log(size + 1.0) + self._beyond_largest(np.maximum(asked, known[-1]))
+        return np.where(asked > known[-1], beyond, within)
 
     def threshold(self, rate: float) -> float:
         """The smallest score whose p-value is at most `rate`, the false-alarm rate per sample.
@@ -148,12 +148,9 @@ class Calibration:
             raise DataError("Not a calibration: its scores are not ascending, or its tail is none.")
         return cls(scores, start, scale, shape)
 
-    def _tail_share(self) -> float:
-        return float((1.0 + np.count_nonzero(self.scores > self.tail_start)) / (len(self.scores) + 1.0))
-
-    def _tail_p(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = self._tail_share() * np.exp(-self._tail_surprise(scores))
-        return result
+    def _beyond_largest(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """-log of the share expected beyond scores (n,) of what lies beyond the largest calibration score."""
+        return self._tail_surprise(scores) - self._tail_surprise(self.scores[-1:])
 
     def _tail_surprise(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """-log of the share of the tail that lies beyond scores (n,), each at least `tail_start`."""
@@ -161,12 +158,12 @@ class Calibration:
             excess = (scores - self.tail_start) / self.tail_scale
         if self.tail_shape > EXPONENTIAL_SHAPE:
             excess = np.log1p(self.tail_shape * excess) / self.tail_shape
-        result: NDArray[np.float64] = excess
+        result: NDArray[np.float64] = np.minimum(excess, MAX_SCORE)
         return result
 
     def _tail_threshold(self, rate: float) -> float:
         """The smallest score beyond all calibration scores whose tail p-value is at most `rate`."""
-        log_odds = np.log(self._tail_share() / rate)
+        log_odds = float(self._tail_surprise(self.scores[-1:])[0]) - np.log(rate * (len(self.scores) + 1.0))
         shape = self.tail_shape
         excess = np.expm1(shape * log_odds) / shape if shape > EXPONENTIAL_SHAPE else log_odds
         lowest = float(np.nextafter(self.scores[-1], np.inf))

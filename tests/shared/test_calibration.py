@@ -207,3 +207,15 @@ GOOD = Calibration.fit(np.arange(50.0)).to_arrays()
 def test_arrays_that_are_no_calibration_are_refused(broken: dict[str, Floats]) -> None:
     with pytest.raises(DataError, match="Not a calibration"):
         Calibration.from_arrays(broken)
+
+
+def test_beyond_the_data_every_step_further_is_more_surprising_and_less_probable() -> None:
+    # A heavy tail whose fit leaves more beyond the largest score than 1 / (n + 1): nothing may be tied there.
+    scores = np.concatenate([np.linspace(0.0, 1.0, 900), 1.0 + np.linspace(0.0, 1.0, 100) ** 4])
+    calibration = Calibration.fit(scores)
+    further = np.linspace(scores.max() + 1e-3, scores.max() + 3.0, 50)
+    assert (np.diff(calibration.surprise(further)) > 0).all()
+    p_values = calibration.p_values(further).values
+    assert (np.diff(p_values) < 0).all()
+    assert p_values[0] == pytest.approx(1 / 1001, rel=0.05)
+    assert calibration.surprise(further) == pytest.approx(-np.log(p_values))
