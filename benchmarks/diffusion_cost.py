@@ -3,17 +3,18 @@
 `training`: the default screener and analyzers of a table of 10,000 rows by 50 features, by the code of `vedette train`
 with its defaults. The table is made up: six clusters, in each of which the features depend on twelve hidden factors,
 every fifth feature skewed; what training costs hangs on the table's shape, not on what is in it. `ratio`: seconds as a
-share of 120. `cpu_seconds` are those of all threads together, less than `seconds` where other programs shared the
-cores and more where several threads worked. `judging` is all the cloud does for a row of that table (the four default
-analyzers, p-values, contributions) against what a 1000-step DDPM of one draw, and of eight, takes for it.
+share of 120. The cores may be shared with other programs: `cpu_seconds`, of all threads together, are what is left
+without their share. `judging` is all the cloud does for a row of that table (the four default analyzers, p-values,
+contributions) against what a 1000-step DDPM takes for it: `speed_ratio` for eight draws.
 
 `solvers`: partial diffusion (`reconstruction` and its relatives) by DPM-Solver++, DDIM and DDPM, from the same depth,
-with the same trained denoiser and the same number of noise draws, eight, so that the solver and its number of function
-evaluations (NFE) are all that differs. `seconds_a_sample` is CPU time, of one thread, for all draws of a batch of 128.
-`ddpm_one_draw` is the 1000-step DDPM as published, without averaging over draws: an eighth of the cost. All 1000 steps
-lie below the depth; of a schedule of 1000 steps up to pure noise, such as DDPM's linear one, partial diffusion to this
-depth walks about a quarter, which would make it four times as fast. `full_analysis` is the fusion of the default
-analyzers, with the baseline's opinion.
+with the same trained denoiser and the same number of noise draws, eight: what differs is the solver, its number of
+function evaluations (NFE), and the draws, of which each solver has its own. At one evaluation all solvers are the same,
+so how far they differ there is what the draws alone do. `seconds_a_sample` is CPU time, of one thread, for all draws of
+a batch of 128. `ddpm_one_draw` is the 1000-step DDPM as published, without averaging over draws: an eighth of the cost.
+All 1000 steps lie below the depth; of DDPM's linear schedule of 1000 steps up to pure noise, partial diffusion
+to this depth would walk 258, a quarter of the cost. `full_analysis` is the scores of the default analyzers and the
+baseline, the former fused.
 
 Data: one-class tasks on real data that comes with packages, two digits of scikit-learn's `digits` and two surfaces of
 river's `ImageSegments` taken as normal; two fifths of the normals are trained on, and 64 fresh normals and 64 anomalies
@@ -118,8 +119,9 @@ def draw_picture(figures: dict[str, Any], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xticks([*EVALUATIONS, MANY], [f"{nfe:,}" for nfe in (*EVALUATIONS, MANY)])
     axes.minorticks_off()
+    axes.set_ylim(min(one["auroc"] for one in said.values()) - 0.04, 1.0)  # small differences are to look small
     dress(axes, "Detection against cost", "function evaluations a draw (NFE)", f"AUROC, mean over {len(TASKS)} tasks")
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="lower left", ncols=2)
     save(figure, path)
 
 

@@ -6,8 +6,9 @@ combines them; and since the analyzers depend on one another, the statistic is c
 The split: an analyzer's own calibration, the one shown beside its opinion, uses all held-out normals. For the fused
 p-value the held-out normals are dealt alternately into two hands: the first calibrates the members, the second the
 fused statistic. A sample of the second hand and a new one are then treated alike, so the fused p-value is a valid split
-conformal one. With too few held-out normals for two hands both levels use all of them; members are then a little too
-sure of the largest held-out scores, an error of order 1/n.
+conformal one. With too few held-out normals (of a mode) for two hands both levels use all of them; members are then a
+little too sure of the largest held-out scores, an error of order 1/n. All of that is for samples independent of one
+another: windows of one series overlap, and their p-values are as good as the held-out stretch is like the next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,12 +96,14 @@ class Fusion:
 
 
 def _deal(size: int, modes: Modes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The positions of the two hands, dealt alternately within each mode; all in both where there are too few."""
-    everyone = np.arange(size)
-    if size < 2 * MIN_CALIBRATION_SIZE:
-        return everyone, everyone
-    order = everyone if modes is None else np.argsort(modes, kind="stable")
-    return np.sort(order[0::2]), np.sort(order[1::2])
+    """The positions of the two hands, dealt alternately within each mode; of a mode with too few, all in both."""
+    hands: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
+    for mode in np.unique(modes) if modes is not None else [None]:
+        of_mode = np.arange(size) if mode is None else np.flatnonzero(modes == mode)
+        dealt = len(of_mode) >= 2 * MIN_CALIBRATION_SIZE
+        hands[0].append(of_mode[0::2] if dealt else of_mode)
+        hands[1].append(of_mode[1::2] if dealt else of_mode)
+    return np.sort(np.concatenate(hands[0])), np.sort(np.concatenate(hands[1]))
 
 
 def _fisher(calibrations: Mapping[str, CalibrationByMode], scores: Scores, modes: Modes) -> NDArray[np.float64]:

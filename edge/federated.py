@@ -125,7 +125,8 @@ def _head(arrays: Mapping[str, NDArray[Any]]) -> TimeEstimationHead:
 def _layout(config: Mapping[str, Any], dim: int) -> InputLayout:
     """Which inputs are no values. A server of an older version does not say, and its bundles have none such."""
     layout = InputLayout(int(config.get(federation.KEY_MASKED, 0)), int(config.get(federation.KEY_MODES, 0)))
-    if layout.masked < 0 or layout.modes < 0 or 2 * layout.masked + layout.modes > dim - (not layout.masked):
+    used = 2 * layout.masked + layout.modes
+    if min(layout.masked, layout.modes) < 0 or (used != dim if layout.masked else used >= dim):
         raise FederationError("the round's layout does not fit the head's inputs")
     return layout
 

@@ -63,11 +63,14 @@ DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
 }
 # Fitted too, so that a simple opinion stands beside every verdict, and not fused.
 BASELINES = ("knn",)
+# These see the readings of a window themselves, where there are any.
+NEED_WINDOWS = frozenset({ChannelImputation.name, Imputation.name})
 
 __all__ = [
     "ANALYZERS",
     "BASELINES",
     "DEFAULT_METHODS",
+    "NEED_WINDOWS",
     "Analyzer",
     "AnalyzerOutput",
     "Features",

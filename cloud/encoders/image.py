@@ -123,9 +123,10 @@ class ImageEncoder(nn.Module):
         """The encoder that `state` described; raises BundleError if it did not."""
         tensors = dict(state)
         try:
-            height, width, dim, bilevel = (int(value) for value in tensors.pop("size"))
+            height, width, dim, *more = (int(value) for value in tensors.pop("size"))
+            bilevel = any(more)  # bundles of before have no such flag
             encoder = cls(height, width, dim)
-            encoder.bilevel = bool(bilevel)
+            encoder.bilevel = bilevel
             encoder.load_state_dict(tensors)
         except (KeyError, ValueError, RuntimeError, DataError) as error:
             raise BundleError(f"Not an image encoder's weights: {str(error).splitlines()[0]}") from None

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.training.data import ImageData, load_training_data
+from cloud.training.videos import TEST_FOLDERS
 from shared.errors import DataError, SettingsError
 from shared.images import IMAGE_SUFFIXES
 from shared.samples import Modality
+from shared.videos import VIDEO_SUFFIXES
 
 PUBLISHED, AS_THEY_ARE = "published", "as_they_are"
 SMALLEST, LARGEST = 1000, 50_000
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _find_video(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
         place
         for place in places
         if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in (place / "train").glob("*"))
-        and (place / "eval").is_dir()
+        and any((place / name).is_dir() for name in TEST_FOLDERS)
     ]
     return _named(found, folder), []
 
@@ -177,7 +178,7 @@ _LAYOUTS = {
     "adbench": ".npz files with arrays X and y",
     "series": ".npz files with arrays train, test and label",
     "images": "folders with train/good and test/<defect>",
-    "video": "folders with train/, eval/ and a table of labels",
+    "video": "folders with train/, eval/ or test/, and a table of labels",
 }
 
 

@@ -25,18 +25,14 @@ _CLIPS_A_BLOCK = 32
 def score_video(path: Path, settings: TrainingSettings) -> tuple[Figures, dict[str, Any]]:
     """Figures of the labelled frames by method and routing, and facts of the run.
 
-    A router sends clips; a clip is anomalous if its last frame is. Raises DataError where no video is labelled, and
-    while this version cannot train on video.
+    A router sends clips; a clip is anomalous if its last frame is. Raises DataError where no video is labelled.
     """
-    clips = getattr(settings, "video", None)
-    if clips is None:
-        raise DataError(f"{path.name}: benchmarks of video need training on video, which this version does not have.")
+    clips = settings.video
     data = find_videos(path)
     labelled = [(video, video.labels) for video in data.test if video.labels is not None]
     if not labelled:
         raise DataError(f"{path}: no video below eval or test has a table of labels beside it.")
-    # Cast: training takes whatever data its modality has.
-    bundle = train_bundle(cast(Any, replace(data, test=())), settings, Ed25519PrivateKey.generate())
+    bundle = train_bundle(replace(data, test=()), settings, Ed25519PrivateKey.generate())
     spec = bundle.manifest.input
     steps = [frame_step(video, clips) for video, _ in labelled]
     ends = [

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from cloud.training.videos import Video, VideoData
+from cloud.training.videos import END_SLACK_FRAMES, Video, VideoData
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.errors import DataError
@@ -22,7 +22,6 @@ MIN_TRAIN = 20
 SIDE_STEP_PIXELS = 32  # sizes of the graph are multiples of it
 TARGET_PIXELS = 224 * 224
 MAX_ENLARGEMENT = 2.0  # small frames gain by it, and beyond it there is nothing to see
-END_SLACK_FRAMES = 2  # headers promise a frame or two that are not there
 WHOLE_VIDEOS = 4  # from so many on whole ones are held out, else the end of each
 GAIN, GAMMA, TINT = (0.7, 1.35), (0.85, 1.2), (0.95, 1.05)
 
@@ -167,16 +166,15 @@ def frame_scores(scores: NDArray[Any], ends: NDArray[np.intp], span: int, frames
         raise DataError(
             f"{len(scores)} scores of clips do not fit the {len(ends)} clips of a video of {frames} frames."
         )
-    total, cover = np.zeros(frames + 1), np.zeros(frames + 1)
-    starts = np.maximum(ends - span, 0)
+    total, cover = np.zeros(frames), np.zeros(frames)
     values = np.asarray(scores, dtype=np.float64)
-    np.add.at(total, starts, values)
-    np.add.at(cover, starts, 1)
-    np.subtract.at(total, ends + 1, values)
-    np.subtract.at(cover, ends + 1, 1)
-    counts = np.cumsum(cover)[:-1]
-    covered = counts > 0.5
-    means = np.cumsum(total)[:-1][covered] / counts[covered]
+    for back in range(span + 1):  # not by cumulative sums: one huge score would cost all later frames their digits
+        frame = ends - back
+        inside = frame >= 0
+        np.add.at(total, frame[inside], values[inside])
+        np.add.at(cover, frame[inside], 1.0)
+    covered = cover > 0
+    means = total[covered] / cover[covered]
     everywhere: NDArray[np.float64] = np.interp(np.arange(frames), np.flatnonzero(covered), means)
     return everywhere
 
@@ -245,6 +243,7 @@ def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
 
 def _labelled_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
     labelled = 0 if video.labels is None else len(video.labels)
+    labelled = min(labelled, video.info.frames - END_SLACK_FRAMES)
     return clip_ends(labelled, frame_step(video, settings), settings.clip_frames, 1)
 
 

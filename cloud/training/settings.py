@@ -130,7 +130,9 @@ class TrainingSettings(Settings):
         (), title="Analyzers", description="methods of the cloud; empty: the best of the modality"
     )
     fused: tuple[str, ...] = Field(
-        (), title="Fused", description="of these analyzers those whose opinions make the verdict; empty: all"
+        (),
+        title="Fused",
+        description="of these analyzers those whose opinions make the verdict; empty: all but baselines",
     )
     data: DataSettings = Field(default_factory=DataSettings, title="Data")
     series: SeriesSettings = Field(default_factory=SeriesSettings, title="Series")

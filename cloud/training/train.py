@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from cloud.analyzers import ANALYZERS
+from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, NEED_WINDOWS
 from cloud.encoders import ENCODER_FILE, PatchEncoder, VectorScreener, encoder_bytes, fit_encoder, screener_of
 from cloud.inference.analysis import Analysis, pick_device
 from cloud.training.artefacts import Built, Examples, build_artefacts
@@ -52,7 +52,7 @@ def train_bundle(
     """
     report = progress if progress is not None else _say_nothing
     started_s = time.monotonic()
-    methods = _methods(settings)
+    methods = _methods(settings, data.modality)
     with threads_for(data.modality):
         report("reading", 0.0)
         split = split_samples(data, settings, lambda share: report("reading", share))
@@ -150,11 +150,21 @@ def _checked_head(bundle: Bundle, arrays: Mapping[str, NDArray[Any]], dim: int) 
     return head
 
 
-def _methods(settings: TrainingSettings) -> tuple[str, ...]:
-    """The analyzers asked for, none for the modality's own; raises SettingsError for one there is not."""
+def _methods(settings: TrainingSettings, modality: Modality) -> tuple[str, ...]:
+    """The analyzers asked for, none for the modality's own; raises SettingsError for one that cannot be had."""
     for name in settings.analyzers:
         if name not in ANALYZERS:
             raise SettingsError(f"analyzers: there is no {name!r}; there are {', '.join(ANALYZERS)}.")
+    fitted = settings.analyzers or (*DEFAULT_METHODS[modality], *BASELINES)
+    for name in settings.fused:
+        if name not in fitted:
+            raise SettingsError(f"fused: {name!r} is not among the analyzers fitted, {', '.join(fitted)}.")
+    of_windows = set(settings.fused or settings.analyzers) & NEED_WINDOWS
+    if of_windows and modality is Modality.SERIES:
+        raise SettingsError(
+            f"fused: {', '.join(sorted(of_windows))} see windows, which the screener's teacher cannot perturb: name "
+            "the other analyzers under fused, and these give their opinion beside the verdict."
+        )
     return settings.analyzers
 
 

@@ -28,6 +28,7 @@ from shared.videos import VIDEO_SUFFIXES, VideoInfo, probe
 
 TEST_FOLDERS = ("test", "eval")
 _FIRST = re.compile(r"first_(\d+)_frames$")
+END_SLACK_FRAMES = 2  # headers promise a frame or two that are not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def read_labels(path: Path, frames: int) -> NDArray[np.bool_]:
     labels = np.array([value != 0 for value in values], dtype=np.bool_)
     announced = _FIRST.search(path.stem)
     expected = int(announced.group(1)) if announced else frames
-    if len(labels) != expected or expected > frames:
+    slack = 0 if announced else END_SLACK_FRAMES
+    if not expected - slack <= len(labels) <= expected or expected > frames:
         raise DataError(
             f"{path}: {len(labels)} labels for a video of {frames} frames{_of_which(announced, expected)}; give one a "
             "frame, or name the file ..._labels_first_N_frames.csv if only the first N are labelled."

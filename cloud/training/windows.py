@@ -12,8 +12,6 @@ MIN_LENGTH, MAX_LENGTH = 8, 512
 MIN_WINDOWS_SHARE = 8  # a window is at most this fraction of the readings
 PERIOD_CORRELATION = 0.3  # a lag that correlates less is no period
 MAX_PERIOD_READINGS = 20_000
-SMOOTHED_LENGTHS = 3.0  # window lengths that a time point's score is averaged over; see docs/methods/series.md
-MAX_SMOOTHED = 100  # time points, where a window is a long period
 
 
 def cut_windows(readings: NDArray[np.float64], length: int, stride: int) -> NDArray[np.float64]:
@@ -22,41 +20,6 @@ def cut_windows(readings: NDArray[np.float64], length: int, stride: int) -> NDAr
         return np.empty((0, length, readings.shape[1]))
     views = np.lib.stride_tricks.sliding_window_view(readings, length, axis=0)[::stride]
     return np.ascontiguousarray(views.transpose(0, 2, 1))
-
-
-def windows_to_points(
-    scores: NDArray[np.float64],
-    starts: NDArray[np.intp],
-    length: int,
-    total: int,
-    smoothed_lengths: float = SMOOTHED_LENGTHS,
-) -> NDArray[np.float64]:
-    """Scores (total,) of time points from `scores` (n,) of windows of `length` points that begin at `starts` (n,).
-
-    A point's score is the mean over the windows that hold it, averaged once more over its surroundings: a centred
-    stretch of `smoothed_lengths` windows, at most MAX_SMOOTHED points (0: no more than the first mean). A point in no
-    window, as one whose readings could not be used, gets the score of the nearest point that is in one.
-    Raises ValueError without a window, or for one that does not lie in [0, total).
-    """
-    begins = np.asarray(starts, dtype=np.intp)
-    if not len(begins) or len(begins) != len(scores) or begins.min() < 0 or begins.max() + length > total:
-        raise ValueError(f"{len(scores)} scores and {len(begins)} windows of {length} do not fit {total} time points.")
-    sums, counts = np.zeros(total), np.zeros(total)
-    np.add.at(sums, begins, scores)
-    np.add.at(counts, begins, 1.0)
-    # Convolutions, not running sums: one huge score would cost all later points their digits.
-    covered = np.ones(length)
-    holding = np.rint(np.convolve(counts, covered)[:total])
-    known = np.flatnonzero(holding > 0)
-    nearest = np.searchsorted((known[1:] + known[:-1]) / 2, np.arange(total), side="left")
-    points: NDArray[np.float64] = (np.convolve(sums, covered)[:total][known] / holding[known])[nearest]
-    reach = int(min(smoothed_lengths * length, MAX_SMOOTHED)) // 2
-    if reach < 1:
-        return points
-    stretch = np.ones(2 * reach + 1)
-    around = np.convolve(points, stretch)[reach : reach + total]
-    result: NDArray[np.float64] = around / np.convolve(np.ones(total), stretch)[reach : reach + total]
-    return result
 
 
 def segments_of(usable: NDArray[np.bool_]) -> list[slice]:

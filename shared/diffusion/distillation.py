@@ -22,6 +22,7 @@ from shared.diffusion.time_estimation import TimeEstimationHead, log_posterior_m
 from shared.diffusion.training import OptimizerSettings, Progress, train
 
 LABELLING_SHARE = 0.2  # of the progress reported
+NEARBY_QUANTILE = 0.95  # of the normals' own scores: what scores higher is not near them
 ANCHOR_SHARE = 0.5  # of the perturbed vectors, the farthest ones: two scales of scores are matched on them
 
 
@@ -110,18 +111,21 @@ def neighbour_teacher(reference: Tensor, neighbours: int) -> Teacher:
 def local_teacher(head: TimeEstimationHead, normals: Tensor, neighbours: int) -> Teacher:
     """What a device can add to a head it was sent: what lies among its own normals is no more suspicious than they are.
 
-    The lower of two scores: the given head's, and DTE-NP's among `normals` (n, dim), brought to the head's scale by a
-    line through both scores of vectors far from the normals, which both call anomalous. So the round keeps what the
-    fleet knows of anomalies and takes in what this device knows of normality, whatever teacher the head once had.
+    Near the `normals` (n, dim) the lower of two scores: the given head's, and DTE-NP's among them, brought to the
+    head's scale by a line through both scores of vectors far away, which both call anomalous. Elsewhere the given
+    head's. So a round takes in what this device knows of normality, whatever teacher the head once had, and leaves
+    alone what the fleet knows of anomalies.
     """
     sent = copy.deepcopy(head).eval().requires_grad_(False)
     by_neighbours = neighbour_teacher(normals, neighbours)
+    own = by_neighbours(normals, torch.arange(len(normals), device=normals.device))
+    nearby = own.quantile(NEARBY_QUANTILE)
 
     def ask(inputs: Tensor, rows: Tensor) -> Tensor:
         given, local = sent(inputs), by_neighbours(inputs, rows)
         far = local.argsort(descending=True)[: max(2, int(len(local) * ANCHOR_SHARE))]
         slope, offset = _line(local[far], given[far])
-        return torch.minimum(given, slope * local + offset)
+        return torch.where(local <= nearby, torch.minimum(given, slope * local + offset), given)
 
     return ask
 

@@ -134,3 +134,15 @@ def test_a_mode_never_fitted_is_no_less_suspicious_than_in_any_mode() -> None:
         for mode, statistic in zip((-1, 0, 1), statistics, strict=True)
     ]
     assert (p[0] <= np.minimum(p[1], p[2])).all()
+
+
+def test_a_mode_too_rare_for_two_hands_still_has_its_own_calibration() -> None:
+    rng = np.random.default_rng(3)
+    modes = np.repeat([0, 1], [400, 30])
+    scores = {name: values + 5.0 * modes for name, values in dependent_scores(430, rng).items()}
+    fusion = Fusion.fit(scores, modes)
+    again = {name: values + 5.0 for name, values in dependent_scores(1000, rng).items()}
+    rare = np.ones(1000, dtype=np.int64)
+    p = fusion.p_values(fusion.statistic(again, rare), rare).values
+    assert (p <= 0.1).mean() < 0.35
+    assert (p <= 0.5).mean() > 0.2

@@ -73,7 +73,7 @@ def test_two_label_files_of_one_video_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "labels", "message"),
     [
-        ("a.csv", ["0"] * 9, "9 labels for a video of 10 frames"),
+        ("a.csv", ["0"] * 7, "7 labels for a video of 10 frames"),
         ("a.csv", ["0"] * 11, "11 labels for a video of 10 frames"),
         ("a_labels_first_6_frames.csv", ["0"] * 5, "the name says 6"),
         ("a_labels_first_12_frames.csv", ["0"] * 12, "12 labels for a video of 10"),
@@ -113,3 +113,8 @@ def test_the_hours_of_a_real_camera_are_found_with_their_labels() -> None:
     assert labels is not None
     assert len(labels) == 9000
     assert data.test[0].info.frames > 18_000
+
+
+def test_a_header_may_promise_a_frame_or_two_that_have_no_label(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\n".join(["0"] * 9))
+    assert len(read_labels(tmp_path / "a.csv", 10)) == 9

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +8,6 @@ from cloud.training.windows import (
     cut_windows,
     dominant_period,
     segments_of,
-    windows_to_points,
 )
 
 
@@ -47,37 +45,3 @@ def test_noise_and_constants_have_no_period() -> None:
     assert dominant_period(noise, 300) == 0
     assert choose_length([noise]) == APERIODIC_LENGTH
     assert dominant_period(np.ones((500, 2)), 50) == 0
-
-
-@given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 5))
-def test_a_time_point_gets_the_mean_of_the_windows_that_hold_it(length: int, windows: int, stride: int) -> None:
-    starts = np.arange(windows) * stride
-    scores = np.random.default_rng(length).normal(size=windows)
-    total = int(starts[-1]) + length
-    points = windows_to_points(scores, starts, length, total, smoothed_lengths=0)
-    for point in range(total):
-        holding = (starts <= point) & (point < starts + length)
-        if holding.any():
-            assert points[point] == pytest.approx(scores[holding].mean())
-
-
-def test_smoothing_keeps_the_place_and_the_mean_of_a_peak() -> None:
-    scores = np.zeros(200)
-    scores[100] = 1.0
-    points = windows_to_points(scores, np.arange(200), 10, 209)
-    assert abs(int(np.average(np.arange(209), weights=points)) - 104) <= 1
-    assert points.sum() == pytest.approx(1.0)
-    assert (points >= 0).all()
-    assert windows_to_points(np.ones(200), np.arange(200), 10, 209) == pytest.approx(np.ones(209))
-
-
-def test_points_in_no_window_get_their_neighbours_score_and_a_huge_one_spoils_no_other() -> None:
-    points = windows_to_points(np.array([1e30, 2.0]), np.array([2, 20]), 3, 30, smoothed_lengths=0)
-    assert points[[0, 5, 9]] == pytest.approx([1e30] * 3)
-    assert points[[15, 20, 29]] == pytest.approx([2.0] * 3)
-
-
-def test_windows_that_do_not_fit_the_series_are_refused() -> None:
-    for starts in (np.array([], dtype=int), np.array([-1]), np.array([8])):
-        with pytest.raises(ValueError, match="do not fit"):
-            windows_to_points(np.zeros(len(starts)), starts, 3, 10)

@@ -171,3 +171,16 @@ def test_a_local_teacher_takes_in_local_normals_and_keeps_what_the_head_knows(ge
 def fused_like(normals: torch.Tensor) -> Teacher:
     """A teacher of another scale than DTE-NP's."""
     return lambda inputs, rows: torch.log1p(nearest_distances(inputs, normals, 5, own_rows=rows).mean(dim=1))
+
+
+def test_rounds_on_the_same_normals_leave_alone_what_is_far_from_them(generator: torch.Generator) -> None:
+    normals = torch.randn(600, 4, generator=generator)
+    head = TimeEstimationHead(4, (64, 64))
+    distill_head(head, normals, settings=QUICK, generator=generator, teacher=fused_like(normals))
+    far = 6.0 * torch.nn.functional.normalize(torch.randn(200, 4, generator=generator), dim=1)
+    with torch.no_grad():
+        before = head(far).mean() - head(normals).mean()
+    for _ in range(5):
+        distill_head(head, normals, settings=QUICK, generator=generator, teacher=local_teacher(head, normals, 5))
+    with torch.no_grad():
+        assert head(far).mean() - head(normals).mean() > 0.9 * before
