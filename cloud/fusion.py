@@ -4,11 +4,12 @@ Each analyzer's score becomes a conformal p-value; Fisher's statistic (Statistic
 combines them; and since the analyzers depend on one another, the statistic is calibrated on normals once more.
 
 The split: an analyzer's own calibration, the one shown beside its opinion, uses all held-out normals. For the fused
-p-value the held-out normals are dealt alternately into two hands: the first calibrates the members, the second the
-fused statistic. A sample of the second hand and a new one are then treated alike, so the fused p-value is a valid split
-conformal one. With too few held-out normals (of a mode) for two hands both levels use all of them; members are then a
-little too sure of the largest held-out scores, an error of order 1/n. All of that is for samples independent of one
-another: windows of one series overlap, and their p-values are as good as the held-out stretch is like the next.
+p-value the held-out normals are dealt into two hands, alternately, or the windows of a series by halves: the first
+calibrates the members, the second the fused statistic. A sample of the second hand and a new one are then treated
+alike, so the fused p-value is a valid split conformal one. With too few held-out normals (of a mode) for two hands both
+levels use all of them; members are then a little too sure of the largest held-out scores, an error of order 1/n. All of
+that is for samples independent of one another: windows of one series overlap, and their p-values are as good as the
+held-out stretch is like the next.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,15 +37,16 @@ class Fusion:
     fused: CalibrationByMode
 
     @classmethod
-    def fit(cls, held_out: Scores, modes: Modes = None, members: Sequence[str] = ()) -> Self:
+    def fit(cls, held_out: Scores, modes: Modes = None, members: Sequence[str] = (), *, in_order: bool = False) -> Self:
         """Fit on the scores (n,) of held-out normals by analyzer; no analyzer may have been fitted on these samples.
 
         `members` are the analyzers whose opinions are fused, all where none are named. With the operating `modes` (n,)
-        of the samples each mode is calibrated on its own, and dealt on its own.
+        of the samples each mode is calibrated on its own, and dealt on its own. `in_order`: the samples are windows of
+        a series, of which neighbours are near copies, so the earlier half is one hand and the later one the other.
         Raises DataError for fewer than MIN_CALIBRATION_SIZE samples or scores that are not finite.
         """
         size = min(len(scores) for scores in held_out.values())
-        first, second = _deal(size, modes)
+        first, second = _deal(size, modes, in_order)
         own = {name: CalibrationByMode.fit(scores, modes) for name, scores in held_out.items()}
         unknown = set(members) - set(own)
         if unknown:
@@ -95,14 +97,15 @@ class Fusion:
         return cls(own, hands, fused[""])
 
 
-def _deal(size: int, modes: Modes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The positions of the two hands, dealt alternately within each mode; of a mode with too few, all in both."""
+def _deal(size: int, modes: Modes, in_order: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The positions of the two hands, dealt alternately or cut in two, by mode; of a mode with too few, all in both."""
     hands: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
     for mode in np.unique(modes) if modes is not None else [None]:
         of_mode = np.arange(size) if mode is None else np.flatnonzero(modes == mode)
         dealt = len(of_mode) >= 2 * MIN_CALIBRATION_SIZE
-        hands[0].append(of_mode[0::2] if dealt else of_mode)
-        hands[1].append(of_mode[1::2] if dealt else of_mode)
+        parts = np.array_split(of_mode, 2) if in_order else [of_mode[0::2], of_mode[1::2]]
+        for hand, part in zip(hands, parts, strict=True):
+            hand.append(part if dealt else of_mode)
     return np.sort(np.concatenate(hands[0])), np.sort(np.concatenate(hands[1]))
 
 

@@ -32,7 +32,7 @@ from shared.bundle import Bundle, npz_bytes
 from shared.diffusion.training import one_thread
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
-from shared.samples import Opinion, Values
+from shared.samples import Modality, Opinion, Values
 
 FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"
@@ -110,7 +110,8 @@ class Analysis:
             analyzer.fit(features, workshop, progress=_part(report, 0.9 * index, 0.9, len(methods)))
             analyzers[name] = analyzer.to(on)
         said = list(_outputs(encoder, analyzers, apart, on))
-        fusion = Fusion.fit(_scores(analyzers, [outputs for _, outputs in said]), apart.modes(), members=fused)
+        scores = _scores(analyzers, [outputs for _, outputs in said])
+        fusion = Fusion.fit(scores, apart.modes(), fused, in_order=preprocessor.modality is Modality.SERIES)
         scales = fit_scales(said)
         report(1.0)
         return cls(preprocessor, encoder, analyzers, fusion, scales, on)
