@@ -48,11 +48,13 @@ class ConditionalGaussian:
         """Fit on two or more normal windows (n, length, channels), in the order of time.
 
         Values that were not `observed` (n, length, channels) are imputed by a first fit that takes them for average.
+        What is imputed varies less than what is measured, so the variances are those of the observed values, and the
+        limits those of windows in which a group was observed; a channel that is seldom measured is not odd for it.
         """
         if observed is None or observed.all():
-            return cls._fit_complete(windows)
+            return cls._fit_complete(windows, None)
         filled = np.where(observed, windows, 0.0)
-        return cls._fit_complete(cls._fit_complete(filled).impute(filled, observed))
+        return cls._fit_complete(cls._fit_complete(filled, observed).impute(filled, observed), observed)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -117,9 +119,11 @@ class ConditionalGaussian:
         return surprises
 
     @classmethod
-    def _fit_complete(cls, windows: NDArray[np.float64]) -> Self:
+    def _fit_complete(cls, windows: NDArray[np.float64], observed: NDArray[np.bool_] | None) -> Self:
+        """From windows without gaps; `observed` says which of their values were measured."""
         shape = (windows.shape[1], windows.shape[2])
         flat = windows.reshape(len(windows), -1)
+        lost = _lost_variance(flat, None if observed is None else observed.reshape(flat.shape))
         folds = np.array_split(np.arange(len(flat)), min(FOLDS, len(flat) // 2)) if len(flat) >= 4 else []
         count, total = len(flat), flat.sum(axis=0)
         scatter = flat.T @ flat
@@ -127,19 +131,25 @@ class ConditionalGaussian:
         for fold in folds:
             part = flat[fold]
             without = (count - len(part), total - part.sum(axis=0), scatter - part.T @ part)
-            squares.append(cls._of_moments(*without, shape)._squares(windows[fold], None))
-        fitted = cls._of_moments(count, total, scatter, shape)
-        judged = np.concatenate(squares) if squares else fitted._squares(windows, None)
-        limits = np.maximum(np.quantile(judged, LIMIT_QUANTILE, axis=0), LIMIT_FLOOR)
-        return cls(fitted.centre, fitted.precision, fitted.factors, limits)
+            seen = None if observed is None else observed[fold]
+            squares.append(cls._of_moments(*without, lost, shape)._squares(windows[fold], seen))
+        fitted = cls._of_moments(count, total, scatter, lost, shape)
+        judged = np.concatenate(squares) if squares else fitted._squares(windows, observed)
+        return cls(fitted.centre, fitted.precision, fitted.factors, _limits(judged, observed))
 
     @classmethod
     def _of_moments(
-        cls, count: int, total: NDArray[np.float64], scatter: NDArray[np.float64], shape: tuple[int, int]
+        cls,
+        count: int,
+        total: NDArray[np.float64],
+        scatter: NDArray[np.float64],
+        lost: NDArray[np.float64],
+        shape: tuple[int, int],
     ) -> Self:
-        """From the number of windows, their sum (values,) and their sum of products (values, values); limits of 1."""
+        """From the number of windows, their sum (values,), their sum of products (values, values) and what each value
+        varies more than these say (values,); limits of 1."""
         mean = total / count
-        covariance = scatter / count - np.outer(mean, mean)
+        covariance = scatter / count - np.outer(mean, mean) + np.diag(lost)
         shrinkage = SHRINKAGE * max(float(np.trace(covariance)) / len(mean), 1e-6)
         precision = np.linalg.inv(covariance + shrinkage * np.eye(len(mean)))
         rounded = np.asarray((precision + precision.T) / 2, dtype=np.float32)  # as it will be stored
@@ -166,6 +176,33 @@ class ConditionalGaussian:
             block = windows[start : start + ROWS_A_BLOCK]
             flat = (block - self.centre).reshape(len(block), -1)
             yield _grouped(flat @ self.precision, self.centre.shape)
+
+
+def _lost_variance(flat: NDArray[np.float64], observed: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """How much more the observed values (n, values) vary than all with the imputed ones: (values,)."""
+    if observed is None:
+        return np.zeros(flat.shape[1])
+    counts = observed.sum(axis=0)
+    means = np.where(observed, flat, 0.0).sum(axis=0) / np.maximum(counts, 1)
+    measured = np.where(observed, np.square(flat - means), 0.0).sum(axis=0) / np.maximum(counts, 1)
+    lost: NDArray[np.float64] = np.maximum(measured - flat.var(axis=0), 0.0)
+    return lost
+
+
+def _limits(squares: NDArray[np.float64], observed: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """LIMIT_QUANTILE of each group's mean squares (n, groups) over windows that observed any of it, else of all."""
+    if observed is None:
+        usual: NDArray[np.float64] = np.maximum(np.quantile(squares, LIMIT_QUANTILE, axis=0), LIMIT_FLOOR)
+        return usual
+    shape = (observed.shape[1], observed.shape[2])
+    seen = _grouped(observed.reshape(len(observed), -1).astype(np.float64), shape).sum(axis=2) > 0
+    every = float(np.quantile(squares[seen], LIMIT_QUANTILE)) if seen.any() else 1.0
+    limits = [
+        np.quantile(column[rows], LIMIT_QUANTILE) if rows.any() else every
+        for column, rows in zip(squares.T, seen.T, strict=True)
+    ]
+    result: NDArray[np.float64] = np.maximum(np.array(limits), LIMIT_FLOOR)
+    return result
 
 
 def _group_width(channels: int) -> int:

@@ -97,3 +97,15 @@ def test_what_is_stored_judges_alike(fitted: ConditionalGaussian) -> None:
         ConditionalGaussian.from_arrays({**arrays, "precision": np.eye(3)})
     with pytest.raises(ValueError, match="limit"):
         ConditionalGaussian.from_arrays({**arrays, "limits": np.ones(2)})
+
+
+@pytest.mark.parametrize("missing_share", [0.5, 0.9])
+def test_a_channel_that_is_seldom_measured_is_not_odd_when_it_is(missing_share: float) -> None:
+    rng = np.random.default_rng(4)
+    windows, fresh = rng.normal(size=(3000, 6, 5)), rng.normal(size=(1000, 6, 5))
+    observed = np.ones(windows.shape, dtype=np.bool_)
+    observed[rng.random(3000) < missing_share, :, 4] = False
+    fitted = ConditionalGaussian.fit(windows, observed)
+    surprises = fitted.surprises(fresh)
+    assert surprises[:, 4].mean() < 1.5 * surprises[:, :4].mean()
+    assert (np.diag(fitted.precision).reshape(6, 5)[:, 4] < 2.0).all()  # independent values of variance 1
