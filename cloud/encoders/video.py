@@ -150,9 +150,9 @@ class VideoEncoder(nn.Module):
         ):
             mean, matrices = whitening_by_position(values.double(), size)
             matrices = matrices * weight
-            layer.weight.copy_(matrices.flatten(0, 1)[:, :, None, None].float())
-            bias: Tensor = layer.bias  # type: ignore[assignment]
-            bias.copy_(-torch.einsum("pkd,pd->pk", matrices, mean).flatten().float())
+            weight_of_all = matrices.flatten(0, 1)[:, :, None, None].float()
+            bias_of_all = -torch.einsum("pkd,pd->pk", matrices, mean).flatten().float()
+            layer.load_state_dict({"weight": weight_of_all, "bias": bias_of_all})
 
 
 def whitening_by_position(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:

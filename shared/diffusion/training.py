@@ -122,7 +122,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device_type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             loss = batch_loss()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         average.update(module)

@@ -33,14 +33,9 @@ class Preprocessor(Protocol):
 
     modality: Modality
     spec: InputSpec
-    has_inverse: bool
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Graph inputs of a batch, with a reason for each sample of wrong shape, NaN, infinity or unreadable bytes."""
-        ...
-
-    def inverse(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Graph inputs back in sample space; raises NotImplementedError where `has_inverse` is false."""
         ...
 
     def files(self) -> dict[str, bytes]:
@@ -66,14 +61,6 @@ def compress(z: NDArray[np.float64]) -> NDArray[np.float64]:
         return z
     bent = LINEAR_RANGE * (1.0 + np.log(np.maximum(size, LINEAR_RANGE) / LINEAR_RANGE))
     return np.where(far, np.sign(z) * np.minimum(bent, MAX_COMPRESSED), z)
-
-
-def expand(z: NDArray[Any]) -> NDArray[np.float64]:
-    """The inverse of `compress`, finite for any finite input."""
-    z = np.asarray(z, dtype=np.float64)
-    size = np.minimum(np.abs(z), MAX_COMPRESSED)
-    straight = LINEAR_RANGE * np.exp(np.maximum(size, LINEAR_RANGE) / LINEAR_RANGE - 1.0)
-    return np.where(size > LINEAR_RANGE, np.sign(z) * straight, z)
 
 
 def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:

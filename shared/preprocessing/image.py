@@ -19,7 +19,6 @@ class ImagePreprocessor:
     """Pixels (height, width, 1 or 3) uint8 of any size to graph inputs (n, image_height, image_width, 3) uint8."""
 
     modality = Modality.IMAGE
-    has_inverse = False
 
     def __init__(self, spec: InputSpec) -> None:
         if spec.image_height < MIN_SIDE_PIXELS or spec.image_width < MIN_SIDE_PIXELS:
@@ -40,10 +39,6 @@ class ImagePreprocessor:
             inputs[len(kept)] = resize(np.ascontiguousarray(pixels), height, width)
             kept.append(position)
         return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
-
-    def inverse(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Resizing has no inverse: raises NotImplementedError."""
-        raise NotImplementedError("Resized images cannot be turned back.")
 
     def files(self) -> dict[str, bytes]:
         """Nothing: the size stands in the manifest."""

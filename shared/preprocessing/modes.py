@@ -22,7 +22,7 @@ class ModePreprocessor:
 
     def __init__(self, inner: Preprocessor, spec: InputSpec) -> None:
         self.inner, self.spec = inner, spec
-        self.modality, self.has_inverse = inner.modality, inner.has_inverse
+        self.modality = inner.modality
         self._column = spec.channels.index(spec.mode_channel)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
@@ -34,10 +34,6 @@ class ModePreprocessor:
         chosen = one_hot(mode if mode.ndim == 1 else mode[:, -1], self.spec)
         inputs = np.concatenate([prepared.inputs, chosen], axis=1).astype(np.float32)
         return Prepared(inputs, kept[prepared.kept], sorted(rejections))
-
-    def inverse(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """The measured channels of graph inputs, with or without the modes' columns, in sample space."""
-        return self.inner.inverse(inputs)
 
     def files(self) -> dict[str, bytes]:
         """What the inner preprocessing stores: the modes stand in the manifest."""

@@ -27,7 +27,6 @@ from shared.preprocessing.base import (
     LINEAR_RANGE,
     Prepared,
     compress,
-    expand,
     reject_all,
     say_not_finite,
     scale_of,
@@ -69,7 +68,6 @@ class SeriesPreprocessor:
     """Windows (n, length, channels) to graph inputs (n, components + 1 + groups of channels) float32."""
 
     modality = Modality.SERIES
-    has_inverse = True
     file_name: ClassVar[str] = "series.npz"
 
     def __init__(self, spec: InputSpec, views: _Views, gaussian: ConditionalGaussian) -> None:
@@ -156,14 +154,6 @@ class SeriesPreprocessor:
         itself = np.maximum(np.abs(seen.values - self._gaussian.centre), 1.0)
         return np.where(seen.observed, np.abs(self._gaussian.residuals(seen.values)) * itself, 0.0)
 
-    def inverse(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Windows (n, length, channels) of graph inputs: what lies in the components' subspace."""
-        views = self._views
-        scores = expand(np.asarray(inputs, dtype=np.float64)[:, : len(views.components)]) * views.deviation
-        windows = (scores @ views.components).reshape(len(scores), *self._gaussian.centre.shape) + self._gaussian.centre
-        result: NDArray[np.float64] = _expand_channels(windows) * views.scale + views.mean
-        return result
-
     def files(self) -> dict[str, bytes]:
         """The scaling, the components and the distribution of windows, as one array file."""
         arrays = {name: getattr(self._views, name) for name in _Views.__dataclass_fields__}
@@ -239,12 +229,6 @@ def _standardise(
     with np.errstate(over="ignore"):
         narrow = LINEAR_RANGE / CHANNEL_RANGE
         return compress((values - mean) / scale * narrow) / narrow
-
-
-def _expand_channels(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of the compression in `_standardise`."""
-    narrow = LINEAR_RANGE / CHANNEL_RANGE
-    return expand(z * narrow) / narrow
 
 
 def _principal_components(flat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

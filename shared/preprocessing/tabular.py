@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
-from shared.preprocessing.base import FOLDER, Prepared, expand, reject_all, say_not_finite, scale_of, standardise
+from shared.preprocessing.base import FOLDER, Prepared, reject_all, say_not_finite, scale_of, standardise
 from shared.samples import Modality
 
 
@@ -22,7 +22,6 @@ class TabularPreprocessor:
     with the mask where values may be missing."""
 
     modality = Modality.TABULAR
-    has_inverse = True
     file_name: ClassVar[str] = "tabular.npz"
 
     def __init__(self, spec: InputSpec, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
@@ -73,12 +72,6 @@ class TabularPreprocessor:
         kept = np.flatnonzero(usable)
         rejections = [(position, self._complaint(rows[position])) for position in np.flatnonzero(~usable).tolist()]
         return Prepared(self._inputs(rows if len(kept) == len(rows) else rows[kept]), kept, rejections)
-
-    def inverse(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """Rows (n, features) of graph inputs, with or without their mask; what was missing is at its mean."""
-        values = np.asarray(inputs)[:, : len(self.spec.channels)]
-        result: NDArray[np.float64] = expand(values) * self._scale + self._mean
-        return result
 
     def files(self) -> dict[str, bytes]:
         """The means and scales, as one array file."""

@@ -23,7 +23,6 @@ class VideoPreprocessor:
     """
 
     modality = Modality.VIDEO
-    has_inverse = False
 
     def __init__(self, spec: InputSpec) -> None:
         if spec.image_height < MIN_SIDE_PIXELS or spec.image_width < MIN_SIDE_PIXELS:
@@ -51,10 +50,6 @@ class VideoPreprocessor:
                 inputs[len(kept), index] = resize(np.ascontiguousarray(clip[index]), height, width)
             kept.append(position)
         return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
-
-    def inverse(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Resizing has no inverse: raises NotImplementedError."""
-        raise NotImplementedError("Resized clips cannot be turned back.")
 
     def files(self) -> dict[str, bytes]:
         """Nothing: the sizes stand in the manifest."""

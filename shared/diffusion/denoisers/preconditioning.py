@@ -71,8 +71,8 @@ class PreconditionedDenoiser(nn.Module, ABC):
         """A new denoiser whose initial weights come from `generator`; at first it returns c_skip x."""
         denoiser = cls(channels, sigma_data=sigma_data, **sizes)
         initialise(denoiser, generator)
-        last = denoiser.output[-1]
-        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+        for weight in denoiser.output[-1].parameters():  # the bias is zero already
+            nn.init.zeros_(weight)
         return denoiser
 
     def to_state(self) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cloud.training.clips import (
+    ClipSplit,
     VideoSettings,
     choose_size,
     clip_ends,
@@ -18,7 +19,7 @@ from shared.errors import DataError
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
 
-def split(folder: Path, **settings: object):  # type: ignore[no-untyped-def]
+def split(folder: Path, **settings: object) -> ClipSplit:
     chosen = VideoSettings.model_validate({"height": 64, "width": 96, **settings})
     return split_clips(find_videos(folder), chosen, np.random.default_rng(0))
 

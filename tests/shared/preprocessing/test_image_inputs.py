@@ -37,10 +37,3 @@ def test_what_is_no_usable_image_is_rejected_alone(pixels: np.ndarray, reason: s
 def test_a_graph_without_a_size_is_refused() -> None:
     with pytest.raises(DataError, match="too small"):
         ImagePreprocessor(InputSpec())
-
-
-def test_images_have_no_inverse() -> None:
-    preprocessor = ImagePreprocessor(SPEC)
-    assert not preprocessor.has_inverse
-    with pytest.raises(NotImplementedError):
-        preprocessor.inverse(np.zeros((1, 32, 48, 3), dtype=np.uint8))
