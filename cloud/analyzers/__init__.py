@@ -63,6 +63,18 @@ DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
 }
 # Fitted too, so that a simple opinion stands beside every verdict, and not fused.
 BASELINES = ("knn",)
+# These train no network: in seconds they are fitted again with more samples.
+QUICK_TO_FIT = frozenset(
+    kind.name
+    for kind in (
+        KNearestNeighbours,
+        TimeEstimation,
+        LocalOutlierFactor,
+        IsolationForest,
+        PrincipalComponents,
+        ChannelImputation,
+    )
+)
 # These see the readings of a window themselves, where there are any.
 NEED_WINDOWS = frozenset({ChannelImputation.name, Imputation.name})
 
@@ -71,6 +83,7 @@ __all__ = [
     "BASELINES",
     "DEFAULT_METHODS",
     "NEED_WINDOWS",
+    "QUICK_TO_FIT",
     "Analyzer",
     "AnalyzerOutput",
     "Features",

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,22 +13,13 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from cloud.analyzers import (
-    ANALYZERS,
-    BASELINES,
-    DEFAULT_METHODS,
-    Analyzer,
-    AnalyzerOutput,
-    ImageWorkshop,
-    LocalCorruption,
-    Workshop,
-)
+from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, Analyzer, AnalyzerOutput
 from cloud.fusion import Fusion
 from cloud.inference.encoding import VECTORS_A_BLOCK, Encoder, Samples, vector_features
-from cloud.inference.explanations import as_array, explain, fit_scales
+from cloud.inference.explanations import explain, fit_scales
+from cloud.inference.fitting import FitPlan, fit_analyzers, outputs_of, scores_of
 from cloud.inference.maps import Scale
 from shared.bundle import Bundle, npz_bytes
-from shared.diffusion.training import one_thread
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
 from shared.samples import Modality, Opinion, Values
@@ -38,6 +28,7 @@ FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"
 ANALYSIS_FILE = f"{FOLDER}analysis.json"
 FUSED = "fused"
+FOLDS = 10
 
 Progress = Callable[[float], None]
 
@@ -87,12 +78,20 @@ class Analysis:
         device: str = "auto",
         methods: Sequence[str] = (),
         fused: Sequence[str] = (),
+        refit: bool = True,
     ) -> Self:
-        """Fit the analyzers on normal samples (n, ...), the fusion on held-out ones; what cannot be used is left out.
+        """Fit the analyzers on normal samples (n, ...), and calibrate them and their fusion on held-out ones.
+
+        With `refit` the held-out samples are learned from, too, by those methods that are fitted in seconds: of rows,
+        each of FOLDS parts is judged by methods that saw all the others, as a new sample is judged by methods that saw
+        all (cross-conformal). The windows of a series are near copies of their neighbours, so their end is judged as a
+        whole by what saw only the beginning; the methods that judge know more than that, so p-values err to the safe
+        side.
 
         `encoder` is for images and clips, None otherwise. `methods` are those of the modality and the baselines where
         none are named, and `fused` those of them whose opinions make the verdict, all where none are named. The two
-        sets share no sample, or p-values come out too small. Raises DataError if there is too little of either.
+        sets share no sample, or p-values come out too small. What cannot be used is left out. Raises DataError if there
+        is too little of either.
         """
         normals, apart = Samples.prepare(preprocessor, train), Samples.prepare(preprocessor, held_out)
         if len(normals) < 2:
@@ -101,20 +100,13 @@ class Analysis:
         if not methods:
             fused = fused or DEFAULT_METHODS[preprocessor.modality]
             methods = tuple(dict.fromkeys((*DEFAULT_METHODS[preprocessor.modality], *BASELINES)))
-        on = pick_device(device)
-        features = normals.fit_features(encoder, on, generator)
-        analyzers: dict[str, Analyzer] = {}
-        workshop = _workshop(encoder, normals, methods, generator.initial_seed())
-        for index, name in enumerate(methods):
-            analyzer = ANALYZERS[name]()
-            analyzer.fit(features, workshop, progress=_part(report, 0.9 * index, 0.9, len(methods)))
-            analyzers[name] = analyzer.to(on)
-        said = list(_outputs(encoder, analyzers, apart, on))
-        scores = _scores(analyzers, [outputs for _, outputs in said])
-        fusion = Fusion.fit(scores, apart.modes(), fused, in_order=preprocessor.modality is Modality.SERIES)
-        scales = fit_scales(said)
+        on, of_series = pick_device(device), preprocessor.modality is Modality.SERIES
+        plan = FitPlan(methods, on, generator.initial_seed(), folds=_folds(preprocessor.modality) if refit else 0)
+        fitted = fit_analyzers(encoder, normals, apart, plan, report)
+        fusion = Fusion.fit(fitted.scores, apart.modes(), fused, in_order=of_series)
+        scales = fit_scales(fitted.said)
         report(1.0)
-        return cls(preprocessor, encoder, analyzers, fusion, scales, on)
+        return cls(preprocessor, encoder, fitted.analyzers, fusion, scales, on)
 
     def files(self) -> dict[str, bytes]:
         """What a bundle stores, by path in the archive (all below `cloud/`); encoder and preprocessing apart."""
@@ -173,7 +165,7 @@ class Analysis:
     def score(self, values: NDArray[Any] | Sequence[Values]) -> dict[str, NDArray[np.float64]]:
         """Scores (kept,) of the samples that can be used, by analyzer, and the fused ones under "fused"."""
         samples = Samples.prepare(self.preprocessor, values)
-        scores = _scores(self._analyzers, [outputs for _, outputs in self._outputs(samples)])
+        scores = scores_of(self._analyzers, [outputs for _, outputs in self._outputs(samples)])
         return {**scores, FUSED: self._fusion.statistic(scores, samples.modes())}
 
     def teacher(self, vectors: Tensor, rows: Tensor) -> Tensor:
@@ -189,7 +181,7 @@ class Analysis:
             {name: analyzer.score(block) for name, analyzer in members.items()}
             for block in features.blocks(VECTORS_A_BLOCK)
         ]
-        fused = self._fusion.statistic(_scores(members, outputs), modes_of(inputs, spec))
+        fused = self._fusion.statistic(scores_of(members, outputs), modes_of(inputs, spec))
         return torch.from_numpy(np.log1p(fused)).to(vectors)
 
     def p_values(
@@ -199,10 +191,10 @@ class Analysis:
         return self._fusion.p_values(fused_scores, modes).values
 
     def _outputs(self, samples: Samples) -> Iterator[tuple[Samples, dict[str, AnalyzerOutput]]]:
-        return _outputs(self._encoder, self._analyzers, samples, self.device)
+        return outputs_of(self._encoder, self._analyzers, samples, self.device)
 
     def _judgements(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Judgement]:
-        scores, modes = _scores(self._analyzers, [outputs]), samples.modes()
+        scores, modes = scores_of(self._analyzers, [outputs]), samples.modes()
         statistic = self._fusion.statistic(scores, modes)
         fused = self._fusion.p_values(statistic, modes)
         own = {name: self._fusion.own[name].p_values(values, modes) for name, values in scores.items()}
@@ -235,37 +227,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _workshop(encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int) -> Workshop:
-    from cloud.encoders import ImageEncoder, corrupted_patches
-
-    if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
-        return ImageWorkshop(seed=seed, corrupted=corrupted_patches(encoder, normals.inputs, seed=seed % 2**32))
-    return Workshop(seed=seed)
-
-
-def _outputs(
-    encoder: Encoder | None, analyzers: Mapping[str, Analyzer], samples: Samples, device: torch.device
-) -> Iterator[tuple[Samples, dict[str, AnalyzerOutput]]]:
-    """Blocks of the samples, each with what every analyzer says of it."""
-    for block in samples.blocks(encoder):
-        with torch.inference_mode(), one_thread() if encoder is None else nullcontext():
-            features = block.features(encoder, device)
-            outputs = {name: analyzer.score(features) for name, analyzer in analyzers.items()}
-        yield block, outputs
-
-
-def _scores(
-    analyzers: Mapping[str, Analyzer], outputs: Sequence[Mapping[str, AnalyzerOutput]]
-) -> dict[str, NDArray[np.float64]]:
-    """Scores (n,) by analyzer, of all blocks."""
-    empty = np.zeros(0)
-    return {name: np.concatenate([empty, *(as_array(block[name].scores) for block in outputs)]) for name in analyzers}
+def _folds(modality: Modality) -> int:
+    """How many parts the held-out samples are judged in: the windows of a series are near copies of their neighbours,
+    and an image is hundreds of vectors, of which a third more changes little."""
+    return FOLDS if modality is Modality.TABULAR else 1
 
 
 def _state_file(analyzer: str) -> str:
     return f"{FOLDER}analyzers/{analyzer}.safetensors"
-
-
-def _part(progress: Progress, start: float, width: float, parts: int) -> Progress:
-    """Progress of one of `parts` equal stages."""
-    return lambda share: progress((start + width * share) / parts)

@@ -70,6 +70,14 @@ class Samples:
         windows = None if self.windows is None else self.windows[rows]
         return Samples(self.preprocessor, self.inputs[rows], windows, self.kept[rows], [])
 
+    def joined(self, others: "Samples") -> "Samples":
+        """These samples and then the `others`, of the same preprocessing."""
+        windows = None
+        if self.windows is not None and others.windows is not None:
+            windows = np.concatenate([self.windows, others.windows])
+        inputs = np.concatenate([self.inputs, others.inputs])
+        return Samples(self.preprocessor, inputs, windows, np.arange(len(inputs)), [])
+
     def blocks(self, encoder: Encoder | None) -> Iterator["Samples"]:
         """All of the samples, few enough at a time for an analyzer."""
         size = VECTORS_A_BLOCK if encoder is None else IMAGES_A_BLOCK

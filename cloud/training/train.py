@@ -73,6 +73,7 @@ def train_bundle(
             device=settings.device,
             methods=methods,
             fused=settings.fused,
+            refit=settings.data.trim_share == 0,  # the held-out part is not trimmed, so it may hold what was trimmed
         )
         teacher = None if encoder is not None else analysis.teacher
         head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher)

@@ -11,8 +11,8 @@ from shared.bundle import InputSpec
 from shared.samples import Modality
 
 FOLDER = "preprocessing/"
-LINEAR_RANGE = 10.0  # standard deviations; beyond them values are compressed logarithmically
-MAX_COMPRESSED = 5000.0  # float64 itself ends near LINEAR_RANGE * (1 + log(1e308 / LINEAR_RANGE)) = 7000
+LINEAR_RANGE = 3.0  # standard deviations; beyond them values are compressed, lest one wild feature decide alone
+MAX_COMPRESSED = 2000.0  # float64 itself ends near LINEAR_RANGE * (1 + log(1e308 / LINEAR_RANGE)) = 2100
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,23 @@ class Preprocessor(Protocol):
 
 
 def standardise(values: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(values - mean) / scale along the last axis, compressed beyond LINEAR_RANGE so that no value overflows.
+    """(values - mean) / scale along the last axis, compressed beyond LINEAR_RANGE.
 
     z stays z up to LINEAR_RANGE = r and becomes sign(z) * r * (1 + log(|z| / r)) beyond: monotonic, with a continuous
-    slope, so that order is kept however far a reading lies outside, and eight bits still resolve the normal range.
+    slope. Order is kept however far a reading lies outside, no value overflows, and eight bits still resolve the normal
+    range.
     """
     with np.errstate(over="ignore"):
         return compress((np.asarray(values, dtype=np.float64) - mean) / scale)
 
 
-def compress(z: NDArray[np.float64]) -> NDArray[np.float64]:
+def compress(z: NDArray[np.float64], linear_range: float = LINEAR_RANGE) -> NDArray[np.float64]:
     """The compression of `standardise`, alone."""
     size = np.abs(z)
-    far = size > LINEAR_RANGE
+    far = size > linear_range
     if not far.any():
         return z
-    bent = LINEAR_RANGE * (1.0 + np.log(np.maximum(size, LINEAR_RANGE) / LINEAR_RANGE))
+    bent = linear_range * (1.0 + np.log(np.maximum(size, linear_range) / linear_range))
     return np.where(far, np.sign(z) * np.minimum(bent, MAX_COMPRESSED), z)
 
 

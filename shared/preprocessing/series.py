@@ -24,20 +24,20 @@ from shared.bundle import InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
 from shared.preprocessing.base import (
     FOLDER,
-    LINEAR_RANGE,
     Prepared,
     compress,
     reject_all,
     say_not_finite,
     scale_of,
+    standardise,
 )
 from shared.preprocessing.conditional_gaussian import ConditionalGaussian
 from shared.samples import Modality
 
 EXPLAINED_VARIANCE = 0.99
 MAX_COMPONENTS = 63  # with the distance from their subspace: 64 inputs, before those of the channels
+VIEW_RANGE = 10.0  # deviations; beyond them a view is compressed
 MAX_WINDOW_VALUES = 2048  # length * channels, which bounds the covariance matrix
-CHANNEL_RANGE = 3.0  # standard deviations; beyond them readings are compressed, lest one wild channel decide all
 SURPRISE_WEIGHT = 0.5  # of a channel's surprise beside the other inputs, in deviations on normal data
 SURPRISE_SPREAD = 0.05  # least deviation of a surprise: a channel that is a copy of another never surprises
 
@@ -89,7 +89,7 @@ class SeriesPreprocessor:
         values, observed = values[kept], observed[kept]
         mean, spread = _moments(values, observed)
         scale = scale_of(spread, mean)
-        standard = np.where(observed, _standardise(values, mean, scale), 0.0)
+        standard = np.where(observed, standardise(values, mean, scale), 0.0)
         gaussian = ConditionalGaussian.fit(standard, observed)
         standard = standard if observed.all() else gaussian.impute(standard, observed)
         flat = (standard - gaussian.centre).reshape(len(standard), -1)
@@ -137,7 +137,7 @@ class SeriesPreprocessor:
         """The windows (n, length, channels) that `prepare` kept as its views see them; NaN is a missing reading."""
         values = np.asarray(windows, dtype=np.float64)
         observed = ~np.isnan(values)
-        standard = _standardise(np.where(observed, values, self._views.mean), self._views.mean, self._views.scale)
+        standard = standardise(np.where(observed, values, self._views.mean), self._views.mean, self._views.scale)
         if not observed.all():
             standard = self._gaussian.impute(standard, observed)
         return SeriesWindows(standard, observed)
@@ -169,7 +169,8 @@ class SeriesPreprocessor:
         scores = flat @ views.components.T
         distance = (_distances(flat, scores) - views.residual[0]) / views.residual[1]
         surprises = (self._gaussian.surprises(seen.values, seen.observed) - views.surprise[0]) / views.surprise[1]
-        return compress(np.column_stack([scores / views.deviation, distance, surprises])).astype(np.float32)
+        side_by_side = np.column_stack([scores / views.deviation, distance, surprises])
+        return compress(side_by_side, VIEW_RANGE).astype(np.float32)
 
     def _complaint(self, window: NDArray[np.float64]) -> str:
         """Why a window cannot be used."""
@@ -220,15 +221,6 @@ def _moments(
     mean = np.where(observed, values, 0.0).sum(axis=(0, 1)) / counts
     squares = np.where(observed, np.square(np.where(observed, values, mean) - mean), 0.0)
     return mean, np.sqrt(squares.sum(axis=(0, 1)) / counts)
-
-
-def _standardise(
-    values: NDArray[np.float64], mean: NDArray[np.float64], scale: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """As `base.standardise`, but linear to CHANNEL_RANGE only."""
-    with np.errstate(over="ignore"):
-        narrow = LINEAR_RANGE / CHANNEL_RANGE
-        return compress((values - mean) / scale * narrow) / narrow
 
 
 def _principal_components(flat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

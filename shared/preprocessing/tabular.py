@@ -18,7 +18,7 @@ from shared.samples import Modality
 
 
 class TabularPreprocessor:
-    """Rows (n, features) to graph inputs float32, compressed beyond ten deviations: (n, features), or (n, 2 features)
+    """Rows (n, features) to graph inputs float32, compressed beyond three deviations: (n, features), or (n, 2 features)
     with the mask where values may be missing."""
 
     modality = Modality.TABULAR

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
+from safetensors.torch import load
 
 from cloud.analyzers import BASELINES, DEFAULT_METHODS, workshop
 from cloud.encoders import ENCODER_FILE, ImageEncoder, encoder_bytes
@@ -97,6 +98,26 @@ def test_normal_rows_are_judged_normal_at_the_rate_asked_for(plant: Plant) -> No
     p = np.array([answer.p_value for answer in answers])
     assert (p <= 0.1).mean() == pytest.approx(0.1, abs=0.05)
     assert (p <= 0.01).mean() < 0.03
+
+
+def test_what_was_held_out_to_calibrate_is_learned_from_afterwards(plant: Plant) -> None:
+    rng = np.random.default_rng(0)
+    train, held_out = readings(600, rng), readings(400, rng)
+    prepared = plant.preprocessor.prepare(held_out).inputs
+    reference = load(plant.bundle.read("cloud/analyzers/knn.safetensors"))["reference"].numpy()
+    assert len(reference) == len(train) + len(held_out)
+    assert {row.tobytes() for row in prepared} <= {row.tobytes() for row in reference}
+
+
+def test_a_refit_can_be_done_without() -> None:
+    rng = np.random.default_rng(0)
+    train, held_out = readings(60, rng), readings(50, rng)
+    preprocessor = fit_preprocessor(Modality.TABULAR, train, InputSpec(channels=CHANNELS))
+    generator = torch.Generator().manual_seed(0)
+    analysis = Analysis.fit(
+        preprocessor, None, train, held_out, generator=generator, methods=("knn",), device="cpu", refit=False
+    )
+    assert len(load(analysis.files()["cloud/analyzers/knn.safetensors"])["reference"]) == len(train)
 
 
 def test_an_anomaly_is_found_and_explained(plant: Plant) -> None:

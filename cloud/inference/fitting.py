@@ -1,0 +1,128 @@
+"""The analyzers of a bundle, fitted; and what they say of held-out normals that they have not seen.
+
+Some methods train networks, on the training part alone. The others take seconds (QUICK_TO_FIT), so they also learn from
+the held-out samples: these are dealt into folds, each is judged by methods fitted on the training part and the other
+folds, and the methods that are kept are fitted on everything. A held-out sample is then judged by nearly as many normal
+ones as a new sample will be, which keeps p-values uniform (Vovk, "Cross-conformal predictors", 2015).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cloud.analyzers import (
+    ANALYZERS,
+    QUICK_TO_FIT,
+    Analyzer,
+    AnalyzerOutput,
+    ImageWorkshop,
+    LocalCorruption,
+    Workshop,
+)
+from cloud.inference.encoding import Encoder, Samples
+from cloud.inference.explanations import as_array
+from shared.diffusion.training import one_thread
+
+QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
+
+Progress = Callable[[float], None]
+Said = tuple[Samples, dict[str, AnalyzerOutput]]
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """What is to be fitted: `methods` on a `device` under a `seed`.
+
+    `folds`: in how many parts the held-out samples are judged; with 1 they are judged as a whole, and learned from
+    afterwards, with 0 they are not learned from.
+    """
+
+    methods: Sequence[str]
+    device: torch.device
+    seed: int
+    folds: int
+
+
+@dataclass(frozen=True)
+class FittedAnalyzers:
+    """The `analyzers` by name; blocks of the held-out samples with what each `said` of them; the `scores` (held out,)
+    by analyzer, in the order of the samples."""
+
+    analyzers: dict[str, Analyzer]
+    said: list[Said]
+    scores: dict[str, NDArray[np.float64]]
+
+
+def fit_analyzers(
+    encoder: Encoder | None, normals: Samples, held_out: Samples, plan: FitPlan, progress: Progress
+) -> FittedAnalyzers:
+    """Fit on the `normals` and, as far as the plan says, on the held-out samples."""
+    quick = [name for name in plan.methods if name in QUICK_TO_FIT and plan.folds]
+    slow = [name for name in plan.methods if name not in quick]
+    slow_share = 1.0 - QUICK_SHARE if quick and slow else float(bool(slow))
+    trained = _fitted(encoder, normals, slow, plan, lambda share: progress(slow_share * share))
+    folds = [np.arange(first, len(held_out), max(plan.folds, 1)) for first in range(max(plan.folds, 1))]
+    said: list[Said] = []
+    for index, fold in enumerate(folds):
+        others = np.setdiff1d(np.arange(len(held_out)), fold)
+        rehearsed = _fitted(encoder, normals.joined(held_out.at(others)), quick, plan)
+        said += outputs_of(encoder, {**trained, **rehearsed}, held_out.at(fold), plan.device)
+        progress(slow_share + (1.0 - slow_share) * (index + 1) / (len(folds) + 1))
+    order = np.argsort(np.concatenate(folds))
+    scores = {name: values[order] for name, values in scores_of(plan.methods, [outputs for _, outputs in said]).items()}
+    trained |= _fitted(encoder, normals.joined(held_out), quick, plan)
+    return FittedAnalyzers({name: trained[name] for name in plan.methods}, said, scores)
+
+
+def outputs_of(
+    encoder: Encoder | None, analyzers: Mapping[str, Analyzer], samples: Samples, device: torch.device
+) -> Iterator[Said]:
+    """Blocks of the samples, each with what every analyzer says of it."""
+    for block in samples.blocks(encoder):
+        with torch.inference_mode(), one_thread() if encoder is None else nullcontext():
+            features = block.features(encoder, device)
+            outputs = {name: analyzer.score(features) for name, analyzer in analyzers.items()}
+        yield block, outputs
+
+
+def scores_of(names: Iterable[str], outputs: Sequence[Mapping[str, AnalyzerOutput]]) -> dict[str, NDArray[np.float64]]:
+    """Scores (n,) by analyzer, of all blocks."""
+    empty = np.zeros(0)
+    return {name: np.concatenate([empty, *(as_array(block[name].scores) for block in outputs)]) for name in names}
+
+
+def _fitted(
+    encoder: Encoder | None,
+    normals: Samples,
+    methods: Sequence[str],
+    plan: FitPlan,
+    progress: Progress = lambda share: None,
+) -> dict[str, Analyzer]:
+    """The analyzers by name, fitted on normal samples."""
+    if not methods:
+        return {}
+    features = normals.fit_features(encoder, plan.device, torch.Generator().manual_seed(plan.seed))
+    workshop = _workshop(encoder, normals, methods, plan.seed)
+    analyzers: dict[str, Analyzer] = {}
+    for index, name in enumerate(methods):
+        analyzer = ANALYZERS[name]()
+        analyzer.fit(features, workshop, progress=_part(progress, index, len(methods)))
+        analyzers[name] = analyzer.to(plan.device)
+    return analyzers
+
+
+def _workshop(encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int) -> Workshop:
+    from cloud.encoders import ImageEncoder, corrupted_patches
+
+    if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
+        return ImageWorkshop(seed=seed, corrupted=corrupted_patches(encoder, normals.inputs, seed=seed % 2**32))
+    return Workshop(seed=seed)
+
+
+def _part(progress: Progress, index: int, parts: int) -> Progress:
+    """Progress of one of `parts` equal stages."""
+    return lambda share: progress((index + share) / parts)
