@@ -14,7 +14,7 @@ from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.training import OptimizerSettings, Progress, train_denoiser
 
 SIGMA_RANGE = (0.05, 5.0)  # in units of the normal data's spread
-TRAINING = OptimizerSettings(steps=2000, max_seconds=60.0)
+TRAINING = OptimizerSettings(steps=2000, batch_size=128, max_seconds=60.0)
 
 
 @dataclass

@@ -53,7 +53,7 @@ class DataSettings(Settings):
     )
     max_train: int = Field(20_000, ge=100, title="Largest training part", description="samples; drawn at random beyond")
     max_held_out: int = Field(
-        10_000, ge=100, title="Largest held-out part", description="samples; drawn at random beyond"
+        4_000, ge=100, title="Largest held-out part", description="samples; drawn at random beyond"
     )
 
 
