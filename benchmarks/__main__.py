@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-NAMES = ("edge_throughput", "edge_footprint", "contamination", "diffusion_cost")
+NAMES = ("edge_throughput", "edge_footprint", "row_choices", "contamination", "diffusion_cost")
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 

@@ -11,17 +11,15 @@ fresh normals at or below a p-value of 0.1, with the held-out part left as it is
 same rule, as it does not.
 """
 
-import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.row_tasks import Floats, Task, adbench_tasks, packaged_tasks
 from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, Features, Workshop
 from cloud.fusion import Fusion
 from cloud.training.parity import auroc
@@ -36,21 +34,7 @@ TRIMMED_WITHOUT_NEED = 0.05
 SEEDS = 2
 FUSED_TASKS = ("digits3", "digits8", "segments1", "segments4", "phishing0")
 FUSED_STEPS = 500  # of training, a quarter of the default: this benchmark compares, and trains many times
-MOST_ROWS, FALSE_ALARM_RATE = 3000, 0.1
-ADBENCH = (
-    Path(os.environ.get("VEDETTE_DATA") or Path(__file__).parents[2] / "shared" / "data") / "adbench" / "Classical"
-)
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Task:
-    """`rows`: (n, features). `kinds`: (n,) class of each row, 0 for normal."""
-
-    name: str
-    rows: Floats
-    kinds: NDArray[np.int64]
+FALSE_ALARM_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -127,35 +111,6 @@ def draw(task: Task, share: float, clustered: bool, seed: int) -> Draw:
     test = np.append(normal[ends[1] :], np.setdiff1d(odd, pool[: sum(bad)]))
     rows = task.rows
     return Draw(rows[train], rows[held_out], rows[test], task.kinds[test] > 0, np.isin(test, pool), ends[0])
-
-
-def packaged_tasks() -> Iterator[Task]:
-    """Digits, surfaces and phishing sites."""
-    from river import datasets
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    segments = list(datasets.ImageSegments())
-    sites = list(datasets.Phishing())
-    groups = {
-        "digits": (digits.data, digits.target),
-        "segments": (np.array([list(row.values()) for row, _ in segments]), np.array([kind for _, kind in segments])),
-        "phishing": (np.array([list(row.values()) for row, _ in sites]), np.array([kind for _, kind in sites])),
-    }
-    for group, (rows, labels) in groups.items():
-        classes, kinds = np.unique(labels, return_inverse=True)
-        for normal in range(len(classes)):
-            yield Task(f"{group}{normal}", rows.astype(np.float64), np.where(kinds == normal, 0, kinds + 1))
-
-
-def adbench_tasks() -> Iterator[Task]:
-    """The ADBench sets of enough rows, at most MOST_ROWS of each; none where the folder is absent."""
-    for path in sorted(ADBENCH.glob("*.npz")):
-        with np.load(path) as arrays:
-            rows, kinds = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
-        chosen = np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS]
-        if np.count_nonzero(kinds[chosen] == 0) >= 300 and np.count_nonzero(kinds[chosen]) >= 40:
-            yield Task(path.stem.partition("_")[2], rows[chosen], kinds[chosen])
 
 
 def _cluster(task: Task, odd: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:

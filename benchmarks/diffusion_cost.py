@@ -36,7 +36,8 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from benchmarks.contamination import Draw, draw, packaged_tasks
+from benchmarks.contamination import Draw, draw
+from benchmarks.row_tasks import packaged_tasks
 from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, Analyzer, Features, Workshop
 from cloud.analyzers.reconstruction import DEPTH_SIGMA, STEPS, DdimReconstruction, DdpmReconstruction, Reconstruction
 from cloud.analyzers.restoration import DRAWS, levels_from

@@ -1,0 +1,124 @@
+"""Labelled tables to try methods on: data that comes with packages, and where they are present the real sets.
+
+One-class tasks are made of classes: either one class is normal, or one class is the anomaly.
+"""
+
+import csv
+import gzip
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_ROWS = 3000
+DATA = Path(os.environ.get("VEDETTE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+RARE_DIGITS, RARE_SURFACES = (2, 4, 9), (1, 3, 6)  # each the anomaly among the other classes
+PLANT_FAULTS = (5, 10, 11, 16, 19, 20)  # neither trivial nor hidden in the noise
+FAULT_START = 160  # row of a test run at which the fault sets in
+SHUTTLE_ROWS = 6000
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """`rows`: (n, features). `kinds`: (n,) class of each row, 0 for normal."""
+
+    name: str
+    rows: Floats
+    kinds: NDArray[np.int64]
+
+    @property
+    def group(self) -> str:
+        """The data that the task is made of: tasks of one group are averaged first."""
+        return self.name.rstrip("0123456789")
+
+
+def packaged_tasks() -> Iterator[Task]:
+    """Digits, surfaces and phishing sites, each class once as the normal one."""
+    for group, (rows, labels) in _packaged().items():
+        classes, kinds = np.unique(labels, return_inverse=True)
+        for normal in range(len(classes)):
+            yield Task(f"{group}{normal}", rows, np.where(kinds == normal, 0, kinds + 1))
+
+
+def development_tasks() -> Iterator[Task]:
+    """Tasks of other origin than the benchmarks', on which defaults for rows are chosen.
+
+    Packaged ones with one normal class, with one rare class, river's bananas and the shuttle set; and faults of the
+    Tennessee Eastman process where its folder is present.
+    """
+    yield from (task for task in packaged_tasks() if task.name in _ONE_CLASS)
+    for group, rare in (("digits", RARE_DIGITS), ("segments", RARE_SURFACES)):
+        rows, labels = _packaged()[group]
+        kinds = np.unique(labels, return_inverse=True)[1]
+        for kind in rare:
+            yield Task(f"rare_{group}{kind}", rows, (kinds == kind).astype(np.int64))
+    yield from _bananas()
+    yield _shuttle()
+    yield from _plant()
+
+
+def adbench_tasks() -> Iterator[Task]:
+    """The ADBench sets of enough rows, at most MOST_ROWS of each; none where the folder is absent."""
+    for path in sorted((DATA / "adbench" / "Classical").glob("*.npz")):
+        with np.load(path) as arrays:
+            rows, kinds = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
+        chosen = np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS]
+        if np.count_nonzero(kinds[chosen] == 0) >= 300 and np.count_nonzero(kinds[chosen]) >= 40:
+            yield Task(path.stem.partition("_")[2], rows[chosen], kinds[chosen])
+
+
+_ONE_CLASS = ("digits0", "digits3", "digits8", "segments1", "segments4", "phishing0", "phishing1")
+
+
+def _packaged() -> dict[str, tuple[Floats, NDArray[np.generic]]]:
+    """Rows and class labels by group."""
+    from river import datasets
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return {
+        "digits": (digits.data.astype(np.float64), digits.target),
+        "segments": _of_river(datasets.ImageSegments()),
+        "phishing": _of_river(datasets.Phishing()),
+    }
+
+
+def _of_river(samples: object) -> tuple[Floats, NDArray[np.generic]]:
+    found = list(samples)  # type: ignore[call-overload]  # river is not typed
+    rows = np.array([list(row.values()) for row, _ in found], dtype=np.float64)
+    return rows, np.array([str(kind) for _, kind in found])
+
+
+def _bananas() -> Iterator[Task]:
+    from river import datasets
+
+    rows, labels = _of_river(datasets.Bananas())
+    for normal, kind in enumerate(np.unique(labels)):
+        yield Task(f"bananas{normal}", rows, (labels != kind).astype(np.int64))
+
+
+def _shuttle() -> Task:
+    """The anomaly detection set of river, its first rows."""
+    import river.datasets
+
+    path = Path(str(river.datasets.__file__)).parent / "shuttle.csv.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        rows = np.array(list(csv.reader(lines))[1 : SHUTTLE_ROWS + 1], dtype=np.float64)
+    return Task("shuttle", rows[:, :-1], rows[:, -1].astype(np.int64))
+
+
+def _plant() -> Iterator[Task]:
+    path = DATA / "tep" / "tep.npz"
+    if not path.is_file():
+        return
+    with np.load(path) as arrays:
+        normal = np.concatenate([arrays["d00_train"], arrays["d00_test"]])
+        for fault in PLANT_FAULTS:
+            faulty = arrays[f"d{fault:02d}_test"][FAULT_START:]
+            kinds = np.repeat([0, 1], [len(normal), len(faulty)])
+            yield Task(f"plant{fault}", np.concatenate([normal, faulty]), kinds)
