@@ -24,7 +24,6 @@ from shared.diffusion.training import Progress
 SIGMA_RANGE = (0.1, 5.0)
 LEVELS = 8
 MAX_STANDARDISED = 5_000
-WORTH_EXPONENT = 3.0
 BLOCK_ROWS = 4096
 
 
@@ -100,11 +99,10 @@ class ScoreNorm:
 def level_weights(normal: Tensor, perturbed: Tensor) -> Tensor:
     """Weights (levels,) that sum to 1, from the log norms (rows, levels) of normal and of perturbed vectors.
 
-    A level's worth is how far its AUROC between the two lies above chance, to the power WORTH_EXPONENT: levels that
-    tell little are left out, and no single one decides. Equal weights where none tells anything.
+    A level's worth is how far its AUROC between the two lies above chance. Equal weights where none tells anything.
     """
     ordered, queries = normal.T.contiguous().sort(dim=1).values, perturbed.T.contiguous()
     below, up_to = (torch.searchsorted(ordered, queries, right=right).float() for right in (False, True))
     auroc = (below + up_to).mean(dim=1) / (2 * len(normal))
-    worth = (auroc - 0.5).clamp(min=1e-3).pow(WORTH_EXPONENT)
+    worth = (auroc - 0.5).clamp(min=1e-3)
     return worth / worth.sum()

@@ -9,7 +9,7 @@ from shared.diffusion import OptimizerSettings
 def test_a_level_weighs_by_how_well_it_tells_perturbed_from_normal() -> None:
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(500, 3, generator=generator)
-    perturbed = torch.randn(500, 3, generator=generator) + torch.tensor([3.0, 1.0, -3.0])
+    perturbed = torch.randn(500, 3, generator=generator) + torch.tensor([3.0, 0.5, -3.0])
     sharp, blunt, inverted = level_weights(normal, perturbed).tolist()
     assert sharp + blunt + inverted == pytest.approx(1.0)
     assert sharp > 2 * blunt > 100 * inverted
