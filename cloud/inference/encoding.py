@@ -15,9 +15,9 @@ from shared.preprocessing import (
     ModePreprocessor,
     Preprocessor,
     SeriesPreprocessor,
+    SeriesWindows,
     modes_of,
     parts_of,
-    without_mode,
 )
 from shared.samples import Values
 
@@ -40,13 +40,13 @@ class Encoder(Protocol):
 class Samples:
     """Samples that can be used.
 
-    `inputs`: (n, ...) graph inputs. `windows`: (n, length, channels) float64, the raw readings of series windows
-    without their mode, NaN where missing; None of other samples. `kept` and `rejections` are those of `Prepared`.
+    `inputs`: (n, ...) graph inputs. `windows`: of a series, what these were made from. `kept` and `rejections` are
+    those of `Prepared`.
     """
 
     preprocessor: Preprocessor
     inputs: NDArray[Any]
-    windows: NDArray[np.float64] | None
+    windows: SeriesWindows | None
     kept: NDArray[np.intp]
     rejections: list[tuple[int, str]]
 
@@ -54,20 +54,14 @@ class Samples:
     def prepare(cls, preprocessor: Preprocessor, values: NDArray[Any] | Sequence[Values]) -> Self:
         """Graph inputs of the samples, with a reason for each that cannot be used."""
         prepared = preprocessor.prepare(values)
-        windows = None
-        if series_of(preprocessor) is not None:
-            spec = preprocessor.spec
-            shape = (len(prepared.kept), spec.window_length, len(spec.channels))
-            windows = np.array([values[row] for row in prepared.kept], dtype=np.float64).reshape(shape)
-            windows = without_mode(windows, spec) if spec.mode_channel else windows
-        return cls(preprocessor, prepared.inputs, windows, prepared.kept, prepared.rejections)
+        return cls(preprocessor, prepared.inputs, prepared.windows, prepared.kept, prepared.rejections)
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def at(self, rows: slice | NDArray[Any]) -> "Samples":
         """Some of the samples, by position."""
-        windows = None if self.windows is None else self.windows[rows]
+        windows = None if self.windows is None else self.windows.at(rows)
         return Samples(self.preprocessor, self.inputs[rows], windows, self.kept[rows], [])
 
     def joined(self, others: "Samples") -> "Samples":
@@ -89,15 +83,13 @@ class Samples:
         if encoder is not None:
             return Features(encoder.encode(self.inputs).to(device), encoder.grid)
         features = vector_features(self.inputs, self.preprocessor.spec, device)
-        series = series_of(self.preprocessor)
-        if series is None or self.windows is None:
+        if self.windows is None:
             return features
-        seen = series.standardised(self.windows)
         return Features(
             features.vectors,
             observed=features.observed,
-            windows=_on(device, seen.values.astype(np.float32)),
-            windows_observed=_on(device, seen.observed),
+            windows=_on(device, self.windows.values.astype(np.float32)),
+            windows_observed=_on(device, self.windows.observed),
             modes=features.modes,
         )
 
