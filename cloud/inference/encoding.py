@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.analyzers import Features
-from shared.bundle import InputSpec
 from shared.preprocessing import (
     ModePreprocessor,
     Preprocessor,
@@ -68,7 +67,7 @@ class Samples:
         """These samples and then the `others`, of the same preprocessing."""
         windows = None
         if self.windows is not None and others.windows is not None:
-            windows = np.concatenate([self.windows, others.windows])
+            windows = self.windows.joined(others.windows)
         inputs = np.concatenate([self.inputs, others.inputs])
         return Samples(self.preprocessor, inputs, windows, np.arange(len(inputs)), [])
 
@@ -82,7 +81,7 @@ class Samples:
         """What analyzers work on, of all the samples at once."""
         if encoder is not None:
             return Features(encoder.encode(self.inputs).to(device), encoder.grid)
-        features = vector_features(self.inputs, self.preprocessor.spec, device)
+        features = vector_features(self.inputs, self.preprocessor, device)
         if self.windows is None:
             return features
         return Features(
@@ -91,6 +90,7 @@ class Samples:
             windows=_on(device, self.windows.values.astype(np.float32)),
             windows_observed=_on(device, self.windows.observed),
             modes=features.modes,
+            surprise_columns=features.surprise_columns,
         )
 
     def fit_features(self, encoder: Encoder | None, device: torch.device, generator: torch.Generator) -> Features:
@@ -113,13 +113,15 @@ def series_of(preprocessor: Preprocessor) -> SeriesPreprocessor | None:
     return inner if isinstance(inner, SeriesPreprocessor) else None
 
 
-def vector_features(inputs: NDArray[Any], spec: InputSpec, device: torch.device) -> Features:
+def vector_features(inputs: NDArray[Any], preprocessor: Preprocessor, device: torch.device) -> Features:
     """Features of the graph inputs (n, width) of rows or windows, without the windows behind them."""
-    parts = parts_of(np.ascontiguousarray(inputs, dtype=np.float32), spec)
+    parts = parts_of(np.ascontiguousarray(inputs, dtype=np.float32), preprocessor.spec)
+    series = series_of(preprocessor)
     return Features(
         _on(device, parts.vectors).flatten(1).unsqueeze(1),
         observed=None if parts.observed is None else _on(device, parts.observed).unsqueeze(1),
         modes=None if parts.modes is None else _on(device, parts.modes),
+        surprise_columns=None if series is None else series.surprise_columns,
     )
 
 

@@ -26,6 +26,11 @@ class SeriesWindows:
         """Some of the windows, by position."""
         return SeriesWindows(self.values[rows], self.observed[rows])
 
+    def joined(self, others: "SeriesWindows") -> "SeriesWindows":
+        """These windows and then the others."""
+        values = np.concatenate([self.values, others.values])
+        return SeriesWindows(values, np.concatenate([self.observed, others.observed]))
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

@@ -153,6 +153,11 @@ class SeriesPreprocessor:
         return {f"{FOLDER}{self.file_name}": npz_bytes({**arrays, **self._gaussian.to_arrays()})}
 
     @property
+    def surprise_columns(self) -> slice:
+        """Which graph inputs say how unexpected each channel (or group of channels) is given the others."""
+        return slice(len(self._views.components) + 1, self._width)
+
+    @property
     def _width(self) -> int:
         return len(self._views.components) + 1 + self._gaussian.groups
 

@@ -59,7 +59,9 @@ def test_a_broken_relation_shows_in_the_channels_and_in_the_residuals() -> None:
     residuals = preprocessor.residuals(preprocessor.standardised(broken))
     inside = residuals[:, 10:20].mean()
     assert inside > 4 * residuals[:, 25:].mean()
-    assert 0.3 < preprocessor.residuals(preprocessor.standardised(normal)).mean() < 1.0  # in deviations, the shrunk ones a little too large
+    assert (
+        0.3 < preprocessor.residuals(preprocessor.standardised(normal)).mean() < 1.0
+    )  # in deviations, the shrunk ones a little too large
 
 
 def test_a_window_does_not_depend_on_its_batch(fitted: SeriesPreprocessor) -> None:
