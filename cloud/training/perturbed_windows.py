@@ -55,9 +55,7 @@ def perturbed_inputs(preprocessor: Preprocessor, windows: Floats) -> Perturbatio
     return make
 
 
-def perturb_windows(
-    windows: Floats, count: int, rng: np.random.Generator, *, fixed: Sequence[int] = ()
-) -> NDArray[np.float64]:
+def perturb_windows(windows: Floats, count: int, rng: np.random.Generator, *, fixed: Sequence[int] = ()) -> Floats:
     """`count` windows (count, length, channels) made from random normal ones (n, length, channels).
 
     In equal shares: untouched; a shift, a ramp or noise in some channels over some time; such a stretch taken from
@@ -72,7 +70,8 @@ def perturb_windows(
     unit = scale_of(spread, mean)
 
     def drawn() -> Floats:
-        return (windows[rng.integers(0, len(windows), count)] - mean) / unit
+        chosen: Floats = (windows[rng.integers(0, len(windows), count)] - mean) / unit
+        return chosen
 
     original = drawn()
     free = np.ones(windows.shape[2], dtype=np.bool_)
@@ -123,7 +122,8 @@ def _shifted(draw: _Draw) -> Floats:
 
 def _ramped(draw: _Draw) -> Floats:
     rising = np.cumsum(draw.where, axis=1) / np.maximum(draw.where.sum(axis=1, keepdims=True), 1)
-    return draw.x + rising * draw.where * draw.size * draw.sign
+    ramped: Floats = draw.x + rising * draw.where * draw.size * draw.sign
+    return ramped
 
 
 def _noised(draw: _Draw) -> Floats:
