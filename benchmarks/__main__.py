@@ -6,6 +6,7 @@ python -m benchmarks edge_footprint        some of them
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import platform
@@ -14,13 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-NAMES = ("edge_throughput", "edge_footprint", "row_choices", "contamination", "diffusion_cost")
+NAMES = (
+    "edge_throughput",
+    "edge_footprint",
+    "row_choices",
+    "series_choices",
+    "contamination",
+    "diffusion_cost",
+)
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all when none is given")
+    parser.add_argument("--quick", action="store_true", help="a part of the work, where a benchmark knows one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument("--write-pages", action="store_true", help="write docs/benchmarks/NAME.md")
     options = parser.parse_args()
@@ -30,7 +39,8 @@ def main() -> None:
     for name in options.names or NAMES:
         print(f"== {name}", flush=True)
         module = importlib.import_module(f"benchmarks.{name}")
-        results[name] = module.run()
+        can_be_quick = "quick" in inspect.signature(module.run).parameters
+        results[name] = module.run(quick=True) if options.quick and can_be_quick else module.run()
         print(table(results[name]), flush=True)
         if options.write_pages:
             write_page(name, str(module.__doc__), results[name], getattr(module, "draw_picture", None))

@@ -28,7 +28,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, CertificateError
 from shared.files import write_durably as write_durably
@@ -78,6 +78,12 @@ class InputSpec(_Strict):
     missing: bool = Field(default=False, description="NaN is a missing value, and no reason for rejection")
     mode_channel: str = Field(default="", description="the channel that holds the operating mode; empty: none does")
     modes: tuple[float, ...] = Field(default=(), description="the modes of the training data, ascending")
+
+    @model_validator(mode="after")
+    def _has_its_mode(self) -> Self:
+        if self.mode_channel and self.mode_channel not in self.channels:
+            raise ValueError(f"the mode channel {self.mode_channel!r} is none of the channels")
+        return self
 
     @property
     def value_channels(self) -> tuple[str, ...]:

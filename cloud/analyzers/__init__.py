@@ -57,7 +57,7 @@ ANALYZERS: dict[str, type[Analyzer]] = {
 _OF_VECTORS = ("time_estimation", "score_norm", "masked_likelihood")
 DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
     Modality.TABULAR: _OF_VECTORS,
-    Modality.SERIES: _OF_VECTORS,
+    Modality.SERIES: ("time_estimation", "channel_imputation"),
     Modality.VIDEO: ("knn", "time_estimation", "score_norm"),
     Modality.IMAGE: ("knn", "time_estimation", "score_norm", "reconstruction"),
 }
@@ -76,7 +76,7 @@ QUICK_TO_FIT = frozenset(
     )
 )
 # These see the readings of a window themselves, where there are any.
-NEED_WINDOWS = frozenset({ChannelImputation.name, Imputation.name})
+NEED_WINDOWS = frozenset({Imputation.name})
 
 __all__ = [
     "ANALYZERS",

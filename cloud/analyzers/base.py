@@ -25,7 +25,8 @@ class Features:
     `grid`: rows and columns of patches, of an image; (1, 1) for a table's row or a series window.
     `observed`: bool of the shape of `vectors`, false where a value is missing (and the vectors hold 0); None: all are.
     `windows`: (samples, length, channels) float32, the standardised readings behind a series window's vector, with
-    `windows_observed` of the same shape. `modes`: (samples,) int64, the class or operating mode of each sample.
+    `windows_observed` of the same shape. `surprise_columns`: where in such a vector it stands how unexpected each
+    channel is given the others. `modes`: (samples,) int64, the class or operating mode of each sample.
     """
 
     vectors: Tensor
@@ -34,6 +35,7 @@ class Features:
     windows: Tensor | None = None
     windows_observed: Tensor | None = None
     modes: Tensor | None = None
+    surprise_columns: slice | None = None
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3 or self.vectors.shape[1] != self.grid[0] * self.grid[1]:
@@ -62,6 +64,7 @@ class Features:
             windows=of(self.windows),
             windows_observed=of(self.windows_observed),
             modes=of(self.modes),
+            surprise_columns=self.surprise_columns,
         )
 
     def blocks(self, samples: int) -> Iterator["Features"]:

@@ -175,7 +175,7 @@ class Analysis:
         """
         del rows
         inputs, spec = vectors.cpu().numpy(), self.preprocessor.spec
-        features = vector_features(inputs, spec, self.device)
+        features = vector_features(inputs, self.preprocessor, self.device)
         members = {name: self._analyzers[name] for name in self._fusion.hands}
         outputs = [
             {name: analyzer.score(block) for name, analyzer in members.items()}

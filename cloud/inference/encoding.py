@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.analyzers import Features
-from shared.bundle import InputSpec
 from shared.preprocessing import (
     ModePreprocessor,
     Preprocessor,
     SeriesPreprocessor,
+    SeriesWindows,
     modes_of,
     parts_of,
-    without_mode,
 )
 from shared.samples import Values
 
@@ -40,13 +39,13 @@ class Encoder(Protocol):
 class Samples:
     """Samples that can be used.
 
-    `inputs`: (n, ...) graph inputs. `windows`: (n, length, channels) float64, the raw readings of series windows
-    without their mode, NaN where missing; None of other samples. `kept` and `rejections` are those of `Prepared`.
+    `inputs`: (n, ...) graph inputs. `windows`: of a series, what these were made from. `kept` and `rejections` are
+    those of `Prepared`.
     """
 
     preprocessor: Preprocessor
     inputs: NDArray[Any]
-    windows: NDArray[np.float64] | None
+    windows: SeriesWindows | None
     kept: NDArray[np.intp]
     rejections: list[tuple[int, str]]
 
@@ -54,27 +53,21 @@ class Samples:
     def prepare(cls, preprocessor: Preprocessor, values: NDArray[Any] | Sequence[Values]) -> Self:
         """Graph inputs of the samples, with a reason for each that cannot be used."""
         prepared = preprocessor.prepare(values)
-        windows = None
-        if series_of(preprocessor) is not None:
-            spec = preprocessor.spec
-            shape = (len(prepared.kept), spec.window_length, len(spec.channels))
-            windows = np.array([values[row] for row in prepared.kept], dtype=np.float64).reshape(shape)
-            windows = without_mode(windows, spec) if spec.mode_channel else windows
-        return cls(preprocessor, prepared.inputs, windows, prepared.kept, prepared.rejections)
+        return cls(preprocessor, prepared.inputs, prepared.windows, prepared.kept, prepared.rejections)
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def at(self, rows: slice | NDArray[Any]) -> "Samples":
         """Some of the samples, by position."""
-        windows = None if self.windows is None else self.windows[rows]
+        windows = None if self.windows is None else self.windows.at(rows)
         return Samples(self.preprocessor, self.inputs[rows], windows, self.kept[rows], [])
 
     def joined(self, others: "Samples") -> "Samples":
         """These samples and then the `others`, of the same preprocessing."""
         windows = None
         if self.windows is not None and others.windows is not None:
-            windows = np.concatenate([self.windows, others.windows])
+            windows = self.windows.joined(others.windows)
         inputs = np.concatenate([self.inputs, others.inputs])
         return Samples(self.preprocessor, inputs, windows, np.arange(len(inputs)), [])
 
@@ -88,17 +81,16 @@ class Samples:
         """What analyzers work on, of all the samples at once."""
         if encoder is not None:
             return Features(encoder.encode(self.inputs).to(device), encoder.grid)
-        features = vector_features(self.inputs, self.preprocessor.spec, device)
-        series = series_of(self.preprocessor)
-        if series is None or self.windows is None:
+        features = vector_features(self.inputs, self.preprocessor, device)
+        if self.windows is None:
             return features
-        seen = series.standardised(self.windows)
         return Features(
             features.vectors,
             observed=features.observed,
-            windows=_on(device, seen.values.astype(np.float32)),
-            windows_observed=_on(device, seen.observed),
+            windows=_on(device, self.windows.values.astype(np.float32)),
+            windows_observed=_on(device, self.windows.observed),
             modes=features.modes,
+            surprise_columns=features.surprise_columns,
         )
 
     def fit_features(self, encoder: Encoder | None, device: torch.device, generator: torch.Generator) -> Features:
@@ -121,13 +113,15 @@ def series_of(preprocessor: Preprocessor) -> SeriesPreprocessor | None:
     return inner if isinstance(inner, SeriesPreprocessor) else None
 
 
-def vector_features(inputs: NDArray[Any], spec: InputSpec, device: torch.device) -> Features:
+def vector_features(inputs: NDArray[Any], preprocessor: Preprocessor, device: torch.device) -> Features:
     """Features of the graph inputs (n, width) of rows or windows, without the windows behind them."""
-    parts = parts_of(np.ascontiguousarray(inputs, dtype=np.float32), spec)
+    parts = parts_of(np.ascontiguousarray(inputs, dtype=np.float32), preprocessor.spec)
+    series = series_of(preprocessor)
     return Features(
         _on(device, parts.vectors).flatten(1).unsqueeze(1),
         observed=None if parts.observed is None else _on(device, parts.observed).unsqueeze(1),
         modes=None if parts.modes is None else _on(device, parts.modes),
+        surprise_columns=None if series is None else series.surprise_columns,
     )
 
 

@@ -139,7 +139,7 @@ class TrainingSettings(Settings):
     image: ImageSettings = Field(default_factory=ImageSettings, title="Images")
     video: VideoSettings = Field(default_factory=VideoSettings, title="Video")
     head: DistillationSettings | None = Field(
-        None, title="Head", description="how it is distilled; empty: more steps for images than for vectors"
+        None, title="Head", description="how it is distilled; empty: fewer steps for rows than for the rest"
     )
     quantisation: QuantisationSettings = Field(default_factory=QuantisationSettings, title="Quantisation")
     tolerances: ToleranceSettings = Field(default_factory=ToleranceSettings, title="Tolerances")
@@ -150,6 +150,8 @@ class TrainingSettings(Settings):
             return self.head
         if modality in (Modality.IMAGE, Modality.VIDEO):
             return DistillationSettings(steps=3000, batch_size=512, perturbed=60_000, max_seconds=90.0)
+        if modality is Modality.SERIES:
+            return DistillationSettings(steps=4000, batch_size=256, perturbed=60_000, max_seconds=90.0)
         return DistillationSettings(steps=2000, batch_size=256, perturbed=40_000, max_seconds=90.0)
 
     def changed(self, options: Mapping[str, Any]) -> Self:

@@ -21,13 +21,14 @@ from cloud.inference.analysis import Analysis, pick_device
 from cloud.training.artefacts import Built, Examples, build_artefacts
 from cloud.training.data import TrainingData
 from cloud.training.parity import auroc
+from cloud.training.perturbed_windows import perturbed_inputs
 from cloud.training.quantise import choose_inputs
 from cloud.training.samples import Split, split_samples
 from cloud.training.settings import TrainingSettings
 from cloud.training.threads import one_thread, threads_for
 from cloud.training.trimming import trimmed
 from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
-from shared.diffusion import InputLayout, Teacher, TimeEstimationHead, distill_head
+from shared.diffusion import InputLayout, Perturbation, Teacher, TimeEstimationHead, distill_head
 from shared.errors import BundleMismatchError, DataError, SettingsError
 from shared.preprocessing import Preprocessor, fit_preprocessor, mask_width, modes_of
 from shared.samples import Modality
@@ -76,7 +77,8 @@ def train_bundle(
             refit=settings.data.trim_share == 0,  # the held-out part is not trimmed, so it may hold what was trimmed
         )
         teacher = None if encoder is not None else analysis.teacher
-        head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher)
+        perturbation = perturbed_inputs(preprocessor, split.train) if data.modality is Modality.SERIES else None
+        head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher, perturbation)
         quantisation = _quantisation_inputs(train, head, settings)
         examples = Examples(quantisation, held_out, test, test_labels, modes_of(held_out, split.spec))
         tolerances = settings.tolerances.model_dump()
@@ -192,6 +194,7 @@ def _train_head(
     generator: torch.Generator,
     report: Progress,
     teacher: Teacher | None,
+    perturbation: Perturbation | None,
 ) -> tuple[TimeEstimationHead, float]:
     """The distilled head, on the CPU, and the last training loss."""
     hidden = settings.hidden or (PATCH_HIDDEN if modality in (Modality.IMAGE, Modality.VIDEO) else VECTOR_HIDDEN)
@@ -207,6 +210,7 @@ def _train_head(
             generator=generator,
             teacher=teacher,
             layout=InputLayout(mask_width(spec), len(spec.modes)),
+            perturbation=perturbation,
             progress=lambda share: report("distilling the head", share),
         )
     return head.cpu(), loss

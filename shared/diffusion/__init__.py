@@ -19,6 +19,7 @@ from shared.diffusion.denoisers import (
 from shared.diffusion.distillation import (
     DistillationSettings,
     InputLayout,
+    Perturbation,
     Teacher,
     distill_head,
     local_teacher,
@@ -39,6 +40,7 @@ __all__ = [
     "InputLayout",
     "NoiseSource",
     "OptimizerSettings",
+    "Perturbation",
     "PreconditionedDenoiser",
     "Sampler",
     "Teacher",

@@ -39,7 +39,10 @@ class InputLayout:
 PLAIN = InputLayout()
 MAX_HIDDEN_SHARE = 0.8
 SWAPPED_SHARE = 0.2  # of the perturbed vectors, in the mode of another row
-Teacher = Callable[[Tensor, Tensor], Tensor]  # targets (n,) of vectors (n, dim) and of the rows (n,) they came from
+OWN_SHARE = 0.5  # of the perturbed vectors, made by the caller where it knows a way
+# Targets (n,) of vectors (n, dim) and of the rows (n,) they came from, -1 where from none.
+Teacher = Callable[[Tensor, Tensor], Tensor]
+Perturbation = Callable[[int, torch.Generator], Tensor]  # so many perturbed vectors (n, dim)
 
 
 class DistillationSettings(OptimizerSettings):
@@ -70,11 +73,14 @@ def distill_head(
     generator: torch.Generator,
     teacher: Teacher | None = None,
     layout: InputLayout = PLAIN,
+    perturbation: Perturbation | None = None,
     progress: Progress | None = None,
 ) -> float:
     """Train `head` in place on `normals` (n, dim) float32; returns the last mean square error of the scores.
 
     `teacher` is asked once for the scores of perturbed normals; without one it is DTE-NP among the normals themselves.
+    They are made by `perturb`, and by `perturbation` the share OWN_SHARE of them where one is given: for inputs that
+    depend on one another, as those of a window do, it makes what samples can look like.
     The optimiser is made anew at each call, so a federated round may call it for a few steps on a given head.
     Raises ValueError for fewer than two normals.
     """
@@ -82,7 +88,12 @@ def distill_head(
         raise ValueError(f"A head is distilled from at least two normal vectors, not {len(normals)}.")
     device = next(head.parameters()).device
     reference = subsample(normals.to(device), settings.max_reference, generator)
-    inputs, rows = perturb(reference, min(settings.perturbed, settings.steps * settings.batch_size), generator, layout)
+    count = min(settings.perturbed, settings.steps * settings.batch_size)
+    own = 0 if perturbation is None else round(OWN_SHARE * count)
+    inputs, rows = perturb(reference, count - own, generator, layout)
+    if perturbation is not None:
+        made = perturbation(own, generator).to(device)
+        inputs, rows = torch.cat([inputs, made]), torch.cat([rows, rows.new_full((len(made),), -1)])
     ask = teacher if teacher is not None else neighbour_teacher(reference, settings.neighbours)
     with torch.no_grad():
         targets = ask(inputs, rows)

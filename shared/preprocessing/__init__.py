@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shared.bundle import Bundle, InputSpec, Manifest
 from shared.errors import BundleMismatchError, DataError
-from shared.preprocessing.base import FOLDER, Prepared, Preprocessor
+from shared.preprocessing.base import FOLDER, Prepared, Preprocessor, SeriesWindows
 from shared.preprocessing.image import ImagePreprocessor
 from shared.preprocessing.modes import ModePreprocessor, inner_spec, without_mode
 from shared.preprocessing.parts import InputParts, mask_width, modes_of, parts_of
@@ -27,6 +27,7 @@ __all__ = [
     "Prepared",
     "Preprocessor",
     "SeriesPreprocessor",
+    "SeriesWindows",
     "TabularPreprocessor",
     "VideoPreprocessor",
     "fit_preprocessor",

@@ -16,16 +16,34 @@ MAX_COMPRESSED = 2000.0  # float64 itself ends near LINEAR_RANGE * (1 + log(1e30
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesWindows:
+    """Standardised windows (n, length, channels) float64, missing readings imputed, and which were `observed`."""
+
+    values: NDArray[np.float64]
+    observed: NDArray[np.bool_]
+
+    def at(self, rows: slice | NDArray[Any]) -> "SeriesWindows":
+        """Some of the windows, by position."""
+        return SeriesWindows(self.values[rows], self.observed[rows])
+
+    def joined(self, others: "SeriesWindows") -> "SeriesWindows":
+        """These windows and then the others."""
+        values = np.concatenate([self.values, others.values])
+        return SeriesWindows(values, np.concatenate([self.observed, others.observed]))
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """Graph inputs of the samples that can be used.
 
     `inputs`: (kept, ...) float32, or uint8 for images. `kept`: (kept,) positions in the batch, ascending.
-    `rejections`: position and reason of each other sample.
+    `rejections`: position and reason of each other sample. `windows`: of a series, what the inputs were made from.
     """
 
     inputs: NDArray[Any]
     kept: NDArray[np.intp]
     rejections: list[tuple[int, str]]
+    windows: SeriesWindows | None = None
 
 
 class Preprocessor(Protocol):

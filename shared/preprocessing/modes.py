@@ -33,7 +33,7 @@ class ModePreprocessor:
         mode = samples[prepared.kept][..., self._column]
         chosen = one_hot(mode if mode.ndim == 1 else mode[:, -1], self.spec)
         inputs = np.concatenate([prepared.inputs, chosen], axis=1).astype(np.float32)
-        return Prepared(inputs, kept[prepared.kept], sorted(rejections))
+        return Prepared(inputs, kept[prepared.kept], sorted(rejections), prepared.windows)
 
     def files(self) -> dict[str, bytes]:
         """What the inner preprocessing stores: the modes stand in the manifest."""

@@ -25,6 +25,7 @@ from shared.errors import BundleError, DataError
 from shared.preprocessing.base import (
     FOLDER,
     Prepared,
+    SeriesWindows,
     compress,
     reject_all,
     say_not_finite,
@@ -40,14 +41,6 @@ VIEW_RANGE = 10.0  # deviations; beyond them a view is compressed
 MAX_WINDOW_VALUES = 2048  # length * channels, which bounds the covariance matrix
 SURPRISE_WEIGHT = 0.5  # of a channel's surprise beside the other inputs, in deviations on normal data
 SURPRISE_SPREAD = 0.05  # least deviation of a surprise: a channel that is a copy of another never surprises
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesWindows:
-    """Standardised windows (n, length, channels) float64, missing readings imputed, and which were `observed`."""
-
-    values: NDArray[np.float64]
-    observed: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +124,11 @@ class SeriesPreprocessor:
         allowed = np.isfinite(windows) | (np.isnan(windows) if self.spec.missing else np.False_)
         usable = allowed.all(axis=(1, 2)) & np.isfinite(windows).any(axis=(1, 2))
         rejections = [(position, self._complaint(windows[position])) for position in np.flatnonzero(~usable).tolist()]
-        return Prepared(self._inputs(self.standardised(windows[usable])), np.flatnonzero(usable), rejections)
+        seen = self.standardised(windows[usable])
+        return Prepared(self._inputs(seen), np.flatnonzero(usable), rejections, seen)
 
     def standardised(self, windows: NDArray[Any]) -> SeriesWindows:
-        """The windows (n, length, channels) that `prepare` kept as its views see them; NaN is a missing reading."""
+        """Usable windows (n, length, channels) as the views see them; NaN is a missing reading."""
         values = np.asarray(windows, dtype=np.float64)
         observed = ~np.isnan(values)
         standard = standardise(np.where(observed, values, self._views.mean), self._views.mean, self._views.scale)
@@ -142,15 +136,14 @@ class SeriesPreprocessor:
             standard = self._gaussian.impute(standard, observed)
         return SeriesWindows(standard, observed)
 
-    def residuals(self, windows: NDArray[Any]) -> NDArray[np.float64]:
-        """Where and in which channel the windows that `prepare` kept are not as expected: (n, length, channels).
+    def residuals(self, seen: SeriesWindows) -> NDArray[np.float64]:
+        """Where and in which channel windows that `prepare` gave are not as expected: (n, length, channels).
 
         The distance of each reading from what its channel is imputed as given the others, in deviations on normal data,
         times its distance from the mean where that is above one deviation: a wrong channel misleads the imputation of
         the right ones too, but only the wrong one is far out itself. 0 for a missing reading. It holds what the
         principal components cannot show.
         """
-        seen = self.standardised(windows)
         itself = np.maximum(np.abs(seen.values - self._gaussian.centre), 1.0)
         return np.where(seen.observed, np.abs(self._gaussian.residuals(seen.values)) * itself, 0.0)
 
@@ -158,6 +151,11 @@ class SeriesPreprocessor:
         """The scaling, the components and the distribution of windows, as one array file."""
         arrays = {name: getattr(self._views, name) for name in _Views.__dataclass_fields__}
         return {f"{FOLDER}{self.file_name}": npz_bytes({**arrays, **self._gaussian.to_arrays()})}
+
+    @property
+    def surprise_columns(self) -> slice:
+        """Which graph inputs say how unexpected each channel (or group of channels) is given the others."""
+        return slice(len(self._views.components) + 1, self._width)
 
     @property
     def _width(self) -> int:
@@ -183,7 +181,7 @@ class SeriesPreprocessor:
 
     def _prepare_one_by_one(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Windows of differing shapes or types: each alone, so that one bad window spoils no other."""
-        inputs, kept, rejections = [], [], []
+        inputs, seen, kept, rejections = [], [], [], []
         for position, value in enumerate(values):
             window = _as_windows([value])
             if window is None:
@@ -191,11 +189,16 @@ class SeriesPreprocessor:
                 continue
             one = self.prepare(window)
             rejections += [(position, reason) for _, reason in one.rejections]
-            if len(one.kept):
+            if len(one.kept) and one.windows is not None:
                 inputs.append(one.inputs)
+                seen.append(one.windows)
                 kept.append(position)
-        stacked = np.concatenate(inputs) if inputs else np.zeros((0, self._width), dtype=np.float32)
-        return Prepared(stacked, np.array(kept, dtype=np.intp), rejections)
+        if not kept:
+            return Prepared(np.zeros((0, self._width), dtype=np.float32), np.zeros(0, dtype=np.intp), rejections)
+        windows = SeriesWindows(
+            np.concatenate([part.values for part in seen]), np.concatenate([part.observed for part in seen])
+        )
+        return Prepared(np.concatenate(inputs), np.array(kept, dtype=np.intp), rejections, windows)
 
 
 def _check_windows(values: NDArray[np.float64], spec: InputSpec) -> None:

@@ -168,6 +168,13 @@ def test_a_path_that_leaves_the_folders_is_refused_even_when_signed(path: str) -
         Bundle.open(signed_by_hand(manifest.to_bytes(), {path: b"x"}), TRUSTED)
 
 
+def test_a_mode_channel_that_is_none_of_the_channels_is_refused_even_when_signed() -> None:
+    manifest = json.loads(make_manifest().to_bytes())
+    manifest["input"]["mode_channel"] = "elsewhere"
+    with pytest.raises(BundleIntegrityError, match="'elsewhere' is none of the channels"):
+        Bundle.open(signed_by_hand(manifest, {}), TRUSTED)
+
+
 def test_a_foreign_or_absent_signature_is_refused(bundle: Bundle) -> None:
     foreign = Ed25519PrivateKey.generate()
     with pytest.raises(BundleIntegrityError, match="not signed by a trusted key"):

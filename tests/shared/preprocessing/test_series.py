@@ -56,10 +56,12 @@ def test_a_broken_relation_shows_in_the_channels_and_in_the_residuals() -> None:
     broken[:, 10:20, 1] *= -1
     before, after = preprocessor.prepare(normal).inputs[:, -2:], preprocessor.prepare(broken).inputs[:, -2:]
     assert (after > before.max() + 1).mean() > 0.9
-    residuals = preprocessor.residuals(broken)
+    residuals = preprocessor.residuals(preprocessor.standardised(broken))
     inside = residuals[:, 10:20].mean()
     assert inside > 4 * residuals[:, 25:].mean()
-    assert 0.3 < preprocessor.residuals(normal).mean() < 1.0  # in deviations, the shrunk ones a little too large
+    assert (
+        0.3 < preprocessor.residuals(preprocessor.standardised(normal)).mean() < 1.0
+    )  # in deviations, the shrunk ones a little too large
 
 
 def test_a_window_does_not_depend_on_its_batch(fitted: SeriesPreprocessor) -> None:
@@ -78,9 +80,9 @@ def test_missing_readings_are_carried_and_not_scored(allowing: SeriesPreprocesso
     whole = allowing.prepare(given).inputs
     assert prepared.inputs[:, -3:].mean() < whole[:, -3:].mean() + 0.1
     assert np.corrcoef(prepared.inputs[:, 0], whole[:, 0])[0, 1] > 0.95
-    seen = allowing.standardised(hollow)
-    np.testing.assert_array_equal(seen.observed, ~np.isnan(hollow))
-    assert (allowing.residuals(hollow)[np.isnan(hollow)] == 0).all()
+    assert prepared.windows is not None
+    np.testing.assert_array_equal(prepared.windows.observed, ~np.isnan(hollow))
+    assert (allowing.residuals(prepared.windows)[np.isnan(hollow)] == 0).all()
 
 
 def test_a_missing_channel_counts_as_expected_and_the_other_is_still_judged(allowing: SeriesPreprocessor) -> None:

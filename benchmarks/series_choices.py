@@ -1,0 +1,214 @@
+"""Which methods to fuse for series, and how to distil a screener of windows: mean VUS-PR on development series.
+
+The development series (`benchmarks/series_tasks.py`) are the training halves of the Server Machine Dataset with
+injected anomalies (`machines`; `later`: fitted long before what is judged), normal stretches of NAB and of the
+Tennessee Eastman process with injected ones (`injected`), that process's faults (`faults`), and labelled NAB series
+(`nab`). No labelled half of a benchmark set is used. Figures are means by group, of each method alone and of fusions; a
+point has the mean score of the windows that hold it. `fused, smoothed`: the default fusion, points averaged once more
+over two window lengths. `plain_knn`: neighbours of plain standardised windows. Networks are trained for a quarter of
+the usual steps.
+
+`screener`: the head, distilled from the default fusion on perturbed inputs alone, and on perturbed windows as well.
+`mixed` and `far` are no VUS-PR but Spearman's rho of the head with its teacher: on windows of which some channels come
+from another machine, and on windows of another machine.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+from scipy.stats import spearmanr
+
+from benchmarks.series_tasks import GROUPS, SeriesTask, tasks
+from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, QUICK_TO_FIT, Analyzer, Features, Workshop
+from cloud.evaluation.series import point_scores
+from cloud.evaluation.vus import vus_pr
+from cloud.fusion import Fusion
+from cloud.inference.encoding import Samples, vector_features
+from cloud.training.perturbed_windows import perturbed_inputs
+from cloud.training.settings import TrainingSettings
+from cloud.training.windows import choose_length, cut_windows
+from shared.bundle import InputSpec
+from shared.diffusion import OptimizerSettings, TimeEstimationHead, distill_head
+from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.samples import Modality
+
+PLAIN = "plain_knn"
+METHODS = ("time_estimation", "channel_imputation", "score_norm", "masked_likelihood", PLAIN)
+FUSIONS = (
+    ("time_estimation", "channel_imputation"),
+    ("time_estimation", "channel_imputation", "score_norm"),
+    ("time_estimation", "channel_imputation", PLAIN),
+    ("time_estimation", "score_norm", "masked_likelihood"),
+)
+TRAIN_SHARE, MOST_WINDOWS, MOST_HELD_OUT, MOST_TEST = 0.7, 6000, 1500, 5000
+STEPS = 500
+QUICK_TASKS = 1  # of each group
+SCREENED = ("machines", "later", "faults")  # groups, of which a screener of the first task is judged
+MOST_FOREIGN = 700
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted on one task: `analyzers` by name on all its normal windows, the `calibration` scores by name of
+    held-out ones, and the windows at `starts` (n,) of the part to judge, `length` long."""
+
+    preprocessor: Preprocessor
+    analyzers: Mapping[str, Analyzer]
+    calibration: Mapping[str, Floats]
+    normal: Floats
+    test: Floats
+    starts: NDArray[np.intp]
+    length: int
+
+
+def run(quick: bool = False) -> dict[str, Any]:
+    """Mean VUS-PR by method and group; with `quick` of one task a group, and one screener."""
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for group in GROUPS:
+        for index, task in enumerate(tasks(group)):
+            if quick and index >= QUICK_TASKS:
+                break
+            fitted = fit(task)
+            figures = method_figures(task, fitted)
+            if index == 0 and group in (SCREENED[:1] if quick else SCREENED):
+                figures |= screener_figures(task, fitted)
+            for name, value in figures.items():
+                found[name][group].append(value)
+            print(group, task.name, {name: round(value, 3) for name, value in figures.items()}, flush=True)
+    return {name: _means(groups) for name, groups in found.items()}
+
+
+def fit(task: SeriesTask) -> Fitted:
+    """Calibrated on the end of the normal readings, then fitted on all of them, but for what trains a network."""
+    length = choose_length([task.train])
+    boundary = int(TRAIN_SHARE * len(task.train))
+    train, held_out, every = (
+        _evenly(cut_windows(readings, length, 1), most)
+        for readings, most in (
+            (task.train[:boundary], MOST_WINDOWS),
+            (task.train[boundary:], MOST_HELD_OUT),
+            (task.train, MOST_WINDOWS),
+        )
+    )
+    channels = tuple(f"channel{index + 1}" for index in range(task.train.shape[1]))
+    spec = InputSpec(channels=channels, window_length=length, window_stride=1)
+    preprocessor = fit_preprocessor(Modality.SERIES, train, spec)
+    rehearsed = _fitted(_features(preprocessor, train), METHODS)
+    features = _features(preprocessor, held_out)
+    calibration = {name: _scores(analyzer, features, name) for name, analyzer in rehearsed.items()}
+    kept = _fitted(_features(preprocessor, every), [name for name in METHODS if name == PLAIN or name in QUICK_TO_FIT])
+    stride = -(-(len(task.test) - length + 1) // MOST_TEST)
+    test = cut_windows(task.test, length, stride)
+    starts = np.arange(len(test), dtype=np.intp) * stride
+    return Fitted(preprocessor, {**rehearsed, **kept}, calibration, every, test, starts, length)
+
+
+def method_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
+    """VUS-PR of each method and fusion, and of the default one smoothed."""
+    features = _features(fitted.preprocessor, fitted.test)
+    scores = {name: _scores(analyzer, features, name) for name, analyzer in fitted.analyzers.items()}
+    figures = {name: vus_pr(task.labels, _points(task, fitted, of_method)) for name, of_method in scores.items()}
+    for members in FUSIONS:
+        points = _points(task, fitted, _fusion(fitted, members).statistic(scores))
+        figures[" + ".join(members)] = vus_pr(task.labels, points)
+        if members == DEFAULT_METHODS[Modality.SERIES]:
+            smoothed = uniform_filter1d(points, 2 * fitted.length, mode="nearest")
+            figures["fused, smoothed"] = vus_pr(task.labels, smoothed)
+    return figures
+
+
+def screener_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
+    """VUS-PR of heads distilled from the default fusion, and how they agree with it on windows of another machine."""
+    members = DEFAULT_METHODS[Modality.SERIES]
+    fusion = _fusion(fitted, members)
+    cpu = torch.device("cpu")
+
+    def teacher(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        features = vector_features(vectors.numpy(), fitted.preprocessor, cpu)
+        scores = {name: _scores(fitted.analyzers[name], features, name) for name in members}
+        return torch.from_numpy(np.log1p(fusion.statistic(scores))).to(vectors)
+
+    def inputs(windows: Floats) -> torch.Tensor:
+        return torch.from_numpy(fitted.preprocessor.prepare(windows).inputs)
+
+    normals, test = inputs(fitted.normal), inputs(fitted.test)
+    figures = {}
+    for name, own in (("inputs", None), ("inputs and windows", perturbed_inputs(fitted.preprocessor, fitted.normal))):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            head = TimeEstimationHead(normals.shape[1])
+        settings = TrainingSettings().distillation(Modality.SERIES)
+        generator = torch.Generator().manual_seed(0)
+        distill_head(head, normals, settings=settings, generator=generator, teacher=teacher, perturbation=own)
+        with torch.no_grad():
+            said = head(test).double().numpy()
+            figures[f"screener on {name}"] = vus_pr(task.labels, _points(task, fitted, said))
+            for kind, windows in _foreign(task, fitted).items():
+                vectors = inputs(windows)
+                rho = spearmanr(head(vectors).numpy(), teacher(vectors, torch.zeros(0)).numpy())
+                figures[f"screener on {name}, {kind}"] = float(rho.statistic)
+    return figures
+
+
+def _foreign(task: SeriesTask, fitted: Fitted) -> dict[str, Floats]:
+    """Windows of another machine, and windows of this one with some of their channels; none for other series."""
+    if task.group not in ("machines", "later"):
+        return {}
+    other = next(one for one in tasks(task.group) if one.name != task.name)
+    far = _evenly(cut_windows(other.train, fitted.length, 1), MOST_FOREIGN)
+    own = _evenly(cut_windows(task.test, fitted.length, 1), MOST_FOREIGN)
+    rng = np.random.default_rng(0)
+    taken = rng.random((len(own), 1, far.shape[2])) < rng.uniform(0.05, 0.5, (len(own), 1, 1))
+    return {"mixed": np.where(taken, far[: len(own)], own), "far": far}
+
+
+def _fusion(fitted: Fitted, members: tuple[str, ...]) -> Fusion:
+    return Fusion.fit({name: fitted.calibration[name] for name in members}, in_order=True)
+
+
+def _features(preprocessor: Preprocessor, windows: Floats) -> Features:
+    return Samples.prepare(preprocessor, windows).features(None, torch.device("cpu"))
+
+
+def _fitted(features: Features, methods: Any) -> dict[str, Analyzer]:
+    workshop = Workshop(training=OptimizerSettings(steps=STEPS))
+    fitted = {}
+    for name in methods:
+        fitted[name] = ANALYZERS["knn" if name == PLAIN else name]()
+        fitted[name].fit(_seen_by(name, features), workshop)
+    return fitted
+
+
+def _scores(analyzer: Analyzer, features: Features, name: str) -> Floats:
+    with torch.inference_mode():
+        scores: Floats = analyzer.score(_seen_by(name, features)).scores.double().numpy()
+    return scores
+
+
+def _seen_by(name: str, features: Features) -> Features:
+    if name != PLAIN or features.windows is None:
+        return features
+    return Features(features.windows.flatten(1).unsqueeze(1))
+
+
+def _points(task: SeriesTask, fitted: Fitted, scores: Floats) -> Floats:
+    return point_scores(scores, fitted.starts, fitted.length, len(task.labels))
+
+
+def _evenly(windows: Floats, most: int) -> Floats:
+    """At most so many of the windows, evenly spaced."""
+    return windows if len(windows) <= most else windows[np.linspace(0, len(windows) - 1, most).astype(np.intp)]
+
+
+def _means(groups: Mapping[str, list[float]]) -> dict[str, float]:
+    means = {group: round(float(np.mean(values)), 3) for group, values in groups.items()}
+    return means | {"mean": round(float(np.mean(list(means.values()))), 3)}
