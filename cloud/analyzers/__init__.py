@@ -17,6 +17,7 @@ from cloud.analyzers.lof import LocalOutlierFactor
 from cloud.analyzers.masked_likelihood import MaskedLikelihood
 from cloud.analyzers.one_step import OneStepReconstruction
 from cloud.analyzers.pca import PrincipalComponents
+from cloud.analyzers.placed import AnyAnalyzer, Placed
 from cloud.analyzers.reconstruction import DdimReconstruction, DdpmReconstruction, Reconstruction
 from cloud.analyzers.score_norm import ScoreNorm
 from cloud.analyzers.simplex import SimplexReconstruction
@@ -59,10 +60,12 @@ DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
     Modality.TABULAR: _OF_VECTORS,
     Modality.SERIES: _OF_VECTORS,
     Modality.VIDEO: ("knn", "time_estimation", "score_norm"),
-    Modality.IMAGE: ("knn", "time_estimation", "score_norm", "reconstruction"),
+    Modality.IMAGE: ("knn", "score_norm", "local_corruption"),
 }
 # Fitted too, so that a simple opinion stands beside every verdict, and not fused.
 BASELINES = ("knn",)
+# These are trained on normal patches of every place as such, so of images their scores need no scale for each place.
+LEARN_PLACES = frozenset({LocalCorruption.name})
 # These see the readings of a window themselves, where there are any.
 NEED_WINDOWS = frozenset({ChannelImputation.name, Imputation.name})
 
@@ -70,11 +73,15 @@ __all__ = [
     "ANALYZERS",
     "BASELINES",
     "DEFAULT_METHODS",
+    "LEARN_PLACES",
     "NEED_WINDOWS",
     "Analyzer",
     "AnalyzerOutput",
+    "AnyAnalyzer",
     "Features",
     "ImageWorkshop",
+    "KNearestNeighbours",
     "LocalCorruption",
+    "Placed",
     "Workshop",
 ]

@@ -1,5 +1,6 @@
 """All that the cloud does with one bundle: from samples to fused p-values, maps and contributions."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,17 +19,20 @@ from cloud.analyzers import (
     ANALYZERS,
     BASELINES,
     DEFAULT_METHODS,
-    Analyzer,
+    LEARN_PLACES,
     AnalyzerOutput,
+    AnyAnalyzer,
     ImageWorkshop,
     LocalCorruption,
+    Placed,
     Workshop,
 )
 from cloud.fusion import Fusion
-from cloud.inference.encoding import VECTORS_A_BLOCK, Encoder, Samples, vector_features
+from cloud.inference.encoding import VECTORS_A_BLOCK, DetailEncoder, Encoder, Samples, vector_features
 from cloud.inference.explanations import as_array, explain, fit_scales
 from cloud.inference.maps import Scale
 from shared.bundle import Bundle, npz_bytes
+from shared.diffusion.local_corruption import CorruptionHead
 from shared.diffusion.training import one_thread
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
@@ -65,7 +69,7 @@ class Analysis:
         self,
         preprocessor: Preprocessor,
         encoder: Encoder | None,
-        analyzers: Mapping[str, Analyzer],
+        analyzers: Mapping[str, AnyAnalyzer],
         fusion: Fusion,
         scales: Mapping[str, Scale],
         device: torch.device,
@@ -103,10 +107,12 @@ class Analysis:
             methods = tuple(dict.fromkeys((*DEFAULT_METHODS[preprocessor.modality], *BASELINES)))
         on = pick_device(device)
         features = normals.fit_features(encoder, on, generator)
-        analyzers: dict[str, Analyzer] = {}
+        analyzers: dict[str, AnyAnalyzer] = {}
         workshop = _workshop(encoder, normals, methods, generator.initial_seed())
         for index, name in enumerate(methods):
-            analyzer = ANALYZERS[name]()
+            plain = ANALYZERS[name]()
+            placed = features.grid != (1, 1) and name not in LEARN_PLACES
+            analyzer: AnyAnalyzer = Placed(plain) if placed else plain
             analyzer.fit(features, workshop, progress=_part(report, 0.9 * index, 0.9, len(methods)))
             analyzers[name] = analyzer.to(on)
         said = list(_outputs(encoder, analyzers, apart, on))
@@ -141,7 +147,7 @@ class Analysis:
         try:
             description = bundle.json(ANALYSIS_FILE)
             analyzers = {
-                method: ANALYZERS[method].from_state(load_tensors(bundle.read(_state_file(method)))).to(on)
+                method: _from_state(method, load_tensors(bundle.read(_state_file(method)))).to(on)
                 for method in description["analyzers"]
             }
             scales = {key: Scale.from_json(value) for key, value in description["scales"].items()}
@@ -157,6 +163,14 @@ class Analysis:
     def analyzer_names(self) -> tuple[str, ...]:
         """The analyzers there are."""
         return tuple(self._analyzers)
+
+    @property
+    def corruption_head(self) -> CorruptionHead | None:
+        """The network that tells corrupted places of images, on the CPU, where it is among the analyzers."""
+        analyzer = self._analyzers.get(LocalCorruption.name)
+        if not isinstance(analyzer, LocalCorruption) or not isinstance(self._encoder, DetailEncoder):
+            return None
+        return copy.deepcopy(analyzer.head).cpu()
 
     def judge(self, values: Sequence[Values]) -> list[Judgement | SampleRejected]:
         """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks."""
@@ -236,15 +250,20 @@ def pick_device(name: str) -> torch.device:
 
 
 def _workshop(encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int) -> Workshop:
-    from cloud.encoders import ImageEncoder, corrupted_patches
+    from cloud.encoders import ImageEncoder, corrupted_maps
 
     if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
-        return ImageWorkshop(seed=seed, corrupted=corrupted_patches(encoder, normals.inputs, seed=seed % 2**32))
+        return ImageWorkshop(seed=seed, corrupted=corrupted_maps(encoder, normals.inputs, seed=seed % 2**32))
     return Workshop(seed=seed)
 
 
+def _from_state(method: str, state: Mapping[str, Tensor]) -> AnyAnalyzer:
+    kind = ANALYZERS[method]
+    return Placed.from_state(kind, state) if Placed.holds(state) else kind.from_state(state)
+
+
 def _outputs(
-    encoder: Encoder | None, analyzers: Mapping[str, Analyzer], samples: Samples, device: torch.device
+    encoder: Encoder | None, analyzers: Mapping[str, AnyAnalyzer], samples: Samples, device: torch.device
 ) -> Iterator[tuple[Samples, dict[str, AnalyzerOutput]]]:
     """Blocks of the samples, each with what every analyzer says of it."""
     for block in samples.blocks(encoder):
@@ -255,7 +274,7 @@ def _outputs(
 
 
 def _scores(
-    analyzers: Mapping[str, Analyzer], outputs: Sequence[Mapping[str, AnalyzerOutput]]
+    analyzers: Mapping[str, AnyAnalyzer], outputs: Sequence[Mapping[str, AnalyzerOutput]]
 ) -> dict[str, NDArray[np.float64]]:
     """Scores (n,) by analyzer, of all blocks."""
     empty = np.zeros(0)

@@ -79,7 +79,8 @@ def train_bundle(
         quantisation = _quantisation_inputs(train, head, settings)
         examples = Examples(quantisation, held_out, test, test_labels, modes_of(held_out, split.spec))
         tolerances = settings.tolerances.model_dump()
-        built = build_artefacts(screener_of(encoder, head), examples, tolerances, report)
+        screener = screener_of(encoder, head, train, analysis.corruption_head)
+        built = build_artefacts(screener, examples, tolerances, report)
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:
             files[ENCODER_FILE] = encoder_bytes(encoder)
