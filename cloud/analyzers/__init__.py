@@ -60,7 +60,7 @@ DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
     Modality.TABULAR: _OF_VECTORS,
     Modality.SERIES: _OF_VECTORS,
     Modality.VIDEO: ("knn", "time_estimation", "score_norm"),
-    Modality.IMAGE: ("knn", "score_norm", "local_corruption"),
+    Modality.IMAGE: ("score_norm", "local_corruption"),
 }
 # Fitted too, so that a simple opinion stands beside every verdict, and not fused.
 BASELINES = ("knn",)

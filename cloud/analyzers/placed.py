@@ -1,4 +1,4 @@
-"""Any analyzer of images or clips, with its scores standardised at each place; see `cloud.pooling`."""
+"""Any analyzer of images, with its scores standardised at each place; see `cloud.pooling`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -54,6 +54,11 @@ class Placed:
         places = self._fitted().standardised(maps.flatten(1))
         return replace(output, scores=image_scores(places), maps=places.reshape(maps.shape))
 
+    def deviations(self, vectors: Tensor) -> Tensor:
+        """(n,) how far above normal patches (n, dim) score, in deviations, wherever they may lie."""
+        scale = self._fitted()
+        return (self.inner.score(Features(vectors.unsqueeze(1))).scores - scale.mean.mean()) / scale.deviation.mean()
+
     def state(self) -> dict[str, Tensor]:
         """The other analyzer's state and the scale."""
         scale = self._fitted()
@@ -89,5 +94,5 @@ AnyAnalyzer: TypeAlias = Analyzer | Placed
 
 def _maps(output: AnalyzerOutput) -> Tensor:
     if output.maps is None:
-        raise ValueError("Places are standardised of images and clips only: there is no map.")
+        raise ValueError("Places are standardised of images only: there is no map.")
     return output.maps

@@ -111,7 +111,8 @@ class Analysis:
         workshop = _workshop(encoder, normals, methods, generator.initial_seed())
         for index, name in enumerate(methods):
             plain = ANALYZERS[name]()
-            placed = features.grid != (1, 1) and name not in LEARN_PLACES
+            # Clips are whitened at each place already.
+            placed = preprocessor.modality is Modality.IMAGE and name not in LEARN_PLACES
             analyzer: AnyAnalyzer = Placed(plain) if placed else plain
             analyzer.fit(features, workshop, progress=_part(report, 0.9 * index, 0.9, len(methods)))
             analyzers[name] = analyzer.to(on)
@@ -205,6 +206,23 @@ class Analysis:
         ]
         fused = self._fusion.statistic(_scores(members, outputs), modes_of(inputs, spec))
         return torch.from_numpy(np.log1p(fused)).to(vectors)
+
+    def patch_teacher(self, vectors: Tensor, rows: Tensor) -> Tensor:
+        """What a head for patches is distilled from, (n,), of patches (n, dim): the fused analyzers that compare these.
+
+        Their deviations above normal, averaged; the inverse hyperbolic sine, which is the identity near 0 and a
+        logarithm far out, keeps far vectors from drowning the others. `rows` do not matter.
+        """
+        del rows
+        placed = [analyzer for name in self._fusion.hands if isinstance(analyzer := self._analyzers[name], Placed)]
+        with torch.no_grad():
+            found = torch.stack([analyzer.deviations(vectors.to(self.device)) for analyzer in placed])
+        return found.mean(dim=0).asinh().to(vectors)
+
+    @property
+    def teaches_patches(self) -> bool:
+        """Whether there is anything for `patch_teacher` to ask."""
+        return any(isinstance(self._analyzers[name], Placed) for name in self._fusion.hands)
 
     def p_values(
         self, fused_scores: NDArray[np.float64], modes: NDArray[np.int64] | None = None

@@ -74,7 +74,7 @@ def train_bundle(
             methods=methods,
             fused=settings.fused,
         )
-        teacher = None if encoder is not None else analysis.teacher
+        teacher = _teacher(analysis, data.modality)
         head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher)
         quantisation = _quantisation_inputs(train, head, settings)
         examples = Examples(quantisation, held_out, test, test_labels, modes_of(held_out, split.spec))
@@ -210,6 +210,15 @@ def _train_head(
             progress=lambda share: report("distilling the head", share),
         )
     return head.cpu(), loss
+
+
+def _teacher(analysis: Analysis, modality: Modality) -> Teacher | None:
+    """What the head is distilled from; None: DTE-NP among its own normals, for clips and where no analyzer can."""
+    if modality is Modality.VIDEO:
+        return None
+    if modality is Modality.IMAGE:
+        return analysis.patch_teacher if analysis.teaches_patches else None
+    return analysis.teacher
 
 
 def _quantisation_inputs(train: NDArray[Any], head: TimeEstimationHead, settings: TrainingSettings) -> NDArray[Any]:
