@@ -16,11 +16,11 @@ from torch import Tensor
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
 from cloud.analyzers.workshop import Workshop
 from shared.diffusion.local_corruption import (
-    TRAINING,
     CorruptedMaps,
     CorruptionHead,
     perturbed_maps,
     train_on_corrupted,
+    training_of,
 )
 from shared.diffusion.training import Progress
 
@@ -56,10 +56,10 @@ class LocalCorruption:
         """Train the head."""
         generator = workshop.generator(self.name)
         corrupted = workshop.corrupted if isinstance(workshop, ImageWorkshop) else None
-        maps, settings = corrupted, TRAINING
-        if maps is None:
-            maps = perturbed_maps(features.flat, generator)
-            settings = TRAINING.model_copy(update={"steps": workshop.training.steps, "batch_size": 512})
+        maps = corrupted if corrupted is not None else perturbed_maps(features.flat, generator)
+        settings = training_of(maps)
+        if corrupted is None:
+            settings = settings.model_copy(update={"steps": workshop.training.steps, "batch_size": 512})
         self._head = new_head(maps.details.shape[1], generator).to(features.vectors.device)
         train_on_corrupted(self._head, maps, settings=settings, generator=generator, progress=progress)
 

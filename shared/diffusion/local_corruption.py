@@ -23,6 +23,7 @@ from shared.diffusion.training import OptimizerSettings, Progress, train
 
 WIDTH = 64
 TRAINING = OptimizerSettings(steps=800, batch_size=4096, learning_rate=2e-3, max_seconds=120.0)  # batches of patches
+PASSES, LEAST_STEPS = 8, 400  # over all patches of small sets, which need fewer steps than TRAINING has
 TOUCHED_SHARE = 0.1  # of a patch's pixels; patches changed less, but changed, count as neither
 PLAIN_SHARE = 0.25  # of a batch, drawn anywhere; the rest lies around a touched patch
 CROP = 24  # patches, a side
@@ -83,6 +84,12 @@ class CorruptedMaps:
             raise ValueError(f"Maps {tuple(self.details.shape)} and {tuple(self.touched.shape)} do not match.")
         if not (self.touched > TOUCHED_SHARE).any() or not (self.touched == 0).any():
             raise ValueError("A head learns from changed patches and others: one kind is missing.")
+
+
+def training_of(maps: CorruptedMaps) -> OptimizerSettings:
+    """TRAINING, with fewer steps where there are few patches to see."""
+    steps = max(LEAST_STEPS, PASSES * maps.touched.numel() // TRAINING.batch_size)
+    return TRAINING.model_copy(update={"steps": min(TRAINING.steps, steps)})
 
 
 def perturbed_maps(normals: Tensor, generator: torch.Generator) -> CorruptedMaps:
