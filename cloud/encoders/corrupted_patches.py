@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.encoders.corruption import corrupt
-from cloud.encoders.image import PATCH_PIXELS, ImageEncoder
+from cloud.encoders.image import DETAIL_DIM, PATCH_PIXELS, ImageEncoder
 from shared.diffusion.local_corruption import CorruptedMaps
 
 CHANGED_LEVELS = 12.0  # grey levels: what differs less is taken as not changed
@@ -36,8 +36,8 @@ def corrupted_maps(
     count = min(COPIES * len(images), most)
     order = np.concatenate([generator.permutation(len(images)) for _ in range(math.ceil(count / len(images)))])[:count]
     plain = generator.permutation(len(images))[: max(1, most // 2)]
-    details: list[Tensor] = []
-    shares = []
+    details = torch.empty((count + len(plain), DETAIL_DIM, *encoder.grid), dtype=torch.float16)
+    touched = torch.zeros((len(details), *encoder.grid))
     for start in range(0, count, _BATCH):
         batch = order[start : start + _BATCH]
         others = images[generator.integers(len(images), size=len(batch))]
@@ -45,21 +45,23 @@ def corrupted_maps(
             corrupt(images[i], other, generator, bilevel=encoder.bilevel)
             for i, other in zip(batch, others, strict=True)
         ]
-        details.append(_details(encoder, np.stack([copy for copy, _ in pairs])))
-        shares += [_patch_shares(change) for _, change in pairs]
+        here = slice(start, start + len(batch))
+        details[here] = _details(encoder, np.stack([copy for copy, _ in pairs]))
+        touched[here] = torch.stack([_patch_shares(change) for _, change in pairs])
         if progress is not None:
-            progress(min(start + _BATCH, count) / (count + len(plain)))
+            progress(min(start + _BATCH, count) / len(details))
     for start in range(0, len(plain), _BATCH):
-        details.append(_details(encoder, images[plain[start : start + _BATCH]]))
+        batch = plain[start : start + _BATCH]
+        details[count + start : count + start + len(batch)] = _details(encoder, images[batch])
     if progress is not None:
         progress(1.0)
-    return CorruptedMaps(torch.cat(details), torch.stack(shares + [torch.zeros(encoder.grid)] * len(plain)))
+    return CorruptedMaps(details, touched)
 
 
 def _details(encoder: ImageEncoder, images: NDArray[np.uint8]) -> Tensor:
-    """(n, DETAIL_DIM, rows, columns) float16 on the CPU."""
-    found = encoder.views(images).details.transpose(1, 2)
-    return found.reshape(*found.shape[:2], *encoder.grid).half().cpu()
+    """(n, DETAIL_DIM, rows, columns) on the CPU."""
+    found = encoder.views(images).details.transpose(1, 2).cpu()
+    return found.reshape(*found.shape[:2], *encoder.grid)
 
 
 def _patch_shares(change: NDArray[Any]) -> Tensor:
