@@ -17,6 +17,7 @@ from cloud.analyzers.lof import LocalOutlierFactor
 from cloud.analyzers.masked_likelihood import MaskedLikelihood
 from cloud.analyzers.one_step import OneStepReconstruction
 from cloud.analyzers.pca import PrincipalComponents
+from cloud.analyzers.placed import AnyAnalyzer, Placed
 from cloud.analyzers.reconstruction import DdimReconstruction, DdpmReconstruction, Reconstruction
 from cloud.analyzers.score_norm import ScoreNorm
 from cloud.analyzers.simplex import SimplexReconstruction
@@ -59,7 +60,7 @@ DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
     Modality.TABULAR: _OF_VECTORS,
     Modality.SERIES: ("time_estimation", "channel_imputation"),
     Modality.VIDEO: ("knn", "time_estimation", "score_norm"),
-    Modality.IMAGE: ("knn", "time_estimation", "score_norm", "reconstruction"),
+    Modality.IMAGE: ("score_norm", "local_corruption"),
 }
 # Fitted too, so that a simple opinion stands beside every verdict, and not fused.
 BASELINES = ("knn",)
@@ -75,6 +76,8 @@ QUICK_TO_FIT = frozenset(
         ChannelImputation,
     )
 )
+# These are trained on normal patches of every place as such, so of images their scores need no scale for each place.
+LEARN_PLACES = frozenset({LocalCorruption.name})
 # These see the readings of a window themselves, where there are any.
 NEED_WINDOWS = frozenset({Imputation.name})
 
@@ -82,12 +85,16 @@ __all__ = [
     "ANALYZERS",
     "BASELINES",
     "DEFAULT_METHODS",
+    "LEARN_PLACES",
     "NEED_WINDOWS",
     "QUICK_TO_FIT",
     "Analyzer",
     "AnalyzerOutput",
+    "AnyAnalyzer",
     "Features",
     "ImageWorkshop",
+    "KNearestNeighbours",
     "LocalCorruption",
+    "Placed",
     "Workshop",
 ]

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from cloud.analyzers.workshop import Workshop
+from cloud.pooling import image_scores
 from shared.diffusion.training import Progress
-
-TOP_PATCHES = 20  # an image's score is their mean: a defect is small, and one patch alone is noise
-MAX_TOP_SHARE = 0.1  # of all patches, for small images
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Features:
     `windows`: (samples, length, channels) float32, the standardised readings behind a series window's vector, with
     `windows_observed` of the same shape. `surprise_columns`: where in such a vector it stands how unexpected each
     channel is given the others. `modes`: (samples,) int64, the class or operating mode of each sample.
+    `details`: (samples, patches, details) float32, a wider view of an image's patches, for networks that learn from it.
     """
 
     vectors: Tensor
@@ -36,6 +35,7 @@ class Features:
     windows_observed: Tensor | None = None
     modes: Tensor | None = None
     surprise_columns: slice | None = None
+    details: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3 or self.vectors.shape[1] != self.grid[0] * self.grid[1]:
@@ -65,6 +65,7 @@ class Features:
             windows_observed=of(self.windows_observed),
             modes=of(self.modes),
             surprise_columns=self.surprise_columns,
+            details=of(self.details),
         )
 
     def blocks(self, samples: int) -> Iterator["Features"]:
@@ -120,14 +121,12 @@ class Analyzer(Protocol):
 
 
 def from_patch_scores(patch_scores: Tensor, features: Features, reconstruction: Tensor | None = None) -> AnalyzerOutput:
-    """The output for patch scores (samples * patches,): maps, and for each sample the mean over its top patches."""
+    """The output for patch scores (samples * patches,): maps, and for each sample its `image_scores`."""
     samples, patches, _ = features.vectors.shape
     scores = patch_scores.reshape(samples, patches)
     if patches == 1:
         return AnalyzerOutput(scores.squeeze(1), None, reconstruction)
-    count = max(1, min(TOP_PATCHES, int(patches * MAX_TOP_SHARE)))
-    top = scores.topk(count, dim=1).values.mean(dim=1)
-    return AnalyzerOutput(top, scores.reshape(samples, *features.grid), reconstruction)
+    return AnalyzerOutput(image_scores(scores), scores.reshape(samples, *features.grid), reconstruction)
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], vectors: Tensor, rows: int) -> Tensor:

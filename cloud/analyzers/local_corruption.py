@@ -13,71 +13,86 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores, in_blocks
+from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
 from cloud.analyzers.workshop import Workshop
-from shared.diffusion import TimeEstimationHead
-from shared.diffusion.local_corruption import TRAINING, CorruptedPatches, perturbed_patches, train_on_corrupted
+from shared.diffusion.local_corruption import (
+    CorruptedMaps,
+    CorruptionHead,
+    perturbed_maps,
+    train_on_corrupted,
+    training_of,
+)
 from shared.diffusion.training import Progress
 
-HIDDEN = (192, 192)
-BLOCK_ROWS = 16_384
+BLOCK_ROWS = 16_384  # patches at a time, in whole samples
 
 
 @dataclass
 class ImageWorkshop(Workshop):
-    """A workshop that also holds encoded patches of corrupted training images (`cloud.encoders.corrupted_patches`)."""
+    """A workshop that also holds encoded corrupted copies of training images (`cloud.encoders.corrupted_maps`)."""
 
-    corrupted: CorruptedPatches | None = None
+    corrupted: CorruptedMaps | None = None
 
 
 class LocalCorruption:
-    """Log odds that a patch was corrupted. Without an ImageWorkshop the vectors themselves are perturbed."""
+    """Log odds that a patch was corrupted, from its details and those around it.
+
+    Without an ImageWorkshop, or without details, the vectors themselves are perturbed and judged, each by itself.
+    """
 
     name: ClassVar[str] = "local_corruption"
 
-    def __init__(self, head: TimeEstimationHead | None = None):
+    def __init__(self, head: CorruptionHead | None = None):
         self._head = head
+
+    @property
+    def head(self) -> CorruptionHead:
+        """The trained network. Raises RuntimeError before `fit`."""
+        if self._head is None:
+            raise RuntimeError("LocalCorruption is not fitted: call fit() first.")
+        return self._head
 
     def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
         """Train the head."""
         generator = workshop.generator(self.name)
         corrupted = workshop.corrupted if isinstance(workshop, ImageWorkshop) else None
-        patches = corrupted if corrupted is not None else perturbed_patches(features.flat, generator)
-        steps = TRAINING.steps if corrupted is not None else workshop.training.steps
-        self._head = new_head(patches.touched.shape[1], generator).to(features.vectors.device)
-        settings = TRAINING.model_copy(update={"steps": steps})
-        train_on_corrupted(self._head, patches, settings=settings, generator=generator, progress=progress)
+        maps = corrupted if corrupted is not None else perturbed_maps(features.flat, generator)
+        settings = training_of(maps)
+        if corrupted is None:
+            settings = settings.model_copy(update={"steps": workshop.training.steps, "batch_size": 512})
+        self._head = new_head(maps.details.shape[1], generator).to(features.vectors.device)
+        train_on_corrupted(self._head, maps, settings=settings, generator=generator, progress=progress)
 
+    @torch.no_grad()
     def score(self, features: Features) -> AnalyzerOutput:
-        """Log odds, each patch by itself."""
-        with torch.no_grad():
-            return from_patch_scores(in_blocks(self._trained(), features.flat, BLOCK_ROWS), features)
+        """Log odds."""
+        if features.details is None:
+            blocks = torch.split(features.flat[:, :, None, None], BLOCK_ROWS)
+        else:
+            maps = features.details.transpose(1, 2).reshape(len(features), -1, *features.grid)
+            blocks = torch.split(maps, max(1, BLOCK_ROWS // (features.grid[0] * features.grid[1])))
+        return from_patch_scores(torch.cat([self.head(block).flatten() for block in blocks]), features)
 
     def state(self) -> dict[str, Tensor]:
         """The head's weights."""
-        return cpu_state(self._trained().state_dict())
+        return cpu_state(self.head.state_dict())
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
         """The analyzer with these weights."""
         try:
-            return cls(TimeEstimationHead.from_arrays({name: value.numpy() for name, value in state.items()}).eval())
+            return cls(CorruptionHead.from_arrays({name: value.numpy() for name, value in state.items()}).eval())
         except ValueError as error:
             raise RuntimeError(str(error)) from None
 
     def to(self, device: torch.device) -> Self:
         """Move the head to a device."""
-        self._trained().to(device)
+        self.head.to(device)
         return self
 
-    def _trained(self) -> TimeEstimationHead:
-        if self._head is None:
-            raise RuntimeError("LocalCorruption is not fitted: call fit() first.")
-        return self._head
 
-
-def new_head(dim: int, generator: torch.Generator) -> TimeEstimationHead:
+def new_head(dim: int, generator: torch.Generator) -> CorruptionHead:
     """An untrained head for patches of `dim` values, its first weights from `generator`."""
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        return TimeEstimationHead(dim, HIDDEN)
+        return CorruptionHead(dim)

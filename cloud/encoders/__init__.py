@@ -9,7 +9,7 @@ from cloud.encoders.choice import (
     load_encoder,
     screener_of,
 )
-from cloud.encoders.corrupted_patches import corrupted_patches
+from cloud.encoders.corrupted_patches import corrupted_maps
 from cloud.encoders.image import ImageEncoder
 from cloud.encoders.screener import ImageScreener, VectorScreener
 from cloud.encoders.video import VideoEncoder
@@ -24,7 +24,7 @@ __all__ = [
     "VectorScreener",
     "VideoEncoder",
     "VideoScreener",
-    "corrupted_patches",
+    "corrupted_maps",
     "encoder_bytes",
     "fit_encoder",
     "load_encoder",

@@ -16,10 +16,12 @@ from cloud.encoders.video import VideoEncoder
 from cloud.encoders.video_screener import VideoScreener
 from shared.bundle import Bundle
 from shared.diffusion import TimeEstimationHead
+from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError
 from shared.samples import Modality
 
 ENCODER_FILE = "cloud/encoder.safetensors"
+SCALING_IMAGES = 128  # of the training images, enough for a mean and a deviation at each place
 
 PatchEncoder: TypeAlias = ImageEncoder | VideoEncoder
 Screener: TypeAlias = VectorScreener | ImageScreener | VideoScreener
@@ -41,11 +43,20 @@ def fit_encoder(
     return ImageEncoder.fit(inputs, generator=generator, dim=dim, progress=progress)
 
 
-def screener_of(encoder: PatchEncoder | None, head: TimeEstimationHead) -> Screener:
-    """The whole screener; without an encoder that of rows or windows."""
+def screener_of(
+    encoder: PatchEncoder | None,
+    head: TimeEstimationHead,
+    normal: NDArray[Any],
+    corruption: CorruptionHead | None = None,
+) -> Screener:
+    """The whole screener; without an encoder that of rows or windows. `normal`: graph inputs that set its scales."""
     if encoder is None:
         return VectorScreener(head)
-    return VideoScreener(encoder, head) if isinstance(encoder, VideoEncoder) else ImageScreener(encoder, head)
+    if isinstance(encoder, VideoEncoder):
+        return VideoScreener(encoder, head)
+    screener = ImageScreener(encoder, head, corruption)
+    screener.fit(normal[:SCALING_IMAGES])
+    return screener
 
 
 def encoder_bytes(encoder: PatchEncoder) -> bytes:

@@ -21,6 +21,8 @@ SMALLEST_SHARE, LARGEST_SHARE = 4e-4, 0.05  # of the image's area, for one mask
 MOST_PLACES = 3
 BILEVEL_MARGIN, BILEVEL_SHARE = 32, 0.98
 MIDDLE_LEVEL, WHITE = 127.0, 255.0
+TRIES = 20  # at changing an image before a copy is left as it is
+LEAST_RANGE = 32.0  # grey levels: what has fewer is filled with any grey
 _LEAST_AREA = 12.0  # pixels
 _SUBPIXEL_BITS = 3
 
@@ -49,6 +51,17 @@ def corrupt(
     image: whoever learns from such copies MUST see the originals thresholded too, as `ImageEncoder` does.
     """
     original = thresholded(image) if bilevel else image.astype(np.float32)
+    for _ in range(TRIES):  # a blank scan with another grey in it may be blank again, once thresholded
+        copy = _changed(original, other, generator)
+        result = np.clip(thresholded(copy) if bilevel else copy, 0, 255).astype(np.uint8)
+        change = np.abs(result.astype(np.float32) - original).max(axis=2)
+        if change.any():
+            break
+    return result, change
+
+
+def _changed(original: Plane, other: NDArray[np.uint8], generator: np.random.Generator) -> Plane:
+    """The image (height, width, 3) blended with something else in one to MOST_PLACES places."""
     changed = original.copy()
     for _ in range(generator.integers(1, MOST_PLACES + 1)):
         height, width = original.shape[:2]
@@ -59,10 +72,7 @@ def corrupt(
             mask = cv2.GaussianBlur(mask, (0, 0), generator.uniform(0.6, 3.0)).astype(np.float32)
         weight = mask[..., np.newaxis] * np.float32(opacity)
         changed = changed * (1 - weight) + weight * filling
-    if bilevel:
-        changed = thresholded(changed)
-    result = np.clip(changed, 0, 255).astype(np.uint8)
-    return result, np.abs(result.astype(np.float32) - original).max(axis=2)
+    return changed
 
 
 def _filling(changed: Plane, original: Plane, other: NDArray[np.uint8], generator: np.random.Generator) -> NDArray[Any]:
@@ -83,7 +93,10 @@ def _source(original: Plane, other: NDArray[np.uint8], generator: np.random.Gene
     if kind == 2:
         return np.broadcast_to(original[generator.integers(height), generator.integers(width)], original.shape)
     if kind == 3:
-        return np.full_like(original, generator.uniform(original.min(), original.max()))
+        low, high = float(original.min()), float(original.max())
+        return np.full_like(
+            original, generator.uniform(low, high) if high - low >= LEAST_RANGE else generator.uniform(0, 255)
+        )
     texture = original if kind == 0 else other.astype(np.float32)
     moved = np.roll(texture, (generator.integers(height), generator.integers(width)), (0, 1))
     if generator.random() >= 0.5:

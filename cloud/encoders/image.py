@@ -1,12 +1,14 @@
-"""The image encoder: frozen features of two levels, smoothed over their neighbourhood, whitened on normal images.
+"""The image encoder: frozen features, smoothed over their neighbourhood, whitened on normal images.
 
-One vector a patch of eight by eight pixels. Smoothing over 3 x 3 patches is from PatchCore (Roth et al., "Towards Total
-Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
+Two views of a patch of eight by eight pixels. `vectors`, of two levels and few dimensions, is for comparing patches by
+distance; `details`, of all four levels and more dimensions, for a network that learns what matters in them: what it
+gains by, fine structure, drowns distances in noise. Smoothing over 3 x 3 patches is from PatchCore (Roth et al.,
+"Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Self
 
 import torch
 from numpy.typing import NDArray
@@ -25,14 +27,23 @@ from cloud.encoders.efficientnet import (
 from shared.errors import BundleError, DataError
 
 PATCH_PIXELS = DEEP_STRIDE // 2
-USED_BLOCKS = (4, 10)  # of LEVEL_BLOCKS
+COMPARED_BLOCKS = (4, 10)  # of LEVEL_BLOCKS
 DEFAULT_DIM = 64
+DETAIL_DIM = 128
 MAX_WHITENING_PATCHES = 100_000
 WHITENING_FLOOR = 0.01  # of the largest variance; chosen where the head and its neighbours' distances agree best
-_LEVELS = tuple(LEVEL_BLOCKS.index(block) for block in USED_BLOCKS)
-_FEATURES = sum(LEVEL_CHANNELS[level] for level in _LEVELS)
-_BATCH = 16
+DETAIL_FLOOR = 1e-3
+_FEATURES = sum(LEVEL_CHANNELS)
+_COMPARED_FEATURES = sum(LEVEL_CHANNELS[LEVEL_BLOCKS.index(block)] for block in COMPARED_BLOCKS)
+_PIXELS_A_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
 _BILEVEL_SAMPLE = 20
+
+
+class Views(NamedTuple):
+    """Patches as `vectors` (..., dim) to compare and `details` (..., DETAIL_DIM) to judge."""
+
+    vectors: Tensor
+    details: Tensor
 
 
 class ImageEncoder(nn.Module):
@@ -52,7 +63,8 @@ class ImageEncoder(nn.Module):
         self.height, self.width, self.dim = height, width, dim
         self.grid = (height * 2 // DEEP_STRIDE, width * 2 // DEEP_STRIDE)
         self.backbone = backbone if backbone is not None else Backbone()
-        self.whitening = nn.Conv2d(_FEATURES, dim, 1)
+        self.whitening = nn.Conv2d(_COMPARED_FEATURES, dim, 1)
+        self.detail_whitening = nn.Conv2d(_FEATURES, DETAIL_DIM, 1)
         self.bilevel = False
         self.eval().requires_grad_(False)
 
@@ -74,44 +86,64 @@ class ImageEncoder(nn.Module):
         encoder.bilevel = is_bilevel(images[:_BILEVEL_SAMPLE])
         quota = math.ceil(MAX_WHITENING_PATCHES / len(images))
         kept = []
-        for start in range(0, len(images), _BATCH):
-            for features in encoder.features(_as_pixels(images[start : start + _BATCH], "cpu")):
-                vectors = features.flatten(1).T
-                kept.append(vectors[torch.randperm(len(vectors), generator=generator)[:quota]])
-            if progress is not None:
-                progress(min(start + _BATCH, len(images)) / len(images))
+        for pixels in encoder._batches(images, "cpu", progress):
+            for features in encoder.features(pixels):
+                rows = features.flatten(1).T
+                kept.append(rows[torch.randperm(len(rows), generator=generator)[:quota]])
         patches = torch.cat(kept)
-        encoder._whiten_by(patches.double())
-        weight, bias = encoder.whitening.weight.flatten(1), encoder.whitening.bias
-        return encoder, F.linear(patches, weight, bias)
+        compared = patches[:, :_COMPARED_FEATURES]
+        _whiten_by(encoder.whitening, compared.double(), WHITENING_FLOOR)
+        _whiten_by(encoder.detail_whitening, patches.double(), DETAIL_FLOOR)
+        return encoder, F.linear(compared, encoder.whitening.weight.flatten(1), encoder.whitening.bias)
 
     def features(self, pixels: Tensor) -> Tensor:
-        """(n, 152, rows, columns) smoothed features, not yet whitened, of pixels (n, 3, height, width) in 0..255."""
+        """(n, 256, rows, columns) smoothed features, not yet whitened, of pixels (n, 3, height, width) in 0..255.
+
+        Those of COMPARED_BLOCKS come first.
+        """
         if self.bilevel:
             pixels = (pixels > MIDDLE_LEVEL).float() * WHITE
-        outputs = self.backbone.levels(pixels)
-        return torch.cat([_at_patches(_smooth(outputs[level]), LEVEL_STRIDES[level]) for level in _LEVELS], dim=1)
+        outputs = zip(LEVEL_BLOCKS, LEVEL_STRIDES, self.backbone.levels(pixels), strict=True)
+        by_use = sorted(outputs, key=lambda output: output[0] not in COMPARED_BLOCKS)
+        return torch.cat([_at_patches(_smooth(level), stride) for _, stride, level in by_use], dim=1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, dim, rows, columns) whitened patch vectors of images (n, height, width, 3) uint8."""
-        result: Tensor = self.whitening(self.features(images.permute(0, 3, 1, 2).float()))
-        return result
+    def forward(self, images: Tensor) -> Views:
+        """Vectors (n, dim, rows, columns) and details (n, DETAIL_DIM, rows, columns) of images (n, height, width, 3)
+        uint8: channels first, as convolutions take them."""
+        return self._whitened(self.features(images.permute(0, 3, 1, 2).float()))
 
-    @torch.inference_mode()
     def encode(self, images: NDArray[Any], progress: Callable[[float], None] | None = None) -> Tensor:
         """(n, patches, dim) float32 on the encoder's device, of images (n, height, width, 3) uint8."""
+        return self.views(images, progress).vectors
+
+    @torch.inference_mode()
+    def views(self, images: NDArray[Any], progress: Callable[[float], None] | None = None) -> Views:
+        """Vectors (n, patches, dim) and details (n, patches, DETAIL_DIM) float32 on the encoder's device."""
         if images.shape[1:] != (self.height, self.width, 3):
             raise DataError(
                 f"Images have shape {images.shape[1:]}, and the encoder takes {self.height, self.width, 3}."
             )
-        device = self.whitening.weight.device
-        parts = [torch.zeros(0, self.grid[0] * self.grid[1], self.dim, device=device)]
-        for start in range(0, len(images), _BATCH):
-            pixels = _as_pixels(images[start : start + _BATCH], device)
-            parts.append(self.whitening(self.features(pixels)).flatten(2).transpose(1, 2))
+        device, patches = self.whitening.weight.device, self.grid[0] * self.grid[1]
+        vectors = [torch.zeros(0, patches, self.dim, device=device)]
+        details = [torch.zeros(0, patches, DETAIL_DIM, device=device)]
+        for pixels in self._batches(images, device, progress):
+            whitened = self._whitened(self.features(pixels))
+            vectors.append(whitened.vectors.flatten(2).transpose(1, 2))
+            details.append(whitened.details.flatten(2).transpose(1, 2))
+        return Views(torch.cat(vectors), torch.cat(details))
+
+    def _whitened(self, features: Tensor) -> Views:
+        return Views(self.whitening(features[:, :_COMPARED_FEATURES]), self.detail_whitening(features))
+
+    def _batches(
+        self, images: NDArray[Any], device: torch.device | str, progress: Callable[[float], None] | None
+    ) -> Iterator[Tensor]:
+        """Pixels (some, 3, height, width) float32, as many images at a time as memory is meant for."""
+        size = max(1, _PIXELS_A_BATCH // (self.height * self.width))
+        for start in range(0, len(images), size):
+            yield torch.from_numpy(images[start : start + size]).to(device).permute(0, 3, 1, 2).float()
             if progress is not None:
-                progress(min(start + _BATCH, len(images)) / len(images))
-        return torch.cat(parts)
+                progress(min(start + size, len(images)) / len(images))
 
     def state(self) -> dict[str, Tensor]:
         """All there is to store."""
@@ -123,26 +155,26 @@ class ImageEncoder(nn.Module):
         """The encoder that `state` described; raises BundleError if it did not."""
         tensors = dict(state)
         try:
-            height, width, dim, *more = (int(value) for value in tensors.pop("size"))
-            bilevel = any(more)  # bundles of before have no such flag
+            height, width, dim, bilevel = (int(value) for value in tensors.pop("size"))
             encoder = cls(height, width, dim)
-            encoder.bilevel = bilevel
+            encoder.bilevel = bool(bilevel)
             encoder.load_state_dict(tensors)
         except (KeyError, ValueError, RuntimeError, DataError) as error:
             raise BundleError(f"Not an image encoder's weights: {str(error).splitlines()[0]}") from None
         return encoder
 
-    def _whiten_by(self, patches: Tensor) -> None:
-        """Set the whitening from patches (n, features): leading principal components, each to unit variance."""
-        mean = patches.mean(dim=0)
-        centred = patches - mean
-        variances, vectors = torch.linalg.eigh(centred.T @ centred / max(len(patches) - 1, 1))
-        variances, vectors = variances.flip(0)[: self.dim], vectors.flip(1)[:, : self.dim]
-        # Without a floor a direction that normal images hardly use would drown the others in noise.
-        deviations = torch.sqrt(variances.clamp(min=0) + WHITENING_FLOOR * variances[0].clamp(min=1e-6))
-        weight = (vectors / deviations).T
-        self.whitening.weight.copy_(weight[:, :, None, None].float())
-        self.whitening.bias.copy_(-(weight @ mean).float())  # type: ignore[union-attr]
+
+def _whiten_by(layer: nn.Conv2d, patches: Tensor, floor: float) -> None:
+    """Set a 1 x 1 convolution from patches (n, features): leading principal components, each to unit variance."""
+    mean = patches.mean(dim=0)
+    centred = patches - mean
+    variances, vectors = torch.linalg.eigh(centred.T @ centred / max(len(patches) - 1, 1))
+    kept = layer.out_channels
+    variances, vectors = variances.flip(0)[:kept], vectors.flip(1)[:, :kept]
+    # Without a floor a direction that normal images hardly use would drown the others in noise.
+    deviations = torch.sqrt(variances.clamp(min=0) + floor * variances[0].clamp(min=1e-6))
+    weight = (vectors / deviations).T
+    layer.load_state_dict({"weight": weight[:, :, None, None].float(), "bias": -(weight @ mean).float()})
 
 
 def _smooth(features: Tensor) -> Tensor:
@@ -156,7 +188,3 @@ def _at_patches(features: Tensor, stride: int) -> Tensor:
     if stride > PATCH_PIXELS:
         return F.interpolate(features, scale_factor=stride / PATCH_PIXELS, mode="bilinear", align_corners=False)
     return features
-
-
-def _as_pixels(images: NDArray[Any], device: torch.device | str) -> Tensor:
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float()

@@ -1,13 +1,16 @@
 """The whole screener as one module: what is exported, quantised and run on devices."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cloud.encoders.image import ImageEncoder
+from cloud.pooling import PlaceScale, image_scores
 from shared.diffusion import TimeEstimationHead
-
-TOP_PATCHES = 20  # an image's score is the mean over its most suspicious patches
-MAX_TOP_SHARE = 0.1  # of all patches, for small images
+from shared.diffusion.local_corruption import CorruptionHead
 
 
 class VectorScreener(nn.Module):
@@ -31,27 +34,62 @@ class VectorScreener(nn.Module):
 
 
 class ImageScreener(nn.Module):
-    """Images (batch, height, width, 3) uint8 to scores (batch,) and anomaly maps (batch, rows, columns)."""
+    """Images (batch, height, width, 3) uint8 to scores (batch,) and anomaly maps (batch, rows, columns).
+
+    Two opinions: the distilled head, a patch at a time, says how far from all normal ones it lies, and the corruption
+    head, where there is one, whether a place looks taken away from normal. Each is brought to the scale of normal
+    images, the first at each place by itself, and the image's scores are added.
+    """
 
     output_names = ("score", "anomaly_map")
+    places: Tensor
+    opinions: Tensor
 
-    def __init__(self, encoder: ImageEncoder, head: TimeEstimationHead) -> None:
+    def __init__(
+        self, encoder: ImageEncoder, head: TimeEstimationHead, corruption: CorruptionHead | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.patch_head = nn.Sequential(*(as_convolution(layer) for layer in head.layers))
-        patches = encoder.grid[0] * encoder.grid[1]
-        self._top = max(1, min(TOP_PATCHES, int(patches * MAX_TOP_SHARE)))
+        self.corruption = corruption
+        # Mean and deviation of the distilled head at each place; then of each opinion's image scores.
+        self.register_buffer("places", torch.stack([torch.zeros(encoder.grid), torch.ones(encoder.grid)]))
+        count = 1 if corruption is None else 2
+        self.register_buffer("opinions", torch.stack([torch.zeros(count), torch.ones(count)]))
         self.eval().requires_grad_(False)
 
+    @torch.inference_mode()
+    def fit(self, normal: NDArray[Any]) -> None:
+        """Set the scales from normal images (n, height, width, 3) uint8."""
+        maps = [self._maps(torch.from_numpy(normal[index : index + 1])) for index in range(len(normal))]
+        first, *rest = (torch.cat(of_one) for of_one in zip(*maps, strict=True))
+        scale = PlaceScale.fit(first.flatten(1))
+        self.places = torch.stack([scale.mean, scale.deviation]).reshape(2, *self.encoder.grid).clone()
+        scores = torch.stack([image_scores(of_one.flatten(1)) for of_one in self._placed(first, *rest)])
+        deviations = scores.std(dim=1, correction=0).clamp(min=1e-3)
+        self.opinions = torch.stack([scores.mean(dim=1), deviations]).clone()
+
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (batch,) and the patch scores they are made of (batch, rows, columns)."""
-        vectors = self.encoder(input)
-        anomaly_map = self.patch_head(vectors).squeeze(1)
-        return anomaly_map.flatten(1).topk(self._top, dim=1).values.mean(dim=1), anomaly_map
+        """Scores (batch,), and the patch scores they are made of, averaged (batch, rows, columns)."""
+        maps = self._placed(*self._maps(input))
+        scores, anomaly_map = [], []
+        for index, of_one in enumerate(maps):
+            mean, deviation = self.opinions[0, index], self.opinions[1, index]
+            scores.append((image_scores(of_one.flatten(1)) - mean) / deviation)
+            anomaly_map.append((of_one - mean) / deviation)
+        return _mean(scores), _mean(anomaly_map)
 
     def example(self) -> Tensor:
         """Two images, for the export."""
         return torch.zeros(2, self.encoder.height, self.encoder.width, 3, dtype=torch.uint8)
+
+    def _maps(self, input: Tensor) -> tuple[Tensor, ...]:
+        views = self.encoder(input)
+        distilled = self.patch_head(views.vectors).squeeze(1)
+        return (distilled,) if self.corruption is None else (distilled, self.corruption(views.details))
+
+    def _placed(self, distilled: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        return (distilled - self.places[0]) / self.places[1], *others
 
 
 def as_convolution(layer: nn.Module) -> nn.Module:
@@ -61,3 +99,11 @@ def as_convolution(layer: nn.Module) -> nn.Module:
     convolution = nn.Conv2d(layer.in_features, layer.out_features, 1)
     convolution.load_state_dict({"weight": layer.weight[:, :, None, None], "bias": layer.bias})
     return convolution
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    """Their mean; of one, itself."""
+    total = tensors[0]
+    for tensor in tensors[1:]:
+        total = total + tensor
+    return total / len(tensors)

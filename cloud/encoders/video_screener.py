@@ -3,15 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from cloud.encoders.screener import MAX_TOP_SHARE, TOP_PATCHES, as_convolution
+from cloud.encoders.screener import as_convolution
 from cloud.encoders.video import VideoEncoder
+from cloud.pooling import image_scores
 from shared.diffusion import TimeEstimationHead
 
 
 class VideoScreener(nn.Module):
     """Clips (batch, frames, height, width, 3) uint8 to scores (batch,) and anomaly maps (batch, rows, columns).
 
-    A clip's score speaks for its last frame: it is the mean over that frame's most suspicious patches.
+    A clip's score speaks for its last frame: it is that frame's, as `image_scores` makes it.
     """
 
     output_names = ("score", "anomaly_map")
@@ -20,13 +21,12 @@ class VideoScreener(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.patch_head = nn.Sequential(*(as_convolution(layer) for layer in head.layers))
-        self._top = max(1, min(TOP_PATCHES, int(encoder.grid[0] * encoder.grid[1] * MAX_TOP_SHARE)))
         self.eval().requires_grad_(False)
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (batch,) and the patch scores they are made of (batch, rows, columns)."""
         anomaly_map = self.patch_head(self.encoder(input)).squeeze(1)
-        return anomaly_map.flatten(1).topk(self._top, dim=1).values.mean(dim=1), anomaly_map
+        return image_scores(anomaly_map.flatten(1)), anomaly_map
 
     def example(self) -> Tensor:
         """Two clips, for the export."""

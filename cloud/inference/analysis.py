@@ -1,5 +1,6 @@
 """All that the cloud does with one bundle: from samples to fused p-values, maps and contributions."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, Analyzer, AnalyzerOutput
+from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, AnalyzerOutput, AnyAnalyzer, LocalCorruption, Placed
 from cloud.fusion import Fusion
-from cloud.inference.encoding import VECTORS_A_BLOCK, Encoder, Samples, vector_features
+from cloud.inference.encoding import VECTORS_A_BLOCK, DetailEncoder, Encoder, Samples, vector_features
 from cloud.inference.explanations import explain, fit_scales
-from cloud.inference.fitting import FitPlan, fit_analyzers, outputs_of, scores_of
+from cloud.inference.fitting import FitPlan, Said, fit_analyzers, outputs_of, scores_of
 from cloud.inference.maps import Scale
 from shared.bundle import Bundle, npz_bytes
+from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
 from shared.samples import Modality, Opinion, Values
@@ -56,7 +58,7 @@ class Analysis:
         self,
         preprocessor: Preprocessor,
         encoder: Encoder | None,
-        analyzers: Mapping[str, Analyzer],
+        analyzers: Mapping[str, AnyAnalyzer],
         fusion: Fusion,
         scales: Mapping[str, Scale],
         device: torch.device,
@@ -133,7 +135,7 @@ class Analysis:
         try:
             description = bundle.json(ANALYSIS_FILE)
             analyzers = {
-                method: ANALYZERS[method].from_state(load_tensors(bundle.read(_state_file(method)))).to(on)
+                method: _from_state(method, load_tensors(bundle.read(_state_file(method)))).to(on)
                 for method in description["analyzers"]
             }
             scales = {key: Scale.from_json(value) for key, value in description["scales"].items()}
@@ -149,6 +151,14 @@ class Analysis:
     def analyzer_names(self) -> tuple[str, ...]:
         """The analyzers there are."""
         return tuple(self._analyzers)
+
+    @property
+    def corruption_head(self) -> CorruptionHead | None:
+        """The network that tells corrupted places of images, on the CPU, where it is among the analyzers."""
+        analyzer = self._analyzers.get(LocalCorruption.name)
+        if not isinstance(analyzer, LocalCorruption) or not isinstance(self._encoder, DetailEncoder):
+            return None
+        return copy.deepcopy(analyzer.head).cpu()
 
     def judge(self, values: Sequence[Values]) -> list[Judgement | SampleRejected]:
         """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks."""
@@ -184,13 +194,30 @@ class Analysis:
         fused = self._fusion.statistic(scores_of(members, outputs), modes_of(inputs, spec))
         return torch.from_numpy(np.log1p(fused)).to(vectors)
 
+    def patch_teacher(self, vectors: Tensor, rows: Tensor) -> Tensor:
+        """What a head for patches is distilled from, (n,), of patches (n, dim): the fused analyzers that compare these.
+
+        Their deviations above normal, averaged; the inverse hyperbolic sine, which is the identity near 0 and a
+        logarithm far out, keeps far vectors from drowning the others. `rows` do not matter.
+        """
+        del rows
+        placed = [analyzer for name in self._fusion.hands if isinstance(analyzer := self._analyzers[name], Placed)]
+        with torch.no_grad():
+            found = torch.stack([analyzer.deviations(vectors.to(self.device)) for analyzer in placed])
+        return found.mean(dim=0).asinh().to(vectors)
+
+    @property
+    def teaches_patches(self) -> bool:
+        """Whether there is anything for `patch_teacher` to ask."""
+        return any(isinstance(self._analyzers[name], Placed) for name in self._fusion.hands)
+
     def p_values(
         self, fused_scores: NDArray[np.float64], modes: NDArray[np.int64] | None = None
     ) -> NDArray[np.float64]:
         """Fused p-values (n,) of fused scores (n,); `modes` (n,) as `modes_of` gives them of graph inputs."""
         return self._fusion.p_values(fused_scores, modes).values
 
-    def _outputs(self, samples: Samples) -> Iterator[tuple[Samples, dict[str, AnalyzerOutput]]]:
+    def _outputs(self, samples: Samples) -> Iterator[Said]:
         return outputs_of(self._encoder, self._analyzers, samples, self.device)
 
     def _judgements(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Judgement]:
@@ -228,9 +255,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def _folds(modality: Modality) -> int:
-    """How many parts the held-out samples are judged in: the windows of a series are near copies of their neighbours,
-    and an image is hundreds of vectors, of which a third more changes little."""
-    return FOLDS if modality is Modality.TABULAR else 1
+    """In how many parts the held-out samples are judged. The windows of a series are near copies of their neighbours;
+    images and clips are not learned from again: each is hundreds of vectors, of which a third more adds little."""
+    return {Modality.TABULAR: FOLDS, Modality.SERIES: 1}.get(modality, 0)
+
+
+def _from_state(method: str, state: Mapping[str, Tensor]) -> AnyAnalyzer:
+    kind = ANALYZERS[method]
+    return Placed.from_state(kind, state) if Placed.holds(state) else kind.from_state(state)
 
 
 def _state_file(analyzer: str) -> str:

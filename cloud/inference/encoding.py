@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from shared.preprocessing import (
 from shared.samples import Values
 
 VECTORS_A_BLOCK = 4096
-IMAGES_A_BLOCK = 8
+IMAGES_A_BLOCK, PATCHES_A_BLOCK = 8, 20_000
 MAX_FIT_VECTORS = 250_000
 
 
@@ -32,6 +32,15 @@ class Encoder(Protocol):
 
     def encode(self, images: NDArray[Any]) -> Tensor:
         """(n, patches, dim) float32 of images (n, height, width, 3) or clips (n, frames, height, width, 3) uint8."""
+        ...
+
+
+@runtime_checkable
+class DetailEncoder(Encoder, Protocol):
+    """One that has another, wider view of each patch."""
+
+    def views(self, images: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """Vectors as of `encode`, and details (n, patches, details) float32."""
         ...
 
 
@@ -73,12 +82,17 @@ class Samples:
 
     def blocks(self, encoder: Encoder | None) -> Iterator["Samples"]:
         """All of the samples, few enough at a time for an analyzer."""
-        size = VECTORS_A_BLOCK if encoder is None else IMAGES_A_BLOCK
+        size = VECTORS_A_BLOCK
+        if encoder is not None:
+            size = max(1, min(IMAGES_A_BLOCK, PATCHES_A_BLOCK // (encoder.grid[0] * encoder.grid[1])))
         for start in range(0, len(self), size):
             yield self.at(slice(start, start + size))
 
     def features(self, encoder: Encoder | None, device: torch.device) -> Features:
         """What analyzers work on, of all the samples at once."""
+        if isinstance(encoder, DetailEncoder):
+            vectors, details = encoder.views(self.inputs)
+            return Features(vectors.to(device), encoder.grid, details=details.to(device))
         if encoder is not None:
             return Features(encoder.encode(self.inputs).to(device), encoder.grid)
         features = vector_features(self.inputs, self.preprocessor, device)
@@ -99,8 +113,11 @@ class Samples:
             return self.features(None, device)
         most = max(1, MAX_FIT_VECTORS // (encoder.grid[0] * encoder.grid[1]))
         chosen = torch.randperm(len(self), generator=generator)[:most].sort().values.numpy()
-        parts = [block.features(encoder, device).vectors for block in self.at(chosen).blocks(encoder)]
-        return Features(torch.cat(parts), encoder.grid)
+        parts = [block.features(encoder, device) for block in self.at(chosen).blocks(encoder)]
+        details = [part.details for part in parts if part.details is not None]
+        return Features(
+            torch.cat([part.vectors for part in parts]), encoder.grid, details=torch.cat(details) if details else None
+        )
 
     def modes(self) -> NDArray[np.int64] | None:
         """The operating mode of each sample (n,), None without a mode channel."""

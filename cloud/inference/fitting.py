@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 
 from cloud.analyzers import (
     ANALYZERS,
+    LEARN_PLACES,
     QUICK_TO_FIT,
-    Analyzer,
     AnalyzerOutput,
+    AnyAnalyzer,
     ImageWorkshop,
     LocalCorruption,
+    Placed,
     Workshop,
 )
 from cloud.inference.encoding import Encoder, Samples
 from cloud.inference.explanations import as_array
 from shared.diffusion.training import one_thread
+from shared.samples import Modality
 
 QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
 
@@ -52,7 +55,7 @@ class FittedAnalyzers:
     """The `analyzers` by name; blocks of the held-out samples with what each `said` of them; the `scores` (held out,)
     by analyzer, in the order of the samples."""
 
-    analyzers: dict[str, Analyzer]
+    analyzers: dict[str, AnyAnalyzer]
     said: list[Said]
     scores: dict[str, NDArray[np.float64]]
 
@@ -79,7 +82,7 @@ def fit_analyzers(
 
 
 def outputs_of(
-    encoder: Encoder | None, analyzers: Mapping[str, Analyzer], samples: Samples, device: torch.device
+    encoder: Encoder | None, analyzers: Mapping[str, AnyAnalyzer], samples: Samples, device: torch.device
 ) -> Iterator[Said]:
     """Blocks of the samples, each with what every analyzer says of it."""
     for block in samples.blocks(encoder):
@@ -101,25 +104,27 @@ def _fitted(
     methods: Sequence[str],
     plan: FitPlan,
     progress: Progress = lambda share: None,
-) -> dict[str, Analyzer]:
+) -> dict[str, AnyAnalyzer]:
     """The analyzers by name, fitted on normal samples."""
     if not methods:
         return {}
     features = normals.fit_features(encoder, plan.device, torch.Generator().manual_seed(plan.seed))
     workshop = _workshop(encoder, normals, methods, plan.seed)
-    analyzers: dict[str, Analyzer] = {}
+    analyzers: dict[str, AnyAnalyzer] = {}
     for index, name in enumerate(methods):
-        analyzer = ANALYZERS[name]()
+        plain = ANALYZERS[name]()
+        placed = normals.preprocessor.modality is Modality.IMAGE and name not in LEARN_PLACES  # clips are whitened so
+        analyzer: AnyAnalyzer = Placed(plain) if placed else plain
         analyzer.fit(features, workshop, progress=_part(progress, index, len(methods)))
         analyzers[name] = analyzer.to(plan.device)
     return analyzers
 
 
 def _workshop(encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int) -> Workshop:
-    from cloud.encoders import ImageEncoder, corrupted_patches
+    from cloud.encoders import ImageEncoder, corrupted_maps
 
     if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
-        return ImageWorkshop(seed=seed, corrupted=corrupted_patches(encoder, normals.inputs, seed=seed % 2**32))
+        return ImageWorkshop(seed=seed, corrupted=corrupted_maps(encoder, normals.inputs, seed=seed % 2**32))
     return Workshop(seed=seed)
 
 

@@ -60,7 +60,9 @@ def train(
     ] = 0.0,
     window_length: Annotated[int, typer.Option(min=0, help="Series: time points of a window; 0: about a period.")] = 0,
     window_stride: Annotated[int, typer.Option(min=0, help="Series: time points between windows; 0: a quarter.")] = 0,
-    image_size: Annotated[int, typer.Option(min=0, help="Images: pixels a side, a multiple of 16; 0: 224.")] = 0,
+    image_size: Annotated[
+        int, typer.Option(min=0, help="Images: pixels a side, a multiple of 16; 0: as the images are.")
+    ] = 0,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and stop.")] = False,
 ) -> None:
     """Train a screener and its analyzers on normal data, and pack them into a signed bundle."""

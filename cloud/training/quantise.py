@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from cloud.training.export import INPUT_NAME
 from shared.errors import EngineError
 
-QUANTISED_OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Resize")
+QUANTISED_OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Resize")
 CORE_SHARE, RANGE_FACTOR = 0.99, 2.0
 _MATRIX_OPERATIONS = {"Conv", "Gemm", "MatMul"}
+_WHITENING = "whitening"  # in the names of an encoder's parameters
 
 
 def choose_inputs(inputs: NDArray[Any], scores: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
@@ -110,11 +111,18 @@ def quantise_onnxruntime(model: bytes, inputs: NDArray[Any], float_layers: int) 
 
 
 def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
-    """Names of the nodes that are not quantised: the first `float_layers` matrix products, and the last."""
+    """Names of the nodes that are not quantised: the first `float_layers` matrix products, and the last.
+
+    Also those that whiten, which make small differences large, and all that comes after the last product: the range of
+    a score is not that of normal samples.
+    """
     import onnx
 
-    nodes = [node.name for node in onnx.load_from_string(model).graph.node if node.op_type in _MATRIX_OPERATIONS]
-    return [*nodes[:float_layers], nodes[-1]]
+    nodes = onnx.load_from_string(model).graph.node
+    products = [index for index, node in enumerate(nodes) if node.op_type in _MATRIX_OPERATIONS]
+    whitening = [index for index in products if any(_WHITENING in name for name in nodes[index].input)]
+    kept = {*products[:float_layers], *whitening, *range(products[-1], len(nodes))}
+    return [nodes[index].name for index in sorted(kept)]
 
 
 def _reader(inputs: NDArray[Any]) -> Any:

@@ -1,6 +1,7 @@
 """From training data to samples: a training part, a held-out part that nothing is trained on, and a labelled part."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.encoders.scale import choose_size
 from cloud.training.clips import split_clips
 from cloud.training.data import ImageData, TableData, TrainingData, read_image
 from cloud.training.settings import TrainingSettings
@@ -21,6 +23,7 @@ from shared.samples import Modality
 
 MIN_TRAIN = 20
 _READ_TOGETHER = 64
+_SIZED_IMAGES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,8 @@ def _split_images(
     generator: np.random.Generator,
     progress: Callable[[float], None] | None,
 ) -> Split:
-    spec = InputSpec(image_height=settings.image.height, image_width=settings.image.width)
     chosen = generator.permutation(len(data.good))[: settings.image.max_images]
+    spec = _image_spec([data.good[index] for index in chosen[:_SIZED_IMAGES]], settings)
     drop = settings.data.bad_rows == "drop"
     total = len(chosen) + len(data.held_out) + len(data.test)
 
@@ -159,6 +162,19 @@ def _split_images(
     before = total - len(data.test)
     test, kept = _read_images(data.test, spec, drop, lambda done: report(before + done))
     return Split(spec, train_images, held_out_images, test, data.test_labels[kept], notes)
+
+
+def _image_spec(paths: Sequence[Path], settings: TrainingSettings) -> InputSpec:
+    """The size of the graph: as set, else chosen from those of these images, of which unreadable ones do not count."""
+    height, width = settings.image.height, settings.image.width
+    if not height or not width:
+        shapes = []
+        for path in paths:
+            with suppress(SampleRejected):  # told of when all are read
+                shapes.append(read_image(path).shape[:2])
+        found = choose_size([(rows, columns) for rows, columns in shapes], settings.image.max_pixels)
+        height, width = height or found[0], width or found[1]
+    return InputSpec(image_height=height, image_width=width)
 
 
 def _set_apart(

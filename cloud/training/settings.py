@@ -67,10 +67,17 @@ class SeriesSettings(Settings):
 
 
 class ImageSettings(Settings):
-    """The images the graph takes."""
+    """The images the graph takes. Height and width 0: chosen from the sizes of the normal images."""
 
-    height: int = Field(224, ge=32, le=1024, title="Height", description="pixels, a multiple of 16")
-    width: int = Field(224, ge=32, le=1024, title="Width", description="pixels, a multiple of 16")
+    height: int = Field(0, ge=0, le=1024, title="Height", description="pixels, a multiple of 16; 0: as the images")
+    width: int = Field(0, ge=0, le=1024, title="Width", description="pixels, a multiple of 16; 0: as the images")
+    max_pixels: int = Field(
+        640 * 640,
+        ge=128 * 128,
+        le=1024 * 1024,
+        title="Most pixels",
+        description="of a graph whose size is chosen: larger images are shrunk, which costs a device less",
+    )
     feature_dim: int = Field(64, ge=4, le=128, title="Feature dimensions", description="whitened values a patch")
     max_images: int = Field(1000, ge=40, title="Most images", description="good images used; drawn at random beyond")
     patches: int = Field(

@@ -76,13 +76,14 @@ def train_bundle(
             fused=settings.fused,
             refit=settings.data.trim_share == 0,  # the held-out part is not trimmed, so it may hold what was trimmed
         )
-        teacher = None if encoder is not None else analysis.teacher
+        teacher = _teacher(analysis, data.modality)
         perturbation = perturbed_inputs(preprocessor, split.train) if data.modality is Modality.SERIES else None
         head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher, perturbation)
         quantisation = _quantisation_inputs(train, head, settings)
         examples = Examples(quantisation, held_out, test, test_labels, modes_of(held_out, split.spec))
         tolerances = settings.tolerances.model_dump()
-        built = build_artefacts(screener_of(encoder, head), examples, tolerances, report)
+        screener = screener_of(encoder, head, train, analysis.corruption_head)
+        built = build_artefacts(screener, examples, tolerances, report)
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:
             files[ENCODER_FILE] = encoder_bytes(encoder)
@@ -214,6 +215,15 @@ def _train_head(
             progress=lambda share: report("distilling the head", share),
         )
     return head.cpu(), loss
+
+
+def _teacher(analysis: Analysis, modality: Modality) -> Teacher | None:
+    """What the head is distilled from; None: DTE-NP among its own normals, for clips and where no analyzer can."""
+    if modality is Modality.VIDEO:
+        return None
+    if modality is Modality.IMAGE:
+        return analysis.patch_teacher if analysis.teaches_patches else None
+    return analysis.teacher
 
 
 def _quantisation_inputs(train: NDArray[Any], head: TimeEstimationHead, settings: TrainingSettings) -> NDArray[Any]:

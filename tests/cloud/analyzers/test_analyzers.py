@@ -23,7 +23,6 @@ from cloud.analyzers import (
     restoration,
     score_norm,
 )
-from cloud.analyzers.base import from_patch_scores
 from shared.diffusion import OptimizerSettings
 
 DIM = 6
@@ -183,10 +182,3 @@ def test_an_empty_batch_gives_no_scores(fitted: Fitted) -> None:
 def test_features_must_fit_their_grid() -> None:
     with pytest.raises(ValueError, match="grid"):
         Features(torch.zeros(2, 5, 3), (2, 3))
-
-
-def test_an_image_score_is_the_mean_over_its_top_patches() -> None:
-    features = Features(torch.zeros(2, 40, 1), (5, 8))
-    patch_scores = torch.zeros(2, 40)
-    patch_scores[1, :4] = torch.tensor([4.0, 3.0, 2.0, 1.0])
-    assert from_patch_scores(patch_scores.flatten(), features).scores.tolist() == [0.0, 2.5]

@@ -3,24 +3,24 @@ import torch
 from cloud.analyzers import Features, Workshop
 from cloud.analyzers.local_corruption import ImageWorkshop, LocalCorruption
 from shared.diffusion import OptimizerSettings
-from shared.diffusion.local_corruption import CorruptedPatches
+from shared.diffusion.local_corruption import CorruptedMaps
 
 
-def test_it_learns_from_the_corrupted_patches_it_is_given() -> None:
+def test_it_learns_from_the_details_of_the_corrupted_copies_it_is_given() -> None:
     """A direction in which normal patches vary as much counts only if corruption is seen to move along it."""
     generator = torch.Generator().manual_seed(0)
-    normals = torch.randn(2000, 8, generator=generator)
-    touched = torch.randn(2000, 8, generator=generator)
-    touched[:, 0] += 3.0
+    details, touched = torch.randn(60, 8, 10, 10, generator=generator), torch.zeros(60, 10, 10)
+    touched[:40, 2:5, 2:5] = 1.0
+    details[:, 0] += 3.0 * touched
     analyzer = LocalCorruption()
-    features = Features(normals.view(20, 100, 8), (10, 10))
-    analyzer.fit(features, ImageWorkshop(seed=0, corrupted=CorruptedPatches(touched, normals)))
+    normal = torch.zeros(2, 100, 4)
+    analyzer.fit(Features(normal, (10, 10)), ImageWorkshop(seed=0, corrupted=CorruptedMaps(details, touched)))
     moved = torch.zeros(2, 100, 8)
     moved[0, 37, 0], moved[1, 37, 0] = 4.0, -4.0
-    maps = analyzer.score(Features(moved, (10, 10))).maps
+    maps = analyzer.score(Features(normal, (10, 10), details=moved)).maps
     assert maps is not None
-    assert maps[0, 3, 7] > maps[0, 0, 0] + 2.0
-    assert maps[1, 3, 7] < maps[1, 0, 0] + 0.5
+    assert maps[0, 3, 7] > maps[0, 9, 0] + 2.0
+    assert maps[1, 3, 7] < maps[1, 9, 0] + 0.5
 
 
 def test_equal_seeds_train_equal_heads() -> None:

@@ -35,6 +35,13 @@ def test_copies_of_a_bilevel_scan_stay_bilevel() -> None:
         assert set(np.unique(copy)) <= {0, 255}
 
 
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_blank_scan_can_be_corrupted(level: int) -> None:
+    blank, generator = np.full((64, 64, 3), level, dtype=np.uint8), np.random.default_rng(0)
+    changed = [corrupt(blank, blank, generator, bilevel=True)[1].any() for _ in range(20)]
+    assert np.mean(changed) > 0.8
+
+
 def test_equal_seeds_give_equal_copies() -> None:
     first, second = (corrupt(picture(1), picture(2), np.random.default_rng(5))[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)

@@ -5,7 +5,10 @@ from safetensors.torch import load
 
 from cloud.encoders import ImageEncoder, ImageScreener, encoder_bytes
 from cloud.encoders.efficientnet import pretrained_backbone
+from cloud.encoders.image import DETAIL_DIM
+from cloud.pooling import image_scores
 from shared.diffusion import TimeEstimationHead
+from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError
 
 
@@ -57,7 +60,8 @@ def test_an_image_does_not_depend_on_its_batch(encoder: ImageEncoder) -> None:
 
 def test_what_is_stored_encodes_alike(encoder: ImageEncoder) -> None:
     again = ImageEncoder.from_state(load(encoder_bytes(encoder)))
-    torch.testing.assert_close(again.encode(photographs(2)), encoder.encode(photographs(2)))
+    for stored, fresh in zip(again.views(photographs(2)), encoder.views(photographs(2)), strict=True):
+        torch.testing.assert_close(stored, fresh)
     with pytest.raises(BundleError, match="encoder"):
         ImageEncoder.from_state({"size": torch.tensor([64, 64, 32])})
 
@@ -75,8 +79,25 @@ def test_the_screener_scores_patches_as_the_head_does(encoder: ImageEncoder) -> 
     score, anomaly_map = ImageScreener(encoder, head)(torch.from_numpy(images))
     expected = head(encoder.encode(images).flatten(0, 1).clone()).view(3, 8, 8)
     torch.testing.assert_close(anomaly_map, expected.detach(), rtol=1e-4, atol=1e-4)
-    top = expected.detach().flatten(1).topk(6).values.mean(1)  # a tenth of 64 patches
-    torch.testing.assert_close(score, top, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(score, image_scores(expected.detach().flatten(1)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_screener_weighs_both_its_opinions_alike_on_normal_images(encoder: ImageEncoder) -> None:
+    """Whatever units the heads have: of normal images each opinion has mean 0 and deviation 1."""
+    torch.manual_seed(0)
+    head, corruption = TimeEstimationHead(32, (16, 16)), CorruptionHead(DETAIL_DIM, 8)
+    images = photographs(24)
+    alone, both = ImageScreener(encoder, head), ImageScreener(encoder, head, corruption)
+    for screener in (alone, both):
+        screener.fit(images)
+    of_one, of_both = alone(torch.from_numpy(images))[0], both(torch.from_numpy(images))[0]
+    assert abs(float(of_one.mean())) < 1e-3
+    assert float(of_one.std(correction=0)) == pytest.approx(1.0, abs=1e-2)
+    other = 2 * of_both - of_one
+    assert abs(float(other.mean())) < 1e-2
+    assert float(other.std(correction=0)) == pytest.approx(1.0, abs=2e-2)
+    scores = both(torch.from_numpy(images[:1]))[0]
+    torch.testing.assert_close(scores, of_both[:1], rtol=1e-3, atol=1e-3)
 
 
 def test_no_image_encodes_to_no_vectors(encoder: ImageEncoder) -> None:

@@ -277,3 +277,28 @@ def test_images_get_a_map_that_is_bright_at_the_defect_and_dark_elsewhere() -> N
     assert inside.mean() > 96
     assert normal.anomaly_map.mean() < 80
     assert answer.contributions == ()
+
+
+def test_a_head_for_patches_is_taught_what_the_analyzers_that_compare_them_say() -> None:
+    rng = np.random.default_rng(8)
+    train = textures(60, rng)
+    preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=64, image_width=64))
+    generator = torch.Generator().manual_seed(0)
+    encoder, patches = ImageEncoder.fit(train, generator=generator, dim=16)
+    analysis = Analysis.fit(
+        preprocessor,
+        encoder,
+        train,
+        textures(40, rng),
+        generator=generator,
+        device="cpu",
+        methods=("knn", "local_corruption"),
+    )
+    normal, far = patches[:500].clone(), patches[:500] + 6.0
+    taught = analysis.patch_teacher(torch.cat([normal, far]), torch.arange(1000))
+    assert analysis.teaches_patches
+    assert abs(float(taught[:500].mean())) < 1.0
+    assert taught[500:].min() > taught[:500].quantile(0.99)
+    head = analysis.corruption_head
+    assert head is not None
+    assert all(parameter.device.type == "cpu" for parameter in head.parameters())

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from cloud.pooling import PlaceScale, image_scores
+
+
+def test_one_bad_patch_and_many_slightly_bad_ones_both_raise_an_image() -> None:
+    images = torch.zeros(3, 1000)
+    images[1, 17] = 5.0
+    images[2, :500] = 1.0
+    normal, spot, dark = image_scores(images)
+    assert normal == 0.0
+    assert spot > 1.0
+    assert dark > 0.5
+
+
+def test_the_score_is_the_mean_over_four_shares_of_the_patches() -> None:
+    scores = torch.arange(1000.0).flip(0).unsqueeze(0)
+    expected = (999.0 + 994.5 + 949.5 + 499.5) / 4
+    torch.testing.assert_close(image_scores(scores), torch.tensor([expected]))
+    torch.testing.assert_close(image_scores(torch.tensor([[3.0, 1.0]])), torch.tensor([(3.0 * 3 + 2.0) / 4]))
+
+
+def test_places_that_differ_are_each_brought_to_the_same_scale() -> None:
+    generator = torch.Generator().manual_seed(0)
+    usual, spread = torch.linspace(-5, 5, 60), torch.linspace(0.2, 3.0, 60)
+    normal = usual + spread * torch.randn(100, 60, generator=generator)
+    places = PlaceScale.fit(normal).standardised(usual + spread * torch.randn(500, 60, generator=generator))
+    assert places.mean(dim=0).abs().max() < 0.5
+    assert 0.7 < places.std(dim=0).min() < places.std(dim=0).max() < 1.4
+
+
+def test_places_that_differ_by_chance_alone_keep_one_scale() -> None:
+    """Few images without a layout in common: their means at each place are noise, and must not be subtracted."""
+    normal = torch.randn(10, 400, generator=torch.Generator().manual_seed(1))
+    scale = PlaceScale.fit(normal)
+    assert scale.mean.std() < 0.25 * normal.mean(dim=0).std()
+    assert scale.deviation.std() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 40), (40, 1), (40, 2)])
+def test_little_or_constant_data_gives_finite_scores(shape: tuple[int, int]) -> None:
+    for normal in (torch.zeros(shape), torch.randn(shape)):
+        scale = PlaceScale.fit(normal)
+        assert torch.isfinite(scale.standardised(torch.full((1, shape[1]), 3.0))).all()
