@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from cloud.training.clips import VideoSettings
 from shared.diffusion import DistillationSettings
 from shared.errors import SettingsError
 from shared.samples import Modality
 from shared.settings import Settings
+
+SMALLEST_SIDE, SIDE_MULTIPLE = 32, 16  # pixels; what the image encoder takes
 
 
 class DataSettings(Settings):
@@ -83,6 +85,13 @@ class ImageSettings(Settings):
     patches: int = Field(
         20_000, ge=1000, title="Patches", description="drawn from the good images to distil the head on"
     )
+
+    @field_validator("height", "width")
+    @classmethod
+    def _is_chosen_or_fits(cls, side: int) -> int:
+        if side and (side < SMALLEST_SIDE or side % SIDE_MULTIPLE):
+            raise ValueError(f"must be 0, or a multiple of {SIDE_MULTIPLE} from {SMALLEST_SIDE} on")
+        return side
 
 
 class QuantisationSettings(Settings):
