@@ -9,14 +9,18 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from cloud.encoders import VideoEncoder, load_encoder
+from cloud.evaluation.baselines import KNN
 from cloud.evaluation.figures import Figures, routing_figures
 from cloud.evaluation.leaderboard import surprise
 from cloud.evaluation.metrics import detection_figures
 from cloud.evaluation.scoring import Block, BundleScorer
-from cloud.training.clips import clip_ends, frame_scores, frame_step, read_clips
+from cloud.evaluation.video_baseline import PlaceNeighbours
+from cloud.training.clips import clip_ends, frame_scores, frame_step, read_clips, split_clips
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
-from cloud.training.videos import Video, find_videos
+from cloud.training.videos import Video, VideoData, find_videos
+from shared.bundle import Bundle, InputSpec
 from shared.errors import DataError
 
 _CLIPS_A_BLOCK = 32
@@ -40,9 +44,14 @@ def score_video(path: Path, settings: TrainingSettings) -> tuple[Figures, dict[s
         for (_, labels), step in zip(labelled, steps, strict=True)
     ]
 
+    naive = _naive(bundle, replace(data, test=()), settings)
+    naive_scores: list[NDArray[np.float64]] = []
+
     def blocks() -> Iterator[Block]:
         for (video, _), last, step in zip(labelled, ends, steps, strict=True):
-            yield from _blocks(video, last, step, spec)
+            for block in _blocks(video, last, step, spec):
+                naive_scores.append(naive.score(block).double().numpy())
+                yield cast(Block, block)
 
     scored = BundleScorer(bundle, settings.device).score(blocks())
     owner = np.repeat(np.arange(len(ends)), [len(last) for last in ends])[scored.kept]
@@ -57,14 +66,27 @@ def score_video(path: Path, settings: TrainingSettings) -> tuple[Figures, dict[s
         ]
         return detection_figures(truth, np.concatenate(frames))
 
-    figures = {name: judge(said.scores) for name, said in scored.methods.items()}
+    said = {name: method.scores for name, method in scored.methods.items()}
+    said[KNN] = np.concatenate(naive_scores)[scored.kept]
+    figures = {name: judge(scores) for name, scores in said.items()}
     of_clips = np.concatenate([labels[last] for (_, labels), last in zip(labelled, ends, strict=True)])[scored.kept]
     figures |= routing_figures(of_clips, scored, seed=settings.seed, judge=lambda p: judge(surprise(p)))
     facts = {"normal_samples": len(data.normal), "test_samples": len(truth), "anomalies": int(truth.sum())}
     return figures, {**facts, "edge": scored.edge, "rejected": len(scored.rejections)}
 
 
-def _blocks(video: Video, ends: NDArray[np.intp], step: int, spec: Any) -> Iterator[Block]:
+def _naive(bundle: Bundle, data: VideoData, settings: TrainingSettings) -> PlaceNeighbours:
+    """The baseline, of the same normal clips that the bundle was made from."""
+    encoder = load_encoder(bundle)
+    if not isinstance(encoder, VideoEncoder):
+        raise DataError("The bundle that was trained is not one for videos.")
+    plain = settings.video.model_copy(update={"relit_share": 0.0})
+    generator = np.random.default_rng(settings.seed)
+    normal = split_clips(data, plain, generator, held_out_share=settings.data.held_out_share)
+    return PlaceNeighbours.fit(encoder, np.concatenate([normal.train, normal.held_out]))
+
+
+def _blocks(video: Video, ends: NDArray[np.intp], step: int, spec: InputSpec) -> Iterator[NDArray[np.uint8]]:
     """The clips that end at these frames, a few at a time."""
     for start in range(0, len(ends), _CLIPS_A_BLOCK):
-        yield cast(Block, read_clips(video, ends[start : start + _CLIPS_A_BLOCK], spec, step))
+        yield read_clips(video, ends[start : start + _CLIPS_A_BLOCK], spec, step)
