@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_ROWS = 3000
-DATA = Path(os.environ.get("VEDETTE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+DATA = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
 RARE_DIGITS, RARE_SURFACES = (2, 4, 9), (1, 3, 6)  # each the anomaly among the other classes
 PLANT_FAULTS = (5, 10, 11, 16, 19, 20)  # neither trivial nor hidden in the noise
 FAULT_START = 160  # row of a test run at which the fault sets in

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-DATA = Path(os.environ.get("VEDETTE_DATA") or Path(__file__).parents[2] / "shared" / "data")
+DATA = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
 GROUPS = ("machines", "later", "injected", "faults", "nab")
 FAULTS, FAULT_START = (3, 8, 13, 18), 160
 CLEAN_SERIES = (

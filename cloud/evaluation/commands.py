@@ -12,7 +12,9 @@ from shared.errors import DataError, SettingsError, VedetteError
 
 _DATA = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Folder of the data sets; by default $VEDETTE_DATA, or ../shared/data."),
+    typer.Option(
+        "--data", metavar="DIR", help="Folder of the data sets; by default $VEDETTE_BENCH_DATA, or ../shared/data."
+    ),
 ]
 _DATASETS = Annotated[str, typer.Option(metavar="A,B", help="Only these sets, by name.")]
 _JOBS = Annotated[int, typer.Option(min=0, help="Processes at once; 0: one for each core, for images one.")]
@@ -190,7 +192,7 @@ def _data_folder(given: Path | None) -> Path:
     """The folder asked for, that of the environment, or the usual one if it is there; SettingsError if none is."""
     if given is not None:
         return given
-    named = os.environ.get("VEDETTE_DATA", "")
+    named = os.environ.get("VEDETTE_BENCH_DATA", "")
     folder = Path(named) if named else Path("..") / "shared" / "data"
     if not folder.is_dir():
         raise SettingsError(f"{folder}: no such folder. Name the one with the data sets with --data.")

@@ -13,7 +13,7 @@ from cloud.evaluation.protocols import AS_THEY_ARE, PUBLISHED, adbench_part, fin
 from cloud.evaluation.published import BEST, published_figures
 from shared.errors import DataError, SettingsError
 
-REAL = Path(os.environ.get("VEDETTE_DATA", Path(__file__).parents[4] / "shared" / "data"))
+REAL = Path(os.environ.get("VEDETTE_BENCH_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 def save(path: Path, rows: int, anomalies: int) -> Path:
@@ -109,7 +109,7 @@ def test_published_figures_are_found_beside_the_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["thyroid", "yeast", "letter"])
 def test_knn_under_the_protocol_has_the_published_figure(name: str) -> None:
     if not (REAL / "adbench").is_dir():
-        pytest.skip("the data sets are not here: set VEDETTE_DATA")
+        pytest.skip("the data sets are not here: set VEDETTE_BENCH_DATA")
     (item,) = find_sets("adbench", REAL, [name])
     part = adbench_part(item.path, PUBLISHED, seed=0)
     published = published_figures("adbench", REAL, [item.name])

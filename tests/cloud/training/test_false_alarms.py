@@ -22,7 +22,11 @@ from shared.preprocessing import fit_preprocessor
 from shared.samples import Modality
 from tests.cloud.training.conftest import Trained, train
 
-REAL = Path(os.environ.get("VEDETTE_DATA") or Path(__file__).parents[4] / "shared" / "data") / "adbench" / "Classical"
+REAL = (
+    Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[4] / "shared" / "data")
+    / "adbench"
+    / "Classical"
+)
 REAL_SETS = ("19_landsat", "41_Waveform", "27_PageBlocks", "2_annthyroid")
 METHODS = ("knn", "pca")
 CONFIDENCE = 0.999
@@ -182,7 +186,7 @@ def fit_inputs(trained: Trained, rows: Floats) -> NDArray[np.float32]:
 def test_realised_false_alarms_fit_the_rate_on_the_real_sets(name: str) -> None:
     path = REAL / f"{name}.npz"
     if not path.is_file():
-        pytest.skip("the data sets are not here: set VEDETTE_DATA")
+        pytest.skip("the data sets are not here: set VEDETTE_BENCH_DATA")
     with np.load(path) as arrays:
         rows = arrays["X"][arrays["y"] == 0].astype(np.float64)
     rows = rows[np.random.default_rng(0).permutation(len(rows))][:3000]

@@ -9,7 +9,7 @@ from shared.errors import DataError
 from shared.videos import frames_of, probe
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
-REAL = Path(os.environ.get("VEDETTE_DATA") or Path(__file__).parents[4] / "shared" / "data") / "cctv_upcam"
+REAL = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[4] / "shared" / "data") / "cctv_upcam"
 
 
 def test_a_split_folder_gives_normal_and_labelled_videos(tmp_path: Path) -> None:
