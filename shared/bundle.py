@@ -75,6 +75,7 @@ class InputSpec(_Strict):
     window_stride: int = Field(default=0, ge=0, description="time points between the starts of two windows")
     image_height: int = Field(default=0, ge=0, description="rows the graph expects, after resizing")
     image_width: int = Field(default=0, ge=0, description="columns the graph expects, after resizing")
+    frame_interval_s: float = Field(default=0.0, ge=0, description="from one frame of a clip to the next")
     missing: bool = Field(default=False, description="NaN is a missing value, and no reason for rejection")
     mode_channel: str = Field(default="", description="the channel that holds the operating mode; empty: none does")
     modes: tuple[float, ...] = Field(default=(), description="the modes of the training data, ascending")
@@ -94,7 +95,7 @@ class InputSpec(_Strict):
     def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the fields that came later, where they say nothing: an older bundle keeps its bytes and its id."""
         values: dict[str, Any] = handler(self)
-        later = {"missing": self.missing, "mode_channel": self.mode_channel, "modes": self.modes}
+        later = {name: getattr(self, name) for name in ("frame_interval_s", "missing", "mode_channel", "modes")}
         return {key: value for key, value in values.items() if later.get(key, True)}
 
 

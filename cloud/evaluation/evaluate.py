@@ -1,6 +1,6 @@
 """`vedette evaluate`: what every method of a bundle says of data, and with labels how often it is right."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,14 @@ from numpy.typing import NDArray
 
 from cloud.evaluation.baselines import baseline_scores
 from cloud.evaluation.figures import routing_figures, sample_figures
-from cloud.evaluation.images import at_masks, image_baselines, image_blocks, read_masks
-from cloud.evaluation.methods import row_blocks
-from cloud.evaluation.metrics import FALSE_ALARM_RATES
+from cloud.evaluation.images import at_masks, image_baselines, read_masks
+from cloud.evaluation.material import Material, read_material
+from cloud.evaluation.metrics import FALSE_ALARM_RATES, detection_figures
 from cloud.evaluation.pixels import pixel_figures
-from cloud.evaluation.protocols import mask_of
-from cloud.evaluation.scoring import Block, BundleScorer, Said, Scored
+from cloud.evaluation.scoring import BundleScorer, Said, Scored
 from cloud.evaluation.series import point_scores, series_figures
-from cloud.training.data import ImageData, TableData, load_training_data
-from cloud.training.settings import DataSettings
 from cloud.training.train import REFERENCE_FILE
-from cloud.training.videos import VideoData
 from shared.bundle import Bundle, Manifest
-from shared.errors import DataError
-from shared.samples import Modality
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _WINDOWS_A_BLOCK = 4096
@@ -46,41 +40,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Material:
-    """Samples to judge, read when they are needed.
-
-    `count` samples with `labels` (count,) bool, true for anomalies, or None. Of a series, samples are windows that
-    begin at `starts` (count,) in `readings` (time points, channels) with `point_labels`, `apart` where the file
-    holds others to train on; of images, `images` are their
-    files, `masks` those of their masks, and `good` are normal ones to fit baselines on.
-    """
-
-    modality: Modality
-    count: int
-    labels: NDArray[np.bool_] | None
-    readings: NDArray[np.float64] | None = None
-    window_length: int = 0
-    starts: NDArray[np.intp] | None = None
-    point_labels: NDArray[np.bool_] | None = None
-    apart: bool = False
-    images: tuple[Path, ...] = ()
-    masks: tuple[Path | None, ...] = ()
-    good: tuple[Path, ...] = ()
-
-    def blocks(self) -> Iterator[Block]:
-        """The samples, some at a time."""
-        if self.images:
-            yield from image_blocks(self.images)
-        elif self.readings is not None and self.starts is not None:
-            windows = np.lib.stride_tricks.sliding_window_view(self.readings, self.window_length, axis=0)
-            for first in range(0, self.count, _WINDOWS_A_BLOCK):
-                chosen = windows[self.starts[first : first + _WINDOWS_A_BLOCK]]
-                yield np.ascontiguousarray(chosen.transpose(0, 2, 1))
-        elif self.readings is not None:
-            yield from row_blocks(self.readings)
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """All that was found, for reports and plots: `said` are the methods with the baselines."""
 
@@ -98,7 +57,7 @@ def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: Progr
     """
     progress("opening the bundle", 0.0)
     bundle = Bundle.open(request.bundle, [trusted])
-    material = read_material(request, bundle.manifest)
+    material = read_material(request.data, bundle.manifest, request.label_column, request.time_column)
     scorer = BundleScorer(bundle, request.device)
     progress("judging", 0.0)
     scored = scorer.score(material.blocks(), lambda share: progress("judging", share), material.count)
@@ -114,54 +73,6 @@ def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: Progr
         drawn = draw_all(evaluation, request.plots, lambda share: progress("drawing", share))
         result["plots"] = [path.name for path in drawn]
     return result
-
-
-def read_material(request: Request, manifest: Manifest) -> Material:
-    """The data in the bundle's terms. Raises DataError if it does not fit the bundle."""
-    named = request.data.suffix.lower() != ".npz" and manifest.modality in (Modality.TABULAR, Modality.SERIES)
-    settings = DataSettings(
-        label_column=request.label_column,
-        time_column=request.time_column,
-        columns=manifest.input.channels if named else (),
-        missing="allow" if manifest.input.missing else "refuse",
-        bad_rows="drop",  # such rows are rejected one by one below, and counted
-    )
-    data = load_training_data(request.data, manifest.modality, settings)
-    if isinstance(data, ImageData):
-        return _image_material(request.data, data)
-    if isinstance(data, VideoData):
-        raise DataError(f"{request.data}: videos are measured by `vedette bench video --data FOLDER`.")
-    if data.rows.shape[1] != len(manifest.input.channels):
-        raise DataError(
-            f"{request.data}: {data.rows.shape[1]} columns, and {manifest.bundle_id} takes "
-            f"{len(manifest.input.channels)}: give the data it was made for."
-        )
-    if manifest.modality is Modality.SERIES:
-        return _series_material(request.data, data, manifest)
-    return Material(data.modality, len(data.rows), data.labels, data.rows)
-
-
-def _image_material(path: Path, data: ImageData) -> Material:
-    if not data.test:
-        return Material(Modality.IMAGE, len(data.good), None, images=data.good)
-    masks = tuple(mask_of(path, image) for image in data.test)
-    return Material(Modality.IMAGE, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good)
-
-
-def _series_material(path: Path, data: TableData, manifest: Manifest) -> Material:
-    """The test part where there is one, else all readings, in the windows that devices see."""
-    separate = data.test_rows is not None
-    readings = data.test_rows if data.test_rows is not None else data.rows
-    labels = data.test_labels if separate else data.labels
-    length, stride = manifest.input.window_length, max(manifest.input.window_stride, 1)
-    if len(readings) < length:
-        raise DataError(f"{path}: {len(readings)} time points, and a window of this bundle has {length}.")
-    last = len(readings) - length
-    starts = np.unique(np.append(np.arange(0, last + 1, stride), last))
-    touched = None
-    if labels is not None:
-        touched = np.lib.stride_tricks.sliding_window_view(labels, length).max(axis=1)[starts]
-    return Material(Modality.SERIES, len(starts), touched, readings, length, starts, labels, apart=separate)
 
 
 def _baselines(bundle: Bundle, scorer: BundleScorer, material: Material, scored: Scored) -> dict[str, Said]:
@@ -230,6 +141,11 @@ def _figures(evaluation: Evaluation) -> dict[str, dict[str, float]]:
                 f"point_{key}" if key != "vus_pr" else key: value
                 for key, value in series_figures(points, scores).items()
             }
+    if material.footage is not None:
+        truth = material.footage.frame_labels
+        for name, method in evaluation.said.items():
+            scores = material.footage.frame_scores(method.scores, scored.kept)
+            figures[name] |= {f"frame_{key}": value for key, value in detection_figures(truth, scores).items()}
     if material.masks:
         masks = read_masks([material.masks[index] for index in scored.kept], evaluation.labels)
         for name, method in evaluation.said.items():

@@ -81,7 +81,7 @@ def split_clips(
             "video.frame_interval_s."
         )
     test = _thinned([(video, _labelled_ends(video, settings)) for video in data.test], settings.max_test)
-    reader = _Reader(spec, settings, _count(train) + _count(held_out) + _count(test), progress)
+    reader = _Reader(spec, _count(train) + _count(held_out) + _count(test), progress)
     clips, calibration = reader.read(train), reader.read(held_out)
     clips = np.concatenate([clips, relit(clips, round(settings.relit_share * len(clips)), generator)])
     labels = [video.labels[ends] for video, ends in test if video.labels is not None]
@@ -95,7 +95,10 @@ def clip_spec(data: VideoData, settings: VideoSettings) -> InputSpec:
     info = data.normal[0].info
     height, width = choose_size(info.height, info.width)
     return InputSpec(
-        image_height=settings.height or height, image_width=settings.width or width, window_length=settings.clip_frames
+        image_height=settings.height or height,
+        image_width=settings.width or width,
+        window_length=settings.clip_frames,
+        frame_interval_s=settings.frame_interval_s,
     )
 
 
@@ -109,9 +112,9 @@ def choose_size(height: int, width: int) -> tuple[int, int]:
     return side(height), side(width)
 
 
-def frame_step(video: Video, settings: VideoSettings) -> int:
-    """Frames from one frame of a clip to the next."""
-    return max(1, round(video.info.frames_per_second * settings.frame_interval_s))
+def frame_step(video: Video, interval_s: float) -> int:
+    """Frames from one frame of a clip to the next, of a video of so many frames a second."""
+    return max(1, round(video.info.frames_per_second * interval_s))
 
 
 def clip_ends(frames: int, step: int, clip_frames: int, stride: int) -> NDArray[np.intp]:
@@ -185,8 +188,8 @@ Cut = tuple[Video, NDArray[np.intp]]
 class _Reader:
     """Reads clips of one shape and reports the share done."""
 
-    def __init__(self, spec: InputSpec, settings: VideoSettings, total: int, progress: Report | None) -> None:
-        self._spec, self._settings, self._total, self._progress = spec, settings, total, progress
+    def __init__(self, spec: InputSpec, total: int, progress: Report | None) -> None:
+        self._spec, self._total, self._progress = spec, total, progress
         self._done = 0
 
     def read(self, cuts: Sequence[Cut]) -> NDArray[np.uint8]:
@@ -196,7 +199,8 @@ class _Reader:
         clips = np.empty(shape, dtype=np.uint8)
         filled = 0
         for video, ends in cuts:
-            clips[filled : filled + len(ends)] = read_clips(video, ends, spec, frame_step(video, self._settings))
+            step = frame_step(video, spec.frame_interval_s)
+            clips[filled : filled + len(ends)] = read_clips(video, ends, spec, step)
             filled += len(ends)
             self._done += len(ends)
             if self._progress is not None:
@@ -222,7 +226,7 @@ def _by_use(
     for video, found in cuts:
         boundary = round(len(found) * (1 - share))
         last = int(found[boundary - 1]) if boundary else -1
-        span = frame_step(video, settings) * (settings.clip_frames - 1)
+        span = frame_step(video, settings.frame_interval_s) * (settings.clip_frames - 1)
         train.append((video, found[:boundary]))
         held_out.append((video, found[boundary:][found[boundary:] - span > last]))
     return train, held_out
@@ -230,7 +234,7 @@ def _by_use(
 
 def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
     """Ends of the clips that hold no frame labelled as an anomaly."""
-    step = frame_step(video, settings)
+    step = frame_step(video, settings.frame_interval_s)
     ends = clip_ends(video.info.frames - END_SLACK_FRAMES, step, settings.clip_frames, max(1, step // 2))
     if video.labels is None:
         return ends
@@ -244,7 +248,7 @@ def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
 def _labelled_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
     labelled = 0 if video.labels is None else len(video.labels)
     labelled = min(labelled, video.info.frames - END_SLACK_FRAMES)
-    return clip_ends(labelled, frame_step(video, settings), settings.clip_frames, 1)
+    return clip_ends(labelled, frame_step(video, settings.frame_interval_s), settings.clip_frames, 1)
 
 
 def _thinned(cuts: Sequence[Cut], most: int) -> list[Cut]:

@@ -1,22 +1,35 @@
 """The video benchmark's unit on tiny videos, and its naive baseline."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.analyzers import workshop
 from cloud.encoders import VideoEncoder
+from cloud.evaluation.evaluate import Request, evaluate_bundle
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PlaceNeighbours
-from cloud.training import TrainingSettings
+from cloud.training import TrainingSettings, train_bundle
+from cloud.training.videos import find_videos
 from shared.diffusion import OptimizerSettings
 from shared.errors import DataError
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
 WALK = range(60, 90)
+SETTINGS = TrainingSettings.model_validate(
+    {
+        "analyzers": ("knn", "time_estimation"),
+        "head": {"steps": 200, "batch_size": 128, "perturbed": 4000},
+        "video": {"height": 64, "width": 96, "relit_share": 0.1, "max_clips": 60, "max_held_out": 60},
+        "quantisation": {"images": 10},
+        "tolerances": {"rank_correlation": 0.5, "label_agreement": 0.5},
+    }
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,21 +51,25 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_walk_through_the_room_is_found_by_every_method(camera: Path) -> None:
-    head = {"steps": 200, "batch_size": 128, "perturbed": 4000}
-    settings = TrainingSettings.model_validate(
-        {
-            "analyzers": ("knn", "time_estimation"),
-            "head": head,
-            "video": {"height": 64, "width": 96, "relit_share": 0.1},
-            "quantisation": {"images": 10},
-            "tolerances": {"rank_correlation": 0.5, "label_agreement": 0.5},
-        }
-    )
-    figures, facts = score_video(camera, settings)
+    figures, facts = score_video(camera, SETTINGS)
     assert facts["test_samples"] == 150
     assert facts["anomalies"] == len(WALK)
     methods = ("fused", "screener_fp32", "screener_int8_openvino", "knn", "baseline_knn", "cascade_10")
     assert all(figures[name]["auroc"] > 0.85 for name in methods), {name: figures[name]["auroc"] for name in methods}
+
+
+def test_evaluate_judges_the_frames_of_videos(camera: Path, tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    data = replace(find_videos(camera), test=())
+    bundle = tmp_path / "camera.vedette"
+    bundle.write_bytes(train_bundle(data, SETTINGS, key).archive())
+    result = evaluate_bundle(Request(bundle, camera), key.public_key(), lambda stage, share: None)
+    assert result["modality"] == "video"
+    assert 0 < result["anomalies"] < result["samples"]
+    assert result["methods"]["fused"]["frame_auroc"] > 0.85
+    unlabelled = evaluate_bundle(Request(bundle, camera / "train"), key.public_key(), lambda stage, share: None)
+    assert unlabelled["anomalies"] is None
+    assert unlabelled["methods"]["fused"]["flagged_at_5"] < 0.3
 
 
 def test_videos_without_labels_are_said_to_lack_them(camera: Path, tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""The clips of videos that are to be judged, and the way back from their scores to frames."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.evaluation.metrics import Labels
+from cloud.training.clips import clip_ends, frame_scores, frame_step, read_clips
+from cloud.training.videos import END_SLACK_FRAMES, Video
+from shared.bundle import InputSpec
+from shared.errors import DataError
+
+_CLIPS_A_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Clips of some videos, half a clip's frame interval apart; of a labelled video as far as its labels go.
+
+    `ends`: the last frame of each clip, by video. `steps`: frames from one frame of a clip to the next, by video.
+    """
+
+    videos: tuple[Video, ...]
+    spec: InputSpec
+    steps: tuple[int, ...]
+    ends: tuple[NDArray[np.intp], ...]
+
+    @classmethod
+    def of(cls, videos: Sequence[Video], spec: InputSpec) -> "Footage":
+        """All clips of the videos for a graph that takes `spec`. Raises DataError where there is not one."""
+        steps = tuple(frame_step(video, spec.frame_interval_s) for video in videos)
+        ends = tuple(
+            clip_ends(_frames(video), step, spec.window_length, max(1, step // 2))
+            for video, step in zip(videos, steps, strict=True)
+        )
+        if not sum(map(len, ends)):
+            raise DataError("No video is as long as one clip of this bundle: give longer ones.")
+        return cls(tuple(videos), spec, steps, ends)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.ends))
+
+    @property
+    def labels(self) -> Labels | None:
+        """(clips,) the label of each clip's last frame; None unless every video is labelled."""
+        labels = [video.labels for video in self.videos if video.labels is not None]
+        if len(labels) < len(self.videos):
+            return None
+        return np.concatenate([of[ends] for of, ends in zip(labels, self.ends, strict=True)])
+
+    @property
+    def frame_labels(self) -> Labels:
+        """(frames,) of all labelled frames of the labelled videos."""
+        return np.concatenate([np.zeros(0, np.bool_), *(v.labels for v in self.videos if v.labels is not None)])
+
+    def blocks(self) -> Iterator[NDArray[np.uint8]]:
+        """The clips (n, frames, height, width, 3), some at a time."""
+        for video, ends, step in zip(self.videos, self.ends, self.steps, strict=True):
+            for start in range(0, len(ends), _CLIPS_A_BLOCK):
+                yield read_clips(video, ends[start : start + _CLIPS_A_BLOCK], self.spec, step)
+
+    def frame_scores(self, scores: NDArray[np.float64], kept: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Scores of the frames of `frame_labels`, from those of the clips at the positions `kept`."""
+        owner = np.repeat(np.arange(len(self.ends)), [len(ends) for ends in self.ends])[kept]
+        last = np.concatenate(self.ends)[kept]
+        found = [np.zeros(0)]
+        for index, (video, step) in enumerate(zip(self.videos, self.steps, strict=True)):
+            if video.labels is not None:
+                own, span = owner == index, step * (self.spec.window_length - 1)
+                found.append(frame_scores(scores[own], last[own], span, len(video.labels)))
+        return np.concatenate(found)
+
+
+def _frames(video: Video) -> int:
+    readable = video.info.frames - END_SLACK_FRAMES
+    return readable if video.labels is None else min(len(video.labels), video.info.frames)

@@ -1,0 +1,110 @@
+"""What is to be judged: samples of a file or folder in a bundle's terms, read when they are needed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.evaluation.footage import Footage
+from cloud.evaluation.images import image_blocks
+from cloud.evaluation.methods import row_blocks
+from cloud.evaluation.protocols import mask_of
+from cloud.evaluation.scoring import Block
+from cloud.training.data import ImageData, TableData, load_training_data
+from cloud.training.settings import DataSettings
+from cloud.training.videos import VideoData
+from shared.bundle import Manifest
+from shared.errors import DataError
+from shared.samples import Modality
+
+_WINDOWS_A_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Material:
+    """Samples to judge, read when they are needed.
+
+    `count` samples with `labels` (count,) bool, true for anomalies, or None. Of a series, samples are windows that
+    begin at `starts` (count,) in `readings` (time points, channels) with `point_labels`, `apart` where the file
+    holds others to train on; of images, `images` are their files, `masks` those of their masks, and `good` are normal
+    ones to fit baselines on; of videos, `footage` holds their clips, each with the label of its last frame.
+    """
+
+    modality: Modality
+    count: int
+    labels: NDArray[np.bool_] | None
+    readings: NDArray[np.float64] | None = None
+    window_length: int = 0
+    starts: NDArray[np.intp] | None = None
+    point_labels: NDArray[np.bool_] | None = None
+    apart: bool = False
+    images: tuple[Path, ...] = ()
+    masks: tuple[Path | None, ...] = ()
+    good: tuple[Path, ...] = ()
+    footage: Footage | None = None
+
+    def blocks(self) -> Iterator[Block]:
+        """The samples, some at a time."""
+        if self.footage is not None:
+            yield from (cast(Block, clips) for clips in self.footage.blocks())
+        elif self.images:
+            yield from image_blocks(self.images)
+        elif self.readings is not None and self.starts is not None:
+            windows = np.lib.stride_tricks.sliding_window_view(self.readings, self.window_length, axis=0)
+            for first in range(0, self.count, _WINDOWS_A_BLOCK):
+                chosen = windows[self.starts[first : first + _WINDOWS_A_BLOCK]]
+                yield np.ascontiguousarray(chosen.transpose(0, 2, 1))
+        elif self.readings is not None:
+            yield from row_blocks(self.readings)
+
+
+def read_material(path: Path, manifest: Manifest, label_column: str = "", time_column: str = "") -> Material:
+    """The data in the bundle's terms. Raises DataError if it does not fit the bundle."""
+    named = path.suffix.lower() != ".npz" and manifest.modality in (Modality.TABULAR, Modality.SERIES)
+    settings = DataSettings(
+        label_column=label_column,
+        time_column=time_column,
+        columns=manifest.input.channels if named else (),
+        missing="allow" if manifest.input.missing else "refuse",
+        bad_rows="drop",  # such rows are rejected one by one below, and counted
+    )
+    data = load_training_data(path, manifest.modality, settings)
+    if isinstance(data, ImageData):
+        return _image_material(path, data)
+    if isinstance(data, VideoData):
+        footage = Footage.of(data.test or data.normal, manifest.input)
+        return Material(Modality.VIDEO, len(footage), footage.labels, footage=footage)
+    if data.rows.shape[1] != len(manifest.input.channels):
+        raise DataError(
+            f"{path}: {data.rows.shape[1]} columns, and {manifest.bundle_id} takes "
+            f"{len(manifest.input.channels)}: give the data it was made for."
+        )
+    if manifest.modality is Modality.SERIES:
+        return _series_material(path, data, manifest)
+    return Material(data.modality, len(data.rows), data.labels, data.rows)
+
+
+def _image_material(path: Path, data: ImageData) -> Material:
+    if not data.test:
+        return Material(Modality.IMAGE, len(data.good), None, images=data.good)
+    masks = tuple(mask_of(path, image) for image in data.test)
+    return Material(Modality.IMAGE, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good)
+
+
+def _series_material(path: Path, data: TableData, manifest: Manifest) -> Material:
+    """The test part where there is one, else all readings, in the windows that devices see."""
+    separate = data.test_rows is not None
+    readings = data.test_rows if data.test_rows is not None else data.rows
+    labels = data.test_labels if separate else data.labels
+    length, stride = manifest.input.window_length, max(manifest.input.window_stride, 1)
+    if len(readings) < length:
+        raise DataError(f"{path}: {len(readings)} time points, and a window of this bundle has {length}.")
+    last = len(readings) - length
+    starts = np.unique(np.append(np.arange(0, last + 1, stride), last))
+    touched = None
+    if labels is not None:
+        touched = np.lib.stride_tricks.sliding_window_view(labels, length).max(axis=1)[starts]
+    return Material(Modality.SERIES, len(starts), touched, readings, length, starts, labels, apart=separate)
