@@ -113,15 +113,17 @@ def quantise_onnxruntime(model: bytes, inputs: NDArray[Any], float_layers: int) 
 def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
     """Names of the nodes that are not quantised: the first `float_layers` matrix products, and the last.
 
-    Also those that whiten, which make small differences large, and all that comes after the last product: the range of
-    a score is not that of normal samples.
+    Also those that whiten, which make small differences large, and those that read what was whitened, whose rare values
+    are far out; and all that comes after the last product: the range of a score is not that of normal samples.
     """
     import onnx
 
     nodes = onnx.load_from_string(model).graph.node
     products = [index for index, node in enumerate(nodes) if node.op_type in _MATRIX_OPERATIONS]
     whitening = [index for index in products if any(_WHITENING in name for name in nodes[index].input)]
-    kept = {*products[:float_layers], *whitening, *range(products[-1], len(nodes))}
+    whitened = {name for index in whitening for name in nodes[index].output}
+    readers = [index for index in products if nodes[index].input[0] in whitened]
+    kept = {*products[:float_layers], *whitening, *readers, *range(products[-1], len(nodes))}
     return [nodes[index].name for index in sorted(kept)]
 
 
