@@ -25,6 +25,7 @@ from shared.errors import EngineError
 QUANTISED_OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Resize")
 CORE_SHARE, RANGE_FACTOR = 0.99, 2.0
 _MATRIX_OPERATIONS = {"Conv", "Gemm", "MatMul"}
+WHOLE_HEADS_FROM = 9
 _WHITENING = "whitening"  # in the names of an encoder's parameters
 
 
@@ -114,7 +115,8 @@ def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
     """Names of the nodes that are not quantised: the first `float_layers` matrix products, and the last.
 
     Also those that whiten, which make small differences large, and those that read what was whitened, whose rare values
-    are far out; and all that comes after the last product: the range of a score is not that of normal samples.
+    are far out, or from WHOLE_HEADS_FROM layers on all that follow; and what comes after the last product: the range of
+    a score is not that of normal samples.
     """
     import onnx
 
@@ -123,6 +125,8 @@ def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
     whitening = [index for index in products if any(_WHITENING in name for name in nodes[index].input)]
     whitened = {name for index in whitening for name in nodes[index].output}
     readers = [index for index in products if nodes[index].input[0] in whitened]
+    if whitening and float_layers >= WHOLE_HEADS_FROM:
+        readers = [index for index in products if index > whitening[0]]
     kept = {*products[:float_layers], *whitening, *readers, *range(products[-1], len(nodes))}
     return [nodes[index].name for index in sorted(kept)]
 
