@@ -127,7 +127,9 @@ def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
     readers = [index for index in products if nodes[index].input[0] in whitened]
     if whitening and float_layers >= WHOLE_HEADS_FROM:
         readers = [index for index in products if index > whitening[0]]
-    kept = {*products[:float_layers], *whitening, *readers, *range(products[-1], len(nodes))}
+    # With the additions between the first layers, or these would round what stays in float.
+    first = range(products[min(float_layers, len(products)) - 1] + 1) if float_layers else range(0)
+    kept = {*first, *whitening, *readers, *range(products[-1], len(nodes))}
     return [nodes[index].name for index in sorted(kept)]
 
 
