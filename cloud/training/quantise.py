@@ -25,6 +25,7 @@ from shared.errors import EngineError
 QUANTISED_OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Resize")
 CORE_SHARE, RANGE_FACTOR = 0.99, 2.0
 _MATRIX_OPERATIONS = {"Conv", "Gemm", "MatMul"}
+WHOLE_HEADS_FROM = 9
 _WHITENING = "whitening"  # in the names of an encoder's parameters
 
 
@@ -113,7 +114,8 @@ def quantise_onnxruntime(model: bytes, inputs: NDArray[Any], float_layers: int) 
 def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
     """Names of the nodes that are not quantised: the first `float_layers` matrix products, and the last.
 
-    Also those that whiten, which make small differences large, and all that comes after the last product: the range of
+    Also those that whiten, which make small differences large, and those that read what was whitened, whose rare values
+    are far out, or from WHOLE_HEADS_FROM layers on all that follow; and what comes after the last product: the range of
     a score is not that of normal samples.
     """
     import onnx
@@ -121,7 +123,13 @@ def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
     nodes = onnx.load_from_string(model).graph.node
     products = [index for index, node in enumerate(nodes) if node.op_type in _MATRIX_OPERATIONS]
     whitening = [index for index in products if any(_WHITENING in name for name in nodes[index].input)]
-    kept = {*products[:float_layers], *whitening, *range(products[-1], len(nodes))}
+    whitened = {name for index in whitening for name in nodes[index].output}
+    readers = [index for index in products if nodes[index].input[0] in whitened]
+    if whitening and float_layers >= WHOLE_HEADS_FROM:
+        readers = [index for index in products if index > whitening[0]]
+    # With the additions between the first layers, or these would round what stays in float.
+    first = range(products[min(float_layers, len(products)) - 1] + 1) if float_layers else range(0)
+    kept = {*first, *whitening, *readers, *range(products[-1], len(nodes))}
     return [nodes[index].name for index in sorted(kept)]
 
 
