@@ -135,7 +135,12 @@ def rebuild_bundle(
             "parity": built.parity,
             "preferred_artefact": built.preferred,
             "parent_bundle_id": manifest.bundle_id,
-            "training": {**_facts_kept(manifest), "float_layers": _float_layers(built), **training_note},
+            "training": {
+                **_facts_kept(manifest),
+                "float_layers": _float_layers(built),
+                "notes": list(built.notes),
+                **training_note,
+            },
         }
     )
     return sign(updated, {**kept, **built.files, HEAD_FILE: save_arrays(head.to_arrays())}, signing_key)
@@ -273,14 +278,14 @@ def _facts(data: TrainingData, split: Split, settings: TrainingSettings, built: 
         "float_layers": _float_layers(built),
         "head_loss": round(loss, 6),
         "auroc": dict(built.auroc),
-        "notes": list(split.notes),
+        "notes": [*split.notes, *built.notes],
         "settings": settings.model_dump(mode="json"),
     }
 
 
 def _facts_kept(manifest: Manifest) -> dict[str, Any]:
     """What the manifest says of the training that holds for another head too: not the old head's own figures."""
-    facts = {key: value for key, value in manifest.training.items() if key not in ("head_loss", "seconds")}
+    facts = {key: value for key, value in manifest.training.items() if key not in ("head_loss", "seconds", "notes")}
     replaced = {artefact.name for artefact in manifest.artefacts}
     facts["auroc"] = {name: value for name, value in facts.get("auroc", {}).items() if name not in replaced}
     return facts
