@@ -38,7 +38,7 @@ class Fusion:
 
     @classmethod
     def fit(cls, held_out: Scores, modes: Modes = None, members: Sequence[str] = (), *, in_order: bool = False) -> Self:
-        """Fit on the scores (n,) of held-out normals by analyzer; no analyzer may have been fitted on these samples.
+        """Fit on the scores (n,) of held-out normals by analyzer, each of a model that had not seen the sample.
 
         `members` are the analyzers whose opinions are fused, all where none are named. With the operating `modes` (n,)
         of the samples each mode is calibrated on its own, and dealt on its own. `in_order`: the samples are windows of

@@ -14,6 +14,7 @@ from torch import Tensor
 
 TOP_SHARES = (0.001, 0.01, 0.1)  # and all: a factor of ten apart, down to a single patch
 SMALLEST_VARIANCE = 1e-8
+LEAST_SHARE = 0.01  # of the mean variance: a black border that never changes must not decide every image
 
 
 def image_scores(patch_scores: Tensor) -> Tensor:
@@ -43,6 +44,7 @@ class PlaceScale:
         count = len(scores)
         means, variances = scores.mean(dim=0), scores.var(dim=0, correction=0).clamp(min=SMALLEST_VARIANCE)
         within = variances.mean()
+        variances = variances.clamp(min=LEAST_SHARE * float(within))
         overall = scores.var(correction=0).clamp(min=SMALLEST_VARIANCE)
         if count < 3 or scores.shape[1] < 3:
             same = torch.ones_like(means)

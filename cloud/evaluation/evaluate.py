@@ -21,7 +21,6 @@ from cloud.training.train import REFERENCE_FILE
 from shared.bundle import Bundle, Manifest
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
-_WINDOWS_A_BLOCK = 4096
 _REASONS_TOLD = 5
 
 Progress = Callable[[str, float], None]

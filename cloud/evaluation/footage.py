@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,15 +30,22 @@ class Footage:
 
     @classmethod
     def of(cls, videos: Sequence[Video], spec: InputSpec) -> "Footage":
-        """All clips of the videos for a graph that takes `spec`. Raises DataError where there is not one."""
-        steps = tuple(frame_step(video, spec.frame_interval_s) for video in videos)
-        ends = tuple(
-            clip_ends(_frames(video), step, spec.window_length, max(1, step // 2))
-            for video, step in zip(videos, steps, strict=True)
-        )
-        if not sum(map(len, ends)):
+        """All clips of the videos for a graph that takes `spec`; a video shorter than a clip is passed over.
+
+        Raises DataError where there is not one clip, or where `spec` does not say how far apart frames are.
+        """
+        if not spec.frame_interval_s:
+            raise DataError("The bundle does not say how far apart the frames of a clip are: train it anew.")
+        found = []
+        for video in videos:
+            step = frame_step(video, spec.frame_interval_s)
+            ends = clip_ends(_frames(video), step, spec.window_length, max(1, step // 2))
+            if len(ends):
+                found.append((video, step, ends))
+        if not found:
             raise DataError("No video is as long as one clip of this bundle: give longer ones.")
-        return cls(tuple(videos), spec, steps, ends)
+        kept, steps, all_ends = zip(*found, strict=True)
+        return cls(kept, spec, steps, all_ends)
 
     def __len__(self) -> int:
         return sum(map(len, self.ends))
@@ -58,8 +66,9 @@ class Footage:
     def blocks(self) -> Iterator[NDArray[np.uint8]]:
         """The clips (n, frames, height, width, 3), some at a time."""
         for video, ends, step in zip(self.videos, self.ends, self.steps, strict=True):
-            for start in range(0, len(ends), _CLIPS_A_BLOCK):
-                yield read_clips(video, ends[start : start + _CLIPS_A_BLOCK], self.spec, step)
+            clips = read_clips(video, ends, self.spec, step)
+            while block := list(islice(clips, _CLIPS_A_BLOCK)):
+                yield np.stack(block)
 
     def frame_scores(self, scores: NDArray[np.float64], kept: NDArray[np.intp]) -> NDArray[np.float64]:
         """Scores of the frames of `frame_labels`, from those of the clips at the positions `kept`."""
@@ -75,4 +84,4 @@ class Footage:
 
 def _frames(video: Video) -> int:
     readable = video.info.frames - END_SLACK_FRAMES
-    return readable if video.labels is None else min(len(video.labels), video.info.frames)
+    return readable if video.labels is None else min(len(video.labels), readable)

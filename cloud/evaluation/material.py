@@ -15,7 +15,7 @@ from cloud.evaluation.protocols import mask_of
 from cloud.evaluation.scoring import Block
 from cloud.training.data import ImageData, TableData, load_training_data
 from cloud.training.settings import DataSettings
-from cloud.training.videos import VideoData
+from cloud.training.videos import find_videos
 from shared.bundle import Manifest
 from shared.errors import DataError
 from shared.samples import Modality
@@ -71,12 +71,14 @@ def read_material(path: Path, manifest: Manifest, label_column: str = "", time_c
         missing="allow" if manifest.input.missing else "refuse",
         bad_rows="drop",  # such rows are rejected one by one below, and counted
     )
+    if manifest.modality is Modality.VIDEO:
+        videos = find_videos(path, to_judge=True)
+        footage = Footage.of(videos.test or videos.normal, manifest.input)
+        return Material(Modality.VIDEO, len(footage), footage.labels, footage=footage)
     data = load_training_data(path, manifest.modality, settings)
     if isinstance(data, ImageData):
         return _image_material(path, data)
-    if isinstance(data, VideoData):
-        footage = Footage.of(data.test or data.normal, manifest.input)
-        return Material(Modality.VIDEO, len(footage), footage.labels, footage=footage)
+    assert isinstance(data, TableData)  # that is what rows and series are
     if data.rows.shape[1] != len(manifest.input.channels):
         raise DataError(
             f"{path}: {data.rows.shape[1]} columns, and {manifest.bundle_id} takes "

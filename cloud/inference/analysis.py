@@ -62,10 +62,12 @@ class Analysis:
         fusion: Fusion,
         scales: Mapping[str, Scale],
         device: torch.device,
+        rehearsal: "Analysis | None" = None,
     ):
         self.preprocessor = preprocessor
         self.device = device
         self._encoder, self._analyzers, self._fusion, self._scales = encoder, dict(analyzers), fusion, dict(scales)
+        self._rehearsal = rehearsal
 
     @classmethod
     def fit(
@@ -108,7 +110,8 @@ class Analysis:
         fusion = Fusion.fit(fitted.scores, apart.modes(), fused, in_order=of_series)
         scales = fit_scales(fitted.said)
         report(1.0)
-        return cls(preprocessor, encoder, fitted.analyzers, fusion, scales, on)
+        rehearsal = cls(preprocessor, encoder, fitted.rehearsed, fusion, scales, on)
+        return cls(preprocessor, encoder, fitted.analyzers, fusion, scales, on, rehearsal)
 
     def files(self) -> dict[str, bytes]:
         """What a bundle stores, by path in the archive (all below `cloud/`); encoder and preprocessing apart."""
@@ -148,14 +151,22 @@ class Analysis:
         return cls(load_preprocessor(bundle), encoder, analyzers, fusion, scales, on)
 
     @property
+    def rehearsal(self) -> "Analysis":
+        """The analysis before anything was learned from the held-out samples, right after `fit`; later itself.
+
+        It teaches the screener, which is calibrated on those samples, and gives figures on them.
+        """
+        return self._rehearsal or self
+
+    @property
     def analyzer_names(self) -> tuple[str, ...]:
         """The analyzers there are."""
         return tuple(self._analyzers)
 
     @property
     def corruption_head(self) -> CorruptionHead | None:
-        """The network that tells corrupted places of images, on the CPU, where it is among the analyzers."""
-        analyzer = self._analyzers.get(LocalCorruption.name)
+        """The network that tells corrupted places of images, on the CPU, where it is among what is fused."""
+        analyzer = self._analyzers.get(LocalCorruption.name) if LocalCorruption.name in self._fusion.hands else None
         if not isinstance(analyzer, LocalCorruption) or not isinstance(self._encoder, DetailEncoder):
             return None
         return copy.deepcopy(analyzer.head).cpu()

@@ -52,10 +52,11 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class FittedAnalyzers:
-    """The `analyzers` by name; blocks of the held-out samples with what each `said` of them; the `scores` (held out,)
-    by analyzer, in the order of the samples."""
+    """The `analyzers` by name; the same as `rehearsed` without anything learned from the held-out samples; blocks of
+    these with what each `said` of them; the `scores` (held out,) by analyzer, in the order of the samples."""
 
     analyzers: dict[str, AnyAnalyzer]
+    rehearsed: dict[str, AnyAnalyzer]
     said: list[Said]
     scores: dict[str, NDArray[np.float64]]
 
@@ -66,19 +67,29 @@ def fit_analyzers(
     """Fit on the `normals` and, as far as the plan says, on the held-out samples."""
     quick = [name for name in plan.methods if name in QUICK_TO_FIT and plan.folds]
     slow = [name for name in plan.methods if name not in quick]
-    slow_share = 1.0 - QUICK_SHARE if quick and slow else float(bool(slow))
-    trained = _fitted(encoder, normals, slow, plan, lambda share: progress(slow_share * share))
-    folds = [np.arange(first, len(held_out), max(plan.folds, 1)) for first in range(max(plan.folds, 1))]
+    rehearsed = _fitted(encoder, normals, [*slow, *quick], plan, lambda share: progress((1.0 - QUICK_SHARE) * share))
+    trained = {name: rehearsed[name] for name in slow}
+    folds = _dealt(len(held_out), plan.folds)
     said: list[Said] = []
     for index, fold in enumerate(folds):
-        others = np.setdiff1d(np.arange(len(held_out)), fold)
-        rehearsed = _fitted(encoder, normals.joined(held_out.at(others)), quick, plan)
-        said += outputs_of(encoder, {**trained, **rehearsed}, held_out.at(fold), plan.device)
-        progress(slow_share + (1.0 - slow_share) * (index + 1) / (len(folds) + 1))
+        members = rehearsed
+        if len(folds) > 1 and quick:
+            others = np.setdiff1d(np.arange(len(held_out)), fold)
+            members = trained | _fitted(encoder, normals.joined(held_out.at(others)), quick, plan)
+        part = held_out if len(folds) == 1 else held_out.at(fold)
+        said += outputs_of(encoder, members, part, plan.device)
+        progress(1.0 - QUICK_SHARE + QUICK_SHARE * (index + 1) / (len(folds) + 1))
     order = np.argsort(np.concatenate(folds))
     scores = {name: values[order] for name, values in scores_of(plan.methods, [outputs for _, outputs in said]).items()}
-    trained |= _fitted(encoder, normals.joined(held_out), quick, plan)
-    return FittedAnalyzers({name: trained[name] for name in plan.methods}, said, scores)
+    final = trained | _fitted(encoder, normals.joined(held_out), quick, plan) if quick else rehearsed
+    final, rehearsed = ({name: fitted[name] for name in plan.methods} for fitted in (final, rehearsed))
+    return FittedAnalyzers(final, rehearsed, said, scores)
+
+
+def _dealt(count: int, folds: int) -> list[NDArray[np.intp]]:
+    """Positions 0 to `count` in so many parts, at least one."""
+    parts = min(max(folds, 1), max(count, 1))
+    return [np.arange(first, count, parts) for first in range(parts)]
 
 
 def outputs_of(

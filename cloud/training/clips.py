@@ -1,7 +1,7 @@
 """Clips cut from videos to train, calibrate and measure on; and their scores mapped back to frames."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,28 +122,27 @@ def clip_ends(frames: int, step: int, clip_frames: int, stride: int) -> NDArray[
     return np.arange(step * (clip_frames - 1), frames, stride, dtype=np.intp)
 
 
-def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int) -> NDArray[np.uint8]:
-    """The clips (n, frames, height, width, 3) that end at the frames `ends`, in that order.
+def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int) -> Iterator[NDArray[np.uint8]]:
+    """The clips (frames, height, width, 3) that end at the frames `ends`, which ascend, one after the other.
 
-    Raises DataError where the file breaks off before the last of them.
+    The file is read once, and no more frames are held than one clip spans. Raises DataError where it breaks off before
+    the last clip.
     """
-    clips = np.empty((len(ends), spec.window_length, spec.image_height, spec.image_width, 3), dtype=np.uint8)
-    places: dict[int, list[tuple[int, int]]] = {}
-    for row, end in enumerate(ends.tolist()):
-        for index in range(spec.window_length):
-            places.setdefault(end - step * (spec.window_length - 1 - index), []).append((row, index))
+    span = step * (spec.window_length - 1)
+    wanted = {end - step * back for end in ends.tolist() for back in range(spec.window_length)}
+    held: dict[int, NDArray[np.uint8]] = {}
     found = 0
-    for position, pixels in frames_of(video.path, places):
-        small = resize(pixels, spec.image_height, spec.image_width)
-        for row, index in places[position]:
-            clips[row, index] = small
-        found += 1
-    if found < len(places):
+    for position, pixels in frames_of(video.path, wanted):
+        held[position] = resize(pixels, spec.image_height, spec.image_width)
+        while found < len(ends) and ends[found] == position:
+            yield np.stack([held[index] for index in range(position - span, position + 1, step)])
+            found += 1
+        held = {index: frame for index, frame in held.items() if index > position - span}
+    if found < len(ends):
         raise DataError(
-            f"{video.path}: breaks off after {sorted(places)[found - 1] if found else 0} of {video.info.frames} "
-            "frames. Convert it anew, or remove it."
+            f"{video.path}: breaks off before frame {int(ends[found])} of {video.info.frames}. Convert it anew, or "
+            "remove it."
         )
-    return clips
 
 
 def relit(clips: NDArray[np.uint8], count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
@@ -200,8 +199,9 @@ class _Reader:
         filled = 0
         for video, ends in cuts:
             step = frame_step(video, spec.frame_interval_s)
-            clips[filled : filled + len(ends)] = read_clips(video, ends, spec, step)
-            filled += len(ends)
+            for clip in read_clips(video, ends, spec, step):
+                clips[filled] = clip
+                filled += 1
             self._done += len(ends)
             if self._progress is not None:
                 self._progress(self._done / max(self._total, 1))

@@ -38,6 +38,7 @@ class _Draw:
     sign: Floats
     others: Floats
     more: Floats
+    free: NDArray[np.bool_]
     rng: np.random.Generator
 
 
@@ -45,29 +46,43 @@ def perturbed_inputs(preprocessor: Preprocessor, windows: Floats) -> Perturbatio
     """A maker of graph inputs of perturbed windows, from normal `windows` (n, length, channels), for `distill_head`."""
     spec = preprocessor.spec
     fixed = [spec.channels.index(spec.mode_channel)] if spec.mode_channel else []
+    units = channel_units(windows)
 
     def make(count: int, generator: torch.Generator) -> Tensor:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
         sizes = [min(WINDOWS_A_BLOCK, count - start) for start in range(0, count, WINDOWS_A_BLOCK)]
-        blocks = (perturb_windows(windows, size, rng, fixed=fixed) for size in sizes)
+        blocks = (perturb_windows(windows, size, rng, units, fixed=fixed) for size in sizes)
         return torch.cat([torch.from_numpy(preprocessor.prepare(block).inputs) for block in blocks])
 
     return make
 
 
-def perturb_windows(windows: Floats, count: int, rng: np.random.Generator, *, fixed: Sequence[int] = ()) -> Floats:
-    """`count` windows (count, length, channels) made from random normal ones (n, length, channels).
-
-    In equal shares: untouched; a shift, a ramp or noise in some channels over some time; such a stretch taken from
-    another window, frozen, turned round in time, or exchanged between channels; a step along the difference of two
-    other windows; rescaled. Sizes, and how many channels are touched, are log-uniform. What is missing (NaN) stays
-    missing, and the `fixed` channels, as an operating mode, stay as they are.
-    """
+def channel_units(windows: Floats) -> tuple[Floats, Floats]:
+    """Mean and deviation (channels,) of the observed readings of windows (n, length, channels)."""
     observed = ~np.isnan(windows)
     counts = np.maximum(observed.sum(axis=(0, 1)), 1)
     mean = np.where(observed, windows, 0.0).sum(axis=(0, 1)) / counts
     spread = np.sqrt(np.where(observed, np.square(windows - mean), 0.0).sum(axis=(0, 1)) / counts)
-    unit = scale_of(spread, mean)
+    return mean, scale_of(spread, mean)
+
+
+def perturb_windows(
+    windows: Floats,
+    count: int,
+    rng: np.random.Generator,
+    units: tuple[Floats, Floats],
+    *,
+    fixed: Sequence[int] = (),
+) -> Floats:
+    """`count` windows (count, length, channels) made from random normal ones (n, length, channels).
+
+    In equal shares: untouched; a shift, a ramp or noise in some channels over some time; such a stretch taken from
+    another window, frozen, turned round in time, or exchanged between channels; a step along the difference of two
+    other windows; rescaled. Sizes, in the `units` of the channels (`channel_units`), and how many channels are touched
+    are log-uniform. What is missing (NaN) stays missing, and the `fixed` channels, as an operating mode, stay as they
+    are.
+    """
+    mean, unit = units
 
     def drawn() -> Floats:
         chosen: Floats = (windows[rng.integers(0, len(windows), count)] - mean) / unit
@@ -94,7 +109,7 @@ def _perturb_once(x: Floats, others: Floats, more: Floats, free: NDArray[np.bool
     sign = rng.choice([-1.0, 1.0], size.shape) * rng.uniform(0.5, 1.0, size.shape)
     for number, kind in enumerate(_KINDS):
         at = kinds == number
-        out[at] = kind(_Draw(x[at], where[at], size[at], sign[at], others[at], more[at], rng))
+        out[at] = kind(_Draw(x[at], where[at], size[at], sign[at], others[at], more[at], free, rng))
     return out
 
 
@@ -144,7 +159,9 @@ def _turned(draw: _Draw) -> Floats:
 
 
 def _exchanged(draw: _Draw) -> Floats:
-    return np.where(draw.where, draw.x[:, :, draw.rng.permutation(draw.x.shape[2])], draw.x)
+    channels = np.arange(draw.x.shape[2])
+    channels[draw.free] = draw.rng.permutation(channels[draw.free])  # a mode is no reading
+    return np.where(draw.where, draw.x[:, :, channels], draw.x)
 
 
 def _stepped(draw: _Draw) -> Floats:

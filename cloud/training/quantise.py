@@ -112,11 +112,11 @@ def quantise_onnxruntime(model: bytes, inputs: NDArray[Any], float_layers: int) 
 
 
 def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
-    """Names of the nodes that are not quantised: the first `float_layers` matrix products, and the last.
+    """Names of the nodes that are not quantised: the first `float_layers` matrix products, and the last of each head.
 
     Also those that whiten, which make small differences large, and those that read what was whitened, whose rare values
-    are far out, or from WHOLE_HEADS_FROM layers on all that follow; and what comes after the last product: the range of
-    a score is not that of normal samples.
+    are far out, or from WHOLE_HEADS_FROM layers on all that follow; and what comes after the last product of a head:
+    the range of a score is not that of normal samples.
     """
     import onnx
 
@@ -129,8 +129,21 @@ def _kept_in_float(model: bytes, float_layers: int) -> list[str]:
         readers = [index for index in products if index > whitening[0]]
     # With the additions between the first layers, or these would round what stays in float.
     first = range(products[min(float_layers, len(products)) - 1] + 1) if float_layers else range(0)
-    kept = {*first, *whitening, *readers, *range(products[-1], len(nodes))}
+    kept = {*first, *whitening, *readers, *_after_the_last_products(nodes)}
     return [nodes[index].name for index in sorted(kept)]
+
+
+def _after_the_last_products(nodes: Any) -> list[int]:
+    """Positions of the nodes from whose outputs no matrix product is reached: of each head the last one, and after."""
+    leading: set[str] = set()  # to a product
+    last = []
+    for index in range(len(nodes) - 1, -1, -1):
+        leads = any(name in leading for name in nodes[index].output)
+        if not leads:
+            last.append(index)
+        if leads or nodes[index].op_type in _MATRIX_OPERATIONS:
+            leading.update(nodes[index].input)
+    return last
 
 
 def _reader(inputs: NDArray[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""From training data to samples: a training part, a held-out part that nothing is trained on, and a labelled part."""
+"""From training data to samples: a training part, a held-out part to calibrate on, and a labelled part."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -167,13 +167,12 @@ def _split_images(
 def _image_spec(paths: Sequence[Path], settings: TrainingSettings) -> InputSpec:
     """The size of the graph: as set, else chosen from those of these images, of which unreadable ones do not count."""
     height, width = settings.image.height, settings.image.width
-    if not height or not width:
+    if not height:
         shapes = []
         for path in paths:
             with suppress(SampleRejected):  # told of when all are read
                 shapes.append(read_image(path).shape[:2])
-        found = choose_size([(rows, columns) for rows, columns in shapes], settings.image.max_pixels)
-        height, width = height or found[0], width or found[1]
+        height, width = choose_size([(rows, columns) for rows, columns in shapes], settings.image.max_pixels)
     return InputSpec(image_height=height, image_width=width)
 
 

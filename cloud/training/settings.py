@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cloud.training.clips import VideoSettings
 from shared.diffusion import DistillationSettings
@@ -51,7 +51,7 @@ class DataSettings(Settings):
         gt=0.05,
         le=0.6,
         title="Held-out share",
-        description="of the normal data, for calibration; never trained on",
+        description="of the normal data, for calibration; no network and no screener is trained on it",
     )
     max_train: int = Field(20_000, ge=100, title="Largest training part", description="samples; drawn at random beyond")
     max_held_out: int = Field(
@@ -85,6 +85,12 @@ class ImageSettings(Settings):
     patches: int = Field(
         20_000, ge=1000, title="Patches", description="drawn from the good images to distil the head on"
     )
+
+    @model_validator(mode="after")
+    def _has_both_sides(self) -> Self:
+        if bool(self.height) != bool(self.width):
+            raise ValueError("height and width: set both, or neither")
+        return self
 
     @field_validator("height", "width")
     @classmethod

@@ -76,7 +76,7 @@ def train_bundle(
             fused=settings.fused,
             refit=settings.data.trim_share == 0,  # the held-out part is not trimmed, so it may hold what was trimmed
         )
-        teacher = _teacher(analysis, data.modality)
+        teacher = _teacher(analysis.rehearsal, data.modality)
         perturbation = perturbed_inputs(preprocessor, split.train) if data.modality is Modality.SERIES else None
         head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher, perturbation)
         quantisation = _quantisation_inputs(train, head, settings)
@@ -92,7 +92,7 @@ def train_bundle(
         facts = _facts(data, split, settings, built, loss)
         if test is not None and test_labels is not None:
             report("scoring the labelled part", 0.0)
-            facts["auroc"] |= _analyzer_aurocs(analysis, split)
+            facts["auroc"] |= _analyzer_aurocs(analysis.rehearsal, split)
         facts["seconds"] = round(time.monotonic() - started_s, 1)
         manifest = _manifest(data, settings, preprocessor, built, facts)
     report("signing", 1.0)

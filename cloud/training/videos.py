@@ -53,12 +53,15 @@ class VideoData:
     modality: Modality = Modality.VIDEO
 
 
-def find_videos(path: Path) -> VideoData:
-    """The videos of a folder, each opened once; raises DataError for what cannot be used."""
+def find_videos(path: Path, *, to_judge: bool = False) -> VideoData:
+    """The videos of a folder, each opened once; raises DataError for what cannot be used.
+
+    `to_judge`: none of them need be normal, as long as there is one.
+    """
     if not path.is_dir():
         raise DataError(f"{path}: not a folder; video data is a folder of video files, or one with train in it.")
     folder = path / "train"
-    if not folder.is_dir():
+    if not folder.is_dir() and not (to_judge and _labelled(path)):
         found = _videos_in(path)
         if not found:
             raise DataError(f"{path}: holds neither videos ({' '.join(sorted(VIDEO_SUFFIXES))}) nor a folder train.")
@@ -67,14 +70,14 @@ def find_videos(path: Path) -> VideoData:
             normal=tuple(video for video in found if video.labels is None),
             test=tuple(video for video in found if video.labels is not None),
         )
-        if not data.normal:
+        if not data.normal and not to_judge:
             raise DataError(
                 f"{path}: every video has labels, and a flat folder is trained on those without: put the normal hours "
                 "into a folder train."
             )
     else:
         data = VideoData(str(path), _videos_in(folder), _videos_in(path / "validation"), _labelled(path))
-        if not data.normal:
+        if not data.normal and not (to_judge and data.test):
             raise DataError(f"{folder}: holds no videos ({' '.join(sorted(VIDEO_SUFFIXES))}).")
     _check_sizes([*data.normal, *data.held_out, *data.test])
     return data

@@ -38,6 +38,21 @@ def test_places_that_differ_by_chance_alone_keep_one_scale() -> None:
     assert scale.deviation.std() < 0.1
 
 
+def test_a_background_that_never_changes_does_not_decide_the_image() -> None:
+    generator = torch.Generator().manual_seed(2)
+    normal = torch.randn(60, 100, generator=generator)
+    normal[:, :30] = 0.5
+    scale = PlaceScale.fit(normal)
+    usual, speck, defect = torch.randn(3, 100, generator=torch.Generator().manual_seed(3))
+    for image in (usual, speck, defect):
+        image[:30] = 0.5
+    speck[:30] += 0.02
+    defect[60] += 8.0
+    of_usual, of_speck, of_defect = image_scores(scale.standardised(torch.stack([usual, speck, defect])))
+    assert of_defect > of_usual + 1
+    assert of_defect > of_speck + 1
+
+
 @pytest.mark.parametrize("shape", [(1, 5), (2, 40), (40, 1), (40, 2)])
 def test_little_or_constant_data_gives_finite_scores(shape: tuple[int, int]) -> None:
     for normal in (torch.zeros(shape), torch.randn(shape)):

@@ -222,7 +222,7 @@ def test_a_device_copy_without_an_edge_file_is_refused(bundle: Bundle) -> None:
 
 
 def test_another_format_is_told_apart_from_damage() -> None:
-    newer = json.loads(make_manifest().to_bytes()) | {"format_version": 2, "unheard_of": 1}
+    newer = json.loads(make_manifest().to_bytes()) | {"format_version": 3, "unheard_of": 1}
     with pytest.raises(BundleMismatchError, match="Update Vedette"):
         Bundle.open(signed_by_hand(newer, {}), TRUSTED)
 

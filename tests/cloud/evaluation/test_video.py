@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloud.analyzers import workshop
 from cloud.encoders import VideoEncoder
 from cloud.evaluation.evaluate import Request, evaluate_bundle
+from cloud.evaluation.footage import Footage
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PlaceNeighbours
 from cloud.training import TrainingSettings, train_bundle
 from cloud.training.videos import find_videos
+from shared.bundle import InputSpec
 from shared.diffusion import OptimizerSettings
 from shared.errors import DataError
 from tests.cloud.training.video_files import frames, write_labels, write_video
@@ -54,7 +56,7 @@ def test_a_walk_through_the_room_is_found_by_every_method(camera: Path) -> None:
     figures, facts = score_video(camera, SETTINGS)
     assert facts["test_samples"] == 150
     assert facts["anomalies"] == len(WALK)
-    methods = ("fused", "screener_fp32", "knn", "baseline_knn", "cascade_10")
+    methods = ("fused", "screener_fp32", "knn", "baseline_knn", "cloud_only")
     assert all(figures[name]["auroc"] > 0.85 for name in methods), {name: figures[name]["auroc"] for name in methods}
 
 
@@ -63,13 +65,38 @@ def test_evaluate_judges_the_frames_of_videos(camera: Path, tmp_path: Path) -> N
     data = replace(find_videos(camera), test=())
     bundle = tmp_path / "camera.vedette"
     bundle.write_bytes(train_bundle(data, SETTINGS, key).archive())
-    result = evaluate_bundle(Request(bundle, camera), key.public_key(), lambda stage, share: None)
+    result = evaluate_bundle(Request(bundle, camera / "eval"), key.public_key(), lambda stage, share: None)
     assert result["modality"] == "video"
     assert 0 < result["anomalies"] < result["samples"]
     assert result["methods"]["fused"]["frame_auroc"] > 0.85
-    unlabelled = evaluate_bundle(Request(bundle, camera / "train"), key.public_key(), lambda stage, share: None)
-    assert unlabelled["anomalies"] is None
-    assert unlabelled["methods"]["fused"]["flagged_at_5"] < 0.3
+
+
+SPEC = InputSpec(image_height=32, image_width=32, window_length=2, frame_interval_s=1.0)
+
+
+def test_a_video_shorter_than_a_clip_is_passed_over(tmp_path: Path) -> None:
+    for name, count in (("long", 40), ("short", 4)):
+        write_video(tmp_path / "test" / f"{name}.avi", frames(count))
+        write_labels(tmp_path / "test" / f"{name}.csv", [0] * (count - 1) + [1])
+    footage = Footage.of(find_videos(tmp_path, to_judge=True).test, SPEC)
+    assert len(footage.frame_labels) == 40
+    scores = footage.frame_scores(np.arange(len(footage), dtype=float), np.arange(len(footage)))
+    assert len(scores) == 40
+    assert sum(map(len, footage.blocks())) == len(footage)
+    with pytest.raises(DataError, match="as long as one clip"):
+        Footage.of([video for video in find_videos(tmp_path, to_judge=True).test if video.info.frames < 5], SPEC)
+
+
+def test_a_bundle_that_does_not_say_how_far_apart_frames_are_is_refused(camera: Path) -> None:
+    with pytest.raises(DataError, match="how far apart"):
+        Footage.of(find_videos(camera).test, SPEC.model_copy(update={"frame_interval_s": 0.0}))
+
+
+def test_some_unlabelled_videos_leave_the_clips_without_labels(camera: Path) -> None:
+    data = find_videos(camera)
+    footage = Footage.of([*data.test, data.normal[0]], SPEC)
+    assert footage.labels is None
+    assert len(footage.frame_labels) == 150
 
 
 def test_videos_without_labels_are_said_to_lack_them(camera: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_clip_is_its_frames_at_the_interval_set(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi", pictures)
     video = find_videos(tmp_path).normal[0]
     spec = InputSpec(image_height=64, image_width=96, window_length=3)
-    clips = read_clips(video, clip_ends(30, step=5, clip_frames=3, stride=8), spec, step=5)
+    clips = np.stack(list(read_clips(video, clip_ends(30, step=5, clip_frames=3, stride=8), spec, step=5)))
     levels = clips.mean(axis=(2, 3, 4)) / 8
     np.testing.assert_allclose(levels, [[0, 5, 10], [8, 13, 18], [16, 21, 26]], atol=0.6)
 
@@ -109,7 +109,7 @@ def test_a_file_that_breaks_off_is_told(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"a\.avi"):
-        read_clips(video, np.array([38]), InputSpec(image_height=32, image_width=32, window_length=2), step=1)
+        list(read_clips(video, np.array([38]), InputSpec(image_height=32, image_width=32, window_length=2), step=1))
 
 
 def test_relit_clips_differ_in_light_alone() -> None:

@@ -13,11 +13,13 @@ from scipy.stats import beta, betabinom
 from cloud.analyzers import ANALYZERS, Features, Workshop
 from cloud.evaluation.scoring import BundleScorer
 from cloud.fusion import Fusion
+from cloud.inference.analysis import Analysis
 from cloud.training.engines import onnxruntime_runner
 from edge.router import RateMeter, Router, UploadBudget
 from edge.settings import RouterSettings
 from shared.bundle import InputSpec
 from shared.calibration_modes import CalibrationByMode
+from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
 from shared.preprocessing import fit_preprocessor
 from shared.samples import Modality
 from tests.cloud.training.conftest import Trained, train
@@ -179,6 +181,28 @@ def fit_inputs(trained: Trained, rows: Floats) -> NDArray[np.float32]:
 
     inputs: NDArray[np.float32] = load_preprocessor(trained.bundle).prepare(rows).inputs
     return inputs
+
+
+def test_the_screeners_false_alarms_are_those_asked_for_over_many_splits() -> None:
+    """The head is calibrated on samples that the cloud's analyzers learn from in the end: its teacher must not have."""
+    torch.set_num_threads(1)
+    rate, alarms, fresh_rows = 0.1, 0, 0
+    settings = DistillationSettings(steps=300, batch_size=128, perturbed=4000)
+    for seed in range(6):
+        rows = np.random.default_rng(seed).standard_normal((1200, 12))
+        train_rows, held_out, fresh = rows[:120], rows[120:200], rows[200:]
+        spec = InputSpec(channels=tuple(f"x{index}" for index in range(12)))
+        preprocessor = fit_preprocessor(Modality.TABULAR, train_rows, spec)
+        generator = torch.Generator().manual_seed(seed)
+        analysis = Analysis.fit(preprocessor, None, train_rows, held_out, generator=generator, methods=("knn",))
+        inputs = [torch.from_numpy(preprocessor.prepare(part).inputs) for part in (train_rows, held_out, fresh)]
+        head = TimeEstimationHead(12, (64, 64))
+        distill_head(head, inputs[0], settings=settings, generator=generator, teacher=analysis.rehearsal.teacher)
+        with torch.inference_mode():
+            of_held_out, of_fresh = (head(part).double().numpy() for part in inputs[1:])
+        alarms += int((CalibrationByMode.fit(of_held_out).p_values(of_fresh).values <= rate).sum())
+        fresh_rows += len(fresh)
+    assert alarms / fresh_rows == pytest.approx(rate, abs=0.03)  # 6 calibrations on 80 scores: a deviation of 0.014
 
 
 @pytest.mark.data

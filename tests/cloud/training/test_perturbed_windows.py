@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.training.perturbed_windows import perturb_windows, perturbed_inputs
+from cloud.training.perturbed_windows import channel_units, perturb_windows, perturbed_inputs
 from shared.bundle import InputSpec
 from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
 from shared.preprocessing import fit_preprocessor
@@ -24,7 +24,7 @@ def normal_windows(count: int = 400) -> NDArray[np.float64]:
 
 def test_windows_are_changed_in_many_ways_and_some_stay_as_they_were() -> None:
     given = normal_windows()
-    made = perturb_windows(given, 3000, np.random.default_rng(1))
+    made = perturb_windows(given, 3000, np.random.default_rng(1), channel_units(given))
     assert made.shape == (3000, LENGTH, CHANNELS)
     assert np.isfinite(made).all()
     known = {row.tobytes() for row in given.round(6)}
@@ -40,7 +40,7 @@ def test_what_is_missing_and_what_is_fixed_stays_so() -> None:
     given = normal_windows()
     given[:, :, 3] = np.repeat(np.arange(400) % 3, LENGTH).reshape(400, LENGTH)
     given[::2, 2:5, 0] = np.nan
-    made = perturb_windows(given, 2000, np.random.default_rng(2), fixed=[3])
+    made = perturb_windows(given, 2000, np.random.default_rng(2), channel_units(given), fixed=[3])
     assert np.isin(made[:, :, 3].round(9), (0.0, 1.0, 2.0)).all()
     missing = np.isnan(made)
     assert not missing[:, :, 1:].any()
