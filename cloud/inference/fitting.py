@@ -31,6 +31,7 @@ from shared.diffusion.training import one_thread
 from shared.samples import Modality
 
 QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
+COPIES_SHARE = 0.4  # of a fit's, for encoding the corrupted copies of images
 
 Progress = Callable[[float], None]
 Said = tuple[Samples, dict[str, AnalyzerOutput]]
@@ -120,25 +121,29 @@ def _fitted(
     if not methods:
         return {}
     features = normals.fit_features(encoder, plan.device, torch.Generator().manual_seed(plan.seed))
-    workshop = _workshop(encoder, normals, methods, plan.seed)
+    workshop = _workshop(encoder, normals, methods, plan.seed, lambda share: progress(COPIES_SHARE * share))
+    start = COPIES_SHARE if isinstance(workshop, ImageWorkshop) else 0.0
     analyzers: dict[str, AnyAnalyzer] = {}
     for index, name in enumerate(methods):
         plain = ANALYZERS[name]()
         placed = normals.preprocessor.modality is Modality.IMAGE and name not in LEARN_PLACES  # clips are whitened so
         analyzer: AnyAnalyzer = Placed(plain) if placed else plain
-        analyzer.fit(features, workshop, progress=_part(progress, index, len(methods)))
+        analyzer.fit(features, workshop, progress=_part(progress, start, index, len(methods)))
         analyzers[name] = analyzer.to(plan.device)
     return analyzers
 
 
-def _workshop(encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int) -> Workshop:
+def _workshop(
+    encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int, progress: Progress
+) -> Workshop:
     from cloud.encoders import ImageEncoder, corrupted_maps
 
     if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
-        return ImageWorkshop(seed=seed, corrupted=corrupted_maps(encoder, normals.inputs, seed=seed % 2**32))
+        maps = corrupted_maps(encoder, normals.inputs, seed=seed % 2**32, progress=progress)
+        return ImageWorkshop(seed=seed, corrupted=maps)
     return Workshop(seed=seed)
 
 
-def _part(progress: Progress, index: int, parts: int) -> Progress:
-    """Progress of one of `parts` equal stages."""
-    return lambda share: progress((index + share) / parts)
+def _part(progress: Progress, start: float, index: int, parts: int) -> Progress:
+    """Progress of one of `parts` equal stages after `start`."""
+    return lambda share: progress(start + (1.0 - start) * (index + share) / parts)
