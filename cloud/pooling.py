@@ -2,8 +2,8 @@
 
 Scores of patches depend on where they lie: near the edge the network sees its own padding, and of a solar cell each
 place shows something else. So each place is standardised by itself on normal images (`PlaceScale`). An image's score is
-the mean over its worst patches for several shares of them at once: a scratch is a thousandth of an image, a dark cell
-all of it, and nobody knows beforehand which it will be.
+the mean over its worst patches, for two shares of them at once: a scratch is a thousandth of an image. What spoils all
+of it spoils its worst hundredth, too, while the mean of all patches says mostly how much there is to see.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from typing import Self
 import torch
 from torch import Tensor
 
-TOP_SHARES = (0.001, 0.01, 0.1)  # and all: a factor of ten apart, down to a single patch
+TOP_SHARES = ((0.001, 1), (0.01, 3))  # of the patches, and how many these are at least
 SMALLEST_VARIANCE = 1e-8
 LEAST_SHARE = 0.01  # of the mean variance: a black border that never changes must not decide every image
 
 
 def image_scores(patch_scores: Tensor) -> Tensor:
-    """(n,) of patch scores (n, patches): the mean of the means over the highest 0.1 %, 1 %, 10 % and 100 % of each."""
+    """(n,) of patch scores (n, patches): the mean of the means over the highest of each, one for each of TOP_SHARES."""
     weights = _top_weights(patch_scores.shape[1]).to(patch_scores)
     top = patch_scores.topk(len(weights), dim=1).values
-    result: Tensor = (top * weights).sum(dim=1) + patch_scores.mean(dim=1) / (len(TOP_SHARES) + 1)
+    result: Tensor = (top * weights).sum(dim=1)
     return result
 
 
@@ -67,8 +67,8 @@ def _shrunk(values: Tensor, chance: Tensor) -> Tensor:
 
 def _top_weights(patches: int) -> Tensor:
     """What the highest patch scores count, in order."""
-    counts = [max(1, round(share * patches)) for share in TOP_SHARES]
+    counts = [min(patches, max(least, round(share * patches))) for share, least in TOP_SHARES]
     weights = torch.zeros(max(counts))
     for count in counts:
-        weights[:count] += 1.0 / (count * (len(TOP_SHARES) + 1))
+        weights[:count] += 1.0 / (count * len(counts))
     return weights
