@@ -6,7 +6,7 @@ One-class tasks are made of classes: either one class is normal, or one class is
 import csv
 import gzip
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,8 +88,8 @@ def _packaged() -> dict[str, tuple[Floats, NDArray[np.generic]]]:
     }
 
 
-def _of_river(samples: object) -> tuple[Floats, NDArray[np.generic]]:
-    found = list(samples)  # type: ignore[call-overload]  # river is not typed
+def _of_river(samples: Iterable[tuple[Mapping[str, float], object]]) -> tuple[Floats, NDArray[np.generic]]:
+    found = list(samples)
     rows = np.array([list(row.values()) for row, _ in found], dtype=np.float64)
     return rows, np.array([str(kind) for _, kind in found])
 

@@ -108,16 +108,16 @@ class Samples:
         )
 
     def fit_features(self, encoder: Encoder | None, device: torch.device, generator: torch.Generator) -> Features:
-        """What analyzers are fitted on: all rows or windows; of images as many at random as memory allows, whole."""
+        """What analyzers are fitted on: all rows or windows; of images as many at random as memory allows, whole.
+
+        Without the details of images: the one method that reads them learns from corrupted copies instead.
+        """
         if encoder is None:
             return self.features(None, device)
         most = max(1, MAX_FIT_VECTORS // (encoder.grid[0] * encoder.grid[1]))
         chosen = torch.randperm(len(self), generator=generator)[:most].sort().values.numpy()
-        parts = [block.features(encoder, device) for block in self.at(chosen).blocks(encoder)]
-        details = [part.details for part in parts if part.details is not None]
-        return Features(
-            torch.cat([part.vectors for part in parts]), encoder.grid, details=torch.cat(details) if details else None
-        )
+        parts = [encoder.encode(block.inputs).to(device) for block in self.at(chosen).blocks(encoder)]
+        return Features(torch.cat(parts), encoder.grid)
 
     def modes(self) -> NDArray[np.int64] | None:
         """The operating mode of each sample (n,), None without a mode channel."""

@@ -44,7 +44,7 @@ class Examples:
 @dataclass(frozen=True, slots=True)
 class Built:
     """Artefacts that passed the gate: `files` by path in the bundle, `auroc` by artefact where labels
-    exist, `float_layers` how many of the first layers of each stayed in float; `notes` on one that was left out."""
+    exist, `float_layers` how many of the first layers of each stayed in float."""
 
     files: dict[str, bytes]
     artefacts: tuple[Artefact, ...]
@@ -52,7 +52,6 @@ class Built:
     parity: dict[str, ParityFigures]
     auroc: dict[str, float]
     float_layers: dict[str, int]
-    notes: tuple[str, ...] = ()
 
 
 def build_artefacts(
@@ -61,11 +60,7 @@ def build_artefacts(
     tolerances: Mapping[str, float],
     progress: Callable[[str, float], None],
 ) -> Built:
-    """Export, quantise, gate and calibrate.
-
-    An INT8 graph that disagrees with the screener at every step of the ladder is left out, if the other engine's
-    agrees. Raises ParityError if neither does, or if the FP32 graph does not.
-    """
+    """Export, quantise, gate and calibrate. Raises ParityError if an artefact disagrees with the screener."""
     progress("exporting", 0.0)
     model = export_onnx(screener)
     gate = _Gate(torch_runner(screener), examples, tolerances)
@@ -77,26 +72,17 @@ def build_artefacts(
     }
     files: dict[str, bytes] = {}
     passed, layers, artefacts = {}, {}, []
-    refused: list[ParityError] = []
     for index, (name, make) in enumerate(makers.items()):
         progress("quantising and comparing", index / len(makers))
-        try:
-            graph, passed[name], layers[name] = _first_that_passes(name, make, (0,) if name == FP32 else ladder, gate)
-        except ParityError as error:
-            refused.append(error)
-            if name == FP32 or len(refused) == len(makers) - 1:
-                raise
-            continue
+        graph, passed[name], layers[name] = _first_that_passes(name, make, (0,) if name == FP32 else ladder, gate)
         artefact, calibration = _calibrate(name, passed[name], examples.modes)
         artefacts.append(artefact)
         files |= {**graph.files, artefact.calibration: calibration}
     # Measured: ONNX Runtime is fastest for small multilayer perceptrons, OpenVINO for convolutional networks.
-    order = (INT8_OPENVINO, INT8_ONNXRUNTIME) if examples.held_out.ndim >= 4 else (INT8_ONNXRUNTIME, INT8_OPENVINO)
-    preferred = next(name for name in order if name in passed)
+    preferred = INT8_OPENVINO if examples.held_out.ndim >= 4 else INT8_ONNXRUNTIME
     aurocs = {name: result.auroc for name, result in passed.items() if result.auroc is not None}
     parity = {name: result.parity for name, result in passed.items()}
-    notes = tuple(f"left out: {error}" for error in refused)
-    return Built(files, tuple(artefacts), preferred, parity, aurocs, layers, notes)
+    return Built(files, tuple(artefacts), preferred, parity, aurocs, layers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,6 @@ def rebuild_bundle(
             "training": {
                 **_facts_kept(manifest),
                 "float_layers": _float_layers(built),
-                "notes": list(built.notes),
                 **training_note,
             },
         }
@@ -278,14 +277,14 @@ def _facts(data: TrainingData, split: Split, settings: TrainingSettings, built: 
         "float_layers": _float_layers(built),
         "head_loss": round(loss, 6),
         "auroc": dict(built.auroc),
-        "notes": [*split.notes, *built.notes],
+        "notes": list(split.notes),
         "settings": settings.model_dump(mode="json"),
     }
 
 
 def _facts_kept(manifest: Manifest) -> dict[str, Any]:
     """What the manifest says of the training that holds for another head too: not the old head's own figures."""
-    facts = {key: value for key, value in manifest.training.items() if key not in ("head_loss", "seconds", "notes")}
+    facts = {key: value for key, value in manifest.training.items() if key not in ("head_loss", "seconds")}
     replaced = {artefact.name for artefact in manifest.artefacts}
     facts["auroc"] = {name: value for name, value in facts.get("auroc", {}).items() if name not in replaced}
     return facts

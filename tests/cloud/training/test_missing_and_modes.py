@@ -92,6 +92,7 @@ def test_normal_rows_with_gaps_keep_their_rate_in_every_mode(with_modes: Trained
             of_mode = p[fresh["mode"] == mode]
             low, high = likely_counts(0.3, int((held_out == index).sum()) // share, len(of_mode))
             assert low <= (of_mode <= 0.3).sum() <= high
+            assert (of_mode <= 0.3).mean() == pytest.approx(0.3, abs=0.2)
 
 
 def test_readings_of_another_mode_are_anomalous_though_each_mode_is_normal(with_modes: Trained) -> None:
