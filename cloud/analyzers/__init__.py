@@ -4,6 +4,7 @@ from cloud.analyzers.base import Analyzer, AnalyzerOutput, Features
 from cloud.analyzers.block_masked import BlockMaskedReconstruction
 from cloud.analyzers.channel_imputation import ChannelImputation
 from cloud.analyzers.conditional import ConditionalReconstruction
+from cloud.analyzers.denoising_likelihood import DenoisingLikelihood
 from cloud.analyzers.dte_c import DteC, PublishedDteC
 from cloud.analyzers.dte_ig import DteIg
 from cloud.analyzers.dynamic import DynamicReconstruction
@@ -43,6 +44,7 @@ ANALYZERS: dict[str, type[Analyzer]] = {
         ChannelImputation,
         Imputation,
         ScoreNorm,
+        DenoisingLikelihood,
         TimeEstimation,
         DteC,
         PublishedDteC,
@@ -55,9 +57,8 @@ ANALYZERS: dict[str, type[Analyzer]] = {
 }
 
 # What is fused unless a training run names others; docs/methods/fusion.md says on what evidence.
-_OF_VECTORS = ("time_estimation", "score_norm", "masked_likelihood")
 DEFAULT_METHODS: dict[Modality, tuple[str, ...]] = {
-    Modality.TABULAR: _OF_VECTORS,
+    Modality.TABULAR: ("time_estimation", "denoising_likelihood", "masked_likelihood"),
     Modality.SERIES: ("time_estimation", "channel_imputation"),
     Modality.VIDEO: ("knn", "time_estimation", "score_norm"),
     Modality.IMAGE: ("score_norm", "local_corruption"),

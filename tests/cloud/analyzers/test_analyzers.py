@@ -13,6 +13,7 @@ from cloud.analyzers import (
     Analyzer,
     Features,
     Workshop,
+    denoising_likelihood,
     imputation,
     isolation_forest,
     local_corruption,
@@ -112,7 +113,16 @@ def test_a_score_does_not_depend_on_the_batch(fitted: Fitted, generator: torch.G
 def test_blocks_change_nothing(fitted: Fitted, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     queries = as_features(rows(50, generator))
     whole = fitted.analyzer.score(queries)
-    for module in (imputation, isolation_forest, local_corruption, masked_likelihood, noised, restoration, score_norm):
+    for module in (
+        denoising_likelihood,
+        imputation,
+        isolation_forest,
+        local_corruption,
+        masked_likelihood,
+        noised,
+        restoration,
+        score_norm,
+    ):
         monkeypatch.setattr(module, "BLOCK_ROWS", 7)
     for module in (reference, pca):
         monkeypatch.setattr(module, "BLOCK_CELLS", 60)

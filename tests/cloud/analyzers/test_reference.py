@@ -67,9 +67,9 @@ def small_workshop() -> Workshop:
     return Workshop(seed=1, training=OptimizerSettings(steps=100, batch_size=128))
 
 
-NAMES = [
-    "knn", "time_estimation", "lof", "pca", "isolation_forest", "dte_c", "dte_c_published", "dte_ig", "score_norm"
-]  # fmt: skip
+ON_THE_DENOISER = ("score_norm", "denoising_likelihood")
+NAMES = ["knn", "time_estimation", "lof", "pca", "isolation_forest", "dte_c", "dte_c_published", "dte_ig"]
+NAMES += ON_THE_DENOISER
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +82,10 @@ def test_what_stands_in_for_a_missing_value_does_not_count(name: str, generator:
         assert features.observed is not None
         return Features(torch.where(features.observed, features.vectors, value), observed=features.observed)
 
-    if name == "score_norm":  # its denoiser is the workshop's, which sees the vectors only: 0 is the contract
+    if name in (
+        "score_norm",
+        "denoising_likelihood",
+    ):  # its denoiser is the workshop's, which sees the vectors only: 0 is the contract
         normals_filled, queries_filled = normals, queries
     else:
         normals_filled, queries_filled = filled(normals, 7.0), filled(queries, -9.0)
@@ -108,7 +111,9 @@ def test_missing_values_are_no_anomaly_and_hide_none(name: str, generator: torch
     assert (analyzer.score(far).scores[seen] > limit).float().mean() > 0.8
 
 
-@pytest.mark.parametrize("name", ["knn", "time_estimation", "lof", "pca", "isolation_forest", "score_norm"])
+@pytest.mark.parametrize(
+    "name", ["knn", "time_estimation", "lof", "pca", "isolation_forest", "score_norm", "denoising_likelihood"]
+)
 def test_nothing_speaks_against_a_sample_of_which_nothing_is_known(name: str, generator: torch.Generator) -> None:
     analyzer = ANALYZERS[name]()
     normals = masked(300, generator)
