@@ -7,6 +7,7 @@ infinite: never). Differences of a few tenths mean nothing.
 """
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,22 @@ from shared.preprocessing.base import LINEAR_RANGE, compress, scale_of
 from shared.samples import Modality
 
 DEFAULT = DEFAULT_METHODS[Modality.TABULAR]
-MEMBERS = ("knn", "time_estimation", "score_norm", "masked_likelihood", "dte_c", "pca", "isolation_forest")
+MEMBERS = (
+    "knn",
+    "time_estimation",
+    "denoising_likelihood",
+    "masked_likelihood",
+    "score_norm",
+    "dte_c",
+    "pca",
+    "isolation_forest",
+)
 FUSIONS = (
     DEFAULT,
+    *combinations(DEFAULT, 2),
+    *((*DEFAULT, other) for other in MEMBERS if other not in DEFAULT),
+    ("time_estimation", "score_norm", "masked_likelihood"),
     ("knn", "masked_likelihood"),
-    ("time_estimation", "masked_likelihood"),
-    ("score_norm", "masked_likelihood"),
-    ("time_estimation", "score_norm"),
-    *((*DEFAULT, other) for other in ("knn", "dte_c", "pca") if other not in DEFAULT),
 )
 QUICK, RANGES = ("knn", "time_estimation", "pca"), (1.5, 3.0, 10.0, np.inf)
 TRAIN_SHARE, HELD_OUT_SHARE, MOST_TEST = 0.4, 0.2, 1500
