@@ -40,7 +40,7 @@ class DenoisingLikelihood:
 
     def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
         """Train the workshop's denoiser, and draw the noise that every sample will be given."""
-        self._denoiser = workshop.denoiser(features.flat, progress)
+        self._denoiser = workshop.denoiser(features.flat, flat_observed(features), progress)
         shape = (LEVELS, DRAWS // 2, features.vectors.shape[2])
         half = torch.randn(shape, generator=workshop.generator(self.name))
         self._noise = torch.cat([half, -half], dim=1).to(features.vectors.device)
@@ -81,8 +81,7 @@ class DenoisingLikelihood:
         for level, (sigma, draws) in enumerate(zip(sigmas, self._noise, strict=True)):
             ends = 0.5 if level in (0, LEVELS - 1) else 1.0
             for noise in draws:
-                noised = torch.where(known, clean + sigma * noise, 0.0)
-                errors = clean - self._trained()(noised, sigma.expand(len(clean), 1))
+                errors = clean - self._trained()(clean + sigma * noise, sigma.expand(len(clean), 1))
                 total += ends * step / len(draws) * sum_observed((errors / sigma).square(), known)
         return total
 

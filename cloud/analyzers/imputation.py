@@ -57,7 +57,9 @@ class Imputation:
             denoiser = WindowDenoiser.initialised(
                 channels, width=WIDTH, blocks=blocks, sigma_data=spread(windows), generator=generator
             ).to(windows.device)
-            fit_denoiser(denoiser, windows, SIGMA_RANGE, settings, generator=generator, progress=progress)
+            fit_denoiser(
+                denoiser, windows, SIGMA_RANGE, settings, generator=generator, observed=observed, progress=progress
+            )
         self._denoiser = denoiser
         half = torch.randn((DRAWS // 2, length, channels), generator=generator)
         self._noise = torch.cat([half, -half]).to(windows.device)

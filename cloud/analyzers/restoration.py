@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
-from cloud.analyzers.masks import flat_visible
+from cloud.analyzers.masks import flat_observed, flat_visible
 from cloud.analyzers.workshop import Workshop
 from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
 from shared.diffusion.schedules import edm_sigmas
@@ -169,7 +169,7 @@ class DrawnRestoration(Restoration):
     def _train(
         self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress
     ) -> PreconditionedDenoiser:
-        return workshop.denoiser(features.flat, progress)
+        return workshop.denoiser(features.flat, flat_observed(features), progress)
 
     def _draws(self, features: Features) -> int:
         return DRAWS if features.vectors.shape[1] == 1 else PATCH_DRAWS

@@ -40,7 +40,7 @@ class ScoreNorm:
     def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
         """Train a denoiser, then take mean and deviation of the log norm at each level, and the level's weight."""
         generator = workshop.generator(self.name)
-        self._denoiser = workshop.denoiser(features.flat, progress)
+        self._denoiser = workshop.denoiser(features.flat, flat_observed(features), progress)
         device, observed = features.flat.device, flat_observed(features)
         sigmas = geometric_sigmas(LEVELS, *SIGMA_RANGE).float().to(device)
         rows = subsample(torch.arange(len(features.flat)), MAX_STANDARDISED, generator).to(device)

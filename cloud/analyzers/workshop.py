@@ -30,12 +30,19 @@ class Workshop:
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
-    def denoiser(self, normals: Tensor, progress: Progress | None = None) -> VectorDenoiser:
-        """The denoiser of normal vectors (n, dim) for noise levels in SIGMA_RANGE, trained at the first asking."""
+    def denoiser(
+        self, normals: Tensor, observed: Tensor | None = None, progress: Progress | None = None
+    ) -> VectorDenoiser:
+        """The denoiser of normal vectors (n, dim) for noise levels in SIGMA_RANGE, trained at the first asking.
+
+        `observed`: (n, dim) bool, false where a value is missing.
+        """
         key = (normals.data_ptr(), tuple(normals.shape))
         if key not in self._denoisers:
             generator = self.generator("denoiser")
-            denoiser = train_denoiser(normals, SIGMA_RANGE, self.training, generator=generator, progress=progress)
+            denoiser = train_denoiser(
+                normals, SIGMA_RANGE, self.training, generator=generator, observed=observed, progress=progress
+            )
             self._denoisers[key] = (normals, denoiser)  # holding the tensor keeps its address taken
         elif progress is not None:
             progress(1.0)

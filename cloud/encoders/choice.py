@@ -44,14 +44,12 @@ def fit_encoder(
 
 
 def screener_of(
-    encoder: PatchEncoder | None,
+    encoder: PatchEncoder,
     head: TimeEstimationHead,
     normal: NDArray[Any],
     corruption: CorruptionHead | None = None,
 ) -> Screener:
-    """The whole screener; without an encoder that of rows or windows. `normal`: graph inputs that set its scales."""
-    if encoder is None:
-        return VectorScreener(head)
+    """The whole screener of images or clips. `normal`: graph inputs that set its scales."""
     if isinstance(encoder, VideoEncoder):
         return VideoScreener(encoder, head)
     screener = ImageScreener(encoder, head, corruption)

@@ -1,8 +1,9 @@
 """The whole screener as one module: what is exported, quantised and run on devices."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -12,20 +13,36 @@ from cloud.pooling import PlaceScale, image_scores
 from shared.diffusion import TimeEstimationHead
 from shared.diffusion.local_corruption import CorruptionHead
 
+LEAST_LIMIT = 6.0  # of graph inputs, about 8 deviations before compression
+
 
 class VectorScreener(nn.Module):
-    """Graph inputs (batch, dim) float32 of tabular rows or series windows to scores (batch,)."""
+    """Graph inputs (batch, dim) float32 of tabular rows or series windows to scores (batch,).
+
+    In eight bits a head saturates where its activations leave the range of the inputs that set it, and whatever lies
+    farther out looks alike. So beyond the box |x_j| <= `limits`_j half the log of the squared distance from it is added
+    to the score, in float: with time estimation's own slope (see `log_posterior_mean`), and nothing within the box.
+    """
 
     output_names = ("score",)
+    limits: Tensor
 
-    def __init__(self, head: TimeEstimationHead) -> None:
+    def __init__(self, head: TimeEstimationHead, limits: Tensor) -> None:
         super().__init__()
         self.head = head
+        self.register_buffer("limits", limits)
         self.eval().requires_grad_(False)
+
+    @classmethod
+    def within(cls, head: TimeEstimationHead, *inputs: NDArray[Any]) -> Self:
+        """The screener whose box holds the graph inputs (n, dim) given, and LEAST_LIMIT."""
+        widest = np.max([np.abs(part).max(axis=0, initial=LEAST_LIMIT) for part in inputs], axis=0)
+        return cls(head, torch.from_numpy(widest.astype(np.float32)))
 
     def forward(self, input: Tensor) -> Tensor:
         """Scores (batch,) of graph inputs (batch, dim)."""
-        scores: Tensor = self.head(input)
+        excess = torch.relu(input.abs() - self.limits)
+        scores: Tensor = self.head(input) + 0.5 * torch.log1p(excess.square().sum(dim=1))
         return scores
 
     def example(self) -> Tensor:

@@ -16,7 +16,7 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
 from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, NEED_WINDOWS
-from cloud.encoders import ENCODER_FILE, PatchEncoder, VectorScreener, encoder_bytes, fit_encoder, screener_of
+from cloud.encoders import ENCODER_FILE, PatchEncoder, Screener, VectorScreener, encoder_bytes, fit_encoder, screener_of
 from cloud.inference.analysis import Analysis, pick_device
 from cloud.training.artefacts import Built, Examples, build_artefacts
 from cloud.training.data import TrainingData
@@ -82,7 +82,10 @@ def train_bundle(
         quantisation = _quantisation_inputs(train, head, settings)
         examples = Examples(quantisation, held_out, test, test_labels, modes_of(held_out, split.spec))
         tolerances = settings.tolerances.model_dump()
-        screener = screener_of(encoder, head, train, analysis.corruption_head)
+        if encoder is None:
+            screener: Screener = VectorScreener.within(head, quantisation, held_out)
+        else:
+            screener = screener_of(encoder, head, train, analysis.corruption_head)
         built = build_artefacts(screener, examples, tolerances, report)
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:
@@ -121,11 +124,12 @@ def rebuild_bundle(
         )
     reference = bundle.arrays(REFERENCE_FILE)
     head = _checked_head(bundle, head_arrays, reference["held_out"].shape[1])
+    screener = VectorScreener.within(head, reference["quantisation"], reference["held_out"])
     with one_thread():
         examples = Examples(
             reference["quantisation"], reference["held_out"], modes=modes_of(reference["held_out"], manifest.input)
         )
-        built = build_artefacts(VectorScreener(head), examples, manifest.tolerances, progress or _say_nothing)
+        built = build_artefacts(screener, examples, manifest.tolerances, progress or _say_nothing)
     kept = {path: data for path, data in bundle.files.items() if not path.startswith("edge/")}
     updated = manifest.model_copy(
         update={

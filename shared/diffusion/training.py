@@ -138,15 +138,22 @@ def train(
     return float(recent)
 
 
-def denoising_losses(denoiser: PreconditionedDenoiser, x0: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+def denoising_losses(
+    denoiser: PreconditionedDenoiser, x0: Tensor, sigma: Tensor, noise: Tensor, observed: Tensor | None = None
+) -> Tensor:
     """Weighted square errors (batch,) of the denoised x0 + sigma * noise (EDM, eq. 2 with the weight of table 1).
 
     `x0`, `noise`: (batch, ...); `sigma`: one level an item. The weight makes the network's own target unit variance at
-    every noise level, so that no level drowns the others.
+    every noise level, so that no level drowns the others. `observed`: bool of the shape of `x0`, false where what
+    stands in for a missing value is not to be learned.
     """
     level = per_item(sigma, x0)
     denoised = denoiser(diffuse(x0, level, noise), level)
-    losses: Tensor = (denoiser.loss_weight(level) * (denoised - x0).square()).flatten(1).mean(dim=1)
+    squares = (denoiser.loss_weight(level) * (denoised - x0).square()).flatten(1)
+    if observed is None:
+        return squares.mean(dim=1)
+    known = observed.flatten(1)
+    losses: Tensor = (squares * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
     return losses
 
 
@@ -157,12 +164,15 @@ def fit_denoiser(
     settings: OptimizerSettings,
     *,
     generator: torch.Generator,
+    observed: Tensor | None = None,
     progress: Progress | None = None,
 ) -> float:
     """Train `denoiser` in place on `normals` (n, ...) of its kind; returns the mean of the last losses.
 
-    Noise levels are drawn log-uniformly from `sigma_range`. With DenoiserSettings, the least likely `trim_share` of
-    each batch is left out once the warm-up is over (see `trimming`). Raises ValueError where there are no normals.
+    `observed`: bool of the shape of `normals`; missing values count in no loss, or what stands in for them would become
+    the likeliest value there is. Noise levels are drawn log-uniformly from `sigma_range`. With DenoiserSettings, the
+    least likely `trim_share` of each batch is left out once the warm-up is over (see `trimming`). Raises ValueError
+    where there are no normals.
     """
     _require_some(normals)
     batch = settings.batch_size
@@ -180,7 +190,8 @@ def fit_denoiser(
         rows = torch.randint(len(normals), (batch,), generator=generator).to(normals.device)
         sigma = log_uniform_sigmas(batch, sigma_range, generator=generator).to(normals.device)
         noise = torch.randn((batch, *normals.shape[1:]), generator=generator).to(normals.device)
-        losses = denoising_losses(denoiser, normals[rows], sigma, noise)
+        known = None if observed is None else observed[rows]
+        losses = denoising_losses(denoiser, normals[rows], sigma, noise, known)
         if trim is None or trimmer is None:
             return losses.mean()
         trimmer.note(rows, sigma, losses)
@@ -195,11 +206,13 @@ def train_denoiser(
     settings: OptimizerSettings,
     *,
     generator: torch.Generator,
+    observed: Tensor | None = None,
     progress: Progress | None = None,
 ) -> VectorDenoiser:
     """A new denoiser of the normal vectors (n, dim), trained by `fit_denoiser`."""
     denoiser = VectorDenoiser.initialised(normals.shape[1], sigma_data=spread(normals), generator=generator)
-    fit_denoiser(denoiser.to(normals.device), normals, sigma_range, settings, generator=generator, progress=progress)
+    denoiser.to(normals.device)
+    fit_denoiser(denoiser, normals, sigma_range, settings, generator=generator, observed=observed, progress=progress)
     return denoiser
 
 

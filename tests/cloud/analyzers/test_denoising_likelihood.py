@@ -61,3 +61,18 @@ def test_noise_is_drawn_once_and_travels_with_the_state() -> None:
     assert torch.allclose(
         analyzer.score(features).scores[7:8], analyzer.score(features.at(slice(7, 8))).scores, rtol=1e-5
     )
+
+
+def test_what_stands_in_for_missing_values_does_not_become_the_likeliest_value() -> None:
+    generator = torch.Generator().manual_seed(6)
+    values = torch.where(torch.rand((3000, 4), generator=generator) < 0.5, 1.0, -1.0)
+    values = values + 0.1 * torch.randn(values.shape, generator=generator)
+    observed = torch.rand(values.shape, generator=generator) < 0.5
+    observed[:, 0] |= ~observed.any(dim=1)
+    normals = Features(torch.where(observed, values, 0.0).unsqueeze(1), observed=observed.unsqueeze(1))
+    analyzer = DenoisingLikelihood()
+    analyzer.fit(normals, Workshop(seed=1, training=OptimizerSettings(steps=1200, batch_size=256)))
+    everywhere = torch.ones(400, 1, 4, dtype=torch.bool)
+    likely = analyzer.score(Features(values[:400].unsqueeze(1), observed=everywhere)).scores
+    at_the_mean = analyzer.score(Features(torch.zeros(1, 1, 4), observed=everywhere[:1])).scores
+    assert float((likely < at_the_mean).float().mean()) > 0.95

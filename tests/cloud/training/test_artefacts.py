@@ -8,17 +8,21 @@ from numpy.typing import NDArray
 from cloud.encoders import VectorScreener
 from cloud.training import artefacts
 from cloud.training.artefacts import Examples, build_artefacts
+from cloud.training.engines import onnxruntime_runner, openvino_runner
 from cloud.training.export import export_onnx
 from cloud.training.settings import ToleranceSettings
-from shared.diffusion import TimeEstimationHead
+from shared.calibration import Calibration
+from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
 from shared.errors import ParityError
+from shared.preprocessing.base import compress
 
 TOLERANCES = ToleranceSettings().model_dump()
 
 
 def screener(seed: int) -> VectorScreener:
     torch.manual_seed(seed)
-    return VectorScreener(TimeEstimationHead(4, (32, 32, 32)))  # deep enough for something to stay in INT8
+    head = TimeEstimationHead(4, (32, 32, 32))  # deep enough for something to stay in INT8
+    return VectorScreener.within(head, np.zeros((1, 4)))
 
 
 def examples() -> Examples:
@@ -36,3 +40,29 @@ def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.M
     monkeypatch.setattr(artefacts, f"quantise_{engine}", of_another_screener)
     with pytest.raises(ParityError, match=f"int8_{engine}: its rank correlation"):
         build_artefacts(screener(0), examples(), TOLERANCES, lambda stage, share: None)
+
+
+def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() -> None:
+    rows = np.random.default_rng(1).standard_normal((600, 4)).astype(np.float32)
+    head = TimeEstimationHead(4)
+    distil = DistillationSettings(steps=200, batch_size=256, perturbed=5000)
+    distill_head(head, torch.from_numpy(rows[:400]), settings=distil, generator=torch.Generator().manual_seed(0))
+    quantisation = 2.0 * rows[:300]
+    whole = VectorScreener.within(head, quantisation, rows[400:])
+    built = build_artefacts(whole, Examples(quantisation, rows[400:]), TOLERANCES, lambda stage, share: None)
+    readings = np.zeros((6, 4))
+    readings[:, 1] = (8.0, 16.0, 1e3, 1e6, 1e10, 1e300)
+    far = compress(readings).astype(np.float32)
+    graphs = {path.partition(".")[0]: data for path, data in built.files.items() if path.endswith(".onnx")}
+    ir = {path[-4:]: data for path, data in built.files.items() if path.endswith((".xml", ".bin"))}
+    runners = {
+        "fp32": onnxruntime_runner(graphs["edge/screener_fp32"]),
+        "int8_onnxruntime": onnxruntime_runner(graphs["edge/screener_int8_onnxruntime"]),
+        "int8_openvino": openvino_runner(ir),
+    }
+    for name, run in runners.items():
+        scores = run(far)["score"].astype(np.float64)
+        assert (np.diff(scores) > 0).all(), (name, scores)
+        # One false alarm a day at 50 readings a second is in reach of a reading that is far enough out.
+        alarm = Calibration.fit(run(rows[400:])["score"]).p_values(scores[-1:]).values[0]
+        assert alarm < 1 / (50 * 86_400), (name, alarm)

@@ -1,0 +1,16 @@
+"""The settings that put every method into a benchmark name every method."""
+
+import tomllib
+from pathlib import Path
+
+from cloud.analyzers import ANALYZERS, DEFAULT_METHODS
+from cloud.training.settings import TrainingSettings
+from shared.samples import Modality
+
+SETTINGS = Path(__file__).parents[3] / "benchmarks" / "every_method.toml"
+
+
+def test_every_method_has_its_row_and_the_verdict_stays_the_default_one() -> None:
+    settings = TrainingSettings.model_validate(tomllib.loads(SETTINGS.read_text()))
+    assert sorted(settings.analyzers) == sorted(ANALYZERS)
+    assert settings.fused == DEFAULT_METHODS[Modality.TABULAR]
