@@ -118,7 +118,6 @@ def _in_other_light(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDAr
 def _person(scene: Scene, rng: np.random.Generator) -> Draw:
     height, width = scene.size
     tall = rng.uniform(0.3, 0.85) * height
-    strides = [_figure(tall, phase, np.random.default_rng(rng.integers(2**32))) for phase in (0.0,)]
     seed = int(rng.integers(2**32))
     strides = [_figure(tall, phase, np.random.default_rng(seed)) for phase in (-1.0, 0.0, 1.0, 0.0)]
     left, floor = rng.uniform(0.1, 0.9) * width, rng.uniform(max(tall, 0.5 * height), height)
