@@ -82,7 +82,11 @@ def run(quick: bool = False) -> dict[str, Any]:
         scores = {**_choices(task), **({} if quick else _methods(task, encoder))}
         for name, values in scores.items():
             found.setdefault(name, []).append(values)
-        print(f"hour {index + 1} of {len(tasks)}", {name: _of_kinds(task, values) for name, values in scores.items()})
+        print(
+            f"hour {index + 1} of {len(tasks)}",
+            {name: _of_kinds(task, values) for name, values in scores.items()},
+            flush=True,
+        )
     figures: dict[str, Any] = {name: _mean_of(tasks, values) for name, values in found.items()}
     kept = {"share": TOP_SHARE, "weight": MOTION_WEIGHT, "appearance": APPEARANCE_DIM, "fused": " + ".join(MEMBERS)}
     return {**figures, "kept": kept}
@@ -91,7 +95,7 @@ def run(quick: bool = False) -> dict[str, Any]:
 def _choices(task: Task) -> dict[str, Floats]:
     """Scores (seconds,) by choice."""
     places = _lengths(task)
-    scores = {"baseline": _neighbours(task), "kept": _array(clip_scores(places))}
+    scores = {"baseline": _neighbours(task), "as_kept": _array(clip_scores(places))}
     for share in SHARES:
         count = max(1, round(share * places.shape[1]))
         scores[f"share_{share:g}"] = _array(places.topk(count, dim=1).values.mean(dim=1))
@@ -103,7 +107,7 @@ def _choices(task: Task) -> dict[str, Floats]:
     for dim in DIMS:
         scores[f"values_{dim}"] = _array(clip_scores(_lengths(task, dim=dim)))
     for seconds in SECONDS:
-        scores[f"mean_over_{seconds}_s"] = _averaged(scores["kept"], seconds)
+        scores[f"mean_over_{seconds}_s"] = _averaged(scores["as_kept"], seconds)
     return scores
 
 
@@ -257,7 +261,8 @@ def _of_kinds(task: Task, scores: Floats) -> dict[str, float]:
 def _mean_of(tasks: list[Task], scores: list[Floats]) -> str:
     """The mean over kinds and hours, all hours together, and each kind."""
     by_hour = [_of_kinds(task, values) for task, values in zip(tasks, scores, strict=True)]
-    by_kind = {name: float(np.mean([of[name] for of in by_hour if name in of])) for name in KINDS}
+    drawn = [name for name in KINDS if any(name in of for of in by_hour)]
+    by_kind = {name: float(np.mean([of[name] for of in by_hour if name in of])) for name in drawn}
     odd = np.concatenate([task.hour.kinds >= 0 for task in tasks])
     across = 100 * auroc(odd, np.concatenate(scores))
     kinds = ", ".join(f"{name} {value:.0f}" for name, value in by_kind.items())
