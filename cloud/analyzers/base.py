@@ -26,6 +26,7 @@ class Features:
     `windows_observed` of the same shape. `surprise_columns`: where in such a vector it stands how unexpected each
     channel is given the others. `modes`: (samples,) int64, the class or operating mode of each sample.
     `details`: (samples, patches, details) float32, a wider view of an image's patches, for networks that learn from it.
+    `pool`: from patch scores (samples, patches) to those of the samples (samples,).
     """
 
     vectors: Tensor
@@ -36,6 +37,7 @@ class Features:
     modes: Tensor | None = None
     surprise_columns: slice | None = None
     details: Tensor | None = None
+    pool: Callable[[Tensor], Tensor] = image_scores
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3 or self.vectors.shape[1] != self.grid[0] * self.grid[1]:
@@ -66,6 +68,7 @@ class Features:
             modes=of(self.modes),
             surprise_columns=self.surprise_columns,
             details=of(self.details),
+            pool=self.pool,
         )
 
     def blocks(self, samples: int) -> Iterator["Features"]:
@@ -121,12 +124,12 @@ class Analyzer(Protocol):
 
 
 def from_patch_scores(patch_scores: Tensor, features: Features, reconstruction: Tensor | None = None) -> AnalyzerOutput:
-    """The output for patch scores (samples * patches,): maps, and for each sample its `image_scores`."""
+    """The output for patch scores (samples * patches,): maps, and for each sample their `pool`."""
     samples, patches, _ = features.vectors.shape
     scores = patch_scores.reshape(samples, patches)
     if patches == 1:
         return AnalyzerOutput(scores.squeeze(1), None, reconstruction)
-    return AnalyzerOutput(image_scores(scores), scores.reshape(samples, *features.grid), reconstruction)
+    return AnalyzerOutput(features.pool(scores), scores.reshape(samples, *features.grid), reconstruction)
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], vectors: Tensor, rows: int) -> Tensor:

@@ -21,7 +21,9 @@ from shared.preprocessing.video import MIN_CLIP_FRAMES
 
 PATCH_PIXELS = 2 * DEEP_STRIDE
 APPEARANCE_DIM, MOTION_DIM = 96, 32
-MOTION_WEIGHT = 0.5  # of the motion's spread: at 1 people who walk about as usual drown what stands where it should not
+MOTION_WEIGHT = (
+    0.125  # of the motion's spread: people who walk about as usual must not drown what stands where it should not
+)
 SHRINKAGE_CLIPS = 152  # how many clips the covariance of all places counts for, beside a place's own
 WHITENING_FLOOR = 0.01  # of the mean variance of all places, added to each direction's
 _FEATURES = SHALLOW_CHANNELS + DEEP_CHANNELS

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
+from cloud.clip_pooling import clip_scores
 from cloud.encoders.screener import as_convolution
 from cloud.encoders.video import VideoEncoder
-from cloud.pooling import image_scores
 from shared.diffusion import TimeEstimationHead
 
 
 class VideoScreener(nn.Module):
     """Clips (batch, frames, height, width, 3) uint8 to scores (batch,) and anomaly maps (batch, rows, columns).
 
-    A clip's score speaks for its last frame: it is that frame's, as `image_scores` makes it.
+    A clip's score speaks for its last frame: it is that frame's, as `clip_scores` makes it.
     """
 
     output_names = ("score", "anomaly_map")
@@ -26,7 +26,7 @@ class VideoScreener(nn.Module):
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (batch,) and the patch scores they are made of (batch, rows, columns)."""
         anomaly_map = self.patch_head(self.encoder(input)).squeeze(1)
-        return image_scores(anomaly_map.flatten(1)), anomaly_map
+        return clip_scores(anomaly_map.flatten(1)), anomaly_map
 
     def example(self) -> Tensor:
         """Two clips, for the export."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.analyzers import Features
+from cloud.clip_pooling import clip_scores
 from shared.preprocessing import (
     ModePreprocessor,
     Preprocessor,
@@ -18,7 +19,7 @@ from shared.preprocessing import (
     modes_of,
     parts_of,
 )
-from shared.samples import Values
+from shared.samples import Modality, Values
 
 VECTORS_A_BLOCK = 4096
 IMAGES_A_BLOCK, PATCHES_A_BLOCK = 8, 20_000
@@ -94,7 +95,7 @@ class Samples:
             vectors, details = encoder.views(self.inputs)
             return Features(vectors.to(device), encoder.grid, details=details.to(device))
         if encoder is not None:
-            return Features(encoder.encode(self.inputs).to(device), encoder.grid)
+            return self._of_patches(encoder.encode(self.inputs).to(device), encoder)
         features = vector_features(self.inputs, self.preprocessor, device)
         if self.windows is None:
             return features
@@ -117,7 +118,12 @@ class Samples:
         most = max(1, MAX_FIT_VECTORS // (encoder.grid[0] * encoder.grid[1]))
         chosen = torch.randperm(len(self), generator=generator)[:most].sort().values.numpy()
         parts = [encoder.encode(block.inputs).to(device) for block in self.at(chosen).blocks(encoder)]
-        return Features(torch.cat(parts), encoder.grid)
+        return self._of_patches(torch.cat(parts), encoder)
+
+    def _of_patches(self, vectors: Tensor, encoder: Encoder) -> Features:
+        if self.preprocessor.modality is Modality.VIDEO:
+            return Features(vectors, encoder.grid, pool=clip_scores)
+        return Features(vectors, encoder.grid)
 
     def modes(self) -> NDArray[np.int64] | None:
         """The operating mode of each sample (n,), None without a mode channel."""

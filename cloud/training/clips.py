@@ -41,7 +41,7 @@ class VideoSettings(Settings):
     max_held_out: int = Field(1000, ge=40, title="Most held-out clips", description="normal clips to calibrate on")
     max_test: int = Field(2000, ge=10, title="Most labelled clips", description="to measure on, evenly spread")
     relit_share: float = Field(
-        0.3, ge=0, le=2, title="Relit share", description="copies in other light that are added, per training clip"
+        0.5, ge=0, le=2, title="Relit share", description="copies in other light that are added, per training clip"
     )
 
 

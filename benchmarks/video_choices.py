@@ -1,0 +1,269 @@
+"""The defaults for video, and what else was tried, on hours of a camera with events drawn into them.
+
+Every other unlabelled hour of `cctv_upcam` is judged, a frame a second, events as `video_tasks` draws them; the hours
+beside it calibrate, the rest is normal. No label is used, and nothing runs where that folder is absent. AUROC in % of
+the frames of a kind of event against the normal frames of the same hour, mean over kinds and hours; `across_hours` sets
+all events against the normal frames of all hours.
+
+`baseline`: the fifth nearest neighbour at each place, unwhitened, mean over places, on the same normal clips. All other
+lines but the last group change one thing of the whitened vectors' length, pooled as `clip_scores` does: the share of
+places pooled, the weight of the motion, the copies in other light, the values kept of appearance, and for how many
+seconds scores are averaged. The last group are the analyzers, their fusion, and the head distilled for the screener.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.video_tasks import KINDS, Hour, hours, with_events
+from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, Features, Workshop
+from cloud.clip_pooling import TOP_SHARE, clip_scores
+from cloud.encoders.efficientnet import pretrained_backbone
+from cloud.encoders.video import APPEARANCE_DIM, MOTION_DIM, MOTION_WEIGHT, VideoEncoder, whitening_by_position
+from cloud.fusion import Fusion
+from cloud.pooling import image_scores
+from cloud.training.clips import choose_size, relit
+from cloud.training.parity import auroc
+from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.images import resize
+from shared.samples import Modality
+
+MEMBERS = DEFAULT_METHODS[Modality.VIDEO]
+JUDGED_EVERY = 2  # hours
+TRAIN_EVERY_S, TEST_SECONDS = 24, slice(600, 1300)
+NEIGHBOURS, BATCH = 5, 16
+SHARES, WEIGHTS, RELIT, DIMS, SECONDS = (
+    (1.0, 0.3, 0.1),
+    (0.0, 0.25, 0.5, 1.0),
+    (0.0, 0.25, 1.0),
+    (32, 64, 128),
+    (2, 3, 5),
+)
+HEAD, STEPS = (256, 256), 3000
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Features (2, n, places, features) of appearance and motion: of normal clips, of these `relit`, and of the clips
+    that end in each second of a stretch with events; `kinds` (seconds,) of these, -1 for none."""
+
+    normal: Tensor
+    relit: Tensor
+    judged: Tensor
+    kinds: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One hour to judge: normal features and their relit copies, features that calibrate, and the hour."""
+
+    normal: Tensor
+    relit: Tensor
+    apart: Tensor
+    hour: Encoded
+
+
+def run(quick: bool = False) -> dict[str, Any]:
+    """Mean AUROC in % by choice; with `quick` of one hour, and without analyzers."""
+    torch.set_num_threads(1)
+    encoded, encoder = _encoded(2 * JUDGED_EVERY if quick else None)
+    if encoder is None:
+        return {"skipped": "the folder of the camera is absent"}
+    judged = range(0, len(encoded), JUDGED_EVERY)
+    tasks = [_task(encoded, index) for index in (judged[:1] if quick else judged)]
+    found: dict[str, list[Floats]] = {}
+    for index, task in enumerate(tasks):
+        scores = {**_choices(task), **({} if quick else _methods(task, encoder))}
+        for name, values in scores.items():
+            found.setdefault(name, []).append(values)
+        print(
+            f"hour {index + 1} of {len(tasks)}",
+            {name: _of_kinds(task, values) for name, values in scores.items()},
+            flush=True,
+        )
+    figures: dict[str, Any] = {name: _mean_of(tasks, values) for name, values in found.items()}
+    kept = {"share": TOP_SHARE, "weight": MOTION_WEIGHT, "appearance": APPEARANCE_DIM, "fused": " + ".join(MEMBERS)}
+    return {**figures, "kept": kept}
+
+
+def _choices(task: Task) -> dict[str, Floats]:
+    """Scores (seconds,) by choice."""
+    places = _lengths(task)
+    scores = {"baseline": _neighbours(task), "as_kept": _array(clip_scores(places))}
+    for share in SHARES:
+        count = max(1, round(share * places.shape[1]))
+        scores[f"share_{share:g}"] = _array(places.topk(count, dim=1).values.mean(dim=1))
+    scores["share_as_of_images"] = _array(image_scores(places))
+    for weight in WEIGHTS:
+        scores[f"motion_{weight:g}"] = _array(clip_scores(_lengths(task, weight=weight)))
+    for share in RELIT:
+        scores[f"relit_{share:g}"] = _array(clip_scores(_lengths(task, copies=share)))
+    for dim in DIMS:
+        scores[f"values_{dim}"] = _array(clip_scores(_lengths(task, dim=dim)))
+    for seconds in SECONDS:
+        scores[f"mean_over_{seconds}_s"] = _averaged(scores["as_kept"], seconds)
+    return scores
+
+
+def _methods(task: Task, encoder: VideoEncoder) -> dict[str, Floats]:
+    """Scores (seconds,) of analyzers, their fusion, and the distilled head."""
+    whiten = _whitening(task)
+    normal = whiten(torch.cat([task.normal, task.relit], dim=1))
+    apart, judged = whiten(task.apart), whiten(task.hour.judged)
+    workshop, held_out, scores = Workshop(seed=0), {}, {}
+    for name in MEMBERS:
+        analyzer = ANALYZERS[name]()
+        analyzer.fit(_features(normal, encoder), workshop)
+        with torch.inference_mode():
+            held_out[name] = _array(analyzer.score(_features(apart, encoder)).scores)
+            scores[name] = _array(analyzer.score(_features(judged, encoder)).scores)
+    scores["fused"] = Fusion.fit(held_out).statistic(scores)
+    torch.manual_seed(0)
+    head = TimeEstimationHead(normal.shape[2], HEAD)
+    settings = DistillationSettings(steps=STEPS)
+    distill_head(head, normal.flatten(0, 1), settings=settings, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        scores["head"] = _array(clip_scores(head(judged.flatten(0, 1)).reshape(judged.shape[:2])))
+    return scores
+
+
+def _encoded(most: int | None) -> tuple[list[Encoded], VideoEncoder | None]:
+    """The hours' features, at most so many hours, and the encoder, not yet fitted; none without the folder."""
+    encoder, encoded = None, []
+    for index, hour in enumerate(hours()):
+        if index == most:
+            break
+        height, width = choose_size(*hour.frames.shape[1:3])
+        encoder = encoder or VideoEncoder(height, width, backbone=pretrained_backbone())
+        encoded.append(_of_hour(hour, encoder, np.random.default_rng(index), judged=index % JUDGED_EVERY == 0))
+        print(f"{hour.name} encoded", flush=True)
+    return encoded, encoder
+
+
+def _of_hour(hour: Hour, encoder: VideoEncoder, rng: np.random.Generator, *, judged: bool) -> Encoded:
+    stretch, kinds, _ = with_events(hour.frames[TEST_SECONDS], rng)
+    ends = np.arange(TRAIN_EVERY_S, len(hour.frames), TRAIN_EVERY_S)
+    normal = _clips(hour.frames, ends, encoder)
+    return Encoded(
+        _encode(normal, encoder),
+        _encode(relit(normal, len(normal), rng), encoder),
+        _of_stretch(stretch if judged else stretch[:2], encoder),
+        kinds[1:] if judged else kinds[1:2],
+    )
+
+
+def _of_stretch(frames: NDArray[np.uint8], encoder: VideoEncoder) -> Tensor:
+    """Features (2, n - 1, places, features) of the clips that end at each of n frames but the first; n is even.
+
+    Each frame is encoded once: a pair gives its last frame's appearance, and by the motion the first one's, too.
+    """
+    last, motion = _encode(_clips(frames, np.arange(1, len(frames), 2), encoder), encoder)
+    appearance = torch.stack([last - motion, last], dim=1).flatten(0, 1)
+    return torch.stack([appearance[1:], appearance[1:] - appearance[:-1]])
+
+
+def _clips(frames: NDArray[np.uint8], ends: NDArray[np.intp], encoder: VideoEncoder) -> NDArray[np.uint8]:
+    """Pairs (n, 2, height, width, 3) of frames a second apart that end at `ends`."""
+    shape = (len(ends), encoder.frames, encoder.height, encoder.width, 3)
+    pairs = np.zeros(shape, dtype=np.uint8)
+    for row, end in enumerate(ends):
+        for position in range(encoder.frames):
+            frame = frames[end - encoder.frames + 1 + position]
+            pairs[row, position] = resize(frame, encoder.height, encoder.width)
+    return pairs
+
+
+@torch.inference_mode()
+def _encode(clips: NDArray[np.uint8], encoder: VideoEncoder) -> Tensor:
+    places = encoder.grid[0] * encoder.grid[1]
+    parts = [torch.zeros(2, 0, places, encoder.appearance.in_channels // places)]
+    for start in range(0, len(clips), BATCH):
+        parts.append(torch.stack(encoder.features(torch.from_numpy(clips[start : start + BATCH]))))
+    return torch.cat(parts, dim=1)
+
+
+def _task(encoded: list[Encoded], index: int) -> Task:
+    far = [other for position, other in enumerate(encoded) if abs(position - index) > 1]
+    beside = [other for position, other in enumerate(encoded) if abs(position - index) == 1]
+    normal, copies = (torch.cat([getattr(one, part) for one in far], dim=1) for part in ("normal", "relit"))
+    return Task(normal, copies, torch.cat([one.normal for one in beside], dim=1), encoded[index])
+
+
+class _Whitening:
+    """Vectors (n, places, values) of features (2, n, places, features), as the encoder makes them."""
+
+    def __init__(self, normal: Tensor, dim: int, weight: float) -> None:
+        self._parts = [
+            (mean.float(), (scale * matrices).float())
+            for values, size, scale in zip(normal.double(), (dim, MOTION_DIM), (1.0, weight), strict=True)
+            for mean, matrices in [whitening_by_position(values, size)]
+        ]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        vectors = [
+            torch.einsum("pkd,npd->npk", matrices, values - mean)
+            for values, (mean, matrices) in zip(features, self._parts, strict=True)
+        ]
+        return torch.cat(vectors, dim=2)
+
+
+def _whitening(
+    task: Task, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5
+) -> _Whitening:
+    kept = task.relit[:, :: round(1 / copies)] if copies else task.relit[:, :0]
+    return _Whitening(torch.cat([task.normal, kept], dim=1), dim, weight)
+
+
+def _lengths(task: Task, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5) -> Tensor:
+    """Lengths (seconds, places) of the hour's vectors."""
+    return _whitening(task, dim=dim, weight=weight, copies=copies)(task.hour.judged).norm(dim=2)
+
+
+def _neighbours(task: Task) -> Floats:
+    """Mean over places of the distance to the fifth nearest normal, of appearance."""
+    queries, reference = task.hour.judged[0].transpose(0, 1), task.normal[0].transpose(0, 1)
+    nearest = torch.cdist(queries, reference).kthvalue(NEIGHBOURS, dim=2).values
+    return _array(nearest.mean(dim=0))
+
+
+def _averaged(scores: Floats, seconds: int) -> Floats:
+    """The mean over so many of the last seconds."""
+    padded = np.concatenate([np.full(seconds - 1, scores[0]), scores])
+    averaged: Floats = np.lib.stride_tricks.sliding_window_view(padded, seconds).mean(axis=1)
+    return averaged
+
+
+def _features(vectors: Tensor, encoder: VideoEncoder) -> Features:
+    return Features(vectors.contiguous(), encoder.grid, pool=clip_scores)
+
+
+def _array(scores: Tensor) -> Floats:
+    return scores.double().numpy()
+
+
+def _of_kinds(task: Task, scores: Floats) -> dict[str, float]:
+    """AUROC in % by kind of event, against the normal frames of the hour."""
+    kinds = task.hour.kinds
+    return {
+        name: round(100 * auroc(kinds[chosen] == kind, scores[chosen]), 1)
+        for kind, name in enumerate(KINDS)
+        for chosen in [(kinds == kind) | (kinds < 0)]
+        if (kinds == kind).any()
+    }
+
+
+def _mean_of(tasks: list[Task], scores: list[Floats]) -> str:
+    """The mean over kinds and hours, all hours together, and each kind."""
+    by_hour = [_of_kinds(task, values) for task, values in zip(tasks, scores, strict=True)]
+    drawn = [name for name in KINDS if any(name in of for of in by_hour)]
+    by_kind = {name: float(np.mean([of[name] for of in by_hour if name in of])) for name in drawn}
+    odd = np.concatenate([task.hour.kinds >= 0 for task in tasks])
+    across = 100 * auroc(odd, np.concatenate(scores))
+    kinds = ", ".join(f"{name} {value:.0f}" for name, value in by_kind.items())
+    return f"{np.mean(list(by_kind.values())):.1f}; across hours {across:.1f}; {kinds}"
