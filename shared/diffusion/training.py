@@ -149,12 +149,11 @@ def denoising_losses(
     """
     level = per_item(sigma, x0)
     denoised = denoiser(diffuse(x0, level, noise), level)
-    squares = (denoiser.loss_weight(level) * (denoised - x0).square()).flatten(1)
+    squares: Tensor = (denoiser.loss_weight(level) * (denoised - x0).square()).flatten(1)
     if observed is None:
         return squares.mean(dim=1)
     known = observed.flatten(1)
-    losses: Tensor = (squares * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
-    return losses
+    return (squares * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
 def fit_denoiser(
