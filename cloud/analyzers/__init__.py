@@ -79,16 +79,19 @@ QUICK_TO_FIT = frozenset(
 )
 # These are trained on normal patches of every place as such, so of images their scores need no scale for each place.
 LEARN_PLACES = frozenset({LocalCorruption.name})
-# These see the readings of a window themselves, where there are any.
-NEED_WINDOWS = frozenset({Imputation.name})
+# These see a window's readings, or what lies around a patch, themselves: a teacher of single vectors cannot ask them.
+SEE_MORE_THAN_VECTORS: dict[Modality, frozenset[str]] = {
+    Modality.SERIES: frozenset({Imputation.name, SimplexReconstruction.name, BlockMaskedReconstruction.name}),
+    Modality.IMAGE: frozenset({SimplexReconstruction.name, BlockMaskedReconstruction.name}),
+}
 
 __all__ = [
     "ANALYZERS",
     "BASELINES",
     "DEFAULT_METHODS",
     "LEARN_PLACES",
-    "NEED_WINDOWS",
     "QUICK_TO_FIT",
+    "SEE_MORE_THAN_VECTORS",
     "Analyzer",
     "AnalyzerOutput",
     "AnyAnalyzer",

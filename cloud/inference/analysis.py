@@ -236,7 +236,7 @@ class Analysis:
         statistic = self._fusion.statistic(scores, modes)
         fused = self._fusion.p_values(statistic, modes)
         own = {name: self._fusion.own[name].p_values(values, modes) for name, values in scores.items()}
-        why = explain(samples, outputs, self._scales)
+        why = explain(samples, outputs, self._scales, self._fusion.hands)
         for index in range(len(statistic)):
             opinions = tuple(
                 Opinion(name, float(scores[name][index]), float(p.values[index]), bool(p.extrapolated[index]))

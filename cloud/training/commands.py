@@ -39,8 +39,10 @@ def add_commands(tree: CommandTree) -> None:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A .npz, .csv or .parquet file, or a folder of images.")],
-    modality: Annotated[Modality, typer.Option(help="What the data is: tabular, series or image.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A .npz, .csv or .parquet file, or a folder of images, videos.")
+    ],
+    modality: Annotated[Modality, typer.Option(help="What the data is: tabular, series, image or video.")],
     output: Annotated[Path | None, typer.Option(metavar="BUNDLE", help="Where the bundle is written.")] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML; options win over it.")] = None,
     json_path: _JSON = None,

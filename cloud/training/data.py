@@ -67,9 +67,12 @@ class ImageData:
 TrainingData: TypeAlias = TableData | ImageData | VideoData
 
 
-def load_training_data(path: Path, modality: Modality, settings: DataSettings | None = None) -> TrainingData:
+def load_training_data(
+    path: Path, modality: Modality, settings: DataSettings | None = None, *, to_judge: bool = False
+) -> TrainingData:
     """Read and check what lies at `path`; image files are found here and read later.
 
+    `to_judge`: it is judged, not learned from, so it may hold anomalies only, a single row or a channel that is dead.
     Raises DataError for data that cannot be used.
     """
     settings = settings if settings is not None else DataSettings()
@@ -78,17 +81,26 @@ def load_training_data(path: Path, modality: Modality, settings: DataSettings | 
     if modality is Modality.IMAGE:
         return _find_images(path)
     if modality is Modality.VIDEO:
-        return find_videos(path)
+        return find_videos(path, to_judge=to_judge)
     if path.is_dir():
         raise DataError(f"{path}: a folder, and {modality} data is one .npz, .csv or .parquet file.")
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return _read_arrays(path, modality, settings)
+        return _read_arrays(path, modality, settings, to_judge=to_judge)
     if suffix in {".csv", ".parquet"} or path.name.lower().endswith(".csv.gz"):
         from cloud.training.tables import read_table
 
         table = read_table(path, settings, needs_time=modality is Modality.SERIES)
-        return checked(path, modality, table.columns, table.rows, settings, labels=table.labels, notes=table.notes)
+        return checked(
+            path,
+            modality,
+            table.columns,
+            table.rows,
+            settings,
+            labels=table.labels,
+            notes=table.notes,
+            to_judge=to_judge,
+        )
     raise DataError(
         f"{path}: {modality} data is a .npz, .csv or .parquet file, not {suffix or 'a file without suffix'}."
     )
@@ -105,11 +117,12 @@ def checked(
     test_rows: NDArray[np.float64] | None = None,
     test_labels: NDArray[np.bool_] | None = None,
     notes: tuple[str, ...] = (),
+    to_judge: bool = False,
 ) -> TableData:
     """The table, after the checks that hold for every format. Raises DataError that names row and column."""
     if not len(rows) or not len(columns):
         raise DataError(f"{path}: holds no {'rows' if len(columns) else 'columns of numbers'}.")
-    _check_columns(path, columns, rows, settings)
+    _check_columns(path, columns, rows, settings, to_judge=to_judge)
     find = partial(_usable_rows, modality=modality, settings=settings, columns=columns)
     usable = find(rows)
     if not usable.all() and settings.bad_rows == "refuse":
@@ -121,10 +134,11 @@ def checked(
             raise DataError(_describe_bad(path, columns, test_rows, find(test_rows), settings, "test row"))
         if modality is Modality.TABULAR and test_labels is not None:
             test_rows, test_labels = test_rows[find(test_rows)], test_labels[find(test_rows)]
-    normal = rows[usable & ~labels] if labels is not None else rows[usable]
-    if not len(normal):
-        raise DataError(f"{path}: no usable normal rows; a label of 0 means normal. Check the label column.")
-    notes += _check_normal(path, columns, normal, settings)
+    if not to_judge:
+        normal = rows[usable & ~labels] if labels is not None else rows[usable]
+        if not len(normal):
+            raise DataError(f"{path}: no usable normal rows; a label of 0 means normal. Check the label column.")
+        notes += _check_normal(path, columns, normal, settings)
     return TableData(
         modality,
         str(path),
@@ -150,7 +164,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({error}).") from None
 
 
-def _read_arrays(path: Path, modality: Modality, settings: DataSettings) -> TableData:
+def _read_arrays(path: Path, modality: Modality, settings: DataSettings, *, to_judge: bool) -> TableData:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -166,16 +180,16 @@ def _read_arrays(path: Path, modality: Modality, settings: DataSettings) -> Tabl
         raise DataError(f"{path}: data.columns names columns, and the columns of a .npz file have no names; unset it.")
     if modality is Modality.TABULAR:
         labels = _as_labels(path, label, arrays.get(label), len(rows))
-        return checked(path, modality, columns, rows, settings, labels=labels)
+        return checked(path, modality, columns, rows, settings, labels=labels, to_judge=to_judge)
     if "test" not in arrays:
-        return checked(path, modality, columns, rows, settings)
+        return checked(path, modality, columns, rows, settings, to_judge=to_judge)
     test = _as_table(path, "test", arrays["test"])
     if test.shape[1] != rows.shape[1]:
         raise DataError(f"{path}: 'train' has {rows.shape[1]} channels and 'test' has {test.shape[1]}.")
     test_labels = _as_labels(path, label, arrays.get(label), len(test))
     if test_labels is None:
-        return checked(path, modality, columns, rows, settings)
-    return checked(path, modality, columns, rows, settings, test_rows=test, test_labels=test_labels)
+        return checked(path, modality, columns, rows, settings, to_judge=to_judge)
+    return checked(path, modality, columns, rows, settings, test_rows=test, test_labels=test_labels, to_judge=to_judge)
 
 
 def _as_table(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
@@ -195,13 +209,17 @@ def _as_labels(path: Path, name: str, array: NDArray[Any] | None, count: int) ->
     return np.asarray(array != 0, dtype=np.bool_)
 
 
-def _check_columns(path: Path, columns: Sequence[str], rows: NDArray[np.float64], settings: DataSettings) -> None:
-    """Raise DataError for a mode column there is not, or for a column without a single value."""
+def _check_columns(
+    path: Path, columns: Sequence[str], rows: NDArray[np.float64], settings: DataSettings, *, to_judge: bool
+) -> None:
+    """Raise DataError for a mode column there is not, or, to learn from, for a column without a single value."""
     mode = settings.mode_column
     if mode and mode not in columns:
         raise DataError(f"{path}: has no column {mode!r}; it has {', '.join(columns[:12])}. Set --mode-column.")
     if mode and len(columns) < 2:
         raise DataError(f"{path}: holds nothing but the mode column {mode!r}, so there is nothing to learn.")
+    if to_judge:
+        return
     empty = [name for name, missing in zip(columns, np.asarray(np.isnan(rows).all(axis=0)), strict=True) if missing]
     if empty:
         raise DataError(

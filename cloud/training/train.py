@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, NEED_WINDOWS
+from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, SEE_MORE_THAN_VECTORS
 from cloud.encoders import ENCODER_FILE, PatchEncoder, Screener, VectorScreener, encoder_bytes, fit_encoder, screener_of
 from cloud.inference.analysis import Analysis, pick_device
 from cloud.training.artefacts import Built, Examples, build_artefacts
@@ -171,10 +171,10 @@ def _methods(settings: TrainingSettings, modality: Modality) -> tuple[str, ...]:
     for name in settings.fused:
         if name not in fitted:
             raise SettingsError(f"fused: {name!r} is not among the analyzers fitted, {', '.join(fitted)}.")
-    of_windows = set(settings.fused or settings.analyzers) & NEED_WINDOWS
-    if of_windows and modality is Modality.SERIES:
+    untaught = set(settings.fused or settings.analyzers) & SEE_MORE_THAN_VECTORS.get(modality, frozenset())
+    if untaught:
         raise SettingsError(
-            f"fused: {', '.join(sorted(of_windows))} see windows, which the screener's teacher cannot perturb: name "
+            f"fused: {', '.join(sorted(untaught))} see more than the vectors that the screener's teacher perturbs: name "
             "the other analyzers under fused, and these give their opinion beside the verdict."
         )
     return settings.analyzers

@@ -65,6 +65,19 @@ def test_rows_with_labels_without_and_unfit(
     assert json.loads(result.read_text())["status"] == "failed"
 
 
+def test_what_could_not_be_learned_from_can_be_judged(tmp_path: Path, pump: Path, make_table, vedette) -> None:
+    values, labels = make_table(150, 20, seed=1)
+    result = tmp_path / "out.json"
+    stuck = np.repeat(values[:1], 10, axis=0)
+    for rows, kinds in ((values[labels == 1], np.ones(20)), (values[:1], None), (stuck, None)):
+        np.savez(tmp_path / "test.npz", X=rows, **({} if kinds is None else {"y": kinds}))
+        assert vedette("evaluate", pump, tmp_path / "test.npz", "--json", result) == 0
+        found = json.loads(result.read_text())
+        assert found["samples"] == len(rows)
+        assert found["leaderboard"] == {}
+        assert any("all samples are anomalous" in note for note in found["notes"]) == (kinds is not None)
+
+
 def test_series(tmp_path: Path, series_folder: Path, quick: Path, vedette) -> None:
     bundle = trained(vedette, quick, series_folder / "pump.npz", "series", tmp_path / "b.vedette")
     result, plots = tmp_path / "out.json", tmp_path / "plots"

@@ -9,11 +9,12 @@ import onnx
 import pytest
 from safetensors.numpy import load
 
+from cloud.analyzers import SEE_MORE_THAN_VECTORS
 from cloud.inference.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
 from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
 from cloud.training.engines import onnxruntime_runner, openvino_runner
-from cloud.training.train import HEAD_FILE, REFERENCE_FILE
+from cloud.training.train import HEAD_FILE, REFERENCE_FILE, _methods
 from shared.bundle import Bundle
 from shared.calibration import Calibration
 from shared.errors import BundleMismatchError, DataError, EngineError, ParityError, SettingsError
@@ -192,3 +193,18 @@ def test_engines_say_what_they_cannot_load() -> None:
 def test_reference_inputs_hold_no_pickle(tabular) -> None:
     with np.load(io.BytesIO(tabular.bundle.read(REFERENCE_FILE)), allow_pickle=False) as arrays:
         assert set(arrays.files) == {"held_out", "quantisation"}
+
+
+@pytest.mark.parametrize(
+    ("modality", "method"),
+    [(modality, name) for modality, names in SEE_MORE_THAN_VECTORS.items() for name in sorted(names)],
+)
+def test_a_method_that_no_teacher_can_ask_is_not_fused(modality: Modality, method: str) -> None:
+    for settings in (
+        TrainingSettings(analyzers=(method,)),
+        TrainingSettings(analyzers=("knn", method), fused=(method,)),
+    ):
+        with pytest.raises(SettingsError, match=method):
+            _methods(settings, modality)
+    beside = TrainingSettings(analyzers=("knn", method), fused=("knn",))
+    assert _methods(beside, modality) == ("knn", method)
