@@ -20,6 +20,7 @@ NAMES = (
     "edge_footprint",
     "row_choices",
     "series_choices",
+    "image_choices",
     "contamination",
     "diffusion_cost",
 )
