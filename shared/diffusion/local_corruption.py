@@ -56,8 +56,9 @@ class CorruptionHead(nn.Module):
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """The head that `to_arrays` wrote. Raises ValueError if they are none."""
         try:
-            layers = [array.shape for name, array in arrays.items() if name.startswith("of_all") and array.ndim == 4]
-            head = cls(layers[0][1], arrays["of_fine.0.weight"].shape[1], tuple(shape[0] for shape in layers[:-1]))
+            layers = {int(name.split(".")[1]) for name in arrays if name.startswith("of_all.")}
+            shapes = [arrays[f"of_all.{layer}.weight"].shape for layer in sorted(layers)]  # in whatever order they come
+            head = cls(shapes[0][1], arrays["of_fine.0.weight"].shape[1], tuple(shape[0] for shape in shapes[:-1]))
             head.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             raise ValueError(f"Not a corruption head: {' '.join(str(error).split())}") from None
