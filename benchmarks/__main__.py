@@ -21,6 +21,7 @@ NAMES = (
     "row_choices",
     "series_choices",
     "video_choices",
+    "image_choices",
     "contamination",
     "diffusion_cost",
 )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 TOP_SHARES = ((0.001, 1), (0.01, 3))  # of the patches, and how many these are at least
+PEAK_PATCHES = 3
 SMALLEST_VARIANCE = 1e-8
 LEAST_SHARE = 0.01  # of the mean variance: a black border that never changes must not decide every image
 
@@ -22,6 +23,15 @@ def image_scores(patch_scores: Tensor) -> Tensor:
     weights = _top_weights(patch_scores.shape[1]).to(patch_scores)
     top = patch_scores.topk(len(weights), dim=1).values
     result: Tensor = (top * weights).sum(dim=1)
+    return result
+
+
+def peak_scores(patch_scores: Tensor) -> Tensor:
+    """(n,) of patch scores (n, patches) that are log odds of a defect there: the mean of the highest PEAK_PATCHES.
+
+    A patch that is surely defective settles the matter, whatever the size of the image.
+    """
+    result: Tensor = patch_scores.topk(min(PEAK_PATCHES, patch_scores.shape[1]), dim=1).values.mean(dim=1)
     return result
 
 

@@ -7,7 +7,7 @@ turns into.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
 from cloud.analyzers.workshop import Workshop
+from cloud.pooling import peak_scores
 from shared.diffusion.local_corruption import (
-    CorruptedMaps,
+    TRAINING,
+    CorruptedPatches,
     CorruptionHead,
-    perturbed_maps,
+    perturbed_patches,
     train_on_corrupted,
-    training_of,
 )
 from shared.diffusion.training import Progress
 
@@ -29,13 +30,14 @@ BLOCK_ROWS = 16_384  # patches at a time, in whole samples
 
 @dataclass
 class ImageWorkshop(Workshop):
-    """A workshop that also holds encoded corrupted copies of training images (`cloud.encoders.corrupted_maps`)."""
+    """A workshop that also holds encoded patches of corrupted training images (`cloud.encoders.corrupted_patches`)."""
 
-    corrupted: CorruptedMaps | None = None
+    corrupted: CorruptedPatches | None = None
+    fine_details: int | None = None  # how many of the details see little of the surroundings; None: all
 
 
 class LocalCorruption:
-    """Log odds that a patch was corrupted, from its details and those around it.
+    """Log odds that a patch was corrupted, from its details.
 
     Without an ImageWorkshop, or without details, the vectors themselves are perturbed and judged, each by itself.
     """
@@ -56,12 +58,15 @@ class LocalCorruption:
         """Train the head."""
         generator = workshop.generator(self.name)
         corrupted = workshop.corrupted if isinstance(workshop, ImageWorkshop) else None
-        maps = corrupted if corrupted is not None else perturbed_maps(features.flat, generator)
-        settings = training_of(maps)
+        fine = workshop.fine_details if isinstance(workshop, ImageWorkshop) else None
+        patches = corrupted if corrupted is not None else perturbed_patches(features.flat, generator)
+        settings = TRAINING
         if corrupted is None:
             settings = settings.model_copy(update={"steps": workshop.training.steps, "batch_size": 512})
-        self._head = new_head(maps.details.shape[1], generator).to(features.vectors.device)
-        train_on_corrupted(self._head, maps, settings=settings, generator=generator, progress=progress)
+        self._head = new_head(patches.touched.shape[1], fine, generator).to(features.vectors.device)
+        with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
+            torch.manual_seed(generator.initial_seed())
+            train_on_corrupted(self._head, patches, settings=settings, generator=generator, progress=progress)
 
     @torch.no_grad()
     def score(self, features: Features) -> AnalyzerOutput:
@@ -71,7 +76,8 @@ class LocalCorruption:
         else:
             maps = features.details.transpose(1, 2).reshape(len(features), -1, *features.grid)
             blocks = torch.split(maps, max(1, BLOCK_ROWS // (features.grid[0] * features.grid[1])))
-        return from_patch_scores(torch.cat([self.head(block).flatten() for block in blocks]), features)
+        output = from_patch_scores(torch.cat([self.head(block).flatten() for block in blocks]), features)
+        return output if output.maps is None else replace(output, scores=peak_scores(output.maps.flatten(1)))
 
     def state(self) -> dict[str, Tensor]:
         """The head's weights."""
@@ -91,8 +97,8 @@ class LocalCorruption:
         return self
 
 
-def new_head(dim: int, generator: torch.Generator) -> CorruptionHead:
-    """An untrained head for patches of `dim` values, its first weights from `generator`."""
+def new_head(dim: int, fine: int | None, generator: torch.Generator) -> CorruptionHead:
+    """An untrained head for patches of `dim` values, `fine` of them fine, its first weights from `generator`."""
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
-        return CorruptionHead(dim)
+        return CorruptionHead(dim, fine)

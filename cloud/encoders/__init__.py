@@ -9,14 +9,15 @@ from cloud.encoders.choice import (
     load_encoder,
     screener_of,
 )
-from cloud.encoders.corrupted_patches import corrupted_maps
-from cloud.encoders.image import ImageEncoder
+from cloud.encoders.corrupted_patches import corrupted_patches
+from cloud.encoders.image import FINE_DETAILS, ImageEncoder
 from cloud.encoders.screener import ImageScreener, VectorScreener
 from cloud.encoders.video import VideoEncoder
 from cloud.encoders.video_screener import VideoScreener
 
 __all__ = [
     "ENCODER_FILE",
+    "FINE_DETAILS",
     "ImageEncoder",
     "ImageScreener",
     "PatchEncoder",
@@ -24,7 +25,7 @@ __all__ = [
     "VectorScreener",
     "VideoEncoder",
     "VideoScreener",
-    "corrupted_maps",
+    "corrupted_patches",
     "encoder_bytes",
     "fit_encoder",
     "load_encoder",

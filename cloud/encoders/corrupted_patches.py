@@ -1,4 +1,4 @@
-"""Encoded copies of training images with corrupted places: what heads and analyzers of images learn from."""
+"""Encoded patches of corrupted training images: what heads and analyzers of images learn from."""
 
 import math
 from collections.abc import Callable
@@ -10,23 +10,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.encoders.corruption import corrupt
-from cloud.encoders.image import DETAIL_DIM, PATCH_PIXELS, ImageEncoder
-from shared.diffusion.local_corruption import CorruptedMaps
+from cloud.encoders.image import PATCH_PIXELS, ImageEncoder
+from shared.diffusion.local_corruption import CorruptedPatches
 
 CHANGED_LEVELS = 12.0  # grey levels: what differs less is taken as not changed
-MAX_PIXELS = 120e6  # of all corrupted copies together, and half of it of plain images: bounds time and memory
-COPIES = 3  # of each image, where MAX_PIXELS allows
+TOUCHED_SHARE = 0.1  # of a patch's pixels; patches changed less, but changed, count as neither
+MAX_PIXELS = 80e6  # of all corrupted copies together, and half of it of plain images: bounds the time
+COPIES = 12  # of each image, where MAX_PIXELS allows
+MAX_TOUCHED, MAX_UNTOUCHED = 150_000, 300_000  # patches that are kept: bounds memory
 _BATCH = 4
 
 
-def corrupted_maps(
+def corrupted_patches(
     encoder: ImageEncoder,
     images: NDArray[np.uint8],
     *,
     seed: int,
     progress: Callable[[float], None] | None = None,
-) -> CorruptedMaps:
-    """Encoded corrupted copies of normal images (n, height, width, 3), and the images as they are; in half precision.
+) -> CorruptedPatches:
+    """Patches of corrupted copies of normal images (n, height, width, 3), and of the images as they are.
 
     Whole images are encoded, never crops: the encoder's padding at a crop's edge would tell the copies from the
     originals.
@@ -36,35 +38,36 @@ def corrupted_maps(
     count = min(COPIES * len(images), most)
     order = np.concatenate([generator.permutation(len(images)) for _ in range(math.ceil(count / len(images)))])[:count]
     plain = generator.permutation(len(images))[: max(1, most // 2)]
-    details = torch.empty((count + len(plain), DETAIL_DIM, *encoder.grid), dtype=torch.float16)
-    touched = torch.zeros((len(details), *encoder.grid))
-    for start in range(0, count, _BATCH):
-        batch = order[start : start + _BATCH]
-        others = images[generator.integers(len(images), size=len(batch))]
-        pairs = [
-            corrupt(images[i], other, generator, bilevel=encoder.bilevel)
-            for i, other in zip(batch, others, strict=True)
-        ]
-        here = slice(start, start + len(batch))
-        details[here] = _details(encoder, np.stack([copy for copy, _ in pairs]))
-        touched[here] = torch.stack([_patch_shares(change) for _, change in pairs])
+    total = count + len(plain)
+    quotas = (math.ceil(MAX_TOUCHED / count), math.ceil(MAX_UNTOUCHED / total))
+    touched: list[Tensor] = []
+    untouched: list[Tensor] = []
+    for start in range(0, total, _BATCH):
+        chosen = order[start : start + _BATCH] if start < count else plain[start - count : start - count + _BATCH]
+        batch, shares = images[chosen], torch.zeros(len(chosen), *encoder.grid)
+        if start < count:
+            others = images[generator.integers(len(images), size=len(chosen))]
+            pairs = [
+                corrupt(image, other, generator, bilevel=encoder.bilevel)
+                for image, other in zip(batch, others, strict=True)
+            ]
+            batch, shares = np.stack([copy for copy, _ in pairs]), torch.stack([_shares(change) for _, change in pairs])
+        for details, of_patches in zip(encoder.views(batch).details.cpu().half(), shares.flatten(1), strict=True):
+            touched.append(_some(details[of_patches > TOUCHED_SHARE], quotas[0], generator))
+            untouched.append(_some(details[of_patches == 0], quotas[1], generator))
         if progress is not None:
-            progress(min(start + _BATCH, count) / len(details))
-    for start in range(0, len(plain), _BATCH):
-        batch = plain[start : start + _BATCH]
-        details[count + start : count + start + len(batch)] = _details(encoder, images[batch])
-    if progress is not None:
-        progress(1.0)
-    return CorruptedMaps(details, touched)
+            progress(min(start + _BATCH, total) / total)
+    return CorruptedPatches(torch.cat(touched), torch.cat(untouched))
 
 
-def _details(encoder: ImageEncoder, images: NDArray[np.uint8]) -> Tensor:
-    """(n, DETAIL_DIM, rows, columns) on the CPU."""
-    found = encoder.views(images).details.transpose(1, 2).cpu()
-    return found.reshape(*found.shape[:2], *encoder.grid)
+def _some(patches: Tensor, most: int, generator: np.random.Generator) -> Tensor:
+    """At most so many of the patches (n, dim), at random."""
+    if len(patches) <= most:
+        return patches
+    return patches[torch.from_numpy(generator.choice(len(patches), most, replace=False))]
 
 
-def _patch_shares(change: NDArray[Any]) -> Tensor:
+def _shares(change: NDArray[Any]) -> Tensor:
     """(rows, columns) the share of each patch's pixels that changed, of differences (height, width)."""
     rows, columns = (side // PATCH_PIXELS for side in change.shape)
     cells = (change > CHANGED_LEVELS).reshape(rows, PATCH_PIXELS, columns, PATCH_PIXELS)

@@ -1,13 +1,13 @@
 """The image encoder: frozen features, smoothed over their neighbourhood, whitened on normal images.
 
-Two views of a patch of eight by eight pixels. `vectors`, of two levels and few dimensions, is for comparing patches by
-distance; `details`, of all four levels and more dimensions, for a network that learns what matters in them: what it
-gains by, fine structure, drowns distances in noise. Smoothing over 3 x 3 patches is from PatchCore (Roth et al.,
-"Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
+Two views of a patch of eight by eight pixels. `vectors`, of two levels, smoothed and of few dimensions, is for
+comparing patches by distance; `details`, all four levels as they are, for a network that learns what matters in them:
+what it gains by, fine structure, drowns distances in noise. Smoothing over 3 x 3 patches is from PatchCore (Roth et
+al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -29,12 +29,17 @@ from shared.errors import BundleError, DataError
 PATCH_PIXELS = DEEP_STRIDE // 2
 COMPARED_BLOCKS = (4, 10)  # of LEVEL_BLOCKS
 DEFAULT_DIM = 64
-DETAIL_DIM = 128
 MAX_WHITENING_PATCHES = 100_000
 WHITENING_FLOOR = 0.01  # of the largest variance; chosen where the head and its neighbours' distances agree best
-DETAIL_FLOOR = 1e-3
-_FEATURES = sum(LEVEL_CHANNELS)
+SMALLEST_DEVIATION = 1e-2
 _COMPARED_FEATURES = sum(LEVEL_CHANNELS[LEVEL_BLOCKS.index(block)] for block in COMPARED_BLOCKS)
+# Of a level finer than the patches each of a patch's places counts by itself.
+_LEVEL_DETAILS = tuple(
+    channels * max(1, PATCH_PIXELS // stride) ** 2
+    for channels, stride in zip(LEVEL_CHANNELS, LEVEL_STRIDES, strict=True)
+)
+DETAIL_DIM = sum(_LEVEL_DETAILS)
+FINE_DETAILS = sum(_LEVEL_DETAILS[:2])  # the first of the details, of levels that see few surroundings
 _PIXELS_A_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
 _BILEVEL_SAMPLE = 20
 
@@ -49,9 +54,12 @@ class Views(NamedTuple):
 class ImageEncoder(nn.Module):
     """Images of one size to whitened patch vectors; frozen.
 
-    Where the normal images are `bilevel` (thresholded scans), every image is thresholded first: what compression leaves
-    around their edges is no property of what they show, and would tell corrupted copies from originals.
+    `detail_scale`: mean and deviation of each detail. Where the normal images are `bilevel` (thresholded scans), every
+    image is thresholded first: what compression leaves around their edges is no property of what they show, and would
+    tell corrupted copies from originals.
     """
+
+    detail_scale: Tensor
 
     def __init__(self, height: int, width: int, dim: int = DEFAULT_DIM, backbone: Backbone | None = None) -> None:
         super().__init__()
@@ -64,7 +72,7 @@ class ImageEncoder(nn.Module):
         self.grid = (height * 2 // DEEP_STRIDE, width * 2 // DEEP_STRIDE)
         self.backbone = backbone if backbone is not None else Backbone()
         self.whitening = nn.Conv2d(_COMPARED_FEATURES, dim, 1)
-        self.detail_whitening = nn.Conv2d(_FEATURES, DETAIL_DIM, 1)
+        self.register_buffer("detail_scale", torch.stack([torch.zeros(DETAIL_DIM), torch.ones(DETAIL_DIM)]))
         self.bilevel = False
         self.eval().requires_grad_(False)
 
@@ -85,32 +93,45 @@ class ImageEncoder(nn.Module):
         encoder = cls(images.shape[1], images.shape[2], dim, pretrained_backbone())
         encoder.bilevel = is_bilevel(images[:_BILEVEL_SAMPLE])
         quota = math.ceil(MAX_WHITENING_PATCHES / len(images))
-        kept = []
+        kept, moments = [], torch.zeros(3, DETAIL_DIM, dtype=torch.float64)
         for pixels in encoder._batches(images, "cpu", progress):
-            for features in encoder.features(pixels):
+            levels = encoder._levels(pixels)
+            for features in _smoothed(levels):
                 rows = features.flatten(1).T
                 kept.append(rows[torch.randperm(len(rows), generator=generator)[:quota]])
-        patches = torch.cat(kept)
-        compared = patches[:, :_COMPARED_FEATURES]
+            details = encoder._details(levels).double()
+            moments[0] += details[:, 0].numel()
+            moments[1:] += torch.stack([details.sum((0, 2, 3)), details.square().sum((0, 2, 3))])
+        compared = torch.cat(kept)
         _whiten_by(encoder.whitening, compared.double(), WHITENING_FLOOR)
-        _whiten_by(encoder.detail_whitening, patches.double(), DETAIL_FLOOR)
+        mean, square = moments[1:] / moments[0]
+        deviation = (square - mean.square()).clamp(min=SMALLEST_DEVIATION**2).sqrt()
+        encoder.detail_scale = torch.stack([mean, deviation]).float()
         return encoder, F.linear(compared, encoder.whitening.weight.flatten(1), encoder.whitening.bias)
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """(n, 256, rows, columns) smoothed features, not yet whitened, of pixels (n, 3, height, width) in 0..255.
-
-        Those of COMPARED_BLOCKS come first.
-        """
+    def _levels(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The backbone's outputs, of pixels (n, 3, height, width) in 0..255."""
         if self.bilevel:
             pixels = (pixels > MIDDLE_LEVEL).float() * WHITE
-        outputs = zip(LEVEL_BLOCKS, LEVEL_STRIDES, self.backbone.levels(pixels), strict=True)
-        by_use = sorted(outputs, key=lambda output: output[0] not in COMPARED_BLOCKS)
-        return torch.cat([_at_patches(_smooth(level), stride) for _, stride, level in by_use], dim=1)
+        return self.backbone.levels(pixels)
+
+    def _details(self, levels: Sequence[Tensor]) -> Tensor:
+        """(n, DETAIL_DIM, rows, columns), each in deviations from its mean on normal images.
+
+        Standardised a level at a time, before they meet: in INT8 they share one range afterwards.
+        """
+        parts, start = [], 0
+        for level, stride, width in zip(levels, LEVEL_STRIDES, _LEVEL_DETAILS, strict=True):
+            mean, deviation = self.detail_scale[:, start : start + width, None, None]
+            part = F.pixel_unshuffle(level, PATCH_PIXELS // stride) if stride < PATCH_PIXELS else level
+            parts.append(_at_patches((part - mean) / deviation, max(stride, PATCH_PIXELS)))
+            start += width
+        return torch.cat(parts, dim=1)
 
     def forward(self, images: Tensor) -> Views:
         """Vectors (n, dim, rows, columns) and details (n, DETAIL_DIM, rows, columns) of images (n, height, width, 3)
         uint8: channels first, as convolutions take them."""
-        return self._whitened(self.features(images.permute(0, 3, 1, 2).float()))
+        return self._views(images.permute(0, 3, 1, 2).float())
 
     def encode(self, images: NDArray[Any], progress: Callable[[float], None] | None = None) -> Tensor:
         """(n, patches, dim) float32 on the encoder's device, of images (n, height, width, 3) uint8."""
@@ -127,13 +148,14 @@ class ImageEncoder(nn.Module):
         vectors = [torch.zeros(0, patches, self.dim, device=device)]
         details = [torch.zeros(0, patches, DETAIL_DIM, device=device)]
         for pixels in self._batches(images, device, progress):
-            whitened = self._whitened(self.features(pixels))
-            vectors.append(whitened.vectors.flatten(2).transpose(1, 2))
-            details.append(whitened.details.flatten(2).transpose(1, 2))
+            views = self._views(pixels)
+            vectors.append(views.vectors.flatten(2).transpose(1, 2))
+            details.append(views.details.flatten(2).transpose(1, 2))
         return Views(torch.cat(vectors), torch.cat(details))
 
-    def _whitened(self, features: Tensor) -> Views:
-        return Views(self.whitening(features[:, :_COMPARED_FEATURES]), self.detail_whitening(features))
+    def _views(self, pixels: Tensor) -> Views:
+        levels = self._levels(pixels)
+        return Views(self.whitening(_smoothed(levels)), self._details(levels))
 
     def _batches(
         self, images: NDArray[Any], device: torch.device | str, progress: Callable[[float], None] | None
@@ -177,14 +199,21 @@ def _whiten_by(layer: nn.Conv2d, patches: Tensor, floor: float) -> None:
     layer.load_state_dict({"weight": weight[:, :, None, None].float(), "bias": -(weight @ mean).float()})
 
 
-def _smooth(features: Tensor) -> Tensor:
-    return F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)
+def _smoothed(levels: Sequence[Tensor]) -> Tensor:
+    """(n, 152, rows, columns) features of COMPARED_BLOCKS, averaged over their neighbourhood, not yet whitened."""
+    outputs = zip(LEVEL_BLOCKS, LEVEL_STRIDES, levels, strict=True)
+    return torch.cat(
+        [
+            _at_patches(F.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=False), stride)
+            for block, stride, level in outputs
+            if block in COMPARED_BLOCKS
+        ],
+        dim=1,
+    )
 
 
 def _at_patches(features: Tensor, stride: int) -> Tensor:
-    """The features of a level at one place a patch."""
-    if stride < PATCH_PIXELS:
-        return F.avg_pool2d(features, PATCH_PIXELS // stride)
+    """The features of a level no finer than the patches, at one place a patch."""
     if stride > PATCH_PIXELS:
         return F.interpolate(features, scale_factor=stride / PATCH_PIXELS, mode="bilinear", align_corners=False)
     return features

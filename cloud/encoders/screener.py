@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cloud.encoders.image import ImageEncoder
-from cloud.pooling import PlaceScale, image_scores
+from cloud.pooling import PlaceScale, image_scores, peak_scores
 from shared.diffusion import TimeEstimationHead
 from shared.diffusion.local_corruption import CorruptionHead
 
@@ -82,7 +82,7 @@ class ImageScreener(nn.Module):
         first, *rest = (torch.cat(of_one) for of_one in zip(*maps, strict=True))
         scale = PlaceScale.fit(first.flatten(1))
         self.places = torch.stack([scale.mean, scale.deviation]).reshape(2, *self.encoder.grid).clone()
-        scores = torch.stack([image_scores(of_one.flatten(1)) for of_one in self._placed(first, *rest)])
+        scores = torch.stack(_scores(self._placed(first, *rest)))
         deviations = scores.std(dim=1, correction=0).clamp(min=1e-3)
         self.opinions = torch.stack([scores.mean(dim=1), deviations]).clone()
 
@@ -90,9 +90,9 @@ class ImageScreener(nn.Module):
         """Scores (batch,), and the patch scores they are made of, averaged (batch, rows, columns)."""
         maps = self._placed(*self._maps(input))
         scores, anomaly_map = [], []
-        for index, of_one in enumerate(maps):
+        for index, (of_one, score) in enumerate(zip(maps, _scores(maps), strict=True)):
             mean, deviation = self.opinions[0, index], self.opinions[1, index]
-            scores.append((image_scores(of_one.flatten(1)) - mean) / deviation)
+            scores.append((score - mean) / deviation)
             anomaly_map.append((of_one - mean) / deviation)
         return _mean(scores), _mean(anomaly_map)
 
@@ -107,6 +107,12 @@ class ImageScreener(nn.Module):
 
     def _placed(self, distilled: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         return (distilled - self.places[0]) / self.places[1], *others
+
+
+def _scores(maps: Sequence[Tensor]) -> list[Tensor]:
+    """(batch,) of each map (batch, rows, columns): of the distilled head's, and of the corruption head's."""
+    pooled = (image_scores, peak_scores)
+    return [pool(of_one.flatten(1)) for pool, of_one in zip(pooled, maps, strict=False)]
 
 
 def as_convolution(layer: nn.Module) -> nn.Module:

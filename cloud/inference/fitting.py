@@ -136,11 +136,11 @@ def _fitted(
 def _workshop(
     encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int, progress: Progress
 ) -> Workshop:
-    from cloud.encoders import ImageEncoder, corrupted_maps
+    from cloud.encoders import FINE_DETAILS, ImageEncoder, corrupted_patches
 
     if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
-        maps = corrupted_maps(encoder, normals.inputs, seed=seed % 2**32, progress=progress)
-        return ImageWorkshop(seed=seed, corrupted=maps)
+        patches = corrupted_patches(encoder, normals.inputs, seed=seed % 2**32, progress=progress)
+        return ImageWorkshop(seed=seed, corrupted=patches, fine_details=FINE_DETAILS)
     return Workshop(seed=seed)
 
 

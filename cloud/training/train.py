@@ -174,8 +174,8 @@ def _methods(settings: TrainingSettings, modality: Modality) -> tuple[str, ...]:
     untaught = set(settings.fused or settings.analyzers) & SEE_MORE_THAN_VECTORS.get(modality, frozenset())
     if untaught:
         raise SettingsError(
-            f"fused: {', '.join(sorted(untaught))} see more than the vectors that the screener's teacher perturbs: name "
-            "the other analyzers under fused, and these give their opinion beside the verdict."
+            f"fused: {', '.join(sorted(untaught))} see more than the vectors that the screener's teacher perturbs: "
+            "name the other analyzers under fused, and these give their opinion beside the verdict."
         )
     return settings.analyzers
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cloud.pooling import PlaceScale, image_scores
+from cloud.pooling import PlaceScale, image_scores, peak_scores
 
 
 def test_one_bad_patch_and_many_slightly_bad_ones_both_raise_an_image() -> None:
@@ -64,3 +64,11 @@ def test_little_or_constant_data_gives_finite_scores(shape: tuple[int, int]) -> 
     for normal in (torch.zeros(shape), torch.randn(shape)):
         scale = PlaceScale.fit(normal)
         assert torch.isfinite(scale.standardised(torch.full((1, shape[1]), 3.0))).all()
+
+
+def test_three_sure_patches_settle_an_image_of_any_size() -> None:
+    small, large = torch.zeros(1, 40), torch.zeros(1, 6400)
+    small[0, :4] = large[0, :4] = torch.tensor([9.0, 7.0, 5.0, 4.0])
+    torch.testing.assert_close(peak_scores(small), torch.tensor([7.0]))
+    torch.testing.assert_close(peak_scores(large), torch.tensor([7.0]))
+    torch.testing.assert_close(peak_scores(torch.tensor([[3.0, 1.0]])), torch.tensor([2.0]))

@@ -3,18 +3,17 @@ import torch
 from cloud.analyzers import Features, Workshop
 from cloud.analyzers.local_corruption import ImageWorkshop, LocalCorruption
 from shared.diffusion import OptimizerSettings
-from shared.diffusion.local_corruption import CorruptedMaps
+from shared.diffusion.local_corruption import CorruptedPatches
 
 
 def test_it_learns_from_the_details_of_the_corrupted_copies_it_is_given() -> None:
     """A direction in which normal patches vary as much counts only if corruption is seen to move along it."""
     generator = torch.Generator().manual_seed(0)
-    details, touched = torch.randn(60, 8, 10, 10, generator=generator), torch.zeros(60, 10, 10)
-    touched[:40, 2:5, 2:5] = 1.0
-    details[:, 0] += 3.0 * touched
+    touched, untouched = (torch.randn(count, 8, generator=generator) for count in (400, 5600))
+    touched[:, 0] += 3.0
     analyzer = LocalCorruption()
     normal = torch.zeros(2, 100, 4)
-    analyzer.fit(Features(normal, (10, 10)), ImageWorkshop(seed=0, corrupted=CorruptedMaps(details, touched)))
+    analyzer.fit(Features(normal, (10, 10)), ImageWorkshop(seed=0, corrupted=CorruptedPatches(touched, untouched)))
     moved = torch.zeros(2, 100, 8)
     moved[0, 37, 0], moved[1, 37, 0] = 4.0, -4.0
     maps = analyzer.score(Features(normal, (10, 10), details=moved)).maps

@@ -5,7 +5,7 @@ from safetensors.torch import load
 
 from cloud.encoders import ImageEncoder, ImageScreener, encoder_bytes
 from cloud.encoders.efficientnet import pretrained_backbone
-from cloud.encoders.image import DETAIL_DIM
+from cloud.encoders.image import DETAIL_DIM, FINE_DETAILS
 from cloud.pooling import image_scores
 from shared.diffusion import TimeEstimationHead
 from shared.diffusion.local_corruption import CorruptionHead
@@ -85,7 +85,7 @@ def test_the_screener_scores_patches_as_the_head_does(encoder: ImageEncoder) -> 
 def test_the_screener_weighs_both_its_opinions_alike_on_normal_images(encoder: ImageEncoder) -> None:
     """Whatever units the heads have: of normal images each opinion has mean 0 and deviation 1."""
     torch.manual_seed(0)
-    head, corruption = TimeEstimationHead(32, (16, 16)), CorruptionHead(DETAIL_DIM, 8)
+    head, corruption = TimeEstimationHead(32, (16, 16)), CorruptionHead(DETAIL_DIM, FINE_DETAILS, (8,))
     images = photographs(24)
     alone, both = ImageScreener(encoder, head), ImageScreener(encoder, head, corruption)
     for screener in (alone, both):

@@ -1,0 +1,93 @@
+"""Which methods to fuse for images, and how well the screener does: image AUROC on development images.
+
+The development images (`benchmarks/image_tasks.py`) are normal ones with defects drawn in: circuit boards of families
+that were not trained on, solar cells, crops of photographs, and frames of a camera. No labelled part of a benchmark set
+is used, and the drawing shares no code with the corruption that `local_corruption` is trained on. Figures are means by
+group, of each method alone, of fusions and of the FP32 screener.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.image_tasks import GROUPS, ImageTask, tasks
+from cloud.analyzers import DEFAULT_METHODS
+from cloud.encoders import fit_encoder, screener_of
+from cloud.fusion import Fusion
+from cloud.inference.analysis import FUSED, Analysis
+from cloud.training.parity import auroc
+from cloud.training.settings import TrainingSettings
+from cloud.training.train import PATCH_HIDDEN
+from shared.bundle import InputSpec
+from shared.diffusion import TimeEstimationHead, distill_head
+from shared.preprocessing import fit_preprocessor
+from shared.samples import Modality
+
+METHODS = ("score_norm", "local_corruption", "knn")
+FUSIONS = (("score_norm", "local_corruption"), ("knn", "local_corruption"), METHODS)
+HELD_OUT = 40
+QUICK_TASKS = 1  # of each group
+
+
+def run(quick: bool = False) -> dict[str, Any]:
+    """Mean image AUROC by method and group; with `quick` of one task a group."""
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for group in GROUPS:
+        for index, task in enumerate(tasks(group)):
+            if quick and index >= QUICK_TASKS:
+                break
+            figures = figures_of(task)
+            for name, value in figures.items():
+                found[name][group].append(value)
+            print(group, task.name, {name: round(value, 3) for name, value in figures.items()}, flush=True)
+    return {name: _means(groups) for name, groups in found.items()}
+
+
+def figures_of(task: ImageTask) -> dict[str, float]:
+    """AUROC of each method and fusion, and of the screener, on one task."""
+    train, held_out = task.train[:-HELD_OUT], task.train[-HELD_OUT:]
+    spec = InputSpec(image_height=train.shape[1], image_width=train.shape[2])
+    preprocessor = fit_preprocessor(Modality.IMAGE, train, spec)
+    generator = torch.Generator().manual_seed(0)
+    settings = TrainingSettings()
+    encoder, patches = fit_encoder(train, generator=generator, dim=settings.image.feature_dim)
+    fused = DEFAULT_METHODS[Modality.IMAGE]
+    analysis = Analysis.fit(
+        preprocessor, encoder, train, held_out, generator=generator, device="cpu", methods=METHODS, fused=fused
+    )
+    calibration, good, defective = (analysis.score(images) for images in (held_out, task.good, task.defective))
+    figures = {name: _auroc(good[name], defective[name]) for name in (*METHODS, FUSED)}
+    for members in FUSIONS:
+        fusion = Fusion.fit({name: calibration[name] for name in METHODS}, members=members)
+        figures[" + ".join(members)] = _auroc(fusion.statistic(good), fusion.statistic(defective))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head = TimeEstimationHead(patches.shape[1], PATCH_HIDDEN)
+    distill_head(
+        head,
+        patches[torch.randperm(len(patches), generator=generator)[: settings.image.patches]],
+        settings=settings.distillation(Modality.IMAGE),
+        generator=generator,
+        teacher=analysis.patch_teacher,
+    )
+    screener = screener_of(encoder, head, train, analysis.corruption_head)
+    with torch.inference_mode():
+        said = [
+            np.array([float(screener(torch.from_numpy(image[np.newaxis]))[0]) for image in images])
+            for images in (task.good, task.defective)
+        ]
+    return {**figures, "screener": _auroc(*said)}
+
+
+def _auroc(good: NDArray[np.float64], defective: NDArray[np.float64]) -> float:
+    labels = np.arange(len(good) + len(defective)) >= len(good)
+    return auroc(labels, np.concatenate([good, defective]).astype(np.float64))
+
+
+def _means(groups: dict[str, list[float]]) -> dict[str, float]:
+    means = {group: round(float(np.mean(values)), 3) for group, values in groups.items()}
+    return means | {"mean": round(float(np.mean(list(means.values()))), 3)}
