@@ -74,7 +74,7 @@ def figures_of(task: ImageTask) -> dict[str, float]:
         generator=generator,
         teacher=analysis.patch_teacher,
     )
-    screener = screener_of(encoder, head, train, analysis.corruption_head)
+    screener = screener_of(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
     with torch.inference_mode():
         said = [
             np.array([float(screener(torch.from_numpy(image[np.newaxis]))[0]) for image in images])

@@ -1,6 +1,6 @@
 """Which encoder and which screener a modality has, and how the encoder lies in a bundle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -11,7 +11,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from cloud.encoders.image import ImageEncoder
-from cloud.encoders.screener import ImageScreener, VectorScreener
+from cloud.encoders.screener import EQUAL_WEIGHTS, ImageScreener, VectorScreener
 from cloud.encoders.video import VideoEncoder
 from cloud.encoders.video_screener import VideoScreener
 from shared.bundle import Bundle
@@ -48,12 +48,13 @@ def screener_of(
     head: TimeEstimationHead,
     normal: NDArray[Any],
     corruption: CorruptionHead | None = None,
+    weights: Sequence[float] = EQUAL_WEIGHTS,
 ) -> Screener:
-    """The whole screener of images or clips. `normal`: graph inputs that set its scales."""
+    """The whole screener of images or clips. `normal`: graph inputs that set its scales; `weights` of its opinions."""
     if isinstance(encoder, VideoEncoder):
         return VideoScreener(encoder, head)
     screener = ImageScreener(encoder, head, corruption)
-    screener.fit(normal[:SCALING_IMAGES])
+    screener.fit(normal[:SCALING_IMAGES], weights)
     return screener
 
 

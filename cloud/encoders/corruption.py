@@ -46,9 +46,16 @@ def thresholded(image: NDArray[Any]) -> Plane:
 
 
 def corrupt(
-    image: NDArray[np.uint8], other: NDArray[np.uint8], generator: np.random.Generator, *, bilevel: bool = False
+    image: NDArray[np.uint8],
+    other: NDArray[np.uint8],
+    generator: np.random.Generator,
+    *,
+    bilevel: bool = False,
+    most_places: int | None = None,
 ) -> tuple[NDArray[np.uint8], Plane]:
-    """A copy of `image` (height, width, 3) changed in one to MOST_PLACES places, and the change (height, width).
+    """A copy of `image` (height, width, 3) changed in one to `most_places` places, and the change (height, width).
+
+    By default there is one place at most for PIXELS_A_PLACE pixels, or LEAST_PLACES.
 
     The change is the largest absolute difference over the colours, in grey levels. `other`: a normal image of the same
     shape to take parts from. Where `bilevel`, the copy is thresholded throughout and compared with the thresholded
@@ -56,7 +63,7 @@ def corrupt(
     """
     original = thresholded(image) if bilevel else image.astype(np.float32)
     for _ in range(TRIES):  # a blank scan with another grey in it may be blank again, once thresholded
-        copy = _changed(original, other, generator, bilevel=bilevel)
+        copy = _changed(original, other, generator, bilevel, most_places)
         result = np.clip(thresholded(copy) if bilevel else copy, 0, 255).astype(np.uint8)
         change = np.abs(result.astype(np.float32) - original).max(axis=2)
         if change.any():
@@ -64,11 +71,13 @@ def corrupt(
     return result, change
 
 
-def _changed(original: Plane, other: NDArray[np.uint8], generator: np.random.Generator, *, bilevel: bool) -> Plane:
+def _changed(
+    original: Plane, other: NDArray[np.uint8], generator: np.random.Generator, bilevel: bool, most_places: int | None
+) -> Plane:
     """The image (height, width, 3) blended with something else in some places."""
     changed = original.copy()
     height, width = original.shape[:2]
-    most = max(LEAST_PLACES, round(height * width / PIXELS_A_PLACE))
+    most = most_places or max(LEAST_PLACES, round(height * width / PIXELS_A_PLACE))
     for _ in range(generator.integers(1, most + 1)):
         mask = _MASKS[generator.integers(len(_MASKS))](generator, height, width)
         opacity = 1.0 if bilevel or generator.random() < 0.4 else generator.uniform(0.25, 1.0)

@@ -50,12 +50,15 @@ class VectorScreener(nn.Module):
         return torch.zeros(2, self.head.dim)
 
 
+EQUAL_WEIGHTS = (0.5, 0.5)
+
+
 class ImageScreener(nn.Module):
     """Images (batch, height, width, 3) uint8 to scores (batch,) and anomaly maps (batch, rows, columns).
 
     Two opinions: the distilled head, a patch at a time, says how far from all normal ones it lies, and the corruption
     head, where there is one, whether a place looks taken away from normal. Each is brought to the scale of normal
-    images, the first at each place by itself, and the image's scores are added.
+    images, the first at each place by itself, and the image's scores are averaged with the weights of the fusion.
     """
 
     output_names = ("score", "anomaly_map")
@@ -69,32 +72,34 @@ class ImageScreener(nn.Module):
         self.encoder = encoder
         self.patch_head = nn.Sequential(*(as_convolution(layer) for layer in head.layers))
         self.corruption = corruption
-        # Mean and deviation of the distilled head at each place; then of each opinion's image scores.
+        # Mean and deviation of the distilled head at each place; then of each opinion's image scores, and its weight.
         self.register_buffer("places", torch.stack([torch.zeros(encoder.grid), torch.ones(encoder.grid)]))
         count = 1 if corruption is None else 2
-        self.register_buffer("opinions", torch.stack([torch.zeros(count), torch.ones(count)]))
+        weights = torch.full((count,), 1.0 / count)
+        self.register_buffer("opinions", torch.stack([torch.zeros(count), torch.ones(count), weights]))
         self.eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def fit(self, normal: NDArray[Any]) -> None:
-        """Set the scales from normal images (n, height, width, 3) uint8."""
+    def fit(self, normal: NDArray[Any], weights: Sequence[float] = EQUAL_WEIGHTS) -> None:
+        """Set the scales from normal images (n, height, width, 3) uint8, and what each opinion counts."""
         maps = [self._maps(torch.from_numpy(normal[index : index + 1])) for index in range(len(normal))]
         first, *rest = (torch.cat(of_one) for of_one in zip(*maps, strict=True))
         scale = PlaceScale.fit(first.flatten(1))
         self.places = torch.stack([scale.mean, scale.deviation]).reshape(2, *self.encoder.grid).clone()
         scores = torch.stack(_scores(self._placed(first, *rest)))
         deviations = scores.std(dim=1, correction=0).clamp(min=1e-3)
-        self.opinions = torch.stack([scores.mean(dim=1), deviations]).clone()
+        shares = torch.tensor(weights[: len(scores)])
+        self.opinions = torch.stack([scores.mean(dim=1), deviations, shares / shares.sum()]).clone()
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (batch,), and the patch scores they are made of, averaged (batch, rows, columns)."""
+        """Scores (batch,), and the patch scores they are made of (batch, rows, columns): weighted means of opinions."""
         maps = self._placed(*self._maps(input))
         scores, anomaly_map = [], []
         for index, (of_one, score) in enumerate(zip(maps, _scores(maps), strict=True)):
-            mean, deviation = self.opinions[0, index], self.opinions[1, index]
-            scores.append((score - mean) / deviation)
-            anomaly_map.append((of_one - mean) / deviation)
-        return _mean(scores), _mean(anomaly_map)
+            mean, deviation, weight = self.opinions[:, index]
+            scores.append((score - mean) * (weight / deviation))
+            anomaly_map.append((of_one - mean) * (weight / deviation))
+        return _sum(scores), _sum(anomaly_map)
 
     def example(self) -> Tensor:
         """Two images, for the export."""
@@ -124,9 +129,8 @@ def as_convolution(layer: nn.Module) -> nn.Module:
     return convolution
 
 
-def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    """Their mean; of one, itself."""
+def _sum(tensors: Sequence[Tensor]) -> Tensor:
     total = tensors[0]
     for tensor in tensors[1:]:
         total = total + tensor
-    return total / len(tensors)
+    return total

@@ -20,6 +20,7 @@ from cloud.inference.encoding import VECTORS_A_BLOCK, DetailEncoder, Encoder, Sa
 from cloud.inference.explanations import explain, fit_scales
 from cloud.inference.fitting import FitPlan, Said, fit_analyzers, outputs_of, scores_of
 from cloud.inference.maps import Scale
+from cloud.inference.worth import image_worth
 from shared.bundle import Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
@@ -31,6 +32,7 @@ FUSION_FILE = f"{FOLDER}fusion.npz"
 ANALYSIS_FILE = f"{FOLDER}analysis.json"
 FUSED = "fused"
 FOLDS = 10
+LEAST_TEACHING = 1e-3  # the weight of a teacher that is worth nothing: a head has to learn something
 
 Progress = Callable[[float], None]
 
@@ -107,7 +109,8 @@ class Analysis:
         on, of_series = pick_device(device), preprocessor.modality is Modality.SERIES
         plan = FitPlan(methods, on, generator.initial_seed(), folds=_folds(preprocessor.modality) if refit else 0)
         fitted = fit_analyzers(encoder, normals, apart, plan, report)
-        fusion = Fusion.fit(fitted.scores, apart.modes(), fused, in_order=of_series)
+        worth = image_worth(encoder, fitted, fused or methods, apart, plan)
+        fusion = Fusion.fit(fitted.scores, apart.modes(), fused, in_order=of_series, worth=worth)
         scales = fit_scales(fitted.said)
         report(1.0)
         rehearsal = cls(preprocessor, encoder, fitted.rehearsed, fusion, scales, on)
@@ -171,6 +174,13 @@ class Analysis:
             return None
         return copy.deepcopy(analyzer.head).cpu()
 
+    @property
+    def opinion_weights(self) -> tuple[float, float]:
+        """What the screener of images is to make of its two opinions: of methods that compare patches, and of the
+        network that tells corrupted ones."""
+        corruption = self._fusion.weights.get(LocalCorruption.name, 0.0)
+        return 1.0 - corruption, corruption
+
     def judge(self, values: Sequence[Values]) -> list[Judgement | SampleRejected]:
         """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks."""
         samples = Samples.prepare(self.preprocessor, values)
@@ -208,14 +218,21 @@ class Analysis:
     def patch_teacher(self, vectors: Tensor, rows: Tensor) -> Tensor:
         """What a head for patches is distilled from, (n,), of patches (n, dim): the fused analyzers that compare these.
 
-        Their deviations above normal, averaged; the inverse hyperbolic sine, which is the identity near 0 and a
-        logarithm far out, keeps far vectors from drowning the others. `rows` do not matter.
+        Their deviations above normal, averaged by their weights; the inverse hyperbolic sine, which is the identity
+        near 0 and a logarithm far out, keeps far vectors from drowning the others. `rows` do not matter.
         """
         del rows
-        placed = [analyzer for name in self._fusion.hands if isinstance(analyzer := self._analyzers[name], Placed)]
+        names = [name for name in self._fusion.hands if isinstance(self._analyzers[name], Placed)]
+        weights = torch.tensor([max(self._fusion.weights[name], LEAST_TEACHING) for name in names])
         with torch.no_grad():
-            found = torch.stack([analyzer.deviations(vectors.to(self.device)) for analyzer in placed])
-        return found.mean(dim=0).asinh().to(vectors)
+            found = torch.stack([self._placed(name).deviations(vectors.to(self.device)) for name in names])
+        mean = (weights.to(found) / weights.sum()) @ found
+        return mean.asinh().to(vectors)
+
+    def _placed(self, name: str) -> Placed:
+        analyzer = self._analyzers[name]
+        assert isinstance(analyzer, Placed)  # by whom it is chosen
+        return analyzer
 
     @property
     def teaches_patches(self) -> bool:
@@ -236,7 +253,7 @@ class Analysis:
         statistic = self._fusion.statistic(scores, modes)
         fused = self._fusion.p_values(statistic, modes)
         own = {name: self._fusion.own[name].p_values(values, modes) for name, values in scores.items()}
-        why = explain(samples, outputs, self._scales, self._fusion.hands)
+        why = explain(samples, outputs, self._scales, self._fusion.weights)
         for index in range(len(statistic)):
             opinions = tuple(
                 Opinion(name, float(scores[name][index]), float(p.values[index]), bool(p.extrapolated[index]))

@@ -1,6 +1,6 @@
 """Where and why: anomaly maps of images and windows, and the share of each feature or channel."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,18 @@ class Explanations:
     shares: list[Shares] | None = None
 
 
-def explain(samples: Samples, outputs: Outputs, scales: Mapping[str, Scale], fused: Collection[str]) -> Explanations:
+def explain(
+    samples: Samples, outputs: Outputs, scales: Mapping[str, Scale], weights: Mapping[str, float]
+) -> Explanations:
     """Maps and contributions of a block of samples, on the scales of normal ones.
 
-    An image's map is the mean over the `fused` analyzers: what a baseline sees is no part of the verdict.
+    An image's map is the mean over the fused analyzers by their `weights`: a baseline is no part of the verdict.
     """
-    patch_maps = {name: output.maps for name, output in outputs.items() if name in fused and output.maps is not None}
+    patch_maps = {name: output.maps for name, output in outputs.items() if name in weights and output.maps is not None}
     if patch_maps:
         ratios = [scales[name].ratio(as_array(maps)[..., np.newaxis]) for name, maps in patch_maps.items()]
-        return Explanations(to_bytes(np.mean(ratios, axis=0).squeeze(-1)))
+        mean = np.average(ratios, axis=0, weights=[weights[name] for name in patch_maps])
+        return Explanations(to_bytes(mean.squeeze(-1)))
     odd = oddness(samples, outputs)
     if odd is None:
         return Explanations()

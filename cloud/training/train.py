@@ -85,7 +85,7 @@ def train_bundle(
         if encoder is None:
             screener: Screener = VectorScreener.within(head, quantisation, held_out)
         else:
-            screener = screener_of(encoder, head, train, analysis.corruption_head)
+            screener = screener_of(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
         built = build_artefacts(screener, examples, tolerances, report)
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:

@@ -48,6 +48,35 @@ def test_agreement_weighs_more_than_one_opinion_alone() -> None:
     assert fusion.p_values(fusion.statistic(all_three)).values[0] < 1e-3
 
 
+def test_members_count_by_their_worth_and_all_the_same_where_none_has_any() -> None:
+    rng = np.random.default_rng(5)
+    held_out = dependent_scores(400, rng)
+    worth = {"first": 0.0, "second": 0.3, "third": 0.1}
+    weighed = Fusion.fit(held_out, worth=worth)
+    assert weighed.weights == pytest.approx({"first": 0.0, "second": 0.75, "third": 0.25})
+    odd_for_first = {**{name: scores[:1] for name, scores in held_out.items()}, "first": np.array([1e9])}
+    plain = {name: scores[:1] for name, scores in held_out.items()}
+    assert weighed.statistic(odd_for_first) == pytest.approx(weighed.statistic(plain))
+    for unweighed in (Fusion.fit(held_out), Fusion.fit(held_out, worth=dict.fromkeys(held_out, 0.0))):
+        assert unweighed.weights == pytest.approx(dict.fromkeys(held_out, 1 / 3))
+        assert unweighed.statistic(odd_for_first) > unweighed.statistic(plain)
+    again = Fusion.from_arrays(weighed.to_arrays())
+    fresh = dependent_scores(50, rng)
+    assert np.array_equal(again.statistic(fresh), weighed.statistic(fresh))
+    damaged = {**weighed.to_arrays(), "weight/first/value": np.array(np.nan)}
+    with pytest.raises(DataError, match="weights"):
+        Fusion.from_arrays(damaged)
+
+
+def test_fused_p_values_are_uniform_on_normals_whatever_the_weights() -> None:
+    rng = np.random.default_rng(6)
+    shares = []
+    for _ in range(40):
+        fusion = Fusion.fit(dependent_scores(800, rng), worth={"first": 0.05, "second": 0.4, "third": 0.2})
+        shares.append(float((fusion.p_values(fusion.statistic(dependent_scores(2000, rng))).values <= 0.05).mean()))
+    assert np.mean(shares) == pytest.approx(0.05, rel=0.12)
+
+
 def test_the_statistic_rises_with_every_score_without_steps() -> None:
     rng = np.random.default_rng(3)
     fusion = Fusion.fit(dependent_scores(60, rng))

@@ -98,6 +98,8 @@ def test_the_screener_weighs_both_its_opinions_alike_on_normal_images(encoder: I
     assert float(other.std(correction=0)) == pytest.approx(1.0, abs=2e-2)
     scores = both(torch.from_numpy(images[:1]))[0]
     torch.testing.assert_close(scores, of_both[:1], rtol=1e-3, atol=1e-3)
+    both.fit(images, (3.0, 1.0))
+    torch.testing.assert_close(both(torch.from_numpy(images))[0], 0.75 * of_one + 0.25 * other, rtol=1e-2, atol=1e-2)
 
 
 def test_no_image_encodes_to_no_vectors(encoder: ImageEncoder) -> None:
