@@ -1,7 +1,8 @@
 """Diffusion time estimation by classification, DTE-C (Livernoche et al., ICLR 2024, section 4.2).
 
 A network classifies the noise level of noised normal vectors; the score of a vector is the posterior mean of its level
-(the mode, the most likely bin, saturates). `dte_c_published` keeps the settings of the paper's released code.
+(the mode, the most likely bin, saturates). `dte_c_published` keeps the settings of the paper's released code but for
+the length of the training, which is bounded.
 """
 
 import math

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +38,8 @@ HEAD_FILE = "cloud/head.safetensors"
 REFERENCE_FILE = "cloud/reference.npz"
 MAX_TEST_SAMPLES, MAX_TEST_IMAGES = 2000, 100
 VECTOR_HIDDEN, PATCH_HIDDEN = (256, 384, 256), (256, 256)
+MAX_HEAD_PARAMETERS = 250_000  # 1 MB in FP32: what a federated round sends, and a device holds
+WIDTH_STEP = 8
 
 Progress: TypeAlias = Callable[[str, float], None]
 
@@ -206,7 +209,7 @@ def _train_head(
     perturbation: Perturbation | None,
 ) -> tuple[TimeEstimationHead, float]:
     """The distilled head, on the CPU, and the last training loss."""
-    hidden = settings.hidden or (PATCH_HIDDEN if modality in (Modality.IMAGE, Modality.VIDEO) else VECTOR_HIDDEN)
+    hidden = settings.hidden or hidden_widths(normals.shape[1], modality)
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.manual_seed(settings.seed)
         head = TimeEstimationHead(normals.shape[1], tuple(hidden))
@@ -223,6 +226,20 @@ def _train_head(
             progress=lambda share: report("distilling the head", share),
         )
     return head.cpu(), loss
+
+
+def hidden_widths(dim: int, modality: Modality) -> tuple[int, ...]:
+    """The widths of a head for inputs of `dim` values: narrower ones, in proportion, for more inputs than fit into
+    MAX_HEAD_PARAMETERS."""
+    widths: tuple[int, ...] = PATCH_HIDDEN if modality in (Modality.IMAGE, Modality.VIDEO) else VECTOR_HIDDEN
+    while _parameters(dim, widths) > MAX_HEAD_PARAMETERS and min(widths) > WIDTH_STEP:
+        widths = tuple(max(WIDTH_STEP, width - WIDTH_STEP * round(width / min(widths))) for width in widths)
+    return widths
+
+
+def _parameters(dim: int, widths: tuple[int, ...]) -> int:
+    """Weights and biases of a multilayer perceptron from `dim` values to one."""
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise((dim, *widths, 1)))
 
 
 def _teacher(analysis: Analysis, modality: Modality) -> Teacher | None:

@@ -14,9 +14,10 @@ from cloud.inference.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
 from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
 from cloud.training.engines import onnxruntime_runner, openvino_runner
-from cloud.training.train import HEAD_FILE, REFERENCE_FILE, _methods
+from cloud.training.train import HEAD_FILE, REFERENCE_FILE, _methods, hidden_widths
 from shared.bundle import Bundle
 from shared.calibration import Calibration
+from shared.diffusion import TimeEstimationHead
 from shared.errors import BundleMismatchError, DataError, EngineError, ParityError, SettingsError
 from shared.preprocessing import load_preprocessor, preprocessing_id
 from shared.samples import Modality
@@ -208,3 +209,12 @@ def test_a_method_that_no_teacher_can_ask_is_not_fused(modality: Modality, metho
             _methods(settings, modality)
     beside = TrainingSettings(analyzers=("knn", method), fused=("knn",))
     assert _methods(beside, modality) == ("knn", method)
+
+
+@pytest.mark.parametrize("dim", [2, 50, 204, 205, 400, 1555, 3110, 20_000])
+def test_a_head_takes_a_megabyte_at_most_however_wide_the_table(dim: int) -> None:
+    widths = hidden_widths(dim, Modality.TABULAR)
+    head = TimeEstimationHead(dim, widths)
+    assert sum(parameter.numel() for parameter in head.parameters()) * 4 <= 1_000_000
+    assert widths == (256, 384, 256) or dim >= 205
+    assert min(widths) >= 8
