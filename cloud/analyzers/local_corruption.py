@@ -17,11 +17,11 @@ from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch
 from cloud.analyzers.workshop import Workshop
 from cloud.pooling import peak_scores
 from shared.diffusion.local_corruption import (
-    TRAINING,
     CorruptedPatches,
     CorruptionHead,
     perturbed_patches,
     train_on_corrupted,
+    training_of,
 )
 from shared.diffusion.training import Progress
 
@@ -60,7 +60,7 @@ class LocalCorruption:
         corrupted = workshop.corrupted if isinstance(workshop, ImageWorkshop) else None
         fine = workshop.fine_details if isinstance(workshop, ImageWorkshop) else None
         patches = corrupted if corrupted is not None else perturbed_patches(features.flat, generator)
-        settings = TRAINING
+        settings = training_of(patches)
         if corrupted is None:
             settings = settings.model_copy(update={"steps": workshop.training.steps, "batch_size": 512})
         self._head = new_head(patches.touched.shape[1], fine, generator).to(features.vectors.device)

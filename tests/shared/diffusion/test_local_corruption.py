@@ -5,11 +5,14 @@ import torch
 
 from shared.diffusion import OptimizerSettings
 from shared.diffusion.local_corruption import (
+    LEAST_STEPS,
+    TRAINING,
     UNTOUCHED_WEIGHT,
     CorruptedPatches,
     CorruptionHead,
     perturbed_patches,
     train_on_corrupted,
+    training_of,
 )
 
 
@@ -73,3 +76,12 @@ def test_one_kind_of_patches_alone_is_refused() -> None:
         CorruptedPatches(torch.zeros(0, 4), torch.zeros(2, 4))
     with pytest.raises(ValueError, match="do not match"):
         CorruptedPatches(torch.zeros(2, 4), torch.zeros(2, 3))
+
+
+def test_small_sets_take_fewer_steps() -> None:
+    def steps(touched: int) -> int:
+        return training_of(CorruptedPatches(torch.zeros(touched, 2), torch.zeros(3, 2))).steps
+
+    assert steps(10) == LEAST_STEPS
+    assert LEAST_STEPS < steps(25_000) < TRAINING.steps
+    assert steps(150_000) == TRAINING.steps
