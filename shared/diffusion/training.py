@@ -168,9 +168,9 @@ def fit_denoiser(
 ) -> float:
     """Train `denoiser` in place on `normals` (n, ...) of its kind; returns the mean of the last losses.
 
-    `observed`: bool of the shape of `normals`; missing values count in no loss, or what stands in for them would become
-    the likeliest value there is. Noise levels are drawn log-uniformly from `sigma_range`. With DenoiserSettings, the
-    least likely `trim_share` of each batch is left out once the warm-up is over (see `trimming`). Raises ValueError
+    `observed`: bool of the shape of `normals`; missing values count in no loss, lest what stands in for them be taken
+    for the likeliest value there is. Noise levels are drawn log-uniformly from `sigma_range`. With DenoiserSettings,
+    the least likely `trim_share` of each batch is left out once the warm-up is over (see `trimming`). Raises ValueError
     where there are no normals.
     """
     _require_some(normals)
