@@ -14,14 +14,16 @@ from shared.diffusion import TimeEstimationHead
 from shared.diffusion.local_corruption import CorruptionHead
 
 LEAST_LIMIT = 6.0  # of graph inputs, about 8 deviations before compression
+SLOPE_BEYOND = 0.1  # of scores in the log of the distance from the box: docs/methods/screener.md
 
 
 class VectorScreener(nn.Module):
     """Graph inputs (batch, dim) float32 of tabular rows or series windows to scores (batch,).
 
     In eight bits a head saturates where its activations leave the range of the inputs that set it, and whatever lies
-    farther out looks alike. So beyond the box |x_j| <= `limits`_j half the log of the squared distance from it is added
-    to the score, in float: with time estimation's own slope (see `log_posterior_mean`), and nothing within the box.
+    farther out looks alike. So beyond the box |x_j| <= `limits`_j, and in float, the score grows with the log of the
+    distance from the box, as time estimation's does (see `log_posterior_mean`), SLOPE_BEYOND times as fast: a head goes
+    on growing there by itself as long as it can. Nothing is added within the box.
     """
 
     output_names = ("score",)
@@ -42,7 +44,8 @@ class VectorScreener(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Scores (batch,) of graph inputs (batch, dim)."""
         excess = torch.relu(input.abs() - self.limits)
-        scores: Tensor = self.head(input) + 0.5 * torch.log1p(excess.square().sum(dim=1))
+        beyond = 0.5 * torch.log1p(excess.square().sum(dim=1))
+        scores: Tensor = self.head(input) + SLOPE_BEYOND * beyond
         return scores
 
     def example(self) -> Tensor:

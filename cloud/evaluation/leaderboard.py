@@ -11,8 +11,12 @@ p_edge >= tau, so below tau only the cloud can raise an alarm, and for t < tau
 
     P(p <= t | normal) = P(p_edge <= tau, p_cloud <= t | normal) <= t:
 
-a cascade has no more false alarms than the cloud alone. From tau upwards both may, and the bound is 2 t. Nothing
-forwarded is the edge alone, all forwarded the cloud alone. What the cloud clears sinks among the normal samples.
+a cascade has no more false alarms than the cloud alone. From tau upwards both may, and the bound is 2 t. Where
+normality drifts, the p-values of edge and cloud no longer mean the same: the edge's may fall to 1e-9 where the cloud
+says 1e-3, and what stayed would overtake what the cloud confirmed. So in a cascade a sample that stays is no more
+suspicious than what the cloud says of the least suspicious samples it was sent: its p-value is at least the median
+p_cloud of the BOUNDARY_SHARE of the forwarded ones next to tau. No label takes part in that. Nothing forwarded is the
+edge alone, all forwarded the cloud alone. What the cloud clears sinks among the normal samples.
 
 `random_10` forwards 10 % at random (mean over draws); `oracle_10` sees the labels and forwards the at most 10 % of
 samples whose change from p_edge to p_cloud helps AUROC most: what a perfect router could do. Routings are compared by
@@ -30,6 +34,7 @@ from cloud.evaluation.metrics import Labels, detection_figures
 CASCADE_SHARES = (0.01, 0.02, 0.05, 0.10)
 COMPARED_SHARE = 0.10  # of the random and the oracle router
 RANDOM_DRAWS = 20
+BOUNDARY_SHARE = 0.1  # of the forwarded samples
 _TIE_STEP = 1e-6  # relative; steps between conformal p-values are larger as long as there are fewer than a million
 
 PValues = NDArray[np.float64]
@@ -38,10 +43,11 @@ Judge = Callable[[PValues], dict[str, float]]
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """One way to route: (n,) bool, true where a sample is forwarded."""
+    """One way to route: (n,) bool, true where a sample is forwarded. `lowest_first`: those are the lowest p-values."""
 
     name: str
     forwarded: NDArray[np.bool_]
+    lowest_first: bool = False
 
 
 def leaderboard(
@@ -62,15 +68,14 @@ def leaderboard(
     """
     judge = judge if judge is not None else lambda p_values: detection_figures(labels, surprise(p_values))
     alone = judge(cloud)
-    board = {
-        routing.name: _figures(judge, edge, cloud, routing.forwarded, alone)
-        for routing in routings(labels, edge, cloud)
-    }
+    board = {routing.name: _figures(judge, edge, cloud, routing, alone) for routing in routings(labels, edge, cloud)}
     generator = np.random.default_rng(seed)
+    at_random = _percent("random", COMPARED_SHARE)
     drawn = [
-        _figures(judge, edge, cloud, random_share(len(edge), COMPARED_SHARE, generator), alone) for _ in range(draws)
+        _figures(judge, edge, cloud, Routing(at_random, random_share(len(edge), COMPARED_SHARE, generator)), alone)
+        for _ in range(draws)
     ]
-    board[_percent("random", COMPARED_SHARE)] = {key: float(np.mean([draw[key] for draw in drawn])) for key in drawn[0]}
+    board[at_random] = {key: float(np.mean([draw[key] for draw in drawn])) for key in drawn[0]}
     return {name: board[name] for name in names()}
 
 
@@ -84,14 +89,24 @@ def names() -> tuple[str, ...]:
 def routings(labels: Labels, edge: PValues, cloud: PValues) -> list[Routing]:
     """All routings but the random one."""
     nothing = np.zeros(len(edge), dtype=np.bool_)
-    cascades = [Routing(_percent("cascade", share), lowest_share(edge, share)) for share in CASCADE_SHARES]
+    cascades = [Routing(_percent("cascade", share), lowest_share(edge, share), True) for share in CASCADE_SHARES]
     oracle = Routing(_percent("oracle", COMPARED_SHARE), oracle_share(labels, edge, cloud, COMPARED_SHARE))
     return [Routing("edge_only", nothing), *cascades, oracle, Routing("cloud_only", ~nothing)]
 
 
-def final_p_values(edge: PValues, cloud: PValues, forwarded: NDArray[np.bool_]) -> PValues:
-    """The system's p-values (n,): the cloud's where a sample was forwarded, the edge's elsewhere."""
-    return np.where(forwarded, cloud, edge)
+def final_p_values(edge: PValues, cloud: PValues, routing: Routing) -> PValues:
+    """The system's p-values (n,): the cloud's where a sample was forwarded, the edge's elsewhere.
+
+    Where the lowest are forwarded, those that stay are held above what the cloud says of the last ones forwarded, in
+    the edge's order.
+    """
+    forwarded = routing.forwarded
+    if not routing.lowest_first or not forwarded.any() or forwarded.all():
+        return np.where(forwarded, cloud, edge)
+    last = np.argsort(edge[forwarded], kind="stable")[-max(1, round(BOUNDARY_SHARE * int(forwarded.sum()))) :]
+    least = float(np.median(cloud[forwarded][last]))
+    held = without_ties(np.full(len(edge), least), -edge)
+    return np.where(forwarded, cloud, np.maximum(edge, held))
 
 
 def lowest_share(edge: PValues, share: float) -> NDArray[np.bool_]:
@@ -142,15 +157,15 @@ def surprise(p_values: PValues) -> NDArray[np.float64]:
 
 
 def _figures(
-    judge: Judge, edge: PValues, cloud: PValues, forwarded: NDArray[np.bool_], alone: dict[str, float]
+    judge: Judge, edge: PValues, cloud: PValues, routing: Routing, alone: dict[str, float]
 ) -> dict[str, float]:
-    figures = judge(final_p_values(edge, cloud, forwarded))
+    figures = judge(final_p_values(edge, cloud, routing))
     kept = {
         name.replace("recall", "recall_kept"): figures[name] / alone[name]
         for name in figures
         if name.startswith("recall_at_") and alone[name] > 0
     }
-    return {**figures, **kept, "upload_share": float(forwarded.mean())}
+    return {**figures, **kept, "upload_share": float(routing.forwarded.mean())}
 
 
 def _standing(others: NDArray[np.float64], p_values: PValues) -> NDArray[np.float64]:

@@ -152,7 +152,8 @@ def _routers(means: Mapping[str, Mapping[str, float]]) -> list[str]:
     rows = [[f"`{name}`", *(per_cent(means[name].get(figure)) for figure in columns)] for name in board]
     about = (
         "A sample that is forwarded gets the cloud's p-value, one that is not keeps the edge's. The cascade forwards "
-        "the lowest p-values of the screener that the device prefers; the oracle knows the labels."
+        "the lowest p-values of the screener that the device prefers, and holds what stays to be no more suspicious "
+        "than what the cloud says of the last ones forwarded; the oracle knows the labels."
     )
     return ["## Router leaderboard", about, table(["routing", *map(words, columns)], rows)]
 

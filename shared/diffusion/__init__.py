@@ -29,11 +29,10 @@ from shared.diffusion.neighbours import nearest_distances
 from shared.diffusion.noise import NoiseSource, noise_like, seeded_noise
 from shared.diffusion.samplers import Sampler, sample_ddim, sample_ddpm, sample_dpm_solver, sample_heun
 from shared.diffusion.time_estimation import TimeEstimationHead, log_posterior_mean
-from shared.diffusion.training import DenoiserSettings, OptimizerSettings, fit_denoiser, train, train_denoiser
+from shared.diffusion.training import OptimizerSettings, fit_denoiser, train, train_denoiser
 
 __all__ = [
     "Denoiser",
-    "DenoiserSettings",
     "DistillationSettings",
     "GaussianDenoiser",
     "ImageDenoiser",

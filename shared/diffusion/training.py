@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
 from shared.diffusion.schedules import diffuse, log_uniform_sigmas, per_item
-from shared.diffusion.trimming import Trimmer
 from shared.settings import Settings
 
 Progress = Callable[[float], None]
@@ -58,25 +57,6 @@ class OptimizerSettings(Settings):
         default="float32",
         title="Precision",
         description="bfloat16: matrix products in half the bits, for processors made for that; weights stay in float32",
-    )
-
-
-class DenoiserSettings(OptimizerSettings):
-    """How a denoiser is trained."""
-
-    trim_share: float = Field(
-        default=0.0,
-        ge=0,
-        lt=0.5,
-        title="Trimmed share",
-        description="share of the training samples, the least likely ones, that is left out after the warm-up",
-    )
-    warm_up_share: float = Field(
-        default=0.3,
-        ge=0,
-        lt=1,
-        title="Warm-up",
-        description="share of the training in which all samples count, before the network can tell them apart",
     )
 
 
@@ -169,34 +149,20 @@ def fit_denoiser(
     """Train `denoiser` in place on `normals` (n, ...) of its kind; returns the mean of the last losses.
 
     `observed`: bool of the shape of `normals`; missing values count in no loss, lest what stands in for them be taken
-    for the likeliest value there is. Noise levels are drawn log-uniformly from `sigma_range`. With DenoiserSettings,
-    the least likely `trim_share` of each batch is left out once the warm-up is over (see `trimming`). Raises ValueError
-    where there are no normals.
+    for the likeliest value there is. Noise levels are drawn log-uniformly from `sigma_range`. Raises ValueError where
+    there are no normals.
     """
     _require_some(normals)
     batch = settings.batch_size
-    trim = settings if isinstance(settings, DenoiserSettings) and settings.trim_share > 0 else None
-    trimmer = Trimmer(len(normals), trim.trim_share, sigma_range, normals.device) if trim else None
-    share_done = 0.0
-
-    def report(share: float) -> None:
-        nonlocal share_done
-        share_done = share
-        if progress is not None:
-            progress(share)
 
     def batch_loss() -> Tensor:
         rows = torch.randint(len(normals), (batch,), generator=generator).to(normals.device)
         sigma = log_uniform_sigmas(batch, sigma_range, generator=generator).to(normals.device)
         noise = torch.randn((batch, *normals.shape[1:]), generator=generator).to(normals.device)
         known = None if observed is None else observed[rows]
-        losses = denoising_losses(denoiser, normals[rows], sigma, noise, known)
-        if trim is None or trimmer is None:
-            return losses.mean()
-        trimmer.note(rows, sigma, losses)
-        return losses[trimmer.kept(rows)].mean() if share_done >= trim.warm_up_share else losses.mean()
+        return denoising_losses(denoiser, normals[rows], sigma, noise, known).mean()
 
-    return train(denoiser, batch_loss, settings, progress=report)
+    return train(denoiser, batch_loss, settings, progress=progress)
 
 
 def train_denoiser(

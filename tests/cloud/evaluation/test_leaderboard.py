@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.evaluation.leaderboard import (
+    Routing,
     final_p_values,
     leaderboard,
     lowest_share,
@@ -84,16 +85,25 @@ def test_no_budget_is_overspent_and_the_lowest_p_values_travel(seed: int, share:
 def test_below_the_highest_forwarded_p_value_the_cascade_has_no_more_false_alarms_than_the_cloud(seed: int) -> None:
     _, edge, cloud = opinions(seed, 200, 0.0)
     forwarded = lowest_share(edge, 0.2)
-    final = final_p_values(edge, cloud, forwarded)
+    final = final_p_values(edge, cloud, Routing("cascade_20", forwarded, lowest_first=True))
     for level in np.linspace(0.0, edge[forwarded].max(), 7)[:-1]:
         assert np.mean(final <= level) <= np.mean(cloud <= level)
     assert np.mean(final <= 0.9) <= np.mean(cloud <= 0.9) + np.mean(edge <= 0.9)
 
 
 def test_what_the_cloud_clears_is_no_alarm_and_what_stays_keeps_the_edges_opinion() -> None:
-    edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.8, 0.0001, 0.0001])
-    final = final_p_values(edge, cloud, lowest_share(edge, 0.34))
-    assert final.tolist() == [0.8, 0.4, 0.03]
+    edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.008, 0.0001, 0.0001])
+    final = final_p_values(edge, cloud, Routing("cascade_34", lowest_share(edge, 0.34), lowest_first=True))
+    assert final.tolist() == [0.008, 0.4, 0.03]
+
+
+def test_what_stays_does_not_overtake_what_the_cloud_says_of_the_last_ones_forwarded() -> None:
+    edge, cloud = np.array([1e-12, 1e-10, 1e-9, 1e-8, 0.5]), np.array([0.001, 0.02, 1e-9, 1e-9, 1e-9])
+    cascade = final_p_values(edge, cloud, Routing("cascade_40", lowest_share(edge, 0.4), lowest_first=True))
+    assert cascade[0] < cascade[2] < cascade[3] < cascade[4]
+    np.testing.assert_allclose(cascade, [0.001, 0.02, 0.02, 0.02, 0.5], rtol=1e-5)
+    at_random = final_p_values(edge, cloud, Routing("random_40", lowest_share(edge, 0.4)))
+    assert at_random.tolist() == [0.001, 0.02, 1e-9, 1e-8, 0.5]
 
 
 def test_ties_of_p_values_are_broken_by_the_scores_and_nothing_else_moves() -> None:

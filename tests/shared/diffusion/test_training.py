@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from shared.diffusion import (
     Denoiser,
-    DenoiserSettings,
     GaussianDenoiser,
     ImageDenoiser,
     OptimizerSettings,
@@ -128,7 +127,7 @@ def test_half_precision_trains_as_well_and_leaves_full_weights(generator: torch.
             seen.append(out.dtype)
             return out
 
-    settings = DenoiserSettings(steps=150, batch_size=64, learning_rate=3e-3, precision="bfloat16")
+    settings = OptimizerSettings(steps=150, batch_size=64, learning_rate=3e-3, precision="bfloat16")
     train(module := Watched(6, 1), lambda: module(normals[:8]).float().square().mean(), settings)
     assert set(seen) == {torch.bfloat16}
     denoiser = VectorDenoiser.initialised(6, sigma_data=1.0, generator=generator, width=48, blocks=2)
@@ -136,7 +135,7 @@ def test_half_precision_trains_as_well_and_leaves_full_weights(generator: torch.
     assert {parameter.dtype for parameter in denoiser.parameters()} == {torch.float32}
     assert excess(denoiser, GaussianDenoiser(torch.zeros(6), covariance), normals, 1.0, generator) < 0.15
     with pytest.raises(ValidationError):
-        DenoiserSettings(precision="float16")
+        OptimizerSettings(precision="float16")
 
 
 def test_losses_are_of_one_item_each_and_average_to_the_weighted_error(generator: torch.Generator) -> None:
@@ -149,48 +148,6 @@ def test_losses_are_of_one_item_each_and_average_to_the_weighted_error(generator
     error = denoiser(x0 + sigma.reshape(3, 1, 1) * noise, sigma) - x0
     weight = (sigma**2 + 0.25) / (0.5 * sigma) ** 2
     assert torch.allclose(together, weight * error.square().mean(dim=(1, 2)))
-
-
-def test_trimming_keeps_the_anomalies_in_a_training_set_from_being_learned() -> None:
-    generator = torch.Generator().manual_seed(5)
-    plane, line = torch.randn(2, 8, generator=generator), torch.randn(1, 8, generator=generator)
-
-    def normals(count: int, generator: torch.Generator) -> Tensor:
-        return torch.randn(count, 2, generator=generator) @ plane
-
-    def anomalies(count: int, generator: torch.Generator) -> Tensor:
-        along = 2.0 * torch.randn(count, 1, generator=generator) @ line
-        return along + 0.3 * torch.randn(count, 8, generator=generator)
-
-    contaminated = torch.cat([normals(900, generator), anomalies(100, generator)])
-
-    def separation(trim_share: float) -> float:
-        """How much worse fresh anomalies are denoised than fresh normals."""
-        draw = torch.Generator().manual_seed(6)
-        settings = DenoiserSettings(steps=200, batch_size=128, learning_rate=3e-3, trim_share=trim_share)
-        denoiser = VectorDenoiser.initialised(8, sigma_data=1.0, generator=draw, width=48, blocks=2)
-        fit_denoiser(denoiser, contaminated, (0.1, 2.0), settings, generator=draw)
-        fresh = torch.cat([normals(500, draw), anomalies(500, draw)])
-        noise = torch.randn(fresh.shape, generator=draw)
-        with torch.no_grad():
-            losses = denoising_losses(denoiser, fresh, torch.full((1000,), 0.5), noise)
-        return float(losses[500:].mean() / losses[:500].mean())
-
-    assert separation(0.15) > 1.3 * separation(0.0)
-
-
-def test_nothing_is_trimmed_before_the_warm_up_is_over() -> None:
-    normals = torch.randn(100, 3, generator=torch.Generator().manual_seed(1))
-    states = []
-    for settings in (
-        DenoiserSettings(steps=30, batch_size=32),
-        DenoiserSettings(steps=30, batch_size=32, trim_share=0.4, warm_up_share=0.95),
-        DenoiserSettings(steps=30, batch_size=32, trim_share=0.4, warm_up_share=0.0),
-    ):
-        made = train_denoiser(normals, (0.1, 1.0), settings, generator=torch.Generator().manual_seed(2))
-        states.append(made.to_state()["weights.input.weight"])
-    assert torch.equal(states[0], states[1])
-    assert not torch.equal(states[0], states[2])
 
 
 def test_training_is_the_same_from_the_same_seed() -> None:
