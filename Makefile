@@ -9,8 +9,8 @@ ARGS ?=
 demo: .venv/demo.installed  ## the whole system on this machine; options in ARGS="--headless --seconds 120"
 	.venv/bin/vedette demo $(ARGS)
 
-test: .venv/dev.installed  ## all tests; a part of them with ARGS="tests/edge -k spool"
-	.venv/bin/python -m pytest $(ARGS)
+test: .venv/dev.installed  ## all tests, on all cores; a part of them on one with ARGS="tests/edge -k spool"
+	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses=auto --dist=loadgroup)
 
 check: .venv/dev.installed  ## style, types, import rules, generated code
 	.venv/bin/ruff check .

@@ -118,6 +118,29 @@ class SupervisedProcess:
             os.killpg(self.pid, number)
 
 
+class _Interrupt:
+    """Whether an interrupt has to wait, and whether one does."""
+
+    put_off = False
+    waiting = False
+
+
+_interrupt = _Interrupt()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within `stoppable`, put an interrupt off to the end of this block: a child that was started must be noted too,
+    or nobody would end it. In the main thread only."""
+    _interrupt.put_off, _interrupt.waiting = True, False
+    try:
+        yield
+    finally:
+        _interrupt.put_off = False
+    if _interrupt.waiting:
+        raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """Within it SIGTERM does what Ctrl-C does: raise KeyboardInterrupt in the main thread, so that clean-up runs.
@@ -128,7 +151,10 @@ def stoppable() -> Iterator[None]:
     def raise_once(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        if _interrupt.put_off:
+            _interrupt.waiting = True
+        else:
+            raise KeyboardInterrupt
 
     before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     for each in before:

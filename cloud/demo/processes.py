@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from shared.errors import DemoError
-from shared.supervision import SupervisedProcess
+from shared.supervision import SupervisedProcess, uninterrupted
 
 STOP_GRACE_S = 3.5
 POLL_S = 0.05
@@ -37,12 +37,13 @@ class Processes:
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `vedette ARGUMENTS` under that name."""
-        self._children[name] = SupervisedProcess(
-            [str(Path(sys.executable).with_name("vedette")), *arguments],
-            log=self.log(name),
-            environment=self._environment,
-            folder=self._log_folder,
-        )
+        with uninterrupted():
+            self._children[name] = SupervisedProcess(
+                [str(Path(sys.executable).with_name("vedette")), *arguments],
+                log=self.log(name),
+                environment=self._environment,
+                folder=self._log_folder,
+            )
 
     def run(self, name: str, *arguments: str, timeout_s: float = 300.0) -> str:
         """Run `vedette ARGUMENTS` to its end and return what it printed; DemoError if it fails."""

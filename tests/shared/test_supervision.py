@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.supervision import SupervisedProcess, stoppable
+from shared.supervision import SupervisedProcess, stoppable, uninterrupted
 
 # A child that starts one helper in a session of its own, writes its process id, and sleeps; both may ignore SIGTERM.
 FAMILY = """
@@ -152,3 +152,19 @@ def test_sigterm_lets_clean_up_run_and_a_second_one_does_not_disturb_it() -> Non
         work()
     assert cleaned == [True]
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_waits_until_a_started_child_is_noted(number: signal.Signals) -> None:
+    noted = []
+
+    def work() -> None:
+        with uninterrupted():
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+            noted.append("child")
+        noted.append("went on")
+
+    with pytest.raises(KeyboardInterrupt), stoppable():
+        work()
+    assert noted == ["child"]
