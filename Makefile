@@ -10,7 +10,7 @@ demo: .venv/demo.installed  ## the whole system on this machine; options in ARGS
 	.venv/bin/vedette demo $(ARGS)
 
 test: .venv/dev.installed  ## all tests, on all cores; a part of them on one with ARGS="tests/edge -k spool"
-	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses=auto --dist=loadgroup)
+	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses=auto --dist=loadfile)
 
 check: .venv/dev.installed  ## style, types, import rules, generated code
 	.venv/bin/ruff check .

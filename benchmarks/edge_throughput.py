@@ -26,7 +26,8 @@ from edge.counters import Counters
 from edge.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
 from edge.router import UploadBudget
-from edge.settings import AgentSettings, SourceSettings
+from edge.settings import AgentSettings
+from edge.source_settings import ReplaySettings
 from edge.spool import Spool
 from shared.bundle import Bundle
 from shared.images import encode_png
@@ -136,7 +137,7 @@ def agent_rate(bundle: Bundle, artefact: str, modality: Modality, source: Path, 
 
 def agent_settings(modality: Modality, source: Path, state: Path, artefact: str, batch_size: int) -> AgentSettings:
     """An agent that replays `source` as fast as it can for some seconds."""
-    replay = SourceSettings(
+    replay = ReplaySettings(
         id="bench",
         kind="images" if modality is Modality.IMAGE else "replay",
         path=source,

@@ -22,7 +22,8 @@ from edge.metrics import MetricsServer, Status
 from edge.pipeline import Pipeline, Surroundings
 from edge.router import UploadBudget
 from edge.screening_log import ScreeningLog
-from edge.settings import AgentSettings, SourceSettings
+from edge.settings import AgentSettings
+from edge.source_settings import SourceSettings
 from edge.spool import Spool
 from edge.updater import Updater
 from edge.uplink import Uplink
@@ -242,6 +243,8 @@ class Agent:
             for pipeline in self.pipelines
             if pipeline.error is not None
         ]
+        unwell = {pipeline.settings.id: pipeline.health for pipeline in self.pipelines if not pipeline.health.is_well}
+        problems += [f"source {name}: {health.state}, {health.detail}" for name, health in unwell.items()]
         spool, counts = self.spool.status(), self.counters.snapshot()
         if spool.error:
             problems.append(f"spool: {spool.error}")
@@ -269,14 +272,17 @@ _WORRIES = {
 }
 
 
-def _source_status(pipeline: Pipeline) -> dict[str, str]:
-    running = pipeline.running()
+def _source_status(pipeline: Pipeline) -> dict[str, str | int]:
+    running, health = pipeline.running(), pipeline.health
     return {
         "bundle_name": running.bundle_name,
         "bundle_id": running.bundle_id,
         "artefact": running.artefact,
         "state": pipeline.state,
-        "error": str(pipeline.error or ""),
+        "health": health.state,
+        "reconnects": health.reconnects,
+        "skipped": health.skipped,
+        "error": str(pipeline.error or "") or health.detail,
     }
 
 

@@ -51,7 +51,9 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"link     {'connected to ' + link['address'] if link['connected'] else 'down: ' + link['error']}"
     for name, source in facts["sources"].items():
         bundle = f"{source['bundle_id']} ({source['artefact']})" if source["bundle_id"] else "no bundle"
-        yield f"source   {name}: {source['state']}, {bundle}{' - ' + source['error'] if source['error'] else ''}"
+        state = source["state"] if source["health"] == "running" else source["health"]
+        lost = f", {source['reconnects']} times sought again" if source["reconnects"] else ""
+        yield f"source   {name}: {state}, {bundle}{lost}{' - ' + source['error'] if source['error'] else ''}"
     counts = facts["counters"]
     yield (
         f"samples  {counts['samples_screened']} screened, {counts['samples_forwarded']} forwarded, "

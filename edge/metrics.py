@@ -69,8 +69,16 @@ class _AgentCollector(Collector):
         )
         for name, source in status["sources"].items():
             labels = [name, source["bundle_id"], source["artefact"]]
-            sources.add_metric(labels, float(source["state"] == "running"))
+            sources.add_metric(labels, float(source["state"] == source["health"] == "running"))
         yield sources
+        for name, text in (
+            ("reconnects", "how often it was lost and sought again"),
+            ("skipped", "samples passed over"),
+        ):
+            family = CounterMetricFamily(f"vedette_edge_source_{name}", f"{text}, since the start", labels=["source"])
+            for source_id, source in status["sources"].items():
+                family.add_metric([source_id], source[name])
+            yield family
         for name, latency in self._latencies.items():
             count, total_ms = latency.totals()
             yield SummaryMetricFamily(

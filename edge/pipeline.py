@@ -14,8 +14,9 @@ from edge.normal_buffer import FOLDER, NormalBuffer
 from edge.router import RateMeter, Router, UploadBudget
 from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay, load_screener
 from edge.screening_log import ScreeningLog
-from edge.settings import AgentSettings, SourceSettings
-from edge.sources import Source, open_source
+from edge.settings import AgentSettings
+from edge.source_settings import SourceSettings
+from edge.sources import Source, SourceHealth, open_source
 from edge.spool import Spool
 from edge.swap import ScreenerSlot
 from shared.bundle import Bundle
@@ -59,6 +60,7 @@ class Pipeline:
         self.error: VedetteError | None = None
         self._buffer: NormalBuffer | None = None
         self._slot: ScreenerSlot | None = None
+        self._source: Source | None = None
         self._throttle = Throttle()
         router = Router(around.settings.router, source.id, RateMeter(source.rate_per_s), around.budget)
         self._forwarder = Forwarder(
@@ -73,6 +75,11 @@ class Pipeline:
     def ended(self) -> bool:
         """Whether no more samples will come."""
         return self.state in ("ended", "failed")
+
+    @property
+    def health(self) -> SourceHealth:
+        """How the source is, as long as it runs."""
+        return self._source.health if self._source is not None and not self.ended else SourceHealth()
 
     def running(self) -> fleet_pb2.RunningBundle:
         """See `Follower.running`."""
@@ -100,7 +107,7 @@ class Pipeline:
             raise
         self.error = None
         self._buffer = self._open_buffer(screener)
-        self._slot = slot = ScreenerSlot(screener)
+        self._slot, self._source = (slot := ScreenerSlot(screener)), source
         self.state = "running"
         self._thread = threading.Thread(
             target=self._run, args=(source, slot), name=f"source-{self.settings.id}", daemon=True

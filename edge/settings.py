@@ -5,55 +5,9 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from edge.source_settings import SourceSettings
 from shared.calibration import MIN_P_VALUE
-from shared.samples import Modality
 from shared.settings import Settings
-
-SOURCE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-BUNDLE_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-_DEFAULT_BATCH = {Modality.IMAGE: 8, Modality.VIDEO: 4}
-
-
-class SourceSettings(Settings):
-    """One stream of samples and the bundle that screens it."""
-
-    id: str = Field(pattern=SOURCE_ID_PATTERN, title="Name", description="names the source in logs and verdicts")
-    kind: Literal["replay", "images"] = Field(title="Kind", description="a CSV or NPZ replay, or an image folder")
-    path: Path = Field(title="Path", description="the file or folder to read")
-    rate_per_s: float = Field(
-        default=0.0, ge=0, title="Rate", description="samples (rows, windows, images) a second; 0: as fast as possible"
-    )
-    loop: bool = Field(default=False, title="Loop", description="start again at the end")
-    stop_after_s: float = Field(default=0.0, ge=0, title="Stop after", description="seconds; 0: never")
-    batch_size: int | None = Field(
-        default=None, ge=1, le=4096, title="Batch size", description="samples screened at once; default 256, images 8"
-    )
-    max_batch_age_ms: float = Field(
-        default=100.0, gt=0, title="Batch age", description="a batch never waits longer than this for more samples"
-    )
-    array: str | None = Field(
-        default=None, title="Array", description="key inside an NPZ file; default the first of X, test, values"
-    )
-    bundle: Path | None = Field(default=None, title="Bundle", description="path of a bundle archive to start with")
-    bundle_name: str | None = Field(
-        default=None,
-        pattern=BUNDLE_NAME_PATTERN,
-        title="Bundle name",
-        description="the bundle to follow in the cloud's registry: fetched, and swapped when a new version is out",
-    )
-    artefact: str = Field(
-        default="auto", title="Artefact", description='"auto", or a name such as "int8_openvino", "int8_onnxruntime"'
-    )
-
-    @model_validator(mode="after")
-    def _has_a_bundle(self) -> Self:
-        if self.bundle is None and self.bundle_name is None:
-            raise ValueError("set bundle (a path) or bundle_name (to fetch it from the cloud)")
-        return self
-
-    def batch_size_for(self, modality: Modality) -> int:
-        """The batch size set, or the modality's own."""
-        return self.batch_size or _DEFAULT_BATCH.get(modality, 256)
 
 
 class RouterSettings(Settings):

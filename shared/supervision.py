@@ -138,7 +138,13 @@ def uninterrupted() -> Iterator[None]:
     finally:
         _interrupt.put_off = False
     if _interrupt.waiting:
+        _ignore_signals()
         raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -149,11 +155,10 @@ def stoppable() -> Iterator[None]:
     """
 
     def raise_once(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
-        if _interrupt.put_off:
+        if _interrupt.put_off:  # what is ignored now would be ignored by a child that is just being started, too
             _interrupt.waiting = True
         else:
+            _ignore_signals()
             raise KeyboardInterrupt
 
     before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}

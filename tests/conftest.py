@@ -17,15 +17,6 @@ settings.register_profile("ci", settings.get_profile("here"), derandomize=True, 
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what is made once stay together where several processes share the tests: those of a folder with
-    fixtures of its own, elsewhere those of a file."""
-    for item in items:
-        folder = item.path.parent
-        together = folder if (folder / "conftest.py").exists() else item.path
-        item.add_marker(pytest.mark.xdist_group(str(together)))
-
-
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty VEDETTE_HOME for each test; settings in the environment of whoever runs the tests do not count."""

@@ -11,12 +11,12 @@ p_edge >= tau, so below tau only the cloud can raise an alarm, and for t < tau
 
     P(p <= t | normal) = P(p_edge <= tau, p_cloud <= t | normal) <= t:
 
-a cascade has no more false alarms than the cloud alone. From tau upwards both may, and the bound is 2 t. Where
-normality drifts, the p-values of edge and cloud no longer mean the same: the edge's may fall to 1e-9 where the cloud
-says 1e-3, and what stayed would overtake what the cloud confirmed. So in a cascade a sample that stays is no more
-suspicious than what the cloud says of the least suspicious samples it was sent: its p-value is at least the median
-p_cloud of the BOUNDARY_SHARE of the forwarded ones next to tau. No label takes part in that. Nothing forwarded is the
-edge alone, all forwarded the cloud alone. What the cloud clears sinks among the normal samples.
+a cascade has no more false alarms than the cloud alone. From tau upwards both may, and the bound is 2 t. What stays
+gets no verdict: the device accepted it. Where normality drifts, its p-value may be 1e-9 all the same, where the cloud
+says 1e-3 of an anomaly it confirmed. So in a cascade a sample that stays is no more suspicious than what the cloud says
+of the least suspicious samples it was sent: its p-value is at least the median p_cloud of the BOUNDARY_SHARE of the
+forwarded ones next to tau. No label takes part in that. (What it costs and gains: docs/methods/router.md.) Nothing
+forwarded is the edge alone, all forwarded the cloud alone. What the cloud clears sinks among the normal samples.
 
 `random_10` forwards 10 % at random (mean over draws); `oracle_10` sees the labels and forwards the at most 10 % of
 samples whose change from p_edge to p_cloud helps AUROC most: what a perfect router could do. Routings are compared by
@@ -105,7 +105,8 @@ def final_p_values(edge: PValues, cloud: PValues, routing: Routing) -> PValues:
         return np.where(forwarded, cloud, edge)
     last = np.argsort(edge[forwarded], kind="stable")[-max(1, round(BOUNDARY_SHARE * int(forwarded.sum()))) :]
     least = float(np.median(cloud[forwarded][last]))
-    held = without_ties(np.full(len(edge), least), -edge)
+    ranks = np.unique(edge, return_inverse=True)[1]
+    held = np.minimum(least * (1.0 + _TIE_STEP * (ranks + 1.0) / (len(edge) + 1.0)), 1.0)
     return np.where(forwarded, cloud, np.maximum(edge, held))
 
 

@@ -162,11 +162,6 @@ class Analysis:
         return self._rehearsal or self
 
     @property
-    def analyzer_names(self) -> tuple[str, ...]:
-        """The analyzers there are."""
-        return tuple(self._analyzers)
-
-    @property
     def corruption_head(self) -> CorruptionHead | None:
         """The network that tells corrupted places of images, on the CPU, where it is among what is fused."""
         analyzer = self._analyzers.get(LocalCorruption.name) if LocalCorruption.name in self._fusion.hands else None

@@ -1,16 +1,19 @@
-"""Where samples come from. Adding a source is a module with a class like the others and a line in `open_source`."""
+"""Where samples come from. Adding a source is a module with a class like the others, a line in `open_source`, and
+a class of what it can be told in `source_settings`."""
 
 import threading
 
-from edge.settings import SourceSettings
+from edge.source_settings import CameraSettings, ImageFolderSettings, ReplaySettings, SourceSettings
 from edge.sources.base import Pacer, Source
+from edge.sources.camera import CameraSource
+from edge.sources.health import SourceHealth
 from edge.sources.images import ImageFolderSource
 from edge.sources.replay import RowReplay, WindowReplay
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError
 from shared.samples import Modality
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "SourceHealth", "open_source"]
 
 
 def open_source(settings: SourceSettings, modality: Modality, spec: InputSpec, stop: threading.Event) -> Source:
@@ -25,12 +28,15 @@ def open_source(settings: SourceSettings, modality: Modality, spec: InputSpec, s
         settings.stop_after_s,
         stop,
     )
-    if settings.kind == "images" and modality is Modality.IMAGE:
-        return ImageFolderSource(settings, pacer)
-    if settings.kind == "replay" and modality is Modality.TABULAR:
-        return RowReplay(settings, spec, pacer)
-    if settings.kind == "replay" and modality is Modality.SERIES:
-        return WindowReplay(settings, spec, pacer)
+    match settings, modality:
+        case ImageFolderSettings(), Modality.IMAGE:
+            return ImageFolderSource(settings, pacer)
+        case CameraSettings(), Modality.IMAGE:
+            return CameraSource(settings, pacer, stop)
+        case ReplaySettings(), Modality.TABULAR:
+            return RowReplay(settings, spec, pacer)
+        case ReplaySettings(), Modality.SERIES:
+            return WindowReplay(settings, spec, pacer)
     raise BundleMismatchError(
         f"Source {settings.id!r} is of kind {settings.kind!r}, and its bundle screens {modality} samples: "
         "choose another kind or another bundle."

@@ -8,6 +8,7 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.sources.health import SourceHealth
 from shared.samples import Modality, SampleBatch
 
 _MAX_LAG_S = 1.0
@@ -18,6 +19,11 @@ class Source(Protocol):
 
     source_id: str
     modality: Modality
+
+    @property
+    def health(self) -> SourceHealth:
+        """How the source is. To be asked from any thread."""
+        ...
 
     def batches(self) -> Iterator[SampleBatch]:
         """The batches, in the order of capture. A sample that cannot be read is a rejection in its batch.
@@ -57,6 +63,12 @@ class Pacer:
             self._origin_s += now - due_s
             return True
         return not self._stop.wait(max(0.0, due_s - now)) and not self._is_over(time.monotonic())
+
+    def goes_on(self) -> bool:
+        """Whether the source shall go on; for one that keeps its rate itself."""
+        now = time.monotonic()
+        self._started_s = now if self._started_s is None else self._started_s
+        return not self._stop.is_set() and not self._is_over(now)
 
     def _is_over(self, now: float) -> bool:
         return self._stop_after_s > 0 and self._started_s is not None and now - self._started_s >= self._stop_after_s

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.settings import SourceSettings
+from edge.source_settings import ImageFolderSettings
 from edge.sources.base import Pacer
+from edge.sources.health import SourceHealth
 from shared.errors import DataError, SampleRejected
 from shared.images import IMAGE_SUFFIXES, decode_image
 from shared.samples import Modality, Rejection, SampleBatch
@@ -20,8 +21,9 @@ class ImageFolderSource:
     """Each file a sample; its origin is the path below the folder. Other files are passed over."""
 
     modality = Modality.IMAGE
+    health = SourceHealth()  # a file is there, or the source fails
 
-    def __init__(self, settings: SourceSettings, pacer: Pacer) -> None:
+    def __init__(self, settings: ImageFolderSettings, pacer: Pacer) -> None:
         self.source_id = settings.id
         self._settings, self._pacer = settings, pacer
         if not settings.path.is_dir():

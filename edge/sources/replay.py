@@ -11,8 +11,9 @@ from collections.abc import Generator, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.settings import SourceSettings
+from edge.source_settings import ReplaySettings
 from edge.sources.base import Pacer, RowOrigins
+from edge.sources.health import SourceHealth
 from edge.sources.tables import Chunk, NpzTable, Table, open_table
 from shared.bundle import InputSpec
 from shared.errors import DataError
@@ -23,8 +24,9 @@ class RowReplay:
     """Each row a sample (tabular)."""
 
     modality = Modality.TABULAR
+    health = SourceHealth()  # a file is there, or the source fails
 
-    def __init__(self, settings: SourceSettings, spec: InputSpec, pacer: Pacer) -> None:
+    def __init__(self, settings: ReplaySettings, spec: InputSpec, pacer: Pacer) -> None:
         self.source_id = settings.id
         self._settings, self._pacer = settings, pacer
         self._table = open_table(settings.path, spec.channels, settings.array, missing=spec.missing)
@@ -50,8 +52,9 @@ class WindowReplay:
     """Each window a sample (series): `window_length` rows, every `window_stride` rows, none across two rounds."""
 
     modality = Modality.SERIES
+    health = SourceHealth()  # a file is there, or the source fails
 
-    def __init__(self, settings: SourceSettings, spec: InputSpec, pacer: Pacer) -> None:
+    def __init__(self, settings: ReplaySettings, spec: InputSpec, pacer: Pacer) -> None:
         self.source_id = settings.id
         self._settings, self._pacer = settings, pacer
         self._length, self._stride = spec.window_length, max(spec.window_stride, 1)
@@ -94,7 +97,7 @@ class WindowReplay:
         return values, starts + first_row, readings[kept:], next_start - kept
 
 
-def _repeated(table: Table, settings: SourceSettings) -> Iterator[Chunk]:
+def _repeated(table: Table, settings: ReplaySettings) -> Iterator[Chunk]:
     for _ in itertools.repeat(None) if settings.loop else range(1):
         empty = True
         for chunk in table.chunks():
@@ -105,7 +108,7 @@ def _repeated(table: Table, settings: SourceSettings) -> Iterator[Chunk]:
 
 
 def _paced(
-    settings: SourceSettings,
+    settings: ReplaySettings,
     modality: Modality,
     values: NDArray[np.float32],
     rows: NDArray[np.int64],

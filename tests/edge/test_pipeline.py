@@ -17,7 +17,8 @@ from edge.counters import Counters
 from edge.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
 from edge.router import UploadBudget
-from edge.settings import AgentSettings, RouterSettings, SourceSettings, SpoolSettings, UplinkSettings
+from edge.settings import AgentSettings, RouterSettings, SpoolSettings, UplinkSettings
+from edge.source_settings import ReplaySettings
 from edge.spool import Spool
 from edge.updater import Updater
 from shared.bundle import Bundle
@@ -41,7 +42,7 @@ def around(tmp_path: Path) -> Iterator[Surroundings]:
 
 
 def pipeline_on(path: Path, around: Surroundings) -> Pipeline:
-    source = SourceSettings(id="plant", kind="replay", path=path, bundle_name="plant", batch_size=BATCH)
+    source = ReplaySettings(id="plant", kind="replay", path=path, bundle_name="plant", batch_size=BATCH)
     return Pipeline(source, around)
 
 
@@ -71,7 +72,7 @@ def test_a_bundle_a_slow_source_has_not_come_to_is_loaded_and_counted_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("edge.pipeline.ADOPTION_TIMEOUT_S", 0.2)
-    source = SourceSettings(
+    source = ReplaySettings(
         id="plant",
         kind="replay",
         path=write_csv(tmp_path / "r.csv", normal_rows(9)),

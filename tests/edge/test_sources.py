@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.settings import SourceSettings
+from edge.source_settings import ImageFolderSettings, ReplaySettings
 from edge.sources import open_source
 from edge.sources import tables as tables_module
 from edge.sources.base import Pacer
@@ -26,8 +26,8 @@ IMAGES = InputSpec(image_height=32, image_width=32)
 
 
 def batches(path: Path, modality: Modality = Modality.TABULAR, spec: InputSpec = ROWS, **more) -> list[SampleBatch]:
-    kind = "images" if modality is Modality.IMAGE else "replay"
-    settings = SourceSettings(id="s", kind=kind, path=path, bundle=Path("b"), **more)
+    of_kind, kind = (ImageFolderSettings, "images") if modality is Modality.IMAGE else (ReplaySettings, "replay")
+    settings = of_kind(id="s", kind=kind, path=path, bundle=Path("b"), **more)
     return list(open_source(settings, modality, spec, threading.Event()).batches())
 
 
@@ -196,7 +196,7 @@ def test_a_folder_without_images_and_a_source_of_another_kind_are_clear_errors(t
         batches(tmp_path, Modality.IMAGE, IMAGES)
     with pytest.raises(DataError, match="no such folder"):
         batches(tmp_path / "nowhere", Modality.IMAGE, IMAGES)
-    settings = SourceSettings(id="s", kind="images", path=tmp_path, bundle=Path("b"))
+    settings = ImageFolderSettings(id="s", kind="images", path=tmp_path, bundle=Path("b"))
     with pytest.raises(BundleMismatchError, match="screens tabular samples"):
         open_source(settings, Modality.TABULAR, ROWS, threading.Event())
 

@@ -155,16 +155,22 @@ def test_sigterm_lets_clean_up_run_and_a_second_one_does_not_disturb_it() -> Non
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupt_waits_until_a_started_child_is_noted(number: signal.Signals) -> None:
-    noted = []
+def test_an_interrupt_waits_until_a_started_child_is_noted_and_does_not_make_it_deaf(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    noted: list[SupervisedProcess] = []
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
 
     def work() -> None:
         with uninterrupted():
             os.kill(os.getpid(), number)
             time.sleep(0.05)
-            noted.append("child")
-        noted.append("went on")
+            noted.append(SupervisedProcess(sleeper, log=tmp_path / "log", environment=os.environ, folder=tmp_path))
+        raise AssertionError("it went on")
 
     with pytest.raises(KeyboardInterrupt), stoppable():
         work()
-    assert noted == ["child"]
+    started_s = time.monotonic()
+    noted[0].stop(10.0)
+    assert noted[0].exit_code() == -signal.SIGTERM
+    assert time.monotonic() - started_s < 9.0

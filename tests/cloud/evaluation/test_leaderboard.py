@@ -92,15 +92,22 @@ def test_below_the_highest_forwarded_p_value_the_cascade_has_no_more_false_alarm
 
 
 def test_what_the_cloud_clears_is_no_alarm_and_what_stays_keeps_the_edges_opinion() -> None:
-    edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.008, 0.0001, 0.0001])
+    edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.8, 0.0001, 0.0001])
+    final = final_p_values(edge, cloud, Routing("any", lowest_share(edge, 0.34)))
+    assert final.tolist() == [0.8, 0.4, 0.03]
+
+
+def test_in_a_cascade_nothing_that_stays_is_above_a_sample_that_the_cloud_cleared_at_the_boundary() -> None:
+    edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.8, 0.0001, 0.0001])
     final = final_p_values(edge, cloud, Routing("cascade_34", lowest_share(edge, 0.34), lowest_first=True))
-    assert final.tolist() == [0.008, 0.4, 0.03]
+    assert final[0] == 0.8
+    assert 0.8 < final[2] < final[1] < 0.8 * (1 + 2e-6)
 
 
 def test_what_stays_does_not_overtake_what_the_cloud_says_of_the_last_ones_forwarded() -> None:
     edge, cloud = np.array([1e-12, 1e-10, 1e-9, 1e-8, 0.5]), np.array([0.001, 0.02, 1e-9, 1e-9, 1e-9])
     cascade = final_p_values(edge, cloud, Routing("cascade_40", lowest_share(edge, 0.4), lowest_first=True))
-    assert cascade[0] < cascade[2] < cascade[3] < cascade[4]
+    assert cascade[0] < cascade[1] < cascade[2] < cascade[3] < cascade[4]
     np.testing.assert_allclose(cascade, [0.001, 0.02, 0.02, 0.02, 0.5], rtol=1e-5)
     at_random = final_p_values(edge, cloud, Routing("random_40", lowest_share(edge, 0.4)))
     assert at_random.tolist() == [0.001, 0.02, 1e-9, 1e-8, 0.5]

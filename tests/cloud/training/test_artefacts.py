@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloud.encoders import VectorScreener
+from cloud.encoders.screener import SLOPE_BEYOND
 from cloud.training import artefacts
 from cloud.training.artefacts import Examples, build_artefacts
 from cloud.training.engines import onnxruntime_runner, openvino_runner
@@ -40,6 +41,22 @@ def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.M
     monkeypatch.setattr(artefacts, f"quantise_{engine}", of_another_screener)
     with pytest.raises(ParityError, match=f"int8_{engine}: its rank correlation"):
         build_artefacts(screener(0), examples(), TOLERANCES, lambda stage, share: None)
+
+
+def test_beyond_the_box_the_score_grows_by_the_slope_and_within_it_is_the_head_s() -> None:
+    head = TimeEstimationHead(3)
+    whole = VectorScreener(head, torch.tensor([6.0, 8.0, 6.0]))
+    inside = torch.tensor([[5.9, -7.9, 0.0], [0.0, 0.0, -6.0]])
+    outside = torch.tensor([[9.0, 12.0, 0.0]])  # 3 and 4 beyond
+    assert torch.equal(whole(inside), head(inside))
+    added = whole(outside) - head(outside)
+    assert float(added[0]) == pytest.approx(SLOPE_BEYOND * 0.5 * np.log1p(25.0), abs=1e-4)
+    flat = TimeEstimationHead(3)
+    with torch.no_grad():
+        for parameter in flat.parameters():
+            parameter.zero_()  # a head that is saturated everywhere
+    scores = VectorScreener(flat, torch.full((3,), 6.0))(10.0 ** torch.arange(1.0, 9.0).unsqueeze(1).expand(8, 3))
+    assert (torch.diff(scores) > 0.9 * SLOPE_BEYOND * np.log(10.0)).all()
 
 
 def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() -> None:

@@ -46,7 +46,7 @@ def example_inputs(bundle: Bundle, count: int) -> np.ndarray:
 
 def test_the_bundle_opens_verified_and_loads_for_analysis(trained) -> None:
     bundle = Bundle.open(trained.bundle.archive(), [trained.key.public_key()])
-    assert Analysis.load(bundle, "cpu").analyzer_names == ("knn",)
+    assert tuple(Analysis.load(bundle, "cpu")._analyzers) == ("knn",)
     Bundle.open(trained.bundle.archive(edge_only=True), [trained.key.public_key()], edge_only=True)
     assert load_preprocessor(bundle).spec == bundle.manifest.input
 

@@ -1,0 +1,124 @@
+"""What a source can be told: a table `[[sources]]` of `edge.toml`, whose `kind` says which keys it has."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from shared.samples import Modality
+from shared.settings import Settings
+
+SOURCE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+BUNDLE_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+_DEFAULT_BATCH = {Modality.IMAGE: 8, Modality.VIDEO: 4}
+
+
+class SourceBase(Settings):
+    """What every source has: a name, a rate, and the bundle that screens it."""
+
+    id: str = Field(pattern=SOURCE_ID_PATTERN, title="Name", description="names the source in logs and verdicts")
+    rate_per_s: float = Field(
+        default=0.0, ge=0, title="Rate", description="samples (rows, windows, images) a second; 0: as fast as possible"
+    )
+    stop_after_s: float = Field(default=0.0, ge=0, title="Stop after", description="seconds; 0: never")
+    batch_size: int | None = Field(
+        default=None, ge=1, le=4096, title="Batch size", description="samples screened at once; default 256, images 8"
+    )
+    max_batch_age_ms: float = Field(
+        default=100.0, gt=0, title="Batch age", description="a batch never waits longer than this for more samples"
+    )
+    bundle: Path | None = Field(default=None, title="Bundle", description="path of a bundle archive to start with")
+    bundle_name: str | None = Field(
+        default=None,
+        pattern=BUNDLE_NAME_PATTERN,
+        title="Bundle name",
+        description="the bundle to follow in the cloud's registry: fetched, and swapped when a new version is out",
+    )
+    artefact: str = Field(
+        default="auto", title="Artefact", description='"auto", or a name such as "int8_openvino", "int8_onnxruntime"'
+    )
+
+    @model_validator(mode="after")
+    def _has_a_bundle(self) -> Self:
+        if self.bundle is None and self.bundle_name is None:
+            raise ValueError("set bundle (a path) or bundle_name (to fetch it from the cloud)")
+        return self
+
+    def batch_size_for(self, modality: Modality) -> int:
+        """The batch size set, or the modality's own."""
+        return self.batch_size or _DEFAULT_BATCH.get(modality, 256)
+
+
+class ReplaySettings(SourceBase):
+    """Readings in a file, replayed."""
+
+    kind: Literal["replay"] = Field(title="Kind", description="a CSV or NPZ file, replayed")
+    path: Path = Field(title="Path", description="the file to read")
+    loop: bool = Field(default=False, title="Loop", description="start again at the end")
+    array: str | None = Field(
+        default=None, title="Array", description="key inside an NPZ file; default the first of X, test, values"
+    )
+
+
+class ImageFolderSettings(SourceBase):
+    """A folder of image files."""
+
+    kind: Literal["images"] = Field(title="Kind", description="a folder of images")
+    path: Path = Field(title="Path", description="the folder to read, with all below it")
+    loop: bool = Field(default=False, title="Loop", description="start again at the end")
+
+
+class Rectangle(Settings):
+    """A part of a frame, in pixels of the camera's picture."""
+
+    left: NonNegativeInt = Field(title="Left", description="pixels from the left edge")
+    top: NonNegativeInt = Field(title="Top", description="pixels from the upper edge")
+    width: PositiveInt = Field(title="Width", description="pixels")
+    height: PositiveInt = Field(title="Height", description="pixels")
+
+
+class CameraSettings(SourceBase):
+    """A camera's stream, or a video file."""
+
+    kind: Literal["camera"] = Field(title="Kind", description="a stream (RTSP, HTTP, TCP, UDP), a USB camera or a file")
+    url: str = Field(
+        min_length=1,
+        title="Address",
+        description="such as rtsp://user:secret@camera/stream, /dev/video0, or the path of a video file",
+    )
+    loop: bool = Field(default=False, title="Loop", description="start a file again at its end")
+    options: dict[str, str] = Field(
+        default={},
+        title="Options",
+        description='FFmpeg options of the input, such as {rtsp_transport = "udp"}; RTSP goes over TCP by default',
+    )
+    frame_stride: int = Field(default=1, ge=1, title="Stride", description="every so-manieth frame is screened")
+    region: Rectangle | None = Field(default=None, title="Region", description="the part of the picture to screen")
+    masks: tuple[Rectangle, ...] = Field(
+        default=(), title="Masks", description="parts of the picture that are never looked at: painted grey"
+    )
+    motion_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        title="Motion gate",
+        description="share of the picture that has to change for a frame to be screened; 0: all frames are",
+    )
+    still_after_s: float = Field(
+        default=10.0, gt=0, title="Still", description="seconds after which a frame without motion is screened too"
+    )
+    open_timeout_s: float = Field(default=10.0, gt=0, le=600, title="Open", description="seconds a connection may take")
+    stall_timeout_s: float = Field(
+        default=10.0, gt=0, le=600, title="Stall", description="seconds without a frame: connect again"
+    )
+    frozen_after_s: float = Field(
+        default=30.0, gt=0, title="Frozen", description="seconds of one and the same picture: the camera is unwell"
+    )
+    reconnect_max_s: float = Field(
+        default=30.0, gt=0, title="Longest wait", description="seconds between two attempts; the first comes after 0.5"
+    )
+
+
+SourceSettings: TypeAlias = Annotated[
+    ReplaySettings | ImageFolderSettings | CameraSettings, Field(discriminator="kind")
+]
