@@ -10,7 +10,8 @@ the usual steps.
 
 `screener`: the head, distilled from the default fusion on perturbed inputs alone, and on perturbed windows as well.
 `mixed` and `far` are no VUS-PR but Spearman's rho of the head with its teacher: on windows of which some channels come
-from another machine, and on windows of another machine.
+from another machine, and on windows of another machine. `slope`: the same of the second head with so much of the log of
+the distance from the box of normal inputs added (`VectorScreener`).
 """
 
 from collections import defaultdict
@@ -26,6 +27,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.series_tasks import GROUPS, SeriesTask, tasks
 from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, QUICK_TO_FIT, Analyzer, Features, Workshop
+from cloud.encoders import VectorScreener
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import vus_pr
 from cloud.fusion import Fusion
@@ -51,6 +53,7 @@ STEPS = 500
 QUICK_TASKS = 1  # of each group
 SCREENED = ("machines", "later", "faults")  # groups, of which a screener of the first task is judged
 MOST_FOREIGN = 700
+SLOPES = (0.0, 0.05, 0.1, 0.2, 0.5)
 
 Floats = NDArray[np.float64]
 
@@ -154,9 +157,17 @@ def screener_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
             figures[f"screener on {name}"] = vus_pr(task.labels, _points(task, fitted, said))
             for kind, windows in _foreign(task, fitted).items():
                 vectors = inputs(windows)
-                rho = spearmanr(head(vectors).numpy(), teacher(vectors, torch.zeros(0)).numpy())
-                figures[f"screener on {name}, {kind}"] = float(rho.statistic)
+                wanted = teacher(vectors, torch.zeros(0)).numpy()
+                figures[f"screener on {name}, {kind}"] = _rho(head(vectors), wanted)
+                if own is not None:
+                    beyond = VectorScreener.within(head, normals.numpy()).beyond(vectors)
+                    for slope in SLOPES:
+                        figures[f"slope {slope}, {kind}"] = _rho(head(vectors) + slope * beyond, wanted)
     return figures
+
+
+def _rho(scores: torch.Tensor, wanted: Floats) -> float:
+    return float(spearmanr(scores.numpy(), wanted).statistic)
 
 
 def _foreign(task: SeriesTask, fitted: Fitted) -> dict[str, Floats]:

@@ -43,10 +43,13 @@ class VectorScreener(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Scores (batch,) of graph inputs (batch, dim)."""
-        excess = torch.relu(input.abs() - self.limits)
-        beyond = 0.5 * torch.log1p(excess.square().sum(dim=1))
-        scores: Tensor = self.head(input) + SLOPE_BEYOND * beyond
+        scores: Tensor = self.head(input) + SLOPE_BEYOND * self.beyond(input)
         return scores
+
+    def beyond(self, input: Tensor) -> Tensor:
+        """About the log of the distance (batch,) of graph inputs (batch, dim) from the box; 0 within it."""
+        excess = torch.relu(input.abs() - self.limits)
+        return 0.5 * torch.log1p(excess.square().sum(dim=1))
 
     def example(self) -> Tensor:
         """Two graph inputs, for the export."""
