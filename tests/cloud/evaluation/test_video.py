@@ -1,6 +1,7 @@
 """The video benchmark's unit on tiny videos, and its naive baseline."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cloud.analyzers import workshop
 from cloud.encoders import VideoEncoder
 from cloud.evaluation.evaluate import Request, evaluate_bundle
 from cloud.evaluation.footage import Footage
+from cloud.evaluation.leaderboard import names
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PlaceNeighbours
 from cloud.training import TrainingSettings, train_bundle
@@ -58,6 +60,22 @@ def test_a_walk_through_the_room_is_found_by_every_method(camera: Path) -> None:
     assert facts["anomalies"] == len(WALK)
     methods = ("fused", "screener_fp32", "knn", "baseline_knn", "cloud_only")
     assert all(figures[name]["auroc"] > 0.85 for name in methods), {name: figures[name]["auroc"] for name in methods}
+
+
+def test_the_benchmark_of_videos_by_its_command(camera: Path, tmp_path: Path, vedette: Callable[..., int]) -> None:
+    config, result = tmp_path / "quick.toml", tmp_path / "out.json"
+    config.write_text(
+        'analyzers = ["knn", "time_estimation"]\n'
+        "[head]\nsteps = 200\nbatch_size = 128\nperturbed = 4000\n"
+        "[video]\nheight = 64\nwidth = 96\nrelit_share = 0.1\nmax_clips = 60\nmax_held_out = 60\n"
+        "[quantisation]\nimages = 10\n[tolerances]\nrank_correlation = 0.5\nlabel_agreement = 0.5\n"
+    )
+    options = ("--data", camera, "--config", config, "--work", tmp_path, "--json", result, "--seeds", "1")
+    assert vedette("bench", "video", *options, "--output", tmp_path / "video.md") == 0
+    figures = json.loads(result.read_text())["sets"]["camera0"]
+    assert {"fused", "screener_int8_openvino", "screener_int8_onnxruntime", "baseline_knn", *names()} <= set(figures)
+    assert figures["fused"]["auroc"] > 0.8
+    assert "frame" in (tmp_path / "video.md").read_text()
 
 
 def test_evaluate_judges_the_frames_of_videos(camera: Path, tmp_path: Path) -> None:

@@ -193,6 +193,18 @@ def test_a_series_with_gaps_a_dead_channel_and_a_mode_gives_numbers(tmp_path: Pa
     assert_numbers(bundle, np.ascontiguousarray(windows))
 
 
+def test_huge_readings_and_a_series_that_repeats_itself_give_numbers(tmp_path: Path) -> None:
+    def windows(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        cut = np.lib.stride_tricks.sliding_window_view(values, 8, axis=0)[::8]
+        return np.ascontiguousarray(cut.transpose(0, 2, 1))
+
+    huge = readings()
+    huge[40, 0], huge[90, 1] = 1e37, -3e37
+    assert_numbers(series_of(tmp_path, huge), windows(huge))
+    repeated = np.tile(readings(8), (50, 1))
+    assert_numbers(series_of(tmp_path, repeated), windows(np.concatenate([repeated[:80], 1e30 * readings(80)])))
+
+
 def test_a_series_that_cannot_be_learnt_from_is_refused(tmp_path: Path) -> None:
     for change, words in (
         (np.full((400, 3), 2.0), "every column is constant"),
