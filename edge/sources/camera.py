@@ -31,7 +31,8 @@ from shared.samples import Modality, SampleBatch
 FIRST_WAIT_S = 0.5
 GOOD_AFTER_S = 30.0  # a connection that held so long was a good one: the next wait is short again
 WAKE_S = 0.2
-_SECRET = re.compile(r"//[^/@]*@")
+MAX_DAMAGED_IN_A_ROW = 500  # packets
+_SECRET = re.compile(r"//[^/\s]*@")
 _RTSP_DEFAULTS = {"rtsp_transport": "tcp"}  # over UDP most losses are seen as garbage in the picture
 
 log = EventLog("camera")
@@ -59,11 +60,13 @@ class CameraSource:
         self.name = _SECRET.sub("//", settings.url)
         _av()
         self._is_file = "://" not in settings.url and not settings.url.startswith("/dev/")
-        if self._is_file:
-            if not Path(settings.url).is_file():
-                raise DataError(f"{settings.url}: no such video file. Correct the url of source {settings.id!r}.")
-            with self._open():  # a file that is no video is told of at once
-                pass
+        if not self._is_file:
+            self._health.is_in("connecting", self.name)
+            return
+        if not Path(settings.url).is_file():
+            raise DataError(f"{settings.url}: no such video file. Correct the url of source {settings.id!r}.")
+        with self._open():  # a file that is no video is told of at once
+            pass
 
     @property
     def health(self) -> SourceHealth:
@@ -220,9 +223,6 @@ def _decoded(container: Any, name: str) -> Iterator[tuple[NDArray[np.uint8], flo
                 yield frame.to_ndarray(format="rgb24"), float(frame.time or 0.0)
     except av.error.FFmpegError as error:
         raise DataError(f"{name}: cannot be read further ({_words(error)}).") from None
-
-
-MAX_DAMAGED_IN_A_ROW = 500
 
 
 def _words(error: Exception) -> str:

@@ -291,5 +291,7 @@ def test_an_agent_screens_a_file_to_its_end_while_a_dead_camera_is_sought(
 
 
 def test_secrets_of_an_address_are_not_told() -> None:
-    source = source_of("rtsp://user:secret@127.0.0.1:9/door")
+    source = source_of("rtsp://user:sec@ret@127.0.0.1:9/door")
     assert source.name == "rtsp://127.0.0.1:9/door"
+    assert source.health.state == "connecting"
+    assert not source.health.is_well
