@@ -105,7 +105,7 @@ def _explain(cls: type[BaseModel], error: ValidationError, where: str, overrides
 
 def _explain_one(cls: type[BaseModel], problem: ErrorDetails) -> str:
     location, kind = problem["loc"], problem["type"]
-    key = ".".join(str(part) for part in location)
+    key = ".".join(str(part) for part in _without_tags(cls, location, keeps_last=kind == "extra_forbidden"))
     if kind == "extra_forbidden":
         known = _known_keys(cls, location)
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
@@ -117,6 +117,20 @@ def _explain_one(cls: type[BaseModel], problem: ErrorDetails) -> str:
     if kind == "value_error" and isinstance(problem["input"], dict):  # several keys together: the message names them
         return f"{key}: {message}." if key else f"{message}."
     return f"{key or 'as a whole'}: {message} (is {_shorten(problem['input'])})."
+
+
+def _without_tags(cls: type[BaseModel], location: tuple[int | str, ...], *, keeps_last: bool) -> list[int | str]:
+    """The location as it is written in a file: a class of a union is told by one of its keys, and is no key itself."""
+    models: list[type[BaseModel]] = [cls]
+    kept: list[int | str] = []
+    for position, part in enumerate(location):
+        fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
+        is_last = keeps_last and position == len(location) - 1
+        if isinstance(part, int) or fields or not models or is_last:
+            kept.append(part)
+        if fields:
+            models = [kind for field in fields for kind in _kinds(field.annotation) if _is_model(kind)]
+    return kept
 
 
 def _known_keys(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

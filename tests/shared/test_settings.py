@@ -78,7 +78,7 @@ def test_sources_are_told_apart_by_their_kind(tmp_path: Path) -> None:
         ("[router]\nforward_p = 0.1", "unknown key 'router.forward_p': did you mean 'forward_p_value'?"),
         ("[[sources]]\nkind = 'replay'\npath = 'a'\nrate_per_second = 1", "did you mean 'rate_per_s'?"),
         ("[[sources]]\nkind = 'camera'\ndevise = 1", "did you mean 'device'?"),
-        ("[[sources]]\nkind = 'replay'", "'sources.0.replay.path' is missing: set it."),
+        ("[[sources]]\nkind = 'replay'", "'sources.0.path' is missing: set it."),
         ("[[sources]]\nkind = 'video'\npath = 'a'", "sources.0"),
         ("name = 5", "name: Input should be a valid string (is 5)."),
         ("[router]\nforward_p_value = 'high'", "router.forward_p_value: Input should be a valid number"),

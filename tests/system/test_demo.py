@@ -39,7 +39,7 @@ def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(tmp_pa
         [VEDETTE, "demo", "--headless", "--seconds", "40", "--json", str(result), "--folder", str(tmp_path / "demo")],
         capture_output=True,
         text=True,
-        timeout=540,
+        timeout=900,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
     summary = json.loads(result.read_text())
