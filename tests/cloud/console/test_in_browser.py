@@ -114,9 +114,7 @@ def test_each_kind_of_sample_shows_what_stands_out(console: RunningConsole, open
     page = open_page("/?decision=anomalous&modality=image")
     page.click(ROW)
     page.wait_for_function("document.querySelector('.v-map')?.naturalWidth > 0")
-    page.wait_for_function(
-        "document.querySelector('.v-canvas img')?.naturalWidth > 0"
-    )  # two pictures, each in its time
+    page.wait_for_function("document.querySelector('.v-canvas img')?.naturalWidth > 0")  # the other picture
     assert page.evaluate("document.querySelector('.v-canvas img').naturalWidth") == 224
     page.locator("input[type=range]").fill("20")
     assert page.evaluate("getComputedStyle(document.querySelector('.v-map')).opacity") == "0.2"
