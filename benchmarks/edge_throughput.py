@@ -27,7 +27,6 @@ from edge.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
 from edge.router import UploadBudget
 from edge.settings import AgentSettings
-from edge.source_settings import ReplaySettings
 from edge.spool import Spool
 from shared.bundle import Bundle
 from shared.images import encode_png
@@ -137,17 +136,17 @@ def agent_rate(bundle: Bundle, artefact: str, modality: Modality, source: Path, 
 
 def agent_settings(modality: Modality, source: Path, state: Path, artefact: str, batch_size: int) -> AgentSettings:
     """An agent that replays `source` as fast as it can for some seconds."""
-    replay = ReplaySettings(
-        id="bench",
-        kind="images" if modality is Modality.IMAGE else "replay",
-        path=source,
-        loop=True,
-        stop_after_s=SECONDS,
-        batch_size=batch_size,
-        bundle=state / "none",
-        artefact=artefact,
-    )
-    return AgentSettings(state_dir=state, sources=(replay,))
+    replay = {
+        "id": "bench",
+        "kind": "images" if modality is Modality.IMAGE else "replay",
+        "path": source,
+        "loop": True,
+        "stop_after_s": SECONDS,
+        "batch_size": batch_size,
+        "bundle": state / "none",
+        "artefact": artefact,
+    }
+    return AgentSettings.model_validate({"state_dir": state, "sources": [replay]})
 
 
 @cache

@@ -48,7 +48,7 @@ class Agent:
         Raises a VedetteError for whatever is wrong: settings, identity, storage, a port, a bundle, a source.
         """
         if not settings.sources:
-            raise SettingsError("The configuration names no source: add a [[sources]] table with id, kind and path.")
+            raise SettingsError("The configuration names no source: add a [[sources]] table (docs/SOURCES.md).")
         self.settings = settings
         self._stop = threading.Event()
         # A signal handler may interrupt this thread while it holds the event's lock; this queue has none to wait for.

@@ -197,7 +197,7 @@ class Pipeline:
                 started_s = time.perf_counter()
                 under_way.append(_UnderWay(batch, slot.current.start(batch), started_s))
                 # A source that keeps a rate gains nothing from overlapping batches but a delay.
-                allowed = 0 if self.settings.rate_per_s > 0 else slot.current.depth - 1
+                allowed = 0 if source.is_paced else slot.current.depth - 1
                 self._finish_down_to(allowed, under_way, slot)
         finally:  # what a source gave before it failed is not lost with it
             self._finish_down_to(0, under_way, slot)

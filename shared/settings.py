@@ -121,15 +121,14 @@ def _explain_one(cls: type[BaseModel], problem: ErrorDetails) -> str:
 
 def _without_tags(cls: type[BaseModel], location: tuple[int | str, ...], *, keeps_last: bool) -> list[int | str]:
     """The location as it is written in a file: a class of a union is told by one of its keys, and is no key itself."""
-    models: list[type[BaseModel]] = [cls]
     kept: list[int | str] = []
+    models: list[type[BaseModel]] = [cls]
     for position, part in enumerate(location):
-        fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
+        inner = _models_below(models, part)
         is_last = keeps_last and position == len(location) - 1
-        if isinstance(part, int) or fields or not models or is_last:
+        if isinstance(part, int) or inner is not None or not models or is_last:
             kept.append(part)
-        if fields:
-            models = [kind for field in fields for kind in _kinds(field.annotation) if _is_model(kind)]
+        models = models if inner is None else inner
     return kept
 
 
@@ -137,10 +136,18 @@ def _known_keys(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[s
     """The keys of the settings classes that may stand where the last part of `location` does, in order."""
     models: list[type[BaseModel]] = [cls]
     for part in location[:-1]:
-        fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
-        if fields:  # else an index into a list or the tag of a union, neither of which is a key
-            models = [kind for field in fields for kind in _kinds(field.annotation) if _is_model(kind)]
+        inner = _models_below(models, part)
+        models = models if inner is None else inner
     return list(dict.fromkeys(key for model in models for key in model.model_fields))
+
+
+def _models_below(models: list[type[BaseModel]], part: int | str) -> list[type[BaseModel]] | None:
+    """The settings classes inside the key `part` of `models`; None where it is no key of theirs: an index into a list,
+    or the tag of a union."""
+    fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
+    if not fields:
+        return None
+    return [kind for field in fields for kind in _kinds(field.annotation) if _is_model(kind)]
 
 
 def _kinds(annotation: Any) -> list[Any]:

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 STOP_GRACE_S = 2.0
 KILL_WAIT_S = 1.0
@@ -138,13 +138,13 @@ def uninterrupted() -> Iterator[None]:
     finally:
         _interrupt.put_off = False
     if _interrupt.waiting:
-        _ignore_signals()
-        raise KeyboardInterrupt
+        _interrupt_now()
 
 
-def _ignore_signals() -> None:
+def _interrupt_now() -> NoReturn:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -155,11 +155,10 @@ def stoppable() -> Iterator[None]:
     """
 
     def raise_once(number: int, frame: FrameType | None) -> None:
-        if _interrupt.put_off:  # what is ignored now would be ignored by a child that is just being started, too
-            _interrupt.waiting = True
-        else:
-            _ignore_signals()
-            raise KeyboardInterrupt
+        if not _interrupt.put_off:
+            _interrupt_now()
+        # Signals are not ignored yet: a child that is being started would inherit that, and could not be told to end.
+        _interrupt.waiting = True
 
     before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     for each in before:

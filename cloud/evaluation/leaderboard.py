@@ -89,7 +89,9 @@ def names() -> tuple[str, ...]:
 def routings(labels: Labels, edge: PValues, cloud: PValues) -> list[Routing]:
     """All routings but the random one."""
     nothing = np.zeros(len(edge), dtype=np.bool_)
-    cascades = [Routing(_percent("cascade", share), lowest_share(edge, share), True) for share in CASCADE_SHARES]
+    cascades = [
+        Routing(_percent("cascade", share), lowest_share(edge, share), lowest_first=True) for share in CASCADE_SHARES
+    ]
     oracle = Routing(_percent("oracle", COMPARED_SHARE), oracle_share(labels, edge, cloud, COMPARED_SHARE))
     return [Routing("edge_only", nothing), *cascades, oracle, Routing("cloud_only", ~nothing)]
 

@@ -32,7 +32,7 @@ def open_source(settings: SourceSettings, modality: Modality, spec: InputSpec, s
         case ImageFolderSettings(), Modality.IMAGE:
             return ImageFolderSource(settings, pacer)
         case CameraSettings(), Modality.IMAGE:
-            return CameraSource(settings, pacer, stop)
+            return CameraSource(settings, pacer)
         case ReplaySettings(), Modality.TABULAR:
             return RowReplay(settings, spec, pacer)
         case ReplaySettings(), Modality.SERIES:

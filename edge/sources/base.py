@@ -19,6 +19,7 @@ class Source(Protocol):
 
     source_id: str
     modality: Modality
+    is_paced: bool  # samples come at a rate of their own, so a batch is not left to wait for the next one
 
     @property
     def health(self) -> SourceHealth:

@@ -47,19 +47,44 @@ class Frame:
     number: int
 
 
+class _Live:
+    """The newest frames of a live stream, from the thread that reads to the one that screens; `over` ends the first."""
+
+    def __init__(self, newest: "deque[Frame]") -> None:
+        self._newest, self._come, self.over = newest, threading.Condition(), threading.Event()
+
+    def put(self, frame: Frame) -> bool:
+        """Add a frame; returns whether an older one had to go."""
+        with self._come:
+            full = len(self._newest) == self._newest.maxlen
+            self._newest.append(frame)
+            self._come.notify()
+            return full
+
+    def take(self) -> list[Frame]:
+        """All frames there are; waits for one for WAKE_S at the most."""
+        with self._come:
+            if not self._newest:
+                self._come.wait(WAKE_S)
+            frames = list(self._newest)
+            self._newest.clear()
+            return frames
+
+
 class CameraSource:
     """Each frame that passes stride, rate and motion gate a sample (image)."""
 
     modality = Modality.IMAGE
 
-    def __init__(self, settings: CameraSettings, pacer: Pacer, stop: threading.Event) -> None:
+    def __init__(self, settings: CameraSettings, pacer: Pacer) -> None:
         self.source_id = settings.id
-        self._settings, self._pacer, self._stop = settings, pacer, stop
+        self._settings, self._pacer = settings, pacer
         self._health = HealthRecord()
         self._gate = FrameGate(settings)
         self.name = _SECRET.sub("//", settings.url)
         _av()
         self._is_file = "://" not in settings.url and not settings.url.startswith("/dev/")
+        self.is_paced = pacer.is_paced or not self._is_file
         if not self._is_file:
             self._health.is_in("connecting", self.name)
             return
@@ -93,6 +118,8 @@ class CameraSource:
         while True:
             with self._open() as container:
                 for number, (pixels, at_s) in enumerate(_decoded(container, self.name)):
+                    if not self._pacer.goes_on():  # between two frames that pass may lie many that do not
+                        return
                     if self._gate.passes_stride(number) and self._gate.passes_motion(pixels, at_s):
                         yield Frame(ready_frame(pixels, self._settings), time.time(), number)
                     else:
@@ -102,55 +129,47 @@ class CameraSource:
             self._gate.forget()
 
     def _live_batches(self) -> Iterator[SampleBatch]:
-        size = self._pacer.batch_size if self._pacer.is_paced else self._settings.batch_size_for(self.modality)
-        newest: deque[Frame] = deque(maxlen=size)
-        come = threading.Condition()
-        reader = threading.Thread(
-            target=self._read_live, args=(newest, come), name=f"camera-{self.source_id}", daemon=True
-        )
+        live = _Live(deque(maxlen=self._pacer.batch_size))
+        reader = threading.Thread(target=self._read_live, args=(live,), name=f"camera-{self.source_id}", daemon=True)
         reader.start()
-        while self._pacer.goes_on():
-            with come:
-                if not newest:
-                    come.wait(WAKE_S)
-                frames = list(newest)
-                newest.clear()
-            if frames:
-                yield self._batch(frames)
-            elif not reader.is_alive():
-                return
+        try:
+            while self._pacer.goes_on():
+                if frames := live.take():
+                    yield self._batch(frames)
+        finally:
+            live.over.set()
 
-    def _read_live(self, newest: "deque[Frame]", come: threading.Condition) -> None:
-        """Read until stopped; whatever goes wrong with a connection, the next is made."""
+    def _read_live(self, live: "_Live") -> None:
+        """Read until it is over; whatever goes wrong with a connection, the next is made."""
         wait_s = FIRST_WAIT_S
-        while not self._stop.is_set():
+        while not live.over.is_set():
             started_s = time.monotonic()
             try:
-                self._read_connection(newest, come)
+                self._read_connection(live)
                 reason = "the stream has ended"
             except DataError as error:
                 reason = str(error)
             except Exception as error:  # of FFmpeg, or of a frame that is no picture
                 reason = f"{type(error).__name__}: {error}"
-            if self._stop.is_set():
+            if live.over.is_set():
                 return
             if time.monotonic() - started_s >= GOOD_AFTER_S:
                 wait_s = FIRST_WAIT_S
             if self._health.is_in("disconnected", _SECRET.sub("//", reason)):
                 log.warning("camera_lost", source=self.source_id, url=self.name, reason=self.health.detail)
-            self._stop.wait(wait_s)
+            live.over.wait(wait_s)
             wait_s = min(2.0 * wait_s, self._settings.reconnect_max_s)
             self._health.count(reconnects=1)
             self._gate.forget()
 
-    def _read_connection(self, newest: "deque[Frame]", come: threading.Condition) -> None:
+    def _read_connection(self, live: "_Live") -> None:
         rate_per_s, due_s = self._settings.rate_per_s, 0.0
         with self._open() as container:
             for number, (pixels, _) in enumerate(_decoded(container, self.name)):
                 now_s = time.monotonic()
                 self._note_frame(pixels, now_s)
                 passes = self._gate.passes_stride(number) and now_s >= due_s and self._gate.passes_motion(pixels, now_s)
-                if self._stop.is_set():
+                if live.over.is_set():
                     return
                 if not passes:
                     self._health.count(skipped=1)
@@ -158,11 +177,8 @@ class CameraSource:
                 if rate_per_s > 0:
                     due_s = max(due_s + 1.0 / rate_per_s, now_s)
                 frame = Frame(ready_frame(pixels, self._settings), time.time(), number)
-                with come:
-                    if len(newest) == newest.maxlen:
-                        self._health.count(skipped=1)
-                    newest.append(frame)
-                    come.notify()
+                if live.put(frame):
+                    self._health.count(skipped=1)
 
     def _note_frame(self, pixels: NDArray[np.uint8], now_s: float) -> None:
         same_s = self._gate.same_for_s(pixels, now_s)

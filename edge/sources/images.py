@@ -25,7 +25,7 @@ class ImageFolderSource:
 
     def __init__(self, settings: ImageFolderSettings, pacer: Pacer) -> None:
         self.source_id = settings.id
-        self._settings, self._pacer = settings, pacer
+        self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
         if not settings.path.is_dir():
             raise DataError(f"{settings.path}: no such folder. Correct the path of source {settings.id!r}.")
         self._files = sorted(path for path in settings.path.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -34,7 +34,7 @@ class ImageFolderSource:
 
     def batches(self) -> Iterator[SampleBatch]:
         """See `Source.batches`."""
-        if self._pacer.is_paced:
+        if self.is_paced:
             yield from (self._read(files) for files in self._groups())
             return
         with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:  # decodes the next batch meanwhile

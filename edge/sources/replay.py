@@ -28,7 +28,7 @@ class RowReplay:
 
     def __init__(self, settings: ReplaySettings, spec: InputSpec, pacer: Pacer) -> None:
         self.source_id = settings.id
-        self._settings, self._pacer = settings, pacer
+        self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
         self._table = open_table(settings.path, spec.channels, settings.array, missing=spec.missing)
         if self._table.rank != 2:
             raise DataError(f"{settings.path}: holds windows, and the bundle of source {settings.id!r} wants rows.")
@@ -56,7 +56,7 @@ class WindowReplay:
 
     def __init__(self, settings: ReplaySettings, spec: InputSpec, pacer: Pacer) -> None:
         self.source_id = settings.id
-        self._settings, self._pacer = settings, pacer
+        self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
         self._length, self._stride = spec.window_length, max(spec.window_stride, 1)
         self._table = open_table(settings.path, spec.channels, settings.array)
         if isinstance(self._table, NpzTable) and self._table.rank == 3 and self._table.shape[1] != self._length:

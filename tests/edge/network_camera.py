@@ -4,6 +4,7 @@ It streams a moving square until it is killed; a line "still" on its standard in
 it go on.
 """
 
+import os
 import sys
 import threading
 import time
@@ -49,6 +50,7 @@ def main(url: str, kind: str, height: str = "48", width: str = "64") -> None:
     def listen() -> None:
         for line in sys.stdin:
             (still.set if line.strip() == "still" else still.clear)()
+        os._exit(0)  # whoever started it has gone
 
     threading.Thread(target=listen, daemon=True).start()
     while True:

@@ -162,6 +162,10 @@ class Watched:
             self.batches.append(batch)
 
     @property
+    def goes_on(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
     def frames(self) -> list[np.ndarray]:
         return [pixels for batch in self.batches for pixels in batch.values]
 
@@ -220,6 +224,27 @@ def test_rtsp_is_read_and_a_rate_skips_what_is_too_much(cameras: Cameras) -> Non
     assert time.monotonic() - started_s > 1.2  # eight frames at four a second
     assert watched.source.health.skipped > 8
     watched.end()
+
+
+def test_a_live_source_ends_in_its_time_and_reads_no_further(cameras: Cameras) -> None:
+    url = f"tcp://127.0.0.1:{free_port()}"
+    cameras(f"{url}?listen=1")
+    watched = Watched(url, stop_after_s=3.0)
+    watched.until(lambda: len(watched.frames) > 3)
+    reader = next(thread for thread in threading.enumerate() if thread.name == "camera-door" and thread.is_alive())
+    watched.until(lambda: not watched.goes_on)
+    reader.join(5)
+    assert not reader.is_alive()
+    assert not watched.stop.is_set()
+
+
+def test_a_long_file_of_which_nothing_passes_can_be_stopped(tmp_path: Path) -> None:
+    path, stop = video(tmp_path / "clip.mp4", [picture(90)] * 20), threading.Event()
+    source = source_of(path, stop, loop=True, frame_stride=20, batch_size=4096)
+    threading.Timer(0.5, stop.set).start()
+    started_s = time.monotonic()
+    assert list(source.batches()) == []
+    assert time.monotonic() - started_s < 5
 
 
 def test_a_camera_that_freezes_is_unwell_until_it_moves_again(cameras: Cameras) -> None:

@@ -19,10 +19,12 @@ from edge.pipeline import Pipeline, Surroundings
 from edge.router import UploadBudget
 from edge.settings import AgentSettings, RouterSettings, SpoolSettings, UplinkSettings
 from edge.source_settings import ReplaySettings
+from edge.sources import SourceHealth
 from edge.spool import Spool
 from edge.updater import Updater
 from shared.bundle import Bundle
 from shared.errors import EngineError
+from shared.samples import Modality, SampleBatch
 from tests.edge.bundles import normal_rows, tabular_bundle
 from tests.edge.device import write_csv
 from vedette.v1 import fleet_pb2
@@ -103,6 +105,42 @@ def test_what_a_source_gave_before_it_failed_is_routed(around: Surroundings, tmp
     assert pipeline.state == "failed"
     assert "cannot be read further" in str(pipeline.error)
     assert screened(around) == 4096  # the last whole chunk
+
+
+@pytest.mark.parametrize("is_paced", [True, False])
+def test_a_batch_of_a_live_source_does_not_wait_for_the_next_one(
+    around: Surroundings, tmp_path: Path, tabular: Bundle, monkeypatch: pytest.MonkeyPatch, is_paced: bool
+) -> None:
+    rows = normal_rows(BATCH).astype(np.float32)
+    pause, asked_again = threading.Event(), threading.Event()
+
+    class Quiet:
+        source_id, modality, health = "plant", Modality.TABULAR, SourceHealth()
+
+        def __init__(self) -> None:
+            self.is_paced = is_paced
+
+        def batches(self) -> Iterator[SampleBatch]:
+            yield SampleBatch("plant", Modality.TABULAR, rows, np.zeros(BATCH), [str(row) for row in range(BATCH)])
+            asked_again.set()
+            pause.wait(20)
+
+    monkeypatch.setattr("edge.pipeline.open_source", lambda *_: Quiet())
+    pipeline = Pipeline(
+        ReplaySettings(
+            id="plant", kind="replay", path=tmp_path, bundle_name="plant", batch_size=BATCH, artefact="int8_openvino"
+        ),
+        around,
+    )
+    pipeline.begin(tabular)
+    assert asked_again.wait(10)
+    assert pipeline._slot is not None
+    assert pipeline._slot.current.depth > 1
+    routed = around.counters.snapshot()["samples_screened"] + around.spool.status().pending
+    assert (routed >= BATCH) == is_paced  # what keeps no rate is overlapped with the next batch
+    pause.set()
+    assert pipeline.join(10)
+    assert screened(around) == BATCH
 
 
 def test_a_first_bundle_that_cannot_run_leaves_the_source_waiting_for_another(
