@@ -3,6 +3,8 @@ PYTHON ?= python3
 PIP := .venv/bin/pip install --quiet --disable-pip-version-check
 PROTOS := $(wildcard proto/vedette/v1/*.proto)
 ARGS ?=
+# A file is one worker's; a worker that dies is not replaced, for pytest-xdist 3.8 may then wait for ever.
+ON_ALL_CORES := --numprocesses=auto --dist=loadfile --no-loadscope-reorder --max-worker-restart=0
 
 .PHONY: demo test check bench proto format clean
 
@@ -10,7 +12,7 @@ demo: .venv/demo.installed  ## the whole system on this machine; options in ARGS
 	.venv/bin/vedette demo $(ARGS)
 
 test: .venv/dev.installed  ## all tests, on all cores; a part of them on one with ARGS="tests/edge -k spool"
-	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses=auto --dist=loadfile)
+	.venv/bin/python -m pytest $(or $(ARGS),$(ON_ALL_CORES))
 
 check: .venv/dev.installed  ## style, types, import rules, generated code
 	.venv/bin/ruff check .

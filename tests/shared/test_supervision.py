@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.supervision import SupervisedProcess, stoppable, uninterrupted
+from shared.supervision import SupervisedProcess
 
 # A child that starts one helper in a session of its own, writes its process id, and sleeps; both may ignore SIGTERM.
 FAMILY = """
@@ -136,41 +136,61 @@ def test_output_is_that_of_this_child_only(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "first\nsecond\n"
 
 
-def test_sigterm_lets_clean_up_run_and_a_second_one_does_not_disturb_it() -> None:
-    cleaned = []
+# Signals are sent in a process of their own: one of the tests' threads might get them before the main thread does.
+STOPPED_TWICE = """
+import os, signal, sys, time
+from shared.supervision import stoppable
 
-    def work() -> None:
+before = signal.getsignal(signal.SIGTERM)
+try:
+    with stoppable():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
+            time.sleep(5)
+            print("it went on")
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
-            cleaned.append(True)
+            print("cleaned")
+except KeyboardInterrupt:
+    print("interrupted")
+print("restored" if signal.getsignal(signal.SIGTERM) == before else "changed")
+"""
+STOPPED_AT_A_START = """
+import os, signal, sys, time
+from pathlib import Path
+from shared.supervision import SupervisedProcess, stoppable, uninterrupted
 
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), stoppable():
-        work()
-    assert cleaned == [True]
-    assert signal.getsignal(signal.SIGTERM) == before
+folder, number = Path(sys.argv[1]), int(sys.argv[2])
+noted = []
+try:
+    with stoppable():
+        with uninterrupted():
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+            sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+            noted.append(SupervisedProcess(sleeper, log=folder / "log", environment=os.environ, folder=folder))
+        print("it went on")
+except KeyboardInterrupt:
+    print("interrupted")
+noted[0].stop(10.0)
+print(noted[0].exit_code())
+"""
+
+
+def lines_of(code: str, *arguments: str) -> list[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+def test_sigterm_lets_clean_up_run_and_a_second_one_does_not_disturb_it() -> None:
+    assert lines_of(STOPPED_TWICE) == ["cleaned", "interrupted", "restored"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupt_waits_until_a_started_child_is_noted_and_does_not_make_it_deaf(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    noted: list[SupervisedProcess] = []
-    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
-
-    def work() -> None:
-        with uninterrupted():
-            os.kill(os.getpid(), number)
-            time.sleep(0.05)
-            noted.append(SupervisedProcess(sleeper, log=tmp_path / "log", environment=os.environ, folder=tmp_path))
-        raise AssertionError("it went on")
-
-    with pytest.raises(KeyboardInterrupt), stoppable():
-        work()
-    started_s = time.monotonic()
-    noted[0].stop(10.0)
-    assert noted[0].exit_code() == -signal.SIGTERM
-    assert time.monotonic() - started_s < 9.0
+    said = lines_of(STOPPED_AT_A_START, str(tmp_path), str(int(number)))
+    assert said == ["interrupted", str(-signal.SIGTERM)]

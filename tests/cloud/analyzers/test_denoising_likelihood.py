@@ -22,8 +22,10 @@ def two_clusters(count: int) -> Tensor:
     return centres * torch.tensor([1.0, 0.0, 0.0]) + 0.15 * torch.randn(count, DIM, generator=generator)
 
 
-def fitted(analyzer: DenoisingLikelihood | ScoreNorm, vectors: Tensor) -> DenoisingLikelihood | ScoreNorm:
-    training = OptimizerSettings(steps=1200, batch_size=256)
+def fitted(
+    analyzer: DenoisingLikelihood | ScoreNorm, vectors: Tensor, steps: int = 600
+) -> DenoisingLikelihood | ScoreNorm:
+    training = OptimizerSettings(steps=steps, batch_size=256)
     analyzer.fit(Features(vectors.unsqueeze(1)), Workshop(seed=1, training=training))
     return analyzer
 
@@ -54,7 +56,7 @@ def test_halfway_between_clusters_is_unlikely_though_the_score_vanishes_there() 
 
 
 def test_noise_is_drawn_once_and_travels_with_the_state() -> None:
-    analyzer = fitted(DenoisingLikelihood(), normal(500, 1))
+    analyzer = fitted(DenoisingLikelihood(), normal(500, 1), steps=60)
     features = Features(normal(40, 3).unsqueeze(1))
     copy = DenoisingLikelihood.from_state(analyzer.state())
     assert torch.equal(analyzer.score(features).scores, copy.score(features).scores)
@@ -71,7 +73,7 @@ def test_what_stands_in_for_missing_values_does_not_become_the_likeliest_value()
     observed[:, 0] |= ~observed.any(dim=1)
     normals = Features(torch.where(observed, values, 0.0).unsqueeze(1), observed=observed.unsqueeze(1))
     analyzer = DenoisingLikelihood()
-    analyzer.fit(normals, Workshop(seed=1, training=OptimizerSettings(steps=1200, batch_size=256)))
+    analyzer.fit(normals, Workshop(seed=1, training=OptimizerSettings(steps=600, batch_size=256)))
     everywhere = torch.ones(400, 1, 4, dtype=torch.bool)
     likely = analyzer.score(Features(values[:400].unsqueeze(1), observed=everywhere)).scores
     at_the_mean = analyzer.score(Features(torch.zeros(1, 1, 4), observed=everywhere[:1])).scores

@@ -13,11 +13,11 @@ from shared.samples import Modality
 
 
 def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Two-level images (count, 128, 128, 3) of bars, each image with widths, directions and places of its own."""
-    images = np.full((count, 128, 128, 3), 255, dtype=np.uint8)
+    """Two-level images (count, 96, 96, 3) of bars, each image with widths, directions and places of its own."""
+    images = np.full((count, 96, 96, 3), 255, dtype=np.uint8)
     for image in images:
         for _ in range(rng.integers(3, 8)):
-            start, width = int(rng.integers(0, 110)), int(rng.integers(4, 22))
+            start, width = int(rng.integers(0, 80)), int(rng.integers(4, 18))
             if rng.random() < 0.5:
                 image[start : start + width] = 0
             else:
@@ -27,8 +27,8 @@ def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def test_a_method_that_needs_a_common_layout_counts_less_where_there_is_none() -> None:
     rng = np.random.default_rng(3)
-    train, held_out = layouts(40, rng), layouts(30, rng)
-    preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=128, image_width=128))
+    train, held_out = layouts(30, rng), layouts(20, rng)
+    preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=96, image_width=96))
     generator = torch.Generator().manual_seed(0)
     encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
     methods = ("knn", "local_corruption")
