@@ -22,6 +22,7 @@ NAMES = (
     "series_choices",
     "video_choices",
     "image_choices",
+    "image_scale",
     "contamination",
     "diffusion_cost",
 )

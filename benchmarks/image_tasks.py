@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 DATA = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
 GROUPS = ("boards", "cells", "textures", "scene")
+LARGE_GROUPS = ("modules", "panels")  # put together from several images: sixteen cells, four boards
 UNSEEN_FAMILIES = (("20085", "50600", "77000"), ("00041", "13000", "44000"))  # one task each
 MOST_TRAIN, MOST_GOOD, MOST_DEFECTIVE = 110, 50, 70
+LARGE_TRAIN, LARGE_JUDGED = 100, 80
 CELL_PIXELS, CROP_PIXELS, SCENE_PIXELS = 304, 160, (128, 256)
 TRAINED_SHARE = 0.6  # of a photograph's width
 
@@ -65,6 +67,44 @@ def _cells() -> Iterator[ImageTask]:
         yield _judged("cells", "cells", train, rest[:MOST_GOOD], rest[MOST_GOOD:], _natural_defect)
 
 
+def _modules() -> Iterator[ImageTask]:
+    for cells in _cells():
+        yield _put_together("modules", cells, 4, _natural_defect)
+
+
+def _panels() -> Iterator[ImageTask]:
+    boards = next(_boards(), None)
+    if boards is not None:
+        yield _put_together("panels", boards, 2, _board_defects)
+
+
+def _put_together(
+    group: str, task: ImageTask, across: int, draw: Callable[[Image, Random], tuple[Image, str]]
+) -> ImageTask:
+    """Images of `across` x `across` normal ones of a task; of each that is judged defective one part is spoilt."""
+    rng = np.random.default_rng(11)
+
+    def large(images: Image, count: int) -> Image:
+        chosen = images[rng.integers(len(images), size=(count, across, across))]
+        return np.concatenate(
+            [np.concatenate([chosen[:, row, column] for column in range(across)], axis=2) for row in range(across)],
+            axis=1,
+        )
+
+    good = large(task.good, LARGE_JUDGED)
+    spoilt, kinds = good[LARGE_JUDGED // 2 :].copy(), []
+    height, width = task.good.shape[1:3]
+    for image in spoilt:
+        row, column = rng.integers(across, size=2)
+        place = (slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width))
+        image[place], kind = draw(image[place], rng)
+        kinds.append(kind)
+    masks = np.abs(spoilt.astype(np.int16) - good[LARGE_JUDGED // 2 :]).max(axis=3) > 8
+    return ImageTask(
+        group, group, large(task.train, LARGE_TRAIN), good[: LARGE_JUDGED // 2], spoilt, tuple(kinds), masks
+    )
+
+
 def _textures() -> Iterator[ImageTask]:
     try:
         from skimage import data
@@ -93,6 +133,8 @@ _GROUPS: dict[str, Callable[[], Iterator[ImageTask]]] = {
     "cells": _cells,
     "textures": _textures,
     "scene": _scene,
+    "modules": _modules,
+    "panels": _panels,
 }
 
 

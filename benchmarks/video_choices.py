@@ -99,7 +99,7 @@ def _choices(task: Task) -> dict[str, Floats]:
     for share in SHARES:
         count = max(1, round(share * places.shape[1]))
         scores[f"share_{share:g}"] = _array(places.topk(count, dim=1).values.mean(dim=1))
-    scores["share_as_of_images"] = _array(image_scores(places))
+    scores["share_as_of_images"] = _array(image_scores(places.unsqueeze(1)))
     for weight in WEIGHTS:
         scores[f"motion_{weight:g}"] = _array(clip_scores(_lengths(task, weight=weight)))
     for share in RELIT:

@@ -11,8 +11,9 @@ from torch import Tensor
 TOP_SHARE = 0.5
 
 
-def clip_scores(patch_scores: Tensor) -> Tensor:
-    """(n,) of patch scores (n, patches): the mean over the highest TOP_SHARE of each."""
-    count = max(1, round(TOP_SHARE * patch_scores.shape[1]))
-    highest: Tensor = patch_scores.topk(count, dim=1).values
+def clip_scores(maps: Tensor) -> Tensor:
+    """(n,) of patch scores (n, rows, columns): the mean over the highest TOP_SHARE of each."""
+    patches = maps.flatten(1)
+    count = max(1, round(TOP_SHARE * patches.shape[1]))
+    highest: Tensor = patches.topk(count, dim=1).values
     return torch.mean(highest, dim=1)

@@ -3,9 +3,12 @@
 Scores of patches depend on where they lie: near the edge the network sees its own padding, and of a solar cell each
 place shows something else. So each place is standardised by itself on normal images (`PlaceScale`). An image's score is
 the mean over its worst patches, for two shares of them at once: a scratch is a thousandth of an image. What spoils all
-of it spoils its worst hundredth, too, while the mean of all patches says mostly how much there is to see.
+of it spoils its worst hundredth, too, while the mean of all patches says mostly how much there is to see. A large image
+is judged by the worst of overlapping tiles, or the same scratch would count less the more there is around it.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,25 +17,50 @@ from torch import Tensor
 
 TOP_SHARES = ((0.001, 1), (0.01, 3))  # of the patches, and how many these are at least
 PEAK_PATCHES = 3
+TILE_SIDE, TILE_OVERLAP = 80, 20  # patches: 640 and 160 pixels
 SMALLEST_VARIANCE = 1e-8
 LEAST_SHARE = 0.01  # of the mean variance: a black border that never changes must not decide every image
 
 
-def image_scores(patch_scores: Tensor) -> Tensor:
-    """(n,) of patch scores (n, patches): the mean of the means over the highest of each, one for each of TOP_SHARES."""
-    weights = _top_weights(patch_scores.shape[1]).to(patch_scores)
-    top = patch_scores.topk(len(weights), dim=1).values
-    result: Tensor = (top * weights).sum(dim=1)
+def image_scores(maps: Tensor) -> Tensor:
+    """(n,) of patch scores (n, rows, columns): the mean of the means over the highest, one for each of TOP_SHARES.
+
+    Of an image larger than one tile it is that of its worst tile.
+    """
+    tiles = torch.stack([maps[:, rows, columns].flatten(1) for rows, columns in tiles_of(*maps.shape[1:])], dim=1)
+    weights = _top_weights(tiles.shape[2]).to(maps)
+    top = tiles.topk(len(weights), dim=2).values
+    result: Tensor = (top * weights).sum(dim=2).amax(dim=1)
     return result
 
 
-def peak_scores(patch_scores: Tensor) -> Tensor:
-    """(n,) of patch scores (n, patches) that are log odds of a defect there: the mean of the highest PEAK_PATCHES.
+def peak_scores(maps: Tensor) -> Tensor:
+    """(n,) of patch scores (n, rows, columns) that are log odds of a defect there: the mean of the highest.
 
     A patch that is surely defective settles the matter, whatever the size of the image.
     """
-    result: Tensor = patch_scores.topk(min(PEAK_PATCHES, patch_scores.shape[1]), dim=1).values.mean(dim=1)
+    patches = maps.flatten(1)
+    result: Tensor = patches.topk(min(PEAK_PATCHES, patches.shape[1]), dim=1).values.mean(dim=1)
     return result
+
+
+def tiles_of(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+    """Where the tiles of a grid of patches lie: all alike, evenly spread, TILE_OVERLAP or more in common.
+
+    One tile for everything where the grid has no more patches than a tile of TILE_SIDE.
+    """
+    whole = rows * columns <= TILE_SIDE**2
+    for down in _spread(rows, rows if whole else TILE_SIDE):
+        for across in _spread(columns, columns if whole else TILE_SIDE):
+            yield down, across
+
+
+def _spread(length: int, side: int) -> Iterator[slice]:
+    """Slices of `side`, from the first of so many places to the last; of all of them if there are fewer."""
+    count = max(1, math.ceil((length - TILE_OVERLAP) / (side - TILE_OVERLAP))) if length > side else 1
+    for index in range(count):
+        start = round(index * (length - side) / (count - 1)) if count > 1 else 0
+        yield slice(start, start + min(side, length))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from shared import federation
 from shared.errors import FederationError, SettingsError
 from shared.federation import Address
 from shared.files import write_durably
-from shared.supervision import SupervisedProcess, stoppable
+from shared.supervision import SupervisedProcess, stoppable, supervised
 
 POLL_S = 0.2
 STEADY_S = 60.0  # a node that ran this long was well, so its next failure starts the count anew
@@ -71,30 +72,29 @@ def run_node(options: NodeOptions, *, say: Callable[[str], None]) -> None:
     failures = 0
     with stoppable():
         while True:
-            child, started_s = _start(options), time.monotonic()
-            say(f"Joining the rounds at {options.server} with {options.buffer} (log: {child.log}).")
             try:
-                while (code := child.exit_code()) is None:
-                    time.sleep(POLL_S)
-                failures = 1 if time.monotonic() - started_s > STEADY_S else failures + 1
-                if failures > len(RETRY_WAIT_S):
-                    raise FederationError(
-                        f"The SuperNode failed {failures} times in a row, at last with exit code {code}: "
-                        f"{child.complaint()} (see {child.log})."
-                    )
-                say(f"The SuperNode ended (exit code {code}): {child.complaint()} Starting it again.")
-                time.sleep(RETRY_WAIT_S[failures - 1])
+                with _supernode(options) as child:
+                    started_s = time.monotonic()
+                    say(f"Joining the rounds at {options.server} with {options.buffer} (log: {child.log}).")
+                    while (code := child.exit_code()) is None:
+                        time.sleep(POLL_S)
+                    failures = 1 if time.monotonic() - started_s > STEADY_S else failures + 1
+                    if failures > len(RETRY_WAIT_S):
+                        raise FederationError(
+                            f"The SuperNode failed {failures} times in a row, at last with exit code {code}: "
+                            f"{child.complaint()} (see {child.log})."
+                        )
+                    say(f"The SuperNode ended (exit code {code}): {child.complaint()} Starting it again.")
+                    time.sleep(RETRY_WAIT_S[failures - 1])
             except KeyboardInterrupt:
                 say("Stopping.")
                 return
-            finally:
-                child.stop()
 
 
-def _start(options: NodeOptions) -> SupervisedProcess:
+def _supernode(options: NodeOptions) -> AbstractContextManager[SupervisedProcess]:
     port = federation.take_port(Address("127.0.0.1", 0)).port
     environment = federation.flower_environment(options.state_dir / "flower")
-    return SupervisedProcess(
+    return supervised(
         supernode_command(options, write_node_config(options), port),
         log=options.state_dir / "supernode.log",
         environment={**environment, "OMP_NUM_THREADS": str(options.threads)},

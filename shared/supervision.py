@@ -141,6 +141,21 @@ def uninterrupted() -> Iterator[None]:
         _interrupt_now()
 
 
+@contextlib.contextmanager
+def supervised(
+    command: Sequence[str], *, log: Path, environment: Mapping[str, str], folder: Path
+) -> Iterator[SupervisedProcess]:
+    """A child that ends with this block, however that is left: by an interrupt while the child is started, too."""
+    child: SupervisedProcess | None = None
+    try:
+        with uninterrupted():
+            child = SupervisedProcess(command, log=log, environment=environment, folder=folder)
+        yield child
+    finally:
+        if child is not None:
+            child.stop()
+
+
 def _interrupt_now() -> NoReturn:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)

@@ -26,7 +26,7 @@ class Features:
     `windows_observed` of the same shape. `surprise_columns`: where in such a vector it stands how unexpected each
     channel is given the others. `modes`: (samples,) int64, the class or operating mode of each sample.
     `details`: (samples, patches, details) float32, a wider view of an image's patches, for networks that learn from it.
-    `pool`: from patch scores (samples, patches) to those of the samples (samples,).
+    `pool`: from patch scores (samples, rows, columns) to those of the samples (samples,).
     """
 
     vectors: Tensor
@@ -126,10 +126,10 @@ class Analyzer(Protocol):
 def from_patch_scores(patch_scores: Tensor, features: Features, reconstruction: Tensor | None = None) -> AnalyzerOutput:
     """The output for patch scores (samples * patches,): maps, and for each sample their `pool`."""
     samples, patches, _ = features.vectors.shape
-    scores = patch_scores.reshape(samples, patches)
     if patches == 1:
-        return AnalyzerOutput(scores.squeeze(1), None, reconstruction)
-    return AnalyzerOutput(features.pool(scores), scores.reshape(samples, *features.grid), reconstruction)
+        return AnalyzerOutput(patch_scores.reshape(samples), None, reconstruction)
+    maps = patch_scores.reshape(samples, *features.grid)
+    return AnalyzerOutput(features.pool(maps), maps, reconstruction)
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], vectors: Tensor, rows: int) -> Tensor:

@@ -77,7 +77,7 @@ class LocalCorruption:
             maps = features.details.transpose(1, 2).reshape(len(features), -1, *features.grid)
             blocks = torch.split(maps, max(1, BLOCK_ROWS // (features.grid[0] * features.grid[1])))
         output = from_patch_scores(torch.cat([self.head(block).flatten() for block in blocks]), features)
-        return output if output.maps is None else replace(output, scores=peak_scores(output.maps.flatten(1)))
+        return output if output.maps is None else replace(output, scores=peak_scores(output.maps))
 
     def state(self) -> dict[str, Tensor]:
         """The head's weights."""

@@ -51,8 +51,8 @@ class Placed:
         """Deviations above normal."""
         output = self.inner.score(features)
         maps = _maps(output)
-        places = self._fitted().standardised(maps.flatten(1))
-        return replace(output, scores=image_scores(places), maps=places.reshape(maps.shape))
+        places = self._fitted().standardised(maps.flatten(1)).reshape(maps.shape)
+        return replace(output, scores=image_scores(places), maps=places)
 
     def deviations(self, vectors: Tensor) -> Tensor:
         """(n,) how far above normal patches (n, dim) score, in deviations, wherever they may lie."""

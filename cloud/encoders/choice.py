@@ -22,6 +22,7 @@ from shared.samples import Modality
 
 ENCODER_FILE = "cloud/encoder.safetensors"
 SCALING_IMAGES = 128  # of the training images, enough for a mean and a deviation at each place
+SCALING_PIXELS, FEWEST_SCALING_IMAGES = SCALING_IMAGES * 640 * 640, 20  # fewer where they are large
 
 PatchEncoder: TypeAlias = ImageEncoder | VideoEncoder
 Screener: TypeAlias = VectorScreener | ImageScreener | VideoScreener
@@ -54,7 +55,8 @@ def screener_of(
     if isinstance(encoder, VideoEncoder):
         return VideoScreener(encoder, head)
     screener = ImageScreener(encoder, head, corruption)
-    screener.fit(normal[:SCALING_IMAGES], weights)
+    most = max(FEWEST_SCALING_IMAGES, SCALING_PIXELS // (encoder.height * encoder.width))
+    screener.fit(normal[: min(SCALING_IMAGES, most)], weights)
     return screener
 
 

@@ -20,6 +20,7 @@ LEVEL_BLOCKS = (2, 4, 7, 10)  # the last of each resolution, and the deepest: st
 LEVEL_CHANNELS = (24, 40, 80, 112)
 LEVEL_STRIDES = (4, 8, 16, 16)
 DEEP_STRIDE = 16
+REACH_PIXELS = 169  # how far from its own place a value of the deepest level depends on pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,12 @@ class ImageEncoder(nn.Module):
         encoder.detail_scale = torch.stack([mean, deviation]).float()
         return encoder, F.linear(compared, encoder.whitening.weight.flatten(1), encoder.whitening.bias)
 
+    def of_size(self, height: int, width: int) -> "ImageEncoder":
+        """The same encoder for images of another size; the weights are shared."""
+        other = ImageEncoder(height, width, self.dim, self.backbone)
+        other.whitening, other.detail_scale, other.bilevel = self.whitening, self.detail_scale, self.bilevel
+        return other
+
     def _levels(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """The backbone's outputs, of pixels (n, 3, height, width) in 0..255."""
         if self.bilevel:

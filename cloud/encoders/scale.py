@@ -1,7 +1,8 @@
 """The size of a graph's input, from the sizes of the normal images alone.
 
-Defects are small: shrinking a circuit board of 640 pixels to 224 leaves every method near chance. The backbone is fully
-convolutional, so an image goes in at its native size, as one big tile; only its area is bounded, for the device's sake.
+Defects are small: shrinking a circuit board of 640 pixels to 224 leaves every method near chance. So an image goes
+in at its native size, and only its area is bounded. The backbone is fully convolutional: tiles need no seams between
+them, and only scores are taken a tile at a time (`cloud.pooling`).
 """
 
 import math
@@ -10,11 +11,10 @@ from collections.abc import Sequence
 from cloud.encoders.efficientnet import DEEP_STRIDE
 from shared.errors import DataError
 
-MAX_AREA_PIXELS = 640 * 640
 MIN_SIDE_PIXELS = 128
 
 
-def choose_size(shapes: Sequence[tuple[int, int]], max_area_pixels: int = MAX_AREA_PIXELS) -> tuple[int, int]:
+def choose_size(shapes: Sequence[tuple[int, int]], max_area_pixels: int) -> tuple[int, int]:
     """Height and width, multiples of DEEP_STRIDE, for normal images of these heights and widths.
 
     The median shape, enlarged where its short side is under MIN_SIDE_PIXELS (the features need surroundings), shrunk

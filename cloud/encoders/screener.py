@@ -123,7 +123,7 @@ class ImageScreener(nn.Module):
 def _scores(maps: Sequence[Tensor]) -> list[Tensor]:
     """(batch,) of each map (batch, rows, columns): of the distilled head's, and of the corruption head's."""
     pooled = (image_scores, peak_scores)
-    return [pool(of_one.flatten(1)) for pool, of_one in zip(pooled, maps, strict=False)]
+    return [pool(of_one) for pool, of_one in zip(pooled, maps, strict=False)]
 
 
 def as_convolution(layer: nn.Module) -> nn.Module:

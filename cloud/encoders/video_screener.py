@@ -26,7 +26,7 @@ class VideoScreener(nn.Module):
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
         """Scores (batch,) and the patch scores they are made of (batch, rows, columns)."""
         anomaly_map = self.patch_head(self.encoder(input)).squeeze(1)
-        return clip_scores(anomaly_map.flatten(1)), anomaly_map
+        return clip_scores(anomaly_map), anomaly_map
 
     def example(self) -> Tensor:
         """Two clips, for the export."""

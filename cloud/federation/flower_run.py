@@ -13,7 +13,7 @@ from shared import federation
 from shared.errors import FederationError
 from shared.federation import Address
 from shared.files import write_durably
-from shared.supervision import SupervisedProcess
+from shared.supervision import SupervisedProcess, supervised
 
 POLL_S = 0.2
 OUTCOME_GRACE_S = 5.0
@@ -92,19 +92,18 @@ def run(
     """
     app, home = write_app(folder, plan), folder.path / "flower"
     write_connection(home, address, authority)
-    child = SupervisedProcess(
+    with supervised(
         [federation.flower_command("flwr"), "run", str(app), CONNECTION, "--stream"],
         log=folder.path / "flower.log",
         environment=federation.flower_environment(home),
         folder=folder.path,
-    )
-    try:
-        for event in _events(folder, child, plan.timeout_s):
-            show(event)
-    finally:
-        if folder.outcome() is None:
-            folder.cancel()  # the SuperLink goes on with a run whose starter has gone
-        child.stop()
+    ) as child:
+        try:
+            for event in _events(folder, child, plan.timeout_s):
+                show(event)
+        finally:
+            if folder.outcome() is None:
+                folder.cancel()  # the SuperLink goes on with a run whose starter has gone
     outcome = folder.outcome()
     if outcome is None:
         raise FederationError(f"The run ended without an outcome: {child.complaint()} (see {child.log}).")

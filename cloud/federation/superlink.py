@@ -13,7 +13,7 @@ from shared import federation
 from shared.errors import FederationError, SettingsError
 from shared.federation import Address
 from shared.files import write_durably
-from shared.supervision import SupervisedProcess, stoppable
+from shared.supervision import SupervisedProcess, stoppable, supervised
 
 START_TIMEOUT_S = 90.0
 HEALTH_TIMEOUT_S = 2.0
@@ -127,24 +127,25 @@ def serve(
     address = federation.take_port(address)
     ServerState.forget(state_dir)
     with stoppable():
-        child = SupervisedProcess(
-            superlink_command(address, certificates, known_nodes_only=known_nodes_only),
-            log=state_dir / "superlink.log",
-            environment=federation.flower_environment(state_dir / "flower"),
-            folder=state_dir,
-        )
         try:
-            _wait_until_healthy(child, address.from_here, authority)
-            ServerState(address.from_here, authority, os.getpid()).write(state_dir)
-            say(f"Ready: federated rounds at {address} (log: {child.log}).")
-            while (code := child.exit_code()) is None:
-                time.sleep(POLL_S)
-            raise FederationError(f"The SuperLink ended with exit code {code}: {child.complaint()} (see {child.log}).")
+            with supervised(
+                superlink_command(address, certificates, known_nodes_only=known_nodes_only),
+                log=state_dir / "superlink.log",
+                environment=federation.flower_environment(state_dir / "flower"),
+                folder=state_dir,
+            ) as child:
+                _wait_until_healthy(child, address.from_here, authority)
+                ServerState(address.from_here, authority, os.getpid()).write(state_dir)
+                say(f"Ready: federated rounds at {address} (log: {child.log}).")
+                while (code := child.exit_code()) is None:
+                    time.sleep(POLL_S)
+                raise FederationError(
+                    f"The SuperLink ended with exit code {code}: {child.complaint()} (see {child.log})."
+                )
         except KeyboardInterrupt:
             say("Stopping.")
         finally:
             ServerState.forget(state_dir)
-            child.stop()
 
 
 def _wait_until_healthy(child: SupervisedProcess, address: Address, authority: Path | None) -> None:

@@ -23,7 +23,7 @@ from shared.samples import Modality, Values
 
 VECTORS_A_BLOCK = 4096
 IMAGES_A_BLOCK, PATCHES_A_BLOCK = 8, 20_000
-MAX_FIT_VECTORS = 250_000
+MAX_FIT_VECTORS, FEWEST_FIT_IMAGES = 250_000, 20
 
 
 class Encoder(Protocol):
@@ -115,7 +115,7 @@ class Samples:
         """
         if encoder is None:
             return self.features(None, device)
-        most = max(1, MAX_FIT_VECTORS // (encoder.grid[0] * encoder.grid[1]))
+        most = max(FEWEST_FIT_IMAGES, MAX_FIT_VECTORS // (encoder.grid[0] * encoder.grid[1]))
         chosen = torch.randperm(len(self), generator=generator)[:most].sort().values.numpy()
         parts = [encoder.encode(block.inputs).to(device) for block in self.at(chosen).blocks(encoder)]
         return self._of_patches(torch.cat(parts), encoder)

@@ -24,6 +24,7 @@ from shared.samples import Modality
 MIN_TRAIN = 20
 _READ_TOGETHER = 64
 _SIZED_IMAGES = 50
+MAX_TRAINING_PIXELS = 1000 * 640 * 640  # of good images together: a core encodes them in minutes, not hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ def _split_images(
 ) -> Split:
     chosen = generator.permutation(len(data.good))[: settings.image.max_images]
     spec = _image_spec([data.good[index] for index in chosen[:_SIZED_IMAGES]], settings)
+    most = max(MIN_TRAIN + MIN_CALIBRATION_SIZE, MAX_TRAINING_PIXELS // (spec.image_height * spec.image_width))
+    chosen = chosen[:most]
     drop = settings.data.bad_rows == "drop"
     total = len(chosen) + len(data.held_out) + len(data.test)
 
@@ -155,6 +158,8 @@ def _split_images(
         train, held_out = _shares(len(good), settings, generator, data.origin, "good images")
         train_images, held_out_images = good[train], good[held_out]
     notes = data.notes
+    if len(chosen) < min(len(data.good), settings.image.max_images):
+        notes += (f"{len(chosen)} of {len(data.good)} good images are used: of this size they take the time there is",)
     if len(good) < len(chosen):
         notes += (f"{len(chosen) - len(good)} unreadable images were left out",)
     if data.test_labels is None:

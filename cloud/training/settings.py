@@ -11,7 +11,8 @@ from shared.errors import SettingsError
 from shared.samples import Modality
 from shared.settings import Settings
 
-SMALLEST_SIDE, SIDE_MULTIPLE = 32, 16  # pixels; what the image encoder takes
+SMALLEST_SIDE, LARGEST_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; what the image encoder takes
+MOST_PIXELS = 2048 * 2048  # of an image: larger ones would not fit into a message to the cloud
 
 
 class DataSettings(Settings):
@@ -71,12 +72,16 @@ class SeriesSettings(Settings):
 class ImageSettings(Settings):
     """The images the graph takes. Height and width 0: chosen from the sizes of the normal images."""
 
-    height: int = Field(0, ge=0, le=1024, title="Height", description="pixels, a multiple of 16; 0: as the images")
-    width: int = Field(0, ge=0, le=1024, title="Width", description="pixels, a multiple of 16; 0: as the images")
+    height: int = Field(
+        0, ge=0, le=LARGEST_SIDE, title="Height", description="pixels, a multiple of 16; 0: as the images"
+    )
+    width: int = Field(
+        0, ge=0, le=LARGEST_SIDE, title="Width", description="pixels, a multiple of 16; 0: as the images"
+    )
     max_pixels: int = Field(
-        640 * 640,
+        MOST_PIXELS,
         ge=128 * 128,
-        le=1024 * 1024,
+        le=MOST_PIXELS,
         title="Most pixels",
         description="of a graph whose size is chosen: larger images are shrunk, which costs a device less",
     )
@@ -90,6 +95,8 @@ class ImageSettings(Settings):
     def _has_both_sides(self) -> Self:
         if bool(self.height) != bool(self.width):
             raise ValueError("height and width: set both, or neither")
+        if self.height * self.width > MOST_PIXELS:
+            raise ValueError(f"height and width: at most {MOST_PIXELS} pixels together, as 2048 x 2048")
         return self
 
     @field_validator("height", "width")

@@ -1,5 +1,6 @@
 """The training run: normal data in, signed bundle out; and the shorter run that puts a new head into a bundle."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -40,6 +41,7 @@ MAX_TEST_SAMPLES, MAX_TEST_IMAGES = 2000, 100
 VECTOR_HIDDEN, PATCH_HIDDEN = (256, 384, 256), (256, 256)
 MAX_HEAD_PARAMETERS = 250_000  # 1 MB in FP32: what a federated round sends, and a device holds
 WIDTH_STEP = 8
+MAX_QUANTISATION_PIXELS, FEWEST_QUANTISATION_IMAGES = 64 * 640 * 640, 10  # fewer images where they are large
 
 Progress: TypeAlias = Callable[[str, float], None]
 
@@ -253,7 +255,8 @@ def _teacher(analysis: Analysis, modality: Modality) -> Teacher | None:
 
 def _quantisation_inputs(train: NDArray[Any], head: TimeEstimationHead, settings: TrainingSettings) -> NDArray[Any]:
     if train.ndim >= 4:
-        return choose_inputs(train, np.zeros(len(train)), settings.quantisation.images, settings.seed)
+        most = max(FEWEST_QUANTISATION_IMAGES, MAX_QUANTISATION_PIXELS // math.prod(train.shape[-3:-1]))
+        return choose_inputs(train, np.zeros(len(train)), min(settings.quantisation.images, most), settings.seed)
     with torch.inference_mode():
         scores = head(torch.from_numpy(train)).numpy()
     return choose_inputs(train, scores, settings.quantisation.samples, settings.seed)

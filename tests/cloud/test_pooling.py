@@ -1,13 +1,15 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
-from cloud.pooling import PlaceScale, image_scores, peak_scores
+from cloud.pooling import TILE_OVERLAP, TILE_SIDE, PlaceScale, image_scores, peak_scores, tiles_of
 
 
 def test_one_bad_patch_and_many_slightly_bad_ones_both_raise_an_image() -> None:
-    images = torch.zeros(3, 1000)
-    images[1, 17] = 5.0
-    images[2, :500] = 1.0
+    images = torch.zeros(3, 25, 40)
+    images[1, 3, 17] = 5.0
+    images[2, :12] = 1.0
     normal, spot, dark = image_scores(images)
     assert normal == 0.0
     assert spot > 1.0
@@ -15,15 +17,15 @@ def test_one_bad_patch_and_many_slightly_bad_ones_both_raise_an_image() -> None:
 
 
 def test_the_score_is_the_mean_over_two_shares_of_the_patches() -> None:
-    scores = torch.arange(1000.0).flip(0).unsqueeze(0)
+    scores = torch.arange(1000.0).flip(0).view(1, 25, 40)
     torch.testing.assert_close(image_scores(scores), torch.tensor([(999.0 + 994.5) / 2]))
-    torch.testing.assert_close(image_scores(torch.tensor([[3.0, 1.0]])), torch.tensor([(3.0 + 2.0) / 2]))
+    torch.testing.assert_close(image_scores(torch.tensor([[[3.0, 1.0]]])), torch.tensor([(3.0 + 2.0) / 2]))
 
 
 def test_how_much_there_is_to_see_is_no_matter() -> None:
     """Two boards, one with twice the tracks, each of them usual: the worst places are the same."""
-    few, many = torch.zeros(2, 2000)
-    few[:500], many[:1000] = 1.0, 1.0
+    few, many = torch.zeros(2, 40, 50)
+    few[:10], many[:20] = 1.0, 1.0
     assert image_scores(few[None]) == image_scores(many[None])
 
 
@@ -54,7 +56,9 @@ def test_a_background_that_never_changes_does_not_decide_the_image() -> None:
         image[:30] = 0.5
     speck[:30] += 0.02
     defect[60] += 8.0
-    of_usual, of_speck, of_defect = image_scores(scale.standardised(torch.stack([usual, speck, defect])))
+    of_usual, of_speck, of_defect = image_scores(
+        scale.standardised(torch.stack([usual, speck, defect])).view(3, 10, 10)
+    )
     assert of_defect > of_usual + 1
     assert of_defect > of_speck + 1
 
@@ -67,8 +71,35 @@ def test_little_or_constant_data_gives_finite_scores(shape: tuple[int, int]) -> 
 
 
 def test_three_sure_patches_settle_an_image_of_any_size() -> None:
-    small, large = torch.zeros(1, 40), torch.zeros(1, 6400)
-    small[0, :4] = large[0, :4] = torch.tensor([9.0, 7.0, 5.0, 4.0])
+    small, large = torch.zeros(1, 5, 8), torch.zeros(1, 200, 200)
+    small[0, 0, :4] = large[0, 0, :4] = torch.tensor([9.0, 7.0, 5.0, 4.0])
     torch.testing.assert_close(peak_scores(small), torch.tensor([7.0]))
     torch.testing.assert_close(peak_scores(large), torch.tensor([7.0]))
-    torch.testing.assert_close(peak_scores(torch.tensor([[3.0, 1.0]])), torch.tensor([2.0]))
+    torch.testing.assert_close(peak_scores(torch.tensor([[[3.0, 1.0]]])), torch.tensor([2.0]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 1), (80, 80), (40, 160), (81, 80), (160, 160), (256, 256), (20, 700)]
+)
+def test_tiles_cover_every_patch_and_overlap(rows: int, columns: int) -> None:
+    covered = torch.zeros(rows, columns, dtype=torch.int64)
+    tiles = list(tiles_of(rows, columns))
+    for down, across in tiles:
+        covered[down, across] += 1
+    assert covered.min() == 1
+    shapes = {tuple(covered[tile].shape) for tile in tiles}
+    assert len(shapes) == 1
+    if rows * columns <= TILE_SIDE**2:
+        assert tiles == [(slice(0, rows), slice(0, columns))]
+        return
+    assert max(max(shape) for shape in shapes) == TILE_SIDE
+    for first, second in pairwise(sorted({across.start for _, across in tiles})):
+        assert first + TILE_SIDE - second >= TILE_OVERLAP
+
+
+def test_a_scratch_counts_as_much_in_a_large_image_as_in_a_small_one() -> None:
+    generator = torch.Generator().manual_seed(5)
+    small = torch.rand(1, 80, 80, generator=generator)
+    large = torch.rand(1, 256, 256, generator=generator)
+    small[0, 40, 30:40] = large[0, 200, 100:110] = 5.0
+    assert abs(float(image_scores(small) - image_scores(large))) < 0.05

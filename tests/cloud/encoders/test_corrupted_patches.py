@@ -6,8 +6,8 @@ import torch
 
 from cloud.analyzers import Features
 from cloud.analyzers.local_corruption import ImageWorkshop, LocalCorruption
-from cloud.encoders.corrupted_patches import COPIES, corrupted_patches
-from cloud.encoders.image import ImageEncoder
+from cloud.encoders.corrupted_patches import COPIES, MOST_PIXELS_A_SIDE, _Crop, corrupted_patches
+from cloud.encoders.image import PATCH_PIXELS, ImageEncoder
 
 SIDE = 96
 
@@ -93,3 +93,35 @@ def test_compression_noise_does_not_tell_copies_of_scans_from_originals() -> Non
     torch.testing.assert_close(encoder.encode(stored), encoder.encode(clean))
     again = ImageEncoder.from_state(encoder.state())
     torch.testing.assert_close(again.encode(stored), encoder.encode(clean))
+
+
+def test_a_crop_of_a_large_image_shows_its_patches_as_the_whole_does() -> None:
+    """Only patches that nothing outside the crop has a part in are kept, at every edge and corner."""
+    torch.set_num_threads(1)
+    wall = np.tile(bricks(1, 0, (0, 300))[0], (12, 14, 1))[:1136, :1312]
+    encoder, _ = ImageEncoder.fit(wall[np.newaxis], generator=torch.Generator().manual_seed(0), dim=8)
+    whole = encoder.views(wall[np.newaxis]).details.view(*encoder.grid, -1)
+    sides, generator, seen = (MOST_PIXELS_A_SIDE, MOST_PIXELS_A_SIDE), np.random.default_rng(0), set()
+    for _ in range(6):
+        crop = _Crop.drawn(wall.shape[:2], sides, generator)
+        rows, columns = crop.pixels
+        smaller = encoder.of_size(*sides)
+        details = smaller.views(wall[np.newaxis, rows, columns].copy()).details[0]
+        kept = crop.kept(smaller.grid)
+        patches = [slice(part.start // PATCH_PIXELS, part.stop // PATCH_PIXELS) for part in crop.pixels]
+        torch.testing.assert_close(details[kept], whole[*patches].flatten(0, 1)[kept], rtol=1e-3, atol=1e-3)
+        assert 0.4 < kept.float().mean() < 1.0
+        seen.add((rows.start, columns.start))
+    assert len(seen) > 1
+
+
+def test_large_images_are_corrupted_a_crop_at_a_time() -> None:
+    torch.set_num_threads(1)
+    images = np.tile(bricks(2, 0, (0, 300)), (1, 12, 14, 1))[:, :1136, :1312]
+    encoder, _ = ImageEncoder.fit(images, generator=torch.Generator().manual_seed(0), dim=8)
+    shares: list[float] = []
+    patches = corrupted_patches(encoder, images, seed=0, most_pixels=4e6, progress=shares.append)
+    assert len(patches.touched) > 100
+    assert len(patches.untouched) > 1000
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
