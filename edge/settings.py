@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from edge.source_settings import SourceSettings
+from edge.source_settings import SourceSettings, StdinSettings
 from shared.calibration import MIN_P_VALUE
 from shared.settings import Settings
 
@@ -149,4 +149,6 @@ class AgentSettings(Settings):
         ids = [source.id for source in self.sources]
         if len(set(ids)) != len(ids):
             raise ValueError("two sources have the same id: give each its own")
+        if sum(isinstance(source, StdinSettings) for source in self.sources) > 1:
+            raise ValueError("two sources read the standard input: only one can")
         return self

@@ -1,7 +1,7 @@
 """What a source can be told: a table `[[sources]]` of `edge.toml`, whose `kind` says which keys it has."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -119,6 +119,112 @@ class CameraSettings(SourceBase):
     )
 
 
+class ChannelSettings(Settings):
+    """Where the readings of one channel of the bundle are found."""
+
+    topic: str = Field(default="", title="Topic", description="MQTT topic filter; default the source's")
+    path: str = Field(
+        default="", title="Path", description="JMESPath of the value in a record; default the channel's name as a key"
+    )
+    quality_path: str = Field(default="", title="Quality", description="JMESPath of its quality; default the source's")
+
+
+class ReadingsBase(SourceBase):
+    """What sources of readings have in common: which field is which channel, and how rows are made of readings."""
+
+    channels: dict[str, ChannelSettings] = Field(
+        default={}, title="Channels", description="by the bundle's name of each; those not named are found by theirs"
+    )
+    time_path: str = Field(
+        default="", title="Time", description="JMESPath of a record's time; default the moment it arrives"
+    )
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = Field(
+        default="auto", title="Time unit", description="of numbers; auto: by their size. Texts are ISO 8601"
+    )
+    quality_path: str = Field(
+        default="", title="Quality", description="JMESPath of a record's quality; values of any but good are missing"
+    )
+    good_quality: tuple[str | int | float | bool, ...] = Field(
+        default=("good", 192), title="Good", description="what stands there when values are good"
+    )
+    interval_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=86400,
+        title="Interval",
+        description="seconds from row to row, as in the data trained on; 0: each record is a row",
+    )
+    hold_s: float = Field(
+        default=0.0, ge=0, title="Hold", description="seconds a value stays valid, of sensors that report changes only"
+    )
+    lateness_s: float = Field(
+        default=0.5, ge=0, le=3600, title="Lateness", description="seconds a row waits for readings that come late"
+    )
+    silent_after_s: float = Field(
+        default=60.0, gt=0, title="Silent", description="seconds without a reading of a channel: the source is unwell"
+    )
+
+
+class StdinSettings(ReadingsBase):
+    """Lines on the standard input."""
+
+    kind: Literal["stdin"] = Field(title="Kind", description="lines that another program writes")
+    format: Literal["json", "csv"] = Field(
+        default="json", title="Format", description="of a line; csv begins with a header line"
+    )
+
+
+class MqttSettings(ReadingsBase):
+    """Messages of an MQTT broker."""
+
+    kind: Literal["mqtt"] = Field(title="Kind", description="messages of an MQTT broker")
+    url: str = Field(
+        pattern=r"^mqtts?://(?:[^/@\s]+@)?[^/@\s]+/?$",
+        title="Address",
+        description="mqtt://broker:1883 or, encrypted, mqtts://user:secret@broker:8883",
+    )
+    topic: str = Field(default="", title="Topic", description="topic filter of channels without one of their own")
+    password_file: Path | None = Field(
+        default=None, title="Password", description="file whose first line is the password, instead of the address"
+    )
+    ca: Path | None = Field(default=None, title="CA", description="PEM that signs the broker; default the system's")
+    certificate: Path | None = Field(default=None, title="Certificate", description="PEM, where the broker asks for it")
+    key: Path | None = Field(default=None, title="Key", description="PEM of the certificate's private key")
+    client_id: str = Field(
+        default="", title="Client", description="unique at the broker; default vedette-, host name and source"
+    )
+    protocol: Literal["5", "3.1.1"] = Field(default="5", title="Protocol", description="version of MQTT")
+    qos: Literal[0, 1, 2] = Field(default=1, title="QoS", description="0: at most once, 1: at least once, 2: once")
+    session_expiry_s: int = Field(
+        default=86400,
+        ge=0,
+        le=2**32 - 2,
+        title="Session",
+        description="seconds the broker keeps messages for a device that is away (MQTT 5)",
+    )
+    keepalive_s: int = Field(default=30, ge=5, le=3600, title="Keep-alive", description="seconds between signs of life")
+    reconnect_max_s: float = Field(
+        default=30.0, ge=1, title="Longest wait", description="seconds between two attempts; the first comes after 1"
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key: set both, or neither")
+        if not self.topic and not any(channel.topic for channel in self.channels.values()):
+            raise ValueError("set topic, or the topic of each channel under channels")
+        return self
+
+
+class PluginSettings(SourceBase):
+    """A source that another package brings."""
+
+    kind: Literal["plugin"] = Field(title="Kind", description="a source of another package")
+    plugin: str = Field(min_length=1, title="Plug-in", description='name of an entry point in group "vedette.sources"')
+    options: dict[str, Any] = Field(default={}, title="Options", description="what the plug-in can be told")
+
+
 SourceSettings: TypeAlias = Annotated[
-    ReplaySettings | ImageFolderSettings | CameraSettings, Field(discriminator="kind")
+    ReplaySettings | ImageFolderSettings | CameraSettings | MqttSettings | StdinSettings | PluginSettings,
+    Field(discriminator="kind"),
 ]

@@ -3,12 +3,23 @@ a class of what it can be told in `source_settings`."""
 
 import threading
 
-from edge.source_settings import CameraSettings, ImageFolderSettings, ReplaySettings, SourceSettings
+from edge.source_settings import (
+    CameraSettings,
+    ImageFolderSettings,
+    MqttSettings,
+    PluginSettings,
+    ReplaySettings,
+    SourceSettings,
+    StdinSettings,
+)
 from edge.sources.base import Pacer, Source
 from edge.sources.camera import CameraSource
 from edge.sources.health import SourceHealth
 from edge.sources.images import ImageFolderSource
+from edge.sources.mqtt import MqttSource
+from edge.sources.plugins import open_plugin
 from edge.sources.replay import RowReplay, WindowReplay
+from edge.sources.stdin import StdinSource
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError
 from shared.samples import Modality
@@ -29,6 +40,12 @@ def open_source(settings: SourceSettings, modality: Modality, spec: InputSpec, s
         stop,
     )
     match settings, modality:
+        case MqttSettings(), Modality.TABULAR | Modality.SERIES:
+            return MqttSource(settings, modality, spec, pacer)
+        case StdinSettings(), Modality.TABULAR | Modality.SERIES:
+            return StdinSource(settings, modality, spec, pacer)
+        case PluginSettings(), _:
+            return open_plugin(settings, modality, spec, stop)
         case ImageFolderSettings(), Modality.IMAGE:
             return ImageFolderSource(settings, pacer)
         case CameraSettings(), Modality.IMAGE:

@@ -15,6 +15,7 @@ from edge.source_settings import ReplaySettings
 from edge.sources.base import Pacer, RowOrigins
 from edge.sources.health import SourceHealth
 from edge.sources.tables import Chunk, NpzTable, Table, open_table
+from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.samples import Modality, Rejection, SampleBatch
@@ -57,7 +58,8 @@ class WindowReplay:
     def __init__(self, settings: ReplaySettings, spec: InputSpec, pacer: Pacer) -> None:
         self.source_id = settings.id
         self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
-        self._length, self._stride = spec.window_length, max(spec.window_stride, 1)
+        self._length = spec.window_length
+        self._cutter = WindowCutter(spec.window_length, spec.window_stride)
         self._table = open_table(settings.path, spec.channels, settings.array)
         if isinstance(self._table, NpzTable) and self._table.rank == 3 and self._table.shape[1] != self._length:
             raise DataError(
@@ -67,34 +69,15 @@ class WindowReplay:
 
     def batches(self) -> Iterator[SampleBatch]:
         """See `Source.batches`."""
-        carried, skip = None, 0
         for chunk in _repeated(self._table, self._settings):
             if self._table.rank == 3:
                 values, rows = chunk.values, chunk.rows
             else:
                 if chunk.rows[0] == 0:  # a new round
-                    carried, skip = None, 0
-                values, rows, carried, skip = self._cut(chunk, carried, skip)
+                    self._cutter.restart()
+                values, rows, _ = self._cutter.cut(chunk.values, chunk.rows)
             if not (yield from _paced(self._settings, self.modality, values, rows, self._pacer, [])):
                 return
-
-    def _cut(
-        self, chunk: Chunk, carried: NDArray[np.float32] | None, skip: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], int]:
-        """The windows that end in this chunk, their first rows, the readings the next windows need, and how many
-        of the next chunk's first rows lie between two windows."""
-        readings = chunk.values if carried is None else np.concatenate([carried, chunk.values])
-        first_row = int(chunk.rows[0]) - (0 if carried is None else len(carried))
-        usable = readings[skip:]
-        if len(usable) < self._length:
-            empty = np.empty((0, self._length, readings.shape[1]), dtype=np.float32)
-            return empty, np.empty(0, dtype=np.int64), readings, skip
-        windows = np.lib.stride_tricks.sliding_window_view(usable, self._length, axis=0)[:: self._stride]
-        values = windows.transpose(0, 2, 1)  # (windows, length, channels)
-        starts = skip + np.arange(len(values), dtype=np.int64) * self._stride
-        next_start = int(starts[-1]) + self._stride
-        kept = min(next_start, len(readings))
-        return values, starts + first_row, readings[kept:], next_start - kept
 
 
 def _repeated(table: Table, settings: ReplaySettings) -> Iterator[Chunk]:

@@ -1,0 +1,33 @@
+"""Sources that other packages bring: an entry point in the group `vedette.sources` names what opens one.
+
+It is called as `open_source(settings, modality, spec, stop)`, with `settings.options` as configured, and returns what
+`edge.sources.base.Source` describes. It runs in the agent's process with all its rights: install what you trust.
+"""
+
+import threading
+from importlib.metadata import entry_points
+
+from edge.source_settings import PluginSettings
+from edge.sources.base import Source
+from shared.bundle import InputSpec
+from shared.errors import DataError, SettingsError, VedetteError
+from shared.samples import Modality
+
+GROUP = "vedette.sources"
+
+
+def open_plugin(settings: PluginSettings, modality: Modality, spec: InputSpec, stop: threading.Event) -> Source:
+    """The source of that plug-in. Raises SettingsError if none of that name is installed, DataError if it fails."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if settings.plugin not in found:
+        raise SettingsError(
+            f"Source {settings.id!r}: no plug-in {settings.plugin!r} is installed (there is "
+            f"{', '.join(sorted(found)) or 'none'}): install the package that brings it."
+        )
+    try:
+        source: Source = found[settings.plugin].load()(settings, modality, spec, stop)
+    except VedetteError:
+        raise
+    except Exception as error:  # of code that is not ours: it ends this source alone
+        raise DataError(f"Source {settings.id!r}: plug-in {settings.plugin!r} failed: {error!r}.") from error
+    return source

@@ -1,0 +1,89 @@
+"""Lines that another program writes: JSON or CSV, to the last one before the input ends, whatever they hold."""
+
+import io
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.settings import AgentSettings
+from edge.source_settings import StdinSettings
+from edge.sources.base import Pacer
+from edge.sources.records import MAX_PAYLOAD_BYTES
+from edge.sources.stdin import StdinSource
+from shared.bundle import InputSpec
+from shared.samples import Modality, SampleBatch
+from tests.edge.bundles import normal_rows
+from tests.edge.device import ROOT, Device
+
+ROWS = InputSpec(channels=("heat", "load"))
+WINDOWS = InputSpec(channels=("heat", "load"), window_length=3, window_stride=1)
+
+
+def batches(data: bytes, spec: InputSpec = ROWS, **more: Any) -> list[SampleBatch]:
+    settings = StdinSettings(id="line", kind="stdin", bundle=Path("b"), **more)
+    modality = Modality.SERIES if spec.window_length else Modality.TABULAR
+    pacer = Pacer(0.0, 64, 0.1, 0.0, threading.Event())
+    return list(StdinSource(settings, modality, spec, pacer, io.BytesIO(data)).batches())
+
+
+def values_of(found: list[SampleBatch]) -> list[Any]:
+    return [sample for batch in found for sample in np.asarray(batch.values).tolist()]
+
+
+def reasons_of(found: list[SampleBatch]) -> list[tuple[str, str]]:
+    return [(item.origin, item.reason) for batch in found for item in batch.rejections]
+
+
+def test_json_lines_to_the_last_one() -> None:
+    found = batches(b'{"heat": 1, "load": 2}\n\nnonsense\n{"load": 4, "heat": 3}')
+    assert values_of(found) == [[1, 2], [3, 4]]
+    assert reasons_of(found) == [("stdin:3", "is no JSON: 'nonsense'.")]
+
+
+@pytest.mark.parametrize(
+    "text", ["load,heat\n2,1\n4,3\n", "load;x;heat\r\n2;9;1\r\n4;9;3\r\n", "\ufeffload\theat\n2\t1\n4\t3"]
+)
+def test_csv_lines_by_their_header(text: str) -> None:
+    assert values_of(batches(text.encode(), format="csv")) == [[1, 2], [3, 4]]
+
+
+def test_short_and_broken_csv_lines_are_rejected() -> None:
+    found = batches(b"load,heat\n2\n4,x\n6,5\n", format="csv")
+    assert np.array_equal(values_of(found), [[np.nan, 2], [np.nan, 4], [5, 6]], equal_nan=True)
+    assert reasons_of(found) == [("stdin:3", "channel 'heat' cannot be read: 'x' is no number.")]
+
+
+def test_windows_of_aligned_readings_are_flushed_at_the_end() -> None:
+    lines = [json.dumps({"t": second / 2, "heat": second, "load": -second}) for second in range(10)]
+    found = batches("\n".join(lines).encode(), WINDOWS, time_path="t", interval_s=1.0, lateness_s=3.0)
+    assert [[row[0] for row in window] for window in values_of(found)] == [[1, 3, 5], [3, 5, 7], [5, 7, 9]]
+
+
+def test_an_endless_line_is_rejected_and_the_next_one_read() -> None:
+    found = batches(b"x" * (3 * MAX_PAYLOAD_BYTES) + b'\n{"heat": 1, "load": 2}\n')
+    assert values_of(found) == [[1, 2]]
+    assert "longer" in reasons_of(found)[0][1]
+
+
+def test_only_one_source_can_read_the_standard_input() -> None:
+    source = {"kind": "stdin", "bundle": "b"}
+    with pytest.raises(ValueError, match="only one can"):
+        AgentSettings.model_validate({"state_dir": "s", "sources": [{"id": "a", **source}, {"id": "b", **source}]})
+
+
+def test_an_agent_screens_what_is_piped_into_it(device: Device) -> None:
+    rows = normal_rows(3000, seed=9)
+    lines = "\n".join(json.dumps(dict(zip(("heat", "load", "flow"), row.tolist(), strict=True))) for row in rows)
+    bundle = device.settings["sources"][0]["bundle"]
+    device.settings["sources"] = [{"id": "line", "kind": "stdin", "bundle": bundle}]
+    device.write()
+    command = [Path(sys.executable).parent / "vedette", "edge", "run", "--config", device.config, "--until-done"]
+    ended = subprocess.run(command, input=lines.encode(), capture_output=True, cwd=ROOT, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert device.counters()["samples_screened"] == 3000
