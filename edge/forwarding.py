@@ -4,6 +4,7 @@ import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,11 @@ class Forwarded:
     sample_ids: dict[int, uuid.UUID]
     accepted: NDArray[np.bool_]
     counts: dict[str, int]
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """What becomes of a batch without a sample."""
+        return cls(np.zeros(0, np.int8), [], {}, np.zeros(0, np.bool_), {})
 
 
 class Forwarder:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -98,7 +98,9 @@ class Pipeline:
         """Load the first bundle, open the source and start. Raises BundleError, EngineError, DataError."""
         try:
             screener = self._load(bundle)
-            source = open_source(self.settings, screener.modality, screener.spec, self._around.stop)
+            around = self._around
+            cursor = around.spool.cursor(self.settings.id)
+            source = open_source(self.settings, screener.modality, screener.spec, around.stop, cursor)
         except DataError as error:
             self._fail(error)
             raise
@@ -191,8 +193,10 @@ class Pipeline:
                 if slot.has_offer:
                     self._finish_down_to(0, under_way, slot)
                     slot.take_over()
-                self._count_rejections(batch.rejections)
+                self._say_rejections(batch.rejections)
                 if not len(batch):
+                    self._finish_down_to(0, under_way, slot)  # a cursor must not overtake what came before it
+                    self._settle(batch, Forwarded.nothing())
                     continue
                 started_s = time.perf_counter()
                 under_way.append(_UnderWay(batch, slot.current.start(batch), started_s))
@@ -213,15 +217,10 @@ class Pipeline:
         """Route one batch, put what travels into the spool, and count all of it."""
         screener, screened = slot.result(batch, under_way)
         if screened.rejections:
-            self._count_rejections([Rejection(batch.origins[place], reason) for place, reason in screened.rejections])
+            self._say_rejections([Rejection(batch.origins[place], reason) for place, reason in screened.rejections])
         forwarded = self._forwarder.forward(batch, screened, screener)
         write = self._log_writer(batch, screened, forwarded)
-        if forwarded.samples:
-            self._around.spool.append(forwarded.samples, forwarded.counts, write)
-        else:
-            self._around.counters.add(forwarded.counts)
-            if write is not None:
-                write()
+        self._settle(batch, forwarded, len(screened.rejections), write)
         if self._buffer is not None and screener.preprocessing_id != self._buffer.preprocessing_id:
             self._buffer = self._open_buffer(screener)  # swapped, or rolled back
         if self._buffer is not None:
@@ -239,11 +238,22 @@ class Pipeline:
             origins, screened.scores, screened.p_values, forwarded.codes, forwarded.sample_ids
         )
 
-    def _count_rejections(self, rejections: Sequence[Rejection]) -> None:
-        if not rejections:
+    def _settle(
+        self, batch: SampleBatch, forwarded: Forwarded, rejected: int = 0, write: Callable[[], None] | None = None
+    ) -> None:
+        """Keep what travels, the counts and the source's cursor, together where there is a cursor; then `write`."""
+        counts = Counter(forwarded.counts)
+        counts["samples_rejected"] += len(batch.rejections) + rejected
+        if forwarded.samples or batch.cursor:
+            cursors = {self.settings.id: batch.cursor} if batch.cursor else None
+            self._around.spool.append(forwarded.samples, counts, write, cursors)
             return
-        self._around.counters.add({"samples_rejected": len(rejections)})
-        count = self._throttle.allow("rejected", len(rejections))
+        self._around.counters.add(counts)
+        if write is not None:
+            write()
+
+    def _say_rejections(self, rejections: Sequence[Rejection]) -> None:
+        count = self._throttle.allow("rejected", len(rejections)) if rejections else 0
         if count:
             first = rejections[0]
             log.warning(

@@ -60,6 +60,20 @@ class ReplaySettings(SourceBase):
     )
 
 
+class TailSettings(SourceBase):
+    """A CSV file that grows."""
+
+    kind: Literal["tail"] = Field(title="Kind", description="a CSV file to which another program adds rows")
+    path: Path = Field(title="Path", description="the file; it may be rotated, or come later")
+    from_start: bool = Field(
+        default=True, title="From start", description="at the first run: what is in the file already, too"
+    )
+    poll_s: float = Field(default=0.5, gt=0, le=60, title="Interval", description="seconds between two looks")
+    silent_after_s: float = Field(
+        default=0.0, ge=0, title="Silent", description="seconds without a new row: the source is unwell; 0: never"
+    )
+
+
 class ImageFolderSettings(SourceBase):
     """A folder of image files."""
 
@@ -225,6 +239,12 @@ class PluginSettings(SourceBase):
 
 
 SourceSettings: TypeAlias = Annotated[
-    ReplaySettings | ImageFolderSettings | CameraSettings | MqttSettings | StdinSettings | PluginSettings,
+    ReplaySettings
+    | TailSettings
+    | ImageFolderSettings
+    | CameraSettings
+    | MqttSettings
+    | StdinSettings
+    | PluginSettings,
     Field(discriminator="kind"),
 ]

@@ -44,6 +44,7 @@ class Spool:
         """Open or make the file, and let `counters` continue from what it knows. Raises StorageError."""
         self._path, self._settings, self._counters = path, settings, counters
         self._store = self._open()
+        self._cursors = self._store.cursors()
         counters.raise_to(self._store.saved_counters())
         self._changed = threading.Condition()
         self._store_lock = threading.Lock()  # the reader's connection, and its replacement after damage
@@ -51,6 +52,7 @@ class Spool:
         self._pending_bytes = self._committing = 0
         self._part_bytes = settings.max_pending_bytes  # of samples in one transaction; less once the disk refused
         self._pending_counts: Counter[str] = Counter()
+        self._pending_cursors: dict[str, str] = {}
         self._on_durable: list[Callable[[], None]] = []
         self._settled: list[Settled] = []
         self._in_flight: set[int] = set()
@@ -66,10 +68,20 @@ class Spool:
         """Call `listener`, from the spool's thread, whenever samples became durable."""
         self._listener = listener
 
+    def cursor(self, source_id: str) -> str:
+        """Where that source goes on, as of the last batch of it that is on disk; empty if there is none."""
+        return self._cursors.get(source_id, "")
+
     def append(
-        self, samples: Sequence[NewSample], counts: Mapping[str, int], on_durable: Callable[[], None] | None = None
+        self,
+        samples: Sequence[NewSample],
+        counts: Mapping[str, int],
+        on_durable: Callable[[], None] | None = None,
+        cursors: Mapping[str, str] | None = None,
     ) -> None:
         """Take in samples with the counts of their batch; `on_durable` is called once they are on disk.
+
+        `cursors`: by source, where it goes on after the batch; on disk with it, or not at all.
 
         Waits while too much is pending, so that a slow disk slows the source; while the disk refuses, it does not.
         """
@@ -79,6 +91,7 @@ class Spool:
             self._pending.extend(samples)
             self._pending_bytes += sum(len(sample.data) for sample in samples)
             self._pending_counts.update(counts)
+            self._pending_cursors.update(cursors or {})
             if on_durable is not None:
                 self._on_durable.append(on_durable)
             self._changed.notify_all()
@@ -158,7 +171,7 @@ class Spool:
                 self._changed.wait(RETRY_S)
 
     def _has_work(self) -> bool:
-        waiting = self._pending or self._settled or self._pending_counts or self._on_durable
+        waiting = self._pending or self._settled or self._pending_counts or self._pending_cursors or self._on_durable
         return bool(waiting) or self._read_error is not None
 
     def _commit(self) -> bool:
@@ -173,13 +186,14 @@ class Spool:
             settled, callbacks = self._settled, self._on_durable if is_all else []
             counts = +self._pending_counts
             self._settled, self._on_durable = [], [] if is_all else self._on_durable
+            cursors = dict(self._pending_cursors) if is_all else {}
             size = sum(len(sample.data) for sample in samples)
             self._pending_bytes, self._committing = self._pending_bytes - size, len(samples)
             self._pending_counts = Counter()
             in_flight = self._in_flight - {item.sample.seq for item in settled}
         counts["samples_spooled"] += len(samples)
         try:
-            overflow = self._store.commit(samples, settled, in_flight, self._counters.snapshot(counts))
+            overflow = self._store.commit(samples, settled, in_flight, self._counters.snapshot(counts), cursors)
         except Exception as error:  # whatever it is: without this thread nothing would become durable any more
             # A little may still find room; and a large transaction that fails leaves none for anything else.
             self._part_bytes = max(size // 2, MIN_PART_BYTES)
@@ -195,6 +209,10 @@ class Spool:
             recovered = self._error if is_all else ""
             if is_all:
                 self._error = ""
+            # A source may have gone on meanwhile; what was written is not written again.
+            self._pending_cursors = {
+                name: text for name, text in self._pending_cursors.items() if cursors.get(name) != text
+            }
             self._changed.notify_all()
         if recovered:
             log.info("spool_recovered", path=self._path)

@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS refused (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, sample_id BLOB NOT NULL, reason TEXT NOT NULL, refused_at_s REAL NOT NULL,
   data BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS cursors (source_id TEXT PRIMARY KEY, position TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS counters (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), value TEXT NOT NULL);
 """
 MAX_REFUSED = 1000
@@ -88,14 +89,19 @@ class SpoolStore:
         row = self._writer.execute("SELECT value FROM counters").fetchone()
         return dict(json.loads(row[0])) if row else {}
 
+    def cursors(self) -> dict[str, str]:
+        """Where each source was as of the last commit."""
+        return dict(self._writer.execute("SELECT source_id, position FROM cursors").fetchall())
+
     def commit(
         self,
         new: Iterable[NewSample],
         settled: Sequence[Settled],
         in_flight: Collection[int],
         counters: Mapping[str, int],
+        cursors: Mapping[str, str] | None = None,
     ) -> Overflow:
-        """One durable transaction: take in `new`, let go of `settled`, keep the bounds, note the counts.
+        """One durable transaction: take in `new`, let go of `settled`, keep the bounds, note counts and cursors.
 
         `in_flight`: numbers of samples being sent, which stay. Raises sqlite3.Error, and then nothing has changed.
         """
@@ -114,6 +120,7 @@ class SpoolStore:
             counts = dict(counters)
             counts["samples_dropped"] = counts.get("samples_dropped", 0) + expired + full
             connection.execute("INSERT OR REPLACE INTO counters VALUES (1, ?)", (json.dumps(counts),))
+            connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (cursors or {}).items())
             connection.execute("COMMIT")
         except BaseException:
             self.samples, self.bytes = before
@@ -205,13 +212,16 @@ class SpoolStore:
     def _salvage(self, damaged: Path) -> None:
         """Take over what can be read of a damaged file, up to the first page that cannot."""
         rows: list[NewSample] = []
+        cursors: dict[str, str] = {}
         with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(damaged)) as connection:
             connection.execute("PRAGMA writable_schema = ON")  # else SQLite refuses a file shorter than it should be
             for sample_id, p_value, data in connection.execute("SELECT sample_id, p_value, data FROM samples"):
                 if isinstance(sample_id, bytes) and isinstance(p_value, float) and isinstance(data, bytes):
                     rows.append(NewSample(sample_id, p_value, data))
+            found = connection.execute("SELECT source_id, position FROM cursors").fetchall()
+            cursors = {name: text for name, text in found if isinstance(name, str) and isinstance(text, str)}
         with contextlib.suppress(sqlite3.Error):
-            self.commit(rows, [], set(), {})
+            self.commit(rows, [], set(), {}, cursors)
         log.warning("samples_salvaged", samples=self.samples, damaged=damaged)
 
     def _now_s(self) -> float:

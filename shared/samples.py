@@ -61,7 +61,8 @@ class SampleBatch:
     (height, width, bands) uint8 in RGB or grey, whose sizes may differ. `captured_at_s`: (batch,) float64, seconds
     since the epoch. `origins`: where each sample came from, such as a file name or "readings.csv:1042".
     `encoded`: the file bytes of each image as the source read them, when it has them, so that they travel unchanged.
-    `rejections`: what the source could not read on the way to this batch.
+    `rejections`: what the source could not read on the way to this batch. `cursor`: where the source goes on after this
+    batch; it is kept in one transaction with what became of the batch. Empty: the source does not ask for that.
     """
 
     source_id: str
@@ -71,6 +72,7 @@ class SampleBatch:
     origins: Sequence[str]
     encoded: Sequence[bytes] | None = None
     rejections: Sequence[Rejection] = field(default=())
+    cursor: str = ""
 
     def __len__(self) -> int:
         return len(self.captured_at_s)

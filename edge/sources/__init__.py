@@ -11,6 +11,7 @@ from edge.source_settings import (
     ReplaySettings,
     SourceSettings,
     StdinSettings,
+    TailSettings,
 )
 from edge.sources.base import Pacer, Source
 from edge.sources.camera import CameraSource
@@ -20,6 +21,7 @@ from edge.sources.mqtt import MqttSource
 from edge.sources.plugins import open_plugin
 from edge.sources.replay import RowReplay, WindowReplay
 from edge.sources.stdin import StdinSource
+from edge.sources.tail import TailSource
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError
 from shared.samples import Modality
@@ -27,8 +29,12 @@ from shared.samples import Modality
 __all__ = ["Source", "SourceHealth", "open_source"]
 
 
-def open_source(settings: SourceSettings, modality: Modality, spec: InputSpec, stop: threading.Event) -> Source:
+def open_source(
+    settings: SourceSettings, modality: Modality, spec: InputSpec, stop: threading.Event, cursor: str = ""
+) -> Source:
     """The source of these settings, giving samples as `spec` wants them, until `stop` is set.
+
+    `cursor`: that of the last of its batches that is on disk, of a source that gives cursors; it goes on after it.
 
     Raises DataError if its file or folder cannot be used, BundleMismatchError if its bundle is for another modality.
     """
@@ -42,6 +48,8 @@ def open_source(settings: SourceSettings, modality: Modality, spec: InputSpec, s
     match settings, modality:
         case MqttSettings(), Modality.TABULAR | Modality.SERIES:
             return MqttSource(settings, modality, spec, pacer)
+        case TailSettings(), Modality.TABULAR | Modality.SERIES:
+            return TailSource(settings, modality, spec, pacer, stop, cursor)
         case StdinSettings(), Modality.TABULAR | Modality.SERIES:
             return StdinSource(settings, modality, spec, pacer)
         case PluginSettings(), _:

@@ -61,18 +61,66 @@ def open_table(path: Path, channels: tuple[str, ...], array: str | None = None, 
     raise DataError(f"{path}: a replay reads .csv, .csv.gz and .npz files.")
 
 
+class CsvRows:
+    """Lines of CSV to the readings of some of its columns."""
+
+    def __init__(self, origin: Path, header_line: str, channels: tuple[str, ...], *, missing: bool) -> None:
+        """Raises DataError that names the column of `channels` that is not in the header, or twice."""
+        self._channels, self._missing = channels, missing
+        self._delimiter = max(",;\t", key=header_line.count)
+        header = [cell.strip() for cell in _cells(header_line, self._delimiter)]
+        self._columns = _match(origin, header, channels)
+
+    def parse(self, lines: Sequence[str]) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
+        """Values (lines, channels), and position and reason of each line with a cell that is no number.
+
+        All lines are read at once or, if one of them is odd, line by line.
+        """
+        if not lines:
+            return np.empty((0, len(self._columns)), dtype=np.float32), []
+        with contextlib.suppress(ValueError, IndexError):
+            values: NDArray[np.float32] = np.loadtxt(
+                lines,
+                dtype=np.float32,
+                delimiter=self._delimiter,
+                usecols=self._columns,
+                ndmin=2,
+                comments=None,
+                quotechar='"',
+            )
+            if len(values) == len(lines):  # blank lines are left out, and would shift the row numbers
+                return values, []
+        return self._parse_one_by_one(lines)
+
+    def _parse_one_by_one(self, lines: Sequence[str]) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
+        values = np.full((len(lines), len(self._columns)), np.nan, dtype=np.float32)
+        unreadable = []
+        for position, line in enumerate(lines):
+            cells = _cells(line, self._delimiter)
+            for place, (column, channel) in enumerate(zip(self._columns, self._channels, strict=True)):
+                text = cells[column].strip() if column < len(cells) else ""
+                if self._missing and column < len(cells) and text.lower() in _EMPTY:
+                    continue
+                try:
+                    with np.errstate(over="ignore"):
+                        values[position, place] = np.float32(text)
+                except ValueError:
+                    fault = f"is no number: {text[:40]!r}" if text else "is missing"
+                    unreadable.append((position, f"column {channel!r} {fault}."))
+                    break
+        return values, unreadable
+
+
 class CsvTable:
     """A CSV file with a header line, read in chunks: memory does not grow with the file."""
 
     rank = 2
 
     def __init__(self, path: Path, channels: tuple[str, ...], *, missing: bool = False) -> None:
-        self._path, self._channels, self._missing = path, channels, missing
+        self._path = path
         with self._open() as file:
             header_line = next(iter(self._read_lines(file, 1)), "")
-        self._delimiter = max(",;\t", key=header_line.count)
-        header = [cell.strip() for cell in _cells(header_line, self._delimiter)]
-        self._columns = _match(path, header, channels)
+        self._rows = CsvRows(path, header_line, channels, missing=missing)
 
     def chunks(self) -> Iterator[Chunk]:
         """See `Table.chunks`."""
@@ -80,7 +128,7 @@ class CsvTable:
         with self._open() as file:
             file.readline()
             while lines := self._read_lines(file):
-                values, unreadable = self._parse(lines)
+                values, unreadable = self._rows.parse(lines)
                 rows = np.arange(first_row, first_row + len(lines), dtype=np.int64)
                 first_row += len(lines)
                 yield Chunk(values, rows, unreadable)
@@ -98,40 +146,6 @@ class CsvTable:
             return list(itertools.islice(file, count))
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{self._path}: cannot be read further ({error}).") from None
-
-    def _parse(self, lines: list[str]) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
-        """All lines at once, or, if one of them is odd, line by line."""
-        with contextlib.suppress(ValueError, IndexError):
-            values: NDArray[np.float32] = np.loadtxt(
-                lines,
-                dtype=np.float32,
-                delimiter=self._delimiter,
-                usecols=self._columns,
-                ndmin=2,
-                comments=None,
-                quotechar='"',
-            )
-            if len(values) == len(lines):  # blank lines are left out, and would shift the row numbers
-                return values, []
-        return self._parse_one_by_one(lines)
-
-    def _parse_one_by_one(self, lines: list[str]) -> tuple[NDArray[np.float32], list[tuple[int, str]]]:
-        values = np.full((len(lines), len(self._columns)), np.nan, dtype=np.float32)
-        unreadable = []
-        for position, line in enumerate(lines):
-            cells = _cells(line, self._delimiter)
-            for place, (column, channel) in enumerate(zip(self._columns, self._channels, strict=True)):
-                text = cells[column].strip() if column < len(cells) else ""
-                if self._missing and column < len(cells) and text.lower() in _EMPTY:
-                    continue
-                try:
-                    with np.errstate(over="ignore"):
-                        values[position, place] = np.float32(text)
-                except ValueError:
-                    fault = f"is no number: {text[:40]!r}" if text else "is missing"
-                    unreadable.append((position, f"column {channel!r} {fault}."))
-                    break
-        return values, unreadable
 
 
 class NpzTable:

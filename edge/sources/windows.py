@@ -22,6 +22,16 @@ class WindowCutter:
         self._stamps: NDArray[Any] | None = None
         self._skip = 0  # rows between two windows that are still to come
 
+    def resume(self, skip: int) -> None:
+        """Begin where another cutter stopped, as its `position` said."""
+        self.restart()
+        self._skip = skip
+
+    def position(self, following: Stamp) -> tuple[Any, int]:
+        """The stamp of the first row that the next window needs, `following` if that is yet to come, and how many rows
+        from there on lie between two windows."""
+        return (following if self._stamps is None or not len(self._stamps) else self._stamps[0]), self._skip
+
     def cut(self, rows: Floats, stamps: NDArray[Stamp]) -> tuple[Floats, NDArray[Stamp], NDArray[Stamp]]:
         """The windows (n, length, channels) that end in these rows (m, channels), and the stamps of the first and the
         last row of each. `stamps`: (m,) what marks each row, such as its number or its time."""

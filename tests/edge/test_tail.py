@@ -1,0 +1,199 @@
+"""A file that grows: no row is missed and none counted twice, through rotation, truncation, restarts and kill -9."""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.source_settings import TailSettings
+from edge.sources import open_source
+from edge.sources.tail import READ_BYTES, Cursor, TailSource
+from shared.bundle import InputSpec
+from shared.errors import DataError
+from shared.samples import Modality, SampleBatch
+from tests.edge.bundles import normal_rows
+from tests.edge.device import Device
+
+ROWS = InputSpec(channels=("b", "a"))
+WINDOWS = InputSpec(channels=("b", "a"), window_length=3, window_stride=2)
+HEADER = "a,x,b\n"
+
+
+def lines(*numbers: int) -> str:
+    return "".join(f"{number},0,{-number}\n" for number in numbers)
+
+
+class Reader:
+    """A source, read batch by batch; `take` waits for as many samples, and goes on afterwards."""
+
+    def __init__(self, path: Path, cursor: str = "", spec: InputSpec = ROWS, **more: Any) -> None:
+        self.stop = threading.Event()
+        settings = TailSettings(id="log", kind="tail", path=path, bundle=Path("b"), poll_s=0.01, **more)
+        modality = Modality.SERIES if spec.window_length else Modality.TABULAR
+        source = open_source(settings, modality, spec, self.stop, cursor)
+        assert isinstance(source, TailSource)
+        self.source = source
+        self.batches: Iterator[SampleBatch] = source.batches()
+        self.cursor = cursor
+        self.reasons: list[str] = []
+
+    def take(self, count: int) -> list[Any]:
+        timer = threading.Timer(10, self.stop.set)
+        timer.start()
+        found: list[Any] = []
+        while len(found) < count:
+            batch = next(self.batches)
+            found += np.asarray(batch.values)[..., 1].tolist()
+            self.reasons += [f"{item.origin} {item.reason}" for item in batch.rejections]
+            self.cursor = batch.cursor
+        timer.cancel()
+        assert len(found) == count
+        return found
+
+
+def test_rows_come_as_they_are_added_and_a_half_written_one_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    reader = Reader(path)
+    path.write_text(HEADER + lines(1, 2) + "3,0")
+    assert reader.take(2) == [1, 2]
+    with path.open("a") as file:
+        file.write(",-3\r\n\n" + lines(4))
+    assert reader.take(2) == [3, 4]
+
+
+def test_the_next_run_goes_on_behind_the_last_row(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(*range(10)))
+    first = Reader(path, batch_size=4)
+    assert first.take(8) == list(range(8))
+    assert Reader(path, first.cursor).take(2) == [8, 9]
+
+
+def test_windows_go_on_where_they_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(*range(20)))
+    expected = [list(range(start, start + 3)) for start in range(0, 18, 2)]
+    cursor, found = "", []
+    for _ in expected:  # a run for each window
+        reader = Reader(path, cursor, WINDOWS, batch_size=1)
+        found += reader.take(1)
+        cursor = reader.cursor
+    assert found == expected
+
+
+@pytest.mark.parametrize("while_away", [False, True])
+def test_a_rotated_file_is_read_to_its_end_before_the_new_one(tmp_path: Path, while_away: bool) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(1, 2))
+    reader = Reader(path)
+    assert reader.take(2) == [1, 2]
+    with path.open("a") as file:
+        path.rename(tmp_path / "log.csv.1")
+        file.write(lines(3) + "4,0,-4")  # its writer had it open, and did not end the last line
+    path.write_text(HEADER + lines(5))
+    if while_away:
+        reader = Reader(path, reader.cursor)
+    assert reader.take(3) == [3, 4, 5]
+
+
+def test_a_truncated_file_is_read_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(1, 2, 3))
+    reader = Reader(path)
+    assert reader.take(3) == [1, 2, 3]
+    os.truncate(path, 0)
+    with path.open("a") as file:
+        file.write(HEADER + lines(7))
+    assert reader.take(1) == [7]
+
+
+def test_another_file_of_the_same_name_is_no_old_friend(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(1, 2))
+    reader = Reader(path)
+    reader.take(2)
+    path.write_text(HEADER + lines(8, 9, 10))  # the same inode, other content
+    assert Reader(path, reader.cursor).take(3) == [8, 9, 10]
+
+
+def test_from_the_end_if_asked_to_but_only_at_the_first_run(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(*range(30_000)) + "30000,0")
+    reader = Reader(path, from_start=False)
+    threading.Timer(0.3, lambda: path.open("a").write(",1\n" + lines(30_001))).start()
+    assert reader.take(2) == [30_000, 30_001]
+    with path.open("a") as file:
+        file.write(lines(30_002))
+    assert Reader(path, reader.cursor, from_start=False).take(1) == [30_002]
+
+
+def test_odd_lines_are_rejected_with_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + "1,0,-1\nx,0,1\n2\n" + "9" * (READ_BYTES + 10) + "\n" + lines(5))
+    reader = Reader(path)
+    assert reader.take(2) == [1, 5]
+    assert [reason.split()[0] for reason in reader.reasons[:2]] == ["log.csv@13", "log.csv@19"]
+    assert any("without an end" in reason for reason in reader.reasons)
+
+
+def test_a_file_that_is_not_there_or_silent_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    reader = Reader(path, silent_after_s=0.05)
+    threading.Timer(0.2, lambda: path.write_text(HEADER + lines(1))).start()
+    states = []
+    threading.Timer(0.1, lambda: states.append(reader.source.health.state)).start()
+    reader.take(1)
+    threading.Timer(0.2, lambda: states.append(reader.source.health.state)).start()
+    threading.Timer(0.3, lambda: path.open("a").write(lines(2))).start()
+    reader.take(1)
+    assert states == ["waiting", "silent"]
+    assert reader.source.health.is_well
+
+
+def test_a_file_without_the_bundle_s_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("a,c\n1,2\n")
+    with pytest.raises(DataError, match="lacks column 'b'"):
+        Reader(path).take(1)
+
+
+@given(st.text(max_size=60))
+def test_any_text_as_a_cursor_is_a_cursor_or_none(text: str) -> None:
+    cursor = Cursor.from_text(text)
+    assert cursor is None or Cursor.from_text(cursor.to_text()) == cursor
+
+
+def test_kill_9_at_any_moment_neither_loses_nor_repeats_a_row(device: Device, tmp_path: Path) -> None:
+    rows = normal_rows(6000, seed=3)
+    path = tmp_path / "growing.csv"
+    path.write_text("heat,load,flow\n")
+    bundle = device.settings["sources"][0]["bundle"]
+    device.settings["sources"] = [
+        {"id": "log", "kind": "tail", "path": path, "bundle": bundle, "poll_s": 0.01, "batch_size": 16}
+    ]
+    chance, written = random.Random(4), 0
+    for _ in range(6):
+        process = device.start().process
+        assert process is not None
+        device.until(lambda pid=process.pid: device.status().get("process_id") == pid)
+        end_s = time.monotonic() + chance.uniform(0.0, 0.7)
+        while time.monotonic() < end_s:
+            part = rows[written : written + 20]
+            with path.open("a") as file:
+                file.writelines(",".join(map(str, row)) + "\n" for row in part.tolist())
+            written += len(part)
+            time.sleep(0.01)
+        device.kill()
+    device.start()
+    device.until(lambda: device.counters().get("samples_screened", 0) >= written, 30)
+    time.sleep(0.5)
+    assert device.counters()["samples_screened"] == written
+    assert device.terminate() == 0
