@@ -246,7 +246,8 @@ class Pipeline:
         counts["samples_rejected"] += len(batch.rejections) + rejected
         if forwarded.samples or batch.cursor:
             cursors = {self.settings.id: batch.cursor} if batch.cursor else None
-            self._around.spool.append(forwarded.samples, counts, write, cursors)
+            after = [callback for callback in (write, batch.on_kept) if callback is not None]
+            self._around.spool.append(forwarded.samples, counts, after, cursors)
             return
         self._around.counters.add(counts)
         if write is not None:

@@ -52,7 +52,7 @@ class SourceBase(Settings):
 class ReplaySettings(SourceBase):
     """Readings in a file, replayed."""
 
-    kind: Literal["replay"] = Field(title="Kind", description="a CSV or NPZ file, replayed")
+    kind: Literal["replay"] = Field(title="Kind", description="a CSV, Parquet or NPZ file, replayed")
     path: Path = Field(title="Path", description="the file to read")
     loop: bool = Field(default=False, title="Loop", description="start again at the end")
     array: str | None = Field(
@@ -80,6 +80,32 @@ class ImageFolderSettings(SourceBase):
     kind: Literal["images"] = Field(title="Kind", description="a folder of images")
     path: Path = Field(title="Path", description="the folder to read, with all below it")
     loop: bool = Field(default=False, title="Loop", description="start again at the end")
+    watch: bool = Field(default=False, title="Watch", description="wait for new files, each screened once")
+    after: Literal["keep", "delete", "move"] = Field(
+        default="keep", title="After", description="what becomes of a watched file that was screened"
+    )
+    done: Path | None = Field(
+        default=None, title="Done", description="the folder to move screened files to, on the same file system"
+    )
+    settle_s: float = Field(
+        default=1.0, gt=0, le=600, title="Settle", description="seconds a new file must not change to be whole"
+    )
+    poll_s: float = Field(default=0.5, gt=0, le=60, title="Interval", description="seconds between two looks")
+    silent_after_s: float = Field(
+        default=0.0, ge=0, title="Silent", description="seconds without a new file: the source is unwell; 0: never"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.watch and self.loop:
+            raise ValueError("watch and loop: set one of them")
+        if not self.watch and self.after != "keep":
+            raise ValueError(f"after = {self.after!r}: only of a folder that is watched; set watch = true")
+        if (self.after == "move") != (self.done is not None):
+            raise ValueError('after = "move" and done, the folder to move files to, go together')
+        if self.done is not None and self.done.absolute().is_relative_to(self.path.absolute()):
+            raise ValueError(f"done: lies in {self.path}, where its files would be found again; choose another folder")
+        return self
 
 
 class Rectangle(Settings):

@@ -76,10 +76,10 @@ class Spool:
         self,
         samples: Sequence[NewSample],
         counts: Mapping[str, int],
-        on_durable: Callable[[], None] | None = None,
+        on_durable: Sequence[Callable[[], None]] = (),
         cursors: Mapping[str, str] | None = None,
     ) -> None:
-        """Take in samples with the counts of their batch; `on_durable` is called once they are on disk.
+        """Take in samples with the counts of their batch; `on_durable` are called once they are on disk.
 
         `cursors`: by source, where it goes on after the batch; on disk with it, or not at all.
 
@@ -92,8 +92,7 @@ class Spool:
             self._pending_bytes += sum(len(sample.data) for sample in samples)
             self._pending_counts.update(counts)
             self._pending_cursors.update(cursors or {})
-            if on_durable is not None:
-                self._on_durable.append(on_durable)
+            self._on_durable.extend(on_durable)
             self._changed.notify_all()
 
     def take(self, max_samples: int, max_bytes: int) -> list[SpooledSample]:

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -62,7 +62,8 @@ class SampleBatch:
     since the epoch. `origins`: where each sample came from, such as a file name or "readings.csv:1042".
     `encoded`: the file bytes of each image as the source read them, when it has them, so that they travel unchanged.
     `rejections`: what the source could not read on the way to this batch. `cursor`: where the source goes on after this
-    batch; it is kept in one transaction with what became of the batch. Empty: the source does not ask for that.
+    batch; it is kept in one transaction with what became of the batch, and `on_kept` is called then, from any thread.
+    Empty: the source does not ask for that.
     """
 
     source_id: str
@@ -73,6 +74,7 @@ class SampleBatch:
     encoded: Sequence[bytes] | None = None
     rejections: Sequence[Rejection] = field(default=())
     cursor: str = ""
+    on_kept: Callable[[], None] | None = None
 
     def __len__(self) -> int:
         return len(self.captured_at_s)

@@ -22,6 +22,7 @@ from edge.sources.plugins import open_plugin
 from edge.sources.replay import RowReplay, WindowReplay
 from edge.sources.stdin import StdinSource
 from edge.sources.tail import TailSource
+from edge.sources.watched import WatchedFolder
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError
 from shared.samples import Modality
@@ -54,6 +55,8 @@ def open_source(
             return StdinSource(settings, modality, spec, pacer)
         case PluginSettings(), _:
             return open_plugin(settings, modality, spec, stop)
+        case ImageFolderSettings(watch=True), Modality.IMAGE:
+            return WatchedFolder(settings, pacer, stop, cursor)
         case ImageFolderSettings(), Modality.IMAGE:
             return ImageFolderSource(settings, pacer)
         case CameraSettings(), Modality.IMAGE:

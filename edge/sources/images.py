@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -58,23 +58,28 @@ class ImageFolderSource:
                 yield files
 
     def _read(self, files: list[Path]) -> SampleBatch:
-        values: list[NDArray[np.uint8]] = []
-        encoded, origins, rejections = [], [], []
-        for path in files:
-            origin = path.relative_to(self._settings.path).as_posix()
-            try:
-                if not path.is_file() and path.exists():  # a pipe would be waited for, and for ever
-                    rejections.append(Rejection(origin, "is no file."))
-                    continue
-                data = path.read_bytes()
-                pixels = decode_image(data, origin=origin)
-            except OSError as error:
-                rejections.append(Rejection(origin, f"cannot be read ({error.strerror})."))
-            except SampleRejected as error:
-                rejections.append(Rejection(origin, str(error).removeprefix(f"{origin}: ")))
-            else:
-                values.append(pixels)
-                encoded.append(data)
-                origins.append(origin)
-        moments = np.full(len(values), time.time())
-        return SampleBatch(self.source_id, self.modality, values, moments, origins, encoded, rejections)
+        return read_images(self.source_id, self._settings.path, files)
+
+
+def read_images(source_id: str, folder: Path, files: Sequence[Path]) -> SampleBatch:
+    """The images in these files below the folder, each a sample or a rejection."""
+    values: list[NDArray[np.uint8]] = []
+    encoded, origins, rejections = [], [], []
+    for path in files:
+        origin = path.relative_to(folder).as_posix()
+        try:
+            if not path.is_file() and path.exists():  # a pipe would be waited for, and for ever
+                rejections.append(Rejection(origin, "is no file."))
+                continue
+            data = path.read_bytes()
+            pixels = decode_image(data, origin=origin)
+        except OSError as error:
+            rejections.append(Rejection(origin, f"cannot be read ({error.strerror})."))
+        except SampleRejected as error:
+            rejections.append(Rejection(origin, str(error).removeprefix(f"{origin}: ")))
+        else:
+            values.append(pixels)
+            encoded.append(data)
+            origins.append(origin)
+    moments = np.full(len(values), time.time())
+    return SampleBatch(source_id, Modality.IMAGE, values, moments, origins, encoded, rejections)

@@ -1,4 +1,4 @@
-"""Readings from CSV and NPZ files, column by column as a bundle names them."""
+"""Readings from CSV, Parquet and NPZ files, column by column as a bundle names them."""
 
 import contextlib
 import csv
@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import DataError
+from shared.errors import DataError, MissingExtraError
 
 CHUNK_ROWS = 4096
 _ARRAYS = ("X", "test", "values")
@@ -46,7 +46,7 @@ class Table(Protocol):
 
 
 def open_table(path: Path, channels: tuple[str, ...], array: str | None = None, *, missing: bool = False) -> Table:
-    """The table in a `.csv`, `.csv.gz` or `.npz` file, its columns in the order of `channels`.
+    """The table in a `.csv`, `.csv.gz`, `.parquet` or `.npz` file, its columns in the order of `channels`.
 
     `missing`: whether an empty cell is a missing value, NaN as any other, and not a fault of its row.
     Raises DataError that names the file, and the column that is missing or the shape that does not fit.
@@ -56,9 +56,11 @@ def open_table(path: Path, channels: tuple[str, ...], array: str | None = None, 
         raise DataError(f"{path}: no such file. Correct the source's path.")
     if name.endswith((".csv", ".csv.gz")):
         return CsvTable(path, channels, missing=missing)
+    if name.endswith(".parquet"):
+        return ParquetTable(path, channels)
     if name.endswith(".npz"):
         return NpzTable(path, channels, array)
-    raise DataError(f"{path}: a replay reads .csv, .csv.gz and .npz files.")
+    raise DataError(f"{path}: a replay reads .csv, .csv.gz, .parquet and .npz files.")
 
 
 class CsvRows:
@@ -146,6 +148,61 @@ class CsvTable:
             return list(itertools.islice(file, count))
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{self._path}: cannot be read further ({error}).") from None
+
+
+class ParquetTable:
+    """A Parquet file, read in chunks. A null is a missing value; a column of texts is refused."""
+
+    rank = 2
+
+    def __init__(self, path: Path, channels: tuple[str, ...]) -> None:
+        self._path, self._channels = path, list(channels)
+        with self._open() as file:
+            schema = file.schema_arrow
+            _match(path, schema.names, channels)
+            types = {channel: schema.field(channel).type for channel in channels}
+        texts = [channel for channel, kind in types.items() if not _is_numeric(str(kind))]
+        if texts:
+            raise DataError(f"{path}: column {_listed(texts)} holds {types[texts[0]]}, no numbers. Convert the file.")
+
+    def chunks(self) -> Iterator[Chunk]:
+        """See `Table.chunks`."""
+        first_row = 0
+        with self._open() as file:
+            parts = iter(file.iter_batches(CHUNK_ROWS, columns=self._channels))
+            while (part := self._next(parts)) is not None:
+                columns = [part.column(channel).to_numpy(zero_copy_only=False) for channel in self._channels]
+                with np.errstate(over="ignore"):
+                    values = np.stack([column.astype(np.float32) for column in columns], axis=1)
+                yield Chunk(values, np.arange(first_row, first_row + len(values), dtype=np.int64))
+                first_row += len(values)
+
+    def _open(self) -> Any:
+        try:
+            from pyarrow import ArrowException
+            from pyarrow.parquet import ParquetFile
+        except ImportError:
+            raise MissingExtraError("Parquet files need pyarrow: pip install 'vedette[parquet]'.") from None
+        try:
+            return ParquetFile(self._path)
+        except (OSError, ArrowException) as error:
+            raise DataError(f"{self._path}: not a readable Parquet file ({_first_line(error)}).") from None
+
+    def _next(self, parts: Iterator[Any]) -> Any:
+        from pyarrow import ArrowException
+
+        try:
+            return next(parts, None)
+        except (OSError, ArrowException) as error:
+            raise DataError(f"{self._path}: cannot be read further ({_first_line(error)}).") from None
+
+
+def _is_numeric(kind: str) -> bool:
+    return kind.startswith(("int", "uint", "float", "double", "halffloat", "bool"))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0].rstrip(".")
 
 
 class NpzTable:

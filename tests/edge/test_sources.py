@@ -256,3 +256,29 @@ def test_the_benchmark_of_throughput_names_a_source_of_its_modality(
     source = agent_settings(modality, tmp_path, tmp_path / "state", "auto", 8).sources[0]
     assert source.kind == kind
     assert source.batch_size_for(modality) == 8
+
+
+def test_a_parquet_file_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {"a": pa.array([1, 2, None] * 2000), "x": ["text"] * 6000, "b": pa.array([0.5, 1.5, 2.5] * 2000)}
+    parquet.write_table(pa.table(columns), tmp_path / "r.parquet", row_group_size=1000)
+    found = batches(tmp_path / "r.parquet", batch_size=4096)
+    values = values_of(found)
+    np.testing.assert_array_equal(values[:3], [[0.5, 1], [1.5, 2], [2.5, np.nan]])
+    assert len(values) == 6000
+    assert origins_of(found)[-1] == "r.parquet:5999"
+    with pytest.raises(DataError, match="column 'x' holds string, no numbers"):
+        batches(tmp_path / "r.parquet", spec=InputSpec(channels=("x", "a")))
+    with pytest.raises(DataError, match="lacks column 'c'"):
+        batches(tmp_path / "r.parquet", spec=InputSpec(channels=("c",)))
+    whole = (tmp_path / "r.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        batches(tmp_path / "cut.parquet")
+    spoilt = bytearray(whole)
+    spoilt[200:2000] = b"x" * 1800
+    (tmp_path / "spoilt.parquet").write_bytes(spoilt)
+    with pytest.raises(DataError, match="spoilt"):
+        batches(tmp_path / "spoilt.parquet")

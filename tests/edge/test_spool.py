@@ -46,7 +46,7 @@ def spool_at(tmp_path: Path):
 
 def put(spool: Spool, samples: list[NewSample], **counts: int) -> None:
     done = threading.Event()
-    spool.append(samples, counts, done.set)
+    spool.append(samples, counts, [done.set])
     assert done.wait(5)
 
 
@@ -208,7 +208,7 @@ def test_a_callback_that_fails_does_not_end_the_thread_that_makes_samples_durabl
     def fail() -> None:
         raise UnicodeEncodeError("utf-8", "x", 0, 1, "of the screening log, say")
 
-    spool.append([sample(0.1)], {}, fail)
+    spool.append([sample(0.1)], {}, [fail])
     until(lambda: spool.status().samples == 1)
     spool.append([sample(0.2)], {})
     until(lambda: spool.status().samples == 2)
@@ -246,7 +246,7 @@ def test_a_disk_with_a_little_room_takes_the_most_suspicious(spool_at, monkeypat
     monkeypatch.setattr(spool._store, "commit", small)
     written: list[bool] = []
     samples = [sample((n + 1) / 100, 10_000) for n in range(40)]
-    spool.append(samples[::-1], {"samples_screened": 40}, lambda: written.append(True))
+    spool.append(samples[::-1], {"samples_screened": 40}, [lambda: written.append(True)])
     until(lambda: spool.status().error)
     room[0] = 2**16
     until(lambda: first.extend(spool.take(3, 10**6)) or first)

@@ -1,0 +1,173 @@
+"""A folder into which another program puts image files, such as a camera by FTP; each is screened once.
+
+What was screened is known after a power cut, too: where files are deleted or moved away, by its absence, and by the
+cursor until that is done; where they are kept, by the moment of the last change (ctime, which the file system sets
+itself) up to which all have been screened.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from edge.source_settings import ImageFolderSettings
+from edge.sources.base import Pacer
+from edge.sources.health import HealthRecord, SourceHealth
+from edge.sources.images import read_images
+from shared.errors import DataError
+from shared.images import IMAGE_SUFFIXES
+from shared.logs import EventLog, Throttle
+from shared.samples import Modality, SampleBatch
+
+log = EventLog("folder")
+
+
+class _File(NamedTuple):
+    """A file by its last change and its name below the folder: the order in which files are screened."""
+
+    changed_ns: int
+    name: str
+
+
+class WatchedFolder:
+    """Each new file a sample, in the order of their last changes; its origin is the path below the folder."""
+
+    modality = Modality.IMAGE
+    is_paced = True
+
+    def __init__(self, settings: ImageFolderSettings, pacer: Pacer, stop: threading.Event, cursor: str = "") -> None:
+        """Raises DataError if there is no such folder, or none to move files to."""
+        self.source_id = settings.id
+        self._settings, self._pacer, self._stop = settings, pacer, stop
+        self._health, self._throttle = HealthRecord(), Throttle()
+        if not settings.path.is_dir():
+            raise DataError(f"{settings.path}: no such folder. Correct the path of source {settings.id!r}.")
+        if settings.done is not None:
+            try:
+                settings.done.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"{settings.done}: cannot be made ({error.strerror}). Correct done.") from None
+        self._last, self._kept = _read_cursor(cursor)
+        self._screened: set[_File] = set()  # and not yet known to be on disk
+        self._lock = threading.Lock()
+
+    @property
+    def health(self) -> SourceHealth:
+        """See `Source.health`."""
+        return self._health.now
+
+    def batches(self) -> Iterator[SampleBatch]:
+        """See `Source.batches`."""
+        found_s = time.monotonic()
+        while self._pacer.goes_on():
+            self._put_away()
+            files = self._new_files()
+            if not files:
+                silent_s = time.monotonic() - found_s
+                if self.health.is_well and 0 < self._settings.silent_after_s <= silent_s:
+                    self._health.is_in("silent", f"no new file for {silent_s:.0f} s")
+                self._stop.wait(self._settings.poll_s)
+                continue
+            found_s = time.monotonic()
+            self._health.is_in("running")
+            for start in range(0, len(files), self._pacer.batch_size):
+                part = files[start : start + self._pacer.batch_size]
+                if not self._pacer.wait(len(part)):
+                    return
+                yield self._batch(part)
+                self._put_away()
+        self._put_away()
+
+    def _new_files(self) -> list[_File]:
+        """Those that were not screened and have not changed for `settle_s`, in order."""
+        settled_ns = time.time_ns() - int(self._settings.settle_s * 1e9)
+        with self._lock:
+            known = self._kept | self._screened
+        try:
+            found = [
+                file
+                for file in _files_below(self._settings.path)
+                if file.changed_ns <= settled_ns and file > self._last and file not in known
+            ]
+        except OSError as error:
+            self._health.is_in("unreadable", f"{self._settings.path}: {error.strerror}")
+            return []
+        return sorted(found)
+
+    def _batch(self, files: list[_File]) -> SampleBatch:
+        with self._lock:
+            if self._settings.after == "keep":
+                self._last = files[-1]
+            else:
+                self._screened |= set(files)
+            # All that was screened and is there still: what was put away meanwhile is missed by nobody.
+            cursor = json.dumps([self._last.changed_ns, self._last.name, sorted(self._kept | self._screened)])
+        folder = self._settings.path
+        batch = read_images(self.source_id, folder, [folder / file.name for file in files])
+        return replace(batch, cursor=cursor, on_kept=lambda: self._note_kept(set(files)))
+
+    def _note_kept(self, files: set[_File]) -> None:
+        if self._settings.after != "keep":
+            with self._lock:
+                self._kept |= files
+                self._screened -= files
+
+    def _put_away(self) -> None:
+        """Delete or move what was screened, now that this is on disk."""
+        with self._lock:
+            files = sorted(self._kept)
+        for file in files:
+            try:
+                self._put_one_away(file)
+            except FileNotFoundError:
+                pass  # by somebody else, or before a power cut
+            except OSError as error:
+                # It stays among the known ones, so it is not screened again.
+                if self._throttle.allow("put away"):
+                    log.error("file_not_put_away", source=self.source_id, file=file.name, error=error)
+                continue
+            with self._lock:
+                self._kept.discard(file)
+
+    def _put_one_away(self, file: _File) -> None:
+        path, name = self._settings.path / file.name, file.name
+        if path.stat().st_ctime_ns != file.changed_ns:
+            return  # another one of that name, which is yet to be screened
+        if self._settings.done is None:
+            path.unlink()
+            return
+        target = self._settings.done / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while target.exists():
+            number += 1
+            target = (self._settings.done / name).with_stem(f"{Path(name).stem}-{number}")
+        path.rename(target)
+
+
+def _files_below(folder: Path) -> Iterator[_File]:
+    """All image files, by their last change."""
+    waiting = [folder]
+    while waiting:
+        with os.scandir(here := waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(here / entry.name)
+                elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+                    try:
+                        changed_ns = entry.stat().st_ctime_ns
+                    except FileNotFoundError:  # gone since
+                        continue
+                    yield _File(changed_ns, (here / entry.name).relative_to(folder).as_posix())
+
+
+def _read_cursor(text: str) -> tuple[_File, set[_File]]:
+    try:
+        changed_ns, name, known = json.loads(text)
+        return _File(int(changed_ns), str(name)), {_File(int(at_ns), str(one)) for at_ns, one in known}
+    except (ValueError, TypeError):
+        return _File(0, ""), set()

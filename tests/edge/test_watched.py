@@ -1,0 +1,216 @@
+"""A folder that fills: each file is screened once and put away once it is safe, whatever happens in between."""
+
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.source_settings import ImageFolderSettings
+from edge.sources import open_source
+from edge.sources.watched import WatchedFolder, _read_cursor
+from shared.bundle import Bundle, InputSpec
+from shared.errors import DataError
+from shared.images import encode_png
+from shared.samples import Modality, SampleBatch
+from tests.edge.device import Device
+
+SPEC = InputSpec(image_height=32, image_width=32)
+
+
+def picture(level: int) -> bytes:
+    return encode_png(np.full((32, 32, 3), level, np.uint8))
+
+
+def put(folder: Path, name: str, data: bytes | None = None) -> None:
+    """As a careful program does: written elsewhere, then moved in."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.part").write_bytes(picture(7) if data is None else data)
+    (folder / f"{name}.part").rename(folder / name)
+
+
+class Watcher:
+    def __init__(self, folder: Path, cursor: str = "", *, keeps: bool = True, **more: Any) -> None:
+        """`keeps`: what is yielded is on disk at once."""
+        self.stop, self._keeps, self.cursor = threading.Event(), keeps, cursor
+        values = {"settle_s": 0.05, "poll_s": 0.01, **more}
+        settings = ImageFolderSettings(id="door", kind="images", path=folder, bundle=Path("b"), watch=True, **values)
+        source = open_source(settings, Modality.IMAGE, SPEC, self.stop, cursor)
+        assert isinstance(source, WatchedFolder)
+        self.source = source
+        self.batches: Iterator[SampleBatch] = source.batches()
+        self.reasons: list[str] = []
+
+    def take(self, count: int) -> list[str]:
+        timer = threading.Timer(10, self.stop.set)
+        timer.start()
+        found: list[str] = []
+        while len(found) < count:
+            batch = next(self.batches)
+            found += [*batch.origins, *(item.origin for item in batch.rejections)]
+            self.reasons += [item.reason for item in batch.rejections]
+            self.cursor = batch.cursor
+            if self._keeps and batch.on_kept is not None:
+                batch.on_kept()
+        timer.cancel()
+        return found
+
+    def finish(self) -> list[str]:
+        """Whatever comes in a short time."""
+        threading.Timer(0.3, self.stop.set).start()
+        return [origin for batch in self.batches for origin in batch.origins]
+
+
+def test_new_files_come_once_in_the_order_of_their_arrival_and_a_growing_one_when_it_is_whole(tmp_path: Path) -> None:
+    put(tmp_path, "b.png")
+    put(tmp_path, "sub/a.png")
+    watcher = Watcher(tmp_path, settle_s=0.2)
+    assert watcher.take(2) == ["b.png", "sub/a.png"]
+    whole, growing = picture(3), tmp_path / "c.png"
+    growing.write_bytes(whole[:20])
+    (tmp_path / "notes.txt").write_text("no image")
+    threading.Timer(0.1, lambda: growing.open("ab").write(whole[20:])).start()
+    assert watcher.take(1) == ["c.png"]
+    assert watcher.reasons == []
+    assert watcher.finish() == []
+
+
+def test_kept_files_are_not_screened_again_by_the_next_run_but_overwritten_ones_are(tmp_path: Path) -> None:
+    for number in range(5):
+        put(tmp_path, f"{number}.png")
+    first = Watcher(tmp_path, batch_size=2)
+    assert first.take(4) == ["0.png", "1.png", "2.png", "3.png"]
+    put(tmp_path, "0.png")
+    assert Watcher(tmp_path, first.cursor).take(2) == ["4.png", "0.png"]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+@pytest.mark.parametrize("after", ["delete", "move"])
+def test_screened_files_are_put_away_only_once_that_is_on_disk(tmp_path: Path, after: str) -> None:
+    folder, done = tmp_path / "in", tmp_path / "done" if after == "move" else None
+    put(folder, "a.png")
+    put(folder, "sub/b.png")
+    unsafe = Watcher(folder, keeps=False, after=after, done=done)
+    unsafe.take(2)
+    assert unsafe.finish() == []
+    assert (folder / "a.png").exists()
+    again = Watcher(folder, after=after, done=done)  # a power cut before it was on disk: screened again
+    assert again.take(2) == ["a.png", "sub/b.png"]
+    after_cut = Watcher(
+        folder, again.cursor, after=after, done=done
+    )  # a power cut after that, before they were put away
+    put(folder, "c.png")
+    assert after_cut.take(1) == ["c.png"]
+    put(folder, "a.png")  # that name again
+    assert after_cut.take(1) == ["a.png"]
+    assert after_cut.finish() == []
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    if done is not None:
+        names = sorted(path.relative_to(done).as_posix() for path in done.rglob("*.png"))
+        assert names == ["a-2.png", "a.png", "c.png", "sub/b.png"]
+
+
+def test_a_file_that_is_replaced_before_it_is_put_away_is_screened_too(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", picture(1))
+    watcher = Watcher(tmp_path, after="delete")
+    assert watcher.take(1) == ["a.png"]
+    put(tmp_path, "a.png", picture(2))
+    assert watcher.take(1) == ["a.png"]
+
+
+def test_a_broken_file_is_rejected_and_put_away_as_any(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    put(folder, "bad.png", b"\x89PNG no image")
+    watcher = Watcher(folder, after="move", done=tmp_path / "done")
+    assert watcher.take(1) == ["bad.png"]
+    assert watcher.reasons
+    watcher.finish()
+    assert (tmp_path / "done" / "bad.png").exists()
+
+
+def test_a_folder_that_vanishes_is_told_of_and_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    watcher = Watcher(folder, silent_after_s=0.05)
+    states: list[str] = []
+    steps = [
+        lambda: states.append(watcher.source.health.state),
+        lambda: shutil.rmtree(folder),
+        lambda: states.append(watcher.source.health.state),
+        lambda: put(folder, "a.png"),
+    ]
+    for number, step in enumerate(steps):
+        threading.Timer(0.2 + 0.1 * number, step).start()
+    assert watcher.take(1) == ["a.png"]
+    assert states == ["silent", "unreadable"]
+    assert watcher.source.health.is_well
+    with pytest.raises(DataError, match="no such folder"):
+        Watcher(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"loop": True, "watch": True}, "watch and loop"),
+        ({"after": "delete"}, "set watch = true"),
+        ({"watch": True, "after": "move"}, "done"),
+        ({"watch": True, "done": "d"}, "go together"),
+        ({"watch": True, "after": "move", "done": "in/done"}, "choose another folder"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ImageFolderSettings(id="s", kind="images", path=Path("in"), bundle=Path("b"), **more)
+
+
+@given(st.text(max_size=40))
+def test_any_text_may_stand_for_a_cursor(text: str) -> None:
+    last, known = _read_cursor(text)
+    assert isinstance(last.changed_ns, int)
+    assert all(isinstance(file.name, str) for file in known)
+
+
+def test_kill_9_at_any_moment_loses_no_file_and_counts_none_twice(
+    device: Device, tmp_path: Path, images: Bundle, signing_key: Ed25519PrivateKey
+) -> None:
+    folder, done = tmp_path / "in", tmp_path / "done"
+    folder.mkdir()
+    images.save(tmp_path / "images.bundle")
+    device.settings["sources"] = [
+        {
+            "id": "door",
+            "kind": "images",
+            "path": folder,
+            "bundle": tmp_path / "images.bundle",
+            "watch": True,
+            "after": "move",
+            "done": done,
+            "settle_s": 0.02,
+            "poll_s": 0.02,
+            "batch_size": 3,
+        }
+    ]
+    chance, written = random.Random(8), 0
+    for _ in range(5):
+        process = device.start().process
+        assert process is not None
+        device.until(lambda pid=process.pid: device.status().get("process_id") == pid)
+        end_s = time.monotonic() + chance.uniform(0.0, 0.7)
+        while time.monotonic() < end_s:
+            put(folder, f"{written:04d}.png")
+            written += 1
+            time.sleep(0.01)
+        device.kill()
+    device.start()
+    device.until(lambda: device.counters().get("samples_screened", 0) >= written and not any(folder.iterdir()), 30)
+    assert device.terminate() == 0
+    assert device.counters()["samples_screened"] == written
+    assert len(list(done.iterdir())) == written > 50
