@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
+from edge.alarms import AlarmDelivery
 from edge.bundle_cache import BundleCache
 from edge.counters import Counters
 from edge.delivery import Delivery
@@ -34,7 +35,7 @@ from shared.logs import EventLog, Throttle
 
 STATUS_FILE = "status.json"
 HOUSEKEEPING_S = 1.0
-SOURCES_STOP_S = 2.0
+SOURCES_STOP_S, ALARMS_STOP_S = 2.0, 0.5
 
 log = EventLog("agent")
 
@@ -69,6 +70,9 @@ class Agent:
         self._worries_before = self.counters.snapshot() | {"spools_set_aside": before["spools_set_aside"]}
         log_path = settings.screening_log.path
         self._screening_log = ScreeningLog(log_path) if log_path is not None else None
+        self.alarms = AlarmDelivery(
+            settings.alarms, settings.state_dir / "alarms.db", self.counters, lambda: self._device_id()
+        )
         around = Surroundings(
             settings=settings,
             counters=self.counters,
@@ -76,8 +80,10 @@ class Agent:
             budget=UploadBudget(settings.router),
             screen_latency=self.screen_latency,
             screening_log=self._screening_log,
+            alarms=self.alarms,
             stop=self._stop,
         )
+        self.uplink: Uplink | None = None
         self.pipelines = [Pipeline(source, around) for source in settings.sources]
         self.uplink = self._make_uplink()
         self._throttle = Throttle()
@@ -112,7 +118,7 @@ class Agent:
         spool, counts = self.spool.status(), self.counters.snapshot()
         link = self.uplink.status if self.uplink is not None else None
         return {
-            "device_id": self.uplink.identity.device_id if self.uplink is not None else "",
+            "device_id": self._device_id(),
             "process_id": os.getpid(),
             "written_at_s": time.time(),
             "metrics_address": self._metrics.address if self._metrics is not None else "",
@@ -132,9 +138,14 @@ class Agent:
             },
             "verdicts": {"awaited": self.verdicts.awaited()},
             "sources": {pipeline.settings.id: _source_status(pipeline) for pipeline in self.pipelines},
+            "alarms": self.alarms.status(),
             "latency_ms": {name: latency.summary() for name, latency in self._latencies.items()},
             "problems": self._problems(),
         }
+
+    def _device_id(self) -> str:
+        """Empty before the device is enrolled."""
+        return self.uplink.identity.device_id if self.uplink is not None else ""
 
     def _make_uplink(self) -> Uplink | None:
         """None where nothing may travel and the device was never enrolled."""
@@ -156,6 +167,7 @@ class Agent:
 
     def _start(self) -> None:
         """Start the sources whose bundle is here, then the uplink, which fetches the others'."""
+        self.alarms.start()
         for pipeline in self.pipelines:
             bundle = _first_bundle(pipeline.settings, self._cache)
             if bundle is not None:
@@ -173,7 +185,7 @@ class Agent:
             self.uplink.start()
         log.info(
             "started",
-            device_id=self.uplink.identity.device_id if self.uplink is not None else "",
+            device_id=self._device_id(),
             sources=len(self.pipelines),
             spooled=self.spool.status().samples,
             metrics=self._metrics.address if self._metrics is not None else "off",
@@ -224,6 +236,7 @@ class Agent:
             log.warning("sources_not_stopped", sources=",".join(late), advice="their batch under way is lost")
         if self.uplink is not None:
             self.uplink.stop()
+        self.alarms.stop(ALARMS_STOP_S)
         for pipeline in self.pipelines:
             pipeline.save_buffer()
         self.spool.close()
@@ -245,6 +258,8 @@ class Agent:
         ]
         unwell = {pipeline.settings.id: pipeline.health for pipeline in self.pipelines if not pipeline.health.is_well}
         problems += [f"source {name}: {health.state}, {health.detail}" for name, health in unwell.items()]
+        told = self.alarms.status().items()
+        problems += [f"alarms to {name}: {sink['error']}" for name, sink in told if sink["error"]]
         spool, counts = self.spool.status(), self.counters.snapshot()
         if spool.error:
             problems.append(f"spool: {spool.error}")
@@ -266,6 +281,7 @@ _WORRIES = {
     "samples_dropped": "spool: {} samples were dropped undelivered",
     "samples_unscored": "screener: {} samples got no score and were forwarded as most suspicious",
     "samples_refused": "uplink: {} samples were refused by the service and set aside",
+    "alarms_dropped": "alarms: {} messages were dropped undelivered",
     "bundle_rollbacks": "bundles: {} were rolled back",
     "bundles_refused": "bundles: {} could not be used",
     "spools_set_aside": "spool: {} damaged files were set aside",

@@ -19,6 +19,7 @@ def register(tree: CommandTree) -> None:
     group.command("enroll", epilog=_EXAMPLE.format("enroll", " --token-file token.txt"))(enroll)
     group.command("status", epilog=_EXAMPLE.format("status", " --json"))(status)
     group.command("spool", epilog=_EXAMPLE.format("spool", ""))(spool)
+    group.command("test-alarms", epilog=_EXAMPLE.format("test-alarms", ""))(try_alarms)
     federated_commands.add_commands(tree)
 
 
@@ -102,3 +103,20 @@ def spool(
 
     for line in spool_lines(AgentSettings.load(config).state_dir, limit):
         typer.echo(line)
+
+
+def try_alarms(config: ConfigOption = Path("edge.toml")) -> None:
+    """Send a test message to each configured sink of alarms, and say whether it came through."""
+    from edge.alarms.trial import try_sinks
+    from edge.settings import AgentSettings
+    from shared.errors import ConnectionFailedError, SettingsError
+
+    settings = AgentSettings.load(config)
+    if not settings.alarms:
+        raise SettingsError(f"{config}: names no sink of alarms: add an [[alarms]] table (docs/ALARMS.md).")
+    failed = []
+    for name, error in try_sinks(settings.alarms):
+        typer.echo(f"{name}: {error or 'delivered'}")
+        failed += [name] if error else []
+    if failed:
+        raise ConnectionFailedError(f"Not delivered to {', '.join(failed)}: correct its table [[alarms]] in {config}.")

@@ -29,6 +29,8 @@ NAMES = (
     "bytes_uploaded",
     "verdicts",
     "verdicts_anomalous",
+    "alarms_sent",  # messages that a sink took; one may stand for many alarms
+    "alarms_dropped",  # messages that no sink took in time
     "bundle_swaps",
     "bundle_rollbacks",
     "bundles_refused",

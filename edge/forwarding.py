@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.alarms import Alarm
 from edge.packing import Packed, envelope_bytes, pack
 from edge.router import ACCEPT, ALARM, AUDIT, Router, Routing, UploadBudget
 from edge.screener import ScreenedBatch, Screener
@@ -36,7 +37,7 @@ class Forwarded:
 
 
 class Forwarder:
-    """Decides for one source, and packs what travels. `on_alarm(origin, p_value, sample_id)` is called for alarms."""
+    """Decides for one source, and packs what travels. `on_alarm` is called for each alarm."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Forwarder:
         budget: UploadBudget,
         *,
         counts_bytes: bool,
-        on_alarm: Callable[[str, float, str], None],
+        on_alarm: Callable[[Alarm], None],
     ) -> None:
         """`counts_bytes`: whether the budget has a limit in bytes, so that sizes have to be known."""
         self._router, self._budget = router, budget
@@ -61,8 +62,16 @@ class Forwarder:
             self._budget.correct(sum(len(sample.data) for sample in packed.samples) - estimated)
         alarms = np.flatnonzero(routing.codes == ALARM)
         for place, position in zip(alarms.tolist(), screened.kept[alarms].tolist(), strict=True):
-            sample_id = str(packed.sample_ids.get(place, ""))
-            self._on_alarm(batch.origins[position], float(screened.p_values[place]), sample_id)
+            self._on_alarm(
+                Alarm(
+                    source_id=batch.source_id,
+                    origin=batch.origins[position],
+                    p_value=float(screened.p_values[place]),
+                    captured_at_s=float(batch.captured_at_s[position]),
+                    sample_id=str(packed.sample_ids.get(place, "")),
+                    bundle_id=screener.bundle_id,
+                )
+            )
         accepted = routing.codes == ACCEPT
         accepted &= ~routing.held
         counts = _counts(screened, routing, packed, accepted)

@@ -63,6 +63,9 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
     spool = facts["spool"]
     yield f"spool    {spool['samples']} samples, {spool['bytes']} bytes, {spool['dropped']} dropped so far"
     yield f"verdicts {counts['verdicts']} received, {facts['verdicts']['awaited']} awaited"
+    for name, sink in facts.get("alarms", {}).items():
+        error = f" - {sink['error']}" if sink["error"] else ""
+        yield f"alarms   to {name}: {sink['waiting']} waiting{error}"
     for name, latency in facts["latency_ms"].items():
         if latency["p50"] is not None:
             yield f"latency  {name}: p50 {latency['p50']} ms, p99 {latency['p99']} ms"

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edge.alarms import Alarm, AlarmDelivery
 from edge.counters import Counters
 from edge.forwarding import Forwarded, Forwarder
 from edge.latency import LatencyHistogram
@@ -41,6 +42,7 @@ class Surroundings:
     budget: UploadBudget
     screen_latency: LatencyHistogram
     screening_log: ScreeningLog | None
+    alarms: AlarmDelivery
     stop: threading.Event
 
 
@@ -67,7 +69,7 @@ class Pipeline:
             router,
             around.budget,
             counts_bytes=around.settings.router.max_bytes_per_s > 0,
-            on_alarm=self._say_alarm,
+            on_alarm=self._raise_alarm,
         )
         self._thread: threading.Thread | None = None
 
@@ -261,9 +263,15 @@ class Pipeline:
                 "samples_rejected", source=self.settings.id, samples=count, origin=first.origin, reason=first.reason
             )
 
-    def _say_alarm(self, origin: str, p_value: float, sample_id: str) -> None:
+    def _raise_alarm(self, alarm: Alarm) -> None:
+        self._around.alarms.tell(alarm)
         count = self._throttle.allow("alarm")
         if count:
             log.warning(
-                "alarm", source=self.settings.id, origin=origin, p_value=p_value, sample_id=sample_id, alarms=count
+                "alarm",
+                source=self.settings.id,
+                origin=alarm.origin,
+                p_value=alarm.p_value,
+                sample_id=alarm.sample_id,
+                alarms=count,
             )

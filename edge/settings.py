@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from edge.alarm_settings import AlarmSinkSettings
 from edge.source_settings import SourceSettings, StdinSettings
 from shared.calibration import MIN_P_VALUE
 from shared.settings import Settings
@@ -128,6 +129,7 @@ class AgentSettings(Settings):
 
     state_dir: Path = Field(title="State", description="folder of identity, spool, bundles, counters; one agent each")
     sources: tuple[SourceSettings, ...] = Field(default=(), title="Sources", description="what is screened")
+    alarms: tuple[AlarmSinkSettings, ...] = Field(default=(), title="Alarms", description="who hears of local alarms")
     router: RouterSettings = RouterSettings()
     spool: SpoolSettings = SpoolSettings()
     uplink: UplinkSettings = UplinkSettings()
@@ -149,6 +151,11 @@ class AgentSettings(Settings):
         ids = [source.id for source in self.sources]
         if len(set(ids)) != len(ids):
             raise ValueError("two sources have the same id: give each its own")
+        sinks = [sink.id for sink in self.alarms]
+        if len(set(sinks)) != len(sinks):
+            raise ValueError("two sinks of alarms have the same id: give each its own")
+        if unknown := {name for sink in self.alarms for name in sink.sources} - set(ids):
+            raise ValueError(f"alarms: no source is called {', '.join(sorted(unknown))}: correct sources")
         if sum(isinstance(source, StdinSettings) for source in self.sources) > 1:
             raise ValueError("two sources read the standard input: only one can")
         return self

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
+from edge.broker_settings import BrokerSettings
 from shared.samples import Modality
 from shared.settings import Settings
 
@@ -214,27 +215,11 @@ class StdinSettings(ReadingsBase):
     )
 
 
-class MqttSettings(ReadingsBase):
+class MqttSettings(ReadingsBase, BrokerSettings):
     """Messages of an MQTT broker."""
 
     kind: Literal["mqtt"] = Field(title="Kind", description="messages of an MQTT broker")
-    url: str = Field(
-        pattern=r"^mqtts?://(?:[^/@\s]+@)?[^/@\s]+/?$",
-        title="Address",
-        description="mqtt://broker:1883 or, encrypted, mqtts://user:secret@broker:8883",
-    )
     topic: str = Field(default="", title="Topic", description="topic filter of channels without one of their own")
-    password_file: Path | None = Field(
-        default=None, title="Password", description="file whose first line is the password, instead of the address"
-    )
-    ca: Path | None = Field(default=None, title="CA", description="PEM that signs the broker; default the system's")
-    certificate: Path | None = Field(default=None, title="Certificate", description="PEM, where the broker asks for it")
-    key: Path | None = Field(default=None, title="Key", description="PEM of the certificate's private key")
-    client_id: str = Field(
-        default="", title="Client", description="unique at the broker; default vedette-, host name and source"
-    )
-    protocol: Literal["5", "3.1.1"] = Field(default="5", title="Protocol", description="version of MQTT")
-    qos: Literal[0, 1, 2] = Field(default=1, title="QoS", description="0: at most once, 1: at least once, 2: once")
     session_expiry_s: int = Field(
         default=86400,
         ge=0,
@@ -242,15 +227,9 @@ class MqttSettings(ReadingsBase):
         title="Session",
         description="seconds the broker keeps messages for a device that is away (MQTT 5)",
     )
-    keepalive_s: int = Field(default=30, ge=5, le=3600, title="Keep-alive", description="seconds between signs of life")
-    reconnect_max_s: float = Field(
-        default=30.0, ge=1, title="Longest wait", description="seconds between two attempts; the first comes after 1"
-    )
 
     @model_validator(mode="after")
-    def _is_whole(self) -> Self:
-        if bool(self.certificate) != bool(self.key):
-            raise ValueError("certificate and key: set both, or neither")
+    def _has_topics(self) -> Self:
         if not self.topic and not any(channel.topic for channel in self.channels.values()):
             raise ValueError("set topic, or the topic of each channel under channels")
         return self

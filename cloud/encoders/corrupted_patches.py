@@ -18,7 +18,7 @@ from shared.diffusion.local_corruption import CorruptedPatches
 
 CHANGED_LEVELS = 12.0  # grey levels: what differs less is taken as not changed
 TOUCHED_SHARE = 0.1  # of a patch's pixels; patches changed less, but changed, count as neither
-MAX_PIXELS = 80e6  # of all corrupted copies together, and half of it of plain images: bounds the time
+MAX_PIXELS = 80e6  # of all corrupted copies together, without margins, and half of it of plain images: bounds the time
 COPIES = 12  # of each image, where MAX_PIXELS allows
 MARGIN_PIXELS = math.ceil(REACH_PIXELS / DEEP_STRIDE) * DEEP_STRIDE  # around a crop's patches that are kept
 MOST_PIXELS_A_SIDE = TILE_SIDE * PATCH_PIXELS + 2 * MARGIN_PIXELS  # what is larger is cropped
@@ -42,8 +42,9 @@ def corrupted_patches(
     generator = np.random.default_rng(seed)
     sides = [min(side, MOST_PIXELS_A_SIDE) for side in images.shape[1:3]]
     encoder = encoder.of_size(*sides)
-    most = max(1, int(most_pixels / math.prod(sides)))
-    count = min(COPIES * len(images) * math.ceil(math.prod(images.shape[1:3]) / math.prod(sides)), most)
+    area, tile = math.prod(images.shape[1:3]), (TILE_SIDE * PATCH_PIXELS) ** 2
+    most = max(1, int(most_pixels / min(area, tile)))
+    count = min(COPIES * len(images) * math.ceil(area / tile), most)
     order = np.concatenate([generator.permutation(len(images)) for _ in range(math.ceil(count / len(images)))])[:count]
     plain = generator.permutation(len(images))[: max(1, most // 2)]
     total = count + len(plain)

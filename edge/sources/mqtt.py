@@ -5,27 +5,22 @@ afterwards. Retained messages are passed over, for they are of some earlier time
 """
 
 import contextlib
-import socket
-import ssl
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
+from edge.broker import BrokerLink, load_paho
 from edge.source_settings import MqttSettings
 from edge.sources.alignment import Reading
 from edge.sources.base import Pacer
 from edge.sources.live import FULL_WAIT_S, LiveReadings
 from edge.sources.records import RecordReader
 from shared.bundle import InputSpec
-from shared.errors import DataError, MissingExtraError, SettingsError
+from shared.errors import SettingsError
 from shared.logs import EventLog
 from shared.samples import Modality, Rejection
 
-PORTS = {"mqtt": 1883, "mqtts": 8883}
-FIRST_WAIT_S = 1
 REFUSED = 128  # the least reason code that is a failure
 
 log = EventLog("mqtt")
@@ -37,13 +32,15 @@ class MqttSource(LiveReadings):
     def __init__(self, settings: MqttSettings, modality: Modality, spec: InputSpec, pacer: Pacer) -> None:
         """Raises SettingsError for a wrong topic or expression, DataError for a file that cannot be read."""
         super().__init__(settings, modality, spec, pacer)
-        self._mqtt = _paho()
+        self._mqtt = load_paho()
         self._settings = settings
         self._readers = self._readers_by_topic()
-        address = urlsplit(settings.url)
-        self._host, self._port = address.hostname or "", address.port or PORTS[address.scheme]
-        self.name = f"{address.scheme}://{self._host}:{self._port}"
-        self._client = self._make_client(unquote(address.username or ""), unquote(address.password or ""))
+        self._link = BrokerLink(settings, settings.id, session_s=settings.session_expiry_s)
+        self.name, self._client = self._link.name, self._link.client
+        client = self._client
+        client.on_connect, client.on_disconnect = self._connected, self._disconnected
+        client.on_connect_fail = self._not_connected
+        client.on_subscribe, client.on_message = self._subscribed, self._received
         self._is_over = False
         self._health.is_in("connecting", self.name)
 
@@ -68,58 +65,12 @@ class MqttSource(LiveReadings):
             )
         return [(topic, RecordReader(settings, self._channels, numbers)) for topic, numbers in by_topic.items()]
 
-    def _make_client(self, user: str, password: str) -> Any:
-        mqtt, settings = self._mqtt, self._settings
-        is_newer = settings.protocol == "5"
-        client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id or f"vedette-{socket.gethostname()}-{settings.id}",
-            protocol=mqtt.MQTTv5 if is_newer else mqtt.MQTTv311,
-            clean_session=None if is_newer else False,
-            reconnect_on_failure=True,
-        )
-        if settings.password_file is not None:
-            password = _first_line(settings.password_file, settings.id)
-        if user or password:
-            client.username_pw_set(user, password or None)
-        if self.name.startswith("mqtts"):
-            client.tls_set_context(self._tls())
-        elif password and self._host not in ("localhost", "127.0.0.1", "::1"):
-            log.warning("password_unencrypted", source=settings.id, url=self.name, advice="use mqtts://")
-        client.reconnect_delay_set(FIRST_WAIT_S, max(FIRST_WAIT_S, int(settings.reconnect_max_s)))
-        client.on_connect, client.on_disconnect = self._connected, self._disconnected
-        client.on_connect_fail = self._not_connected
-        client.on_subscribe, client.on_message = self._subscribed, self._received
-        return client
-
-    def _tls(self) -> ssl.SSLContext:
-        settings = self._settings
-        try:
-            context = ssl.create_default_context(cafile=settings.ca)
-            if settings.certificate is not None and settings.key is not None:
-                context.load_cert_chain(settings.certificate, settings.key)
-        except (OSError, ssl.SSLError) as error:
-            files = ", ".join(str(path) for path in (settings.ca, settings.certificate, settings.key) if path)
-            raise DataError(f"Source {settings.id!r}: {files}: not usable for TLS ({error}).") from None
-        return context
-
     def _start(self) -> None:
-        settings = self._settings
-        more: dict[str, Any] = {}
-        if settings.protocol == "5":
-            from paho.mqtt.packettypes import PacketTypes
-            from paho.mqtt.properties import Properties
-
-            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = settings.session_expiry_s
-            more = {"clean_start": False, "properties": properties}
-        self._client.connect_async(self._host, self._port, settings.keepalive_s, **more)
-        self._client.loop_start()
+        self._link.start()
 
     def _end(self) -> None:
         self._is_over = True
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._link.stop()
 
     def _connected(self, client: Any, data: Any, flags: Any, code: Any, properties: Any = None) -> None:
         if code.is_failure:
@@ -167,19 +118,3 @@ def _is_filter(topic: str) -> bool:
     levels = topic.split("/")
     whole = all(level in ("+", "#") or not {"+", "#"} & set(level) for level in levels)
     return whole and "#" not in levels[:-1] and "\0" not in topic and len(topic.encode()) < 2**16
-
-
-def _first_line(path: Path, source_id: str) -> str:
-    try:
-        return path.read_text().split("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Source {source_id!r}: password_file {path} cannot be read ({error}).") from None
-
-
-def _paho() -> Any:
-    """paho-mqtt, imported at first use."""
-    try:
-        import paho.mqtt.client as mqtt
-    except ImportError:
-        raise MissingExtraError("MQTT needs paho-mqtt: pip install 'vedette[edge]'.") from None
-    return mqtt

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundle_cache import BundleCache
+from edge.alarms import AlarmDelivery
 from edge.counters import Counters
 from edge.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
@@ -38,7 +39,8 @@ def around(tmp_path: Path) -> Iterator[Surroundings]:
     settings = AgentSettings(state_dir=tmp_path / "state", router=RouterSettings(mode="cloud_only"))
     stop = threading.Event()
     spool = Spool(settings.state_dir / "spool.db", SpoolSettings(), counters)
-    yield Surroundings(settings, counters, spool, UploadBudget(settings.router), LatencyHistogram(), None, stop)
+    alarms = AlarmDelivery([], tmp_path / "alarms.db", counters, str)
+    yield Surroundings(settings, counters, spool, UploadBudget(settings.router), LatencyHistogram(), None, alarms, stop)
     stop.set()
     spool.close()
 

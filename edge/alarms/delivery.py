@@ -1,0 +1,202 @@
+"""Alarms from the sources to the sinks, each sink with a thread of its own: one that hangs holds up no other."""
+
+import random
+import sqlite3
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edge.alarm_settings import AlarmSinkSettings
+from edge.alarms.grouping import Grouping
+from edge.alarms.message import Alarm, Message
+from edge.alarms.outbox import MOST_WAITING, Outbox, Waiting
+from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
+from edge.counters import Counters
+from shared.errors import StorageError
+from shared.logs import EventLog, Throttle
+
+WAKE_S = 0.2
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
+
+log = EventLog("alarms")
+
+
+class AlarmDelivery:
+    """All sinks of an agent."""
+
+    def __init__(
+        self, settings: Sequence[AlarmSinkSettings], outbox: Path, counters: Counters, device_id: Callable[[], str]
+    ) -> None:
+        """Open the sinks. Raises DataError for what they cannot use, StorageError for the outbox."""
+        self._outbox = Outbox(outbox) if settings else None
+        self._senders = [
+            _Sender(sink, open_sink(sink), self._outbox, counters, device_id)
+            for sink in settings
+            if self._outbox is not None
+        ]
+
+    def start(self) -> None:
+        """Begin to send, what an earlier run left first."""
+        for sender in self._senders:
+            sender.start()
+
+    def tell(self, alarm: Alarm) -> None:
+        """Let each sink that hears of the source know. Does not wait for any."""
+        for sender in self._senders:
+            sender.tell(alarm)
+
+    def status(self) -> dict[str, dict[str, int | str]]:
+        """By sink: how many messages wait, and what is wrong, if something is."""
+        return {sender.id: {"waiting": sender.waiting(), "error": sender.error} for sender in self._senders}
+
+    def stop(self, timeout_s: float) -> None:
+        """Keep what is held back, and end; what a sink has not taken in that time is sent by the next run."""
+        end_s = time.monotonic() + timeout_s
+        for sender in self._senders:
+            sender.request_stop()
+        ended = [sender.join(max(0.0, end_s - time.monotonic())) for sender in self._senders]
+        if self._outbox is not None and all(ended):
+            self._outbox.close()
+
+
+class _Sender:
+    """One sink's messages, in their order."""
+
+    def __init__(
+        self,
+        settings: AlarmSinkSettings,
+        sink: Sink,
+        outbox: Outbox,
+        counters: Counters,
+        device_id: Callable[[], str],
+    ) -> None:
+        self.id, self.error = settings.id, ""
+        self._settings, self._sink, self._outbox = settings, sink, outbox
+        self._counters, self._device_id = counters, device_id
+        self._grouping = Grouping(settings.quiet_s, settings.max_per_minute)
+        self._unkept: deque[Waiting] = deque(maxlen=MOST_WAITING)  # while the disk refuses
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._throttle = Throttle()
+        self._thread = threading.Thread(target=self._run, name=f"alarms-{settings.id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def tell(self, alarm: Alarm) -> None:
+        if self._settings.sources and alarm.source_id not in self._settings.sources:
+            return
+        with self._changed:
+            message = self._grouping.add(alarm)
+            if message is not None:
+                self._keep(message)
+                self._changed.notify_all()
+
+    def waiting(self) -> int:
+        try:
+            return self._outbox.count(self.id) + len(self._unkept)
+        except sqlite3.Error:
+            return len(self._unkept)
+
+    def request_stop(self) -> None:
+        with self._changed:
+            for message in self._grouping.rest():
+                self._keep(message)
+            self._stopping = True
+            self._changed.notify_all()
+
+    def join(self, timeout_s: float) -> bool:
+        """Returns whether the thread has ended."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _keep(self, message: Message) -> None:
+        """On disk, or as long as that refuses, in memory."""
+        alarm_id, source_id = str(uuid.uuid4()), message.alarm.source_id
+        body = message.body(alarm_id, self._device_id())
+        try:
+            self._drop(self._outbox.add(self.id, alarm_id, source_id, body), "too many")
+        except sqlite3.Error as error:
+            if len(self._unkept) == MOST_WAITING:
+                self._drop(1, "too many")
+            self._unkept.append(Waiting(0, alarm_id, source_id, body, time.time()))
+            if self._throttle.allow("unkept"):
+                log.error("alarm_not_kept", sink=self.id, error=error, advice="free some space; it waits in memory")
+
+    def _run(self) -> None:
+        wait_s = FIRST_WAIT_S
+        try:
+            while True:
+                with self._changed:
+                    for due in self._grouping.due():
+                        self._keep(due)
+                message = self._next()
+                if message is None:
+                    with self._changed:
+                        if self._stopping:
+                            return
+                        self._changed.wait(WAKE_S)
+                    continue
+                if self._deliver(message):
+                    wait_s = FIRST_WAIT_S
+                    continue
+                with self._changed:
+                    if self._stopping:
+                        return
+                    self._changed.wait_for(lambda: self._stopping, wait_s * random.uniform(0.5, 1.0))
+                wait_s = min(2.0 * wait_s, LONGEST_WAIT_S)
+        finally:
+            self._sink.close()
+
+    def _next(self) -> Waiting | None:
+        try:
+            message = self._outbox.oldest(self.id)
+        except (sqlite3.Error, StorageError):
+            message = None
+        return message or (self._unkept[0] if self._unkept else None)
+
+    def _deliver(self, message: Waiting) -> bool:
+        """Send a message, and forget it when it was taken or is too old; returns whether there is progress."""
+        if time.time() - message.raised_at_s > self._settings.max_age_s:
+            self._forget(message)
+            self._drop(1, "too old")
+            return True
+        try:
+            self._sink.send(message)
+        except NotDeliveredError as error:
+            self._fail(str(error))
+            return False
+        except Exception as error:  # without this thread the sink would be told nothing any more
+            self._fail(f"unexpected: {error!r}")
+            return False
+        if self.error:
+            log.info("alarm_sink_recovered", sink=self.id)
+        self.error = ""
+        self._counters.add({"alarms_sent": 1})
+        return self._forget(message)
+
+    def _fail(self, error: str) -> None:
+        if error != self.error or self._throttle.allow("failed"):
+            log.warning("alarm_not_delivered", sink=self.id, error=error, waiting=self.waiting())
+        self.error = error
+
+    def _forget(self, message: Waiting) -> bool:
+        if message.seq == 0:
+            self._unkept.popleft()
+            return True
+        try:
+            self._outbox.remove(message.seq)
+        except sqlite3.Error as error:
+            self._fail(f"{error}: the alarm was delivered, and will be again")
+            return False
+        return True
+
+    def _drop(self, count: int, reason: str) -> None:
+        if count:
+            self._counters.add({"alarms_dropped": count})
+            if self._throttle.allow(reason, count):
+                log.error("alarms_dropped", sink=self.id, alarms=count, reason=reason)

@@ -1,0 +1,46 @@
+"""Many alarms into few messages: the first of a source at once, what follows it gathered into one."""
+
+import time
+from collections.abc import Callable
+
+from edge.alarms.message import Alarm, Message
+from edge.router import TokenBucket
+
+
+class Grouping:
+    """Of each source one message in `quiet_s` seconds, and of all `max_per_minute`. Nothing is lost, only counted
+    together: what is held back is told of as soon as both allow it."""
+
+    def __init__(self, quiet_s: float, max_per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._quiet_s, self._clock = quiet_s, clock
+        self._budget = TokenBucket(max_per_minute / 60.0, 60.0, clock)
+        self._told_at_s: dict[str, float] = {}
+        self._held: dict[str, Message] = {}
+
+    def add(self, alarm: Alarm) -> Message | None:
+        """The message to send now; None: it is held back."""
+        held = self._held.get(alarm.source_id)
+        if held is None:
+            self._held[alarm.source_id] = Message(alarm)
+        else:
+            worst = min(held.alarm, alarm, key=lambda one: one.p_value)
+            self._held[alarm.source_id] = Message(worst, held.further + 1)
+        return self._take(alarm.source_id)
+
+    def due(self) -> list[Message]:
+        """Messages that were held back and may go now."""
+        return [message for source_id in list(self._held) if (message := self._take(source_id)) is not None]
+
+    def rest(self) -> list[Message]:
+        """All that is held back: there will be no later."""
+        rest, self._held = list(self._held.values()), {}
+        return rest
+
+    def _take(self, source_id: str) -> Message | None:
+        now_s = self._clock()
+        told_at_s = self._told_at_s.get(source_id)
+        if (told_at_s is not None and now_s - told_at_s < self._quiet_s) or self._budget.level() < 1.0:
+            return None
+        self._budget.spend(1.0)
+        self._told_at_s[source_id] = now_s
+        return self._held.pop(source_id)

@@ -1,0 +1,51 @@
+"""What a sink is told."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One sample that raised an alarm. `sample_id` is empty where the sample does not travel."""
+
+    source_id: str
+    origin: str
+    p_value: float
+    captured_at_s: float
+    sample_id: str
+    bundle_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An alarm, and how many `further` ones of its source were gathered into it: it is the most suspicious of them."""
+
+    alarm: Alarm
+    further: int = 0
+
+    def body(self, alarm_id: str, device_id: str) -> str:
+        """As JSON. `alarm_id` stays the same however often it is sent."""
+        alarm = self.alarm
+        return json.dumps(
+            {
+                "event": "alarm",
+                "alarm_id": alarm_id,
+                "device_id": device_id,
+                "source_id": alarm.source_id,
+                "origin": alarm.origin,
+                "captured_at": moment(alarm.captured_at_s),
+                "p_value": alarm.p_value,
+                "sample_id": alarm.sample_id,
+                "bundle_id": alarm.bundle_id,
+                "further_alarms": self.further,
+            }
+        )
+
+
+def moment(at_s: float) -> str:
+    """ISO 8601 in UTC; empty where it is no moment of a calendar."""
+    try:
+        return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    except (ValueError, OverflowError, OSError):
+        return ""

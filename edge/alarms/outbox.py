@@ -1,0 +1,75 @@
+"""Alarms that are not delivered yet, on disk: what was raised before a power cut is sent after it."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.sqlite_file import open_checked
+
+MOST_WAITING = 10_000  # of a sink; the oldest go
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, alarm_id TEXT NOT NULL, source_id TEXT NOT NULL,
+  body TEXT NOT NULL, raised_at_s REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_sink ON outbox (sink, seq);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message that waits for its sink."""
+
+    seq: int
+    alarm_id: str
+    source_id: str
+    body: str
+    raised_at_s: float
+
+
+class Outbox:
+    """The file, safe to use from any thread. All methods raise sqlite3.Error while the disk refuses."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file. Raises StorageError."""
+        self._connection, self.set_aside = open_checked(path, _SCHEMA, synchronous="FULL")
+        self._lock = threading.Lock()
+
+    def add(self, sink: str, alarm_id: str, source_id: str, body: str) -> int:
+        """Keep a message; returns how many old ones of the sink had to go."""
+        with self._lock, self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "INSERT INTO outbox (sink, alarm_id, source_id, body, raised_at_s) VALUES (?, ?, ?, ?, ?)",
+                (sink, alarm_id, source_id, body, time.time()),
+            )
+            return connection.execute(
+                "DELETE FROM outbox WHERE sink = ?1 AND seq <= "
+                "(SELECT seq FROM outbox WHERE sink = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
+                (sink, MOST_WAITING),
+            ).rowcount
+
+    def oldest(self, sink: str) -> Waiting | None:
+        """The message that has waited longest."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT seq, alarm_id, source_id, body, raised_at_s FROM outbox WHERE sink = ? ORDER BY seq LIMIT 1",
+                (sink,),
+            ).fetchone()
+        return None if row is None else Waiting(*row)
+
+    def remove(self, seq: int) -> None:
+        """A message was delivered, or nobody wants it any more."""
+        with self._lock:
+            self._connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,))
+
+    def count(self, sink: str) -> int:
+        """How many wait."""
+        with self._lock:
+            return int(self._connection.execute("SELECT COUNT(*) FROM outbox WHERE sink = ?", (sink,)).fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,179 @@
+"""Who alarms are told to. A sink either has a message when `send` returns, or raises `NotDeliveredError`."""
+
+import hashlib
+import hmac
+import os
+import ssl
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from typing import Any, Protocol
+
+from edge.alarm_settings import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
+from edge.alarms.outbox import Waiting
+from edge.broker import BrokerLink
+from shared.errors import DataError, VedetteError
+
+LEAST_SECRET_BYTES = 16
+POLL_S = 0.05
+
+
+class NotDeliveredError(VedetteError):
+    """A sink did not take a message; it is tried again."""
+
+
+class Sink(Protocol):
+    """One place alarms go to."""
+
+    def send(self, message: Waiting) -> None:
+        """Deliver a message. Raises NotDeliveredError."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+def open_sink(settings: AlarmSinkSettings) -> Sink:
+    """The sink of these settings. Raises DataError for a file that cannot be used."""
+    match settings:
+        case FileSinkSettings():
+            return FileSink(settings)
+        case WebhookSettings():
+            return WebhookSink(settings)
+        case MqttSinkSettings():
+            return MqttSink(settings)
+
+
+class FileSink:
+    """Appends lines of JSON; a file that is long enough is put away under another name, and one such is kept."""
+
+    def __init__(self, settings: FileSinkSettings) -> None:
+        self._path, self._max_bytes = settings.path, settings.max_bytes
+        try:
+            settings.path.parent.mkdir(parents=True, exist_ok=True)
+            settings.path.open("ab").close()
+        except OSError as error:
+            raise DataError(f"Alarm sink {settings.id!r}: {settings.path}: {error.strerror}. Correct path.") from None
+
+    def send(self, message: Waiting) -> None:
+        """See `Sink.send`."""
+        line = message.body.encode() + b"\n"
+        try:
+            with self._path.open("ab") as file:
+                size = file.tell()
+                # A line that a full disk cut short is ended first: each line is whole, or stands apart.
+                if size and not _ends_a_line(self._path):
+                    file.write(b"\n")
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            if size + len(line) >= self._max_bytes:
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        except OSError as error:
+            raise NotDeliveredError(f"{self._path}: {error.strerror or error}") from None
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+
+
+class WebhookSink:
+    """POSTs JSON. `Vedette-Signature` is "v1=" and the HMAC-SHA256, in hexadecimal, of the text of
+    `Vedette-Timestamp` (seconds since the epoch), a full stop, and the body. Redirections are not followed."""
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        self._settings = settings
+        try:
+            self._secret = settings.secret_file.read_bytes().strip()
+            context = ssl.create_default_context(cafile=settings.ca) if settings.url.startswith("https") else None
+        except (OSError, ssl.SSLError) as error:
+            raise DataError(f"Alarm sink {settings.id!r}: secret_file or ca cannot be used ({error}).") from None
+        if len(self._secret) < LEAST_SECRET_BYTES:
+            raise DataError(
+                f"Alarm sink {settings.id!r}: {settings.secret_file} holds {len(self._secret)} bytes, and "
+                f"{LEAST_SECRET_BYTES} are needed: openssl rand -hex 32 > {settings.secret_file}"
+            )
+        self._opener = urllib.request.build_opener(_NoRedirection(), urllib.request.HTTPSHandler(context=context))
+
+    def send(self, message: Waiting) -> None:
+        """See `Sink.send`."""
+        body, stamp = message.body.encode(), str(int(time.time()))
+        request = urllib.request.Request(
+            self._settings.url,
+            data=body,
+            method="POST",
+            headers={
+                "Content-Type": "application/json",
+                "User-Agent": "vedette",
+                "Vedette-Alarm-Id": message.alarm_id,
+                "Vedette-Timestamp": stamp,
+                "Vedette-Signature": f"v1={signature(self._secret, stamp, body)}",
+            },
+        )
+        try:
+            with self._opener.open(request, timeout=self._settings.timeout_s) as response:
+                response.read(1024)
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise NotDeliveredError(f"the server answers {error.code} {error.reason}") from None
+        except (OSError, HTTPException, ValueError) as error:
+            raise NotDeliveredError(
+                f"the server cannot be reached ({getattr(error, 'reason', None) or error})"
+            ) from None
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+
+
+class MqttSink:
+    """Publishes, and has delivered once the broker confirms."""
+
+    def __init__(self, settings: MqttSinkSettings) -> None:
+        self._settings = settings
+        self._link = BrokerLink(settings, settings.id)
+        self._refusal = ""
+        self._link.client.on_connect = self._connected
+        self._link.start()
+
+    def send(self, message: Waiting) -> None:
+        """See `Sink.send`."""
+        client, settings = self._link.client, self._settings
+        end_s = time.monotonic() + settings.timeout_s
+        while not client.is_connected():
+            if time.monotonic() > end_s:
+                raise NotDeliveredError(self._refusal or f"{self._link.name} cannot be reached")
+            time.sleep(POLL_S)
+        topic = settings.topic.replace("{source}", message.source_id)
+        sent = client.publish(topic, message.body, qos=settings.qos)
+        try:
+            sent.wait_for_publish(max(POLL_S, end_s - time.monotonic()))
+        except (ValueError, RuntimeError) as error:
+            raise NotDeliveredError(f"{self._link.name}: {error}") from None
+        if not sent.is_published():
+            raise NotDeliveredError(f"{self._link.name} does not confirm")
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        self._link.stop()
+
+    def _connected(self, client: Any, data: Any, flags: Any, code: Any, properties: Any = None) -> None:
+        self._refusal = f"the broker says: {code}" if code.is_failure else ""
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    """A signed message goes to whom it was signed for."""
+
+    def redirect_request(self, *args: Any, **more: Any) -> None:
+        """None: the redirection is an error."""
+
+
+def signature(secret: bytes, stamp: str, body: bytes) -> str:
+    """HMAC-SHA256 in hexadecimal of stamp, full stop and body."""
+    return hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def _ends_a_line(path: Any) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return bool(file.read(1) == b"\n")

@@ -1,0 +1,29 @@
+"""A test message to each sink, before it matters."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+from edge.alarm_settings import AlarmSinkSettings
+from edge.alarms.message import moment
+from edge.alarms.outbox import Waiting
+from edge.alarms.sinks import open_sink
+from shared.errors import VedetteError
+
+
+def try_sinks(settings: Sequence[AlarmSinkSettings]) -> Iterator[tuple[str, str]]:
+    """Id of each sink, and why the message did not come through; empty if it did."""
+    for one in settings:
+        alarm_id, now_s = str(uuid.uuid4()), time.time()
+        body = json.dumps({"event": "test", "alarm_id": alarm_id, "raised_at": moment(now_s)})
+        try:
+            sink = open_sink(one)
+            try:
+                sink.send(Waiting(0, alarm_id, "test", body, now_s))
+            finally:
+                sink.close()
+        except VedetteError as error:
+            yield one.id, str(error)
+        else:
+            yield one.id, ""

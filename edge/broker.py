@@ -1,0 +1,94 @@
+"""The connection to an MQTT broker, which is kept by a thread of its own and made anew whenever it is lost."""
+
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from edge.broker_settings import BrokerSettings
+from shared.errors import DataError, MissingExtraError
+from shared.logs import EventLog
+
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+FIRST_WAIT_S = 1
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+log = EventLog("mqtt")
+
+
+class BrokerLink:
+    """A client of paho-mqtt as the settings want it: `client`, whose callbacks are the caller's to set."""
+
+    def __init__(self, settings: BrokerSettings, owner: str, *, session_s: int = 0) -> None:
+        """`owner`: id of the source or sink. `session_s`: how long the broker keeps messages for it while it is away.
+
+        Raises DataError for a file that cannot be read or used.
+        """
+        mqtt = load_paho()
+        self._settings, self._owner, self._session_s = settings, owner, session_s
+        address = urlsplit(settings.url)
+        self._host, self._port = address.hostname or "", address.port or PORTS[address.scheme]
+        self.name = f"{address.scheme}://{self._host}:{self._port}"
+        is_newer = settings.protocol == "5"
+        self.client: Any = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id or f"vedette-{socket.gethostname()}-{owner}",
+            protocol=mqtt.MQTTv5 if is_newer else mqtt.MQTTv311,
+            clean_session=None if is_newer else session_s == 0,
+        )
+        user, password = unquote(address.username or ""), unquote(address.password or "")
+        if settings.password_file is not None:
+            password = _first_line(settings.password_file, owner)
+        if user or password:
+            self.client.username_pw_set(user, password or None)
+        if address.scheme == "mqtts":
+            self.client.tls_set_context(self._tls())
+        elif password and self._host not in _LOOPBACK:
+            log.warning("password_unencrypted", owner=owner, url=self.name, advice="use mqtts://")
+        self.client.reconnect_delay_set(FIRST_WAIT_S, max(FIRST_WAIT_S, int(settings.reconnect_max_s)))
+
+    def start(self) -> None:
+        """Connect, now or as soon as the broker is there."""
+        more: dict[str, Any] = {}
+        if self._settings.protocol == "5":
+            from paho.mqtt.packettypes import PacketTypes
+            from paho.mqtt.properties import Properties
+
+            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = self._session_s
+            more = {"clean_start": self._session_s == 0, "properties": properties}
+        self.client.connect_async(self._host, self._port, self._settings.keepalive_s, **more)
+        self.client.loop_start()
+
+    def stop(self) -> None:
+        """Disconnect, and end the thread."""
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def _tls(self) -> ssl.SSLContext:
+        settings = self._settings
+        try:
+            context = ssl.create_default_context(cafile=settings.ca)
+            if settings.certificate is not None and settings.key is not None:
+                context.load_cert_chain(settings.certificate, settings.key)
+        except (OSError, ssl.SSLError) as error:
+            files = ", ".join(str(path) for path in (settings.ca, settings.certificate, settings.key) if path)
+            raise DataError(f"{self._owner!r}: {files}: not usable for TLS ({error}).") from None
+        return context
+
+
+def load_paho() -> Any:
+    """paho-mqtt, imported at first use. Raises MissingExtraError where it is not installed."""
+    try:
+        import paho.mqtt.client as mqtt
+    except ImportError:
+        raise MissingExtraError("MQTT needs paho-mqtt: pip install 'vedette[edge]'.") from None
+    return mqtt
+
+
+def _first_line(path: Path, owner: str) -> str:
+    try:
+        return path.read_text().split("\n")[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{owner!r}: password_file {path} cannot be read ({error}).") from None
