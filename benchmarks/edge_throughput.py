@@ -22,6 +22,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from edge.alarms import AlarmDelivery
 from edge.counters import Counters
 from edge.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
@@ -120,7 +121,14 @@ def agent_rate(bundle: Bundle, artefact: str, modality: Modality, source: Path, 
         counters = Counters()
         spool = Spool(Path(state) / "spool.db", settings.spool, counters)
         around = Surroundings(
-            settings, counters, spool, UploadBudget(settings.router), LatencyHistogram(), None, threading.Event()
+            settings=settings,
+            counters=counters,
+            spool=spool,
+            budget=UploadBudget(settings.router),
+            screen_latency=LatencyHistogram(),
+            screening_log=None,
+            alarms=AlarmDelivery([], Path(state) / "alarms.db", counters, str),
+            stop=threading.Event(),
         )
         pipeline = Pipeline(settings.sources[0], around)
         pipeline.begin(bundle)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.artefact_choice import Choice, choose_artefact
 from edge.engines import Engine, Pending, load_engine
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
@@ -145,17 +146,15 @@ class ScreeningUnderWay:
 
 
 def load_screener(bundle: Bundle, artefact: str, batch_size: int, cache_folder: Path) -> Screener:
-    """Load the artefact (`auto`: the one the bundle prefers, or the first whose engine is installed) and warm it up.
+    """Load the artefact (`auto`: the fastest here, see `artefact_choice`) and warm it up.
 
     Raises BundleError, BundleMismatchError or EngineError, with what to do.
     """
-    manifest = bundle.manifest
-    names = [artefact]
+    choice = Choice((artefact,), "configured")
     if artefact == "auto":
-        others = [item.name for item in manifest.artefacts if item.name != manifest.preferred_artefact]
-        names = [manifest.preferred_artefact, *others]
+        choice = choose_artefact(bundle, batch_size, cache_folder)
     missing: MissingExtraError | None = None
-    for name in names:
+    for name in choice.names:
         try:
             engine = load_engine(bundle, name, cache_folder)
         except MissingExtraError as error:
@@ -167,9 +166,9 @@ def load_screener(bundle: Bundle, artefact: str, batch_size: int, cache_folder: 
             "screener_ready",
             bundle=screener.bundle_id,
             artefact=name,
-            reason="configured" if artefact != "auto" else "preferred" if name == names[0] else "engine installed",
+            reason=choice.reason if name == choice.names[0] else "engine installed",
             batch_size=batch_size,
             batch_ms=warm_ms,
         )
         return screener
-    raise missing or EngineError(f"Bundle {manifest.bundle_id} has no artefact.")
+    raise missing or EngineError(f"Bundle {bundle.manifest.bundle_id} has no artefact.")

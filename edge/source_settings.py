@@ -36,7 +36,7 @@ class SourceBase(Settings):
         description="the bundle to follow in the cloud's registry: fetched, and swapped when a new version is out",
     )
     artefact: str = Field(
-        default="auto", title="Artefact", description='"auto", or a name such as "int8_openvino", "int8_onnxruntime"'
+        default="auto", title="Artefact", description='"auto": the fastest here, or a name such as "int8_openvino"'
     )
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from edge.engines.base import Engine, GraphOutput, Pending
 from shared.bundle import Bundle
 from shared.errors import EngineError
 
-__all__ = ["Engine", "GraphOutput", "Pending", "load_engine"]
+__all__ = ["Engine", "GraphOutput", "Pending", "engine_of", "load_engine", "weights_path"]
 
 
 def _openvino(graph: bytes, weights: bytes | None, cache_folder: Path) -> Engine:
@@ -35,9 +35,21 @@ def load_engine(bundle: Bundle, artefact_name: str, cache_folder: Path) -> Engin
     or refuses the graph.
     """
     artefact = bundle.manifest.artefact(artefact_name)
-    if artefact.engine not in _ENGINES:
-        known = ", ".join(_ENGINES)
-        raise EngineError(f"Engine {artefact.engine!r} is unknown here; known are {known}. Update Vedette.")
-    weights_path = artefact.graph.removesuffix(".xml") + ".bin" if artefact.graph.endswith(".xml") else None
-    weights = bundle.read(weights_path) if weights_path is not None else None
-    return _ENGINES[artefact.engine](bundle.read(artefact.graph), weights, cache_folder)
+    open_engine = engine_of(artefact.engine)
+    path = weights_path(artefact.graph)
+    return open_engine(bundle.read(artefact.graph), bundle.read(path) if path is not None else None, cache_folder)
+
+
+def engine_of(name: str) -> Callable[[bytes, bytes | None, Path], Engine]:
+    """What makes an engine of a graph, its weights if they are apart, and a folder for compiled models.
+
+    Raises EngineError if it is unknown.
+    """
+    if name not in _ENGINES:
+        raise EngineError(f"Engine {name!r} is unknown here; known are {', '.join(_ENGINES)}. Update Vedette.")
+    return _ENGINES[name]
+
+
+def weights_path(graph_path: str) -> str | None:
+    """Where the weights of a graph lie that does not hold them itself."""
+    return graph_path.removesuffix(".xml") + ".bin" if graph_path.endswith(".xml") else None

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.bundle_cache import BundleCache
 from edge.alarms import AlarmDelivery
+from edge.bundle_cache import BundleCache
 from edge.counters import Counters
 from edge.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
