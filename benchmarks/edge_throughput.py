@@ -128,6 +128,7 @@ def agent_rate(bundle: Bundle, artefact: str, modality: Modality, source: Path, 
             screen_latency=LatencyHistogram(),
             screening_log=None,
             alarms=AlarmDelivery([], Path(state) / "alarms.db", counters, str),
+            buffer_seal=None,
             stop=threading.Event(),
         )
         pipeline = Pipeline(settings.sources[0], around)

@@ -20,9 +20,11 @@ from edge.identity import is_enrolled, load_bundle_key
 from edge.latency import LatencyHistogram
 from edge.memory import give_back
 from edge.metrics import MetricsServer, Status
+from edge.normal_buffer import PURPOSE
 from edge.pipeline import Pipeline, Surroundings
 from edge.router import UploadBudget
 from edge.screening_log import ScreeningLog
+from edge.sealing import Seal
 from edge.settings import AgentSettings
 from edge.source_settings import SourceSettings
 from edge.spool import Spool
@@ -73,6 +75,7 @@ class Agent:
         self.alarms = AlarmDelivery(
             settings.alarms, settings.state_dir / "alarms.db", self.counters, lambda: self._device_id()
         )
+        key_file = settings.normal_buffer.key_file
         around = Surroundings(
             settings=settings,
             counters=self.counters,
@@ -81,6 +84,7 @@ class Agent:
             screen_latency=self.screen_latency,
             screening_log=self._screening_log,
             alarms=self.alarms,
+            buffer_seal=Seal.from_file(key_file, PURPOSE) if key_file is not None else None,
             stop=self._stop,
         )
         self.uplink: Uplink | None = None

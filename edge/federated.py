@@ -18,7 +18,8 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from edge.normal_buffer import NormalSnapshot, load_snapshot
+from edge.normal_buffer import PURPOSE, NormalSnapshot, load_snapshot
+from edge.sealing import Seal
 from shared import federation
 from shared.diffusion import (
     DistillationSettings,
@@ -28,7 +29,7 @@ from shared.diffusion import (
     local_teacher,
     subsample,
 )
-from shared.errors import FederationError, VedetteError
+from shared.errors import FederationError, SettingsError, VedetteError
 
 # What a device grants a round at most, whatever the server asks for.
 GRANTED = {"steps": 20_000, "max_seconds": 300.0, "batch_size": 4096, "perturbed": 200_000, "max_reference": 20_000}
@@ -61,7 +62,10 @@ def train_head(request: RecordDict, node_config: Mapping[str, Any], *, node_id: 
     arrays = {name: array.numpy() for name, array in request[federation.ARRAYS].items()}
     head = _head(arrays)
     normals = normal_samples(
-        Path(str(node_config[federation.NODE_BUFFER])), str(config[federation.KEY_PREPROCESSING_ID]), head.dim
+        Path(str(node_config[federation.NODE_BUFFER])),
+        str(config[federation.KEY_PREPROCESSING_ID]),
+        head.dim,
+        _seal(node_config.get(federation.NODE_BUFFER_KEY)),
     )
     needed = max(int(config[federation.KEY_MIN_SAMPLES]), 2)
     if len(normals) < needed:
@@ -84,14 +88,14 @@ def train_head(request: RecordDict, node_config: Mapping[str, Any], *, node_id: 
     )
 
 
-def normal_samples(buffer: Path, preprocessing_id: str, dim: int) -> NDArray[np.float32]:
+def normal_samples(buffer: Path, preprocessing_id: str, dim: int, seal: Seal | None = None) -> NDArray[np.float32]:
     """The normal graph inputs (n, dim) of that preprocessing in a snapshot, or in all snapshots of a folder.
 
     Snapshots of another preprocessing are left out, for their numbers mean other things. Raises FederationError if
     nothing is left, or if it does not fit the head.
     """
     paths = sorted(buffer.glob("*.npz")) if buffer.is_dir() else [buffer]
-    snapshots = [snapshot for path in paths if (snapshot := _snapshot(path)) is not None]
+    snapshots = [snapshot for path in paths if (snapshot := _snapshot(path, seal)) is not None]
     if not snapshots:
         raise FederationError("this device has no readable normal buffer yet")
     fitting = [snapshot.inputs for snapshot in snapshots if snapshot.preprocessing_id == preprocessing_id]
@@ -103,9 +107,19 @@ def normal_samples(buffer: Path, preprocessing_id: str, dim: int) -> NDArray[np.
     return normals[np.isfinite(normals).all(axis=1)]
 
 
-def _snapshot(path: Path) -> NormalSnapshot | None:
+def _seal(key_file: Any) -> Seal | None:
+    if key_file is None:
+        return None
     try:
-        return load_snapshot(path)
+        return Seal.from_file(Path(str(key_file)), PURPOSE)
+    except SettingsError as error:
+        logger.error("no key of the normal buffer: %s", error)
+        raise FederationError("this device cannot read the key of its normal buffer") from None
+
+
+def _snapshot(path: Path, seal: Seal | None) -> NormalSnapshot | None:
+    try:
+        return load_snapshot(path, seal)
     except VedetteError as error:
         logger.warning("skipped a normal buffer: %s", error)
         return None

@@ -29,6 +29,9 @@ def node(
         Path | None,
         typer.Option(metavar="PATH", help="In place of --config: a snapshot of normal samples, or a folder of them."),
     ] = None,
+    buffer_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --buffer: the key that the snapshots are sealed with.")
+    ] = None,
     server: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="The address of vedette federated server.")
     ] = DEFAULT_ADDRESS,
@@ -59,11 +62,12 @@ def node(
         settings = AgentSettings.load(config)
         if not settings.normal_buffer.capacity:
             raise SettingsError(f"{config}: normal_buffer.capacity is 0, so there is nothing to train on: raise it.")
-        buffer = settings.state_dir / FOLDER
+        buffer, buffer_key = settings.state_dir / FOLDER, settings.normal_buffer.key_file
     options = NodeOptions(
         server=Address.parse(server),
         state_dir=(state_dir or buffer.parent / STATE_FOLDER).absolute(),
         buffer=buffer.absolute(),
+        buffer_key=buffer_key,
         authority=authority,
         key=key,
         threads=threads,

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.normal_buffer import PURPOSE
+from edge.sealing import Seal
 from shared import federation
 from shared.errors import FederationError, SettingsError
 from shared.federation import Address
@@ -20,7 +22,8 @@ RETRY_WAIT_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """What a device's node is told. `buffer`: a snapshot of normal samples, or a folder of them; it may come later."""
+    """What a device's node is told. `buffer`: a snapshot of normal samples, or a folder of them; it may come later.
+    `buffer_key`: file with the key that snapshots are sealed with."""
 
     server: Address
     state_dir: Path
@@ -28,12 +31,15 @@ class NodeOptions:
     authority: Path | None = None
     key: Path | None = None
     threads: int = 1
+    buffer_key: Path | None = None
 
     def check(self) -> None:
         """Raise SettingsError for plain HTTP beyond loopback, or a file that is missing."""
         federation.require_secure(self.server, self.authority)
         if self.key is not None and self.authority is None:
             raise SettingsError("--key needs TLS: give the server's authority with --ca.")
+        if self.buffer_key is not None:
+            Seal.from_file(self.buffer_key, PURPOSE)
         for path in (self.authority, self.key):
             if path is not None and not path.is_file():
                 raise SettingsError(f"{path}: no such file. Give its path in PEM.")
@@ -41,7 +47,12 @@ class NodeOptions:
 
 def write_node_config(options: NodeOptions) -> Path:
     """What the device's own part of a round reads; as a file, for on a command line no path may hold a quote."""
-    values = {federation.NODE_BUFFER: str(options.buffer.resolve()), federation.NODE_THREADS: options.threads}
+    values: dict[str, str | int] = {
+        federation.NODE_BUFFER: str(options.buffer.resolve()),
+        federation.NODE_THREADS: options.threads,
+    }
+    if options.buffer_key is not None:
+        values[federation.NODE_BUFFER_KEY] = str(options.buffer_key.resolve())
     # JSON's strings and numbers are TOML's as well.
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
     path = options.state_dir.resolve() / "node.toml"

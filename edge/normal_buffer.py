@@ -3,6 +3,7 @@
 Source: reservoir sampling, algorithm R: Vitter, "Random sampling with a reservoir" (1985).
 """
 
+import io
 import threading
 import time
 import zipfile
@@ -13,11 +14,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.sealing import Seal, is_sealed
 from shared.bundle import npz_bytes, write_durably
 from shared.errors import DataError
 from shared.logs import EventLog
 
-FOLDER = "normal_buffer"
+FOLDER = PURPOSE = "normal_buffer"
 
 log = EventLog("normal_buffer")
 
@@ -43,14 +45,19 @@ class NormalSnapshot:
         )
 
 
-def load_snapshot(path: Path) -> NormalSnapshot:
-    """The snapshot in an NPZ file; raises DataError if there is none, or it is damaged."""
+def load_snapshot(path: Path, seal: Seal | None = None) -> NormalSnapshot:
+    """The snapshot in an NPZ file, which may be sealed. Raises DataError if there is none, or it cannot be opened."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        data = path.read_bytes()
+        if is_sealed(data):
+            if seal is None:
+                raise DataError("it is sealed, and no key was given")
+            data = seal.open(data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             inputs = np.asarray(archive["inputs"], dtype=np.float32)
             seen = int(archive["seen"])
             texts = str(archive["preprocessing_id"]), str(archive["bundle_name"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, DataError) as error:
         raise DataError(
             f"{path}: no normal buffer could be read ({error}). Let the agent screen for a while."
         ) from None
@@ -62,8 +69,17 @@ def load_snapshot(path: Path) -> NormalSnapshot:
 class NormalBuffer:
     """The buffer of one source: offered to by its pipeline, saved from any thread."""
 
-    def __init__(self, path: Path, capacity: int, preprocessing_id: str, bundle_name: str, seed: int = 0) -> None:
-        self.path, self._capacity = path, capacity
+    def __init__(
+        self,
+        path: Path,
+        capacity: int,
+        preprocessing_id: str,
+        bundle_name: str,
+        seed: int = 0,
+        seal: Seal | None = None,
+    ) -> None:
+        """`seal`: what snapshots are sealed with."""
+        self.path, self._capacity, self._seal = path, capacity, seal
         self.preprocessing_id, self._bundle_name = preprocessing_id, bundle_name
         self._random = np.random.default_rng(seed)
         self._lock = threading.Lock()
@@ -71,18 +87,23 @@ class NormalBuffer:
         self._filled = self._seen = self._saved_seen = 0
 
     @classmethod
-    def open(cls, path: Path, capacity: int, preprocessing_id: str, bundle_name: str) -> Self:
-        """Continue from the snapshot at `path`, if it holds inputs of the same preprocessing; else start empty."""
-        buffer = cls(path, capacity, preprocessing_id, bundle_name, seed=time.time_ns())
+    def open(cls, path: Path, capacity: int, preprocessing_id: str, bundle_name: str, seal: Seal | None = None) -> Self:
+        """Continue from the snapshot at `path`, if it holds inputs of the same preprocessing; else start empty.
+
+        One that is not sealed yet is, from the next snapshot on.
+        """
+        buffer = cls(path, capacity, preprocessing_id, bundle_name, seed=time.time_ns(), seal=seal)
         if not path.exists():
             return buffer
         try:
-            snapshot = load_snapshot(path)
+            snapshot = load_snapshot(path, seal)
         except DataError as error:
             log.warning("snapshot_unreadable", path=path, error=error, advice="the buffer starts empty")
             return buffer
         if snapshot.preprocessing_id == preprocessing_id:
             buffer._restore(snapshot)
+            if seal is not None and not is_sealed(path.read_bytes()):
+                buffer._saved_seen = 0
         else:
             log.info("snapshot_outdated", path=path, reason="the bundle prepares its inputs in another way")
         return buffer
@@ -113,7 +134,8 @@ class NormalBuffer:
                 return
             inputs, seen = self._inputs[: self._filled].copy(), self._seen
         snapshot = NormalSnapshot(inputs, seen, self.preprocessing_id, self._bundle_name)
-        write_durably(self.path, snapshot.to_bytes(), mode=0o600)
+        data = snapshot.to_bytes()
+        write_durably(self.path, data if self._seal is None else self._seal.seal(data), mode=0o600)
         self._saved_seen = seen
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from edge.normal_buffer import FOLDER, NormalBuffer
 from edge.router import RateMeter, Router, UploadBudget
 from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay, load_screener
 from edge.screening_log import ScreeningLog
+from edge.sealing import Seal
 from edge.settings import AgentSettings
 from edge.source_settings import SourceSettings
 from edge.sources import Source, SourceHealth, open_source
@@ -43,6 +44,7 @@ class Surroundings:
     screen_latency: LatencyHistogram
     screening_log: ScreeningLog | None
     alarms: AlarmDelivery
+    buffer_seal: Seal | None
     stop: threading.Event
 
 
@@ -169,7 +171,13 @@ class Pipeline:
         if screener.modality not in _BUFFERED or settings.normal_buffer.capacity == 0:
             return None
         path = settings.state_dir / FOLDER / f"{self.settings.id}.npz"
-        return NormalBuffer.open(path, settings.normal_buffer.capacity, screener.preprocessing_id, screener.bundle_name)
+        return NormalBuffer.open(
+            path,
+            settings.normal_buffer.capacity,
+            screener.preprocessing_id,
+            screener.bundle_name,
+            self._around.buffer_seal,
+        )
 
     def _run(self, source: Source, slot: ScreenerSlot) -> None:
         try:

@@ -114,6 +114,9 @@ class NormalBufferSettings(Settings):
     """The accepted samples kept for federated rounds (tabular and series)."""
 
     capacity: int = Field(default=4096, ge=0, le=1_000_000, title="Capacity", description="samples kept; 0: off")
+    key_file: Path | None = Field(
+        default=None, title="Key", description="file with 64 hexadecimal digits: snapshots are encrypted with them"
+    )
     snapshot_every_s: float = Field(default=10.0, gt=0, title="Interval", description="seconds between two snapshots")
 
 

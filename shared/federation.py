@@ -32,6 +32,7 @@ METRIC_TRAIN_SECONDS = "train-seconds"
 
 # Keys of a node's own configuration, which never leaves the device.
 NODE_BUFFER = "normal-buffer"
+NODE_BUFFER_KEY = "normal-buffer-key"
 NODE_THREADS = "threads"
 
 

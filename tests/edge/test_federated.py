@@ -10,7 +10,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from edge import federated
-from edge.normal_buffer import NormalSnapshot
+from edge.normal_buffer import PURPOSE, NormalSnapshot
+from edge.sealing import Seal
 from shared import federation
 from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
 from shared.errors import FederationError
@@ -51,6 +52,22 @@ def request(
 
 def train(content: RecordDict, buffer: Path) -> RecordDict:
     return federated.train_head(content, {federation.NODE_BUFFER: str(buffer)}, node_id=7)
+
+
+def test_a_sealed_buffer_trains_with_its_key_and_a_refusal_names_no_path(tmp_path: Path) -> None:
+    write_buffer(tmp_path / "a.npz", 300)
+    seal = Seal(bytes.fromhex("ab" * 32), PURPOSE)
+    (tmp_path / "a.npz").write_bytes(seal.seal((tmp_path / "a.npz").read_bytes()))
+    content, key = request(TimeEstimationHead(DIM, (16, 16))), tmp_path / "key"
+    config = {federation.NODE_BUFFER: str(tmp_path / "a.npz"), federation.NODE_BUFFER_KEY: str(key)}
+    for text in (None, "cd" * 32):
+        if text is not None:
+            key.write_text(text)
+        with pytest.raises(FederationError) as refused:
+            federated.train_head(content, config, node_id=7)
+        assert str(tmp_path) not in str(refused.value)
+    key.write_text("ab" * 32)
+    assert federated.train_head(content, config, node_id=7)[federation.ARRAYS]
 
 
 def test_training_moves_the_head_and_is_weighted_by_the_samples(tmp_path: Path) -> None:

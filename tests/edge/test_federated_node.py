@@ -24,10 +24,15 @@ def options(folder: Path, **more: object) -> NodeOptions:
 def test_the_node_config_survives_flower_s_own_parsing(tmp_path: Path) -> None:
     from flwr.common.config import parse_config_args
 
-    given = options(tmp_path, threads=2)
+    (tmp_path / "buffer.key").write_text("ab" * 32)
+    given = options(tmp_path, threads=2, buffer_key=tmp_path / "buffer.key")
     command = supernode_command(given, write_node_config(given), 9094)
     config = parse_config_args([command[command.index("--node-config") + 1]])
-    assert config == {federation.NODE_BUFFER: str(given.buffer), federation.NODE_THREADS: 2}
+    assert config == {
+        federation.NODE_BUFFER: str(given.buffer),
+        federation.NODE_THREADS: 2,
+        federation.NODE_BUFFER_KEY: str(given.buffer_key),
+    }
     assert "--insecure" in command
 
 

@@ -40,7 +40,9 @@ def around(tmp_path: Path) -> Iterator[Surroundings]:
     stop = threading.Event()
     spool = Spool(settings.state_dir / "spool.db", SpoolSettings(), counters)
     alarms = AlarmDelivery([], tmp_path / "alarms.db", counters, str)
-    yield Surroundings(settings, counters, spool, UploadBudget(settings.router), LatencyHistogram(), None, alarms, stop)
+    yield Surroundings(
+        settings, counters, spool, UploadBudget(settings.router), LatencyHistogram(), None, alarms, None, stop
+    )
     stop.set()
     spool.close()
 

@@ -15,6 +15,7 @@ from edge.counters import NAMES, Counters
 from edge.events import EventReader
 from edge.latency import LatencyHistogram
 from edge.normal_buffer import NormalBuffer, load_snapshot
+from edge.sealing import Seal
 from edge.settings import AgentSettings, UplinkSettings
 from edge.verdicts import VerdictStore
 from shared.bundle import Bundle
@@ -109,6 +110,36 @@ def test_the_buffer_goes_on_after_a_restart_unless_its_inputs_mean_something_els
     assert len(NormalBuffer.open(path, 50, "p1", "plant")) == 0
     with pytest.raises(DataError, match="no normal buffer"):
         load_snapshot(path)
+
+
+def test_a_sealed_buffer_is_read_with_its_key_only(tmp_path: Path) -> None:
+    path, rows = tmp_path / "b.npz", np.full((200, 3), 41.5, dtype=np.float32)
+    seal, other = Seal(b"k" * 32, "normal_buffer"), Seal(b"o" * 32, "normal_buffer")
+    plain = NormalBuffer.open(path, 50, "p1", "plant")
+    plain.offer(rows)
+    plain.save()
+    assert rows[0].tobytes() in path.read_bytes()
+    NormalBuffer.open(path, 50, "p1", "plant", seal).save()  # from the time before there was a key
+    assert rows[0].tobytes() not in path.read_bytes()
+    np.testing.assert_array_equal(load_snapshot(path, seal).inputs, rows[:50])
+    assert len(NormalBuffer.open(path, 50, "p1", "plant", seal)) == 50
+    for wrong in (None, other, Seal(b"k" * 32, "spool")):
+        with pytest.raises(DataError, match="sealed"):
+            load_snapshot(path, wrong)
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(DataError, match="damaged"):
+        load_snapshot(path, seal)
+
+
+@pytest.mark.parametrize("text", ["", "abcd", "no hex", "ab" * 31, "ab" * 33])
+def test_a_key_is_64_hexadecimal_digits(tmp_path: Path, text: str) -> None:
+    (tmp_path / "key").write_text(text)
+    with pytest.raises(SettingsError, match="openssl rand -hex 32"):
+        Seal.from_file(tmp_path / "key", "normal_buffer")
+    with pytest.raises(SettingsError, match="no key"):
+        Seal.from_file(tmp_path / "absent", "normal_buffer")
 
 
 def test_fetched_bundles_are_kept_as_current_and_previous(

@@ -1,0 +1,48 @@
+"""Files that only the holder of a key can read or change: AES-256-GCM (NIST SP 800-38D), a new nonce each time."""
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from shared.errors import DataError, SettingsError
+
+MAGIC = b"VEDETTE-SEALED-1\n"
+KEY_BYTES, NONCE_BYTES = 32, 12
+
+
+class Seal:
+    """A key, and what it seals: `purpose` keeps a file from being taken for another kind."""
+
+    def __init__(self, key: bytes, purpose: str) -> None:
+        self._cipher, self._purpose = AESGCM(key), purpose.encode()
+
+    @classmethod
+    def from_file(cls, path: Path, purpose: str) -> "Seal":
+        """The key in a file, 64 hexadecimal digits. Raises SettingsError for anything else."""
+        try:
+            key = bytes.fromhex(path.read_text().strip())
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{path}: no key ({error}). Make one: openssl rand -hex 32 > {path}") from None
+        if len(key) != KEY_BYTES:
+            raise SettingsError(f"{path}: {len(key)} bytes, and a key has 32. Make one: openssl rand -hex 32 > {path}")
+        return cls(key, purpose)
+
+    def seal(self, data: bytes) -> bytes:
+        """Encrypted, with a tag that tells any change."""
+        nonce = os.urandom(NONCE_BYTES)
+        return MAGIC + nonce + self._cipher.encrypt(nonce, data, MAGIC + self._purpose)
+
+    def open(self, sealed: bytes) -> bytes:
+        """What was sealed. Raises DataError if it was by another key or for another purpose, or was changed since."""
+        body = sealed.removeprefix(MAGIC)
+        try:
+            return self._cipher.decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], MAGIC + self._purpose)
+        except (InvalidTag, ValueError):
+            raise DataError("sealed with another key, or damaged") from None
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether `Seal.seal` made it."""
+    return data.startswith(MAGIC)
