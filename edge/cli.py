@@ -17,7 +17,7 @@ def register(tree: CommandTree) -> None:
     group = tree.group("edge")
     group.command("run", epilog=_EXAMPLE.format("run", " --until-done"))(run)
     group.command("enroll", epilog=_EXAMPLE.format("enroll", " --token-file token.txt"))(enroll)
-    group.command("status", epilog=_EXAMPLE.format("status", " --json"))(status)
+    group.command("status", epilog=_EXAMPLE.format("status", " --watch"))(status)
     group.command("spool", epilog=_EXAMPLE.format("spool", ""))(spool)
     group.command("test-alarms", epilog=_EXAMPLE.format("test-alarms", ""))(try_alarms)
     federated_commands.add_commands(tree)
@@ -78,12 +78,21 @@ def enroll(
 def status(
     config: ConfigOption = Path("edge.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole status as JSON.")] = False,
+    follow: Annotated[bool, typer.Option("--watch", "-w", help="Draw it each second, until Ctrl-C.")] = False,
 ) -> None:
     """Show how the agent fares: live if it runs, else as it was at its end."""
     from edge.inspection import read_status, status_lines
     from edge.settings import AgentSettings
 
-    facts = read_status(AgentSettings.load(config).state_dir)
+    state_dir = AgentSettings.load(config).state_dir
+    if follow:
+        from rich.console import Console
+
+        from edge.status_view import watch
+
+        watch(state_dir, Console())
+        return
+    facts = read_status(state_dir)
     if as_json:
         import json
 

@@ -1,0 +1,79 @@
+"""The live view: what it draws of a running agent, of one that has gone, and from none."""
+
+import io
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from edge.inspection import read_status
+from edge.status_view import page, watch
+from shared.errors import DataError
+from tests.edge.device import Device
+
+
+def drawn(console: Console, *arguments: object) -> str:
+    console.print(page(*arguments))  # type: ignore[arg-type]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=120)
+
+
+def test_a_running_agent_is_drawn_with_its_rates_and_one_that_has_gone_as_such(
+    device: Device, console: Console
+) -> None:
+    device.settings["sources"][0].update(loop=True, rate_per_s=200)
+    device.settings["alarms"] = [{"id": "log", "kind": "file", "path": device.folder / "alarms.jsonl"}]
+    device.start()
+    device.until(lambda: device.counters().get("samples_screened", 0) > 100)
+    before, started_s = read_status(device.state), time.monotonic()
+    time.sleep(1.0)
+    facts, seconds = read_status(device.state), time.monotonic() - started_s
+    text = drawn(console, facts, before, seconds)
+    assert "running, process" in text
+    assert "plant" in text
+    assert "alarms to log" in text
+    assert "No problems." in text
+    rate = float(next(line for line in text.splitlines() if "/s" in line).split("│")[1].strip().removesuffix("/s"))
+    assert 100 < rate < 300
+    device.kill()
+    text = drawn(console, read_status(device.state), facts, 1.0)
+    assert "does not answer" in text
+
+
+def test_the_command_draws_on_a_terminal_until_it_is_interrupted(device: Device) -> None:
+    device.settings["sources"][0].update(loop=True, rate_per_s=200)
+    device.start()
+    device.until(lambda: device.counters().get("samples_screened", 0) > 0)
+    command = [Path(sys.executable).parent / "vedette", "edge", "status", "--watch", "--config", device.config]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    shown, end_s = b"", time.monotonic() + 20
+    while shown.count(b"Sources") < 2 and time.monotonic() < end_s:
+        shown += os.read(ours, 65536)
+    os.write(ours, b"\x03")  # Ctrl-C, as the terminal has it
+    process.send_signal(2)
+    while process.poll() is None and time.monotonic() < end_s:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:
+            break
+    assert process.wait(10) in (0, 130)
+    os.close(ours)
+    assert b"/s" in shown
+    assert b"Traceback" not in shown
+
+
+def test_without_an_agent_it_says_so(tmp_path: Path, console: Console) -> None:
+    with pytest.raises(DataError, match="no status"):
+        watch(tmp_path, console)
