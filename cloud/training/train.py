@@ -31,6 +31,7 @@ from cloud.training.threads import one_thread, threads_for
 from cloud.training.trimming import trimmed
 from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
 from shared.diffusion import InputLayout, Perturbation, Teacher, TimeEstimationHead, distill_head
+from shared.diffusion.training import noting_short_trainings
 from shared.errors import BundleMismatchError, DataError, SettingsError
 from shared.preprocessing import Preprocessor, fit_preprocessor, mask_width, modes_of
 from shared.samples import Modality
@@ -59,7 +60,7 @@ def train_bundle(
     report = progress if progress is not None else _say_nothing
     started_s = time.monotonic()
     methods = _methods(settings, data.modality)
-    with threads_for(data.modality):
+    with threads_for(data.modality), noting_short_trainings() as cut_short:
         report("reading", 0.0)
         split = split_samples(data, settings, lambda share: report("reading", share))
         split = trimmed(split, data.modality, settings.data.trim_share, torch.Generator().manual_seed(settings.seed))
@@ -98,6 +99,9 @@ def train_bundle(
         else:
             files[REFERENCE_FILE] = npz_bytes({"held_out": held_out, "quantisation": quantisation})
         facts = _facts(data, split, settings, built, loss)
+        facts["notes"] += [
+            f"a training ended early: {note}; a faster or idler machine trains longer" for note in cut_short
+        ]
         if test is not None and test_labels is not None:
             report("scoring the labelled part", 0.0)
             facts["auroc"] |= _analyzer_aurocs(analysis.rehearsal, split)

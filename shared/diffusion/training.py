@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -60,6 +61,21 @@ class OptimizerSettings(Settings):
     )
 
 
+_cut_short: ContextVar[list[str] | None] = ContextVar("cut_short", default=None)
+
+
+@contextmanager
+def noting_short_trainings() -> Iterator[list[str]]:
+    """A list that tells, once the block is done, which trainings in it were ended by the clock: on a slower or a busier
+    machine they end with other weights."""
+    notes: list[str] = []
+    token = _cut_short.set(notes)
+    try:
+        yield notes
+    finally:
+        _cut_short.reset(token)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one CPU thread inside the block.
@@ -113,6 +129,11 @@ def train(
             report(min(done, 1.0))
         if done >= 1.0:
             break
+    notes = _cut_short.get()
+    if step + 1 < settings.steps and notes is not None:
+        notes.append(
+            f"{type(module).__name__}: {step + 1} of {settings.steps} steps in the {settings.max_seconds:g} s allowed"
+        )
     module.load_state_dict(average.average.state_dict())
     module.eval()
     return float(recent)

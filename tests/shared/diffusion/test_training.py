@@ -17,7 +17,7 @@ from shared.diffusion import (
     train_denoiser,
 )
 from shared.diffusion.schedules import diffuse
-from shared.diffusion.training import ExponentialMovingAverage, denoising_losses, spread
+from shared.diffusion.training import ExponentialMovingAverage, denoising_losses, noting_short_trainings, spread
 
 
 def excess(denoiser: Denoiser, exact: Denoiser, x0: Tensor, sigma: float, generator: torch.Generator) -> float:
@@ -182,3 +182,19 @@ def test_training_leaves_the_thread_count_as_it_was(generator: torch.Generator) 
     train(module, loss, OptimizerSettings(steps=1))
     assert inside == [1]
     assert torch.get_num_threads() == 2
+
+
+def test_trainings_ended_by_the_clock_are_noted_where_it_is_asked(generator: torch.Generator) -> None:
+    now = itertools.count()
+    short = OptimizerSettings(steps=100, max_seconds=10.0)
+
+    def run(settings: OptimizerSettings) -> None:
+        module = nn.Linear(2, 1)
+        train(module, lambda: least_squares(module, generator), settings, clock=lambda: float(next(now)))
+
+    run(short)
+    with noting_short_trainings() as notes:
+        run(short)
+        run(OptimizerSettings(steps=5))
+    run(short)
+    assert notes == ["Linear: 10 of 100 steps in the 10 s allowed"]
