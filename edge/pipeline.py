@@ -66,7 +66,7 @@ class Pipeline:
         self._slot: ScreenerSlot | None = None
         self._source: Source | None = None
         self._throttle = Throttle()
-        router = Router(around.settings.router, source.id, RateMeter(source.rate_per_s), around.budget)
+        router = Router(around.settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
         self._forwarder = Forwarder(
             router,
             around.budget,

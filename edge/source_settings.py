@@ -45,6 +45,12 @@ class SourceBase(Settings):
             raise ValueError("set bundle (a path) or bundle_name (to fetch it from the cloud)")
         return self
 
+    @property
+    def steady_rate_per_s(self) -> float:
+        """The rate at which samples come, where that is known beforehand; 0: it has to be measured, for `rate_per_s` is
+        the most there can be."""
+        return 0.0
+
     def batch_size_for(self, modality: Modality) -> int:
         """The batch size set, or the modality's own."""
         return self.batch_size or _DEFAULT_BATCH.get(modality, 256)
@@ -59,6 +65,11 @@ class ReplaySettings(SourceBase):
     array: str | None = Field(
         default=None, title="Array", description="key inside an NPZ file; default the first of X, test, values"
     )
+
+    @property
+    def steady_rate_per_s(self) -> float:
+        """A replay keeps its rate."""
+        return self.rate_per_s
 
 
 class TailSettings(SourceBase):
@@ -95,6 +106,11 @@ class ImageFolderSettings(SourceBase):
     silent_after_s: float = Field(
         default=0.0, ge=0, title="Silent", description="seconds without a new file: the source is unwell; 0: never"
     )
+
+    @property
+    def steady_rate_per_s(self) -> float:
+        """Files that are there already come at the rate asked for, new ones when they come."""
+        return 0.0 if self.watch else self.rate_per_s
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

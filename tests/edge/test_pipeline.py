@@ -237,3 +237,20 @@ def test_an_image_with_a_name_that_is_no_unicode_gets_into_the_screening_log(tmp
     log.write([name], one, one, np.array([0], dtype=np.int8), {})
     log.close()
     assert "caf\\udce9.png" in (tmp_path / "log.csv").read_text()
+
+
+def test_the_rate_of_a_camera_or_a_broker_is_measured_for_its_setting_is_only_a_bound() -> None:
+    common = {"id": "s", "bundle": "b", "rate_per_s": 5.0}
+    rates = {
+        kind: AgentSettings.model_validate({"state_dir": "x", "sources": [{**common, "kind": kind, **more}]})
+        .sources[0]
+        .steady_rate_per_s
+        for kind, more in {
+            "replay": {"path": "r.csv"},
+            "images": {"path": "in"},
+            "camera": {"url": "rtsp://camera"},
+            "mqtt": {"url": "mqtt://broker", "topic": "t"},
+            "tail": {"path": "r.csv"},
+        }.items()
+    }
+    assert rates == {"replay": 5.0, "images": 5.0, "camera": 0.0, "mqtt": 0.0, "tail": 0.0}
