@@ -25,6 +25,7 @@ from edge.pipeline import Pipeline, Surroundings
 from edge.router import UploadBudget
 from edge.screening_log import ScreeningLog
 from edge.sealing import Seal
+from edge.service_manager import notify
 from edge.settings import AgentSettings
 from edge.source_settings import SourceSettings
 from edge.spool import Spool
@@ -196,6 +197,7 @@ class Agent:
         )
         self._housekeeping()
         give_back()
+        notify("READY=1")
 
     def _wait(self, until_done: bool) -> bool:
         """Wait for the end; True if there was nothing left to do."""
@@ -218,7 +220,12 @@ class Agent:
         return self.uplink is None or (self.spool.is_empty() and self.verdicts.awaited() == 0)
 
     def _housekeeping(self) -> None:
-        """Write status and counters, and now and then the normal buffers; a disk that refuses is said."""
+        """Write status and counters, and now and then the normal buffers; a disk that refuses is said.
+
+        The service manager hears that the agent is alive as long as the threads are that nothing works without.
+        """
+        if self.spool.is_alive and not any(pipeline.is_stuck for pipeline in self.pipelines):
+            notify("WATCHDOG=1")
         try:
             self.counters.save()
             write_durably(self.settings.state_dir / STATUS_FILE, json.dumps(self.status(), indent=1).encode())
@@ -233,6 +240,7 @@ class Agent:
 
     def _shut_down(self) -> None:
         """End in the order of the flow: sources, spool, uplink; each within its time."""
+        notify("STOPPING=1")
         self._stop.set()
         end_s = time.monotonic() + SOURCES_STOP_S
         late = [item.settings.id for item in self.pipelines if not item.join(max(0.0, end_s - time.monotonic()))]

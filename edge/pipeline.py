@@ -81,6 +81,11 @@ class Pipeline:
         return self.state in ("ended", "failed")
 
     @property
+    def is_stuck(self) -> bool:
+        """Whether its thread has gone without saying how it ended."""
+        return self._thread is not None and not self._thread.is_alive() and not self.ended
+
+    @property
     def health(self) -> SourceHealth:
         """How the source is, as long as it runs."""
         return self._source.health if self._source is not None and not self.ended else SourceHealth()

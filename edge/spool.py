@@ -64,6 +64,11 @@ class Spool:
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread that makes samples durable runs."""
+        return self._thread.is_alive()
+
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener`, from the spool's thread, whenever samples became durable."""
         self._listener = listener
