@@ -2,10 +2,11 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from edge.broker_settings import BrokerSettings
+from edge.broker_settings import BrokerSettings, check_address
 from edge.source_settings import SOURCE_ID_PATTERN
 from shared.settings import Settings
 
@@ -45,6 +46,13 @@ class WebhookSettings(AlarmSinkBase):
     secret_file: Path = Field(title="Secret", description="file with the secret of the signature, 16 bytes or more")
     ca: Path | None = Field(default=None, title="CA", description="PEM that signs the server; default the system's")
     timeout_s: float = Field(default=10.0, gt=0, le=120, title="Timeout", description="seconds a request may take")
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if urlsplit(check_address(value)).username is not None:
+            raise ValueError("a user and a secret in it would be logged; the signature proves who sends")
+        return value
 
 
 class MqttSinkSettings(AlarmSinkBase, BrokerSettings):

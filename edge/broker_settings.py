@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared.settings import Settings
 
@@ -32,8 +33,27 @@ class BrokerSettings(Settings):
         default=30.0, ge=1, title="Longest wait", description="seconds between two attempts; the first comes after 1"
     )
 
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        return check_address(value)
+
     @model_validator(mode="after")
     def _certificate_has_a_key(self) -> Self:
         if bool(self.certificate) != bool(self.key):
             raise ValueError("certificate and key: set both, or neither")
         return self
+
+
+def check_address(value: str) -> str:
+    """An address with a host, and a port if any. Raises ValueError, without what may be a secret."""
+    try:
+        address = urlsplit(value)
+        has_host = bool(address.hostname) and (address.port is None or address.port > 0)
+    except ValueError:
+        has_host = False
+    if not has_host:
+        raise ValueError("write it as scheme://user:secret@host:port; in a secret, / ? # @ are %2F %3F %23 %40")
+    if address.scheme.startswith("mqtt") and (address.query or address.fragment):
+        raise ValueError("an MQTT address has no ? and no #; in a secret they are %3F and %23")
+    return value

@@ -88,7 +88,12 @@ class Pipeline:
     @property
     def health(self) -> SourceHealth:
         """How the source is, as long as it runs."""
-        return self._source.health if self._source is not None and not self.ended else SourceHealth()
+        if self._source is None or self.ended:
+            return SourceHealth()
+        try:
+            return self._source.health
+        except Exception as error:  # of a plug-in: it must not end the agent's own thread
+            return SourceHealth("unknown", f"its health cannot be told: {error!r}")
 
     def running(self) -> fleet_pb2.RunningBundle:
         """See `Follower.running`."""

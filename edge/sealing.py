@@ -1,4 +1,4 @@
-"""Files that only the holder of a key can read or change: AES-256-GCM (NIST SP 800-38D), a new nonce each time."""
+"""Files that only the holder of a key can read: AES-256-GCM (NIST SP 800-38D), a new nonce each time."""
 
 import os
 from pathlib import Path

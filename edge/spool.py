@@ -37,6 +37,21 @@ class SpoolStatus:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A batch that is written as a whole or not at all: its samples, counts, and where its source goes on."""
+
+    samples: list[NewSample]
+    counts: Mapping[str, int]
+    on_durable: Sequence[Callable[[], None]]
+    cursors: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its samples."""
+        return sum(len(sample.data) for sample in self.samples)
+
+
 class Spool:
     """The queue, safe to use from any thread."""
 
@@ -52,7 +67,8 @@ class Spool:
         self._pending_bytes = self._committing = 0
         self._part_bytes = settings.max_pending_bytes  # of samples in one transaction; less once the disk refused
         self._pending_counts: Counter[str] = Counter()
-        self._pending_cursors: dict[str, str] = {}
+        self._whole: list[_Whole] = []  # in the order they came
+        self._whole_bytes = 0
         self._on_durable: list[Callable[[], None]] = []
         self._settled: list[Settled] = []
         self._in_flight: set[int] = set()
@@ -75,7 +91,8 @@ class Spool:
 
     def cursor(self, source_id: str) -> str:
         """Where that source goes on, as of the last batch of it that is on disk; empty if there is none."""
-        return self._cursors.get(source_id, "")
+        with self._changed:
+            return self._cursors.get(source_id, "")
 
     def append(
         self,
@@ -88,15 +105,21 @@ class Spool:
 
         `cursors`: by source, where it goes on after the batch; on disk with it, or not at all.
 
-        Waits while too much is pending, so that a slow disk slows the source; while the disk refuses, it does not.
+        Waits while too much is pending, so that a slow disk slows the source. While the disk refuses, a source without
+        a cursor does not wait, and the least suspicious are dropped; one with a cursor can be read again, so it waits.
         """
         with self._changed:
-            while self._pending_bytes > self._settings.max_pending_bytes and not self._error and not self._closing:
+            while self._is_full() and not self._closing and (cursors or not self._error):
                 self._changed.wait(RETRY_S)
+            if cursors:
+                if not self._closing or not self._is_full():
+                    self._whole.append(_Whole(list(samples), counts, on_durable, cursors))
+                    self._whole_bytes += self._whole[-1].size
+                    self._changed.notify_all()
+                return
             self._pending.extend(samples)
             self._pending_bytes += sum(len(sample.data) for sample in samples)
             self._pending_counts.update(counts)
-            self._pending_cursors.update(cursors or {})
             self._on_durable.extend(on_durable)
             self._changed.notify_all()
 
@@ -131,7 +154,7 @@ class Spool:
     def status(self) -> SpoolStatus:
         """What is in the spool, and how it fares."""
         with self._changed:
-            pending = len(self._pending) + self._committing
+            pending = len(self._pending) + self._committing + sum(len(batch.samples) for batch in self._whole)
             return SpoolStatus(self._store.samples, self._store.bytes, pending, self._error)
 
     def is_empty(self) -> bool:
@@ -174,8 +197,11 @@ class Spool:
             with self._changed:
                 self._changed.wait(RETRY_S)
 
+    def _is_full(self) -> bool:
+        return self._pending_bytes + self._whole_bytes > self._settings.max_pending_bytes
+
     def _has_work(self) -> bool:
-        waiting = self._pending or self._settled or self._pending_counts or self._pending_cursors or self._on_durable
+        waiting = self._pending or self._settled or self._pending_counts or self._whole or self._on_durable
         return bool(waiting) or self._read_error is not None
 
     def _commit(self) -> bool:
@@ -187,25 +213,32 @@ class Spool:
         with self._changed:
             samples, self._pending = self._next_part()
             is_all = not self._pending
+            whole = self._next_whole(sum(len(sample.data) for sample in samples))
             settled, callbacks = self._settled, self._on_durable if is_all else []
             counts = +self._pending_counts
             self._settled, self._on_durable = [], [] if is_all else self._on_durable
-            cursors = dict(self._pending_cursors) if is_all else {}
             size = sum(len(sample.data) for sample in samples)
             self._pending_bytes, self._committing = self._pending_bytes - size, len(samples)
+            self._committing += sum(len(batch.samples) for batch in whole)
             self._pending_counts = Counter()
             in_flight = self._in_flight - {item.sample.seq for item in settled}
         counts["samples_spooled"] += len(samples)
+        all_counts, cursors, all_samples = Counter(counts), dict[str, str](), list(samples)
+        for batch in whole:
+            all_counts.update(batch.counts)
+            all_counts["samples_spooled"] += len(batch.samples)
+            cursors.update(batch.cursors)
+            all_samples += batch.samples
         try:
-            overflow = self._store.commit(samples, settled, in_flight, self._counters.snapshot(counts), cursors)
+            overflow = self._store.commit(all_samples, settled, in_flight, self._counters.snapshot(all_counts), cursors)
         except Exception as error:  # whatever it is: without this thread nothing would become durable any more
             # A little may still find room; and a large transaction that fails leaves none for anything else.
-            self._part_bytes = max(size // 2, MIN_PART_BYTES)
-            self._restore(samples, settled, callbacks, counts)
+            self._part_bytes = max((size + sum(batch.size for batch in whole)) // 2, MIN_PART_BYTES)
+            self._restore(samples, settled, callbacks, counts, whole)
             self._report(error)
             return False
-        counts["samples_dropped"] += overflow.full + overflow.expired
-        self._counters.add(counts)
+        all_counts["samples_dropped"] += overflow.full + overflow.expired
+        self._counters.add(all_counts)
         with self._changed:
             self._committing = 0
             self._in_flight.difference_update(item.sample.seq for item in settled)
@@ -213,16 +246,25 @@ class Spool:
             recovered = self._error if is_all else ""
             if is_all:
                 self._error = ""
-            # A source may have gone on meanwhile; what was written is not written again.
-            self._pending_cursors = {
-                name: text for name, text in self._pending_cursors.items() if cursors.get(name) != text
-            }
+            self._cursors.update(cursors)
             self._changed.notify_all()
         if recovered:
             log.info("spool_recovered", path=self._path)
         self._say_overflow(overflow.full, overflow.expired)
-        self._tell([*callbacks, self._listener])
+        self._tell([*callbacks, *(callback for batch in whole for callback in batch.on_durable), self._listener])
         return True
+
+    def _next_whole(self, taken_bytes: int) -> list[_Whole]:
+        """The batches that fit into the next transaction beside what it takes already, the oldest first."""
+        count = 0
+        while count < len(self._whole) and (
+            taken_bytes == 0 or taken_bytes + self._whole[count].size <= self._part_bytes
+        ):
+            taken_bytes += max(1, self._whole[count].size)
+            count += 1
+        taken, self._whole = self._whole[:count], self._whole[count:]
+        self._whole_bytes -= sum(batch.size for batch in taken)
+        return taken
 
     def _next_part(self) -> tuple[list[NewSample], list[NewSample]]:
         """What the next transaction takes, and what is left: all and nothing, or the most suspicious and the rest."""
@@ -250,8 +292,9 @@ class Spool:
         settled: list[Settled],
         callbacks: list[Callable[[], None]],
         counts: Counter[str],
+        whole: list[_Whole],
     ) -> None:
-        """Put back what could not be written; beyond the bound drop the least suspicious."""
+        """Put back what could not be written; beyond the bound drop the least suspicious, but of no whole batch."""
         counts["samples_spooled"] -= len(samples)
         self._counters.add(+counts)  # they were screened and routed, whatever becomes of them
         with self._changed:
@@ -259,6 +302,8 @@ class Spool:
             self._pending = samples + self._pending
             self._settled = settled + self._settled
             self._on_durable = callbacks + self._on_durable
+            self._whole = whole + self._whole
+            self._whole_bytes += sum(batch.size for batch in whole)
             dropped = self._shrink_pending()
             written = self._on_durable if dropped else []
             if dropped:
@@ -304,6 +349,7 @@ class Spool:
                 before = self._store.samples
                 self._store.close()
                 self._store = self._open()
+                self._store.commit([], [], set(), self._counters.snapshot(), self._cursors)
                 self._counters.add({"samples_dropped": max(0, before - self._store.samples)})
             except (sqlite3.Error, StorageError) as error:
                 log.error("spool_not_replaced", path=self._path, error=error)

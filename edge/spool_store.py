@@ -215,11 +215,12 @@ class SpoolStore:
         cursors: dict[str, str] = {}
         with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(damaged)) as connection:
             connection.execute("PRAGMA writable_schema = ON")  # else SQLite refuses a file shorter than it should be
+            with contextlib.suppress(sqlite3.Error):
+                found = connection.execute("SELECT source_id, position FROM cursors").fetchall()
+                cursors = {name: text for name, text in found if isinstance(name, str) and isinstance(text, str)}
             for sample_id, p_value, data in connection.execute("SELECT sample_id, p_value, data FROM samples"):
                 if isinstance(sample_id, bytes) and isinstance(p_value, float) and isinstance(data, bytes):
                     rows.append(NewSample(sample_id, p_value, data))
-            found = connection.execute("SELECT source_id, position FROM cursors").fetchall()
-            cursors = {name: text for name, text in found if isinstance(name, str) and isinstance(text, str)}
         with contextlib.suppress(sqlite3.Error):
             self.commit(rows, [], set(), {}, cursors)
         log.warning("samples_salvaged", samples=self.samples, damaged=damaged)

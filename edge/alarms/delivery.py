@@ -77,6 +77,7 @@ class _Sender:
         self._settings, self._sink, self._outbox = settings, sink, outbox
         self._counters, self._device_id = counters, device_id
         self._grouping = Grouping(settings.quiet_s, settings.max_per_minute)
+        self._done_seq = 0  # what was delivered, though the disk may refuse to forget it
         self._unkept: deque[Waiting] = deque(maxlen=MOST_WAITING)  # while the disk refuses
         self._changed = threading.Condition()
         self._stopping = False
@@ -97,7 +98,7 @@ class _Sender:
 
     def waiting(self) -> int:
         try:
-            return self._outbox.count(self.id) + len(self._unkept)
+            return self._outbox.count(self.id, self._done_seq) + len(self._unkept)
         except sqlite3.Error:
             return len(self._unkept)
 
@@ -150,14 +151,18 @@ class _Sender:
                     self._changed.wait_for(lambda: self._stopping, wait_s * random.uniform(0.5, 1.0))
                 wait_s = min(2.0 * wait_s, LONGEST_WAIT_S)
         finally:
+            with self._changed:
+                if self._unkept:
+                    self._drop(len(self._unkept), "the disk refused them until the end")
             self._sink.close()
 
     def _next(self) -> Waiting | None:
         try:
-            message = self._outbox.oldest(self.id)
+            message = self._outbox.oldest(self.id, self._done_seq)
         except (sqlite3.Error, StorageError):
             message = None
-        return message or (self._unkept[0] if self._unkept else None)
+        with self._changed:
+            return message or (self._unkept[0] if self._unkept else None)
 
     def _deliver(self, message: Waiting) -> bool:
         """Send a message, and forget it when it was taken or is too old; returns whether there is progress."""
@@ -177,23 +182,26 @@ class _Sender:
             log.info("alarm_sink_recovered", sink=self.id)
         self.error = ""
         self._counters.add({"alarms_sent": 1})
-        return self._forget(message)
+        self._forget(message)
+        return True
 
     def _fail(self, error: str) -> None:
         if error != self.error or self._throttle.allow("failed"):
             log.warning("alarm_not_delivered", sink=self.id, error=error, waiting=self.waiting())
         self.error = error
 
-    def _forget(self, message: Waiting) -> bool:
+    def _forget(self, message: Waiting) -> None:
         if message.seq == 0:
-            self._unkept.popleft()
-            return True
+            with self._changed:
+                if self._unkept and self._unkept[0] is message:
+                    self._unkept.popleft()
+            return
+        self._done_seq = message.seq
         try:
-            self._outbox.remove(message.seq)
+            self._outbox.remove(self.id, message.seq)  # with those before that could not be removed then
         except sqlite3.Error as error:
-            self._fail(f"{error}: the alarm was delivered, and will be again")
-            return False
-        return True
+            if self._throttle.allow("not removed"):
+                log.error("alarm_not_removed", sink=self.id, error=error, advice="it may be sent again after a restart")
 
     def _drop(self, count: int, reason: str) -> None:
         if count:

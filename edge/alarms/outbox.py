@@ -50,24 +50,29 @@ class Outbox:
                 (sink, MOST_WAITING),
             ).rowcount
 
-    def oldest(self, sink: str) -> Waiting | None:
-        """The message that has waited longest."""
+    def oldest(self, sink: str, after_seq: int) -> Waiting | None:
+        """The message that has waited longest, of those with a higher number."""
         with self._lock:
             row = self._connection.execute(
-                "SELECT seq, alarm_id, source_id, body, raised_at_s FROM outbox WHERE sink = ? ORDER BY seq LIMIT 1",
-                (sink,),
+                "SELECT seq, alarm_id, source_id, body, raised_at_s FROM outbox WHERE sink = ? AND seq > ? "
+                "ORDER BY seq LIMIT 1",
+                (sink, after_seq),
             ).fetchone()
         return None if row is None else Waiting(*row)
 
-    def remove(self, seq: int) -> None:
-        """A message was delivered, or nobody wants it any more."""
+    def remove(self, sink: str, up_to_seq: int) -> None:
+        """The messages up to this one were delivered, or nobody wants them any more."""
         with self._lock:
-            self._connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,))
+            self._connection.execute("DELETE FROM outbox WHERE sink = ? AND seq <= ?", (sink, up_to_seq))
 
-    def count(self, sink: str) -> int:
-        """How many wait."""
+    def count(self, sink: str, after_seq: int) -> int:
+        """How many wait with a higher number."""
         with self._lock:
-            return int(self._connection.execute("SELECT COUNT(*) FROM outbox WHERE sink = ?", (sink,)).fetchone()[0])
+            return int(
+                self._connection.execute(
+                    "SELECT COUNT(*) FROM outbox WHERE sink = ? AND seq > ?", (sink, after_seq)
+                ).fetchone()[0]
+            )
 
     def close(self) -> None:
         """Close the file."""

@@ -131,9 +131,10 @@ class MqttSink:
 
     def __init__(self, settings: MqttSinkSettings) -> None:
         self._settings = settings
-        self._link = BrokerLink(settings, settings.id)
+        self._link = BrokerLink(settings, f"alarms-{settings.id}")
         self._refusal = ""
-        self._link.client.on_connect = self._connected
+        self._refused: dict[int, str] = {}  # by message: brokers of MQTT 5 also confirm what they refuse
+        self._link.client.on_connect, self._link.client.on_publish = self._connected, self._published
         self._link.start()
 
     def send(self, message: Waiting) -> None:
@@ -152,10 +153,16 @@ class MqttSink:
             raise NotDeliveredError(f"{self._link.name}: {error}") from None
         if not sent.is_published():
             raise NotDeliveredError(f"{self._link.name} does not confirm")
+        if refusal := self._refused.pop(sent.mid, ""):
+            raise NotDeliveredError(f"{self._link.name} refuses {topic!r}: {refusal}")
 
     def close(self) -> None:
         """See `Sink.close`."""
         self._link.stop()
+
+    def _published(self, client: Any, data: Any, message: int, code: Any, properties: Any = None) -> None:
+        if code.is_failure:
+            self._refused[message] = str(code)
 
     def _connected(self, client: Any, data: Any, flags: Any, code: Any, properties: Any = None) -> None:
         self._refusal = f"the broker says: {code}" if code.is_failure else ""

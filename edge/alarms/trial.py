@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 
-from edge.alarm_settings import AlarmSinkSettings
+from edge.alarm_settings import AlarmSinkSettings, MqttSinkSettings
 from edge.alarms.message import moment
 from edge.alarms.outbox import Waiting
 from edge.alarms.sinks import open_sink
@@ -18,6 +18,8 @@ def try_sinks(settings: Sequence[AlarmSinkSettings]) -> Iterator[tuple[str, str]
         alarm_id, now_s = str(uuid.uuid4()), time.time()
         body = json.dumps({"event": "test", "alarm_id": alarm_id, "raised_at": moment(now_s)})
         try:
+            if isinstance(one, MqttSinkSettings):  # the agent may be connected under the sink's own name
+                one = one.model_copy(update={"client_id": f"vedette-trial-{alarm_id[:8]}"})
             sink = open_sink(one)
             try:
                 sink.send(Waiting(0, alarm_id, "test", body, now_s))

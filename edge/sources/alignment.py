@@ -5,7 +5,8 @@ in the step. Without one, each record is a row. A channel without a reading keep
 that report changes only), and is missing after that, which is NaN.
 
 Stamps are not to be trusted. A reading older than the rows already given is too late. One that lies far from the others
-is put aside, and believed once three in a row agree: then the clock was set, or there was a pause, and rows begin anew.
+is put aside, and believed once three in a row rise: then the clock was set, or there was a pause, and rows begin anew.
+Where each record is a row, only one that lies far back is put aside: a pause makes no difference there.
 """
 
 import math
@@ -47,22 +48,26 @@ class Alignment:
     ) -> None:
         self._channels, self._interval_s = channels, interval_s
         self._hold_s, self._lateness_s, self._longest_gap = hold_s, lateness_s, longest_gap
-        self._jump_s = max(LEAST_JUMP_S, lateness_s, longest_gap * interval_s)
+        self._jump_s = max(LEAST_JUMP_S, lateness_s, longest_gap * interval_s, 10 * interval_s)
         self.late = 0  # readings that came when their row had been given
         self._strays: list[Reading] = []
         self._begin()
 
     def add(self, reading: Reading) -> Iterator[Row]:
         """The rows that are complete with this reading."""
-        if self._latest_s is not None and abs(reading.at_s - self._latest_s) > self._jump_s:
+        if self._latest_s is not None and self._is_far(reading.at_s - self._latest_s):
             yield from self._put_aside(reading)
             return
+        self.late += len(self._strays)
         self._strays.clear()
         yield from self._take(reading)
 
     def flush(self) -> Iterator[Row]:
-        """The rows that were waiting for late readings; nothing more will come."""
+        """The rows that were waiting for late readings, or to be believed; nothing more will come."""
         yield from self._rows_before(math.inf)
+        if self._strays:
+            yield from self._believe()
+            yield from self._rows_before(math.inf)
 
     def _begin(self) -> None:
         self._latest_s: float | None = None
@@ -71,15 +76,21 @@ class Alignment:
         self._held: dict[int, tuple[float, float]] = {}  # moment and value of each channel's last reading
         self._begins = True
 
+    def _is_far(self, ahead_s: float) -> bool:
+        return ahead_s < -self._jump_s or (self._interval_s > 0 and ahead_s > self._jump_s)
+
     def _put_aside(self, reading: Reading) -> Iterator[Row]:
-        if self._strays and abs(reading.at_s - self._strays[-1].at_s) > self._jump_s:
+        if self._strays and reading.at_s < self._strays[-1].at_s:
             self.late += len(self._strays)
             self._strays.clear()
         self._strays.append(reading)
         if len(self._strays) < STRAYS_BELIEVED:
             return
+        yield from self._rows_before(math.inf)
+        yield from self._believe()
+
+    def _believe(self) -> Iterator[Row]:
         believed, self._strays = self._strays, []
-        yield from self.flush()
         self._begin()
         for one in believed:
             yield from self._take(one)

@@ -32,10 +32,13 @@ class HealthRecord:
         """The latest."""
         return self._health
 
-    def is_in(self, state: str, detail: str = "") -> bool:
-        """Note the state; returns whether it is another than before."""
+    def is_in(self, state: str, detail: str = "", *, only_after: tuple[str, ...] = ()) -> bool:
+        """Note the state; returns whether it is another than before. `only_after`: unless it is in one of these now,
+        somebody else knows better, and nothing is noted."""
         with self._lock:
             before = self._health
+            if only_after and before.state not in only_after:
+                return False
             self._health = replace(before, state=state, detail=detail)
             return before.state != state
 

@@ -22,6 +22,7 @@ from shared.samples import Modality, Rejection, SampleBatch
 MAX_WAITING = 50_000  # readings
 FULL_WAIT_S = 5.0  # how long a sender that must not be held up for ever waits for room
 WAKE_S = 0.2
+_JUDGED = ("running", "silent")  # whoever is not connected says that instead
 
 
 class Intake:
@@ -31,6 +32,7 @@ class Intake:
         self._items: deque[Reading | Rejection] = deque()
         self._changed = threading.Condition()
         self._ended = False
+        self._error: Exception | None = None
 
     def put(self, items: Sequence[Reading | Rejection], most_wait_s: float | None = None) -> int:
         """Add some once there is room; returns how many old ones had to go because there was none for so long."""
@@ -49,14 +51,21 @@ class Intake:
             self._ended = True
             self._changed.notify_all()
 
+    def fail(self, error: Exception) -> None:
+        """Nothing more will come, and that is why; whoever takes next is told."""
+        self._error = error
+        self.end()
+
     def take(self) -> tuple[list[Reading | Rejection], bool]:
         """All there is, and whether that was the last; waits for some for WAKE_S at the most."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._items, WAKE_S)
+            if self._error is not None and not self._items:
+                raise self._error
             items = list(self._items)
             self._items.clear()
             self._changed.notify_all()
-            return items, self._ended
+            return items, self._ended and self._error is None
 
 
 class LiveReadings(ABC):
@@ -169,9 +178,7 @@ class LiveReadings(ABC):
         return SampleBatch(self.source_id, self.modality, values, moments, origins, rejections=rejections)
 
     def _judge_silence(self) -> None:
-        """Whether each channel was heard of lately; a source that is not connected says that instead."""
-        if self.health.state not in ("running", "silent"):
-            return
+        """Whether each channel was heard of lately."""
         now_s = time.monotonic()
         silent = [
             self._channels[channel]
@@ -179,10 +186,12 @@ class LiveReadings(ABC):
             if now_s - since_s > self._readings.silent_after_s
         ]
         if not silent:
-            self._health.is_in("running")
+            self._health.is_in("running", only_after=_JUDGED)
             return
         which = "any channel" if len(silent) == len(self._channels) else ", ".join(map(repr, silent[:5]))
-        self._health.is_in("silent", f"no reading of {which} for {self._readings.silent_after_s:g} s")
+        self._health.is_in(
+            "silent", f"no reading of {which} for {self._readings.silent_after_s:g} s", only_after=_JUDGED
+        )
 
 
 def _text(moment_s: float) -> str:

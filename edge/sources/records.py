@@ -77,6 +77,8 @@ class RecordReader:
             channel = self._channels[number]
             try:
                 found = self._find(record, channel, path)
+                if found is None:  # no reading of this channel; what is held of it stays valid
+                    continue
                 is_good = quality is None or _plain(quality.search(record)) in self._good
                 values[number] = _number(found) if is_good else math.nan
             except (ValueError, TypeError, OverflowError, JMESPathError) as error:
@@ -108,9 +110,7 @@ def _compiled(expression: str, where: str) -> _Expression | None:
 
 
 def _number(value: Any) -> float:
-    """The value as a number, NaN where there is none. Raises ValueError for anything else."""
-    if value is None:
-        return math.nan
+    """The value as a number, NaN where it says that there is none. Raises ValueError for anything else."""
     if isinstance(value, str):
         if value.strip().lower() in _ABSENT:
             return math.nan

@@ -5,6 +5,8 @@ neither loses a row nor counts one twice. A file is known again by its inode and
 Windows do not reach from one file into the next.
 """
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -23,21 +26,21 @@ from edge.sources.tables import CsvRows
 from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.logs import EventLog
+from shared.logs import EventLog, Throttle
 from shared.samples import Modality, Rejection, SampleBatch
 
 READ_BYTES = 2**20  # at a time, and the longest line
 HEAD_BYTES = 1024
+_COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".zip")
 
 log = EventLog("tail")
 
 
 class Line(NamedTuple):
-    """A line without its end, and where it starts and ends in the file."""
+    """A line without its end, and where it starts in the file."""
 
     text: str
     start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,8 @@ class Cursor:
             return None
 
     def fits(self, file: IO[bytes]) -> bool:
-        """Whether that is the file, and as long as it was at least."""
-        status = os.fstat(file.fileno())
-        if status.st_ino != self.inode or status.st_size < self.offset:
-            return False
-        return _digest(file, self.head_bytes) == self.head
+        """Whether that is the file. It may be shorter than it was: a power cut takes its writer's last rows, too."""
+        return os.fstat(file.fileno()).st_ino == self.inode and _digest(file, self.head_bytes) == self.head
 
 
 class TailSource:
@@ -96,6 +96,8 @@ class TailSource:
         self._rows: CsvRows | None = None
         self._offset = 0
         self._replaced = False  # another file has the name now, and the rest of this one is read
+        self._is_final = False  # that file has its header, so nobody adds to this one any more
+        self._throttle = Throttle()
 
     @property
     def health(self) -> SourceHealth:
@@ -166,85 +168,106 @@ class TailSource:
         if self._file is None:
             return [], []
         data = os.pread(self._file.fileno(), READ_BYTES, self._offset)
-        if self._replaced and data and len(data) < READ_BYTES and not data.endswith(b"\n"):
+        size = self._offset + len(data)
+        if self._is_final and data and len(data) < READ_BYTES and not data.endswith(b"\n"):
             data += b"\n"  # nobody will end the last line of a file that was put away
         lines: list[Line] = []
         start = 0
         while len(lines) < self._most_lines and (end := data.find(b"\n", start)) >= 0:
             text = data[start:end].decode("utf-8", "replace").rstrip("\r")
             if text.strip():
-                lines.append(Line(text, self._offset + start, self._offset + end + 1))
+                lines.append(Line(text, self._offset + start))
             start = end + 1
         rejections = []
         if start == 0 and len(data) == READ_BYTES:
             rejections.append(Rejection(f"{self._settings.path.name}@{self._offset}", "is a line without an end."))
             start = len(data)
-        self._offset += start
+        self._offset = min(self._offset + start, size)
         return lines, rejections
 
     def _follow(self) -> bool:
-        """At the end of a file: whether there is another to go on with."""
+        """At the end of a file: whether there is more to read, in it or in another."""
         path = self._settings.path
         try:
             if self._file is None:
                 return self._open_first()
-            status = os.stat(path)
+            own, there = os.fstat(self._file.fileno()), os.stat(path)
+            if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino):
+                return own.st_size < self._offset and self._begin(path, is_truncated=True)
+            following = next(iter(self._newer_than(own)), path)
+            if not self._replaced:  # its writer may have added something before it let go
+                self._replaced = True
+            elif not self._is_final:
+                self._is_final = _has_header(following)
+            else:
+                return self._begin(following)
+            return self._is_final
         except FileNotFoundError:
             self._health.is_in("waiting", f"there is no {path}")
-            return False
         except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-        own = os.fstat(self._file.fileno())
-        if (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino):
-            if own.st_size >= self._offset:
-                return False
-            log.warning("file_truncated", source=self.source_id, path=path, advice="it is read from its start")
-        elif not self._replaced:  # its writer may have added something before it let go
-            self._replaced = True
-            return True
-        return self._begin(path.open("rb"))
+            self._health.is_in("waiting", f"{path} cannot be read ({error.strerror})")
+        return False
 
     def _open_first(self) -> bool:
         """The file that an earlier run stopped in, whatever its name is now, or else the one of that name."""
         path, resume = self._settings.path, self._resume
-        for candidate in [path, *sorted(path.parent.glob(f"{path.name}?*"))] if resume is not None else []:
-            file = candidate.open("rb") if candidate.is_file() else None
-            if file is None:
-                continue
-            if resume is not None and resume.fits(file):
-                if not self._begin(file):
+        for candidate in [path, *_rotated(path)] if resume is not None else []:
+            with contextlib.suppress(OSError), candidate.open("rb") as file:
+                fits = resume is not None and resume.fits(file)
+                if fits and resume is not None and self._begin(candidate):
+                    # A power cut may have taken the last rows from the file that are known here.
+                    self._offset, self._resume = min(resume.offset, self._end_of_lines()), None
+                    if self._cutter is not None:
+                        self._cutter.resume(resume.skip)
+                    return True
+                if fits:
                     return False
-                self._offset, self._resume = resume.offset, None
-                if self._cutter is not None:
-                    self._cutter.resume(resume.skip)
-                return True
-            file.close()
-        if resume is not None and path.is_file():
+        was_there = path.is_file()
+        if resume is not None and was_there:
             log.warning(
                 "file_lost", source=self.source_id, path=path, advice="the one there now is read from its start"
             )
-        if not self._begin(path.open("rb")):
-            return False
-        if self._is_first and not self._settings.from_start:
+        begun = self._begin(path) if was_there else False
+        if begun and self._is_first and not self._settings.from_start:
             self._offset = self._end_of_lines()
-        self._resume, self._is_first = None, False
-        return True
+        self._is_first = False  # what comes later is new, all of it
+        if not was_there:
+            raise FileNotFoundError
+        if begun:
+            self._resume = None
+        return begun
 
-    def _begin(self, file: IO[bytes]) -> bool:
-        """Go on with this file behind its header; False while that is not written."""
+    def _newer_than(self, own: os.stat_result) -> list[Path]:
+        """Files of that name, rotated since, that were written after the one that is read, the oldest first."""
+        found = []
+        for candidate in _rotated(self._settings.path):
+            with contextlib.suppress(OSError):
+                status = candidate.stat()
+                if status.st_ino != own.st_ino and status.st_mtime_ns > own.st_mtime_ns:
+                    found.append((status.st_mtime_ns, candidate))
+        return [candidate for _, candidate in sorted(found)]
+
+    def _begin(self, path: Path, *, is_truncated: bool = False) -> bool:
+        """Go on with this file behind its header; False while that is not written. One that was truncated may have
+        none: then its rows are read as those before."""
+        file = path.open("rb")
         header = os.pread(file.fileno(), READ_BYTES, 0).partition(b"\n")
         if not header[1]:
             file.close()
             self._health.is_in("waiting", f"{self._settings.path} has no header line")
             return False
-        text = header[0].decode("utf-8-sig", "replace").rstrip("\r")
+        text, offset = header[0].decode("utf-8-sig", "replace").rstrip("\r"), len(header[0]) + 1
         try:
             self._rows = CsvRows(self._settings.path, text, self._spec.channels, missing=self._spec.missing)
         except DataError:
-            file.close()
-            raise
+            if not is_truncated or self._rows is None:
+                file.close()
+                raise
+            offset = 0
+        if is_truncated and self._throttle.allow("truncated"):
+            log.warning("file_truncated", source=self.source_id, path=path, advice="it is read from its start")
         self._close()
-        self._file, self._offset, self._replaced = file, len(header[0]) + 1, False
+        self._file, self._offset, self._replaced, self._is_final = file, offset, False, False
         if self._cutter is not None:
             self._cutter.restart()
         return True
@@ -260,6 +283,18 @@ class TailSource:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _rotated(path: Path) -> list[Path]:
+    """Files whose names begin with that of `path`, as rotation makes them, but for compressed ones."""
+    return [
+        found for found in sorted(path.parent.glob(f"{glob.escape(path.name)}?*")) if found.suffix not in _COMPRESSED
+    ]
+
+
+def _has_header(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"\n" in os.pread(file.fileno(), READ_BYTES, 0)
 
 
 def _digest(file: IO[bytes], count: int) -> str:

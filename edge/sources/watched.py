@@ -51,7 +51,11 @@ class WatchedFolder:
                 settings.done.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise DataError(f"{settings.done}: cannot be made ({error.strerror}). Correct done.") from None
+            if settings.done.stat().st_dev != settings.path.stat().st_dev:
+                raise DataError(f"{settings.done}: on another file system than {settings.path}. Choose another done.")
         self._last, self._kept = _read_cursor(cursor)
+        if settings.after == "keep":
+            self._kept = set()
         self._screened: set[_File] = set()  # and not yet known to be on disk
         self._lock = threading.Lock()
 
@@ -90,13 +94,36 @@ class WatchedFolder:
         try:
             found = [
                 file
-                for file in _files_below(self._settings.path)
+                for file in self._files_below()
                 if file.changed_ns <= settled_ns and file > self._last and file not in known
             ]
         except OSError as error:
             self._health.is_in("unreadable", f"{self._settings.path}: {error.strerror}")
             return []
         return sorted(found)
+
+    def _files_below(self) -> Iterator[_File]:
+        """All image files, by their last change. A folder below that cannot be read is told of and passed over."""
+        root = self._settings.path
+        waiting = [root]
+        while waiting:
+            here = waiting.pop()
+            try:
+                entries = list(os.scandir(here))
+            except OSError as error:
+                if here == root:
+                    raise
+                if self._throttle.allow(str(here)):
+                    log.warning("folder_unreadable", source=self.source_id, folder=here, error=error.strerror)
+                continue
+            for entry in entries:
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(here / entry.name)
+                    elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+                        yield _File(entry.stat().st_ctime_ns, (here / entry.name).relative_to(root).as_posix())
+                except OSError:  # gone since
+                    continue
 
     def _batch(self, files: list[_File]) -> SampleBatch:
         with self._lock:
@@ -118,6 +145,8 @@ class WatchedFolder:
 
     def _put_away(self) -> None:
         """Delete or move what was screened, now that this is on disk."""
+        if self._settings.after == "keep":
+            return
         with self._lock:
             files = sorted(self._kept)
         for file in files:
@@ -137,7 +166,7 @@ class WatchedFolder:
         path, name = self._settings.path / file.name, file.name
         if path.stat().st_ctime_ns != file.changed_ns:
             return  # another one of that name, which is yet to be screened
-        if self._settings.done is None:
+        if self._settings.after == "delete" or self._settings.done is None:
             path.unlink()
             return
         target = self._settings.done / name
@@ -147,22 +176,6 @@ class WatchedFolder:
             number += 1
             target = (self._settings.done / name).with_stem(f"{Path(name).stem}-{number}")
         path.rename(target)
-
-
-def _files_below(folder: Path) -> Iterator[_File]:
-    """All image files, by their last change."""
-    waiting = [folder]
-    while waiting:
-        with os.scandir(here := waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(here / entry.name)
-                elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
-                    try:
-                        changed_ns = entry.stat().st_ctime_ns
-                    except FileNotFoundError:  # gone since
-                        continue
-                    yield _File(changed_ns, (here / entry.name).relative_to(folder).as_posix())
 
 
 def _read_cursor(text: str) -> tuple[_File, set[_File]]:

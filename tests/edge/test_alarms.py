@@ -370,3 +370,51 @@ def test_each_sink_can_be_tried(device: Device, hook: Hook, secret: Path, tmp_pa
     assert shown.returncode != 0
     assert "hook: the server answers 401 Unauthorized" in shown.stdout
     assert "Not delivered to hook" in shown.stderr
+
+
+def test_a_delivered_alarm_that_the_disk_will_not_forget_is_sent_once_and_holds_up_no_other(
+    hook: Hook, secret: Path, deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sqlite3
+
+    def refuse(*arguments: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    delivery = deliver(webhook(hook, secret, quiet_s=0))
+    monkeypatch.setattr(Outbox, "remove", refuse)
+    for number in range(3):
+        delivery.tell(alarm(number))
+    until(lambda: len(hook.requests) == 3)
+    time.sleep(0.5)
+    assert [told["origin"] for told in hook.bodies] == ["row 0", "row 1", "row 2"]
+    assert delivery.status()["hook"]["waiting"] == 0
+
+
+@needs_broker
+def test_a_topic_that_the_broker_forbids_is_no_delivery(tmp_path: Path, deliver) -> None:
+    (tmp_path / "acl").write_text("topic read #\n")
+    broker = Broker(tmp_path, "allow_anonymous true", f"acl_file {tmp_path / 'acl'}")
+    broker.start()
+    try:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        delivery = deliver(MqttSinkSettings(id="plant", kind="mqtt", url=url, topic="alarms", timeout_s=1.0))
+        delivery.tell(alarm())
+        until(lambda: "refuses 'alarms'" in str(delivery.status()["plant"]["error"]))
+        assert delivery.status()["plant"]["waiting"] == 1
+    finally:
+        broker.stop()
+
+
+@pytest.mark.parametrize(
+    "url", ["mqtt://h:99999", "mqtt://h:abc", "mqtt://u:pa#ss@h", "mqtt://u:12?3@h", "mqtt://:1883"]
+)
+def test_a_broker_s_address_is_checked_and_its_secret_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="url") as refused:
+        MqttSinkSettings(id="a", kind="mqtt", url=url, topic="t")
+    assert "pa'" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://user:topsecret@host/x", "http://h:abc/", "https://:443/"])
+def test_a_webhook_s_address_is_checked(url: str, secret: Path) -> None:
+    with pytest.raises(ValueError, match="url"):
+        WebhookSettings(id="a", kind="webhook", url=url, secret_file=secret)

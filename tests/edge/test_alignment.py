@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +102,19 @@ def test_windows_are_the_same_however_the_rows_come(portions: list[int], length:
     assert lasts == [first + length - 1 for first in expected]
     for window, first in zip(found, expected, strict=True):
         np.testing.assert_array_equal(window, series[first : first + length])
+
+
+@pytest.mark.parametrize(("every_s", "interval_s"), [(30.0, 0.0), (3600.0, 0.0), (60.0, 60.0), (10.0, 10.0)])
+def test_slow_sensors_lose_nothing(every_s: float, interval_s: float) -> None:
+    aligned = alignment(interval_s, lateness_s=0.0, longest_gap=1)
+    jitter = np.random.default_rng(0).uniform(0, 0.2 * every_s, 300)
+    found = rows(aligned, *((1e9 + every_s * step + jitter[step], {0: float(step)}) for step in range(300)))
+    assert [row.values[0] for row in found] == list(range(300))
+    assert aligned.late == 0
+
+
+def test_a_sensor_slower_than_its_rows_comes_late_but_whole() -> None:
+    aligned = alignment(1.0, longest_gap=5)
+    found = rows(aligned, *((1e9 + 30.0 * step, {0: float(step)}) for step in range(90)))
+    assert [row.values[0] for row in found] == list(range(90))
+    assert aligned.late == 0

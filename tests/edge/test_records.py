@@ -119,3 +119,9 @@ def test_whatever_comes_is_a_finite_reading_or_a_rejection(payload: bytes) -> No
 def test_a_wrong_path_is_refused_at_the_start() -> None:
     with pytest.raises(SettingsError, match="channel 'heat': path: 'a-b' is no JMESPath"):
         reader(channels={"heat": {"path": "a-b"}})
+
+
+def test_a_channel_without_a_field_has_no_reading_and_one_that_is_none_either() -> None:
+    assert read(reader(), {"heat": 1})[0] == [Reading(NOW_S, {0: 1.0})]
+    assert read(reader(), {"heat": 1, "load": None})[0] == [Reading(NOW_S, {0: 1.0})]
+    assert math.isnan(read(reader(), {"heat": 1, "load": "NaN"})[0][0].values[1])

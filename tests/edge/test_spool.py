@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -258,3 +259,69 @@ def test_a_disk_with_a_little_room_takes_the_most_suspicious(spool_at, monkeypat
     assert counters.snapshot()["samples_spooled"] == 40
     assert counters.snapshot()["samples_screened"] == 40
     assert counters.snapshot()["samples_dropped"] == 0
+
+
+def test_a_batch_with_a_cursor_is_written_whole_or_not_at_all(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, _ = spool_at(max_pending_bytes=2**16)
+    commit, seen = SpoolStore.commit, []
+
+    def slow(self: SpoolStore, new: Any, settled: Any, in_flight: Any, counts: Any, cursors: Any = None) -> Any:
+        time.sleep(0.05)
+        result = commit(self, new, settled, in_flight, counts, cursors)
+        (stored,) = self._reader.execute("SELECT COUNT(*) FROM samples").fetchone()
+        seen.append((stored, self.saved_counters()["samples_screened"], self.cursors().get("log", "0")))
+        return result
+
+    monkeypatch.setattr(SpoolStore, "commit", slow)
+    for number in range(1, 6):
+        batch = [sample(0.01 * index, 2000) for index in range(1, 21)]
+        spool.append(batch, {"samples_screened": 20}, cursors={"log": str(20 * number)})
+    until(lambda: spool.status().samples == 100)
+    assert all(stored == counted == int(cursor) for stored, counted, cursor in seen)
+    until(lambda: spool.cursor("log") == "100")
+
+
+def test_while_the_disk_refuses_a_batch_with_a_cursor_is_neither_counted_nor_called_kept(
+    spool_at, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, counters = spool_at(max_pending_bytes=2**16)
+    commit = SpoolStore.commit
+
+    def refuse(*arguments: Any, **more: Any) -> Any:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(SpoolStore, "commit", refuse)
+    kept: list[int] = []
+    for number in range(2):
+        spool.append(
+            [sample(0.01, 2000)],
+            {"samples_screened": 1},
+            [lambda number=number: kept.append(number)],
+            {"log": str(number)},
+        )
+    spool.append([sample(0.5, 2**16) for _ in range(3)], {"samples_screened": 3})  # of no cursor: beyond the bound
+    until(lambda: counters.snapshot()["samples_dropped"])
+    assert kept == []
+    assert counters.snapshot()["samples_screened"] == 3
+    monkeypatch.setattr(SpoolStore, "commit", commit)
+    until(lambda: kept == [0, 1])
+    assert counters.snapshot()["samples_screened"] == 5
+    assert spool.cursor("log") == "1"
+
+
+def test_cursors_outlive_a_damaged_page_of_samples(spool_at, tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool, _ = spool_at()
+    spool.append([sample(0.01 * index, 3000) for index in range(1, 99)], {}, cursors={"log": "here"})
+    until(lambda: spool.cursor("log"))
+    spool.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page = connection.execute("PRAGMA page_size").fetchone()[0]
+    data = bytearray(path.read_bytes())
+    for start in range(20 * page, 40 * page, page):
+        data[start : start + page] = b"\xff" * page
+    path.write_bytes(data)
+    again, counters = spool_at()
+    assert counters.snapshot()["spools_set_aside"] == 1
+    assert again.cursor("log") == "here"

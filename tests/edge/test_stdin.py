@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from edge.sources.base import Pacer
 from edge.sources.records import MAX_PAYLOAD_BYTES
 from edge.sources.stdin import StdinSource
 from shared.bundle import InputSpec
+from shared.errors import DataError
 from shared.samples import Modality, SampleBatch
 from tests.edge.bundles import normal_rows
 from tests.edge.device import ROOT, Device
@@ -87,3 +89,30 @@ def test_an_agent_screens_what_is_piped_into_it(device: Device) -> None:
     ended = subprocess.run(command, input=lines.encode(), capture_output=True, cwd=ROOT, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr.decode()
     assert device.counters()["samples_screened"] == 3000
+
+
+def test_a_csv_line_is_cut_as_its_header_and_a_missing_column_is_an_error() -> None:
+    found = batches(b"heat;load\n1,5;2,5\n3;4\n", format="csv")
+    assert values_of(found) == [[3, 4]]
+    assert len(reasons_of(found)) == 2
+    with pytest.raises(DataError, match="lacks column 'load', and has heat, lod"):
+        batches(b"heat,lod\n1,2\n", format="csv")
+
+
+def test_an_agent_whose_input_stays_open_ends_in_order(device: Device) -> None:
+    bundle = device.settings["sources"][0]["bundle"]
+    device.settings["sources"] = [{"id": "line", "kind": "stdin", "bundle": bundle}]
+    device.write()
+    command = [Path(sys.executable).parent / "vedette", "edge", "run", "--config", device.config]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b'{"heat": 60, "load": 1, "flow": 400}\n')
+        process.stdin.flush()
+        end_s = time.monotonic() + 30
+        while device.counters().get("samples_screened") != 1 and time.monotonic() < end_s:
+            time.sleep(0.05)
+        process.terminate()
+        said = process.stderr.read().decode()
+        assert process.wait(10) == 0, said
+        assert "Fatal" not in said

@@ -197,3 +197,71 @@ def test_kill_9_at_any_moment_neither_loses_nor_repeats_a_row(device: Device, tm
     time.sleep(0.5)
     assert device.counters()["samples_screened"] == written
     assert device.terminate() == 0
+
+
+def test_a_power_cut_that_took_the_writer_s_last_rows_repeats_none(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(*range(500)))
+    reader = Reader(path, batch_size=500)
+    assert reader.take(500) == list(range(500))
+    os.truncate(path, path.stat().st_size - 13)
+    threading.Timer(0.3, lambda: path.open("a").write("\n" + lines(900))).start()
+    found = Reader(path, reader.cursor, batch_size=500).take(2)
+    assert found[-1] == 900  # and the rest of the row that was cut
+
+
+def test_a_row_that_its_writer_has_not_ended_at_the_rotation_is_not_torn(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    writer = path.open("w")
+    writer.write(HEADER + lines(1) + "12,0,-3.")
+    writer.flush()
+    reader = Reader(path)
+    assert reader.take(1) == [1]
+    path.rename(tmp_path / "log.csv.1")
+    path.touch()  # as logrotate's `create` does, before the writer hears of it
+
+    def goes_on() -> None:
+        time.sleep(0.3)
+        writer.write("25\n" + lines(13))
+        writer.close()
+        path.write_text(HEADER + lines(14))
+
+    threading.Thread(target=goes_on).start()
+    assert reader.take(3) == [12, 13, 14]
+    assert reader.reasons == []
+
+
+def test_files_rotated_twice_while_nobody_read_are_all_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(1))
+    reader = Reader(path)
+    assert reader.take(1) == [1]
+    with path.open("a") as file:
+        file.write(lines(2))
+    for number, age_s in ((2, 20), (3, 10), (4, 0)):
+        content = HEADER + lines(number + 1) if number < 4 else ""
+        for old in (2, 1):
+            if (tmp_path / f"log.csv.{old}").exists():
+                (tmp_path / f"log.csv.{old}").rename(tmp_path / f"log.csv.{old + 1}")
+        if number < 4:
+            path.rename(tmp_path / "log.csv.1")
+            path.write_text(content)
+            os.utime(tmp_path / "log.csv.1", (time.time() - age_s - 5,) * 2)
+    (tmp_path / "log.csv.9.gz").write_bytes(b"\x1f\x8b compressed")
+    assert Reader(path, reader.cursor).take(3) == [2, 3, 4]
+
+
+def test_a_truncated_file_whose_header_is_not_written_again_is_read_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + lines(1, 2, 3))
+    reader = Reader(path)
+    assert reader.take(3) == [1, 2, 3]
+    path.write_text(lines(7))
+    assert reader.take(1) == [7]
+
+
+def test_of_a_file_that_comes_later_all_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    reader = Reader(path, from_start=False)
+    threading.Timer(0.2, lambda: path.write_text(HEADER + lines(1, 2))).start()
+    assert reader.take(2) == [1, 2]

@@ -214,3 +214,29 @@ def test_kill_9_at_any_moment_loses_no_file_and_counts_none_twice(
     assert device.terminate() == 0
     assert device.counters()["samples_screened"] == written
     assert len(list(done.iterdir())) == written > 50
+
+
+def test_keeping_files_keeps_them_whatever_an_earlier_run_meant_to_do(tmp_path: Path) -> None:
+    put(tmp_path, "a.png")
+    deleting = Watcher(tmp_path, keeps=False, after="delete")
+    deleting.take(1)
+    keeping = Watcher(tmp_path, deleting.cursor, after="keep")
+    assert keeping.take(1) == ["a.png"]
+    keeping.finish()
+    assert (tmp_path / "a.png").exists()
+
+
+def test_a_folder_below_that_cannot_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edge.sources import watched
+
+    (tmp_path / "lost+found").mkdir()
+    put(tmp_path, "a.png")
+    scandir = watched.os.scandir
+
+    def refuse(path: Path) -> Any:
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(watched.os, "scandir", refuse)
+    assert Watcher(tmp_path).take(1) == ["a.png"]
