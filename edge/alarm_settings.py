@@ -51,7 +51,9 @@ class WebhookSettings(AlarmSinkBase):
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         if urlsplit(check_address(value)).username is not None:
-            raise ValueError("a user and a secret in it would be logged; the signature proves who sends")
+            raise ValueError(
+                "leave user and password out: the address is shown in logs, and the signature proves who sends"
+            )
         return value
 
 

@@ -46,13 +46,14 @@ def choose_artefact(bundle: Bundle, batch_size: int, cache_folder: Path) -> Choi
     found = remembered.get(key)
     if found is None:
         found = measure(bundle, batch_size, cache_folder)
-        if not any(isinstance(value, float) for value in found.values()):
-            return Choice(tuple(names), "preferred; none could be measured")
         log.info(
-            "artefacts_measured", bundle=bundle.manifest.bundle_id, batch_size=batch_size, cpu=cpu(), **told(found)
+            "artefacts_measured", bundle=bundle.manifest.bundle_id, batch_size=batch_size, cpu=cpu(), **_told(found)
         )
-        _remember(cache_folder / MEMORY_FILE, remembered, key, found)
+        if found:
+            _remember(cache_folder / MEMORY_FILE, remembered, key, found)
     times = {name: value for name in names if isinstance(value := found.get(name), float)}
+    if not times:
+        return Choice(tuple(names), "preferred; none could be measured")
     fastest = min(times, key=lambda name: times[name])
     if preferred in times and times[fastest] > WORTHWHILE * times[preferred]:
         fastest = preferred
@@ -89,7 +90,7 @@ def _version(package: str) -> str:
         return ""
 
 
-def told(found: dict[str, float | str]) -> dict[str, str]:
+def _told(found: dict[str, float | str]) -> dict[str, str]:
     """Times and failures as a log shows them."""
     return {name: f"{value:.3g} ms" if isinstance(value, float) else value for name, value in found.items()}
 

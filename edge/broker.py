@@ -52,10 +52,11 @@ class BrokerLink:
         """Connect, now or as soon as the broker is there."""
         more: dict[str, Any] = {}
         if self._settings.protocol == "5":
+            from paho.mqtt import properties as mqtt_properties
             from paho.mqtt.packettypes import PacketTypes
-            from paho.mqtt.properties import Properties
 
-            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            untyped: Any = mqtt_properties  # paho declares no types for its properties
+            properties = untyped.Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = self._session_s
             more = {"clean_start": self._session_s == 0, "properties": properties}
         self.client.connect_async(self._host, self._port, self._settings.keepalive_s, **more)

@@ -121,7 +121,7 @@ class ImageFolderSettings(SourceBase):
         if (self.after == "move") != (self.done is not None):
             raise ValueError('after = "move" and done, the folder to move files to, go together')
         if self.done is not None and self.done.absolute().is_relative_to(self.path.absolute()):
-            raise ValueError(f"done: lies in {self.path}, where its files would be found again; choose another folder")
+            raise ValueError(f"done: a folder inside {self.path} is watched, too: choose one outside")
         return self
 
 

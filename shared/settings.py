@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from shared.errors import SettingsError
+from shared.texts import without_secrets
 
 ENVIRONMENT_PREFIX = "VEDETTE_"
 MAX_PROBLEMS_TOLD = 5
@@ -161,5 +162,5 @@ def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
 
 
 def _shorten(value: Any, limit: int = 60) -> str:
-    text = repr(value)
+    text = without_secrets(repr(value))  # a wrong address may hold a right password
     return text if len(text) <= limit else text[: limit - 3] + "..."

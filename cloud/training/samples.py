@@ -159,7 +159,7 @@ def _split_images(
         train_images, held_out_images = good[train], good[held_out]
     notes = data.notes
     if len(chosen) < min(len(data.good), settings.image.max_images):
-        notes += (f"{len(chosen)} of {len(data.good)} good images are used: of this size they take the time there is",)
+        notes += (f"{len(chosen)} of {len(data.good)} good images are used: more of this size would take too long",)
     if len(good) < len(chosen):
         notes += (f"{len(chosen) - len(good)} unreadable images were left out",)
     if data.test_labels is None:

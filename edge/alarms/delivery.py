@@ -15,7 +15,6 @@ from edge.alarms.message import Alarm, Message
 from edge.alarms.outbox import MOST_WAITING, Outbox, Waiting
 from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
 from edge.counters import Counters
-from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 
 WAKE_S = 0.2
@@ -32,11 +31,9 @@ class AlarmDelivery:
     ) -> None:
         """Open the sinks. Raises DataError for what they cannot use, StorageError for the outbox."""
         self._outbox = Outbox(outbox) if settings else None
-        self._senders = [
-            _Sender(sink, open_sink(sink), self._outbox, counters, device_id)
-            for sink in settings
-            if self._outbox is not None
-        ]
+        self._senders = []
+        if self._outbox is not None:
+            self._senders = [_Sender(sink, open_sink(sink), self._outbox, counters, device_id) for sink in settings]
 
     def start(self) -> None:
         """Begin to send, what an earlier run left first."""
@@ -159,7 +156,7 @@ class _Sender:
     def _next(self) -> Waiting | None:
         try:
             message = self._outbox.oldest(self.id, self._done_seq)
-        except (sqlite3.Error, StorageError):
+        except sqlite3.Error:
             message = None
         with self._changed:
             return message or (self._unkept[0] if self._unkept else None)
@@ -175,7 +172,7 @@ class _Sender:
         except NotDeliveredError as error:
             self._fail(str(error))
             return False
-        except Exception as error:  # without this thread the sink would be told nothing any more
+        except Exception as error:  # of a sink's library: this thread goes on, for no other serves the sink
             self._fail(f"unexpected: {error!r}")
             return False
         if self.error:

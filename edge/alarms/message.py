@@ -2,7 +2,8 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+
+from shared.texts import moment_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +35,10 @@ class Message:
                 "device_id": device_id,
                 "source_id": alarm.source_id,
                 "origin": alarm.origin,
-                "captured_at": moment(alarm.captured_at_s),
+                "captured_at": moment_text(alarm.captured_at_s),
                 "p_value": alarm.p_value,
                 "sample_id": alarm.sample_id,
                 "bundle_id": alarm.bundle_id,
                 "further_alarms": self.further,
             }
         )
-
-
-def moment(at_s: float) -> str:
-    """ISO 8601 in UTC; empty where it is no moment of a calendar."""
-    try:
-        return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-    except (ValueError, OverflowError, OSError):
-        return ""

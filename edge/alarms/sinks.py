@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any, Protocol
 
 from edge.alarm_settings import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
@@ -180,7 +181,7 @@ def signature(secret: bytes, stamp: str, body: bytes) -> str:
     return hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
-def _ends_a_line(path: Any) -> bool:
+def _ends_a_line(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return bool(file.read(1) == b"\n")

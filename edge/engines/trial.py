@@ -18,14 +18,17 @@ import numpy as np
 
 from edge.engines import engine_of, weights_path
 from shared.bundle import Bundle
+from shared.logs import EventLog
 
 LEAST_RUNS, LEAST_S = 5, 0.3
 MOST_VALUES = 2**22  # of a batch of images
 TIMEOUT_S = 120.0
 
+log = EventLog("engines")
+
 
 def measure(bundle: Bundle, batch_size: int, cache_folder: Path) -> dict[str, float | str]:
-    """By artefact: milliseconds a batch takes, or why it does not run. Empty where nothing can be measured."""
+    """By artefact: milliseconds a batch takes, or why it does not run. Empty where the trial fails, which is logged."""
     spec = bundle.manifest.input
     is_image = bool(spec.image_height)
     frames = (spec.window_length,) if is_image and spec.window_length else ()
@@ -55,7 +58,9 @@ def measure(bundle: Bundle, batch_size: int, cache_folder: Path) -> dict[str, fl
                 check=True,
             )
             found: dict[str, float | str] = json.loads(done.stdout)
-        except (OSError, subprocess.SubprocessError, ValueError):
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            said = getattr(error, "stderr", None) or b""
+            log.warning("trial_failed", error=error, said=said.decode("utf-8", "replace")[-300:])
             return {}
     return found
 

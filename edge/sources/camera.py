@@ -7,13 +7,11 @@ or at the rate asked for.
 """
 
 import contextlib
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,12 @@ from edge.sources.health import HealthRecord, SourceHealth
 from shared.errors import DataError, MissingExtraError
 from shared.logs import EventLog
 from shared.samples import Modality, SampleBatch
+from shared.texts import moment_text, without_secrets
 
 FIRST_WAIT_S = 0.5
 GOOD_AFTER_S = 30.0  # a connection that held so long was a good one: the next wait is short again
 WAKE_S = 0.2
 MAX_DAMAGED_IN_A_ROW = 500  # packets
-_SECRET = re.compile(r"//[^/\s]*@")
 _RTSP_DEFAULTS = {"rtsp_transport": "tcp"}  # over UDP most losses are seen as garbage in the picture
 
 log = EventLog("camera")
@@ -81,7 +79,7 @@ class CameraSource:
         self._settings, self._pacer = settings, pacer
         self._health = HealthRecord()
         self._gate = FrameGate(settings)
-        self.name = _SECRET.sub("//", settings.url)
+        self.name = without_secrets(settings.url)
         _av()
         self._is_file = "://" not in settings.url and not settings.url.startswith("/dev/")
         self.is_paced = pacer.is_paced or not self._is_file
@@ -155,7 +153,7 @@ class CameraSource:
                 return
             if time.monotonic() - started_s >= GOOD_AFTER_S:
                 wait_s = FIRST_WAIT_S
-            if self._health.is_in("disconnected", _SECRET.sub("//", reason)):
+            if self._health.is_in("disconnected", without_secrets(reason)):
                 log.warning("camera_lost", source=self.source_id, url=self.name, reason=self.health.detail)
             live.over.wait(wait_s)
             wait_s = min(2.0 * wait_s, self._settings.reconnect_max_s)
@@ -212,8 +210,7 @@ class CameraSource:
     def _origin(self, frame: Frame) -> str:
         if self._is_file:
             return f"{Path(self.name).name}:{frame.number}"
-        moment = datetime.fromtimestamp(frame.captured_at_s, UTC).isoformat(timespec="milliseconds")
-        return f"{self.source_id}@{moment.removesuffix('+00:00')}Z"
+        return f"{self.source_id}@{moment_text(frame.captured_at_s)}"
 
 
 def _decoded(container: Any, name: str) -> Iterator[tuple[NDArray[np.uint8], float]]:

@@ -68,7 +68,7 @@ def read_images(source_id: str, folder: Path, files: Sequence[Path]) -> SampleBa
     for path in files:
         origin = path.relative_to(folder).as_posix()
         try:
-            if not path.is_file() and path.exists():  # a pipe would be waited for, and for ever
+            if not path.is_file() and path.exists():  # such as a pipe, whose reading may never end
                 rejections.append(Rejection(origin, "is no file."))
                 continue
             data = path.read_bytes()

@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import SettingsError
 from shared.samples import Modality, Rejection, SampleBatch
+from shared.texts import moment_text
 
 MAX_WAITING = 50_000  # readings
 FULL_WAIT_S = 5.0  # how long a sender that must not be held up for ever waits for room
@@ -174,7 +174,7 @@ class LiveReadings(ABC):
                 rejections = []
 
     def _batch(self, values: np.ndarray, moments: np.ndarray, rejections: Sequence[Rejection]) -> SampleBatch:
-        origins = [f"{self.source_id}@{_text(moment)}" for moment in moments.tolist()]
+        origins = [f"{self.source_id}@{moment_text(moment)}" for moment in moments.tolist()]
         return SampleBatch(self.source_id, self.modality, values, moments, origins, rejections=rejections)
 
     def _judge_silence(self) -> None:
@@ -192,12 +192,3 @@ class LiveReadings(ABC):
         self._health.is_in(
             "silent", f"no reading of {which} for {self._readings.silent_after_s:g} s", only_after=_JUDGED
         )
-
-
-def _text(moment_s: float) -> str:
-    """ISO 8601 in UTC, to the millisecond; the number itself where it is no moment of a calendar."""
-    try:
-        text = datetime.fromtimestamp(moment_s, UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
-        return f"{moment_s:g}"
-    return text.removesuffix("+00:00") + "Z"

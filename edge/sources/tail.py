@@ -94,7 +94,7 @@ class TailSource:
         self._is_first = self._resume is None
         self._file: IO[bytes] | None = None
         self._rows: CsvRows | None = None
-        self._offset = 0
+        self._offset, self._ahead = 0, b""  # of the next byte to take; bytes from there on that were read already
         self._replaced = False  # another file has the name now, and the rest of this one is read
         self._is_final = False  # that file has its header, so nobody adds to this one any more
         self._throttle = Throttle()
@@ -167,7 +167,9 @@ class TailSource:
         """Whole lines from the offset on, at most `_most_lines`, past which the offset is then."""
         if self._file is None:
             return [], []
-        data = os.pread(self._file.fileno(), READ_BYTES, self._offset)
+        data = self._ahead
+        if data.count(b"\n") < self._most_lines:
+            data += os.pread(self._file.fileno(), READ_BYTES - len(data), self._offset + len(data))
         size = self._offset + len(data)
         if self._is_final and data and len(data) < READ_BYTES and not data.endswith(b"\n"):
             data += b"\n"  # nobody will end the last line of a file that was put away
@@ -182,7 +184,7 @@ class TailSource:
         if start == 0 and len(data) == READ_BYTES:
             rejections.append(Rejection(f"{self._settings.path.name}@{self._offset}", "is a line without an end."))
             start = len(data)
-        self._offset = min(self._offset + start, size)
+        self._offset, self._ahead = min(self._offset + start, size), data[start:]
         return lines, rejections
 
     def _follow(self) -> bool:
@@ -267,7 +269,8 @@ class TailSource:
         if is_truncated and self._throttle.allow("truncated"):
             log.warning("file_truncated", source=self.source_id, path=path, advice="it is read from its start")
         self._close()
-        self._file, self._offset, self._replaced, self._is_final = file, offset, False, False
+        self._file, self._replaced, self._is_final = file, False, False
+        self._offset, self._ahead = offset, b""
         if self._cutter is not None:
             self._cutter.restart()
         return True

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,8 +18,8 @@ from shared.errors import DataError
 from tests.edge.device import Device
 
 
-def drawn(console: Console, *arguments: object) -> str:
-    console.print(page(*arguments))  # type: ignore[arg-type]
+def drawn(console: Console, facts: dict[str, Any], before: dict[str, Any], seconds: float) -> str:
+    console.print(page(facts, before, seconds))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -21,6 +21,7 @@ from shared.errors import DataError
 from shared.samples import Modality, SampleBatch
 from tests.edge.bundles import normal_rows
 from tests.edge.device import Device
+from tests.edge.taking import take
 
 ROWS = InputSpec(channels=("b", "a"))
 WINDOWS = InputSpec(channels=("b", "a"), window_length=3, window_stride=2)
@@ -46,17 +47,13 @@ class Reader:
         self.reasons: list[str] = []
 
     def take(self, count: int) -> list[Any]:
-        timer = threading.Timer(10, self.stop.set)
-        timer.start()
-        found: list[Any] = []
-        while len(found) < count:
-            batch = next(self.batches)
-            found += np.asarray(batch.values)[..., 1].tolist()
-            self.reasons += [f"{item.origin} {item.reason}" for item in batch.rejections]
-            self.cursor = batch.cursor
-        timer.cancel()
-        assert len(found) == count
-        return found
+        return take(self.batches, self.stop, count, self._samples)
+
+    def _samples(self, batch: SampleBatch) -> list[Any]:
+        self.reasons += [f"{item.origin} {item.reason}" for item in batch.rejections]
+        self.cursor = batch.cursor
+        values: list[Any] = np.asarray(batch.values)[..., 1].tolist()
+        return values
 
 
 def test_rows_come_as_they_are_added_and_a_half_written_one_when_it_is_whole(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from shared.errors import DataError
 from shared.images import encode_png
 from shared.samples import Modality, SampleBatch
 from tests.edge.device import Device
+from tests.edge.taking import take
 
 SPEC = InputSpec(image_height=32, image_width=32)
 
@@ -50,18 +51,14 @@ class Watcher:
         self.reasons: list[str] = []
 
     def take(self, count: int) -> list[str]:
-        timer = threading.Timer(10, self.stop.set)
-        timer.start()
-        found: list[str] = []
-        while len(found) < count:
-            batch = next(self.batches)
-            found += [*batch.origins, *(item.origin for item in batch.rejections)]
-            self.reasons += [item.reason for item in batch.rejections]
-            self.cursor = batch.cursor
-            if self._keeps and batch.on_kept is not None:
-                batch.on_kept()
-        timer.cancel()
-        return found
+        return take(self.batches, self.stop, count, self._samples)
+
+    def _samples(self, batch: SampleBatch) -> list[str]:
+        self.reasons += [item.reason for item in batch.rejections]
+        self.cursor = batch.cursor
+        if self._keeps and batch.on_kept is not None:
+            batch.on_kept()
+        return [*batch.origins, *(item.origin for item in batch.rejections)]
 
     def finish(self) -> list[str]:
         """Whatever comes in a short time."""
@@ -163,7 +160,7 @@ def test_a_folder_that_vanishes_is_told_of_and_found_again(tmp_path: Path) -> No
         ({"after": "delete"}, "set watch = true"),
         ({"watch": True, "after": "move"}, "done"),
         ({"watch": True, "done": "d"}, "go together"),
-        ({"watch": True, "after": "move", "done": "in/done"}, "choose another folder"),
+        ({"watch": True, "after": "move", "done": "in/done"}, "choose one outside"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(more: dict[str, Any], said: str) -> None:
