@@ -1,10 +1,14 @@
 """The live view: what it draws of a running agent, of one that has gone, and from none."""
 
+import contextlib
+import fcntl
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -51,24 +55,36 @@ def test_a_running_agent_is_drawn_with_its_rates_and_one_that_has_gone_as_such(
     assert "does not answer" in text
 
 
+@pytest.mark.timeout(90)
 def test_the_command_draws_on_a_terminal_until_it_is_interrupted(device: Device) -> None:
     device.settings["sources"][0].update(loop=True, rate_per_s=200)
     device.start()
     device.until(lambda: device.counters().get("samples_screened", 0) > 0)
     command = [Path(sys.executable).parent / "vedette", "edge", "status", "--watch", "--config", device.config]
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+
+    def take_terminal() -> None:
+        # Whoever starts the tests in the background has interrupts ignored, and processes inherit that.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
     os.close(theirs)
-    shown, end_s = b"", time.monotonic() + 20
-    while shown.count(b"Sources") < 2 and time.monotonic() < end_s:
-        shown += os.read(ours, 65536)
-    os.write(ours, b"\x03")  # Ctrl-C, as the terminal has it
-    process.send_signal(2)
-    while process.poll() is None and time.monotonic() < end_s:
-        try:
-            shown += os.read(ours, 65536)
-        except OSError:
-            break
+    shown, interrupted = b"", False
+    with contextlib.suppress(OSError):  # which is how a terminal says that its last program has ended
+        while data := os.read(ours, 65536):
+            shown += data
+            if not interrupted and shown.count(b"Sources") >= 2:
+                os.write(ours, b"\x03")  # Ctrl-C
+                interrupted = True
     assert process.wait(10) in (0, 130)
     os.close(ours)
     assert b"/s" in shown
