@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from edge.alarms import AlarmDelivery
+from edge.budget import UploadBudget
 from edge.counters import Counters
 from edge.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
-from edge.router import UploadBudget
 from edge.settings import AgentSettings
 from edge.spool import Spool
 from shared.bundle import Bundle

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import IO
 
 from edge.alarms import AlarmDelivery
+from edge.budget import Backlog, UploadBudget
 from edge.bundle_cache import BundleCache
 from edge.counters import Counters
 from edge.delivery import Delivery
 from edge.events import EventReader
 from edge.identity import is_enrolled, load_bundle_key
 from edge.latency import LatencyHistogram
+from edge.link_meter import LinkMeter
 from edge.memory import give_back
 from edge.metrics import MetricsServer, Status
 from edge.normal_buffer import PURPOSE
 from edge.pipeline import Pipeline, Surroundings
-from edge.router import UploadBudget
 from edge.screening_log import ScreeningLog
 from edge.sealing import Seal
 from edge.service_manager import notify
@@ -89,6 +90,7 @@ class Agent:
             stop=self._stop,
         )
         self.uplink: Uplink | None = None
+        self.meter, self.budget = LinkMeter(), around.budget
         self.pipelines = [Pipeline(source, around) for source in settings.sources]
         self.uplink = self._make_uplink()
         self._throttle = Throttle()
@@ -140,7 +142,10 @@ class Agent:
                 "address": self.uplink.address if self.uplink is not None else "",
                 "since_s": link.since_s if link is not None else 0.0,
                 "error": link.error if link is not None else "the uplink is off",
+                "throughput_bytes_per_s": round(self.meter.throughput_bytes_per_s),
+                "round_trip_ms": round(self.meter.round_trip_s * 1000, 1),
             },
+            "budget": {"bytes_per_s": round(self.budget.bytes_per_s), "pressure": round(self.budget.pressure, 3)},
             "verdicts": {"awaited": self.verdicts.awaited()},
             "sources": {pipeline.settings.id: _source_status(pipeline) for pipeline in self.pipelines},
             "alarms": self.alarms.status(),
@@ -157,9 +162,10 @@ class Agent:
         settings = self.settings
         if settings.router.mode == "edge_only" and not is_enrolled(settings.state_dir):
             return None
-        delivery = Delivery(settings.uplink, self.spool, self.verdicts)
+        meter = self.meter
+        delivery = Delivery(settings.uplink, self.spool, self.verdicts, meter)
         updater = Updater(
-            _version(), settings.uplink, self._cache, self.pipelines, self.spool, self.counters, self._problems
+            _version(), settings.uplink, self._cache, self.pipelines, self.spool, self.counters, self._problems, meter
         )
         reader = EventReader(settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge)
         uplink = Uplink(settings.state_dir, settings.uplink, [updater, reader, delivery])
@@ -220,12 +226,24 @@ class Agent:
         return self.uplink is None or (self.spool.is_empty() and self.verdicts.awaited() == 0)
 
     def _housekeeping(self) -> None:
-        """Write status and counters, and now and then the normal buffers; a disk that refuses is said.
+        """Fit the budget to the link, write status and counters, and now and then the normal buffers.
+
+        A disk that refuses is said.
 
         The service manager hears that the agent is alive as long as the threads are that nothing works without.
         """
         if self.spool.is_alive and not any(pipeline.is_stuck for pipeline in self.pipelines):
             notify("WATCHDOG=1")
+        spool, meter = self.spool.status(), self.meter
+        self.budget.follow(
+            Backlog(
+                bytes=spool.bytes,
+                spool_share=spool.bytes / self.settings.spool.max_bytes,
+                connected=self.uplink is not None and self.uplink.status.connected,
+                throughput_bytes_per_s=meter.throughput_bytes_per_s,
+                round_trip_s=meter.round_trip_s,
+            )
+        )
         try:
             self.counters.save()
             write_durably(self.settings.state_dir / STATUS_FILE, json.dumps(self.status(), indent=1).encode())

@@ -3,25 +3,25 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import grpc
 
 from edge.link import Backoff, LinkState
+from edge.link_meter import LinkMeter, RequestLimits
 from edge.settings import UplinkSettings
 from edge.spool import Spool
 from edge.spool_store import Settled, SpooledSample
+from edge.transport import Transport
 from edge.verdicts import VerdictStore
 from shared.logs import EventLog, Throttle
 from vedette.v1 import detection_pb2
 
-SUBMIT = "/vedette.v1.Detection/Submit"
 _DELIVERED = (detection_pb2.SUBMIT_STATUS_ACCEPTED, detection_pb2.SUBMIT_STATUS_DUPLICATE)
 _TOO_MUCH = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _IDLE_S = 1.0
-Submit: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[Sequence[bytes], detection_pb2.SubmitResponse]"
 _ADVICE = {
     grpc.StatusCode.UNAUTHENTICATED: "enrol the device again",
     grpc.StatusCode.PERMISSION_DENIED: "the service does not let this device in: look there, or enrol it again",
@@ -34,27 +34,22 @@ log = EventLog("uplink")
 class Delivery:
     """Drains the spool, the most suspicious first. A job of the uplink."""
 
-    def __init__(self, settings: UplinkSettings, spool: Spool, verdicts: VerdictStore) -> None:
-        self._settings, self._spool, self._verdicts = settings, spool, verdicts
+    def __init__(self, settings: UplinkSettings, spool: Spool, verdicts: VerdictStore, meter: LinkMeter) -> None:
+        self._settings, self._spool, self._verdicts, self._meter = settings, spool, verdicts, meter
         self._signal = asyncio.Event()
         self._taking = asyncio.Lock()
         self._probing = asyncio.Lock()
         self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s)
-        self._limit = settings.batch_samples
+        self._limits = RequestLimits(settings)
         self._throttle = Throttle()
 
     def wake(self) -> None:
         """There is something in the spool; call it on the uplink's loop."""
         self._signal.set()
 
-    async def run(self, channel: grpc.aio.Channel, link: LinkState) -> None:
+    async def run(self, transport: Transport, link: LinkState) -> None:
         """See `Job.run`."""
-        submit = channel.unary_unary(
-            SUBMIT,
-            request_serializer=join_samples,
-            response_deserializer=detection_pb2.SubmitResponse.FromString,
-        )
-        workers = [asyncio.create_task(self._work(submit, link)) for _ in range(self._settings.in_flight)]
+        workers = [asyncio.create_task(self._work(transport, link)) for _ in range(self._settings.in_flight)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -62,13 +57,13 @@ class Delivery:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _work(self, submit: Submit, link: LinkState) -> None:
+    async def _work(self, transport: Transport, link: LinkState) -> None:
         while True:
             if link.status.connected:
-                await self._send(submit, link, await self._next())
+                await self._send(transport, link, await self._next())
             else:  # one attempt at a time is enough to find out
                 async with self._probing:
-                    await self._send(submit, link, await self._next())
+                    await self._send(transport, link, await self._next())
 
     async def _next(self) -> list[SpooledSample]:
         """Samples to send, or none after a while; waits a moment for more, so that requests are not small."""
@@ -77,21 +72,20 @@ class Delivery:
             if self._spool.status().samples < self._settings.batch_samples:
                 await asyncio.sleep(self._settings.max_batch_age_ms / 1000)
             # On the loop itself: a job that is cancelled here must not leave samples taken and forgotten.
-            samples = self._spool.take(self._limit, self._settings.batch_bytes)
+            samples = self._spool.take(self._limits.samples, self._limits.bytes)
             if not samples:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._signal.wait(), _IDLE_S)
             return samples
 
-    async def _send(self, submit: Submit, link: LinkState, samples: list[SpooledSample]) -> None:
+    async def _send(self, transport: Transport, link: LinkState, samples: list[SpooledSample]) -> None:
         if not samples:
             return
         left = {sample.sample_id: sample for sample in samples}
         try:
-            response = await submit([sample.data for sample in samples], timeout=self._settings.deadline_s)
+            response = await self._submit(transport, samples)
             link.succeeded()
             self._settle(left, response)
-            self._limit = min(self._limit * 2, self._settings.batch_samples)
         except grpc.aio.AioRpcError as error:
             self._judge(error, link, left)
         finally:
@@ -100,6 +94,30 @@ class Delivery:
             await self._backoff.wait(link)
         else:
             self._backoff.reset()
+
+    async def _submit(self, transport: Transport, samples: list[SpooledSample]) -> detection_pb2.SubmitResponse:
+        """Send samples, and learn from it what the link carries."""
+        size_bytes = sum(len(sample.data) for sample in samples)
+        is_busy = self._spool.status().samples > len(samples)
+        started_s = time.monotonic()
+        if is_busy:
+            self._meter.began()
+        delivered_bytes: int | None = None  # the link was not measured
+        try:
+            response = await transport.submit([sample.data for sample in samples], self._limits.deadline_s)
+            delivered_bytes = size_bytes
+            self._limits.arrived(time.monotonic() - started_s)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                delivered_bytes = 0
+                self._limits.late(size_bytes)
+            raise
+        finally:
+            if is_busy and delivered_bytes is not None:
+                self._meter.ended(delivered_bytes)
+            elif is_busy:
+                self._meter.abandoned()
+        return response
 
     def _settle(self, left: dict[bytes, SpooledSample], response: detection_pb2.SubmitResponse) -> None:
         """Act on each answer, and take what it is for out of `left`; what has no answer stays there."""
@@ -137,7 +155,7 @@ class Delivery:
             return
         link.succeeded()  # it answers
         if len(left) > 1:
-            self._limit = max(1, len(left) // 2)
+            self._limits.too_large(len(left))
             return
         settled = [Settled(sample, f"{code.name}: {details}") for sample in left.values()]
         left.clear()
@@ -155,20 +173,3 @@ class Delivery:
                 reason=refused[0].refusal,
                 advice="they are set aside: vedette edge spool shows them",
             )
-
-
-def join_samples(samples: Sequence[bytes]) -> bytes:
-    """A serialised SubmitRequest of serialised samples, without parsing them: field 1, length-delimited, each."""
-    parts = []
-    for data in samples:
-        parts += [b"\x0a", _varint(len(data)), data]
-    return b"".join(parts)
-
-
-def _varint(number: int) -> bytes:
-    digits = bytearray()
-    while number > 0x7F:
-        digits.append(number & 0x7F | 0x80)
-        number >>= 7
-    digits.append(number)
-    return bytes(digits)

@@ -11,12 +11,13 @@ from edge.counters import Counters
 from edge.latency import LatencyHistogram
 from edge.link import Backoff, LinkState
 from edge.settings import UplinkSettings
+from edge.transport import Stream, Transport
 from edge.verdicts import VerdictStore
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.samples import Verdict
 from shared.wire import verdict_from_message
-from vedette.v1 import detection_pb2, detection_pb2_grpc
+from vedette.v1 import detection_pb2
 
 _MAX_EVENTS_A_COMMIT = 256
 _QUIET_S = 0.02
@@ -40,14 +41,13 @@ class EventReader:
         self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s)
         self._throttle = Throttle()
 
-    async def run(self, channel: grpc.aio.Channel, link: LinkState) -> None:
+    async def run(self, transport: Transport, link: LinkState) -> None:
         """See `Job.run`."""
-        stub = detection_pb2_grpc.DetectionStub(channel)
         while True:
             cursor = await asyncio.to_thread(lambda: self._verdicts.cursor)
-            call = stub.Watch(detection_pb2.WatchRequest(cursor=cursor))
+            stream = transport.watch(cursor)
             try:
-                await self._follow(call, link)
+                await self._follow(stream, link)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.CANCELLED:
                     link.failed(error)
@@ -55,25 +55,23 @@ class EventReader:
                 if self._throttle.allow("not stored"):
                     log.error("verdicts_not_stored", error=error, advice="free some space; they are read again")
             finally:
-                call.cancel()
+                stream.cancel()
             await self._backoff.wait(link)
 
-    async def _follow(
-        self, call: "grpc.aio.UnaryStreamCall[detection_pb2.WatchRequest, detection_pb2.Event]", link: LinkState
-    ) -> None:
+    async def _follow(self, stream: Stream[detection_pb2.Event], link: LinkState) -> None:
         """Read until the stream ends, and store what came whenever it is quiet for a moment."""
         events: list[detection_pb2.Event] = []
-        reading = asyncio.ensure_future(call.read())
+        reading = asyncio.ensure_future(stream.read())
         try:
             while True:
                 await asyncio.wait({reading}, timeout=_QUIET_S if events else None)
                 if reading.done():
                     event = reading.result()
-                    if not isinstance(event, detection_pb2.Event):  # the stream's end
+                    if event is None:
                         break
                     link.succeeded()
                     events.append(event)
-                    reading = asyncio.ensure_future(call.read())
+                    reading = asyncio.ensure_future(stream.read())
                     if len(events) < _MAX_EVENTS_A_COMMIT:
                         continue
                 await self._handle(events)

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.alarms import Alarm
+from edge.budget import UploadBudget
 from edge.packing import Packed, envelope_bytes, pack
-from edge.router import ACCEPT, ALARM, AUDIT, Router, Routing, UploadBudget
+from edge.payload_tiers import PayloadTiers, Tier, raw_bytes
+from edge.router import ACCEPT, ALARM, AUDIT, Router, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected
-from shared.samples import SampleBatch, Values
+from shared.samples import SampleBatch
 
 USUAL_ENVELOPE_BYTES = 160  # of a message beside its payload, where none can be made to look at
 
@@ -43,23 +45,22 @@ class Forwarder:
         self,
         router: Router,
         budget: UploadBudget,
-        *,
-        counts_bytes: bool,
+        tiers: PayloadTiers,
         on_alarm: Callable[[Alarm], None],
     ) -> None:
-        """`counts_bytes`: whether the budget has a limit in bytes, so that sizes have to be known."""
-        self._router, self._budget = router, budget
-        self._counts_bytes, self._on_alarm = counts_bytes, on_alarm
+        self._router, self._budget, self._tiers, self._on_alarm = router, budget, tiers, on_alarm
         self._envelope: tuple[str, int] = ("", USUAL_ENVELOPE_BYTES)  # of the bundle that made the last messages
 
     def forward(self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener) -> Forwarded:
         """Route a batch that `screener` has screened."""
-        sizes = self._sizes(batch, screened) if self._counts_bytes else np.zeros(len(screened.kept))
-        routing = self._router.route(screened.p_values, sizes)
-        packed = pack(batch, screened, routing, screener)
-        if self._counts_bytes and packed.samples:
-            estimated = float(sizes[routing.travels].sum())
-            self._budget.correct(sum(len(sample.data) for sample in packed.samples) - estimated)
+        price = _Price(batch, screened, self._tiers, self._envelope[1]) if self._budget.counts_bytes else None
+        routing = self._router.route(screened.p_values, price or _nothing)
+        tier = price.tier if price is not None else Tier.LOSSLESS
+        packed = pack(batch, screened, routing, screener, self._tiers, tier)
+        if price is not None and packed.samples:
+            sent_bytes = sum(len(sample.data) for sample in packed.samples)
+            self._budget.correct(sent_bytes - price.estimate(routing))
+            self._tiers.learn(tier, price.raw(routing), sent_bytes - self._envelope[1] * len(packed.samples))
         alarms = np.flatnonzero(routing.codes == ALARM)
         for place, position in zip(alarms.tolist(), screened.kept[alarms].tolist(), strict=True):
             self._on_alarm(
@@ -80,10 +81,6 @@ class Forwarder:
             counts["bytes_screened"] = int(self._envelope[1] * len(screened.kept)) + _payload_bytes(batch, screened)
         return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, counts)
 
-    def _sizes(self, batch: SampleBatch, screened: ScreenedBatch) -> NDArray[np.float64]:
-        """What each sample would cost to send, about, (kept,) bytes."""
-        return np.array([self._envelope[1] + _raw_bytes(batch, place) for place in screened.kept.tolist()], float)
-
     def _look_at_envelope(
         self, batch: SampleBatch, screened: ScreenedBatch, routing: Routing, screener: Screener
     ) -> None:
@@ -91,6 +88,39 @@ class Forwarder:
         if self._envelope[0] != screener.bundle_id:
             with contextlib.suppress(SampleRejected):
                 self._envelope = (screener.bundle_id, envelope_bytes(batch, screened, routing, screener))
+
+
+class _Price:
+    """What the samples of a batch cost to send, about, in the tier that it chooses for those that ought to."""
+
+    def __init__(self, batch: SampleBatch, screened: ScreenedBatch, tiers: PayloadTiers, envelope: int) -> None:
+        self._batch, self._kept, self._tiers, self._envelope = batch, screened.kept, tiers, envelope
+        self._raw = np.zeros(len(screened.kept))
+        self.tier = Tier.LOSSLESS
+
+    def __call__(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        batch = self._batch
+        for place in places.tolist():
+            position = int(self._kept[place])
+            self._raw[place] = raw_bytes(batch.values[position], batch.encoded, position)
+        self.tier = self._tiers.choose(float(self._raw[places].sum()), batch.modality)
+        return self._cost(places)
+
+    def estimate(self, routing: Routing) -> float:
+        """What was paid for what travels, in bytes."""
+        return float(self._cost(np.flatnonzero(routing.travels)).sum())
+
+    def raw(self, routing: Routing) -> float:
+        """What weighs what travels as the source gave it, in bytes."""
+        return float(self._raw[routing.travels].sum())
+
+    def _cost(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
+        cost: NDArray[np.float64] = self._envelope + self._raw[places] * self._tiers.weight(self.tier)
+        return cost
+
+
+def _nothing(places: NDArray[np.intp]) -> NDArray[np.float64]:
+    return np.zeros(len(places))
 
 
 def _counts(screened: ScreenedBatch, routing: Routing, packed: Packed, accepted: NDArray[np.bool_]) -> dict[str, int]:
@@ -111,11 +141,4 @@ def _payload_bytes(batch: SampleBatch, screened: ScreenedBatch) -> int:
     """The size of the samples as the source gave them: image files, or float32."""
     if isinstance(batch.values, np.ndarray):
         return len(screened.kept) * (batch.values.nbytes // len(batch))
-    return sum(_raw_bytes(batch, position) for position in screened.kept.tolist())
-
-
-def _raw_bytes(batch: SampleBatch, position: int) -> int:
-    if batch.encoded is not None:
-        return len(batch.encoded[position])
-    values: Values = batch.values[position]
-    return int(values.nbytes)
+    return sum(raw_bytes(batch.values[place], batch.encoded, place) for place in screened.kept.tolist())

@@ -101,10 +101,10 @@ def _describe(connection: sqlite3.Connection, limit: int) -> Iterator[str]:
     age = f", the oldest {time.time() - oldest_s:.0f} s old" if oldest_s is not None else ""
     yield f"{count} samples wait, {size} bytes{age}"
     rows = connection.execute(
-        "SELECT sample_id, p_value, size_bytes FROM samples ORDER BY p_value, seq LIMIT ?", (limit,)
+        "SELECT sample_id, priority, size_bytes FROM samples ORDER BY priority, seq LIMIT ?", (limit,)
     )
-    for sample_id, p_value, size_bytes in rows:
-        yield f"  {uuid.UUID(bytes=sample_id)}  p={p_value:.3g}  {size_bytes} bytes"
+    for sample_id, priority, size_bytes in rows:
+        yield f"  {uuid.UUID(bytes=sample_id)}  priority {priority:.3g}  {size_bytes} bytes"
     refused = connection.execute("SELECT COUNT(*) FROM refused").fetchone()[0]
     yield f"{refused} samples set aside because the service refused them"
     for sample_id, reason in connection.execute(

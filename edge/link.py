@@ -1,4 +1,4 @@
-"""The connection to the cloud: how it is made, how it fares, and in plain words why it fails."""
+"""The connection to the cloud: how it fares, and in plain words why it fails."""
 
 import asyncio
 import random
@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import grpc
 
 from edge.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity
-from edge.settings import UplinkSettings
 from shared.logs import EventLog
-from shared.wire import MAX_MESSAGE_BYTES
 
 PROBE_TIMEOUT_S = 5.0
 MAX_SILENT_CALLS = 2  # calls in a row that met their deadline: the connection may be half open
@@ -96,21 +94,6 @@ class Backoff:
             await asyncio.wait_for(link.answered.wait(), self.next_s())
         except TimeoutError:
             return
-
-
-def open_channel(identity: Identity, address: str, settings: UplinkSettings) -> grpc.aio.Channel:
-    """A channel with mutual TLS; it connects at the first call. Call it on the loop that uses the channel."""
-    credentials = grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
-    options = [
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.initial_reconnect_backoff_ms", int(settings.backoff_initial_s * 1000)),
-        ("grpc.min_reconnect_backoff_ms", int(settings.backoff_initial_s * 1000)),
-        ("grpc.max_reconnect_backoff_ms", int(settings.backoff_max_s * 1000)),
-        ("grpc.use_local_subchannel_pool", 1),  # a new channel means a new connection
-        ("grpc.enable_http_proxy", 0),
-    ]
-    return grpc.aio.secure_channel(address, credentials, options=options)
 
 
 def diagnose(identity: Identity, address: str) -> str:

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edge.payload_tiers import PayloadTiers, Tier
 from edge.router import Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
-from shared.samples import Sample, SampleBatch, Screening, new_sample_id
-from shared.wire import MAX_MAP_CELLS, MAX_TEXT_CHARACTERS, ZSTD_FROM_BYTES, sample_to_message
+from shared.samples import Modality, Sample, SampleBatch, Screening, new_sample_id
+from shared.wire import MAX_MAP_CELLS, MAX_TEXT_CHARACTERS, ZSTD_FROM_BYTES, is_image, sample_to_message
 from vedette.v1 import sample_pb2
 
 log = EventLog("packing")
@@ -28,11 +30,18 @@ class Packed:
     failed: list[int] = field(default_factory=list)
 
 
-def pack(batch: SampleBatch, screened: ScreenedBatch, routing: Routing, screener: Screener) -> Packed:
-    """The samples that `routing` lets travel. Places count in the order of `screened.kept`."""
+def pack(
+    batch: SampleBatch,
+    screened: ScreenedBatch,
+    routing: Routing,
+    screener: Screener,
+    tiers: PayloadTiers,
+    tier: Tier,
+) -> Packed:
+    """The samples that `routing` lets travel, as `tier` wants it. Places count in the order of `screened.kept`."""
     packed = Packed()
     places = np.flatnonzero(routing.travels)
-    packer = _Packer(batch, screened, routing, screener)
+    packer = _Packer(batch, screened, routing, screener, (tiers, tier))
     for place, position in zip(places.tolist(), screened.kept[places].tolist(), strict=True):
         sample_id = new_sample_id()
         try:
@@ -43,7 +52,7 @@ def pack(batch: SampleBatch, screened: ScreenedBatch, routing: Routing, screener
                 log.error("sample_cannot_travel", origin=batch.origins[position], reason=error)
             continue
         packed.sample_ids[place] = sample_id
-        packed.samples.append(NewSample(sample_id.bytes, float(screened.p_values[place]), data))
+        packed.samples.append(NewSample(sample_id.bytes, float(routing.priorities[place]), data))
     return packed
 
 
@@ -58,8 +67,16 @@ class _Packer:
     """Packs the samples of one batch. Of small rows all messages are one, with what differs put in anew: a third of
     the time, and it is spent once for each sample that travels."""
 
-    def __init__(self, batch: SampleBatch, screened: ScreenedBatch, routing: Routing, screener: Screener) -> None:
+    def __init__(
+        self,
+        batch: SampleBatch,
+        screened: ScreenedBatch,
+        routing: Routing,
+        screener: Screener,
+        reduction: tuple[PayloadTiers, Tier] | None = None,
+    ) -> None:
         self._batch, self._screened, self._routing, self._screener = batch, screened, routing, screener
+        self._reduction = reduction if batch.modality is Modality.IMAGE else None
         values = batch.values
         is_small = isinstance(values, np.ndarray) and values[:1].nbytes < ZSTD_FROM_BYTES
         # All captured at one moment, so that the template's time stamp holds for each.
@@ -80,21 +97,31 @@ class _Packer:
             screening.extrapolated = screened.extrapolated[place]
             screening.route = _CODES[self._routing.codes[place]]
             return message
-        message = sample_to_message(self._sample(position, sample_id, origin), self._screening(place))
+        said = self._screening(place)
+        message = sample_to_message(self._sample(position, sample_id, origin, said.anomaly_map), said)
         if self._reuses:
             self._template = message
         return message
 
-    def _sample(self, position: int, sample_id: uuid.UUID, origin: str) -> Sample:
+    def _sample(
+        self, position: int, sample_id: uuid.UUID, origin: str, anomaly_map: NDArray[np.uint8] | None
+    ) -> Sample:
         batch = self._batch
+        values, part = batch.values[position], None
+        encoded = batch.encoded[position] if batch.encoded is not None else None
+        if self._reduction is not None and is_image(values):
+            (tiers, tier), spec = self._reduction, self._screener.spec
+            graph_size = (spec.image_height, spec.image_width)
+            values, encoded, part = tiers.reduce(tier, values, encoded, anomaly_map, graph_size)
         return Sample(
             sample_id=sample_id,
             source_id=batch.source_id,
             modality=batch.modality,
             captured_at_s=float(batch.captured_at_s[position]),
             origin=origin,
-            values=batch.values[position],
-            encoded=batch.encoded[position] if batch.encoded is not None else None,
+            values=values,
+            encoded=encoded,
+            part=part,
         )
 
     def _screening(self, place: int) -> Screening:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge.alarms import Alarm, AlarmDelivery
+from edge.budget import UploadBudget
 from edge.counters import Counters
 from edge.forwarding import Forwarded, Forwarder
 from edge.latency import LatencyHistogram
 from edge.memory import give_back
 from edge.normal_buffer import FOLDER, NormalBuffer
-from edge.router import RateMeter, Router, UploadBudget
+from edge.payload_tiers import PayloadTiers
+from edge.router import RateMeter, Router
 from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay, load_screener
 from edge.screening_log import ScreeningLog
 from edge.sealing import Seal
@@ -67,12 +69,8 @@ class Pipeline:
         self._source: Source | None = None
         self._throttle = Throttle()
         router = Router(around.settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
-        self._forwarder = Forwarder(
-            router,
-            around.budget,
-            counts_bytes=around.settings.router.max_bytes_per_s > 0,
-            on_alarm=self._raise_alarm,
-        )
+        tiers = PayloadTiers(around.settings.router, around.budget)
+        self._forwarder = Forwarder(router, around.budget, tiers, self._raise_alarm)
         self._thread: threading.Thread | None = None
 
     @property

@@ -39,7 +39,28 @@ class RouterSettings(Settings):
     burst_s: float = Field(
         default=10.0, gt=0, title="Burst", description="seconds of unused budget that may be saved up"
     )
+    max_queue_s: float = Field(
+        default=300.0,
+        ge=0,
+        title="Queue",
+        description="seconds that a slow link may need for what waits; beyond, it sets the byte budget; 0: no limit",
+    )
+    payloads: tuple[Literal["lossless", "jpeg", "crop", "features"], ...] = Field(
+        default=("lossless", "jpeg", "crop", "features"),
+        min_length=1,
+        title="Payloads",
+        description="of images, in this order as budget and link fill up; features: map, scores and a preview",
+    )
+    jpeg_quality: int = Field(default=90, ge=1, le=100, title="Quality", description="of JPEG payloads and crops")
     seed: int = Field(default=0, ge=0, title="Seed", description="of the audit's random choice")
+
+    @field_validator("payloads")
+    @classmethod
+    def _get_smaller(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        order = ("lossless", "jpeg", "crop", "features")
+        if list(value) != sorted(set(value), key=order.index):
+            raise ValueError(f"name each once, in the order {', '.join(order)}")
+        return value
 
 
 class SpoolSettings(Settings):

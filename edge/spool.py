@@ -270,7 +270,7 @@ class Spool:
         """What the next transaction takes, and what is left: all and nothing, or the most suspicious and the rest."""
         if self._pending_bytes <= self._part_bytes:
             return self._pending, []
-        self._pending.sort(key=lambda sample: sample.p_value)
+        self._pending.sort(key=lambda sample: sample.priority)
         count, size = 0, 0
         while count < len(self._pending) and (count == 0 or size + len(self._pending[count].data) <= self._part_bytes):
             size += len(self._pending[count].data)
@@ -317,7 +317,7 @@ class Spool:
         self._pending_bytes = sum(len(sample.data) for sample in self._pending)
         if self._pending_bytes <= self._settings.max_pending_bytes:
             return 0
-        self._pending.sort(key=lambda sample: sample.p_value)
+        self._pending.sort(key=lambda sample: sample.priority)
         dropped = 0
         while self._pending_bytes > self._settings.max_pending_bytes:
             self._pending_bytes -= len(self._pending.pop().data)

@@ -1,4 +1,4 @@
-"""The spool's file: samples in the order of their p-value, bounded in bytes and age."""
+"""The spool's file: samples in the order of their priority, bounded in bytes and age."""
 
 import contextlib
 import functools
@@ -15,10 +15,10 @@ from shared.logs import EventLog
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, sample_id BLOB NOT NULL, p_value REAL NOT NULL, spooled_at_s REAL NOT NULL,
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, sample_id BLOB NOT NULL, priority REAL NOT NULL, spooled_at_s REAL NOT NULL,
   size_bytes INTEGER NOT NULL, data BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS by_priority ON samples (p_value, seq, size_bytes);
+CREATE INDEX IF NOT EXISTS by_priority ON samples (priority, seq, size_bytes);
 CREATE TABLE IF NOT EXISTS refused (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, sample_id BLOB NOT NULL, reason TEXT NOT NULL, refused_at_s REAL NOT NULL,
   data BLOB NOT NULL
@@ -35,10 +35,11 @@ log = EventLog("spool")
 
 @dataclass(frozen=True, slots=True)
 class NewSample:
-    """A sample for the spool. `data`: its message, serialised."""
+    """A sample for the spool. `priority`: the lower, the sooner it leaves, and the later it is dropped; see `Routing`.
+    `data`: its message, serialised."""
 
     sample_id: bytes
-    p_value: float
+    priority: float
     data: bytes
 
 
@@ -77,6 +78,7 @@ class SpoolStore:
         """
         self._path, self._max_bytes, self._max_age_s = path, max_bytes, max_age_s
         self._writer, self.set_aside = open_checked(path, _SCHEMA, synchronous="FULL")
+        _rename_priority(self._writer)
         self._reader = connect(path, "FULL")
         row = self._writer.execute("SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM samples").fetchone()
         self.samples, self.bytes = int(row[0]), int(row[1])
@@ -106,7 +108,7 @@ class SpoolStore:
         `in_flight`: numbers of samples being sent, which stay. Raises sqlite3.Error, and then nothing has changed.
         """
         now_s = self._now_s()
-        rows = [(sample.sample_id, sample.p_value, now_s, len(sample.data), sample.data) for sample in new]
+        rows = [(sample.sample_id, sample.priority, now_s, len(sample.data), sample.data) for sample in new]
         before = self.samples, self.bytes
         connection = self._writer
         try:
@@ -134,7 +136,7 @@ class SpoolStore:
         chosen: list[int] = []
         total = 0
         # The index alone answers this: passing over samples in flight does not read them.
-        with closing(self._reader.execute("SELECT seq, size_bytes FROM samples ORDER BY p_value, seq")) as rows:
+        with closing(self._reader.execute("SELECT seq, size_bytes FROM samples ORDER BY priority, seq")) as rows:
             for seq, size in rows:
                 if seq in in_flight:
                     continue
@@ -191,7 +193,7 @@ class SpoolStore:
         if self.bytes <= self._max_bytes:
             return 0
         excess, victims = self.bytes - self._max_bytes, []
-        order = "SELECT seq, size_bytes FROM samples ORDER BY p_value DESC, seq"
+        order = "SELECT seq, size_bytes FROM samples ORDER BY priority DESC, seq"
         with closing(connection.execute(order)) as rows:
             for seq, size in rows:
                 if excess <= 0:
@@ -218,9 +220,9 @@ class SpoolStore:
             with contextlib.suppress(sqlite3.Error):
                 found = connection.execute("SELECT source_id, position FROM cursors").fetchall()
                 cursors = {name: text for name, text in found if isinstance(name, str) and isinstance(text, str)}
-            for sample_id, p_value, data in connection.execute("SELECT sample_id, p_value, data FROM samples"):
-                if isinstance(sample_id, bytes) and isinstance(p_value, float) and isinstance(data, bytes):
-                    rows.append(NewSample(sample_id, p_value, data))
+            for sample_id, priority, data in connection.execute("SELECT sample_id, priority, data FROM samples"):
+                if isinstance(sample_id, bytes) and isinstance(priority, float) and isinstance(data, bytes):
+                    rows.append(NewSample(sample_id, priority, data))
         with contextlib.suppress(sqlite3.Error):
             self.commit(rows, [], set(), {}, cursors)
         log.warning("samples_salvaged", samples=self.samples, damaged=damaged)
@@ -230,11 +232,17 @@ class SpoolStore:
         return self._start_s + time.monotonic() - self._start_monotonic_s
 
 
+def _rename_priority(connection: sqlite3.Connection) -> None:
+    """Files of the first agents have the p-value in its place: they go on."""
+    if any(name == "p_value" for _, name, *_ in connection.execute("PRAGMA table_info(samples)")):
+        connection.execute("ALTER TABLE samples RENAME COLUMN p_value TO priority")
+
+
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, float, float, int, bytes]]) -> None:
     for start in range(0, len(rows), _ROWS_A_STATEMENT):
         part = rows[start : start + _ROWS_A_STATEMENT]
         connection.execute(
-            "INSERT INTO samples (sample_id, p_value, spooled_at_s, size_bytes, data) VALUES " + _marks(len(part), 5),
+            "INSERT INTO samples (sample_id, priority, spooled_at_s, size_bytes, data) VALUES " + _marks(len(part), 5),
             [value for row in part for value in row],
         )
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -10,12 +11,14 @@ import grpc
 from edge.bundle_cache import BundleCache
 from edge.counters import WIRE_NAMES, Counters
 from edge.link import Backoff, LinkState
+from edge.link_meter import LinkMeter
 from edge.settings import UplinkSettings
 from edge.spool import Spool
+from edge.transport import Transport
 from shared.bundle import MAX_ARCHIVE_BYTES, Bundle
 from shared.errors import BundleError, BundleIntegrityError, DataError, EngineError, VedetteError
 from shared.logs import EventLog, Throttle
-from vedette.v1 import fleet_pb2, fleet_pb2_grpc
+from vedette.v1 import fleet_pb2
 
 _MAX_WARNINGS, _MAX_WARNING_CHARACTERS = 16, 200
 _MAX_HEARTBEAT_S = 3600.0
@@ -54,9 +57,11 @@ class Updater:
         spool: Spool,
         counters: Counters,
         warnings: Callable[[], Sequence[str]],
+        meter: LinkMeter,
     ) -> None:
         self._version, self._settings, self._cache = version, settings, cache
         self._followers, self._spool, self._counters, self._warnings = followers, spool, counters, warnings
+        self._meter = meter
         self._nudge = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
         self._fetch_backoff = Backoff(1.0, 60.0)
@@ -66,19 +71,20 @@ class Updater:
         """Send the next heartbeat now; call it on the uplink's loop."""
         self._nudge.set()
 
-    async def run(self, channel: grpc.aio.Channel, link: LinkState) -> None:
+    async def run(self, transport: Transport, link: LinkState) -> None:
         """See `Job.run`."""
-        stub = fleet_pb2_grpc.FleetStub(channel)
         backoff = Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s)
         try:
             while True:
                 wait_s = self._settings.heartbeat_s
                 try:
-                    response = await stub.Heartbeat(self._request(), timeout=self._settings.deadline_s)
+                    started_s = time.monotonic()
+                    response = await transport.heartbeat(self._request(), self._settings.deadline_s)
+                    self._meter.answered_in(time.monotonic() - started_s)
                     link.succeeded()
                     backoff.reset()
                     wait_s = min(float(response.next_heartbeat_s) or wait_s, _MAX_HEARTBEAT_S)
-                    self._follow(stub, list(response.desired))
+                    self._follow(transport, list(response.desired))
                 except grpc.aio.AioRpcError as error:
                     link.failed(error)
                     wait_s = min(wait_s, backoff.next_s())
@@ -110,13 +116,13 @@ class Updater:
             warnings=[text[:_MAX_WARNING_CHARACTERS] for text in self._warnings()][:_MAX_WARNINGS],
         )
 
-    def _follow(self, stub: fleet_pb2_grpc.FleetStub, desired: list[fleet_pb2.DesiredBundle]) -> None:
+    def _follow(self, transport: Transport, desired: list[fleet_pb2.DesiredBundle]) -> None:
         """Start fetching what is wanted and not running, unless that is under way."""
         if self._fetching is not None and not self._fetching.done():
             return
         wanted = [item for item in desired if self._behind(item) and not self._cache.failure(item.bundle_id)]
         if wanted:
-            self._fetching = asyncio.create_task(self._update(stub, wanted))
+            self._fetching = asyncio.create_task(self._update(transport, wanted))
 
     def _behind(self, desired: fleet_pb2.DesiredBundle) -> list[Follower]:
         return [
@@ -127,10 +133,10 @@ class Updater:
             and follower.running().bundle_id != desired.bundle_id
         ]
 
-    async def _update(self, stub: fleet_pb2_grpc.FleetStub, wanted: list[fleet_pb2.DesiredBundle]) -> None:
+    async def _update(self, transport: Transport, wanted: list[fleet_pb2.DesiredBundle]) -> None:
         for desired in wanted:
             try:
-                bundle = await self._obtain(stub, desired)
+                bundle = await self._obtain(transport, desired)
                 for follower in self._behind(desired):
                     await self._install(follower, bundle)
                 self._fetch_backoff.reset()
@@ -166,7 +172,7 @@ class Updater:
             self._cache.mark_failed(name, bundle_id, reason)
         log.error("bundle_refused", bundle=bundle_id, error=reason, advice="the one before runs on")
 
-    async def _obtain(self, stub: fleet_pb2_grpc.FleetStub, desired: fleet_pb2.DesiredBundle) -> Bundle:
+    async def _obtain(self, transport: Transport, desired: fleet_pb2.DesiredBundle) -> Bundle:
         """The bundle, from the cache or from the cloud."""
         bundle_id = desired.bundle_id
         if self._cache.has(bundle_id):
@@ -174,14 +180,14 @@ class Updater:
                 return await asyncio.to_thread(self._cache.open_id, bundle_id)
             except BundleError as error:
                 log.warning("cached_bundle_unusable", bundle=bundle_id, error=error, advice="it is fetched again")
-        await self._fetch(stub, desired)
+        await self._fetch(transport, desired)
         bundle = await asyncio.to_thread(self._cache.accept, bundle_id, desired.archive_sha256)
         if bundle.manifest.name != desired.bundle_name:
             raise BundleError(f"{bundle_id} is of the name {bundle.manifest.name!r}, not {desired.bundle_name!r}.")
         log.info("bundle_fetched", bundle=bundle_id, bytes=desired.archive_bytes)
         return bundle
 
-    async def _fetch(self, stub: fleet_pb2_grpc.FleetStub, desired: fleet_pb2.DesiredBundle) -> None:
+    async def _fetch(self, transport: Transport, desired: fleet_pb2.DesiredBundle) -> None:
         """Append to the partial archive until it has its announced size. Raises AioRpcError, OSError, BundleError."""
         if not 0 < desired.archive_bytes <= MAX_ARCHIVE_BYTES:
             raise BundleError(f"{desired.bundle_id}: announced with {desired.archive_bytes} bytes.")
@@ -192,11 +198,11 @@ class Updater:
             if offset >= desired.archive_bytes:  # whole already, or too much: the hash will tell
                 return
             log.info("bundle_fetching", bundle=desired.bundle_id, from_byte=offset, bytes=desired.archive_bytes)
-            call = stub.FetchBundle(fleet_pb2.FetchBundleRequest(bundle_id=desired.bundle_id, offset=offset))
+            stream = transport.fetch(desired.bundle_id, offset)
             try:
                 while offset < desired.archive_bytes:
-                    chunk = await asyncio.wait_for(call.read(), self._settings.deadline_s)
-                    if not isinstance(chunk, fleet_pb2.Chunk):
+                    chunk = await asyncio.wait_for(stream.read(), self._settings.deadline_s)
+                    if chunk is None:
                         break
                     if chunk.offset != offset or offset + len(chunk.data) > desired.archive_bytes:
                         raise BundleIntegrityError(f"{desired.bundle_id}: a chunk at {chunk.offset}, not at {offset}.")
@@ -205,6 +211,6 @@ class Updater:
             except TimeoutError:
                 raise BundleIntegrityError(f"{desired.bundle_id}: the fetch stalls at byte {offset}.") from None
             finally:
-                call.cancel()
+                stream.cancel()
         if offset < desired.archive_bytes:
             raise BundleIntegrityError(f"{desired.bundle_id}: the fetch ended at byte {offset}; it goes on from there.")

@@ -1,4 +1,4 @@
-"""The thread that speaks to the cloud: it keeps a channel and runs the jobs that use it, whatever the link does."""
+"""The thread that speaks to the cloud: it keeps a connection and runs the jobs that use it, whatever the link does."""
 
 import asyncio
 import threading
@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import grpc
-
 from edge.identity import load_identity
-from edge.link import LinkState, LinkStatus, diagnose, open_channel
+from edge.link import LinkState, LinkStatus, diagnose
 from edge.settings import UplinkSettings
+from edge.transport import Connect, GrpcTransport, Transport
 from shared.errors import CertificateError
 from shared.logs import EventLog
 
@@ -22,19 +21,21 @@ log = EventLog("uplink")
 
 
 class Job(Protocol):
-    """Something that uses the channel until it is cancelled, and deals with failed calls itself."""
+    """Something that uses the transport until it is cancelled, and deals with failed calls itself."""
 
-    async def run(self, channel: grpc.aio.Channel, link: LinkState) -> None:
-        """Work over `channel`. Started anew, with a new one, whenever the connection was made anew."""
+    async def run(self, transport: Transport, link: LinkState) -> None:
+        """Work over `transport`. Started anew, with a new one, whenever the connection was made anew."""
         ...
 
 
 class Uplink:
     """Owns the link. Start it once, stop it once."""
 
-    def __init__(self, state_dir: Path, settings: UplinkSettings, jobs: Sequence[Job]) -> None:
+    def __init__(
+        self, state_dir: Path, settings: UplinkSettings, jobs: Sequence[Job], connect: Connect = GrpcTransport
+    ) -> None:
         """Check the device's identity; raises CertificateError if it cannot be used."""
-        self._state_dir, self._settings, self._jobs = state_dir, settings, jobs
+        self._state_dir, self._settings, self._jobs, self._connect = state_dir, settings, jobs, connect
         self.identity = load_identity(state_dir)
         self.address = settings.address or self.identity.address
         self._loop = asyncio.new_event_loop()
@@ -86,10 +87,10 @@ class Uplink:
                 await self._sleep(IDENTITY_RETRY_S)
 
     async def _session(self) -> None:
-        """One channel with all its jobs, until the end, or until it should be made anew."""
+        """One connection with all its jobs, until the end, or until it should be made anew."""
         self.link.reconnect.clear()
-        channel = open_channel(self.identity, self.address, self._settings)
-        jobs = [asyncio.create_task(self._supervise(job, channel)) for job in self._jobs]
+        transport = self._connect(self.identity, self.address, self._settings)
+        jobs = [asyncio.create_task(self._supervise(job, transport)) for job in self._jobs]
         jobs.append(asyncio.create_task(self._watch_over()))
         ends = [asyncio.create_task(event.wait()) for event in (self._stopping, self.link.reconnect)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -98,13 +99,13 @@ class Uplink:
         for task in (*jobs, *ends):
             task.cancel()
         await asyncio.gather(*jobs, *ends, return_exceptions=True)
-        await channel.close(grace=None)
+        await transport.close()
 
-    async def _supervise(self, job: Job, channel: grpc.aio.Channel) -> None:
+    async def _supervise(self, job: Job, transport: Transport) -> None:
         """A job that fails in a way nobody foresaw is said so and started again: the rest goes on."""
         while True:
             try:
-                await job.run(channel, self.link)
+                await job.run(transport, self.link)
             except Exception as error:
                 log.error("job_failed", job=type(job).__name__, error=repr(error), advice="it is started again")
             await asyncio.sleep(1.0)

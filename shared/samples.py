@@ -19,6 +19,12 @@ from numpy.typing import NDArray
 Values: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
 
 
+# Of an image as the graph sees it: what lies farther than this from a place hardly changes its features. (Measured on
+# bricks and circuit boards, of the middle of each with the rest mirrored: patch vectors 96 pixels inside it differ from
+# the whole picture's by 1 to 4 % of their spread, 64 pixels inside by 4 to 15 %.)
+CONTEXT_PIXELS = 96
+
+
 class Modality(StrEnum):
     """The kind of a sample."""
 
@@ -81,8 +87,40 @@ class SampleBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of an image, in its pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def rows(self) -> slice:
+        """Of the image."""
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """Of the image."""
+        return slice(self.left, self.left + self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """What travels of an image of `height` x `width` pixels that does not travel whole.
+
+    `region`: where the pixels lie in it; None: they are a small preview of all of it, for people to look at.
+    """
+
+    height: int
+    width: int
+    region: Region | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample on its way to the cloud. `values` as one item of `SampleBatch.values`."""
+    """One sample on its way to the cloud. `values` as one item of `SampleBatch.values`, or the pixels of a `part`."""
 
     sample_id: uuid.UUID
     source_id: str
@@ -91,6 +129,7 @@ class Sample:
     origin: str
     values: Values
     encoded: bytes | None = None
+    part: ImagePart | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Features:
     channel is given the others. `modes`: (samples,) int64, the class or operating mode of each sample.
     `details`: (samples, patches, details) float32, a wider view of an image's patches, for networks that learn from it.
     `pool`: from patch scores (samples, rows, columns) to those of the samples (samples,).
+    `known`: (samples, rows, columns) bool, the patches of an image that can be judged; None: all can.
     """
 
     vectors: Tensor
@@ -38,6 +39,7 @@ class Features:
     surprise_columns: slice | None = None
     details: Tensor | None = None
     pool: Callable[[Tensor], Tensor] = image_scores
+    known: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 3 or self.vectors.shape[1] != self.grid[0] * self.grid[1]:
@@ -69,7 +71,15 @@ class Features:
             surprise_columns=self.surprise_columns,
             details=of(self.details),
             pool=self.pool,
+            known=of(self.known),
         )
+
+    def judged(self, maps: Tensor) -> Tensor:
+        """Patch scores (samples, rows, columns) with those of patches that cannot be judged as low as the lowest."""
+        if self.known is None:
+            return maps
+        lowest = maps.masked_fill(~self.known, float("inf")).flatten(1).amin(dim=1)
+        return torch.where(self.known, maps, lowest[:, None, None])
 
     def blocks(self, samples: int) -> Iterator["Features"]:
         """The same samples, at most `samples` at a time."""
@@ -128,7 +138,7 @@ def from_patch_scores(patch_scores: Tensor, features: Features, reconstruction: 
     samples, patches, _ = features.vectors.shape
     if patches == 1:
         return AnalyzerOutput(patch_scores.reshape(samples), None, reconstruction)
-    maps = patch_scores.reshape(samples, *features.grid)
+    maps = features.judged(patch_scores.reshape(samples, *features.grid))
     return AnalyzerOutput(features.pool(maps), maps, reconstruction)
 
 

@@ -51,7 +51,7 @@ class Placed:
         """Deviations above normal."""
         output = self.inner.score(features)
         maps = _maps(output)
-        places = self._fitted().standardised(maps.flatten(1)).reshape(maps.shape)
+        places = features.judged(self._fitted().standardised(maps.flatten(1)).reshape(maps.shape))
         return replace(output, scores=image_scores(places), maps=places)
 
     def deviations(self, vectors: Tensor) -> Tensor:

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.console.pictures import in_place
 from cloud.store import Store
 from cloud.store.queries import StoredMap, StoredPayload, stored_map, stored_payload
 from shared.errors import SampleRejected
 from shared.samples import Values
-from shared.wire import decode_payload
+from shared.wire import decode_part, decode_payload, is_image
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A sample's payload, its decoded values and both maps; `problem` says why there are no values."""
+    """A sample's payload, its decoded values and both maps; `problem` says why there are no values, or not all."""
 
     payload: StoredPayload | None
     values: Values | None
@@ -41,9 +42,14 @@ def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) 
     if payload is None:
         return Contents(None, None, cells, "The payload is gone: its retention has ended (retention.payloads_days).")
     try:
-        return Contents(payload, decode_payload(payload.message, payload.modality), cells)
+        values, part = decode_payload(payload.message, payload.modality), decode_part(payload.message)
     except SampleRejected as error:
         return Contents(payload, None, cells, f"The payload cannot be shown: {error}.")
+    if part is None or not is_image(values):
+        return Contents(payload, values, cells)
+    what = "a part" if part.region is not None else "a preview"
+    problem = f"Of {part.width} x {part.height} pixels only {what} travelled: the budget or the link was too narrow."
+    return Contents(payload, in_place(values, part), cells, problem)
 
 
 def _cells(stored: StoredMap) -> NDArray[np.uint8]:

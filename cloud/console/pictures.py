@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.images import encode_png
+from shared.images import encode_png, resize
+from shared.samples import ImagePart
 
 DETAIL_PX = 1400
 THUMBNAIL_WIDTH_PX, THUMBNAIL_HEIGHT_PX = 128, 80
 OVERLAY_PX = 512
 MAP_QUIET = 96
+UNSEEN_GREY = 64
 _STOPS = np.array([MAP_QUIET, 144.0, 200.0, 255.0])
 _COLOURS = np.array([[255, 214, 10], [255, 140, 0], [240, 30, 40], [200, 0, 130]], dtype=np.float64)
 _OPACITIES = np.array([0.0, 150.0, 205.0, 235.0])
@@ -31,6 +33,26 @@ def fitted(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[
 def picture_png(pixels: NDArray[np.uint8]) -> bytes:
     """A sample's image for the detail view. It is encoded anew: a device's own bytes never reach a browser."""
     return encode_png(fitted(pixels, DETAIL_PX, DETAIL_PX))
+
+
+def in_place(pixels: NDArray[np.uint8], part: ImagePart) -> NDArray[np.uint8]:
+    """The pixels where they lie in their image, grey elsewhere; a preview is left as it is.
+
+    (height, width, 3) uint8 of at most DETAIL_PX a side.
+    """
+    if part.region is None:
+        return pixels
+    scale = min(1.0, DETAIL_PX / max(part.height, part.width))
+    height, width = (max(1, round(side * scale)) for side in (part.height, part.width))
+    top, left = min(round(part.region.top * scale), height - 1), min(round(part.region.left * scale), width - 1)
+    small = resize(
+        pixels,
+        min(height - top, max(1, round(part.region.height * scale))),
+        min(width - left, max(1, round(part.region.width * scale))),
+    )
+    whole = np.full((height, width, 3), UNSEEN_GREY, np.uint8)
+    whole[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return whole
 
 
 def overlay(cells: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:

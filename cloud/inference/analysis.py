@@ -25,7 +25,7 @@ from shared.bundle import Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
-from shared.samples import Modality, Opinion, Values
+from shared.samples import ImagePart, Modality, Opinion, Values
 
 FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"
@@ -176,9 +176,14 @@ class Analysis:
         corruption = self._fusion.weights.get(LocalCorruption.name, 0.0)
         return 1.0 - corruption, corruption
 
-    def judge(self, values: Sequence[Values]) -> list[Judgement | SampleRejected]:
-        """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks."""
-        samples = Samples.prepare(self.preprocessor, values)
+    def judge(
+        self, values: Sequence[Values], parts: Sequence[ImagePart | None] = ()
+    ) -> list[Judgement | SampleRejected]:
+        """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks.
+
+        `parts`: which part of its image the values of each are, None for all of it. A part is judged by what it shows.
+        """
+        samples = Samples.prepare(self.preprocessor, values, parts)
         answers: list[Judgement | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
         for position, reason in samples.rejections:
             answers[position] = SampleRejected(reason)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from cloud.analyzers import Features
 from cloud.clip_pooling import clip_scores
+from cloud.inference.parts import known_patches, on_canvas
+from shared.errors import SampleRejected
 from shared.preprocessing import (
     ModePreprocessor,
     Preprocessor,
@@ -19,7 +21,7 @@ from shared.preprocessing import (
     modes_of,
     parts_of,
 )
-from shared.samples import Modality, Values
+from shared.samples import ImagePart, Modality, Values
 
 VECTORS_A_BLOCK = 4096
 IMAGES_A_BLOCK, PATCHES_A_BLOCK = 8, 20_000
@@ -50,7 +52,7 @@ class Samples:
     """Samples that can be used.
 
     `inputs`: (n, ...) graph inputs. `windows`: of a series, what these were made from. `kept` and `rejections` are
-    those of `Prepared`.
+    those of `Prepared`. `parts`: (n,) which part of its image each shows, None for all of it.
     """
 
     preprocessor: Preprocessor
@@ -58,12 +60,27 @@ class Samples:
     windows: SeriesWindows | None
     kept: NDArray[np.intp]
     rejections: list[tuple[int, str]]
+    parts: Sequence[ImagePart | None] = ()
 
     @classmethod
-    def prepare(cls, preprocessor: Preprocessor, values: NDArray[Any] | Sequence[Values]) -> Self:
-        """Graph inputs of the samples, with a reason for each that cannot be used."""
+    def prepare(
+        cls,
+        preprocessor: Preprocessor,
+        values: NDArray[Any] | Sequence[Values],
+        parts: Sequence[ImagePart | None] = (),
+    ) -> Self:
+        """Graph inputs of the samples, with a reason for each that cannot be used.
+
+        `parts`: of each sample which part of its image its values are, None where they are all of it; empty: all are.
+        """
+        refused: list[tuple[int, str]] = []
+        if any(part is not None for part in parts):
+            values, refused = _whole(preprocessor, values, parts)
         prepared = preprocessor.prepare(values)
-        return cls(preprocessor, prepared.inputs, prepared.windows, prepared.kept, prepared.rejections)
+        failed = {position for position, _ in refused}
+        reasons = [*refused, *(item for item in prepared.rejections if item[0] not in failed)]
+        shown = [parts[position] for position in prepared.kept] if len(parts) else ()
+        return cls(preprocessor, prepared.inputs, prepared.windows, prepared.kept, sorted(reasons), shown)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -71,7 +88,8 @@ class Samples:
     def at(self, rows: slice | NDArray[Any]) -> "Samples":
         """Some of the samples, by position."""
         windows = None if self.windows is None else self.windows.at(rows)
-        return Samples(self.preprocessor, self.inputs[rows], windows, self.kept[rows], [])
+        parts = [self.parts[row] for row in np.arange(len(self))[rows].tolist()] if self.parts else ()
+        return Samples(self.preprocessor, self.inputs[rows], windows, self.kept[rows], [], parts)
 
     def joined(self, others: "Samples") -> "Samples":
         """These samples and then the `others`, of the same preprocessing."""
@@ -93,7 +111,9 @@ class Samples:
         """What analyzers work on, of all the samples at once."""
         if isinstance(encoder, DetailEncoder):
             vectors, details = encoder.views(self.inputs)
-            return Features(vectors.to(device), encoder.grid, details=details.to(device))
+            return Features(
+                vectors.to(device), encoder.grid, details=details.to(device), known=self._known(encoder.grid, device)
+            )
         if encoder is not None:
             return self._of_patches(encoder.encode(self.inputs).to(device), encoder)
         features = vector_features(self.inputs, self.preprocessor, device)
@@ -107,6 +127,15 @@ class Samples:
             modes=features.modes,
             surprise_columns=features.surprise_columns,
         )
+
+    def _known(self, grid: tuple[int, int], device: torch.device) -> Tensor | None:
+        """(n, rows, columns) bool, None where all images are whole."""
+        if not any(part is not None for part in self.parts):
+            return None
+        size = self.preprocessor.spec.image_height, self.preprocessor.spec.image_width
+        whole = np.ones(grid, dtype=np.bool_)
+        known = [whole if part is None else known_patches(part, size, grid) for part in self.parts]
+        return _on(device, np.stack(known))
 
     def fit_features(self, encoder: Encoder | None, device: torch.device, generator: torch.Generator) -> Features:
         """What analyzers are fitted on: all rows or windows; of images as many at random as memory allows, whole.
@@ -123,11 +152,27 @@ class Samples:
     def _of_patches(self, vectors: Tensor, encoder: Encoder) -> Features:
         if self.preprocessor.modality is Modality.VIDEO:
             return Features(vectors, encoder.grid, pool=clip_scores)
-        return Features(vectors, encoder.grid)
+        return Features(vectors, encoder.grid, known=self._known(encoder.grid, vectors.device))
 
     def modes(self) -> NDArray[np.int64] | None:
         """The operating mode of each sample (n,), None without a mode channel."""
         return modes_of(self.inputs, self.preprocessor.spec)
+
+
+def _whole(
+    preprocessor: Preprocessor, values: NDArray[Any] | Sequence[Values], parts: Sequence[ImagePart | None]
+) -> tuple[list[Values], list[tuple[int, str]]]:
+    """The samples with parts of images in their places; those that cannot be judged are empty, and have a reason."""
+    height, width = preprocessor.spec.image_height, preprocessor.spec.image_width
+    whole, refused = list(values), []
+    for position, part in enumerate(parts):
+        if part is not None:
+            try:
+                whole[position] = on_canvas(np.asarray(values[position], np.uint8), part, height, width)
+            except SampleRejected as error:
+                whole[position] = np.empty((0, 0, 3), np.uint8)
+                refused.append((position, str(error)))
+    return whole, refused
 
 
 def series_of(preprocessor: Preprocessor) -> SeriesPreprocessor | None:

@@ -10,21 +10,22 @@ from numpy.typing import NDArray
 
 from cloud.store.judging import Waiting
 from shared.errors import SampleRejected
-from shared.samples import Decision, Values, Verdict
-from shared.wire import MAX_MAP_CELLS, decode_payload
+from shared.samples import Decision, ImagePart, Values, Verdict
+from shared.wire import MAX_MAP_CELLS, decode_part, decode_payload
 from vedette.v1 import sample_pb2
 
 if TYPE_CHECKING:  # at run time it brings PyTorch, which the first bundle loads
     from cloud.inference.analysis import Judgement
 
 _Answer: TypeAlias = Union["Judgement", Exception]
+_Readable: TypeAlias = tuple[int, Values, ImagePart | None]
 
 
 class Judge(Protocol):
     """What a batch is judged by: `cloud.inference.analysis.Analysis`."""
 
-    def judge(self, values: Sequence[Values]) -> "list[Judgement | SampleRejected]":
-        """One answer for each sample, in order."""
+    def judge(self, values: Sequence[Values], parts: Sequence[ImagePart | None]) -> "list[Judgement | SampleRejected]":
+        """One answer for each sample, in order; `parts`: which part of its image each is, None for all of it."""
         ...
 
 
@@ -41,12 +42,12 @@ def judge_batch(
     is halved until the samples it fails on stand alone.
     """
     answers: list[_Answer] = [SampleRejected("not judged")] * len(batch)
-    readable: list[tuple[int, Values]] = []
+    readable: list[_Readable] = []
     for position, (waiting, payload) in enumerate(batch):
         try:
             if payload is None:
                 raise SampleRejected("its payload is gone from the store")
-            readable.append((position, decode_payload(payload, waiting.modality)))
+            readable.append((position, decode_payload(payload, waiting.modality), decode_part(payload)))
         except Exception as error:
             answers[position] = error
     for position, answer in _judge_halving(judge, readable):
@@ -71,11 +72,11 @@ def undecided(waiting: Waiting, reason: str, bundle_id: str = "") -> Verdict:
     )
 
 
-def _judge_halving(judge: Judge, readable: Sequence[tuple[int, Values]]) -> list[tuple[int, _Answer]]:
+def _judge_halving(judge: Judge, readable: Sequence[_Readable]) -> list[tuple[int, _Answer]]:
     if not readable:
         return []
     try:
-        answers = judge.judge([values for _, values in readable])
+        answers = judge.judge([values for _, values, _ in readable], [part for *_, part in readable])
         if len(answers) != len(readable):
             raise RuntimeError(f"the analysis answered {len(answers)} of {len(readable)} samples")
     except Exception as error:
@@ -83,7 +84,7 @@ def _judge_halving(judge: Judge, readable: Sequence[tuple[int, Values]]) -> list
             return [(readable[0][0], error)]
         middle = len(readable) // 2
         return _judge_halving(judge, readable[:middle]) + _judge_halving(judge, readable[middle:])
-    return [(position, answer) for (position, _), answer in zip(readable, answers, strict=True)]
+    return [(position, answer) for (position, *_), answer in zip(readable, answers, strict=True)]
 
 
 def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate: float) -> Verdict:

@@ -9,6 +9,7 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
+from cloud.store.payload_rows import payload_values
 from cloud.store.schema import payloads, samples
 from shared.samples import Sample, Screening
 from vedette.v1 import sample_pb2
@@ -116,9 +117,7 @@ def _payload_row(item: Received, number: int) -> dict[str, object]:
     edge_map = item.screening.anomaly_map
     return {
         "number": number,
-        "encoding": item.payload.encoding,
-        "shape": list(item.payload.shape),
-        "data": item.payload.data,
+        **payload_values(item.payload),
         "edge_map_height": edge_map.shape[0] if edge_map is not None else None,
         "edge_map_width": edge_map.shape[1] if edge_map is not None else None,
         "edge_map": edge_map.tobytes() if edge_map is not None else None,

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import bindparam, false, func, insert, select, true, update
 
 from cloud.store.engine import Store
+from cloud.store.payload_rows import COLUMNS, payload_message
 from cloud.store.schema import EVENT_VERDICT, anomaly_maps, events, payloads, samples, verdicts
 from shared.samples import Modality, Verdict
 from vedette.v1 import sample_pb2
@@ -86,14 +87,10 @@ async def backlog(store: Store) -> Backlog:
 
 async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sample_pb2.Payload]:
     """The payloads of these samples, as they were received, by number."""
-    query = select(payloads.c.number, payloads.c.encoding, payloads.c.shape, payloads.c.data).where(
-        payloads.c.number.in_(numbers)
-    )
+    query = select(payloads.c.number, *(payloads.c[name] for name in COLUMNS)).where(payloads.c.number.in_(numbers))
     async with store.reading() as connection:
-        return {
-            row.number: sample_pb2.Payload(encoding=row.encoding, shape=row.shape, data=row.data)
-            for row in await connection.execute(query)
-        }
+        rows = (await connection.execute(query)).mappings()
+        return {row["number"]: payload_message(row) for row in rows}
 
 
 async def store_verdicts(store: Store, judged: Sequence[tuple[Waiting, Verdict]]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, 
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.payload_rows import payload_message
 from cloud.store.schema import anomaly_maps, bundles, payloads, samples, verdicts
 from shared.errors import DataError
 from shared.samples import Decision, Modality, Route
@@ -245,8 +246,7 @@ async def stored_payload(connection: AsyncConnection, sample_id: uuid.UUID) -> S
     edge_map = None
     if row["edge_map"] is not None:
         edge_map = StoredMap(row["edge_map_height"], row["edge_map_width"], row["edge_map"])
-    message = sample_pb2.Payload(encoding=row["encoding"], shape=row["shape"], data=row["data"])
-    return StoredPayload(Modality(row["modality"]), row["judged"], message, edge_map)
+    return StoredPayload(Modality(row["modality"]), row["judged"], payload_message(row), edge_map)
 
 
 async def stored_map(connection: AsyncConnection, sample_id: uuid.UUID) -> StoredMap | None:

@@ -121,10 +121,11 @@ payloads = Table(
     "payloads",
     metadata,
     Column("number", Number, ForeignKey("samples.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    # A number of vedette.v1.PayloadEncoding; with `shape` and `data` exactly the message that was received.
+    # A number of vedette.v1.PayloadEncoding; with `shape`, `data` and `part` exactly the message that was received.
     Column("encoding", Integer, nullable=False),
     Column("shape", JSON, nullable=False),
     Column("data", LargeBinary, nullable=False),
+    Column("part", LargeBinary),  # a vedette.v1.ImagePart, of images that did not travel whole
     # The edge's coarse map, (height, width) uint8 in C order; empty where it sent none.
     Column("edge_map_height", Integer),
     Column("edge_map_width", Integer),

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from edge.alarms.message import Alarm, Message
-from edge.router import TokenBucket
+from edge.budget import TokenBucket
 
 
 class Grouping:

@@ -13,11 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.alarms import AlarmDelivery
+from edge.budget import UploadBudget
 from edge.bundle_cache import BundleCache
 from edge.counters import Counters
 from edge.latency import LatencyHistogram
+from edge.link_meter import LinkMeter
 from edge.pipeline import Pipeline, Surroundings
-from edge.router import UploadBudget
 from edge.settings import AgentSettings, RouterSettings, SpoolSettings, UplinkSettings
 from edge.source_settings import ReplaySettings
 from edge.sources import SourceHealth
@@ -208,7 +209,7 @@ def test_an_error_nobody_foresaw_refuses_the_bundle_once_and_for_all(
     follower = Follower()
 
     async def run() -> None:
-        updater = Updater("1", UplinkSettings(), cache, [follower], around.spool, around.counters, list)
+        updater = Updater("1", UplinkSettings(), cache, [follower], around.spool, around.counters, list, LinkMeter())
         for _ in range(2):
             updater._follow(None, [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)])  # type: ignore[arg-type]
             assert updater._fetching is not None

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge.budget import UploadBudget
 from edge.engines import load_engine
 from edge.engines.base import GraphOutput
 from edge.engines.openvino import _OpenVinoPending
 from edge.packing import pack
+from edge.payload_tiers import PayloadTiers, Tier
 from edge.router import ALARM, FORWARD, Routing
 from edge.screener import UNSCORED, Screener, load_screener
+from edge.settings import RouterSettings
 from edge.swap import TRIAL_BATCHES, ScreenerSlot
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
@@ -170,8 +173,10 @@ def test_what_is_packed_is_what_the_wire_module_would_make(tabular: Bundle, tmp_
     batch.captured_at_s[9] += 1.5
     screened = screener.screen(batch)
     codes = np.where(np.arange(12) % 2, FORWARD, ALARM).astype(np.int8)
-    routing = Routing(codes, np.arange(12) != 3, np.zeros(12, dtype=bool))
-    packed = pack(batch, screened, routing, screener)
+    priorities = np.linspace(0.1, 0.2, 12)
+    routing = Routing(codes, np.arange(12) != 3, np.zeros(12, dtype=bool), priorities)
+    router = RouterSettings()
+    packed = pack(batch, screened, routing, screener, PayloadTiers(router, UploadBudget(router)), Tier.LOSSLESS)
     assert sorted(packed.sample_ids) == [n for n in range(12) if n != 3]
     for place, stored in zip(packed.sample_ids, packed.samples, strict=True):
         sample = Sample(
@@ -192,7 +197,7 @@ def test_what_is_packed_is_what_the_wire_module_would_make(tabular: Bundle, tmp_
             screener.artefact,
         )
         assert stored.data == sample_to_message(sample, screening).SerializeToString()
-        assert stored.p_value == screening.p_value
+        assert stored.priority == priorities[place]
 
 
 def test_a_swap_happens_between_batches_and_is_final_after_its_trial(

@@ -126,7 +126,7 @@ def test_the_bound_holds_and_no_kept_sample_is_less_suspicious_than_a_dropped_on
     for p_value, size in arrivals:
         dropped += store.commit([sample(p_value, size)], [], set(), {}).full
         assert store.bytes <= max_bytes
-    kept = store._reader.execute("SELECT p_value, size_bytes FROM samples").fetchall()
+    kept = store._reader.execute("SELECT priority, size_bytes FROM samples").fetchall()
     assert len(kept) + dropped == len(arrivals)
     assert (store.samples, store.bytes) == (len(kept), sum(size for _, size in kept))
     store.close()

@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 from shared import wire
 from shared.errors import SampleRejected
 from shared.images import PNG_MAGIC, encode_jpeg, encode_png
-from shared.samples import Decision, Modality, Opinion, Route, Sample, Screening, Values, Verdict, new_sample_id
+from shared.samples import (
+    Decision,
+    ImagePart,
+    Modality,
+    Opinion,
+    Region,
+    Route,
+    Sample,
+    Screening,
+    Values,
+    Verdict,
+    new_sample_id,
+)
 from vedette.v1 import sample_pb2
 
 any_float32 = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -357,3 +369,42 @@ def test_a_png_that_announces_gigapixels_is_rejected_unread() -> None:
 def test_pixels_that_are_no_image_do_not_leave(shape: tuple[int, ...]) -> None:
     with pytest.raises(SampleRejected, match="pixels of shape"):
         wire.encode_payload(np.zeros(shape, np.uint8))
+
+
+def pixels_message(part: ImagePart | None) -> sample_pb2.Sample:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    sample = Sample(new_sample_id(), "camera", Modality.IMAGE, 1.0, "frame", pixels, part=part)
+    return wire.sample_to_message(sample, Screening(1.0, 0.5, False, Route.FORWARD, "b", "c", "a"))
+
+
+@pytest.mark.parametrize("region", [None, Region(3, 5, 20, 30)])
+def test_a_part_of_an_image_says_where_it_lies(region: Region | None) -> None:
+    part = ImagePart(100, 200, region)
+    arrived, _ = wire.sample_from_message(pixels_message(part))
+    assert arrived.part == part
+    assert arrived.values.shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "corner", "words"),
+    [
+        (0, 10, None, "part of an image of 0"),
+        (2**31, 2**31, None, "part of an image"),
+        (40, 40, (30, 0), "outside its image"),
+        (40, 40, (0, 4_000_000_000), "outside its image"),
+    ],
+)
+def test_a_part_that_cannot_be_is_rejected(height: int, width: int, corner: tuple[int, int] | None, words: str) -> None:
+    sent = pixels_message(None)
+    sent.payload.part.CopyFrom(sample_pb2.ImagePart(height=height, width=width))
+    if corner is not None:
+        sent.payload.part.corner.CopyFrom(sample_pb2.Corner(top=corner[0], left=corner[1]))
+    with pytest.raises(SampleRejected, match=words):
+        wire.sample_from_message(sent)
+
+
+def test_a_part_of_what_is_no_image_is_rejected() -> None:
+    sent = message()
+    sent.payload.part.CopyFrom(sample_pb2.ImagePart(height=10, width=10))
+    with pytest.raises(SampleRejected, match="no pixels"):
+        wire.sample_from_message(sent)

@@ -61,14 +61,34 @@ PAYLOAD_ENCODING_PNG: PayloadEncoding
 PAYLOAD_ENCODING_JPEG: PayloadEncoding
 
 class Payload(_message.Message):
-    __slots__ = ("encoding", "data", "shape")
+    __slots__ = ("encoding", "data", "shape", "part")
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     encoding: PayloadEncoding
     data: bytes
     shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, encoding: _Optional[_Union[PayloadEncoding, str]] = ..., data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+    part: ImagePart
+    def __init__(self, encoding: _Optional[_Union[PayloadEncoding, str]] = ..., data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., part: _Optional[_Union[ImagePart, _Mapping]] = ...) -> None: ...
+
+class ImagePart(_message.Message):
+    __slots__ = ("height", "width", "corner")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    CORNER_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    corner: Corner
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., corner: _Optional[_Union[Corner, _Mapping]] = ...) -> None: ...
+
+class Corner(_message.Message):
+    __slots__ = ("top", "left")
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    top: int
+    left: int
+    def __init__(self, top: _Optional[int] = ..., left: _Optional[int] = ...) -> None: ...
 
 class AnomalyMap(_message.Message):
     __slots__ = ("height", "width", "values")

@@ -10,7 +10,7 @@ import gzip
 import io
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from shared.bundle import Artefact, InputSpec, Manifest, sign
 from shared.images import decode_image
 from shared.samples import (
     Decision,
+    ImagePart,
     Modality,
     Opinion,
     Route,
@@ -39,7 +40,7 @@ from shared.samples import (
     Verdict,
     new_sample_id,
 )
-from shared.wire import encode_payload
+from shared.wire import encode_payload, sample_to_message
 from vedette.v1 import fleet_pb2
 
 XSS = '<img src=x onerror="window.pwned=1"></script><script>window.pwned=1</script>${window.pwned=1}`{{constructor}}'
@@ -119,14 +120,22 @@ class Fleet:
         await store_heartbeat(self.store, kind.device_id, beat, warnings)
 
     async def send(
-        self, kind: Kind, *, origin: str = "", at_s: float | None = None, odd: bool | None = None
+        self,
+        kind: Kind,
+        *,
+        origin: str = "",
+        at_s: float | None = None,
+        odd: bool | None = None,
+        part: ImagePart | None = None,
     ) -> Verdict:
         """One sample from the device to its verdict."""
         odd = bool(self.random.random() < 0.3) if odd is None else odd
         sample, screening, truth = self._sample(kind, odd, time.time() - 0.9 if at_s is None else at_s)
         if origin:
             sample = replace_origin(sample, origin)
-        received = Received(sample, screening, encode_payload(sample.values))
+        if part is not None:
+            sample = replace(sample, part=part)
+        received = Received(sample, screening, sample_to_message(sample, screening).payload)
         await store_samples(self.store, kind.device_id, [received], sample.captured_at_s + 0.31)
         (waiting,) = [item for item in await self.waiting() if item.sample_id == sample.sample_id]
         verdict = self._verdict(kind, sample.sample_id, sample.captured_at_s, truth, odd)

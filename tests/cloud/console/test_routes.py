@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
 from cloud.console import create_app
+from cloud.console.pictures import UNSEEN_GREY
 from cloud.store.schema import payloads, samples
 from shared.images import decode_image
+from shared.samples import ImagePart, Region
 from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, XSS, Fleet, open_store
 
 
@@ -118,6 +121,21 @@ async def test_pictures_are_cached_by_sample_id(fleet: Fleet, client: httpx.Asyn
         assert sparkline.headers["content-type"].startswith("image/svg+xml")
         assert b"<rect" in sparkline.content
     assert "default-src 'none'" in sparkline.headers["content-security-policy"]
+
+
+async def test_a_part_is_shown_where_it_lies_in_its_image(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    whole = (await fleet.send(CAMERA, odd=True)).sample_id
+    height, width, _ = decode_image((await client.get(f"/media/{whole}/image.png")).content).shape
+    part = ImagePart(2 * height, 3 * width, Region(height, width, height, width))
+    sample_id = (await fleet.send(CAMERA, odd=True, part=part)).sample_id
+    detail = (await client.get(f"/api/verdicts/{sample_id}")).json()
+    assert "only a part travelled" in detail["problem"]
+    assert (detail["height_px"], detail["width_px"]) == (2 * height, 3 * width)
+    pixels = decode_image((await client.get(f"/media/{sample_id}/image.png")).content)
+    assert pixels.shape == (2 * height, 3 * width, 3)
+    assert np.unique(pixels[:height]).tolist() == [UNSEEN_GREY]
+    assert pixels[height:, width : 2 * width].std() > 5
+    assert np.unique(pixels[:, 2 * width :]).tolist() == [UNSEEN_GREY]
 
 
 async def test_a_picture_that_there_is_not(fleet: Fleet, client: httpx.AsyncClient) -> None:

@@ -27,7 +27,7 @@ class Recorder:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def judge(self, values):
+    def judge(self, values, parts=()):
         self.sizes.append(len(values))
         if any(item[0] < 0 for item in values):
             raise RuntimeError("cannot")
@@ -77,7 +77,7 @@ def test_one_bad_sample_in_a_large_batch_costs_few_more_calls():
 
 def test_a_judge_that_answers_too_few_is_not_believed():
     class Short:
-        def judge(self, values):
+        def judge(self, values, parts=()):
             return []
 
     assert judged(Short(), [payload(0.5)])[0].decision is Decision.UNDECIDED
@@ -85,7 +85,7 @@ def test_a_judge_that_answers_too_few_is_not_believed():
 
 def test_a_map_too_large_to_send_is_left_out():
     class Mapper:
-        def judge(self, values):
+        def judge(self, values, parts=()):
             return [Judgement(1.0, 0.5, False, (), np.zeros((1, MAX_MAP_CELLS + 1), np.uint8), ())]
 
     (verdict,) = judged(Mapper(), [payload(0.5)])

@@ -1,5 +1,6 @@
 import asyncio
 import math
+import re
 import sqlite3
 import time
 
@@ -58,7 +59,7 @@ def statements(engine: Engine) -> list[list[str]]:
     query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND tbl_name != 'alembic_version' ORDER BY name"
     with engine.connect() as connection:
         found = connection.exec_driver_sql(query).scalars().all()
-    return [sorted(line.strip(" \t,") for line in sql.splitlines()) for sql in found]
+    return [sorted(line.strip(" \t,") for line in re.split(r"\n|, (?=\w+ [A-Z])", sql)) for sql in found]
 
 
 def test_a_store_of_a_newer_version_and_a_file_that_is_none_are_clear_errors(tmp_path):
