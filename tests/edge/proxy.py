@@ -1,19 +1,23 @@
-"""A TCP proxy whose line can be cut, or held without a word."""
+"""A TCP proxy whose line can be cut, held without a word, or made slow."""
 
 import contextlib
 import selectors
 import socket
 import threading
+import time
 
 
 class Proxy:
-    """Forwards connections to `target_port`. `cut`: connections are reset and refused. `hold`: bytes stop flowing."""
+    """Forwards connections to `target_port`. `cut`: connections are reset and refused. `hold`: bytes stop flowing.
+    `slow_down`: so many bytes a second go to the target, of all connections together."""
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self._lock = threading.Lock()
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._held, self._closed = threading.Event(), threading.Event()
+        self._bytes_per_s, self._allowed, self._counted_at_s = 0.0, 0.0, time.monotonic()
+        self._near: set[socket.socket] = set()
         self._listener = self._listen(0)
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -38,6 +42,9 @@ class Proxy:
 
     def release(self) -> None:
         self._held.clear()
+
+    def slow_down(self, bytes_per_s: float) -> None:
+        self._bytes_per_s = bytes_per_s
 
     def close(self) -> None:
         self._closed.set()
@@ -64,6 +71,7 @@ class Proxy:
             near, _ = self._listener.accept()
             far = socket.create_connection(("127.0.0.1", self.target_port), timeout=2)
             self._pairs[near], self._pairs[far] = far, near
+            self._near.add(near)
             for one in (near, far):
                 one.setblocking(False)
 
@@ -79,7 +87,11 @@ class Proxy:
             if one not in self._pairs:
                 continue
             try:
-                data = one.recv(1 << 16)
+                most = self._allowance() if one in self._near else 1 << 16
+                if not most:
+                    continue
+                data = one.recv(most)
+                self._allowed -= len(data) if one in self._near else 0
                 if data:
                     other = self._pairs[one]
                     other.setblocking(True)
@@ -92,7 +104,17 @@ class Proxy:
             except OSError:
                 self._drop(one)
 
+    def _allowance(self) -> int:
+        """How much may go to the target now."""
+        if not self._bytes_per_s:
+            return 1 << 16
+        now_s = time.monotonic()
+        self._allowed = min(4096.0, self._allowed + (now_s - self._counted_at_s) * self._bytes_per_s)
+        self._counted_at_s = now_s
+        return int(self._allowed)
+
     def _drop(self, one: socket.socket) -> None:
+        self._near.discard(one)
         other = self._pairs.pop(one, None)
         one.close()
         if other is not None:

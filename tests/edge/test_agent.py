@@ -123,6 +123,20 @@ def test_a_link_cut_under_load_loses_nothing(cloud: CloudDouble, enrol: Enrol) -
     proxy.close()
 
 
+def test_a_link_far_too_slow_for_the_usual_requests_carries_smaller_ones(cloud: CloudDouble, enrol: Enrol) -> None:
+    """At 50 kB a second, a request of 256 rows takes more than its deadline, and four of them go out at once."""
+    proxy = Proxy(cloud.port)
+    proxy.slow_down(50_000)
+    device = enrol(proxy.address)
+    device.settings["uplink"]["deadline_s"] = 1.0
+    device.settings["router"] = {"mode": "cloud_only"}
+    device.settings["drain_timeout_s"] = 40
+    assert device.run("--until-done", timeout_s=60) == 0, device.text()
+    assert len(cloud.samples) == device.counters()["samples_acknowledged"] == 600
+    assert device.counters()["verdicts"] == 600
+    proxy.close()
+
+
 def test_a_silent_link_is_given_up_and_made_anew(cloud: CloudDouble, enrol: Enrol) -> None:
     proxy = Proxy(cloud.port)
     device = enrol(proxy.address)

@@ -13,23 +13,25 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.alarms import AlarmDelivery
-from edge.budget import UploadBudget
+from edge.budget import Backlog, UploadBudget
 from edge.bundle_cache import BundleCache
 from edge.counters import Counters
 from edge.latency import LatencyHistogram
 from edge.link_meter import LinkMeter
 from edge.pipeline import Pipeline, Surroundings
 from edge.settings import AgentSettings, RouterSettings, SpoolSettings, UplinkSettings
-from edge.source_settings import ReplaySettings
+from edge.source_settings import ImageFolderSettings, ReplaySettings
 from edge.sources import SourceHealth
 from edge.spool import Spool
 from edge.updater import Updater
 from shared.bundle import Bundle
 from shared.errors import EngineError
+from shared.images import encode_png
 from shared.samples import Modality, SampleBatch
-from tests.edge.bundles import normal_rows, tabular_bundle
+from shared.wire import decode_payload
+from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
 from tests.edge.device import write_csv
-from vedette.v1 import fleet_pb2
+from vedette.v1 import fleet_pb2, sample_pb2
 
 BATCH = 64
 
@@ -255,3 +257,34 @@ def test_the_rate_of_a_camera_or_a_broker_is_measured_for_its_setting_is_only_a_
         }.items()
     }
     assert rates == {"replay": 5.0, "images": 5.0, "camera": 0.0, "mqtt": 0.0, "tail": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("pressure", "encoding", "is_preview"),
+    [
+        (0.0, sample_pb2.PAYLOAD_ENCODING_PNG, False),
+        (0.4, sample_pb2.PAYLOAD_ENCODING_JPEG, False),
+        (0.9, sample_pb2.PAYLOAD_ENCODING_JPEG, True),
+    ],
+)
+def test_images_travel_in_the_form_that_the_queue_asks_for(
+    pressure: float, encoding: int, is_preview: bool, around: Surroundings, tmp_path: Path, images: Bundle
+) -> None:
+    around.budget.follow(Backlog(0, pressure, True, 0.0, 0.0))
+    (tmp_path / "pictures").mkdir()
+    for number, pixels in enumerate(normal_images(6, seed=3)):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(encode_png(pixels))
+    source = ImageFolderSettings(id="line", kind="images", path=tmp_path / "pictures", bundle_name="line")
+    pipeline = Pipeline(source, around)
+    pipeline.begin(images)
+    assert pipeline.join(20)
+    assert pipeline.error is None
+    while around.spool.status().pending:
+        pass
+    taken = around.spool.take(100, 10**9)
+    assert len(taken) == 6
+    for spooled in taken:
+        payload = sample_pb2.Sample.FromString(spooled.data).payload
+        assert payload.encoding == encoding
+        assert payload.HasField("part") == is_preview
+        assert decode_payload(payload, Modality.IMAGE).ndim == 3

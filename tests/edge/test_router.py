@@ -154,3 +154,17 @@ def test_the_time_a_source_waits_for_its_bundle_is_no_part_of_its_rate() -> None
     assert meter.observe(256) == 0
     clock.now += 2
     assert meter.observe(200) == pytest.approx(100)
+
+
+def test_audits_wait_for_the_link_in_an_order_that_their_p_values_do_not_decide() -> None:
+    router, _ = router_for(Clock(), audit_share=0.1)
+    p_values = uniform(50_000)
+    routing = router.route(p_values, costs(np.ones(50_000)))
+    audits = routing.codes == AUDIT
+    np.testing.assert_array_equal(routing.priorities[~audits], p_values[~audits])
+    assert routing.priorities[audits].min() >= 0
+    assert routing.priorities[audits].max() <= 0.05  # they have their share of a line that is too narrow for all
+    ranks = [array.argsort().argsort() for array in (p_values[audits], routing.priorities[audits])]
+    assert abs(np.corrcoef(ranks)[0, 1]) < 0.05
+    counts, _ = np.histogram(routing.priorities[audits], bins=5, range=(0, 0.05))
+    assert counts.min() > 0.8 * counts.mean()

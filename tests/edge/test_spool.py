@@ -325,3 +325,16 @@ def test_cursors_outlive_a_damaged_page_of_samples(spool_at, tmp_path: Path) -> 
     again, counters = spool_at()
     assert counters.snapshot()["spools_set_aside"] == 1
     assert again.cursor("log") == "here"
+
+
+def test_a_file_of_the_first_agents_goes_on(tmp_path: Path) -> None:
+    store = SpoolStore(tmp_path / "spool.db", 10**6, 3600)
+    store.commit([sample(0.03), sample(0.01)], [], set(), {})
+    store.close()
+    with sqlite3.connect(tmp_path / "spool.db") as connection:
+        connection.execute("ALTER TABLE samples RENAME COLUMN priority TO p_value")
+    store = SpoolStore(tmp_path / "spool.db", 10**6, 3600)
+    assert store.set_aside is None
+    store.commit([sample(0.02)], [], set(), {})
+    assert len(store.take(10, 10**6, set())) == 3
+    store.close()

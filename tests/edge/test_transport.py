@@ -1,0 +1,148 @@
+"""Whatever the line and the service do, nothing that was spooled is lost or counted twice, and the order holds."""
+
+import asyncio
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.counters import Counters
+from edge.delivery import Delivery
+from edge.events import EventReader
+from edge.latency import LatencyHistogram
+from edge.link import LinkState
+from edge.link_meter import LinkMeter
+from edge.settings import SpoolSettings, UplinkSettings
+from edge.spool import Spool
+from edge.spool_store import NewSample
+from edge.updater import Updater
+from edge.uplink import Uplink
+from edge.verdicts import VerdictStore
+from shared.samples import new_sample_id
+from tests.edge.certificates import Authority, write_identity
+from tests.edge.memory_cloud import BadTransport, MemoryCloud, MemoryTransport
+from vedette.v1 import detection_pb2, sample_pb2
+
+SAMPLES = 400
+QUICK = UplinkSettings(
+    deadline_s=0.05, batch_samples=16, max_batch_age_ms=1, backoff_initial_s=0.002, backoff_max_s=0.02, heartbeat_s=0.02
+)
+
+
+def samples_of(p_values: Sequence[float]) -> list[NewSample]:
+    made = []
+    for p_value in p_values:
+        sample_id = new_sample_id().bytes
+        made.append(NewSample(sample_id, p_value, sample_pb2.Sample(sample_id=sample_id).SerializeToString()))
+    return made
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    end_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end_s, "in vain"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_over_a_bad_line_to_a_bad_service_everything_arrives_once(
+    seed: int, tmp_path: Path, authority: Authority, signing_key: Ed25519PrivateKey
+) -> None:
+    write_identity(tmp_path, authority, "127.0.0.1:1", signing_key.public_key())
+    counters, meter = Counters(), LinkMeter()
+    spool, verdicts = Spool(tmp_path / "spool.db", SpoolSettings(), counters), VerdictStore(tmp_path / "verdicts.db")
+    reader = EventReader(QUICK, verdicts, counters, LatencyHistogram(), lambda: None)
+    updater = Updater("1", QUICK, None, [], spool, counters, list, meter)  # type: ignore[arg-type]
+    lines: list[BadTransport] = []
+    cloud = MemoryCloud()
+
+    def connect(*_: object) -> BadTransport:
+        lines.append(BadTransport(cloud, seed * 1000 + len(lines)))
+        return lines[-1]
+
+    delivery = Delivery(QUICK, spool, verdicts, meter)
+    uplink = Uplink(tmp_path, QUICK, [updater, reader, delivery], connect)
+    spool.listen(lambda: uplink.call_soon(delivery.wake))
+    uplink.start()
+    sent = samples_of([number % 97 / 97 for number in range(SAMPLES)])
+    for start in range(0, SAMPLES, 20):
+        spool.append(sent[start : start + 20], {})
+    wait_for(lambda: spool.is_empty() and verdicts.awaited() == 0)
+    uplink.stop()
+    spool.close()
+    assert set(cloud.samples) == {sample.sample_id for sample in sent}
+    counts = counters.snapshot()
+    assert counts["samples_acknowledged"] == counts["samples_spooled"] == counts["verdicts"] == SAMPLES
+    assert counts["samples_refused"] == counts["samples_dropped"] == 0
+    happened = set().union(*(line.happened for line in lines))
+    assert len(happened) > 8  # or this shows nothing
+    verdicts.close()
+
+
+class GatedTransport(MemoryTransport):
+    """Holds every request until it is let through, and notes what waited when it was made."""
+
+    def __init__(self, cloud: MemoryCloud, spool: Spool) -> None:
+        super().__init__(cloud)
+        self._spool, self.gate = spool, asyncio.Semaphore(0)
+        self.waiting_at: list[tuple[list[float], list[float]]] = []
+
+    async def submit(self, samples: Sequence[bytes], timeout_s: float) -> detection_pb2.SubmitResponse:
+        with self._spool._changed:
+            in_flight = set(self._spool._in_flight)
+        rows = self._spool._store._reader.execute("SELECT seq, sample_id, priority FROM samples").fetchall()
+        ids = {sample_pb2.Sample.FromString(data).sample_id for data in samples}
+        taken = [priority for _, sample_id, priority in rows if sample_id in ids]
+        left = [priority for seq, sample_id, priority in rows if seq not in in_flight and sample_id not in ids]
+        self.waiting_at.append((taken, left))
+        await self.gate.acquire()
+        return await super().submit(samples, timeout_s)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(1e-12, 1.0), max_size=30), min_size=1, max_size=6),
+    st.integers(1, 4),
+    st.integers(1, 12),
+)
+def test_no_lower_p_value_waits_behind_a_higher_one_beyond_what_is_in_flight(
+    arrivals: list[list[float]], in_flight: int, batch: int
+) -> None:
+    limits = UplinkSettings(in_flight=in_flight, batch_samples=batch, max_batch_age_ms=0)
+
+    async def run(folder: Path) -> None:
+        counters = Counters()
+        spool, verdicts = Spool(folder / "spool.db", SpoolSettings(), counters), VerdictStore(folder / "verdicts.db")
+        transport, link = GatedTransport(MemoryCloud(), spool), LinkState("test")
+        link.succeeded()
+        delivery = Delivery(limits, spool, verdicts, LinkMeter())
+        running = asyncio.create_task(delivery.run(transport, link))
+        for group in arrivals:
+            durable = threading.Event()
+            spool.append(samples_of(group), {}, [durable.set])
+            assert await asyncio.to_thread(durable.wait, 5)
+            delivery.wake()
+            await asyncio.sleep(0.002)
+            transport.gate.release()
+            await asyncio.sleep(0.002)
+        while not spool.is_empty():
+            transport.gate.release()
+            delivery.wake()
+            await asyncio.sleep(0.002)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        spool.close()
+        verdicts.close()
+        for taken, left in transport.waiting_at:
+            assert taken
+            assert max(taken) <= min(left, default=1.0)
+        assert len(transport.cloud.samples) == sum(map(len, arrivals))
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
