@@ -21,6 +21,7 @@ NAMES = (
     "samples_rejected",  # could not be screened: bad input
     "samples_unscored",  # the graph gave no number: forwarded as most suspicious
     "samples_held",  # suspicious, and kept on the device by the budget or the mode
+    "samples_reduced",  # travelled as JPEG, as a part or as a preview, for want of budget or link
     "samples_spooled",
     "samples_dropped",  # left the spool undelivered: full, too old, or the disk failed
     "samples_acknowledged",

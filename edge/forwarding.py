@@ -76,6 +76,8 @@ class Forwarder:
         accepted = routing.codes == ACCEPT
         accepted &= ~routing.held
         counts = _counts(screened, routing, packed, accepted)
+        if tier is not Tier.LOSSLESS and packed.samples:
+            counts["samples_reduced"] = len(packed.samples)
         if len(screened.kept):
             self._look_at_envelope(batch, screened, routing, screener)
             counts["bytes_screened"] = int(self._envelope[1] * len(screened.kept)) + _payload_bytes(batch, screened)

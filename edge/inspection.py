@@ -48,7 +48,7 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"device   {facts['device_id'] or '(not enrolled)'}"
     yield f"agent    {'running' if facts['live'] else f'as of {age_s:.0f} s ago'}, process {facts['process_id']}"
     link = facts["link"]
-    yield f"link     {'connected to ' + link['address'] if link['connected'] else 'down: ' + link['error']}"
+    yield f"link     {link_words(facts) if link['connected'] else 'down: ' + link['error']}"
     for name, source in facts["sources"].items():
         bundle = f"{source['bundle_id']} ({source['artefact']})" if source["bundle_id"] else "no bundle"
         state = source["state"] if source["health"] == "running" else source["health"]
@@ -71,6 +71,19 @@ def status_lines(facts: dict[str, Any]) -> Iterator[str]:
             yield f"latency  {name}: p50 {latency['p50']} ms, p99 {latency['p99']} ms"
     for problem in facts["problems"]:
         yield f"problem  {problem}"
+
+
+def link_words(facts: dict[str, Any]) -> str:
+    """Where an agent is connected to, how fast that is as far as it is known, and what is done about it."""
+    link, budget = facts["link"], facts.get("budget", {})
+    words = [f"connected to {link['address']}"]
+    if link.get("round_trip_ms"):
+        words.append(f"answers in {link['round_trip_ms']:,} ms")
+    if link.get("throughput_bytes_per_s"):
+        words.append(f"carries {link['throughput_bytes_per_s'] / 1000:,.1f} kB/s")
+    if budget.get("bytes_per_s"):
+        words.append(f"budget {budget['bytes_per_s'] / 1000:,.1f} kB/s")
+    return ", ".join(words)
 
 
 def spool_lines(state_dir: Path, limit: int) -> Iterator[str]:

@@ -64,6 +64,14 @@ class _AgentCollector(Collector):
             yield GaugeMetricFamily(f"vedette_edge_spool_{name}", f"{name} in the spool now", status["spool"][name])
         yield GaugeMetricFamily("vedette_edge_spool_failed", "1 while the disk refuses", bool(status["spool"]["error"]))
         yield GaugeMetricFamily("vedette_edge_link_connected", "1 while connected", status["link"]["connected"])
+        link, budget = status["link"], status["budget"]
+        for name, text, value in (
+            ("link_bytes_per_second", "what the link carries; 0 while unknown", link["throughput_bytes_per_s"]),
+            ("link_round_trip_seconds", "of a small request; 0 while unknown", link["round_trip_ms"] / 1000),
+            ("budget_bytes_per_second", "what may be added to the spool; 0: no limit", budget["bytes_per_s"]),
+            ("budget_pressure", "how full the queue is, in time or in bytes, 1 being full", budget["pressure"]),
+        ):
+            yield GaugeMetricFamily(f"vedette_edge_{name}", text, value)
         sources = GaugeMetricFamily(
             "vedette_edge_source_running", "1 while the source gives samples", labels=["source", "bundle", "artefact"]
         )

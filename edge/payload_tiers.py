@@ -3,6 +3,9 @@
 Quality gives way before samples do. Which tier is next follows the budget's bucket and the queue, as adaptive streaming
 follows its buffer (Huang et al., "A buffer-based approach to rate adaptation", SIGCOMM 2014): with k tiers, tier i is
 taken while less than i / k of both is used up. Rows and windows are small, and always travel whole.
+
+`features` are what the screener made of the image, its map and scores, with a preview for people. The encoder's vectors
+would be larger than the JPEG file: 64 numbers for each of the 6400 patches of 640 x 640 pixels.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Which samples travel: by calibrated p-value, within a budget that is spent on the lowest of them.
 
 A random share of what looks normal is audited, whatever its p-value, so that what the edge misses can be estimated
-without bias: audits are drawn from the budget first, in the order of their random numbers.
+without bias: audits are drawn from the budget first, in the order of their random numbers, and leave the spool at
+random among the suspicious.
 """
 
 import time

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edge.inspection import read_status
+from edge.inspection import link_words, read_status
 from shared.errors import DataError
 
 REFRESH_S = 1.0
@@ -55,7 +55,7 @@ def _head(facts: dict[str, Any]) -> Text:
     else:
         head.append(f"does not answer; as it was {age_s:.0f} s ago", style="bold red")
     if link["connected"]:
-        head.append(f"   connected to {link['address']}", style="green")
+        head.append(f"   {link_words(facts)}", style="green")
     else:
         head.append(f"   no link: {link['error']}", style="yellow")
     return head
@@ -98,6 +98,8 @@ def _queues(facts: dict[str, Any]) -> Table:
     spool = facts["spool"]
     about = f"{spool['bytes'] / 2**20:,.1f} MiB, {spool['dropped']:,} dropped so far"
     table.add_row("the link", f"{spool['samples'] + spool['pending']:,}", spool["error"] or about)
+    if facts["counters"].get("samples_reduced"):
+        table.add_row("", f"{facts['counters']['samples_reduced']:,}", "went as JPEG, as a part or as a preview so far")
     table.add_row("a verdict", f"{facts['verdicts']['awaited']:,}", _latency(facts, "sample_to_verdict"))
     for name, sink in facts.get("alarms", {}).items():
         table.add_row(f"alarms to {name}", f"{sink['waiting']:,}", Text(sink["error"], style="yellow"))

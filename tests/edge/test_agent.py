@@ -124,9 +124,9 @@ def test_a_link_cut_under_load_loses_nothing(cloud: CloudDouble, enrol: Enrol) -
 
 
 def test_a_link_far_too_slow_for_the_usual_requests_carries_smaller_ones(cloud: CloudDouble, enrol: Enrol) -> None:
-    """At 50 kB a second, a request of 256 rows takes more than its deadline, and four of them go out at once."""
+    """At 20 kB a second, a request of 256 rows takes three times its deadline, and four of them go out at once."""
     proxy = Proxy(cloud.port)
-    proxy.slow_down(50_000)
+    proxy.slow_down(20_000)
     device = enrol(proxy.address)
     device.settings["uplink"]["deadline_s"] = 1.0
     device.settings["router"] = {"mode": "cloud_only"}
