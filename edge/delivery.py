@@ -49,6 +49,7 @@ class Delivery:
 
     async def run(self, transport: Transport, link: LinkState) -> None:
         """See `Job.run`."""
+        link.patience_s = self._limits.deadline_s
         workers = [asyncio.create_task(self._work(transport, link)) for _ in range(self._settings.in_flight)]
         try:
             await asyncio.gather(*workers)
@@ -59,9 +60,9 @@ class Delivery:
 
     async def _work(self, transport: Transport, link: LinkState) -> None:
         while True:
-            if link.status.connected:
+            if link.status.connected and not self._limits.one_at_a_time:
                 await self._send(transport, link, await self._next())
-            else:  # one attempt at a time is enough to find out
+            else:  # without a connection, one attempt at a time is enough to find out
                 async with self._probing:
                     await self._send(transport, link, await self._next())
 
@@ -83,7 +84,7 @@ class Delivery:
             return
         left = {sample.sample_id: sample for sample in samples}
         try:
-            response = await self._submit(transport, samples)
+            response = await self._submit(transport, link, samples)
             link.succeeded()
             self._settle(left, response)
         except grpc.aio.AioRpcError as error:
@@ -95,7 +96,9 @@ class Delivery:
         else:
             self._backoff.reset()
 
-    async def _submit(self, transport: Transport, samples: list[SpooledSample]) -> detection_pb2.SubmitResponse:
+    async def _submit(
+        self, transport: Transport, link: LinkState, samples: list[SpooledSample]
+    ) -> detection_pb2.SubmitResponse:
         """Send samples, and learn from it what the link carries."""
         size_bytes = sum(len(sample.data) for sample in samples)
         is_busy = self._spool.status().samples > len(samples)
@@ -107,10 +110,12 @@ class Delivery:
             response = await transport.submit([sample.data for sample in samples], self._limits.deadline_s)
             delivered_bytes = size_bytes
             self._limits.arrived(time.monotonic() - started_s)
+            link.patience_s = self._limits.deadline_s
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 delivered_bytes = 0
                 self._limits.late(size_bytes)
+                link.patience_s = self._limits.deadline_s
             raise
         finally:
             if is_busy and delivered_bytes is not None:

@@ -36,11 +36,12 @@ class LinkState:
         self.answered = asyncio.Event()
         self.failed_event = asyncio.Event()
         self.reconnect = asyncio.Event()
-        self._silent_calls = 0
+        self.patience_s = 0.0  # for which a connection may be silent: what is large for the link takes its time
+        self._silent_calls, self._answered_at_s = 0, time.monotonic()
 
     def succeeded(self) -> None:
         """The service answered."""
-        self._silent_calls = 0
+        self._silent_calls, self._answered_at_s = 0, time.monotonic()
         if not self.status.connected:
             log.info("connected", address=self.address)
             self.status = LinkStatus(True, time.time(), "")
@@ -51,8 +52,9 @@ class LinkState:
         code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             self._silent_calls += 1
-            if self._silent_calls >= MAX_SILENT_CALLS:
-                self._silent_calls = 0
+            silent_s = time.monotonic() - self._answered_at_s
+            if self._silent_calls >= MAX_SILENT_CALLS and silent_s >= self.patience_s:
+                self._silent_calls, self._answered_at_s = 0, time.monotonic()
                 self.reconnect.set()
         self.answered.clear()
         if self.status.connected or not self.status.error or self.status.error == "not connected yet":

@@ -67,6 +67,11 @@ class RequestLimits:
         self._patience = 1.0
 
     @property
+    def one_at_a_time(self) -> bool:
+        """Whether requests should have the link for themselves: what shares a slow one arrives too late together."""
+        return self._patience > 1.0
+
+    @property
     def deadline_s(self) -> float:
         """What a request is given."""
         return min(self._settings.deadline_s * self._patience, max(MAX_DEADLINE_S, self._settings.deadline_s))

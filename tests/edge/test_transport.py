@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
@@ -26,7 +27,7 @@ from edge.uplink import Uplink
 from edge.verdicts import VerdictStore
 from shared.samples import new_sample_id
 from tests.edge.certificates import Authority, write_identity
-from tests.edge.memory_cloud import BadTransport, MemoryCloud, MemoryTransport
+from tests.edge.memory_cloud import BadTransport, MemoryCloud, MemoryTransport, failure
 from vedette.v1 import detection_pb2, sample_pb2
 
 SAMPLES = 400
@@ -83,6 +84,50 @@ def test_over_a_bad_line_to_a_bad_service_everything_arrives_once(
     happened = set().union(*(line.happened for line in lines))
     assert len(happened) > 8  # or this shows nothing
     verdicts.close()
+
+
+class NarrowTransport(MemoryTransport):
+    """Carries one request after the other at `bytes_per_s`; what is not through in time is given up, and takes its
+    share of the line all the same."""
+
+    def __init__(self, cloud: MemoryCloud, bytes_per_s: float) -> None:
+        super().__init__(cloud)
+        self._bytes_per_s, self._line = bytes_per_s, asyncio.Lock()
+
+    async def submit(self, samples: Sequence[bytes], timeout_s: float) -> detection_pb2.SubmitResponse:
+        async def carry() -> detection_pb2.SubmitResponse:
+            async with self._line:
+                await asyncio.sleep(sum(map(len, samples)) / self._bytes_per_s)
+            return await super(NarrowTransport, self).submit(samples, timeout_s)
+
+        try:
+            return await asyncio.wait_for(carry(), timeout_s)
+        except TimeoutError:
+            raise failure(grpc.StatusCode.DEADLINE_EXCEEDED) from None
+
+
+def test_samples_that_take_the_link_many_deadlines_arrive(
+    tmp_path: Path, authority: Authority, signing_key: Ed25519PrivateKey
+) -> None:
+    """Each takes 0.3 s of the line, six times the deadline, and four would go out at once."""
+    write_identity(tmp_path, authority, "127.0.0.1:1", signing_key.public_key())
+    counters, meter, cloud = Counters(), LinkMeter(), MemoryCloud()
+    spool, verdicts = Spool(tmp_path / "spool.db", SpoolSettings(), counters), VerdictStore(tmp_path / "verdicts.db")
+    delivery = Delivery(QUICK, spool, verdicts, meter)
+    uplink = Uplink(tmp_path, QUICK, [delivery], lambda *_: NarrowTransport(cloud, 100_000))
+    uplink.start()
+    large = []
+    for number in range(8):
+        sample_id = new_sample_id().bytes
+        message = sample_pb2.Sample(sample_id=sample_id, payload=sample_pb2.Payload(data=bytes(30_000)))
+        large.append(NewSample(sample_id, number / 8, message.SerializeToString()))
+    spool.append(large, {})
+    wait_for(spool.is_empty)
+    uplink.stop()
+    spool.close()
+    verdicts.close()
+    assert len(cloud.samples) == 8
+    assert 30_000 < meter.throughput_bytes_per_s < 200_000
 
 
 class GatedTransport(MemoryTransport):
