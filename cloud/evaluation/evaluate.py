@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from numpy.typing import NDArray
 
 from cloud.evaluation.baselines import baseline_scores
+from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.figures import routing_figures, sample_figures
 from cloud.evaluation.images import at_masks, image_baselines, read_masks
 from cloud.evaluation.material import Material, read_material
@@ -18,7 +18,7 @@ from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.scoring import BundleScorer, Said, Scored
 from cloud.evaluation.series import point_scores, series_figures
 from cloud.training.train import REFERENCE_FILE
-from shared.bundle import Bundle, Manifest
+from shared.bundle import Bundle
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _REASONS_TOLD = 5
@@ -36,17 +36,6 @@ class Request:
     time_column: str = ""
     device: str = "auto"
     plots: Path | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All that was found, for reports and plots: `said` are the methods with the baselines."""
-
-    manifest: Manifest
-    material: Material
-    scored: Scored
-    said: dict[str, Said]
-    labels: NDArray[np.bool_] | None
 
 
 def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: Progress) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.calibration import draw_p_values
 from cloud.evaluation.plots.curves import draw_curves
 from cloud.evaluation.plots.heatmaps import draw_heatmaps
@@ -11,9 +11,6 @@ from cloud.evaluation.plots.rows import draw_contributions
 from cloud.evaluation.plots.style import save
 from cloud.evaluation.plots.timeline import draw_spans, draw_timeline
 from shared.errors import DataError
-
-if TYPE_CHECKING:
-    from cloud.evaluation.evaluate import Evaluation
 
 _PLOTS = {
     "curves.png": draw_curves,
@@ -25,7 +22,7 @@ _PLOTS = {
 }
 
 
-def draw_all(evaluation: "Evaluation", folder: Path, progress: Callable[[float], None]) -> list[Path]:
+def draw_all(evaluation: Evaluation, folder: Path, progress: Callable[[float], None]) -> list[Path]:
     """Draw what the data allows into `folder`, which is made; returns the files, in order.
 
     Raises DataError if it cannot be written.

@@ -1,24 +1,20 @@
 """Are p-values what they say they are? On normal samples they should be uniform."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, clopper_pearson
 from cloud.evaluation.plots.style import ANOMALY, BASELINE, OTHER, dress, label_of, line_of, new_figure
 from cloud.inference.analysis import FUSED
-
-if TYPE_CHECKING:
-    from cloud.evaluation.evaluate import Evaluation
 
 _BINS = 20
 _BAND_POINTS = 60
 
 
-def draw_p_values(evaluation: "Evaluation") -> Figure | None:
+def draw_p_values(evaluation: Evaluation) -> Figure | None:
     """Histograms on normal (and anomalous) samples of the edge's and the fused p-values, and the realised rates."""
     edge = evaluation.scored.edge
     p_values = {name: evaluation.said[name].p_values for name in (edge, FUSED)}

@@ -1,22 +1,18 @@
 """ROC and precision-recall curves of every method."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, auroc, average_precision
 from cloud.evaluation.plots.style import BASELINE, OTHER, dress, in_order, is_named, label_of, line_of, new_figure
-
-if TYPE_CHECKING:
-    from cloud.evaluation.evaluate import Evaluation
 
 _MOST_POINTS = 2000
 
 
-def draw_curves(evaluation: "Evaluation") -> Figure | None:
+def draw_curves(evaluation: Evaluation) -> Figure | None:
     """Both curves side by side; nothing without labels."""
     labels = evaluation.labels
     if labels is None:

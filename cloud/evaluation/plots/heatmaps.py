@@ -1,13 +1,12 @@
 """Where images are unusual: the cloud's map beside the image, on the scale of normal images."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.images import image_blocks
 from cloud.evaluation.pixels import enlarge
 from cloud.evaluation.plots.style import ANOMALY, TEXT, new_figure
@@ -15,14 +14,11 @@ from cloud.inference.analysis import FUSED
 from cloud.inference.maps import NORMAL_TOP
 from cloud.training.data import read_image
 
-if TYPE_CHECKING:
-    from cloud.evaluation.evaluate import Evaluation
-
 _EACH_KIND = 4
 _SIDE_PIXELS = 360
 
 
-def draw_heatmaps(evaluation: "Evaluation") -> Figure | None:
+def draw_heatmaps(evaluation: Evaluation) -> Figure | None:
     """The most unusual images beside typical normal ones, each with its map; nothing for other data."""
     material, fused = evaluation.material, evaluation.scored.methods[FUSED]
     if not material.images or fused.maps is None:
@@ -77,7 +73,7 @@ def _draw_pair(panels: NDArray[np.object_], image: NDArray[np.uint8], values: ND
     return drawn
 
 
-def _title(axes: Axes, evaluation: "Evaluation", index: int) -> None:
+def _title(axes: Axes, evaluation: Evaluation, index: int) -> None:
     path = evaluation.material.images[int(evaluation.scored.kept[index])]
     p_values = evaluation.scored.methods[FUSED].p_values
     kind = "" if evaluation.labels is None else f"{path.parent.name}, "

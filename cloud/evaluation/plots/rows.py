@@ -1,22 +1,18 @@
 """Which features make the strangest rows of a table strange."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.style import ANOMALY, CLOUD, dress, new_figure
 from cloud.inference.analysis import FUSED
 from shared.samples import Modality
 
-if TYPE_CHECKING:
-    from cloud.evaluation.evaluate import Evaluation
-
 _ROWS_SHOWN, _FEATURES_SHOWN, _LONGEST_NAME = 6, 8, 24
 
 
-def draw_contributions(evaluation: "Evaluation") -> Figure | None:
+def draw_contributions(evaluation: Evaluation) -> Figure | None:
     """Shares of the leading features in the rows with the highest fused scores; nothing for other data."""
     scored = evaluation.scored
     if evaluation.manifest.modality is not Modality.TABULAR or scored.contributions is None:
@@ -34,7 +30,7 @@ def draw_contributions(evaluation: "Evaluation") -> Figure | None:
     return figure
 
 
-def _draw_row(axes: Axes, evaluation: "Evaluation", index: int) -> None:
+def _draw_row(axes: Axes, evaluation: Evaluation, index: int) -> None:
     scored = evaluation.scored
     assert scored.contributions is not None  # the caller looked
     shares = scored.contributions[index]

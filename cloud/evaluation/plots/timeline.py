@@ -1,26 +1,22 @@
 """A series in time: how unusual each point is, where the labelled spans lie, and which channels stand out there."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.style import ANOMALY, BASELINE, CLOUD, EDGE, OTHER, dress, label_of, line_of, new_figure
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import ranges_of
 from cloud.inference.analysis import FUSED
-
-if TYPE_CHECKING:
-    from cloud.evaluation.evaluate import Evaluation
 
 _COLUMNS = 1400  # points across a timeline: of more, the highest of each column is shown
 _SPANS_SHOWN, _CHANNELS_SHOWN = 3, 3
 _CONTEXT = 1.0  # lengths of a span shown before and after it
 
 
-def draw_timeline(evaluation: "Evaluation") -> Figure | None:
+def draw_timeline(evaluation: Evaluation) -> Figure | None:
     """-log10 p over the whole series, of the fused verdict and of the edge; nothing for other data."""
     if evaluation.material.starts is None:
         return None
@@ -50,7 +46,7 @@ def draw_timeline(evaluation: "Evaluation") -> Figure | None:
     return figure
 
 
-def draw_spans(evaluation: "Evaluation") -> Figure | None:
+def draw_spans(evaluation: Evaluation) -> Figure | None:
     """The most surprising spans close up: the channels that contribute most there, and the surprise."""
     material = evaluation.material
     if material.starts is None or material.readings is None or evaluation.scored.contributions is None:
@@ -67,7 +63,7 @@ def draw_spans(evaluation: "Evaluation") -> Figure | None:
 
 
 def _draw_span(
-    panels: NDArray[np.object_], evaluation: "Evaluation", surprise: NDArray[np.float64], start: int, end: int
+    panels: NDArray[np.object_], evaluation: Evaluation, surprise: NDArray[np.float64], start: int, end: int
 ) -> None:
     material, scored = evaluation.material, evaluation.scored
     assert material.readings is not None  # the caller looked
@@ -91,7 +87,7 @@ def _draw_span(
     panels[len(leading)].set_xlabel("time point", fontsize=9)
 
 
-def _shares(evaluation: "Evaluation", start: int, end: int) -> NDArray[np.float64]:
+def _shares(evaluation: Evaluation, start: int, end: int) -> NDArray[np.float64]:
     """The share of each channel in what is unusual between two time points.
 
     By the cloud's maps of the windows, which know the time within a window, or else by whole windows.
@@ -110,7 +106,7 @@ def _shares(evaluation: "Evaluation", start: int, end: int) -> NDArray[np.float6
     return np.asarray(scored.contributions[touching].mean(axis=0))
 
 
-def _spans(evaluation: "Evaluation", surprise: NDArray[np.float64]) -> list[tuple[int, int]]:
+def _spans(evaluation: Evaluation, surprise: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Spans to show close up: labelled ones, or where p is below 0.01; those that surprise most, in order of time."""
     points = evaluation.material.point_labels
     flags = points if points is not None and points.any() and not points.all() else surprise >= 2
@@ -119,7 +115,7 @@ def _spans(evaluation: "Evaluation", surprise: NDArray[np.float64]) -> list[tupl
     return sorted(most)
 
 
-def _surprise(evaluation: "Evaluation", method: str) -> NDArray[np.float64]:
+def _surprise(evaluation: Evaluation, method: str) -> NDArray[np.float64]:
     """-log10 p of each time point: the mean over the windows that hold it."""
     material, scored = evaluation.material, evaluation.scored
     said = scored.methods[method]
@@ -137,7 +133,7 @@ def _columns(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     return np.arange(0, len(values), step, dtype=np.float64), padded.reshape(-1, step).max(axis=1)
 
 
-def _shade(axes: Axes, evaluation: "Evaluation", length: int) -> None:
+def _shade(axes: Axes, evaluation: Evaluation, length: int) -> None:
     """The labelled spans in the background, none narrower than the eye can see."""
     points = evaluation.material.point_labels
     if points is None:
