@@ -99,9 +99,7 @@ def train_bundle(
         else:
             files[REFERENCE_FILE] = npz_bytes({"held_out": held_out, "quantisation": quantisation})
         facts = _facts(data, split, settings, built, loss)
-        facts["notes"] += [
-            f"a training ended early: {note}; a faster or idler machine trains longer" for note in cut_short
-        ]
+        facts["notes"] += [f"a training ended early: {note}; a faster machine trains longer" for note in cut_short]
         if test is not None and test_labels is not None:
             report("scoring the labelled part", 0.0)
             facts["auroc"] |= _analyzer_aurocs(analysis.rehearsal, split)

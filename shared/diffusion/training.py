@@ -52,7 +52,10 @@ class OptimizerSettings(Settings):
         default=0.995, ge=0, lt=1, title="Averaging", description="decay of the weights' running mean"
     )
     max_seconds: float = Field(
-        default=600.0, gt=0, title="Time limit, seconds", description="training stops after this time with what it has"
+        default=600.0,
+        gt=0,
+        title="Time limit, seconds",
+        description="of computing: training stops after it with what it has, and takes longer on a busy machine",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
@@ -66,8 +69,8 @@ _cut_short: ContextVar[list[str] | None] = ContextVar("cut_short", default=None)
 
 @contextmanager
 def noting_short_trainings() -> Iterator[list[str]]:
-    """A list that tells, once the block is done, which trainings in it were ended by the clock: on a slower or a busier
-    machine they end with other weights."""
+    """A list that tells, once the block is done, which trainings in it were ended by the clock: on a slower machine
+    they end with other weights."""
     notes: list[str] = []
     token = _cut_short.set(notes)
     try:
@@ -98,13 +101,14 @@ def train(
     settings: OptimizerSettings,
     *,
     progress: Progress | None = None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.thread_time,
 ) -> float:
     """Train `module` in place by Adam on `batch_loss()`, which draws its own batch; returns the last losses' mean.
 
     The learning rate falls to zero along a cosine. `progress` is called with the share done, now and then and at the
     end. The weights left in `module` are their running mean. On a machine too slow for all steps within `max_seconds`
-    the cosine is walked by the clock from half that time on, so that an early end is a finished training too.
+    the cosine is walked by the clock from half that time on, so that an early end is a finished training too. The clock
+    is that of this thread's own work, for weights must not depend on what else the machine does.
     """
     optimizer = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
     average = ExponentialMovingAverage(module, settings.ema_decay)

@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import pytest
 import torch
@@ -198,3 +199,15 @@ def test_trainings_ended_by_the_clock_are_noted_where_it_is_asked(generator: tor
         run(OptimizerSettings(steps=5))
     run(short)
     assert notes == ["Linear: 10 of 100 steps in the 10 s allowed"]
+
+
+def test_what_else_the_machine_does_cuts_no_training_short(generator: torch.Generator) -> None:
+    module = nn.Linear(3, 1)
+
+    def waiting_for_its_turn() -> torch.Tensor:
+        time.sleep(0.06)
+        return least_squares(module, generator)
+
+    with noting_short_trainings() as notes:
+        train(module, waiting_for_its_turn, OptimizerSettings(steps=40, max_seconds=2.0))
+    assert notes == []
