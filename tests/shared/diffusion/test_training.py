@@ -202,7 +202,7 @@ def test_trainings_ended_by_the_clock_are_noted_where_it_is_asked(generator: tor
 
 
 def test_what_else_the_machine_does_cuts_no_training_short(generator: torch.Generator) -> None:
-    module = nn.Linear(3, 1)
+    module = nn.Linear(2, 1)
 
     def waiting_for_its_turn() -> torch.Tensor:
         time.sleep(0.06)
