@@ -460,8 +460,7 @@ def test_a_full_disk_is_said_counted_and_survived(cloud: CloudDouble, enrol: Enr
     device.settings["sources"][0] |= {"rate_per_s": 3000, "loop": True}
     del device.settings["screening_log"]
     # No file may grow beyond 400 kB: what a full disk looks like to the agent.
-    limit = 400_000
-    device.start(before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)))
+    device.start(most_file_bytes=400_000)
     device.until(lambda: device.status().get("spool", {}).get("error") and device.counters()["samples_dropped"] > 0)
     address = device.status()["metrics_address"]
     code, text = get(address, "/health")
