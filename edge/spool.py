@@ -185,13 +185,15 @@ class Spool:
         return store
 
     def _count_lost(self) -> int:
-        """Whatever was routed is here, or its departure was counted; else the file has lost it."""
+        """Whatever was routed is here or was counted as gone. If there is less, the file has lost it; if there is more,
+        it has come back: a damaged log of the file may end before the samples in it were let go."""
         counts = self._counters.snapshot()
-        left = sum(counts[name] for name in ("samples_acknowledged", "samples_refused", "samples_dropped"))
-        lost = counts["samples_forwarded"] + counts["samples_audited"] - left - self._store.samples
+        gone = sum(counts[name] for name in ("samples_acknowledged", "samples_refused", "samples_dropped"))
+        lost = counts["samples_forwarded"] + counts["samples_audited"] - gone - self._store.samples
         if lost > 0:
             self._counters.add({"samples_dropped": lost})
             log.error("samples_lost", samples=lost, path=self._path, reason="they are not in the file any more")
+        self._store.counted_before = max(0, -lost)
         return max(lost, 0)
 
     def _run(self) -> None:

@@ -89,6 +89,7 @@ class SpoolStore:
         neither be opened nor made.
         """
         self._path, self._max_bytes, self._max_age_s = path, max_bytes, max_age_s
+        self.counted_before = 0  # of those here: they were counted as gone, and are here after damage all the same
         self._writer, self.set_aside = open_checked(path, _SCHEMA, synchronous="FULL")
         _rename_priority(self._writer)
         self._reader = connect(path, "FULL")
@@ -131,7 +132,8 @@ class SpoolStore:
             self.bytes += sum(row[3] for row in rows)
             expired = self._drop_old(connection, now_s, in_flight)
             full = self._drop_least_suspicious(connection, in_flight)
-            gone = Departures(acknowledged, refused, full, expired)
+            again = min(acknowledged, self.counted_before)
+            gone = Departures(acknowledged - again, refused, full, expired)
             counts = {**counters, **{name: counters.get(name, 0) + count for name, count in gone.counts().items()}}
             connection.execute("INSERT OR REPLACE INTO counters VALUES (1, ?)", (json.dumps(counts),))
             connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (cursors or {}).items())
@@ -141,6 +143,7 @@ class SpoolStore:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self.counted_before -= again
         return gone
 
     def take(self, max_samples: int, max_bytes: int, in_flight: Collection[int]) -> list[SpooledSample]:
