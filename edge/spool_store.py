@@ -4,12 +4,12 @@ import contextlib
 import functools
 import json
 import sqlite3
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.clock import SteadyClock
 from edge.sqlite_file import connect, open_checked
 from shared.logs import EventLog
 
@@ -95,7 +95,8 @@ class SpoolStore:
         self._reader = connect(path, "FULL")
         row = self._writer.execute("SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM samples").fetchone()
         self.samples, self.bytes = int(row[0]), int(row[1])
-        self._start_s, self._start_monotonic_s = time.time(), time.monotonic()
+        newest = self._writer.execute("SELECT spooled_at_s FROM samples ORDER BY seq DESC LIMIT 1").fetchone()
+        self._clock = SteadyClock(*newest or ())
         if self.set_aside is not None:
             self._salvage(self.set_aside, frozenset(settled))
 
@@ -120,7 +121,7 @@ class SpoolStore:
 
         `in_flight`: numbers of samples being sent, which stay. Raises sqlite3.Error, and then nothing has changed.
         """
-        now_s = self._now_s()
+        now_s = self._clock.now_s()
         rows = [(sample.sample_id, sample.priority, now_s, len(sample.data), sample.data) for sample in new]
         before = self.samples, self.bytes
         connection = self._writer
@@ -256,10 +257,6 @@ class SpoolStore:
         with contextlib.suppress(sqlite3.Error):
             self.commit([rows[key] for key in rows.keys() - settled], [], set(), counters, cursors)
         log.warning("samples_salvaged", samples=self.samples, damaged=damaged)
-
-    def _now_s(self) -> float:
-        """The wall clock as of the start, moved on by the steady one: a clock that jumps makes nothing old."""
-        return self._start_s + time.monotonic() - self._start_monotonic_s
 
 
 def _rename_priority(connection: sqlite3.Connection) -> None:

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def spool_at(folder: Path) -> tuple[Spool, Counters]:
 
 
 @pytest.fixture
-def killed(tmp_path: Path) -> Iterator[tuple[Path, set[bytes], set[bytes]]]:
+def killed(tmp_path: Path) -> tuple[Path, set[bytes], set[bytes]]:
     """The folder of a spool as a kill leaves it, with the ids of all samples and of those that were delivered."""
     (tmp_path / "alive").mkdir()
     spool, counters = spool_at(tmp_path / "alive")
@@ -47,11 +47,7 @@ def killed(tmp_path: Path) -> Iterator[tuple[Path, set[bytes], set[bytes]]]:
     counters.save()
     shutil.copytree(tmp_path / "alive", tmp_path / "killed")
     spool.close()
-    yield (
-        tmp_path / "killed",
-        {item.sample_id for item in samples},
-        {item.sample_id for item in delivered},
-    )
+    return tmp_path / "killed", {item.sample_id for item in samples}, {item.sample_id for item in delivered}
 
 
 def to_nothing(folder: Path) -> None:
@@ -126,7 +122,8 @@ def test_after_damage_each_sample_is_delivered_or_counted_as_dropped_once(
         sent |= {item.sample_id for item in taken}
         assert len(sent) <= waiting
         spool.settle([Settled(item) for item in taken], {})
-        until(lambda: spool.status().samples == waiting - len(sent))
+        left = waiting - len(sent)
+        until(lambda left=left: spool.status().samples == left)
     spool.close()
     counts = counters.snapshot()
     assert len(sent) == waiting  # none is stuck in the file
