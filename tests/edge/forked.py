@@ -19,6 +19,7 @@ from typing import Any
 # Not OpenVINO, which starts threads that it needs; a forked process has only the one that forked it.
 PRELOADED = (
     "tests.edge.forked",
+    "tests.edge.odd_agents",
     "tests.edge.cloud_double",
     "shared.cli",
     "edge.cli",

@@ -23,6 +23,7 @@ from tests.edge.cloud_double import CloudDouble, chunks
 from tests.edge.conftest import Enrol
 from tests.edge.device import Device
 from tests.edge.forked import Forked, agent
+from tests.edge.odd_agents import agent_that_a_bundle_ends, impatient_agent
 from vedette.v1 import fleet_pb2
 
 STEPS = ("fsync", "replace", "unlink")  # of `os`: what changes the disk for good
@@ -141,21 +142,6 @@ def test_an_agent_killed_while_it_fetches_goes_on_from_there_and_always_runs_one
     assert cloud.fetch_offsets[-1] > 0
 
 
-def _agent_that_a_bundle_ends(config: Path, bundle_id: str) -> None:
-    """As by the kernel, when the graph needs more memory than there is."""
-    from edge import pipeline
-
-    load = pipeline.load_screener
-
-    def load_or_end(bundle: Bundle, *more: Any) -> Any:
-        if bundle.manifest.bundle_id == bundle_id:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return load(bundle, *more)
-
-    pipeline.load_screener = load_or_end
-    agent(config)
-
-
 @pytest.mark.system
 def test_a_bundle_that_ends_the_process_is_given_up_and_the_one_before_runs_on(
     busy: Device, cloud: CloudDouble, signing_key: Ed25519PrivateKey, tabular: Bundle
@@ -163,9 +149,9 @@ def test_a_bundle_that_ends_the_process_is_given_up_and_the_one_before_runs_on(
     second = tabular_bundle(signing_key, version=2)
     cloud.publish(second)
     for _ in range(MOST_TRIALS):
-        busy.process = Forked(busy.log, _agent_that_a_bundle_ends, busy.config, second.manifest.bundle_id)
+        busy.process = Forked(busy.log, agent_that_a_bundle_ends, busy.config, second.manifest.bundle_id)
         assert busy.wait() == -signal.SIGKILL  # and a service manager starts it again
-    busy.process = Forked(busy.log, _agent_that_a_bundle_ends, busy.config, second.manifest.bundle_id)
+    busy.process = Forked(busy.log, agent_that_a_bundle_ends, busy.config, second.manifest.bundle_id)
     busy.until(lambda: busy.counters().get("bundles_refused"))
     beats = len(cloud.heartbeats)
     busy.until(lambda: len(cloud.heartbeats) > beats + 1)
@@ -213,7 +199,7 @@ def test_whatever_comes_instead_of_a_bundle_the_old_one_runs_until_the_new_one_i
     cloud.chunks_of = next_chunks
     second = tabular_bundle(signing_key, version=2)
     cloud.publish(second)
-    busy.process = Forked(busy.log, _impatient_agent, busy.config)
+    busy.process = Forked(busy.log, impatient_agent, busy.config)
     seen = set()
     busy.until(lambda: seen.add(running(busy)) or second.manifest.bundle_id in seen)
     assert faults == []
@@ -221,15 +207,6 @@ def test_whatever_comes_instead_of_a_bundle_the_old_one_runs_until_the_new_one_i
     assert busy.terminate() == 0, busy.text()
     counts = busy.counters()
     assert (counts["bundles_refused"], counts["bundle_rollbacks"], counts["bundle_swaps"]) == (0, 0, 1)
-
-
-def _impatient_agent(config: Path) -> None:
-    """One that fetches again after milliseconds."""
-    from edge import updater
-    from edge.link import Backoff
-
-    updater.Backoff = lambda initial_s, max_s: Backoff(min(initial_s, 0.01), min(max_s, 0.05))
-    agent(config)
 
 
 @pytest.mark.system

@@ -5,9 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime, tzinfo
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +22,8 @@ from shared.samples import Decision, Verdict, new_sample_id
 from shared.wire import verdict_to_message
 from tests.edge.cloud_double import CloudDouble
 from tests.edge.conftest import Enrol
-from tests.edge.forked import Forked, agent
+from tests.edge.forked import Forked
+from tests.edge.odd_agents import agent_by_a_clock_that_is_set
 from tests.edge.proxy import Proxy
 from tests.edge.test_alarms import SECRET, Hook, webhook
 from tests.edge.test_spool import put, sample, until
@@ -167,32 +166,6 @@ def test_a_file_of_the_future_is_screened_when_it_has_not_changed_for_a_while(
     assert time.monotonic() - started_s >= 0.3
 
 
-class _SetClock(datetime):
-    """As `datetime`, by the clock of `time.time`."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> "_SetClock":
-        return cls.fromtimestamp(time.time(), tz)
-
-
-def _agent_by_a_clock_that_is_set(config: Path, ahead: Path) -> None:
-    from grpc.aio import _utils
-
-    from edge import identity, uplink
-
-    true, true_ns = time.time, time.time_ns
-
-    def ahead_s() -> float:
-        return float(ahead.read_text() or 0.0)
-
-    time.time = lambda: true() + ahead_s()
-    time.time_ns = lambda: true_ns() + int(ahead_s() * 1e9)
-    _utils.time = SimpleNamespace(time=true)  # for gRPC's core reads the true clock
-    identity.datetime = _SetClock  # type: ignore[misc]
-    uplink.IDENTITY_RETRY_S = uplink.DIAGNOSE_EVERY_S = 0.1
-    agent(config)
-
-
 @pytest.mark.system
 def test_an_agent_goes_on_through_jumps_and_says_when_its_certificate_is_out_of_date(
     cloud: CloudDouble, enrol: Enrol, tmp_path: Path
@@ -214,7 +187,7 @@ def test_an_agent_goes_on_through_jumps_and_says_when_its_certificate_is_out_of_
         count = len(cloud.samples)
         device.until(lambda: len(cloud.samples) > count + 30)
 
-    device.process = Forked(device.log, _agent_by_a_clock_that_is_set, device.config, ahead)
+    device.process = Forked(device.log, agent_by_a_clock_that_is_set, device.config, ahead)
     goes_on()
     for jump_s, said in ((10 * YEAR_S, "device.crt: expired on"), (-10 * YEAR_S, "device.crt: not valid before")):
         set_clock(jump_s)

@@ -190,7 +190,7 @@ class Soak:
         self._result.bundle_swaps = device.counters()["bundle_swaps"]
         if code := device.terminate(15):
             self._result.faults.append(f"the agent ended with {code}")
-        device.settings["sources"] = [source | {"loop": False} for source in device.settings["sources"][:1]]
+        device.settings["sources"] = [device.settings["sources"][0] | {"loop": False, "rate_per_s": 0}]
         device.settings["drain_timeout_s"] = 60
         if code := device.start("--until-done").wait(180):
             self._result.faults.append(f"the spool could not be drained: {code}")
