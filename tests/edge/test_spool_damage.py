@@ -79,18 +79,18 @@ def a_log_of_zeros(folder: Path) -> None:
     log.write_bytes(bytes(log.stat().st_size))
 
 
-def an_index_that_lacks_entries(folder: Path) -> None:
+def an_index_of_other_rows(folder: Path) -> None:
+    """It has as many entries as there are rows; a third of them are of none."""
+    where = "name = 'by_priority'"
     with closing(sqlite3.connect(folder / "spool.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'by_priority'").fetchone()
+        entry = connection.execute(f"SELECT * FROM sqlite_schema WHERE {where}").fetchone()
         connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("DELETE FROM sqlite_schema WHERE name = 'by_priority'")
+        connection.execute(f"DELETE FROM sqlite_schema WHERE {where}")
     with closing(sqlite3.connect(folder / "spool.db", isolation_level=None)) as connection:
-        connection.execute("DELETE FROM samples WHERE seq % 3 = 0")  # from the table: the index keeps them
+        connection.execute("UPDATE samples SET seq = seq + 1000 WHERE seq % 3 = 0")  # the index does not hear of it
         connection.execute("PRAGMA writable_schema = ON")
-        text = "CREATE INDEX by_priority ON samples (p_value, seq, size_bytes)"
-        row = ("index", "by_priority", "samples", root, text)
-        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", row)
+        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", entry)
 
 
 def the_file_is_gone(folder: Path) -> None:
@@ -104,7 +104,7 @@ DAMAGES: list[Callable[[Path], None]] = [
     random_bytes_in_the_middle,
     a_log_with_a_hole,
     a_log_of_zeros,
-    an_index_that_lacks_entries,
+    an_index_of_other_rows,
     the_file_is_gone,
 ]
 
