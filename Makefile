@@ -6,7 +6,7 @@ ARGS ?=
 # A file is one worker's; a worker that dies is not replaced, for pytest-xdist 3.8 may then wait for ever.
 ON_ALL_CORES := --numprocesses=auto --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25 --durations-min=5
 
-.PHONY: demo test check bench proto format clean
+.PHONY: demo test check bench soak proto format clean
 
 demo: .venv/demo.installed  ## the whole system on this machine; options in ARGS="--headless --seconds 120"
 	.venv/bin/vedette demo $(ARGS)
@@ -23,6 +23,10 @@ check: .venv/dev.installed  ## style, types, import rules, generated code
 
 bench: .venv/dev.installed  ## ratios against a named peer or limit, in one run each
 	.venv/bin/python -m benchmarks $(ARGS)
+
+SOAK_MINUTES ?= 30
+soak: .venv/dev.installed  ## the agent for half an hour on a bad line; ARGS="--json FILE --picture FILE"
+	.venv/bin/python -m tests.system.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 proto: .venv/dev.installed  ## generate the protobuf modules anew
 	.venv/bin/python scripts/generate_protobuf.py

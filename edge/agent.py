@@ -22,6 +22,7 @@ from edge.latency import LatencyHistogram
 from edge.link_meter import LinkMeter
 from edge.memory import give_back
 from edge.metrics import MetricsServer, Status
+from edge.normal_buffer import FOLDER as NORMAL_BUFFERS
 from edge.normal_buffer import PURPOSE
 from edge.pipeline import Pipeline, Surroundings
 from edge.screening_log import ScreeningLog
@@ -35,6 +36,7 @@ from edge.uplink import Uplink
 from edge.verdicts import VerdictStore
 from shared.bundle import Bundle, write_durably
 from shared.errors import BundleError, ConnectionFailedError, SettingsError, StorageError
+from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
 
 STATUS_FILE = "status.json"
@@ -59,6 +61,8 @@ class Agent:
         # A signal handler may interrupt this thread while it holds the event's lock; this queue has none to wait for.
         self._orders: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._state_lock = _lock_state(settings.state_dir)
+        for folder in (".", "bundles", NORMAL_BUFFERS, "engine_cache"):
+            remove_unfinished(settings.state_dir / folder)
         self.screen_latency, self.verdict_latency = LatencyHistogram(), LatencyHistogram()
         self._latencies = {"screen": self.screen_latency, "sample_to_verdict": self.verdict_latency}
         self._metrics = self._make_metrics()
@@ -71,7 +75,11 @@ class Agent:
         self.verdicts = VerdictStore(settings.state_dir / "verdicts.db")
         self.counters.raise_to(self.verdicts.totals())
         # A file set aside at this start is a worry of this run; what earlier runs told of is none any more.
-        self._worries_before = self.counters.snapshot() | {"spools_set_aside": before["spools_set_aside"]}
+        counts = self.counters.snapshot()
+        self._worries_before = counts | {
+            "spools_set_aside": before["spools_set_aside"],
+            "samples_dropped": counts["samples_dropped"] - self.spool.lost_before,
+        }
         log_path = settings.screening_log.path
         self._screening_log = ScreeningLog(log_path) if log_path is not None else None
         self.alarms = AlarmDelivery(

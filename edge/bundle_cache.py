@@ -26,6 +26,7 @@ class BundleCache:
         self._index_path = folder / "index.json"
         self._names: dict[str, list[str]] = {}  # ids by name, the current one first, then the previous
         self._failed: dict[str, str] = {}
+        self._trials: dict[str, int] = {}  # of each id, those that were begun and came to no end
         if self._index_path.exists():
             self._read_index()
 
@@ -78,10 +79,20 @@ class BundleCache:
         """An archive that is here; raises BundleError."""
         return Bundle.open(self._path(bundle_id), self._keys, edge_only=True)
 
+    def begin_trial(self, bundle_id: str) -> int:
+        """The bundle is about to be loaded; returns how often it was since a trial of it came to an end.
+
+        It is on disk, so that a bundle that ends the process is known by it. Raises OSError.
+        """
+        self._trials[bundle_id] = self._trials.get(bundle_id, 0) + 1
+        self._save()
+        return self._trials[bundle_id]
+
     def make_current(self, name: str, bundle_id: str) -> None:
         """The bundle runs: keep it and the one before, and remove older ones. Raises OSError if the disk refuses."""
         ids = [bundle_id, *(other for other in self._names.get(name, []) if other != bundle_id)]
         self._names[name] = ids[:2]
+        self._trials.pop(bundle_id, None)
         self._save()
         kept = {bundle_id for ids in self._names.values() for bundle_id in ids}
         for path in self._folder.glob("*.bundle"):
@@ -94,6 +105,7 @@ class BundleCache:
     def mark_failed(self, name: str, bundle_id: str, reason: str) -> None:
         """The bundle failed here: it is not tried again, and the previous one is current. Raises OSError."""
         self._failed[bundle_id] = reason
+        self._trials.pop(bundle_id, None)
         self._names[name] = [other for other in self._names.get(name, []) if other != bundle_id]
         self._save()
 
@@ -107,12 +119,14 @@ class BundleCache:
         return self._folder / f"{bundle_id}.bundle"
 
     def _save(self) -> None:
-        write_durably(self._index_path, json.dumps({"names": self._names, "failed": self._failed}, indent=1).encode())
+        index = {"names": self._names, "failed": self._failed, "trials": self._trials}
+        write_durably(self._index_path, json.dumps(index, indent=1).encode())
 
     def _read_index(self) -> None:
         try:
             index = json.loads(self._index_path.read_bytes())
             self._names = {str(name): [str(item) for item in ids] for name, ids in index["names"].items()}
             self._failed = {str(bundle_id): str(reason) for bundle_id, reason in index["failed"].items()}
+            self._trials = {str(bundle_id): int(count) for bundle_id, count in index.get("trials", {}).items()}
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             log.warning("index_unreadable", path=self._index_path, error=error, advice="bundles are fetched again")

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 import grpc
@@ -127,7 +126,6 @@ class Delivery:
     def _settle(self, left: dict[bytes, SpooledSample], response: detection_pb2.SubmitResponse) -> None:
         """Act on each answer, and take what it is for out of `left`; what has no answer stays there."""
         settled, delivered = [], []
-        counts: Counter[str] = Counter(bytes_uploaded=sum(len(sample.data) for sample in left.values()))
         for result in response.results:
             known = result.status in (*_DELIVERED, detection_pb2.SUBMIT_STATUS_REJECTED)
             sample = left.pop(result.sample_id, None) if known else None
@@ -138,14 +136,12 @@ class Delivery:
                 settled.append(Settled(sample))
             else:
                 settled.append(Settled(sample, result.reason or "no reason given"))
-        counts["samples_acknowledged"] = len(delivered)
-        counts["samples_refused"] = len(settled) - len(delivered)
         # First noted as awaited, then let go: a crash between the two only sends them again.
         try:
             self._verdicts.expect(delivered)
         except sqlite3.Error as error:
             log.error("awaited_not_noted", error=error, advice="free some space")
-        self._spool.settle(settled, +counts)
+        self._spool.settle(settled, {"bytes_uploaded": sum(len(item.sample.data) for item in settled)})
         self._say_refused(settled)
 
     def _judge(self, error: grpc.aio.AioRpcError, link: LinkState, left: dict[bytes, SpooledSample]) -> None:
@@ -164,7 +160,7 @@ class Delivery:
             return
         settled = [Settled(sample, f"{code.name}: {details}") for sample in left.values()]
         left.clear()
-        self._spool.settle(settled, {"samples_refused": len(settled)})
+        self._spool.settle(settled, {})
         self._say_refused(settled)
 
     def _say_refused(self, settled: Sequence[Settled]) -> None:

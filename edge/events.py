@@ -91,7 +91,8 @@ class EventReader:
         self._counters.raise_to(self._verdicts.totals())
         now_ms = time.time() * 1000
         for verdict in new:  # the id carries the moment of routing, in ms
-            self._latency.record(max(0.0, now_ms - (verdict.sample_id.int >> 80)))
+            if (latency_ms := now_ms - (verdict.sample_id.int >> 80)) >= 0:  # else the clock was set back meanwhile
+                self._latency.record(latency_ms)
         if any(event.WhichOneof("event") == "bundle_changed" for event in events):
             self._on_bundle_changed()
 

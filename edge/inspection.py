@@ -44,7 +44,7 @@ def read_status(state_dir: Path) -> dict[str, Any]:
 
 def status_lines(facts: dict[str, Any]) -> Iterator[str]:
     """The status in a few lines for people."""
-    age_s = time.time() - float(facts["written_at_s"])
+    age_s = max(0.0, time.time() - float(facts["written_at_s"]))
     yield f"device   {facts['device_id'] or '(not enrolled)'}"
     yield f"agent    {'running' if facts['live'] else f'as of {age_s:.0f} s ago'}, process {facts['process_id']}"
     link = facts["link"]
@@ -111,7 +111,7 @@ def _describe(connection: sqlite3.Connection, limit: int) -> Iterator[str]:
         "SELECT COUNT(*), COALESCE(SUM(size_bytes), 0), "
         "(SELECT spooled_at_s FROM samples ORDER BY seq LIMIT 1) FROM samples"
     ).fetchone()
-    age = f", the oldest {time.time() - oldest_s:.0f} s old" if oldest_s is not None else ""
+    age = f", the oldest {max(0.0, time.time() - oldest_s):.0f} s old" if oldest_s is not None else ""
     yield f"{count} samples wait, {size} bytes{age}"
     rows = connection.execute(
         "SELECT sample_id, priority, size_bytes FROM samples ORDER BY priority, seq LIMIT ?", (limit,)

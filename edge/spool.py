@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +56,15 @@ class Spool:
     """The queue, safe to use from any thread."""
 
     def __init__(self, path: Path, settings: SpoolSettings, counters: Counters) -> None:
-        """Open or make the file, and let `counters` continue from what it knows. Raises StorageError."""
+        """Open or make the file, and let `counters` continue from what it knows. Raises StorageError.
+
+        `lost_before`: samples that had been routed and are nowhere now, as after damage; they count as dropped.
+        """
         self._path, self._settings, self._counters = path, settings, counters
         self._store = self._open()
         self._cursors = self._store.cursors()
         counters.raise_to(self._store.saved_counters())
+        self.lost_before = self._count_lost()
         self._changed = threading.Condition()
         self._store_lock = threading.Lock()  # the reader's connection, and its replacement after damage
         self._pending: list[NewSample] = []
@@ -140,7 +144,7 @@ class Spool:
         return samples
 
     def settle(self, settled: Sequence[Settled], counts: Mapping[str, int]) -> None:
-        """Let go of samples in flight, for good, with the counts that go with it."""
+        """Let go of samples in flight, for good, with the counts that go with it beside those of the samples."""
         with self._changed:
             self._settled.extend(settled)
             self._pending_counts.update(counts)
@@ -174,11 +178,23 @@ class Spool:
             return
         self._store.close()
 
-    def _open(self) -> SpoolStore:
-        store = SpoolStore(self._path, self._settings.max_bytes, self._settings.max_age_s)
+    def _open(self, settled: Collection[bytes] = ()) -> SpoolStore:
+        store = SpoolStore(self._path, self._settings.max_bytes, self._settings.max_age_s, settled)
         if store.set_aside is not None:
             self._counters.add({"spools_set_aside": 1})
         return store
+
+    def _count_lost(self) -> int:
+        """Whatever was routed is here or was counted as gone. If there is less, the file has lost it; if there is more,
+        it has come back: a damaged log of the file may end before the samples in it were let go."""
+        counts = self._counters.snapshot()
+        gone = sum(counts[name] for name in ("samples_acknowledged", "samples_refused", "samples_dropped"))
+        lost = counts["samples_forwarded"] + counts["samples_audited"] - gone - self._store.samples
+        if lost > 0:
+            self._counters.add({"samples_dropped": lost})
+            log.error("samples_lost", samples=lost, path=self._path, reason="they are not in the file any more")
+        self._store.counted_before = max(0, -lost)
+        return max(lost, 0)
 
     def _run(self) -> None:
         while True:
@@ -230,14 +246,14 @@ class Spool:
             cursors.update(batch.cursors)
             all_samples += batch.samples
         try:
-            overflow = self._store.commit(all_samples, settled, in_flight, self._counters.snapshot(all_counts), cursors)
+            gone = self._store.commit(all_samples, settled, in_flight, self._counters.snapshot(all_counts), cursors)
         except Exception as error:  # whatever it is: without this thread nothing would become durable any more
             # A little may still find room; and a large transaction that fails leaves none for anything else.
             self._part_bytes = max((size + sum(batch.size for batch in whole)) // 2, MIN_PART_BYTES)
             self._restore(samples, settled, callbacks, counts, whole)
             self._report(error)
             return False
-        all_counts["samples_dropped"] += overflow.full + overflow.expired
+        all_counts.update(gone.counts())
         self._counters.add(all_counts)
         with self._changed:
             self._committing = 0
@@ -250,7 +266,7 @@ class Spool:
             self._changed.notify_all()
         if recovered:
             log.info("spool_recovered", path=self._path)
-        self._say_overflow(overflow.full, overflow.expired)
+        self._say_overflow(gone.full, gone.expired)
         self._tell([*callbacks, *(callback for batch in whole for callback in batch.on_durable), self._listener])
         return True
 
@@ -344,19 +360,27 @@ class Spool:
             )
 
     def _replace_store(self) -> bool:
+        """Start a new file with what can be read of the damaged one; what was settled meanwhile is done with."""
         with self._store_lock:
+            with self._changed:
+                settled = {item.sample.sample_id: item.refusal for item in self._settled}
             try:
                 before = self._store.samples
                 self._store.close()
-                self._store = self._open()
-                self._store.commit([], [], set(), self._counters.snapshot(), self._cursors)
-                self._counters.add({"samples_dropped": max(0, before - self._store.samples)})
+                self._store = self._open(settled)
+                counts = {
+                    "samples_acknowledged": sum(not refusal for refusal in settled.values()),
+                    "samples_refused": sum(bool(refusal) for refusal in settled.values()),
+                    "samples_dropped": max(0, before - len(settled) - self._store.samples),
+                }
+                self._store.commit([], [], set(), self._counters.snapshot(counts), self._cursors)
+                self._counters.add(counts)
             except (sqlite3.Error, StorageError) as error:
                 log.error("spool_not_replaced", path=self._path, error=error)
                 return False
         with self._changed:
             self._in_flight.clear()
-            self._settled.clear()
+            self._settled = [item for item in self._settled if item.sample.sample_id not in settled]
         return True
 
     def _give_up(self) -> None:

@@ -4,12 +4,12 @@ import contextlib
 import functools
 import json
 import sqlite3
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.clock import SteadyClock
 from edge.sqlite_file import connect, open_checked
 from shared.logs import EventLog
 
@@ -61,30 +61,44 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class Overflow:
-    """Samples that left undelivered."""
+class Departures:
+    """How many samples left the spool in a commit, each counted when it is gone and so only once: delivered, refused,
+    or undelivered because the spool was full or they were too old."""
 
+    acknowledged: int = 0
+    refused: int = 0
     full: int = 0
     expired: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """By the names of the counters."""
+        return {
+            "samples_acknowledged": self.acknowledged,
+            "samples_refused": self.refused,
+            "samples_dropped": self.full + self.expired,
+        }
 
 
 class SpoolStore:
     """The file, with one connection to write and one to read; each is for one thread at a time."""
 
-    def __init__(self, path: Path, max_bytes: int, max_age_s: float) -> None:
+    def __init__(self, path: Path, max_bytes: int, max_age_s: float, settled: Collection[bytes] = ()) -> None:
         """Open or make the file. `set_aside`: a damaged one's new name; what could be read of it is in the new one.
 
-        Raises StorageError if neither can be done.
+        `settled`: ids of samples that are done with, whatever a damaged file says. Raises StorageError if the file can
+        neither be opened nor made.
         """
         self._path, self._max_bytes, self._max_age_s = path, max_bytes, max_age_s
+        self.counted_before = 0  # of those here: they were counted as gone, and are here after damage all the same
         self._writer, self.set_aside = open_checked(path, _SCHEMA, synchronous="FULL")
         _rename_priority(self._writer)
         self._reader = connect(path, "FULL")
         row = self._writer.execute("SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM samples").fetchone()
         self.samples, self.bytes = int(row[0]), int(row[1])
-        self._start_s, self._start_monotonic_s = time.time(), time.monotonic()
+        newest = self._writer.execute("SELECT spooled_at_s FROM samples ORDER BY seq DESC LIMIT 1").fetchone()
+        self._clock = SteadyClock(*newest or ())
         if self.set_aside is not None:
-            self._salvage(self.set_aside)
+            self._salvage(self.set_aside, frozenset(settled))
 
     def saved_counters(self) -> dict[str, int]:
         """The counts as of the last commit."""
@@ -102,25 +116,26 @@ class SpoolStore:
         in_flight: Collection[int],
         counters: Mapping[str, int],
         cursors: Mapping[str, str] | None = None,
-    ) -> Overflow:
+    ) -> Departures:
         """One durable transaction: take in `new`, let go of `settled`, keep the bounds, note counts and cursors.
 
         `in_flight`: numbers of samples being sent, which stay. Raises sqlite3.Error, and then nothing has changed.
         """
-        now_s = self._now_s()
+        now_s = self._clock.now_s()
         rows = [(sample.sample_id, sample.priority, now_s, len(sample.data), sample.data) for sample in new]
         before = self.samples, self.bytes
         connection = self._writer
         try:
             connection.execute("BEGIN IMMEDIATE")
-            self._delete_settled(connection, settled, now_s)
+            acknowledged, refused = self._delete_settled(connection, settled, now_s)
             _insert(connection, rows)
             self.samples += len(rows)
             self.bytes += sum(row[3] for row in rows)
             expired = self._drop_old(connection, now_s, in_flight)
             full = self._drop_least_suspicious(connection, in_flight)
-            counts = dict(counters)
-            counts["samples_dropped"] = counts.get("samples_dropped", 0) + expired + full
+            again = min(acknowledged, self.counted_before)
+            gone = Departures(acknowledged - again, refused, full, expired)
+            counts = {**counters, **{name: counters.get(name, 0) + count for name, count in gone.counts().items()}}
             connection.execute("INSERT OR REPLACE INTO counters VALUES (1, ?)", (json.dumps(counts),))
             connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (cursors or {}).items())
             connection.execute("COMMIT")
@@ -129,7 +144,8 @@ class SpoolStore:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        return Overflow(full, expired)
+        self.counted_before -= again
+        return gone
 
     def take(self, max_samples: int, max_bytes: int, in_flight: Collection[int]) -> list[SpooledSample]:
         """The most suspicious samples that are not in flight, at least one if there is any, within both limits."""
@@ -158,19 +174,27 @@ class SpoolStore:
         self._reader.close()
         self._writer.close()
 
-    def _delete_settled(self, connection: sqlite3.Connection, settled: Sequence[Settled], now_s: float) -> None:
+    def _delete_settled(
+        self, connection: sqlite3.Connection, settled: Sequence[Settled], now_s: float
+    ) -> tuple[int, int]:
+        """Let go of those that are here still; returns how many were acknowledged and how many refused."""
+        refused = total = 0
         for start in range(0, len(settled), _ROWS_A_STATEMENT):
-            part = {item.sample.seq: item for item in settled[start : start + _ROWS_A_STATEMENT]}
-            marks = _marks(1, len(part))
-            found = connection.execute(
-                f"SELECT seq, sample_id, size_bytes FROM samples WHERE seq IN {marks}", list(part)
-            ).fetchall()
-            # Numbers start anew in a new file, ids never repeat.
-            mine = [(seq, size) for seq, sample_id, size in found if sample_id == part[seq].sample.sample_id]
-            for seq, _ in mine:
-                if part[seq].refusal:
-                    self._keep_refused(connection, part[seq], now_s)
-            self._drop(connection, mine)
+            part = {item.sample.sample_id: item for item in settled[start : start + _ROWS_A_STATEMENT]}
+            seqs = [item.sample.seq for item in part.values()]
+            query = "SELECT seq, sample_id, size_bytes FROM samples WHERE "
+            found = connection.execute(f"{query} seq IN {_marks(1, len(seqs))}", seqs).fetchall()
+            found = [row for row in found if row[1] in part]
+            # Numbers start anew in a new file, ids never repeat. Without an index: it is made once in a device's life.
+            if strangers := list(part.keys() - {row[1] for row in found}):
+                marks = _marks(1, len(strangers))
+                found += connection.execute(f"{query} sample_id IN {marks}", strangers).fetchall()
+            for _, sample_id, _ in found:
+                if part[sample_id].refusal:
+                    self._keep_refused(connection, part[sample_id], now_s)
+                    refused += 1
+            total += self._drop(connection, [(seq, size) for seq, _, size in found])
+        return total - refused, refused
 
     @staticmethod
     def _keep_refused(connection: sqlite3.Connection, item: Settled, now_s: float) -> None:
@@ -211,25 +235,28 @@ class SpoolStore:
         self.bytes -= sum(size for _, size in rows)
         return len(rows)
 
-    def _salvage(self, damaged: Path) -> None:
-        """Take over what can be read of a damaged file, up to the first page that cannot."""
-        rows: list[NewSample] = []
+    def _salvage(self, damaged: Path, settled: Collection[bytes]) -> None:
+        """Take over what can be read of a damaged file, from both ends up to the pages that cannot."""
+        rows: dict[bytes, NewSample] = {}
         cursors: dict[str, str] = {}
+        counters: dict[str, int] = {}
         with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(damaged)) as connection:
             connection.execute("PRAGMA writable_schema = ON")  # else SQLite refuses a file shorter than it should be
             with contextlib.suppress(sqlite3.Error):
                 found = connection.execute("SELECT source_id, position FROM cursors").fetchall()
                 cursors = {name: text for name, text in found if isinstance(name, str) and isinstance(text, str)}
-            for sample_id, priority, data in connection.execute("SELECT sample_id, priority, data FROM samples"):
-                if isinstance(sample_id, bytes) and isinstance(priority, float) and isinstance(data, bytes):
-                    rows.append(NewSample(sample_id, priority, data))
+            with contextlib.suppress(sqlite3.Error, ValueError, TypeError, AttributeError):
+                ((text,),) = connection.execute("SELECT value FROM counters").fetchall()
+                counters = {str(name): int(value) for name, value in json.loads(text).items()}
+            for order in ("", "DESC"):
+                with contextlib.suppress(sqlite3.Error):
+                    query = f"SELECT sample_id, priority, data FROM samples NOT INDEXED ORDER BY seq {order}"
+                    for sample_id, priority, data in connection.execute(query):
+                        if isinstance(sample_id, bytes) and isinstance(priority, float) and isinstance(data, bytes):
+                            rows[sample_id] = NewSample(sample_id, priority, data)
         with contextlib.suppress(sqlite3.Error):
-            self.commit(rows, [], set(), {}, cursors)
+            self.commit([rows[key] for key in rows.keys() - settled], [], set(), counters, cursors)
         log.warning("samples_salvaged", samples=self.samples, damaged=damaged)
-
-    def _now_s(self) -> float:
-        """The wall clock as of the start, moved on by the steady one: a clock that jumps makes nothing old."""
-        return self._start_s + time.monotonic() - self._start_monotonic_s
 
 
 def _rename_priority(connection: sqlite3.Connection) -> None:

@@ -1,5 +1,7 @@
 """SQLite files that survive: write-ahead log, integrity checked at opening, a damaged file set aside."""
 
+import contextlib
+import glob
 import sqlite3
 import time
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from shared.errors import StorageError
 from shared.logs import EventLog
 
+MOST_SET_ASIDE = 2  # damaged files of one database: a disk that fails again and again must not fill up with them
 _SIDE_FILES = ("", "-wal", "-shm")
 
 log = EventLog("storage")
@@ -58,8 +61,22 @@ def set_aside(path: Path, reason: str) -> Path:
                 part.rename(aside.with_name(aside.name + suffix))
     except OSError as error:
         raise StorageError(f"{path}: damaged ({reason}), and cannot be set aside ({error}). Move it away.") from None
+    with contextlib.suppress(OSError):
+        _remove_older(path, aside)
     log.error("database_damaged", path=path, reason=reason, set_aside_as=aside, advice="a new one was started")
     return aside
+
+
+def _remove_older(path: Path, newest: Path) -> None:
+    """Of the files set aside keep `newest` and the last before it."""
+    others = [
+        found
+        for found in path.parent.glob(f"{glob.escape(path.name)}.damaged-*")
+        if found != newest and not found.name.endswith(_SIDE_FILES[1:])
+    ]
+    for old in sorted(others, key=lambda found: found.stat().st_ctime_ns)[: len(others) + 1 - MOST_SET_ASIDE]:
+        for suffix in _SIDE_FILES:
+            old.with_name(old.name + suffix).unlink(missing_ok=True)
 
 
 def is_damaged(error: Exception) -> bool:
@@ -75,7 +92,8 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 def _open(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
     connection = connect(path, synchronous)
     try:
-        problem = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        # Not quick_check: what an index has lost would never be found by it again, and so never be sent.
+        problem = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
         connection.executescript(schema)

@@ -20,6 +20,7 @@ from shared.errors import BundleError, BundleIntegrityError, DataError, EngineEr
 from shared.logs import EventLog, Throttle
 from vedette.v1 import fleet_pb2
 
+MOST_TRIALS = 3  # of one bundle that come to no end: a power cut may end one, but hardly each
 _MAX_WARNINGS, _MAX_WARNING_CHARACTERS = 16, 200
 _MAX_HEARTBEAT_S = 3600.0
 
@@ -151,6 +152,8 @@ class Updater:
 
     async def _install(self, follower: Follower, bundle: Bundle) -> None:
         manifest = bundle.manifest
+        if await asyncio.to_thread(self._cache.begin_trial, manifest.bundle_id) > MOST_TRIALS:
+            raise BundleError(f"the agent ended {MOST_TRIALS} times while it tried this bundle")
         try:
             proved = await asyncio.to_thread(follower.adopt, bundle)
         except (BundleError, EngineError) as error:
@@ -204,10 +207,14 @@ class Updater:
                     chunk = await asyncio.wait_for(stream.read(), self._settings.deadline_s)
                     if chunk is None:
                         break
-                    if chunk.offset != offset or offset + len(chunk.data) > desired.archive_bytes:
-                        raise BundleIntegrityError(f"{desired.bundle_id}: a chunk at {chunk.offset}, not at {offset}.")
+                    size = len(chunk.data)
+                    if chunk.offset != offset or not 0 < size <= desired.archive_bytes - offset:
+                        raise BundleIntegrityError(
+                            f"{desired.bundle_id}: at byte {offset} came {size} of {chunk.offset}."
+                        )
                     file.write(chunk.data)
-                    offset += len(chunk.data)
+                    file.flush()  # a process that ends here goes on from here
+                    offset += size
             except TimeoutError:
                 raise BundleIntegrityError(f"{desired.bundle_id}: the fetch stalls at byte {offset}.") from None
             finally:

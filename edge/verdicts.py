@@ -54,6 +54,8 @@ class VerdictStore:
         self._awaited = 0
         self._throttle = Throttle()
         self._max_verdicts = max_verdicts
+        (newest_s,) = self._connection.execute("SELECT COALESCE(MAX(received_at_s), 0) FROM verdicts").fetchone()
+        self._newest_s = float(newest_s)
         self._count = int(self._connection.execute("SELECT COUNT(*) FROM verdicts").fetchone()[0])
 
     @property
@@ -70,9 +72,10 @@ class VerdictStore:
 
     def store(self, verdicts: Sequence[Verdict], cursor: int) -> list[Verdict]:
         """Keep verdicts and the cursor of the last event; returns those that are new. Raises sqlite3.Error."""
-        now_s = time.time()
         new: list[Verdict] = []
         with self._lock, self._connection as connection:
+            # In the order of their arrival, also when the clock was set back: else the newest were forgotten first.
+            now_s = self._newest_s = max(time.time(), self._newest_s)
             connection.execute("BEGIN IMMEDIATE")
             for verdict in verdicts:
                 key = verdict.sample_id.bytes

@@ -1,10 +1,13 @@
 """Files that a crash leaves whole."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
 
 from shared.errors import FileNotWrittenError
+
+_UNFINISHED = ".new"
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644, *, replace: bool = True) -> None:
@@ -13,7 +16,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644, *, replace: bool =
     Raises FileNotWrittenError if it cannot be written, as on a full disk, and FileExistsError if `path` exists and
     `replace` is False.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -35,6 +38,13 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644, *, replace: bool =
         raise FileNotWrittenError(
             f"{path}: cannot be written ({error.strerror or error}). Free space there, or check its permissions."
         ) from None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed left in `folder`; nobody else may be writing there."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

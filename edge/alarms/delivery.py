@@ -121,7 +121,7 @@ class _Sender:
         except sqlite3.Error as error:
             if len(self._unkept) == MOST_WAITING:
                 self._drop(1, "too many")
-            self._unkept.append(Waiting(0, alarm_id, source_id, body, time.time()))
+            self._unkept.append(Waiting(0, alarm_id, source_id, body, self._outbox.clock.now_s()))
             if self._throttle.allow("unkept"):
                 log.error("alarm_not_kept", sink=self.id, error=error, advice="free some space; it waits in memory")
 
@@ -163,7 +163,7 @@ class _Sender:
 
     def _deliver(self, message: Waiting) -> bool:
         """Send a message, and forget it when it was taken or is too old; returns whether there is progress."""
-        if time.time() - message.raised_at_s > self._settings.max_age_s:
+        if self._outbox.clock.now_s() - message.raised_at_s > self._settings.max_age_s:
             self._forget(message)
             self._drop(1, "too old")
             return True

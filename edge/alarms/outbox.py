@@ -1,10 +1,10 @@
 """Alarms that are not delivered yet, on disk: what was raised before a power cut is sent after it."""
 
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.clock import SteadyClock
 from edge.sqlite_file import open_checked
 
 MOST_WAITING = 10_000  # of a sink; the oldest go
@@ -35,6 +35,8 @@ class Outbox:
         """Open or make the file. Raises StorageError."""
         self._connection, self.set_aside = open_checked(path, _SCHEMA, synchronous="FULL")
         self._lock = threading.Lock()
+        newest = self._connection.execute("SELECT raised_at_s FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()
+        self.clock = SteadyClock(*newest or ())
 
     def add(self, sink: str, alarm_id: str, source_id: str, body: str) -> int:
         """Keep a message; returns how many old ones of the sink had to go."""
@@ -42,7 +44,7 @@ class Outbox:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(
                 "INSERT INTO outbox (sink, alarm_id, source_id, body, raised_at_s) VALUES (?, ?, ?, ?, ?)",
-                (sink, alarm_id, source_id, body, time.time()),
+                (sink, alarm_id, source_id, body, self.clock.now_s()),
             )
             return connection.execute(
                 "DELETE FROM outbox WHERE sink = ?1 AND seq <= "

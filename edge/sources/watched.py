@@ -2,13 +2,15 @@
 
 What was screened is known after a power cut, too: where files are deleted or moved away, by its absence, and by the
 cursor until that is done; where they are kept, by the moment of the last change (ctime, which the file system sets
-itself) up to which all have been screened.
+itself) up to which all have been screened. Should the clock be set back, that moment is, too, and what was screened of
+a time that is yet to come is known by name.
 """
 
 import json
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,8 @@ from shared.errors import DataError
 from shared.images import IMAGE_SUFFIXES
 from shared.logs import EventLog, Throttle
 from shared.samples import Modality, SampleBatch
+
+MOST_LATEST = 10_000
 
 log = EventLog("folder")
 
@@ -54,10 +58,11 @@ class WatchedFolder:
             if settings.done.stat().st_dev != settings.path.stat().st_dev:
                 raise DataError(f"{settings.done}: on another file system than {settings.path}. Choose another done.")
         self._last, self._kept = _read_cursor(cursor)
-        if settings.after == "keep":
-            self._kept = set()
         self._screened: set[_File] = set()  # and not yet known to be on disk
         self._lock = threading.Lock()
+        self._looked_s: float | None = None  # when the folder was looked through last, by the steady clock
+        self._latest: deque[_File] = deque(maxlen=MOST_LATEST)  # of those screened
+        self._ahead: dict[_File, float] = {}  # changed in a time that is yet to come: since when they have not
 
     @property
     def health(self) -> SourceHealth:
@@ -88,19 +93,38 @@ class WatchedFolder:
 
     def _new_files(self) -> list[_File]:
         """Those that were not screened and have not changed for `settle_s`, in order."""
-        settled_ns = time.time_ns() - int(self._settings.settle_s * 1e9)
-        with self._lock:
-            known = self._kept | self._screened
+        now_ns, now_s = time.time_ns(), time.monotonic()
         try:
-            found = [
-                file
-                for file in self._files_below()
-                if file.changed_ns <= settled_ns and file > self._last and file not in known
-            ]
+            if self._last.changed_ns > now_ns:
+                self._follow_clock_back(now_ns, now_s)
+            self._looked_s = now_s
+            with self._lock:
+                known = self._kept | self._screened
+            found = [file for file in self._files_below() if file > self._last and file not in known]
         except OSError as error:
             self._health.is_in("unreadable", f"{self._settings.path}: {error.strerror}")
             return []
-        return sorted(found)
+        self._ahead = {file: self._ahead.get(file, now_s) for file in found if file.changed_ns > now_ns}
+        settled_ns, settled_s = now_ns - int(self._settings.settle_s * 1e9), now_s - self._settings.settle_s
+        return sorted(
+            file for file in found if file.changed_ns <= settled_ns or self._ahead.get(file, now_s) <= settled_s
+        )
+
+    def _follow_clock_back(self, now_ns: int, now_s: float) -> None:
+        """The clock is behind the last file that was screened: begin where it was set to, and remember what was
+        screened of the time that comes again."""
+        last = self._last
+        # It was set since the last look, or since the device was started: without a clock of its own that is in 1970.
+        since_s = time.clock_gettime(time.CLOCK_BOOTTIME) if self._looked_s is None else now_s - self._looked_s
+        if self._looked_s is None and last.changed_ns - now_ns < since_s * 1e9:
+            since_s = 0.0  # set back by a little while nobody looked: files of that time cannot be told apart
+        begin = _File(now_ns - int(since_s * 1e9), "")
+        screened = {file for file in self._files_below() if now_ns < file.changed_ns and file <= last}
+        with self._lock:
+            self._kept |= screened | {file for file in self._latest if file > begin}
+            self._last = begin
+        if self._throttle.allow("clock"):
+            log.warning("clock_set_back", source=self.source_id, seconds=(last.changed_ns - now_ns) / 1e9)
 
     def _files_below(self) -> Iterator[_File]:
         """All image files, by their last change. A folder below that cannot be read is told of and passed over."""
@@ -129,6 +153,8 @@ class WatchedFolder:
         with self._lock:
             if self._settings.after == "keep":
                 self._last = files[-1]
+                self._latest.extend(files)
+                self._kept = {file for file in self._kept if file > self._last}
             else:
                 self._screened |= set(files)
             # All that was screened and is there still: what was put away meanwhile is missed by nobody.

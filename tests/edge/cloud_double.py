@@ -23,6 +23,12 @@ from vedette.v1 import detection_pb2, detection_pb2_grpc, fleet_pb2, fleet_pb2_g
 SECRET = "one-time"
 
 
+def chunks(archive: bytes, start: int) -> Iterator[fleet_pb2.Chunk]:
+    """An archive from byte `start` on, as it should come."""
+    for offset in range(start, len(archive), 1000):
+        yield fleet_pb2.Chunk(offset=offset, data=archive[offset : offset + 1000])
+
+
 class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServicer):
     """Its state may be read and changed from the test's thread."""
 
@@ -40,6 +46,8 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
         self.fetch_offsets: list[int] = []
         self.desired: list[tuple[str, Bundle]] = []
         self.archive_of: Callable[[Bundle], bytes] = lambda bundle: bundle.archive(edge_only=True)
+        self.chunks_of = chunks
+        self.chunk_pause_s = 0.0
         self.cut_fetch_after: int | None = None
         self.spent: set[str] = set()
         # Called with each batch before it is answered: raises or returns the answers to give instead.
@@ -148,11 +156,12 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
         self.fetch_offsets.append(request.offset)
         bundle = next(item for _, item in self.desired if item.manifest.bundle_id == request.bundle_id)
         archive = self.archive_of(bundle)
-        for offset in range(request.offset, len(archive), 1000):
-            if self.cut_fetch_after is not None and offset >= self.cut_fetch_after:
+        for chunk in self.chunks_of(archive, request.offset):
+            if self.cut_fetch_after is not None and chunk.offset >= self.cut_fetch_after:
                 self.cut_fetch_after = None
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
-            yield fleet_pb2.Chunk(offset=offset, data=archive[offset : offset + 1000])
+            await asyncio.sleep(self.chunk_pause_s)
+            yield chunk
 
     async def Enroll(
         self, request: fleet_pb2.EnrollRequest, context: grpc.aio.ServicerContext

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.edge.bundles import CHANNELS
+from tests.edge.forked import Forked, vedette
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,14 +49,21 @@ class Device:
         folder.mkdir(parents=True, exist_ok=True)
         self.settings = {"state_dir": self.state, **settings}
         self.config = folder / "edge.toml"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | subprocess.Popen[bytes] | None = None
         self.log = folder / "agent.log"
 
     def write(self) -> None:
         self.config.write_text(toml(self.settings))
 
-    def start(self, *options: str, before: Callable[[], None] | None = None) -> "Device":
-        """Start the agent; its log goes on in the same file. `before` runs in the new process."""
+    def start(self, *options: str, most_file_bytes: int | None = None) -> "Device":
+        """Start the agent; its log goes on in the same file. `most_file_bytes`: as on a disk that is full then."""
+        self.write()
+        command = ("edge", "run", "--config", str(self.config), *options)
+        self.process = Forked(self.log, partial(vedette, most_file_bytes=most_file_bytes), *command)
+        return self
+
+    def start_afresh(self, *options: str) -> "Device":
+        """Start the agent as a user does, with an interpreter of its own."""
         self.write()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -63,7 +72,6 @@ class Device:
                 stderr=log,
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
-                preexec_fn=before,
             )
         return self
 

@@ -1,7 +1,6 @@
 """A file that grows: no row is missed and none counted twice, through rotation, truncation, restarts and kill -9."""
 
 import os
-import random
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +18,6 @@ from edge.sources.tail import READ_BYTES, Cursor, TailSource
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.samples import Modality, SampleBatch
-from tests.edge.bundles import normal_rows
-from tests.edge.device import Device
 from tests.edge.taking import take
 
 ROWS = InputSpec(channels=("b", "a"))
@@ -166,34 +163,6 @@ def test_a_file_without_the_bundle_s_columns_is_refused(tmp_path: Path) -> None:
 def test_any_text_as_a_cursor_is_a_cursor_or_none(text: str) -> None:
     cursor = Cursor.from_text(text)
     assert cursor is None or Cursor.from_text(cursor.to_text()) == cursor
-
-
-def test_kill_9_at_any_moment_neither_loses_nor_repeats_a_row(device: Device, tmp_path: Path) -> None:
-    rows = normal_rows(6000, seed=3)
-    path = tmp_path / "growing.csv"
-    path.write_text("heat,load,flow\n")
-    bundle = device.settings["sources"][0]["bundle"]
-    device.settings["sources"] = [
-        {"id": "log", "kind": "tail", "path": path, "bundle": bundle, "poll_s": 0.01, "batch_size": 16}
-    ]
-    chance, written = random.Random(4), 0
-    for _ in range(6):
-        process = device.start().process
-        assert process is not None
-        device.until(lambda pid=process.pid: device.status().get("process_id") == pid)
-        end_s = time.monotonic() + chance.uniform(0.0, 0.7)
-        while time.monotonic() < end_s:
-            part = rows[written : written + 20]
-            with path.open("a") as file:
-                file.writelines(",".join(map(str, row)) + "\n" for row in part.tolist())
-            written += len(part)
-            time.sleep(0.01)
-        device.kill()
-    device.start()
-    device.until(lambda: device.counters().get("samples_screened", 0) >= written, 30)
-    time.sleep(0.5)
-    assert device.counters()["samples_screened"] == written
-    assert device.terminate() == 0
 
 
 def test_a_power_cut_that_took_the_writer_s_last_rows_repeats_none(tmp_path: Path) -> None:

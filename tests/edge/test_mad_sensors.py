@@ -1,0 +1,76 @@
+"""A sensor gone mad: whatever it sends is screened, rejected or late, each counted once, and the rest goes on."""
+
+import io
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.source_settings import StdinSettings
+from edge.sources.base import Pacer
+from edge.sources.stdin import StdinSource
+from shared.bundle import InputSpec
+from shared.samples import Modality
+from tests.edge.bundles import normal_rows
+from tests.edge.device import Device
+
+ODD_CELLS = ("nan", "inf", "-inf", "1e400", "-1e39", "abc", "0x10", "n/a", "--5", "\x00", "1e", "true", '"')
+STAMPS = st.one_of(
+    st.sampled_from([0, 1, 1, 2, 5.5, -3, 1e9, 1e12, 1e18, "2026-01-01T00:00:00Z", "1999-12-31", ""]),
+    st.floats(allow_nan=True),
+    st.text(max_size=8),
+    st.none(),
+    st.booleans(),
+)
+VALUES = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.integers(-(10**400), 10**400),
+    st.text(max_size=6),
+    st.booleans(),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
+)
+
+
+@given(st.lists(st.tuples(STAMPS, VALUES), max_size=60))
+def test_of_each_line_becomes_one_row_one_rejection_or_one_late_reading(lines: list[tuple[Any, Any]]) -> None:
+    data = "".join(json.dumps({"at": at, "heat": heat}) + "\n" for at, heat in lines).encode()
+    settings = StdinSettings(id="line", kind="stdin", bundle=Path("b"), time_path="at")
+    pacer = Pacer(0.0, 16, 0.1, 0.0, threading.Event())
+    source = StdinSource(settings, Modality.TABULAR, InputSpec(channels=("heat",)), pacer, io.BytesIO(data))
+    batches = list(source.batches())
+    rows, rejected = sum(map(len, batches)), sum(len(batch.rejections) for batch in batches)
+    assert rows + rejected + source.health.skipped == len(lines)
+
+
+@pytest.mark.system
+def test_odd_cells_reject_their_row_in_a_table_and_in_a_file_that_grows(device: Device, tmp_path: Path) -> None:
+    good = [",".join(map(str, row)) for row in normal_rows(200, seed=8).tolist()]
+    lines, bad = [], 0
+    for number, line in enumerate(good):
+        lines.append(line)
+        if number % 3 == 0:
+            cells = line.split(",")
+            cells[number % len(cells)] = ODD_CELLS[number // 3 % len(ODD_CELLS)]
+            lines.append(",".join(cells))
+            bad += 1
+    lines += [good[0], good[0], "20", "20,5", ",,"]  # the same row again is a row, too
+    good_count, bad = len(good) + 2, bad + 3
+    text = "heat,load,flow\n" + "\n".join(lines) + "\n"
+    table = device.settings["sources"][0]
+    Path(table["path"]).write_text(text)
+    (tmp_path / "growing.csv").write_text(text)
+    device.settings["sources"].append(
+        table | {"id": "log", "kind": "tail", "path": tmp_path / "growing.csv", "poll_s": 0.01}
+    )
+    device.start()
+    device.until(lambda: device.counters().get("samples_screened", 0) >= 2 * good_count)
+    assert device.terminate() == 0, device.text()
+    counts = device.counters()
+    assert (counts["samples_screened"], counts["samples_rejected"]) == (2 * good_count, 2 * bad)
+    assert counts["samples_unscored"] == 0
+    assert "Traceback" not in device.text()
