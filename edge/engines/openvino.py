@@ -1,7 +1,8 @@
 """OpenVINO on the CPU: a stream for each core or so, asynchronous requests, compiled models cached on disk.
 
 A batch is cut into pieces that the streams work on at the same time. How large a piece is best depends on the graph:
-one image already fills the caches, while rows of a table want to go together. It is found by trying at the start.
+one image already fills the caches, while rows of a table want to go together. It is found by trying at the start, from
+pieces on which a request is sure to be worth its own cost: timing alone mistakes a busy core for a worse size.
 """
 
 import functools
@@ -17,6 +18,7 @@ from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
 from shared.errors import EngineError, MissingExtraError
 
 _TRIALS = 3
+_LEAST_BYTES = 2**14  # of a piece: far below, what starting a request costs is all that counts
 _WORTHWHILE = 0.9  # a larger piece needs more memory: it has to save a tenth of the time
 
 
@@ -61,7 +63,7 @@ class OpenVinoEngine:
 
     def get_ready(self, inputs: NDArray[Any]) -> None:
         """See `Engine.get_ready`."""
-        piece = best = 1
+        piece = best = min(max(1, _LEAST_BYTES // inputs[:1].nbytes), len(inputs))
         best_s = self._time(inputs, piece)
         while piece < len(inputs):
             piece = min(2 * piece, len(inputs))
