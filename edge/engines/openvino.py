@@ -1,12 +1,9 @@
 """OpenVINO on the CPU: a stream for each core or so, asynchronous requests, compiled models cached on disk.
 
-A batch is cut into pieces that the streams work on at the same time. How large a piece is best depends on the graph:
-one image already fills the caches, while rows of a table want to go together. It is found by trying at the start, from
-pieces on which a request is sure to be worth its own cost: timing alone mistakes a busy core for a worse size.
+A batch is cut into pieces (`pieces`) that the streams work on at the same time.
 """
 
 import functools
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
+from edge.engines.pieces import best_piece
 from shared.errors import EngineError, MissingExtraError
-
-_TRIALS = 3
-_LEAST_BYTES = 2**14  # of a piece: far below, what starting a request costs is all that counts
-_WORTHWHILE = 0.9  # a larger piece needs more memory: it has to save a tenth of the time
 
 
 class OpenVinoEngine:
@@ -49,8 +43,15 @@ class OpenVinoEngine:
 
     def start(self, inputs: NDArray[Any]) -> "_OpenVinoPending":
         """Start on a batch; see `Engine.start`."""
-        inputs = np.ascontiguousarray(inputs)
-        rows = self._piece or len(inputs)
+        return self._start(np.ascontiguousarray(inputs), self._piece or len(inputs))
+
+    def get_ready(self, inputs: NDArray[Any]) -> None:
+        """See `Engine.get_ready`."""
+        self._piece = best_piece(inputs, lambda rows: self._start(inputs, rows).result())
+        self._compiled.release_memory()  # what larger pieces took
+
+    def _start(self, inputs: NDArray[Any], rows: int) -> "_OpenVinoPending":
+        """Start on a batch in pieces of `rows`."""
         requests: list[Any] = []
         try:
             for start in range(0, len(inputs), rows):
@@ -60,30 +61,6 @@ class OpenVinoEngine:
             _wait_for(requests[:-1])
             raise EngineError(f"OpenVINO refuses a batch of shape {inputs.shape}: {_first_line(error)}.") from None
         return _OpenVinoPending(requests, inputs, self._outputs, self._free)
-
-    def get_ready(self, inputs: NDArray[Any]) -> None:
-        """See `Engine.get_ready`."""
-        piece = best = min(max(1, _LEAST_BYTES // inputs[:1].nbytes), len(inputs))
-        best_s = self._time(inputs, piece)
-        while piece < len(inputs):
-            piece = min(2 * piece, len(inputs))
-            seconds = self._time(inputs, piece)
-            if seconds > best_s * _WORTHWHILE:
-                break
-            best, best_s = piece, seconds
-        self._piece = best
-        self._compiled.release_memory()  # what larger pieces took
-
-    def _time(self, inputs: NDArray[Any], piece: int) -> float:
-        """Seconds a batch takes in pieces of so many rows, the best of some trials."""
-        self._piece = piece
-        self.start(inputs).result()
-        times = []
-        for _ in range(_TRIALS):
-            started_s = time.perf_counter()
-            self.start(inputs).result()
-            times.append(time.perf_counter() - started_s)
-        return min(times)
 
 
 class _OpenVinoPending:

@@ -35,6 +35,13 @@ class AgentRun:
     travelled: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Count:
+    counters: dict[str, int]
+    at_s: float
+    cpu_s: float
+
+
 class Device:
     """One enrolled device in a folder. Its link is down, so what is forwarded stays in the spool on its disk."""
 
@@ -76,23 +83,31 @@ class Device:
                 time.sleep(POLL_S)
             start_s = time.perf_counter() - started_s
             time.sleep(SETTLE_S)
-            before, before_cpu_s, before_s = _status(address)["counters"], _cpu_s(agent.pid), time.perf_counter()
+            before = self._next_count(agent, address)
             time.sleep(seconds)
-            after, after_cpu_s, after_s = _status(address)["counters"], _cpu_s(agent.pid), time.perf_counter()
-            self._check(agent, started_s)
-            count = after["samples_screened"] - before["samples_screened"]
-            if not count:
-                raise VedetteError(f"The agent screened nothing in {seconds:g} s: measure for longer with --seconds.")
+            after = self._next_count(agent, address)
+            count = after.counters["samples_screened"] - before.counters["samples_screened"]
             return AgentRun(
-                samples_per_s=count / (after_s - before_s),
-                cpu_us=(after_cpu_s - before_cpu_s) / count * 1e6,
+                samples_per_s=count / (after.at_s - before.at_s),
+                cpu_us=(after.cpu_s - before.cpu_s) / count * 1e6,
                 start_s=start_s,
                 peak_mib=_peak_mib(agent.pid),
                 loads_torch="libtorch" in Path(f"/proc/{agent.pid}/maps").read_text(),
-                travelled=(after["samples_spooled"] - before["samples_spooled"]) / count,
+                travelled=(after.counters["samples_spooled"] - before.counters["samples_spooled"]) / count,
             )
         finally:
             agent.stop(5.0)
+
+    def _next_count(self, agent: SupervisedProcess, address: str) -> _Count:
+        """The counters just after a batch was counted: whole batches pass between two such moments."""
+        started_s = time.perf_counter()
+        seen = _status(address)["counters"]["samples_screened"]
+        while True:
+            time.sleep(POLL_S)
+            counters = _status(address)["counters"]
+            if counters["samples_screened"] > seen:
+                return _Count(counters, time.perf_counter(), _cpu_s(agent.pid))
+            self._check(agent, started_s)
 
     def _enrol(self) -> None:
         cloud, data = self._folder / "cloud.toml", self._folder / "cloud"
