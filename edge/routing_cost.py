@@ -17,11 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.budget import UploadBudget
 from edge.bundle_cache import BundleCache
 from edge.counters import Counters
 from edge.forwarding import Forwarder
 from edge.identity import load_bundle_key
-from edge.router import RateMeter, Router, UploadBudget
+from edge.payload_tiers import PayloadTiers
+from edge.router import RateMeter, Router
 from edge.screener import ScreenedBatch, Screener, load_screener
 from edge.settings import AgentSettings
 from edge.sources import open_source
@@ -44,7 +46,7 @@ def measure(settings: AgentSettings, samples: int) -> dict[str, float]:
         spool = Spool(Path(folder) / "spool.db", settings.spool, counters)
         budget = UploadBudget(settings.router)
         router = Router(settings.router, settings.sources[0].id, RateMeter(0.0), budget)
-        forwarder = Forwarder(router, budget, counts_bytes=settings.router.max_bytes_per_s > 0, on_alarm=lambda _: None)
+        forwarder = Forwarder(router, budget, PayloadTiers(settings.router, budget), lambda _: None)
         passed, travelled, cpu_s = 0, 0, 0.0
         while passed < samples:
             batch, once = screened[0]
