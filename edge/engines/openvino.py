@@ -3,8 +3,11 @@
 A batch is cut into pieces (`pieces`) that the streams work on at the same time.
 """
 
+import contextlib
 import functools
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
-from edge.engines.pieces import best_piece
+from edge.engines.pieces import best_piece, most_rows
 from shared.errors import EngineError, MissingExtraError
+
+# OpenVINO's package loads it if it can. An agent converts no models, and saves 7 MiB and a tenth of its start.
+_CONVERTER = "openvino.tools.ovc"
 
 
 class OpenVinoEngine:
@@ -33,6 +39,7 @@ class OpenVinoEngine:
         try:
             cache_folder.mkdir(parents=True, exist_ok=True)
             model = core.read_model(graph, weights if weights is not None else b"")
+            _fix_single_rows(model)
             self._compiled = core.compile_model(model, "CPU", options)
             self._outputs = _output_positions(self._compiled)
             self.input_shape = _shape(self._compiled.input(0).partial_shape)
@@ -106,11 +113,34 @@ def _core() -> Any:
     Where the processor has AMX, its CPU plugin gives the thread that loads it a signal stack, and takes that stack's
     memory away when it is unloaded: on another thread, and the next signal to the first ends the process.
     """
-    try:
-        import openvino
-    except ImportError:
-        raise MissingExtraError("This bundle runs on OpenVINO: pip install 'vedette[edge]'.") from None
+    with _without(_CONVERTER):
+        try:
+            import openvino
+        except ImportError:
+            raise MissingExtraError("This bundle runs on OpenVINO: pip install 'vedette[edge]'.") from None
     return openvino.Core()
+
+
+@contextlib.contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let an import of that module fail for a while, unless it is loaded already."""
+    modules: dict[str, Any] = sys.modules
+    if module in modules:
+        yield
+        return
+    modules[module] = None
+    try:
+        yield
+    finally:
+        del modules[module]
+
+
+def _fix_single_rows(model: Any) -> None:
+    """Let a graph that is given one row at a time anyway take just that: less memory, and a tenth less time."""
+    graph_input = model.input(0)
+    _, *row = _shape(graph_input.partial_shape)
+    if min(row, default=-1) > 0 and most_rows(math.prod(row) * graph_input.element_type.size) == 1:
+        model.reshape({graph_input: [1, *row]})
 
 
 def _output_positions(compiled: Any) -> dict[str, int]:

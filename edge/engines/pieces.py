@@ -19,9 +19,9 @@ WORTHWHILE = 0.9  # a larger piece needs more memory: it has to save a tenth of 
 
 def best_piece(inputs: NDArray[Any], run: Callable[[int], object]) -> int:
     """Rows of a piece for batches such as `inputs` (batch, ...); `run` screens them in pieces of so many rows."""
-    row_bytes = max(1, inputs[:1].nbytes)
-    least, most = (min(max(1, limit // row_bytes), len(inputs)) for limit in (LEAST_BYTES, MOST_BYTES))
-    piece = best = least
+    row_bytes = inputs[:1].nbytes
+    most = min(most_rows(row_bytes), len(inputs))
+    piece = best = min(max(1, LEAST_BYTES // row_bytes), most)
     best_s = _seconds(run, piece)
     while piece < most:
         piece = min(2 * piece, most)
@@ -30,6 +30,11 @@ def best_piece(inputs: NDArray[Any], run: Callable[[int], object]) -> int:
             break
         best, best_s = piece, seconds
     return best
+
+
+def most_rows(row_bytes: int) -> int:
+    """The most rows of a piece, of so many bytes each."""
+    return max(1, MOST_BYTES // row_bytes)
 
 
 def _seconds(run: Callable[[int], object], piece: int) -> float:
