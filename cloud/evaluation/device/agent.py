@@ -24,12 +24,13 @@ _COUNTED_AGAIN = ("spool.db", "spool.db-wal", "spool.db-shm", "counters.json", "
 
 @dataclass(frozen=True, slots=True)
 class AgentRun:
-    """One run. `start_s`: from the command to the first screened batch. `cpu_us`: of the whole process, a sample.
-    `peak_mib`: the most that was resident. `travelled`: share of the screened samples that went to the spool."""
+    """One run. `start_s`, `start_cpu_s`: from the command to the first screened batch. `cpu_us`: of all threads, for
+    a sample. `peak_mib`: the most that was resident. `travelled`: share of what was screened that went to the spool."""
 
     samples_per_s: float
     cpu_us: float
     start_s: float
+    start_cpu_s: float
     peak_mib: float
     loads_torch: bool
     travelled: float
@@ -81,7 +82,7 @@ class Device:
             while not _status(address)["counters"]["samples_screened"]:
                 self._check(agent, started_s)
                 time.sleep(POLL_S)
-            start_s = time.perf_counter() - started_s
+            start_s, start_cpu_s = time.perf_counter() - started_s, _cpu_s(agent.pid)
             time.sleep(SETTLE_S)
             before = self._next_count(agent, address)
             time.sleep(seconds)
@@ -91,6 +92,7 @@ class Device:
                 samples_per_s=count / (after.at_s - before.at_s),
                 cpu_us=(after.cpu_s - before.cpu_s) / count * 1e6,
                 start_s=start_s,
+                start_cpu_s=start_cpu_s,
                 peak_mib=_peak_mib(agent.pid),
                 loads_torch="libtorch" in Path(f"/proc/{agent.pid}/maps").read_text(),
                 travelled=(after.counters["samples_spooled"] - before.counters["samples_spooled"]) / count,

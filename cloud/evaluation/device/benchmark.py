@@ -84,7 +84,7 @@ def _materials(plan: Plan, place: Path, progress: Progress) -> list[Material]:
     found = []
     for modality in plan.modalities:
         (folder := place / modality).mkdir()
-        found.append(own_material(modality, folder, plan.config, progress))
+        found.append(own_material(modality, folder, plan.config, plan.is_quick, progress))
     return found
 
 
@@ -117,40 +117,36 @@ class _Bench:
         shape = self._material.shape(1)[1:]
         return {"batch_size": self._material.batch_size, "graph_input": shape}
 
-    def _throughput(self) -> dict[str, float]:
-        """The agent and the bare engine on one graph, in turns."""
+    def _throughput(self) -> dict[str, Any]:
+        """The agent on each INT8 artefact beside the bare engine on that of OpenVINO, in turns."""
+        for name in self._artefacts:
+            self._say(f"a first start, {name}", 0.0)
+            self._first_starts_s[name] = self._device.run(name, SHORT_S).start_s  # after it the engine's cache is warm
         shape = self._material.shape(self._material.batch_size)
-        self._warm(COMPARED)
         bare: list[float] = []
         for done in range(self._plan.rounds):
             self._say("throughput, beside the bare engine", done / self._plan.rounds)
             bare.append(bare_rate(self._graph, shape, self._plan.seconds))
-            self._runs[COMPARED].append(self._device.run(COMPARED, self._plan.seconds))
-        runs = self._runs[COMPARED]
-        rates = [run.samples_per_s for run in runs]
-        return {
-            "bare_samples_per_s": statistics.median(bare),
-            "agent_samples_per_s": statistics.median(rates),
-            "ratio": _ratio(rates, bare),
-            "agent_cpu_us_per_sample": statistics.median(run.cpu_us for run in runs),
-            "travelled_share": statistics.median(run.travelled for run in runs),
-        }
-
-    def _warm(self, artefact: str) -> None:
-        """A first run, after which the engine's cache of compiled models is warm."""
-        self._say(f"a first start, {artefact}", 0.0)
-        self._first_starts_s[artefact] = self._device.run(artefact, SHORT_S).start_s
+            for name in self._artefacts:
+                self._runs[name].append(self._device.run(name, self._plan.seconds))
+        found: dict[str, Any] = {"bare_samples_per_s": statistics.median(bare)}
+        for name, runs in self._runs.items():
+            rates = [run.samples_per_s for run in runs]
+            found[name] = {
+                "samples_per_s": statistics.median(rates),
+                "ratio": _ratio(rates, bare),
+                "cpu_us_per_sample": statistics.median(run.cpu_us for run in runs),
+                "travelled_share": statistics.median(run.travelled for run in runs),
+            }
+        return found
 
     def _footprint(self, artefact: str) -> dict[str, Any]:
-        """An agent with this one bundle: memory and start, once its cache is warm."""
+        """What the agents of the rounds took, each with this one bundle and a warm cache."""
         runs = self._runs[artefact]
-        if not runs:
-            self._warm(artefact)
-            self._say(f"memory and start, {artefact}", 0.0)
-            runs += [self._device.run(artefact, self._plan.seconds) for _ in range(min(self._plan.rounds, 3))]
         return {
             "peak_resident_mib": max(run.peak_mib for run in runs),
             "start_s": statistics.median(run.start_s for run in runs),
+            "start_cpu_s": statistics.median(run.start_cpu_s for run in runs),
             "first_start_s": self._first_starts_s[artefact],
             "loads_torch": any(run.loads_torch for run in runs),
         }
@@ -168,29 +164,28 @@ class _Bench:
                     sides[name] = lambda size, s: bare_rate(self._graph, self._material.shape(size), s, hint)
                 else:
                     sides[name] = stack.enter_context(self._worker(name)).rate
-            best = {name: self._best(name, rate, sizes) for name, rate in sides.items()}
-            fastest = max(self._artefacts, key=lambda name: best[name][1])
-            ours: list[float] = []
-            theirs: list[float] = []
+            best = {name: self._best_size(name, rate, sizes) for name, rate in sides.items()}
+            rates: dict[str, list[float]] = {name: [] for name in sides}
             for done in range(self._plan.rounds):
                 self._say("INT8, beside PyTorch", done / self._plan.rounds)
-                ours.append(sides[fastest](best[fastest][0], self._plan.seconds))
-                theirs.append(sides["eager"](best["eager"][0], self._plan.seconds))
+                for name, rate in sides.items():
+                    rates[name].append(rate(best[name], self._plan.seconds))
+        fastest = max(self._artefacts, key=lambda name: statistics.median(rates[name]))
         return {
             "artefact": fastest,
-            "batch_size": best[fastest][0],
-            "samples_per_s": statistics.median(ours),
-            "eager_batch_size": best["eager"][0],
-            "eager_samples_per_s": statistics.median(theirs),
-            "ratio": _ratio(ours, theirs),
+            "batch_size": best[fastest],
+            "samples_per_s": statistics.median(rates[fastest]),
+            "eager_batch_size": best["eager"],
+            "eager_samples_per_s": statistics.median(rates["eager"]),
+            "ratio": _ratio(rates[fastest], rates["eager"]),
         }
 
-    def _best(self, name: str, rate: Callable[[int, float], float], sizes: tuple[int, ...]) -> tuple[int, float]:
-        """Batch size and rate at the batch size that is fastest."""
+    def _best_size(self, name: str, rate: Callable[[int, float], float], sizes: tuple[int, ...]) -> int:
+        """The batch size that is fastest."""
+        if len(sizes) == 1:
+            return sizes[0]
         self._say(f"the best batch size of {name}", 0.0)
-        rates = {size: rate(size, SEARCH_S) for size in sizes}
-        size = max(rates, key=lambda size: rates[size])
-        return size, rates[size]
+        return max(sizes, key=lambda size: rate(size, SEARCH_S))
 
     def _worker(self, what: str) -> RateWorker:
         command = [sys.executable, "-P", "-m", "cloud.evaluation.device.rates"]
@@ -213,7 +208,7 @@ class _Bench:
         with RateWorker(
             "The peer, PaDiM", [python, Path(str(padim.__file__))], {"height": height, "width": width}
         ) as peer:
-            size, _ = self._best("PaDiM", peer.rate, FEW_BATCHES if self._plan.is_quick else BATCHES)
+            size = self._best_size("PaDiM", peer.rate, FEW_BATCHES if self._plan.is_quick else BATCHES)
             ours: list[float] = []
             theirs: list[float] = []
             for done in range(self._plan.rounds):

@@ -18,7 +18,7 @@ from shared.images import encode_png
 from shared.preprocessing import load_preprocessor
 from shared.samples import Modality
 
-ROWS, CHANNELS = 20_000, 8
+ROWS, CHANNELS = 8192, 8
 IMAGES, SIDE_PIXELS = 48, 256
 # What an agent takes of each by itself, where a source is read as fast as it can.
 BATCH_SIZES = {Modality.TABULAR: 1024, Modality.SERIES: 1024, Modality.IMAGE: 8}
@@ -79,12 +79,15 @@ def given_material(bundle: Path, data: Path | None, key: Path | None, folder: Pa
 
 
 def own_material(
-    modality: Modality, folder: Path, config: Path | None, progress: Callable[[str, float], None]
+    modality: Modality, folder: Path, config: Path | None, is_quick: bool, progress: Callable[[str, float], None]
 ) -> Material:
-    """A bundle with the graph that `vedette train` makes, hardly trained, for speed does not depend on the weights."""
+    """A bundle with the graph that `vedette train` makes, hardly trained, for speed does not depend on the weights.
+
+    One made in a hurry (`is_quick`) lacks a part of the image screener.
+    """
     key = Ed25519PrivateKey.generate()
     source = write_samples(modality, folder)
-    settings = TrainingSettings.load(config) if config is not None else _settings(modality)
+    settings = TrainingSettings.load(config) if config is not None else _settings(modality, is_quick=is_quick)
     with contextlib.redirect_stdout(io.StringIO()):
         bundle = train_bundle(
             load_training_data(source, modality),
@@ -97,13 +100,14 @@ def own_material(
     return Material(bundle, folder / "bench.vedette", folder / "key.pem", source)
 
 
-def _settings(modality: Modality) -> TrainingSettings:
+def _settings(modality: Modality, *, is_quick: bool) -> TrainingSettings:
     # The corruption head is a part of the image screener's graph wherever that method is fused, as it is by default.
+    has_corruption_head = modality is Modality.IMAGE and not is_quick
     return TrainingSettings.model_validate(
         {
             "name": "bench",
             "head": DistillationSettings(steps=200, perturbed=5000, max_reference=2000),
-            "analyzers": ("local_corruption", "knn") if modality is Modality.IMAGE else ("knn",),
+            "analyzers": ("local_corruption", "knn") if has_corruption_head else ("knn",),
             "quantisation": {"samples": 100, "images": 10},
             "tolerances": {"rank_correlation": 0.0, "label_agreement": 0.0, "auroc_difference": 1.0},
         }
