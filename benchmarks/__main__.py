@@ -1,7 +1,7 @@
 """Run benchmarks by name, print their ratios, and write them as JSON and as a page of docs/benchmarks.
 
 python -m benchmarks                       all of them
-python -m benchmarks edge_footprint        some of them
+python -m benchmarks diffusion_cost        some of them
 """
 
 import argparse
@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 NAMES = (
-    "edge_throughput",
-    "edge_footprint",
     "row_choices",
     "series_choices",
     "video_choices",

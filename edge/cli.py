@@ -40,8 +40,10 @@ def run(
     import signal
 
     from edge.agent import Agent
+    from edge.memory import take_little
     from shared import logs
 
+    take_little()
     logs.configure(settings.log.level, settings.log.format)
     agent = Agent(settings)
     for number in (signal.SIGTERM, signal.SIGINT):

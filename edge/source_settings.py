@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 SOURCE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 BUNDLE_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-_DEFAULT_BATCH = {Modality.IMAGE: 8, Modality.VIDEO: 4}
+_DEFAULT_BATCH, _LARGE_BATCH = {Modality.IMAGE: 8, Modality.VIDEO: 4}, 1024
 
 
 class SourceBase(Settings):
@@ -23,7 +23,7 @@ class SourceBase(Settings):
     )
     stop_after_s: float = Field(default=0.0, ge=0, title="Stop after", description="seconds; 0: never")
     batch_size: int | None = Field(
-        default=None, ge=1, le=4096, title="Batch size", description="samples screened at once; default 256, images 8"
+        default=None, ge=1, le=4096, title="Batch size", description="samples screened at once; default 1024, images 8"
     )
     max_batch_age_ms: float = Field(
         default=100.0, gt=0, title="Batch age", description="a batch never waits longer than this for more samples"
@@ -53,7 +53,7 @@ class SourceBase(Settings):
 
     def batch_size_for(self, modality: Modality) -> int:
         """The batch size set, or the modality's own."""
-        return self.batch_size or _DEFAULT_BATCH.get(modality, 256)
+        return self.batch_size or _DEFAULT_BATCH.get(modality, _LARGE_BATCH)
 
 
 class ReplaySettings(SourceBase):

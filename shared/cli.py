@@ -15,7 +15,7 @@ from rich.console import Console
 from shared.errors import MissingExtraError, PortInUseError, StorageError, VedetteError
 
 _GROUP_HELP = {
-    "bench": "Measure detection on whole folders of data sets, beside published figures.",
+    "bench": "Measure detection on whole folders of data sets, and the agent's speed and size here.",
     "bundle": "Look at, verify and sign bundles.",
     "edge": "Run the agent of a camera or sensor.",
     "cloud": "Run the service that analyses what devices forward.",

@@ -4,6 +4,7 @@ A message that breaks a rule raises SampleRejected with a reason that goes back 
 """
 
 import math
+import threading
 import uuid
 from datetime import UTC, datetime
 from typing import TypeGuard
@@ -53,6 +54,9 @@ _IMAGE_MAGIC = {sample_pb2.PAYLOAD_ENCODING_PNG: PNG_MAGIC, sample_pb2.PAYLOAD_E
 _RANK = {Modality.TABULAR: 1, Modality.SERIES: 2, Modality.IMAGE: 3, Modality.VIDEO: 4}
 
 
+_of_thread = threading.local()
+
+
 def is_image(values: Values) -> TypeGuard[NDArray[np.uint8]]:
     """Whether the values of a sample are pixels."""
     return values.dtype == np.uint8
@@ -91,11 +95,19 @@ def _announces(data: bytes, shape: tuple[int, ...]) -> bool:
 def _encode_floats(values: Values) -> sample_pb2.Payload:
     raw = np.asarray(values, dtype="<f4").tobytes()
     if len(raw) >= ZSTD_FROM_BYTES:
-        packed = zstandard.ZstdCompressor(level=3).compress(raw)
+        packed = _compressor().compress(raw)
         if len(packed) < len(raw):
             encoding = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
             return sample_pb2.Payload(encoding=encoding, data=packed, shape=values.shape)
     return sample_pb2.Payload(encoding=sample_pb2.PAYLOAD_ENCODING_FLOAT32, data=raw, shape=values.shape)
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    """This thread's own: one cannot be shared, and making it takes as long as a small sample."""
+    if not hasattr(_of_thread, "compressor"):
+        _of_thread.compressor = zstandard.ZstdCompressor(level=3)
+    compressor: zstandard.ZstdCompressor = _of_thread.compressor
+    return compressor
 
 
 def _max_values(encoding: int) -> int:

@@ -1,14 +1,15 @@
-"""`vedette evaluate` and `vedette bench adbench|series|images|video`."""
+"""`vedette evaluate` and `vedette bench adbench|series|images|video|edge`."""
 
-import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cloud.evaluation.device.commands import edge
+from cloud.evaluation.outputs import check_place, write_failure, write_json
 from shared.cli import CommandTree
-from shared.errors import DataError, SettingsError, VedetteError
+from shared.errors import SettingsError, VedetteError
 
 _DATA = Annotated[
     Path | None,
@@ -47,6 +48,10 @@ def add_commands(tree: CommandTree) -> None:
     group.command(epilog="Example:  vedette bench series --data DATA --datasets machine-1-6 --seeds 0,1")(series)
     group.command(epilog="Example:  vedette bench images --data DATA --datasets elpv --output images.md")(images)
     group.command(epilog="Example:  vedette bench video --data DATA --datasets cctv_upcam")(video)
+    group.command(
+        epilog="Examples:  vedette bench edge --quick  |  vedette bench edge --modality image --peer-python "
+        "~/anomalib/bin/python --output edge.md  |  vedette bench edge --bundle pump.vedette --data readings.csv"
+    )(edge)
 
 
 def evaluate(
@@ -67,7 +72,7 @@ def evaluate(
     With labels, how well each method finds the anomalies; without, what it says of the data and flags. Give data that
     the bundle was not trained on.
     """
-    _check_place(json_path, "--json")
+    check_place(json_path, "--json")
     try:
         from cloud.evaluation.evaluate import Request, evaluate_bundle
         from cloud.evaluation.report import show_evaluation
@@ -78,10 +83,10 @@ def evaluate(
         with shown_progress() as progress:
             result = evaluate_bundle(request, trusted_key(key), progress)
     except VedetteError as error:
-        _write_failure(json_path, error)
+        write_failure(json_path, error)
         raise
     show_evaluation(result)
-    _write_json(json_path, result)
+    write_json(json_path, result)
 
 
 def adbench(
@@ -141,7 +146,7 @@ def video(
 
 
 def _bench() -> None:
-    """Measure detection on whole collections of data sets, beside published figures."""
+    """Measure detection on whole collections of data sets, beside published figures, and the agent on this machine."""
 
 
 def _run(
@@ -156,7 +161,7 @@ def _run(
     config: Path | None,
 ) -> None:
     for path, option in ((json_path, "--json"), (output, "--output")):
-        _check_place(path, option)
+        check_place(path, option)
     try:
         from cloud.evaluation.bench import Plan, parse_seeds, run_benchmark
         from cloud.evaluation.page import page
@@ -178,9 +183,9 @@ def _run(
         with shown_progress() as progress:
             summary = run_benchmark(plan, progress)
     except VedetteError as error:
-        _write_failure(json_path, error)
+        write_failure(json_path, error)
         raise
-    _write_json(json_path, summary)
+    write_json(json_path, summary)
     if output is not None:
         output.write_text(page(summary), encoding="utf-8")
     show_benchmark(summary)
@@ -207,21 +212,3 @@ def _command(benchmark: str, datasets: str, seeds: str, config: Path | None, out
     parts += [f"--config {config.name}"] if config is not None else []
     parts += [f"--output docs/benchmarks/{output.name}"] if output is not None else []
     return " ".join(parts)
-
-
-def _check_place(path: Path | None, option: str) -> None:
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise SettingsError(f"{path}: not a file in an existing folder. Give {option} another path.")
-
-
-def _write_failure(path: Path | None, error: VedetteError) -> None:
-    _write_json(path, {"status": "failed", "error": str(error), "exit_code": error.exit_code})
-
-
-def _write_json(path: Path | None, value: dict[str, Any]) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error}).") from None

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU. A batch runs on a helper thread, so that Python works on the next one meanwhile."""
+"""ONNX Runtime on the CPU. A batch runs on a helper thread, piece by piece, while Python works on the next one."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
+from edge.engines.pieces import best_piece
 from shared.errors import EngineError, MissingExtraError
 
 
@@ -37,15 +38,26 @@ class OnnxRuntimeEngine:
         self._input_name = graph_input.name
         self.input_shape = tuple(size if isinstance(size, int) else -1 for size in graph_input.shape)
         self.depth = 2
+        self._piece = 0  # rows; 0: the whole batch
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
 
     def start(self, inputs: NDArray[Any]) -> "_OnnxRuntimePending":
         """Start on a batch; see `Engine.start`."""
-        return _OnnxRuntimePending(self._worker.submit(self._session.run, self._names, {self._input_name: inputs}))
+        return _OnnxRuntimePending(self._worker.submit(self._run, inputs, self._piece or len(inputs)))
 
     def get_ready(self, inputs: NDArray[Any]) -> None:
         """See `Engine.get_ready`."""
-        self.start(inputs).result()
+        self._piece = best_piece(
+            inputs, lambda rows: _OnnxRuntimePending(self._worker.submit(self._run, inputs, rows)).result()
+        )
+
+    def _run(self, inputs: NDArray[Any], rows: int) -> list[NDArray[np.float32]]:
+        """The outputs for a batch, computed `rows` at a time."""
+        parts = [
+            self._session.run(self._names, {self._input_name: inputs[start : start + rows]})
+            for start in range(0, len(inputs), rows)
+        ]
+        return parts[0] if len(parts) == 1 else [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
 
 
 class _OnnxRuntimePending:

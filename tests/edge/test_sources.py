@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.edge_throughput import agent_settings
 from edge.source_settings import ImageFolderSettings, ReplaySettings
 from edge.sources import open_source
 from edge.sources import tables as tables_module
@@ -244,18 +243,6 @@ def test_an_empty_cell_is_a_missing_value_where_the_bundle_allows_it(tmp_path: P
     refused = batches(path)
     np.testing.assert_array_equal(values_of(refused), [[2, 1]])
     assert len([rejection for batch in refused for rejection in batch.rejections]) == 4
-
-
-@pytest.mark.parametrize(
-    ("modality", "kind"),
-    [(Modality.IMAGE, "images"), (Modality.TABULAR, "replay"), (Modality.SERIES, "replay")],
-)
-def test_the_benchmark_of_throughput_names_a_source_of_its_modality(
-    tmp_path: Path, modality: Modality, kind: str
-) -> None:
-    source = agent_settings(modality, tmp_path, tmp_path / "state", "auto", 8).sources[0]
-    assert source.kind == kind
-    assert source.batch_size_for(modality) == 8
 
 
 def test_a_parquet_file_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""The agent as `vedette edge run`, in a process of its own, measured from outside."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloud.evaluation.device.material import Material
+from shared.errors import VedetteError
+from shared.samples import Modality
+from shared.supervision import SupervisedProcess, uninterrupted
+
+POLL_S = 0.01
+START_TIMEOUT_S, CALL_TIMEOUT_S = 120.0, 120.0
+SETTLE_S = 0.5  # from the first screened batch to where counting begins
+_COUNTED_AGAIN = ("spool.db", "spool.db-wal", "spool.db-shm", "counters.json", "status.json")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRun:
+    """One run. `start_s`, `start_cpu_s`: from the command to the first screened batch. `cpu_us`: of all threads, for
+    a sample. `peak_mib`: the most that was resident. `travelled`: share of what was screened that went to the spool."""
+
+    samples_per_s: float
+    cpu_us: float
+    start_s: float
+    start_cpu_s: float
+    peak_mib: float
+    loads_torch: bool
+    travelled: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    counters: dict[str, int]
+    at_s: float
+    cpu_s: float
+
+
+class Device:
+    """One enrolled device in a folder. Its link is down, so what is forwarded stays in the spool on its disk."""
+
+    def __init__(self, material: Material, folder: Path) -> None:
+        """Enrol it at a service that runs for just that long."""
+        self._material, self._folder = material, folder
+        self._state, self.config = folder / "state", folder / "edge.toml"
+        self._log = folder / "agent.log"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.configure("auto")
+        self._enrol()
+
+    def configure(self, artefact: str) -> None:
+        """Write `edge.toml`: the samples again and again, as fast as they can be screened."""
+        source = {
+            "id": "bench",
+            "kind": "images" if self._material.modality is Modality.IMAGE else "replay",
+            "path": str(self._material.source),
+            "bundle": str(self._material.path),
+            "artefact": artefact,
+            "batch_size": self._material.batch_size,
+            "loop": True,
+        }
+        lines = [f"state_dir = {json.dumps(str(self._state))}", f"bundle_key = {json.dumps(str(self._material.key))}"]
+        lines += ["[[sources]]", *(f"{name} = {json.dumps(value)}" for name, value in source.items())]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def run(self, artefact: str, seconds: float) -> AgentRun:
+        """Start the agent anew, count for some seconds, and end it. Raises VedetteError if it ends by itself."""
+        self.configure(artefact)
+        for name in _COUNTED_AGAIN:
+            (self._state / name).unlink(missing_ok=True)
+        started_s = time.perf_counter()
+        agent = self._start("edge", "run", "--config", str(self.config))
+        try:
+            address = self._wait_for_address(agent)
+            while not _status(address)["counters"]["samples_screened"]:
+                self._check(agent, started_s)
+                time.sleep(POLL_S)
+            start_s, start_cpu_s = time.perf_counter() - started_s, _cpu_s(agent.pid)
+            time.sleep(SETTLE_S)
+            before = self._next_count(agent, address)
+            time.sleep(seconds)
+            after = self._next_count(agent, address)
+            count = after.counters["samples_screened"] - before.counters["samples_screened"]
+            return AgentRun(
+                samples_per_s=count / (after.at_s - before.at_s),
+                cpu_us=(after.cpu_s - before.cpu_s) / count * 1e6,
+                start_s=start_s,
+                start_cpu_s=start_cpu_s,
+                peak_mib=_peak_mib(agent.pid),
+                loads_torch="libtorch" in Path(f"/proc/{agent.pid}/maps").read_text(),
+                travelled=(after.counters["samples_spooled"] - before.counters["samples_spooled"]) / count,
+            )
+        finally:
+            agent.stop(5.0)
+
+    def _next_count(self, agent: SupervisedProcess, address: str) -> _Count:
+        """The counters just after a batch was counted: whole batches pass between two such moments."""
+        started_s = time.perf_counter()
+        seen = _status(address)["counters"]["samples_screened"]
+        while True:
+            time.sleep(POLL_S)
+            counters = _status(address)["counters"]
+            if counters["samples_screened"] > seen:
+                return _Count(counters, time.perf_counter(), _cpu_s(agent.pid))
+            self._check(agent, started_s)
+
+    def _enrol(self) -> None:
+        cloud, data = self._folder / "cloud.toml", self._folder / "cloud"
+        free = [f'{name} = "127.0.0.1:0"' for name in ("listen", "enrolment_listen", "console_listen")]
+        cloud.write_text("\n".join([f"data_dir = {json.dumps(str(data))}", *free]) + "\n")
+        service = self._start("cloud", "serve", "--config", str(cloud))
+        try:
+            started_s = time.perf_counter()
+            while not (data / "service.json").exists():
+                self._check(service, started_s)
+                time.sleep(POLL_S)
+            token = self._folder / "token.txt"
+            token.write_text(self._call("cloud", "token", "bench", "--config", str(cloud)).split()[-1])
+            self._call("edge", "enroll", "--config", str(self.config), "--token-file", str(token))
+        finally:
+            service.stop(5.0)
+            shutil.rmtree(data, ignore_errors=True)
+
+    def _wait_for_address(self, agent: SupervisedProcess) -> str:
+        """Where the agent answers, once it says so."""
+        started_s = time.perf_counter()
+        while True:
+            with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+                return str(json.loads((self._state / "status.json").read_bytes())["metrics_address"])
+            self._check(agent, started_s)
+            time.sleep(POLL_S)
+
+    def _call(self, *arguments: str) -> str:
+        process = self._start(*arguments)
+        started_s = time.perf_counter()
+        try:
+            while process.exit_code() is None and time.perf_counter() - started_s < CALL_TIMEOUT_S:
+                time.sleep(POLL_S)
+            if process.exit_code() != 0:
+                raise VedetteError(f"vedette {' '.join(arguments[:2])} failed: {process.complaint()}")
+            return process.output()
+        finally:
+            process.stop()
+
+    def _start(self, *arguments: str) -> SupervisedProcess:
+        command = [str(Path(sys.executable).with_name("vedette")), *arguments]
+        with uninterrupted():
+            return SupervisedProcess(command, log=self._log, environment=os.environ, folder=self._folder)
+
+    def _check(self, process: SupervisedProcess, started_s: float) -> None:
+        if process.exit_code() is not None:
+            raise VedetteError(f"A process of the benchmark ended: {process.complaint()}")
+        if time.perf_counter() - started_s > START_TIMEOUT_S:
+            raise VedetteError(f"A process of the benchmark did not get ready within {START_TIMEOUT_S:.0f} s.")
+
+
+def _status(address: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://{address}/status", timeout=CALL_TIMEOUT_S) as answer:
+        status: dict[str, Any] = json.load(answer)
+    return status
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU time of a process with all its threads; fields 14 and 15 of its stat, counted after the name in brackets."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_mib(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024

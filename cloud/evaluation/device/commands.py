@@ -1,0 +1,103 @@
+"""`vedette bench edge`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cloud.evaluation.outputs import check_place, write_failure, write_json
+from shared.errors import SettingsError, VedetteError
+from shared.samples import Modality
+
+MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
+
+
+def edge(
+    modality: Annotated[
+        str, typer.Option(metavar="A,B", help=f"Which screeners, of {', '.join(MODALITIES)}.")
+    ] = f"{Modality.SERIES},{Modality.IMAGE}",
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measure this bundle; by default small ones are trained.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="What the agent screens: a file or folder that fits --bundle.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUBLIC.pem", help="The key --bundle is signed with; by default yours.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often both sides of a ratio take turns.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long each turn is measured.")] = 4.0,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of a second: to see that it works.")] = False,
+    peer_python: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Python of an environment with anomalib, OpenVINO and ONNX: the peer."),
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, also a failure.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="PAGE.md", help="Write the results as a Markdown page.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Training settings in TOML for the small bundles.")
+    ] = None,
+) -> None:
+    """The agent's throughput, memory, start and cost here, each beside what is required of it.
+
+    Every figure with a peer is a ratio of turns taken within this run, on the cores that this process may use
+    (taskset sets them). Use an idle machine.
+    """
+    for path, option in ((json_path, "--json"), (output, "--output")):
+        check_place(path, option)
+    try:
+        from cloud.evaluation.device.benchmark import Plan, run_edge_benchmark
+        from cloud.evaluation.device.page import edge_page, show_edge
+        from cloud.training.progress import shown_progress
+
+        plan = Plan(
+            modalities=_modalities(modality),
+            bundle=bundle,
+            data=data,
+            key=key,
+            rounds=1 if quick else rounds,
+            seconds=1.0 if quick else seconds,
+            is_quick=quick,
+            peer_python=peer_python,
+            config=config,
+            command=_command(modality, bundle, rounds, seconds, quick, peer_python, output),
+        )
+        with shown_progress() as progress:
+            summary = run_edge_benchmark(plan, progress)
+    except VedetteError as error:
+        write_failure(json_path, error)
+        raise
+    write_json(json_path, summary)
+    if output is not None:
+        output.write_text(edge_page(summary), encoding="utf-8")
+    show_edge(summary)
+
+
+def _modalities(text: str) -> tuple[Modality, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in MODALITIES]
+    if unknown or not names:
+        raise SettingsError(f"--modality {text}: give some of {', '.join(MODALITIES)}.")
+    return tuple(dict.fromkeys(Modality(name) for name in names))
+
+
+def _command(
+    modality: str,
+    bundle: Path | None,
+    rounds: int,
+    seconds: float,
+    quick: bool,
+    peer_python: Path | None,
+    output: Path | None,
+) -> str:
+    """How to make these results again, without the paths of this machine."""
+    parts = ["vedette bench edge"]
+    parts += [f"--modality {modality}"] if bundle is None else [f"--bundle {bundle.name} --data DATA"]
+    parts += ["--quick"] if quick else [f"--rounds {rounds} --seconds {seconds:g}"]
+    parts += ["--peer-python PEER/bin/python"] if peer_python is not None else []
+    parts += [f"--output docs/benchmarks/{output.name}"] if output is not None else []
+    return " ".join(parts)

@@ -1,0 +1,83 @@
+"""The agent's figures for people: as a Markdown page, and as tables on the terminal."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cloud.evaluation.page import table
+
+_ABOUT = (
+    "The agent is `vedette edge run` in a process of its own: it reads and decodes samples, prepares them, "
+    "screens them, routes them by p-value, and commits what travels to its spool on disk; its link is down. The "
+    "bare engine is OpenVINO's `benchmark_app` on the same INT8 graph with the same batch size, hint (throughput) "
+    "and precision (f32 around the INT8 layers). Both sides of a ratio take turns on the same cores; it is the "
+    "median over the rounds of the ratio within each. PyTorch runs the screener that the graph was exported from, "
+    "in FP32, eager, on as many threads as there are cores; images at the best batch size of each side, vectors "
+    "at 1. PaDiM is anomalib's, exported to ONNX, its requests kept full at its best batch size, beside the agent "
+    "from file to spool. Memory and start are those of an agent with one bundle whose cache of compiled models is "
+    "warm. Router and spool: CPU time from p-values to the committed file, 5 % forwarded and 1 % audited. Small "
+    "bundles are trained for it on synthetic series and on crops of a photograph of bricks; speed does not depend "
+    "on the weights."
+)
+
+
+def edge_page(summary: Mapping[str, Any]) -> str:
+    """The whole page, of the JSON values of a run."""
+    machine = summary["machine"]
+    made = (
+        f"Made by `{summary['command']}` with Vedette {summary['version']} on {machine['cores']} "
+        f"core{'s' if machine['cores'] != 1 else ''}, {machine['architecture']}, Python {machine['python']}, OpenVINO "
+        f"{machine['openvino']}."
+    )
+    rows = [[row["what"], row["modality"], *_cells(row)] for row in summary["requirements"]]
+    parts = ["# The agent: speed and size", _ABOUT, made, "## Against what is required"]
+    parts.append(table(["figure", "samples", "required", "measured", "met"], rows))
+    for modality, figures in summary["figures"].items():
+        parts += [f"## {modality.capitalize()}", table(["figure", "value"], [list(row) for row in _flat(figures)])]
+    return "\n\n".join(parts) + "\n"
+
+
+def show_edge(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what is required beside what was measured."""
+    console = console if console is not None else Console(highlight=False)
+    shown = Table(title="The agent, against what is required", title_justify="left")
+    for name in ("figure", "samples"):
+        shown.add_column(name)
+    for name in ("required", "measured", "met"):
+        shown.add_column(name, justify="right")
+    for row in summary["requirements"]:
+        shown.add_row(row["what"], row["modality"], *_cells(row))
+    console.print(shown)
+    for modality, figures in summary["figures"].items():
+        details = Table(title=modality.capitalize(), title_justify="left")
+        details.add_column("figure")
+        details.add_column("value", justify="right")
+        for name, value in _flat(figures):
+            details.add_row(name, value)
+        console.print(details)
+    if summary["quick"]:
+        console.print("One short round: these figures show that it works, and little else.", style="dim", markup=False)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    unit = f" {row['unit']}" if row["unit"] else ""
+    required = f"at {row['at']} {row['required']:g}{unit}"
+    if row["measured"] is None:
+        return required, row["note"], ""
+    return required, f"{_text(row['measured'])}{unit}", "yes" if row["met"] else "no"
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", _text(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, float):
+        return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -1,0 +1,86 @@
+"""FP32 PyTorch eager and INT8 ONNX Runtime on a bundle's screener, for `RateWorker`.
+
+Started as `python -P -m cloud.evaluation.device.rates`. The first line names the bundle, its key, and what shall run:
+"eager" or an artefact of ONNX Runtime.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Step = Callable[[NDArray[Any]], object]
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    settings = json.loads(sys.stdin.readline())
+    step = _step(settings)
+    answers.write("{}\n")
+    answers.flush()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        inputs = _inputs([asked["batch_size"], *settings["shape"][1:]])
+        answers.write(json.dumps({"samples_per_s": _rate(step, inputs, asked["seconds"])}) + "\n")
+        answers.flush()
+
+
+def _rate(step: Step, inputs: NDArray[Any], seconds: float) -> float:
+    for _ in range(3):
+        step(inputs)
+    count, started_s = 0, time.perf_counter()
+    while (elapsed_s := time.perf_counter() - started_s) < seconds:
+        step(inputs)
+        count += len(inputs)
+    return count / elapsed_s
+
+
+def _inputs(shape: list[int]) -> NDArray[Any]:
+    random = np.random.default_rng(0)
+    if len(shape) == 4:
+        return random.integers(0, 256, shape, dtype=np.uint8)
+    return random.standard_normal(shape, dtype=np.float32)
+
+
+def _step(settings: dict[str, Any]) -> Step:
+    from shared.bundle import Bundle, load_trusted_key
+
+    bundle = Bundle.open(Path(settings["bundle"]), [load_trusted_key(Path(settings["key"]))])
+    cores = len(os.sched_getaffinity(0))
+    if settings["what"] == "eager":
+        return _eager(bundle, cores)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, cores
+    graph = bundle.read(bundle.manifest.artefact(settings["what"]).graph)
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda inputs: session.run(None, {name: inputs})
+
+
+def _eager(bundle: Any, cores: int) -> Step:
+    import torch
+
+    from cloud.evaluation.device.fp32 import fp32_screener
+
+    torch.set_num_threads(cores)
+    screener = fp32_screener(bundle)
+
+    def step(inputs: NDArray[Any]) -> object:
+        with torch.inference_mode():
+            return screener(torch.from_numpy(inputs))
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
