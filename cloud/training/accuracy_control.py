@@ -48,29 +48,35 @@ def fewest_in_float(
 
     `attempt` takes the names of the layers in float and raises ParityError where the gate refuses the artefact;
     `ranking` is asked for only if it does so with none of them. As many attempts as twice the logarithm of the number
-    of layers. Raises the ParityError with all of them in float if none passes.
+    of layers. Raises ParityError if none passes: with all of them in float it would be no INT8 artefact any more.
     """
     try:
         return attempt(()), ()
     except ParityError as error:
         refused, ranked = error, tuple(ranking())
-    failed, count = 0, 1
-    while True:
-        if failed == len(ranked):
-            raise ParityError(f"{refused} (With all of its layers in float, too.)") from None
-        count = min(count, len(ranked))
+    failed, count, most = 0, 1, len(ranked) - 1
+    while failed < most:
+        count = min(count, most)
         try:
             passed = attempt(ranked[:count])
-            break
         except ParityError as error:
             refused, failed, count = error, count, 2 * count
+            continue
+        return _fewer(attempt, ranked, passed, failed, count)
+    raise ParityError(f"{refused} (This with all layers but one in float.)" if failed else str(refused))
+
+
+def _fewer(
+    attempt: Callable[[Collection[str]], Attempted], ranked: Sequence[str], passed: Attempted, failed: int, count: int
+) -> tuple[Attempted, tuple[str, ...]]:
+    """The same as `passed` with `count` layers in float, with as few as pass above the `failed`."""
     while count - failed > 1:
         middle = (failed + count) // 2
         try:
             passed, count = attempt(ranked[:middle]), middle
         except ParityError:
             failed = middle
-    return passed, ranked[:count]
+    return passed, tuple(ranked[:count])
 
 
 def _most(inputs: NDArray[Any]) -> int:
