@@ -1,7 +1,7 @@
 """From a trained screener to the graphs of a bundle: exported, quantised, compared, and calibrated on their engines."""
 
-import contextlib
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.encoders import Screener
+from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
 from cloud.training.export import export_onnx
+from cloud.training.layers import Layers
 from cloud.training.parity import auroc, check, compare
-from cloud.training.quantise import quantise_onnxruntime, quantise_openvino
+from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
 from shared.bundle import Artefact, ParityFigures, npz_bytes
 from shared.calibration_modes import CalibrationByMode
-from shared.errors import ParityError
 
 FP32 = "fp32_onnxruntime"
 INT8_OPENVINO, INT8_ONNXRUNTIME = "int8_openvino", "int8_onnxruntime"
@@ -24,9 +25,9 @@ _GRAPHS = {
     INT8_OPENVINO: "edge/screener_int8_openvino.xml",
     INT8_ONNXRUNTIME: "edge/screener_int8_onnxruntime.onnx",
 }
-# How many of the first layers stay in float. They are the most sensitive, and how much so depends on the data: the
-# next step (a block's end) is taken where the gate refuses the one before, and the manifest names it.
-_FLOAT_LAYERS_OF_VECTORS, _FLOAT_LAYERS_OF_IMAGES = (1, 2), (3, 9, 24)
+# How many of the first layers stay in float in any case: few of the operations, and every later layer works on what
+# they give.
+_FIRST_OF_VECTORS, _FIRST_OF_IMAGES = 1, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,16 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """Artefacts that passed the gate: `files` by path in the bundle, `auroc` by artefact where labels
-    exist, `float_layers` how many of the first layers of each stayed in float."""
+    """Artefacts that passed the gate: `files` by path in the bundle, `auroc` by artefact where labels exist,
+    `float_layers` the names of the layers of each INT8 artefact that stayed in float, out of `layers`."""
 
     files: dict[str, bytes]
     artefacts: tuple[Artefact, ...]
     preferred: str
     parity: dict[str, ParityFigures]
     auroc: dict[str, float]
-    float_layers: dict[str, int]
+    float_layers: dict[str, tuple[str, ...]]
+    layers: int
 
 
 def build_artefacts(
@@ -64,17 +66,16 @@ def build_artefacts(
     progress("exporting", 0.0)
     model = export_onnx(screener)
     gate = _Gate(torch_runner(screener), examples, tolerances)
-    ladder = _FLOAT_LAYERS_OF_IMAGES if examples.held_out.ndim >= 4 else _FLOAT_LAYERS_OF_VECTORS
-    makers: dict[str, Callable[[int], _Graph]] = {
-        FP32: lambda _: _Graph({_GRAPHS[FP32]: model}, onnxruntime_runner(model)),
-        INT8_OPENVINO: lambda layers: _openvino_graph(quantise_openvino(model, examples.quantisation, layers)),
-        INT8_ONNXRUNTIME: lambda layers: _onnxruntime_graph(quantise_onnxruntime(model, examples.quantisation, layers)),
-    }
+    control = _Control(model, examples)
     files: dict[str, bytes] = {}
-    passed, layers, artefacts = {}, {}, []
-    for index, (name, make) in enumerate(makers.items()):
-        progress("quantising and comparing", index / len(makers))
-        graph, passed[name], layers[name] = _first_that_passes(name, make, (0,) if name == FP32 else ladder, gate)
+    passed, artefacts, float_layers = {}, [], {}
+    for index, name in enumerate(_GRAPHS):
+        progress("quantising and comparing", index / len(_GRAPHS))
+        if name == FP32:
+            graph = _Graph({_GRAPHS[FP32]: model}, onnxruntime_runner(model))
+            passed[name] = gate.passes(name, graph.run)
+        else:
+            (graph, passed[name]), float_layers[name] = control.settle(name, gate)
         artefact, calibration = _calibrate(name, passed[name], examples.modes)
         artefacts.append(artefact)
         files |= {**graph.files, artefact.calibration: calibration}
@@ -82,7 +83,7 @@ def build_artefacts(
     preferred = INT8_OPENVINO if examples.held_out.ndim >= 4 else INT8_ONNXRUNTIME
     aurocs = {name: result.auroc for name, result in passed.items() if result.auroc is not None}
     parity = {name: result.parity for name, result in passed.items()}
-    return Built(files, tuple(artefacts), preferred, parity, aurocs, layers)
+    return Built(files, tuple(artefacts), preferred, parity, aurocs, float_layers, len(control.layers.all))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,16 @@ class _Gate:
 
     def passes(self, name: str, run: Runner) -> _Passed:
         """The figures of one artefact; raises ParityError if they lie outside the tolerances."""
-        outputs, test = run(self._examples.held_out), _scores(run, self._examples.test)
+        outputs = run(self._examples.held_out)
         scores, labels = outputs["score"].astype(np.float64), self._examples.test_labels
+        rate = self._tolerances["operating_rate"]
+        # The labelled part is often the larger one: what fails without it is not run on it.
+        check(name, compare(self._expected, scores, operating_rate=rate), self._tolerances, self._expected)
+        test = _scores(run, self._examples.test)
         figures = compare(
             self._expected,
             scores,
-            operating_rate=self._tolerances["operating_rate"],
+            operating_rate=rate,
             labels=labels,
             reference_test=self._expected_test if len(self._expected_test) else None,
             test=test if len(test) else None,
@@ -127,19 +132,39 @@ class _Gate:
         return _Passed(scores, outputs.get("anomaly_map"), figures, None if labels is None else auroc(labels, test))
 
 
-def _first_that_passes(
-    name: str, make: Callable[[int], _Graph], ladder: tuple[int, ...], gate: _Gate
-) -> tuple[_Graph, _Passed, int]:
-    """The artefact with the fewest layers in float that passes, and how many those are.
+class _Control:
+    """Makes the INT8 artefacts of one ONNX model, with the fewest layers in float that let them pass the gate."""
 
-    Raises the ParityError of the last step if none passes.
-    """
-    for float_layers in ladder[:-1]:
-        graph = make(float_layers)
-        with contextlib.suppress(ParityError):
-            return graph, gate.passes(name, graph.run), float_layers
-    graph = make(ladder[-1])
-    return graph, gate.passes(name, graph.run), ladder[-1]
+    def __init__(self, model: bytes, examples: Examples) -> None:
+        self.layers = Layers.of(model)
+        self._model, self._held_out = model, examples.held_out
+        self._onnxruntime = OnnxRuntimeQuantiser(model, examples.quantisation)
+        self._openvino = OpenVinoQuantiser(model, examples.quantisation)
+        names = [layer.name for layer in self.layers.all if layer.may_be_int8]
+        count = _FIRST_OF_IMAGES if examples.held_out.ndim >= 4 else _FIRST_OF_VECTORS
+        self._first, self._others = names[:count], names[count:]
+
+    def settle(self, name: str, gate: _Gate) -> tuple[tuple[_Graph, _Passed], tuple[str, ...]]:
+        """The artefact `name`, what the gate saw of it, and the names of its layers in float, in the graph's order.
+
+        Raises ParityError if none passes.
+        """
+
+        def attempt(in_float: Collection[str]) -> tuple[_Graph, _Passed]:
+            graph = self._make(name, (*self._first, *in_float))
+            return graph, gate.passes(name, graph.run)
+
+        found, in_float = fewest_in_float(attempt, lambda: self._ranking)
+        return found, tuple(layer.name for layer in self.layers.in_float((*self._first, *in_float)))
+
+    @functools.cached_property
+    def _ranking(self) -> tuple[str, ...]:
+        return rank_layers(self._model, self._others, self._first, self._onnxruntime, self._held_out)
+
+    def _make(self, name: str, in_float: Collection[str]) -> _Graph:
+        if name == INT8_OPENVINO:
+            return _openvino_graph(self._openvino.quantise(in_float))
+        return _onnxruntime_graph(self._onnxruntime.quantise(in_float))
 
 
 def _openvino_graph(ir: Mapping[str, bytes]) -> _Graph:

@@ -36,7 +36,7 @@ def show_training(summary: dict[str, Any]) -> None:
     )
     for note in training["notes"]:
         console.print(f"Note: {note}.", markup=False)
-    console.print(_parity_table(summary["parity"], training["auroc"]))
+    _show_parity(console, summary["parity"], training)
     others = {name: value for name, value in training["auroc"].items() if name not in summary["parity"]}
     if others:
         text = ", ".join(f"{name} {value:.4f}" for name, value in others.items())
@@ -66,11 +66,23 @@ def show_bundle(manifest: Manifest, signature: str) -> None:
     for key, value in lines.items():
         console.print(f"{key:<10} {value}", markup=False)
     parity = {name: figures.model_dump() for name, figures in manifest.parity.items()}
-    console.print(_parity_table(parity, manifest.training.get("auroc", {})))
+    _show_parity(console, parity, manifest.training)
+    tolerances = ", ".join(f"{key} {limit:g}" for key, limit in manifest.tolerances.items())
+    console.print(f"Tolerances of the gate: {tolerances}.", markup=False)
 
 
-def _parity_table(parity: dict[str, dict[str, Any]], aurocs: dict[str, float]) -> Table:
-    columns = ("artefact", "rank correlation", "label agreement", "largest difference", "AUROC")
+def _show_parity(console: Console, parity: dict[str, dict[str, Any]], training: dict[str, Any]) -> None:
+    """What the gate found of each artefact, and which layers of the INT8 ones are in float."""
+    # A bundle of an earlier version says how many of the first layers, without their names.
+    layers = {name: names for name, names in training.get("float_layers", {}).items() if isinstance(names, list)}
+    counts = {name: f"{len(names)} of {training['layers']}" for name, names in layers.items()}
+    console.print(_parity_table(parity, training.get("auroc", {}), counts))
+    for name, names in layers.items():
+        console.print(f"In float in {name}: {', '.join(names)}.", markup=False)
+
+
+def _parity_table(parity: dict[str, dict[str, Any]], aurocs: dict[str, float], in_float: dict[str, str]) -> Table:
+    columns = ("artefact", "rank correlation", "label agreement", "largest difference", "in float", "AUROC")
     table = Table(*columns, title="Agreement with the FP32 model", title_justify="left")
     for name, figures in parity.items():
         auroc = aurocs.get(name)
@@ -79,6 +91,7 @@ def _parity_table(parity: dict[str, dict[str, Any]], aurocs: dict[str, float]) -
             f"{figures['rank_correlation']:.4f}",
             f"{figures['label_agreement']:.4f}",
             f"{figures['max_score_difference']:.2g}",
+            in_float.get(name, ""),
             "" if auroc is None else f"{auroc:.4f}",
         )
     return table

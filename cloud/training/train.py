@@ -148,7 +148,7 @@ def rebuild_bundle(
             "parent_bundle_id": manifest.bundle_id,
             "training": {
                 **_facts_kept(manifest),
-                "float_layers": _float_layers(built),
+                **_precision(built),
                 **training_note,
             },
         }
@@ -300,7 +300,7 @@ def _facts(data: TrainingData, split: Split, settings: TrainingSettings, built: 
         "train_samples": len(split.train),
         "held_out_samples": len(split.held_out),
         "labelled_samples": 0 if split.test_labels is None else len(split.test_labels),
-        "float_layers": _float_layers(built),
+        **_precision(built),
         "head_loss": round(loss, 6),
         "auroc": dict(built.auroc),
         "notes": list(split.notes),
@@ -316,8 +316,9 @@ def _facts_kept(manifest: Manifest) -> dict[str, Any]:
     return facts
 
 
-def _float_layers(built: Built) -> dict[str, int]:
-    return {name: count for name, count in built.float_layers.items() if name.startswith("int8")}
+def _precision(built: Built) -> dict[str, Any]:
+    """How many layers the screener has, and which of them each INT8 artefact keeps in float."""
+    return {"layers": built.layers, "float_layers": {name: list(names) for name, names in built.float_layers.items()}}
 
 
 def _manifest(

@@ -31,15 +31,16 @@ def examples() -> Examples:
     return Examples(rows[:200], rows[200:])
 
 
-@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
-    real = getattr(artefacts, f"quantise_{engine}")
+@pytest.mark.parametrize("quantiser", ["OpenVinoQuantiser", "OnnxRuntimeQuantiser"])
+def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.MonkeyPatch, quantiser: str) -> None:
+    real = getattr(artefacts, quantiser)
 
-    def of_another_screener(model: bytes, inputs: NDArray[Any], float_layers: int) -> Any:
-        return real(export_onnx(screener(7)), inputs, float_layers)
+    def of_another_screener(model: bytes, inputs: NDArray[Any]) -> Any:
+        return real(export_onnx(screener(7)), inputs)
 
-    monkeypatch.setattr(artefacts, f"quantise_{engine}", of_another_screener)
-    with pytest.raises(ParityError, match=f"int8_{engine}: its rank correlation"):
+    monkeypatch.setattr(artefacts, quantiser, of_another_screener)
+    engine = quantiser.removesuffix("Quantiser").lower()
+    with pytest.raises(ParityError, match=rf"int8_{engine}: its rank correlation .* is -?[\d.e-]+, below .* 0\.95\."):
         build_artefacts(screener(0), examples(), TOLERANCES, lambda stage, share: None)
 
 
@@ -79,7 +80,9 @@ def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() 
     }
     for name, run in runners.items():
         scores = run(far)["score"].astype(np.float64)
-        assert (np.diff(scores) > 0).all(), (name, scores)
+        # What the head, saturated, takes back by its rounding is small beside what the slope adds in the end.
+        assert (np.diff(scores) > (-0.05 if name.startswith("int8") else 0.0)).all(), (name, scores)
+        assert (scores[1:] > scores[0]).all(), (name, scores)
         # One false alarm a day at 50 readings a second is in reach of a reading that is far enough out.
         alarm = Calibration.fit(run(rows[400:])["score"]).p_values(scores[-1:]).values[0]
         assert alarm < 1 / (50 * 86_400), (name, alarm)

@@ -55,7 +55,12 @@ def test_train_inspect_verify_and_sign(
 
     assert vedette(monkeypatch, "bundle", "verify", bundle) == 0
     assert vedette(monkeypatch, "bundle", "inspect", bundle) == 0
-    assert "valid, by key" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "valid, by key" in shown
+    in_float = facts["training"]["float_layers"]["int8_openvino"]
+    assert f"{len(in_float)} of {facts['training']['layers']}" in shown
+    assert f"In float in int8_openvino: {', '.join(in_float)}." in shown
+    assert f"rank_correlation {facts['tolerances']['rank_correlation']}" in shown
 
     other, public = tmp_path / "other.pem", tmp_path / "public.pem"
     public.write_bytes(public_pem(new_signing_key(other).public_key()))

@@ -58,6 +58,8 @@ def test_every_artefact_passed_the_gate_and_finds_the_anomalies(trained) -> None
         assert figures.rank_correlation >= manifest.tolerances["rank_correlation"]
         assert manifest.training["auroc"][name] > 0.85
     assert set(manifest.training["float_layers"]) == {INT8_OPENVINO, INT8_ONNXRUNTIME}
+    for in_float in manifest.training["float_layers"].values():
+        assert 2 <= len(set(in_float)) < manifest.training["layers"]
     assert manifest.training["auroc"]["fused"] > 0.85
 
 

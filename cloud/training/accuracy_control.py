@@ -1,0 +1,92 @@
+"""Which layers of an INT8 artefact stay in float: the fewest with which it passes the parity gate.
+
+Where the gate refuses an artefact, its layers are ranked by what quantising each alone costs in agreement with FP32,
+and the most sensitive are put back to float: one, two, four and so on until the gate passes, then fewer by bisection.
+The ranking is made on ONNX Runtime, which makes the graph of a layer in a fraction of a second, and holds for both
+engines: how much rounding a layer costs is the layer's.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.training.engines import onnxruntime_runner
+from cloud.training.parity import rank_correlation
+from cloud.training.quantise import OnnxRuntimeQuantiser
+from shared.errors import ParityError
+
+MAX_RANKING_VECTORS, MAX_RANKING_IMAGES, LEAST_RANKING_IMAGES = 512, 8, 2
+MAX_RANKING_PIXELS = 8 * 512 * 512  # what ranking costs is bounded: one small batch a layer
+
+Attempted = TypeVar("Attempted")
+
+
+def rank_layers(
+    model: bytes, names: Sequence[str], first: Sequence[str], quantiser: OnnxRuntimeQuantiser, inputs: NDArray[Any]
+) -> tuple[str, ...]:
+    """The layers `names`, those first whose quantisation costs the most.
+
+    Each is quantised alone, with the others and the `first` in float. Its cost is one minus the rank correlation with
+    the FP32 `model` over a bounded part of the graph inputs (n, ...): of patch scores where the graph gives them, since
+    they are many, of scores otherwise.
+    """
+    part = inputs[: _most(inputs)]
+    expected = _opinions(model, part)
+    costs = {}
+    for name in names:
+        graph = quantiser.quantise([*first, *(other for other in names if other != name)])
+        costs[name] = 1 - rank_correlation(expected, _opinions(graph, part))
+    return tuple(sorted(names, key=lambda name: -costs[name]))
+
+
+def fewest_in_float(
+    attempt: Callable[[Collection[str]], Attempted], ranking: Callable[[], Sequence[str]]
+) -> tuple[Attempted, tuple[str, ...]]:
+    """What `attempt` gives with the fewest layers of the ranking in float, and these.
+
+    `attempt` takes the names of the layers in float and raises ParityError where the gate refuses the artefact;
+    `ranking` is asked for only if it does so with none of them. As many attempts as twice the logarithm of the number
+    of layers. Raises ParityError if none passes: with all of them in float it would be no INT8 artefact any more.
+    """
+    try:
+        return attempt(()), ()
+    except ParityError as error:
+        refused, ranked = error, tuple(ranking())
+    failed, count, most = 0, 1, len(ranked) - 1
+    while failed < most:
+        count = min(count, most)
+        try:
+            passed = attempt(ranked[:count])
+        except ParityError as error:
+            refused, failed, count = error, count, 2 * count
+            continue
+        return _fewer(attempt, ranked, passed, failed, count)
+    raise ParityError(f"{refused} (This with all layers but one in float.)" if failed else str(refused))
+
+
+def _fewer(
+    attempt: Callable[[Collection[str]], Attempted], ranked: Sequence[str], passed: Attempted, failed: int, count: int
+) -> tuple[Attempted, tuple[str, ...]]:
+    """The same as `passed` with `count` layers in float, with as few as pass above the `failed`."""
+    while count - failed > 1:
+        middle = (failed + count) // 2
+        try:
+            passed, count = attempt(ranked[:middle]), middle
+        except ParityError:
+            failed = middle
+    return passed, tuple(ranked[:count])
+
+
+def _most(inputs: NDArray[Any]) -> int:
+    """How many of the inputs are ranked by."""
+    if inputs.ndim < 4:
+        return MAX_RANKING_VECTORS
+    pixels = int(np.prod(inputs.shape[-3:-1]))
+    return max(LEAST_RANKING_IMAGES, min(MAX_RANKING_IMAGES, MAX_RANKING_PIXELS // pixels))
+
+
+def _opinions(model: bytes, inputs: NDArray[Any]) -> NDArray[np.float64]:
+    outputs = onnxruntime_runner(model)(inputs)
+    return outputs.get("anomaly_map", outputs["score"]).astype(np.float64).ravel()
