@@ -22,7 +22,7 @@ def bare_rate(graph: Path, shape: list[int], seconds: float, hint: str = "throug
     with TemporaryDirectory(prefix="vedette-bench-") as folder:
         command = [str(app), "-m", str(graph), "-d", "CPU", "-hint", hint, "-infer_precision", "f32"]
         command += [
-            "-data_shape",
+            "-shape",
             f"[{','.join(map(str, shape))}]",
             "-inference_only",
             "-t",
