@@ -4,6 +4,10 @@ Where the gate refuses an artefact, its layers are ranked by what quantising eac
 and the most sensitive are put back to float: one, two, four and so on until the gate passes, then fewer by bisection.
 The ranking is made on ONNX Runtime, which makes the graph of a layer in a fraction of a second, and holds for both
 engines: how much rounding a layer costs is the layer's.
+
+Not `nncf.quantize_with_accuracy_control`: it takes back one group of quantisers a step, and ranks all the others anew
+whenever a step did not help. On solar cells, from a rank correlation of 0.949, it was at 0.970 after 15 steps and 374 s
+of CPU time; by the ranking here, made in 48 s, one layer gives 0.969, four 0.980 and eight 0.990.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -83,7 +87,7 @@ def _most(inputs: NDArray[Any]) -> int:
     """How many of the inputs are ranked by."""
     if inputs.ndim < 4:
         return MAX_RANKING_VECTORS
-    pixels = int(np.prod(inputs.shape[-3:-1]))
+    pixels = int(np.prod(inputs.shape[1:-1]))
     return max(LEAST_RANKING_IMAGES, min(MAX_RANKING_IMAGES, MAX_RANKING_PIXELS // pixels))
 
 

@@ -41,9 +41,14 @@ class Layers:
         products = [index for index, node in enumerate(nodes) if node.op_type in _PRODUCTS]
         owners, last = _owners(nodes), _after_the_last_products(nodes)
         kept = {*_around_whitening(nodes, products), *last}
+        layers: dict[str, Layer] = {}
+        for at in products:
+            layer = Layer(_name(nodes[at]), _names(nodes, owners, at), at not in kept)
+            same = layers.get(layer.name, layer)  # weights that are used twice are one layer
+            both = same.may_be_int8 and layer.may_be_int8
+            layers[layer.name] = Layer(layer.name, same.nodes | layer.nodes, both)
         return cls(
-            tuple(Layer(_name(nodes[at]), _names(nodes, owners, at), at not in kept) for at in products),
-            frozenset(name for at in last for name in (nodes[at].name, *nodes[at].output)),
+            tuple(layers.values()), frozenset(name for at in last for name in (nodes[at].name, *nodes[at].output))
         )
 
     def in_float(self, names: Collection[str]) -> tuple[Layer, ...]:
