@@ -12,34 +12,34 @@ from pathlib import Path
 from typing import IO
 
 from edge.alarms import AlarmDelivery
-from edge.budget import Backlog, UploadBudget
-from edge.bundle_cache import BundleCache
+from edge.bundles.cache import BundleCache
+from edge.bundles.updater import Updater
 from edge.counters import Counters
-from edge.delivery import Delivery
-from edge.events import EventReader
-from edge.identity import is_enrolled, load_bundle_key
-from edge.latency import LatencyHistogram
-from edge.link_meter import LinkMeter
-from edge.memory import give_back
-from edge.metrics import MetricsServer, Status
 from edge.normal_buffer import FOLDER as NORMAL_BUFFERS
 from edge.normal_buffer import PURPOSE
+from edge.operation.inspection import STATUS_FILE
+from edge.operation.latency import LatencyHistogram
+from edge.operation.memory import give_back
+from edge.operation.metrics import MetricsServer, Status
+from edge.operation.service_manager import notify
 from edge.pipeline import Pipeline, Surroundings
-from edge.screening_log import ScreeningLog
+from edge.routing.budget import Backlog, UploadBudget
+from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
-from edge.service_manager import notify
 from edge.settings import AgentSettings
-from edge.source_settings import SourceSettings
+from edge.settings.sources import SourceSettings
 from edge.spool import Spool
-from edge.updater import Updater
-from edge.uplink import Uplink
-from edge.verdicts import VerdictStore
+from edge.uplink.delivery import Delivery
+from edge.uplink.events import EventReader
+from edge.uplink.identity import is_enrolled, load_bundle_key
+from edge.uplink.meter import LinkMeter
+from edge.uplink.uplink import Uplink
+from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle, write_durably
 from shared.errors import BundleError, ConnectionFailedError, SettingsError, StorageError
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
 
-STATUS_FILE = "status.json"
 HOUSEKEEPING_S = 1.0
 SOURCES_STOP_S, ALARMS_STOP_S = 2.0, 0.5
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from edge.broker_settings import BrokerSettings
+from edge.settings.brokers import BrokerSettings
 from shared.errors import DataError, MissingExtraError
 from shared.logs import EventLog
 

@@ -40,7 +40,7 @@ def run(
     import signal
 
     from edge.agent import Agent
-    from edge.memory import take_little
+    from edge.operation.memory import take_little
     from shared import logs
 
     take_little()
@@ -58,8 +58,8 @@ def enroll(
     replace: Annotated[bool, typer.Option("--replace", help="Enrol anew a device that is enrolled already.")] = False,
 ) -> None:
     """Spend a one-time token: make the device's key here, and bring back its certificate."""
-    from edge.enrolment import enroll as enroll_device
     from edge.settings import AgentSettings
+    from edge.uplink.enrolment import enroll as enroll_device
     from shared.errors import EnrolmentError
 
     settings = AgentSettings.load(config)
@@ -83,14 +83,14 @@ def status(
     follow: Annotated[bool, typer.Option("--watch", "-w", help="Draw it each second, until Ctrl-C.")] = False,
 ) -> None:
     """Show how the agent fares: live if it runs, else as it was at its end."""
-    from edge.inspection import read_status, status_lines
+    from edge.operation.inspection import read_status, status_lines
     from edge.settings import AgentSettings
 
     state_dir = AgentSettings.load(config).state_dir
     if follow:
         from rich.console import Console
 
-        from edge.status_view import watch
+        from edge.operation.status_view import watch
 
         watch(state_dir, Console())
         return
@@ -109,7 +109,7 @@ def spool(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many samples to list.")] = 10,
 ) -> None:
     """Show what waits in the spool, and what the service refused."""
-    from edge.inspection import spool_lines
+    from edge.operation.inspection import spool_lines
     from edge.settings import AgentSettings
 
     for line in spool_lines(AgentSettings.load(config).state_dir, limit):

@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge.alarms import Alarm, AlarmDelivery
-from edge.budget import UploadBudget
+from edge.bundles.swap import ScreenerSlot
 from edge.counters import Counters
-from edge.forwarding import Forwarded, Forwarder
-from edge.latency import LatencyHistogram
-from edge.memory import give_back
 from edge.normal_buffer import FOLDER, NormalBuffer
-from edge.payload_tiers import PayloadTiers
-from edge.router import RateMeter, Router
+from edge.operation.latency import LatencyHistogram
+from edge.operation.memory import give_back
+from edge.routing.budget import UploadBudget
+from edge.routing.forwarding import Forwarded, Forwarder
+from edge.routing.payload_tiers import PayloadTiers
+from edge.routing.router import RateMeter, Router
+from edge.routing.screening_log import ScreeningLog
 from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay, load_screener
-from edge.screening_log import ScreeningLog
 from edge.sealing import Seal
 from edge.settings import AgentSettings
-from edge.source_settings import SourceSettings
+from edge.settings.sources import SourceSettings
 from edge.sources import Source, SourceHealth, open_source
 from edge.spool import Spool
-from edge.swap import ScreenerSlot
 from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle

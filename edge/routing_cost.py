@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.budget import UploadBudget
-from edge.bundle_cache import BundleCache
+from edge.bundles.cache import BundleCache
 from edge.counters import Counters
-from edge.forwarding import Forwarder
-from edge.identity import load_bundle_key
-from edge.payload_tiers import PayloadTiers
-from edge.router import RateMeter, Router
+from edge.routing.budget import UploadBudget
+from edge.routing.forwarding import Forwarder
+from edge.routing.payload_tiers import PayloadTiers
+from edge.routing.router import RateMeter, Router
 from edge.screener import ScreenedBatch, Screener, load_screener
 from edge.settings import AgentSettings
 from edge.sources import open_source
 from edge.spool import Spool
+from edge.uplink.identity import load_bundle_key
 from shared.errors import SettingsError, VedetteError
 from shared.samples import SampleBatch
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.artefact_choice import Choice, choose_artefact
 from edge.engines import Engine, Pending, load_engine
+from edge.engines.choice import Choice, choose_artefact
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode

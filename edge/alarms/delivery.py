@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edge.alarm_settings import AlarmSinkSettings
 from edge.alarms.grouping import Grouping
 from edge.alarms.message import Alarm, Message
 from edge.alarms.outbox import MOST_WAITING, Outbox, Waiting
 from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
 from edge.counters import Counters
+from edge.settings.alarms import AlarmSinkSettings
 from shared.logs import EventLog, Throttle
 
 WAKE_S = 0.2

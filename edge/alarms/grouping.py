@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from edge.alarms.message import Alarm, Message
-from edge.budget import TokenBucket
+from edge.token_bucket import TokenBucket
 
 
 class Grouping:

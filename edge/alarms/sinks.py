@@ -11,9 +11,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge.alarm_settings import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
 from edge.alarms.outbox import Waiting
 from edge.broker import BrokerLink
+from edge.settings.alarms import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
 from shared.errors import DataError, VedetteError
 
 LEAST_SECRET_BYTES = 16

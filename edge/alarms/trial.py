@@ -5,9 +5,9 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 
-from edge.alarm_settings import AlarmSinkSettings, MqttSinkSettings
 from edge.alarms.outbox import Waiting
 from edge.alarms.sinks import open_sink
+from edge.settings.alarms import AlarmSinkSettings, MqttSinkSettings
 from shared.errors import VedetteError
 from shared.texts import moment_text
 

@@ -3,7 +3,7 @@ a class of what it can be told in `source_settings`."""
 
 import threading
 
-from edge.source_settings import (
+from edge.settings.sources import (
     CameraSettings,
     ImageFolderSettings,
     MqttSettings,

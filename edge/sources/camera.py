@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.source_settings import CameraSettings
+from edge.settings.sources import CameraSettings
 from edge.sources.base import Pacer
 from edge.sources.frames import FrameGate, ready_frame
 from edge.sources.health import HealthRecord, SourceHealth

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.source_settings import CameraSettings
+from edge.settings.sources import CameraSettings
 from shared.errors import DataError
 
 THUMBNAIL = 32  # cells a side, at most: motion is judged on them

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.source_settings import ImageFolderSettings
+from edge.settings.sources import ImageFolderSettings
 from edge.sources.base import Pacer
 from edge.sources.health import SourceHealth
 from shared.errors import DataError, SampleRejected

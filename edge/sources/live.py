@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from edge.source_settings import ReadingsBase
+from edge.settings.sources import ReadingsBase
 from edge.sources.alignment import Alignment, Reading, Row
 from edge.sources.base import Pacer
 from edge.sources.health import HealthRecord, SourceHealth

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge.broker import BrokerLink, load_paho
-from edge.source_settings import MqttSettings
+from edge.settings.sources import MqttSettings
 from edge.sources.alignment import Reading
 from edge.sources.base import Pacer
 from edge.sources.live import FULL_WAIT_S, LiveReadings

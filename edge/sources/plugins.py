@@ -7,7 +7,7 @@ It is called as `open_source(settings, modality, spec, stop)`, with `settings.op
 import threading
 from importlib.metadata import entry_points
 
-from edge.source_settings import PluginSettings
+from edge.settings.sources import PluginSettings
 from edge.sources.base import Source
 from shared.bundle import InputSpec
 from shared.errors import DataError, SettingsError, VedetteError

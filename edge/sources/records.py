@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from edge.source_settings import ChannelSettings, ReadingsBase
+from edge.settings.sources import ChannelSettings, ReadingsBase
 from edge.sources.alignment import Reading
 from shared.errors import SettingsError
 from shared.samples import Rejection

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.source_settings import ReplaySettings
+from edge.settings.sources import ReplaySettings
 from edge.sources.base import Pacer, RowOrigins
 from edge.sources.health import SourceHealth
 from edge.sources.tables import Chunk, NpzTable, Table, open_table

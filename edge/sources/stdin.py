@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
-from edge.source_settings import StdinSettings
+from edge.settings.sources import StdinSettings
 from edge.sources.base import Pacer
 from edge.sources.live import LiveReadings
 from edge.sources.records import MAX_PAYLOAD_BYTES, RecordReader

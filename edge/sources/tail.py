@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from edge.source_settings import TailSettings
+from edge.settings.sources import TailSettings
 from edge.sources.base import Pacer
 from edge.sources.health import HealthRecord, SourceHealth
 from edge.sources.tables import CsvRows

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from edge.source_settings import ImageFolderSettings
+from edge.settings.sources import ImageFolderSettings
 from edge.sources.base import Pacer
 from edge.sources.health import HealthRecord, SourceHealth
 from edge.sources.images import read_images

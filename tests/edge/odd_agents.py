@@ -29,8 +29,8 @@ def agent_that_a_bundle_ends(config: Path, bundle_id: str) -> None:
 
 def impatient_agent(config: Path) -> None:
     """One that fetches again after milliseconds."""
-    from edge import updater
-    from edge.link import Backoff
+    from edge.bundles import updater
+    from edge.uplink.link import Backoff
 
     updater.Backoff = lambda initial_s, max_s: Backoff(min(initial_s, 0.01), min(max_s, 0.05))
     agent(config)
@@ -47,7 +47,7 @@ class _SetClock(datetime):
 def agent_by_a_clock_that_is_set(config: Path, ahead: Path) -> None:
     from grpc.aio import _utils
 
-    from edge import identity, uplink
+    from edge.uplink import identity, uplink
 
     true, true_ns = time.time, time.time_ns
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.inspection import read_status, spool_lines, status_lines
+from edge.operation.inspection import read_status, spool_lines, status_lines
 from shared.bundle import Bundle
 from tests.edge.bundles import SIDE, normal_images, normal_rows, tabular_bundle
 from tests.edge.certificates import DAY, Authority

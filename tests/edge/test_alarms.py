@@ -18,7 +18,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.alarm_settings import FileSinkSettings, MqttSinkSettings, WebhookSettings
 from edge.alarms import Alarm, AlarmDelivery
 from edge.alarms import outbox as outbox_module
 from edge.alarms.grouping import Grouping
@@ -26,6 +25,7 @@ from edge.alarms.outbox import Outbox
 from edge.alarms.sinks import signature
 from edge.counters import Counters
 from edge.settings import AgentSettings
+from edge.settings.alarms import FileSinkSettings, MqttSinkSettings, WebhookSettings
 from shared.errors import DataError
 from tests.edge.broker import Broker, needs_broker
 from tests.edge.device import Device

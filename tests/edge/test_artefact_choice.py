@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge import artefact_choice
-from edge.artefact_choice import MEMORY_FILE, choose_artefact, cpu
+from edge.engines import choice as artefact_choice
+from edge.engines.choice import MEMORY_FILE, choose_artefact, cpu
 from edge.engines.trial import measure
 from edge.screener import load_screener
 from shared.bundle import Bundle

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from edge.budget import LINK_SHARE, Backlog, TokenBucket, UploadBudget
+from edge.routing.budget import LINK_SHARE, Backlog, UploadBudget
 from edge.settings import RouterSettings
+from edge.token_bucket import TokenBucket
 from tests.edge.clock import Clock
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.bundle_cache import BundleCache
-from edge.updater import MOST_TRIALS
+from edge.bundles.cache import BundleCache
+from edge.bundles.updater import MOST_TRIALS
 from shared.bundle import Bundle, load_trusted_key, public_pem, sign
 from shared.errors import BundleError
 from tests.edge.bundles import tabular_bundle

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.inspection import status_lines
-from edge.source_settings import CameraSettings
+from edge.operation.inspection import status_lines
+from edge.settings.sources import CameraSettings
 from edge.sources import open_source
 from shared.bundle import Bundle, InputSpec, public_pem
 from shared.errors import DataError

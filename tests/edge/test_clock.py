@@ -11,12 +11,12 @@ import pytest
 
 from edge.alarms import Alarm, AlarmDelivery
 from edge.counters import Counters
-from edge.events import EventReader
-from edge.latency import LatencyHistogram
+from edge.operation.latency import LatencyHistogram
 from edge.settings import SpoolSettings, UplinkSettings
 from edge.sources import watched
 from edge.spool import Spool
-from edge.verdicts import VerdictStore
+from edge.uplink.events import EventReader
+from edge.uplink.verdicts import VerdictStore
 from shared import samples
 from shared.samples import Decision, Verdict, new_sample_id
 from shared.wire import verdict_to_message

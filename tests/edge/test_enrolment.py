@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.enrolment import enroll
-from edge.identity import load_bundle_key, load_identity
+from edge.uplink.enrolment import enroll
+from edge.uplink.identity import load_bundle_key, load_identity
 from shared.enrolment import EnrolmentToken
 from shared.errors import CertificateError, ConnectionFailedError, EnrolmentError
 from tests.edge.certificates import DAY, Authority, write_identity

@@ -2,8 +2,8 @@
 
 import pytest
 
-from edge.link_meter import LEAST_REQUEST_BYTES, LinkMeter, RequestLimits
 from edge.settings import UplinkSettings
+from edge.uplink.meter import LEAST_REQUEST_BYTES, LinkMeter, RequestLimits
 from tests.edge.clock import Clock
 
 

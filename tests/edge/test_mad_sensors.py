@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.source_settings import StdinSettings
+from edge.settings.sources import StdinSettings
 from edge.sources.base import Pacer
 from edge.sources.stdin import StdinSource
 from shared.bundle import InputSpec

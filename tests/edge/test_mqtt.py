@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.source_settings import MqttSettings
+from edge.settings.sources import MqttSettings
 from edge.sources import open_source
 from edge.sources.mqtt import MqttSource
 from shared.bundle import InputSpec

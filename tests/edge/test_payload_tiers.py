@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.budget import Backlog, UploadBudget
-from edge.payload_tiers import PREVIEW_SIDE_PIXELS, PayloadTiers, Tier, hot_region
+from edge.routing.budget import Backlog, UploadBudget
+from edge.routing.payload_tiers import PREVIEW_SIDE_PIXELS, PayloadTiers, Tier, hot_region
 from edge.settings import RouterSettings
 from shared.images import decode_image, encode_jpeg
 from shared.samples import CONTEXT_PIXELS, Modality

@@ -13,17 +13,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.alarms import AlarmDelivery
-from edge.budget import Backlog, UploadBudget
-from edge.bundle_cache import BundleCache
+from edge.bundles.cache import BundleCache
+from edge.bundles.updater import Updater
 from edge.counters import Counters
-from edge.latency import LatencyHistogram
-from edge.link_meter import LinkMeter
+from edge.operation.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
+from edge.routing.budget import Backlog, UploadBudget
 from edge.settings import AgentSettings, RouterSettings, SpoolSettings, UplinkSettings
-from edge.source_settings import ImageFolderSettings, ReplaySettings
+from edge.settings.sources import ImageFolderSettings, ReplaySettings
 from edge.sources import SourceHealth
 from edge.spool import Spool
-from edge.updater import Updater
+from edge.uplink.meter import LinkMeter
 from shared.bundle import Bundle
 from shared.errors import EngineError
 from shared.images import encode_png
@@ -169,7 +169,7 @@ def test_a_first_bundle_that_cannot_run_leaves_the_source_waiting_for_another(
 def test_the_buffer_fills_again_after_a_roll_back_to_another_preprocessing(
     around: Surroundings, tmp_path: Path, tabular: Bundle
 ) -> None:
-    from edge.swap import ScreenerSlot
+    from edge.bundles.swap import ScreenerSlot
 
     pipeline = pipeline_on(write_csv(tmp_path / "r.csv", normal_rows(BATCH)), around)
     around.settings.state_dir.mkdir(exist_ok=True)
@@ -232,7 +232,7 @@ def test_a_current_bundle_ends_the_fetches_it_overtook(tmp_path: Path, signing_k
 
 
 def test_an_image_with_a_name_that_is_no_unicode_gets_into_the_screening_log(tmp_path: Path) -> None:
-    from edge.screening_log import ScreeningLog
+    from edge.routing.screening_log import ScreeningLog
 
     log = ScreeningLog(tmp_path / "log.csv")
     name = os.fsdecode(b"caf\xe9.png")

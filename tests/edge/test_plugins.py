@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.source_settings import PluginSettings
+from edge.settings.sources import PluginSettings
 from edge.sources import open_source
 from edge.sources.health import SourceHealth
 from shared.bundle import InputSpec

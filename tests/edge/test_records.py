@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.source_settings import MqttSettings
+from edge.settings.sources import MqttSettings
 from edge.sources.alignment import Reading
 from edge.sources.records import MAX_PAYLOAD_BYTES, MAX_RECORDS, RecordReader
 from shared.errors import SettingsError

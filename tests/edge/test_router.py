@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.budget import UploadBudget
-from edge.router import ACCEPT, ALARM, AUDIT, FORWARD, Cost, RateMeter, Router
+from edge.routing.budget import UploadBudget
+from edge.routing.router import ACCEPT, ALARM, AUDIT, FORWARD, Cost, RateMeter, Router
 from edge.settings import RouterSettings
 from tests.edge.clock import Clock
 

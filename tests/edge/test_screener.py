@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.budget import UploadBudget
+from edge.bundles.swap import TRIAL_BATCHES, ScreenerSlot
 from edge.engines import load_engine
 from edge.engines.base import GraphOutput
 from edge.engines.openvino import _OpenVinoPending
-from edge.packing import pack
-from edge.payload_tiers import PayloadTiers, Tier
-from edge.router import ALARM, FORWARD, Routing
+from edge.routing.budget import UploadBudget
+from edge.routing.packing import pack
+from edge.routing.payload_tiers import PayloadTiers, Tier
+from edge.routing.router import ALARM, FORWARD, Routing
 from edge.screener import UNSCORED, Screener, load_screener
 from edge.settings import RouterSettings
-from edge.swap import TRIAL_BATCHES, ScreenerSlot
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode

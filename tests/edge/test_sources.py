@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.source_settings import ImageFolderSettings, ReplaySettings
+from edge.settings.sources import ImageFolderSettings, ReplaySettings
 from edge.sources import open_source
 from edge.sources import tables as tables_module
 from edge.sources.base import Pacer

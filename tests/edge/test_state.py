@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.bundle_cache import BundleCache
+from edge.bundles.cache import BundleCache
 from edge.counters import NAMES, Counters
-from edge.events import EventReader
-from edge.latency import LatencyHistogram
 from edge.normal_buffer import NormalBuffer, load_snapshot
+from edge.operation.latency import LatencyHistogram
 from edge.sealing import Seal
 from edge.settings import AgentSettings, UplinkSettings
-from edge.verdicts import VerdictStore
+from edge.uplink.events import EventReader
+from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle
 from shared.errors import BundleError, BundleIntegrityError, DataError, SettingsError
 from shared.samples import Decision, Verdict, new_sample_id

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edge.inspection import read_status
-from edge.status_view import page, watch
+from edge.operation.inspection import read_status
+from edge.operation.status_view import page, watch
 from shared.errors import DataError
 from tests.edge.device import Device
 

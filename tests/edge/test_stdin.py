@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge.settings import AgentSettings
-from edge.source_settings import StdinSettings
+from edge.settings.sources import StdinSettings
 from edge.sources.base import Pacer
 from edge.sources.records import MAX_PAYLOAD_BYTES
 from edge.sources.stdin import StdinSource

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.source_settings import TailSettings
+from edge.settings.sources import TailSettings
 from edge.sources import open_source
 from edge.sources.tail import READ_BYTES, Cursor, TailSource
 from shared.bundle import InputSpec

@@ -13,18 +13,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.bundles.updater import Updater
 from edge.counters import Counters
-from edge.delivery import Delivery
-from edge.events import EventReader
-from edge.latency import LatencyHistogram
-from edge.link import LinkState
-from edge.link_meter import LinkMeter
+from edge.operation.latency import LatencyHistogram
 from edge.settings import SpoolSettings, UplinkSettings
 from edge.spool import Spool
 from edge.spool_store import NewSample
-from edge.updater import Updater
-from edge.uplink import Uplink
-from edge.verdicts import VerdictStore
+from edge.uplink.delivery import Delivery
+from edge.uplink.events import EventReader
+from edge.uplink.link import LinkState
+from edge.uplink.meter import LinkMeter
+from edge.uplink.uplink import Uplink
+from edge.uplink.verdicts import VerdictStore
 from shared.samples import new_sample_id
 from tests.edge.certificates import Authority, write_identity
 from tests.edge.memory_cloud import BadTransport, MemoryCloud, MemoryTransport, failure

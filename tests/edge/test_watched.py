@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.source_settings import ImageFolderSettings
+from edge.settings.sources import ImageFolderSettings
 from edge.sources import open_source
 from edge.sources.watched import WatchedFolder, _read_cursor
 from shared.bundle import InputSpec

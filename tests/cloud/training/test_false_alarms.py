@@ -15,8 +15,8 @@ from cloud.evaluation.scoring import BundleScorer
 from cloud.fusion import Fusion
 from cloud.inference.analysis import Analysis
 from cloud.training.engines import onnxruntime_runner
-from edge.budget import UploadBudget
-from edge.router import RateMeter, Router
+from edge.routing.budget import UploadBudget
+from edge.routing.router import RateMeter, Router
 from edge.settings import RouterSettings
 from shared.bundle import InputSpec
 from shared.calibration_modes import CalibrationByMode

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edge.inspection import link_words, read_status
+from edge.operation.inspection import link_words, read_status
 from shared.errors import DataError
 
 REFRESH_S = 1.0

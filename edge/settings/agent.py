@@ -5,8 +5,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from edge.alarm_settings import AlarmSinkSettings
-from edge.source_settings import SourceSettings, StdinSettings
+from edge.settings.alarms import AlarmSinkSettings
+from edge.settings.sources import SourceSettings, StdinSettings
 from shared.calibration import MIN_P_VALUE
 from shared.settings import Settings
 

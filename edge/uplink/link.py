@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from edge.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity
+from edge.uplink.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity
 from shared.logs import EventLog
 
 PROBE_TIMEOUT_S = 5.0

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from edge.identity import Identity
 from edge.settings import UplinkSettings
+from edge.uplink.identity import Identity
 from shared.wire import MAX_MESSAGE_BYTES
 from vedette.v1 import detection_pb2, detection_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from edge.broker_settings import BrokerSettings
+from edge.settings.brokers import BrokerSettings
 from shared.samples import Modality
 from shared.settings import Settings
 

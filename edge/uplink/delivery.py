@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import grpc
 
-from edge.link import Backoff, LinkState
-from edge.link_meter import LinkMeter, RequestLimits
 from edge.settings import UplinkSettings
 from edge.spool import Spool
 from edge.spool_store import Settled, SpooledSample
-from edge.transport import Transport
-from edge.verdicts import VerdictStore
+from edge.uplink.link import Backoff, LinkState
+from edge.uplink.meter import LinkMeter, RequestLimits
+from edge.uplink.transport import Transport
+from edge.uplink.verdicts import VerdictStore
 from shared.logs import EventLog, Throttle
 from vedette.v1 import detection_pb2
 

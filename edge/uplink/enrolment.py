@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edge import identity
+from edge.uplink import identity
 from shared.bundle import parse_public_key, write_durably
 from shared.enrolment import EnrolmentToken
 from shared.errors import CertificateError, ConnectionFailedError, EnrolmentError, StorageError

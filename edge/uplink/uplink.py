@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from edge.identity import load_identity
-from edge.link import LinkState, LinkStatus, diagnose
 from edge.settings import UplinkSettings
-from edge.transport import Connect, GrpcTransport, Transport
+from edge.uplink.identity import load_identity
+from edge.uplink.link import LinkState, LinkStatus, diagnose
+from edge.uplink.transport import Connect, GrpcTransport, Transport
 from shared.errors import CertificateError
 from shared.logs import EventLog
 

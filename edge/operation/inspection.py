@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edge.agent import STATUS_FILE
 from shared.errors import DataError, StorageError
 
+STATUS_FILE = "status.json"
 _TIMEOUT_S = 2.0
 
 

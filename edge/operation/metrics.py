@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from edge.latency import LatencyHistogram
+from edge.operation.latency import LatencyHistogram
 from shared.errors import PortInUseError
 
 Status = dict[str, Any]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.alarms import Alarm
-from edge.budget import UploadBudget
-from edge.packing import Packed, envelope_bytes, pack
-from edge.payload_tiers import PayloadTiers, Tier, raw_bytes
-from edge.router import ACCEPT, ALARM, AUDIT, Router, Routing
+from edge.routing.budget import UploadBudget
+from edge.routing.packing import Packed, envelope_bytes, pack
+from edge.routing.payload_tiers import PayloadTiers, Tier, raw_bytes
+from edge.routing.router import ACCEPT, ALARM, AUDIT, Router, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected

@@ -8,13 +8,13 @@ from typing import Protocol
 
 import grpc
 
-from edge.bundle_cache import BundleCache
+from edge.bundles.cache import BundleCache
 from edge.counters import WIRE_NAMES, Counters
-from edge.link import Backoff, LinkState
-from edge.link_meter import LinkMeter
 from edge.settings import UplinkSettings
 from edge.spool import Spool
-from edge.transport import Transport
+from edge.uplink.link import Backoff, LinkState
+from edge.uplink.meter import LinkMeter
+from edge.uplink.transport import Transport
 from shared.bundle import MAX_ARCHIVE_BYTES, Bundle
 from shared.errors import BundleError, BundleIntegrityError, DataError, EngineError, VedetteError
 from shared.logs import EventLog, Throttle

@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.budget import UploadBudget
+from edge.routing.budget import UploadBudget
 from edge.settings import RouterSettings
 from shared.images import encode_jpeg, resize
 from shared.samples import CONTEXT_PIXELS, ImagePart, Modality, Region

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.router import ROUTES
+from edge.routing.router import ROUTES
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 

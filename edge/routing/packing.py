@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.payload_tiers import PayloadTiers, Tier
-from edge.router import Routing
+from edge.routing.payload_tiers import PayloadTiers, Tier
+from edge.routing.router import Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import grpc
 
 from edge.counters import Counters
-from edge.latency import LatencyHistogram
-from edge.link import Backoff, LinkState
+from edge.operation.latency import LatencyHistogram
 from edge.settings import UplinkSettings
-from edge.transport import Stream, Transport
-from edge.verdicts import VerdictStore
+from edge.uplink.link import Backoff, LinkState
+from edge.uplink.transport import Stream, Transport
+from edge.uplink.verdicts import VerdictStore
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.samples import Verdict

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.budget import UploadBudget
+from edge.routing.budget import UploadBudget
 from edge.settings import RouterSettings
 from shared.calibration import MIN_P_VALUE
 from shared.samples import Route

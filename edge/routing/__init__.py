@@ -1,0 +1,1 @@
+"""Which samples travel, in what form, and at whose cost."""

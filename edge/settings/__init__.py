@@ -1,0 +1,23 @@
+"""What an agent can be told, checked before anything starts."""
+
+from edge.settings.agent import (
+    AgentSettings,
+    LogSettings,
+    MetricsSettings,
+    NormalBufferSettings,
+    RouterSettings,
+    ScreeningLogSettings,
+    SpoolSettings,
+    UplinkSettings,
+)
+
+__all__ = [
+    "AgentSettings",
+    "LogSettings",
+    "MetricsSettings",
+    "NormalBufferSettings",
+    "RouterSettings",
+    "ScreeningLogSettings",
+    "SpoolSettings",
+    "UplinkSettings",
+]
