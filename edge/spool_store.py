@@ -250,8 +250,8 @@ class SpoolStore:
                 counters = {str(name): int(value) for name, value in json.loads(text).items()}
             for order in ("", "DESC"):
                 with contextlib.suppress(sqlite3.Error):
-                    query = f"SELECT sample_id, priority, data FROM samples NOT INDEXED ORDER BY seq {order}"
-                    for sample_id, priority, data in connection.execute(query):
+                    query = f"SELECT * FROM samples NOT INDEXED ORDER BY seq {order}"  # the first agents' files, too
+                    for _, sample_id, priority, _, _, data in connection.execute(query):
                         if isinstance(sample_id, bytes) and isinstance(priority, float) and isinstance(data, bytes):
                             rows[sample_id] = NewSample(sample_id, priority, data)
         with contextlib.suppress(sqlite3.Error):

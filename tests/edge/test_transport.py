@@ -30,9 +30,9 @@ from tests.edge.certificates import Authority, write_identity
 from tests.edge.memory_cloud import BadTransport, MemoryCloud, MemoryTransport, failure
 from vedette.v1 import detection_pb2, sample_pb2
 
-SAMPLES = 400
+SAMPLES = 200
 QUICK = UplinkSettings(
-    deadline_s=0.05, batch_samples=16, max_batch_age_ms=1, backoff_initial_s=0.002, backoff_max_s=0.02, heartbeat_s=0.02
+    deadline_s=0.05, batch_samples=8, max_batch_age_ms=1, backoff_initial_s=0.002, backoff_max_s=0.02, heartbeat_s=0.02
 )
 
 
@@ -44,7 +44,7 @@ def samples_of(p_values: Sequence[float]) -> list[NewSample]:
     return made
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
     end_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end_s, "in vain"
