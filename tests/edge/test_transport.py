@@ -177,6 +177,7 @@ def test_no_lower_p_value_waits_behind_a_higher_one_beyond_what_is_in_flight(
             transport.gate.release()
             await asyncio.sleep(0.002)
         while not spool.is_empty():
+            assert not running.done(), running
             transport.gate.release()
             delivery.wake()
             await asyncio.sleep(0.002)
