@@ -114,8 +114,12 @@ class _Bench:
         return found
 
     def _samples(self) -> dict[str, Any]:
-        shape = self._material.shape(1)[1:]
-        return {"batch_size": self._material.batch_size, "graph_input": shape}
+        material = self._material
+        return {
+            "batch_size": material.batch_size,
+            "sample": list(material.sample_shape),
+            "graph_input": material.shape(1)[1:],
+        }
 
     def _throughput(self) -> dict[str, Any]:
         """The agent on each INT8 artefact beside the bare engine on that of OpenVINO, in turns."""

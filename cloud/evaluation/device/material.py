@@ -18,7 +18,7 @@ from shared.images import encode_png
 from shared.preprocessing import load_preprocessor
 from shared.samples import Modality
 
-ROWS, CHANNELS = 8192, 8
+ROWS, CHANNELS, WINDOW = 8192, 8, 16
 IMAGES, SIDE_PIXELS = 48, 256
 # What an agent takes of each by itself, where a source is read as fast as it can.
 BATCH_SIZES = {Modality.TABULAR: 1024, Modality.SERIES: 1024, Modality.IMAGE: 8}
@@ -43,16 +43,20 @@ class Material:
         """Samples at once, of the agent and of the bare engine."""
         return BATCH_SIZES[self.modality]
 
-    def shape(self, batch_size: int) -> list[int]:
-        """The shape of so many graph inputs."""
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of one sample as it is prepared: a row, a window, or an image of the graph's size."""
         spec = self.bundle.manifest.input
         if self.modality is Modality.IMAGE:
-            return [batch_size, spec.image_height, spec.image_width, 3]
-        sample = (spec.window_length, len(spec.channels)) if spec.window_length else (len(spec.channels),)
-        return [
-            batch_size,
-            *load_preprocessor(self.bundle).prepare(np.zeros((1, *sample), np.float32)).inputs.shape[1:],
-        ]
+            return spec.image_height, spec.image_width, 3
+        return (spec.window_length, len(spec.channels)) if spec.window_length else (len(spec.channels),)
+
+    def shape(self, batch_size: int) -> list[int]:
+        """The shape of so many graph inputs."""
+        if self.modality is Modality.IMAGE:
+            return [batch_size, *self.sample_shape]
+        sample = np.zeros((1, *self.sample_shape), np.float32)
+        return [batch_size, *load_preprocessor(self.bundle).prepare(sample).inputs.shape[1:]]
 
     def write_graph(self, artefact: str, folder: Path) -> Path:
         """Put an artefact's graph into a folder, for the engine's own tools; returns its path."""
@@ -108,6 +112,7 @@ def _settings(modality: Modality, *, is_quick: bool) -> TrainingSettings:
             "name": "bench",
             "head": DistillationSettings(steps=200, perturbed=5000, max_reference=2000),
             "analyzers": ("local_corruption", "knn") if has_corruption_head else ("knn",),
+            "series": {"window_length": WINDOW},
             "quantisation": {"samples": 100, "images": 10},
             "tolerances": {"rank_correlation": 0.0, "label_agreement": 0.0, "auroc_difference": 1.0},
         }
