@@ -191,7 +191,7 @@ def sample_to_message(sample: Sample, screening: Screening) -> sample_pb2.Sample
     message = sample_pb2.Sample(
         sample_id=sample.sample_id.bytes,
         modality=_MODALITIES[sample.modality],
-        captured_at=_timestamp(sample.captured_at_s),
+        captured_at=timestamp(sample.captured_at_s),
         source_id=sample.source_id,
         origin=_short_text(sample.origin),
         payload=encode_payload(sample.values, sample.encoded),
@@ -265,7 +265,7 @@ def verdict_to_message(verdict: Verdict) -> sample_pb2.Verdict:
         ],
         contributions=[sample_pb2.Contribution(name=name, share=share) for name, share in verdict.contributions],
         bundle_id=verdict.bundle_id,
-        judged_at=_timestamp(verdict.judged_at_s),
+        judged_at=timestamp(verdict.judged_at_s),
         reason=verdict.reason,
     )
     if verdict.anomaly_map is not None:
@@ -322,7 +322,8 @@ def _map_from_message(message: sample_pb2.AnomalyMap) -> NDArray[np.uint8]:
     return np.frombuffer(message.values, np.uint8).reshape(message.height, message.width)
 
 
-def _timestamp(seconds: float) -> Timestamp:
+def timestamp(seconds: float) -> Timestamp:
+    """Seconds since the epoch, to the microsecond; raises SampleRejected for a time outside the calendar."""
     if not LATEST_S >= seconds >= EARLIEST_S:
         raise SampleRejected(f"a time stamp of {seconds} s lies outside the calendar")
     microseconds = round(seconds * 1e6)

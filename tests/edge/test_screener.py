@@ -166,12 +166,17 @@ def test_windows_and_images_are_screened_with_maps_that_are_dark_where_all_is_we
     assert np.median(scaled[2:]) < 100
 
 
-def test_what_is_packed_is_what_the_wire_module_would_make(tabular: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["rows", "windows that shrink", "windows that do not"])
+def test_what_is_packed_is_what_the_wire_module_would_make(kind: str, tabular: Bundle, tmp_path: Path) -> None:
     screener = load_screener(tabular, "auto", 16, tmp_path)
     batch = batch_of(normal_rows(12, seed=2))
     batch.origins[5] = "Zählwerk:5"  # type: ignore[index]
     batch.captured_at_s[9] += 1.5
     screened = screener.screen(batch)
+    if kind != "rows":  # what was screened does not matter here
+        values = np.random.default_rng(0).normal(size=(12, 100, 3)).astype(np.float32)
+        values = np.round(values) if kind == "windows that shrink" else values
+        batch = dataclasses.replace(batch, modality=Modality.SERIES, values=values)
     codes = np.where(np.arange(12) % 2, FORWARD, ALARM).astype(np.int8)
     priorities = np.linspace(0.1, 0.2, 12)
     routing = Routing(codes, np.arange(12) != 3, np.zeros(12, dtype=bool), priorities)
@@ -182,7 +187,7 @@ def test_what_is_packed_is_what_the_wire_module_would_make(tabular: Bundle, tmp_
         sample = Sample(
             packed.sample_ids[place],
             "plant",
-            Modality.TABULAR,
+            batch.modality,
             float(batch.captured_at_s[place]),
             batch.origins[place],
             batch.values[place],
