@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS samples (
   size_bytes INTEGER NOT NULL, data BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_priority ON samples (priority, seq, size_bytes);
+CREATE INDEX IF NOT EXISTS by_id ON samples (sample_id);
 CREATE TABLE IF NOT EXISTS refused (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, sample_id BLOB NOT NULL, reason TEXT NOT NULL, refused_at_s REAL NOT NULL,
   data BLOB NOT NULL
@@ -29,6 +30,7 @@ CREATE TABLE IF NOT EXISTS counters (only_row INTEGER PRIMARY KEY CHECK (only_ro
 MAX_REFUSED = 1000
 # Many rows in one statement: Python's lock changes hands at every step of one, and screening threads want it, too.
 _ROWS_A_STATEMENT = 256
+_PART_BYTES = 4 * 2**20  # of a damaged file, in one transaction
 
 log = EventLog("spool")
 
@@ -185,7 +187,7 @@ class SpoolStore:
             query = "SELECT seq, sample_id, size_bytes FROM samples WHERE "
             found = connection.execute(f"{query} seq IN {_marks(1, len(seqs))}", seqs).fetchall()
             found = [row for row in found if row[1] in part]
-            # Numbers start anew in a new file, ids never repeat. Without an index: it is made once in a device's life.
+            # Numbers start anew in a new file, ids never repeat.
             if strangers := list(part.keys() - {row[1] for row in found}):
                 marks = _marks(1, len(strangers))
                 found += connection.execute(f"{query} sample_id IN {marks}", strangers).fetchall()
@@ -237,26 +239,62 @@ class SpoolStore:
 
     def _salvage(self, damaged: Path, settled: Collection[bytes]) -> None:
         """Take over what can be read of a damaged file, from both ends up to the pages that cannot."""
-        rows: dict[bytes, NewSample] = {}
         cursors: dict[str, str] = {}
         counters: dict[str, int] = {}
-        with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(damaged)) as connection:
-            connection.execute("PRAGMA writable_schema = ON")  # else SQLite refuses a file shorter than it should be
-            with contextlib.suppress(sqlite3.Error):
-                found = connection.execute("SELECT source_id, position FROM cursors").fetchall()
-                cursors = {name: text for name, text in found if isinstance(name, str) and isinstance(text, str)}
-            with contextlib.suppress(sqlite3.Error, ValueError, TypeError, AttributeError):
-                ((text,),) = connection.execute("SELECT value FROM counters").fetchall()
-                counters = {str(name): int(value) for name, value in json.loads(text).items()}
-            for order in ("", "DESC"):
+        try:
+            with contextlib.suppress(sqlite3.DatabaseError), closing(sqlite3.connect(damaged)) as connection:
+                connection.execute(
+                    "PRAGMA writable_schema = ON"
+                )  # else SQLite refuses a file shorter than it should be
                 with contextlib.suppress(sqlite3.Error):
-                    query = f"SELECT * FROM samples NOT INDEXED ORDER BY seq {order}"  # the first agents' files, too
-                    for _, sample_id, priority, _, _, data in connection.execute(query):
-                        if isinstance(sample_id, bytes) and isinstance(priority, float) and isinstance(data, bytes):
-                            rows[sample_id] = NewSample(sample_id, priority, data)
-        with contextlib.suppress(sqlite3.Error):
-            self.commit([rows[key] for key in rows.keys() - settled], [], set(), counters, cursors)
+                    found = connection.execute("SELECT source_id, position FROM cursors").fetchall()
+                    cursors = {name: text for name, text in found if isinstance(name, str) and isinstance(text, str)}
+                with contextlib.suppress(sqlite3.Error, ValueError, TypeError, AttributeError):
+                    ((text,),) = connection.execute("SELECT value FROM counters").fetchall()
+                    counters = {str(name): int(value) for name, value in json.loads(text).items()}
+                for part in _in_parts(_readable(connection, settled), _PART_BYTES):
+                    self._take_over(part, {}, {})
+            self._take_over([], counters, cursors)
+        except _NotTakenOver as error:
+            log.error("samples_not_salvaged", damaged=damaged, error=error.__cause__, advice="free some space")
         log.warning("samples_salvaged", samples=self.samples, damaged=damaged)
+
+    def _take_over(self, samples: list[NewSample], counters: dict[str, int], cursors: dict[str, str]) -> None:
+        try:
+            self.commit(samples, [], set(), {**self.saved_counters(), **counters}, cursors)
+        except sqlite3.Error as error:
+            raise _NotTakenOver from error
+
+
+class _NotTakenOver(Exception):
+    """The new file does not take what the damaged one gave."""
+
+
+def _readable(connection: sqlite3.Connection, settled: Collection[bytes]) -> Iterator[NewSample]:
+    """Each sample that can be read and is not settled, once."""
+    seen = set(settled)
+    for order in ("", "DESC"):
+        with contextlib.suppress(sqlite3.Error):
+            query = f"SELECT * FROM samples NOT INDEXED ORDER BY seq {order}"  # the first agents' files, too
+            for _, sample_id, priority, _, _, data in connection.execute(query):
+                well_formed = isinstance(sample_id, bytes) and isinstance(priority, float) and isinstance(data, bytes)
+                if well_formed and sample_id not in seen:
+                    seen.add(sample_id)
+                    yield NewSample(sample_id, priority, data)
+
+
+def _in_parts(samples: Iterable[NewSample], most_bytes: int) -> Iterator[list[NewSample]]:
+    """The samples, at most about so many bytes at a time: a whole spool may be more than the memory."""
+    part: list[NewSample] = []
+    size = 0
+    for sample in samples:
+        part.append(sample)
+        size += len(sample.data)
+        if size >= most_bytes:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _rename_priority(connection: sqlite3.Connection) -> None:

@@ -19,12 +19,6 @@ from numpy.typing import NDArray
 Values: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
 
 
-# Of an image as the graph sees it: what lies farther than this from a place hardly changes its features. (Measured on
-# bricks and circuit boards, of the middle of each with the rest mirrored: patch vectors 96 pixels inside it differ from
-# the whole picture's by 1 to 4 % of their spread, 64 pixels inside by 4 to 15 %.)
-CONTEXT_PIXELS = 96
-
-
 class Modality(StrEnum):
     """The kind of a sample."""
 

@@ -183,7 +183,8 @@ class Analysis:
 
         `parts`: which part of its image the values of each are, None for all of it. A part is judged by what it shows.
         """
-        samples = Samples.prepare(self.preprocessor, values, parts)
+        grid = self._encoder.grid if self._encoder is not None else (1, 1)
+        samples = Samples.prepare(self.preprocessor, values, parts, grid)
         answers: list[Judgement | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
         for position, reason in samples.rejections:
             answers[position] = SampleRejected(reason)

@@ -68,14 +68,16 @@ class Samples:
         preprocessor: Preprocessor,
         values: NDArray[Any] | Sequence[Values],
         parts: Sequence[ImagePart | None] = (),
+        grid: tuple[int, int] = (1, 1),
     ) -> Self:
         """Graph inputs of the samples, with a reason for each that cannot be used.
 
         `parts`: of each sample which part of its image its values are, None where they are all of it; empty: all are.
+        `grid`: rows and columns of the encoder's patches, to know which of these a part shows.
         """
         refused: list[tuple[int, str]] = []
         if any(part is not None for part in parts):
-            values, refused = _whole(preprocessor, values, parts)
+            values, refused = _whole(preprocessor, values, parts, grid)
         prepared = preprocessor.prepare(values)
         failed = {position for position, _ in refused}
         reasons = [*refused, *(item for item in prepared.rejections if item[0] not in failed)]
@@ -160,15 +162,18 @@ class Samples:
 
 
 def _whole(
-    preprocessor: Preprocessor, values: NDArray[Any] | Sequence[Values], parts: Sequence[ImagePart | None]
+    preprocessor: Preprocessor,
+    values: NDArray[Any] | Sequence[Values],
+    parts: Sequence[ImagePart | None],
+    grid: tuple[int, int],
 ) -> tuple[list[Values], list[tuple[int, str]]]:
     """The samples with parts of images in their places; those that cannot be judged are empty, and have a reason."""
-    height, width = preprocessor.spec.image_height, preprocessor.spec.image_width
+    size = preprocessor.spec.image_height, preprocessor.spec.image_width
     whole, refused = list(values), []
     for position, part in enumerate(parts):
         if part is not None:
             try:
-                whole[position] = on_canvas(np.asarray(values[position], np.uint8), part, height, width)
+                whole[position] = on_canvas(np.asarray(values[position], np.uint8), part, size, grid)
             except SampleRejected as error:
                 whole[position] = np.empty((0, 0, 3), np.uint8)
                 refused.append((position, str(error)))

@@ -5,22 +5,24 @@ from numpy.typing import NDArray
 
 from shared.errors import SampleRejected
 from shared.images import resize
-from shared.samples import CONTEXT_PIXELS, ImagePart
+from shared.parts import CONTEXT_PIXELS, LEAST_KNOWN_SHARE
+from shared.samples import ImagePart
 
-LEAST_KNOWN_SHARE = 0.01  # of the patches: what an image's score is made from
 
+def on_canvas(
+    pixels: NDArray[np.uint8], part: ImagePart, size: tuple[int, int], grid: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """An image of `size`, height and width, x 3 with the pixels of the part in their place, mirrored all around.
 
-def on_canvas(pixels: NDArray[np.uint8], part: ImagePart, height: int, width: int) -> NDArray[np.uint8]:
-    """An image of `height` x `width` x 3 with the pixels of the part in their place, mirrored all around.
-
-    Raises SampleRejected for a preview, and for a part so small that nothing of it can be judged.
+    `grid`: rows and columns of the encoder's patches. Raises SampleRejected for a preview, and for a part so small that
+    too little of it can be judged.
     """
-    region = part.region
+    region, (height, width) = part.region, size
     if region is None:
         raise SampleRejected("only a preview of the image travelled: the link or the budget was too narrow")
     top, bottom = _scaled(region.top, region.height, part.height, height)
     left, right = _scaled(region.left, region.width, part.width, width)
-    if known_patches(part, (height, width), (max(1, height // 8), max(1, width // 8))).mean() < LEAST_KNOWN_SHARE:
+    if known_patches(part, (height, width), grid).mean() < LEAST_KNOWN_SHARE:
         raise SampleRejected(f"a part of {region.height} x {region.width} pixels is too small to be judged")
     placed = resize(pixels, bottom - top, right - left)
     around = ((top, height - bottom), (left, width - right), (0, 0))

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
 
 import numpy as np
@@ -52,9 +53,13 @@ def judge_batch(
             answers[position] = error
     for position, answer in _judge_halving(judge, readable):
         answers[position] = answer
-    return [
+    verdicts = [
         _verdict(waiting, answer, bundle_id, false_alarm_rate)
         for (waiting, _), answer in zip(batch, answers, strict=True)
+    ]
+    return [
+        _of_a_part(verdict) if payload is not None and payload.HasField("part") else verdict
+        for verdict, (_, payload) in zip(verdicts, batch, strict=True)
     ]
 
 
@@ -108,6 +113,14 @@ def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate
         anomaly_map=anomaly_map,
         contributions=answer.contributions,
     )
+
+
+def _of_a_part(verdict: Verdict) -> Verdict:
+    """What is anomalous in a part is so in the whole; of what does not show, nobody can say that it is normal."""
+    if verdict.decision is not Decision.NORMAL:
+        return verdict
+    reason = "only a part of the image travelled, and in it nothing is anomalous"
+    return replace(verdict, decision=Decision.UNDECIDED, reason=reason)
 
 
 def _can_be_sent(anomaly_map: NDArray[Any]) -> bool:

@@ -14,6 +14,7 @@ from edge.settings import UplinkSettings
 from edge.spool import Spool
 from edge.uplink.link import Backoff, LinkState
 from edge.uplink.meter import LinkMeter
+from edge.uplink.tasks import happens
 from edge.uplink.transport import Transport
 from shared.bundle import MAX_ARCHIVE_BYTES, Bundle
 from shared.errors import BundleError, BundleIntegrityError, DataError, EngineError, VedetteError
@@ -65,6 +66,7 @@ class Updater:
         self._meter = meter
         self._nudge = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
+        self._installing: asyncio.Task[None] | None = None
         self._fetch_backoff = Backoff(1.0, 60.0)
         self._throttle = Throttle()
 
@@ -95,11 +97,8 @@ class Updater:
                 self._fetching.cancel()
 
     async def _sleep(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._nudge.wait(), seconds)
-        except TimeoutError:
-            return
-        self._nudge.clear()
+        if await happens(self._nudge, seconds):
+            self._nudge.clear()
 
     def _request(self) -> fleet_pb2.HeartbeatRequest:
         counts, spool = self._counters.snapshot(), self._spool.status()
@@ -119,7 +118,7 @@ class Updater:
 
     def _follow(self, transport: Transport, desired: list[fleet_pb2.DesiredBundle]) -> None:
         """Start fetching what is wanted and not running, unless that is under way."""
-        if self._fetching is not None and not self._fetching.done():
+        if any(task is not None and not task.done() for task in (self._fetching, self._installing)):
             return
         wanted = [item for item in desired if self._behind(item) and not self._cache.failure(item.bundle_id)]
         if wanted:
@@ -139,7 +138,9 @@ class Updater:
             try:
                 bundle = await self._obtain(transport, desired)
                 for follower in self._behind(desired):
-                    await self._install(follower, bundle)
+                    # What was begun is ended, also when the connection is made anew: a trial is a trial.
+                    self._installing = asyncio.create_task(self._install(follower, bundle))
+                    await asyncio.shield(self._installing)
                 self._fetch_backoff.reset()
             except (BundleIntegrityError, OSError, grpc.aio.AioRpcError) as error:
                 text = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
@@ -204,7 +205,8 @@ class Updater:
             stream = transport.fetch(desired.bundle_id, offset)
             try:
                 while offset < desired.archive_bytes:
-                    chunk = await asyncio.wait_for(stream.read(), self._settings.deadline_s)
+                    async with asyncio.timeout(self._settings.deadline_s):
+                        chunk = await stream.read()
                     if chunk is None:
                         break
                     size = len(chunk.data)

@@ -59,9 +59,9 @@ class UploadBudget:
 
     def follow(self, backlog: Backlog) -> None:
         """Take notice of the queue. `pressure` becomes how full it is, 1 being the most, in time or in bytes."""
-        wait_s, limit_s = backlog.wait_s, self._max_queue_s
+        wait_s, limit_s = backlog.wait_s if backlog.connected else 0.0, self._max_queue_s
         self.pressure = max(backlog.spool_share, wait_s / limit_s if limit_s > 0 else 0.0)
-        slow = backlog.connected and limit_s > 0 and wait_s > (limit_s / 2 if self._follows_link else limit_s)
+        slow = limit_s > 0 and wait_s > (limit_s / 2 if self._follows_link else limit_s)
         carried = LINK_SHARE * backlog.throughput_bytes_per_s
         wanted = min(carried, self._configured or carried) if slow else self._configured
         self._follows_link = slow

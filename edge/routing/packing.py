@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.routing.payload_tiers import PayloadTiers, Tier
 from edge.routing.router import Routing
@@ -13,7 +12,7 @@ from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
-from shared.samples import Modality, Sample, SampleBatch, Screening, new_sample_id
+from shared.samples import Modality, Route, Sample, SampleBatch, Screening, new_sample_id
 from shared.wire import MAX_MAP_CELLS, MAX_TEXT_CHARACTERS, encode_payload, is_image, sample_to_message, timestamp
 from vedette.v1 import sample_pb2
 
@@ -46,10 +45,11 @@ def pack(
         sample_id = new_sample_id()
         try:
             data = packer.message(place, position, sample_id).SerializeToString()
-        except SampleRejected as error:
+        except Exception as error:  # whatever it is: the other samples travel
             packed.failed.append(place)
             if _throttle.allow("failed"):
-                log.error("sample_cannot_travel", origin=batch.origins[position], reason=error)
+                reason = error if isinstance(error, SampleRejected) else repr(error)
+                log.error("sample_cannot_travel", origin=batch.origins[position], reason=reason)
             continue
         packed.sample_ids[place] = sample_id
         packed.samples.append(NewSample(sample_id.bytes, float(routing.priorities[place]), data))
@@ -101,22 +101,22 @@ class _Packer:
             screening.route = _CODES[self._routing.codes[place]]
             return message
         said = self._screening(place)
-        message = sample_to_message(self._sample(position, sample_id, origin, said.anomaly_map), said)
+        message = sample_to_message(self._sample(position, sample_id, origin, said), said)
         if self._reuses:
             self._template = message
             self._compresses = message.payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
         return message
 
-    def _sample(
-        self, position: int, sample_id: uuid.UUID, origin: str, anomaly_map: NDArray[np.uint8] | None
-    ) -> Sample:
+    def _sample(self, position: int, sample_id: uuid.UUID, origin: str, said: Screening) -> Sample:
         batch = self._batch
         values, part = batch.values[position], None
         encoded = batch.encoded[position] if batch.encoded is not None else None
         if self._reduction is not None and is_image(values):
             (tiers, tier), spec = self._reduction, self._screener.spec
+            # An audit asks what the screener does not see: its map must not choose what the cloud sees.
+            tier = tiers.whole(tier) if said.route is Route.AUDIT else tier
             graph_size = (spec.image_height, spec.image_width)
-            values, encoded, part = tiers.reduce(tier, values, encoded, anomaly_map, graph_size)
+            values, encoded, part = tiers.reduce(tier, values, encoded, said.anomaly_map, graph_size)
         return Sample(
             sample_id=sample_id,
             source_id=batch.source_id,

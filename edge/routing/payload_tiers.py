@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from edge.routing.budget import UploadBudget
 from edge.settings import RouterSettings
+from shared.errors import SampleRejected
 from shared.images import encode_jpeg, resize
-from shared.samples import CONTEXT_PIXELS, ImagePart, Modality, Region
+from shared.parts import CONTEXT_PIXELS, least_core_pixels
+from shared.samples import ImagePart, Modality, Region
 
 PREVIEW_SIDE_PIXELS, PREVIEW_QUALITY = 128, 60
-LEAST_CORE_PIXELS = 64  # of the graph's, around the worst place
 MOST_CROPPED = 0.5  # of the pixels: a larger crop is hardly smaller than the whole
 HOT_SHARE = 0.5  # of the map's highest value
 NEWEST_WEIGHT = 0.1  # of what was just packed, in what a tier is taken to weigh
@@ -55,6 +56,11 @@ class PayloadTiers:
                 return tier
         return self._tiers[-1]
 
+    def whole(self, tier: Tier) -> Tier:
+        """The smallest tier allowed, of those up to this one, that shows all of an image."""
+        allowed = [one for one in (Tier.JPEG, Tier.LOSSLESS) if one in self._tiers]
+        return tier if tier in (Tier.LOSSLESS, Tier.JPEG) else next(iter(allowed), Tier.LOSSLESS)
+
     def weight(self, tier: Tier) -> float:
         """What a byte of the source becomes on the wire."""
         return self._weights[tier]
@@ -77,11 +83,24 @@ class PayloadTiers:
         `hot`: the screener's anomaly map. `graph_size`: height and width of the graph's input. Never larger than the
         whole: where a tier would not help, the next better one is taken.
         """
+        try:
+            return self._reduced(tier, pixels, encoded, hot, graph_size)
+        except SampleRejected:  # too long a side for JPEG
+            return pixels, encoded, None
+
+    def _reduced(
+        self,
+        tier: Tier,
+        pixels: NDArray[np.uint8],
+        encoded: bytes | None,
+        hot: NDArray[np.uint8] | None,
+        graph_size: tuple[int, int],
+    ) -> tuple[NDArray[np.uint8], bytes | None, ImagePart | None]:
         if tier is Tier.LOSSLESS:
             return pixels, encoded, None
         if tier is Tier.FEATURES:
             return self._preview(pixels)
-        if tier is Tier.CROP and hot is not None:
+        if tier is Tier.CROP and hot is not None and hot.any():
             region = hot_region(hot, (pixels.shape[0], pixels.shape[1]), graph_size)
             if region.height * region.width <= MOST_CROPPED * pixels.shape[0] * pixels.shape[1]:
                 cut = np.ascontiguousarray(pixels[region.rows, region.columns])
@@ -114,17 +133,16 @@ def hot_region(hot: NDArray[np.uint8], size: tuple[int, int], graph_size: tuple[
 def _around(
     spots: NDArray[np.intp], cells: tuple[int, ...], size: tuple[int, int], graph_size: tuple[int, int]
 ) -> Region:
-    """The pixels around the cells `spots` (n, 2) of a map of `cells` rows and columns."""
-    starts, lengths = [], []
+    """The pixels around the cells `spots` (n, 2) of a map of `cells` rows and columns, moved inwards at an edge."""
+    starts, lengths, least = [], [], least_core_pixels(*graph_size)
     for axis in range(2):
         low, high = float(spots[:, axis].min()), float(spots[:, axis].max() + 1)
         scale = size[axis] / graph_size[axis]
         core = (high - low) * size[axis] / cells[axis]
-        half = max(core, LEAST_CORE_PIXELS * scale) / 2 + CONTEXT_PIXELS * scale
+        length = min(size[axis], int(np.ceil(max(core, least * scale) + 2 * CONTEXT_PIXELS * scale)) + 2)
         centre = (low + high) / 2 * size[axis] / cells[axis]
-        first, last = max(0, int(centre - half)), min(size[axis], int(np.ceil(centre + half)))
-        starts.append(first)
-        lengths.append(last - first)
+        starts.append(int(np.clip(round(centre - length / 2), 0, size[axis] - length)))
+        lengths.append(length)
     return Region(starts[0], starts[1], lengths[0], lengths[1])
 
 

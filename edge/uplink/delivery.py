@@ -1,7 +1,6 @@
 """Samples from the spool to the cloud: batches in flight, each sample settled by its own answer."""
 
 import asyncio
-import contextlib
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from edge.spool import Spool
 from edge.spool_store import Settled, SpooledSample
 from edge.uplink.link import Backoff, LinkState
 from edge.uplink.meter import LinkMeter, RequestLimits
+from edge.uplink.tasks import end, happens
 from edge.uplink.transport import Transport
 from edge.uplink.verdicts import VerdictStore
 from shared.logs import EventLog, Throttle
@@ -53,9 +53,7 @@ class Delivery:
         try:
             await asyncio.gather(*workers)
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await end(workers)
 
     async def _work(self, transport: Transport, link: LinkState) -> None:
         while True:
@@ -74,8 +72,7 @@ class Delivery:
             # On the loop itself: a job that is cancelled here must not leave samples taken and forgotten.
             samples = self._spool.take(self._limits.samples, self._limits.bytes)
             if not samples:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._signal.wait(), _IDLE_S)
+                await happens(self._signal, _IDLE_S)
             return samples
 
     async def _send(self, transport: Transport, link: LinkState, samples: list[SpooledSample]) -> None:
@@ -102,6 +99,7 @@ class Delivery:
         size_bytes = sum(len(sample.data) for sample in samples)
         is_busy = self._spool.status().samples > len(samples)
         started_s = time.monotonic()
+        link.patience_s = self._limits.deadline_s
         if is_busy:
             self._meter.began()
         delivered_bytes: int | None = None  # the link was not measured
@@ -109,12 +107,10 @@ class Delivery:
             response = await transport.submit([sample.data for sample in samples], self._limits.deadline_s)
             delivered_bytes = size_bytes
             self._limits.arrived(time.monotonic() - started_s)
-            link.patience_s = self._limits.deadline_s
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 delivered_bytes = 0
                 self._limits.late(size_bytes)
-                link.patience_s = self._limits.deadline_s
             raise
         finally:
             if is_busy and delivered_bytes is not None:
@@ -125,12 +121,13 @@ class Delivery:
 
     def _settle(self, left: dict[bytes, SpooledSample], response: detection_pb2.SubmitResponse) -> None:
         """Act on each answer, and take what it is for out of `left`; what has no answer stays there."""
-        settled, delivered = [], []
+        settled, delivered, answered = [], [], set[bytes]()
         for result in response.results:
             known = result.status in (*_DELIVERED, detection_pb2.SUBMIT_STATUS_REJECTED)
-            sample = left.pop(result.sample_id, None) if known else None
-            if sample is None:
+            sample = left.get(result.sample_id) if known else None
+            if sample is None or sample.sample_id in answered:
                 continue
+            answered.add(sample.sample_id)
             if result.status in _DELIVERED:
                 delivered.append(sample.sample_id)
                 settled.append(Settled(sample))
@@ -142,6 +139,8 @@ class Delivery:
         except sqlite3.Error as error:
             log.error("awaited_not_noted", error=error, advice="free some space")
         self._spool.settle(settled, {"bytes_uploaded": sum(len(item.sample.data) for item in settled)})
+        for sample_id in answered:  # only now: what was not let go of is released
+            del left[sample_id]
         self._say_refused(settled)
 
     def _judge(self, error: grpc.aio.AioRpcError, link: LinkState, left: dict[bytes, SpooledSample]) -> None:

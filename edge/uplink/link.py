@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import grpc
 
 from edge.uplink.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity
+from edge.uplink.tasks import happens
 from shared.logs import EventLog
 
 PROBE_TIMEOUT_S = 5.0
@@ -92,10 +93,7 @@ class Backoff:
         if link.status.connected:
             await asyncio.sleep(self.next_s())
             return
-        try:
-            await asyncio.wait_for(link.answered.wait(), self.next_s())
-        except TimeoutError:
-            return
+        await happens(link.answered, self.next_s())
 
 
 def diagnose(identity: Identity, address: str) -> str:

@@ -8,7 +8,7 @@ from edge.settings import UplinkSettings
 HALF_LIFE_S = 30.0  # of busy time, after which a measurement counts half
 ROUND_TRIP_WEIGHT = 0.2  # of the newest
 LEAST_REQUEST_BYTES = 16 * 2**10
-MOST_PATIENCE = 16.0
+MOST_PATIENCE = 8.0  # so much longer a silent connection may be kept for a slow one
 MAX_DEADLINE_S = 600.0
 
 
@@ -41,7 +41,7 @@ class LinkMeter:
         self._bytes = self._bytes * share + delivered_bytes
         self._seconds = self._seconds * share + elapsed_s
         if self._seconds > 0:
-            self.throughput_bytes_per_s = self._bytes / self._seconds
+            self.throughput_bytes_per_s = max(1.0, self._bytes / self._seconds)  # 0 would be unknown
 
     def abandoned(self) -> None:
         """Such a request failed for another reason than time: there was no link to measure."""

@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from edge.settings import UplinkSettings
 from edge.uplink.identity import load_identity
 from edge.uplink.link import LinkState, LinkStatus, diagnose
+from edge.uplink.tasks import end, happens
 from edge.uplink.transport import Connect, GrpcTransport, Transport
 from shared.errors import CertificateError
 from shared.logs import EventLog
@@ -96,9 +97,7 @@ class Uplink:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
             log.warning("connection_made_anew", address=self.address, reason="calls met their deadlines")
-        for task in (*jobs, *ends):
-            task.cancel()
-        await asyncio.gather(*jobs, *ends, return_exceptions=True)
+        await end([*jobs, *ends])
         await transport.close()
 
     async def _supervise(self, job: Job, transport: Transport) -> None:
@@ -125,11 +124,4 @@ class Uplink:
                 self.link.failed_event.clear()
 
     async def _sleep(self, seconds: float) -> None:
-        await _until(self._stopping.wait(), seconds)
-
-
-async def _until(waiting: Awaitable[object], timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(waiting, timeout_s)
-    except TimeoutError:
-        return
+        await happens(self._stopping, seconds)

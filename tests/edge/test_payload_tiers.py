@@ -9,7 +9,8 @@ from edge.routing.budget import Backlog, UploadBudget
 from edge.routing.payload_tiers import PREVIEW_SIDE_PIXELS, PayloadTiers, Tier, hot_region
 from edge.settings import RouterSettings
 from shared.images import decode_image, encode_jpeg
-from shared.samples import CONTEXT_PIXELS, Modality
+from shared.parts import CONTEXT_PIXELS
+from shared.samples import Modality
 from tests.edge.clock import Clock
 
 
@@ -29,7 +30,7 @@ def test_as_the_queue_grows_quality_gives_way_step_by_step() -> None:
     tiers, budget = tiers_of(max_queue_s=100)
     seen = []
     for wait_s in (0, 10, 30, 60, 80, 500):
-        budget.follow(Backlog(wait_s * 1000, 0.0, False, 1000.0, 0.0))
+        budget.follow(Backlog(wait_s * 1000, 0.0, True, 1000.0, 0.0))
         seen.append(tiers.choose(1e6, Modality.IMAGE))
     assert seen == [Tier.LOSSLESS, Tier.LOSSLESS, Tier.JPEG, Tier.CROP, Tier.FEATURES, Tier.FEATURES]
 
@@ -101,6 +102,27 @@ def test_a_file_that_is_smaller_than_a_new_one_stays_as_it_is() -> None:
     assert tiers.reduce(Tier.JPEG, pixels, small, None, (200, 200))[1] == small
 
 
+def test_of_an_image_without_any_hot_place_nothing_is_cut() -> None:
+    tiers, _ = tiers_of()
+    values, _, part = tiers.reduce(Tier.CROP, photograph(), None, np.zeros((80, 100), np.uint8), (640, 800))
+    assert part is None
+    assert values.shape == (640, 800, 3)
+
+
+def test_what_jpeg_cannot_hold_travels_as_it_is() -> None:
+    tiers, _ = tiers_of()
+    long = np.zeros((8, 70_000, 1), np.uint8)
+    assert tiers.reduce(Tier.JPEG, long, b"the file", None, (64, 64)) == (long, b"the file", None)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"), [(["lossless", "features"], Tier.LOSSLESS), (["jpeg", "crop"], Tier.JPEG)]
+)
+def test_an_audit_is_never_cut(allowed: list[str], expected: Tier) -> None:
+    tiers, _ = tiers_of(payloads=allowed)
+    assert tiers.whole(Tier.CROP) is tiers.whole(Tier.FEATURES) is expected
+
+
 def test_without_a_map_a_crop_is_the_whole_as_jpeg() -> None:
     tiers, _ = tiers_of()
     values, encoded, part = tiers.reduce(Tier.CROP, photograph(), None, None, (640, 800))
@@ -109,21 +131,22 @@ def test_without_a_map_a_crop_is_the_whole_as_jpeg() -> None:
     assert values.shape == (640, 800, 3)
 
 
-@given(
-    st.tuples(st.integers(32, 700), st.integers(32, 700)),
-    st.tuples(st.integers(1, 60), st.integers(1, 60)),
-    st.floats(0.25, 3.0),
-    st.integers(0, 2**32 - 1),
-)
+sides = st.integers(4, 90).map(lambda blocks: 16 * blocks)
+
+
+@given(st.tuples(sides, sides), st.sampled_from([8, 16, 32]), st.floats(0.25, 3.0), st.integers(0, 2**32 - 1))
 def test_the_hottest_place_is_in_the_crop_with_all_that_surrounds_it(
-    graph_size: tuple[int, int], cells: tuple[int, int], zoom: float, seed: int
+    graph_size: tuple[int, int], patch: int, zoom: float, seed: int
 ) -> None:
-    hot = np.random.default_rng(seed).integers(0, 256, cells).astype(np.uint8)
+    random = np.random.default_rng(seed)
+    cells = max(1, graph_size[0] // patch), max(1, graph_size[1] // patch)
+    hot = np.zeros(cells, np.uint8)
+    peak = tuple(random.integers(0, count) for count in cells)
+    hot[peak] = 255
     size = max(8, int(graph_size[0] * zoom)), max(8, int(graph_size[1] * zoom))
     region = hot_region(hot, size, graph_size)
     assert 0 <= region.top < region.rows.stop <= size[0]
     assert 0 <= region.left < region.columns.stop <= size[1]
-    peak = np.unravel_index(int(hot.argmax()), hot.shape)
     for axis, span in enumerate((region.rows, region.columns)):
         centre, context = (peak[axis] + 0.5) * size[axis] / cells[axis], CONTEXT_PIXELS * size[axis] / graph_size[axis]
         assert span.start <= max(0, centre - context) + 1

@@ -192,3 +192,25 @@ def test_no_lower_p_value_waits_behind_a_higher_one_beyond_what_is_in_flight(
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(run(Path(folder)))
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_delivery_ends_at_whatever_moment_it_is_told_to(steps: int, tmp_path: Path) -> None:
+    """Also right after it was woken: a cancellation that got lost there would keep the old connection for ever."""
+
+    async def run() -> None:
+        spool, verdicts = Spool(tmp_path / "s.db", SpoolSettings(), Counters()), VerdictStore(tmp_path / "v.db")
+        delivery, link = Delivery(QUICK, spool, verdicts, LinkMeter()), LinkState("test")
+        link.succeeded()
+        running = asyncio.create_task(delivery.run(MemoryTransport(MemoryCloud()), link))
+        await asyncio.sleep(0.05)
+        delivery.wake()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=10)
+        assert done
+        spool.close()
+        verdicts.close()
+
+    asyncio.run(run())

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from cloud.store.schema import devices
 from shared.errors import BundleError, SampleRejected, StorageError
 from shared.samples import Decision, Modality, Route, Sample, Screening, new_sample_id
 from shared.wire import MAX_MAP_CELLS, encode_payload
+from vedette.v1 import sample_pb2
 
 
 class Recorder:
@@ -55,6 +57,25 @@ def judged(judge, payloads):
 def test_the_decision_is_the_p_value_against_the_rate():
     verdicts = judged(Recorder(), [payload(0.0099), payload(0.0101), payload(0.5)])
     assert [item.decision for item in verdicts] == [Decision.ANOMALOUS, Decision.NORMAL, Decision.NORMAL]
+
+
+def test_of_an_image_that_shows_in_part_only_nobody_says_that_it_is_normal():
+    pictures = []
+    for level in (200, 5):
+        item = encode_payload(np.full((20, 20, 1), level, np.uint8))
+        item.part.CopyFrom(sample_pb2.ImagePart(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
+        pictures.append(item)
+
+    class Seer:
+        def judge(self, values, parts):
+            assert [part.region.left for part in parts] == [2, 2]
+            return [Judgement(1.0, 0.5 if item[0, 0, 0] == 200 else 0.001, False, (), None, ()) for item in values]
+
+    batch = [(replace(waiting(number), modality=Modality.IMAGE), item) for number, item in enumerate(pictures)]
+    unclear, odd = judge_batch(Seer(), batch, bundle_id="a-1-0", false_alarm_rate=0.01)
+    assert (unclear.decision, odd.decision) == (Decision.UNDECIDED, Decision.ANOMALOUS)
+    assert "only a part" in unclear.reason
+    assert unclear.p_value == 0.5
 
 
 def test_every_failure_is_undecided_and_its_neighbours_are_judged():

@@ -13,10 +13,12 @@ from skimage import data
 from cloud.encoders import ImageEncoder
 from cloud.inference.analysis import Analysis, Judgement
 from cloud.inference.parts import known_patches, on_canvas
+from edge.routing.payload_tiers import hot_region
 from shared.bundle import InputSpec
 from shared.errors import SampleRejected
+from shared.parts import CONTEXT_PIXELS, LEAST_KNOWN_SHARE
 from shared.preprocessing import fit_preprocessor
-from shared.samples import CONTEXT_PIXELS, ImagePart, Modality, Region
+from shared.samples import ImagePart, Modality, Region
 
 SIDE = 384
 DEFECT = slice(180, 204)
@@ -111,7 +113,7 @@ def test_a_preview_and_a_part_too_small_are_not_judged(bricks: Bricks) -> None:
 
 def test_the_part_of_a_larger_image_is_scaled_with_it() -> None:
     part = ImagePart(1000, 1000, Region(200, 200, 600, 800))
-    canvas = on_canvas(np.full((600, 800, 1), 200, np.uint8), part, 500, 250)
+    canvas = on_canvas(np.full((600, 800, 1), 200, np.uint8), part, (500, 250), (50, 25))
     assert canvas.shape == (500, 250, 3)
     known = known_patches(part, (500, 250), (50, 25))
     assert known[20:30, 15:].all()  # to the right the image ends where the part does
@@ -132,7 +134,7 @@ def test_any_part_gives_an_image_of_the_graph_s_size_or_a_reason(
     region = Region(region.top, region.left, min(rows, height - region.top), min(columns, width - region.left))
     part = ImagePart(height, width, region)
     try:
-        canvas = on_canvas(np.zeros((region.height, region.width, 3), np.uint8), part, 224, 320)
+        canvas = on_canvas(np.zeros((region.height, region.width, 3), np.uint8), part, (224, 320), (28, 40))
     except SampleRejected:
         assert known_patches(part, (224, 320), (28, 40)).mean() < 0.01
     else:
@@ -143,3 +145,16 @@ def test_any_part_gives_an_image_of_the_graph_s_size_or_a_reason(
 def test_of_a_whole_image_every_patch_is_known() -> None:
     assert known_patches(ImagePart(300, 300, Region(0, 0, 300, 300)), (224, 224), (28, 28)).all()
     assert not known_patches(ImagePart(300, 300, None), (224, 224), (28, 28)).any()
+
+
+@given(st.integers(2, 90), st.integers(2, 90), st.sampled_from([8, 16, 32]), st.floats(0.3, 3.0), st.integers(0, 2**32))
+def test_what_a_device_cuts_out_can_be_judged(rows: int, columns: int, patch: int, zoom: float, seed: int) -> None:
+    size, random = (16 * rows, 16 * columns), np.random.default_rng(seed)
+    grid = max(1, size[0] // patch), max(1, size[1] // patch)
+    hot = np.zeros(grid, np.uint8)
+    hot[random.integers(0, grid[0]), random.integers(0, grid[1])] = 255
+    height, width = max(8, int(size[0] * zoom)), max(8, int(size[1] * zoom))
+    region = hot_region(hot, (height, width), size)
+    known = known_patches(ImagePart(height, width, region), size, grid)
+    assert known.mean() >= LEAST_KNOWN_SHARE
+    assert known[np.unravel_index(hot.argmax(), hot.shape)]
