@@ -58,7 +58,7 @@ def measure(settings: AgentSettings, samples: int) -> dict[str, float]:
             cpu_s += time.process_time() - started_s
             passed, travelled = passed + len(once.kept), travelled + len(forwarded.samples)
         started_s = time.process_time()
-        while not spool.status().samples >= travelled and not spool.status().error:
+        while spool.status().pending and not spool.status().error:
             time.sleep(POLL_S)
         cpu_s += time.process_time() - started_s
         spool.close()

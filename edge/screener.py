@@ -146,7 +146,7 @@ class ScreeningUnderWay:
 
 
 def load_screener(bundle: Bundle, artefact: str, batch_size: int, cache_folder: Path) -> Screener:
-    """Load the artefact (`auto`: the fastest here, see `artefact_choice`) and warm it up.
+    """Load the artefact (`auto`: the fastest here, see `engines.choice`) and warm it up.
 
     Raises BundleError, BundleMismatchError or EngineError, with what to do.
     """

@@ -252,11 +252,12 @@ class SpoolStore:
                 with contextlib.suppress(sqlite3.Error, ValueError, TypeError, AttributeError):
                     ((text,),) = connection.execute("SELECT value FROM counters").fetchall()
                     counters = {str(name): int(value) for name, value in json.loads(text).items()}
+                self._take_over([], counters, cursors)  # first: without them sources would begin anew
                 for part in _in_parts(_readable(connection, settled), _PART_BYTES):
                     self._take_over(part, {}, {})
-            self._take_over([], counters, cursors)
         except _NotTakenOver as error:
-            log.error("samples_not_salvaged", damaged=damaged, error=error.__cause__, advice="free some space")
+            log.error("samples_not_all_salvaged", samples=self.samples, damaged=damaged, error=error.__cause__)
+            return
         log.warning("samples_salvaged", samples=self.samples, damaged=damaged)
 
     def _take_over(self, samples: list[NewSample], counters: dict[str, int], cursors: dict[str, str]) -> None:

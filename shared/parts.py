@@ -7,10 +7,9 @@ import math
 # the whole picture's by 1 to 4 % of their spread, 64 pixels inside by 4 to 15 %.)
 CONTEXT_PIXELS = 96
 LEAST_KNOWN_SHARE = 0.01  # of the patches, in what can be judged: it is what an image's score is made from
-LARGEST_PATCH_PIXELS = 32  # of the encoders that a device has to reckon with
 
 
-def least_core_pixels(height: int, width: int) -> int:
+def least_core_pixels(height: int, width: int, patch_pixels: float) -> int:
     """The side of the square around a place, without its context, that holds LEAST_KNOWN_SHARE of the whole patches of
-    an image of `height` x `width` as the graph sees it, wherever it lies."""
-    return math.ceil(math.sqrt(1.2 * LEAST_KNOWN_SHARE * height * width)) + 2 * LARGEST_PATCH_PIXELS
+    an image of `height` x `width` as the graph sees it, wherever it lies. `patch_pixels`: a patch's longer side."""
+    return math.ceil(math.sqrt(1.2 * LEAST_KNOWN_SHARE * height * width) + 2 * patch_pixels)

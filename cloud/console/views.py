@@ -85,6 +85,8 @@ def headline(row: VerdictRow) -> str:
         Route.ACCEPT: f"The edge accepted it ({edge})",
     }[row.route]
     if row.decision is Decision.UNDECIDED:
+        if row.p_value > 0:  # of an image of which a part travelled
+            return f"{first}; in the part that came the cloud finds nothing anomalous ({cloud}): somebody has to look."
         return f"{first}; the cloud could not judge it: somebody has to look."
     if row.decision is Decision.NORMAL:
         return f"{first}; the cloud finds it normal ({cloud})."

@@ -137,19 +137,33 @@ class Updater:
         for desired in wanted:
             try:
                 bundle = await self._obtain(transport, desired)
-                for follower in self._behind(desired):
-                    # What was begun is ended, also when the connection is made anew: a trial is a trial.
-                    self._installing = asyncio.create_task(self._install(follower, bundle))
-                    await asyncio.shield(self._installing)
-                self._fetch_backoff.reset()
             except (BundleIntegrityError, OSError, grpc.aio.AioRpcError) as error:
                 text = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
                 log.warning("fetch_failed", bundle=desired.bundle_id, error=text, advice="it is tried again")
                 await asyncio.sleep(self._fetch_backoff.next_s())
             except Exception as error:  # a VedetteError, or what nobody foresaw of a bundle that came as announced
-                reason = str(error) if isinstance(error, VedetteError) else repr(error)
-                await asyncio.to_thread(self._refuse, desired.bundle_name, desired.bundle_id, reason)
+                await self._give_up(desired, error)
+            else:  # what is begun is ended, also when the connection is made anew: a trial is a trial
+                self._installing = asyncio.create_task(self._install_all(desired, bundle))
+                await asyncio.shield(self._installing)
             self.nudge()
+
+    async def _install_all(self, desired: fleet_pb2.DesiredBundle, bundle: Bundle) -> None:
+        """Install with all who follow that name. Raises nothing: nobody may be left to hear of it."""
+        try:
+            for follower in self._behind(desired):
+                await self._install(follower, bundle)
+            self._fetch_backoff.reset()
+        except OSError as error:
+            log.warning("install_failed", bundle=desired.bundle_id, error=error, advice="it is tried again")
+            await asyncio.sleep(self._fetch_backoff.next_s())
+        except Exception as error:
+            await self._give_up(desired, error)
+        self.nudge()
+
+    async def _give_up(self, desired: fleet_pb2.DesiredBundle, error: Exception) -> None:
+        reason = str(error) if isinstance(error, VedetteError) else repr(error)
+        await asyncio.to_thread(self._refuse, desired.bundle_name, desired.bundle_id, reason)
 
     async def _install(self, follower: Follower, bundle: Bundle) -> None:
         manifest = bundle.manifest

@@ -58,9 +58,8 @@ class Forwarder:
         tier = price.tier if price is not None else Tier.LOSSLESS
         packed = pack(batch, screened, routing, screener, self._tiers, tier)
         if price is not None and packed.samples:
-            sent_bytes = sum(len(sample.data) for sample in packed.samples)
-            self._budget.correct(sent_bytes - price.estimate(routing))
-            self._tiers.learn(tier, price.raw(routing), sent_bytes - self._envelope[1] * len(packed.samples))
+            self._budget.correct(sum(len(sample.data) for sample in packed.samples) - price.estimate(routing))
+            self._learn(tier, price, routing, packed)
         alarms = np.flatnonzero(routing.codes == ALARM)
         for place, position in zip(alarms.tolist(), screened.kept[alarms].tolist(), strict=True):
             self._on_alarm(
@@ -77,11 +76,20 @@ class Forwarder:
         accepted &= ~routing.held
         counts = _counts(screened, routing, packed, accepted)
         if tier is not Tier.LOSSLESS and packed.samples:
-            counts["samples_reduced"] = len(packed.samples)
+            counts["samples_reduced"] = sum(routing.codes[place] != AUDIT for place in packed.sample_ids)
         if len(screened.kept):
             self._look_at_envelope(batch, screened, routing, screener)
             counts["bytes_screened"] = int(self._envelope[1] * len(screened.kept)) + _payload_bytes(batch, screened)
         return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, counts)
+
+    def _learn(self, tier: Tier, price: "_Price", routing: Routing, packed: Packed) -> None:
+        """What the tier weighs, from what was just packed in it: audits travel whole, whatever it is."""
+        raw = sent = 0.0
+        for place, sample in zip(packed.sample_ids, packed.samples, strict=True):
+            if routing.codes[place] != AUDIT:
+                raw += price.raw(place)
+                sent += len(sample.data) - self._envelope[1]
+        self._tiers.learn(tier, raw, sent)
 
     def _look_at_envelope(
         self, batch: SampleBatch, screened: ScreenedBatch, routing: Routing, screener: Screener
@@ -112,9 +120,9 @@ class _Price:
         """What was paid for what travels, in bytes."""
         return float(self._cost(np.flatnonzero(routing.travels)).sum())
 
-    def raw(self, routing: Routing) -> float:
-        """What weighs what travels as the source gave it, in bytes."""
-        return float(self._raw[routing.travels].sum())
+    def raw(self, place: int) -> float:
+        """What a sample weighs as the source gave it, in bytes."""
+        return float(self._raw[place])
 
     def _cost(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
         cost: NDArray[np.float64] = self._envelope + self._raw[places] * self._tiers.weight(self.tier)

@@ -57,7 +57,7 @@ class PayloadTiers:
         return self._tiers[-1]
 
     def whole(self, tier: Tier) -> Tier:
-        """The smallest tier allowed, of those up to this one, that shows all of an image."""
+        """That tier if it shows all of an image, else the smallest allowed that does, or lossless."""
         allowed = [one for one in (Tier.JPEG, Tier.LOSSLESS) if one in self._tiers]
         return tier if tier in (Tier.LOSSLESS, Tier.JPEG) else next(iter(allowed), Tier.LOSSLESS)
 
@@ -134,7 +134,8 @@ def _around(
     spots: NDArray[np.intp], cells: tuple[int, ...], size: tuple[int, int], graph_size: tuple[int, int]
 ) -> Region:
     """The pixels around the cells `spots` (n, 2) of a map of `cells` rows and columns, moved inwards at an edge."""
-    starts, lengths, least = [], [], least_core_pixels(*graph_size)
+    starts, lengths = [], []
+    least = least_core_pixels(*graph_size, max(side / count for side, count in zip(graph_size, cells, strict=True)))
     for axis in range(2):
         low, high = float(spots[:, axis].min()), float(spots[:, axis].max() + 1)
         scale = size[axis] / graph_size[axis]

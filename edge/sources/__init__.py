@@ -1,5 +1,5 @@
 """Where samples come from. Adding a source is a module with a class like the others, a line in `open_source`, and
-a class of what it can be told in `source_settings`."""
+a class of what it can be told in `edge.settings.sources`."""
 
 import threading
 

@@ -26,6 +26,7 @@ from shared.logs import EventLog, Throttle
 from shared.samples import Modality, SampleBatch
 
 MOST_LATEST = 10_000
+_CLOCKS_DIFFER_S = 0.05  # at most, without anybody setting one
 
 log = EventLog("folder")
 
@@ -61,6 +62,7 @@ class WatchedFolder:
         self._screened: set[_File] = set()  # and not yet known to be on disk
         self._lock = threading.Lock()
         self._looked_s: float | None = None  # when the folder was looked through last, by the steady clock
+        self._looked_ns = 0  # and by the one that files are stamped with
         self._latest: deque[_File] = deque(maxlen=MOST_LATEST)  # of those screened
         self._ahead: dict[_File, float] = {}  # changed in a time that is yet to come: since when they have not
 
@@ -95,9 +97,9 @@ class WatchedFolder:
         """Those that were not screened and have not changed for `settle_s`, in order."""
         now_ns, now_s = time.time_ns(), time.monotonic()
         try:
-            if self._last.changed_ns > now_ns:
+            if self._last.changed_ns > now_ns or self._was_set_back(now_ns, now_s):
                 self._follow_clock_back(now_ns, now_s)
-            self._looked_s = now_s
+            self._looked_s, self._looked_ns = now_s, now_ns
             with self._lock:
                 known = self._kept | self._screened
             found = [file for file in self._files_below() if file > self._last and file not in known]
@@ -110,6 +112,12 @@ class WatchedFolder:
             file for file in found if file.changed_ns <= settled_ns or self._ahead.get(file, now_s) <= settled_s
         )
 
+    def _was_set_back(self, now_ns: int, now_s: float) -> bool:
+        """Whether the clock was set back since the last look, also where it has caught up with that meanwhile."""
+        if self._looked_s is None:
+            return False
+        return now_ns < self._looked_ns + int((now_s - self._looked_s - _CLOCKS_DIFFER_S) * 1e9)
+
     def _follow_clock_back(self, now_ns: int, now_s: float) -> None:
         """The clock is behind the last file that was screened: begin where it was set to, and remember what was
         screened of the time that comes again."""
@@ -118,7 +126,9 @@ class WatchedFolder:
         since_s = time.clock_gettime(time.CLOCK_BOOTTIME) if self._looked_s is None else now_s - self._looked_s
         if self._looked_s is None and last.changed_ns - now_ns < since_s * 1e9:
             since_s = 0.0  # set back by a little while nobody looked: files of that time cannot be told apart
-        begin = _File(now_ns - int(since_s * 1e9), "")
+        # What had not settled at the last look was left for this one.
+        waited_s = 0.0 if self._looked_s is None else self._settings.settle_s
+        begin = min(last, _File(now_ns - int((since_s + waited_s) * 1e9), ""))
         screened = {file for file in self._files_below() if now_ns < file.changed_ns and file <= last}
         with self._lock:
             self._kept |= screened | {file for file in self._latest if file > begin}

@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -280,7 +281,7 @@ def test_images_travel_in_the_form_that_the_queue_asks_for(
     assert pipeline.join(20)
     assert pipeline.error is None
     while around.spool.status().pending:
-        pass
+        time.sleep(0.01)
     taken = around.spool.take(100, 10**9)
     assert len(taken) == 6
     for spooled in taken:
@@ -288,3 +289,60 @@ def test_images_travel_in_the_form_that_the_queue_asks_for(
         assert payload.encoding == encoding
         assert payload.HasField("part") == is_preview
         assert decode_payload(payload, Modality.IMAGE).ndim == 3
+
+
+def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
+    around: Surroundings, tmp_path: Path, images: Bundle
+) -> None:
+    settings = around.settings.model_copy(update={"router": RouterSettings(audit_share=1.0, forward_p_value=1e-6)})
+    narrow = dataclasses.replace(around, settings=settings, budget=UploadBudget(settings.router))
+    narrow.budget.follow(Backlog(0, 0.9, True, 0.0, 0.0))
+    (tmp_path / "pictures").mkdir()
+    for number, pixels in enumerate(normal_images(6, seed=3)):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(encode_png(pixels))
+    source = ImageFolderSettings(id="line", kind="images", path=tmp_path / "pictures", bundle_name="line")
+    pipeline = Pipeline(source, narrow)
+    pipeline.begin(images)
+    assert pipeline.join(20)
+    while narrow.spool.status().pending:
+        time.sleep(0.01)
+    messages = [sample_pb2.Sample.FromString(spooled.data) for spooled in narrow.spool.take(100, 10**9)]
+    assert [message.screening.route for message in messages] == [sample_pb2.ROUTE_AUDIT] * 6
+    assert not any(message.payload.HasField("part") for message in messages)
+    assert {message.payload.encoding for message in messages} == {sample_pb2.PAYLOAD_ENCODING_JPEG}
+    assert narrow.counters.snapshot()["samples_reduced"] == 0
+
+
+def test_a_trial_outlives_the_connection_that_brought_it(
+    around: Surroundings, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
+) -> None:
+    cache = BundleCache(tmp_path / "bundles", [signing_key.public_key()])
+    bundle_id = tabular.manifest.bundle_id
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / f"{bundle_id}.bundle").write_bytes(tabular.archive(edge_only=True))
+    begun, may_end, trials = threading.Event(), threading.Event(), []
+
+    class Slow(Follower):
+        def adopt(self, bundle: Bundle) -> bool:
+            trials.append(bundle)
+            begun.set()
+            return may_end.wait(10)
+
+    async def run() -> None:
+        updater = Updater("1", UplinkSettings(), cache, [Slow()], around.spool, around.counters, list, LinkMeter())
+        wanted = [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)]
+        updater._follow(None, wanted)  # type: ignore[arg-type]
+        assert await asyncio.to_thread(begun.wait, 10)
+        assert updater._fetching is not None
+        updater._fetching.cancel()  # as a connection that is made anew does
+        await asyncio.wait([updater._fetching])
+        updater._follow(None, wanted)  # type: ignore[arg-type]
+        may_end.set()
+        assert updater._installing is not None
+        await asyncio.wait([updater._installing])
+
+    asyncio.run(run())
+    assert len(trials) == 1
+    current = cache.current("plant") or cache.current(tabular.manifest.name)
+    assert current is not None
+    assert current.manifest.bundle_id == bundle_id

@@ -23,6 +23,7 @@ from edge.uplink.delivery import Delivery
 from edge.uplink.events import EventReader
 from edge.uplink.link import LinkState
 from edge.uplink.meter import LinkMeter
+from edge.uplink.tasks import end
 from edge.uplink.uplink import Uplink
 from edge.uplink.verdicts import VerdictStore
 from shared.samples import new_sample_id
@@ -212,5 +213,21 @@ def test_a_delivery_ends_at_whatever_moment_it_is_told_to(steps: int, tmp_path: 
         assert done
         spool.close()
         verdicts.close()
+
+    asyncio.run(run())
+
+
+def test_a_task_that_misses_its_cancellation_is_told_again() -> None:
+    async def run() -> None:
+        async def hard_of_hearing() -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(60)
+
+        tasks = [asyncio.create_task(hard_of_hearing()) for _ in range(2)]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(end(tasks), 10)
+        assert all(task.done() for task in tasks)
 
     asyncio.run(run())

@@ -79,7 +79,7 @@ class Device:
         agent = self._start("edge", "run", "--config", str(self.config))
         try:
             address = self._wait_for_address(agent)
-            while not _status(address)["counters"]["samples_screened"]:
+            while not self._counters(agent, address, started_s)["samples_screened"]:
                 self._check(agent, started_s)
                 time.sleep(POLL_S)
             start_s, start_cpu_s = time.perf_counter() - started_s, _cpu_s(agent.pid)
@@ -103,13 +103,21 @@ class Device:
     def _next_count(self, agent: SupervisedProcess, address: str) -> _Count:
         """The counters just after a batch was counted: whole batches pass between two such moments."""
         started_s = time.perf_counter()
-        seen = _status(address)["counters"]["samples_screened"]
+        seen = self._counters(agent, address, started_s)["samples_screened"]
         while True:
             time.sleep(POLL_S)
-            counters = _status(address)["counters"]
+            counters = self._counters(agent, address, started_s)
             if counters["samples_screened"] > seen:
                 return _Count(counters, time.perf_counter(), _cpu_s(agent.pid))
             self._check(agent, started_s)
+
+    def _counters(self, agent: SupervisedProcess, address: str, started_s: float) -> dict[str, int]:
+        """What the agent has counted. Raises VedetteError if it does not say so any more."""
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                return dict(_status(address)["counters"])
+            self._check(agent, started_s)
+            time.sleep(POLL_S)
 
     def _enrol(self) -> None:
         cloud, data = self._folder / "cloud.toml", self._folder / "cloud"

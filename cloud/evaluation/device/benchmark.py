@@ -232,13 +232,16 @@ class _Bench:
         self._device.configure(COMPARED)
         samples = ROUTED[self._material.modality] // (20 if self._plan.is_quick else 1)
         command = [sys.executable, "-P", "-m", "edge.routing_cost", "--config", str(self._device.config)]
-        done = subprocess.run(
-            [*command, "--samples", str(samples)],
-            capture_output=True,
-            text=True,
-            timeout=ROUTING_TIMEOUT_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*command, "--samples", str(samples)],
+                capture_output=True,
+                text=True,
+                timeout=ROUTING_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise VedetteError(f"Router and spool did not end within {ROUTING_TIMEOUT_S:.0f} s.") from None
         try:
             found: dict[str, float] = json.loads(done.stdout)
         except ValueError:

@@ -31,6 +31,9 @@ def bare_rate(graph: Path, shape: list[int], seconds: float, hint: str = "throug
         command += ["-report_type", "no_counters", "-report_folder", folder, "-json_stats"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise EngineError(f"benchmark_app did not end within {TIMEOUT_S:.0f} s on {graph.name}.") from None
+        try:
             report = json.loads((Path(folder) / "benchmark_report.json").read_bytes())["execution_results"]
             return (
                 shape[0] * int(report["total number of iterations"]) / float(report["total execution time (ms)"]) * 1e3
@@ -38,5 +41,3 @@ def bare_rate(graph: Path, shape: list[int], seconds: float, hint: str = "throug
         except (OSError, ValueError, KeyError):
             said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or ["no report"]
             raise EngineError(f"benchmark_app failed on {graph.name}: {said[0].strip()}") from None
-        except subprocess.TimeoutExpired:
-            raise EngineError(f"benchmark_app did not end within {TIMEOUT_S:.0f} s on {graph.name}.") from None
