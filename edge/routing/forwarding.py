@@ -76,7 +76,7 @@ class Forwarder:
         accepted &= ~routing.held
         counts = _counts(screened, routing, packed, accepted)
         if tier is not Tier.LOSSLESS and packed.samples:
-            counts["samples_reduced"] = sum(routing.codes[place] != AUDIT for place in packed.sample_ids)
+            counts["samples_reduced"] = sum(int(routing.codes[place]) != AUDIT for place in packed.sample_ids)
         if len(screened.kept):
             self._look_at_envelope(batch, screened, routing, screener)
             counts["bytes_screened"] = int(self._envelope[1] * len(screened.kept)) + _payload_bytes(batch, screened)

@@ -281,6 +281,7 @@ def test_images_travel_in_the_form_that_the_queue_asks_for(
     assert pipeline.join(20)
     assert pipeline.error is None
     while around.spool.status().pending:
+        assert not around.spool.status().error, around.spool.status().error
         time.sleep(0.01)
     taken = around.spool.take(100, 10**9)
     assert len(taken) == 6
@@ -305,6 +306,7 @@ def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
     pipeline.begin(images)
     assert pipeline.join(20)
     while narrow.spool.status().pending:
+        assert not narrow.spool.status().error, narrow.spool.status().error
         time.sleep(0.01)
     messages = [sample_pb2.Sample.FromString(spooled.data) for spooled in narrow.spool.take(100, 10**9)]
     assert [message.screening.route for message in messages] == [sample_pb2.ROUTE_AUDIT] * 6
