@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge.clock import SteadyClock
 from edge.sqlite_file import connect, open_checked
+from shared.errors import StorageError
 from shared.logs import EventLog
 
 _SCHEMA = """
@@ -255,8 +256,8 @@ class SpoolStore:
                 self._take_over([], counters, cursors)  # first: without them sources would begin anew
                 for part in _in_parts(_readable(connection, settled), _PART_BYTES):
                     self._take_over(part, {}, {})
-        except _NotTakenOver as error:
-            log.error("samples_not_all_salvaged", samples=self.samples, damaged=damaged, error=error.__cause__)
+        except StorageError as error:
+            log.error("samples_not_all_salvaged", samples=self.samples, damaged=damaged, error=error)
             return
         log.warning("samples_salvaged", samples=self.samples, damaged=damaged)
 
@@ -264,11 +265,9 @@ class SpoolStore:
         try:
             self.commit(samples, [], set(), {**self.saved_counters(), **counters}, cursors)
         except sqlite3.Error as error:
-            raise _NotTakenOver from error
-
-
-class _NotTakenOver(Exception):
-    """The new file does not take what the damaged one gave."""
+            raise StorageError(
+                f"{self._path}: does not take what the damaged file gave ({error}). Free some space."
+            ) from None
 
 
 def _readable(connection: sqlite3.Connection, settled: Collection[bytes]) -> Iterator[NewSample]:
