@@ -253,7 +253,7 @@ class SpoolStore:
                 with contextlib.suppress(sqlite3.Error, ValueError, TypeError, AttributeError):
                     ((text,),) = connection.execute("SELECT value FROM counters").fetchall()
                     counters = {str(name): int(value) for name, value in json.loads(text).items()}
-                self._take_over([], counters, cursors)  # first: without them sources would begin anew
+                self._take_over([], counters, cursors)  # first: sources go on from the cursors, however far this gets
                 for part in _in_parts(_readable(connection, settled), _PART_BYTES):
                     self._take_over(part, {}, {})
         except StorageError as error:

@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cloud.evaluation.device.commands import edge
-from cloud.evaluation.outputs import check_place, write_failure, write_json
+from cloud.evaluation.outputs import measured
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 
@@ -72,21 +72,17 @@ def evaluate(
     With labels, how well each method finds the anomalies; without, what it says of the data and flags. Give data that
     the bundle was not trained on.
     """
-    check_place(json_path, "--json")
-    try:
-        from cloud.evaluation.evaluate import Request, evaluate_bundle
-        from cloud.evaluation.report import show_evaluation
-        from cloud.training.progress import shown_progress
-        from shared.home import trusted_key
+    from cloud.evaluation.evaluate import Request, evaluate_bundle
+    from cloud.evaluation.report import show_evaluation
+    from cloud.training.progress import shown_progress
+    from shared.home import trusted_key
 
+    def measure() -> dict[str, Any]:
         request = Request(bundle, data, label_column, time_column, device, plots)
         with shown_progress() as progress:
-            result = evaluate_bundle(request, trusted_key(key), progress)
-    except VedetteError as error:
-        write_failure(json_path, error)
-        raise
-    show_evaluation(result)
-    write_json(json_path, result)
+            return evaluate_bundle(request, trusted_key(key), progress)
+
+    show_evaluation(measured(measure, json_path))
 
 
 def adbench(
@@ -160,16 +156,14 @@ def _run(
     work: Path | None,
     config: Path | None,
 ) -> None:
-    for path, option in ((json_path, "--json"), (output, "--output")):
-        check_place(path, option)
-    try:
-        from cloud.evaluation.bench import Plan, parse_seeds, run_benchmark
-        from cloud.evaluation.page import page
-        from cloud.evaluation.report import show_benchmark
-        from cloud.training.progress import shown_progress
-        from cloud.training.settings import TrainingSettings
-        from shared.home import home_folder
+    from cloud.evaluation.bench import Plan, parse_seeds, run_benchmark
+    from cloud.evaluation.page import page
+    from cloud.evaluation.report import show_benchmark
+    from cloud.training.progress import shown_progress
+    from cloud.training.settings import TrainingSettings
+    from shared.home import home_folder
 
+    def measure() -> dict[str, Any]:
         plan = Plan(
             benchmark,
             _data_folder(data),
@@ -181,13 +175,9 @@ def _run(
             _command(benchmark, datasets, seeds, config, output),
         )
         with shown_progress() as progress:
-            summary = run_benchmark(plan, progress)
-    except VedetteError as error:
-        write_failure(json_path, error)
-        raise
-    write_json(json_path, summary)
-    if output is not None:
-        output.write_text(page(summary), encoding="utf-8")
+            return run_benchmark(plan, progress)
+
+    summary = measured(measure, json_path, output, page)
     show_benchmark(summary)
     if summary["failed"]:
         raise VedetteError(f"{len(summary['failed'])} of the sets failed and stand in no mean: see the list above.")

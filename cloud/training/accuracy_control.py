@@ -52,7 +52,7 @@ def fewest_in_float(
 
     `attempt` takes the names of the layers in float and raises ParityError where the gate refuses the artefact;
     `ranking` is asked for only if it does so with none of them. As many attempts as twice the logarithm of the number
-    of layers. Raises ParityError if none passes: with all of them in float it would be no INT8 artefact any more.
+    of layers. At least one layer stays in INT8; raises ParityError if none of that passes.
     """
     try:
         return attempt(()), ()

@@ -24,8 +24,7 @@ from cloud.training.export import INPUT_NAME
 from cloud.training.layers import Layers
 from shared.errors import EngineError
 
-# With the activations, or these would be computed in float between two roundings, of which the first has their whole
-# range before they cut it.
+# Activations are among them: rounded together with the product before them, after they have cut its range.
 QUANTISED_OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Resize", "Relu", "Clip")
 CORE_SHARE, RANGE_FACTOR = 0.99, 2.0
 

@@ -5,7 +5,7 @@ follows its buffer (Huang et al., "A buffer-based approach to rate adaptation", 
 taken while less than i / k of both is used up. Rows and windows are small, and always travel whole.
 
 `features` are what the screener made of the image, its map and scores, with a preview for people. The encoder's vectors
-would be larger than the JPEG file: 64 numbers for each of the 6400 patches of 640 x 640 pixels.
+are no smaller form: 64 numbers for each of the 6400 patches of 640 x 640 pixels are more bytes than the JPEG file.
 """
 
 from collections.abc import Sequence
@@ -84,29 +84,19 @@ class PayloadTiers:
         whole: where a tier would not help, the next better one is taken.
         """
         try:
-            return self._reduced(tier, pixels, encoded, hot, graph_size)
-        except SampleRejected:  # too long a side for JPEG
-            return pixels, encoded, None
-
-    def _reduced(
-        self,
-        tier: Tier,
-        pixels: NDArray[np.uint8],
-        encoded: bytes | None,
-        hot: NDArray[np.uint8] | None,
-        graph_size: tuple[int, int],
-    ) -> tuple[NDArray[np.uint8], bytes | None, ImagePart | None]:
-        if tier is Tier.LOSSLESS:
-            return pixels, encoded, None
-        if tier is Tier.FEATURES:
-            return self._preview(pixels)
-        if tier is Tier.CROP and hot is not None and hot.any():
-            region = hot_region(hot, (pixels.shape[0], pixels.shape[1]), graph_size)
-            if region.height * region.width <= MOST_CROPPED * pixels.shape[0] * pixels.shape[1]:
-                cut = np.ascontiguousarray(pixels[region.rows, region.columns])
-                return cut, encode_jpeg(cut, self._quality), ImagePart(pixels.shape[0], pixels.shape[1], region)
-        smaller = encode_jpeg(pixels, self._quality)
-        return pixels, smaller if encoded is None or len(smaller) < len(encoded) else encoded, None
+            if tier is Tier.FEATURES:
+                return self._preview(pixels)
+            if tier is Tier.CROP and hot is not None and hot.any():
+                region = hot_region(hot, (pixels.shape[0], pixels.shape[1]), graph_size)
+                if region.height * region.width <= MOST_CROPPED * pixels.shape[0] * pixels.shape[1]:
+                    cut = np.ascontiguousarray(pixels[region.rows, region.columns])
+                    return cut, encode_jpeg(cut, self._quality), ImagePart(pixels.shape[0], pixels.shape[1], region)
+            if tier is not Tier.LOSSLESS:
+                smaller = encode_jpeg(pixels, self._quality)
+                encoded = smaller if encoded is None or len(smaller) < len(encoded) else encoded
+        except SampleRejected:  # too long a side for JPEG: it travels as it is
+            pass
+        return pixels, encoded, None
 
     @staticmethod
     def _preview(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bytes, ImagePart]:

@@ -41,7 +41,7 @@ class LinkMeter:
         self._bytes = self._bytes * share + delivered_bytes
         self._seconds = self._seconds * share + elapsed_s
         if self._seconds > 0:
-            self.throughput_bytes_per_s = max(1.0, self._bytes / self._seconds)  # 0 would be unknown
+            self.throughput_bytes_per_s = max(1.0, self._bytes / self._seconds)  # 0 means unknown
 
     def abandoned(self) -> None:
         """Such a request failed for another reason than time: there was no link to measure."""

@@ -70,7 +70,7 @@ class GrpcTransport:
         self._channel = open_channel(identity, address, settings)
         self._detection = detection_pb2_grpc.DetectionStub(self._channel)
         self._fleet = fleet_pb2_grpc.FleetStub(self._channel)
-        # Not the generated stub's: the samples lie serialised in the spool.
+        # By its name, with a serialiser that joins: the samples lie serialised in the spool.
         self._submit: grpc.aio.UnaryUnaryMultiCallable[Sequence[bytes], detection_pb2.SubmitResponse]
         self._submit = self._channel.unary_unary(
             _SUBMIT,

@@ -108,7 +108,7 @@ class BadTransport(MemoryTransport):
         elif fault == "foreign answers":
             results = [detection_pb2.SampleResult(sample_id=bytes(16), status=ACCEPTED), *results]
         elif fault == "unknown status":
-            results[0].status = 99  # type: ignore[assignment]
+            results[0].MergeFromString(b"\x10\x63")  # field 2, status: 99, as a newer service may say
         return detection_pb2.SubmitResponse(results=results)
 
     async def heartbeat(self, request: fleet_pb2.HeartbeatRequest, timeout_s: float) -> fleet_pb2.HeartbeatResponse:

@@ -57,6 +57,6 @@ def agent_by_a_clock_that_is_set(config: Path, ahead: Path) -> None:
     time.time = lambda: true() + ahead_s()
     time.time_ns = lambda: true_ns() + int(ahead_s() * 1e9)
     _utils.time = SimpleNamespace(time=true)  # for gRPC's core reads the true clock
-    identity.datetime = _SetClock  # type: ignore[misc]
+    identity.datetime = _SetClock
     uplink.IDENTITY_RETRY_S = uplink.DIAGNOSE_EVERY_S = 0.1
     agent(config)

@@ -16,6 +16,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge.bundles.cache import BundleCache
 from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.operation.latency import LatencyHistogram
@@ -116,7 +117,7 @@ def test_ten_minutes_without_a_link_lose_nothing_but_what_the_spool_has_no_room_
     loop, attempts = VirtualLoop(), list[float]()
     load, delivery = Load(spool, loop), Delivery(settings, spool, verdicts, meter)
     reader = EventReader(settings, verdicts, counters, LatencyHistogram(), lambda: None)
-    updater = Updater("1", settings, None, [], spool, counters, list, meter)  # type: ignore[arg-type]
+    updater = Updater("1", settings, BundleCache(tmp_path / "bundles", []), [], spool, counters, list, meter)
     jobs = [load, delivery, reader, updater]
     uplink = Uplink(tmp_path, settings, jobs, lambda *_: CutTransport(cloud, loop, is_silent, attempts))
     uplink._loop = loop

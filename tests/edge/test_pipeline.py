@@ -32,6 +32,7 @@ from shared.samples import Modality, SampleBatch
 from shared.wire import decode_payload
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
 from tests.edge.device import write_csv
+from tests.edge.memory_cloud import MemoryCloud, MemoryTransport
 from vedette.v1 import fleet_pb2, sample_pb2
 
 BATCH = 64
@@ -212,9 +213,10 @@ def test_an_error_nobody_foresaw_refuses_the_bundle_once_and_for_all(
     follower = Follower()
 
     async def run() -> None:
+        line = MemoryTransport(MemoryCloud())
         updater = Updater("1", UplinkSettings(), cache, [follower], around.spool, around.counters, list, LinkMeter())
         for _ in range(2):
-            updater._follow(None, [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)])  # type: ignore[arg-type]
+            updater._follow(line, [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)])
             assert updater._fetching is not None
             await asyncio.wait([updater._fetching])
 
@@ -260,6 +262,22 @@ def test_the_rate_of_a_camera_or_a_broker_is_measured_for_its_setting_is_only_a_
     assert rates == {"replay": 5.0, "images": 5.0, "camera": 0.0, "mqtt": 0.0, "tail": 0.0}
 
 
+def messages_of_six_pictures(around: Surroundings, folder: Path, images: Bundle) -> list[sample_pb2.Sample]:
+    """What lies in the spool once a folder of six pictures was screened."""
+    (folder / "pictures").mkdir()
+    for number, pixels in enumerate(normal_images(6, seed=3)):
+        (folder / "pictures" / f"{number}.png").write_bytes(encode_png(pixels))
+    source = ImageFolderSettings(id="line", kind="images", path=folder / "pictures", bundle_name="line")
+    pipeline = Pipeline(source, around)
+    pipeline.begin(images)
+    assert pipeline.join(20)
+    assert pipeline.error is None
+    while around.spool.status().pending:
+        assert not around.spool.status().error, around.spool.status().error
+        time.sleep(0.01)
+    return [sample_pb2.Sample.FromString(spooled.data) for spooled in around.spool.take(100, 10**9)]
+
+
 @pytest.mark.parametrize(
     ("pressure", "encoding", "is_preview"),
     [
@@ -272,21 +290,10 @@ def test_images_travel_in_the_form_that_the_queue_asks_for(
     pressure: float, encoding: int, is_preview: bool, around: Surroundings, tmp_path: Path, images: Bundle
 ) -> None:
     around.budget.follow(Backlog(0, pressure, True, 0.0, 0.0))
-    (tmp_path / "pictures").mkdir()
-    for number, pixels in enumerate(normal_images(6, seed=3)):
-        (tmp_path / "pictures" / f"{number}.png").write_bytes(encode_png(pixels))
-    source = ImageFolderSettings(id="line", kind="images", path=tmp_path / "pictures", bundle_name="line")
-    pipeline = Pipeline(source, around)
-    pipeline.begin(images)
-    assert pipeline.join(20)
-    assert pipeline.error is None
-    while around.spool.status().pending:
-        assert not around.spool.status().error, around.spool.status().error
-        time.sleep(0.01)
-    taken = around.spool.take(100, 10**9)
-    assert len(taken) == 6
-    for spooled in taken:
-        payload = sample_pb2.Sample.FromString(spooled.data).payload
+    messages = messages_of_six_pictures(around, tmp_path, images)
+    assert len(messages) == 6
+    for message in messages:
+        payload = message.payload
         assert payload.encoding == encoding
         assert payload.HasField("part") == is_preview
         assert decode_payload(payload, Modality.IMAGE).ndim == 3
@@ -298,17 +305,7 @@ def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
     settings = around.settings.model_copy(update={"router": RouterSettings(audit_share=1.0, forward_p_value=1e-6)})
     narrow = dataclasses.replace(around, settings=settings, budget=UploadBudget(settings.router))
     narrow.budget.follow(Backlog(0, 0.9, True, 0.0, 0.0))
-    (tmp_path / "pictures").mkdir()
-    for number, pixels in enumerate(normal_images(6, seed=3)):
-        (tmp_path / "pictures" / f"{number}.png").write_bytes(encode_png(pixels))
-    source = ImageFolderSettings(id="line", kind="images", path=tmp_path / "pictures", bundle_name="line")
-    pipeline = Pipeline(source, narrow)
-    pipeline.begin(images)
-    assert pipeline.join(20)
-    while narrow.spool.status().pending:
-        assert not narrow.spool.status().error, narrow.spool.status().error
-        time.sleep(0.01)
-    messages = [sample_pb2.Sample.FromString(spooled.data) for spooled in narrow.spool.take(100, 10**9)]
+    messages = messages_of_six_pictures(narrow, tmp_path, images)
     assert [message.screening.route for message in messages] == [sample_pb2.ROUTE_AUDIT] * 6
     assert not any(message.payload.HasField("part") for message in messages)
     assert {message.payload.encoding for message in messages} == {sample_pb2.PAYLOAD_ENCODING_JPEG}
@@ -331,14 +328,15 @@ def test_a_trial_outlives_the_connection_that_brought_it(
             return may_end.wait(10)
 
     async def run() -> None:
+        line = MemoryTransport(MemoryCloud())
         updater = Updater("1", UplinkSettings(), cache, [Slow()], around.spool, around.counters, list, LinkMeter())
         wanted = [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)]
-        updater._follow(None, wanted)  # type: ignore[arg-type]
+        updater._follow(line, wanted)
         assert await asyncio.to_thread(begun.wait, 10)
         assert updater._fetching is not None
         updater._fetching.cancel()  # as a connection that is made anew does
         await asyncio.wait([updater._fetching])
-        updater._follow(None, wanted)  # type: ignore[arg-type]
+        updater._follow(line, wanted)
         may_end.set()
         assert updater._installing is not None
         await asyncio.wait([updater._installing])

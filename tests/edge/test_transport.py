@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.bundles.cache import BundleCache
 from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.operation.latency import LatencyHistogram
@@ -60,7 +61,7 @@ def test_over_a_bad_line_to_a_bad_service_everything_arrives_once(
     counters, meter = Counters(), LinkMeter()
     spool, verdicts = Spool(tmp_path / "spool.db", SpoolSettings(), counters), VerdictStore(tmp_path / "verdicts.db")
     reader = EventReader(QUICK, verdicts, counters, LatencyHistogram(), lambda: None)
-    updater = Updater("1", QUICK, None, [], spool, counters, list, meter)  # type: ignore[arg-type]
+    updater = Updater("1", QUICK, BundleCache(tmp_path / "bundles", []), [], spool, counters, list, meter)
     lines: list[BadTransport] = []
     cloud = MemoryCloud()
 

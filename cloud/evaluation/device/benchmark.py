@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,7 @@ from cloud.evaluation.device import padim
 from cloud.evaluation.device.agent import AgentRun, Device
 from cloud.evaluation.device.engine_app import bare_rate
 from cloud.evaluation.device.material import Material, given_material, own_material
-from cloud.evaluation.device.rate_worker import RateWorker
+from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
 from cloud.evaluation.device.requirements import requirements
 from shared.errors import SettingsError, VedetteError
 from shared.samples import Modality
@@ -191,7 +191,7 @@ class _Bench:
         self._say(f"the best batch size of {name}", 0.0)
         return max(sizes, key=lambda size: rate(size, SEARCH_S))
 
-    def _worker(self, what: str) -> RateWorker:
+    def _worker(self, what: str) -> AbstractContextManager[RateWorker]:
         command = [sys.executable, "-P", "-m", "cloud.evaluation.device.rates"]
         name = "FP32 PyTorch" if what == "eager" else what
         material = self._material
@@ -201,7 +201,7 @@ class _Bench:
             "key": str(material.key),
             "shape": material.shape(1),
         }
-        return RateWorker(name, command, settings)
+        return rate_worker(name, command, settings)
 
     def _peer(self) -> dict[str, Any]:
         """The agent beside anomalib's PaDiM, whose bare graph runs at its best batch size, in turns."""
@@ -209,7 +209,7 @@ class _Bench:
         assert python is not None
         height, width = self._material.shape(1)[1:3]
         self._say("starting the peer", 0.0)
-        with RateWorker(
+        with rate_worker(
             "The peer, PaDiM", [python, Path(str(padim.__file__))], {"height": height, "width": width}
         ) as peer:
             size = self._best_size("PaDiM", peer.rate, FEW_BATCHES if self._plan.is_quick else BATCHES)

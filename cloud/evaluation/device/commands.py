@@ -1,12 +1,12 @@
 """`vedette bench edge`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from cloud.evaluation.outputs import check_place, write_failure, write_json
-from shared.errors import SettingsError, VedetteError
+from cloud.evaluation.outputs import measured
+from shared.errors import SettingsError
 from shared.samples import Modality
 
 MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
@@ -47,13 +47,11 @@ def edge(
     Every figure with a peer is a ratio of turns taken within this run, on the cores that this process may use
     (taskset sets them). Use an idle machine.
     """
-    for path, option in ((json_path, "--json"), (output, "--output")):
-        check_place(path, option)
-    try:
-        from cloud.evaluation.device.benchmark import Plan, run_edge_benchmark
-        from cloud.evaluation.device.page import edge_page, show_edge
-        from cloud.training.progress import shown_progress
+    from cloud.evaluation.device.benchmark import Plan, run_edge_benchmark
+    from cloud.evaluation.device.page import edge_page, show_edge
+    from cloud.training.progress import shown_progress
 
+    def measure() -> dict[str, Any]:
         plan = Plan(
             modalities=_modalities(modality),
             bundle=bundle,
@@ -67,14 +65,9 @@ def edge(
             command=_command(modality, bundle, rounds, seconds, quick, peer_python, output),
         )
         with shown_progress() as progress:
-            summary = run_edge_benchmark(plan, progress)
-    except VedetteError as error:
-        write_failure(json_path, error)
-        raise
-    write_json(json_path, summary)
-    if output is not None:
-        output.write_text(edge_page(summary), encoding="utf-8")
-    show_edge(summary)
+            return run_edge_benchmark(plan, progress)
+
+    show_edge(measured(measure, json_path, output, edge_page))
 
 
 def _modalities(text: str) -> tuple[Modality, ...]:

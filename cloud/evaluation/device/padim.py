@@ -1,4 +1,4 @@
-"""anomalib's PaDiM on OpenVINO, for `RateWorker`: run by the Python of the peer's own environment, which lacks Vedette.
+"""anomalib's PaDiM on OpenVINO, for `rate_worker`: run by the Python of the peer's environment, which lacks Vedette.
 
 The first line names the size of the images. The model is anomalib's own, with its default backbone and layers, fitted
 on made-up images and exported to ONNX; its weights are not downloaded, for speed does not depend on them. Its requests

@@ -5,57 +5,49 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any
 
 from shared.errors import VedetteError
 
 TIMEOUT_S = 600.0
 
 
-class RateWorker:
-    """One such process, for a `with` statement. Libraries may print what they like to its standard error."""
-
-    def __init__(self, what: str, command: Sequence[str | Path], settings: dict[str, Any]) -> None:
-        """Start it, and hand it its `settings`. Raises VedetteError that says why `what` cannot be measured."""
-        self._what = what
-        self._said = TemporaryFile()  # noqa: SIM115 - closed with the process
+@contextmanager
+def rate_worker(what: str, command: Sequence[str | Path], settings: dict[str, Any]) -> Iterator["RateWorker"]:
+    """Such a process, handed its `settings`, until the block ends. Libraries may print what they like to its standard
+    error. Raises VedetteError that says why `what` cannot be measured."""
+    with TemporaryFile() as said:
         try:
-            self._process = subprocess.Popen(
-                list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
+            process = subprocess.Popen(
+                list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
             )
         except OSError as error:
             raise VedetteError(f"{what} cannot be started: {command[0]} ({error.strerror}).") from None
-        try:
-            self._ask(settings)
-        except VedetteError:
-            self.close()
-            raise
+        with process:
+            try:
+                worker = RateWorker(what, process, said)
+                worker.ask(settings)
+                yield worker
+            finally:
+                process.kill()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class RateWorker:
+    """One that runs."""
+
+    def __init__(self, what: str, process: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
+        self._what, self._process, self._said = what, process, said
 
     def rate(self, batch_size: int, seconds: float) -> float:
         """Samples a second at that batch size, measured for so long."""
-        return float(self._ask({"batch_size": batch_size, "seconds": seconds})["samples_per_s"])
+        return float(self.ask({"batch_size": batch_size, "seconds": seconds})["samples_per_s"])
 
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for file in (self._process.stdin, self._process.stdout, self._said):
-            if file is not None:
-                file.close()
-
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a line of JSON. Raises VedetteError where there is none in time."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None

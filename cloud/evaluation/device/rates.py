@@ -1,4 +1,4 @@
-"""FP32 PyTorch eager and INT8 ONNX Runtime on a bundle's screener, for `RateWorker`.
+"""FP32 PyTorch eager and INT8 ONNX Runtime on a bundle's screener, for `rate_worker`.
 
 Started as `python -P -m cloud.evaluation.device.rates`. The first line names the bundle, its key, and what shall run:
 "eager" or an artefact of ONNX Runtime.

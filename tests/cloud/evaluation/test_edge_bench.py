@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cloud.evaluation.device.page import edge_page
-from cloud.evaluation.device.rate_worker import RateWorker
+from cloud.evaluation.device.rate_worker import rate_worker
 from cloud.evaluation.device.requirements import NOT_MEASURED, requirements
 from shared.errors import SettingsError, VedetteError
 
@@ -92,7 +92,9 @@ def test_a_limit_is_at_least_or_at_most_and_one_without_its_peer_is_not_said_to_
 def test_a_peer_that_cannot_run_is_told_of_in_its_own_last_words(tmp_path: Path) -> None:
     script = tmp_path / "peer.py"
     script.write_text("import sys\nsys.stdin.readline()\nimport no_such_peer\n")
-    with pytest.raises(VedetteError, match=r"The peer failed: .*no_such_peer"):
-        RateWorker("The peer", [sys.executable, script], {})
-    with pytest.raises(VedetteError, match=r"The peer cannot be started: .*nowhere"):
-        RateWorker("The peer", [tmp_path / "nowhere", script], {})
+    failed = pytest.raises(VedetteError, match=r"The peer failed: .*no_such_peer")
+    with failed, rate_worker("The peer", [sys.executable, script], {}):
+        pass
+    not_started = pytest.raises(VedetteError, match=r"The peer cannot be started: .*nowhere")
+    with not_started, rate_worker("The peer", [tmp_path / "nowhere", script], {}):
+        pass
