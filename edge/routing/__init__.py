@@ -1,1 +1,1 @@
-"""Which samples travel, in what form, and at whose cost."""
+"""Which samples travel, in what form, and within which budget."""

@@ -54,8 +54,8 @@ class UploadBudget:
 
     @property
     def counts_bytes(self) -> bool:
-        """Whether it matters what samples weigh."""
-        return self._bytes.is_limited or self.pressure > 0
+        """Whether what samples weigh is limited."""
+        return self._bytes.is_limited
 
     def follow(self, backlog: Backlog) -> None:
         """Take notice of the queue. `pressure` becomes how full it is, 1 being the most, in time or in bytes."""

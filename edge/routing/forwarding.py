@@ -17,7 +17,7 @@ from edge.routing.router import ACCEPT, ALARM, AUDIT, Router, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected
-from shared.samples import SampleBatch
+from shared.samples import Modality, SampleBatch
 
 USUAL_ENVELOPE_BYTES = 160  # of a message beside its payload, where none can be made to look at
 
@@ -53,7 +53,9 @@ class Forwarder:
 
     def forward(self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener) -> Forwarded:
         """Route a batch that `screener` has screened."""
-        price = _Price(batch, screened, self._tiers, self._envelope[1]) if self._budget.counts_bytes else None
+        # Of rows and windows without a limit in bytes nobody asks for the price: their form is always the same.
+        is_asked = self._budget.counts_bytes or (batch.modality is Modality.IMAGE and self._budget.pressure > 0)
+        price = _Price(batch, screened, self._tiers, self._envelope[1]) if is_asked else None
         routing = self._router.route(screened.p_values, price or _nothing)
         tier = price.tier if price is not None else Tier.LOSSLESS
         packed = pack(batch, screened, routing, screener, self._tiers, tier)
