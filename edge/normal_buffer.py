@@ -7,9 +7,10 @@ import io
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,10 @@ def load_snapshot(path: Path, seal: Seal | None = None) -> NormalSnapshot:
     return NormalSnapshot(inputs, seen, *texts)
 
 
+def _as_they_are(inputs: NDArray[Any]) -> NDArray[Any]:
+    return inputs
+
+
 class NormalBuffer:
     """The buffer of one source: offered to by its pipeline, saved from any thread."""
 
@@ -108,24 +113,26 @@ class NormalBuffer:
             log.info("snapshot_outdated", path=path, reason="the bundle prepares its inputs in another way")
         return buffer
 
-    def offer(self, inputs: NDArray[np.float32]) -> None:
-        """Graph inputs (n, dim) of accepted samples, each kept with the probability capacity / seen."""
+    def offer(self, inputs: NDArray[Any], graph_inputs: Callable[[NDArray[Any]], NDArray[Any]] = _as_they_are) -> None:
+        """Engine inputs (n, ...) of accepted samples, each kept with the probability capacity / seen.
+
+        `graph_inputs` makes what is kept of those that are, which soon are few.
+        """
         if not len(inputs) or not self._capacity:
             return
         with self._lock:
-            if self._inputs is None:
-                self._inputs = np.empty((self._capacity, inputs.shape[1]), dtype=np.float32)
             room = min(self._capacity - self._filled, len(inputs))
-            self._inputs[self._filled : self._filled + room] = inputs[:room]
+            counts = self._seen + 1 + np.arange(len(inputs))
+            places = (self._random.random(len(inputs)) * counts).astype(np.int64)
+            places[:room] = self._filled + np.arange(room)
+            chosen = places < self._capacity
             self._filled += room
-            self._seen += room
-            rest = inputs[room:]
-            if len(rest):
-                counts = self._seen + 1 + np.arange(len(rest))
-                places = (self._random.random(len(rest)) * counts).astype(np.int64)
-                chosen = places < self._capacity
-                self._inputs[places[chosen]] = rest[chosen]  # of two for one place the later wins, as one by one
-                self._seen += len(rest)
+            self._seen += len(inputs)
+            if chosen.any():
+                kept = graph_inputs(inputs[chosen])
+                if self._inputs is None:
+                    self._inputs = np.empty((self._capacity, kept.shape[1]), dtype=np.float32)
+                self._inputs[places[chosen]] = kept  # of two for one place the later wins, as one by one
 
     def save(self) -> None:
         """Write a snapshot if there is something new; raises OSError when the disk refuses."""

@@ -29,7 +29,7 @@ log = EventLog("screener")
 class ScreenedBatch:
     """What the graph said of a batch; everything is in the order of `kept`.
 
-    `kept`: (kept,) positions in the batch. `inputs`: (kept, ...) graph inputs. `scores`, `p_values`: (kept,) float64.
+    `kept`: (kept,) positions in the batch. `inputs`: (kept, ...) engine inputs. `scores`, `p_values`: (kept,) float64.
     `extrapolated`: (kept,) bool. `maps`: (kept, h, w) raw patch scores, or None. `rejections`: position and reason of
     each sample that could not be screened. `unscored`: how many scores were no number.
     """
@@ -68,7 +68,7 @@ class Screener:
 
     def start(self, batch: SampleBatch) -> "ScreeningUnderWay":
         """Start on a batch; at most `depth` may be under way."""
-        prepared = self._preprocessor.prepare(batch.values)
+        prepared = self._preprocessor.prepare_for_engine(batch.values)
         pending: Pending | EngineError | None = None
         if len(prepared.kept):
             try:
@@ -103,6 +103,10 @@ class Screener:
         low, high = self._map_range
         scaled = (raw.astype(np.float64) - low) / (high - low) * NORMAL_MAP_LEVEL
         return np.nan_to_num(np.clip(scaled, 0, 255), nan=255).astype(np.uint8)
+
+    def graph_inputs(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """What the artefact makes of engine inputs (n, ...)."""
+        return self._preprocessor.graph_inputs(inputs)
 
     def judge(self, prepared: Prepared, scores: NDArray[np.float32], maps: NDArray[np.float32] | None) -> ScreenedBatch:
         """Raw scores (kept,) as p-values; one that is no number is the most suspicious."""

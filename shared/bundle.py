@@ -34,7 +34,7 @@ from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError
 from shared.files import write_durably as write_durably
 from shared.samples import Modality
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 256

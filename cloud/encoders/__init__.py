@@ -1,4 +1,4 @@
-"""Encoders: what turns an image or a clip into feature vectors, one a patch. Rows and windows need none."""
+"""Encoders: what turns an image or a clip into feature vectors, one a patch; rows need none, windows have views."""
 
 from cloud.encoders.choice import (
     ENCODER_FILE,
@@ -12,6 +12,7 @@ from cloud.encoders.choice import (
 from cloud.encoders.corrupted_patches import corrupted_patches
 from cloud.encoders.image import FINE_DETAILS, ImageEncoder
 from cloud.encoders.screener import ImageScreener, VectorScreener
+from cloud.encoders.series_views import SeriesViews
 from cloud.encoders.video import VideoEncoder
 from cloud.encoders.video_screener import VideoScreener
 
@@ -22,6 +23,7 @@ __all__ = [
     "ImageScreener",
     "PatchEncoder",
     "Screener",
+    "SeriesViews",
     "VectorScreener",
     "VideoEncoder",
     "VideoScreener",

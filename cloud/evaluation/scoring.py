@@ -119,7 +119,7 @@ class BundleScorer:
         return self.preprocessor.prepare(cast(Sequence[Values], values)).inputs
 
     def _screen(self, values: Block, parts: dict[str, _Parts]) -> None:
-        inputs = self.inputs(values)
+        inputs = self.preprocessor.prepare_for_engine(cast(Sequence[Values], values)).inputs
         modes = modes_of(inputs, self.preprocessor.spec)
         for name, (run, calibration) in self._screeners.items():
             outputs = run(inputs)

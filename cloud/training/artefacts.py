@@ -3,13 +3,15 @@
 import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.encoders import Screener
+from cloud.encoders import Screener, SeriesViews
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
+from cloud.training.composition import Front
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
@@ -61,12 +63,17 @@ def build_artefacts(
     examples: Examples,
     tolerances: Mapping[str, float],
     progress: Callable[[str, float], None],
+    views: SeriesViews | None = None,
 ) -> Built:
-    """Export, quantise, gate and calibrate. Raises ParityError if an artefact disagrees with the screener."""
+    """Export, quantise, gate and calibrate; then put the `views` of windows before each graph.
+
+    Raises ParityError if an artefact disagrees with the screener.
+    """
     progress("exporting", 0.0)
     model = export_onnx(screener)
     gate = _Gate(torch_runner(screener), examples, tolerances)
     control = _Control(model, examples)
+    front = Front(views) if views is not None else None
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
     for index, name in enumerate(_GRAPHS):
@@ -78,7 +85,7 @@ def build_artefacts(
             (graph, passed[name]), float_layers[name] = control.settle(name, gate)
         artefact, calibration = _calibrate(name, passed[name], examples.modes)
         artefacts.append(artefact)
-        files |= {**graph.files, artefact.calibration: calibration}
+        files |= {**(graph.files if front is None else _behind(front, graph)), artefact.calibration: calibration}
     # Measured: ONNX Runtime is fastest for small multilayer perceptrons, OpenVINO for convolutional networks.
     preferred = INT8_OPENVINO if examples.held_out.ndim >= 4 else INT8_ONNXRUNTIME
     aurocs = {name: result.auroc for name, result in passed.items() if result.auroc is not None}
@@ -174,6 +181,17 @@ def _openvino_graph(ir: Mapping[str, bytes]) -> _Graph:
 
 def _onnxruntime_graph(model: bytes) -> _Graph:
     return _Graph({_GRAPHS[INT8_ONNXRUNTIME]: model}, onnxruntime_runner(model))
+
+
+def _behind(front: Front, graph: _Graph) -> dict[str, bytes]:
+    """The files of the graph with the front before it. Raises EngineError if that changes what it says."""
+    paths = list(graph.files)
+    if len(paths) == 1:
+        joined = _Graph({paths[0]: (model := front.before_onnx(graph.files[paths[0]]))}, onnxruntime_runner(model))
+    else:
+        joined = _openvino_graph(front.before_openvino({Path(path).suffix: graph.files[path] for path in paths}))
+    front.check(paths[0], graph.run, joined.run)
+    return joined.files
 
 
 def _scores(runner: Runner, inputs: NDArray[Any] | None) -> NDArray[np.float64]:

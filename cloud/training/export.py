@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from cloud.encoders import Screener
+from cloud.encoders import Screener, SeriesViews
 
 INPUT_NAME = "input"
 MAX_BATCH = 4096
 
 
-def export_onnx(screener: Screener) -> bytes:
-    """The ONNX model: input `input`, outputs `score` and, for images, `anomaly_map`."""
+def export_onnx(screener: Screener | SeriesViews) -> bytes:
+    """The ONNX model: input `input`, outputs `score` and, for images, `anomaly_map`; `graph_inputs` of views."""
     example = screener.example()
     # A graph with a batch of one would be specialised to it, hence the two rows of the example.
     with tempfile.TemporaryDirectory(prefix="vedette-export-") as folder, warnings.catch_warnings(), _Quiet():

@@ -18,7 +18,16 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
 from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, SEE_MORE_THAN_VECTORS
-from cloud.encoders import ENCODER_FILE, PatchEncoder, Screener, VectorScreener, encoder_bytes, fit_encoder, screener_of
+from cloud.encoders import (
+    ENCODER_FILE,
+    PatchEncoder,
+    Screener,
+    SeriesViews,
+    VectorScreener,
+    encoder_bytes,
+    fit_encoder,
+    screener_of,
+)
 from cloud.inference.analysis import Analysis, pick_device
 from cloud.training.artefacts import Built, Examples, build_artefacts
 from cloud.training.data import TrainingData
@@ -33,7 +42,7 @@ from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
 from shared.diffusion import InputLayout, Perturbation, Teacher, TimeEstimationHead, distill_head
 from shared.diffusion.training import noting_short_trainings
 from shared.errors import BundleMismatchError, DataError, SettingsError
-from shared.preprocessing import Preprocessor, fit_preprocessor, mask_width, modes_of
+from shared.preprocessing import Preprocessor, fit_preprocessor, load_preprocessor, mask_width, modes_of
 from shared.samples import Modality
 
 HEAD_FILE = "cloud/head.safetensors"
@@ -92,7 +101,7 @@ def train_bundle(
             screener: Screener = VectorScreener.within(head, quantisation, held_out)
         else:
             screener = screener_of(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
-        built = build_artefacts(screener, examples, tolerances, report)
+        built = build_artefacts(screener, examples, tolerances, report, SeriesViews.of(preprocessor))
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:
             files[ENCODER_FILE] = encoder_bytes(encoder)
@@ -136,7 +145,8 @@ def rebuild_bundle(
         examples = Examples(
             reference["quantisation"], reference["held_out"], modes=modes_of(reference["held_out"], manifest.input)
         )
-        built = build_artefacts(screener, examples, manifest.tolerances, progress or _say_nothing)
+        views = SeriesViews.of(load_preprocessor(bundle))
+        built = build_artefacts(screener, examples, manifest.tolerances, progress or _say_nothing, views)
     kept = {path: data for path, data in bundle.files.items() if not path.startswith("edge/")}
     updated = manifest.model_copy(
         update={

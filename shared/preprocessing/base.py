@@ -34,7 +34,7 @@ class SeriesWindows:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Graph inputs of the samples that can be used.
+    """Graph inputs, or engine inputs, of the samples that can be used.
 
     `inputs`: (kept, ...) float32, or uint8 for images. `kept`: (kept,) positions in the batch, ascending.
     `rejections`: position and reason of each other sample. `windows`: of a series, what the inputs were made from.
@@ -47,13 +47,25 @@ class Prepared:
 
 
 class Preprocessor(Protocol):
-    """Turns samples into graph inputs. A sample that cannot be used is rejected, never raised for."""
+    """Turns samples into graph inputs. A sample that cannot be used is rejected, never raised for.
+
+    An artefact may make its graph inputs itself, which an engine does faster than NumPy; a device then prepares less,
+    the engine inputs.
+    """
 
     modality: Modality
     spec: InputSpec
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Graph inputs of a batch, with a reason for each sample of wrong shape, NaN, infinity or unreadable bytes."""
+        ...
+
+    def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
+        """As `prepare`, with the engine inputs as `inputs`."""
+        ...
+
+    def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
+        """What an artefact makes of its engine inputs (n, ...)."""
         ...
 
     def files(self) -> dict[str, bytes]:
@@ -74,12 +86,13 @@ def standardise(values: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[
 
 def compress(z: NDArray[np.float64], linear_range: float = LINEAR_RANGE) -> NDArray[np.float64]:
     """The compression of `standardise`, alone."""
-    size = np.abs(z)
-    far = size > linear_range
+    far = np.abs(z) > linear_range
     if not far.any():
         return z
-    bent = linear_range * (1.0 + np.log(np.maximum(size, linear_range) / linear_range))
-    return np.where(far, np.sign(z) * np.minimum(bent, MAX_COMPRESSED), z)
+    bent, beyond = z.copy(), z[far]  # few: a logarithm costs as much as all the rest
+    logs = np.log(np.abs(beyond) / linear_range)
+    bent[far] = np.sign(beyond) * np.minimum(linear_range * (1.0 + logs), MAX_COMPRESSED)
+    return bent
 
 
 def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:

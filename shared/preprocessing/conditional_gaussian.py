@@ -177,13 +177,20 @@ class ConditionalGaussian:
         counts = _grouped(np.ones((1, self.centre.size)), self.centre.shape).sum(axis=2)
         for start in range(0, len(windows), ROWS_A_BLOCK):
             block = windows[start : start + ROWS_A_BLOCK]
-            whitened = (block - self.centre).reshape(len(block), -1) @ self._whitening
+            whitened = (block - self.centre).reshape(len(block), -1) @ self.whitening
             whitened = whitened.reshape(len(block), self.groups, members)
             parts.append(np.einsum("ngm,ngm->ng", whitened, whitened) / counts)
         return np.minimum(np.concatenate(parts), MAX_SQUARE)
 
     @cached_property
-    def _whitening(self) -> NDArray[np.float64]:
+    def members(self) -> NDArray[np.int64]:
+        """(groups, members): which values are in a group, the number of values where there are fewer than members."""
+        count = self.centre.size
+        numbers = _grouped(np.arange(1, count + 1, dtype=np.float64)[np.newaxis], self.centre.shape)[0].astype(np.int64)
+        return np.where(numbers > 0, numbers - 1, count)
+
+    @cached_property
+    def whitening(self) -> NDArray[np.float64]:
         """(values, groups * members): from centred values to the whitened deviations of all groups, in one product."""
         pulls = _grouped(self.precision, self.centre.shape)
         whitening = np.einsum("vga,gab->vgb", pulls, self.factors)

@@ -40,6 +40,14 @@ class ImagePreprocessor:
             kept.append(position)
         return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
 
+    def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
+        """The same: nothing of it is left to the engine."""
+        return self.prepare(values)
+
+    def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
+        """The engine inputs themselves."""
+        return engine_inputs
+
     def files(self) -> dict[str, bytes]:
         """Nothing: the size stands in the manifest."""
         return {}

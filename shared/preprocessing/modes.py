@@ -4,7 +4,7 @@ The mode is a number, as all of a sample is. A window's mode is that of its last
 has a column of its own in the graph inputs; a mode that was not trained on, or is missing, has 0 in all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,24 @@ class ModePreprocessor:
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Graph inputs (kept, inner + modes) float32 of samples with all channels, the mode among them."""
+        return self._prepare(values, self.inner.prepare)
+
+    def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
+        """Engine inputs, the columns of the modes behind those of the measured channels."""
+        return self._prepare(values, self.inner.prepare_for_engine)
+
+    def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
+        """Graph inputs (n, inner + modes) of engine inputs."""
+        width = engine_inputs.shape[1] - len(self.spec.modes)
+        return np.concatenate([self.inner.graph_inputs(engine_inputs[:, :width]), engine_inputs[:, width:]], axis=1)
+
+    def _prepare(
+        self,
+        values: NDArray[Any] | Sequence[NDArray[Any]],
+        prepare: Callable[[NDArray[Any]], Prepared],
+    ) -> Prepared:
         kept, samples, rejections = self._readable(values)
-        prepared = self.inner.prepare(np.delete(samples, self._column, axis=-1))
+        prepared = prepare(np.delete(samples, self._column, axis=-1))
         rejections += [(int(kept[position]), reason) for position, reason in prepared.rejections]
         mode = samples[prepared.kept][..., self._column]
         chosen = one_hot(mode if mode.ndim == 1 else mode[:, -1], self.spec)

@@ -9,6 +9,9 @@
 Where the spec allows it a reading may be missing (NaN): it is imputed with its mean given the observed ones, and only
 those are scored. A channel missing as a whole counts as expected; a window of nothing but missing readings is rejected.
 
+On devices the artefact does all of this (`cloud.encoders.series_views`), but for the imputation: where a reading may be
+missing, it is given standardised and imputed windows, and what was observed of them.
+
 Source of the second view: Jackson & Mudholkar, "Control procedures for residuals associated with principal component
 analysis" (1979).
 """
@@ -27,7 +30,6 @@ from shared.preprocessing.base import (
     Prepared,
     SeriesWindows,
     compress,
-    reject_all,
     say_not_finite,
     scale_of,
     standardise,
@@ -39,12 +41,13 @@ EXPLAINED_VARIANCE = 0.99
 MAX_COMPONENTS = 63  # with the distance from their subspace: 64 inputs, before those of the channels
 VIEW_RANGE = 10.0  # deviations; beyond them a view is compressed
 MAX_WINDOW_VALUES = 2048  # length * channels, which bounds the covariance matrix
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 SURPRISE_WEIGHT = 0.5  # of a channel's surprise beside the other inputs, in deviations on normal data
 SURPRISE_SPREAD = 0.05  # least deviation of a surprise: a channel that is a copy of another never surprises
 
 
 @dataclass(frozen=True, slots=True)
-class _Views:
+class Views:
     """`mean`, `scale`: (channels,). `components`: (k, length * channels), orthonormal rows. `deviation`: (1,), of the
     scores. `residual`: mean and deviation of the distance from the subspace. `surprise`: (2, groups), mean and
     unit of the surprises."""
@@ -63,9 +66,9 @@ class SeriesPreprocessor:
     modality = Modality.SERIES
     file_name: ClassVar[str] = "series.npz"
 
-    def __init__(self, spec: InputSpec, views: _Views, gaussian: ConditionalGaussian) -> None:
+    def __init__(self, spec: InputSpec, views: Views, gaussian: ConditionalGaussian) -> None:
         self.spec = spec
-        self._views, self._gaussian = views, gaussian
+        self.views, self.gaussian = views, gaussian
 
     @classmethod
     def fit(cls, windows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
@@ -93,14 +96,14 @@ class SeriesPreprocessor:
         surprises = gaussian.surprises(standard, observed)
         unit = (surprises.std(axis=0) + SURPRISE_SPREAD) / SURPRISE_WEIGHT
         surprise = np.stack([surprises.mean(axis=0), unit])
-        return cls(spec, _Views(mean, scale, components, deviation, residual, surprise), gaussian)
+        return cls(spec, Views(mean, scale, components, deviation, residual, surprise), gaussian)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
         """What `files` wrote; raises BundleError if the arrays are not such."""
-        names = _Views.__dataclass_fields__
+        names = Views.__dataclass_fields__
         try:
-            views = _Views(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
+            views = Views(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
             gaussian = ConditionalGaussian.from_arrays(arrays)
         except KeyError as error:
             raise BundleError(f"{FOLDER}{cls.file_name} lacks {error}: train the bundle anew.") from None
@@ -113,27 +116,39 @@ class SeriesPreprocessor:
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Graph inputs (kept, inputs) float32 of windows (n, length, channels); NaN is missing, if allowed."""
-        shape = (self.spec.window_length, len(self.spec.channels))
-        windows = _as_windows(values)
-        if windows is None:
-            return self._prepare_one_by_one(values)
-        if windows.ndim != 3 or windows.shape[1:] != shape:
-            given = " x ".join(str(size) for size in windows.shape[1:])
-            reason = f"is a window of {given or 'no'} values, and {shape[0]} x {shape[1]} are expected."
-            return reject_all(len(windows), (self._width,), reason)
-        allowed = np.isfinite(windows) | (np.isnan(windows) if self.spec.missing else np.False_)
-        usable = allowed.all(axis=(1, 2)) & np.isfinite(windows).any(axis=(1, 2))
-        rejections = [(position, self._complaint(windows[position])) for position in np.flatnonzero(~usable).tolist()]
-        seen = self.standardised(windows[usable])
-        return Prepared(self._inputs(seen), np.flatnonzero(usable), rejections, seen)
+        windows, kept, rejections = self._readable(values)
+        seen = self.standardised(windows)
+        return Prepared(self._graph_inputs(seen), kept, rejections, seen)
+
+    def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
+        """Engine inputs (kept, width) float32 of windows (n, length, channels): their length * channels readings. Where
+        one may be missing these are standardised and imputed, and behind them stands for each whether it was observed,
+        1 or 0."""
+        windows, kept, rejections = self._readable(values)
+        inputs = windows
+        if self.spec.missing:
+            seen = self.standardised(windows)
+            inputs = np.concatenate([seen.values, seen.observed], axis=1)
+        if inputs.dtype != np.float32:
+            inputs = np.clip(inputs, -MAX_FLOAT32, MAX_FLOAT32)
+        return Prepared(inputs.astype(np.float32).reshape(len(kept), -1), kept, rejections)
+
+    def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Graph inputs (n, inputs) float32 of engine inputs."""
+        length, channels = self.gaussian.centre.shape
+        windows = engine_inputs.reshape(len(engine_inputs), -1, channels)
+        if not self.spec.missing:
+            return self._graph_inputs(self.standardised(windows))
+        return self._graph_inputs(SeriesWindows(windows[:, :length].astype(np.float64), windows[:, length:] > 0.5))
 
     def standardised(self, windows: NDArray[Any]) -> SeriesWindows:
         """Usable windows (n, length, channels) as the views see them; NaN is a missing reading."""
         values = np.asarray(windows, dtype=np.float64)
         observed = ~np.isnan(values)
-        standard = standardise(np.where(observed, values, self._views.mean), self._views.mean, self._views.scale)
-        if not observed.all():
-            standard = self._gaussian.impute(standard, observed)
+        if observed.all():
+            return SeriesWindows(standardise(values, self.views.mean, self.views.scale), observed)
+        filled = np.where(observed, values, self.views.mean)
+        standard = self.gaussian.impute(standardise(filled, self.views.mean, self.views.scale), observed)
         return SeriesWindows(standard, observed)
 
     def residuals(self, seen: SeriesWindows) -> NDArray[np.float64]:
@@ -144,33 +159,71 @@ class SeriesPreprocessor:
         the right ones too, but only the wrong one is far out itself. 0 for a missing reading. It holds what the
         principal components cannot show.
         """
-        itself = np.maximum(np.abs(seen.values - self._gaussian.centre), 1.0)
-        return np.where(seen.observed, np.abs(self._gaussian.residuals(seen.values)) * itself, 0.0)
+        itself = np.maximum(np.abs(seen.values - self.gaussian.centre), 1.0)
+        return np.where(seen.observed, np.abs(self.gaussian.residuals(seen.values)) * itself, 0.0)
 
     def files(self) -> dict[str, bytes]:
         """The scaling, the components and the distribution of windows, as one array file."""
-        arrays = {name: getattr(self._views, name) for name in _Views.__dataclass_fields__}
-        return {f"{FOLDER}{self.file_name}": npz_bytes({**arrays, **self._gaussian.to_arrays()})}
+        arrays = {name: getattr(self.views, name) for name in Views.__dataclass_fields__}
+        return {f"{FOLDER}{self.file_name}": npz_bytes({**arrays, **self.gaussian.to_arrays()})}
 
     @property
     def surprise_columns(self) -> slice:
         """Which graph inputs say how unexpected each channel (or group of channels) is given the others."""
-        return slice(len(self._views.components) + 1, self._width)
+        return slice(len(self.views.components) + 1, self._width)
 
     @property
     def _width(self) -> int:
-        return len(self._views.components) + 1 + self._gaussian.groups
+        return len(self.views.components) + 1 + self.gaussian.groups
 
-    def _inputs(self, seen: SeriesWindows) -> NDArray[np.float32]:
-        views = self._views
-        flat = (seen.values - self._gaussian.centre).reshape(len(seen.values), self._gaussian.centre.size)
+    def _readable(
+        self, values: NDArray[Any] | Sequence[NDArray[Any]]
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp], list[tuple[int, str]]]:
+        """The windows (kept, length, channels) that can be used, their positions, and why the others cannot."""
+        shape = (self.spec.window_length, len(self.spec.channels))
+        windows = _as_windows(values)
+        if windows is None:
+            return self._readable_one_by_one(values)
+        if windows.ndim != 3 or windows.shape[1:] != shape:
+            given = " x ".join(str(size) for size in windows.shape[1:])
+            reason = f"is a window of {given or 'no'} values, and {shape[0]} x {shape[1]} are expected."
+            return np.empty((0, *shape)), np.zeros(0, np.intp), [(position, reason) for position in range(len(windows))]
+        finite = np.isfinite(windows)
+        if finite.all():  # nearly always
+            return windows, np.arange(len(windows), dtype=np.intp), []
+        allowed = finite | (np.isnan(windows) if self.spec.missing else np.False_)
+        usable = allowed.all(axis=(1, 2)) & finite.any(axis=(1, 2))
+        rejections = [(position, self._complaint(windows[position])) for position in np.flatnonzero(~usable).tolist()]
+        return windows[usable], np.flatnonzero(usable), rejections
+
+    def _readable_one_by_one(
+        self, values: NDArray[Any] | Sequence[NDArray[Any]]
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp], list[tuple[int, str]]]:
+        """Windows of differing shapes or types: each alone, so that one bad window spoils no other."""
+        usable: list[NDArray[np.floating[Any]]] = [np.empty((0, *self.gaussian.centre.shape))]
+        kept: list[int] = []
+        rejections: list[tuple[int, str]] = []
+        for position, value in enumerate(values):
+            window = _as_windows([value])
+            if window is None:
+                rejections.append((position, "is not a window of numbers."))
+                continue
+            readable, _, reasons = self._readable(window)
+            usable.append(readable)
+            kept += [position] * len(readable)
+            rejections += [(position, reason) for _, reason in reasons]
+        return np.concatenate(usable), np.array(kept, dtype=np.intp), rejections
+
+    def _graph_inputs(self, seen: SeriesWindows) -> NDArray[np.float32]:
+        views = self.views
+        flat = (seen.values - self.gaussian.centre).reshape(len(seen.values), self.gaussian.centre.size)
         scores = flat @ views.components.T
         distance = (_distances(flat, scores) - views.residual[0]) / views.residual[1]
-        surprises = (self._gaussian.surprises(seen.values, seen.observed) - views.surprise[0]) / views.surprise[1]
+        surprises = (self.gaussian.surprises(seen.values, seen.observed) - views.surprise[0]) / views.surprise[1]
         side_by_side = np.column_stack([scores / views.deviation, distance, surprises])
         return compress(side_by_side, VIEW_RANGE).astype(np.float32)
 
-    def _complaint(self, window: NDArray[np.float64]) -> str:
+    def _complaint(self, window: NDArray[np.floating[Any]]) -> str:
         """Why a window cannot be used."""
         if np.isnan(window).all():
             return "is a window without a single reading: all its values are NaN."
@@ -178,27 +231,6 @@ class SeriesPreprocessor:
         time_point, channel = np.unravel_index(int(np.argmax(bad)), window.shape)
         where = f"channel {self.spec.channels[channel]!r} at time point {time_point} of the window"
         return say_not_finite(float(window[time_point, channel]), where)
-
-    def _prepare_one_by_one(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Windows of differing shapes or types: each alone, so that one bad window spoils no other."""
-        inputs, seen, kept, rejections = [], [], [], []
-        for position, value in enumerate(values):
-            window = _as_windows([value])
-            if window is None:
-                rejections.append((position, "is not a window of numbers."))
-                continue
-            one = self.prepare(window)
-            rejections += [(position, reason) for _, reason in one.rejections]
-            if len(one.kept) and one.windows is not None:
-                inputs.append(one.inputs)
-                seen.append(one.windows)
-                kept.append(position)
-        if not kept:
-            return Prepared(np.zeros((0, self._width), dtype=np.float32), np.zeros(0, dtype=np.intp), rejections)
-        windows = SeriesWindows(
-            np.concatenate([part.values for part in seen]), np.concatenate([part.observed for part in seen])
-        )
-        return Prepared(np.concatenate(inputs), np.array(kept, dtype=np.intp), rejections, windows)
 
 
 def _check_windows(values: NDArray[np.float64], spec: InputSpec) -> None:
@@ -243,7 +275,9 @@ def _distances(flat: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArra
     return distances
 
 
-def _as_windows(values: NDArray[Any] | Sequence[Any]) -> NDArray[np.float64] | None:
+def _as_windows(values: NDArray[Any] | Sequence[Any]) -> NDArray[np.floating[Any]] | None:
+    if isinstance(values, np.ndarray) and values.dtype == np.float32:
+        return values
     try:
         return np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError):

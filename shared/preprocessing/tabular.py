@@ -73,6 +73,14 @@ class TabularPreprocessor:
         rejections = [(position, self._complaint(rows[position])) for position in np.flatnonzero(~usable).tolist()]
         return Prepared(self._inputs(rows if len(kept) == len(rows) else rows[kept]), kept, rejections)
 
+    def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
+        """The same: nothing of it is left to the engine."""
+        return self.prepare(values)
+
+    def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
+        """The engine inputs themselves."""
+        return engine_inputs
+
     def files(self) -> dict[str, bytes]:
         """The means and scales, as one array file."""
         return {f"{FOLDER}{self.file_name}": npz_bytes({"mean": self._mean, "scale": self._scale})}

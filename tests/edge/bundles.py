@@ -147,7 +147,7 @@ def _bundle(
     name: str = "plant",
     preferred: str = "int8_openvino",
 ) -> Bundle:
-    inputs = preprocessor.prepare(held_out).inputs
+    inputs = preprocessor.prepare_for_engine(held_out).inputs
     if graph is None:
         graph = brightness_graph() if modality is Modality.IMAGE else distance_graph(inputs.shape[1])
     data = graph.SerializeToString()

@@ -2,21 +2,25 @@
 
 import numpy as np
 from safetensors.numpy import load
+from torch import nn
 
-from cloud.encoders import Screener, VectorScreener, load_encoder, screener_of
+from cloud.encoders import SeriesViews, VectorScreener, load_encoder, screener_of
 from cloud.inference.analysis import Analysis
 from cloud.training.train import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
 from shared.diffusion import TimeEstimationHead
+from shared.preprocessing import load_preprocessor
 
 
-def fp32_screener(bundle: Bundle) -> Screener:
+def fp32_screener(bundle: Bundle) -> nn.Module:
     """The screener with the weights of the bundle; the scales of an image screener are those of made-up images."""
     head = TimeEstimationHead.from_arrays(load(bundle.read(HEAD_FILE)))
     encoder = load_encoder(bundle)
     if encoder is None:
         reference = bundle.arrays(REFERENCE_FILE)
-        return VectorScreener.within(head, reference["quantisation"], reference["held_out"])
+        screener = VectorScreener.within(head, reference["quantisation"], reference["held_out"])
+        views = SeriesViews.of(load_preprocessor(bundle))
+        return screener if views is None else nn.Sequential(views, screener)
     spec = bundle.manifest.input
     pixels = np.random.default_rng(0).integers(0, 256, (4, spec.image_height, spec.image_width, 3), dtype=np.uint8)
     return screener_of(encoder, head, pixels, Analysis.load(bundle, "cpu").corruption_head)

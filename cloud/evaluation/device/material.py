@@ -52,11 +52,11 @@ class Material:
         return (spec.window_length, len(spec.channels)) if spec.window_length else (len(spec.channels),)
 
     def shape(self, batch_size: int) -> list[int]:
-        """The shape of so many graph inputs."""
+        """The shape of so many engine inputs."""
         if self.modality is Modality.IMAGE:
             return [batch_size, *self.sample_shape]
         sample = np.zeros((1, *self.sample_shape), np.float32)
-        return [batch_size, *load_preprocessor(self.bundle).prepare(sample).inputs.shape[1:]]
+        return [batch_size, *load_preprocessor(self.bundle).prepare_for_engine(sample).inputs.shape[1:]]
 
     def write_graph(self, artefact: str, folder: Path) -> Path:
         """Put an artefact's graph into a folder, for the engine's own tools; returns its path."""

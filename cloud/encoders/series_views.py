@@ -1,0 +1,110 @@
+"""The views of windows as a module, for the front of a series artefact: see `shared.preprocessing.series`."""
+
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shared.preprocessing import ModePreprocessor, Preprocessor, SeriesPreprocessor
+from shared.preprocessing.base import LINEAR_RANGE, MAX_COMPRESSED
+from shared.preprocessing.conditional_gaussian import LIMIT_WEIGHT
+from shared.preprocessing.series import VIEW_RANGE
+
+
+class SeriesViews(nn.Module):
+    """Engine inputs (batch, width) float32 to graph inputs (batch, dim): what `Preprocessor.graph_inputs` computes, in
+    float32. Where nothing may be missing the two products of a surprise are one."""
+
+    output_names = ("graph_inputs",)
+    mean: Tensor
+    scale: Tensor
+    centre: Tensor
+    components: Tensor
+    deviation: Tensor
+    residual: Tensor
+    surprise: Tensor
+    limits: Tensor
+    members: Tensor
+    precision: Tensor
+    factors: Tensor
+    whitening: Tensor
+    counts: Tensor
+    membership: Tensor
+
+    def __init__(self, preprocessor: SeriesPreprocessor, modes: int = 0) -> None:
+        """`modes`: how many columns stand behind those of the windows, and pass as they are."""
+        super().__init__()
+        length = len(preprocessor.gaussian.centre)
+        views, gaussian = preprocessor.views, preprocessor.gaussian
+        self.values, self.modes, self.missing = gaussian.centre.size, modes, preprocessor.spec.missing
+        self.groups, self.group_size = gaussian.factors.shape[:2]
+        arrays = {
+            "mean": np.tile(views.mean, length),
+            "scale": np.tile(views.scale, length),
+            "centre": gaussian.centre.reshape(-1),
+            "components": views.components.T,
+            "deviation": views.deviation,
+            "residual": views.residual,
+            "surprise": views.surprise,
+            "limits": gaussian.limits,
+        }
+        # Sums over the members of a group as a product: OpenVINO 2026.4.1 gets sums over the last of three axes wrong.
+        arrays["membership"] = np.repeat(np.eye(self.groups), self.group_size, axis=0)
+        members = gaussian.members.reshape(-1)  # as many as there are values stands for none
+        if self.missing:
+            padded = np.concatenate([gaussian.precision, np.zeros((self.values, 1))], axis=1)
+            arrays |= {"precision": padded[:, members], "factors": gaussian.factors}
+            self.register_buffer("members", torch.from_numpy(members))
+        else:
+            arrays |= {"whitening": gaussian.whitening, "counts": (gaussian.members < self.values).sum(axis=1)}
+        for name, array in arrays.items():
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)))
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def of(cls, preprocessor: Preprocessor) -> Self | None:
+        """Those of a preprocessing; None where engine inputs are the graph inputs."""
+        if isinstance(preprocessor, ModePreprocessor) and isinstance(preprocessor.inner, SeriesPreprocessor):
+            return cls(preprocessor.inner, len(preprocessor.spec.modes))
+        return cls(preprocessor) if isinstance(preprocessor, SeriesPreprocessor) else None
+
+    @property
+    def width(self) -> int:
+        """Of the engine inputs."""
+        return self.values * (2 if self.missing else 1) + self.modes
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Graph inputs (batch, dim) of engine inputs (batch, width)."""
+        values = input[:, : self.values]
+        standard = values if self.missing else _compress((values - self.mean) / self.scale, LINEAR_RANGE)
+        flat = standard - self.centre
+        scores = flat @ self.components
+        outside = flat - scores @ self.components.T  # by Pythagoras float32 would lose it
+        distance = (outside.square().sum(dim=1, keepdim=True).sqrt() - self.residual[0]) / self.residual[1]
+        squares = self._masked_squares(flat, input) if self.missing else self._squares(flat)
+        surprises = torch.log1p(LIMIT_WEIGHT * squares / self.limits)
+        surprises = (surprises - self.surprise[0]) / self.surprise[1]
+        views = _compress(torch.cat([scores / self.deviation, distance, surprises], dim=1), VIEW_RANGE)
+        return torch.cat([views, input[:, self.width - self.modes :]], dim=1) if self.modes else views
+
+    def example(self) -> Tensor:
+        """Two engine inputs, for the export."""
+        return torch.zeros(2, self.width)
+
+    def _squares(self, flat: Tensor) -> Tensor:
+        return (flat @ self.whitening).square() @ self.membership / self.counts
+
+    def _masked_squares(self, flat: Tensor, input: Tensor) -> Tensor:
+        observed = input[:, self.values : 2 * self.values]
+        padded = torch.cat([observed, torch.zeros_like(observed[:, :1])], dim=1)
+        counts = padded[:, self.members]
+        pulls = ((flat @ self.precision) * counts).reshape(-1, self.groups, self.group_size)
+        whitened = torch.matmul(pulls.transpose(0, 1), self.factors).transpose(0, 1).reshape(counts.shape)
+        return whitened.square() @ self.membership / (counts @ self.membership).clamp(min=1.0)
+
+
+def _compress(z: Tensor, linear_range: float) -> Tensor:
+    """As `shared.preprocessing.base.compress`."""
+    beyond = torch.log(z.abs().clamp(min=linear_range) / linear_range)
+    return z.clamp(-linear_range, linear_range) + (linear_range * beyond).clamp(max=MAX_COMPRESSED) * z.sign()

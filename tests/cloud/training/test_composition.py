@@ -1,0 +1,123 @@
+"""The views of windows inside an artefact say what the preprocessing says, on every engine."""
+
+import numpy as np
+import pytest
+import torch
+
+from cloud.encoders import SeriesViews, VectorScreener
+from cloud.training.composition import Front
+from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
+from cloud.training.export import export_onnx
+from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
+from shared.bundle import InputSpec
+from shared.diffusion import TimeEstimationHead
+from shared.errors import EngineError
+from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.samples import Modality
+
+WINDOWS, LENGTH = 400, 6
+
+
+def windows_of(channels: int, *, missing: bool, modes: bool, seed: int = 0) -> np.ndarray:
+    """Correlated readings far from zero, some of them wild; the mode, if there is one, is the last channel."""
+    rng = np.random.default_rng(seed)
+    latent = rng.standard_normal((WINDOWS, LENGTH, channels))
+    mixed = latent @ np.random.default_rng(1).standard_normal((channels, channels))
+    values = 1000.0 + 3.0 * mixed * np.where(rng.random((WINDOWS, 1, 1)) < 0.1, 30.0, 1.0)
+    if missing:
+        values[rng.random(values.shape) < 0.1] = np.nan
+    if modes:
+        column = np.broadcast_to(rng.integers(0, 2, (WINDOWS, 1, 1)), (WINDOWS, LENGTH, 1))
+        values = np.concatenate([values, column], axis=2)
+    return values
+
+
+def fitted(channels: int, *, missing: bool = False, modes: bool = False) -> Preprocessor:
+    names = tuple(f"c{number}" for number in range(channels))
+    mode = {"mode_channel": "mode", "modes": (0.0, 1.0)} if modes else {}
+    spec = InputSpec(
+        channels=(*names, "mode") if modes else names, window_length=LENGTH, window_stride=1, missing=missing, **mode
+    )
+    return fit_preprocessor(Modality.SERIES, windows_of(channels, missing=missing, modes=modes), spec)
+
+
+@pytest.mark.parametrize(
+    ("channels", "missing", "modes"),
+    [(1, False, False), (5, True, True), (5, False, True), (130, True, False)],  # of 130, two are hidden together
+)
+def test_every_engine_makes_the_same_views_as_the_preprocessing(channels: int, missing: bool, modes: bool) -> None:
+    preprocessor = fitted(channels, missing=missing, modes=modes)
+    fresh = windows_of(channels, missing=missing, modes=modes, seed=7)
+    fresh[3, 2, 0] = np.inf
+    prepared = preprocessor.prepare(fresh)
+    for_engine = preprocessor.prepare_for_engine(fresh)
+    assert for_engine.kept.tolist() == prepared.kept.tolist()
+    assert for_engine.rejections == prepared.rejections
+    assert [position for position, _ in for_engine.rejections] == [3]
+    assert preprocessor.graph_inputs(for_engine.inputs) == pytest.approx(prepared.inputs, abs=0.01)
+    views = SeriesViews.of(preprocessor)
+    assert views is not None
+    model = export_onnx(views)
+    for run in (torch_runner(views), onnxruntime_runner(model), _openvino(model)):
+        assert run(for_engine.inputs)["graph_inputs"] == pytest.approx(prepared.inputs, abs=0.02)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_an_artefact_with_its_front_scores_windows_as_its_graph_scores_their_views(missing: bool) -> None:
+    preprocessor = fitted(5, missing=missing)
+    windows = windows_of(5, missing=missing, modes=False, seed=3)
+    graph_inputs = preprocessor.prepare(windows).inputs
+    engine_inputs = preprocessor.prepare_for_engine(windows).inputs
+    torch.manual_seed(0)
+    screener = VectorScreener.within(TimeEstimationHead(graph_inputs.shape[1], (32, 32, 32)), graph_inputs)
+    views = SeriesViews.of(preprocessor)
+    assert views is not None
+    front, model = Front(views), export_onnx(screener)
+    quantised = OnnxRuntimeQuantiser(model, graph_inputs).quantise(())
+    ir = OpenVinoQuantiser(model, graph_inputs).quantise(())
+    pairs = {
+        "fp32": (onnxruntime_runner(model), onnxruntime_runner(front.before_onnx(model))),
+        "onnxruntime": (onnxruntime_runner(quantised), onnxruntime_runner(front.before_onnx(quantised))),
+        "openvino": (openvino_runner(ir), openvino_runner(front.before_openvino(ir))),
+    }
+    for name, (graph, whole) in pairs.items():
+        expected, found = graph(graph_inputs)["score"], whole(engine_inputs)["score"]
+        steps = 1e-4 if name == "fp32" else 0.02  # rounding may take a value to the next of 256 steps
+        assert found == pytest.approx(expected, abs=steps * float(np.ptp(expected))), name
+        front.check(name, graph, whole)
+
+
+def test_a_front_that_an_engine_computes_wrongly_is_refused() -> None:
+    preprocessor = fitted(5)
+    views = SeriesViews.of(preprocessor)
+    assert views is not None
+    front = Front(views)
+    width = views(views.example()).shape[1]
+    torch.manual_seed(0)
+    screener = VectorScreener.within(TimeEstimationHead(width), np.zeros((1, width)))
+    model = export_onnx(screener)
+    right = onnxruntime_runner(front.before_onnx(model))
+
+    def wrong(inputs: np.ndarray) -> dict[str, np.ndarray]:
+        scores = right(inputs)["score"]
+        return {"score": scores + np.random.default_rng(0).normal(0.0, scores.std(), len(scores))}
+
+    with pytest.raises(EngineError, match="int8_openvino: with its front before it the graph says something else"):
+        front.check("int8_openvino", onnxruntime_runner(model), wrong)
+
+
+def test_rows_and_images_have_no_front() -> None:
+    rows = fit_preprocessor(Modality.TABULAR, np.random.default_rng(0).random((50, 2)), InputSpec(channels=("a", "b")))
+    assert SeriesViews.of(rows) is None
+    inputs = rows.prepare(np.ones((3, 2))).inputs
+    assert rows.prepare_for_engine(np.ones((3, 2))).inputs.tolist() == inputs.tolist()
+    assert rows.graph_inputs(inputs) is inputs
+
+
+def _openvino(model: bytes) -> Runner:
+    import openvino
+
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model, b""), "CPU", options)
+    return lambda inputs: {"graph_inputs": np.array(compiled([inputs])[0])}
