@@ -21,6 +21,7 @@ NAMES = (
     "video_choices",
     "image_choices",
     "image_scale",
+    "analysis_device",
     "contamination",
     "diffusion_cost",
 )

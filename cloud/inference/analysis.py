@@ -271,15 +271,20 @@ class Analysis:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first CUDA device, else the CPU. Raises SettingsError if unusable."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of that name; "auto" is the first CUDA device, else the CPU. Raises SettingsError if unusable.
+
+    Makes a CUDA device say what the CPU says.
+    """
     try:
-        device = torch.device(name)
+        device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(f'Device {name!r} cannot be used ({reason}): set "auto" or "cpu".') from None
+    if device.type == "cuda":
+        # Convolutions in TF32 win nothing here, and move p-values by up to 1.7 times from those of a CPU, on which a
+        # bundle may have been calibrated (docs/benchmarks/analysis_device.md).
+        torch.backends.cudnn.allow_tf32 = False
     return device
 
 

@@ -122,27 +122,42 @@ class _Bench:
         }
 
     def _throughput(self) -> dict[str, Any]:
-        """The agent on each INT8 artefact beside the bare engine on that of OpenVINO, in turns."""
+        """The agent on each INT8 artefact beside the bare engine on that of OpenVINO, in turns.
+
+        The bare engine has the agent's batch size, and then the one that is its best.
+        """
         for name in self._artefacts:
             self._say(f"a first start, {name}", 0.0)
             self._first_starts_s[name] = self._device.run(name, SHORT_S).start_s  # after it the engine's cache is warm
-        shape = self._material.shape(self._material.batch_size)
+        size = self._material.batch_size
+        sizes = (size // 4, size) if self._plan.is_quick else tuple(2**power for power in range(size.bit_length()))
+        best = self._best_size("the bare engine", lambda rows, s: bare_rate(self._graph, self._shape(rows), s), sizes)
         bare: list[float] = []
+        fastest: list[float] = []
         for done in range(self._plan.rounds):
             self._say("throughput, beside the bare engine", done / self._plan.rounds)
-            bare.append(bare_rate(self._graph, shape, self._plan.seconds))
+            bare.append(bare_rate(self._graph, self._shape(size), self._plan.seconds))
+            fastest.append(bare_rate(self._graph, self._shape(best), self._plan.seconds))
             for name in self._artefacts:
                 self._runs[name].append(self._device.run(name, self._plan.seconds))
-        found: dict[str, Any] = {"bare_samples_per_s": statistics.median(bare)}
+        found: dict[str, Any] = {
+            "bare_samples_per_s": statistics.median(bare),
+            "bare_best_batch_size": best,
+            "bare_best_samples_per_s": statistics.median(fastest),
+        }
         for name, runs in self._runs.items():
             rates = [run.samples_per_s for run in runs]
             found[name] = {
                 "samples_per_s": statistics.median(rates),
                 "ratio": _ratio(rates, bare),
+                "ratio_to_best": _ratio(rates, fastest),
                 "cpu_us_per_sample": statistics.median(run.cpu_us for run in runs),
                 "travelled_share": statistics.median(run.travelled for run in runs),
             }
         return found
+
+    def _shape(self, batch_size: int) -> list[int]:
+        return self._material.shape(batch_size)
 
     def _footprint(self, artefact: str) -> dict[str, Any]:
         """What the agents of the rounds took, each with this one bundle and a warm cache."""
@@ -165,7 +180,7 @@ class _Bench:
             sides: dict[str, Callable[[int, float], float]] = {"eager": eager.rate}
             for name in self._artefacts:
                 if name == COMPARED:
-                    sides[name] = lambda size, s: bare_rate(self._graph, self._material.shape(size), s, hint)
+                    sides[name] = lambda size, s: bare_rate(self._graph, self._shape(size), s, hint)
                 else:
                     sides[name] = stack.enter_context(self._worker(name)).rate
             best = {name: self._best_size(name, rate, sizes) for name, rate in sides.items()}

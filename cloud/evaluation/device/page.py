@@ -11,8 +11,8 @@ from cloud.evaluation.page import table
 _ABOUT = (
     "The agent is `vedette edge run` in a process of its own: it reads and decodes samples, prepares them, "
     "screens them, routes them by p-value, and commits what travels to its spool on disk; its link is down. The "
-    "bare engine is OpenVINO's `benchmark_app` on the same INT8 graph with the same batch size, hint (throughput) "
-    "and precision (f32 around the INT8 layers). Both sides of a ratio take turns on the same cores; it is the "
+    "bare engine is OpenVINO's `benchmark_app` on the same INT8 graph with the same batch size, and then with its best "
+    "one, hint (throughput) and precision (f32 around the INT8 layers). Both sides of a ratio take turns on the same cores; it is the "
     "median over the rounds of the ratio within each. PyTorch runs the screener that the graph was exported from, "
     "in FP32, eager, on as many threads as there are cores; images at the best batch size of each side, vectors "
     "at 1. PaDiM is anomalib's, exported to ONNX, its requests kept full at its best batch size, beside the agent "

@@ -25,6 +25,14 @@ LIMITS = (
     Limit(
         "end-to-end throughput, of the bare engine's", VECTORS_AND_IMAGES, ("throughput", "*", "ratio"), 0.9, "", True
     ),
+    Limit(
+        "the same, at the bare engine's best batch size",
+        VECTORS_AND_IMAGES,
+        ("throughput", "*", "ratio_to_best"),
+        0.9,
+        "",
+        True,
+    ),
     Limit("INT8 throughput, of FP32 PyTorch's", (Modality.IMAGE,), ("int8", "ratio"), 2.5, "", True),
     Limit("INT8 throughput at batch 1, of FP32 PyTorch's", (Modality.SERIES,), ("int8", "ratio"), 5.0, "", True),
     Limit("images a second, of PaDiM's on OpenVINO", (Modality.IMAGE,), ("peer", "ratio"), 3.0, "", True),

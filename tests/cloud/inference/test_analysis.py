@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 
 from cloud.analyzers import BASELINES, DEFAULT_METHODS, workshop
-from cloud.encoders import ENCODER_FILE, ImageEncoder, encoder_bytes
+from cloud.encoders import ENCODER_FILE, ImageEncoder, encoder_bytes, load_encoder
 from cloud.inference.analysis import Analysis, Judgement, pick_device
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, sign
 from shared.diffusion import OptimizerSettings
@@ -254,7 +254,9 @@ def textures(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     return images.clip(0, 255).astype(np.uint8)
 
 
-def test_images_get_a_map_that_is_bright_at_the_defect_and_dark_elsewhere() -> None:
+@pytest.fixture(scope="module")
+def surface() -> Bundle:
+    """Of `textures`."""
     rng = np.random.default_rng(7)
     train = textures(60, rng)
     spec = InputSpec(image_height=64, image_width=64)
@@ -262,21 +264,37 @@ def test_images_get_a_map_that_is_bright_at_the_defect_and_dark_elsewhere() -> N
     generator = torch.Generator().manual_seed(0)
     encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
     fitted = Analysis.fit(preprocessor, encoder, train, textures(40, rng), generator=generator, device="cpu")
-    files = {**preprocessor.files(), **fitted.files(), ENCODER_FILE: encoder_bytes(encoder)}
-    analysis = Analysis.load(make_bundle(preprocessor, files), "cpu")
+    return make_bundle(preprocessor, {**preprocessor.files(), **fitted.files(), ENCODER_FILE: encoder_bytes(encoder)})
 
+
+def test_images_get_a_map_that_is_bright_at_the_defect_and_dark_elsewhere(surface: Bundle) -> None:
+    rng = np.random.default_rng(8)
+    analysis = Analysis.load(surface, "cpu")
     defective = textures(1, rng)[0]
     defective[16:32, 32:48] = 255
     answer, normal = judged(analysis.judge([defective, textures(1, rng)[0]]))
     assert answer.p_value < 0.05
     assert answer.anomaly_map is not None
     assert normal.anomaly_map is not None
+    encoder = load_encoder(surface)
+    assert encoder is not None
     rows, columns = encoder.grid
     assert answer.anomaly_map.shape == (rows, columns)
     inside = answer.anomaly_map[rows // 4 : rows // 2, columns // 2 : 3 * columns // 4]
     assert inside.mean() > 96
     assert normal.anomaly_map.mean() < 80
     assert answer.contributions == ()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("kind", ["rows", "images"])
+def test_a_cuda_device_says_what_the_cpu_says(kind: str, plant: Plant, surface: Bundle) -> None:
+    rng = np.random.default_rng(9)
+    bundle, samples = (plant.bundle, list(readings(40, rng))) if kind == "rows" else (surface, list(textures(20, rng)))
+    samples[0] = 2 * samples[0]
+    ours, theirs = (judged(Analysis.load(bundle, device).judge(samples)) for device in ("cpu", "cuda"))
+    assert [one.p_value for one in theirs] == pytest.approx([one.p_value for one in ours], rel=0.02)
+    assert [one.score for one in theirs] == pytest.approx([one.score for one in ours], rel=1e-3, abs=1e-3)
 
 
 def test_a_head_for_patches_is_taught_what_the_analyzers_that_compare_them_say() -> None:

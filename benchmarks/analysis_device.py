@@ -1,0 +1,175 @@
+"""The cloud's full analysis on the CPU and on a CUDA device: whether they agree, and what the latter wins.
+
+The default analyzers are fitted on made-up normals of each kind: 10,000 rows of 50 correlated features, 6,000 windows
+of 16 readings of 38 channels, and crops of 256 x 256 pixels of a photograph of bricks. `fit_seconds` is a whole fit, of
+images on the faster device only. `samples_per_s` is `Analysis.judge` on fresh samples, some of them disturbed, in
+batches as the service makes them, from NumPy arrays to verdicts; the best of three passes. Both judge by one state, as
+it lies in a bundle: `rank_correlation` is Spearman's rho of their fused scores, `largest_p_ratio` the largest ratio
+between two p-values of one sample. `ratio`: CPU time over CUDA time. Without such a device only the CPU is measured.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from cloud.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes, fit_encoder
+from cloud.inference.analysis import Analysis, Judgement
+from shared.bundle import Bundle, InputSpec, Manifest, sign
+from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.samples import Modality
+
+PASSES = 3
+ROWS, FEATURES = 10_000, 50
+WINDOWS, LENGTH, CHANNELS = 6_000, 16, 38
+IMAGES, SIDE_PIXELS, FEATURE_DIM = 64, 256, 128
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples of one modality: to fit on, to calibrate on, and to judge, `batch` at a time."""
+
+    modality: Modality
+    spec: InputSpec
+    train: NDArray[Any]
+    held_out: NDArray[Any]
+    judged: NDArray[Any]
+    batch: int
+
+
+def run(*, quick: bool = False) -> dict[str, Any]:
+    """Figures by modality; `quick` takes a tenth of the samples."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    has_cuda = torch.cuda.is_available()
+    names = {"cpu": f"{os.cpu_count()} cores", "cuda": torch.cuda.get_device_name() if has_cuda else "none"}
+    results: dict[str, Any] = {"devices": names}
+    for part in _parts(10 if quick else 1):
+        results[part.modality.value] = _measure(part, ["cpu", "cuda"] if has_cuda else ["cpu"])
+        print(part.modality, results[part.modality.value], flush=True)
+    return results
+
+
+def _measure(part: Part, devices: list[str]) -> dict[str, Any]:
+    preprocessor = fit_preprocessor(part.modality, part.train, part.spec)
+    encoder, encoder_s = None, 0.0
+    if part.modality is Modality.IMAGE:
+        generator = torch.Generator().manual_seed(0)
+        (encoder, _), encoder_s = _timed(lambda: fit_encoder(part.train, generator=generator, dim=FEATURE_DIM))
+    found: dict[str, Any] = {"fit_seconds": {}, "samples_per_s": {}}
+    bundle: Bundle | None = None
+    for device in devices[-1:] if part.modality is Modality.IMAGE else devices:
+        analysis, seconds = _timed(lambda device=device: _fit(part, preprocessor, encoder, device))  # type: ignore[misc]
+        found["fit_seconds"][device] = round(seconds + encoder_s, 2)
+        bundle = bundle or _bundle(part, preprocessor, encoder, analysis)
+    assert bundle is not None
+    said: dict[str, list[Judgement]] = {}
+    for device in devices:
+        analysis = Analysis.load(bundle, device)
+        said[device] = _judge(analysis, part, part.batch)  # what is loaded at first use is not counted
+        seconds = min(_timed(lambda analysis=analysis: _judge(analysis, part, part.batch))[1] for _ in range(PASSES))  # type: ignore[misc]
+        found["samples_per_s"][device] = float(f"{len(part.judged) / seconds:.4g}")
+    if len(devices) == 2:
+        ours, theirs = (said[device] for device in devices)
+        scores = [[one.score for one in judgements] for judgements in (ours, theirs)]
+        ratios = [np.log(a.p_value / b.p_value) for a, b in zip(ours, theirs, strict=True)]
+        found |= {
+            "ratio": round(found["samples_per_s"]["cuda"] / found["samples_per_s"]["cpu"], 2),
+            "rank_correlation": round(float(spearmanr(*scores).statistic), 6),
+            "largest_p_ratio": round(float(np.exp(np.abs(ratios).max())), 4),
+        }
+    return found
+
+
+def _fit(part: Part, preprocessor: Preprocessor, encoder: PatchEncoder | None, device: str) -> Analysis:
+    generator = torch.Generator().manual_seed(0)
+    on_device = encoder.to(device) if encoder is not None else None
+    analysis = Analysis.fit(preprocessor, on_device, part.train, part.held_out, generator=generator, device=device)
+    if encoder is not None:
+        encoder.to("cpu")
+    return analysis
+
+
+def _bundle(part: Part, preprocessor: Preprocessor, encoder: PatchEncoder | None, analysis: Analysis) -> Bundle:
+    """What the service loads of a bundle."""
+    manifest = Manifest(
+        name="bench",
+        version=1,
+        created_at="2026-01-01T00:00:00+00:00",
+        modality=part.modality,
+        input=part.spec,
+        artefacts=(),
+        preferred_artefact="",
+        parity={},
+        tolerances={},
+        training={},
+        files={},
+    )
+    files = {**preprocessor.files(), **analysis.files()}
+    if encoder is not None:
+        files[ENCODER_FILE] = encoder_bytes(encoder)
+    return sign(manifest, files, Ed25519PrivateKey.generate())
+
+
+def _judge(analysis: Analysis, part: Part, batch: int) -> list[Judgement]:
+    found: list[Judgement] = []
+    for start in range(0, len(part.judged), batch):
+        answers = analysis.judge(list(part.judged[start : start + batch]))
+        found += [answer for answer in answers if isinstance(answer, Judgement)]
+    return found
+
+
+def _parts(divisor: int) -> list[Part]:
+    random = np.random.default_rng(0)
+    return [_rows(random, ROWS // divisor), _windows(random, WINDOWS // divisor), _images(random, IMAGES, divisor)]
+
+
+def _rows(random: np.random.Generator, count: int) -> Part:
+    mixing = random.standard_normal((12, FEATURES))
+    rows = random.standard_normal((2 * count, 12)) @ mixing + 0.3 * random.standard_normal((2 * count, FEATURES))
+    judged = rows[int(1.25 * count) : int(1.25 * count) + 1024]
+    judged[::4] += random.standard_normal((len(judged[::4]), FEATURES))
+    spec = InputSpec(channels=tuple(f"x{number}" for number in range(FEATURES)))
+    return Part(Modality.TABULAR, spec, rows[:count], rows[count : int(1.25 * count)], judged, 256)
+
+
+def _windows(random: np.random.Generator, count: int) -> Part:
+    time_points = np.arange(2 * count + LENGTH)[:, np.newaxis]
+    waves = np.sin(time_points / random.uniform(5.0, 60.0, 6)) @ random.standard_normal((6, CHANNELS))
+    readings = waves + 0.1 * random.standard_normal(waves.shape)
+    windows = np.lib.stride_tricks.sliding_window_view(readings, LENGTH, axis=0).transpose(0, 2, 1)
+    judged = windows[int(1.3 * count) : int(1.3 * count) + 1024].copy()
+    judged[::4] += 0.5 * random.standard_normal(judged[::4].shape)
+    names = tuple(f"c{number}" for number in range(CHANNELS))
+    spec = InputSpec(channels=names, window_length=LENGTH, window_stride=1)
+    return Part(Modality.SERIES, spec, windows[:count], windows[count : int(1.25 * count)], judged, 256)
+
+
+def _images(random: np.random.Generator, count: int, divisor: int) -> Part:
+    from skimage import data
+
+    bricks = data.brick()
+
+    def crop() -> NDArray[np.uint8]:
+        top, left = random.integers(0, 512 - SIDE_PIXELS, 2)
+        return np.repeat(bricks[top : top + SIDE_PIXELS, left : left + SIDE_PIXELS, np.newaxis], 3, axis=2)
+
+    count = max(count // divisor, 24)
+    train, held_out, judged = (np.stack([crop() for _ in range(size)]) for size in (count, max(24, count // 2), count))
+    for image in judged[::4]:
+        top, left = random.integers(0, SIDE_PIXELS - 32, 2)
+        image[top : top + 24, left : left + 24] = 255 - image[top : top + 24, left : left + 24]
+    spec = InputSpec(image_height=SIDE_PIXELS, image_width=SIDE_PIXELS)
+    return Part(Modality.IMAGE, spec, train, held_out, judged, 8)
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    started_s = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - started_s
