@@ -46,6 +46,7 @@ def connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA journal_size_limit = 4194304")
+    connection.execute("PRAGMA cache_size = -512")  # KiB, of 2000: what the system caches anyway, once
     return connection
 
 
