@@ -6,6 +6,10 @@ images on the faster device only. `samples_per_s` is `Analysis.judge` on fresh s
 batches as the service makes them, from NumPy arrays to verdicts; the best of three passes. Both judge by one state, as
 it lies in a bundle: `rank_correlation` is Spearman's rho of their fused scores, `largest_p_ratio` the largest ratio
 between two p-values of one sample. `ratio`: CPU time over CUDA time. Without such a device only the CPU is measured.
+The encoder of images is fitted on the CPU in any case.
+
+With TF32 in convolutions, PyTorch's default on CUDA, p-values of images were up to 1.7 and 1.2 times those of the CPU
+in two runs (rank correlation 0.9999 and 0.9998), for 1.12 times the samples a second: `pick_device` switches it off.
 """
 
 import os

@@ -116,7 +116,7 @@ class NormalBuffer:
     def offer(self, inputs: NDArray[Any], graph_inputs: Callable[[NDArray[Any]], NDArray[Any]] = _as_they_are) -> None:
         """Engine inputs (n, ...) of accepted samples, each kept with the probability capacity / seen.
 
-        `graph_inputs` makes what is kept of those that are, which soon are few.
+        `graph_inputs` turns those that are kept, soon few, into what is kept of them.
         """
         if not len(inputs) or not self._capacity:
             return
@@ -126,13 +126,13 @@ class NormalBuffer:
             places = (self._random.random(len(inputs)) * counts).astype(np.int64)
             places[:room] = self._filled + np.arange(room)
             chosen = places < self._capacity
-            self._filled += room
-            self._seen += len(inputs)
             if chosen.any():
                 kept = graph_inputs(inputs[chosen])
                 if self._inputs is None:
                     self._inputs = np.empty((self._capacity, kept.shape[1]), dtype=np.float32)
                 self._inputs[places[chosen]] = kept  # of two for one place the later wins, as one by one
+            self._filled += room
+            self._seen += len(inputs)
 
     def save(self) -> None:
         """Write a snapshot if there is something new; raises OSError when the disk refuses."""

@@ -359,9 +359,10 @@ def _parse_manifest(data: bytes, where: str) -> Manifest:
         value = json.loads(data)
         version = value.get("format_version") if isinstance(value, dict) else None
         if version != FORMAT_VERSION:
+            is_newer = isinstance(version, int) and version > FORMAT_VERSION
+            advice = "Update Vedette" if is_newer else "Train the bundle anew"
             raise BundleMismatchError(
-                f"{where}: format {version}, and this version reads format {FORMAT_VERSION}. Update Vedette, or "
-                "train the bundle anew."
+                f"{where}: format {version}, and this version reads format {FORMAT_VERSION}. {advice}."
             )
         return Manifest.model_validate(value)
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ from cloud.encoders.choice import (
 from cloud.encoders.corrupted_patches import corrupted_patches
 from cloud.encoders.image import FINE_DETAILS, ImageEncoder
 from cloud.encoders.screener import ImageScreener, VectorScreener
-from cloud.encoders.series_views import SeriesViews
+from cloud.encoders.series_views import SeriesScreener, SeriesViews
 from cloud.encoders.video import VideoEncoder
 from cloud.encoders.video_screener import VideoScreener
 
@@ -23,6 +23,7 @@ __all__ = [
     "ImageScreener",
     "PatchEncoder",
     "Screener",
+    "SeriesScreener",
     "SeriesViews",
     "VectorScreener",
     "VideoEncoder",

@@ -49,7 +49,8 @@ class SeriesViews(nn.Module):
             "surprise": views.surprise,
             "limits": gaussian.limits,
         }
-        # Sums over the members of a group as a product: OpenVINO 2026.4.1 gets sums over the last of three axes wrong.
+        # Sums over the members of a group as a product: OpenVINO 2026.4.1 gets them wrong as a sum over the last axis
+        # of a reshaped product, followed by a division and a bound.
         arrays["membership"] = np.repeat(np.eye(self.groups), self.group_size, axis=0)
         members = gaussian.members.reshape(-1)  # as many as there are values stands for none
         if self.missing:
@@ -102,6 +103,21 @@ class SeriesViews(nn.Module):
         pulls = ((flat @ self.precision) * counts).reshape(-1, self.groups, self.group_size)
         whitened = torch.matmul(pulls.transpose(0, 1), self.factors).transpose(0, 1).reshape(counts.shape)
         return whitened.square() @ self.membership / (counts @ self.membership).clamp(min=1.0)
+
+
+class SeriesScreener(nn.Module):
+    """The whole screener of windows: engine inputs (batch, width) to scores (batch,)."""
+
+    output_names = ("score",)
+
+    def __init__(self, views: SeriesViews, screener: nn.Module) -> None:
+        super().__init__()
+        self.views, self.screener = views, screener
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Scores of engine inputs."""
+        scores: Tensor = self.screener(self.views(input))
+        return scores
 
 
 def _compress(z: Tensor, linear_range: float) -> Tensor:

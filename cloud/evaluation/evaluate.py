@@ -73,7 +73,7 @@ def _baselines(bundle: Bundle, scorer: BundleScorer, material: Material, scored:
         return dict(image_baselines(bundle, material.good, kept)) if material.good else {}
     if REFERENCE_FILE not in bundle.files:
         return {}
-    normal = bundle.arrays(REFERENCE_FILE)["held_out"]
+    normal = scorer.preprocessor.graph_inputs(bundle.arrays(REFERENCE_FILE)["held_out"])
     inputs = np.concatenate([scorer.inputs(block) for block in material.blocks()])
     found = baseline_scores(normal.reshape(len(normal), -1), inputs.reshape(len(inputs), -1))
     return {name: Said(scores) for name, scores in found.items()}

@@ -273,7 +273,7 @@ class Analysis:
 def pick_device(name: str) -> torch.device:
     """The device of that name; "auto" is the first CUDA device, else the CPU. Raises SettingsError if unusable.
 
-    Makes a CUDA device say what the CPU says.
+    One of CUDA is made to say what the CPU says.
     """
     try:
         device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
@@ -282,10 +282,14 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise SettingsError(f'Device {name!r} cannot be used ({reason}): set "auto" or "cpu".') from None
     if device.type == "cuda":
-        # Convolutions in TF32 win nothing here, and move p-values by up to 1.7 times from those of a CPU, on which a
-        # bundle may have been calibrated (docs/benchmarks/analysis_device.md).
-        torch.backends.cudnn.allow_tf32 = False
+        _agree_with_the_cpu()
     return device
+
+
+def _agree_with_the_cpu() -> None:
+    """Switch off TF32, PyTorch's default for convolutions on CUDA: by it p-values were up to 1.7 times those of a CPU,
+    on which a bundle may have been calibrated (docs/benchmarks/analysis_device.md)."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def _folds(modality: Modality) -> int:

@@ -3,13 +3,12 @@
 import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.encoders import Screener, SeriesViews
+from cloud.encoders import Screener, SeriesScreener, SeriesViews
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.composition import Front
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
@@ -34,14 +33,16 @@ _FIRST_OF_VECTORS, _FIRST_OF_IMAGES = 1, 3
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Graph inputs: `quantisation` sets the INT8 ranges, `held_out` normals calibrate and compare, and `test` with
-    `test_labels` (true for anomalies) gives an AUROC where there is one. `modes`: (held_out,), see `InputParts`."""
+    """Engine inputs: `held_out` normals calibrate and compare, and `test` with `test_labels` (true for anomalies) gives
+    an AUROC where there is one. Graph inputs: `quantisation` sets the INT8 ranges, `graph_inputs` are those of the
+    held-out normals where these are others. `modes`: (held_out,), see `InputParts`."""
 
     quantisation: NDArray[Any]
     held_out: NDArray[Any]
     test: NDArray[Any] | None = None
     test_labels: NDArray[np.bool_] | None = None
     modes: NDArray[np.int64] | None = None
+    graph_inputs: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +66,27 @@ def build_artefacts(
     progress: Callable[[str, float], None],
     views: SeriesViews | None = None,
 ) -> Built:
-    """Export, quantise, gate and calibrate; then put the `views` of windows before each graph.
+    """Export, quantise, put the `views` of windows before each graph, gate and calibrate what comes of it.
 
     Raises ParityError if an artefact disagrees with the screener.
     """
     progress("exporting", 0.0)
     model = export_onnx(screener)
-    gate = _Gate(torch_runner(screener), examples, tolerances)
-    control = _Control(model, examples)
     front = Front(views) if views is not None else None
+    gate = _Gate(torch_runner(screener if views is None else SeriesScreener(views, screener)), examples, tolerances)
+    control = _Control(model, examples, front)
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
     for index, name in enumerate(_GRAPHS):
         progress("quantising and comparing", index / len(_GRAPHS))
         if name == FP32:
-            graph = _Graph({_GRAPHS[FP32]: model}, onnxruntime_runner(model))
+            graph = _onnxruntime_graph(_GRAPHS[FP32], model if front is None else front.before_onnx(model))
             passed[name] = gate.passes(name, graph.run)
         else:
             (graph, passed[name]), float_layers[name] = control.settle(name, gate)
         artefact, calibration = _calibrate(name, passed[name], examples.modes)
         artefacts.append(artefact)
-        files |= {**(graph.files if front is None else _behind(front, graph)), artefact.calibration: calibration}
+        files |= {**graph.files, artefact.calibration: calibration}
     # Measured: ONNX Runtime is fastest for small multilayer perceptrons, OpenVINO for convolutional networks.
     preferred = INT8_OPENVINO if examples.held_out.ndim >= 4 else INT8_ONNXRUNTIME
     aurocs = {name: result.auroc for name, result in passed.items() if result.auroc is not None}
@@ -142,9 +143,10 @@ class _Gate:
 class _Control:
     """Makes the INT8 artefacts of one ONNX model, with the fewest layers in float that let them pass the gate."""
 
-    def __init__(self, model: bytes, examples: Examples) -> None:
+    def __init__(self, model: bytes, examples: Examples, front: Front | None) -> None:
         self.layers = Layers.of(model)
-        self._model, self._held_out = model, examples.held_out
+        self._model, self._front = model, front
+        self._ranked_on = examples.held_out if examples.graph_inputs is None else examples.graph_inputs
         self._onnxruntime = OnnxRuntimeQuantiser(model, examples.quantisation)
         self._openvino = OpenVinoQuantiser(model, examples.quantisation)
         names = [layer.name for layer in self.layers.all if layer.may_be_int8]
@@ -166,12 +168,14 @@ class _Control:
 
     @functools.cached_property
     def _ranking(self) -> tuple[str, ...]:
-        return rank_layers(self._model, self._others, self._first, self._onnxruntime, self._held_out)
+        return rank_layers(self._model, self._others, self._first, self._onnxruntime, self._ranked_on)
 
     def _make(self, name: str, in_float: Collection[str]) -> _Graph:
         if name == INT8_OPENVINO:
-            return _openvino_graph(self._openvino.quantise(in_float))
-        return _onnxruntime_graph(self._onnxruntime.quantise(in_float))
+            ir = self._openvino.quantise(in_float)
+            return _openvino_graph(ir if self._front is None else self._front.before_openvino(ir))
+        model = self._onnxruntime.quantise(in_float)
+        return _onnxruntime_graph(_GRAPHS[name], model if self._front is None else self._front.before_onnx(model))
 
 
 def _openvino_graph(ir: Mapping[str, bytes]) -> _Graph:
@@ -179,19 +183,8 @@ def _openvino_graph(ir: Mapping[str, bytes]) -> _Graph:
     return _Graph({f"{stem}{suffix}": data for suffix, data in ir.items()}, openvino_runner(ir))
 
 
-def _onnxruntime_graph(model: bytes) -> _Graph:
-    return _Graph({_GRAPHS[INT8_ONNXRUNTIME]: model}, onnxruntime_runner(model))
-
-
-def _behind(front: Front, graph: _Graph) -> dict[str, bytes]:
-    """The files of the graph with the front before it. Raises EngineError if that changes what it says."""
-    paths = list(graph.files)
-    if len(paths) == 1:
-        joined = _Graph({paths[0]: (model := front.before_onnx(graph.files[paths[0]]))}, onnxruntime_runner(model))
-    else:
-        joined = _openvino_graph(front.before_openvino({Path(path).suffix: graph.files[path] for path in paths}))
-    front.check(paths[0], graph.run, joined.run)
-    return joined.files
+def _onnxruntime_graph(path: str, model: bytes) -> _Graph:
+    return _Graph({path: model}, onnxruntime_runner(model))
 
 
 def _scores(runner: Runner, inputs: NDArray[Any] | None) -> NDArray[np.float64]:

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.encoders import Screener
+from cloud.encoders import Screener, SeriesScreener
 from shared.errors import EngineError
 
 Runner: TypeAlias = Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]
 _BATCH_VECTORS, _BATCH_IMAGES = 512, 8
 
 
-def torch_runner(screener: Screener) -> Runner:
+def torch_runner(screener: Screener | SeriesScreener) -> Runner:
     """The FP32 module itself: what every artefact is compared with."""
 
     def run(inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:

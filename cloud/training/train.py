@@ -74,7 +74,9 @@ def train_bundle(
         split = split_samples(data, settings, lambda share: report("reading", share))
         split = trimmed(split, data.modality, settings.data.trim_share, torch.Generator().manual_seed(settings.seed))
         preprocessor = fit_preprocessor(data.modality, split.train, split.spec)
-        train, held_out = (preprocessor.prepare(part).inputs for part in (split.train, split.held_out))
+        train = preprocessor.prepare(split.train).inputs
+        held_out = preprocessor.prepare_for_engine(split.held_out).inputs
+        held_out_graph_inputs = preprocessor.graph_inputs(held_out)
         split = _bounded(split, settings.seed)
         test, test_labels = _test_part(preprocessor, split)
         generator = torch.Generator().manual_seed(settings.seed)
@@ -95,10 +97,11 @@ def train_bundle(
         perturbation = perturbed_inputs(preprocessor, split.train) if data.modality is Modality.SERIES else None
         head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher, perturbation)
         quantisation = _quantisation_inputs(train, head, settings)
-        examples = Examples(quantisation, held_out, test, test_labels, modes_of(held_out, split.spec))
+        modes = modes_of(held_out, split.spec)
+        examples = Examples(quantisation, held_out, test, test_labels, modes, held_out_graph_inputs)
         tolerances = settings.tolerances.model_dump()
         if encoder is None:
-            screener: Screener = VectorScreener.within(head, quantisation, held_out)
+            screener: Screener = VectorScreener.within(head, quantisation, held_out_graph_inputs)
         else:
             screener = screener_of(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
         built = build_artefacts(screener, examples, tolerances, report, SeriesViews.of(preprocessor))
@@ -138,14 +141,15 @@ def rebuild_bundle(
             f"Bundle {manifest.bundle_id} holds no {REFERENCE_FILE}: a new head goes into whole bundles of tabular or "
             "series data only."
         )
-    reference = bundle.arrays(REFERENCE_FILE)
-    head = _checked_head(bundle, head_arrays, reference["held_out"].shape[1])
-    screener = VectorScreener.within(head, reference["quantisation"], reference["held_out"])
+    reference, preprocessor = bundle.arrays(REFERENCE_FILE), load_preprocessor(bundle)
+    quantisation, held_out = reference["quantisation"], reference["held_out"]
+    graph_inputs = preprocessor.graph_inputs(held_out)
+    head = _checked_head(bundle, head_arrays, graph_inputs.shape[1])
+    screener = VectorScreener.within(head, quantisation, graph_inputs)
     with one_thread():
-        examples = Examples(
-            reference["quantisation"], reference["held_out"], modes=modes_of(reference["held_out"], manifest.input)
-        )
-        views = SeriesViews.of(load_preprocessor(bundle))
+        modes = modes_of(held_out, manifest.input)
+        examples = Examples(quantisation, held_out, modes=modes, graph_inputs=graph_inputs)
+        views = SeriesViews.of(preprocessor)
         built = build_artefacts(screener, examples, manifest.tolerances, progress or _say_nothing, views)
     kept = {path: data for path, data in bundle.files.items() if not path.startswith("edge/")}
     updated = manifest.model_copy(
@@ -275,10 +279,10 @@ def _quantisation_inputs(train: NDArray[Any], head: TimeEstimationHead, settings
 
 
 def _test_part(preprocessor: Preprocessor, split: Split) -> tuple[NDArray[Any] | None, NDArray[np.bool_] | None]:
-    """Graph inputs and labels of the labelled samples, or nothing if one kind is absent."""
+    """Engine inputs and labels of the labelled samples, or nothing if one kind is absent."""
     if split.test is None or split.test_labels is None:
         return None, None
-    prepared = preprocessor.prepare(split.test)
+    prepared = preprocessor.prepare_for_engine(split.test)
     labels = split.test_labels[prepared.kept]
     return (prepared.inputs, labels) if labels.any() and not labels.all() else (None, None)
 

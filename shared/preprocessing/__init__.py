@@ -1,4 +1,6 @@
-"""From samples to the inputs of a screener's graph: fitted on normal data, the same code on both sides.
+"""From samples to graph inputs, which heads and analyzers see, and to engine inputs, which artefacts take.
+
+Fitted on normal data, the same code on both sides.
 
 Runs on devices: numpy only, and OpenCV (at first use) for images.
 """

@@ -47,10 +47,10 @@ class Prepared:
 
 
 class Preprocessor(Protocol):
-    """Turns samples into graph inputs. A sample that cannot be used is rejected, never raised for.
+    """Turns samples into graph inputs, which a head is trained on, and into engine inputs, which an artefact takes.
 
-    An artefact may make its graph inputs itself, which an engine does faster than NumPy; a device then prepares less,
-    the engine inputs.
+    They differ where the artefact makes the ones of the others before its head, faster than NumPy does. A sample that
+    cannot be used is rejected, never raised for.
     """
 
     modality: Modality

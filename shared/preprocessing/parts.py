@@ -2,7 +2,7 @@
 
     values | mask of the observed ones (tabular, where values may be missing) | one column for each operating mode
 
-So whoever has graph inputs (the screener, the normal buffer, a federated round) has all there is to know of a sample.
+So whoever has graph inputs (an analyzer, the normal buffer, a federated round) has all there is to know of a sample.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def parts_of(inputs: NDArray[Any], spec: InputSpec) -> InputParts:
 
 
 def modes_of(inputs: NDArray[Any], spec: InputSpec) -> NDArray[np.int64] | None:
-    """The mode of each sample (n,), as in `InputParts`."""
+    """The mode of each sample (n,), as in `InputParts`, of graph inputs or engine inputs: both end with the modes."""
     if not spec.mode_channel:
         return None
     chosen = inputs[:, inputs.shape[1] - len(spec.modes) :] > 0.5

@@ -9,8 +9,8 @@
 Where the spec allows it a reading may be missing (NaN): it is imputed with its mean given the observed ones, and only
 those are scored. A channel missing as a whole counts as expected; a window of nothing but missing readings is rejected.
 
-On devices the artefact does all of this (`cloud.encoders.series_views`), but for the imputation: where a reading may be
-missing, it is given standardised and imputed windows, and what was observed of them.
+On devices the artefact does all of this (`cloud.encoders.series_views`) from the readings on. Where one may be missing,
+it is given windows that are standardised and imputed already, and what was observed of them.
 
 Source of the second view: Jackson & Mudholkar, "Control procedures for residuals associated with principal component
 analysis" (1979).
@@ -131,12 +131,14 @@ class SeriesPreprocessor:
             inputs = np.concatenate([seen.values, seen.observed], axis=1)
         if inputs.dtype != np.float32:
             inputs = np.clip(inputs, -MAX_FLOAT32, MAX_FLOAT32)
-        return Prepared(inputs.astype(np.float32).reshape(len(kept), -1), kept, rejections)
+        width = self.gaussian.centre.size * (2 if self.spec.missing else 1)
+        return Prepared(inputs.astype(np.float32).reshape(len(kept), width), kept, rejections)
 
     def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Graph inputs (n, inputs) float32 of engine inputs."""
         length, channels = self.gaussian.centre.shape
-        windows = engine_inputs.reshape(len(engine_inputs), -1, channels)
+        rows = length * (2 if self.spec.missing else 1)
+        windows = engine_inputs.reshape(len(engine_inputs), rows, channels)
         if not self.spec.missing:
             return self._graph_inputs(self.standardised(windows))
         return self._graph_inputs(SeriesWindows(windows[:, :length].astype(np.float64), windows[:, length:] > 0.5))

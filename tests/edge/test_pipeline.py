@@ -17,6 +17,7 @@ from edge.alarms import AlarmDelivery
 from edge.bundles.cache import BundleCache
 from edge.bundles.updater import Updater
 from edge.counters import Counters
+from edge.normal_buffer import load_snapshot
 from edge.operation.latency import LatencyHistogram
 from edge.pipeline import Pipeline, Surroundings
 from edge.routing.budget import Backlog, UploadBudget
@@ -28,6 +29,7 @@ from edge.uplink.meter import LinkMeter
 from shared.bundle import Bundle
 from shared.errors import EngineError
 from shared.images import encode_png
+from shared.preprocessing import load_preprocessor, preprocessing_id
 from shared.samples import Modality, SampleBatch
 from shared.wire import decode_payload
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
@@ -186,6 +188,26 @@ def test_the_buffer_fills_again_after_a_roll_back_to_another_preprocessing(
     assert pipeline._buffer.preprocessing_id == screener.preprocessing_id
     # In cloud-only operation all travel as what they are, so the accepted are offered as well.
     assert len(pipeline._buffer) > 0
+
+
+def test_the_buffer_keeps_of_readings_what_a_federated_round_trains_on(
+    around: Surroundings, tmp_path: Path, series: Bundle
+) -> None:
+    rows = normal_rows(30 * BATCH)
+    spec = series.manifest.input
+    pipeline = pipeline_on(write_csv(tmp_path / "r.csv", rows), around)
+    around.settings.state_dir.mkdir(exist_ok=True)
+    pipeline.begin(series)
+    assert pipeline.join(20)
+    assert (pipeline.state, pipeline.error) == ("ended", None)
+    pipeline.save_buffer()
+    snapshot = load_snapshot(around.settings.state_dir / "normal_buffer" / "plant.npz")
+    views = np.lib.stride_tricks.sliding_window_view(rows, spec.window_length, axis=0)[:: spec.window_stride]
+    expected = load_preprocessor(series).prepare(views.transpose(0, 2, 1)).inputs
+    assert snapshot.preprocessing_id == preprocessing_id(series.manifest)
+    assert len(snapshot.inputs) > 100
+    apart = np.abs(snapshot.inputs[:, np.newaxis] - expected).max(axis=2).min(axis=1)
+    assert apart.max() < 1e-3
 
 
 class Follower:

@@ -78,6 +78,18 @@ def test_bad_samples_are_rejected_with_their_position_and_the_rest_is_screened(s
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_of_nothing_but_bad_windows_is_rejected_and_the_next_is_screened(
+    engine: str, series: Bundle, tmp_path: Path
+) -> None:
+    screener = load_screener(series, engine, 16, tmp_path)
+    windows = normal_windows(4)
+    windows[0, 3, 1] = np.nan
+    one = screener.screen(batch_of(windows[:1], Modality.SERIES))
+    assert (len(one.kept), len(one.scores), len(one.rejections)) == (0, 0, 1)
+    assert screener.screen(batch_of(windows, Modality.SERIES)).kept.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_score_that_is_no_number_is_the_most_suspicious(
     signing_key: Ed25519PrivateKey, tmp_path: Path, engine: str
 ) -> None:

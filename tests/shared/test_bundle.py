@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import bundle as bundles
-from shared.bundle import Bundle, InputSpec, Manifest, ParityFigures, npz_bytes, sign
+from shared.bundle import FORMAT_VERSION, Bundle, InputSpec, Manifest, ParityFigures, npz_bytes, sign
 from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, CertificateError
 from shared.samples import Modality
 
@@ -222,9 +222,12 @@ def test_a_device_copy_without_an_edge_file_is_refused(bundle: Bundle) -> None:
 
 
 def test_another_format_is_told_apart_from_damage() -> None:
-    newer = json.loads(make_manifest().to_bytes()) | {"format_version": 3, "unheard_of": 1}
+    manifest = json.loads(make_manifest().to_bytes())
+    newer = manifest | {"format_version": FORMAT_VERSION + 1, "unheard_of": 1}
     with pytest.raises(BundleMismatchError, match="Update Vedette"):
         Bundle.open(signed_by_hand(newer, {}), TRUSTED)
+    with pytest.raises(BundleMismatchError, match="Train the bundle anew"):
+        Bundle.open(signed_by_hand(manifest | {"format_version": FORMAT_VERSION - 1}, {}), TRUSTED)
 
 
 @pytest.mark.parametrize("manifest", [b"", b"[]", b"null", b"\xff", b'{"format_version": 1}', b"[" * 100_000])

@@ -25,6 +25,7 @@ from shared.samples import Modality
 
 COMPARED = "int8_openvino"  # the artefact of the engine whose own tool is the limit
 BATCHES, FEW_BATCHES = (1, 2, 4, 8, 16, 32), (1, 4)
+VECTOR_BATCHES = tuple(2**power for power in range(13))  # up to 4096, the most that a graph takes
 SEARCH_S, SHORT_S = 1.0, 0.5
 ROUTED = {Modality.TABULAR: 200_000, Modality.SERIES: 200_000, Modality.IMAGE: 4_000}
 ROUTING_TIMEOUT_S = 600.0
@@ -118,7 +119,7 @@ class _Bench:
         return {
             "batch_size": material.batch_size,
             "sample": list(material.sample_shape),
-            "graph_input": material.shape(1)[1:],
+            "engine_input": material.shape(1)[1:],
         }
 
     def _throughput(self) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class _Bench:
             self._say(f"a first start, {name}", 0.0)
             self._first_starts_s[name] = self._device.run(name, SHORT_S).start_s  # after it the engine's cache is warm
         size = self._material.batch_size
-        sizes = (size // 4, size) if self._plan.is_quick else tuple(2**power for power in range(size.bit_length()))
+        sizes = (size // 4, size) if self._plan.is_quick else self._sizes()
         best = self._best_size("the bare engine", lambda rows, s: bare_rate(self._graph, self._shape(rows), s), sizes)
         bare: list[float] = []
         fastest: list[float] = []
@@ -155,6 +156,9 @@ class _Bench:
                 "travelled_share": statistics.median(run.travelled for run in runs),
             }
         return found
+
+    def _sizes(self) -> tuple[int, ...]:
+        return BATCHES if self._material.modality is Modality.IMAGE else VECTOR_BATCHES
 
     def _shape(self, batch_size: int) -> list[int]:
         return self._material.shape(batch_size)

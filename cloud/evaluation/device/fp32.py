@@ -2,9 +2,8 @@
 
 import numpy as np
 from safetensors.numpy import load
-from torch import nn
 
-from cloud.encoders import SeriesViews, VectorScreener, load_encoder, screener_of
+from cloud.encoders import Screener, SeriesScreener, SeriesViews, VectorScreener, load_encoder, screener_of
 from cloud.inference.analysis import Analysis
 from cloud.training.train import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
@@ -12,15 +11,16 @@ from shared.diffusion import TimeEstimationHead
 from shared.preprocessing import load_preprocessor
 
 
-def fp32_screener(bundle: Bundle) -> nn.Module:
+def fp32_screener(bundle: Bundle) -> Screener | SeriesScreener:
     """The screener with the weights of the bundle; the scales of an image screener are those of made-up images."""
     head = TimeEstimationHead.from_arrays(load(bundle.read(HEAD_FILE)))
     encoder = load_encoder(bundle)
     if encoder is None:
-        reference = bundle.arrays(REFERENCE_FILE)
-        screener = VectorScreener.within(head, reference["quantisation"], reference["held_out"])
-        views = SeriesViews.of(load_preprocessor(bundle))
-        return screener if views is None else nn.Sequential(views, screener)
+        reference, preprocessor = bundle.arrays(REFERENCE_FILE), load_preprocessor(bundle)
+        held_out = preprocessor.graph_inputs(reference["held_out"])
+        screener = VectorScreener.within(head, reference["quantisation"], held_out)
+        views = SeriesViews.of(preprocessor)
+        return screener if views is None else SeriesScreener(views, screener)
     spec = bundle.manifest.input
     pixels = np.random.default_rng(0).integers(0, 256, (4, spec.image_height, spec.image_width, 3), dtype=np.uint8)
     return screener_of(encoder, head, pixels, Analysis.load(bundle, "cpu").corruption_head)

@@ -11,15 +11,15 @@ from cloud.evaluation.page import table
 _ABOUT = (
     "The agent is `vedette edge run` in a process of its own: it reads and decodes samples, prepares them, screens "
     "them, routes them by p-value, and commits what travels to its spool on disk; its link is down. The bare engine "
-    "is OpenVINO's `benchmark_app` on the same INT8 graph with the same batch size, and then with its best one, hint "
-    "(throughput) and precision (f32 around the INT8 layers). Both sides of a ratio take turns on the same cores; it "
-    "is the median over the rounds of the ratio within each. PyTorch runs the screener that the graph was exported "
-    "from, in FP32, eager, on as many threads as there are cores; images at the best batch size of each side, vectors"
-    " at 1. PaDiM is anomalib's, exported to ONNX, its requests kept full at its best batch size, beside the agent "
-    "from file to spool. Memory and start are those of an agent with one bundle whose cache of compiled models is "
-    "warm. Router and spool: CPU time from p-values to the committed file, 5 % forwarded and 1 % audited. Small "
-    "bundles are trained for it on synthetic series and on crops of a photograph of bricks; speed does not depend on "
-    "the weights."
+    "is OpenVINO's `benchmark_app` on the same INT8 artefact (of a series, the views of windows are a part of it) "
+    "with the same batch size, hint (throughput) and precision (f32 around the INT8 layers), and once more with the "
+    "batch size that is its best. Both sides of a ratio take turns on the same cores; it is the median over the "
+    "rounds of the ratio within each. PyTorch runs the modules that the artefact was exported from, in FP32, eager, "
+    "on as many threads as there are cores; images at the best batch size of each side, vectors at 1. PaDiM is "
+    "anomalib's, exported to ONNX, its requests kept full at its best batch size, beside the agent from file to "
+    "spool. Memory and start are those of an agent with one bundle whose cache of compiled models is warm. Router and"
+    " spool: CPU time from p-values to the committed file, 5 % forwarded and 1 % audited. Small bundles are trained "
+    "for it on synthetic series and on crops of a photograph of bricks; speed does not depend on the weights."
 )
 
 

@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +144,35 @@ def test_a_wrong_length_is_rejected_alone(fitted: SeriesPreprocessor) -> None:
     assert len(fitted.prepare(np.ones((3, LENGTH, 5))).rejections) == 3
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.empty((0, LENGTH, 2)),
+        np.full((2, LENGTH, 2), np.inf),
+        np.ones((2, LENGTH, 3), dtype=np.float32),
+        ["no", "window"],
+        [],
+        list(windows(2, 3)),
+        [windows(1, 3)[0], windows(1, 4)[0][:-1], "no window"],
+        windows(3, 5).astype(np.float32),
+    ],
+)
+@pytest.mark.parametrize("missing", [False, True])
+def test_engine_inputs_become_the_graph_inputs_whatever_is_given(
+    given: Any, missing: bool, fitted: SeriesPreprocessor, allowing: SeriesPreprocessor
+) -> None:
+    preprocessor = allowing if missing else fitted
+    expected, found = preprocessor.prepare(given), preprocessor.prepare_for_engine(given)
+    assert found.kept.tolist() == expected.kept.tolist()
+    assert found.rejections == expected.rejections
+    assert found.inputs.shape == (len(found.kept), LENGTH * 2 * (2 if missing else 1))
+    assert found.inputs.dtype == np.float32
+    assert np.isfinite(found.inputs).all()
+    graph_inputs = preprocessor.graph_inputs(found.inputs)
+    assert graph_inputs.shape == expected.inputs.shape
+    assert graph_inputs == pytest.approx(expected.inputs, abs=1e-2)
+
+
 def test_what_is_stored_prepares_alike(fitted: SeriesPreprocessor) -> None:
     (data,) = fitted.files().values()
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -158,6 +188,8 @@ def test_constant_windows_and_huge_values_stay_finite() -> None:
     preprocessor = SeriesPreprocessor.fit(np.full((30, 8, 1), 7.0), spec)
     values = np.array([7.0, 1e300, -1e300]).reshape(3, 1, 1) * np.ones((3, 8, 1))
     assert np.isfinite(preprocessor.prepare(values).inputs).all()
+    for_engine = preprocessor.prepare_for_engine(values).inputs  # float32 ends at 3e38
+    assert np.isfinite(preprocessor.graph_inputs(for_engine)).all()
 
 
 def test_windows_too_large_to_whiten_are_refused() -> None:
