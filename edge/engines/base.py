@@ -36,7 +36,7 @@ class Engine(Protocol):
     input_shape: tuple[int, ...]
 
     def get_ready(self, inputs: NDArray[Any]) -> None:
-        """Run on made-up `inputs` of the size to come, and choose how such batches are run best.
+        """Choose how batches such as these made-up `inputs` are run best, by running some where there is a choice.
 
         Raises EngineError if the graph fails.
         """

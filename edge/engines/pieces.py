@@ -22,6 +22,8 @@ def best_piece(inputs: NDArray[Any], run: Callable[[int], object]) -> int:
     row_bytes = inputs[:1].nbytes
     most = min(most_rows(row_bytes), len(inputs))
     piece = best = min(max(1, LEAST_BYTES // row_bytes), most)
+    if piece == most:  # one image fills a piece: there is nothing to try
+        return best
     best_s = _seconds(run, piece)
     while piece < most:
         piece = min(2 * piece, most)

@@ -50,8 +50,9 @@ class Device:
         """Enrol it at a service that runs for just that long."""
         self._material, self._folder = material, folder
         self._state, self.config = folder / "state", folder / "edge.toml"
-        self._log = folder / "agent.log"
+        self._log, self._bundle = folder / "agent.log", folder / "bundle.vedette"
         folder.mkdir(parents=True, exist_ok=True)
+        self._bundle.write_bytes(material.bundle.archive(edge_only=True))  # what a device fetches
         self.configure("auto")
         self._enrol()
 
@@ -61,7 +62,7 @@ class Device:
             "id": "bench",
             "kind": "images" if self._material.modality is Modality.IMAGE else "replay",
             "path": str(self._material.source),
-            "bundle": str(self._material.path),
+            "bundle": str(self._bundle),
             "artefact": artefact,
             "batch_size": self._material.batch_size,
             "loop": True,
