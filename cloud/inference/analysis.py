@@ -280,7 +280,8 @@ def pick_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise SettingsError(f'Device {name!r} cannot be used ({reason}): set "auto" or "cpu".') from None
+        advice = 'set "cpu"' if name == "auto" else 'set "auto" or "cpu"'
+        raise SettingsError(f"Device {name!r} cannot be used ({reason}): {advice}.") from None
     if device.type == "cuda":
         _agree_with_the_cpu()
     return device

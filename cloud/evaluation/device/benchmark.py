@@ -19,11 +19,10 @@ from cloud.evaluation.device.agent import AgentRun, Device
 from cloud.evaluation.device.engine_app import bare_rate
 from cloud.evaluation.device.material import Material, given_material, own_material
 from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
-from cloud.evaluation.device.requirements import requirements
+from cloud.evaluation.device.requirements import COMPARED, requirements
 from shared.errors import SettingsError, VedetteError
 from shared.samples import Modality
 
-COMPARED = "int8_openvino"  # the artefact of the engine whose own tool is the limit
 BATCHES, FEW_BATCHES = (1, 2, 4, 8, 16, 32), (1, 4)
 VECTOR_BATCHES = tuple(2**power for power in range(13))  # up to 4096, the most that a graph takes
 SEARCH_S, SHORT_S = 1.0, 0.5

@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.samples import Modality
 
+COMPARED = "int8_openvino"  # the artefact of the engine whose own tool is the limit
 VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)
 
 
@@ -23,12 +24,17 @@ class Limit:
 
 LIMITS = (
     Limit(
-        "end-to-end throughput, of the bare engine's", VECTORS_AND_IMAGES, ("throughput", "*", "ratio"), 0.9, "", True
+        "end-to-end throughput, of the bare engine's",
+        VECTORS_AND_IMAGES,
+        ("throughput", COMPARED, "ratio"),
+        0.9,
+        "",
+        True,
     ),
     Limit(
         "the same, at the bare engine's best batch size",
         VECTORS_AND_IMAGES,
-        ("throughput", "*", "ratio_to_best"),
+        ("throughput", COMPARED, "ratio_to_best"),
         0.9,
         "",
         True,
