@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,15 +70,15 @@ def _measure(part: Part, devices: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"fit_seconds": {}, "samples_per_s": {}}
     bundle: Bundle | None = None
     for device in devices[-1:] if part.modality is Modality.IMAGE else devices:
-        analysis, seconds = _timed(lambda device=device: _fit(part, preprocessor, encoder, device))  # type: ignore[misc]
+        analysis, seconds = _timed(partial(_fit, part, preprocessor, encoder, device))
         found["fit_seconds"][device] = round(seconds + encoder_s, 2)
         bundle = bundle or _bundle(part, preprocessor, encoder, analysis)
     assert bundle is not None
     said: dict[str, list[Judgement]] = {}
     for device in devices:
-        analysis = Analysis.load(bundle, device)
-        said[device] = _judge(analysis, part, part.batch)  # what is loaded at first use is not counted
-        seconds = min(_timed(lambda analysis=analysis: _judge(analysis, part, part.batch))[1] for _ in range(PASSES))  # type: ignore[misc]
+        judge = partial(_judge, Analysis.load(bundle, device), part)
+        said[device] = judge()  # what is loaded at first use is not counted
+        seconds = min(_timed(judge)[1] for _ in range(PASSES))
         found["samples_per_s"][device] = float(f"{len(part.judged) / seconds:.4g}")
     if len(devices) == 2:
         ours, theirs = (said[device] for device in devices)
@@ -121,10 +122,10 @@ def _bundle(part: Part, preprocessor: Preprocessor, encoder: PatchEncoder | None
     return sign(manifest, files, Ed25519PrivateKey.generate())
 
 
-def _judge(analysis: Analysis, part: Part, batch: int) -> list[Judgement]:
+def _judge(analysis: Analysis, part: Part) -> list[Judgement]:
     found: list[Judgement] = []
-    for start in range(0, len(part.judged), batch):
-        answers = analysis.judge(list(part.judged[start : start + batch]))
+    for start in range(0, len(part.judged), part.batch):
+        answers = analysis.judge(list(part.judged[start : start + part.batch]))
         found += [answer for answer in answers if isinstance(answer, Judgement)]
     return found
 

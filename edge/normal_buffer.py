@@ -67,10 +67,6 @@ def load_snapshot(path: Path, seal: Seal | None = None) -> NormalSnapshot:
     return NormalSnapshot(inputs, seen, *texts)
 
 
-def _as_they_are(inputs: NDArray[Any]) -> NDArray[Any]:
-    return inputs
-
-
 class NormalBuffer:
     """The buffer of one source: offered to by its pipeline, saved from any thread."""
 
@@ -113,26 +109,30 @@ class NormalBuffer:
             log.info("snapshot_outdated", path=path, reason="the bundle prepares its inputs in another way")
         return buffer
 
-    def offer(self, inputs: NDArray[Any], graph_inputs: Callable[[NDArray[Any]], NDArray[Any]] = _as_they_are) -> None:
-        """Engine inputs (n, ...) of accepted samples, each kept with the probability capacity / seen.
-
-        `graph_inputs` turns those that are kept, soon few, into what is kept of them.
-        """
-        if not len(inputs) or not self._capacity:
+    def offer(
+        self,
+        inputs: NDArray[Any],
+        accepted: NDArray[np.bool_],
+        graph_inputs: Callable[[NDArray[Any]], NDArray[Any]],
+    ) -> None:
+        """Engine inputs (n, ...) of samples, of which each accepted one (n,) is kept with the probability
+        capacity / seen. `graph_inputs` turns those that are kept, soon few, into what is kept of them."""
+        positions = np.flatnonzero(accepted)
+        if not len(positions) or not self._capacity:
             return
         with self._lock:
-            room = min(self._capacity - self._filled, len(inputs))
-            counts = self._seen + 1 + np.arange(len(inputs))
-            places = (self._random.random(len(inputs)) * counts).astype(np.int64)
+            room = min(self._capacity - self._filled, len(positions))
+            counts = self._seen + 1 + np.arange(len(positions))
+            places = (self._random.random(len(positions)) * counts).astype(np.int64)
             places[:room] = self._filled + np.arange(room)
             chosen = places < self._capacity
             if chosen.any():
-                kept = graph_inputs(inputs[chosen])
+                kept = graph_inputs(inputs[positions[chosen]])
                 if self._inputs is None:
                     self._inputs = np.empty((self._capacity, kept.shape[1]), dtype=np.float32)
                 self._inputs[places[chosen]] = kept  # of two for one place the later wins, as one by one
             self._filled += room
-            self._seen += len(inputs)
+            self._seen += len(positions)
 
     def save(self) -> None:
         """Write a snapshot if there is something new; raises OSError when the disk refuses."""

@@ -61,12 +61,12 @@ class Preprocessor(Protocol):
         ...
 
     def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """As `prepare`, with the engine inputs as `inputs`."""
-        ...
+        """As `prepare`, with the engine inputs as `inputs`: the same, where nothing is left to the engine."""
+        return self.prepare(values)
 
     def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
         """What an artefact makes of its engine inputs (n, ...)."""
-        ...
+        return engine_inputs
 
     def files(self) -> dict[str, bytes]:
         """What a bundle stores, by path below `preprocessing/`."""

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.images import resize
-from shared.preprocessing.base import Prepared
+from shared.preprocessing.base import Prepared, Preprocessor
 from shared.samples import Modality
 
 MIN_SIDE_PIXELS = 8
 
 
-class ImagePreprocessor:
+class ImagePreprocessor(Preprocessor):
     """Pixels (height, width, 1 or 3) uint8 of any size to graph inputs (n, image_height, image_width, 3) uint8."""
 
     modality = Modality.IMAGE
@@ -39,14 +39,6 @@ class ImagePreprocessor:
             inputs[len(kept)] = resize(np.ascontiguousarray(pixels), height, width)
             kept.append(position)
         return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
-
-    def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """The same: nothing of it is left to the engine."""
-        return self.prepare(values)
-
-    def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
-        """The engine inputs themselves."""
-        return engine_inputs
 
     def files(self) -> dict[str, bytes]:
         """Nothing: the size stands in the manifest."""

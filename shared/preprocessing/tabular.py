@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
-from shared.preprocessing.base import FOLDER, Prepared, reject_all, say_not_finite, scale_of, standardise
+from shared.preprocessing.base import FOLDER, Prepared, Preprocessor, reject_all, say_not_finite, scale_of, standardise
 from shared.samples import Modality
 
 
-class TabularPreprocessor:
+class TabularPreprocessor(Preprocessor):
     """Rows (n, features) to graph inputs float32, compressed beyond three deviations: (n, features), or (n, 2 features)
     with the mask where values may be missing."""
 
@@ -72,14 +72,6 @@ class TabularPreprocessor:
         kept = np.flatnonzero(usable)
         rejections = [(position, self._complaint(rows[position])) for position in np.flatnonzero(~usable).tolist()]
         return Prepared(self._inputs(rows if len(kept) == len(rows) else rows[kept]), kept, rejections)
-
-    def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """The same: nothing of it is left to the engine."""
-        return self.prepare(values)
-
-    def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
-        """The engine inputs themselves."""
-        return engine_inputs
 
     def files(self) -> dict[str, bytes]:
         """The means and scales, as one array file."""

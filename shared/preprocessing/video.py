@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.images import resize
-from shared.preprocessing.base import Prepared
+from shared.preprocessing.base import Prepared, Preprocessor
 from shared.preprocessing.image import MIN_SIDE_PIXELS
 from shared.samples import Modality
 
 MIN_CLIP_FRAMES = 2  # one frame has no temporal difference
 
 
-class VideoPreprocessor:
+class VideoPreprocessor(Preprocessor):
     """Clips (frames, height, width, 1 or 3) uint8 of any size to graph inputs (n, frames, height, width, 3) uint8.
 
     `spec.window_length` is the number of frames of a clip.
@@ -50,14 +50,6 @@ class VideoPreprocessor:
                 inputs[len(kept), index] = resize(np.ascontiguousarray(clip[index]), height, width)
             kept.append(position)
         return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
-
-    def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """The same: nothing of it is left to the engine."""
-        return self.prepare(values)
-
-    def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
-        """The engine inputs themselves."""
-        return engine_inputs
 
     def files(self) -> dict[str, bytes]:
         """Nothing: the sizes stand in the manifest."""

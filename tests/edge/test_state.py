@@ -83,13 +83,20 @@ def test_the_oldest_verdicts_go_when_there_are_too_many(tmp_path: Path) -> None:
     assert store.totals() == {"verdicts": 25, "verdicts_anomalous": 0}
 
 
+def offer(buffer: NormalBuffer, rows: np.ndarray) -> None:
+    """Rows that were accepted, and between them as many that were not and never may be kept."""
+    both = np.repeat(rows, 2, axis=0)
+    both[1::2] = np.nan
+    buffer.offer(both, np.arange(len(both)) % 2 == 0, np.asarray)
+
+
 def test_the_buffer_is_a_fair_sample_of_all_that_was_offered(tmp_path: Path) -> None:
     picked = np.zeros(1000)
     for seed in range(60):
         buffer = NormalBuffer(tmp_path / "b.npz", 100, "p", "plant", seed=seed)
         rows = np.arange(1000, dtype=np.float32).reshape(-1, 1)
         for start in range(0, 1000, 37):
-            buffer.offer(rows[start : start + 37])
+            offer(buffer, rows[start : start + 37])
         buffer.save()
         picked[load_snapshot(tmp_path / "b.npz").inputs.ravel().astype(int)] += 1
     assert len(buffer) == 100
@@ -100,7 +107,7 @@ def test_the_buffer_is_a_fair_sample_of_all_that_was_offered(tmp_path: Path) -> 
 def test_the_buffer_goes_on_after_a_restart_unless_its_inputs_mean_something_else(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "b.npz"
     buffer = NormalBuffer.open(path, 50, "p1", "plant")
-    buffer.offer(np.ones((200, 3), dtype=np.float32))
+    offer(buffer, np.ones((200, 3), dtype=np.float32))
     buffer.save()
     assert load_snapshot(path).seen == 200
     assert len(NormalBuffer.open(path, 50, "p1", "plant")) == 50
@@ -116,7 +123,7 @@ def test_a_sealed_buffer_is_read_with_its_key_only(tmp_path: Path) -> None:
     path, rows = tmp_path / "b.npz", np.full((200, 3), 41.5, dtype=np.float32)
     seal, other = Seal(b"k" * 32, "normal_buffer"), Seal(b"o" * 32, "normal_buffer")
     plain = NormalBuffer.open(path, 50, "p1", "plant")
-    plain.offer(rows)
+    offer(plain, rows)
     plain.save()
     assert rows[0].tobytes() in path.read_bytes()
     NormalBuffer.open(path, 50, "p1", "plant", seal).save()  # from the time before there was a key
