@@ -28,8 +28,8 @@ from scipy.stats import spearmanr
 from cloud.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes, fit_encoder
 from cloud.inference.analysis import Analysis, Judgement
 from shared.bundle import Bundle, InputSpec, Manifest, sign
+from shared.modality import Modality
 from shared.preprocessing import Preprocessor, fit_preprocessor
-from shared.samples import Modality
 
 PASSES = 3
 ROWS, FEATURES = 10_000, 50

@@ -18,8 +18,8 @@ from benchmarks.row_tasks import Floats, Task, development_tasks
 from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, Features, Workshop
 from cloud.fusion import Fusion
 from cloud.training.parity import auroc
+from shared.modality import Modality
 from shared.preprocessing.base import LINEAR_RANGE, compress, scale_of
-from shared.samples import Modality
 
 DEFAULT = DEFAULT_METHODS[Modality.TABULAR]
 MEMBERS = (

@@ -30,7 +30,7 @@ from cloud.training.clips import choose_size, relit
 from cloud.training.parity import auroc
 from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
 from shared.images import resize
-from shared.samples import Modality
+from shared.modality import Modality
 
 MEMBERS = DEFAULT_METHODS[Modality.VIDEO]
 JUDGED_EVERY = 2  # hours

@@ -1,5 +1,6 @@
 """The commands of the agent."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,8 @@ def run(
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and end.")] = False,
 ) -> None:
     """Screen the configured sources, and forward what looks suspicious."""
+    # Before NumPy is loaded: a second thread of its linear algebra would spin on a core that the engine needs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge.settings import AgentSettings
 
     settings = AgentSettings.load(config)

@@ -26,7 +26,8 @@ from edge.spool import Spool
 from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
-from shared.samples import Modality, Rejection, SampleBatch
+from shared.modality import Modality
+from shared.samples import Rejection, SampleBatch
 from vedette.v1 import fleet_pb2
 
 ADOPTION_TIMEOUT_S = 60.0

@@ -88,7 +88,7 @@ class Screener:
         """
         shape = (batch_size, *(abs(size) for size in self._engine.input_shape[1:]))
         inputs = np.zeros(shape, dtype=np.uint8 if self.modality in ("image", "video") else np.float32)
-        self._engine.get_ready(inputs)
+        self._engine.start(inputs).result()  # the first takes longer
         started_s = time.perf_counter()
         output = self._engine.start(inputs).result()
         if output.scores.shape != (batch_size,):

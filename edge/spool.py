@@ -20,7 +20,9 @@ from edge.sqlite_file import is_damaged
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 
-GROUP_WINDOW_S = 0.005
+LEAST_GROUP_S, MOST_GROUP_S = 0.005, 0.05
+# The longer a transaction takes, the longer the next one gathers, so that they take a fifth of the time or so.
+PAUSES_A_COMMIT = 4.0
 RETRY_S = 1.0
 MIN_PART_BYTES = 2**16
 
@@ -197,6 +199,7 @@ class Spool:
         return max(lost, 0)
 
     def _run(self) -> None:
+        took_s = 0.0
         while True:
             with self._changed:
                 while not (self._has_work() or self._closing):
@@ -204,8 +207,10 @@ class Spool:
                 if self._closing and not self._has_work():
                     return
             if not self._closing:
-                time.sleep(GROUP_WINDOW_S)
+                time.sleep(min(max(LEAST_GROUP_S, PAUSES_A_COMMIT * took_s), MOST_GROUP_S))
+            started_s = time.perf_counter()
             if self._commit():
+                took_s = time.perf_counter() - started_s
                 continue
             if self._closing:
                 self._give_up()

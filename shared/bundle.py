@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, CertificateError
 from shared.files import write_durably as write_durably
-from shared.samples import Modality
+from shared.modality import Modality
 
 FORMAT_VERSION = 3
 MAX_ARCHIVE_BYTES = 512 * 2**20

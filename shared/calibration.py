@@ -77,11 +77,10 @@ class Calibration:
         asked = np.asarray(scores, dtype=np.float64)
         asked = np.where(np.isnan(asked), np.inf, asked)
         size = len(self.scores)
-        values = (1.0 + size - np.searchsorted(self.scores, asked, side="left")) / (size + 1.0)
+        values = np.asarray((1.0 + size - np.searchsorted(self.scores, asked, side="left")) / (size + 1.0))
         beyond = asked > self.scores[-1]
-        if self.tail_scale > 0 and beyond.any():
-            share = np.exp(-self._beyond_largest(np.maximum(asked, self.scores[-1])))
-            values = np.where(beyond, share / (size + 1.0), values)
+        if self.tail_scale > 0:
+            values[beyond] = np.exp(-self._beyond_largest(asked[beyond])) / (size + 1.0)
             extrapolated = beyond
         else:
             extrapolated = np.zeros_like(beyond)

@@ -57,7 +57,7 @@ class CalibrationByMode:
         """As `Calibration.p_values`, each by the calibration of its mode; `modes`: (batch,), None: not known."""
         asked = np.atleast_1d(np.asarray(scores, dtype=np.float64))
         values, extrapolated = np.ones(len(asked)), np.zeros(len(asked), dtype=np.bool_)
-        for rows, calibrations in self._judges(len(asked), modes):
+        for rows, calibrations in self._judges(modes):
             for calibration in calibrations:
                 found = calibration.p_values(asked[rows])
                 smaller = found.values < values[rows]
@@ -69,7 +69,7 @@ class CalibrationByMode:
         """As `Calibration.surprise`, each by the calibration of its mode; the largest where none is its own."""
         asked = np.atleast_1d(np.asarray(scores, dtype=np.float64))
         result = np.zeros(len(asked))
-        for rows, calibrations in self._judges(len(asked), modes):
+        for rows, calibrations in self._judges(modes):
             result[rows] = np.max([calibration.surprise(asked[rows]) for calibration in calibrations], axis=0)
         return result
 
@@ -117,7 +117,9 @@ class CalibrationByMode:
             return [self.rest]
         return [*self.by_mode.values(), *([self.rest] if self.rest is not None else [])]
 
-    def _judges(self, count: int, modes: NDArray[np.int64] | None) -> list[tuple[NDArray[np.intp], list[Calibration]]]:
+    def _judges(self, modes: NDArray[np.int64] | None) -> list[tuple[slice | NDArray[np.intp], list[Calibration]]]:
         """Positions of the samples of each mode, and the calibrations that judge them."""
-        given = np.full(count, UNKNOWN, dtype=np.int64) if modes is None else np.asarray(modes, dtype=np.int64)
+        if modes is None:
+            return [(slice(None), self._of(UNKNOWN))]
+        given = np.asarray(modes, dtype=np.int64)
         return [(np.flatnonzero(given == mode), self._of(int(mode))) for mode in np.unique(given)]

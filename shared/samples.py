@@ -5,6 +5,7 @@ and one by one only after the router has picked them.
 """
 
 import os
+import secrets
 import threading
 import time
 import uuid
@@ -16,16 +17,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.modality import Modality
+
 Values: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
-
-
-class Modality(StrEnum):
-    """The kind of a sample."""
-
-    TABULAR = "tabular"
-    SERIES = "series"
-    IMAGE = "image"
-    VIDEO = "video"
 
 
 class Route(StrEnum):
@@ -173,37 +167,31 @@ class Verdict:
 class _SampleIds:
     """Makes UUIDv7 (RFC 9562, section 6.2 method 1): later ids of one process sort after earlier ones.
 
-    Random bits come from the operating system many at a time: asking for each id's takes longer than all else.
+    Random bits come from the operating system for many ids at a time: asking for each takes longer than all else.
     """
 
     def __init__(self) -> None:
         self._forget()
-        os.register_at_fork(after_in_child=self._forget)  # a child must not give out its parent's bits again
+        os.register_at_fork(after_in_child=self._forget)  # a child must not wait for a lock that its parent held
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._last_ms, self._counter = 0, 0
-        self._pool, self._used = b"", 0
 
-    def new(self) -> uuid.UUID:
-        """The next id."""
+    def new(self, count: int) -> list[uuid.UUID]:
+        """The next ids, in their order."""
         with self._lock:
             now_ms = time.time_ns() // 1_000_000
             if now_ms > self._last_ms:
-                self._last_ms, self._counter = now_ms, self._random64() & 0x7FF
-            else:  # same millisecond, or the clock went back: keep the order
-                self._counter += 1
-                if self._counter > 0xFFF:
-                    self._last_ms, self._counter = self._last_ms + 1, 0
-            random62 = self._random64() >> 2
-            value = self._last_ms << 80 | 0x7 << 76 | self._counter << 64 | 0b10 << 62 | random62
-        return uuid.UUID(int=value)
-
-    def _random64(self) -> int:
-        if self._used == len(self._pool):
-            self._pool, self._used = os.urandom(4096), 0
-        self._used += 8
-        return int.from_bytes(self._pool[self._used - 8 : self._used])
+                self._last_ms, self._counter = now_ms, secrets.randbits(11)
+            # Else the same millisecond, or the clock went back: keep the order.
+            first = self._last_ms << 12 | self._counter
+            self._last_ms, self._counter = divmod(first + count, 1 << 12)
+        random62 = np.frombuffer(os.urandom(8 * count), np.uint64) >> np.uint64(2)
+        return [
+            uuid.UUID(int=(place >> 12) << 80 | 0x7 << 76 | (place & 0xFFF) << 64 | 0b10 << 62 | bits)
+            for place, bits in enumerate(random62.tolist(), first + 1)
+        ]
 
 
 _SAMPLE_IDS = _SampleIds()
@@ -211,4 +199,9 @@ _SAMPLE_IDS = _SampleIds()
 
 def new_sample_id() -> uuid.UUID:
     """A UUIDv7 that sorts after all that this process made before."""
-    return _SAMPLE_IDS.new()
+    return _SAMPLE_IDS.new(1)[0]
+
+
+def new_sample_ids(count: int) -> list[uuid.UUID]:
+    """As many of them, in their order."""
+    return _SAMPLE_IDS.new(count)

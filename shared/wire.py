@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from shared.errors import SampleRejected
 from shared.images import JPEG_MAGIC, MAX_IMAGE_PIXELS, PNG_MAGIC, announced_size, decode_image, encode_png
-from shared.samples import Decision, ImagePart, Modality, Opinion, Region, Route, Sample, Screening, Values, Verdict
+from shared.modality import Modality
+from shared.samples import Decision, ImagePart, Opinion, Region, Route, Sample, Screening, Values, Verdict
 from vedette.v1 import sample_pb2
 
 MAX_MESSAGE_BYTES = 32 * 2**20
@@ -324,10 +325,16 @@ def _map_from_message(message: sample_pb2.AnomalyMap) -> NDArray[np.uint8]:
 
 def timestamp(seconds: float) -> Timestamp:
     """Seconds since the epoch, to the microsecond; raises SampleRejected for a time outside the calendar."""
+    whole, nanos = whole_seconds(seconds)
+    return Timestamp(seconds=whole, nanos=nanos)
+
+
+def whole_seconds(seconds: float) -> tuple[int, int]:
+    """Seconds and nanoseconds as `timestamp` holds them; raises SampleRejected as that does."""
     if not LATEST_S >= seconds >= EARLIEST_S:
         raise SampleRejected(f"a time stamp of {seconds} s lies outside the calendar")
     microseconds = round(seconds * 1e6)
-    return Timestamp(seconds=microseconds // 10**6, nanos=microseconds % 10**6 * 1000)
+    return microseconds // 10**6, microseconds % 10**6 * 1000
 
 
 def _seconds(timestamp: Timestamp) -> float:

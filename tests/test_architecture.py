@@ -34,6 +34,10 @@ def agent_modules() -> list[str]:
     return [name for name in names if not name.startswith("edge.federated")]
 
 
+def test_the_command_line_loads_no_numpy_before_an_agent_has_set_its_threads() -> None:
+    assert run_python("import sys; from shared.cli import build; build(); print('numpy' in sys.modules)") == "False"
+
+
 def test_the_agent_starts_without_torch_or_anything_of_the_cloud() -> None:
     assert importlib.util.find_spec("edge.agent") is not None
     loaded = run_python("import sys, edge.agent; print(*{name.partition('.')[0] for name in sys.modules})").split()

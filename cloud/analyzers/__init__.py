@@ -24,7 +24,7 @@ from cloud.analyzers.score_norm import ScoreNorm
 from cloud.analyzers.simplex import SimplexReconstruction
 from cloud.analyzers.time_estimation import TimeEstimation
 from cloud.analyzers.workshop import Workshop
-from shared.samples import Modality
+from shared.modality import Modality
 
 ANALYZERS: dict[str, type[Analyzer]] = {
     kind.name: kind

@@ -14,7 +14,8 @@ from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.queries import MAX_PAGE_SIZE, VerdictFilter, VerdictKey, verdict_page
 from shared.errors import DataError
-from shared.samples import Decision, Modality, Route
+from shared.modality import Modality
+from shared.samples import Decision, Route
 
 Text = Annotated[str, Query(max_length=512)]
 

@@ -19,7 +19,8 @@ from cloud.console.views import row_view
 from cloud.store import Store
 from cloud.store.fleet_queries import FleetSummary, device_ids
 from cloud.store.queries import VerdictFilter, VerdictKey, VerdictPage, count_newer, verdict_page
-from shared.samples import Decision, Modality, Route
+from shared.modality import Modality
+from shared.samples import Decision, Route
 
 PAGE_SIZE = 50
 REFRESH_S = 1.0

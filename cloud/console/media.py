@@ -15,7 +15,7 @@ from cloud.console.contents import Contents, decode_contents, read_contents
 from cloud.console.pictures import overlay_png, picture_png, thumbnail_png
 from cloud.console.traces import sparkline_svg
 from cloud.store import Store
-from shared.samples import Modality
+from shared.modality import Modality
 from shared.wire import is_image
 
 CACHED_THUMBNAILS = 1024

@@ -24,7 +24,8 @@ from cloud.console.words import (
 from cloud.registry import RegisteredBundle
 from cloud.store.fleet_queries import DeviceRow, FleetSummary
 from cloud.store.queries import StoredOpinion, VerdictDetail, VerdictRow
-from shared.samples import Decision, Modality, Route
+from shared.modality import Modality
+from shared.samples import Decision, Route
 from shared.wire import is_image
 
 STRIP_BARS = 6

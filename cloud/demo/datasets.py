@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cloud.demo.streams import DevicePlan, ImageStream, TableStream, WindowStream, write_csv
 from shared.errors import DataError
 from shared.images import decode_image, encode_png
-from shared.samples import Modality
+from shared.modality import Modality
 
 SHUTTLE_TRAINING_ROWS = 3000
 SHUTTLE_ROWS_PER_S = 100.0

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.bundle import Bundle
-from shared.samples import Decision, Modality, Values
+from shared.modality import Modality
+from shared.samples import Decision, Values
 
 CHUNK_ROWS, CHUNK_IMAGES = 4096, 64
 VERSIONED = ("vedette", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "grpcio", "protobuf", "flwr")

@@ -9,7 +9,7 @@ from typing import Any
 from cloud.demo.streams import DevicePlan
 from shared.bundle import Bundle
 from shared.home import trusted_key
-from shared.samples import Modality
+from shared.modality import Modality
 
 _SOURCE_KINDS = {Modality.TABULAR: "replay", Modality.SERIES: "replay", Modality.IMAGE: "images"}
 

@@ -10,7 +10,7 @@ from cloud.training.samples import MIN_TRAIN
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.errors import DataError
 from shared.images import IMAGE_SUFFIXES
-from shared.samples import Modality
+from shared.modality import Modality
 
 TRAINING_SHARE = 0.6
 MIN_IMAGES = MIN_TRAIN + MIN_CALIBRATION_SIZE  # as training needs them, where none are set apart to calibrate on

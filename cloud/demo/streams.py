@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec
 from shared.images import decode_image
-from shared.samples import Modality, Values
+from shared.modality import Modality
+from shared.samples import Values
 
 
 class Stream(Protocol):

@@ -18,7 +18,7 @@ from shared.bundle import Bundle
 from shared.diffusion import TimeEstimationHead
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError
-from shared.samples import Modality
+from shared.modality import Modality
 
 ENCODER_FILE = "cloud/encoder.safetensors"
 SCALING_IMAGES = 128  # of the training images, enough for a mean and a deviation at each place

@@ -18,7 +18,7 @@ from cloud.training.settings import DataSettings
 from cloud.training.videos import find_videos
 from shared.bundle import Manifest
 from shared.errors import DataError
-from shared.samples import Modality
+from shared.modality import Modality
 
 _WINDOWS_A_BLOCK = 4096
 

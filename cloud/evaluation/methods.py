@@ -26,7 +26,7 @@ from cloud.training.train import train_bundle
 from cloud.training.windows import cut_windows
 from shared.bundle import Bundle
 from shared.errors import DataError
-from shared.samples import Modality
+from shared.modality import Modality
 
 BASELINE_WINDOW = 10  # time points, as the naive figures beside which ours are shown
 MAX_BASELINE_WINDOWS = 10_000

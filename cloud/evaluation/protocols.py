@@ -22,7 +22,7 @@ from cloud.training.data import ImageData, load_training_data
 from cloud.training.videos import TEST_FOLDERS
 from shared.errors import DataError, SettingsError
 from shared.images import IMAGE_SUFFIXES
-from shared.samples import Modality
+from shared.modality import Modality
 from shared.videos import VIDEO_SUFFIXES
 
 PUBLISHED, AS_THEY_ARE = "published", "as_they_are"

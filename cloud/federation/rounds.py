@@ -31,8 +31,8 @@ from shared.bundle import Bundle
 from shared.diffusion import DistillationSettings
 from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
 from shared.federation import Address
+from shared.modality import Modality
 from shared.preprocessing import mask_width, preprocessing_id
-from shared.samples import Modality
 
 HEAD_FILE = "cloud/head.safetensors"
 RUNS_FOLDER = "runs"

@@ -24,8 +24,9 @@ from cloud.inference.worth import image_worth
 from shared.bundle import Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
+from shared.modality import Modality
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
-from shared.samples import ImagePart, Modality, Opinion, Values
+from shared.samples import ImagePart, Opinion, Values
 
 FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"

@@ -8,7 +8,7 @@ from cloud.inference.verdicts import Judge
 from cloud.inference.worker import Worker
 from shared.bundle import Bundle
 from shared.errors import BundleError, StorageError
-from shared.samples import Modality
+from shared.modality import Modality
 
 FAILURE_KEPT_S = 30.0
 

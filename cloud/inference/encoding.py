@@ -13,6 +13,7 @@ from cloud.analyzers import Features
 from cloud.clip_pooling import clip_scores
 from cloud.inference.parts import known_patches, on_canvas
 from shared.errors import SampleRejected
+from shared.modality import Modality
 from shared.preprocessing import (
     ModePreprocessor,
     Preprocessor,
@@ -21,7 +22,7 @@ from shared.preprocessing import (
     modes_of,
     parts_of,
 )
-from shared.samples import ImagePart, Modality, Values
+from shared.samples import ImagePart, Values
 
 VECTORS_A_BLOCK = 4096
 IMAGES_A_BLOCK, PATCHES_A_BLOCK = 8, 20_000

@@ -28,7 +28,7 @@ from cloud.analyzers import (
 from cloud.inference.encoding import Encoder, Samples
 from cloud.inference.explanations import as_array
 from shared.diffusion.training import one_thread
-from shared.samples import Modality
+from shared.modality import Modality
 
 QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
 COPIES_SHARE = 0.4  # of a fit's, for encoding the corrupted copies of images

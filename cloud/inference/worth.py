@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cloud.inference.encoding import Encoder, Samples
 from cloud.inference.fitting import FitPlan, FittedAnalyzers, outputs_of, scores_of
-from shared.samples import Modality
+from shared.modality import Modality
 
 MOST_COPIES = 30
 MOST_PLACES = 2

@@ -14,7 +14,8 @@ from sqlalchemy import bindparam, false, func, insert, select, true, update
 from cloud.store.engine import Store
 from cloud.store.payload_rows import COLUMNS, payload_message
 from cloud.store.schema import EVENT_VERDICT, anomaly_maps, events, payloads, samples, verdicts
-from shared.samples import Modality, Verdict
+from shared.modality import Modality
+from shared.samples import Verdict
 from vedette.v1 import sample_pb2
 
 MAX_REASON_CHARACTERS = 1024

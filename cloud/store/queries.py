@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store.payload_rows import payload_message
 from cloud.store.schema import anomaly_maps, bundles, payloads, samples, verdicts
 from shared.errors import DataError
-from shared.samples import Decision, Modality, Route
+from shared.modality import Modality
+from shared.samples import Decision, Route
 from vedette.v1 import sample_pb2
 
 MAX_PAGE_SIZE = 200

@@ -9,7 +9,7 @@ import typer
 
 from shared.cli import CommandTree
 from shared.errors import DataError, SettingsError, VedetteError
-from shared.samples import Modality
+from shared.modality import Modality
 
 _BUNDLE = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's archive.")]
 _TRUSTED = Annotated[

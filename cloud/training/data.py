@@ -26,8 +26,8 @@ from cloud.training.settings import DataSettings
 from cloud.training.videos import VideoData, find_videos
 from shared.errors import DataError
 from shared.images import IMAGE_SUFFIXES
+from shared.modality import Modality
 from shared.preprocessing.modes import MAX_MODES
-from shared.samples import Modality
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from cloud.training.windows import choose_length, cut_windows, segments_of
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.errors import DataError, SampleRejected
+from shared.modality import Modality
 from shared.preprocessing import ImagePreprocessor
-from shared.samples import Modality
 
 MIN_TRAIN = 20
 _READ_TOGETHER = 64

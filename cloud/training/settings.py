@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cloud.training.clips import VideoSettings
 from shared.diffusion import DistillationSettings
 from shared.errors import SettingsError
-from shared.samples import Modality
+from shared.modality import Modality
 from shared.settings import Settings
 
 SMALLEST_SIDE, LARGEST_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; what the image encoder takes

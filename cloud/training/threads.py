@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from shared.samples import Modality
+from shared.modality import Modality
 
 
 @contextmanager

@@ -42,8 +42,8 @@ from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
 from shared.diffusion import InputLayout, Perturbation, Teacher, TimeEstimationHead, distill_head
 from shared.diffusion.training import noting_short_trainings
 from shared.errors import BundleMismatchError, DataError, SettingsError
+from shared.modality import Modality
 from shared.preprocessing import Preprocessor, fit_preprocessor, load_preprocessor, mask_width, modes_of
-from shared.samples import Modality
 
 HEAD_FILE = "cloud/head.safetensors"
 REFERENCE_FILE = "cloud/reference.npz"

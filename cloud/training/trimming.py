@@ -20,8 +20,8 @@ from torch import Tensor
 from cloud.training.samples import MIN_TRAIN, Split
 from shared.diffusion import subsample
 from shared.errors import SettingsError
+from shared.modality import Modality
 from shared.preprocessing import fit_preprocessor, parts_of
-from shared.samples import Modality
 
 NEIGHBOURS_A_SUSPECT = 3
 MIN_NEIGHBOURS = 5

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import DataError
-from shared.samples import Modality
+from shared.modality import Modality
 from shared.videos import VIDEO_SUFFIXES, VideoInfo, probe
 
 TEST_FOLDERS = ("test", "eval")

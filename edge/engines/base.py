@@ -35,13 +35,6 @@ class Engine(Protocol):
     depth: int
     input_shape: tuple[int, ...]
 
-    def get_ready(self, inputs: NDArray[Any]) -> None:
-        """Choose how batches such as these made-up `inputs` are run best, by running some where there is a choice.
-
-        Raises EngineError if the graph fails.
-        """
-        ...
-
     def start(self, inputs: NDArray[Any]) -> Pending:
         """Start on `inputs` (batch, ...) as the preprocessing made them, which MUST stay unchanged until the result.
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
-from edge.engines.pieces import best_piece
+from edge.engines.pieces import piece_rows
 from shared.errors import EngineError, MissingExtraError
 
 
@@ -38,21 +38,15 @@ class OnnxRuntimeEngine:
         self._input_name = graph_input.name
         self.input_shape = tuple(size if isinstance(size, int) else -1 for size in graph_input.shape)
         self.depth = 2
-        self._piece = 0  # rows; 0: the whole batch
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
 
     def start(self, inputs: NDArray[Any]) -> "_OnnxRuntimePending":
         """Start on a batch; see `Engine.start`."""
-        return _OnnxRuntimePending(self._worker.submit(self._run, inputs, self._piece or len(inputs)))
+        return _OnnxRuntimePending(self._worker.submit(self._run, inputs))
 
-    def get_ready(self, inputs: NDArray[Any]) -> None:
-        """See `Engine.get_ready`."""
-        self._piece = best_piece(
-            inputs, lambda rows: _OnnxRuntimePending(self._worker.submit(self._run, inputs, rows)).result()
-        )
-
-    def _run(self, inputs: NDArray[Any], rows: int) -> list[NDArray[np.float32]]:
-        """The outputs for a batch, computed `rows` at a time."""
+    def _run(self, inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """The outputs for a batch; all cores compute each piece of it together."""
+        rows = piece_rows(len(inputs), inputs[:1].nbytes, streams=1)
         parts = [
             self._session.run(self._names, {self._input_name: inputs[start : start + rows]})
             for start in range(0, len(inputs), rows)

@@ -1,6 +1,6 @@
 """OpenVINO on the CPU: a stream for each core or so, asynchronous requests, compiled models cached on disk.
 
-A batch is cut into pieces (`pieces`) that the streams work on at the same time.
+A batch is cut into pieces (`pieces`), so that all streams work on it.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
-from edge.engines.pieces import best_piece, most_rows
+from edge.engines.pieces import most_rows, piece_rows
 from shared.errors import EngineError, MissingExtraError
 
 # OpenVINO's package loads it if it can. An agent converts no models, and saves 7 MiB and a tenth of its start.
@@ -43,22 +43,15 @@ class OpenVinoEngine:
             self._compiled = core.compile_model(model, "CPU", options)
             self._outputs = _output_positions(self._compiled)
             self.input_shape = _shape(self._compiled.input(0).partial_shape)
+            self._streams = int(self._compiled.get_property("NUM_STREAMS"))
         except (RuntimeError, OSError) as error:
             raise EngineError(f"OpenVINO refuses the graph: {_first_line(error)}. Try another artefact.") from None
         self._free: list[Any] = []
-        self._piece = 0  # rows; 0: the whole batch
 
     def start(self, inputs: NDArray[Any]) -> "_OpenVinoPending":
         """Start on a batch; see `Engine.start`."""
-        return self._start(np.ascontiguousarray(inputs), self._piece or len(inputs))
-
-    def get_ready(self, inputs: NDArray[Any]) -> None:
-        """See `Engine.get_ready`."""
-        self._piece = best_piece(inputs, lambda rows: self._start(inputs, rows).result())
-        self._compiled.release_memory()  # what larger pieces took
-
-    def _start(self, inputs: NDArray[Any], rows: int) -> "_OpenVinoPending":
-        """Start on a batch in pieces of `rows`."""
+        inputs = np.ascontiguousarray(inputs)
+        rows = piece_rows(len(inputs), inputs[:1].nbytes, self._streams)
         requests: list[Any] = []
         try:
             for start in range(0, len(inputs), rows):

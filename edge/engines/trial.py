@@ -74,7 +74,7 @@ def _milliseconds(graph: dict[str, Any], cache: Path, shape: list[int], dtype: s
         inputs: Any = generator.integers(0, 256, shape, dtype=np.uint8)
     else:
         inputs = generator.standard_normal(shape, dtype=np.float32)
-    engine.get_ready(inputs)
+    engine.start(inputs).result()
     times: list[float] = []
     end_s = time.perf_counter() + LEAST_S
     while len(times) < LEAST_RUNS or time.perf_counter() < end_s:

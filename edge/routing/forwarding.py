@@ -17,7 +17,8 @@ from edge.routing.router import ACCEPT, ALARM, AUDIT, Router, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 
 USUAL_ENVELOPE_BYTES = 160  # of a message beside its payload, where none can be made to look at
 
@@ -136,7 +137,7 @@ def _nothing(places: NDArray[np.intp]) -> NDArray[np.float64]:
 
 
 def _counts(screened: ScreenedBatch, routing: Routing, packed: Packed, accepted: NDArray[np.bool_]) -> dict[str, int]:
-    audited = sum(routing.codes[place] == AUDIT for place in packed.sample_ids)
+    audited = np.count_nonzero(routing.codes[list(packed.sample_ids)] == AUDIT)
     counts = {
         "samples_screened": len(screened.kept),
         "samples_accepted": int(np.count_nonzero(accepted)),

@@ -18,8 +18,9 @@ from edge.routing.budget import UploadBudget
 from edge.settings import RouterSettings
 from shared.errors import SampleRejected
 from shared.images import encode_jpeg, resize
+from shared.modality import Modality
 from shared.parts import CONTEXT_PIXELS, least_core_pixels
-from shared.samples import ImagePart, Modality, Region
+from shared.samples import ImagePart, Region
 
 PREVIEW_SIDE_PIXELS, PREVIEW_QUALITY = 128, 60
 MOST_CROPPED = 0.5  # of the pixels: a larger crop is hardly smaller than the whole

@@ -40,10 +40,6 @@ class Routing:
     held: NDArray[np.bool_]
     priorities: NDArray[np.float64]
 
-    def route(self, position: int) -> Route:
-        """The decision on one sample."""
-        return ROUTES[self.codes[position]]
-
 
 class RateMeter:
     """The rate of a source in samples a second: as configured, or as seen over the last minute or so."""

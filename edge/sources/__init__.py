@@ -25,7 +25,7 @@ from edge.sources.tail import TailSource
 from edge.sources.watched import WatchedFolder
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError
-from shared.samples import Modality
+from shared.modality import Modality
 
 __all__ = ["Source", "SourceHealth", "open_source"]
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.sources.health import SourceHealth
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 
 _MAX_LAG_S = 1.0
 
@@ -89,7 +90,7 @@ class RowOrigins(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
             return RowOrigins(self._name, self._rows[index])
-        return f"{self._name}:{self._rows[index]}"
+        return f"{self._name}:{self._rows.item(index)}"
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -24,7 +24,8 @@ from edge.sources.frames import FrameGate, ready_frame
 from edge.sources.health import HealthRecord, SourceHealth
 from shared.errors import DataError, MissingExtraError
 from shared.logs import EventLog
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 from shared.texts import moment_text, without_secrets
 
 FIRST_WAIT_S = 0.5

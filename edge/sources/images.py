@@ -14,7 +14,8 @@ from edge.sources.base import Pacer
 from edge.sources.health import SourceHealth
 from shared.errors import DataError, SampleRejected
 from shared.images import IMAGE_SUFFIXES, decode_image
-from shared.samples import Modality, Rejection, SampleBatch
+from shared.modality import Modality
+from shared.samples import Rejection, SampleBatch
 
 
 class ImageFolderSource:

@@ -16,7 +16,8 @@ from edge.sources.health import HealthRecord, SourceHealth
 from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import SettingsError
-from shared.samples import Modality, Rejection, SampleBatch
+from shared.modality import Modality
+from shared.samples import Rejection, SampleBatch
 from shared.texts import moment_text
 
 MAX_WAITING = 50_000  # readings

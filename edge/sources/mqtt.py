@@ -19,7 +19,8 @@ from edge.sources.records import RecordReader
 from shared.bundle import InputSpec
 from shared.errors import SettingsError
 from shared.logs import EventLog
-from shared.samples import Modality, Rejection
+from shared.modality import Modality
+from shared.samples import Rejection
 
 REFUSED = 128  # the least reason code that is a failure
 

@@ -11,7 +11,7 @@ from edge.settings.sources import PluginSettings
 from edge.sources.base import Source
 from shared.bundle import InputSpec
 from shared.errors import DataError, SettingsError, VedetteError
-from shared.samples import Modality
+from shared.modality import Modality
 
 GROUP = "vedette.sources"
 

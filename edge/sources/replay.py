@@ -18,7 +18,8 @@ from edge.sources.tables import Chunk, NpzTable, Table, open_table
 from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.samples import Modality, Rejection, SampleBatch
+from shared.modality import Modality
+from shared.samples import Rejection, SampleBatch
 
 
 class RowReplay:

@@ -15,7 +15,8 @@ from edge.sources.live import LiveReadings
 from edge.sources.records import MAX_PAYLOAD_BYTES, RecordReader
 from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.samples import Modality, Rejection
+from shared.modality import Modality
+from shared.samples import Rejection
 
 ORIGIN = "stdin"
 READ_BYTES = 2**16

@@ -27,7 +27,8 @@ from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.logs import EventLog, Throttle
-from shared.samples import Modality, Rejection, SampleBatch
+from shared.modality import Modality
+from shared.samples import Rejection, SampleBatch
 
 READ_BYTES = 2**20  # at a time, and the longest line
 HEAD_BYTES = 1024

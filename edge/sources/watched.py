@@ -23,7 +23,8 @@ from edge.sources.images import read_images
 from shared.errors import DataError
 from shared.images import IMAGE_SUFFIXES
 from shared.logs import EventLog, Throttle
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 
 MOST_LATEST = 10_000
 _CLOCKS_DIFFER_S = 0.05  # at most, without anybody setting one

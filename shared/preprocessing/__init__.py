@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from shared.bundle import Bundle, InputSpec, Manifest
 from shared.errors import BundleMismatchError, DataError
+from shared.modality import Modality
 from shared.preprocessing.base import FOLDER, Prepared, Preprocessor, SeriesWindows
 from shared.preprocessing.image import ImagePreprocessor
 from shared.preprocessing.modes import ModePreprocessor, inner_spec, without_mode
@@ -20,7 +21,6 @@ from shared.preprocessing.parts import InputParts, mask_width, modes_of, parts_o
 from shared.preprocessing.series import SeriesPreprocessor
 from shared.preprocessing.tabular import TabularPreprocessor
 from shared.preprocessing.video import VideoPreprocessor
-from shared.samples import Modality
 
 __all__ = [
     "ImagePreprocessor",

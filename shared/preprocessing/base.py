@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.bundle import InputSpec
-from shared.samples import Modality
+from shared.modality import Modality
 
 FOLDER = "preprocessing/"
 LINEAR_RANGE = 3.0  # standard deviations; beyond them values are compressed, lest one wild feature decide alone

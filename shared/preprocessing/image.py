@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.images import resize
+from shared.modality import Modality
 from shared.preprocessing.base import Prepared, Preprocessor
-from shared.samples import Modality
 
 MIN_SIDE_PIXELS = 8
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
+from shared.modality import Modality
 from shared.preprocessing.base import (
     FOLDER,
     Prepared,
@@ -35,7 +36,6 @@ from shared.preprocessing.base import (
     standardise,
 )
 from shared.preprocessing.conditional_gaussian import ConditionalGaussian
-from shared.samples import Modality
 
 EXPLAINED_VARIANCE = 0.99
 MAX_COMPONENTS = 63  # with the distance from their subspace: 64 inputs, before those of the channels

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
+from shared.modality import Modality
 from shared.preprocessing.base import FOLDER, Prepared, Preprocessor, reject_all, say_not_finite, scale_of, standardise
-from shared.samples import Modality
 
 
 class TabularPreprocessor(Preprocessor):

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.images import resize
+from shared.modality import Modality
 from shared.preprocessing.base import Prepared, Preprocessor
 from shared.preprocessing.image import MIN_SIDE_PIXELS
-from shared.samples import Modality
 
 MIN_CLIP_FRAMES = 2  # one frame has no temporal difference
 

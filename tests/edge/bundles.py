@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, ParityFigures, npz_bytes, sign
 from shared.calibration_modes import CalibrationByMode
+from shared.modality import Modality
 from shared.preprocessing import Preprocessor, fit_preprocessor, modes_of
-from shared.samples import Modality
 
 CHANNELS = ("heat", "load", "flow")
 LENGTH, STRIDE = 8, 4

@@ -18,7 +18,8 @@ from edge.settings.sources import CameraSettings
 from edge.sources import open_source
 from shared.bundle import Bundle, InputSpec, public_pem
 from shared.errors import DataError
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 from tests.edge.device import Device
 from tests.edge.network_camera import Recording, picture
 

@@ -14,7 +14,7 @@ from edge.settings.sources import StdinSettings
 from edge.sources.base import Pacer
 from edge.sources.stdin import StdinSource
 from shared.bundle import InputSpec
-from shared.samples import Modality
+from shared.modality import Modality
 from tests.edge.bundles import normal_rows
 from tests.edge.device import Device
 

@@ -18,7 +18,8 @@ from edge.sources import open_source
 from edge.sources.mqtt import MqttSource
 from shared.bundle import InputSpec
 from shared.errors import DataError, SettingsError
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 from tests.edge.broker import Broker, Publisher, needs_broker
 from tests.edge.certificates import Authority
 from tests.edge.device import Device

@@ -29,8 +29,9 @@ from edge.uplink.meter import LinkMeter
 from shared.bundle import Bundle
 from shared.errors import EngineError
 from shared.images import encode_png
+from shared.modality import Modality
 from shared.preprocessing import load_preprocessor, preprocessing_id
-from shared.samples import Modality, SampleBatch
+from shared.samples import SampleBatch
 from shared.wire import decode_payload
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
 from tests.edge.device import write_csv

@@ -13,7 +13,8 @@ from edge.sources import open_source
 from edge.sources.health import SourceHealth
 from shared.bundle import InputSpec
 from shared.errors import DataError, SettingsError
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 
 ROWS = InputSpec(channels=("heat", "load"))
 

@@ -15,15 +15,16 @@ from edge.engines.openvino import _OpenVinoPending
 from edge.routing.budget import UploadBudget
 from edge.routing.packing import pack
 from edge.routing.payload_tiers import PayloadTiers, Tier
-from edge.routing.router import ALARM, FORWARD, Routing
+from edge.routing.router import ALARM, FORWARD, ROUTES, Routing
 from edge.screener import UNSCORED, Screener, load_screener
 from edge.settings import RouterSettings
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode
 from shared.errors import BundleMismatchError, EngineError
+from shared.modality import Modality
 from shared.preprocessing import load_preprocessor
-from shared.samples import Modality, Sample, SampleBatch, Screening
+from shared.samples import Sample, SampleBatch, Screening
 from shared.wire import sample_to_message
 from tests.edge.bundles import (
     distance_graph,
@@ -103,8 +104,6 @@ def test_a_score_that_is_no_number_is_the_most_suspicious(
 class FailingEngine:
     name, depth, input_shape = "failing", 2, (-1, 3)
 
-    def get_ready(self, inputs: np.ndarray) -> None: ...
-
     def start(self, inputs: np.ndarray) -> "FailingEngine":
         return self
 
@@ -127,7 +126,6 @@ def test_engines_agree_with_the_graph_whatever_is_under_way(
     loaded = load_engine(tabular, engine, tmp_path)
     assert loaded.input_shape == (-1, 3)
     inputs = [np.random.default_rng(n).normal(size=(batch_size, 3)).astype(np.float32) for n in range(5)]
-    loaded.get_ready(inputs[0])
     graph = tabular.read("edge/screener_int8_onnxruntime.onnx")
     under_way = []
     results = []
@@ -208,7 +206,7 @@ def test_what_is_packed_is_what_the_wire_module_would_make(kind: str, tabular: B
             float(screened.scores[place]),
             float(screened.p_values[place]),
             bool(screened.extrapolated[place]),
-            routing.route(place),
+            ROUTES[codes[place]],
             screener.bundle_id,
             screener.calibration_id,
             screener.artefact,

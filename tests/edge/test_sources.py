@@ -18,7 +18,8 @@ from edge.sources.base import Pacer
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError, DataError
 from shared.images import encode_png
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 
 ROWS = InputSpec(channels=("b", "a"))
 WINDOWS = InputSpec(channels=("a", "b"), window_length=5, window_stride=2)

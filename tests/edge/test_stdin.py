@@ -19,7 +19,8 @@ from edge.sources.records import MAX_PAYLOAD_BYTES
 from edge.sources.stdin import StdinSource
 from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 from tests.edge.bundles import normal_rows
 from tests.edge.device import ROOT, Device
 

@@ -17,7 +17,8 @@ from edge.sources import open_source
 from edge.sources.tail import READ_BYTES, Cursor, TailSource
 from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 from tests.edge.taking import take
 
 ROWS = InputSpec(channels=("b", "a"))

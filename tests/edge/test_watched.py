@@ -17,7 +17,8 @@ from edge.sources.watched import WatchedFolder, _read_cursor
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.images import encode_png
-from shared.samples import Modality, SampleBatch
+from shared.modality import Modality
+from shared.samples import SampleBatch
 from tests.edge.taking import take
 
 SPEC = InputSpec(image_height=32, image_width=32)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from shared import bundle as bundles
 from shared.bundle import FORMAT_VERSION, Bundle, InputSpec, Manifest, ParityFigures, npz_bytes, sign
 from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, CertificateError
-from shared.samples import Modality
+from shared.modality import Modality
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 TRUSTED = [KEY.public_key()]

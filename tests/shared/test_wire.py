@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from shared import wire
 from shared.errors import SampleRejected
 from shared.images import PNG_MAGIC, encode_jpeg, encode_png
+from shared.modality import Modality
 from shared.samples import (
     Decision,
     ImagePart,
-    Modality,
     Opinion,
     Region,
     Route,

@@ -20,8 +20,8 @@ from cloud.training import TrainingSettings, load_training_data, train_bundle
 from edge.normal_buffer import NormalSnapshot
 from shared import home
 from shared.bundle import Bundle
+from shared.modality import Modality
 from shared.preprocessing import load_preprocessor, preprocessing_id
-from shared.samples import Modality
 
 pytestmark = pytest.mark.system
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from cloud.evaluation.device.material import Material
 from shared.errors import VedetteError
-from shared.samples import Modality
+from shared.modality import Modality
 from shared.supervision import SupervisedProcess, uninterrupted
 
 POLL_S = 0.01

@@ -21,7 +21,7 @@ from cloud.evaluation.device.material import Material, given_material, own_mater
 from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
 from cloud.evaluation.device.requirements import COMPARED, requirements
 from shared.errors import SettingsError, VedetteError
-from shared.samples import Modality
+from shared.modality import Modality
 
 BATCHES, FEW_BATCHES = (1, 2, 4, 8, 16, 32), (1, 4)
 VECTOR_BATCHES = tuple(2**power for power in range(13))  # up to 4096, the most that a graph takes

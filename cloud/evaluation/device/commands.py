@@ -7,7 +7,7 @@ import typer
 
 from cloud.evaluation.outputs import measured
 from shared.errors import SettingsError
-from shared.samples import Modality
+from shared.modality import Modality
 
 MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 

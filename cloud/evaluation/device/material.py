@@ -15,8 +15,8 @@ from shared.diffusion import DistillationSettings
 from shared.errors import DataError, SettingsError
 from shared.home import trusted_key
 from shared.images import encode_png
+from shared.modality import Modality
 from shared.preprocessing import load_preprocessor
-from shared.samples import Modality
 
 ROWS, CHANNELS, WINDOW = 8192, 8, 16
 IMAGES, SIDE_PIXELS = 48, 256

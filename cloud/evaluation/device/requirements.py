@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.samples import Modality
+from shared.modality import Modality
 
 COMPARED = "int8_openvino"  # the artefact of the engine whose own tool is the limit
 VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)

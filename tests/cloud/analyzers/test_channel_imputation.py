@@ -10,8 +10,8 @@ from cloud.analyzers.channel_imputation import ChannelImputation
 from cloud.analyzers.workshop import Workshop
 from cloud.inference.encoding import vector_features
 from shared.bundle import InputSpec
+from shared.modality import Modality
 from shared.preprocessing import Preprocessor, fit_preprocessor
-from shared.samples import Modality
 
 LENGTH, CHANNELS = 6, 5
 SPEC = InputSpec(channels=tuple("abcde"), window_length=LENGTH, window_stride=1, missing=True)

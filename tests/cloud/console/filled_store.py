@@ -28,18 +28,8 @@ from cloud.store.migrate import migrate
 from cloud.store.schema import devices
 from shared.bundle import Artefact, InputSpec, Manifest, sign
 from shared.images import decode_image
-from shared.samples import (
-    Decision,
-    ImagePart,
-    Modality,
-    Opinion,
-    Route,
-    Sample,
-    Screening,
-    Values,
-    Verdict,
-    new_sample_id,
-)
+from shared.modality import Modality
+from shared.samples import Decision, ImagePart, Opinion, Route, Sample, Screening, Values, Verdict, new_sample_id
 from shared.wire import encode_payload, sample_to_message
 from vedette.v1 import fleet_pb2
 

@@ -14,7 +14,7 @@ from cloud.training.settings import TrainingSettings
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.images import encode_png
-from shared.samples import Modality
+from shared.modality import Modality
 
 SPEC = InputSpec()
 

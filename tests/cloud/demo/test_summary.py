@@ -9,7 +9,8 @@ import pytest
 from cloud.demo.streams import DevicePlan, TableStream
 from cloud.demo.summary import Screened, device_summary, read_screening_log, total_summary
 from shared.bundle import InputSpec
-from shared.samples import Decision, Modality, Route
+from shared.modality import Modality
+from shared.samples import Decision, Route
 
 LABELS = [False, False, True, True]
 P_VALUES = [0.5, 0.04, 0.001, 0.6]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cloud.analyzers import ANALYZERS, DEFAULT_METHODS
 from cloud.training.settings import TrainingSettings
-from shared.samples import Modality
+from shared.modality import Modality
 
 SETTINGS = Path(__file__).parents[3] / "benchmarks" / "every_method.toml"
 

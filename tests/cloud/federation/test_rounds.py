@@ -26,7 +26,7 @@ from shared.errors import (
     VedetteError,
 )
 from shared.federation import Address, take_port
-from shared.samples import Modality
+from shared.modality import Modality
 
 
 def publish(data_dir: Path, modality: Modality, name: str = "pump") -> None:

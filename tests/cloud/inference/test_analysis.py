@@ -17,8 +17,8 @@ from cloud.inference.analysis import Analysis, Judgement, pick_device
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, sign
 from shared.diffusion import OptimizerSettings
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
+from shared.modality import Modality
 from shared.preprocessing import Preprocessor, fit_preprocessor
-from shared.samples import Modality
 
 CHANNELS = ("pressure", "flow", "temperature", "speed")
 

@@ -18,7 +18,8 @@ from cloud.store.judging import Waiting, backlog
 from cloud.store.migrate import migrate
 from cloud.store.schema import devices
 from shared.errors import BundleError, SampleRejected, StorageError
-from shared.samples import Decision, Modality, Route, Sample, Screening, new_sample_id
+from shared.modality import Modality
+from shared.samples import Decision, Route, Sample, Screening, new_sample_id
 from shared.wire import MAX_MAP_CELLS, encode_payload
 from vedette.v1 import sample_pb2
 

@@ -16,9 +16,10 @@ from cloud.inference.parts import known_patches, on_canvas
 from edge.routing.payload_tiers import hot_region
 from shared.bundle import InputSpec
 from shared.errors import SampleRejected
+from shared.modality import Modality
 from shared.parts import CONTEXT_PIXELS, LEAST_KNOWN_SHARE
 from shared.preprocessing import fit_preprocessor
-from shared.samples import ImagePart, Modality, Region
+from shared.samples import ImagePart, Region
 
 SIDE = 384
 DEFECT = slice(180, 204)

@@ -8,8 +8,8 @@ from cloud.encoders import ImageEncoder
 from cloud.inference.analysis import Analysis
 from cloud.inference.worth import _auroc
 from shared.bundle import InputSpec
+from shared.modality import Modality
 from shared.preprocessing import fit_preprocessor
-from shared.samples import Modality
 
 
 def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:

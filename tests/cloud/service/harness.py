@@ -21,7 +21,8 @@ from cloud.service.process import Service
 from cloud.service.tokens import new_token
 from cloud.settings import CloudSettings
 from shared.enrolment import EnrolmentToken
-from shared.samples import Modality, Route, Sample, Screening, new_sample_id
+from shared.modality import Modality
+from shared.samples import Route, Sample, Screening, new_sample_id
 from shared.wire import sample_to_message
 from vedette.v1 import detection_pb2, detection_pb2_grpc, fleet_pb2, fleet_pb2_grpc, sample_pb2
 

@@ -11,7 +11,7 @@ from cloud.inference.analysis import Analysis
 from cloud.registry import publish_to
 from cloud.service.detection import check_samples
 from cloud.store.ingest import Received, count_stored
-from shared.samples import Modality
+from shared.modality import Modality
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2, sample_pb2
 

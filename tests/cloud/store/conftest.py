@@ -10,7 +10,8 @@ from cloud.store import Store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.migrate import migrate
 from cloud.store.schema import devices
-from shared.samples import Modality, Route, Sample, Screening, new_sample_id
+from shared.modality import Modality
+from shared.samples import Route, Sample, Screening, new_sample_id
 from shared.wire import encode_payload
 
 

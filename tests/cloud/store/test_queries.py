@@ -24,7 +24,8 @@ from cloud.store.queries import (
 )
 from cloud.store.schema import anomaly_maps, bundles, devices, heartbeats, payloads, samples, verdicts
 from shared.errors import DataError
-from shared.samples import Decision, Modality, Route, new_sample_id
+from shared.modality import Modality
+from shared.samples import Decision, Route, new_sample_id
 
 COUNT = 600
 START_S = 1_760_000_000.0

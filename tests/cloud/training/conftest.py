@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.bundle import Bundle
 from shared.images import encode_png
-from shared.samples import Modality
+from shared.modality import Modality
 
 QUICK = {
     "head": {"steps": 250, "batch_size": 128, "perturbed": 8000},

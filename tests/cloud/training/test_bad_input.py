@@ -15,7 +15,7 @@ from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.bundle import Bundle
 from shared.diffusion import OptimizerSettings
 from shared.errors import DataError, SampleRejected
-from shared.samples import Modality
+from shared.modality import Modality
 
 TINY = {
     "head": {"steps": 60, "batch_size": 64, "perturbed": 2000},

@@ -11,8 +11,8 @@ from cloud.training.export import export_onnx
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
 from shared.bundle import InputSpec
 from shared.diffusion import TimeEstimationHead
+from shared.modality import Modality
 from shared.preprocessing import Preprocessor, fit_preprocessor
-from shared.samples import Modality
 
 WINDOWS, LENGTH = 400, 6
 

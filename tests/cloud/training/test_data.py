@@ -8,7 +8,7 @@ from cloud.training.data import ImageData, TableData, load_training_data
 from cloud.training.settings import DataSettings
 from shared.errors import DataError
 from shared.images import encode_png
-from shared.samples import Modality
+from shared.modality import Modality
 
 
 def table(rows: int = 60) -> pd.DataFrame:

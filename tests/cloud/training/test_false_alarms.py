@@ -21,8 +21,8 @@ from edge.settings import RouterSettings
 from shared.bundle import InputSpec
 from shared.calibration_modes import CalibrationByMode
 from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.modality import Modality
 from shared.preprocessing import fit_preprocessor
-from shared.samples import Modality
 from tests.cloud.training.conftest import Trained, train
 
 REAL = (

@@ -10,7 +10,7 @@ from cloud.training.samples import split_samples
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.errors import DataError
 from shared.images import encode_png
-from shared.samples import Modality
+from shared.modality import Modality
 
 
 def write(folder: Path, count: int, height: int, width: int) -> None:

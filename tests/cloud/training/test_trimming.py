@@ -9,7 +9,7 @@ from cloud.training.samples import Split
 from cloud.training.trimming import MAX_REFERENCE, likely, trimmed
 from shared.bundle import InputSpec
 from shared.errors import SettingsError
-from shared.samples import Modality
+from shared.modality import Modality
 
 SPEC = InputSpec(channels=tuple("abcde"))
 

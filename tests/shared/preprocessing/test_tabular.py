@@ -6,8 +6,8 @@ from hypothesis.extra.numpy import arrays
 
 from shared.bundle import InputSpec
 from shared.errors import BundleError, DataError
+from shared.modality import Modality
 from shared.preprocessing import TabularPreprocessor, fit_preprocessor
-from shared.samples import Modality
 
 SPEC = InputSpec(channels=("pressure", "flow", "valve"))
 
