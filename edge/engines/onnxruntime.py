@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
-from edge.engines.pieces import piece_rows
+from edge.engines.pieces import piece_size
 from shared.errors import EngineError, MissingExtraError
 
 
@@ -46,10 +46,10 @@ class OnnxRuntimeEngine:
 
     def _run(self, inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
         """The outputs for a batch; all cores compute each piece of it together."""
-        rows = piece_rows(len(inputs), inputs[:1].nbytes, streams=1)
+        size = piece_size(inputs.shape, streams=1)
         parts = [
-            self._session.run(self._names, {self._input_name: inputs[start : start + rows]})
-            for start in range(0, len(inputs), rows)
+            self._session.run(self._names, {self._input_name: inputs[start : start + size]})
+            for start in range(0, len(inputs), size)
         ]
         return parts[0] if len(parts) == 1 else [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
 

@@ -5,7 +5,6 @@ A batch is cut into pieces (`pieces`), so that all streams work on it.
 
 import contextlib
 import functools
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
-from edge.engines.pieces import most_rows, piece_rows
+from edge.engines.pieces import most_images, piece_size
 from shared.errors import EngineError, MissingExtraError
 
 # OpenVINO's package loads it if it can. An agent converts no models, and saves 7 MiB and a tenth of its start.
@@ -39,7 +38,7 @@ class OpenVinoEngine:
         try:
             cache_folder.mkdir(parents=True, exist_ok=True)
             model = core.read_model(graph, weights if weights is not None else b"")
-            _fix_single_rows(model)
+            _fix_single_images(model)
             self._compiled = core.compile_model(model, "CPU", options)
             self._outputs = _output_positions(self._compiled)
             self.input_shape = _shape(self._compiled.input(0).partial_shape)
@@ -51,12 +50,12 @@ class OpenVinoEngine:
     def start(self, inputs: NDArray[Any]) -> "_OpenVinoPending":
         """Start on a batch; see `Engine.start`."""
         inputs = np.ascontiguousarray(inputs)
-        rows = piece_rows(len(inputs), inputs[:1].nbytes, self._streams)
+        size = piece_size(inputs.shape, self._streams)
         requests: list[Any] = []
         try:
-            for start in range(0, len(inputs), rows):
+            for start in range(0, len(inputs), size):
                 requests.append(self._free.pop() if self._free else self._compiled.create_infer_request())
-                requests[-1].start_async({0: inputs[start : start + rows]}, share_inputs=True)
+                requests[-1].start_async({0: inputs[start : start + size]}, share_inputs=True)
         except RuntimeError as error:
             _wait_for(requests[:-1])
             raise EngineError(f"OpenVINO refuses a batch of shape {inputs.shape}: {_first_line(error)}.") from None
@@ -128,12 +127,12 @@ def _without(module: str) -> Iterator[None]:
         del modules[module]
 
 
-def _fix_single_rows(model: Any) -> None:
-    """Let a graph that is given one row at a time anyway take just that: less memory, and a tenth less time."""
+def _fix_single_images(model: Any) -> None:
+    """Let a graph that is given one image at a time anyway take just that: less memory, and a tenth less time."""
     graph_input = model.input(0)
-    _, *row = _shape(graph_input.partial_shape)
-    if min(row, default=-1) > 0 and most_rows(math.prod(row) * graph_input.element_type.size) == 1:
-        model.reshape({graph_input: [1, *row]})
+    _, *sample = _shape(graph_input.partial_shape)
+    if len(sample) > 1 and min(sample) > 0 and most_images(sample) == 1:
+        model.reshape({graph_input: [1, *sample]})
 
 
 def _output_positions(compiled: Any) -> dict[str, int]:

@@ -1,26 +1,31 @@
-"""How engines cut batches: images one at a time, rows many together."""
+"""How engines cut batches: large images one at a time, vectors many together."""
 
 import subprocess
 import sys
 
 import pytest
 
-from edge.engines.pieces import LEAST_BYTES, MOST_BYTES, piece_rows
+from edge.engines.pieces import LEAST_VECTORS, MOST_IMAGE_BYTES, MOST_VECTORS, piece_size
 
 
 @pytest.mark.parametrize("side", [256, 640])
 def test_large_images_go_one_at_a_time(side: int) -> None:
-    assert piece_rows(8, side * side * 3, streams=2) == 1
+    assert piece_size((8, side, side, 3), streams=2) == 1
 
 
-@pytest.mark.parametrize("streams", [1, 2, 16])
-def test_each_stream_gets_its_share_of_a_batch_of_rows(streams: int) -> None:
-    assert piece_rows(4096, 64, streams) == 4096 // streams
+def test_small_images_go_together_and_every_stream_has_some() -> None:
+    assert piece_size((64, 64, 64, 3), streams=1) == MOST_IMAGE_BYTES // (64 * 64 * 3)
+    assert piece_size((8, 64, 64, 3), streams=2) == 4
 
 
-def test_a_piece_is_no_smaller_and_no_larger_than_is_worth_a_request() -> None:
-    assert piece_rows(4, 512, streams=2) * 512 == LEAST_BYTES
-    assert piece_rows(10**6, 512, streams=2) * 512 == MOST_BYTES
+@pytest.mark.parametrize("streams", [2, 4, 8])
+def test_each_stream_gets_its_share_of_a_batch_of_vectors(streams: int) -> None:
+    assert piece_size((1024, 40), streams) == 1024 // streams
+
+
+def test_a_piece_of_vectors_is_no_smaller_and_no_larger_than_is_worth_a_request() -> None:
+    assert piece_size((4, 40), streams=2) == LEAST_VECTORS
+    assert piece_size((4096, 2048), streams=1) == MOST_VECTORS
 
 
 def test_the_converter_stays_out_of_an_agent_and_can_be_had_afterwards() -> None:

@@ -17,6 +17,8 @@ from shared.modality import Modality
 from shared.supervision import SupervisedProcess, uninterrupted
 
 POLL_S = 0.01
+# Early on every other accepted window enters the buffer, after a year hardly one does: a small one is soon like that.
+BUFFER_CAPACITY = 64
 START_TIMEOUT_S, CALL_TIMEOUT_S = 120.0, 120.0
 SETTLE_S = 0.5  # from the first screened batch to where counting begins
 _COUNTED_AGAIN = ("spool.db", "spool.db-wal", "spool.db-shm", "counters.json", "status.json")
@@ -68,6 +70,7 @@ class Device:
             "loop": True,
         }
         lines = [f"state_dir = {json.dumps(str(self._state))}", f"bundle_key = {json.dumps(str(self._material.key))}"]
+        lines += ["[normal_buffer]", f"capacity = {BUFFER_CAPACITY}"]
         lines += ["[[sources]]", *(f"{name} = {json.dumps(value)}" for name, value in source.items())]
         self.config.write_text("\n".join(lines) + "\n")
 

@@ -34,9 +34,11 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked for. `command`: how to ask for it again, without machine paths."""
+    """What is asked for. `windows`: time points and channels of each size of a series' windows. `command`: how to ask
+    for it again, without machine paths."""
 
     modalities: tuple[Modality, ...]
+    windows: tuple[tuple[int, int], ...]
     bundle: Path | None
     data: Path | None
     key: Path | None
@@ -49,7 +51,7 @@ class Plan:
 
 
 def run_edge_benchmark(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """All figures as JSON values: by modality under `figures`, beside what is required under `requirements`.
+    """All figures as JSON values: by kind of samples under `figures`, beside what is required under `requirements`.
 
     Raises VedetteError where a part cannot be measured; one without its peer is left out, and said.
     """
@@ -59,7 +61,7 @@ def run_edge_benchmark(plan: Plan, progress: Progress) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="vedette-bench-") as place:
         for number, material in enumerate(_materials(plan, Path(place), progress)):
             folder = Path(place) / f"device-{number}"
-            figures[material.modality] = _Bench(plan, material, folder, progress).all()
+            figures[material.kind] = _Bench(plan, material, folder, progress).all()
     return {
         "benchmark": "edge",
         "version": version("vedette"),
@@ -81,10 +83,11 @@ def run_edge_benchmark(plan: Plan, progress: Progress) -> dict[str, Any]:
 def _materials(plan: Plan, place: Path, progress: Progress) -> list[Material]:
     if plan.bundle is not None:
         return [given_material(plan.bundle, plan.data, plan.key, place)]
-    found = []
+    found: list[Material] = []
     for modality in plan.modalities:
-        (folder := place / modality).mkdir()
-        found.append(own_material(modality, folder, plan.config, plan.is_quick, progress))
+        for window in plan.windows if modality is Modality.SERIES else plan.windows[:1]:
+            (folder := place / f"material-{len(found)}").mkdir()
+            found.append(own_material(modality, window, folder, plan.config, plan.is_quick, progress))
     return found
 
 
@@ -268,7 +271,7 @@ class _Bench:
         return found
 
     def _say(self, stage: str, share: float) -> None:
-        self._progress(f"{self._material.modality}: {stage}", share)
+        self._progress(f"{self._material.kind}: {stage}", share)
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:

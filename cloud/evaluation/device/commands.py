@@ -1,5 +1,6 @@
 """`vedette bench edge`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,9 @@ def edge(
     modality: Annotated[
         str, typer.Option(metavar="A,B", help=f"Which screeners, of {', '.join(MODALITIES)}.")
     ] = f"{Modality.SERIES},{Modality.IMAGE}",
+    windows: Annotated[
+        str, typer.Option(metavar="TxC,TxC", help="Series: time points and channels of the windows, a bundle for each.")
+    ] = "16x8,32x38",
     bundle: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Measure this bundle; by default small ones are trained.")
     ] = None,
@@ -54,6 +58,7 @@ def edge(
     def measure() -> dict[str, Any]:
         plan = Plan(
             modalities=_modalities(modality),
+            windows=_windows(windows),
             bundle=bundle,
             data=data,
             key=key,
@@ -62,7 +67,7 @@ def edge(
             is_quick=quick,
             peer_python=peer_python,
             config=config,
-            command=_command(modality, bundle, rounds, seconds, quick, peer_python, output),
+            command=_command(modality, windows, bundle, rounds, seconds, quick, peer_python, output),
         )
         with shown_progress() as progress:
             return run_edge_benchmark(plan, progress)
@@ -78,8 +83,23 @@ def _modalities(text: str) -> tuple[Modality, ...]:
     return tuple(dict.fromkeys(Modality(name) for name in names))
 
 
+def _windows(text: str) -> tuple[tuple[int, int], ...]:
+    from shared.preprocessing.series import MAX_WINDOW_VALUES
+
+    found = re.findall(r"(\d+)x(\d+)", text)
+    windows = tuple(dict.fromkeys((int(length), int(channels)) for length, channels in found))
+    is_usable = all(length > 1 and 0 < length * channels <= MAX_WINDOW_VALUES for length, channels in windows)
+    if not windows or not is_usable or ",".join("x".join(pair) for pair in found) != text.replace(" ", ""):
+        raise SettingsError(
+            f"--windows {text}: give sizes such as 16x8,32x38, each of two time points or more and at most "
+            f"{MAX_WINDOW_VALUES} values."
+        )
+    return windows
+
+
 def _command(
     modality: str,
+    windows: str,
     bundle: Path | None,
     rounds: int,
     seconds: float,
@@ -89,7 +109,9 @@ def _command(
 ) -> str:
     """How to make these results again, without the paths of this machine."""
     parts = ["vedette bench edge"]
-    parts += [f"--modality {modality}"] if bundle is None else [f"--bundle {bundle.name} --data DATA"]
+    parts += (
+        [f"--modality {modality} --windows {windows}"] if bundle is None else [f"--bundle {bundle.name} --data DATA"]
+    )
     parts += ["--quick"] if quick else [f"--rounds {rounds} --seconds {seconds:g}"]
     parts += ["--peer-python PEER/bin/python"] if peer_python is not None else []
     parts += [f"--output docs/benchmarks/{output.name}"] if output is not None else []

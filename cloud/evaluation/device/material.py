@@ -18,7 +18,7 @@ from shared.images import encode_png
 from shared.modality import Modality
 from shared.preprocessing import load_preprocessor
 
-ROWS, CHANNELS, WINDOW = 8192, 8, 16
+ROWS = 8192
 IMAGES, SIDE_PIXELS = 48, 256
 # What an agent takes of each by itself, where a source is read as fast as it can.
 BATCH_SIZES = {Modality.TABULAR: 1024, Modality.SERIES: 1024, Modality.IMAGE: 8}
@@ -37,6 +37,12 @@ class Material:
     def modality(self) -> Modality:
         """That of the bundle."""
         return Modality(self.bundle.manifest.modality)
+
+    @property
+    def kind(self) -> str:
+        """Of its samples: the modality, and of a series the size of its windows."""
+        size = " x ".join(map(str, self.sample_shape))
+        return f"{self.modality} {size}" if self.modality is Modality.SERIES else str(self.modality)
 
     @property
     def batch_size(self) -> int:
@@ -83,15 +89,23 @@ def given_material(bundle: Path, data: Path | None, key: Path | None, folder: Pa
 
 
 def own_material(
-    modality: Modality, folder: Path, config: Path | None, is_quick: bool, progress: Callable[[str, float], None]
+    modality: Modality,
+    window: tuple[int, int],
+    folder: Path,
+    config: Path | None,
+    is_quick: bool,
+    progress: Callable[[str, float], None],
 ) -> Material:
     """A bundle with the graph that `vedette train` makes, hardly trained, for speed does not depend on the weights.
 
-    One made in a hurry (`is_quick`) lacks a part of the image screener.
+    `window`: time points and channels of the windows of a series; rows have as many columns as a window channels. One
+    made in a hurry (`is_quick`) lacks a part of the image screener.
     """
     key = Ed25519PrivateKey.generate()
-    source = write_samples(modality, folder)
+    length, channels = window
+    source = write_samples(modality, channels, folder)
     settings = TrainingSettings.load(config) if config is not None else _settings(modality, is_quick=is_quick)
+    settings = settings.model_copy(update={"series": settings.series.model_copy(update={"window_length": length})})
     with contextlib.redirect_stdout(io.StringIO()):
         bundle = train_bundle(
             load_training_data(source, modality),
@@ -112,23 +126,22 @@ def _settings(modality: Modality, *, is_quick: bool) -> TrainingSettings:
             "name": "bench",
             "head": DistillationSettings(steps=200, perturbed=5000, max_reference=2000),
             "analyzers": ("local_corruption", "knn") if has_corruption_head else ("knn",),
-            "series": {"window_length": WINDOW},
             "quantisation": {"samples": 100, "images": 10},
             "tolerances": {"rank_correlation": 0.0, "label_agreement": 0.0, "auroc_difference": 1.0},
         }
     )
 
 
-def write_samples(modality: Modality, folder: Path) -> Path:
-    """Correlated rows or readings in an NPZ file, or crops of a photograph of bricks in a folder; where they are."""
+def write_samples(modality: Modality, channels: int, folder: Path) -> Path:
+    """Correlated rows or readings of so many channels in an NPZ file, or crops of a photograph in a folder; where."""
     random = np.random.default_rng(0)
     if modality is not Modality.IMAGE:
-        latent = random.normal(size=(ROWS, CHANNELS))
+        latent = random.normal(size=(ROWS, channels))
         if modality is Modality.SERIES:
-            phases = np.arange(ROWS)[:, np.newaxis] / random.uniform(5.0, 60.0, CHANNELS)
+            phases = np.arange(ROWS)[:, np.newaxis] / random.uniform(5.0, 60.0, channels)
             latent = np.sin(phases) + 0.1 * latent
         path = folder / "readings.npz"
-        values = latent @ random.normal(size=(CHANNELS, CHANNELS))
+        values = latent @ random.normal(size=(channels, channels))
         np.savez(path, train=values, X=values)  # by the names that the training of a series and that an agent look for
         return path
     from skimage import data

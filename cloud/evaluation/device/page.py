@@ -17,7 +17,8 @@ _ABOUT = (
     "rounds of the ratio within each. PyTorch runs the modules that the artefact was exported from, in FP32, eager, "
     "on as many threads as there are cores; images at the best batch size of each side, vectors at 1. PaDiM is "
     "anomalib's, exported to ONNX, its requests kept full at its best batch size, beside the agent from file to "
-    "spool. Memory and start are those of an agent with one bundle whose cache of compiled models is warm. Router and"
+    "spool. The buffer of accepted windows is small, and so is soon as settled as that of an agent that has run for "
+    "long. Memory and start are those of an agent with one bundle whose cache of compiled models is warm. Router and"
     " spool: CPU time from p-values to the committed file, 5 % forwarded and 1 % audited. Small bundles are trained "
     "for it on synthetic series and on crops of a photograph of bricks; speed does not depend on the weights."
 )
@@ -31,11 +32,11 @@ def edge_page(summary: Mapping[str, Any]) -> str:
         f"core{'s' if machine['cores'] != 1 else ''}, {machine['architecture']}, Python {machine['python']}, OpenVINO "
         f"{machine['openvino']}."
     )
-    rows = [[row["what"], row["modality"], *_cells(row)] for row in summary["requirements"]]
+    rows = [[row["what"], row["samples"], *_cells(row)] for row in summary["requirements"]]
     parts = ["# The agent: speed and size", _ABOUT, made, "## Against what is required"]
     parts.append(table(["figure", "samples", "required", "measured", "met"], rows))
-    for modality, figures in summary["figures"].items():
-        parts += [f"## {modality.capitalize()}", table(["figure", "value"], [list(row) for row in _flat(figures)])]
+    for kind, figures in summary["figures"].items():
+        parts += [f"## {kind.capitalize()}", table(["figure", "value"], [list(row) for row in _flat(figures)])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -48,10 +49,10 @@ def show_edge(summary: Mapping[str, Any], console: Console | None = None) -> Non
     for name in ("required", "measured", "met"):
         shown.add_column(name, justify="right")
     for row in summary["requirements"]:
-        shown.add_row(row["what"], row["modality"], *_cells(row))
+        shown.add_row(row["what"], row["samples"], *_cells(row))
     console.print(shown)
-    for modality, figures in summary["figures"].items():
-        details = Table(title=modality.capitalize(), title_justify="left")
+    for kind, figures in summary["figures"].items():
+        details = Table(title=kind.capitalize(), title_justify="left")
         details.add_column("figure")
         details.add_column("value", justify="right")
         for name, value in _flat(figures):

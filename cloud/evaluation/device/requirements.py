@@ -12,7 +12,10 @@ VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`path`: where the figure stands in those of a modality; `*`: of each there. `is_floor`: at least, not at most."""
+    """`path`: where the figure stands in those of a kind of samples; `*`: of each there.
+
+    `is_floor`: at least, not at most.
+    """
 
     what: str
     modalities: tuple[Modality, ...]
@@ -57,19 +60,20 @@ NOT_MEASURED = "not measured: give --peer-python"
 
 
 def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each limit and modality: `what`, `required`, `unit`, `measured`, `met`; None without a peer."""
+    """A row for each limit and kind of samples, of `figures` by kind (see `Material.kind`): `what`, `required`, `unit`,
+    `measured`, `met`; None without a peer."""
     rows = []
     for limit in LIMITS:
-        for modality in limit.modalities:
-            if modality not in figures:
+        for kind, of_kind in figures.items():
+            if kind.partition(" ")[0] not in limit.modalities:
                 continue
-            for name, measured in _found(figures[modality], limit.path):
+            for name, measured in _found(of_kind, limit.path):
                 met = None
                 if measured is not None:
                     met = measured >= limit.required if limit.is_floor else measured <= limit.required
                 rows.append(
                     {
-                        "modality": str(modality),
+                        "samples": kind,
                         "what": f"{limit.what}, {name}" if name else limit.what,
                         "at": "least" if limit.is_floor else "most",
                         "required": limit.required,

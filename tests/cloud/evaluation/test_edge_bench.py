@@ -19,10 +19,22 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
     tmp_path: Path, quick: Path, vedette, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result, page = tmp_path / "edge.json", tmp_path / "edge.md"
-    options = ("--modality", "series", "--quick", "--config", quick, "--json", result, "--output", page)
+    options = (
+        "--modality",
+        "series",
+        "--windows",
+        "16x8",
+        "--quick",
+        "--config",
+        quick,
+        "--json",
+        result,
+        "--output",
+        page,
+    )
     assert vedette("bench", "edge", *options) == 0
     found = json.loads(result.read_text())
-    figures = found["figures"]["series"]
+    figures = found["figures"]["series 16 x 8"]
     throughput, int8 = figures["throughput"], figures["int8"]
     for name in AGENTS:
         agent, footprint = throughput[name], figures["footprint"][name]
@@ -54,6 +66,8 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
     ("options", "reason"),
     [
         (("--modality", "sound"), "--modality sound"),
+        (("--windows", "16x8,12"), "--windows 16x8,12"),
+        (("--windows", "64x64"), "at most 2048 values"),
         (("--data", "readings.csv"), "go with --bundle"),
         (("--bundle", "pump.vedette"), "--bundle needs --data"),
     ],
