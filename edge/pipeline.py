@@ -171,6 +171,7 @@ class Pipeline:
     def _load(self, bundle: Bundle) -> Screener:
         batch_size = self.settings.batch_size_for(bundle.manifest.modality)
         cache_folder = self._around.settings.state_dir / "engine_cache"
+        give_back()
         screener = load_screener(bundle, self.settings.artefact, batch_size, cache_folder)
         give_back()
         return screener

@@ -1,6 +1,5 @@
 """From samples to calibrated p-values: preprocessing, graph, calibration, all of one bundle."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,22 +80,19 @@ class Screener:
         """Screen a batch and wait for it."""
         return self.start(batch).result()
 
-    def warm_up(self, batch_size: int) -> float:
-        """Run on made-up inputs; returns how long a batch takes in ms.
+    def warm_up(self, batch_size: int) -> None:
+        """Run on made-up inputs, so that the first samples need not wait for what a first run makes ready.
 
         Raises EngineError if the graph fails or gives anything but one number a sample.
         """
         shape = (batch_size, *(abs(size) for size in self._engine.input_shape[1:]))
         inputs = np.zeros(shape, dtype=np.uint8 if self.modality in ("image", "video") else np.float32)
-        self._engine.start(inputs).result()  # the first takes longer
-        started_s = time.perf_counter()
         output = self._engine.start(inputs).result()
         if output.scores.shape != (batch_size,):
             raise EngineError(
                 f"Bundle {self.bundle_id}, {self.artefact}: scores of shape {output.scores.shape} for {batch_size} "
                 "samples: the graph is no screener."
             )
-        return (time.perf_counter() - started_s) * 1000
 
     def scaled_map(self, raw: NDArray[np.float32]) -> NDArray[np.uint8]:
         """A map (h, w) of raw patch scores as it travels: a normal image stays dark, 255 is far outside."""
@@ -165,14 +161,13 @@ def load_screener(bundle: Bundle, artefact: str, batch_size: int, cache_folder: 
             missing = error
             continue
         screener = Screener(bundle, name, load_preprocessor(bundle), engine)
-        warm_ms = screener.warm_up(batch_size)
+        screener.warm_up(batch_size)
         log.info(
             "screener_ready",
             bundle=screener.bundle_id,
             artefact=name,
             reason=choice.reason if name == choice.names[0] else "engine installed",
             batch_size=batch_size,
-            batch_ms=warm_ms,
         )
         return screener
     raise missing or EngineError(f"Bundle {bundle.manifest.bundle_id} has no artefact.")

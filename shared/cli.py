@@ -1,6 +1,7 @@
 """The one command, `vedette`: a tree of commands that `edge` and `cloud` hang their own into.
 
-Each entry point of the group `vedette.commands` names a function `register(tree: CommandTree) -> None`.
+Each entry point of the group `vedette.commands` names a function `register(tree: CommandTree) -> None`. The group of
+commands that has an entry point's name is that one's alone.
 """
 
 import errno
@@ -10,7 +11,6 @@ from importlib.metadata import entry_points, version
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from shared.errors import MissingExtraError, PortInUseError, StorageError, VedetteError
 
@@ -54,11 +54,13 @@ class CommandTree:
         return self._groups[name]
 
 
-def build() -> CommandTree:
-    """The whole tree, from all installed parts."""
+def build(group: str = "") -> CommandTree:
+    """The tree of all installed parts; or of that part alone which has the name of the `group` that is asked for, so
+    that an agent starts without the service's commands."""
     tree = CommandTree()
     tree.root.callback()(_options)
-    for entry in sorted(entry_points(group="vedette.commands"), key=lambda entry: entry.name):
+    entries = sorted(entry_points(group="vedette.commands"), key=lambda entry: entry.name)
+    for entry in [entry for entry in entries if entry.name == group] or entries:
         entry.load()(tree)
     return tree
 
@@ -66,7 +68,7 @@ def build() -> CommandTree:
 def main() -> None:
     """Run the command; every failure that Vedette foresees is one line and its own exit code."""
     try:
-        build().root()
+        build(group=sys.argv[1] if len(sys.argv) > 1 else "").root()
     except VedetteError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -109,6 +111,8 @@ def _fail_with_system_error(error: OSError) -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
+    from rich.console import Console  # a twentieth of an agent's start, for what hardly ever happens
+
     line = f"vedette: {' '.join(message.split())}"
     Console(stderr=True, soft_wrap=True).print(line, style="red", markup=False, highlight=False, emoji=False)
     raise SystemExit(exit_code)

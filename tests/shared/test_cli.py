@@ -41,7 +41,7 @@ def run_code(body: str) -> subprocess.CompletedProcess[str]:
         @tree.root.command()
         def trial() -> None:
         {textwrap.indent(body, "    ")}
-        cli.build = lambda: tree
+        cli.build = lambda group: tree
         sys.argv = ["vedette", "trial"]
         cli.main()
     """
@@ -53,6 +53,14 @@ def run_code(body: str) -> subprocess.CompletedProcess[str]:
 def all_errors() -> list[type[errors.VedetteError]]:
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     return [kind for kind in kinds if issubclass(kind, errors.VedetteError)]
+
+
+@pytest.mark.parametrize("group", ["edge", "cloud"])
+def test_a_part_loaded_alone_has_its_whole_group(group: str) -> None:
+    whole, alone = (get_command(cli.build(name).root) for name in ("", group))
+    assert vars(alone)["commands"].keys() < vars(whole)["commands"].keys()
+    one, other = (vars(tree)["commands"][group].commands for tree in (alone, whole))
+    assert one.keys() == other.keys()
 
 
 def test_help_is_quick_and_complete() -> None:
@@ -104,7 +112,7 @@ def test_every_error_is_one_line_and_its_exit_code(
     def trial() -> None:
         raise kind("press.toml: [red]bad[/red] :smile:\n  Do this.")
 
-    monkeypatch.setattr(cli, "build", lambda: tree)
+    monkeypatch.setattr(cli, "build", lambda group: tree)
     monkeypatch.setattr(sys, "argv", ["vedette"])
     with pytest.raises(SystemExit) as caught:
         cli.main()

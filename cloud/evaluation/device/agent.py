@@ -163,8 +163,11 @@ class Device:
 
     def _start(self, *arguments: str) -> SupervisedProcess:
         command = [str(Path(sys.executable).with_name("vedette")), *arguments]
+        # As pip leaves an installed package: its bytecode is there after the first start, wherever Vedette lies here.
+        bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._folder / "bytecode")}
+        environment = {**os.environ, **bytecode}
         with uninterrupted():
-            return SupervisedProcess(command, log=self._log, environment=os.environ, folder=self._folder)
+            return SupervisedProcess(command, log=self._log, environment=environment, folder=self._folder)
 
     def _check(self, process: SupervisedProcess, started_s: float) -> None:
         if process.exit_code() is not None:
