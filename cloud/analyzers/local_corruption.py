@@ -60,7 +60,7 @@ class LocalCorruption:
         corrupted = workshop.corrupted if isinstance(workshop, ImageWorkshop) else None
         fine = workshop.fine_details if isinstance(workshop, ImageWorkshop) else None
         patches = corrupted if corrupted is not None else perturbed_patches(features.flat, generator)
-        settings = training_of(patches)
+        settings = training_of(patches).shortened(workshop.effort)
         if corrupted is None:
             settings = settings.model_copy(update={"steps": workshop.training.steps, "batch_size": 512})
         self._head = new_head(patches.touched.shape[1], fine, generator).to(features.vectors.device)

@@ -86,6 +86,7 @@ class Analysis:
         methods: Sequence[str] = (),
         fused: Sequence[str] = (),
         refit: bool = True,
+        effort: float = 1.0,
     ) -> Self:
         """Fit the analyzers on normal samples (n, ...), and calibrate them and their fusion on held-out ones.
 
@@ -96,7 +97,8 @@ class Analysis:
         side.
 
         `encoder` is for images and clips, None otherwise. `methods` are those of the modality and the baselines where
-        none are named, and `fused` those of them whose opinions make the verdict, all where none are named. The two
+        none are named, and `fused` those of them whose opinions make the verdict, all where none are named. `effort`
+        is the share of their steps that trainings get. The two
         sets share no sample, or p-values come out too small. What cannot be used is left out. Raises DataError if there
         is too little of either.
         """
@@ -108,7 +110,9 @@ class Analysis:
             fused = fused or DEFAULT_METHODS[preprocessor.modality]
             methods = tuple(dict.fromkeys((*DEFAULT_METHODS[preprocessor.modality], *BASELINES)))
         on, of_series = pick_device(device), preprocessor.modality is Modality.SERIES
-        plan = FitPlan(methods, on, generator.initial_seed(), folds=_folds(preprocessor.modality) if refit else 0)
+        plan = FitPlan(
+            methods, on, generator.initial_seed(), folds=_folds(preprocessor.modality) if refit else 0, effort=effort
+        )
         fitted = fit_analyzers(encoder, normals, apart, plan, report)
         worth = image_worth(encoder, fitted, fused or methods, apart, plan)
         fusion = Fusion.fit(fitted.scores, apart.modes(), fused, in_order=of_series, worth=worth)

@@ -25,6 +25,7 @@ from cloud.analyzers import (
     Placed,
     Workshop,
 )
+from cloud.analyzers.workshop import TRAINING
 from cloud.inference.encoding import Encoder, Samples
 from cloud.inference.explanations import as_array
 from shared.diffusion.training import one_thread
@@ -42,13 +43,14 @@ class FitPlan:
     """What is to be fitted: `methods` on a `device` under a `seed`.
 
     `folds`: in how many parts the held-out samples are judged; with 1 they are judged as a whole, and learned from
-    afterwards, with 0 they are not learned from.
+    afterwards, with 0 they are not learned from. `effort`: the share of their steps that trainings get.
     """
 
     methods: Sequence[str]
     device: torch.device
     seed: int
     folds: int
+    effort: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _fitted(
     if not methods:
         return {}
     features = normals.fit_features(encoder, plan.device, torch.Generator().manual_seed(plan.seed))
-    workshop = _workshop(encoder, normals, methods, plan.seed, lambda share: progress(COPIES_SHARE * share))
+    workshop = _workshop(encoder, normals, plan, methods, lambda share: progress(COPIES_SHARE * share))
     start = COPIES_SHARE if isinstance(workshop, ImageWorkshop) else 0.0
     analyzers: dict[str, AnyAnalyzer] = {}
     for index, name in enumerate(methods):
@@ -134,14 +136,15 @@ def _fitted(
 
 
 def _workshop(
-    encoder: Encoder | None, normals: Samples, methods: Sequence[str], seed: int, progress: Progress
+    encoder: Encoder | None, normals: Samples, plan: FitPlan, methods: Sequence[str], progress: Progress
 ) -> Workshop:
     from cloud.encoders import FINE_DETAILS, ImageEncoder, corrupted_patches
 
+    training = TRAINING.shortened(plan.effort)
     if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
-        patches = corrupted_patches(encoder, normals.inputs, seed=seed % 2**32, progress=progress)
-        return ImageWorkshop(seed=seed, corrupted=patches, fine_details=FINE_DETAILS)
-    return Workshop(seed=seed)
+        patches = corrupted_patches(encoder, normals.inputs, seed=plan.seed % 2**32, progress=progress)
+        return ImageWorkshop(plan.seed, training, plan.effort, corrupted=patches, fine_details=FINE_DETAILS)
+    return Workshop(plan.seed, training, plan.effort)
 
 
 def _part(progress: Progress, start: float, index: int, parts: int) -> Progress:

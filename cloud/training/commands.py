@@ -65,6 +65,9 @@ def train(
     image_size: Annotated[
         int, typer.Option(min=0, help="Images: pixels a side, a multiple of 16; 0: as the images are.")
     ] = 0,
+    effort: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of every training's steps, as 0.2 for a first look; 0: as set.")
+    ] = 0.0,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and stop.")] = False,
 ) -> None:
     """Train a screener and its analyzers on normal data, and pack them into a signed bundle."""
@@ -73,6 +76,7 @@ def train(
     _check_place(json_path)
     changes: dict[str, Any] = {
         "name": name,
+        "effort": effort,
         "data": {
             "label_column": label_column,
             "time_column": time_column,

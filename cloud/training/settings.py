@@ -152,6 +152,9 @@ class TrainingSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", title="Device", description="where the head and the analyzers are fitted"
     )
+    effort: float = Field(
+        1.0, gt=0, le=1, title="Effort", description="share of the steps of every training: 0.2 for a first look"
+    )
     hidden: tuple[int, ...] = Field(
         (), title="Hidden layers", description="widths in the head; empty: 256, 384, 256, and 256, 256 for images"
     )
@@ -174,14 +177,16 @@ class TrainingSettings(Settings):
     tolerances: ToleranceSettings = Field(default_factory=ToleranceSettings, title="Tolerances")
 
     def distillation(self, modality: Modality) -> DistillationSettings:
-        """How the head is distilled: as set, or as suits the modality."""
+        """How the head is distilled: as set, or as suits the modality, with the share of it that is `effort`."""
         if self.head is not None:
-            return self.head
-        if modality in (Modality.IMAGE, Modality.VIDEO):
-            return DistillationSettings(steps=3000, batch_size=512, perturbed=60_000, max_seconds=90.0)
-        if modality is Modality.SERIES:
-            return DistillationSettings(steps=4000, batch_size=256, perturbed=60_000, max_seconds=90.0)
-        return DistillationSettings(steps=2000, batch_size=256, perturbed=40_000, max_seconds=90.0)
+            settings = self.head
+        elif modality in (Modality.IMAGE, Modality.VIDEO):
+            settings = DistillationSettings(steps=3000, batch_size=512, perturbed=60_000, max_seconds=90.0)
+        elif modality is Modality.SERIES:
+            settings = DistillationSettings(steps=4000, batch_size=256, perturbed=60_000, max_seconds=90.0)
+        else:
+            settings = DistillationSettings(steps=2000, batch_size=256, perturbed=40_000, max_seconds=90.0)
+        return settings.shortened(self.effort)
 
     def changed(self, options: Mapping[str, Any]) -> Self:
         """These settings with the options of a command line, of which empty ones change nothing.

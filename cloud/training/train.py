@@ -92,6 +92,7 @@ def train_bundle(
             methods=methods,
             fused=settings.fused,
             refit=settings.data.trim_share == 0,  # the held-out part is not trimmed, so it may hold what was trimmed
+            effort=settings.effort,
         )
         teacher = _teacher(analysis.rehearsal, data.modality)
         perturbation = perturbed_inputs(preprocessor, split.train) if data.modality is Modality.SERIES else None

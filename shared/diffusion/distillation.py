@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from pydantic import Field
@@ -63,6 +64,11 @@ class DistillationSettings(OptimizerSettings):
     perturbed: int = Field(
         default=60_000, ge=1, title="Perturbed vectors", description="labelled once and drawn from in training"
     )
+
+    def shortened(self, share: float) -> Self:
+        """The same with that share of its steps and of its perturbed vectors, at least one."""
+        fewer = {"perturbed": max(1, round(self.perturbed * share))}
+        return super().shortened(share).model_copy(update=fewer)
 
 
 def distill_head(
