@@ -21,8 +21,7 @@ from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 
 LEAST_GROUP_S, MOST_GROUP_S = 0.005, 0.05
-# The longer a transaction takes, the longer the next one gathers, so that they take a fifth of the time or so.
-PAUSES_A_COMMIT = 4.0
+PAUSES_A_COMMIT = 4.0  # the longer a transaction takes, the longer the next one gathers
 RETRY_S = 1.0
 MIN_PART_BYTES = 2**16
 
@@ -78,6 +77,7 @@ class Spool:
         self._on_durable: list[Callable[[], None]] = []
         self._settled: list[Settled] = []
         self._in_flight: set[int] = set()
+        self._commit_s = 0.0  # what the last transaction took
         self._error = ""
         self._read_error: sqlite3.Error | None = None
         self._closing = False
@@ -199,18 +199,15 @@ class Spool:
         return max(lost, 0)
 
     def _run(self) -> None:
-        took_s = 0.0
         while True:
             with self._changed:
                 while not (self._has_work() or self._closing):
                     self._changed.wait()
                 if self._closing and not self._has_work():
                     return
-            if not self._closing:
-                time.sleep(min(max(LEAST_GROUP_S, PAUSES_A_COMMIT * took_s), MOST_GROUP_S))
-            started_s = time.perf_counter()
+                pause_s = min(max(LEAST_GROUP_S, PAUSES_A_COMMIT * self._commit_s), MOST_GROUP_S)
+                self._changed.wait_for(lambda: self._closing or self._is_full(), pause_s)
             if self._commit():
-                took_s = time.perf_counter() - started_s
                 continue
             if self._closing:
                 self._give_up()
@@ -250,6 +247,7 @@ class Spool:
             all_counts["samples_spooled"] += len(batch.samples)
             cursors.update(batch.cursors)
             all_samples += batch.samples
+        started_s = time.perf_counter()
         try:
             gone = self._store.commit(all_samples, settled, in_flight, self._counters.snapshot(all_counts), cursors)
         except Exception as error:  # whatever it is: without this thread nothing would become durable any more
@@ -258,6 +256,7 @@ class Spool:
             self._restore(samples, settled, callbacks, counts, whole)
             self._report(error)
             return False
+        self._commit_s = time.perf_counter() - started_s
         all_counts.update(gone.counts())
         self._counters.add(all_counts)
         with self._changed:

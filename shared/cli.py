@@ -111,8 +111,11 @@ def _fail_with_system_error(error: OSError) -> NoReturn:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    from rich.console import Console  # a twentieth of an agent's start, for what hardly ever happens
-
     line = f"vedette: {' '.join(message.split())}"
+    try:
+        from rich.console import Console  # a twentieth of an agent's start, for what hardly ever happens
+    except (OSError, ImportError):  # a disk that fails, for instance, is what there is to say
+        sys.stderr.write(f"{line}\n")
+        raise SystemExit(exit_code) from None
     Console(stderr=True, soft_wrap=True).print(line, style="red", markup=False, highlight=False, emoji=False)
     raise SystemExit(exit_code)

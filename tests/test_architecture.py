@@ -35,7 +35,20 @@ def agent_modules() -> list[str]:
 
 
 def test_the_command_line_loads_no_numpy_before_an_agent_has_set_its_threads() -> None:
-    assert run_python("import sys; from shared.cli import build; build(); print('numpy' in sys.modules)") == "False"
+    said = run_python("""
+        import os, pathlib, sys
+        from shared.cli import build
+        from shared.errors import SettingsError
+        os.environ.pop("OPENBLAS_NUM_THREADS", None)
+        build()
+        loaded_early = "numpy" in sys.modules
+        from edge.cli import run
+        try:
+            run(pathlib.Path("nowhere.toml"))
+        except SettingsError:
+            print(loaded_early, "numpy" in sys.modules, os.environ["OPENBLAS_NUM_THREADS"])
+    """)
+    assert said == "False True 1"
 
 
 def test_the_agent_starts_without_torch_or_anything_of_the_cloud() -> None:

@@ -226,7 +226,8 @@ def levels_from(depth_sigma: float, steps: int, sigma_min: float = SIGMA_MIN) ->
 
 def short_training(workshop: Workshop) -> OptimizerSettings:
     """How a network is trained that serves one method only: like the shared one, but not as long."""
-    return workshop.training.model_copy(update={"steps": min(workshop.training.steps, MAX_OWN_STEPS)})
+    most = max(1, round(MAX_OWN_STEPS * workshop.effort))
+    return workshop.training.model_copy(update={"steps": min(workshop.training.steps, most)})
 
 
 def mean_over(squares: Tensor, counted: Tensor | None) -> Tensor:

@@ -21,14 +21,16 @@ TRAINING = OptimizerSettings(steps=2000, batch_size=128, max_seconds=60.0)
 class Workshop:
     """The shared part of one fit. `seed` decides everything random in it.
 
-    `training`: of the networks that have no settings of their own. `effort`: the share of the steps that is in it
-    already, for those that have.
+    `training`: of the networks that have no settings of their own. `effort`: the share of their steps that all get.
     """
 
     seed: int = 0
     training: OptimizerSettings = field(default_factory=lambda: TRAINING)
     effort: float = 1.0
     _denoisers: dict[tuple[int, tuple[int, ...]], tuple[Tensor, VectorDenoiser]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.training = self.training.shortened(self.effort)
 
     def generator(self, name: str) -> torch.Generator:
         """A CPU generator for one purpose: equal seeds and names give equal draws, other names independent ones."""

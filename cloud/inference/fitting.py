@@ -25,7 +25,6 @@ from cloud.analyzers import (
     Placed,
     Workshop,
 )
-from cloud.analyzers.workshop import TRAINING
 from cloud.inference.encoding import Encoder, Samples
 from cloud.inference.explanations import as_array
 from shared.diffusion.training import one_thread
@@ -140,11 +139,10 @@ def _workshop(
 ) -> Workshop:
     from cloud.encoders import FINE_DETAILS, ImageEncoder, corrupted_patches
 
-    training = TRAINING.shortened(plan.effort)
     if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
         patches = corrupted_patches(encoder, normals.inputs, seed=plan.seed % 2**32, progress=progress)
-        return ImageWorkshop(plan.seed, training, plan.effort, corrupted=patches, fine_details=FINE_DETAILS)
-    return Workshop(plan.seed, training, plan.effort)
+        return ImageWorkshop(plan.seed, effort=plan.effort, corrupted=patches, fine_details=FINE_DETAILS)
+    return Workshop(plan.seed, effort=plan.effort)
 
 
 def _part(progress: Progress, start: float, index: int, parts: int) -> Progress:

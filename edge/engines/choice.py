@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from edge.engines.pieces import PIECES
 from edge.engines.trial import measure
 from shared.bundle import Bundle
 from shared.errors import FileNotWrittenError
@@ -79,7 +80,7 @@ def _key(bundle: Bundle, names: Sequence[str], batch_size: int) -> str:
     """Of all that the times depend on."""
     spec = bundle.manifest.input.model_dump_json()
     engines = [_version(package) for package in ("openvino", "onnxruntime")]
-    facts = [bundle.manifest.name, spec, sorted(names), batch_size, cpu(), *engines]
+    facts = [bundle.manifest.name, spec, sorted(names), batch_size, cpu(), PIECES, *engines]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 LEAST_VECTORS, MOST_VECTORS = 128, 512
 MOST_IMAGE_BYTES = 2**18
+PIECES = (LEAST_VECTORS, MOST_VECTORS, MOST_IMAGE_BYTES)  # what is remembered of engines depends on them
 
 
 def piece_size(shape: Sequence[int], streams: int) -> int:
@@ -19,7 +20,7 @@ def piece_size(shape: Sequence[int], streams: int) -> int:
     share = -(-batch_size // streams)
     if len(sample) == 1:
         return min(max(share, LEAST_VECTORS), MOST_VECTORS)
-    return min(share, most_images(sample))
+    return max(1, min(share, most_images(sample)))
 
 
 def most_images(shape: Sequence[int]) -> int:

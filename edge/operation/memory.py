@@ -15,20 +15,24 @@ def take_little() -> None:
 
 
 def give_back() -> None:
-    """Return what is kept of freed memory, of which loading a bundle leaves tens of MiB, and unmap the code of all
-    libraries: what is used again comes back from the system's cache, page by page, and the rest stays out."""
+    """Return what is kept of freed memory, of which loading a bundle leaves tens of MiB, and drop the pages of library
+    code from this process: what runs again comes back from the system's cache, page by page, and the rest stays out."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError, AttributeError, ValueError):
-        _unmap_code()
+        _drop_code()
 
 
-def _unmap_code() -> None:
-    """Of code in files alone, which is never written: these pages are as the file has them."""
+def _drop_code() -> None:
+    """Of mappings of files that this process runs and has never written to: their pages are as the file has them."""
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        span, access, _, _, _, *path = line.split(maxsplit=5)
-        if access == "r-xp" and path and path[0].startswith("/"):
+    span = ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *values = line.split(maxsplit=5)
+        if not name.endswith(":"):
+            is_code = len(values) == 5 and values[0] == "r-xp" and values[4].startswith("/")
+            span = name if is_code and not values[4].startswith(("/dev/", "/memfd:")) else ""
+        elif name == "Anonymous:" and span and values[0] == "0":
             first, end = (int(place, 16) for place in span.split("-"))
             madvise(first, end - first, _MADV_DONTNEED)

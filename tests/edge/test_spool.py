@@ -64,6 +64,25 @@ def test_the_most_suspicious_come_first_and_none_twice(spool_at) -> None:
     assert [item.sample_id for item in spool.take(10, 10_000)] == taken[2:]
 
 
+def test_while_the_disk_is_slow_more_samples_go_into_a_transaction(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, commits = SpoolStore.commit, []
+
+    def slowly(*arguments):
+        commits.append(len(arguments[1]))
+        time.sleep(0.02)
+        return commit(*arguments)
+
+    monkeypatch.setattr(SpoolStore, "commit", slowly)
+    spool, _ = spool_at()
+    started_s = time.monotonic()
+    for _ in range(60):
+        spool.append([sample(0.1)], {})
+        time.sleep(0.005)
+    elapsed_s = time.monotonic() - started_s
+    until(lambda: sum(commits) == 60)
+    assert len(commits) <= elapsed_s / 0.05 + 2  # one in 70 ms or so; by a pause of 5 ms it would be one in 25
+
+
 def test_a_batch_keeps_its_limit_in_bytes_but_never_stays_empty(spool_at) -> None:
     spool, _ = spool_at()
     put(spool, [sample(0.1, 1000) for _ in range(4)])

@@ -63,6 +63,16 @@ def test_a_part_loaded_alone_has_its_whole_group(group: str) -> None:
     assert one.keys() == other.keys()
 
 
+def test_an_agent_starts_without_the_commands_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    build = cli.build
+    monkeypatch.setattr(cli, "build", lambda group: (asked.append(group), build(group))[1])
+    monkeypatch.setattr(sys, "argv", ["vedette", "edge", "--help"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert (asked, caught.value.code) == (["edge"], 0)
+
+
 def test_help_is_quick_and_complete() -> None:
     started_s = time.monotonic()
     shown = run("--help", NO_COLOR="1", COLUMNS="100")

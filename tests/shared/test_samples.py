@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 import threading
 import time
@@ -59,12 +60,14 @@ def test_ids_rise_even_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch)
 
 def test_forked_processes_make_different_ids() -> None:
     reader, writer = os.pipe()
-    child = os.fork()
+    with samples._SAMPLE_IDS._lock:  # as if another thread were making one just then
+        child = os.fork()
     if child == 0:
+        signal.alarm(10)
         os.write(writer, new_sample_id().bytes)
         os._exit(0)
     ours = new_sample_id()
-    os.waitpid(child, 0)
+    assert os.waitpid(child, 0)[1] == 0
     assert os.read(reader, 16) != ours.bytes
     os.close(reader)
     os.close(writer)

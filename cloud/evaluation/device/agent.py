@@ -163,9 +163,8 @@ class Device:
 
     def _start(self, *arguments: str) -> SupervisedProcess:
         command = [str(Path(sys.executable).with_name("vedette")), *arguments]
-        # As pip leaves an installed package: its bytecode is there after the first start, wherever Vedette lies here.
-        bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._folder / "bytecode")}
-        environment = {**os.environ, **bytecode}
+        # A device runs a package that pip has compiled: bytecode may be kept here, too, after the first start.
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
         with uninterrupted():
             return SupervisedProcess(command, log=self._log, environment=environment, folder=self._folder)
 

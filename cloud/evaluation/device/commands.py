@@ -18,7 +18,7 @@ def edge(
         str, typer.Option(metavar="A,B", help=f"Which screeners, of {', '.join(MODALITIES)}.")
     ] = f"{Modality.SERIES},{Modality.IMAGE}",
     windows: Annotated[
-        str, typer.Option(metavar="TxC,TxC", help="Series: time points and channels of the windows, a bundle for each.")
+        str, typer.Option(metavar="TxC,TxC", help="Series: time points and channels of the windows, over --config.")
     ] = "16x8,32x38",
     bundle: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Measure this bundle; by default small ones are trained.")

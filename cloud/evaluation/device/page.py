@@ -17,8 +17,9 @@ _ABOUT = (
     "rounds of the ratio within each. PyTorch runs the modules that the artefact was exported from, in FP32, eager, "
     "on as many threads as there are cores; images at the best batch size of each side, vectors at 1. PaDiM is "
     "anomalib's, exported to ONNX, its requests kept full at its best batch size, beside the agent from file to "
-    "spool. The buffer of accepted windows is small, and so is soon as settled as that of an agent that has run for "
-    "long. Memory and start are those of an agent with one bundle whose cache of compiled models is warm. Router and"
+    "spool. The buffer of accepted windows holds 64 instead of 4096, and so is soon as settled as that of an agent "
+    "that has run for long. Memory (the most that was resident: an agent drops pages of library code that its start "
+    "alone ran) and start are those of an agent with one bundle whose cache of compiled models is warm. Router and"
     " spool: CPU time from p-values to the committed file, 5 % forwarded and 1 % audited. Small bundles are trained "
     "for it on synthetic series and on crops of a photograph of bricks; speed does not depend on the weights."
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.analyzers.restoration import MAX_OWN_STEPS
 from cloud.analyzers.workshop import TRAINING
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.diffusion import DistillationSettings
@@ -13,7 +14,7 @@ from shared.modality import Modality
 EFFORT = 0.02
 
 
-@pytest.mark.parametrize("method", ["score_norm", "local_corruption"])
+@pytest.mark.parametrize("method", ["score_norm", "local_corruption", "latent"])
 def test_every_training_takes_its_share_of_the_steps(method: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = np.random.default_rng(0).normal(size=(400, 2))
     np.savez(tmp_path / "rows.npz", X=(hidden @ [[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]]).astype(np.float32), y=np.zeros(400))
@@ -29,7 +30,8 @@ def test_every_training_takes_its_share_of_the_steps(method: str, tmp_path, monk
     data = load_training_data(tmp_path / "rows.npz", Modality.TABULAR)
     bundle = train_bundle(data, settings, Ed25519PrivateKey.generate())
     whole = TrainingSettings().distillation(Modality.TABULAR)
-    assert len(steps) == round(EFFORT * TRAINING.steps) + round(EFFORT * whole.steps)
+    own = 2 * MAX_OWN_STEPS if method == "latent" else TRAINING.steps  # an autoencoder and a denoiser
+    assert len(steps) == round(EFFORT * own) + round(EFFORT * whole.steps)
     assert bundle.manifest.training["settings"]["effort"] == EFFORT
 
 
