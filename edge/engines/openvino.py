@@ -25,7 +25,7 @@ class OpenVinoEngine:
     """A graph compiled for throughput."""
 
     name = "openvino"
-    depth = 2
+    depth = 3
 
     def __init__(self, graph: bytes, weights: bytes | None, cache_folder: Path) -> None:
         """Compile `graph` (OpenVINO IR with `weights`, or ONNX without). Raises EngineError if that fails."""
