@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCORE, ANOMALY_MAP = "score", "anomaly_map"
+DEPTH = 3  # batches: one is routed, one computes, and one waits, so that no core idles in between
 
 
 @dataclass(frozen=True, slots=True)

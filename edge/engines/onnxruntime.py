@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
+from edge.engines.base import ANOMALY_MAP, DEPTH, SCORE, GraphOutput
 from edge.engines.pieces import piece_size
 from shared.errors import EngineError, MissingExtraError
 
 
 class OnnxRuntimeEngine:
-    """A session for all threads, with `depth` 2: one batch computes while the next is prepared."""
+    """A session that all threads share."""
 
     name = "onnxruntime"
+    depth = DEPTH
 
     def __init__(self, graph: bytes) -> None:
         """Load an ONNX `graph`. Raises EngineError if the runtime refuses it."""
@@ -42,7 +43,6 @@ class OnnxRuntimeEngine:
         graph_input = self._session.get_inputs()[0]
         self._input_name = graph_input.name
         self.input_shape = tuple(size if isinstance(size, int) else -1 for size in graph_input.shape)
-        self.depth = 3
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._workers = ThreadPoolExecutor(self._cores, thread_name_prefix="onnxruntime")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engines.base import ANOMALY_MAP, SCORE, GraphOutput
+from edge.engines.base import ANOMALY_MAP, DEPTH, SCORE, GraphOutput
 from edge.engines.pieces import most_images, piece_size
 from shared.errors import EngineError, MissingExtraError
 
@@ -25,7 +25,7 @@ class OpenVinoEngine:
     """A graph compiled for throughput."""
 
     name = "openvino"
-    depth = 3
+    depth = DEPTH
 
     def __init__(self, graph: bytes, weights: bytes | None, cache_folder: Path) -> None:
         """Compile `graph` (OpenVINO IR with `weights`, or ONNX without). Raises EngineError if that fails."""
