@@ -60,7 +60,9 @@ def _step(settings: dict[str, Any]) -> Step:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, cores
+    # As an agent runs vectors: a second thread would wait for the first more than it computes.
+    threads = cores if len(settings["shape"]) == 4 else 1
+    options.log_severity_level, options.intra_op_num_threads = 3, threads
     graph = bundle.read(bundle.manifest.artefact(settings["what"]).graph)
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
