@@ -1,6 +1,7 @@
 """The commands of the agent."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from edge import federated_commands
 from shared.cli import CommandTree
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The agent's settings, a TOML file.")]
+SWITCH_S = 5e-4  # a thread that has samples for an engine waits so long for another's Python, not ten times that
 _EXAMPLE = "[bold]Example:[/bold] vedette edge {} --config edge.toml{}"
 
 
@@ -47,6 +49,7 @@ def run(
     from shared import logs
 
     take_little()
+    sys.setswitchinterval(SWITCH_S)
     logs.configure(settings.log.level, settings.log.format)
     agent = Agent(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
