@@ -119,7 +119,7 @@ def test_two_hundred_kills_lose_no_sample_and_count_none_twice(
     assert origins == Counter([*(f"growing.csv@{start}" for start in writer.starts), *writer.pictures])
     busy.settings["sources"][0] |= {"loop": False}  # and now all that is left, the verdicts as well
     busy.settings["sources"][1:] = []
-    assert busy.run("--until-done") == 0, busy.text()
+    assert busy.run("--until-done", timeout_s=300) == 0, busy.text()
     _check_counts(busy, cloud)
     assert spooled_by_others <= set(cloud.samples)
     assert len(list((tmp_path / "done").iterdir())) == len(writer.pictures)
