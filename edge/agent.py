@@ -19,7 +19,6 @@ from edge.normal_buffer import FOLDER as NORMAL_BUFFERS
 from edge.normal_buffer import PURPOSE
 from edge.operation.inspection import STATUS_FILE
 from edge.operation.latency import LatencyHistogram
-from edge.operation.memory import give_back
 from edge.operation.metrics import MetricsServer, Status
 from edge.operation.service_manager import notify
 from edge.pipeline import Pipeline, Surroundings
@@ -210,7 +209,6 @@ class Agent:
             metrics=self._metrics.address if self._metrics is not None else "off",
         )
         self._housekeeping()
-        give_back()
         notify("READY=1")
 
     def _wait(self, until_done: bool) -> bool:

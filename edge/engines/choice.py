@@ -6,14 +6,13 @@ the bundle prefers stays unless another saves a tenth of the time.
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from edge.engines.pieces import PIECES
+from edge.engines.pieces import PIECES, usable_cores
 from edge.engines.trial import measure
 from shared.bundle import Bundle
 from shared.errors import FileNotWrittenError
@@ -72,8 +71,7 @@ def cpu() -> str:
         known = [name for name in _INSTRUCTIONS if name in flags]
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.machine()}/{cores} {'+'.join(known) or 'no known extensions'}"
+    return f"{platform.machine()}/{usable_cores()} {'+'.join(known) or 'no known extensions'}"
 
 
 def _key(bundle: Bundle, names: Sequence[str], batch_size: int) -> str:

@@ -4,7 +4,6 @@ That fills the cores better than all of them sharing every product of matrices, 
 the slow.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engines.base import ANOMALY_MAP, DEPTH, SCORE, GraphOutput
-from edge.engines.pieces import piece_size
+from edge.engines.pieces import piece_size, usable_cores
 from shared.errors import EngineError, MissingExtraError
 
 
@@ -43,7 +42,7 @@ class OnnxRuntimeEngine:
         graph_input = self._session.get_inputs()[0]
         self._input_name = graph_input.name
         self.input_shape = tuple(size if isinstance(size, int) else -1 for size in graph_input.shape)
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._cores = usable_cores()
         self._workers = ThreadPoolExecutor(self._cores, thread_name_prefix="onnxruntime")
 
     def start(self, inputs: NDArray[Any]) -> "_OnnxRuntimePending":

@@ -7,11 +7,17 @@ matrices are slow, and what starting a request costs counts; of more than MOST_V
 """
 
 import math
+import os
 from collections.abc import Sequence
 
 LEAST_VECTORS, MOST_VECTORS = 128, 512
 MOST_IMAGE_BYTES = 2**18
 PIECES = (LEAST_VECTORS, MOST_VECTORS, MOST_IMAGE_BYTES)  # what is remembered of engines depends on them
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def piece_size(shape: Sequence[int], streams: int) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.counters import Counters
 from edge.settings import SpoolSettings
-from edge.spool import Spool
+from edge.spool import MOST_GROUP_S, PAUSES_A_COMMIT, Spool
 from edge.spool_store import NewSample, Settled, SpooledSample, SpoolStore
 from shared.errors import StorageError
 from shared.samples import new_sample_id
@@ -65,11 +65,11 @@ def test_the_most_suspicious_come_first_and_none_twice(spool_at) -> None:
 
 
 def test_while_the_disk_is_slow_more_samples_go_into_a_transaction(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit, commits = SpoolStore.commit, []
+    commit, commits, commit_s = SpoolStore.commit, [], 0.02
 
     def slowly(*arguments):
         commits.append(len(arguments[1]))
-        time.sleep(0.02)
+        time.sleep(commit_s)
         return commit(*arguments)
 
     monkeypatch.setattr(SpoolStore, "commit", slowly)
@@ -80,7 +80,9 @@ def test_while_the_disk_is_slow_more_samples_go_into_a_transaction(spool_at, mon
         time.sleep(0.005)
     elapsed_s = time.monotonic() - started_s
     until(lambda: sum(commits) == 60)
-    assert len(commits) <= elapsed_s / 0.05 + 2  # one in 70 ms or so; by a pause of 5 ms it would be one in 25
+    # After a commit so slow comes the longest pause; with the shortest, there would be nearly three times as many.
+    assert PAUSES_A_COMMIT * commit_s > MOST_GROUP_S
+    assert len(commits) <= elapsed_s / (commit_s + MOST_GROUP_S) + 2
 
 
 def test_a_batch_keeps_its_limit_in_bytes_but_never_stays_empty(spool_at) -> None:

@@ -86,10 +86,10 @@ def _modalities(text: str) -> tuple[Modality, ...]:
 def _windows(text: str) -> tuple[tuple[int, int], ...]:
     from shared.preprocessing.series import MAX_WINDOW_VALUES
 
-    found = re.findall(r"(\d+)x(\d+)", text)
-    windows = tuple(dict.fromkeys((int(length), int(channels)) for length, channels in found))
-    is_usable = all(length > 1 and 0 < length * channels <= MAX_WINDOW_VALUES for length, channels in windows)
-    if not windows or not is_usable or ",".join("x".join(pair) for pair in found) != text.replace(" ", ""):
+    sizes = [re.fullmatch(r"(\d+)x(\d+)", size.strip()) for size in text.split(",")]
+    windows = tuple(dict.fromkeys((int(size[1]), int(size[2])) for size in sizes if size is not None))
+    are_usable = all(length > 1 and 0 < length * channels <= MAX_WINDOW_VALUES for length, channels in windows)
+    if None in sizes or not are_usable:
         raise SettingsError(
             f"--windows {text}: give sizes such as 16x8,32x38, each of two time points or more and at most "
             f"{MAX_WINDOW_VALUES} values."

@@ -19,19 +19,8 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
     tmp_path: Path, quick: Path, vedette, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result, page = tmp_path / "edge.json", tmp_path / "edge.md"
-    options = (
-        "--modality",
-        "series",
-        "--windows",
-        "16x8",
-        "--quick",
-        "--config",
-        quick,
-        "--json",
-        result,
-        "--output",
-        page,
-    )
+    what = ("--modality", "series", "--windows", "16x8", "--config", quick)
+    options = (*what, "--quick", "--json", result, "--output", page)
     assert vedette("bench", "edge", *options) == 0
     found = json.loads(result.read_text())
     figures = found["figures"]["series 16 x 8"]
