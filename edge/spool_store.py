@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from edge.clock import SteadyClock
 from edge.sqlite_file import connect, open_checked
@@ -36,8 +37,7 @@ _PART_BYTES = 4 * 2**20  # of a damaged file, in one transaction
 log = EventLog("spool")
 
 
-@dataclass(frozen=True, slots=True)
-class NewSample:
+class NewSample(NamedTuple):
     """A sample for the spool. `priority`: the lower, the sooner it leaves, and the later it is dropped; see `Routing`.
     `data`: its message, serialised."""
 

@@ -38,6 +38,7 @@ FORMAT_VERSION = 3
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 256
+BATCH_BYTES, LEAST_BATCH, MOST_BATCH = 2**21, 1024, 4096  # of rows or windows in float32
 EDGE_FOLDERS = ("preprocessing/", "edge/")
 ALL_FOLDERS = (*EDGE_FOLDERS, "cloud/")
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
@@ -90,6 +91,17 @@ class InputSpec(_Strict):
     def value_channels(self) -> tuple[str, ...]:
         """The channels that are measured: all but the mode."""
         return tuple(name for name in self.channels if name != self.mode_channel)
+
+    @property
+    def usual_batch_size(self) -> int:
+        """How many samples are screened at once where nobody says.
+
+        The time that a batch takes by itself counts beside that of small samples; large ones soon fill the caches.
+        """
+        if self.image_height:
+            return 4 if self.window_length else 8
+        sample_bytes = 4 * max(1, len(self.channels)) * max(1, self.window_length)
+        return max(LEAST_BATCH, min(BATCH_BYTES // sample_bytes, MOST_BATCH))
 
     @model_serializer(mode="wrap")
     def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

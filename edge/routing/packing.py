@@ -87,6 +87,7 @@ class _Packer:
         # As numbers of Python's own: one step for each column, not one for each field of each message.
         self._places, self._positions = places.tolist(), screened.kept[places].tolist()
         self._scores, self._p_values = screened.scores[places].tolist(), screened.p_values[places].tolist()
+        self._captured_at_s = batch.captured_at_s[screened.kept[places]].tolist()
         self._extrapolated, self._codes = screened.extrapolated[places].tolist(), routing.codes[places].tolist()
         self._reduction = reduction if batch.modality is Modality.IMAGE else None
         self._reuses = batch.modality in (Modality.TABULAR, Modality.SERIES) and screened.maps is None
@@ -105,7 +106,7 @@ class _Packer:
             screening, captured_at, values = message.screening, message.captured_at, self._batch.values[position]
             message.sample_id = sample_id.bytes
             message.origin = origin
-            captured_at.seconds, captured_at.nanos = whole_seconds(self._batch.captured_at_s.item(position))
+            captured_at.seconds, captured_at.nanos = whole_seconds(self._captured_at_s[number])
             if self._compresses:
                 message.payload.CopyFrom(encode_payload(values))
             else:

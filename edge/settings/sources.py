@@ -6,12 +6,10 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from edge.settings.brokers import BrokerSettings
-from shared.modality import Modality
 from shared.settings import Settings
 
 SOURCE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 BUNDLE_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-_DEFAULT_BATCH, _LARGE_BATCH = {Modality.IMAGE: 8, Modality.VIDEO: 4}, 1024
 
 
 class SourceBase(Settings):
@@ -23,7 +21,11 @@ class SourceBase(Settings):
     )
     stop_after_s: float = Field(default=0.0, ge=0, title="Stop after", description="seconds; 0: never")
     batch_size: int | None = Field(
-        default=None, ge=1, le=4096, title="Batch size", description="samples screened at once; default 1024, images 8"
+        default=None,
+        ge=1,
+        le=4096,
+        title="Batch size",
+        description="samples screened at once; default 8 images, or 2 MiB of rows or windows, at least 1024",
     )
     max_batch_age_ms: float = Field(
         default=100.0, gt=0, title="Batch age", description="a batch never waits longer than this for more samples"
@@ -50,10 +52,6 @@ class SourceBase(Settings):
         """The rate at which samples come, where that is known beforehand; 0: it has to be measured, for `rate_per_s` is
         the most there can be."""
         return 0.0
-
-    def batch_size_for(self, modality: Modality) -> int:
-        """The batch size set, or the modality's own."""
-        return self.batch_size or _DEFAULT_BATCH.get(modality, _LARGE_BATCH)
 
 
 class ReplaySettings(SourceBase):

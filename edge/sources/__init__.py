@@ -41,7 +41,7 @@ def open_source(
     """
     pacer = Pacer(
         settings.rate_per_s,
-        settings.batch_size_for(modality),
+        settings.batch_size or spec.usual_batch_size,
         settings.max_batch_age_ms / 1000,
         settings.stop_after_s,
         stop,

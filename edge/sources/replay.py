@@ -21,6 +21,9 @@ from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
 
+CHUNK_ROWS = 4096  # read at once; more where the windows of a batch take more, within CHUNK_VALUES readings
+CHUNK_VALUES = 2**19
+
 
 class RowReplay:
     """Each row a sample (tabular)."""
@@ -37,7 +40,7 @@ class RowReplay:
 
     def batches(self) -> Iterator[SampleBatch]:
         """See `Source.batches`."""
-        for chunk in _repeated(self._table, self._settings):
+        for chunk in _repeated(self._table, self._settings, CHUNK_ROWS):
             rejections = [
                 Rejection(f"{self._settings.path.name}:{chunk.rows[position]}", reason)
                 for position, reason in chunk.unreadable
@@ -62,6 +65,8 @@ class WindowReplay:
         self._length = spec.window_length
         self._cutter = WindowCutter(spec.window_length, spec.window_stride)
         self._table = open_table(settings.path, spec.channels, settings.array)
+        rows = min(pacer.batch_size * max(spec.window_stride, 1), CHUNK_VALUES // len(spec.channels))
+        self._chunk_rows = max(CHUNK_ROWS, rows) if self._table.rank == 2 else CHUNK_ROWS
         if isinstance(self._table, NpzTable) and self._table.rank == 3 and self._table.shape[1] != self._length:
             raise DataError(
                 f"{settings.path}: windows of {self._table.shape[1]} time points, and the bundle of source "
@@ -70,7 +75,7 @@ class WindowReplay:
 
     def batches(self) -> Iterator[SampleBatch]:
         """See `Source.batches`."""
-        for chunk in _repeated(self._table, self._settings):
+        for chunk in _repeated(self._table, self._settings, self._chunk_rows):
             if self._table.rank == 3:
                 values, rows = chunk.values, chunk.rows
             else:
@@ -81,10 +86,10 @@ class WindowReplay:
                 return
 
 
-def _repeated(table: Table, settings: ReplaySettings) -> Iterator[Chunk]:
+def _repeated(table: Table, settings: ReplaySettings, rows: int) -> Iterator[Chunk]:
     for _ in itertools.repeat(None) if settings.loop else range(1):
         empty = True
-        for chunk in table.chunks():
+        for chunk in table.chunks(rows):
             empty = False
             yield chunk
         if empty:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from shared.bundle import InputSpec, npz_bytes
@@ -132,7 +133,8 @@ class SeriesPreprocessor:
         if inputs.dtype != np.float32:
             inputs = np.clip(inputs, -MAX_FLOAT32, MAX_FLOAT32)
         width = self.gaussian.centre.size * (2 if self.spec.missing else 1)
-        return Prepared(inputs.astype(np.float32).reshape(len(kept), width), kept, rejections)
+        # A copy in any case: the source may use its memory again.
+        return Prepared(np.array(inputs, np.float32, order="C").reshape(len(kept), width), kept, rejections)
 
     def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Graph inputs (n, inputs) float32 of engine inputs."""
@@ -190,9 +192,9 @@ class SeriesPreprocessor:
             given = " x ".join(str(size) for size in windows.shape[1:])
             reason = f"is a window of {given or 'no'} values, and {shape[0]} x {shape[1]} are expected."
             return np.empty((0, *shape)), np.zeros(0, np.intp), [(position, reason) for position in range(len(windows))]
-        finite = np.isfinite(windows)
-        if finite.all():  # nearly always
+        if np.isfinite(_readings(windows)).all():  # nearly always
             return windows, np.arange(len(windows), dtype=np.intp), []
+        finite = np.isfinite(windows)
         allowed = finite | (np.isnan(windows) if self.spec.missing else np.False_)
         usable = allowed.all(axis=(1, 2)) & finite.any(axis=(1, 2))
         rejections = [(position, self._complaint(windows[position])) for position in np.flatnonzero(~usable).tolist()]
@@ -275,6 +277,17 @@ def _distances(flat: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArra
     squared = np.einsum("nd,nd->n", flat, flat) - np.einsum("nk,nk->n", scores, scores)
     distances: NDArray[np.float64] = np.sqrt(np.maximum(squared, 0.0))
     return distances
+
+
+def _readings(windows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """All readings of windows (n, length, channels): (rows, channels), each once, where windows that were just cut
+    share the memory of those they have in common; the windows themselves otherwise."""
+    count, length, channels = windows.shape
+    step, row, _ = windows.strides
+    if count < 2 or row <= 0 or step % row or not row <= step < length * row:
+        return windows
+    rows = (count - 1) * (step // row) + length
+    return as_strided(windows, (rows, channels), windows.strides[1:], writeable=False)
 
 
 def _as_windows(values: NDArray[Any] | Sequence[Any]) -> NDArray[np.floating[Any]] | None:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from edge.engines.pieces import LEAST_VECTORS, MOST_IMAGE_BYTES, MOST_VECTORS, piece_size
+from edge.engines.pieces import LEAST_VECTORS, MOST_IMAGE_BYTES, MOST_VECTOR_BYTES, piece_size
 
 
 @pytest.mark.parametrize("side", [256, 640])
@@ -25,7 +25,13 @@ def test_each_stream_gets_its_share_of_a_batch_of_vectors(streams: int) -> None:
 
 def test_a_piece_of_vectors_is_no_smaller_and_no_larger_than_is_worth_a_request() -> None:
     assert piece_size((4, 40), streams=2) == LEAST_VECTORS
-    assert piece_size((4096, 2048), streams=1) == MOST_VECTORS
+    assert piece_size((4096, 2048), streams=1) * 2048 * 4 == MOST_VECTOR_BYTES
+
+
+def test_the_pieces_of_vectors_are_of_one_size() -> None:
+    size = piece_size((1024, 1216), streams=2)
+    assert size * 1216 * 4 <= MOST_VECTOR_BYTES
+    assert 1024 % size == 0
 
 
 def test_the_converter_stays_out_of_an_agent_and_can_be_had_afterwards() -> None:

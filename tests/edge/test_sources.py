@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.settings.sources import ImageFolderSettings, ReplaySettings
 from edge.sources import open_source
-from edge.sources import tables as tables_module
+from edge.sources import replay as replay_module
 from edge.sources.base import Pacer
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError, DataError
@@ -110,17 +110,22 @@ def test_cells_that_are_no_numbers_reject_their_row_and_no_other(tmp_path: Path)
 
 
 @given(
-    count=st.integers(0, 60), length=st.integers(1, 9), stride=st.integers(1, 12), chunk=st.sampled_from([1, 3, 7, 64])
+    count=st.integers(0, 60),
+    length=st.integers(1, 9),
+    stride=st.integers(1, 12),
+    chunk=st.sampled_from([1, 3, 7, 64]),
+    most_values=st.sampled_from([0, 20, 1000]),
 )
 def test_windows_are_the_same_however_the_file_is_read(
-    tmp_path_factory: pytest.TempPathFactory, count: int, length: int, stride: int, chunk: int
+    tmp_path_factory: pytest.TempPathFactory, count: int, length: int, stride: int, chunk: int, most_values: int
 ) -> None:
     rows = np.arange(count * 2.0).reshape(count, 2)
     path = tmp_path_factory.mktemp("series") / "w.npz"
     np.savez(path, X=rows)
     spec = InputSpec(channels=("a", "b"), window_length=length, window_stride=stride)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables_module, "CHUNK_ROWS", chunk)
+        patch.setattr(replay_module, "CHUNK_ROWS", chunk)
+        patch.setattr(replay_module, "CHUNK_VALUES", most_values)
         if count == 0:
             with pytest.raises(DataError):
                 batches(path, Modality.SERIES, spec)
@@ -130,6 +135,13 @@ def test_windows_are_the_same_however_the_file_is_read(
     assert origins_of(found) == [f"w.npz:{start}" for start in starts]
     for window, start in zip(values_of(found) if found else [], starts, strict=True):
         np.testing.assert_array_equal(window, rows[start : start + length])
+
+
+def test_a_batch_of_windows_is_full_wherever_the_file_is_long_enough(tmp_path: Path) -> None:
+    np.savez(tmp_path / "long.npz", X=np.zeros((40_000, 2)))
+    spec = InputSpec(channels=("a", "b"), window_length=8, window_stride=4)
+    found = batches(tmp_path / "long.npz", Modality.SERIES, spec)
+    assert [len(batch) for batch in found] == [4095, 4096, 1808]  # the first lacks the one that needs what comes next
 
 
 def test_windows_cut_beforehand_are_taken_if_their_length_fits(tmp_path: Path) -> None:

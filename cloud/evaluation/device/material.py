@@ -20,8 +20,7 @@ from shared.preprocessing import load_preprocessor
 
 ROWS = 8192
 IMAGES, SIDE_PIXELS = 48, 256
-# What an agent takes of each by itself, where a source is read as fast as it can.
-BATCH_SIZES = {Modality.TABULAR: 1024, Modality.SERIES: 1024, Modality.IMAGE: 8}
+SCREENED = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Material:
     @property
     def batch_size(self) -> int:
         """Samples at once, of the agent and of the bare engine."""
-        return BATCH_SIZES[self.modality]
+        return self.bundle.manifest.input.usual_batch_size
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -82,8 +81,8 @@ def given_material(bundle: Path, data: Path | None, key: Path | None, folder: Pa
     trusted = trusted_key(key)
     opened = Bundle.open(bundle, [trusted])
     modality = opened.manifest.modality
-    if modality not in BATCH_SIZES:
-        raise SettingsError(f"{bundle}: no agent screens {modality}; give a bundle of {', '.join(BATCH_SIZES)}.")
+    if modality not in SCREENED:
+        raise SettingsError(f"{bundle}: no agent screens {modality}; give a bundle of {', '.join(SCREENED)}.")
     (folder / "key.pem").write_bytes(public_pem(trusted))
     return Material(opened, bundle.absolute(), folder / "key.pem", data.absolute())
 

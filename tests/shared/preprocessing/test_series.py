@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import BundleError, DataError
 from shared.preprocessing import SeriesPreprocessor
@@ -115,6 +116,24 @@ def test_unusable_windows_are_rejected_with_place_and_reason(
         infinite,
         (3, "channel 'a' at time point 4 of the window is NaN."),
     ]
+
+
+@pytest.mark.parametrize("stride", [1, 7, LENGTH - 1, LENGTH, LENGTH + 3])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_of_windows_that_share_readings_those_with_a_bad_one_are_rejected(
+    fitted: SeriesPreprocessor, stride: int, bad: float
+) -> None:
+    readings = windows(8, 6).reshape(8 * LENGTH, 2).astype(np.float32)
+    for row in (0, LENGTH - 1, LENGTH, 3 * LENGTH + 11, 8 * LENGTH - 1):
+        given = readings.copy()
+        given[row, 1] = bad
+        cut, starts, _ = WindowCutter(LENGTH, stride).cut(given, np.arange(len(given)))
+        assert np.shares_memory(cut, given)
+        prepared = fitted.prepare_for_engine(cut)
+        inside = (starts <= row) & (row < starts + LENGTH)
+        assert prepared.kept.tolist() == np.flatnonzero(~inside).tolist()
+        assert [place for place, _ in prepared.rejections] == np.flatnonzero(inside).tolist()
+        np.testing.assert_array_equal(prepared.inputs, cut[~inside].reshape(-1, LENGTH * 2))
 
 
 def test_normal_data_may_lack_readings_or_a_whole_channel() -> None:
