@@ -40,6 +40,9 @@ def demo(
         Path | None,
         typer.Option(metavar="FILE", help="Your own readings (CSV, Parquet, NPZ) in place of the pressure sensor's."),
     ] = None,
+    effort: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of the training steps that `vedette train` takes by itself.")
+    ] = 0.25,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep state and logs here; otherwise they go when all went well.")
     ] = None,
@@ -64,7 +67,7 @@ def demo(
 
     try:
         with stoppable():
-            Demo(DemoOptions(seconds, headless, federated, images, series), work).run(keep)
+            Demo(DemoOptions(seconds, headless, federated, effort, images, series), work).run(keep)
     except KeyboardInterrupt:
         typer.echo(f"Stopped. What was done so far lies in {work}.", err=True)
         raise typer.Exit(130) from None

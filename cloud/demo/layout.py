@@ -11,7 +11,6 @@ from shared.bundle import Bundle
 from shared.home import trusted_key
 from shared.modality import Modality
 
-TRAINING_EFFORT = 0.5  # of what `vedette train` spends by itself: a demo is looked at, and nobody likes to wait
 _SOURCE_KINDS = {Modality.TABULAR: "replay", Modality.SERIES: "replay", Modality.IMAGE: "images"}
 
 
@@ -83,11 +82,9 @@ class Layout:
         """What a device's agent last said of itself; None before it did."""
         return read_json(self.state(plan) / "status.json")
 
-    def write_training_config(self, plan: DevicePlan) -> None:
-        """Write the settings of the training of a device's bundle."""
-        self.training_config(plan).write_text(
-            to_toml({"name": plan.bundle_name, "effort": TRAINING_EFFORT, **plan.training})
-        )
+    def write_training_config(self, plan: DevicePlan, effort: float) -> None:
+        """Write the settings of the training of a device's bundle, with that share of the usual steps."""
+        self.training_config(plan).write_text(to_toml({"name": plan.bundle_name, "effort": effort, **plan.training}))
 
     def write_cloud_config(self) -> None:
         """Write `cloud.toml`: free ports on this machine, and heartbeats as fast as a demo wants them."""

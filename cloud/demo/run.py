@@ -41,6 +41,7 @@ class DemoOptions:
     seconds: float
     headless: bool
     federated: bool
+    effort: float
     images: Path | None = None
     series: Path | None = None
 
@@ -81,7 +82,7 @@ class Demo:
         self._screen.say(f"Training {len(plans)} screeners and their analyzers, on this machine's processor ...")
         started_s = time.monotonic()
         for plan in plans:
-            self._layout.write_training_config(plan)
+            self._layout.write_training_config(plan, self._options.effort)
             arguments = (str(plan.training_data), "--modality", str(plan.modality))
             files = ("--config", str(self._layout.training_config(plan)), "--output", str(self._layout.bundle(plan)))
             self._processes.start(f"train-{plan.bundle_name}", "train", *arguments, *files)

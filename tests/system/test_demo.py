@@ -35,8 +35,9 @@ DEVICE_KEYS = {
 @pytest.mark.filterwarnings("ignore")
 def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(tmp_path: Path) -> None:
     result = tmp_path / "out.json"
+    arguments = ["--headless", "--seconds", "40", "--effort", "0.1", "--json", str(result)]
     demo = subprocess.run(
-        [VEDETTE, "demo", "--headless", "--seconds", "40", "--json", str(result), "--folder", str(tmp_path / "demo")],
+        [VEDETTE, "demo", *arguments, "--folder", str(tmp_path / "demo")],
         capture_output=True,
         text=True,
         timeout=900,

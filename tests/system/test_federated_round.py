@@ -92,7 +92,12 @@ def data_dir(tmp_path: Path) -> Path:
     """A data directory whose registry holds a small tabular bundle, `pump`."""
     np.savez(tmp_path / "normal.npz", X=normals(1500, 1))
     settings = TrainingSettings.model_validate(
-        {"name": "pump", "hidden": [32, 32], "head": {"steps": 150, "batch_size": 128, "perturbed": 4000}}
+        {
+            "name": "pump",
+            "effort": 0.1,
+            "hidden": [32, 32],
+            "head": {"steps": 1500, "batch_size": 128, "perturbed": 4000},
+        }
     )
     data = load_training_data(tmp_path / "normal.npz", Modality.TABULAR)
     bundle = train_bundle(data, settings, home.signing_key(), lambda *_: None)

@@ -27,7 +27,7 @@ def trained() -> tuple[ImageEncoder, LocalCorruption]:
     torch.set_num_threads(1)
     train = bricks(40, 0, (0, 300))
     encoder, _ = ImageEncoder.fit(train, generator=torch.Generator().manual_seed(0), dim=96)
-    workshop = ImageWorkshop(seed=0, corrupted=corrupted_patches(encoder, train, seed=0))
+    workshop = ImageWorkshop(seed=0, effort=0.4, corrupted=corrupted_patches(encoder, train, seed=0))
     analyzer = LocalCorruption()
     analyzer.fit(as_features(encoder, train), workshop)
     return encoder, analyzer

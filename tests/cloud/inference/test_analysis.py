@@ -263,7 +263,9 @@ def surface() -> Bundle:
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), spec)
     generator = torch.Generator().manual_seed(0)
     encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
-    fitted = Analysis.fit(preprocessor, encoder, train, textures(40, rng), generator=generator, device="cpu")
+    fitted = Analysis.fit(
+        preprocessor, encoder, train, textures(40, rng), generator=generator, device="cpu", effort=0.3
+    )
     return make_bundle(preprocessor, {**preprocessor.files(), **fitted.files(), ENCODER_FILE: encoder_bytes(encoder)})
 
 
@@ -311,6 +313,7 @@ def test_a_head_for_patches_is_taught_what_the_analyzers_that_compare_them_say()
         generator=generator,
         device="cpu",
         methods=("knn", "local_corruption"),
+        effort=0.2,
     )
     normal, far = patches[:500].clone(), patches[:500] + 6.0
     taught = analysis.patch_teacher(torch.cat([normal, far]), torch.arange(1000))

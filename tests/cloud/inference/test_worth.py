@@ -33,7 +33,12 @@ def test_a_method_that_needs_a_common_layout_counts_less_where_there_is_none() -
     encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
     methods = ("knn", "local_corruption")
     analysis = Analysis.fit(
-        preprocessor, encoder, train, held_out, generator=generator, device="cpu", methods=methods, fused=methods
+        *(preprocessor, encoder, train, held_out),
+        generator=generator,
+        device="cpu",
+        methods=methods,
+        fused=methods,
+        effort=0.3,
     )
     of_neighbours, of_corruption = analysis.opinion_weights
     assert of_neighbours + of_corruption == 1.0
