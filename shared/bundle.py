@@ -38,7 +38,8 @@ FORMAT_VERSION = 3
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 256
-BATCH_BYTES, LEAST_BATCH, MOST_BATCH = 2**21, 1024, 4096  # of rows or windows in float32
+USUAL_BATCH_BYTES, LEAST_USUAL_BATCH = 2**21, 1024  # of rows or windows in float32
+MOST_BATCH = 4096  # samples that a graph takes at once
 EDGE_FOLDERS = ("preprocessing/", "edge/")
 ALL_FOLDERS = (*EDGE_FOLDERS, "cloud/")
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
@@ -94,14 +95,16 @@ class InputSpec(_Strict):
 
     @property
     def usual_batch_size(self) -> int:
-        """How many samples are screened at once where nobody says.
+        """How many samples are screened at once where nobody says: 1024, 2048 or 4096 rows or windows, 8 images.
 
-        The time that a batch takes by itself counts beside that of small samples; large ones soon fill the caches.
+        A batch has a price of its own, which counts beside that of small samples; large samples do not fit into the
+        caches together.
         """
         if self.image_height:
             return 4 if self.window_length else 8
         sample_bytes = 4 * max(1, len(self.channels)) * max(1, self.window_length)
-        return max(LEAST_BATCH, min(BATCH_BYTES // sample_bytes, MOST_BATCH))
+        most = max(LEAST_USUAL_BATCH, min(USUAL_BATCH_BYTES // sample_bytes, MOST_BATCH))
+        return 1 << most.bit_length() - 1  # so that files that are read by so many rows give whole batches
 
     @model_serializer(mode="wrap")
     def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -5,11 +5,10 @@ of `-IsolationForest.score_samples`. A missing entry counts as the mean of norma
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.ensemble import IsolationForest as SklearnForest
 from torch import Tensor
 
 from cloud.analyzers.base import AnalyzerOutput, Features, cpu_state, from_patch_scores, in_blocks
@@ -18,6 +17,9 @@ from cloud.analyzers.reference import MAX_REFERENCE
 from cloud.analyzers.workshop import Workshop
 from shared.diffusion.distillation import subsample
 from shared.diffusion.training import Progress
+
+if TYPE_CHECKING:
+    pass
 
 TREES = 100
 ROWS_A_TREE = 256
@@ -39,6 +41,8 @@ class IsolationForest:
 
     def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
         """Grow the trees on at most MAX_REFERENCE of the normal vectors."""
+        from sklearn.ensemble import IsolationForest as SklearnForest  # loading it takes as long as all of Vedette
+
         generator = workshop.generator(self.name)
         normals = subsample(flat_visible(features), MAX_REFERENCE, generator).cpu().numpy()
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))

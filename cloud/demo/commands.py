@@ -21,7 +21,7 @@ def add_commands(tree: CommandTree) -> None:
     """Hang the demo into the tree."""
     tree.root.command(
         epilog="Examples:  vedette demo  |  vedette demo --headless --seconds 120 --json out.json  |  "
-        "vedette demo --images my-photos/  |  vedette demo --series readings.csv --no-federated"
+        "vedette demo --images my-photos/ --effort 1  |  vedette demo --series readings.csv --no-federated"
     )(demo)
 
 
@@ -41,7 +41,10 @@ def demo(
         typer.Option(metavar="FILE", help="Your own readings (CSV, Parquet, NPZ) in place of the pressure sensor's."),
     ] = None,
     effort: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="Share of the training steps that `vedette train` takes by itself.")
+        float,
+        typer.Option(
+            min=0.01, max=1.0, help="Share of `vedette train`'s training; less is sooner done, and less exact."
+        ),
     ] = 0.25,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep state and logs here; otherwise they go when all went well.")

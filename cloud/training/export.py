@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from cloud.encoders import Screener, SeriesViews
+from shared.bundle import MOST_BATCH
 
 INPUT_NAME = "input"
-MAX_BATCH = 4096
 
 
 def export_onnx(screener: Screener | SeriesViews) -> bytes:
@@ -29,7 +29,7 @@ def export_onnx(screener: Screener | SeriesViews) -> bytes:
             verbose=False,
             input_names=[INPUT_NAME],
             output_names=list(screener.output_names),
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},),
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MOST_BATCH)},),
         )
         return path.read_bytes()
 

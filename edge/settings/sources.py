@@ -25,7 +25,7 @@ class SourceBase(Settings):
         ge=1,
         le=4096,
         title="Batch size",
-        description="samples screened at once; default 8 images, or 2 MiB of rows or windows, at least 1024",
+        description="samples screened at once; default 8 images, or 1024 to 4096 rows or windows, more of small ones",
     )
     max_batch_age_ms: float = Field(
         default=100.0, gt=0, title="Batch age", description="a batch never waits longer than this for more samples"

@@ -6,7 +6,7 @@ header; of a window, its first row.
 
 import itertools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from edge.settings.sources import ReplaySettings
 from edge.sources.base import Pacer, RowOrigins
 from edge.sources.health import SourceHealth
-from edge.sources.tables import Chunk, NpzTable, Table, open_table
+from edge.sources.tables import CHUNK_ROWS, Chunk, NpzTable, open_table
 from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
 
-CHUNK_ROWS = 4096  # read at once; more where the windows of a batch take more, within CHUNK_VALUES readings
-CHUNK_VALUES = 2**19
+MOST_VALUES = 2**19  # of readings that wait until there are windows enough for a batch
 
 
 class RowReplay:
@@ -40,7 +39,7 @@ class RowReplay:
 
     def batches(self) -> Iterator[SampleBatch]:
         """See `Source.batches`."""
-        for chunk in _repeated(self._table, self._settings, CHUNK_ROWS):
+        for chunk in _repeated(self._table.chunks, self._settings):
             rejections = [
                 Rejection(f"{self._settings.path.name}:{chunk.rows[position]}", reason)
                 for position, reason in chunk.unreadable
@@ -64,9 +63,10 @@ class WindowReplay:
         self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
         self._length = spec.window_length
         self._cutter = WindowCutter(spec.window_length, spec.window_stride)
+        most_rows = max(MOST_VALUES // len(spec.channels), CHUNK_ROWS)
+        rows_a_batch = min(pacer.batch_size * max(spec.window_stride, 1), most_rows)
+        self._portion_rows = rows_a_batch * -(-CHUNK_ROWS // rows_a_batch)
         self._table = open_table(settings.path, spec.channels, settings.array)
-        rows = min(pacer.batch_size * max(spec.window_stride, 1), CHUNK_VALUES // len(spec.channels))
-        self._chunk_rows = max(CHUNK_ROWS, rows) if self._table.rank == 2 else CHUNK_ROWS
         if isinstance(self._table, NpzTable) and self._table.rank == 3 and self._table.shape[1] != self._length:
             raise DataError(
                 f"{settings.path}: windows of {self._table.shape[1]} time points, and the bundle of source "
@@ -75,7 +75,7 @@ class WindowReplay:
 
     def batches(self) -> Iterator[SampleBatch]:
         """See `Source.batches`."""
-        for chunk in _repeated(self._table, self._settings, self._chunk_rows):
+        for chunk in _repeated(self._chunks, self._settings):
             if self._table.rank == 3:
                 values, rows = chunk.values, chunk.rows
             else:
@@ -85,11 +85,36 @@ class WindowReplay:
             if not (yield from _paced(self._settings, self.modality, values, rows, self._pacer, [])):
                 return
 
+    def _chunks(self) -> Iterator[Chunk]:
+        chunks = self._table.chunks()
+        return chunks if self._table.rank == 3 else _in_portions(chunks, self._portion_rows)
 
-def _repeated(table: Table, settings: ReplaySettings, rows: int) -> Iterator[Chunk]:
+
+def _in_portions(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
+    """The same readings so many rows at a time, and at the end what is left: whole batches can be made of them.
+
+    An unreadable cell is NaN in them, and what that means is for the preprocessing to say.
+    """
+    values, numbers, count = list[NDArray[np.float32]](), list[NDArray[np.int64]](), 0
+    for chunk in chunks:
+        values.append(chunk.values)
+        numbers.append(chunk.rows)
+        count += len(chunk.rows)
+        if count < rows:
+            continue
+        joined, joined_numbers = np.concatenate(values), np.concatenate(numbers)
+        end = count - count % rows
+        for start in range(0, end, rows):
+            yield Chunk(joined[start : start + rows], joined_numbers[start : start + rows])
+        values, numbers, count = [joined[end:]], [joined_numbers[end:]], count - end
+    if count:
+        yield Chunk(np.concatenate(values), np.concatenate(numbers))
+
+
+def _repeated(chunks: Callable[[], Iterator[Chunk]], settings: ReplaySettings) -> Iterator[Chunk]:
     for _ in itertools.repeat(None) if settings.loop else range(1):
         empty = True
-        for chunk in table.chunks(rows):
+        for chunk in chunks():
             empty = False
             yield chunk
         if empty:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shared.errors import DataError, MissingExtraError
 
+CHUNK_ROWS = 4096
 _ARRAYS = ("X", "test", "values")
 _EMPTY = ("", "na", "n/a", "null", "none")  # beside NaN, which is a number
 _NAMES = ("channels", "columns", "feature_names", "names")
@@ -39,9 +40,8 @@ class Table(Protocol):
 
     rank: int
 
-    def chunks(self, rows: int) -> Iterator[Chunk]:
-        """All of it from the start, in order, so many rows (or windows) at a time; raises DataError if the file fails
-        on the way."""
+    def chunks(self) -> Iterator[Chunk]:
+        """All of it from the start, in order; raises DataError if the file fails on the way."""
         ...
 
 
@@ -124,16 +124,16 @@ class CsvTable:
             header_line = next(iter(self._read_lines(file, 1)), "")
         self._rows = CsvRows(path, header_line, channels, missing=missing)
 
-    def chunks(self, rows: int) -> Iterator[Chunk]:
+    def chunks(self) -> Iterator[Chunk]:
         """See `Table.chunks`."""
         first_row = 0
         with self._open() as file:
             file.readline()
-            while lines := self._read_lines(file, rows):
+            while lines := self._read_lines(file):
                 values, unreadable = self._rows.parse(lines)
-                numbers = np.arange(first_row, first_row + len(lines), dtype=np.int64)
+                rows = np.arange(first_row, first_row + len(lines), dtype=np.int64)
                 first_row += len(lines)
-                yield Chunk(values, numbers, unreadable)
+                yield Chunk(values, rows, unreadable)
 
     def _open(self) -> IO[str]:
         try:
@@ -143,7 +143,7 @@ class CsvTable:
         except OSError as error:
             raise DataError(f"{self._path}: cannot be read ({error}).") from None
 
-    def _read_lines(self, file: IO[str], count: int) -> list[str]:
+    def _read_lines(self, file: IO[str], count: int = CHUNK_ROWS) -> list[str]:
         try:
             return list(itertools.islice(file, count))
         except (OSError, EOFError, zlib.error) as error:
@@ -165,11 +165,11 @@ class ParquetTable:
         if texts:
             raise DataError(f"{path}: column {_listed(texts)} holds {types[texts[0]]}, no numbers. Convert the file.")
 
-    def chunks(self, rows: int) -> Iterator[Chunk]:
+    def chunks(self) -> Iterator[Chunk]:
         """See `Table.chunks`."""
         first_row = 0
         with self._open() as file:
-            parts = iter(file.iter_batches(rows, columns=self._channels))
+            parts = iter(file.iter_batches(CHUNK_ROWS, columns=self._channels))
             while (part := self._next(parts)) is not None:
                 columns = [part.column(channel).to_numpy(zero_copy_only=False) for channel in self._channels]
                 with np.errstate(over="ignore"):
@@ -231,10 +231,10 @@ class NpzTable:
         """The shape of the whole array."""
         return tuple(self._values.shape)
 
-    def chunks(self, rows: int) -> Iterator[Chunk]:
+    def chunks(self) -> Iterator[Chunk]:
         """See `Table.chunks`."""
-        for start in range(0, len(self._values), rows):
-            part = self._values[start : start + rows]
+        for start in range(0, len(self._values), CHUNK_ROWS):
+            part = self._values[start : start + CHUNK_ROWS]
             with np.errstate(over="ignore"):
                 values = np.ascontiguousarray(part, dtype=np.float32)
             yield Chunk(values, np.arange(start, start + len(part), dtype=np.int64))

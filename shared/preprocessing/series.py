@@ -133,7 +133,7 @@ class SeriesPreprocessor:
         if inputs.dtype != np.float32:
             inputs = np.clip(inputs, -MAX_FLOAT32, MAX_FLOAT32)
         width = self.gaussian.centre.size * (2 if self.spec.missing else 1)
-        # A copy in any case: the source may use its memory again.
+        # A copy: windows share memory, and an engine needs rows of its own.
         return Prepared(np.array(inputs, np.float32, order="C").reshape(len(kept), width), kept, rejections)
 
     def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -280,8 +280,8 @@ def _distances(flat: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArra
 
 
 def _readings(windows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """All readings of windows (n, length, channels): (rows, channels), each once, where windows that were just cut
-    share the memory of those they have in common; the windows themselves otherwise."""
+    """What windows (n, length, channels) hold, without looking twice: the rows (rows, channels) that they were cut from
+    where they are overlapping views of these; else the windows themselves."""
     count, length, channels = windows.shape
     step, row, _ = windows.strides
     if count < 2 or row <= 0 or step % row or not row <= step < length * row:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from edge.engines.pieces import LEAST_VECTORS, MOST_IMAGE_BYTES, MOST_VECTOR_BYTES, piece_size
+from edge.engines.pieces import LEAST_VECTORS, MOST_IMAGE_BYTES, MOST_VECTOR_BYTES, MOST_VECTORS, piece_size
 
 
 @pytest.mark.parametrize("side", [256, 640])
@@ -26,6 +26,8 @@ def test_each_stream_gets_its_share_of_a_batch_of_vectors(streams: int) -> None:
 def test_a_piece_of_vectors_is_no_smaller_and_no_larger_than_is_worth_a_request() -> None:
     assert piece_size((4, 40), streams=2) == LEAST_VECTORS
     assert piece_size((4096, 2048), streams=1) * 2048 * 4 == MOST_VECTOR_BYTES
+    assert piece_size((100_000, 8), streams=2) <= MOST_VECTORS
+    assert piece_size((0, 40), streams=2) == LEAST_VECTORS
 
 
 def test_the_pieces_of_vectors_are_of_one_size() -> None:

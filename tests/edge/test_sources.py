@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from edge.settings.sources import ImageFolderSettings, ReplaySettings
 from edge.sources import open_source
 from edge.sources import replay as replay_module
+from edge.sources import tables as tables_module
 from edge.sources.base import Pacer
-from shared.bundle import InputSpec
+from shared.bundle import MOST_BATCH, InputSpec
 from shared.errors import BundleMismatchError, DataError
 from shared.images import encode_png
 from shared.modality import Modality
@@ -124,8 +125,9 @@ def test_windows_are_the_same_however_the_file_is_read(
     np.savez(path, X=rows)
     spec = InputSpec(channels=("a", "b"), window_length=length, window_stride=stride)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables_module, "CHUNK_ROWS", chunk)
         patch.setattr(replay_module, "CHUNK_ROWS", chunk)
-        patch.setattr(replay_module, "CHUNK_VALUES", most_values)
+        patch.setattr(replay_module, "MOST_VALUES", most_values)
         if count == 0:
             with pytest.raises(DataError):
                 batches(path, Modality.SERIES, spec)
@@ -137,11 +139,24 @@ def test_windows_are_the_same_however_the_file_is_read(
         np.testing.assert_array_equal(window, rows[start : start + length])
 
 
-def test_a_batch_of_windows_is_full_wherever_the_file_is_long_enough(tmp_path: Path) -> None:
-    np.savez(tmp_path / "long.npz", X=np.zeros((40_000, 2)))
-    spec = InputSpec(channels=("a", "b"), window_length=8, window_stride=4)
-    found = batches(tmp_path / "long.npz", Modality.SERIES, spec)
-    assert [len(batch) for batch in found] == [4095, 4096, 1808]  # the first lacks the one that needs what comes next
+@pytest.mark.parametrize(("channels", "length", "stride"), [(2, 8, 4), (10, 20, 1), (15, 25, 2), (38, 32, 8)])
+def test_batches_of_windows_are_full_wherever_the_file_is_long_enough(
+    tmp_path: Path, channels: int, length: int, stride: int
+) -> None:
+    names = tuple(f"c{number}" for number in range(channels))
+    spec = InputSpec(channels=names, window_length=length, window_stride=stride)
+    size = spec.usual_batch_size
+    np.savez(tmp_path / "long.npz", X=np.zeros((3 * size * stride + length, channels), np.float32))
+    sizes = [len(batch) for batch in batches(tmp_path / "long.npz", Modality.SERIES, spec)]
+    # The last windows that begin in a portion need what comes after it.
+    assert all(found > size - length for found in sizes[:-1])
+    assert sum(sizes) == 3 * size + 1
+    assert len(sizes) <= 4
+
+
+def test_the_batches_that_may_be_asked_for_are_those_that_a_graph_takes() -> None:
+    (bound,) = [item.le for item in ReplaySettings.model_fields["batch_size"].metadata if hasattr(item, "le")]
+    assert bound == MOST_BATCH
 
 
 def test_windows_cut_beforehand_are_taken_if_their_length_fits(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`vedette demo` from beginning to end, as a user starts it, and its end by Ctrl-C."""
+"""`vedette demo` from beginning to end, with less training than by default, and its end by Ctrl-C."""
 
 import json
 import os

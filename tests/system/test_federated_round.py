@@ -96,7 +96,7 @@ def data_dir(tmp_path: Path) -> Path:
             "name": "pump",
             "effort": 0.1,
             "hidden": [32, 32],
-            "head": {"steps": 1500, "batch_size": 128, "perturbed": 4000},
+            "head": {"steps": 1500, "batch_size": 128, "perturbed": 40_000},
         }
     )
     data = load_training_data(tmp_path / "normal.npz", Modality.TABULAR)

@@ -33,7 +33,10 @@ def test_a_method_that_needs_a_common_layout_counts_less_where_there_is_none() -
     encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
     methods = ("knn", "local_corruption")
     analysis = Analysis.fit(
-        *(preprocessor, encoder, train, held_out),
+        preprocessor,
+        encoder,
+        train,
+        held_out,
         generator=generator,
         device="cpu",
         methods=methods,
