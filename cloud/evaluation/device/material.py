@@ -18,7 +18,7 @@ from shared.images import encode_png
 from shared.modality import Modality
 from shared.preprocessing import load_preprocessor
 
-ROWS, SCREENED_ROWS = 8192, 2**15  # to train on; to screen, enough for whole batches of windows
+ROWS, TIMES = 8192, 4  # to train on; so many times over to screen, enough for whole batches of windows
 IMAGES, SIDE_PIXELS = 48, 256
 SCREENED = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 
@@ -135,14 +135,14 @@ def write_samples(modality: Modality, channels: int, folder: Path) -> Path:
     """Correlated rows or readings of so many channels in an NPZ file, or crops of a photograph in a folder; where."""
     random = np.random.default_rng(0)
     if modality is not Modality.IMAGE:
-        latent = random.normal(size=(SCREENED_ROWS, channels))
+        latent = random.normal(size=(ROWS, channels))
         if modality is Modality.SERIES:
-            phases = np.arange(SCREENED_ROWS)[:, np.newaxis] / random.uniform(5.0, 60.0, channels)
+            phases = np.arange(ROWS)[:, np.newaxis] / random.uniform(5.0, 60.0, channels)
             latent = np.sin(phases) + 0.1 * latent
         path = folder / "readings.npz"
         values = (latent @ random.normal(size=(channels, channels))).astype(np.float32)
         # By the names that trainings and agents look for: that of a series takes `train`, that of rows `X`.
-        np.savez(path, train=values[:ROWS], X=values if modality is Modality.SERIES else values[:ROWS])
+        np.savez(path, train=values, X=np.tile(values, (TIMES, 1)) if modality is Modality.SERIES else values)
         return path
     from skimage import data
 
