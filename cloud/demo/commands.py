@@ -45,7 +45,7 @@ def demo(
         typer.Option(
             min=0.01, max=1.0, help="Share of `vedette train`'s training; less is sooner done, and less exact."
         ),
-    ] = 0.25,
+    ] = 0.5,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep state and logs here; otherwise they go when all went well.")
     ] = None,
