@@ -1,6 +1,5 @@
 """`vedette demo`."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -9,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cloud.outputs import check_place, write_failure, write_json
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
-from shared.files import write_durably
 from shared.supervision import stoppable
 
 MIN_SECONDS = 20.0
@@ -55,8 +54,7 @@ def demo(
 
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise SettingsError(f"{folder}: not empty. Give --folder a new one.")
-    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
-        raise SettingsError(f"{json_path}: not a file in an existing folder. Give --json another path.")
+    check_place(json_path)
     work = folder.absolute() if folder is not None else Path(tempfile.mkdtemp(prefix="vedette-demo-"))
     os.environ["VEDETTE_HOME"] = str(work / "home")  # the demo's own signing key, for this process too
 
@@ -65,8 +63,7 @@ def demo(
     def keep(summary: dict[str, Any]) -> None:
         nonlocal kept
         kept = True
-        if json_path is not None:
-            write_durably(json_path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+        write_json(json_path, summary)
 
     try:
         with stoppable():
@@ -76,7 +73,7 @@ def demo(
         raise typer.Exit(130) from None
     except VedetteError as error:
         if not kept:
-            keep({"status": "failed", "error": str(error), "exit_code": error.exit_code})
+            write_failure(json_path, error)
         raise
     if folder is None:
         shutil.rmtree(work, ignore_errors=True)

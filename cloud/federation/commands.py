@@ -1,17 +1,16 @@
 """`vedette federated server|run|status`; a device's `vedette federated node` is in `edge`."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloud.outputs import check_place, write_failure, write_json
 from shared.cli import CommandTree
 from shared.errors import CertificateError, ConnectionFailedError, VedetteError
 from shared.federation import DEFAULT_ADDRESS, Address
-from shared.files import write_durably
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -135,7 +134,7 @@ def run(
             distillation=RoundsRequest.local_training(steps=local_steps, learning_rate=learning_rate),
         )
         report = run_rounds(request, _signing_key(signing_key, settings.bundle_key), say=_say)
-        _write_json(json_path, report.as_json())
+        write_json(json_path, report.as_json())
 
 
 def status(
@@ -154,7 +153,7 @@ def status(
     where = _address(server, known)
     result = server_status(where, authority or (known.authority if known else None), state)
     result["runs"] = last_runs(state / "runs")
-    _write_json(json_path, result)
+    write_json(json_path, result)
     for run_facts in reversed(result["runs"]):
         outcome = run_facts["outcome"]
         ending = "not ended" if outcome is None else outcome["error"] or f"{len(outcome['rounds'])} rounds done"
@@ -197,20 +196,16 @@ def _address(given: str | None, known: "ServerState | None") -> Address:
 @contextlib.contextmanager
 def _failure_as_json(path: Path | None) -> Iterator[None]:
     """Leave a result in `path` also where there is none but a failure."""
+    check_place(path)
     try:
         yield
     except VedetteError as error:
-        _write_json(path, {"status": "failed", "error": str(error)})
+        write_failure(path, error)
         raise
     except KeyboardInterrupt:
-        _write_json(path, {"status": "stopped", "error": "stopped before the end"})
+        write_json(path, {"status": "stopped", "error": "stopped before the end"})
         raise typer.Exit(130) from None
 
 
 def _say(line: str) -> None:
     typer.echo(line)
-
-
-def _write_json(path: Path | None, value: dict[str, Any]) -> None:
-    if path is not None:
-        write_durably(path, (json.dumps(value, indent=2) + "\n").encode())

@@ -1,12 +1,11 @@
 """`vedette train` and `vedette bundle inspect|verify|sign`."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cloud.outputs import check_place, write_failure, write_json
 from shared.cli import CommandTree
 from shared.errors import DataError, SettingsError, VedetteError
 from shared.modality import Modality
@@ -73,7 +72,7 @@ def train(
     """Train a screener and its analyzers on normal data, and pack them into a signed bundle."""
     from cloud.training.settings import TrainingSettings
 
-    _check_place(json_path)
+    check_place(json_path)
     changes: dict[str, Any] = {
         "name": name,
         "effort": effort,
@@ -97,10 +96,9 @@ def train(
             raise SettingsError("Where shall the bundle go? Give --output BUNDLE.")
         summary = _train(data, modality, output, settings, signing_key)
     except VedetteError as error:
-        failure = {"status": "failed", "error": str(error), "exit_code": error.exit_code}
-        _write_json(json_path, failure)
+        write_failure(json_path, error)
         raise
-    _write_json(json_path, summary)
+    write_json(json_path, summary)
 
 
 def inspect(
@@ -122,7 +120,7 @@ def inspect(
     except (BundleIntegrityError, CertificateError) as error:
         signature = f"NOT trusted: {error}"
     show_bundle(manifest, signature)
-    _write_json(json_path, {**describe(manifest), "signature": signature})
+    write_json(json_path, {**describe(manifest), "signature": signature})
 
 
 def verify(bundle: _BUNDLE, key: _TRUSTED = None) -> None:
@@ -160,8 +158,7 @@ def _train(data: Path, modality: Modality, output: Path, settings: Any, key: Pat
     from cloud.training.progress import shown_progress
     from cloud.training.report import show_training, summarise
 
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise SettingsError(f"{output}: not a file in an existing folder. Give --output another path.")
+    check_place(output, "--output")
     from cloud.training.data import load_training_data
     from cloud.training.train import train_bundle
     from shared.home import signing_key
@@ -181,17 +178,3 @@ def _train(data: Path, modality: Modality, output: Path, settings: Any, key: Pat
 
 def _notice(text: str) -> None:
     typer.echo(text, err=True)
-
-
-def _check_place(json_path: Path | None) -> None:
-    if json_path is not None and not json_path.absolute().parent.is_dir():
-        raise SettingsError(f"{json_path}: its folder does not exist. Make it, or give --json another path.")
-
-
-def _write_json(path: Path | None, value: dict[str, Any]) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        print(f"vedette: {path}: cannot be written ({error}).", file=sys.stderr)

@@ -1,0 +1,37 @@
+"""What a command leaves at `--json`: valid JSON or one clear error, whatever its numbers and its disk are."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from cloud.outputs import check_place, write_failure, write_json
+from shared.errors import DataError, SettingsError
+
+
+def test_a_number_that_is_none_becomes_null(tmp_path: Path) -> None:
+    value = {"auroc": math.nan, "rows": [1, (2.5, math.inf)], "of": {"loss": -math.inf, "name": "nan"}}
+    write_json(tmp_path / "out.json", value)
+    found = json.loads((tmp_path / "out.json").read_text(), parse_constant=lambda text: pytest.fail(text))
+    assert found == {"auroc": None, "rows": [1, [2.5, None]], "of": {"loss": None, "name": "nan"}}
+
+
+def test_a_failure_says_what_and_how_it_ended(tmp_path: Path) -> None:
+    error = DataError("readings.csv: no such file.")
+    write_failure(tmp_path / "out.json", error)
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found == {"status": "failed", "error": "readings.csv: no such file.", "exit_code": error.exit_code}
+
+
+@pytest.mark.parametrize("place", ["", "missing/out.json"])
+def test_a_place_where_no_file_can_be_is_refused_before_any_work(tmp_path: Path, place: str) -> None:
+    with pytest.raises(SettingsError, match="Give --json another path"):
+        check_place(tmp_path / place)
+    with pytest.raises(DataError, match="cannot be written"):
+        write_json(tmp_path / place, {})
+
+
+def test_nothing_is_written_where_nothing_was_asked_for() -> None:
+    check_place(None)
+    write_json(None, {"auroc": 1.0})
