@@ -169,7 +169,7 @@ class Pipeline:
                 log.error("snapshot_failed", source=self.settings.id, error=error, advice="free some space")
 
     def _load(self, bundle: Bundle) -> Screener:
-        batch_size = self.settings.batch_size or bundle.manifest.input.usual_batch_size
+        batch_size = self.settings.batch_size_for(bundle.manifest.input.usual_batch_size)
         cache_folder = self._around.settings.state_dir / "engine_cache"
         give_back()
         screener = load_screener(bundle, self.settings.artefact, batch_size, cache_folder)

@@ -77,7 +77,7 @@ def _screened(settings: AgentSettings) -> tuple[Screener, list[Screened]]:
         raise SettingsError("The first source names no bundle: set its path.")
     cache = BundleCache(settings.state_dir / "bundles", [load_bundle_key(settings.state_dir, settings.bundle_key)])
     bundle = cache.open(source_settings.bundle)
-    batch_size = source_settings.batch_size or bundle.manifest.input.usual_batch_size
+    batch_size = source_settings.batch_size_for(bundle.manifest.input.usual_batch_size)
     screener = load_screener(bundle, source_settings.artefact, batch_size, settings.state_dir / "engine_cache")
     stop = threading.Event()
     found: list[Screened] = []

@@ -53,6 +53,14 @@ class SourceBase(Settings):
         the most there can be."""
         return 0.0
 
+    def batch_size_for(self, usual: int) -> int:
+        """The most samples screened at once: as set, or as is `usual` for the samples of a bundle, and where there is a
+        rate no more than come while a batch may wait. What runs the graph is chosen, and made ready, for so many."""
+        size = self.batch_size or usual
+        if self.rate_per_s > 0:
+            size = min(size, int(self.rate_per_s * self.max_batch_age_ms / 1000))
+        return max(1, size)
+
 
 class ReplaySettings(SourceBase):
     """Readings in a file, replayed."""

@@ -41,8 +41,7 @@ def open_source(
     """
     pacer = Pacer(
         settings.rate_per_s,
-        settings.batch_size or spec.usual_batch_size,
-        settings.max_batch_age_ms / 1000,
+        settings.batch_size_for(spec.usual_batch_size),
         settings.stop_after_s,
         stop,
     )

@@ -36,16 +36,12 @@ class Source(Protocol):
 
 
 class Pacer:
-    """Lets samples through at a rate, in batches of bounded size and age."""
+    """Lets samples through at a rate, in batches of bounded size."""
 
-    def __init__(
-        self, rate_per_s: float, batch_size: int, max_age_s: float, stop_after_s: float, stop: threading.Event
-    ) -> None:
+    def __init__(self, rate_per_s: float, batch_size: int, stop_after_s: float, stop: threading.Event) -> None:
         self._rate_per_s, self._stop = rate_per_s, stop
         self.is_paced = rate_per_s > 0
         self.batch_size = batch_size
-        if rate_per_s > 0:
-            self.batch_size = max(1, min(batch_size, int(rate_per_s * max_age_s)))
         self._stop_after_s = stop_after_s
         self._started_s: float | None = None
         self._origin_s, self._passed = 0.0, 0

@@ -40,7 +40,7 @@ VALUES = st.one_of(
 def test_of_each_line_becomes_one_row_one_rejection_or_one_late_reading(lines: list[tuple[Any, Any]]) -> None:
     data = "".join(json.dumps({"at": at, "heat": heat}) + "\n" for at, heat in lines).encode()
     settings = StdinSettings(id="line", kind="stdin", bundle=Path("b"), time_path="at")
-    pacer = Pacer(0.0, 16, 0.1, 0.0, threading.Event())
+    pacer = Pacer(0.0, 16, 0.0, threading.Event())
     source = StdinSource(settings, Modality.TABULAR, InputSpec(channels=("heat",)), pacer, io.BytesIO(data))
     batches = list(source.batches())
     rows, rejected = sum(map(len, batches)), sum(len(batch.rejections) for batch in batches)

@@ -182,9 +182,22 @@ def test_the_rate_is_kept_and_batches_stay_young(tmp_path: Path) -> None:
     assert {len(batch) for batch in found} <= {6, 1, 2, 3, 4, 5}
 
 
+@pytest.mark.parametrize(
+    ("rate_per_s", "batch_size", "expected"),
+    [(0.0, None, 2048), (0.0, 16, 16), (50.0, None, 5), (50.0, 3, 3), (2.0, None, 1), (1e6, None, 2048)],
+)
+def test_no_more_are_screened_at_once_than_come_while_a_batch_may_wait(
+    rate_per_s: float, batch_size: int | None, expected: int
+) -> None:
+    settings = ReplaySettings(
+        id="s", kind="replay", path=Path("r.csv"), bundle=Path("b"), rate_per_s=rate_per_s, batch_size=batch_size
+    )
+    assert settings.batch_size_for(usual=2048) == expected
+
+
 def test_a_source_that_fell_behind_makes_no_burst() -> None:
     stop = threading.Event()
-    pacer = Pacer(100.0, 10, 0.1, 0.0, stop)
+    pacer = Pacer(100.0, 10, 0.0, stop)
     assert pacer.wait(1)
     pacer._origin_s -= 60
     assert pacer.wait(1)
@@ -195,7 +208,7 @@ def test_a_source_that_fell_behind_makes_no_burst() -> None:
 
 def test_stopping_ends_a_wait_at_once() -> None:
     stop = threading.Event()
-    pacer = Pacer(0.01, 1, 0.1, 0.0, stop)
+    pacer = Pacer(0.01, 1, 0.0, stop)
     threading.Timer(0.1, stop.set).start()
     started_s = time.monotonic()
     assert not pacer.wait(1)

@@ -31,7 +31,7 @@ WINDOWS = InputSpec(channels=("heat", "load"), window_length=3, window_stride=1)
 def batches(data: bytes, spec: InputSpec = ROWS, **more: Any) -> list[SampleBatch]:
     settings = StdinSettings(id="line", kind="stdin", bundle=Path("b"), **more)
     modality = Modality.SERIES if spec.window_length else Modality.TABULAR
-    pacer = Pacer(0.0, 64, 0.1, 0.0, threading.Event())
+    pacer = Pacer(0.0, 64, 0.0, threading.Event())
     return list(StdinSource(settings, modality, spec, pacer, io.BytesIO(data)).batches())
 
 
