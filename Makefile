@@ -4,7 +4,7 @@ PIP := .venv/bin/pip install --quiet --disable-pip-version-check
 PROTOS := $(wildcard proto/vedette/v1/*.proto)
 ARGS ?=
 # Whole systems wait for much of their time, hence a worker more than there are cores.
-WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 # A file is one worker's; a worker that dies is not replaced, for pytest-xdist 3.8 may then wait for ever.
 ON_ALL_CORES := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25 --durations-min=5
 

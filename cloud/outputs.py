@@ -2,10 +2,12 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
-from shared.errors import DataError, SettingsError, VedetteError
+from shared.errors import FileNotWrittenError, SettingsError, VedetteError
+from shared.files import write_durably
 
 
 def check_place(path: Path | None, option: str = "--json") -> None:
@@ -15,18 +17,37 @@ def check_place(path: Path | None, option: str = "--json") -> None:
 
 
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
-    """Write a result, if it is wanted; a number that is none becomes null. Raises DataError if the disk refuses."""
+    """Write a result, if it is wanted; a number that is none becomes null.
+
+    Raises FileNotWrittenError if that fails, and then a file that was there is as it was.
+    """
     if path is None:
         return
+    data = (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode()
+    if not path.is_symlink() and (path.is_file() or not path.exists()):
+        write_durably(path, data)
+        return
     try:
-        path.write_text(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_bytes(data)  # in place: /dev/stdout, a pipe
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}).") from None
+        raise FileNotWrittenError(f"{path}: cannot be written ({error.strerror or error}).") from None
 
 
 def write_failure(path: Path | None, error: VedetteError) -> None:
-    """Write what went wrong in place of a result."""
-    write_json(path, {"status": "failed", "error": str(error), "exit_code": error.exit_code})
+    """Write what went wrong in place of a result, for a caller that raises it."""
+    _write_end(path, "failed", str(error), error.exit_code)
+
+
+def write_stop(path: Path | None) -> None:
+    """Write that the user stopped it, in place of a result."""
+    _write_end(path, "stopped", "stopped before the end", 130)
+
+
+def _write_end(path: Path | None, status: str, error: str, exit_code: int) -> None:
+    try:
+        write_json(path, {"status": status, "error": error, "exit_code": exit_code})
+    except VedetteError as second:  # the command ends for the first reason
+        print(f"vedette: {second}", file=sys.stderr)
 
 
 def _finite(value: Any) -> Any:

@@ -5,7 +5,7 @@ of `-IsolationForest.score_samples`. A missing entry counts as the mean of norma
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from cloud.analyzers.reference import MAX_REFERENCE
 from cloud.analyzers.workshop import Workshop
 from shared.diffusion.distillation import subsample
 from shared.diffusion.training import Progress
-
-if TYPE_CHECKING:
-    pass
 
 TREES = 100
 ROWS_A_TREE = 256

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloud.outputs import check_place, write_failure, write_json
+from cloud.outputs import check_place, write_failure, write_json, write_stop
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 from shared.supervision import stoppable
@@ -69,6 +69,8 @@ def demo(
         with stoppable():
             Demo(DemoOptions(seconds, headless, federated, effort, images, series), work).run(keep)
     except KeyboardInterrupt:
+        if not kept:
+            write_stop(json_path)
         typer.echo(f"Stopped. What was done so far lies in {work}.", err=True)
         raise typer.Exit(130) from None
     except VedetteError as error:

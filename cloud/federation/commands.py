@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud.outputs import check_place, write_failure, write_json
+from cloud.outputs import check_place, write_failure, write_json, write_stop
 from shared.cli import CommandTree
 from shared.errors import CertificateError, ConnectionFailedError, VedetteError
 from shared.federation import DEFAULT_ADDRESS, Address
@@ -148,6 +148,7 @@ def status(
     from cloud.federation.status import last_runs, server_status
     from cloud.federation.superlink import ServerState
 
+    check_place(json_path)
     state = _state_dir(config, state_dir)
     known = ServerState.read(state) if server is None else None
     where = _address(server, known)
@@ -203,7 +204,7 @@ def _failure_as_json(path: Path | None) -> Iterator[None]:
         write_failure(path, error)
         raise
     except KeyboardInterrupt:
-        write_json(path, {"status": "stopped", "error": "stopped before the end"})
+        write_stop(path)
         raise typer.Exit(130) from None
 
 

@@ -112,6 +112,7 @@ def inspect(
     from shared.errors import BundleIntegrityError, CertificateError
     from shared.home import trusted_key
 
+    check_place(json_path)
     manifest = Bundle.peek(bundle)
     try:
         trusted = trusted_key(key)

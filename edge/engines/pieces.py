@@ -1,11 +1,11 @@
 """Into how many samples at a time an engine cuts a batch.
 
 Each stream gets its share, between bounds. Vectors want to go together: of fewer than LEAST_VECTORS the products of
-matrices are slow, and what starting a request costs counts; more than MOST_VECTORS, or than MOST_VECTOR_BYTES of
-input, do not fit into the caches. (Measured on two cores with AVX2, CPU time a window in pieces of 32, 128, 512 and
-1024: 17, 12, 11 and 11 us of 128 readings, 100, 72, 71 and 78 us of 1216; on two with AVX-512 and VNNI, in pieces of
-512, 1024 and 2048: 3.8, 3.7 and 3.6 us of 128.) An image of 256 x 256 pixels fills the caches already, and is as fast
-alone as with others.
+matrices are slow, and what starting a request costs counts. More than MOST_VECTOR_BYTES of input do not fit into the
+caches; more than MOST_VECTORS win next to nothing, and what lies between the layers takes memory. (Measured on two
+cores with AVX2, CPU time a window in pieces of 32, 128, 512 and 1024: 17, 12, 11 and 11 us of 128 readings, 100, 72, 71
+and 78 us of 1216; on two with AVX-512 and VNNI, in pieces of 512, 1024 and 2048: 3.8, 3.7 and 3.6 us of 128.) An image
+of 256 x 256 pixels fills the caches already, and is as fast alone as with others.
 """
 
 import math

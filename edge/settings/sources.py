@@ -25,7 +25,8 @@ class SourceBase(Settings):
         ge=1,
         le=4096,
         title="Batch size",
-        description="samples screened at once; default 8 images, or 1024 to 4096 rows or windows, more of small ones",
+        description="samples screened at once, at most; default 8 images or 4 clips, or 1024 to 4096 rows or windows, "
+        "more of small ones. Of a source with a rate no more than come within max_batch_age_ms",
     )
     max_batch_age_ms: float = Field(
         default=100.0, gt=0, title="Batch age", description="a batch never waits longer than this for more samples"
@@ -58,8 +59,8 @@ class SourceBase(Settings):
         rate no more than come while a batch may wait. What runs the graph is chosen, and made ready, for so many."""
         size = self.batch_size or usual
         if self.rate_per_s > 0:
-            size = min(size, int(self.rate_per_s * self.max_batch_age_ms / 1000))
-        return max(1, size)
+            return max(1, int(min(size, self.rate_per_s * self.max_batch_age_ms / 1000)))
+        return size
 
 
 class ReplaySettings(SourceBase):

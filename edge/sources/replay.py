@@ -21,7 +21,7 @@ from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
 
-MOST_VALUES = 2**19  # of readings that wait until there are windows enough for a batch
+MOST_VALUES = 2**19  # readings that may wait for a whole batch of windows; CHUNK_ROWS rows always may
 
 
 class RowReplay:
@@ -63,9 +63,9 @@ class WindowReplay:
         self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
         self._length = spec.window_length
         self._cutter = WindowCutter(spec.window_length, spec.window_stride)
-        most_rows = max(MOST_VALUES // len(spec.channels), CHUNK_ROWS)
-        rows_a_batch = min(pacer.batch_size * max(spec.window_stride, 1), most_rows)
-        self._portion_rows = rows_a_batch * -(-CHUNK_ROWS // rows_a_batch)
+        stride, most_rows = max(spec.window_stride, 1), max(MOST_VALUES // len(spec.channels), CHUNK_ROWS)
+        rows_a_batch = min(pacer.batch_size, max(most_rows // stride, 1)) * stride
+        self._portion_rows = rows_a_batch * max(1, CHUNK_ROWS // rows_a_batch)
         self._table = open_table(settings.path, spec.channels, settings.array)
         if isinstance(self._table, NpzTable) and self._table.rank == 3 and self._table.shape[1] != self._length:
             raise DataError(
@@ -91,24 +91,30 @@ class WindowReplay:
 
 
 def _in_portions(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
-    """The same readings so many rows at a time, and at the end what is left: whole batches can be made of them.
+    """The same readings so many rows at a time; what is left comes at the end, also where that is a failure.
 
     An unreadable cell is NaN in them, and what that means is for the preprocessing to say.
     """
     values, numbers, count = list[NDArray[np.float32]](), list[NDArray[np.int64]](), 0
-    for chunk in chunks:
-        values.append(chunk.values)
-        numbers.append(chunk.rows)
-        count += len(chunk.rows)
-        if count < rows:
-            continue
-        joined, joined_numbers = np.concatenate(values), np.concatenate(numbers)
-        end = count - count % rows
-        for start in range(0, end, rows):
-            yield Chunk(joined[start : start + rows], joined_numbers[start : start + rows])
-        values, numbers, count = [joined[end:]], [joined_numbers[end:]], count - end
+    failure: DataError | None = None
+    try:
+        for chunk in chunks:
+            values.append(chunk.values)
+            numbers.append(chunk.rows)
+            count += len(chunk.rows)
+            if count < rows:
+                continue
+            joined, joined_numbers = np.concatenate(values), np.concatenate(numbers)
+            end = count - count % rows
+            for start in range(0, end, rows):
+                yield Chunk(joined[start : start + rows], joined_numbers[start : start + rows])
+            values, numbers, count = [joined[end:]], [joined_numbers[end:]], count - end
+    except DataError as error:
+        failure = error
     if count:
         yield Chunk(np.concatenate(values), np.concatenate(numbers))
+    if failure is not None:
+        raise failure
 
 
 def _repeated(chunks: Callable[[], Iterator[Chunk]], settings: ReplaySettings) -> Iterator[Chunk]:

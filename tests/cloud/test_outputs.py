@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud.outputs import check_place, write_failure, write_json
-from shared.errors import DataError, SettingsError
+from cloud.outputs import check_place, write_failure, write_json, write_stop
+from shared.errors import DataError, FileNotWrittenError, SettingsError
 
 
 def test_a_number_that_is_none_becomes_null(tmp_path: Path) -> None:
@@ -24,12 +24,26 @@ def test_a_failure_says_what_and_how_it_ended(tmp_path: Path) -> None:
     assert found == {"status": "failed", "error": "readings.csv: no such file.", "exit_code": error.exit_code}
 
 
+def test_a_failure_that_cannot_be_written_is_said_and_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    write_failure(Path("/dev/full"), DataError("readings.csv: no such file."))
+    write_stop(Path("/dev/full"))
+    assert capsys.readouterr().err.count("/dev/full: cannot be written (No space left on device)") == 2
+    with pytest.raises(FileNotWrittenError):
+        write_json(Path("/dev/full"), {})
+
+
+def test_a_link_is_written_through_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_json(tmp_path / "link", {"a": 1})
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "target").read_text()) == {"a": 1}
+
+
 @pytest.mark.parametrize("place", ["", "missing/out.json"])
 def test_a_place_where_no_file_can_be_is_refused_before_any_work(tmp_path: Path, place: str) -> None:
     with pytest.raises(SettingsError, match="Give --json another path"):
         check_place(tmp_path / place)
-    with pytest.raises(DataError, match="cannot be written"):
-        write_json(tmp_path / place, {})
 
 
 def test_nothing_is_written_where_nothing_was_asked_for() -> None:

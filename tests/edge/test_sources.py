@@ -154,6 +154,26 @@ def test_batches_of_windows_are_full_wherever_the_file_is_long_enough(
     assert len(sizes) <= 4
 
 
+@pytest.mark.parametrize(("batch_size", "stride"), [(None, 16), (3000, 1), (4095, 1), (16, 300)])
+def test_all_that_can_be_read_of_a_file_that_breaks_off_is_screened(
+    tmp_path: Path, batch_size: int | None, stride: int
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(30_000, 2))
+    path = csv_of(tmp_path / "r.csv.gz", rows, "a,b")
+    path.write_bytes(path.read_bytes()[:-50_000])
+    spec = InputSpec(channels=("a", "b"), window_length=16, window_stride=stride)
+    settings = ReplaySettings(id="s", kind="replay", path=path, bundle=Path("b"), batch_size=batch_size)
+    source, found = open_source(settings, Modality.SERIES, spec, threading.Event()), []
+    with pytest.raises(DataError, match="cannot be read further"):
+        found.extend(source.batches())  # keeps what came before the error
+    chunks: list[tables_module.Chunk] = []
+    with pytest.raises(DataError):
+        chunks.extend(tables_module.open_table(path, ("a", "b")).chunks())
+    count = sum(len(chunk.rows) for chunk in chunks)
+    assert count > 4096
+    assert sum(map(len, found)) == (count - 16) // stride + 1
+
+
 def test_the_batches_that_may_be_asked_for_are_those_that_a_graph_takes() -> None:
     (bound,) = [item.le for item in ReplaySettings.model_fields["batch_size"].metadata if hasattr(item, "le")]
     assert bound == MOST_BATCH

@@ -21,7 +21,8 @@ _ABOUT = (
     "that has run for long. Memory (the most that was resident: an agent drops pages of library code that its start "
     "alone ran) and start are those of an agent with one bundle whose cache of compiled models is warm. Router and"
     " spool: CPU time from p-values to the committed file, 5 % forwarded and 1 % audited. Small bundles are trained "
-    "for it on synthetic series and on crops of a photograph of bricks; speed does not depend on the weights."
+    "for it on synthetic series and on crops of a photograph of bricks, which the agent then screens; speed does not "
+    "depend on the weights."
 )
 
 
