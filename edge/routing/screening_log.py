@@ -15,6 +15,7 @@ from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 
 HEADER = ("origin", "score", "p_value", "route", "sample_id")
+_MOST_LINE_BYTES = 2**16
 
 log = EventLog("screening_log")
 
@@ -23,12 +24,14 @@ class ScreeningLog:
     """Appends to a file, a batch at a time; safe to use from any thread."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path` to append to, with a header if it is new. Raises StorageError."""
+        """Open `path` to append to, with a header if it is new, without the half line that a kill left. Raises
+        StorageError."""
         self._path = path
         self._lock = threading.Lock()
         self._throttle = Throttle()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _cut_half_line(path)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
             if self._file.tell() == 0:
                 self._file.write(",".join(HEADER) + "\n")
@@ -68,3 +71,12 @@ class ScreeningLog:
                 self._file.close()
             except OSError as error:
                 log.error("screening_log_failed", path=self._path, error=error)
+
+
+def _cut_half_line(path: Path) -> None:
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        start = max(0, file.seek(0, io.SEEK_END) - _MOST_LINE_BYTES)
+        file.seek(start)
+        file.truncate(start + file.read().rfind(b"\n") + 1)
