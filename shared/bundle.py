@@ -95,8 +95,7 @@ class InputSpec(_Strict):
 
     @property
     def usual_batch_size(self) -> int:
-        """How many samples are screened at once where nobody says: 8 images, 4 clips, or 1024, 2048
-        or 4096 rows or windows.
+        """How many samples are screened at once where nobody says: 8 images, 4 clips, or 1024 to 4096 rows or windows.
 
         A batch has a price of its own, which counts beside that of small samples; large samples do not fit into the
         caches together.

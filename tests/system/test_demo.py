@@ -1,4 +1,4 @@
-"""`vedette demo` from beginning to end, with less training than by default, and its end by Ctrl-C."""
+"""`vedette demo` from beginning to end, as a user starts it, and its end by Ctrl-C."""
 
 import json
 import os
@@ -35,9 +35,8 @@ DEVICE_KEYS = {
 @pytest.mark.filterwarnings("ignore")
 def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(tmp_path: Path) -> None:
     result = tmp_path / "out.json"
-    arguments = ["--headless", "--seconds", "40", "--effort", "0.1", "--json", str(result)]
     demo = subprocess.run(
-        [VEDETTE, "demo", *arguments, "--folder", str(tmp_path / "demo")],
+        [VEDETTE, "demo", "--headless", "--seconds", "40", "--json", str(result), "--folder", str(tmp_path / "demo")],
         capture_output=True,
         text=True,
         timeout=900,
@@ -50,8 +49,7 @@ def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(tmp_pa
         assert device.keys() >= DEVICE_KEYS, name
         assert device["samples_lost"] == 0, name
         assert device["verdicts"] == device["samples_forwarded"] + device["samples_audited"], name
-        # The camera's screener, trained for so short, takes a few more good images for suspicious.
-        assert 0 < device["upload_ratio"] <= (0.35 if name == "camera" else 0.2), name
+        assert 0 < device["upload_ratio"] <= 0.2, name
     for name in ("shuttle-a", "shuttle-b"):
         assert summary["devices"][name]["fused_auroc"] >= 0.95
     federated = summary["federated_round"]
