@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cloud.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes, fit_encoder
-from cloud.inference.analysis import Analysis, Judgement
+from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes, fit_encoder
+from cloud.serving.analysis import Analysis, Judgement
 from shared.bundle import Bundle, InputSpec, Manifest, sign
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, fit_preprocessor

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.row_tasks import Floats, Task, adbench_tasks, packaged_tasks
-from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, Features, Workshop
-from cloud.fusion import Fusion
+from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
+from cloud.methods.fusion import Fusion
 from cloud.training.parity import auroc
 from cloud.training.trimming import likely
 from shared.bundle import InputSpec

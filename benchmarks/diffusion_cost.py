@@ -38,11 +38,17 @@ from numpy.typing import NDArray
 
 from benchmarks.contamination import Draw, draw
 from benchmarks.row_tasks import packaged_tasks
-from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, Analyzer, Features, Workshop
-from cloud.analyzers.reconstruction import DEPTH_SIGMA, STEPS, DdimReconstruction, DdpmReconstruction, Reconstruction
-from cloud.analyzers.restoration import DRAWS, levels_from
-from cloud.fusion import Fusion
-from cloud.inference.analysis import Analysis
+from cloud.methods import ANALYZERS, BASELINES, DEFAULT_METHODS, Analyzer, Features, Workshop
+from cloud.methods.families.reconstruction import (
+    DEPTH_SIGMA,
+    STEPS,
+    DdimReconstruction,
+    DdpmReconstruction,
+    Reconstruction,
+)
+from cloud.methods.fusion import Fusion
+from cloud.methods.restoration import DRAWS, levels_from
+from cloud.serving.analysis import Analysis
 from cloud.training.data import TableData
 from cloud.training.parity import auroc
 from cloud.training.settings import TrainingSettings

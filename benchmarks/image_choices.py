@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.image_tasks import GROUPS, ImageTask, tasks
-from cloud.analyzers import DEFAULT_METHODS
-from cloud.encoders import fit_encoder, screener_of
-from cloud.fusion import Fusion
-from cloud.inference.analysis import FUSED, Analysis
+from cloud.methods import DEFAULT_METHODS
+from cloud.methods.encoders import fit_encoder, screener_of
+from cloud.methods.fusion import Fusion
+from cloud.serving.analysis import FUSED, Analysis
 from cloud.training.parity import auroc
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import PATCH_HIDDEN

@@ -3,7 +3,7 @@
 `boards`: two-level scans of circuit boards, judged on boards of families that were not trained on. `cells`: solar
 cells. `textures`: crops of photographs (brick, gravel, grass, stained tissue), judged on a part that was not trained
 on. `scene`: frames of a colour camera that does not move, hours apart. The drawing shares no code with the corruption
-that a detector learns from (`cloud.encoders.corruption`). Groups whose data is absent are left out.
+that a detector learns from (`cloud.methods.encoders.corruption`). Groups whose data is absent are left out.
 """
 
 import math

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.row_tasks import Floats, Task, development_tasks
-from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, Features, Workshop
-from cloud.fusion import Fusion
+from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
+from cloud.methods.fusion import Fusion
 from cloud.training.parity import auroc
 from shared.modality import Modality
 from shared.preprocessing.base import LINEAR_RANGE, compress, scale_of

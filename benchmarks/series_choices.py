@@ -26,12 +26,12 @@ from scipy.ndimage import uniform_filter1d
 from scipy.stats import spearmanr
 
 from benchmarks.series_tasks import GROUPS, SeriesTask, tasks
-from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, QUICK_TO_FIT, Analyzer, Features, Workshop
-from cloud.encoders import VectorScreener
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import vus_pr
-from cloud.fusion import Fusion
-from cloud.inference.encoding import Samples, vector_features
+from cloud.methods import ANALYZERS, DEFAULT_METHODS, QUICK_TO_FIT, Analyzer, Features, Workshop
+from cloud.methods.encoders import VectorScreener
+from cloud.methods.fusion import Fusion
+from cloud.serving.encoding import Samples, vector_features
 from cloud.training.perturbed_windows import perturbed_inputs
 from cloud.training.settings import TrainingSettings
 from cloud.training.windows import choose_length, cut_windows

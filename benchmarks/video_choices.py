@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.video_tasks import KINDS, Hour, hours, with_events
-from cloud.analyzers import ANALYZERS, DEFAULT_METHODS, Features, Workshop
-from cloud.clip_pooling import TOP_SHARE, clip_scores
-from cloud.encoders.efficientnet import pretrained_backbone
-from cloud.encoders.video import APPEARANCE_DIM, MOTION_DIM, MOTION_WEIGHT, VideoEncoder, whitening_by_position
-from cloud.fusion import Fusion
-from cloud.pooling import image_scores
+from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
+from cloud.methods.clip_pooling import TOP_SHARE, clip_scores
+from cloud.methods.encoders.efficientnet import pretrained_backbone
+from cloud.methods.encoders.video import APPEARANCE_DIM, MOTION_DIM, MOTION_WEIGHT, VideoEncoder, whitening_by_position
+from cloud.methods.fusion import Fusion
+from cloud.methods.pooling import image_scores
 from cloud.training.clips import choose_size, relit
 from cloud.training.parity import auroc
 from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.engines import Engine, Pending, load_engine
-from edge.engines.choice import Choice, choose_artefact
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode
+from shared.engines import Engine, Pending, load_engine
+from shared.engines.choice import Choice, choose_artefact
 from shared.errors import BundleError, DataError, EngineError, MissingExtraError
 from shared.logs import EventLog
 from shared.preprocessing import Prepared, Preprocessor, load_preprocessor, modes_of, preprocessing_id

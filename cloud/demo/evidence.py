@@ -38,7 +38,7 @@ def fused_scores(bundle: Bundle, samples: Iterable[Values]) -> NDArray[np.float6
 
     A sample that cannot be analysed scores infinity: it is none of the normal ones.
     """
-    from cloud.inference.analysis import FUSED, Analysis
+    from cloud.serving.analysis import FUSED, Analysis
 
     analysis = Analysis.load(bundle)
     scores: list[NDArray[np.float64]] = [np.empty(0)]

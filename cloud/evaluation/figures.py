@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cloud.evaluation.leaderboard import RANDOM_DRAWS, Judge, leaderboard, without_ties
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, Labels, detection_figures, false_alarms
 from cloud.evaluation.scoring import Said, Scored
-from cloud.inference.analysis import FUSED
+from cloud.serving.analysis import FUSED
 from shared.errors import DataError
 
 Figures = dict[str, dict[str, float]]

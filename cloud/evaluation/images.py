@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.encoders import load_encoder
 from cloud.evaluation.baselines import baseline_scores
 from cloud.evaluation.metrics import Labels
 from cloud.evaluation.scoring import Said
+from cloud.methods.encoders import load_encoder
 from cloud.training.data import read_image
 from shared.bundle import Bundle
 from shared.preprocessing import load_preprocessor

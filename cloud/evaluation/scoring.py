@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.inference.analysis import FUSED, Analysis, Judgement
+from cloud.serving.analysis import FUSED, Analysis, Judgement
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner
 from shared.bundle import Artefact, Bundle
 from shared.calibration_modes import CalibrationByMode

@@ -9,7 +9,6 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
-from cloud.encoders import VideoEncoder, load_encoder
 from cloud.evaluation.baselines import KNN
 from cloud.evaluation.figures import Figures, routing_figures
 from cloud.evaluation.footage import Footage
@@ -17,6 +16,7 @@ from cloud.evaluation.leaderboard import surprise
 from cloud.evaluation.metrics import detection_figures
 from cloud.evaluation.scoring import Block, BundleScorer
 from cloud.evaluation.video_baseline import PlaceNeighbours
+from cloud.methods.encoders import VideoEncoder, load_encoder
 from cloud.training.clips import split_clips
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.encoders import VideoEncoder
 from cloud.evaluation.baselines import NEIGHBOURS
+from cloud.methods.encoders import VideoEncoder
 
 _CLIPS_A_BLOCK = 32
 

@@ -9,12 +9,12 @@ import warnings
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from cloud.inference.verdicts import Judge
 from cloud.registry import Registry
 from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, serving_alone
 from cloud.service.http import AsgiApp
 from cloud.service.process import Service
+from cloud.serving.verdicts import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from shared.bundle import Bundle, load_trusted_key
@@ -54,7 +54,7 @@ async def _run(settings: CloudSettings, authority: Authority, key: Ed25519Public
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
 
     def load_analysis(bundle: Bundle) -> Judge:
-        from cloud.inference.analysis import Analysis  # brings PyTorch: loaded in the worker, not at start
+        from cloud.serving.analysis import Analysis  # brings PyTorch: loaded in the worker, not at start
 
         return Analysis.load(bundle, settings.analysis.device)
 

@@ -15,10 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cloud.inference.batcher import Batcher, Judged
-from cloud.inference.cache import AnalysisCache
-from cloud.inference.verdicts import Judge
-from cloud.inference.worker import Worker
 from cloud.registry import Registry
 from cloud.service.access import Access
 from cloud.service.admission import Admission
@@ -32,6 +28,10 @@ from cloud.service.http import AsgiApp, FrontApp
 from cloud.service.metrics import Metrics
 from cloud.service.ports import grpc_server, listen_grpc, probe
 from cloud.service.web import WebServer
+from cloud.serving.batcher import Batcher, Judged
+from cloud.serving.cache import AnalysisCache
+from cloud.serving.verdicts import Judge
+from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings, join_address, split_address
 from cloud.store import Store
 from cloud.store.judging import backlog

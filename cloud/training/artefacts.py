@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.encoders import Screener, SeriesScreener, SeriesViews
+from cloud.methods.encoders import Screener, SeriesScreener, SeriesViews
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.composition import Front
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cloud.encoders import SeriesViews
+from cloud.methods.encoders import SeriesViews
 from cloud.training.export import INPUT_NAME, export_onnx
 
 _PREFIX = "front/"

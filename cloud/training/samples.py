@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.encoders.scale import choose_size
+from cloud.methods.encoders.scale import choose_size
 from cloud.training.clips import split_clips
 from cloud.training.data import ImageData, TableData, TrainingData, read_image
 from cloud.training.settings import TrainingSettings

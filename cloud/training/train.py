@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from cloud.analyzers import ANALYZERS, BASELINES, DEFAULT_METHODS, SEE_MORE_THAN_VECTORS
-from cloud.encoders import (
+from cloud.methods import ANALYZERS, BASELINES, DEFAULT_METHODS, SEE_MORE_THAN_VECTORS
+from cloud.methods.encoders import (
     ENCODER_FILE,
     PatchEncoder,
     Screener,
@@ -28,7 +28,7 @@ from cloud.encoders import (
     fit_encoder,
     screener_of,
 )
-from cloud.inference.analysis import Analysis, pick_device
+from cloud.serving.analysis import Analysis, pick_device
 from cloud.training.artefacts import Built, Examples, build_artefacts
 from cloud.training.data import TrainingData
 from cloud.training.parity import auroc

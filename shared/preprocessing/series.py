@@ -9,8 +9,8 @@
 Where the spec allows it a reading may be missing (NaN): it is imputed with its mean given the observed ones, and only
 those are scored. A channel missing as a whole counts as expected; a window of nothing but missing readings is rejected.
 
-On devices the artefact does all of this (`cloud.encoders.series_views`) from the readings on. Where one may be missing,
-it is given windows that are standardised and imputed already, and what was observed of them.
+On devices the artefact does all of this (`cloud.methods.encoders.series_views`) from the readings on.
+Where one may be missing, it is given windows that are standardised and imputed already, and what was observed of them.
 
 Source of the second view: Jackson & Mudholkar, "Control procedures for residuals associated with principal component
 analysis" (1979).

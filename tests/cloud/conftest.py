@@ -33,7 +33,7 @@ def biopsies() -> Biopsies:
     import torch
     from sklearn.datasets import load_breast_cancer
 
-    from cloud.inference.analysis import Analysis
+    from cloud.serving.analysis import Analysis
 
     torch.set_num_threads(1)
     data = load_breast_cancer()

@@ -9,9 +9,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundles.swap import TRIAL_BATCHES, ScreenerSlot
-from edge.engines import load_engine
-from edge.engines.base import GraphOutput
-from edge.engines.openvino import _OpenVinoPending
 from edge.routing.budget import UploadBudget
 from edge.routing.packing import pack
 from edge.routing.payload_tiers import PayloadTiers, Tier
@@ -21,6 +18,9 @@ from edge.settings import RouterSettings
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode
+from shared.engines import load_engine
+from shared.engines.base import GraphOutput
+from shared.engines.openvino import _OpenVinoPending
 from shared.errors import BundleMismatchError, EngineError
 from shared.modality import Modality
 from shared.preprocessing import load_preprocessor

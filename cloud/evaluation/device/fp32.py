@@ -3,8 +3,8 @@
 import numpy as np
 from safetensors.numpy import load
 
-from cloud.encoders import Screener, SeriesScreener, SeriesViews, VectorScreener, load_encoder, screener_of
-from cloud.inference.analysis import Analysis
+from cloud.methods.encoders import Screener, SeriesScreener, SeriesViews, VectorScreener, load_encoder, screener_of
+from cloud.serving.analysis import Analysis
 from cloud.training.train import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
 from shared.diffusion import TimeEstimationHead

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, clopper_pearson
 from cloud.evaluation.plots.style import ANOMALY, BASELINE, OTHER, dress, label_of, line_of, new_figure
-from cloud.inference.analysis import FUSED
+from cloud.serving.analysis import FUSED
 
 _BINS = 20
 _BAND_POINTS = 60

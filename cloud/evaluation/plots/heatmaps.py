@@ -10,8 +10,8 @@ from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.images import image_blocks
 from cloud.evaluation.pixels import enlarge
 from cloud.evaluation.plots.style import ANOMALY, TEXT, new_figure
-from cloud.inference.analysis import FUSED
-from cloud.inference.maps import NORMAL_TOP
+from cloud.serving.analysis import FUSED
+from cloud.serving.maps import NORMAL_TOP
 from cloud.training.data import read_image
 
 _EACH_KIND = 4

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.style import ANOMALY, CLOUD, dress, new_figure
-from cloud.inference.analysis import FUSED
+from cloud.serving.analysis import FUSED
 from shared.modality import Modality
 
 _ROWS_SHOWN, _FEATURES_SHOWN, _LONGEST_NAME = 6, 8, 24

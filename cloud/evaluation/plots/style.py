@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cloud.inference.analysis import FUSED
+from cloud.serving.analysis import FUSED
 
 CLOUD, EDGE, BASELINE, OTHER = "#1f4e8c", "#d1730f", "#5c6670", "#c3c9d0"
 ANOMALY, GRID, TEXT = "#c0262d", "#e6e9ec", "#24292e"

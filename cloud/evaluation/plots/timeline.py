@@ -9,7 +9,7 @@ from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.style import ANOMALY, BASELINE, CLOUD, EDGE, OTHER, dress, label_of, line_of, new_figure
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import ranges_of
-from cloud.inference.analysis import FUSED
+from cloud.serving.analysis import FUSED
 
 _COLUMNS = 1400  # points across a timeline: of more, the highest of each column is shown
 _SPANS_SHOWN, _CHANNELS_SHOWN = 3, 3

@@ -3,7 +3,7 @@
 import tomllib
 from pathlib import Path
 
-from cloud.analyzers import ANALYZERS, DEFAULT_METHODS
+from cloud.methods import ANALYZERS, DEFAULT_METHODS
 from cloud.training.settings import TrainingSettings
 from shared.modality import Modality
 

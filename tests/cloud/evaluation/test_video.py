@@ -10,13 +10,13 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud.analyzers import workshop
-from cloud.encoders import VideoEncoder
 from cloud.evaluation.evaluate import Request, evaluate_bundle
 from cloud.evaluation.footage import Footage
 from cloud.evaluation.leaderboard import names
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PlaceNeighbours
+from cloud.methods import workshop
+from cloud.methods.encoders import VideoEncoder
 from cloud.training import TrainingSettings, train_bundle
 from cloud.training.videos import find_videos
 from shared.bundle import InputSpec

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from cloud.inference.analysis import Analysis
 from cloud.service.data_dir import prepare
 from cloud.service.process import Service
 from cloud.service.tokens import new_token
+from cloud.serving.analysis import Analysis
 from cloud.settings import CloudSettings
 from shared.enrolment import EnrolmentToken
 from shared.modality import Modality

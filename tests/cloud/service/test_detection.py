@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud.inference.analysis import Analysis
 from cloud.registry import publish_to
 from cloud.service.detection import check_samples
+from cloud.serving.analysis import Analysis
 from cloud.store.ingest import Received, count_stored
 from shared.modality import Modality
 from tests.cloud.service.harness import message, running, settings_for

@@ -5,8 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cloud.encoders import VectorScreener
-from cloud.encoders.screener import SLOPE_BEYOND
+from cloud.methods.encoders import VectorScreener
+from cloud.methods.encoders.screener import SLOPE_BEYOND
 from cloud.training import artefacts
 from cloud.training.artefacts import Examples, build_artefacts
 from cloud.training.engines import onnxruntime_runner, openvino_runner

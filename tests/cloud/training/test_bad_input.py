@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from cloud.evaluation.scoring import BundleScorer
-from cloud.inference.analysis import Analysis, Judgement
+from cloud.serving.analysis import Analysis, Judgement
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.bundle import Bundle
 from shared.diffusion import OptimizerSettings
@@ -157,7 +157,7 @@ def test_samples_of_another_shape_are_rejected_one_by_one(tmp_path: Path) -> Non
 def test_all_of_it_at_once_gives_numbers_from_the_methods_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr("cloud.analyzers.workshop.TRAINING", OptimizerSettings(steps=40))
+    monkeypatch.setattr("cloud.methods.workshop.TRAINING", OptimizerSettings(steps=40))
     rows = np.repeat(normal_rows(40), 4, axis=0)
     rows[:, 2] = 7.0
     rows[:, 3] *= 1e37

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloud.encoders import SeriesViews, VectorScreener
+from cloud.methods.encoders import SeriesViews, VectorScreener
 from cloud.training.composition import Front
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
 from cloud.training.export import export_onnx

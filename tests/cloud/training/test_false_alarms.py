@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import beta, betabinom
 
-from cloud.analyzers import ANALYZERS, Features, Workshop
 from cloud.evaluation.scoring import BundleScorer
-from cloud.fusion import Fusion
-from cloud.inference.analysis import Analysis
+from cloud.methods import ANALYZERS, Features, Workshop
+from cloud.methods.fusion import Fusion
+from cloud.serving.analysis import Analysis
 from cloud.training.engines import onnxruntime_runner
 from edge.routing.budget import UploadBudget
 from edge.routing.router import RateMeter, Router

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cloud.evaluation.scoring import BundleScorer
-from cloud.inference.analysis import Analysis, Judgement
+from cloud.serving.analysis import Analysis, Judgement
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle
 from cloud.training.data import TableData
 from cloud.training.engines import onnxruntime_runner

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from safetensors.numpy import load
 
-from cloud.analyzers import SEE_MORE_THAN_VECTORS
-from cloud.inference.analysis import Analysis
+from cloud.methods import SEE_MORE_THAN_VECTORS
+from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
 from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
 from cloud.training.engines import onnxruntime_runner, openvino_runner

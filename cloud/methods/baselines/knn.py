@@ -1,0 +1,51 @@
+"""Baseline: the distance to the k-th nearest normal vector (Ramaswamy, Rastogi & Shim, SIGMOD 2000).
+
+For images this is patch-kNN, the core of PatchCore (Roth et al., CVPR 2022) with a random memory bank.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.reference import Reference
+from cloud.methods.workshop import Workshop
+from shared.diffusion.training import Progress
+
+NEIGHBOURS = 5
+
+
+class KNearestNeighbours:
+    """Distance to the 5th nearest of at most MAX_REFERENCE normal vectors."""
+
+    name: ClassVar[str] = "knn"
+
+    def __init__(self, reference: Reference | None = None):
+        self._reference = reference or Reference(torch.empty((0, 0)))
+
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Keep a random part of the normal vectors."""
+        self._reference = Reference.drawn(features, workshop.generator(self.name))
+        if progress is not None:
+            progress(1.0)
+
+    def score(self, features: Features) -> AnalyzerOutput:
+        """Distances, in units of the features."""
+        distances = self._reference.nearest(features, NEIGHBOURS).distances
+        return from_patch_scores(distances[:, -1].float(), features)
+
+    def state(self) -> dict[str, Tensor]:
+        """The reference vectors."""
+        return cpu_state(self._reference.state())
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The analyzer with these reference vectors."""
+        return cls(Reference.from_state(state))
+
+    def to(self, device: torch.device) -> Self:
+        """Move the reference to a device."""
+        self._reference.to(device)
+        return self

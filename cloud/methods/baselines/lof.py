@@ -1,0 +1,80 @@
+"""Baseline: Local Outlier Factor (Breunig, Kriegel, Ng & Sander, SIGMOD 2000), for novelties.
+
+How much sparser the data is around a sample than around the sample's neighbours. The definition and the figures are
+those of scikit-learn's `LocalOutlierFactor(novelty=True)`, which cannot be fitted with missing values or kept without
+pickle; the neighbours are those of `cloud.methods.reference`.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.masks import flat_observed
+from cloud.methods.reference import Neighbours, Reference
+from cloud.methods.workshop import Workshop
+from shared.diffusion.training import Progress
+from shared.errors import DataError
+
+NEIGHBOURS = 20
+DENSITY_FLOOR = 1e-10  # added to mean distances, as scikit-learn does: duplicates are dense, not infinitely so
+
+
+class LocalOutlierFactor:
+    """Mean local density of the 20 nearest of at most MAX_REFERENCE normal vectors, over the sample's own."""
+
+    name: ClassVar[str] = "lof"
+
+    def __init__(
+        self, reference: Reference | None = None, k_distances: Tensor | None = None, densities: Tensor | None = None
+    ):
+        self._reference = reference or Reference(torch.empty((0, 0)))
+        self._k_distances = torch.empty(0) if k_distances is None else k_distances  # (rows,) float64
+        self._densities = torch.empty(0) if densities is None else densities  # (rows,) float64
+
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Keep a random part of the normal vectors, each with its k-distance and density. Raises DataError for one."""
+        self._reference = Reference.drawn(features, workshop.generator(self.name))
+        if len(self._reference) < 2:
+            raise DataError("lof: a local density needs at least two normal vectors; give more normal data.")
+        neighbours = self._reference.nearest_of_own(self._neighbours)
+        self._k_distances = neighbours.distances[:, -1]
+        self._densities = self._density(neighbours)
+        if progress is not None:
+            progress(1.0)
+
+    def score(self, features: Features) -> AnalyzerOutput:
+        """Outlier factors: about 1 within normal data. A vector of which nothing was observed has 1."""
+        neighbours = self._reference.nearest(features, self._neighbours)
+        factors = self._densities[neighbours.rows].mean(dim=1) / self._density(neighbours)
+        observed = flat_observed(features)
+        if observed is not None:
+            factors = torch.where(observed.any(dim=1), factors, 1.0)
+        return from_patch_scores(factors.float(), features)
+
+    def state(self) -> dict[str, Tensor]:
+        """The reference vectors, their k-distances and densities."""
+        own = {"k_distances": self._k_distances, "densities": self._densities}
+        return cpu_state({**self._reference.state(), **own})
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The analyzer with these reference vectors."""
+        return cls(Reference.from_state(state), state["k_distances"], state["densities"])
+
+    def to(self, device: torch.device) -> Self:
+        """Move the reference to a device."""
+        self._reference.to(device)
+        self._k_distances, self._densities = self._k_distances.to(device), self._densities.to(device)
+        return self
+
+    @property
+    def _neighbours(self) -> int:
+        return min(NEIGHBOURS, len(self._reference) - 1)
+
+    def _density(self, neighbours: Neighbours) -> Tensor:
+        """Local reachability densities (rows,): one over the mean reachability distance (definitions 5 and 6)."""
+        reachability = torch.maximum(neighbours.distances, self._k_distances[neighbours.rows])
+        return 1.0 / (reachability.mean(dim=1) + DENSITY_FLOOR)

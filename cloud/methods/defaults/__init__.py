@@ -1,0 +1,1 @@
+"""Methods that a modality fuses unless its training names others."""

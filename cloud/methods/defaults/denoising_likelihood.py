@@ -1,0 +1,91 @@
+"""Negative log-likelihood of a sample under the diffusion model, from how well its noised copies are denoised.
+
+Source: the pointwise denoising relation, Kong, Brekelmans & Ver Steeg, "Information-Theoretic Diffusion" (ICLR 2023,
+eq. 8). With the optimal denoiser D and noise of level sigma it is exact,
+
+    -log p(x) = const + integral of E |x - D(x + sigma eps, sigma)|^2 / sigma^2  d log sigma,
+
+and the constant is the same for all x. Where the gradient of the density vanishes between two clusters the norm of the
+score (see `score_norm`) takes a sample for normal; its noised copies, drawn to either side, are denoised badly.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores, in_blocks
+from cloud.methods.masks import flat_observed, sum_observed
+from cloud.methods.workshop import Workshop
+from shared.diffusion.denoisers import VectorDenoiser
+from shared.diffusion.schedules import geometric_sigmas
+from shared.diffusion.training import Progress
+
+SIGMA_RANGE = (0.1, 5.0)  # standard deviations: below, the network has seen too little noise to be held to it
+LEVELS = 8
+DRAWS = 4  # of noise at each level, in pairs of opposite sign, whose first-order errors cancel
+BLOCK_ROWS = 4096
+
+
+class DenoisingLikelihood:
+    """-log p up to a constant, by the trapezoidal rule over LEVELS noise levels, DRAWS of noise each."""
+
+    name: ClassVar[str] = "denoising_likelihood"
+
+    def __init__(self, denoiser: VectorDenoiser | None = None, noise: Tensor | None = None):
+        self._denoiser = denoiser
+        self._noise = torch.empty((0, 0, 0)) if noise is None else noise  # (levels, draws, dim)
+
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Train the workshop's denoiser, and draw the noise that every sample will be given."""
+        self._denoiser = workshop.denoiser(features.flat, flat_observed(features), progress)
+        shape = (LEVELS, DRAWS // 2, features.vectors.shape[2])
+        half = torch.randn(shape, generator=workshop.generator(self.name))
+        self._noise = torch.cat([half, -half], dim=1).to(features.vectors.device)
+
+    def score(self, features: Features) -> AnalyzerOutput:
+        """Nats above the constant; of the observed entries alone, where some are missing."""
+        vectors, observed = features.flat, flat_observed(features)
+
+        def scores(rows: Tensor) -> Tensor:
+            return self._nats(vectors[rows], None if observed is None else observed[rows])
+
+        every = torch.arange(len(vectors), device=vectors.device)
+        return from_patch_scores(in_blocks(scores, every, BLOCK_ROWS), features)
+
+    def state(self) -> dict[str, Tensor]:
+        """The denoiser and the noise."""
+        return cpu_state({**self._trained().to_state(), "noise": self._noise})
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The analyzer with this denoiser and this noise."""
+        return cls(VectorDenoiser.from_state(state), state["noise"])
+
+    def to(self, device: torch.device) -> Self:
+        """Move the network to a device."""
+        self._trained().to(device)
+        self._noise = self._noise.to(device)
+        return self
+
+    @torch.no_grad()
+    def _nats(self, vectors: Tensor, observed: Tensor | None) -> Tensor:
+        """(rows,) the integral over log sigma."""
+        known = torch.ones_like(vectors, dtype=torch.bool) if observed is None else observed
+        clean = torch.where(known, vectors, 0.0)
+        sigmas = geometric_sigmas(LEVELS, *SIGMA_RANGE).to(vectors)
+        step = math.log(SIGMA_RANGE[1] / SIGMA_RANGE[0]) / (LEVELS - 1)
+        total = torch.zeros_like(clean[:, 0])
+        for level, (sigma, draws) in enumerate(zip(sigmas, self._noise, strict=True)):
+            ends = 0.5 if level in (0, LEVELS - 1) else 1.0
+            for noise in draws:
+                errors = clean - self._trained()(clean + sigma * noise, sigma.expand(len(clean), 1))
+                total += ends * step / len(draws) * sum_observed((errors / sigma).square(), known)
+        return total
+
+    def _trained(self) -> VectorDenoiser:
+        if self._denoiser is None:
+            raise RuntimeError("DenoisingLikelihood is not fitted: call fit() first.")
+        return self._denoiser

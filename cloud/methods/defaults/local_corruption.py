@@ -1,0 +1,105 @@
+"""How likely each place of an image was taken away from normal: time estimation with local, structured noise.
+
+Source: the corruption is cold diffusion's (Bansal et al., NeurIPS 2023) with the masks of DRAEM (Zavrtanik, Kristan &
+Skocaj, ICCV 2021) and CutPaste (Li et al., CVPR 2021); the estimate in one pass is that of Livernoche et al. (ICLR
+2024). Unlike distances it needs no likeness of layout: what it learns is what a normal place looks like beside what it
+turns into.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.pooling import peak_scores
+from cloud.methods.workshop import Workshop
+from shared.diffusion.local_corruption import (
+    CorruptedPatches,
+    CorruptionHead,
+    perturbed_patches,
+    train_on_corrupted,
+    training_of,
+)
+from shared.diffusion.training import Progress
+
+BLOCK_ROWS = 16_384  # patches at a time, in whole samples
+
+
+@dataclass
+class ImageWorkshop(Workshop):
+    """A workshop that also holds encoded patches of corrupted training images (see
+    `cloud.methods.encoders.corrupted_patches`)."""
+
+    corrupted: CorruptedPatches | None = None
+    fine_details: int | None = None  # how many of the details see little of the surroundings; None: all
+
+
+class LocalCorruption:
+    """Log odds that a patch was corrupted, from its details.
+
+    Without an ImageWorkshop, or without details, the vectors themselves are perturbed and judged, each by itself.
+    """
+
+    name: ClassVar[str] = "local_corruption"
+
+    def __init__(self, head: CorruptionHead | None = None):
+        self._head = head
+
+    @property
+    def head(self) -> CorruptionHead:
+        """The trained network. Raises RuntimeError before `fit`."""
+        if self._head is None:
+            raise RuntimeError("LocalCorruption is not fitted: call fit() first.")
+        return self._head
+
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Train the head."""
+        generator = workshop.generator(self.name)
+        corrupted = workshop.corrupted if isinstance(workshop, ImageWorkshop) else None
+        fine = workshop.fine_details if isinstance(workshop, ImageWorkshop) else None
+        patches = corrupted if corrupted is not None else perturbed_patches(features.flat, generator)
+        settings = training_of(patches).shortened(workshop.effort)
+        if corrupted is None:
+            settings = settings.model_copy(update={"steps": workshop.training.steps, "batch_size": 512})
+        self._head = new_head(patches.touched.shape[1], fine, generator).to(features.vectors.device)
+        with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
+            torch.manual_seed(generator.initial_seed())
+            train_on_corrupted(self._head, patches, settings=settings, generator=generator, progress=progress)
+
+    @torch.no_grad()
+    def score(self, features: Features) -> AnalyzerOutput:
+        """Log odds."""
+        if features.details is None:
+            blocks = torch.split(features.flat[:, :, None, None], BLOCK_ROWS)
+        else:
+            maps = features.details.transpose(1, 2).reshape(len(features), -1, *features.grid)
+            blocks = torch.split(maps, max(1, BLOCK_ROWS // (features.grid[0] * features.grid[1])))
+        output = from_patch_scores(torch.cat([self.head(block).flatten() for block in blocks]), features)
+        return output if output.maps is None else replace(output, scores=peak_scores(output.maps))
+
+    def state(self) -> dict[str, Tensor]:
+        """The head's weights."""
+        return cpu_state(self.head.state_dict())
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The analyzer with these weights."""
+        try:
+            return cls(CorruptionHead.from_arrays({name: value.numpy() for name, value in state.items()}).eval())
+        except ValueError as error:
+            raise RuntimeError(str(error)) from None
+
+    def to(self, device: torch.device) -> Self:
+        """Move the head to a device."""
+        self.head.to(device)
+        return self
+
+
+def new_head(dim: int, fine: int | None, generator: torch.Generator) -> CorruptionHead:
+    """An untrained head for patches of `dim` values, `fine` of them fine, its first weights from `generator`."""
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        return CorruptionHead(dim, fine)

@@ -1,0 +1,53 @@
+"""Diffusion time estimation without a network, DTE-NP (Livernoche et al., ICLR 2024, section 4.1).
+
+The score is the log of the posterior mean noise level given the nearest normal vectors: what the screener's head is
+distilled from. See `shared.diffusion.time_estimation`.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.reference import Reference
+from cloud.methods.workshop import Workshop
+from shared.diffusion.time_estimation import log_posterior_mean
+from shared.diffusion.training import Progress
+
+NEIGHBOURS = 5
+
+
+class TimeEstimation:
+    """Posterior mean of the diffusion time given the 5 nearest of at most MAX_REFERENCE normal vectors."""
+
+    name: ClassVar[str] = "time_estimation"
+
+    def __init__(self, reference: Reference | None = None):
+        self._reference = reference or Reference(torch.empty((0, 0)))
+
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Keep a random part of the normal vectors."""
+        self._reference = Reference.drawn(features, workshop.generator(self.name))
+        if progress is not None:
+            progress(1.0)
+
+    def score(self, features: Features) -> AnalyzerOutput:
+        """Log noise levels."""
+        distances = self._reference.nearest(features, NEIGHBOURS).distances
+        return from_patch_scores(log_posterior_mean(distances, features.vectors.shape[2]).float(), features)
+
+    def state(self) -> dict[str, Tensor]:
+        """The reference vectors."""
+        return cpu_state(self._reference.state())
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The analyzer with these reference vectors."""
+        return cls(Reference.from_state(state))
+
+    def to(self, device: torch.device) -> Self:
+        """Move the reference to a device."""
+        self._reference.to(device)
+        return self

@@ -1,0 +1,225 @@
+"""The image encoder: frozen features, smoothed over their neighbourhood, whitened on normal images.
+
+Two views of a patch of eight by eight pixels. `vectors`, of two levels, smoothed and of few dimensions, is for
+comparing patches by distance; `details`, all four levels as they are, for a network that learns what matters in them:
+what it gains by, fine structure, drowns distances in noise. Smoothing over 3 x 3 patches is from PatchCore (Roth et
+al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cloud.methods.encoders.corruption import MIDDLE_LEVEL, WHITE, is_bilevel
+from cloud.methods.encoders.efficientnet import (
+    DEEP_STRIDE,
+    LEVEL_BLOCKS,
+    LEVEL_CHANNELS,
+    LEVEL_STRIDES,
+    Backbone,
+    pretrained_backbone,
+)
+from shared.errors import BundleError, DataError
+
+PATCH_PIXELS = DEEP_STRIDE // 2
+COMPARED_BLOCKS = (4, 10)  # of LEVEL_BLOCKS
+DEFAULT_DIM = 64
+MAX_WHITENING_PATCHES = 100_000
+WHITENING_FLOOR = 0.01  # of the largest variance; chosen where the head and its neighbours' distances agree best
+SMALLEST_DEVIATION = 1e-2
+_COMPARED_FEATURES = sum(LEVEL_CHANNELS[LEVEL_BLOCKS.index(block)] for block in COMPARED_BLOCKS)
+# Of a level finer than the patches each of a patch's places counts by itself.
+_LEVEL_DETAILS = tuple(
+    channels * max(1, PATCH_PIXELS // stride) ** 2
+    for channels, stride in zip(LEVEL_CHANNELS, LEVEL_STRIDES, strict=True)
+)
+DETAIL_DIM = sum(_LEVEL_DETAILS)
+FINE_DETAILS = sum(_LEVEL_DETAILS[:2])  # the first of the details, of levels that see few surroundings
+_PIXELS_A_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
+_BILEVEL_SAMPLE = 20
+
+
+class Views(NamedTuple):
+    """Patches as `vectors` (..., dim) to compare and `details` (..., DETAIL_DIM) to judge."""
+
+    vectors: Tensor
+    details: Tensor
+
+
+class ImageEncoder(nn.Module):
+    """Images of one size to whitened patch vectors; frozen.
+
+    `detail_scale`: mean and deviation of each detail. Where the normal images are `bilevel` (thresholded scans), every
+    image is thresholded first: what compression leaves around their edges is no property of what they show, and would
+    tell corrupted copies from originals.
+    """
+
+    detail_scale: Tensor
+
+    def __init__(self, height: int, width: int, dim: int = DEFAULT_DIM, backbone: Backbone | None = None) -> None:
+        super().__init__()
+        if height % DEEP_STRIDE or width % DEEP_STRIDE or min(height, width) < 2 * DEEP_STRIDE:
+            raise DataError(
+                f"The image encoder takes sizes that {DEEP_STRIDE} divides, from {2 * DEEP_STRIDE} on, not {height} x "
+                f"{width}: change image.height and image.width."
+            )
+        self.height, self.width, self.dim = height, width, dim
+        self.grid = (height * 2 // DEEP_STRIDE, width * 2 // DEEP_STRIDE)
+        self.backbone = backbone if backbone is not None else Backbone()
+        self.whitening = nn.Conv2d(_COMPARED_FEATURES, dim, 1)
+        self.register_buffer("detail_scale", torch.stack([torch.zeros(DETAIL_DIM), torch.ones(DETAIL_DIM)]))
+        self.bilevel = False
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def fit(
+        cls,
+        images: NDArray[Any],
+        *,
+        generator: torch.Generator,
+        dim: int = DEFAULT_DIM,
+        progress: Callable[[float], None] | None = None,
+    ) -> tuple[Self, Tensor]:
+        """Pretrained features, whitened on normal images (n, height, width, 3) uint8.
+
+        Also returns the whitened patch vectors (patches, dim) it was fitted on, a random part of each image's.
+        Raises DataError for a size that the backbone cannot take, MissingExtraError without its weights.
+        """
+        encoder = cls(images.shape[1], images.shape[2], dim, pretrained_backbone())
+        encoder.bilevel = is_bilevel(images[:_BILEVEL_SAMPLE])
+        quota = math.ceil(MAX_WHITENING_PATCHES / len(images))
+        kept, moments = [], torch.zeros(3, DETAIL_DIM, dtype=torch.float64)
+        for pixels in encoder._batches(images, "cpu", progress):
+            levels = encoder._levels(pixels)
+            for features in _smoothed(levels):
+                rows = features.flatten(1).T
+                kept.append(rows[torch.randperm(len(rows), generator=generator)[:quota]])
+            details = encoder._details(levels).double()
+            moments[0] += details[:, 0].numel()
+            moments[1:] += torch.stack([details.sum((0, 2, 3)), details.square().sum((0, 2, 3))])
+        compared = torch.cat(kept)
+        _whiten_by(encoder.whitening, compared.double(), WHITENING_FLOOR)
+        mean, square = moments[1:] / moments[0]
+        deviation = (square - mean.square()).clamp(min=SMALLEST_DEVIATION**2).sqrt()
+        encoder.detail_scale = torch.stack([mean, deviation]).float()
+        return encoder, F.linear(compared, encoder.whitening.weight.flatten(1), encoder.whitening.bias)
+
+    def of_size(self, height: int, width: int) -> "ImageEncoder":
+        """The same encoder for images of another size; the weights are shared."""
+        other = ImageEncoder(height, width, self.dim, self.backbone)
+        other.whitening, other.detail_scale, other.bilevel = self.whitening, self.detail_scale, self.bilevel
+        return other
+
+    def _levels(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """The backbone's outputs, of pixels (n, 3, height, width) in 0..255."""
+        if self.bilevel:
+            pixels = (pixels > MIDDLE_LEVEL).float() * WHITE
+        return self.backbone.levels(pixels)
+
+    def _details(self, levels: Sequence[Tensor]) -> Tensor:
+        """(n, DETAIL_DIM, rows, columns), each in deviations from its mean on normal images.
+
+        Standardised a level at a time, before they meet: in INT8 they share one range afterwards.
+        """
+        parts, start = [], 0
+        for level, stride, width in zip(levels, LEVEL_STRIDES, _LEVEL_DETAILS, strict=True):
+            mean, deviation = self.detail_scale[:, start : start + width, None, None]
+            part = F.pixel_unshuffle(level, PATCH_PIXELS // stride) if stride < PATCH_PIXELS else level
+            parts.append(_at_patches((part - mean) / deviation, max(stride, PATCH_PIXELS)))
+            start += width
+        return torch.cat(parts, dim=1)
+
+    def forward(self, images: Tensor) -> Views:
+        """Vectors (n, dim, rows, columns) and details (n, DETAIL_DIM, rows, columns) of images (n, height, width, 3)
+        uint8: channels first, as convolutions take them."""
+        return self._views(images.permute(0, 3, 1, 2).float())
+
+    def encode(self, images: NDArray[Any], progress: Callable[[float], None] | None = None) -> Tensor:
+        """(n, patches, dim) float32 on the encoder's device, of images (n, height, width, 3) uint8."""
+        return self.views(images, progress).vectors
+
+    @torch.inference_mode()
+    def views(self, images: NDArray[Any], progress: Callable[[float], None] | None = None) -> Views:
+        """Vectors (n, patches, dim) and details (n, patches, DETAIL_DIM) float32 on the encoder's device."""
+        if images.shape[1:] != (self.height, self.width, 3):
+            raise DataError(
+                f"Images have shape {images.shape[1:]}, and the encoder takes {self.height, self.width, 3}."
+            )
+        device, patches = self.whitening.weight.device, self.grid[0] * self.grid[1]
+        vectors = [torch.zeros(0, patches, self.dim, device=device)]
+        details = [torch.zeros(0, patches, DETAIL_DIM, device=device)]
+        for pixels in self._batches(images, device, progress):
+            views = self._views(pixels)
+            vectors.append(views.vectors.flatten(2).transpose(1, 2))
+            details.append(views.details.flatten(2).transpose(1, 2))
+        return Views(torch.cat(vectors), torch.cat(details))
+
+    def _views(self, pixels: Tensor) -> Views:
+        levels = self._levels(pixels)
+        return Views(self.whitening(_smoothed(levels)), self._details(levels))
+
+    def _batches(
+        self, images: NDArray[Any], device: torch.device | str, progress: Callable[[float], None] | None
+    ) -> Iterator[Tensor]:
+        """Pixels (some, 3, height, width) float32, as many images at a time as memory is meant for."""
+        size = max(1, _PIXELS_A_BATCH // (self.height * self.width))
+        for start in range(0, len(images), size):
+            yield torch.from_numpy(images[start : start + size]).to(device).permute(0, 3, 1, 2).float()
+            if progress is not None:
+                progress(min(start + size, len(images)) / len(images))
+
+    def state(self) -> dict[str, Tensor]:
+        """All there is to store."""
+        size = torch.tensor([self.height, self.width, self.dim, int(self.bilevel)])
+        return {"size": size, **{name: tensor.contiguous() for name, tensor in self.state_dict().items()}}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The encoder that `state` described; raises BundleError if it did not."""
+        tensors = dict(state)
+        try:
+            height, width, dim, bilevel = (int(value) for value in tensors.pop("size"))
+            encoder = cls(height, width, dim)
+            encoder.bilevel = bool(bilevel)
+            encoder.load_state_dict(tensors)
+        except (KeyError, ValueError, RuntimeError, DataError) as error:
+            raise BundleError(f"Not an image encoder's weights: {str(error).splitlines()[0]}") from None
+        return encoder
+
+
+def _whiten_by(layer: nn.Conv2d, patches: Tensor, floor: float) -> None:
+    """Set a 1 x 1 convolution from patches (n, features): leading principal components, each to unit variance."""
+    mean = patches.mean(dim=0)
+    centred = patches - mean
+    variances, vectors = torch.linalg.eigh(centred.T @ centred / max(len(patches) - 1, 1))
+    kept = layer.out_channels
+    variances, vectors = variances.flip(0)[:kept], vectors.flip(1)[:, :kept]
+    # Without a floor a direction that normal images hardly use would drown the others in noise.
+    deviations = torch.sqrt(variances.clamp(min=0) + floor * variances[0].clamp(min=1e-6))
+    weight = (vectors / deviations).T
+    layer.load_state_dict({"weight": weight[:, :, None, None].float(), "bias": -(weight @ mean).float()})
+
+
+def _smoothed(levels: Sequence[Tensor]) -> Tensor:
+    """(n, 152, rows, columns) features of COMPARED_BLOCKS, averaged over their neighbourhood, not yet whitened."""
+    outputs = zip(LEVEL_BLOCKS, LEVEL_STRIDES, levels, strict=True)
+    return torch.cat(
+        [
+            _at_patches(F.avg_pool2d(level, 3, stride=1, padding=1, count_include_pad=False), stride)
+            for block, stride, level in outputs
+            if block in COMPARED_BLOCKS
+        ],
+        dim=1,
+    )
+
+
+def _at_patches(features: Tensor, stride: int) -> Tensor:
+    """The features of a level no finer than the patches, at one place a patch."""
+    if stride > PATCH_PIXELS:
+        return F.interpolate(features, scale_factor=stride / PATCH_PIXELS, mode="bilinear", align_corners=False)
+    return features

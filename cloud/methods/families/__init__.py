@@ -1,0 +1,1 @@
+"""Methods of the surveyed families that no default uses; each has its row in docs/benchmarks/every_method.md."""

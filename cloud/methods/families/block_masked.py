@@ -1,0 +1,144 @@
+"""Block-masked reconstruction: blocks of a sample are replaced by noise, and inpainted from what surrounds them.
+
+Source: Iqbal, Khalid, Chen & Hua, "Unsupervised Anomaly Detection in Medical Images Using Masked Diffusion
+Model" (mDDPM, MLMI 2023). A denoiser that sees the sample, however noised,
+may hand back what it never saw: the identity shortcut. Of what is replaced there is nothing to hand back.
+
+Blocks: groups of a row's features, spans of a window, squares of a grid of patches. A cover is a set of blocks that
+together hide everything once; several covers with other borders are averaged over.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import Features
+from cloud.methods.canvas import Kind, draw_levels
+from cloud.methods.conditioned import ConditionedDenoiser
+from cloud.methods.restoration import Errors, Restoration, levels_from, opposite_pairs, part, prefixed, short_training
+from cloud.methods.workshop import Workshop
+from shared.diffusion.denoisers import PreconditionedDenoiser
+from shared.diffusion.samplers import sample_dpm_solver
+from shared.diffusion.training import Progress, train
+
+BLOCKS = 4  # of a cover: each hides about a quarter
+COVERS = 4  # of rows and windows
+GRID_COVERS = 2
+SQUARE = 3  # patches on the side of a hidden square
+DEPTH_SIGMA = 5.0  # of the noise that replaces a block: nothing of the sample shows through, which is not in it
+STEPS = 1  # the expected values: more steps draw one of the possible ones, and add its scatter to the error
+
+
+class BlockMaskedReconstruction(Restoration):
+    """Log of the square error of what was inpainted, each entry hidden once in every cover."""
+
+    name: ClassVar[str] = "block_masked"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kind = Kind.ROWS
+        self._network: PreconditionedDenoiser | None = None
+        self._seed = 0  # of covers and noise: the same ones for every sample
+
+    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
+        self._kind = kind = Kind.of(features)
+        self._seed = int(torch.randint(2**31, (1,), generator=generator))
+        values, observed = kind.values(features), kind.observed(features)
+        extra = values.shape[kind.channel_axis] + self._flags(values[:1]).shape[kind.channel_axis]
+        self._network = kind.new_network(values, generator, extra)
+        settings = short_training(workshop)
+        count = kind.batch_size(settings.batch_size)
+
+        def batch_loss() -> Tensor:
+            picked = torch.randint(len(values), (count,), generator=generator).to(values.device)
+            x0, sigma = values[picked], draw_levels(count, values, generator)
+            known = None if observed is None else observed[picked]
+            hidden = self._some_blocks(x0, generator)
+            noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+            noised = torch.where(hidden, x0 + sigma * noise, 0.0)
+            targets = hidden if known is None else hidden & known
+            return self._told(x0, hidden, known).loss(noised, sigma, x0, targets)
+
+        train(self._network, batch_loss, settings, progress=progress)
+
+    def _errors(self, features: Features) -> Errors:
+        values, known = self._kind.values(features), self._kind.observed(features)
+        covers, noise = self._covers_and_noise(values)
+        total, squares = torch.zeros_like(values), torch.zeros_like(values)
+        sigmas = levels_from(DEPTH_SIGMA, STEPS)
+        for ids, draw in zip(covers, noise, strict=True):
+            for block in range(BLOCKS):
+                hidden = (ids == block).expand(values.shape)
+                back = self._inpainted(values, hidden, known, draw, sigmas)
+                total += back
+                squares += torch.where(hidden, values - back, 0.0).square()
+        return self._kind.errors(features, squares / len(covers), total / len(covers))
+
+    def _inpainted(self, values: Tensor, hidden: Tensor, known: Tensor | None, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """What is put in place of the hidden entries, and 0 elsewhere: shaped like `values`."""
+        told = self._told(values, hidden, known)
+        start = (DEPTH_SIGMA * noise).expand(values.shape)
+        back = sample_dpm_solver(lambda x, sigma: told(torch.where(hidden, x, 0.0), sigma), start, sigmas)
+        return torch.where(hidden, back, 0.0)
+
+    def _told(self, values: Tensor, hidden: Tensor, known: Tensor | None) -> ConditionedDenoiser:
+        """The denoiser that sees all but what is hidden, and where that is."""
+        unseen = hidden if known is None else hidden | ~known
+        visible = torch.where(unseen, 0.0, values)
+        axis = self._kind.channel_axis
+        return ConditionedDenoiser(self._trained(), torch.cat([visible, self._flags(unseen)], dim=axis), axis)
+
+    def _flags(self, unseen: Tensor) -> Tensor:
+        """1 where an entry is not seen. On grids whole patches are hidden: one channel says it."""
+        return (unseen[:, :1] if self._kind is Kind.GRIDS else unseen).float()
+
+    def _some_blocks(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """One random block of a random cover for each sample: bool, shaped like `values`."""
+        ids = random_covers(self._kind, values, len(values), generator)
+        chosen = torch.randint(BLOCKS, (len(values),), generator=generator)
+        if self._kind is Kind.ROWS:
+            chosen %= values.shape[1]  # a row of few features has fewer blocks
+        return (ids == chosen.reshape(-1, *[1] * (ids.ndim - 1))).expand(values.shape).to(values.device)
+
+    def _covers_and_noise(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The same at every call for samples of this size."""
+        generator = torch.Generator().manual_seed(self._seed)
+        count = GRID_COVERS if self._kind is Kind.GRIDS else COVERS
+        covers = random_covers(self._kind, values, count, generator).to(values.device)
+        return covers, opposite_pairs(count, tuple(values.shape[1:]), generator).to(values.device)
+
+    def _learned(self) -> dict[str, Tensor]:
+        own = {"kind": torch.tensor([int(self._kind)]), "seed": torch.tensor([self._seed])}
+        return {**prefixed("network", self._trained().to_state()), **own}
+
+    def _adopt(self, state: Mapping[str, Tensor]) -> None:
+        self._kind, self._seed = Kind(int(state["kind"])), int(state["seed"])
+        self._network = self._kind.network_from(part("network", state))
+
+    def _move(self, device: torch.device) -> None:
+        self._trained().to(device)
+
+    def _trained(self) -> PreconditionedDenoiser:
+        if self._network is None:
+            raise RuntimeError("block_masked is not fitted: call fit() first.")
+        return self._network
+
+
+def random_covers(kind: Kind, values: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Covers of samples like `values`: the block (0 to BLOCKS - 1) of each entry, int64, to be broadcast against them.
+
+    Rows: (count, dim), random groups of features. Windows: (count, length, 1), spans of all channels that start at a
+    random time and go round. Grids: (count, 1, rows, columns), squares of which each block takes every other one in
+    both directions, so that what is hidden is surrounded by what is not.
+    """
+    if kind is Kind.ROWS:
+        return torch.rand((count, values.shape[1]), generator=generator).argsort(dim=1).argsort(dim=1) % BLOCKS
+    if kind is Kind.WINDOWS:
+        length = values.shape[1]
+        start = torch.randint(length, (count, 1, 1), generator=generator)
+        return (torch.arange(length).reshape(1, -1, 1) + start) % length * BLOCKS // length
+    start = torch.randint(2 * SQUARE, (count, 1, 2), generator=generator)
+    down, across = ((torch.arange(size) + start[..., axis]) // SQUARE % 2 for axis, size in enumerate(values.shape[2:]))
+    return (2 * down.unsqueeze(2) + across.unsqueeze(1)).unsqueeze(1)

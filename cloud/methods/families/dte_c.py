@@ -1,0 +1,149 @@
+"""Diffusion time estimation by classification, DTE-C (Livernoche et al., ICLR 2024, section 4.2).
+
+A network classifies the noise level of noised normal vectors; the score of a vector is the posterior mean of its level
+(the mode, the most likely bin, saturates). `dte_c_published` keeps the settings of the paper's released code but for
+the length of the training, which is bounded.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.noised import NoiseNetwork, linear, log_uniform, train_on_noised
+from cloud.methods.workshop import Workshop
+from shared.diffusion.training import OptimizerSettings, Progress
+
+SIGMA_RANGE = (0.05, 5.0)  # of the log-uniform schedule, in units of the normal data's spread
+TIMESTEPS = 400  # of the linear schedule, as published
+BETA_END = 0.01
+MAX_RATE_FACTOR = 10.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a DTE-C network is built and trained."""
+
+    schedule: Literal["linear", "log_uniform"] = "log_uniform"
+    bins: int = 7
+    hidden: tuple[int, ...] = (256, 256)
+    radial: bool = True
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    softmax_twice: bool = False  # as in the released code, where cross entropy is taken of probabilities
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    ema_decay: float = 0.995
+    step_share: float = 0.75  # of the workshop's training steps
+    epochs: int | None = None  # training ends after them where they take fewer steps
+
+    def optimizer(self, training: OptimizerSettings, rows: int) -> OptimizerSettings:
+        """The workshop's training, with this recipe's batches and rates.
+
+        Where there are more epochs than steps, the learning rate makes up for it, up to MAX_RATE_FACTOR.
+        """
+        steps = max(1, round(training.steps * self.step_share))
+        wanted = steps if self.epochs is None else self.epochs * math.ceil(rows / self.batch_size)
+        changes = {
+            "steps": min(steps, wanted),
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate * min(max(wanted / steps, 1.0), MAX_RATE_FACTOR),
+            "ema_decay": self.ema_decay,
+        }
+        return training.model_copy(update=changes)
+
+    def loss(self, network: NoiseNetwork, logits: Tensor, position: Tensor) -> Tensor:
+        """Cross entropy of the bins, and the weights' squares where they decay."""
+        outputs = logits.softmax(dim=1) if self.softmax_twice else logits
+        loss = torch.nn.functional.cross_entropy(outputs, (position * self.bins).long())
+        if self.weight_decay > 0.0:
+            loss = loss + 0.5 * self.weight_decay * sum(weight.square().sum() for weight in network.parameters())
+        return loss
+
+
+PUBLISHED = Recipe(
+    schedule="linear",
+    bins=7,
+    hidden=(256, 512, 256),
+    radial=False,
+    dropout=0.5,
+    weight_decay=5e-4,
+    softmax_twice=True,
+    batch_size=64,
+    learning_rate=1e-4,
+    ema_decay=0.0,
+    step_share=1.25,
+    epochs=400,
+)
+
+
+class DteC:
+    """Log odds of the posterior mean noise level: how far it lies between the lowest bin and the highest."""
+
+    name: ClassVar[str] = "dte_c"
+    recipe: ClassVar[Recipe] = Recipe()
+
+    def __init__(self, recipe: Recipe | None = None, network: NoiseNetwork | None = None):
+        self._recipe = recipe or self.recipe
+        self._network = network
+
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Train the network on noised normal vectors."""
+        recipe, dim = self._recipe, features.vectors.shape[2]
+        schedule = log_uniform(*SIGMA_RANGE) if recipe.schedule == "log_uniform" else linear(TIMESTEPS, BETA_END)
+        network = NoiseNetwork(dim, recipe.hidden, recipe.bins, radial=recipe.radial, dropout=recipe.dropout)
+        train_on_noised(
+            network,
+            features,
+            schedule,
+            lambda logits, position, _: recipe.loss(network, logits, position),
+            recipe.optimizer(workshop.training, len(features.flat)),
+            generator=workshop.generator(self.name),
+            progress=progress,
+        )
+        self._network = network
+
+    def score(self, features: Features) -> AnalyzerOutput:
+        """Log odds of the mean level. They order vectors as the mean does, but tell apart those near its limits."""
+        return from_patch_scores(mean_log_odds(self._trained().parameters_of(features)), features)
+
+    def state(self) -> dict[str, Tensor]:
+        """The network."""
+        return cpu_state(self._trained().to_state())
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The analyzer with this network."""
+        return cls(network=NoiseNetwork.from_state(state))
+
+    def to(self, device: torch.device) -> Self:
+        """Move the network to a device."""
+        self._trained().to(device)
+        return self
+
+    def _trained(self) -> NoiseNetwork:
+        if self._network is None:
+            raise RuntimeError("DTE-C is not fitted: call fit() first.")
+        return self._network
+
+
+class PublishedDteC(DteC):
+    """DTE-C with the settings of the paper's released code, to stand beside ours."""
+
+    name: ClassVar[str] = "dte_c_published"
+    recipe: ClassVar[Recipe] = PUBLISHED
+
+
+def mean_log_odds(logits: Tensor) -> Tensor:
+    """log(m / (1 - m)) (batch,) of the mean m in [0, 1] of bins whose logits are (batch, bins), taken in logs.
+
+    Bins lie evenly from 0 to 1: in log sigma, or in timesteps, as the schedule has it.
+    """
+    level = torch.linspace(0.0, 1.0, logits.shape[1], device=logits.device)
+    above = torch.logsumexp(logits[:, 1:] + torch.log(level[1:]), dim=1)
+    below = torch.logsumexp(logits[:, :-1] + torch.log1p(-level[:-1]), dim=1)
+    return above - below

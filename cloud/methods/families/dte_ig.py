@@ -1,0 +1,85 @@
+"""Diffusion time estimation by regression, DTE-IG (Livernoche et al., ICLR 2024, section 4.2).
+
+Given its origin, the variance of the noise in a noised vector has an inverse gamma posterior, whose shape is known and
+whose scale a network learns by maximum likelihood. The score is a posterior mean; the mode saturates.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.noised import NoiseNetwork, log_uniform, train_on_noised
+from cloud.methods.workshop import Workshop
+from shared.diffusion.training import OptimizerSettings, Progress
+
+SIGMA_RANGE = (0.05, 5.0)  # in units of the normal data's spread
+HIDDEN = (256, 256)
+MIN_SHAPE = 0.5
+MAX_EXCESS = 3.0  # of a log variance over the true one; beyond it the likelihood goes on in a straight line
+STEP_SHARE = 0.75  # of the workshop's training steps
+BATCH_SIZE = 256
+
+
+class DteIg:
+    """Posterior mean of the log noise variance, log of square units of the features."""
+
+    name: ClassVar[str] = "dte_ig"
+
+    def __init__(self, network: NoiseNetwork | None = None):
+        self._network = network
+
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Train the network on noised normal vectors."""
+        dim = features.vectors.shape[2]
+        network = NoiseNetwork(dim, HIDDEN, 1, radial=True, residual=True)
+        steps = max(1, round(workshop.training.steps * STEP_SHARE))
+        settings: OptimizerSettings = workshop.training.model_copy(update={"steps": steps, "batch_size": BATCH_SIZE})
+        train_on_noised(
+            network,
+            features,
+            log_uniform(*SIGMA_RANGE),
+            lambda means, _, sigma: negative_log_likelihood(means[:, 0], 2.0 * torch.log(sigma), dim).mean(),
+            settings,
+            generator=workshop.generator(self.name),
+            progress=progress,
+        )
+        self._network = network
+
+    def score(self, features: Features) -> AnalyzerOutput:
+        """Expected log noise variances."""
+        return from_patch_scores(self._trained().parameters_of(features)[:, 0], features)
+
+    def state(self) -> dict[str, Tensor]:
+        """The network."""
+        return cpu_state(self._trained().to_state())
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The analyzer with this network."""
+        return cls(NoiseNetwork.from_state(state))
+
+    def to(self, device: torch.device) -> Self:
+        """Move the network to a device."""
+        self._trained().to(device)
+        return self
+
+    def _trained(self) -> NoiseNetwork:
+        if self._network is None:
+            raise RuntimeError("DTE-IG is not fitted: call fit() first.")
+        return self._network
+
+
+def negative_log_likelihood(mean_log_variance: Tensor, log_variance: Tensor, dim: int) -> Tensor:
+    """-log InverseGamma(sigma^2; alpha, beta) / alpha, as a density of log sigma^2: (batch,).
+
+    alpha = dim / 2 - 1, as published, kept above MIN_SHAPE. beta comes from the mean that the network gives,
+    E[log sigma^2] = log beta - digamma(alpha), which exists for every alpha, that of sigma^2 only above 1.
+    """
+    alpha = log_variance.new_tensor(max(dim / 2 - 1, MIN_SHAPE))
+    excess = mean_log_variance - log_variance
+    capped = excess.clamp(max=MAX_EXCESS)
+    ratio = torch.exp(capped + torch.digamma(alpha)) * (1.0 + excess - capped)  # beta / sigma^2
+    return (torch.lgamma(alpha) + ratio) / alpha - excess - torch.digamma(alpha)

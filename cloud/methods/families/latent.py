@@ -1,0 +1,176 @@
+"""Reconstruction in a latent space: an autoencoder's code is noised and restored in place of the sample.
+
+Source: Rombach, Blattmann, Lorenz, Esser & Ommer, "High-Resolution Image Synthesis with Latent Diffusion Models" (CVPR
+2022); for detection Pinaya et al., "Fast Unsupervised Brain Anomaly Detection and Segmentation with Diffusion Models"
+(MICCAI 2022). What the code cannot hold shows in the input, what is an unusual code shows in the code.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from cloud.methods.base import Features
+from cloud.methods.masks import flat_observed, flat_visible
+from cloud.methods.restoration import (
+    DRAWS,
+    PATCH_DRAWS,
+    Errors,
+    Restoration,
+    levels_from,
+    mean_over,
+    opposite_pairs,
+    part,
+    prefixed,
+    short_training,
+)
+from cloud.methods.workshop import SIGMA_RANGE, Workshop
+from shared.diffusion.denoisers import VectorDenoiser, initialise
+from shared.diffusion.samplers import sample_dpm_solver
+from shared.diffusion.schedules import diffuse
+from shared.diffusion.training import OptimizerSettings, Progress, train, train_denoiser
+
+KEPT_VARIANCE = 0.9  # the code has as many values as principal components hold this share
+HIDDEN = 128
+DEPTH_SIGMA = 0.25  # in units of the code's spread
+STEPS = 1
+SPREAD_FLOOR = 1e-3
+
+
+class Autoencoder(nn.Module):
+    """Vectors (batch, dim) to codes (batch, code) and back, by ReLU networks with one hidden layer beside a line."""
+
+    def __init__(self, dim: int, code: int, hidden: int = HIDDEN):
+        super().__init__()
+        self.sizes = (dim, code, hidden)
+        self.encode_line, self.encode_bend = nn.Linear(dim, code), _bend(dim, hidden, code)
+        self.decode_line, self.decode_bend = nn.Linear(code, dim), _bend(code, hidden, dim)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes."""
+        code: Tensor = self.encode_line(x) + self.encode_bend(x)
+        return code
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Vectors."""
+        x: Tensor = self.decode_line(code) + self.decode_bend(code)
+        return x
+
+    def to_state(self) -> dict[str, Tensor]:
+        """All that `from_state` needs."""
+        return {"sizes": torch.tensor(self.sizes), **self.state_dict()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The autoencoder that `to_state` described."""
+        autoencoder = cls(*(int(size) for size in state["sizes"]))
+        autoencoder.load_state_dict({name: value for name, value in state.items() if name != "sizes"})
+        return autoencoder.eval()
+
+
+class LatentReconstruction(Restoration):
+    """Log of the mean square error in the input and, after partial diffusion, of the code."""
+
+    name: ClassVar[str] = "latent"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: tuple[Autoencoder, VectorDenoiser] | None = None
+        self._code_scale = torch.empty((0, 0))  # (2, code): mean and deviation on normal data
+        self._noise = torch.empty((0, 0))  # (draws, code): the same for every sample
+
+    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
+        rows, observed = flat_visible(features), flat_observed(features)
+        settings = short_training(workshop)
+        autoencoder = Autoencoder(rows.shape[1], code_size(rows))
+        initialise(autoencoder, generator)
+        autoencoder.to(rows.device)
+        train_autoencoder(autoencoder, rows, observed, settings, generator, lambda share: progress(0.3 * share))
+        with torch.no_grad():
+            codes = autoencoder.encode(rows)
+        spread = codes.std(dim=0, correction=0).clamp(min=SPREAD_FLOOR)
+        self._code_scale = torch.stack([codes.mean(dim=0), spread])
+        denoiser = train_denoiser(
+            self._scaled(codes),
+            SIGMA_RANGE,
+            settings,
+            generator=generator,
+            progress=lambda share: progress(0.3 + 0.7 * share),
+        )
+        self._parts = (autoencoder, denoiser)
+        draws = DRAWS if features.vectors.shape[1] == 1 else PATCH_DRAWS
+        self._noise = opposite_pairs(draws, (codes.shape[1],), generator).to(rows.device)
+
+    def _errors(self, features: Features) -> Errors:
+        autoencoder, denoiser = self._trained()
+        rows, sigmas = flat_visible(features), levels_from(DEPTH_SIGMA, STEPS)
+        codes = self._scaled(autoencoder.encode(rows))
+        total_code, total = torch.zeros_like(codes), torch.zeros_like(rows)
+        for noise in self._noise:
+            back = sample_dpm_solver(denoiser, diffuse(codes, DEPTH_SIGMA, noise), sigmas)
+            total_code += back
+            total += autoencoder.decode(back * self._code_scale[1] + self._code_scale[0])
+        code, restored = total_code / len(self._noise), total / len(self._noise)
+        squares = torch.cat([rows - restored, codes - code], dim=1).square()
+        shape = features.vectors.shape
+        observed = None
+        if features.observed is not None:  # a code is of all entries together, as long as there is one
+            any_observed = features.observed.any(dim=2, keepdim=True).expand(*shape[:2], codes.shape[1])
+            observed = torch.cat([features.observed, any_observed], dim=2)
+        return Errors(squares.reshape(*shape[:2], -1), observed, restored.reshape(shape))
+
+    def _scaled(self, codes: Tensor) -> Tensor:
+        scaled: Tensor = (codes - self._code_scale[0]) / self._code_scale[1]
+        return scaled
+
+    def _learned(self) -> dict[str, Tensor]:
+        autoencoder, denoiser = self._trained()
+        own = {"code_scale": self._code_scale, "noise": self._noise}
+        return {**prefixed("autoencoder", autoencoder.to_state()), **prefixed("denoiser", denoiser.to_state()), **own}
+
+    def _adopt(self, state: Mapping[str, Tensor]) -> None:
+        autoencoder = Autoencoder.from_state(part("autoencoder", state))
+        self._parts = (autoencoder, VectorDenoiser.from_state(part("denoiser", state)))
+        self._code_scale, self._noise = state["code_scale"], state["noise"]
+
+    def _move(self, device: torch.device) -> None:
+        for network in self._trained():
+            network.to(device)
+        self._code_scale, self._noise = self._code_scale.to(device), self._noise.to(device)
+
+    def _trained(self) -> tuple[Autoencoder, VectorDenoiser]:
+        if self._parts is None:
+            raise RuntimeError("latent is not fitted: call fit() first.")
+        return self._parts
+
+
+def code_size(rows: Tensor) -> int:
+    """How many principal components of `rows` (n, dim) hold KEPT_VARIANCE: at least 1, and fewer than all."""
+    centred = (rows - rows.mean(dim=0)).double()
+    variances = torch.linalg.eigvalsh(centred.T @ centred).flip(0).clamp(min=0.0)
+    needed = int((variances.cumsum(0) < KEPT_VARIANCE * variances.sum()).sum()) + 1
+    return max(1, min(needed, rows.shape[1] - 1))
+
+
+def train_autoencoder(
+    autoencoder: Autoencoder,
+    rows: Tensor,
+    observed: Tensor | None,
+    settings: OptimizerSettings,
+    generator: torch.Generator,
+    progress: Progress,
+) -> None:
+    """Train in place by the square error over the observed entries of `rows` (n, dim)."""
+
+    def batch_loss() -> Tensor:
+        picked = torch.randint(len(rows), (settings.batch_size,), generator=generator).to(rows.device)
+        x = rows[picked]
+        squares = (autoencoder.decode(autoencoder.encode(x)) - x).square()
+        return mean_over(squares, None if observed is None else observed[picked])
+
+    train(autoencoder, batch_loss, settings, progress=progress)
+
+
+def _bend(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))

@@ -1,0 +1,125 @@
+"""Networks that tell how much noise was added to a normal vector: what DTE-C and DTE-IG share.
+
+Source: Livernoche, Jain, Hezaveh & Ravanbakhsh, "On Diffusion Modeling for Anomaly Detection" (ICLR 2024), section 4.2.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from cloud.methods.base import Features, in_blocks
+from cloud.methods.masks import flat_observed, flat_visible
+from shared.diffusion.denoisers import initialise
+from shared.diffusion.schedules import diffuse, linear_alpha_bars
+from shared.diffusion.training import OptimizerSettings, Progress, train
+
+BLOCK_ROWS = 8192
+
+Schedule = Callable[[Tensor], Tensor]
+"""Noise levels sigma, ascending, at positions drawn evenly from [0, 1)."""
+
+NoiseLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""The loss of a network's outputs (batch, outputs), given the positions and the noise levels (batch,) drawn."""
+
+
+def log_uniform(sigma_min: float, sigma_max: float) -> Schedule:
+    """The schedule under which every decade is as likely."""
+    low, high = math.log(sigma_min), math.log(sigma_max)
+    return lambda position: torch.exp(low + (high - low) * position)
+
+
+def linear(timesteps: int, beta_end: float) -> Schedule:
+    """sqrt(1 - alpha_bar) under DDPM's linear schedule, every timestep being as likely."""
+    sigmas = (1.0 - linear_alpha_bars(timesteps, beta_end=beta_end)).sqrt().float()
+    return lambda position: sigmas[(position * timesteps).long()]
+
+
+class NoiseNetwork(nn.Module):
+    """ReLU MLP from vectors (batch, dim) to the parameters (batch, outputs) of their noise level's posterior.
+
+    With `radial` it sees a vector divided by its own size sqrt(1 + |x|^2 / dim), and the log of that size: inputs stay
+    bounded at every noise level, and beyond the largest one it goes on with the log of the distance. With `residual`
+    its outputs are added to twice that log, which far from the data is the log of the noise's variance.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: tuple[int, ...],
+        outputs: int,
+        *,
+        radial: bool,
+        residual: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.dim, self.hidden, self.outputs, self.radial, self.residual = dim, hidden, outputs, radial, residual
+        layers: list[nn.Module] = []
+        for depth, (inputs, width) in enumerate(pairwise((dim + int(radial), *hidden))):
+            layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout if depth > 0 else 0.0)]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Parameters of the posterior."""
+        size = (1.0 + x.square().mean(dim=1, keepdim=True)).sqrt()
+        parameters: Tensor = self.layers(torch.cat([x / size, torch.log(size)], dim=1) if self.radial else x)
+        return parameters + 2.0 * torch.log(size) if self.residual else parameters
+
+    @torch.no_grad()
+    def parameters_of(self, features: Features) -> Tensor:
+        """Parameters (samples * patches, outputs) for all patches of all samples, missing entries being 0."""
+        return in_blocks(self, flat_visible(features), BLOCK_ROWS)
+
+    def to_state(self) -> dict[str, Tensor]:
+        """All that `from_state` needs."""
+        options = (int(self.radial), int(self.residual))
+        shape = torch.tensor([self.dim, self.outputs, *options, *self.hidden], dtype=torch.int64)
+        return {"shape": shape, **{f"weights.{name}": value for name, value in self.state_dict().items()}}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The network that `to_state` described; without its dropout, which is for training only."""
+        dim, outputs, radial, residual, *hidden = (int(value) for value in state["shape"])
+        network = cls(dim, tuple(hidden), outputs, radial=bool(radial), residual=bool(residual))
+        prefix = "weights."
+        weights = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        network.load_state_dict(weights)
+        return network.eval()
+
+
+def train_on_noised(
+    network: NoiseNetwork,
+    features: Features,
+    schedule: Schedule,
+    loss: NoiseLoss,
+    settings: OptimizerSettings,
+    *,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+) -> None:
+    """Train `network` in place, its weights drawn anew, on x + sigma * noise for normal x and noise levels drawn.
+
+    Isotropic noise in what is observed; missing entries stay 0.
+    """
+    normals, observed = flat_visible(features), flat_observed(features)
+    initialise(network, generator)
+    network.to(normals.device)
+
+    def batch_loss() -> Tensor:
+        rows = torch.randint(len(normals), (settings.batch_size,), generator=generator).to(normals.device)
+        position = torch.rand(settings.batch_size, generator=generator)
+        noise = torch.randn((settings.batch_size, normals.shape[1]), generator=generator).to(normals.device)
+        if observed is not None:
+            noise = torch.where(observed[rows], noise, 0.0)
+        sigma = schedule(position).to(normals.device)
+        noised = diffuse(normals[rows], sigma.unsqueeze(1), noise)
+        return loss(network(noised), position.to(normals.device), sigma)
+
+    seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
+    with torch.random.fork_rng():  # dropout draws from the global generator
+        torch.manual_seed(seed)
+        train(network, batch_loss, settings, progress=progress)

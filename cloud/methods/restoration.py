@@ -1,0 +1,258 @@
+"""What the methods share that restore a sample to what it would be were it normal, and measure the way.
+
+Each coordinate's error is taken in units of its own size on normal data, so that what is hard to restore in any sample
+does not drown what is not. Missing entries start at 0, the mean, and their errors do not count.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.masks import flat_observed, flat_visible
+from cloud.methods.workshop import Workshop
+from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
+from shared.diffusion.schedules import edm_sigmas
+from shared.diffusion.training import OptimizerSettings, Progress
+
+Restorer = Callable[[Tensor], Tensor]
+
+BLOCK_ROWS = 4096
+MAX_OWN_STEPS = 600  # of a network that serves one method only
+MAX_STANDARDISED = 5_000  # vectors that the sizes of normal errors are taken from
+DEVIATION_FLOOR = 1e-2
+ERROR_FLOOR = 1e-6
+SIGMA_MIN = 0.05  # the lowest level of the workshop's denoiser
+DRAWS = 8
+PATCH_DRAWS = 2  # an image's many patches average over the noise by themselves
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a restoration left: `squares` (samples, patches, coordinates), the square errors.
+
+    `observed`: bool of that shape, false where nothing can be said of a coordinate; None: everywhere. `restored`:
+    (samples, patches, dim), the mean of what came back, where the method works on the vectors.
+    """
+
+    squares: Tensor
+    observed: Tensor | None = None
+    restored: Tensor | None = None
+
+    def sizes(self) -> Tensor:
+        """Root mean square error of each coordinate (coordinates,); 1 for a coordinate never observed."""
+        squares = self.squares.flatten(0, 1)
+        if self.observed is None:
+            return squares.mean(dim=0).sqrt().clamp(min=DEVIATION_FLOOR)
+        weights = self.observed.flatten(0, 1).to(squares.dtype)
+        counts = weights.sum(dim=0)
+        means = (squares * weights).sum(dim=0) / counts.clamp(min=1.0)
+        return torch.where(counts > 0, means.sqrt().clamp(min=DEVIATION_FLOOR), 1.0)
+
+    def log_means(self, sizes: Tensor) -> Tensor:
+        """Log of the mean square error in units of `sizes`: (samples * patches,).
+
+        Where nothing was observed there is no evidence: 0, the level of an average normal.
+        """
+        ratios = self.squares.flatten(0, 1) / sizes.square()
+        if self.observed is None:
+            return torch.log(ratios.mean(dim=1) + ERROR_FLOOR)
+        weights = self.observed.flatten(0, 1).to(ratios.dtype)
+        counts = weights.sum(dim=1)
+        means = (ratios * weights).sum(dim=1) / counts.clamp(min=1.0)
+        return torch.log(torch.where(counts > 0, means, 1.0) + ERROR_FLOOR)
+
+
+class Restoration(ABC):
+    """An analyzer whose score is the log mean square error of a restoration. Subclasses say how to restore."""
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._sizes = torch.empty(0)  # (coordinates,): of errors on normal data
+
+    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+        """Learn to restore, and take the size of each coordinate's error on normal data."""
+        generator = workshop.generator(self.name)
+        report = progress or (lambda share: None)
+        with torch.enable_grad():
+            self._learn(features, workshop, generator, lambda share: report(min(share, 0.99)))
+        samples, patches, _ = features.vectors.shape
+        count = max(1, MAX_STANDARDISED // patches)
+        rows = torch.randperm(samples, generator=generator)[:count].to(features.vectors.device)
+        with torch.no_grad():
+            parts = [
+                self._errors_of_normals(features.at(some)) for some in torch.split(rows, _samples_a_block(features))
+            ]
+        self._sizes = _joined(parts).sizes()
+        report(1.0)
+
+    @torch.no_grad()
+    def score(self, features: Features) -> AnalyzerOutput:
+        """Log errors, and the mean restorations where the method gives one."""
+        if not len(features):
+            return from_patch_scores(features.vectors[:, :, 0].flatten(), features)
+        scores, restored = [], []
+        for block in features.blocks(_samples_a_block(features)):
+            errors = self._errors(block)
+            scores.append(errors.log_means(self._sizes))
+            if errors.restored is not None:
+                restored.append(errors.restored)
+        return from_patch_scores(torch.cat(scores), features, torch.cat(restored) if restored else None)
+
+    def state(self) -> dict[str, Tensor]:
+        """What was learned, and the sizes of normal errors."""
+        if not len(self._sizes):
+            raise RuntimeError(f"{self.name} is not fitted: call fit() first.")
+        return cpu_state({**self._learned(), "sizes": self._sizes})
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """The analyzer that `state` described."""
+        analyzer = cls()
+        analyzer._adopt(state)
+        analyzer._sizes = state["sizes"]
+        return analyzer
+
+    def to(self, device: torch.device) -> Self:
+        """Move networks and tensors to a device."""
+        self._sizes = self._sizes.to(device)
+        self._move(device)
+        return self
+
+    @abstractmethod
+    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
+        """Learn from the features of normal samples."""
+
+    @abstractmethod
+    def _errors(self, features: Features) -> Errors:
+        """Restore a block of samples."""
+
+    def _errors_of_normals(self, features: Features) -> Errors:
+        """Restore samples that were learned from."""
+        return self._errors(features)
+
+    @abstractmethod
+    def _learned(self) -> dict[str, Tensor]:
+        """What `_adopt` needs."""
+
+    @abstractmethod
+    def _adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `_learned` gave."""
+
+    @abstractmethod
+    def _move(self, device: torch.device) -> None:
+        """Move what was learned to a device."""
+
+
+class DrawnRestoration(Restoration):
+    """A restoration by a denoiser of the vectors, from several fixed noise draws: the same ones for every sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._denoiser: PreconditionedDenoiser | None = None
+        self._noise = torch.empty((0, 0, 0))  # (draws, noises a draw, dim)
+
+    @abstractmethod
+    def _restorer(self, features: Features) -> Restorer:
+        """What takes one draw (noises a draw, dim) to what comes back of the samples (samples * patches, dim)."""
+
+    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
+        self._denoiser = self._train(features, workshop, generator, progress)
+        shape = (self._noises_a_draw(), features.vectors.shape[2])
+        self._noise = opposite_pairs(self._draws(features), shape, generator).to(features.vectors.device)
+
+    def _train(
+        self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress
+    ) -> PreconditionedDenoiser:
+        return workshop.denoiser(features.flat, flat_observed(features), progress)
+
+    def _draws(self, features: Features) -> int:
+        return DRAWS if features.vectors.shape[1] == 1 else PATCH_DRAWS
+
+    def _noises_a_draw(self) -> int:
+        return 1
+
+    def _errors(self, features: Features) -> Errors:
+        return errors_over_draws(features, self._noise, self._restorer(features))
+
+    def _learned(self) -> dict[str, Tensor]:
+        return {**prefixed("denoiser", self._trained().to_state()), "noise": self._noise}
+
+    def _adopt(self, state: Mapping[str, Tensor]) -> None:
+        self._denoiser, self._noise = VectorDenoiser.from_state(part("denoiser", state)), state["noise"]
+
+    def _move(self, device: torch.device) -> None:
+        self._trained().to(device)
+        self._noise = self._noise.to(device)
+
+    def _trained(self) -> PreconditionedDenoiser:
+        if self._denoiser is None:
+            raise RuntimeError(f"{self.name} is not fitted: call fit() first.")
+        return self._denoiser
+
+
+def errors_over_draws(features: Features, noise: Tensor, restore: Restorer) -> Errors:
+    """Errors of the samples' vectors, of the mean of what comes back under each draw of `noise` (draws, ...).
+
+    The error of the mean, not the mean of errors: how far single draws scatter says nothing about the sample.
+    """
+    rows = flat_visible(features)
+    total = torch.zeros_like(rows)
+    for draw in noise:
+        total += restore(draw)
+    mean = total / len(noise)
+    shape = features.vectors.shape
+    return Errors((rows - mean).square().reshape(shape), features.observed, mean.reshape(shape))
+
+
+def opposite_pairs(draws: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Standard normal noise (draws, *shape); a draw and its opposite, so that their mean carries no offset."""
+    half = torch.randn(((draws + 1) // 2, *shape), generator=generator)
+    return torch.cat([half, -half])[:draws]
+
+
+def levels_from(depth_sigma: float, steps: int, sigma_min: float = SIGMA_MIN) -> Tensor:
+    """Noise levels (steps + 1,) float64 that a sampler walks: from `depth_sigma` down in EDM's spacing, then 0."""
+    if steps == 1:
+        return torch.tensor([depth_sigma, 0.0], dtype=torch.float64)
+    descending = edm_sigmas(steps, min(sigma_min, depth_sigma), depth_sigma).flip(0)
+    return torch.cat([descending, descending.new_zeros(1)])
+
+
+def short_training(workshop: Workshop) -> OptimizerSettings:
+    """How a network is trained that serves one method only: like the shared one, but not as long."""
+    most = max(1, round(MAX_OWN_STEPS * workshop.effort))
+    return workshop.training.model_copy(update={"steps": min(workshop.training.steps, most)})
+
+
+def mean_over(squares: Tensor, counted: Tensor | None) -> Tensor:
+    """The mean of `squares` over the entries that `counted` (bool, of the same shape) names; None: over all."""
+    mean: Tensor = squares.mean() if counted is None else (squares * counted).sum() / counted.sum().clamp(min=1)
+    return mean
+
+
+def prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A part's state under names of its own, for an analyzer of several parts."""
+    return {f"{prefix}.{name}": value for name, value in state.items()}
+
+
+def part(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `prefixed`. Raises KeyError if there is no such part."""
+    found = {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}
+    if not found:
+        raise KeyError(prefix)
+    return found
+
+
+def _samples_a_block(features: Features) -> int:
+    return max(1, BLOCK_ROWS // features.vectors.shape[1])
+
+
+def _joined(parts: list[Errors]) -> Errors:
+    observed = [part.observed for part in parts if part.observed is not None]
+    return Errors(torch.cat([part.squares for part in parts]), torch.cat(observed) if observed else None)

@@ -1,0 +1,170 @@
+"""Takes what waits in the store, in batches of one bundle, and writes the verdicts.
+
+It never waits to fill a batch: while one is judged the next gathers by itself, so a lone sample is answered at once
+and a flood is judged in full batches.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from cloud.serving.cache import AnalysisCache
+from cloud.serving.verdicts import judge_batch, undecided
+from cloud.serving.worker import Worker
+from cloud.store import Store
+from cloud.store.judging import Waiting, load_payloads, store_verdicts, waiting_samples
+from shared.errors import StorageError, VedetteError
+from shared.samples import Verdict
+from vedette.v1 import sample_pb2
+
+WINDOW_BATCHES = 8
+POLL_S = 1.0
+MAX_BATCH_PAYLOAD_BYTES = 64 * 2**20
+MAX_BATCH_VALUES = 2**26
+RETRY_MIN_S, RETRY_MAX_S = 0.2, 10.0
+
+Judged = Sequence[tuple[Waiting, Verdict]]
+
+
+class Batcher:
+    """The path from the queue to the verdicts.
+
+    `find_bundle` says which bundle judges a sample, by the one that screened it. `on_judged` is told after verdicts are
+    on the disk, with the seconds they took, `on_failure` of a storage error that is tried again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        analyses: AnalysisCache,
+        worker: Worker,
+        *,
+        find_bundle: Callable[[str], Awaitable[str | None]],
+        batch_size: int,
+        false_alarm_rate: float,
+        on_judged: Callable[[Judged, float], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._store = store
+        self._analyses = analyses
+        self._worker = worker
+        self._find_bundle = find_bundle
+        self._batch_size = batch_size
+        self._false_alarm_rate = false_alarm_rate
+        self._on_judged = on_judged
+        self._on_failure = on_failure
+        self._woken = asyncio.Event()
+        self._started_s = 0.0
+
+    def wake(self) -> None:
+        """Samples have come in."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Judge until cancelled. A storage error is told and tried again: what waits stays in the store."""
+        pause_s = RETRY_MIN_S
+        while True:
+            try:
+                self._woken.clear()
+                if not await self._judge_window():
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._woken.wait(), POLL_S)
+                pause_s = RETRY_MIN_S
+            except Exception as error:
+                self._on_failure(error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_MAX_S)
+
+    async def _judge_window(self) -> bool:
+        """Judge the next few batches; whether anything waited."""
+        window = await waiting_samples(self._store, WINDOW_BATCHES * self._batch_size)
+        for batch in _batches(window, self._batch_size):
+            await self._judge(batch)
+        return bool(window)
+
+    async def _judge(self, batch: Sequence[Waiting]) -> None:
+        self._started_s = time.monotonic()
+        edge_bundle_id = batch[0].edge_bundle_id
+        bundle_id = await self._find_bundle(edge_bundle_id)
+        if bundle_id is None:
+            reason = f"no bundle {edge_bundle_id!r} is here, nor a current one of its name: publish it"
+            await self._write([(waiting, undecided(waiting, reason)) for waiting in batch])
+            return
+        try:
+            modality, judge = await self._analyses.get(bundle_id)
+        except StorageError:
+            raise  # they stay in the queue, and are tried again
+        except VedetteError as error:
+            await self._write([(waiting, undecided(waiting, str(error), bundle_id)) for waiting in batch])
+            return
+        payloads = await load_payloads(self._store, [waiting.number for waiting in batch])
+        for part in _parts(batch, payloads):
+            fitting = [pair for pair in part if pair[0].modality is modality]
+            verdicts = await self._worker.run(
+                judge_batch, judge, fitting, bundle_id=bundle_id, false_alarm_rate=self._false_alarm_rate
+            )
+            judged = list(zip((waiting for waiting, _ in fitting), verdicts, strict=True))
+            judged += [
+                (
+                    waiting,
+                    undecided(waiting, f"a {waiting.modality} sample, and {bundle_id} judges {modality}", bundle_id),
+                )
+                for waiting, _ in part
+                if waiting.modality is not modality
+            ]
+            await self._write(judged)
+
+    async def _write(self, judged: Judged) -> None:
+        """Store the verdicts, however long the disk stays full: judging again would cost more than waiting."""
+        pause_s = RETRY_MIN_S
+        while True:
+            try:
+                await store_verdicts(self._store, judged)
+                break
+            except StorageError as error:
+                self._on_failure(error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_MAX_S)
+        now_s = time.monotonic()
+        self._on_judged(judged, now_s - self._started_s)
+        self._started_s = now_s
+
+
+def _batches(window: Sequence[Waiting], batch_size: int) -> Iterator[list[Waiting]]:
+    """The window cut into batches of one bundle each, bounded in samples and bytes, the first in line first."""
+    by_bundle: dict[str, list[Waiting]] = {}
+    for waiting in window:
+        by_bundle.setdefault(waiting.edge_bundle_id, []).append(waiting)
+    batches: list[list[Waiting]] = []
+    for group in by_bundle.values():
+        batch: list[Waiting] = []
+        payload_bytes = 0
+        for waiting in group:
+            if batch and (len(batch) >= batch_size or payload_bytes + waiting.payload_bytes > MAX_BATCH_PAYLOAD_BYTES):
+                batches.append(batch)
+                batch, payload_bytes = [], 0
+            batch.append(waiting)
+            payload_bytes += waiting.payload_bytes
+        batches.append(batch)
+    place = {waiting.number: position for position, waiting in enumerate(window)}
+    yield from sorted(batches, key=lambda batch: place[batch[0].number])
+
+
+def _parts(
+    batch: Sequence[Waiting], payloads: dict[int, sample_pb2.Payload]
+) -> Iterator[list[tuple[Waiting, sample_pb2.Payload | None]]]:
+    """The batch in parts whose decoded values fit into memory: a small file may hold a large picture."""
+    part: list[tuple[Waiting, sample_pb2.Payload | None]] = []
+    values = 0
+    for waiting in batch:
+        payload = payloads.get(waiting.number)
+        size = math.prod(payload.shape) if payload is not None else 0
+        if part and values + size > MAX_BATCH_VALUES:
+            yield part
+            part, values = [], 0
+        part.append((waiting, payload))
+        values += size
+    if part:
+        yield part

@@ -1,0 +1,58 @@
+"""Analyses ready to judge, by bundle: loading one takes seconds, and a batch must not wait for it twice."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from cloud.serving.verdicts import Judge
+from cloud.serving.worker import Worker
+from shared.bundle import Bundle
+from shared.errors import BundleError, StorageError
+from shared.modality import Modality
+
+FAILURE_KEPT_S = 30.0
+
+
+class AnalysisCache:
+    """The analyses used last. `open_bundle` reads a bundle, `load` makes its analysis (blocking, in the worker)."""
+
+    def __init__(
+        self,
+        open_bundle: Callable[[str], Awaitable[Bundle]],
+        load: Callable[[Bundle], Judge],
+        worker: Worker,
+        capacity: int,
+    ) -> None:
+        self._open_bundle = open_bundle
+        self._load = load
+        self._worker = worker
+        self._capacity = capacity
+        self._ready: OrderedDict[str, tuple[Modality, Judge]] = OrderedDict()
+        self._failures: dict[str, tuple[float, str]] = {}
+
+    async def get(self, bundle_id: str) -> tuple[Modality, Judge]:
+        """What the bundle is for, and its analysis.
+
+        Raises BundleError if it cannot be loaded; for a while it is not tried again, so that a damaged bundle does not
+        hold up the others. Raises StorageError while the store cannot be read: that is no fault of the bundle.
+        """
+        if bundle_id in self._ready:
+            self._ready.move_to_end(bundle_id)
+            return self._ready[bundle_id]
+        failed_at_s, reason = self._failures.get(bundle_id, (-FAILURE_KEPT_S, ""))
+        if time.monotonic() - failed_at_s < FAILURE_KEPT_S:
+            raise BundleError(reason)
+        try:
+            bundle = await self._open_bundle(bundle_id)
+            judge = await self._worker.run(self._load, bundle)
+        except StorageError:
+            raise
+        except Exception as error:
+            reason = f"bundle {bundle_id} cannot be loaded: {type(error).__name__}: {error}"
+            self._failures[bundle_id] = (time.monotonic(), reason)
+            raise BundleError(reason) from error
+        self._failures.pop(bundle_id, None)
+        self._ready[bundle_id] = (bundle.manifest.modality, judge)
+        while len(self._ready) > self._capacity:
+            self._ready.popitem(last=False)
+        return self._ready[bundle_id]

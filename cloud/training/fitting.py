@@ -1,0 +1,150 @@
+"""The analyzers of a bundle, fitted; and what they say of held-out normals that they have not seen.
+
+Some methods train networks, on the training part alone. The others take seconds (QUICK_TO_FIT), so they also learn from
+the held-out samples: these are dealt into folds, each is judged by methods fitted on the training part and the other
+folds, and the methods that are kept are fitted on everything. A held-out sample is then judged by nearly as many normal
+ones as a new sample will be, which keeps p-values uniform (Vovk, "Cross-conformal predictors", 2015).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cloud.methods import (
+    ANALYZERS,
+    LEARN_PLACES,
+    QUICK_TO_FIT,
+    AnalyzerOutput,
+    AnyAnalyzer,
+    ImageWorkshop,
+    LocalCorruption,
+    Placed,
+    Workshop,
+)
+from cloud.serving.encoding import Encoder, Samples
+from cloud.serving.explanations import as_array
+from shared.diffusion.training import one_thread
+from shared.modality import Modality
+
+QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
+COPIES_SHARE = 0.4  # of a fit's, for encoding the corrupted copies of images
+
+Progress = Callable[[float], None]
+Said = tuple[Samples, dict[str, AnalyzerOutput]]
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """What is to be fitted: `methods` on a `device` under a `seed`.
+
+    `folds`: in how many parts the held-out samples are judged; with 1 they are judged as a whole, and learned from
+    afterwards, with 0 they are not learned from. `effort`: the share of their steps that trainings get.
+    """
+
+    methods: Sequence[str]
+    device: torch.device
+    seed: int
+    folds: int
+    effort: float = 1.0
+
+
+@dataclass(frozen=True)
+class FittedAnalyzers:
+    """The `analyzers` by name; the same as `rehearsed` without anything learned from the held-out samples; blocks of
+    these with what each `said` of them; the `scores` (held out,) by analyzer, in the order of the samples."""
+
+    analyzers: dict[str, AnyAnalyzer]
+    rehearsed: dict[str, AnyAnalyzer]
+    said: list[Said]
+    scores: dict[str, NDArray[np.float64]]
+
+
+def fit_analyzers(
+    encoder: Encoder | None, normals: Samples, held_out: Samples, plan: FitPlan, progress: Progress
+) -> FittedAnalyzers:
+    """Fit on the `normals` and, as far as the plan says, on the held-out samples."""
+    quick = [name for name in plan.methods if name in QUICK_TO_FIT and plan.folds]
+    slow = [name for name in plan.methods if name not in quick]
+    rehearsed = _fitted(encoder, normals, [*slow, *quick], plan, lambda share: progress((1.0 - QUICK_SHARE) * share))
+    trained = {name: rehearsed[name] for name in slow}
+    folds = _dealt(len(held_out), plan.folds)
+    said: list[Said] = []
+    for index, fold in enumerate(folds):
+        members = rehearsed
+        if len(folds) > 1 and quick:
+            others = np.setdiff1d(np.arange(len(held_out)), fold)
+            members = trained | _fitted(encoder, normals.joined(held_out.at(others)), quick, plan)
+        part = held_out if len(folds) == 1 else held_out.at(fold)
+        said += outputs_of(encoder, members, part, plan.device)
+        progress(1.0 - QUICK_SHARE + QUICK_SHARE * (index + 1) / (len(folds) + 1))
+    order = np.argsort(np.concatenate(folds))
+    scores = {name: values[order] for name, values in scores_of(plan.methods, [outputs for _, outputs in said]).items()}
+    final = trained | _fitted(encoder, normals.joined(held_out), quick, plan) if quick else rehearsed
+    final, rehearsed = ({name: fitted[name] for name in plan.methods} for fitted in (final, rehearsed))
+    return FittedAnalyzers(final, rehearsed, said, scores)
+
+
+def _dealt(count: int, folds: int) -> list[NDArray[np.intp]]:
+    """Positions 0 to `count` in so many parts, at least one."""
+    parts = min(max(folds, 1), max(count, 1))
+    return [np.arange(first, count, parts) for first in range(parts)]
+
+
+def outputs_of(
+    encoder: Encoder | None, analyzers: Mapping[str, AnyAnalyzer], samples: Samples, device: torch.device
+) -> Iterator[Said]:
+    """Blocks of the samples, each with what every analyzer says of it."""
+    for block in samples.blocks(encoder):
+        with torch.inference_mode(), one_thread() if encoder is None else nullcontext():
+            features = block.features(encoder, device)
+            outputs = {name: analyzer.score(features) for name, analyzer in analyzers.items()}
+        yield block, outputs
+
+
+def scores_of(names: Iterable[str], outputs: Sequence[Mapping[str, AnalyzerOutput]]) -> dict[str, NDArray[np.float64]]:
+    """Scores (n,) by analyzer, of all blocks."""
+    empty = np.zeros(0)
+    return {name: np.concatenate([empty, *(as_array(block[name].scores) for block in outputs)]) for name in names}
+
+
+def _fitted(
+    encoder: Encoder | None,
+    normals: Samples,
+    methods: Sequence[str],
+    plan: FitPlan,
+    progress: Progress = lambda share: None,
+) -> dict[str, AnyAnalyzer]:
+    """The analyzers by name, fitted on normal samples."""
+    if not methods:
+        return {}
+    features = normals.fit_features(encoder, plan.device, torch.Generator().manual_seed(plan.seed))
+    workshop = _workshop(encoder, normals, plan, methods, lambda share: progress(COPIES_SHARE * share))
+    start = COPIES_SHARE if isinstance(workshop, ImageWorkshop) else 0.0
+    analyzers: dict[str, AnyAnalyzer] = {}
+    for index, name in enumerate(methods):
+        plain = ANALYZERS[name]()
+        placed = normals.preprocessor.modality is Modality.IMAGE and name not in LEARN_PLACES  # clips are whitened so
+        analyzer: AnyAnalyzer = Placed(plain) if placed else plain
+        analyzer.fit(features, workshop, progress=_part(progress, start, index, len(methods)))
+        analyzers[name] = analyzer.to(plan.device)
+    return analyzers
+
+
+def _workshop(
+    encoder: Encoder | None, normals: Samples, plan: FitPlan, methods: Sequence[str], progress: Progress
+) -> Workshop:
+    from cloud.methods.encoders import FINE_DETAILS, ImageEncoder, corrupted_patches
+
+    if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
+        patches = corrupted_patches(encoder, normals.inputs, seed=plan.seed % 2**32, progress=progress)
+        return ImageWorkshop(plan.seed, effort=plan.effort, corrupted=patches, fine_details=FINE_DETAILS)
+    return Workshop(plan.seed, effort=plan.effort)
+
+
+def _part(progress: Progress, start: float, index: int, parts: int) -> Progress:
+    """Progress of one of `parts` equal stages after `start`."""
+    return lambda share: progress(start + (1.0 - start) * (index + share) / parts)

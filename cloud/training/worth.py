@@ -1,0 +1,56 @@
+"""What each method is worth on the images at hand, told from normal ones alone.
+
+A method that compares patches with normal ones is at chance where every image has another layout, and an equal vote
+would let it drown those that see. So held-out normal images are corrupted, each in one or two places, and a member of
+the fusion counts in proportion to how far above chance it tells the copies from the originals. That flatters the method
+that learned from such copies, but not beyond what it says of images that it has not seen.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.serving.encoding import Encoder, Samples
+from cloud.training.fitting import FitPlan, FittedAnalyzers, outputs_of, scores_of
+from shared.modality import Modality
+
+MOST_COPIES = 30
+MOST_PLACES = 2
+
+
+def image_worth(
+    encoder: Encoder | None, fitted: FittedAnalyzers, fused: Sequence[str], held_out: Samples, plan: FitPlan
+) -> dict[str, float]:
+    """AUROC - 1/2 of each of the `fused` methods, at least 0, between held-out images and corrupted copies of them.
+
+    Empty for other modalities, and where one method alone makes the verdict.
+    """
+    if held_out.preprocessor.modality is not Modality.IMAGE or len(fused) < 2:
+        return {}
+    copies = _corrupted(encoder, held_out, plan.seed)
+    members = {name: fitted.analyzers[name] for name in fused}
+    found = scores_of(fused, [outputs for _, outputs in outputs_of(encoder, members, copies, plan.device)])
+    return {name: max(_auroc(fitted.scores[name], found[name]) - 0.5, 0.0) for name in fused}
+
+
+def _auroc(normal: NDArray[np.float64], corrupted: NDArray[np.float64]) -> float:
+    """The share of pairs in which the corrupted one scores higher, ties counting half."""
+    ordered = np.sort(normal)
+    below, up_to = (np.searchsorted(ordered, corrupted, side=side) for side in ("left", "right"))
+    return float((below + up_to).mean() / (2 * len(ordered)))
+
+
+def _corrupted(encoder: Encoder | None, held_out: Samples, seed: int) -> Samples:
+    """Copies of at most MOST_COPIES of the images."""
+    from cloud.methods.encoders.corruption import corrupt
+
+    generator = np.random.default_rng([seed % 2**32, len(held_out)])
+    chosen = generator.permutation(len(held_out))[:MOST_COPIES]
+    bilevel = bool(getattr(encoder, "bilevel", False))
+    images, others = held_out.inputs[chosen], held_out.inputs[generator.permutation(len(held_out))[: len(chosen)]]
+    copies = [
+        corrupt(image, other, generator, bilevel=bilevel, most_places=MOST_PLACES)[0]
+        for image, other in zip(images, others, strict=True)
+    ]
+    return Samples.prepare(held_out.preprocessor, np.stack(copies))

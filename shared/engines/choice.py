@@ -1,0 +1,115 @@
+"""Which artefact of a bundle runs where none is configured: the fastest here, measured once and remembered.
+
+All artefacts of a bundle passed its parity gate and are calibrated each by itself, so speed alone decides; the one that
+the bundle prefers stays unless another saves a tenth of the time.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from shared.bundle import Bundle
+from shared.engines.pieces import PIECES, usable_cores
+from shared.engines.trial import measure
+from shared.errors import FileNotWrittenError
+from shared.files import write_durably
+from shared.logs import EventLog
+
+MEMORY_FILE = "artefacts.json"
+WORTHWHILE = 0.9
+MOST_REMEMBERED = 100
+_INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
+
+log = EventLog("engines")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Artefacts in the order in which to try them, and why the first is first."""
+
+    names: tuple[str, ...]
+    reason: str
+
+
+def choose_artefact(bundle: Bundle, batch_size: int, cache_folder: Path) -> Choice:
+    """Remembered, or else measured, which takes some seconds. A new version of a bundle is not measured again."""
+    preferred = bundle.manifest.preferred_artefact
+    names = [preferred, *(item.name for item in bundle.manifest.artefacts if item.name != preferred)]
+    if len(names) == 1:
+        return Choice((preferred,), "the only one")
+    key = _key(bundle, names, batch_size)
+    remembered = _read(cache_folder / MEMORY_FILE)
+    found = remembered.get(key)
+    if found is None:
+        found = measure(bundle, batch_size, cache_folder)
+        log.info(
+            "artefacts_measured", bundle=bundle.manifest.bundle_id, batch_size=batch_size, cpu=cpu(), **_told(found)
+        )
+        if found:
+            _remember(cache_folder / MEMORY_FILE, remembered, key, found)
+    times = {name: value for name in names if isinstance(value := found.get(name), float)}
+    if not times:
+        return Choice(tuple(names), "preferred; none could be measured")
+    fastest = min(times, key=lambda name: times[name])
+    if preferred in times and times[fastest] > WORTHWHILE * times[preferred]:
+        fastest = preferred
+    others = [name for name in names if name != fastest]
+    figures = ", ".join(f"{name} {value:.3g} ms" for name, value in times.items())
+    return Choice((fastest, *others), f"{'preferred' if fastest == preferred else 'fastest'}: {figures} a batch")
+
+
+def cpu() -> str:
+    """The processor's architecture, its cores for this process, and the instruction sets that speed up INT8."""
+    known = []
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "").split()
+        known = [name for name in _INSTRUCTIONS if name in flags]
+    except OSError:
+        pass
+    return f"{platform.machine()}/{usable_cores()} {'+'.join(known) or 'no known extensions'}"
+
+
+def _key(bundle: Bundle, names: Sequence[str], batch_size: int) -> str:
+    """Of all that the times depend on."""
+    spec = bundle.manifest.input.model_dump_json()
+    engines = [_version(package) for package in ("openvino", "onnxruntime")]
+    facts = [bundle.manifest.name, spec, sorted(names), batch_size, cpu(), PIECES, *engines]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _told(found: dict[str, float | str]) -> dict[str, str]:
+    """Times and failures as a log shows them."""
+    return {name: f"{value:.3g} ms" if isinstance(value, float) else value for name, value in found.items()}
+
+
+def _read(path: Path) -> dict[str, dict[str, float | str]]:
+    try:
+        values = json.loads(path.read_bytes())
+        return {
+            str(key): {str(name): value for name, value in one.items() if isinstance(value, float | str)}
+            for key, one in values.items()
+        }
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _remember(
+    path: Path, remembered: dict[str, dict[str, float | str]], key: str, found: dict[str, float | str]
+) -> None:
+    kept = dict(list(remembered.items())[-MOST_REMEMBERED + 1 :])
+    try:
+        write_durably(path, json.dumps({**kept, key: found}).encode())
+    except (OSError, FileNotWrittenError) as error:
+        log.warning("choice_not_remembered", path=path, error=error)

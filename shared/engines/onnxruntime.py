@@ -1,0 +1,71 @@
+"""ONNX Runtime on the CPU. Each core has a thread of its own, which computes one piece of a batch after the other.
+
+That fills the cores better than all of them sharing every product of matrices, after each of which the fast wait for
+the slow.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.engines.base import ANOMALY_MAP, DEPTH, SCORE, GraphOutput
+from shared.engines.pieces import piece_size, usable_cores
+from shared.errors import EngineError, MissingExtraError
+
+
+class OnnxRuntimeEngine:
+    """A session that all threads share."""
+
+    name = "onnxruntime"
+    depth = DEPTH
+
+    def __init__(self, graph: bytes) -> None:
+        """Load an ONNX `graph`. Raises EngineError if the runtime refuses it."""
+        try:
+            import onnxruntime
+        except ImportError:
+            raise MissingExtraError("This bundle runs on ONNX Runtime: pip install 'vedette[edge]'.") from None
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1  # of each of ours
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base class
+            raise EngineError(f"ONNX Runtime refuses the graph: {str(error)[:300]}. Try another artefact.") from None
+        known = [output.name for output in self._session.get_outputs()]
+        if SCORE not in known:
+            raise EngineError(f"The graph has no output {SCORE!r} but {', '.join(known)}: it is no screener.")
+        self._names = [name for name in (SCORE, ANOMALY_MAP) if name in known]
+        graph_input = self._session.get_inputs()[0]
+        self._input_name = graph_input.name
+        self.input_shape = tuple(size if isinstance(size, int) else -1 for size in graph_input.shape)
+        self._cores = usable_cores()
+        self._workers = ThreadPoolExecutor(self._cores, thread_name_prefix="onnxruntime")
+
+    def start(self, inputs: NDArray[Any]) -> "_OnnxRuntimePending":
+        """Start on a batch; see `Engine.start`."""
+        size = piece_size(inputs.shape, self._cores)
+        pieces = (inputs[start : start + size] for start in range(0, len(inputs), size))
+        return _OnnxRuntimePending([self._workers.submit(self._run, piece) for piece in pieces])
+
+    def _run(self, piece: NDArray[Any]) -> list[NDArray[Any]]:
+        outputs: list[NDArray[Any]] = self._session.run(self._names, {self._input_name: piece})
+        return outputs
+
+
+class _OnnxRuntimePending:
+    def __init__(self, futures: "Sequence[Future[list[NDArray[Any]]]]") -> None:
+        self._futures = futures
+
+    def result(self) -> GraphOutput:
+        """Wait for the outputs of all pieces, also after one failed: nothing of a batch runs on once it is answered."""
+        wait(self._futures)
+        try:
+            parts = [future.result() for future in self._futures]
+        except Exception as error:  # its exceptions share no base class
+            raise EngineError(f"ONNX Runtime failed on a batch: {str(error)[:300]}.") from None
+        scores, *maps = parts[0] if len(parts) == 1 else [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
+        return GraphOutput(scores.astype(np.float32, copy=False), maps[0] if maps else None)

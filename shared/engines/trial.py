@@ -1,0 +1,100 @@
+"""How fast engines run graphs here, measured in a process of its own: `python -m shared.engines.trial`.
+
+An agent's memory shall hold one engine, so it does not load the others only to compare them. Standard input is a JSON
+object: `graphs` (name, engine, paths of graph and weights), `cache`, `shape` and `dtype` of a batch. Standard output is
+one: by name the milliseconds a batch takes, or a text that says why it does not run.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shared.bundle import Bundle
+from shared.engines import engine_of, weights_path
+from shared.logs import EventLog
+
+LEAST_RUNS, LEAST_S = 5, 0.3
+MOST_VALUES = 2**22  # of a batch of images
+TIMEOUT_S = 120.0
+
+log = EventLog("engines")
+
+
+def measure(bundle: Bundle, batch_size: int, cache_folder: Path) -> dict[str, float | str]:
+    """By artefact: milliseconds a batch takes, or why it does not run. Empty where the trial fails, which is logged."""
+    spec = bundle.manifest.input
+    is_image = bool(spec.image_height)
+    frames = (spec.window_length,) if is_image and spec.window_length else ()
+    sample = [*frames, spec.image_height, spec.image_width, 3] if is_image else []
+    # Of large images one tells as much as a batch, and sooner.
+    shape = [max(1, min(batch_size, MOST_VALUES // math.prod(sample))) if is_image else batch_size, *sample]
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = []
+        for number, artefact in enumerate(bundle.manifest.artefacts):
+            paths = []
+            for path in filter(None, (artefact.graph, weights_path(artefact.graph))):
+                paths.append(Path(folder) / f"{number}{Path(path).suffix}")
+                paths[-1].write_bytes(bundle.read(path))
+            graphs.append({"name": artefact.name, "engine": artefact.engine, "paths": [str(path) for path in paths]})
+        asked = {
+            "graphs": graphs,
+            "cache": str(cache_folder),
+            "shape": shape,
+            "dtype": "uint8" if is_image else "float32",
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "shared.engines.trial"],
+                input=json.dumps(asked).encode(),
+                capture_output=True,
+                timeout=TIMEOUT_S,
+                check=True,
+            )
+            found: dict[str, float | str] = json.loads(done.stdout)
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            said = getattr(error, "stderr", None) or b""
+            log.warning("trial_failed", error=error, said=said.decode("utf-8", "replace")[-300:])
+            return {}
+    return found
+
+
+def _milliseconds(graph: dict[str, Any], cache: Path, shape: list[int], dtype: str) -> float:
+    contents = [Path(path).read_bytes() for path in graph["paths"]]
+    engine = engine_of(graph["engine"])(contents[0], contents[1] if len(contents) > 1 else None, cache)
+    shape = shape if len(shape) > 1 else [*shape, *(abs(size) for size in engine.input_shape[1:])]
+    generator = np.random.default_rng(0)
+    if dtype == "uint8":
+        inputs: Any = generator.integers(0, 256, shape, dtype=np.uint8)
+    else:
+        inputs = generator.standard_normal(shape, dtype=np.float32)
+    engine.start(inputs).result()
+    times: list[float] = []
+    end_s = time.perf_counter() + LEAST_S
+    while len(times) < LEAST_RUNS or time.perf_counter() < end_s:
+        started_s = time.perf_counter()
+        engine.start(inputs).result()
+        times.append(time.perf_counter() - started_s)
+    return float(np.median(times)) * 1000
+
+
+def main() -> None:
+    """Measure what standard input names."""
+    asked = json.load(sys.stdin)
+    found: dict[str, float | str] = {}
+    for graph in asked["graphs"]:
+        try:
+            found[graph["name"]] = _milliseconds(graph, Path(asked["cache"]), asked["shape"], asked["dtype"])
+        except Exception as error:  # whatever ails one graph, the others are measured
+            found[graph["name"]] = str(error) or type(error).__name__
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

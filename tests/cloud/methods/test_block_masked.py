@@ -1,0 +1,76 @@
+"""Block masks: what is hidden cannot be handed back."""
+
+import pytest
+import torch
+
+from cloud.methods.base import Features
+from cloud.methods.canvas import Kind
+from cloud.methods.families import block_masked
+from cloud.methods.families.block_masked import BlockMaskedReconstruction, random_covers
+from cloud.methods.workshop import Workshop
+from shared.diffusion import OptimizerSettings
+
+SHAPES = {Kind.ROWS: (1, 10), Kind.WINDOWS: (1, 16, 3), Kind.GRIDS: (1, 3, 14, 14)}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_each_block_of_a_cover_hides_about_its_share(kind: Kind) -> None:
+    values = torch.zeros(SHAPES[kind])
+    ids = random_covers(kind, values, 50, generator()).expand(50, *values.shape[1:])
+    shares = torch.stack([(ids == block).flatten(1).float().mean(dim=1) for block in range(block_masked.BLOCKS)])
+    assert torch.allclose(shares.sum(dim=0), torch.ones(50))
+    assert (shares > 0.1).all()
+    assert (shares < 0.45).all()
+    assert len(torch.unique(ids.flatten(1), dim=0)) > 1  # covers have other borders
+
+
+def test_a_hidden_entry_does_not_show_in_its_own_reconstruction() -> None:
+    """The identity shortcut: whatever stands in an entry, what is put in its place is the same."""
+    analyzer = BlockMaskedReconstruction()
+    normals = Features(torch.randn(200, 1, 6, generator=generator()))
+    analyzer.fit(normals, Workshop(training=OptimizerSettings(steps=50, batch_size=64)))
+    changed = normals.vectors.clone()
+    changed[:, :, 2] += 5.0
+    before = analyzer.score(normals).reconstruction
+    after = analyzer.score(Features(changed)).reconstruction
+    assert before is not None
+    assert after is not None
+    assert torch.equal(before[:, :, 2], after[:, :, 2])
+    assert not torch.equal(before[:, :, 0], after[:, :, 0])
+
+
+def test_a_patch_that_does_not_fit_its_surroundings_scores_highest() -> None:
+    """Each image has a level of its own, so that every patch alone is normal."""
+    levels = torch.randn(120, 1, 1, generator=generator()).expand(120, 64, 4)
+    images = Features(levels + 0.1 * torch.randn(120, 64, 4, generator=generator(1)), (8, 8))
+    analyzer = BlockMaskedReconstruction()
+    analyzer.fit(images.at(slice(0, 100)), Workshop(training=OptimizerSettings(steps=120, batch_size=32)))
+    odd = images.at(slice(100, 120))
+    vectors = odd.vectors.clone()
+    vectors[:, 27] = -vectors[:, 27] + torch.where(vectors[:, 27].abs() < 0.7, 1.5, 0.0)
+    maps = analyzer.score(Features(vectors, (8, 8))).maps
+    assert maps is not None
+    assert (maps.flatten(1).argmax(dim=1) == 27).float().mean() > 0.7
+
+
+def test_windows_are_scored_by_their_spans() -> None:
+    windows = torch.sin(torch.arange(16.0) + 6.0 * torch.rand(200, 1, generator=generator())).unsqueeze(2)
+    features = Features(windows.flatten(1).unsqueeze(1), windows=windows)
+    analyzer = BlockMaskedReconstruction()
+    analyzer.fit(features, Workshop(training=OptimizerSettings(steps=100, batch_size=32)))
+    broken = windows.clone()
+    broken[:, 6:10] *= -1.0
+    scores = analyzer.score(Features(broken.flatten(1).unsqueeze(1), windows=broken)).scores
+    assert (scores > analyzer.score(features).scores).float().mean() > 0.8
+
+
+def test_windows_are_needed_where_it_was_fitted_on_them() -> None:
+    features = Features(torch.zeros(4, 1, 8), windows=torch.zeros(4, 8, 1))
+    analyzer = BlockMaskedReconstruction()
+    analyzer.fit(features, Workshop(training=OptimizerSettings(steps=2, batch_size=8)))
+    with pytest.raises(ValueError, match="windows"):
+        analyzer.score(Features(features.vectors))

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load, save
+from torch import Tensor
+
+from cloud.methods.base import Features
+from cloud.methods.defaults.channel_imputation import ChannelImputation
+from cloud.methods.workshop import Workshop
+from cloud.serving.encoding import vector_features
+from shared.bundle import InputSpec
+from shared.modality import Modality
+from shared.preprocessing import Preprocessor, fit_preprocessor
+
+LENGTH, CHANNELS = 6, 5
+SPEC = InputSpec(channels=tuple("abcde"), window_length=LENGTH, window_stride=1, missing=True)
+
+
+def windows(count: int, seed: int) -> NDArray[np.float64]:
+    """Normal windows: the first two channels agree up to a little noise, the others go their own ways."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(count, LENGTH, CHANNELS))
+    values[:, :, 1] = values[:, :, 0] + 0.1 * rng.normal(size=(count, LENGTH))
+    return values
+
+
+@pytest.fixture(scope="module")
+def preprocessor() -> Preprocessor:
+    return fit_preprocessor(Modality.SERIES, windows(2000, 1), SPEC)
+
+
+def features(preprocessor: Preprocessor, values: NDArray[np.float64]) -> Features:
+    return vector_features(preprocessor.prepare(values).inputs, preprocessor, torch.device("cpu"))
+
+
+def scores(preprocessor: Preprocessor, values: NDArray[np.float64]) -> Tensor:
+    analyzer = ChannelImputation()
+    analyzer.fit(features(preprocessor, windows(50, 11)), Workshop())
+    stored = ChannelImputation.from_state(load(save(analyzer.state())))
+    asked = features(preprocessor, values)
+    assert torch.equal(stored.score(asked).scores, analyzer.score(asked).scores)
+    return stored.score(asked).scores
+
+
+def test_a_broken_relation_between_channels_shows_though_no_value_is_unusual(preprocessor: Preprocessor) -> None:
+    normal = windows(300, 2)
+    broken = normal.copy()
+    broken[:, :, 1] = windows(300, 3)[:, :, 1]
+    assert (scores(preprocessor, broken) > scores(preprocessor, normal).quantile(0.99)).float().mean() > 0.95
+
+
+def test_missing_values_are_not_evidence(preprocessor: Preprocessor) -> None:
+    given = windows(400, 4)
+    hollow = np.where(np.random.default_rng(5).random(given.shape) > 0.3, given, np.nan)
+    said = scores(preprocessor, hollow)
+    assert torch.isfinite(said).all()
+    assert said.mean() < scores(preprocessor, given).mean() + 0.1
+
+
+def test_what_is_left_of_a_broken_window_still_shows(preprocessor: Preprocessor) -> None:
+    given = windows(100, 6)
+    given[:, :, 4] = np.nan
+    broken = given.copy()
+    broken[:, :, 1] *= -1
+    assert (scores(preprocessor, broken) > scores(preprocessor, given)).float().mean() > 0.95
+
+
+def test_a_channel_whose_relation_often_breaks_counts_less_than_one_whose_never_does() -> None:
+    """In one normal window of ten the third channel leaves the fourth; the second never leaves the first."""
+    normal = windows(3000, 7)
+    normal[:, :, 3] = normal[:, :, 2] + 0.1 * normal[:, :, 3]
+    normal[::10, :, 3] *= -1
+    fickle = fit_preprocessor(Modality.SERIES, normal[:2800], SPEC)
+    often, never = normal[2801:2810].copy(), normal[2801:2810].copy()
+    often[:, :, 3] *= -1
+    never[:, :, 1] *= -1
+    assert (scores(fickle, never) > scores(fickle, often)).all()
+
+
+def test_where_the_mode_stands_behind_the_inputs_it_is_no_surprise() -> None:
+    spec = InputSpec(channels=(*"abcde", "mode"), window_length=LENGTH, mode_channel="mode", modes=(0.0, 1.0))
+    given = np.concatenate([windows(500, 8), np.zeros((500, LENGTH, 1))], axis=2)
+    given[::2, :, 5] = 1.0
+    with_modes = fit_preprocessor(Modality.SERIES, given, spec)
+    other = given.copy()
+    other[:, :, 5] = 1.0 - given[:, :, 5]
+    assert torch.equal(scores(with_modes, given), scores(with_modes, other))
+
+
+def test_vectors_alone_are_windows_of_one_time_point() -> None:
+    analyzer = ChannelImputation()
+    rows = torch.from_numpy(windows(800, 9)[:, 0]).float()
+    analyzer.fit(Features(rows.unsqueeze(1)), Workshop())
+    broken = rows.clone()
+    broken[:, 1] = -rows[:, 0]
+    before, after = (analyzer.score(Features(values.unsqueeze(1))).scores for values in (rows, broken))
+    assert (after - before).median() > 0.5
+    again = ChannelImputation.from_state(load(save(analyzer.state())))
+    assert torch.equal(again.score(Features(broken.unsqueeze(1))).scores, after)
+    with pytest.raises(RuntimeError, match="precision"):
+        ChannelImputation.from_state({**analyzer.state(), "precision": torch.eye(3)})

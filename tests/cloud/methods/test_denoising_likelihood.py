@@ -1,0 +1,80 @@
+"""The likelihood by denoising, against closed forms."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloud.methods import Features, Workshop
+from cloud.methods.defaults.denoising_likelihood import SIGMA_RANGE, DenoisingLikelihood
+from cloud.methods.defaults.score_norm import ScoreNorm
+from shared.diffusion import OptimizerSettings
+
+DIM = 3
+
+
+def normal(count: int, seed: int) -> Tensor:
+    return torch.randn(count, DIM, generator=torch.Generator().manual_seed(seed))
+
+
+def two_clusters(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(4)
+    centres = torch.where(torch.rand((count, 1), generator=generator) < 0.5, 1.0, -1.0)
+    return centres * torch.tensor([1.0, 0.0, 0.0]) + 0.15 * torch.randn(count, DIM, generator=generator)
+
+
+def fitted(
+    analyzer: DenoisingLikelihood | ScoreNorm, vectors: Tensor, steps: int = 600
+) -> DenoisingLikelihood | ScoreNorm:
+    training = OptimizerSettings(steps=steps, batch_size=256)
+    analyzer.fit(Features(vectors.unsqueeze(1)), Workshop(seed=1, training=training))
+    return analyzer
+
+
+def test_of_a_normal_distribution_it_is_half_the_squared_distance_from_the_mean() -> None:
+    analyzer = fitted(DenoisingLikelihood(), normal(4000, 1))
+    fresh = normal(1500, 2)
+    nats = analyzer.score(Features(fresh.unsqueeze(1))).scores.numpy()
+    squared = fresh.square().sum(dim=1).numpy()
+    # The integral of sigma^2 / (1 + sigma^2)^2 over log sigma: a half, but for the levels left out at both ends.
+    low, high = SIGMA_RANGE
+    expected = 0.5 * (1 / (1 + low**2) - 1 / (1 + high**2))
+    slope = np.polyfit(squared, nats, 1)[0]
+    assert abs(slope - expected) < 0.15 * expected
+    assert np.corrcoef(squared, nats)[0, 1] > 0.95
+
+
+def test_halfway_between_clusters_is_unlikely_though_the_score_vanishes_there() -> None:
+    clusters = two_clusters(3000)
+    halfway = Features(torch.zeros(1, 1, DIM))
+    within = Features(clusters[:500].unsqueeze(1))
+
+    def share_below(analyzer: DenoisingLikelihood | ScoreNorm) -> float:
+        return float((analyzer.score(within).scores < analyzer.score(halfway).scores).float().mean())
+
+    assert share_below(fitted(DenoisingLikelihood(), clusters)) > 0.99
+    assert share_below(fitted(ScoreNorm(), clusters)) < 0.9
+
+
+def test_noise_is_drawn_once_and_travels_with_the_state() -> None:
+    analyzer = fitted(DenoisingLikelihood(), normal(500, 1), steps=60)
+    features = Features(normal(40, 3).unsqueeze(1))
+    copy = DenoisingLikelihood.from_state(analyzer.state())
+    assert torch.equal(analyzer.score(features).scores, copy.score(features).scores)
+    assert torch.allclose(
+        analyzer.score(features).scores[7:8], analyzer.score(features.at(slice(7, 8))).scores, rtol=1e-5
+    )
+
+
+def test_what_stands_in_for_missing_values_does_not_become_the_likeliest_value() -> None:
+    generator = torch.Generator().manual_seed(6)
+    values = torch.where(torch.rand((3000, 4), generator=generator) < 0.5, 1.0, -1.0)
+    values = values + 0.1 * torch.randn(values.shape, generator=generator)
+    observed = torch.rand(values.shape, generator=generator) < 0.5
+    observed[:, 0] |= ~observed.any(dim=1)
+    normals = Features(torch.where(observed, values, 0.0).unsqueeze(1), observed=observed.unsqueeze(1))
+    analyzer = DenoisingLikelihood()
+    analyzer.fit(normals, Workshop(seed=1, training=OptimizerSettings(steps=600, batch_size=256)))
+    everywhere = torch.ones(400, 1, 4, dtype=torch.bool)
+    likely = analyzer.score(Features(values[:400].unsqueeze(1), observed=everywhere)).scores
+    at_the_mean = analyzer.score(Features(torch.zeros(1, 1, 4), observed=everywhere[:1])).scores
+    assert float((likely < at_the_mean).float().mean()) > 0.95

@@ -1,0 +1,88 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from cloud.methods.base import Features
+from cloud.methods.families import imputation
+from cloud.methods.families.imputation import Imputation, grating_masks
+from cloud.methods.workshop import Workshop
+from shared.diffusion import OptimizerSettings
+
+LENGTH, CHANNELS = 16, 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def waves(count: int, seed: int) -> Tensor:
+    """Noisy waves at random phases, a fixed lag between the channels: (count, LENGTH, CHANNELS)."""
+    generator = torch.Generator().manual_seed(seed)
+    phase = 6.28 * torch.rand((count, 1, 1), generator=generator)
+    time = torch.arange(LENGTH).reshape(1, -1, 1) * 6.28 / 16
+    clean = 1.4 * torch.sin(time + phase + torch.arange(CHANNELS))
+    return clean + 0.1 * torch.randn(clean.shape, generator=generator)
+
+
+def features(values: Tensor, observed: Tensor | None = None) -> Features:
+    return Features(values.flatten(1).unsqueeze(1), windows=values, windows_observed=observed)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Imputation:
+    analyzer = Imputation()
+    analyzer.fit(features(waves(500, 1)), Workshop(training=OptimizerSettings(steps=200)))
+    return analyzer
+
+
+def test_each_reading_is_hidden_once_in_time_and_once_with_its_channel() -> None:
+    assert (1 - grating_masks(10, 4)).sum(dim=0).eq(2).all()
+    assert (1 - grating_masks(10, 1)).sum(dim=0).eq(1).all()
+    assert (1 - grating_masks(1, 1)).sum(dim=0).eq(1).all()
+
+
+def test_a_span_that_its_surroundings_do_not_foretell_scores_higher(fitted: Imputation) -> None:
+    normal = waves(60, 2)
+    frozen = normal.clone()
+    frozen[:, 5:12, 1] = frozen[:, 5:6, 1]
+    scores = fitted.score(features(normal)).scores
+    assert (fitted.score(features(frozen)).scores > scores).float().mean() > 0.85
+
+
+def test_what_is_missing_does_not_count(fitted: Imputation) -> None:
+    given = waves(20, 3)
+    observed = torch.ones_like(given, dtype=torch.bool)
+    observed[:, 3:6, 0] = False
+    one = fitted.score(features(given, observed)).scores
+    other = fitted.score(features(torch.where(observed, given, 9.0), observed)).scores
+    torch.testing.assert_close(one, other)
+    nothing = fitted.score(features(given, torch.zeros_like(observed))).scores
+    assert nothing.abs().max() < 1e-5
+
+
+def test_a_score_depends_on_neither_batch_nor_block(fitted: Imputation, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = features(waves(20, 4))
+    whole = fitted.score(given).scores
+    monkeypatch.setattr(imputation, "BLOCK_ROWS", 3)
+    torch.testing.assert_close(fitted.score(given).scores, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_state_survives_a_file(fitted: Imputation) -> None:
+    given = features(waves(10, 5))
+    again = Imputation.from_state(load(save(fitted.state())))
+    assert torch.equal(again.score(given).scores, fitted.score(given).scores)
+
+
+def test_a_huge_reading_gets_a_finite_score(fitted: Imputation) -> None:
+    given = waves(2, 6)
+    given[0, 2, 2] = 5e3
+    scores = fitted.score(features(given)).scores
+    assert torch.isfinite(scores).all()
+    assert scores[0] > scores[1]

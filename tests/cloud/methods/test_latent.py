@@ -1,0 +1,36 @@
+"""The latent space: what the code cannot hold, and unusual codes."""
+
+import pytest
+import torch
+
+from cloud.methods.base import Features
+from cloud.methods.families.latent import LatentReconstruction, code_size
+from cloud.methods.workshop import Workshop
+from shared.diffusion import OptimizerSettings
+
+
+def on_a_plane(count: int, seed: int) -> torch.Tensor:
+    """Rows of 6 features that two numbers explain."""
+    generator = torch.Generator().manual_seed(seed)
+    axes = torch.nn.functional.normalize(torch.randn(2, 6, generator=torch.Generator().manual_seed(9)), dim=1)
+    return torch.randn(count, 2, generator=generator) @ axes
+
+
+def test_the_code_is_as_large_as_the_data_needs() -> None:
+    assert code_size(on_a_plane(200, 0)) == 2
+    assert code_size(torch.zeros(50, 4)) == 1
+    assert code_size(torch.randn(500, 4, generator=torch.Generator().manual_seed(0))) == 3
+    assert code_size(torch.randn(50, 1)) == 1
+
+
+@pytest.mark.parametrize("kind", ["off the plane", "an unusual place on it"])
+def test_both_kinds_of_anomaly_score_higher(kind: str) -> None:
+    analyzer = LatentReconstruction()
+    normals = Features(on_a_plane(500, 1).unsqueeze(1))
+    analyzer.fit(normals, Workshop(training=OptimizerSettings(steps=300, batch_size=128)))
+    fresh = on_a_plane(200, 2)
+    off = torch.randn(200, 6, generator=torch.Generator().manual_seed(3))
+    odd = fresh + 0.5 * off if kind == "off the plane" else 4.0 * fresh / fresh.norm(dim=1, keepdim=True)
+    normal = analyzer.score(Features(fresh.unsqueeze(1))).scores
+    anomalous = analyzer.score(Features(odd.unsqueeze(1))).scores
+    assert (normal.unsqueeze(1) < anomalous).float().mean() > 0.85

@@ -1,0 +1,22 @@
+"""One-step reconstruction: two calls of the denoiser for a draw, whatever the sample."""
+
+import torch
+
+from cloud.methods.base import Features
+from cloud.methods.families.one_step import OneStepReconstruction
+from cloud.methods.restoration import DRAWS
+from cloud.methods.workshop import Workshop
+from shared.diffusion import OptimizerSettings
+
+
+def test_a_draw_costs_two_calls_of_the_denoiser() -> None:
+    normals = Features(torch.randn(100, 1, 4, generator=torch.Generator().manual_seed(3)))
+    workshop = Workshop(training=OptimizerSettings(steps=20, batch_size=32))
+    analyzer = OneStepReconstruction()
+    analyzer.fit(normals, workshop)
+    levels: list[float] = []
+    handle = workshop.denoiser(normals.flat).register_forward_hook(lambda _, args, __: levels.append(float(args[1][0])))
+    analyzer.score(normals)
+    handle.remove()
+    assert len(levels) == 2 * DRAWS
+    assert len(set(levels)) == 2

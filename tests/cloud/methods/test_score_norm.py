@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from cloud.methods import Features, Workshop
+from cloud.methods.defaults.score_norm import ScoreNorm, level_weights
+from shared.diffusion import OptimizerSettings
+
+
+def test_a_level_weighs_by_how_well_it_tells_perturbed_from_normal() -> None:
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(500, 3, generator=generator)
+    perturbed = torch.randn(500, 3, generator=generator) + torch.tensor([3.0, 0.5, -3.0])
+    sharp, blunt, inverted = level_weights(normal, perturbed).tolist()
+    assert sharp + blunt + inverted == pytest.approx(1.0)
+    assert sharp > 2 * blunt > 100 * inverted
+
+
+def test_levels_weigh_the_same_where_none_tells_anything() -> None:
+    assert torch.allclose(level_weights(torch.zeros(9, 4), torch.zeros(7, 4)), torch.full((4,), 0.25))
+
+
+def test_an_anomaly_between_the_normals_shows_at_small_noise() -> None:
+    """On a ring the middle is no farther from all than the ring itself: only small noise tells it apart."""
+    angle = 6.2832 * torch.rand(1500, generator=torch.Generator().manual_seed(0))
+    ring = torch.stack([angle.cos(), angle.sin()], dim=1) * 1.4
+    analyzer = ScoreNorm()
+    training = OptimizerSettings(steps=500, batch_size=256)
+    analyzer.fit(Features(ring.unsqueeze(1)), Workshop(seed=1, training=training))
+    weights = analyzer.state()["levels"][:, 3]
+    assert weights[:4].sum() > weights[4:].sum()
+    near_middle = 0.35 * ring[:100]
+    limit = analyzer.score(Features(ring[:500].unsqueeze(1))).scores.quantile(0.95)
+    assert (analyzer.score(Features(near_middle.unsqueeze(1))).scores > limit).float().mean() > 0.9

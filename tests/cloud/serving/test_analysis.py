@@ -1,0 +1,325 @@
+"""An analysis fitted, stored in a signed bundle, loaded and asked, for each modality."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+from safetensors.torch import load
+
+from cloud.methods import BASELINES, DEFAULT_METHODS, workshop
+from cloud.methods.encoders import ENCODER_FILE, ImageEncoder, encoder_bytes, load_encoder
+from cloud.serving.analysis import Analysis, Judgement, pick_device
+from shared.bundle import Artefact, Bundle, InputSpec, Manifest, sign
+from shared.diffusion import OptimizerSettings
+from shared.errors import BundleError, DataError, SampleRejected, SettingsError
+from shared.modality import Modality
+from shared.preprocessing import Preprocessor, fit_preprocessor
+
+CHANNELS = ("pressure", "flow", "temperature", "speed")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_training() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workshop, "TRAINING", OptimizerSettings(steps=200, batch_size=128))
+        yield
+    torch.set_num_threads(threads)
+
+
+def make_bundle(preprocessor: Preprocessor, files: Mapping[str, bytes]) -> Bundle:
+    artefact = Artefact(
+        name="fp32_onnxruntime", engine="onnxruntime", precision="fp32", graph="", calibration="", calibration_id=""
+    )
+    manifest = Manifest(
+        name="plant",
+        version=1,
+        created_at=datetime.now(UTC).isoformat(),
+        modality=preprocessor.modality,
+        input=preprocessor.spec,
+        artefacts=(artefact,),
+        preferred_artefact="fp32_onnxruntime",
+        parity={},
+        tolerances={},
+        training={},
+        files={},
+    )
+    return sign(manifest, files, Ed25519PrivateKey.generate())
+
+
+def readings(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Normal rows in their own units: flow follows pressure."""
+    rows = rng.standard_normal((count, 4))
+    rows[:, 1] = 2 * rows[:, 0] + 0.1 * rng.standard_normal(count)
+    return (rows * [10, 3, 0.1, 1000] + [100, 20, 1, 0]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Plant:
+    preprocessor: Preprocessor
+    fitted: Analysis
+    loaded: Analysis
+    bundle: Bundle
+    progress: list[float]
+
+
+@pytest.fixture(scope="module")
+def plant() -> Plant:
+    rng = np.random.default_rng(0)
+    train, held_out = readings(600, rng), readings(400, rng)
+    preprocessor = fit_preprocessor(Modality.TABULAR, train, InputSpec(channels=CHANNELS))
+    progress: list[float] = []
+    fitted = Analysis.fit(
+        preprocessor,
+        None,
+        train,
+        held_out,
+        generator=torch.Generator().manual_seed(0),
+        progress=progress.append,
+        device="cpu",
+    )
+    bundle = make_bundle(preprocessor, {**preprocessor.files(), **fitted.files()})
+    return Plant(preprocessor, fitted, Analysis.load(bundle, "cpu"), bundle, progress)
+
+
+def judged(answers: list[Judgement | SampleRejected]) -> list[Judgement]:
+    assert all(isinstance(answer, Judgement) for answer in answers)
+    return [answer for answer in answers if isinstance(answer, Judgement)]
+
+
+def test_normal_rows_are_judged_normal_at_the_rate_asked_for(plant: Plant) -> None:
+    answers = judged(plant.loaded.judge(list(readings(1500, np.random.default_rng(1)))))
+    p = np.array([answer.p_value for answer in answers])
+    assert (p <= 0.1).mean() == pytest.approx(0.1, abs=0.05)
+    assert (p <= 0.01).mean() < 0.03
+
+
+def test_what_was_held_out_to_calibrate_is_learned_from_afterwards(plant: Plant) -> None:
+    rng = np.random.default_rng(0)
+    train, held_out = readings(600, rng), readings(400, rng)
+    prepared = plant.preprocessor.prepare(held_out).inputs
+    reference = load(plant.bundle.read("cloud/analyzers/knn.safetensors"))["reference"].numpy()
+    assert len(reference) == len(train) + len(held_out)
+    assert {row.tobytes() for row in prepared} <= {row.tobytes() for row in reference}
+
+
+def test_a_refit_can_be_done_without() -> None:
+    rng = np.random.default_rng(0)
+    train, held_out = readings(60, rng), readings(50, rng)
+    preprocessor = fit_preprocessor(Modality.TABULAR, train, InputSpec(channels=CHANNELS))
+    generator = torch.Generator().manual_seed(0)
+    analysis = Analysis.fit(
+        preprocessor, None, train, held_out, generator=generator, methods=("knn",), device="cpu", refit=False
+    )
+    assert len(load(analysis.files()["cloud/analyzers/knn.safetensors"])["reference"]) == len(train)
+
+
+def test_an_anomaly_is_found_and_explained(plant: Plant) -> None:
+    row = np.array([100.0, 20.0, 1.0, 8000.0], dtype=np.float32)
+    (answer,) = judged(plant.loaded.judge([row]))
+    assert answer.p_value < 0.005
+    assert answer.extrapolated
+    assert {opinion.analyzer for opinion in answer.opinions} == {*DEFAULT_METHODS[Modality.TABULAR], *BASELINES}
+    assert all(opinion.p_value < 0.05 for opinion in answer.opinions)
+    shares = dict(answer.contributions)
+    assert tuple(shares) == CHANNELS
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["speed"] > 0.5
+    assert answer.anomaly_map is None
+
+
+def test_a_broken_dependence_is_found_though_every_reading_is_in_range(plant: Plant) -> None:
+    row = np.array([112.0, 13.0, 1.0, 0.0], dtype=np.float32)
+    (answer,) = judged(plant.loaded.judge([row]))
+    assert answer.p_value < 0.02
+
+
+def test_a_bad_sample_gets_its_reason_and_spoils_no_other(plant: Plant) -> None:
+    good = readings(1, np.random.default_rng(2))[0]
+    answers = plant.loaded.judge([good, np.full(4, np.nan, np.float32), np.ones(3, np.float32), good])
+    assert [type(answer) for answer in answers] == [Judgement, SampleRejected, SampleRejected, Judgement]
+    assert answers[0] == answers[3]
+    assert "NaN" in str(answers[1])
+    assert plant.loaded.judge([]) == []
+
+
+def test_huge_readings_are_judged_and_finite(plant: Plant) -> None:
+    for answer in judged(plant.loaded.judge([np.full(4, value, np.float32) for value in (3e38, -3e38, 1e12)])):
+        assert np.isfinite(answer.score)
+        assert 0 < answer.p_value < 0.01
+        assert sum(share for _, share in answer.contributions) == pytest.approx(1.0)
+
+
+def test_a_loaded_analysis_says_what_the_fitted_one_did(plant: Plant) -> None:
+    rows = readings(50, np.random.default_rng(3))
+    before, after = plant.fitted.score(rows), plant.loaded.score(rows)
+    assert set(before) == {*DEFAULT_METHODS[Modality.TABULAR], *BASELINES, "fused"}
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_scores_do_not_depend_on_the_batch_and_are_those_judged(plant: Plant) -> None:
+    rows = readings(30, np.random.default_rng(4))
+    together = plant.loaded.score(rows)["fused"]
+    alone = np.concatenate([plant.loaded.score(rows[index : index + 1])["fused"] for index in range(30)])
+    assert np.allclose(together, alone, atol=1e-3)
+    answers = judged(plant.loaded.judge(list(rows)))
+    assert np.allclose([answer.score for answer in answers], together, atol=1e-3)
+    assert np.allclose([answer.p_value for answer in answers], plant.loaded.p_values(together), rtol=0.05)
+
+
+def test_progress_rises_to_the_end(plant: Plant) -> None:
+    assert plant.progress == sorted(plant.progress)
+    assert plant.progress[-1] == 1.0
+
+
+def test_nothing_to_score_gives_empty_scores(plant: Plant) -> None:
+    scores = plant.loaded.score(np.zeros((0, 4), np.float32))
+    assert all(len(values) == 0 for values in scores.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cloud/analysis.json": b"{}"},
+        {"cloud/analysis.json": b'{"analyzers": ["oracle"], "scales": {}}'},
+        {"cloud/analysis.json": b'{"analyzers": [], "scales": {}}'},
+        {"cloud/analyzers/time_estimation.safetensors": b"nothing"},
+        {"cloud/fusion.npz": b"nothing"},
+        {"cloud/fusion.npz": None},
+    ],
+)
+def test_a_bundle_with_a_bad_cloud_part_is_refused_in_one_line(plant: Plant, change: dict[str, bytes | None]) -> None:
+    files = {path: data for path, data in {**plant.bundle.files, **change}.items() if data is not None}
+    with pytest.raises(BundleError) as refused:
+        Analysis.load(make_bundle(plant.preprocessor, files), "cpu")
+    assert "\n" not in str(refused.value)
+
+
+def test_too_little_data_is_a_clear_error(plant: Plant) -> None:
+    rows = readings(100, np.random.default_rng(5))
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(DataError, match="at least 2 normal"):
+        Analysis.fit(plant.preprocessor, None, rows[:1], rows, generator=generator, methods=("knn",))
+    with pytest.raises(DataError, match="at least 20 held-out"):
+        Analysis.fit(plant.preprocessor, None, rows, rows[:5], generator=generator, methods=("knn",))
+
+
+def test_an_unusable_device_is_a_clear_error() -> None:
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(SettingsError, match='set "auto" or "cpu"'):
+        pick_device("gpu7")
+
+
+def waves(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Windows (count, 24, 2): a sine of any phase, and its cosine in other units."""
+    phase = rng.uniform(0, 2 * np.pi, (count, 1))
+    angle = phase + 2 * np.pi * np.arange(24) / 12
+    windows = np.stack([80 + 20 * np.sin(angle), 0.5 * np.cos(angle)], axis=2)
+    return (windows + rng.standard_normal(windows.shape) * [2.0, 0.05]).astype(np.float32)
+
+
+def test_series_get_a_map_of_where_the_window_is_wrong() -> None:
+    rng = np.random.default_rng(6)
+    spec = InputSpec(channels=("arterial", "flow"), window_length=24, window_stride=12)
+    train = waves(500, rng)
+    preprocessor = fit_preprocessor(Modality.SERIES, train, spec)
+    generator = torch.Generator().manual_seed(0)
+    fitted = Analysis.fit(preprocessor, None, train, waves(300, rng), generator=generator, device="cpu")
+    analysis = Analysis.load(make_bundle(preprocessor, {**preprocessor.files(), **fitted.files()}), "cpu")
+
+    normal = judged(analysis.judge(list(waves(100, rng))))
+    broken = waves(1, rng)[0]
+    broken[9:15, 0] += 60.0
+    (answer,) = judged(analysis.judge([broken]))
+    assert answer.p_value < 0.02
+    assert answer.anomaly_map is not None
+    assert answer.anomaly_map.shape == (24, 2)
+    assert answer.anomaly_map.dtype == np.uint8
+    assert answer.anomaly_map[9:15, 0].mean() > 1.5 * answer.anomaly_map[:, 1].mean()
+    assert dict(answer.contributions)["arterial"] > 0.6
+    assert np.mean([one.anomaly_map for one in normal if one.anomaly_map is not None]) < 96
+
+
+def textures(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Images (count, 64, 64, 3) of a striped surface."""
+    rows = np.arange(64)[:, np.newaxis]
+    stripes = 128 + 60 * np.sin(rows / 3 + rng.uniform(0, 6, (count, 1, 1)))
+    images = stripes[..., np.newaxis] + rng.normal(0, 8, (count, 64, 64, 3))
+    return images.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def surface() -> Bundle:
+    """Of `textures`."""
+    rng = np.random.default_rng(7)
+    train = textures(60, rng)
+    spec = InputSpec(image_height=64, image_width=64)
+    preprocessor = fit_preprocessor(Modality.IMAGE, list(train), spec)
+    generator = torch.Generator().manual_seed(0)
+    encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
+    fitted = Analysis.fit(
+        preprocessor, encoder, train, textures(40, rng), generator=generator, device="cpu", effort=0.3
+    )
+    return make_bundle(preprocessor, {**preprocessor.files(), **fitted.files(), ENCODER_FILE: encoder_bytes(encoder)})
+
+
+def test_images_get_a_map_that_is_bright_at_the_defect_and_dark_elsewhere(surface: Bundle) -> None:
+    rng = np.random.default_rng(8)
+    analysis = Analysis.load(surface, "cpu")
+    defective = textures(1, rng)[0]
+    defective[16:32, 32:48] = 255
+    answer, normal = judged(analysis.judge([defective, textures(1, rng)[0]]))
+    assert answer.p_value < 0.05
+    assert answer.anomaly_map is not None
+    assert normal.anomaly_map is not None
+    encoder = load_encoder(surface)
+    assert encoder is not None
+    rows, columns = encoder.grid
+    assert answer.anomaly_map.shape == (rows, columns)
+    inside = answer.anomaly_map[rows // 4 : rows // 2, columns // 2 : 3 * columns // 4]
+    assert inside.mean() > 96
+    assert normal.anomaly_map.mean() < 80
+    assert answer.contributions == ()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("kind", ["rows", "images"])
+def test_a_cuda_device_says_what_the_cpu_says(kind: str, plant: Plant, surface: Bundle) -> None:
+    rng = np.random.default_rng(9)
+    bundle, samples = (plant.bundle, list(readings(40, rng))) if kind == "rows" else (surface, list(textures(20, rng)))
+    samples[0] = 2 * samples[0]
+    ours, theirs = (judged(Analysis.load(bundle, device).judge(samples)) for device in ("cpu", "cuda"))
+    assert [one.p_value for one in theirs] == pytest.approx([one.p_value for one in ours], rel=0.02)
+    assert [one.score for one in theirs] == pytest.approx([one.score for one in ours], rel=1e-3, abs=1e-3)
+
+
+def test_a_head_for_patches_is_taught_what_the_analyzers_that_compare_them_say() -> None:
+    rng = np.random.default_rng(8)
+    train = textures(60, rng)
+    preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=64, image_width=64))
+    generator = torch.Generator().manual_seed(0)
+    encoder, patches = ImageEncoder.fit(train, generator=generator, dim=16)
+    analysis = Analysis.fit(
+        preprocessor,
+        encoder,
+        train,
+        textures(40, rng),
+        generator=generator,
+        device="cpu",
+        methods=("knn", "local_corruption"),
+        effort=0.2,
+    )
+    normal, far = patches[:500].clone(), patches[:500] + 6.0
+    taught = analysis.patch_teacher(torch.cat([normal, far]), torch.arange(1000))
+    assert analysis.teaches_patches
+    assert abs(float(taught[:500].mean())) < 1.0
+    assert taught[500:].min() > taught[:500].quantile(0.99)
+    head = analysis.corruption_head
+    assert head is not None
+    assert all(parameter.device.type == "cpu" for parameter in head.parameters())

@@ -1,0 +1,320 @@
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sqlalchemy import insert
+
+from cloud.serving.analysis import Judgement
+from cloud.serving.batcher import Batcher, _batches
+from cloud.serving.cache import AnalysisCache
+from cloud.serving.verdicts import judge_batch
+from cloud.serving.worker import Worker
+from cloud.store import Store
+from cloud.store.ingest import Received, store_samples
+from cloud.store.judging import Waiting, backlog
+from cloud.store.migrate import migrate
+from cloud.store.schema import devices
+from shared.errors import BundleError, SampleRejected, StorageError
+from shared.modality import Modality
+from shared.samples import Decision, Route, Sample, Screening, new_sample_id
+from shared.wire import MAX_MAP_CELLS, encode_payload
+from vedette.v1 import sample_pb2
+
+
+class Recorder:
+    """A judge that remembers how many samples came at once; a first value below 0 fails, NaN gives no p-value."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def judge(self, values, parts=()):
+        self.sizes.append(len(values))
+        if any(item[0] < 0 for item in values):
+            raise RuntimeError("cannot")
+        return [self._one(item) for item in values]
+
+    def _one(self, item):
+        if item[0] == 7:
+            return SampleRejected("seven")
+        return Judgement(1.0, float(item[0]), False, (), None, ())
+
+
+def waiting(number: int = 1, bundle_id: str = "a-1-0", payload_bytes: int = 10) -> Waiting:
+    return Waiting(number, new_sample_id(), "one", "lab", Modality.TABULAR, bundle_id, time.time(), payload_bytes)
+
+
+def payload(*values: float):
+    return encode_payload(np.array(values, np.float32))
+
+
+def judged(judge, payloads):
+    batch = [(waiting(number), item) for number, item in enumerate(payloads)]
+    return judge_batch(judge, batch, bundle_id="a-1-0", false_alarm_rate=0.01)
+
+
+def test_the_decision_is_the_p_value_against_the_rate():
+    verdicts = judged(Recorder(), [payload(0.0099), payload(0.0101), payload(0.5)])
+    assert [item.decision for item in verdicts] == [Decision.ANOMALOUS, Decision.NORMAL, Decision.NORMAL]
+
+
+def test_of_an_image_that_shows_in_part_only_nobody_says_that_it_is_normal():
+    pictures = []
+    for level in (200, 5):
+        item = encode_payload(np.full((20, 20, 1), level, np.uint8))
+        item.part.CopyFrom(sample_pb2.ImagePart(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
+        pictures.append(item)
+
+    class Seer:
+        def judge(self, values, parts):
+            assert [part.region.left for part in parts] == [2, 2]
+            return [Judgement(1.0, 0.5 if item[0, 0, 0] == 200 else 0.001, False, (), None, ()) for item in values]
+
+    batch = [(replace(waiting(number), modality=Modality.IMAGE), item) for number, item in enumerate(pictures)]
+    unclear, odd = judge_batch(Seer(), batch, bundle_id="a-1-0", false_alarm_rate=0.01)
+    assert (unclear.decision, odd.decision) == (Decision.UNDECIDED, Decision.ANOMALOUS)
+    assert "only a part" in unclear.reason
+    assert unclear.p_value == 0.5
+
+
+def test_every_failure_is_undecided_and_its_neighbours_are_judged():
+    broken = payload(0.5)
+    broken.data = b"123"
+    payloads = [payload(0.5), payload(-1), payload(7), payload(float("nan")), broken, None, payload(0.001)]
+    verdicts = judged(Recorder(), payloads)
+    assert [item.decision.value for item in verdicts] == ["normal", *["undecided"] * 5, "anomalous"]
+    expected = ["", "RuntimeError: cannot", "seven", "p-value is nan", "bytes where", "gone", ""]
+    for item, text in zip(verdicts, expected, strict=True):
+        assert text in item.reason
+
+
+def test_one_bad_sample_in_a_large_batch_costs_few_more_calls():
+    judge = Recorder()
+    verdicts = judged(judge, [payload(-1 if number == 37 else 0.5) for number in range(64)])
+    assert sum(item.decision is Decision.UNDECIDED for item in verdicts) == 1
+    assert len(judge.sizes) <= 2 * 6 + 1
+
+
+def test_a_judge_that_answers_too_few_is_not_believed():
+    class Short:
+        def judge(self, values, parts=()):
+            return []
+
+    assert judged(Short(), [payload(0.5)])[0].decision is Decision.UNDECIDED
+
+
+def test_a_map_too_large_to_send_is_left_out():
+    class Mapper:
+        def judge(self, values, parts=()):
+            return [Judgement(1.0, 0.5, False, (), np.zeros((1, MAX_MAP_CELLS + 1), np.uint8), ())]
+
+    (verdict,) = judged(Mapper(), [payload(0.5)])
+    assert verdict.decision is Decision.NORMAL
+    assert verdict.anomaly_map is None
+
+
+def test_batches_are_of_one_bundle_and_bounded():
+    window = [waiting(number, f"bundle-{number % 2}") for number in range(10)]
+    batches = list(_batches(window, 3))
+    assert [len(batch) for batch in batches] == [3, 3, 2, 2]
+    assert all(len({item.edge_bundle_id for item in batch}) == 1 for batch in batches)
+    assert sorted(item.number for batch in batches for item in batch) == list(range(10))
+    large = [waiting(number, payload_bytes=40 * 2**20) for number in range(3)]
+    assert [len(batch) for batch in _batches(large, 64)] == [1, 1, 1]
+
+
+@pytest.fixture
+async def store(tmp_path):
+    migrate(tmp_path)
+    async with Store(tmp_path) as store:
+        async with store.writing() as connection:
+            row = {"device_id": "one", "enrolled_at_s": 0.0, "certificate_serial": "1", "certificate_expires_at_s": 9e9}
+            await connection.execute(insert(devices), [row])
+        yield store
+
+
+async def add(store, count: int) -> None:
+    received = [
+        Received(
+            Sample(new_sample_id(), "lab", Modality.TABULAR, 0.0, "", np.empty(0, np.float32)),
+            Screening(1.0, 0.5, False, Route.FORWARD, "biopsy-1-0", "", ""),
+            payload(0.5),
+        )
+        for _ in range(count)
+    ]
+    await store_samples(store, "one", received, time.time())
+
+
+@contextlib.asynccontextmanager
+async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failure=lambda error: None):
+    """A running batcher; yields it and the list of what it has judged."""
+    worker = Worker("test")
+    done: list = []
+
+    async def same(bundle_id: str) -> str:
+        return bundle_id
+
+    async def open_nothing(bundle_id: str):
+        raise AssertionError("not needed")
+
+    cache = AnalysisCache(open_bundle or open_nothing, lambda bundle: judge, worker, 4)
+    cache._ready["biopsy-1-0"] = (Modality.TABULAR, judge)
+    batcher = Batcher(
+        store,
+        cache,
+        worker,
+        find_bundle=find_bundle or same,
+        batch_size=16,
+        false_alarm_rate=0.01,
+        on_judged=lambda judged, seconds: done.extend(judged),
+        on_failure=on_failure,
+    )
+    task = asyncio.create_task(batcher.run())
+    try:
+        yield batcher, done
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        worker.stop(1)
+
+
+async def until(condition, timeout_s: float = 10) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_flood_is_judged_in_full_batches_and_nothing_is_left(store):
+    judge = Recorder()
+    await add(store, 100)
+    async with batching(store, judge) as (_, done):
+        await until(lambda: len(done) == 100)
+    assert judge.sizes[0] == 16
+    assert (await backlog(store)).total == 0
+
+
+async def test_a_lone_sample_is_judged_at_once(store):
+    async with batching(store, Recorder()) as (batcher, done):
+        await asyncio.sleep(0.2)  # it sleeps now
+        await add(store, 1)
+        started_s = time.monotonic()
+        batcher.wake()
+        await until(lambda: done)
+        assert time.monotonic() - started_s < 0.9  # not first at the next poll
+
+
+async def test_a_store_that_fails_for_a_while_is_tried_again(store):
+    failures: list[Exception] = []
+
+    async def find_bundle(bundle_id: str) -> str:
+        if len(failures) < 2:
+            raise StorageError("disk full")
+        return bundle_id
+
+    await add(store, 3)
+    async with batching(store, Recorder(), find_bundle=find_bundle, on_failure=failures.append) as (_, done):
+        await until(lambda: len(done) == 3)
+    assert len(failures) == 2
+
+
+async def test_samples_wait_for_a_store_that_cannot_give_their_bundle(store, biopsies):
+    failures: list[Exception] = []
+
+    async def newest(bundle_id: str) -> str:
+        return "biopsy-2-0"
+
+    async def open_bundle(bundle_id: str):
+        if not failures:
+            raise StorageError("locked")
+        return biopsies.version(2)
+
+    await add(store, 3)
+    judge = Recorder()
+    async with batching(store, judge, find_bundle=newest, open_bundle=open_bundle, on_failure=failures.append) as (
+        _,
+        done,
+    ):
+        await until(lambda: len(done) == 3)
+    assert len(failures) == 1
+    assert all(verdict.decision is Decision.NORMAL for _, verdict in done)
+
+
+async def test_verdicts_wait_for_a_full_disk_and_are_not_judged_again(store):
+    judge = Recorder()
+    failures: list[Exception] = []
+    async with store.writing() as connection:
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER full BEFORE INSERT ON verdicts BEGIN SELECT RAISE(FAIL, 'full'); END"
+        )
+    await add(store, 5)
+    async with batching(store, judge, on_failure=failures.append) as (_, done):
+        await until(lambda: failures)
+        async with store.writing() as connection:
+            await connection.exec_driver_sql("DROP TRIGGER full")
+        await until(lambda: len(done) == 5)
+    assert judge.sizes == [5]
+
+
+async def test_a_bundle_that_cannot_be_loaded_is_said_at_once_and_not_tried_again_for_a_while(biopsies):
+    attempts: list[str] = []
+
+    async def open_bundle(bundle_id: str):
+        attempts.append(bundle_id)
+        raise BundleError("damaged")
+
+    worker = Worker("test")
+    cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4)
+    for _ in range(3):
+        with pytest.raises(BundleError, match="damaged"):
+            await cache.get("a-1-0")
+    assert attempts == ["a-1-0"]
+    worker.stop(1)
+
+
+async def test_a_store_that_cannot_be_read_is_no_fault_of_the_bundle():
+    answers = [StorageError("locked"), BundleError("damaged")]
+
+    async def open_bundle(bundle_id):
+        raise answers.pop(0)
+
+    worker = Worker("test")
+    cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4)
+    with pytest.raises(StorageError):
+        await cache.get("a-1-0")
+    with pytest.raises(BundleError, match="damaged"):  # tried again at once
+        await cache.get("a-1-0")
+    worker.stop(1)
+
+
+async def test_only_the_bundles_used_last_stay_in_memory(biopsies):
+    loaded: list[int] = []
+
+    async def open_bundle(bundle_id: str):
+        return biopsies.version(int(bundle_id))
+
+    def load(bundle):
+        loaded.append(bundle.manifest.version)
+        return Recorder()
+
+    worker = Worker("test")
+    cache = AnalysisCache(open_bundle, load, worker, 2)
+    for bundle_id in ("1", "2", "1", "3", "1", "2"):
+        await cache.get(bundle_id)
+    assert loaded == [1, 2, 3, 2]
+    worker.stop(1)
+
+
+async def test_the_worker_returns_raises_and_survives_cancelling():
+    worker = Worker("test")
+    assert await worker.run(lambda x: x + 1, 1) == 2
+    with pytest.raises(ZeroDivisionError):
+        await worker.run(lambda: 1 // 0)
+    task = asyncio.create_task(worker.run(time.sleep, 0.2))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await worker.run(lambda: "well") == "well"
+    assert worker.stop(1)

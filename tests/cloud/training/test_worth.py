@@ -1,0 +1,55 @@
+"""What members of a fusion are worth on the images at hand."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cloud.methods.encoders import ImageEncoder
+from cloud.serving.analysis import Analysis
+from cloud.training.worth import _auroc
+from shared.bundle import InputSpec
+from shared.modality import Modality
+from shared.preprocessing import fit_preprocessor
+
+
+def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Two-level images (count, 96, 96, 3) of bars, each image with widths, directions and places of its own."""
+    images = np.full((count, 96, 96, 3), 255, dtype=np.uint8)
+    for image in images:
+        for _ in range(rng.integers(3, 8)):
+            start, width = int(rng.integers(0, 80)), int(rng.integers(4, 18))
+            if rng.random() < 0.5:
+                image[start : start + width] = 0
+            else:
+                image[:, start : start + width] = 0
+    return images
+
+
+def test_a_method_that_needs_a_common_layout_counts_less_where_there_is_none() -> None:
+    rng = np.random.default_rng(3)
+    train, held_out = layouts(30, rng), layouts(20, rng)
+    preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=96, image_width=96))
+    generator = torch.Generator().manual_seed(0)
+    encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
+    methods = ("knn", "local_corruption")
+    analysis = Analysis.fit(
+        preprocessor,
+        encoder,
+        train,
+        held_out,
+        generator=generator,
+        device="cpu",
+        methods=methods,
+        fused=methods,
+        effort=0.3,
+    )
+    of_neighbours, of_corruption = analysis.opinion_weights
+    assert of_neighbours + of_corruption == 1.0
+    assert of_corruption > of_neighbours
+
+
+def test_worth_is_the_share_of_pairs_in_order() -> None:
+    normal = np.array([0.0, 1.0, 2.0, 3.0])
+    assert _auroc(normal, np.array([9.0, 8.0])) == 1.0
+    assert _auroc(normal, normal) == 0.5
+    assert _auroc(normal, np.array([0.5])) == 0.25
