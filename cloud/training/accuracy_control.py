@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.engines import onnxruntime_runner
 from cloud.training.parity import rank_correlation
 from cloud.training.quantise import OnnxRuntimeQuantiser
+from shared.engines import EngineConfiguration, open_graph, run_graph
 from shared.errors import ParityError
 
 MAX_RANKING_VECTORS, MAX_RANKING_IMAGES, LEAST_RANKING_IMAGES = 512, 8, 2
@@ -92,5 +92,6 @@ def _most(inputs: NDArray[Any]) -> int:
 
 
 def _opinions(model: bytes, inputs: NDArray[Any]) -> NDArray[np.float64]:
-    outputs = onnxruntime_runner(model)(inputs)
-    return outputs.get("anomaly_map", outputs["score"]).astype(np.float64).ravel()
+    outputs = run_graph(open_graph("onnxruntime", model, None, EngineConfiguration()), inputs)
+    found = outputs.scores if outputs.maps is None else outputs.maps
+    return found.astype(np.float64).ravel()
