@@ -30,8 +30,8 @@ from shared.bundle import Artefact, InputSpec, Manifest, sign
 from shared.images import decode_image
 from shared.modality import Modality
 from shared.samples import Decision, ImageCrop, Opinion, Route, Sample, Screening, Values, Verdict, new_sample_id
+from shared.status import Heartbeat, HeartbeatCounters, RunningBundle
 from shared.wire import encode_payload, sample_to_message
-from vedette.v1 import fleet_pb2
 
 XSS = '<img src=x onerror="window.pwned=1"></script><script>window.pwned=1</script>${window.pwned=1}`{{constructor}}'
 KEY = Ed25519PrivateKey.generate()
@@ -101,13 +101,29 @@ class Fleet:
 
     async def heartbeat(self, kind: Kind, screened: int, *warnings: str, dropped: int = 0) -> None:
         """What a device last said of itself."""
-        beat = fleet_pb2.HeartbeatRequest(agent_version="0.1.0", spool_samples=screened % 7, spool_bytes=2345)
-        beat.counters.samples_screened, beat.counters.samples_dropped = screened, dropped
-        beat.counters.samples_forwarded, beat.counters.samples_audited = screened // 40, screened // 100
-        beat.counters.bytes_screened, beat.counters.bytes_uploaded = screened * 1800, screened * 54
-        running = beat.running.add(source_id=kind.source_id, bundle_name=kind.bundle_name, artefact="int8_openvino")
-        running.bundle_id = self.bundle_ids[kind.bundle_name]
-        await store_heartbeat(self.store, kind.device_id, beat, warnings)
+        beat = Heartbeat(
+            agent_version="0.1.0",
+            counters=HeartbeatCounters(
+                samples_screened=screened,
+                samples_forwarded=screened // 40,
+                samples_audited=screened // 100,
+                samples_dropped=dropped,
+                bytes_screened=screened * 1800,
+                bytes_uploaded=screened * 54,
+            ),
+            running=(
+                RunningBundle(
+                    source_id=kind.source_id,
+                    bundle_name=kind.bundle_name,
+                    bundle_id=self.bundle_ids[kind.bundle_name],
+                    artefact="int8_openvino",
+                ),
+            ),
+            spool_samples=screened % 7,
+            spool_bytes=2345,
+            warnings=warnings,
+        )
+        await store_heartbeat(self.store, kind.device_id, beat)
 
     async def send(
         self,
