@@ -23,8 +23,8 @@ from cloud.training.settings import TrainingSettings
 from cloud.training.train import PATCH_HIDDEN
 from shared.bundle import InputSpec
 from shared.diffusion import TimeEstimationHead, distill_head
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 METHODS = ("score_norm", "local_corruption", "knn")
 FUSIONS = (("score_norm", "local_corruption"), ("knn", "local_corruption"), METHODS)

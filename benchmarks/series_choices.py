@@ -37,8 +37,9 @@ from cloud.training.settings import TrainingSettings
 from cloud.training.windows import choose_length, cut_windows
 from shared.bundle import InputSpec
 from shared.diffusion import OptimizerSettings, TimeEstimationHead, distill_head
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
 
 PLAIN = "plain_knn"
 METHODS = ("time_estimation", "channel_imputation", "score_norm", "masked_likelihood", PLAIN)

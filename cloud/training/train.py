@@ -42,8 +42,9 @@ from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
 from shared.diffusion import InputLayout, Perturbation, Teacher, TimeEstimationHead, distill_head
 from shared.diffusion.training import noting_short_trainings
 from shared.errors import BundleMismatchError, DataError, SettingsError
+from shared.modalities import fit_preprocessor, load_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor, load_preprocessor, mask_width, modes_of
+from shared.preprocessing import Preprocessor, mask_width, modes_of
 
 HEAD_FILE = "cloud/head.safetensors"
 REFERENCE_FILE = "cloud/reference.npz"

@@ -19,8 +19,8 @@ from shared.bundle import Bundle
 from shared.calibration import Calibration
 from shared.diffusion import TimeEstimationHead
 from shared.errors import BundleMismatchError, DataError, EngineError, ParityError, SettingsError
+from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor, preprocessing_id
 
 MODALITIES = ("tabular", "series", "image")
 
