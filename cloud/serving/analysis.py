@@ -25,7 +25,7 @@ from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
-from shared.samples import ImagePart, Opinion, Values, Verdict
+from shared.samples import ImageCrop, Opinion, Values, Verdict
 
 FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"
@@ -164,7 +164,7 @@ class Analysis:
         corruption = self._fusion.weights.get(LocalCorruption.name, 0.0)
         return 1.0 - corruption, corruption
 
-    def judge(self, values: Sequence[Values], parts: Sequence[ImagePart | None] = ()) -> list[Verdict | SampleRejected]:
+    def judge(self, values: Sequence[Values], parts: Sequence[ImageCrop | None] = ()) -> list[Verdict | SampleRejected]:
         """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks.
 
         `parts`: which part of its image the values of each are, None for all of it. A part is judged by what it shows.
