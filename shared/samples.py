@@ -95,7 +95,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePart:
+class ImageCrop:
     """What travels of an image of `height` x `width` pixels that does not travel whole.
 
     `region`: where the pixels lie in it; None: they are a small preview of all of it, for people to look at.
@@ -108,7 +108,7 @@ class ImagePart:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample on its way to the cloud. `values` as one item of `SampleBatch.values`, or the pixels of a `part`."""
+    """One sample on its way to the cloud. `values` as one item of `SampleBatch.values`, or the pixels of a `crop`."""
 
     sample_id: uuid.UUID
     source_id: str
@@ -117,7 +117,7 @@ class Sample:
     origin: str
     values: Values
     encoded: bytes | None = None
-    part: ImagePart | None = None
+    crop: ImageCrop | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
-from shared.samples import ImagePart, Opinion, Values
+from shared.samples import ImageCrop, Opinion, Values
 
 FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"
@@ -182,7 +182,7 @@ class Analysis:
         return 1.0 - corruption, corruption
 
     def judge(
-        self, values: Sequence[Values], parts: Sequence[ImagePart | None] = ()
+        self, values: Sequence[Values], parts: Sequence[ImageCrop | None] = ()
     ) -> list[Judgement | SampleRejected]:
         """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks.
 

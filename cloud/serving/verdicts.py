@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from cloud.store.judging import Waiting
 from shared.errors import SampleRejected
-from shared.samples import Decision, ImagePart, Values, Verdict
-from shared.wire import MAX_MAP_CELLS, decode_part, decode_payload
+from shared.samples import Decision, ImageCrop, Values, Verdict
+from shared.wire import MAX_MAP_CELLS, decode_crop, decode_payload
 from vedette.v1 import sample_pb2
 
 if TYPE_CHECKING:  # at run time it brings PyTorch, which the first bundle loads
     from cloud.serving.analysis import Judgement
 
 _Answer: TypeAlias = Union["Judgement", Exception]
-_Readable: TypeAlias = tuple[int, Values, ImagePart | None]
+_Readable: TypeAlias = tuple[int, Values, ImageCrop | None]
 
 
 class Judge(Protocol):
     """What a batch is judged by: `cloud.serving.analysis.Analysis`."""
 
-    def judge(self, values: Sequence[Values], parts: Sequence[ImagePart | None]) -> "list[Judgement | SampleRejected]":
+    def judge(self, values: Sequence[Values], parts: Sequence[ImageCrop | None]) -> "list[Judgement | SampleRejected]":
         """One answer for each sample, in order; `parts`: which part of its image each is, None for all of it."""
         ...
 
@@ -48,7 +48,7 @@ def judge_batch(
         try:
             if payload is None:
                 raise SampleRejected("its payload is gone from the store")
-            readable.append((position, decode_payload(payload, waiting.modality), decode_part(payload)))
+            readable.append((position, decode_payload(payload, waiting.modality), decode_crop(payload)))
         except Exception as error:
             answers[position] = error
     for position, answer in _judge_halving(judge, readable):
@@ -58,7 +58,7 @@ def judge_batch(
         for (waiting, _), answer in zip(batch, answers, strict=True)
     ]
     return [
-        _of_a_part(verdict) if payload is not None and payload.HasField("part") else verdict
+        _of_a_part(verdict) if payload is not None and payload.HasField("crop") else verdict
         for verdict, (_, payload) in zip(verdicts, batch, strict=True)
     ]
 

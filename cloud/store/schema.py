@@ -119,7 +119,7 @@ payloads = Table(
     Column("encoding", Integer, nullable=False),
     Column("shape", JSON, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Column("part", LargeBinary),  # a vedette.v1.ImagePart, of images that did not travel whole
+    Column("part", LargeBinary),  # a vedette.v1.ImageCrop, of images that did not travel whole
     # The edge's coarse map, (height, width) uint8 in C order; empty where it sent none.
     Column("edge_map_height", Integer),
     Column("edge_map_width", Integer),

@@ -29,7 +29,7 @@ from cloud.store.schema import devices
 from shared.bundle import Artefact, InputSpec, Manifest, sign
 from shared.images import decode_image
 from shared.modality import Modality
-from shared.samples import Decision, ImagePart, Opinion, Route, Sample, Screening, Values, Verdict, new_sample_id
+from shared.samples import Decision, ImageCrop, Opinion, Route, Sample, Screening, Values, Verdict, new_sample_id
 from shared.status import Heartbeat, HeartbeatCounters, RunningBundle
 from shared.wire import encode_payload, sample_to_message
 
@@ -132,7 +132,7 @@ class Fleet:
         origin: str = "",
         at_s: float | None = None,
         odd: bool | None = None,
-        part: ImagePart | None = None,
+        part: ImageCrop | None = None,
     ) -> Verdict:
         """One sample from the device to its verdict."""
         odd = bool(self.random.random() < 0.3) if odd is None else odd
@@ -140,7 +140,7 @@ class Fleet:
         if origin:
             sample = replace_origin(sample, origin)
         if part is not None:
-            sample = replace(sample, part=part)
+            sample = replace(sample, crop=part)
         received = Received(sample, screening, sample_to_message(sample, screening).payload)
         await store_samples(self.store, kind.device_id, [received], sample.captured_at_s + 0.31)
         (waiting,) = [item for item in await self.waiting() if item.sample_id == sample.sample_id]

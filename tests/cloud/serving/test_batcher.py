@@ -64,7 +64,7 @@ def test_of_an_image_that_shows_in_part_only_nobody_says_that_it_is_normal():
     pictures = []
     for level in (200, 5):
         item = encode_payload(np.full((20, 20, 1), level, np.uint8))
-        item.part.CopyFrom(sample_pb2.ImagePart(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
+        item.part.CopyFrom(sample_pb2.ImageCrop(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
         pictures.append(item)
 
     class Seer:
