@@ -10,7 +10,13 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
-WAITING = ("tests/edge/", "tests/system/", "tests/cloud/service/", "tests/cloud/console/", "tests/shared/test_supervision")
+WAITING = (
+    "tests/edge/",
+    "tests/system/",
+    "tests/cloud/service/",
+    "tests/cloud/console/",
+    "tests/shared/test_supervision",
+)
 
 
 class WaitBesideCompute(LoadFileScheduling):
