@@ -3,7 +3,6 @@
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -26,7 +25,7 @@ from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
-from shared.samples import ImagePart, Opinion, Values
+from shared.samples import ImageCrop, Opinion, Values, Verdict
 
 FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"
@@ -36,22 +35,6 @@ FOLDS = 10
 LEAST_TEACHING = 1e-3  # the weight of a teacher that is worth nothing: a head has to learn something
 
 Progress = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The cloud's answer for one sample. `score` is the fused one; higher is more anomalous.
-
-    `anomaly_map`: (rows, columns) uint8 of an image's patches, (length, channels) of a window, None for a table's row.
-    `contributions`: the share of each feature or channel, summing to 1; empty for images.
-    """
-
-    score: float
-    p_value: float
-    extrapolated: bool
-    opinions: tuple[Opinion, ...]
-    anomaly_map: NDArray[np.uint8] | None
-    contributions: tuple[tuple[str, float], ...]
 
 
 class Analysis:
@@ -181,22 +164,20 @@ class Analysis:
         corruption = self._fusion.weights.get(LocalCorruption.name, 0.0)
         return 1.0 - corruption, corruption
 
-    def judge(
-        self, values: Sequence[Values], parts: Sequence[ImagePart | None] = ()
-    ) -> list[Judgement | SampleRejected]:
+    def judge(self, values: Sequence[Values], parts: Sequence[ImageCrop | None] = ()) -> list[Verdict | SampleRejected]:
         """One answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocks.
 
         `parts`: which part of its image the values of each are, None for all of it. A part is judged by what it shows.
         """
         grid = self._encoder.grid if self._encoder is not None else (1, 1)
         samples = Samples.prepare(self.preprocessor, values, parts, grid)
-        answers: list[Judgement | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
+        answers: list[Verdict | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
         for position, reason in samples.rejections:
             answers[position] = SampleRejected(reason)
         kept = iter(samples.kept.tolist())
         for block, outputs in self._outputs(samples):
-            for judgement in self._judgements(block, outputs):
-                answers[next(kept)] = judgement
+            for verdict in self._verdicts(block, outputs):
+                answers[next(kept)] = verdict
         return answers
 
     def score(self, values: NDArray[Any] | Sequence[Values]) -> dict[str, NDArray[np.float64]]:
@@ -254,7 +235,7 @@ class Analysis:
     def _outputs(self, samples: Samples) -> Iterator[Said]:
         return outputs_of(self._encoder, self._analyzers, samples, self.device)
 
-    def _judgements(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Judgement]:
+    def _verdicts(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Verdict]:
         scores, modes = scores_of(self._analyzers, [outputs]), samples.modes()
         statistic = self._fusion.statistic(scores, modes)
         fused = self._fusion.p_values(statistic, modes)
@@ -265,7 +246,7 @@ class Analysis:
                 Opinion(name, float(scores[name][index]), float(p.values[index]), bool(p.extrapolated[index]))
                 for name, p in own.items()
             )
-            yield Judgement(
+            yield Verdict(
                 score=float(statistic[index]),
                 p_value=float(fused.values[index]),
                 extrapolated=bool(fused.extrapolated[index]),
