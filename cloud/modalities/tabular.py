@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cloud.modalities.base import CloudModality, PreparedSamples, View
 from shared.modality import Modality
-from shared.preprocessing import parts_of
+from shared.preprocessing import columns_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,17 +28,17 @@ class Tabular(CloudModality):
         self, samples: PreparedSamples, outputs: "Mapping[str, AnalyzerOutput]"
     ) -> NDArray[np.float64] | None:
         """Return how unlikely each value is given the others, else its distance from the reconstruction."""
-        parts = parts_of(samples.inputs, samples.preprocessor.spec)
+        columns = columns_of(samples.inputs, samples.preprocessor.spec)
         width = len(samples.preprocessor.spec.value_channels)
         surprises = [output.surprises for output in outputs.values() if output.surprises is not None]
         found = [output.reconstruction for output in outputs.values() if output.reconstruction is not None]
         if surprises:
             deviations = _rows(surprises[0])[:, :width]
         elif found:
-            deviations = np.abs(parts.vectors - _rows(found[0]))[:, :width]
+            deviations = np.abs(columns.vectors - _rows(found[0]))[:, :width]
         else:
             return None
-        return deviations if parts.observed is None else np.where(parts.observed[:, :width], deviations, 0.0)
+        return deviations if columns.observed is None else np.where(columns.observed[:, :width], deviations, 0.0)
 
 
 def _rows(values: "Tensor") -> NDArray[Any]:
