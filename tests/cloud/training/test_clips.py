@@ -7,7 +7,6 @@ from cloud.training.clips import (
     ClipSplit,
     VideoSettings,
     choose_size,
-    clip_ends,
     frame_scores,
     read_clips,
     relit,
@@ -16,6 +15,7 @@ from cloud.training.clips import (
 from cloud.training.videos import find_videos
 from shared.bundle import InputSpec
 from shared.errors import DataError
+from shared.videos import clip_ends
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
 
