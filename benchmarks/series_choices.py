@@ -33,9 +33,9 @@ from cloud.methods.encoders import VectorScreener
 from cloud.methods.fusion import Fusion
 from cloud.serving.encoding import Samples, vector_features
 from cloud.training.modalities.series import TrainingSeries
-from cloud.training.perturbed_windows import perturbed_inputs
+from cloud.training.samples.perturbed_windows import perturbed_inputs
+from cloud.training.samples.windows import choose_length, cut_windows
 from cloud.training.settings import TrainingSettings
-from cloud.training.windows import choose_length, cut_windows
 from shared.bundle import InputSpec
 from shared.diffusion import OptimizerSettings, TimeEstimationHead, distill_head
 from shared.modality import Modality

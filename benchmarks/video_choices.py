@@ -26,8 +26,8 @@ from cloud.methods.encoders.efficientnet import pretrained_backbone
 from cloud.methods.encoders.video import APPEARANCE_DIM, MOTION_DIM, MOTION_WEIGHT, VideoEncoder, whitening_by_position
 from cloud.methods.fusion import Fusion
 from cloud.methods.pooling import image_scores
-from cloud.training.clips import choose_size, relit
 from cloud.training.parity import auroc
+from cloud.training.samples.clips import choose_size, relit
 from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
 from shared.images import resize
 from shared.modality import Modality

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from cloud.methods.encoders import ImageEncoder, ImageScreener, PatchEncoder, Screener
 from cloud.methods.encoders.scale import choose_size
-from cloud.training.data import ImageData, TrainingData, find_images, read_image
+from cloud.training.data import TrainingData
 from cloud.training.modalities.base import EncodedModality, Progress
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
+from cloud.training.samples.images import ImageData, find_images, read_image
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.methods.encoders import PatchEncoder, Screener, VideoEncoder, VideoScreener
-from cloud.training.clips import split_clips
 from cloud.training.data import TrainingData
 from cloud.training.modalities.base import EncodedModality, Progress
 from cloud.training.samples import Split
+from cloud.training.samples.clips import split_clips
+from cloud.training.samples.videos import VideoData, find_videos
 from cloud.training.settings import DataSettings, TrainingSettings
-from cloud.training.videos import VideoData, find_videos
 from shared.diffusion import Teacher, TimeEstimationHead
 from shared.modality import Modality
 
