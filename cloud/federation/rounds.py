@@ -28,7 +28,7 @@ from cloud.store import Store
 from cloud.store.engine import DATABASE_FILE
 from shared import federation
 from shared.bundle import Bundle
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
 from shared.federation import Address
 from shared.modality import Modality

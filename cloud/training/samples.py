@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.methods.encoders.scale import choose_size
 from cloud.training.clips import split_clips
 from cloud.training.data import ImageData, TableData, TrainingData, read_image
+from cloud.training.encoders.input_size import choose_size
 from cloud.training.settings import TrainingSettings
 from cloud.training.videos import VideoData
 from cloud.training.windows import choose_length, cut_windows, segments_of

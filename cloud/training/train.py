@@ -18,28 +18,26 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
 from cloud.methods import ANALYZERS, BASELINES, DEFAULT_METHODS, SEE_MORE_THAN_VECTORS
-from cloud.methods.encoders import (
-    ENCODER_FILE,
-    PatchEncoder,
-    Screener,
-    SeriesViews,
-    VectorScreener,
-    encoder_bytes,
-    fit_encoder,
-    screener_of,
-)
-from cloud.serving.analysis import Analysis, pick_device
+from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes
+from cloud.serving.analysis import Analysis
+from cloud.serving.device import pick_device
+from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.artefacts import Built, Examples, build_artefacts
 from cloud.training.data import TrainingData
+from cloud.training.encoders import fit_encoder
 from cloud.training.parity import auroc
 from cloud.training.perturbed_windows import perturbed_inputs
 from cloud.training.quantise import choose_inputs
 from cloud.training.samples import Split, split_samples
+from cloud.training.screeners import Screener, SeriesViews, VectorScreener, patch_screener
 from cloud.training.settings import TrainingSettings
+from cloud.training.teachers import fused_teacher, patch_teacher
 from cloud.training.threads import one_thread, threads_for
 from cloud.training.trimming import trimmed
 from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
-from shared.diffusion import InputLayout, Perturbation, Teacher, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import Perturbation, Teacher, distill_head
+from shared.diffusion.perturbation import InputLayout
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.diffusion.training import noting_short_trainings
 from shared.errors import BundleMismatchError, DataError, SettingsError
 from shared.modality import Modality
@@ -81,20 +79,24 @@ def train_bundle(
         test, test_labels = _test_part(preprocessor, split)
         generator = torch.Generator().manual_seed(settings.seed)
         encoder, normals = _encode(train, settings, generator, report)
-        analysis = Analysis.fit(
+        options = AnalysisOptions(
+            methods=methods,
+            fused=settings.fused,
+            seed=settings.seed,
+            device=settings.device,
+            learn_held_out=settings.data.trim_share == 0,  # the held-out part is not trimmed and may hold anomalies
+            effort=settings.effort,
+        )
+        fitted = fit_analysis(
             preprocessor,
             encoder,
             split.train,
             split.held_out,
-            generator=generator,
-            progress=lambda share: report("fitting the analyzers", share),
-            device=settings.device,
-            methods=methods,
-            fused=settings.fused,
-            refit=settings.data.trim_share == 0,  # the held-out part is not trimmed, so it may hold what was trimmed
-            effort=settings.effort,
+            options,
+            lambda share: report("fitting the analyzers", share),
         )
-        teacher = _teacher(analysis.rehearsal, data.modality)
+        analysis = fitted.analysis
+        teacher = _teacher(fitted.without_held_out, data.modality)
         perturbation = perturbed_inputs(preprocessor, split.train) if data.modality is Modality.SERIES else None
         head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher, perturbation)
         quantisation = _quantisation_inputs(train, head, settings)
@@ -104,7 +106,7 @@ def train_bundle(
         if encoder is None:
             screener: Screener = VectorScreener.within(head, quantisation, held_out_graph_inputs)
         else:
-            screener = screener_of(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
+            screener = patch_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
         built = build_artefacts(screener, examples, tolerances, report, SeriesViews.of(preprocessor))
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:
@@ -115,7 +117,7 @@ def train_bundle(
         facts["notes"] += [f"a training ended early: {note}; a faster machine trains longer" for note in cut_short]
         if test is not None and test_labels is not None:
             report("scoring the labelled part", 0.0)
-            facts["auroc"] |= _analyzer_aurocs(analysis.rehearsal, split)
+            facts["auroc"] |= _analyzer_aurocs(fitted.without_held_out, split)
         facts["seconds"] = round(time.monotonic() - started_s, 1)
         manifest = _manifest(data, settings, preprocessor, built, facts)
     report("signing", 1.0)
@@ -266,8 +268,8 @@ def _teacher(analysis: Analysis, modality: Modality) -> Teacher | None:
     if modality is Modality.VIDEO:
         return None
     if modality is Modality.IMAGE:
-        return analysis.patch_teacher if analysis.teaches_patches else None
-    return analysis.teacher
+        return patch_teacher(analysis)
+    return fused_teacher(analysis)
 
 
 def _quantisation_inputs(train: NDArray[Any], head: TimeEstimationHead, settings: TrainingSettings) -> NDArray[Any]:

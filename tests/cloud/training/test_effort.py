@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloud.methods.restoration import MAX_OWN_STEPS
 from cloud.methods.workshop import TRAINING
 from cloud.training import TrainingSettings, load_training_data, train_bundle
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.diffusion.training import ExponentialMovingAverage
 from shared.modality import Modality
 

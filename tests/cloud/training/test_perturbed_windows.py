@@ -4,7 +4,8 @@ from numpy.typing import NDArray
 
 from cloud.training.perturbed_windows import channel_units, perturb_windows, perturbed_inputs
 from shared.bundle import InputSpec
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modality import Modality
 from shared.preprocessing import fit_preprocessor
 

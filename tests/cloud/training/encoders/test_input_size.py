@@ -1,6 +1,6 @@
 import pytest
 
-from cloud.methods.encoders.scale import MIN_SIDE_PIXELS, choose_size
+from cloud.training.encoders.input_size import MIN_SIDE_PIXELS, choose_size
 from cloud.training.settings import MOST_PIXELS
 from shared.errors import DataError
 
