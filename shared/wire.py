@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from shared.errors import SampleRejected
 from shared.images import JPEG_MAGIC, MAX_IMAGE_PIXELS, PNG_MAGIC, announced_size, decode_image, encode_png
 from shared.modality import Modality
-from shared.samples import Decision, ImagePart, Opinion, Region, Route, Sample, Screening, Values, Verdict
+from shared.samples import Decision, ImageCrop, Opinion, Region, Route, Sample, Screening, Values, Verdict
 from vedette.v1 import sample_pb2
 
 MAX_MESSAGE_BYTES = 32 * 2**20
@@ -134,25 +134,25 @@ def decode_payload(payload: sample_pb2.Payload, modality: Modality) -> Values:
     raise SampleRejected(f"payload encoding {payload.encoding} does not fit a {modality} sample")
 
 
-def decode_part(payload: sample_pb2.Payload) -> ImagePart | None:
+def decode_crop(payload: sample_pb2.Payload) -> ImageCrop | None:
     """Which part of an image the pixels of a payload are, None for all of it; raises SampleRejected for nonsense."""
-    if not payload.HasField("part"):
+    if not payload.HasField("crop"):
         return None
-    part = payload.part
+    part = payload.crop
     if not 0 < part.height * part.width <= MAX_IMAGE_PIXELS:
         raise SampleRejected(f"a part of an image of {part.height} x {part.width} pixels")
     if payload.encoding not in _IMAGE_MAGIC or len(payload.shape) != _RANK[Modality.IMAGE]:
         raise SampleRejected("a part of an image in a payload that holds no pixels")
     if not part.HasField("corner"):
-        return ImagePart(part.height, part.width, None)
+        return ImageCrop(part.height, part.width, None)
     region = Region(part.corner.top, part.corner.left, payload.shape[0], payload.shape[1])
     if region.rows.stop > part.height or region.columns.stop > part.width:
         raise SampleRejected(f"a part of {region.height} x {region.width} pixels that lies outside its image")
-    return ImagePart(part.height, part.width, region)
+    return ImageCrop(part.height, part.width, region)
 
 
-def _part_to_message(part: ImagePart) -> sample_pb2.ImagePart:
-    message = sample_pb2.ImagePart(height=part.height, width=part.width)
+def _crop_to_message(part: ImageCrop) -> sample_pb2.ImageCrop:
+    message = sample_pb2.ImageCrop(height=part.height, width=part.width)
     if part.region is not None:
         message.corner.CopyFrom(sample_pb2.Corner(top=part.region.top, left=part.region.left))
     return message
@@ -206,8 +206,8 @@ def sample_to_message(sample: Sample, screening: Screening) -> sample_pb2.Sample
             artefact=screening.artefact,
         ),
     )
-    if sample.part is not None:
-        message.payload.part.CopyFrom(_part_to_message(sample.part))
+    if sample.crop is not None:
+        message.payload.crop.CopyFrom(_crop_to_message(sample.crop))
     if screening.anomaly_map is not None:
         message.screening.anomaly_map.CopyFrom(_map_to_message(screening.anomaly_map))
     return message
@@ -231,7 +231,7 @@ def sample_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
         captured_at_s=_seconds(message.captured_at),
         origin=message.origin,
         values=decode_payload(message.payload, modality),
-        part=decode_part(message.payload),
+        crop=decode_crop(message.payload),
     )
     screening = Screening(
         score=message.screening.score,

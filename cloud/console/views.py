@@ -111,7 +111,7 @@ def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
         "uploaded": f"{bytes_words(counters.bytes_uploaded)} of {bytes_words(counters.bytes_screened)}",
         "pending": count_words(summary.pending),
         "pending_age": duration_words(waits_s) if summary.pending else "",
-        "spooled": count_words(counters.spool_samples),
+        "spooled": count_words(summary.spool_samples),
         "dropped": counters.samples_dropped,
         "verdicts": count_words(sum(summary.decisions.values())),
         "anomalous": count_words(summary.decisions.get(Decision.ANOMALOUS, 0)),
@@ -123,9 +123,9 @@ def device_view(
     row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
 ) -> dict[str, Any]:
     """One device: its health in a word, its counters, what it runs and what it warns of."""
-    counters = row.counters
+    heartbeat, counters = row.heartbeat, row.heartbeat.counters
     health, advice = _health(row, now_s, late_after_s)
-    warnings = list(row.warnings)
+    warnings = list(heartbeat.warnings)
     if row.revoked_at_s is None and row.certificate_expires_at_s - now_s < CERTIFICATE_WARNING_S:
         warnings.append(_certificate_warning(row.certificate_expires_at_s - now_s))
     return {
@@ -134,14 +134,14 @@ def device_view(
         "advice": advice,
         "heartbeat_at_s": row.heartbeat_at_s,
         "enrolled_at_s": row.enrolled_at_s,
-        "agent_version": row.agent_version,
+        "agent_version": heartbeat.agent_version,
         "figures": {
             "Screened": count_words(counters.samples_screened),
             "Forwarded": f"{count_words(counters.samples_sent)}"
             f" ({share_words(counters.samples_sent, counters.samples_screened)})",
             "Uploaded": f"{bytes_words(counters.bytes_uploaded)}"
             f" ({share_words(counters.bytes_uploaded, counters.bytes_screened)})",
-            "In spool": f"{count_words(counters.spool_samples)} ({bytes_words(counters.spool_bytes)})",
+            "In spool": f"{count_words(heartbeat.spool_samples)} ({bytes_words(heartbeat.spool_bytes)})",
             "Pending here": count_words(row.pending),
             "Alarms": count_words(counters.samples_alarmed),
             "Rejected": count_words(counters.samples_rejected),
@@ -156,7 +156,7 @@ def device_view(
                 "artefact": item.artefact,
                 "state": _bundle_state(item.bundle_id, current.get(item.bundle_name)),
             }
-            for item in row.running
+            for item in heartbeat.running
         ],
         "warnings": warnings,
     }
@@ -236,7 +236,7 @@ def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str
         return "never seen", "Enrolled, but never heard of: start it with vedette edge run --config edge.toml."
     if now_s - row.heartbeat_at_s > late_after_s:
         return "silent", "No heartbeat: check its power and link. What it screens meanwhile waits in its spool."
-    return ("warning", "") if row.warnings else ("healthy", "")
+    return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
 
 
 def _certificate_warning(left_s: float) -> str:

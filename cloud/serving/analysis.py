@@ -3,7 +3,6 @@
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -26,28 +25,12 @@ from shared.bundle import Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected
 from shared.preprocessing import Preprocessor, load_preprocessor
-from shared.samples import ImagePart, Opinion, Values
+from shared.samples import ImageCrop, Opinion, Values, Verdict
 
 FOLDER = "cloud/"
 FUSION_FILE = f"{FOLDER}fusion.npz"
 ANALYSIS_FILE = f"{FOLDER}analysis.json"
 FUSED = "fused"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The cloud's answer for one sample. `score` is the fused one; higher is more anomalous.
-
-    `anomaly_map`: (rows, columns) uint8 over the patches of an image, (length, channels) for a window, None for a
-    table row. `contributions`: the share of each feature or channel, summing to 1; empty for images.
-    """
-
-    score: float
-    p_value: float
-    extrapolated: bool
-    opinions: tuple[Opinion, ...]
-    anomaly_map: NDArray[np.uint8] | None
-    contributions: tuple[tuple[str, float], ...]
 
 
 class Analysis:
@@ -118,23 +101,21 @@ class Analysis:
         corruption = self.fusion.weights.get(LocalCorruption.name, 0.0)
         return 1.0 - corruption, corruption
 
-    def judge(
-        self, values: Sequence[Values], parts: Sequence[ImagePart | None] = ()
-    ) -> list[Judgement | SampleRejected]:
+    def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None] = ()) -> list[Verdict | SampleRejected]:
         """Return one answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocking.
 
-        `parts`: the part of its image that each sample shows, None for all of it. Only the patches that a part shows
-        are judged.
+        `crops`: the crop of its image that each sample shows, None for the whole image. Only the patches that a crop
+        shows are judged.
         """
         grid = self.encoder.grid if self.encoder is not None else (1, 1)
-        samples = Samples.prepare(self.preprocessor, values, parts, grid)
-        answers: list[Judgement | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
+        samples = Samples.prepare(self.preprocessor, values, crops, grid)
+        answers: list[Verdict | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
         for position, reason in samples.rejections:
             answers[position] = SampleRejected(reason)
         kept = iter(samples.kept.tolist())
         for block, outputs in self._blocks(samples):
-            for judgement in self._judgements(block, outputs):
-                answers[next(kept)] = judgement
+            for verdict in self._verdicts(block, outputs):
+                answers[next(kept)] = verdict
         return answers
 
     def score(self, values: NDArray[Any] | Sequence[Values]) -> dict[str, NDArray[np.float64]]:
@@ -152,7 +133,7 @@ class Analysis:
     def _blocks(self, samples: Samples) -> Iterator[ScoredBlock]:
         return score_blocks(self.encoder, self.analyzers, samples, self.device)
 
-    def _judgements(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Judgement]:
+    def _verdicts(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Verdict]:
         scores, modes = joined_scores(self.analyzers, [outputs]), samples.modes()
         statistic = self.fusion.statistic(scores, modes)
         fused = self.fusion.p_values(statistic, modes)
@@ -163,7 +144,7 @@ class Analysis:
                 Opinion(name, float(scores[name][index]), float(p.values[index]), bool(p.extrapolated[index]))
                 for name, p in own.items()
             )
-            yield Judgement(
+            yield Verdict(
                 score=float(statistic[index]),
                 p_value=float(fused.values[index]),
                 extrapolated=bool(fused.extrapolated[index]),

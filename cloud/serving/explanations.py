@@ -11,7 +11,7 @@ from torch import Tensor
 from cloud.methods import AnalyzerOutput
 from cloud.serving.encoding import Samples, series_of
 from cloud.serving.maps import Scale, contributions, to_bytes
-from shared.preprocessing import parts_of
+from shared.preprocessing import columns_of
 
 RESIDUAL = "residual"
 
@@ -61,7 +61,7 @@ def oddness(samples: Samples, outputs: Outputs) -> NDArray[np.float64] | None:
         return None if samples.windows is None else series.residuals(samples.windows)
     if samples.inputs.ndim != 2:
         return None
-    parts = parts_of(samples.inputs, samples.preprocessor.spec)
+    parts = columns_of(samples.inputs, samples.preprocessor.spec)
     width = len(samples.preprocessor.spec.value_channels)
     surprises = [output.surprises for output in outputs.values() if output.surprises is not None]
     found = [output.reconstruction for output in outputs.values() if output.reconstruction is not None]

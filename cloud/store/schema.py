@@ -23,6 +23,8 @@ from sqlalchemy import (
     text,
 )
 
+from shared.status import HeartbeatCounters
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -37,6 +39,8 @@ Number = BigInteger().with_variant(Integer(), "sqlite")
 
 ALL_DEVICES = ""
 """The `device_id` of an event that is for every device."""
+
+HEARTBEAT_INTEGERS = (*HeartbeatCounters.model_fields, "spool_samples", "spool_bytes")
 
 EVENT_VERDICT, EVENT_BUNDLE_CHANGED = "verdict", "bundle_changed"
 
@@ -57,19 +61,9 @@ heartbeats = Table(  # the latest of each device
     Column("device_id", String(64), ForeignKey("devices.device_id"), primary_key=True),
     Column("received_at_s", Double, nullable=False),
     Column("agent_version", String(64), nullable=False),
-    Column("samples_screened", BigInteger, nullable=False),
-    Column("samples_forwarded", BigInteger, nullable=False),
-    Column("samples_audited", BigInteger, nullable=False),
-    Column("samples_alarmed", BigInteger, nullable=False),
-    Column("samples_rejected", BigInteger, nullable=False),
-    Column("samples_dropped", BigInteger, nullable=False),
-    Column("bytes_screened", BigInteger, nullable=False),
-    Column("bytes_uploaded", BigInteger, nullable=False),
-    Column("spool_samples", BigInteger, nullable=False),
-    Column("spool_bytes", BigInteger, nullable=False),
-    # [{"source_id", "bundle_name", "bundle_id", "artefact"}, ...]
+    *(Column(name, BigInteger, nullable=False) for name in HEARTBEAT_INTEGERS),
+    # Each a list of `shared.status.RunningBundle` and of texts.
     Column("running", JSON, nullable=False),
-    # ["spool full: 12 samples dropped", ...]
     Column("warnings", JSON, nullable=False),
 )
 
@@ -125,7 +119,7 @@ payloads = Table(
     Column("encoding", Integer, nullable=False),
     Column("shape", JSON, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Column("part", LargeBinary),  # a vedette.v1.ImagePart, of images that did not travel whole
+    Column("part", LargeBinary),  # a vedette.v1.ImageCrop, of images that did not travel whole
     # The edge's coarse map, (height, width) uint8 in C order; empty where it sent none.
     Column("edge_map_height", Integer),
     Column("edge_map_width", Integer),

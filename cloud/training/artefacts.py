@@ -35,7 +35,7 @@ _FIRST_OF_VECTORS, _FIRST_OF_IMAGES = 1, 3
 class Examples:
     """Engine inputs: `held_out` normals calibrate and compare, and `test` with `test_labels` (true for anomalies) gives
     an AUROC where there is one. Graph inputs: `quantisation` sets the INT8 ranges, `graph_inputs` are those of the
-    held-out normals where these are others. `modes`: (held_out,), see `InputParts`."""
+    held-out normals where these are others. `modes`: (held_out,), see `InputColumns`."""
 
     quantisation: NDArray[Any]
     held_out: NDArray[Any]

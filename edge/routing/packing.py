@@ -141,7 +141,7 @@ class _Packer:
             origin=origin,
             values=values,
             encoded=encoded,
-            part=part,
+            crop=part,
         )
 
     def _screening(self, number: int) -> Screening:

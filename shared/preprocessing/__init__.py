@@ -15,16 +15,16 @@ from shared.bundle import Bundle, InputSpec, Manifest
 from shared.errors import BundleMismatchError, DataError
 from shared.modality import Modality
 from shared.preprocessing.base import FOLDER, Prepared, Preprocessor, SeriesWindows
+from shared.preprocessing.columns import InputColumns, columns_of, mask_width, modes_of
 from shared.preprocessing.image import ImagePreprocessor
 from shared.preprocessing.modes import ModePreprocessor, inner_spec, without_mode
-from shared.preprocessing.parts import InputParts, mask_width, modes_of, parts_of
 from shared.preprocessing.series import SeriesPreprocessor
 from shared.preprocessing.tabular import TabularPreprocessor
 from shared.preprocessing.video import VideoPreprocessor
 
 __all__ = [
     "ImagePreprocessor",
-    "InputParts",
+    "InputColumns",
     "ModePreprocessor",
     "Prepared",
     "Preprocessor",
@@ -32,11 +32,11 @@ __all__ = [
     "SeriesWindows",
     "TabularPreprocessor",
     "VideoPreprocessor",
+    "columns_of",
     "fit_preprocessor",
     "load_preprocessor",
     "mask_width",
     "modes_of",
-    "parts_of",
     "preprocessing_id",
     "without_mode",
 ]

@@ -318,7 +318,7 @@ def test_images_travel_in_the_form_that_the_queue_asks_for(
     for message in messages:
         payload = message.payload
         assert payload.encoding == encoding
-        assert payload.HasField("part") == is_preview
+        assert payload.HasField("crop") == is_preview
         assert decode_payload(payload, Modality.IMAGE).ndim == 3
 
 
@@ -330,7 +330,7 @@ def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
     narrow.budget.follow(Backlog(0, 0.9, True, 0.0, 0.0))
     messages = messages_of_six_pictures(narrow, tmp_path, images)
     assert [message.screening.route for message in messages] == [sample_pb2.ROUTE_AUDIT] * 6
-    assert not any(message.payload.HasField("part") for message in messages)
+    assert not any(message.payload.HasField("crop") for message in messages)
     assert {message.payload.encoding for message in messages} == {sample_pb2.PAYLOAD_ENCODING_JPEG}
     assert narrow.counters.snapshot()["samples_reduced"] == 0
 

@@ -21,7 +21,7 @@ from shared.images import PNG_MAGIC, encode_jpeg, encode_png
 from shared.modality import Modality
 from shared.samples import (
     Decision,
-    ImagePart,
+    ImageCrop,
     Opinion,
     Region,
     Route,
@@ -371,17 +371,17 @@ def test_pixels_that_are_no_image_do_not_leave(shape: tuple[int, ...]) -> None:
         wire.encode_payload(np.zeros(shape, np.uint8))
 
 
-def pixels_message(part: ImagePart | None) -> sample_pb2.Sample:
+def pixels_message(part: ImageCrop | None) -> sample_pb2.Sample:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    sample = Sample(new_sample_id(), "camera", Modality.IMAGE, 1.0, "frame", pixels, part=part)
+    sample = Sample(new_sample_id(), "camera", Modality.IMAGE, 1.0, "frame", pixels, crop=part)
     return wire.sample_to_message(sample, Screening(1.0, 0.5, False, Route.FORWARD, "b", "c", "a"))
 
 
 @pytest.mark.parametrize("region", [None, Region(3, 5, 20, 30)])
 def test_a_part_of_an_image_says_where_it_lies(region: Region | None) -> None:
-    part = ImagePart(100, 200, region)
+    part = ImageCrop(100, 200, region)
     arrived, _ = wire.sample_from_message(pixels_message(part))
-    assert arrived.part == part
+    assert arrived.crop == part
     assert arrived.values.shape == (20, 30, 3)
 
 
@@ -396,15 +396,15 @@ def test_a_part_of_an_image_says_where_it_lies(region: Region | None) -> None:
 )
 def test_a_part_that_cannot_be_is_rejected(height: int, width: int, corner: tuple[int, int] | None, words: str) -> None:
     sent = pixels_message(None)
-    sent.payload.part.CopyFrom(sample_pb2.ImagePart(height=height, width=width))
+    sent.payload.crop.CopyFrom(sample_pb2.ImageCrop(height=height, width=width))
     if corner is not None:
-        sent.payload.part.corner.CopyFrom(sample_pb2.Corner(top=corner[0], left=corner[1]))
+        sent.payload.crop.corner.CopyFrom(sample_pb2.Corner(top=corner[0], left=corner[1]))
     with pytest.raises(SampleRejected, match=words):
         wire.sample_from_message(sent)
 
 
 def test_a_part_of_what_is_no_image_is_rejected() -> None:
     sent = message()
-    sent.payload.part.CopyFrom(sample_pb2.ImagePart(height=10, width=10))
+    sent.payload.crop.CopyFrom(sample_pb2.ImageCrop(height=10, width=10))
     with pytest.raises(SampleRejected, match="no pixels"):
         wire.sample_from_message(sent)

@@ -61,18 +61,18 @@ PAYLOAD_ENCODING_PNG: PayloadEncoding
 PAYLOAD_ENCODING_JPEG: PayloadEncoding
 
 class Payload(_message.Message):
-    __slots__ = ("encoding", "data", "shape", "part")
+    __slots__ = ("encoding", "data", "shape", "crop")
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
-    PART_FIELD_NUMBER: _ClassVar[int]
+    CROP_FIELD_NUMBER: _ClassVar[int]
     encoding: PayloadEncoding
     data: bytes
     shape: _containers.RepeatedScalarFieldContainer[int]
-    part: ImagePart
-    def __init__(self, encoding: _Optional[_Union[PayloadEncoding, str]] = ..., data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., part: _Optional[_Union[ImagePart, _Mapping]] = ...) -> None: ...
+    crop: ImageCrop
+    def __init__(self, encoding: _Optional[_Union[PayloadEncoding, str]] = ..., data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., crop: _Optional[_Union[ImageCrop, _Mapping]] = ...) -> None: ...
 
-class ImagePart(_message.Message):
+class ImageCrop(_message.Message):
     __slots__ = ("height", "width", "corner")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]

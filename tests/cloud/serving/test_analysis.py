@@ -13,7 +13,7 @@ from safetensors.torch import load
 
 from cloud.methods import BASELINES, DEFAULT_METHODS, workshop
 from cloud.methods.encoders import ENCODER_FILE, encoder_bytes, load_encoder
-from cloud.serving.analysis import Analysis, Judgement
+from cloud.serving.analysis import Analysis
 from cloud.serving.device import pick_device
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
@@ -23,6 +23,7 @@ from shared.diffusion.training import OptimizerSettings
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.samples import Verdict
 
 CHANNELS = ("pressure", "flow", "temperature", "speed")
 
@@ -85,9 +86,9 @@ def plant() -> Plant:
     return Plant(preprocessor, fitted, Analysis.load(bundle, "cpu"), bundle, progress)
 
 
-def judged(answers: list[Judgement | SampleRejected]) -> list[Judgement]:
-    assert all(isinstance(answer, Judgement) for answer in answers)
-    return [answer for answer in answers if isinstance(answer, Judgement)]
+def judged(answers: list[Verdict | SampleRejected]) -> list[Verdict]:
+    assert all(isinstance(answer, Verdict) for answer in answers)
+    return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
 def test_normal_rows_are_judged_normal_at_the_rate_asked_for(plant: Plant) -> None:
@@ -138,7 +139,7 @@ def test_a_broken_dependence_is_found_though_every_reading_is_in_range(plant: Pl
 def test_a_bad_sample_gets_its_reason_and_spoils_no_other(plant: Plant) -> None:
     good = readings(1, np.random.default_rng(2))[0]
     answers = plant.loaded.judge([good, np.full(4, np.nan, np.float32), np.ones(3, np.float32), good])
-    assert [type(answer) for answer in answers] == [Judgement, SampleRejected, SampleRejected, Judgement]
+    assert [type(answer) for answer in answers] == [Verdict, SampleRejected, SampleRejected, Verdict]
     assert answers[0] == answers[3]
     assert "NaN" in str(answers[1])
     assert plant.loaded.judge([]) == []

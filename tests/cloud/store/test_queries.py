@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event, insert
 
 from cloud.store import Store
-from cloud.store.fleet_queries import DeviceCounters, device_ids, device_rows, fleet_summary
+from cloud.store.fleet_queries import device_ids, device_rows, fleet_summary
 from cloud.store.migrate import migrate
 from cloud.store.queries import (
     MAX_COUNTED,
@@ -22,7 +22,16 @@ from cloud.store.queries import (
     verdict_detail,
     verdict_page,
 )
-from cloud.store.schema import anomaly_maps, bundles, devices, heartbeats, payloads, samples, verdicts
+from cloud.store.schema import (
+    HEARTBEAT_INTEGERS,
+    anomaly_maps,
+    bundles,
+    devices,
+    heartbeats,
+    payloads,
+    samples,
+    verdicts,
+)
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route, new_sample_id
@@ -267,7 +276,7 @@ async def test_fleet_figures(store: Store) -> None:
         empty = await fleet_summary(connection, alive_since_s=0.0)
     assert (empty.devices, empty.pending, empty.newest, empty.last_heartbeat_at_s) == (0, 0, None, None)
     newest = (await fill(store))[0]
-    beat = dict.fromkeys(DeviceCounters.__dataclass_fields__, 0)
+    beat = dict.fromkeys(HEARTBEAT_INTEGERS, 0)
     async with store.writing() as connection:
         await connection.execute(insert(samples), [sample_row(COUNT + 5, DEVICES[0], judged=False)])
         for place, device_id in enumerate(DEVICES):
@@ -294,5 +303,5 @@ async def test_fleet_figures(store: Store) -> None:
     assert summary.newest == VerdictKey(newest["judged_at_s"], newest["number"])
     assert sum(summary.decisions.values()) == COUNT
     assert [row.pending for row in rows] == [1, 0]
-    assert rows[0].warnings == ("spool full",)
+    assert rows[0].heartbeat.warnings == ("spool full",)
     assert sum(count for row in rows for count in row.decisions.values()) == COUNT

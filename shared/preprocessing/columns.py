@@ -16,7 +16,7 @@ from shared.calibration_modes import UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
-class InputParts:
+class InputColumns:
     """`vectors`: (n, dim), the values, 0 where one is missing, and behind them the columns of the modes. `observed`:
     (n, dim) bool, None where nothing can be missing. `modes`: (n,) int64, positions in the spec's modes, UNKNOWN for
     one that was not trained on; None without a mode channel."""
@@ -26,19 +26,19 @@ class InputParts:
     modes: NDArray[np.int64] | None = None
 
 
-def parts_of(inputs: NDArray[Any], spec: InputSpec) -> InputParts:
+def columns_of(inputs: NDArray[Any], spec: InputSpec) -> InputColumns:
     """The parts of graph inputs (n, width); images (n, ...) are all one."""
     modes = modes_of(inputs, spec)
     masked = mask_width(spec)
     if not masked:
-        return InputParts(inputs, None, modes)
+        return InputColumns(inputs, None, modes)
     chosen = inputs[:, 2 * masked :]
     observed = np.concatenate([inputs[:, masked : 2 * masked] > 0.5, np.ones_like(chosen, dtype=np.bool_)], axis=1)
-    return InputParts(np.concatenate([inputs[:, :masked], chosen], axis=1), observed, modes)
+    return InputColumns(np.concatenate([inputs[:, :masked], chosen], axis=1), observed, modes)
 
 
 def modes_of(inputs: NDArray[Any], spec: InputSpec) -> NDArray[np.int64] | None:
-    """The mode of each sample (n,), as in `InputParts`, of graph inputs or engine inputs: both end with the modes."""
+    """The mode of each sample (n,), as in `InputColumns`, of graph inputs or engine inputs: both end with the modes."""
     if not spec.mode_channel:
         return None
     chosen = inputs[:, inputs.shape[1] - len(spec.modes) :] > 0.5

@@ -3,14 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.crops import CONTEXT_PIXELS, MIN_KNOWN_SHARE
 from shared.errors import SampleRejected
 from shared.images import resize
-from shared.parts import CONTEXT_PIXELS, LEAST_KNOWN_SHARE
-from shared.samples import ImagePart
+from shared.samples import ImageCrop
 
 
 def on_canvas(
-    pixels: NDArray[np.uint8], part: ImagePart, size: tuple[int, int], grid: tuple[int, int]
+    pixels: NDArray[np.uint8], part: ImageCrop, size: tuple[int, int], grid: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """An image of `size`, height and width, x 3 with the pixels of the part in their place, mirrored all around.
 
@@ -22,7 +22,7 @@ def on_canvas(
         raise SampleRejected("only a preview of the image travelled: the link or the budget was too narrow")
     top, bottom = _scaled(region.top, region.height, part.height, height)
     left, right = _scaled(region.left, region.width, part.width, width)
-    if known_patches(part, (height, width), grid).mean() < LEAST_KNOWN_SHARE:
+    if known_patches(part, (height, width), grid).mean() < MIN_KNOWN_SHARE:
         raise SampleRejected(f"a part of {region.height} x {region.width} pixels is too small to be judged")
     placed = resize(pixels, bottom - top, right - left)
     around = ((top, height - bottom), (left, width - right), (0, 0))
@@ -30,7 +30,7 @@ def on_canvas(
     return canvas
 
 
-def known_patches(part: ImagePart, size: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.bool_]:
+def known_patches(part: ImageCrop, size: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.bool_]:
     """(rows, columns) of a grid over an image of `size`: the patches of which the part shows enough surroundings.
 
     Of a side where the part ends with the image nothing is missing.

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from cloud.serving.analysis import Analysis, Judgement
-from cloud.serving.parts import known_patches, on_canvas
+from cloud.serving.analysis import Analysis
+from cloud.serving.crops import known_patches, on_canvas
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
 from edge.routing.payload_tiers import hot_region
 from shared.bundle import InputSpec
+from shared.crops import CONTEXT_PIXELS, MIN_KNOWN_SHARE
 from shared.errors import SampleRejected
 from shared.modality import Modality
-from shared.parts import CONTEXT_PIXELS, LEAST_KNOWN_SHARE
 from shared.preprocessing import fit_preprocessor
-from shared.samples import ImagePart, Region
+from shared.samples import ImageCrop, Region, Verdict
 
 SIDE = 384
 DEFECT = slice(180, 204)
@@ -58,17 +58,17 @@ def bricks() -> Bricks:
     return Bricks(analysis, good, broken)
 
 
-def judgements(analysis: Analysis, images: list[NDArray[np.uint8]], parts: list[ImagePart | None]) -> list[Judgement]:
+def verdicts(analysis: Analysis, images: list[NDArray[np.uint8]], parts: list[ImageCrop | None]) -> list[Verdict]:
     answers = analysis.judge(images, parts)
-    assert all(isinstance(answer, Judgement) for answer in answers), answers
-    return [answer for answer in answers if isinstance(answer, Judgement)]
+    assert all(isinstance(answer, Verdict) for answer in answers), answers
+    return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
 def test_a_defect_is_as_anomalous_in_a_part_as_in_the_whole(bricks: Bricks) -> None:
-    part = ImagePart(SIDE, SIDE, AROUND)
+    part = ImageCrop(SIDE, SIDE, AROUND)
     cut = [image[AROUND.rows, AROUND.columns] for image in bricks.broken]
-    whole = judgements(bricks.analysis, list(bricks.broken), [])
-    parts = judgements(bricks.analysis, cut, [part] * 4)
+    whole = verdicts(bricks.analysis, list(bricks.broken), [])
+    parts = verdicts(bricks.analysis, cut, [part] * 4)
     for one, other in zip(whole, parts, strict=True):
         assert other.p_value < 0.1
         assert other.score == pytest.approx(one.score, rel=0.1)
@@ -81,8 +81,8 @@ def test_a_defect_is_as_anomalous_in_a_part_as_in_the_whole(bricks: Bricks) -> N
 
 def test_the_seam_around_a_part_is_no_anomaly(bricks: Bricks) -> None:
     cut = [image[AROUND.rows, AROUND.columns] for image in bricks.good]
-    whole = judgements(bricks.analysis, list(bricks.good), [])
-    parts = judgements(bricks.analysis, cut, [ImagePart(SIDE, SIDE, AROUND)] * 4)
+    whole = verdicts(bricks.analysis, list(bricks.good), [])
+    parts = verdicts(bricks.analysis, cut, [ImageCrop(SIDE, SIDE, AROUND)] * 4)
     for one, other in zip(whole, parts, strict=True):
         assert other.score <= one.score * 1.05
         assert other.anomaly_map is not None
@@ -90,12 +90,12 @@ def test_the_seam_around_a_part_is_no_anomaly(bricks: Bricks) -> None:
 
 
 def test_parts_and_whole_images_are_judged_side_by_side(bricks: Bricks) -> None:
-    part = ImagePart(SIDE, SIDE, AROUND)
+    part = ImageCrop(SIDE, SIDE, AROUND)
     mixed = [bricks.broken[0], bricks.broken[1][AROUND.rows, AROUND.columns], bricks.good[2]]
     alone = [
-        judgements(bricks.analysis, [image], [which])[0] for image, which in zip(mixed, (None, part, None), strict=True)
+        verdicts(bricks.analysis, [image], [which])[0] for image, which in zip(mixed, (None, part, None), strict=True)
     ]
-    together = judgements(bricks.analysis, mixed, [None, part, None])
+    together = verdicts(bricks.analysis, mixed, [None, part, None])
     assert [one.score for one in together] == pytest.approx([one.score for one in alone], rel=1e-4)
 
 
@@ -103,17 +103,17 @@ def test_a_preview_and_a_part_too_small_are_not_judged(bricks: Bricks) -> None:
     small = bricks.good[0][:100, :100]
     answers = bricks.analysis.judge(
         [small, bricks.good[0], small],
-        [ImagePart(SIDE, SIDE, None), None, ImagePart(SIDE, SIDE, Region(140, 140, 100, 100))],
+        [ImageCrop(SIDE, SIDE, None), None, ImageCrop(SIDE, SIDE, Region(140, 140, 100, 100))],
     )
     assert "preview" in str(answers[0])
-    assert isinstance(answers[1], Judgement)
+    assert isinstance(answers[1], Verdict)
     assert "too small" in str(answers[2])
     assert isinstance(answers[0], SampleRejected)
     assert isinstance(answers[2], SampleRejected)
 
 
 def test_the_part_of_a_larger_image_is_scaled_with_it() -> None:
-    part = ImagePart(1000, 1000, Region(200, 200, 600, 800))
+    part = ImageCrop(1000, 1000, Region(200, 200, 600, 800))
     canvas = on_canvas(np.full((600, 800, 1), 200, np.uint8), part, (500, 250), (50, 25))
     assert canvas.shape == (500, 250, 3)
     known = known_patches(part, (500, 250), (50, 25))
@@ -133,7 +133,7 @@ def test_any_part_gives_an_image_of_the_graph_s_size_or_a_reason(
     (height, width), (top, left), (rows, columns) = whole, corner, extent
     region = Region(min(top, height - 1), min(left, width - 1), 0, 0)
     region = Region(region.top, region.left, min(rows, height - region.top), min(columns, width - region.left))
-    part = ImagePart(height, width, region)
+    part = ImageCrop(height, width, region)
     try:
         canvas = on_canvas(np.zeros((region.height, region.width, 3), np.uint8), part, (224, 320), (28, 40))
     except SampleRejected:
@@ -144,8 +144,8 @@ def test_any_part_gives_an_image_of_the_graph_s_size_or_a_reason(
 
 
 def test_of_a_whole_image_every_patch_is_known() -> None:
-    assert known_patches(ImagePart(300, 300, Region(0, 0, 300, 300)), (224, 224), (28, 28)).all()
-    assert not known_patches(ImagePart(300, 300, None), (224, 224), (28, 28)).any()
+    assert known_patches(ImageCrop(300, 300, Region(0, 0, 300, 300)), (224, 224), (28, 28)).all()
+    assert not known_patches(ImageCrop(300, 300, None), (224, 224), (28, 28)).any()
 
 
 @given(st.integers(2, 90), st.integers(2, 90), st.sampled_from([8, 16, 32]), st.floats(0.3, 3.0), st.integers(0, 2**32))
@@ -156,6 +156,6 @@ def test_what_a_device_cuts_out_can_be_judged(rows: int, columns: int, patch: in
     hot[random.integers(0, grid[0]), random.integers(0, grid[1])] = 255
     height, width = max(8, int(size[0] * zoom)), max(8, int(size[1] * zoom))
     region = hot_region(hot, (height, width), size)
-    known = known_patches(ImagePart(height, width, region), size, grid)
-    assert known.mean() >= LEAST_KNOWN_SHARE
+    known = known_patches(ImageCrop(height, width, region), size, grid)
+    assert known.mean() >= MIN_KNOWN_SHARE
     assert known[np.unravel_index(hot.argmax(), hot.shape)]
