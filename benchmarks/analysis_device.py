@@ -30,8 +30,9 @@ from cloud.serving.analysis import Analysis
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_encoder
 from shared.bundle import Bundle, InputSpec, Manifest, sign
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
 from shared.samples import Verdict
 
 PASSES = 3

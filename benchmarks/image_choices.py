@@ -19,16 +19,16 @@ from cloud.methods.fusion import Fusion
 from cloud.serving.analysis import FUSED
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_encoder
+from cloud.training.modalities.image import TrainingImage
 from cloud.training.parity import auroc
-from cloud.training.screeners import patch_screener
+from cloud.training.screeners import image_screener
 from cloud.training.settings import TrainingSettings
 from cloud.training.teachers import patch_teacher
-from cloud.training.train import PATCH_HIDDEN
 from shared.bundle import InputSpec
 from shared.diffusion.distillation import distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 METHODS = ("score_norm", "local_corruption", "knn")
 FUSIONS = (("score_norm", "local_corruption"), ("knn", "local_corruption"), METHODS)
@@ -69,15 +69,15 @@ def figures_of(task: ImageTask) -> dict[str, float]:
         figures[" + ".join(members)] = _auroc(fusion.statistic(good), fusion.statistic(defective))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head = TimeEstimationHead(patches.shape[1], PATCH_HIDDEN)
+        head = TimeEstimationHead(patches.shape[1], TrainingImage.hidden)
     distill_head(
         head,
         patches[torch.randperm(len(patches), generator=generator)[: settings.image.patches]],
-        settings=settings.distillation(Modality.IMAGE),
+        settings=settings.distillation(TrainingImage.distillation),
         generator=generator,
         teacher=patch_teacher(analysis),
     )
-    screener = patch_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
+    screener = image_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
     with torch.inference_mode():
         said = [
             np.array([float(screener(torch.from_numpy(image[np.newaxis]))[0]) for image in images])

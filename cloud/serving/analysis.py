@@ -24,7 +24,8 @@ from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
 from shared.bundle import Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected
-from shared.preprocessing import Preprocessor, load_preprocessor
+from shared.modalities import load_preprocessor
+from shared.preprocessing import Preprocessor
 from shared.samples import ImageCrop, Opinion, Values, Verdict
 
 FOLDER = "cloud/"

@@ -1,7 +1,7 @@
 """Encoders that turn an image or a clip into one feature vector per patch; fitted in `cloud.training.encoders`."""
 
 from cloud.methods.encoders.image import FINE_DETAILS, ImageEncoder
-from cloud.methods.encoders.storage import ENCODER_FILE, PatchEncoder, encoder_bytes, load_encoder
+from cloud.methods.encoders.storage import ENCODER_FILE, PatchEncoder, encoder_bytes, encoder_state, load_encoder
 from cloud.methods.encoders.video import VideoEncoder
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "PatchEncoder",
     "VideoEncoder",
     "encoder_bytes",
+    "encoder_state",
     "load_encoder",
 ]

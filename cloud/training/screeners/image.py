@@ -14,6 +14,8 @@ from shared.diffusion.local_corruption import CorruptionHead
 from shared.diffusion.time_estimation import TimeEstimationHead
 
 EQUAL_WEIGHTS = (0.5, 0.5)
+SCALING_IMAGES = 128  # enough for a mean and a deviation at each place
+MAX_SCALING_PIXELS, MIN_SCALING_IMAGES = SCALING_IMAGES * 640 * 640, 20  # fewer images where they are large
 
 
 class ImageScreener(nn.Module):
@@ -88,3 +90,20 @@ def _sum(tensors: Sequence[Tensor]) -> Tensor:
     for tensor in tensors[1:]:
         total = total + tensor
     return total
+
+
+def image_screener(
+    encoder: ImageEncoder,
+    head: TimeEstimationHead,
+    normal: NDArray[Any],
+    corruption: CorruptionHead | None = None,
+    weights: Sequence[float] = EQUAL_WEIGHTS,
+) -> ImageScreener:
+    """Return the screener of images, scaled on `normal` images (n, height, width, 3) uint8.
+
+    `weights`: of the distilled head and the corruption head.
+    """
+    screener = ImageScreener(encoder, head, corruption)
+    bound = max(MIN_SCALING_IMAGES, MAX_SCALING_PIXELS // (encoder.height * encoder.width))
+    screener.fit(normal[: min(SCALING_IMAGES, bound)], weights)
+    return screener

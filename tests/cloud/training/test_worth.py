@@ -8,8 +8,8 @@ from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
 from cloud.training.worth import _auroc
 from shared.bundle import InputSpec
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 
 def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
