@@ -28,8 +28,9 @@ from scipy.stats import spearmanr
 from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes, fit_encoder
 from cloud.serving.analysis import Analysis
 from shared.bundle import Bundle, InputSpec, Manifest, sign
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
 from shared.samples import Verdict
 
 PASSES = 3

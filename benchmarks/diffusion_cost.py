@@ -57,8 +57,8 @@ from shared.bundle import Bundle, InputSpec
 from shared.diffusion import OptimizerSettings
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.samplers import sample_ddpm
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 ROWS, FEATURES, CLUSTERS, FACTORS, LIMIT_S = 10_000, 50, 6, 12, 120.0
 JUDGED = 256

@@ -18,13 +18,13 @@ from cloud.methods import DEFAULT_METHODS
 from cloud.methods.encoders import fit_encoder, screener_of
 from cloud.methods.fusion import Fusion
 from cloud.serving.analysis import FUSED, Analysis
+from cloud.training.modalities.image import TrainingImage
 from cloud.training.parity import auroc
 from cloud.training.settings import TrainingSettings
-from cloud.training.train import PATCH_HIDDEN
 from shared.bundle import InputSpec
 from shared.diffusion import TimeEstimationHead, distill_head
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 METHODS = ("score_norm", "local_corruption", "knn")
 FUSIONS = (("score_norm", "local_corruption"), ("knn", "local_corruption"), METHODS)
@@ -66,11 +66,11 @@ def figures_of(task: ImageTask) -> dict[str, float]:
         figures[" + ".join(members)] = _auroc(fusion.statistic(good), fusion.statistic(defective))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head = TimeEstimationHead(patches.shape[1], PATCH_HIDDEN)
+        head = TimeEstimationHead(patches.shape[1], TrainingImage.hidden)
     distill_head(
         head,
         patches[torch.randperm(len(patches), generator=generator)[: settings.image.patches]],
-        settings=settings.distillation(Modality.IMAGE),
+        settings=settings.distillation(TrainingImage.distillation),
         generator=generator,
         teacher=analysis.patch_teacher,
     )

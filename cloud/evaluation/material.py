@@ -13,7 +13,8 @@ from cloud.evaluation.images import image_blocks
 from cloud.evaluation.methods import row_blocks
 from cloud.evaluation.protocols import mask_of
 from cloud.evaluation.scoring import Block
-from cloud.training.data import ImageData, TableData, load_training_data
+from cloud.training.data import ImageData, TableData
+from cloud.training.modalities import load_training_data
 from cloud.training.settings import DataSettings
 from cloud.training.videos import find_videos
 from shared.bundle import Manifest

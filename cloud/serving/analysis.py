@@ -23,8 +23,9 @@ from cloud.training.worth import image_worth
 from shared.bundle import Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
+from shared.modalities import load_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, load_preprocessor, modes_of
+from shared.preprocessing import Preprocessor, modes_of
 from shared.samples import ImageCrop, Opinion, Values, Verdict
 
 FOLDER = "cloud/"

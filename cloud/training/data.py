@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.training.settings import DataSettings
-from cloud.training.videos import VideoData, find_videos
+from cloud.training.videos import VideoData
 from shared.errors import DataError
 from shared.images import IMAGE_SUFFIXES
 from shared.modality import Modality
@@ -67,21 +67,12 @@ class ImageData:
 TrainingData: TypeAlias = TableData | ImageData | VideoData
 
 
-def load_training_data(
-    path: Path, modality: Modality, settings: DataSettings | None = None, *, to_judge: bool = False
-) -> TrainingData:
-    """Read and check what lies at `path`; image files are found here and read later.
+def read_table_data(path: Path, modality: Modality, settings: DataSettings, *, to_judge: bool = False) -> TableData:
+    """Read and check the rows or readings at `path`.
 
     `to_judge`: it is judged, not learned from, so it may hold anomalies only, a single row or a channel that is dead.
     Raises DataError for data that cannot be used.
     """
-    settings = settings if settings is not None else DataSettings()
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder.")
-    if modality is Modality.IMAGE:
-        return _find_images(path)
-    if modality is Modality.VIDEO:
-        return find_videos(path, to_judge=to_judge)
     if path.is_dir():
         raise DataError(f"{path}: a folder, and {modality} data is one .npz, .csv or .parquet file.")
     suffix = path.suffix.lower()
@@ -308,7 +299,8 @@ def _describe_bad(
     return f"{where}, column {columns[column]!r} is {value}, which is too large{others}. Repair the data, or {advice}."
 
 
-def _find_images(path: Path) -> ImageData:
+def find_images(path: Path) -> ImageData:
+    """Find the images of a folder; raise DataError where there are none."""
     if not path.is_dir():
         raise DataError(f"{path}: not a folder; images are a folder of good ones, or one with train/good in it.")
     folder = path / "train" / "good"

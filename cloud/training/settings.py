@@ -8,7 +8,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cloud.training.clips import VideoSettings
 from shared.diffusion import DistillationSettings
 from shared.errors import SettingsError
-from shared.modality import Modality
 from shared.settings import Settings
 
 SMALLEST_SIDE, LARGEST_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; what the image encoder takes
@@ -176,17 +175,9 @@ class TrainingSettings(Settings):
     quantisation: QuantisationSettings = Field(default_factory=QuantisationSettings, title="Quantisation")
     tolerances: ToleranceSettings = Field(default_factory=ToleranceSettings, title="Tolerances")
 
-    def distillation(self, modality: Modality) -> DistillationSettings:
-        """How the head is distilled: as set, or as suits the modality, with the share of it that is `effort`."""
-        if self.head is not None:
-            settings = self.head
-        elif modality in (Modality.IMAGE, Modality.VIDEO):
-            settings = DistillationSettings(steps=3000, batch_size=512, perturbed=60_000, max_seconds=90.0)
-        elif modality is Modality.SERIES:
-            settings = DistillationSettings(steps=4000, batch_size=256, perturbed=60_000, max_seconds=90.0)
-        else:
-            settings = DistillationSettings(steps=2000, batch_size=256, perturbed=40_000, max_seconds=90.0)
-        return settings.shortened(self.effort)
+    def distillation(self, default: DistillationSettings) -> DistillationSettings:
+        """Return the settings of the head's distillation: as set, else `default`, shortened by `effort`."""
+        return (self.head if self.head is not None else default).shortened(self.effort)
 
     def changed(self, options: Mapping[str, Any]) -> Self:
         """These settings with the options of a command line, of which empty ones change nothing.

@@ -8,7 +8,7 @@ from cloud.serving.analysis import Analysis
 from cloud.training.train import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
 from shared.diffusion import TimeEstimationHead
-from shared.preprocessing import load_preprocessor
+from shared.modalities import load_preprocessor
 
 
 def fp32_screener(bundle: Bundle) -> Screener | SeriesScreener:

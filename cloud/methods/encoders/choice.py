@@ -70,9 +70,14 @@ def load_encoder(bundle: Bundle, device: str = "cpu") -> PatchEncoder | None:
     """The encoder of a bundle on `device`; None for a modality that has none. Raises BundleError if it is damaged."""
     if bundle.manifest.modality not in (Modality.IMAGE, Modality.VIDEO):
         return None
+    kind = VideoEncoder if bundle.manifest.modality is Modality.VIDEO else ImageEncoder
+    return kind.from_state(encoder_state(bundle)).to(device)
+
+
+def encoder_state(bundle: Bundle) -> dict[str, Tensor]:
+    """Return the tensors of a bundle's encoder. Raises BundleError if its file is damaged."""
     try:
-        state = load_tensors(bundle.read(ENCODER_FILE))
+        state: dict[str, Tensor] = load_tensors(bundle.read(ENCODER_FILE))
+        return state
     except (ValueError, SafetensorError) as error:
         raise BundleError(f"Bundle {bundle.manifest.bundle_id}: {ENCODER_FILE} is damaged: {error}.") from None
-    kind = VideoEncoder if bundle.manifest.modality is Modality.VIDEO else ImageEncoder
-    return kind.from_state(state).to(device)

@@ -17,8 +17,9 @@ from cloud.serving.analysis import Analysis, pick_device
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, sign
 from shared.diffusion import OptimizerSettings
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
 from shared.samples import Verdict
 
 CHANNELS = ("pressure", "flow", "temperature", "speed")

@@ -17,8 +17,8 @@ from edge.routing.payload_tiers import hot_region
 from shared.bundle import InputSpec
 from shared.crops import CONTEXT_PIXELS, MIN_KNOWN_SHARE
 from shared.errors import SampleRejected
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 from shared.samples import ImageCrop, Region, Verdict
 
 SIDE = 384

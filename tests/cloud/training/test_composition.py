@@ -11,8 +11,9 @@ from cloud.training.export import export_onnx
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
 from shared.bundle import InputSpec
 from shared.diffusion import TimeEstimationHead
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
 
 WINDOWS, LENGTH = 400, 6
 

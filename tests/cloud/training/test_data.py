@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cloud.training.data import ImageData, TableData, load_training_data
+from cloud.training.data import ImageData, TableData
+from cloud.training.modalities import load_training_data
 from cloud.training.settings import DataSettings
 from shared.errors import DataError
 from shared.images import encode_png

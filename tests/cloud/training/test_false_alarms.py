@@ -21,8 +21,8 @@ from edge.settings import RouterSettings
 from shared.bundle import InputSpec
 from shared.calibration_modes import CalibrationByMode
 from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 from tests.cloud.training.conftest import Trained, train
 
 REAL = (
@@ -178,7 +178,7 @@ def test_alarms_a_day_are_those_beyond_the_threshold_of_their_rate(trained_on_di
 
 
 def fit_inputs(trained: Trained, rows: Floats) -> NDArray[np.float32]:
-    from shared.preprocessing import load_preprocessor
+    from shared.modalities import load_preprocessor
 
     inputs: NDArray[np.float32] = load_preprocessor(trained.bundle).prepare(rows).inputs
     return inputs

@@ -8,8 +8,8 @@ from cloud.methods.encoders import ImageEncoder
 from cloud.serving.analysis import Analysis
 from cloud.training.worth import _auroc
 from shared.bundle import InputSpec
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 
 def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
