@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.errors import SettingsError
 from shared.preprocessing.video import MIN_CLIP_FRAMES
 from shared.settings import Settings

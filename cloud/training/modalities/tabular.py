@@ -9,7 +9,7 @@ from cloud.training.modalities.base import Progress, VectorModality
 from cloud.training.samples import Split, modes_in, random_shares, with_anomalies
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.bundle import InputSpec
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.modality import Modality
 
 

@@ -3,7 +3,7 @@
 | layout | meaning |
 |---|---|
 | `train/good/` | good images |
-| `validation/good/` | optional: good images to calibrate on, as in MVTec AD 2. Without it they are drawn from `train/good` |
+| `validation/good/` | optional: good images to calibrate on (MVTec AD 2); without it, drawn from `train/good` |
 | `test/good/`, `test/<defect>/` | optional: labelled images to measure on |
 | a flat folder | good images |
 
