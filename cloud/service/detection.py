@@ -133,9 +133,7 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
             _LOG.warning("samples_rejected", device_id=device_id, count=len(reasons), first=reasons[0])
         return results
 
-    async def _store_shielded(
-        self, device_id: str, received: list[Received], admitted: Admitted
-    ) -> list[IngestStatus]:
+    async def _store_shielded(self, device_id: str, received: list[Received], admitted: Admitted) -> list[IngestStatus]:
         """Store the samples in a task of its own: a client that hangs up does not cut the transaction."""
 
         async def store() -> list[IngestStatus]:

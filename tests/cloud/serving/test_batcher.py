@@ -46,7 +46,7 @@ def waiting(number: int = 1, bundle_id: str = "a-1-0", payload_bytes: int = 10) 
 
 
 def payload(*values: float):
-    return encode_payload(np.array(values, np.float32))
+    return encode_payload(np.array(values, np.float32), Modality.TABULAR)
 
 
 def judged(judge, payloads):
@@ -62,8 +62,8 @@ def test_the_decision_is_the_p_value_against_the_rate():
 def test_of_an_image_that_shows_in_part_only_nobody_says_that_it_is_normal():
     pictures = []
     for level in (200, 5):
-        item = encode_payload(np.full((20, 20, 1), level, np.uint8))
-        item.part.CopyFrom(sample_pb2.ImageCrop(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
+        item = encode_payload(np.full((20, 20, 1), level, np.uint8), Modality.IMAGE)
+        item.crop.CopyFrom(sample_pb2.ImageCrop(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
         pictures.append(item)
 
     class Seer:
@@ -84,7 +84,7 @@ def test_every_failure_is_undecided_and_its_neighbours_are_judged():
     payloads = [payload(0.5), payload(-1), payload(7), payload(float("nan")), broken, None, payload(0.001)]
     verdicts = judged(Recorder(), payloads)
     assert [item.decision.value for item in verdicts] == ["normal", *["undecided"] * 5, "anomalous"]
-    expected = ["", "RuntimeError: cannot", "seven", "p-value is nan", "bytes where", "gone", ""]
+    expected = ["", "RuntimeError: cannot", "seven", "p-value is nan", "bytes; shape", "gone", ""]
     for item, text in zip(verdicts, expected, strict=True):
         assert text in item.reason
 

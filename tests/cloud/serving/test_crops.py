@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from cloud.methods.encoders import ImageEncoder
 from cloud.serving.analysis import Analysis
 from cloud.serving.crops import known_patches, on_canvas
+from cloud.training.analysis import AnalysisOptions, fit_analysis
+from cloud.training.encoders import fit_image_encoder
 from edge.routing.payload_tiers import hot_region
 from shared.bundle import InputSpec
 from shared.crops import CONTEXT_PIXELS, MIN_KNOWN_SHARE
 from shared.errors import SampleRejected
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 from shared.samples import ImageCrop, Region, Verdict
 
 SIDE = 384
@@ -48,10 +49,9 @@ def bricks() -> Bricks:
     train = crops(16, rng)
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=SIDE, image_width=SIDE))
     generator = torch.Generator().manual_seed(0)
-    encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
-    analysis = Analysis.fit(
-        preprocessor, encoder, train, crops(24, rng), generator=generator, device="cpu", methods=("knn",)
-    )
+    encoder, _ = fit_image_encoder(train, generator=generator, dim=16)
+    options = AnalysisOptions(methods=("knn",), device="cpu")
+    analysis = fit_analysis(preprocessor, encoder, train, crops(24, rng), options).analysis
     good = crops(4, rng)
     broken = good.copy()
     broken[:, DEFECT, DEFECT] = rng.integers(0, 256, (4, 24, 24, 3), dtype=np.uint8)

@@ -18,8 +18,9 @@ from shared.bundle import Bundle, public_pem
 from shared.calibration_modes import CalibrationByMode
 from shared.cli import main
 from shared.errors import DataError, SampleRejected
+from shared.modalities import load_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor, modes_of
+from shared.preprocessing import modes_of
 from shared.samples import Verdict
 from tests.cloud.training.conftest import Trained, train
 from tests.cloud.training.test_false_alarms import likely_counts
