@@ -13,7 +13,7 @@ from skimage import data
 from cloud.methods.encoders import ImageEncoder
 from cloud.serving.analysis import Analysis, Judgement
 from cloud.serving.crops import known_patches, on_canvas
-from edge.routing.payload_tiers import hot_region
+from edge.routing.image_forms import hot_region
 from shared.bundle import InputSpec
 from shared.crops import CONTEXT_PIXELS, MIN_KNOWN_SHARE
 from shared.errors import SampleRejected
