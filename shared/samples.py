@@ -4,6 +4,7 @@ Samples move in batches through the edge (a struct of arrays, so that the cost o
 and one by one only after the router has picked them.
 """
 
+import math
 import os
 import secrets
 import threading
@@ -144,24 +145,32 @@ class Opinion:
     extrapolated: bool
 
 
+NO_SAMPLE_ID = uuid.UUID(int=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The cloud's fused answer for one sample.
 
-    `anomaly_map`: (height, width) uint8, 255 far outside normal; for series (length, channels). `contributions`: the
-    share of each feature or channel, summing to 1. `reason` says why the decision is UNDECIDED.
+    An analysis fills in `p_value`, `extrapolated`, `opinions`, `anomaly_map`, `contributions` and `score`; the service
+    adds `sample_id`, `decision`, `bundle_id` and `judged_at_s`. Until then the decision is UNDECIDED.
+
+    `anomaly_map`: (height, width) uint8, 255 far outside normal; for series (length, channels); None for table rows.
+    `contributions`: share of each feature or channel, summing to 1; empty for images. `reason` explains UNDECIDED.
+    `score`: fused score, higher is more anomalous; it is neither sent nor stored.
     """
 
-    sample_id: uuid.UUID
-    decision: Decision
-    p_value: float
-    extrapolated: bool
-    opinions: tuple[Opinion, ...]
-    bundle_id: str
-    judged_at_s: float
+    sample_id: uuid.UUID = NO_SAMPLE_ID
+    decision: Decision = Decision.UNDECIDED
+    p_value: float = 0.0
+    extrapolated: bool = False
+    opinions: tuple[Opinion, ...] = ()
+    bundle_id: str = ""
+    judged_at_s: float = 0.0
     anomaly_map: NDArray[np.uint8] | None = None
     contributions: tuple[tuple[str, float], ...] = ()
     reason: str = ""
+    score: float = field(default=math.nan, compare=False)
 
 
 class _SampleIds:

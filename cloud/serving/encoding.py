@@ -14,14 +14,7 @@ from cloud.methods.clip_pooling import clip_scores
 from cloud.serving.crops import known_patches, on_canvas
 from shared.errors import SampleRejected
 from shared.modality import Modality
-from shared.preprocessing import (
-    ModePreprocessor,
-    Preprocessor,
-    SeriesPreprocessor,
-    SeriesWindows,
-    columns_of,
-    modes_of,
-)
+from shared.preprocessing import ModePreprocessor, Preprocessor, SeriesPreprocessor, SeriesWindows, columns_of, modes_of
 from shared.samples import ImageCrop, Values
 
 VECTORS_A_BLOCK = 4096

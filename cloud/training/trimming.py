@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.training.samples import MIN_TRAIN, Split
-from shared.diffusion import subsample
+from shared.diffusion.perturbation import subsample
 from shared.errors import SettingsError
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import columns_of, fit_preprocessor
+from shared.preprocessing import columns_of
 
 NEIGHBOURS_A_SUSPECT = 3
 MIN_NEIGHBOURS = 5

@@ -29,8 +29,8 @@ from edge.uplink.meter import LinkMeter
 from shared.bundle import Bundle
 from shared.errors import EngineError
 from shared.images import encode_png
+from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor, preprocessing_id
 from shared.samples import SampleBatch
 from shared.wire import decode_payload
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle

@@ -161,7 +161,7 @@ class Fleet:
     async def leave_waiting(self, kind: Kind) -> Sample:
         """One sample that nobody has judged yet."""
         sample, screening, _ = self._sample(kind, True, time.time() - 2)
-        received = Received(sample, screening, encode_payload(sample.values))
+        received = Received(sample, screening, encode_payload(sample.values, sample.modality))
         await store_samples(self.store, kind.device_id, [received], time.time() - 1.5)
         return sample
 

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
 
-from cloud.methods.encoders import ImageEncoder
-from cloud.serving.analysis import Analysis, Judgement
+from cloud.serving.analysis import Analysis
 from cloud.serving.crops import known_patches, on_canvas
+from cloud.training.analysis import AnalysisOptions, fit_analysis
+from cloud.training.encoders import fit_image_encoder
 from edge.routing.image_forms import hot_region
 from shared.bundle import InputSpec
 from shared.crops import CONTEXT_PIXELS, MIN_KNOWN_SHARE
 from shared.errors import SampleRejected
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
-from shared.samples import ImageCrop, Region
+from shared.samples import ImageCrop, Region, Verdict
 
 SIDE = 384
 DEFECT = slice(180, 204)
@@ -48,27 +49,26 @@ def bricks() -> Bricks:
     train = crops(16, rng)
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=SIDE, image_width=SIDE))
     generator = torch.Generator().manual_seed(0)
-    encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
-    analysis = Analysis.fit(
-        preprocessor, encoder, train, crops(24, rng), generator=generator, device="cpu", methods=("knn",)
-    )
+    encoder, _ = fit_image_encoder(train, generator=generator, dim=16)
+    options = AnalysisOptions(methods=("knn",), device="cpu")
+    analysis = fit_analysis(preprocessor, encoder, train, crops(24, rng), options).analysis
     good = crops(4, rng)
     broken = good.copy()
     broken[:, DEFECT, DEFECT] = rng.integers(0, 256, (4, 24, 24, 3), dtype=np.uint8)
     return Bricks(analysis, good, broken)
 
 
-def judgements(analysis: Analysis, images: list[NDArray[np.uint8]], parts: list[ImageCrop | None]) -> list[Judgement]:
+def verdicts(analysis: Analysis, images: list[NDArray[np.uint8]], parts: list[ImageCrop | None]) -> list[Verdict]:
     answers = analysis.judge(images, parts)
-    assert all(isinstance(answer, Judgement) for answer in answers), answers
-    return [answer for answer in answers if isinstance(answer, Judgement)]
+    assert all(isinstance(answer, Verdict) for answer in answers), answers
+    return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
 def test_a_defect_is_as_anomalous_in_a_part_as_in_the_whole(bricks: Bricks) -> None:
     part = ImageCrop(SIDE, SIDE, AROUND)
     cut = [image[AROUND.rows, AROUND.columns] for image in bricks.broken]
-    whole = judgements(bricks.analysis, list(bricks.broken), [])
-    parts = judgements(bricks.analysis, cut, [part] * 4)
+    whole = verdicts(bricks.analysis, list(bricks.broken), [])
+    parts = verdicts(bricks.analysis, cut, [part] * 4)
     for one, other in zip(whole, parts, strict=True):
         assert other.p_value < 0.1
         assert other.score == pytest.approx(one.score, rel=0.1)
@@ -81,8 +81,8 @@ def test_a_defect_is_as_anomalous_in_a_part_as_in_the_whole(bricks: Bricks) -> N
 
 def test_the_seam_around_a_part_is_no_anomaly(bricks: Bricks) -> None:
     cut = [image[AROUND.rows, AROUND.columns] for image in bricks.good]
-    whole = judgements(bricks.analysis, list(bricks.good), [])
-    parts = judgements(bricks.analysis, cut, [ImageCrop(SIDE, SIDE, AROUND)] * 4)
+    whole = verdicts(bricks.analysis, list(bricks.good), [])
+    parts = verdicts(bricks.analysis, cut, [ImageCrop(SIDE, SIDE, AROUND)] * 4)
     for one, other in zip(whole, parts, strict=True):
         assert other.score <= one.score * 1.05
         assert other.anomaly_map is not None
@@ -93,9 +93,9 @@ def test_parts_and_whole_images_are_judged_side_by_side(bricks: Bricks) -> None:
     part = ImageCrop(SIDE, SIDE, AROUND)
     mixed = [bricks.broken[0], bricks.broken[1][AROUND.rows, AROUND.columns], bricks.good[2]]
     alone = [
-        judgements(bricks.analysis, [image], [which])[0] for image, which in zip(mixed, (None, part, None), strict=True)
+        verdicts(bricks.analysis, [image], [which])[0] for image, which in zip(mixed, (None, part, None), strict=True)
     ]
-    together = judgements(bricks.analysis, mixed, [None, part, None])
+    together = verdicts(bricks.analysis, mixed, [None, part, None])
     assert [one.score for one in together] == pytest.approx([one.score for one in alone], rel=1e-4)
 
 
@@ -106,7 +106,7 @@ def test_a_preview_and_a_part_too_small_are_not_judged(bricks: Bricks) -> None:
         [ImageCrop(SIDE, SIDE, None), None, ImageCrop(SIDE, SIDE, Region(140, 140, 100, 100))],
     )
     assert "preview" in str(answers[0])
-    assert isinstance(answers[1], Judgement)
+    assert isinstance(answers[1], Verdict)
     assert "too small" in str(answers[2])
     assert isinstance(answers[0], SampleRejected)
     assert isinstance(answers[2], SampleRejected)

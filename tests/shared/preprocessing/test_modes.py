@@ -4,8 +4,9 @@ import pytest
 from shared.bundle import InputSpec
 from shared.calibration_modes import UNKNOWN
 from shared.errors import DataError
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import columns_of, fit_preprocessor, modes_of
+from shared.preprocessing import columns_of, modes_of
 
 ROWS = InputSpec(channels=("flow", "mode", "heat"), missing=True, mode_channel="mode", modes=(1.0, 2.5, 7.0))
 WINDOWS = InputSpec(channels=("a", "mode", "b"), window_length=6, mode_channel="mode", modes=(0.0, 1.0))
