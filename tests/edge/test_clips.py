@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud.training.clips import frame_step, read_clips
-from cloud.training.videos import find_videos
+from cloud.training.samples.clips import frame_step, read_clips
+from cloud.training.samples.videos import find_videos
 from edge.settings.sources import CameraSettings
 from edge.sources import open_source
 from edge.sources.clips import ClipSampler
