@@ -25,8 +25,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes, fit_encoder
+from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes
 from cloud.serving.analysis import Analysis
+from cloud.training.analysis import AnalysisOptions, fit_analysis
+from cloud.training.encoders import fit_encoder
 from shared.bundle import Bundle, InputSpec, Manifest, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
@@ -95,9 +97,8 @@ def _measure(part: Part, devices: list[str]) -> dict[str, Any]:
 
 
 def _fit(part: Part, preprocessor: Preprocessor, encoder: PatchEncoder | None, device: str) -> Analysis:
-    generator = torch.Generator().manual_seed(0)
     on_device = encoder.to(device) if encoder is not None else None
-    analysis = Analysis.fit(preprocessor, on_device, part.train, part.held_out, generator=generator, device=device)
+    analysis = fit_analysis(preprocessor, on_device, part.train, part.held_out, AnalysisOptions(device=device)).analysis
     if encoder is not None:
         encoder.to("cpu")
     return analysis

@@ -25,7 +25,7 @@ from cloud.methods.fusion import Fusion
 from cloud.training.parity import auroc
 from cloud.training.trimming import likely
 from shared.bundle import InputSpec
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 

@@ -54,9 +54,9 @@ from cloud.training.parity import auroc
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
 from shared.bundle import Bundle, InputSpec
-from shared.diffusion import OptimizerSettings
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.samplers import sample_ddpm
+from shared.diffusion.training import OptimizerSettings
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 

@@ -28,7 +28,7 @@ from cloud.store.engine import DATABASE_FILE
 from shared import federation
 from shared.addresses import Address
 from shared.bundle import Bundle
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
 from shared.file_lock import FileLock, FileLockedError
 from shared.modalities import preprocessing_id

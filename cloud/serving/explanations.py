@@ -1,6 +1,6 @@
 """Where and why: anomaly maps of images and windows, and the share of each feature or channel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +47,6 @@ def explain(
     names = samples.preprocessor.spec.value_channels
     shares = [contributions(sample, names) for sample in ratio]
     return Explanations(to_bytes(ratio) if ratio.ndim == 3 else None, shares)
-
-
-def fit_scales(held_out: Sequence[tuple[Samples, Outputs]]) -> dict[str, Scale]:
-    """The scale of each analyzer's maps on normal images, or that of the oddness of each feature or channel."""
-    values: dict[str, list[NDArray[np.float64]]] = {}
-    for samples, outputs in held_out:
-        for name, output in outputs.items():
-            if output.maps is not None:
-                values.setdefault(name, []).append(as_array(output.maps).reshape(-1, 1))
-        odd = oddness(samples, outputs)
-        if odd is not None:
-            values.setdefault(RESIDUAL, []).append(odd.reshape(-1, odd.shape[-1]))
-    return {name: Scale.fit(np.concatenate(parts)) for name, parts in values.items()}
 
 
 def oddness(samples: Samples, outputs: Outputs) -> NDArray[np.float64] | None:

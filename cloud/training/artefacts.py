@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.methods.encoders import Screener, SeriesScreener, SeriesViews
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.composition import Front
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
@@ -17,6 +16,7 @@ from cloud.training.layers import Layers
 from cloud.training.modalities.base import GraphProfile
 from cloud.training.parity import auroc, check, compare
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
+from cloud.training.screeners import Screener, SeriesScreener, SeriesViews
 from shared.bundle import Artefact, ParityFigures, npz_bytes
 from shared.calibration_modes import CalibrationByMode
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cloud.methods.encoders import Screener, SeriesViews
+from cloud.training.screeners import Screener, SeriesViews
 from shared.bundle import MAX_BATCH_SIZE
 
 INPUT_NAME = "input"

@@ -17,22 +17,23 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
 from cloud.methods import ANALYZERS, BASELINES, SEE_MORE_THAN_VECTORS
-from cloud.methods.encoders import (
-    ENCODER_FILE,
-    VectorScreener,
-    encoder_bytes,
-)
+from cloud.methods.encoders import ENCODER_FILE, encoder_bytes
 from cloud.modalities import cloud_modality
-from cloud.serving.analysis import Analysis, pick_device
+from cloud.serving.analysis import Analysis
+from cloud.serving.device import pick_device
+from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.artefacts import Built, Examples, build_artefacts
 from cloud.training.data import TrainingData
 from cloud.training.modalities import TrainingModality, split_samples, training_modality
 from cloud.training.parity import auroc
 from cloud.training.samples import Split
+from cloud.training.screeners import VectorScreener
 from cloud.training.settings import TrainingSettings
 from cloud.training.trimming import trimmed
 from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
-from shared.diffusion import InputLayout, Perturbation, Teacher, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import Perturbation, Teacher, distill_head
+from shared.diffusion.perturbation import InputLayout
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.diffusion.training import noting_short_trainings, one_thread
 from shared.errors import BundleMismatchError, DataError, SettingsError
 from shared.modalities import fit_preprocessor, load_preprocessor
@@ -74,20 +75,24 @@ def train_bundle(
         test, test_labels = _test_part(preprocessor, split)
         generator = torch.Generator().manual_seed(settings.seed)
         encoder, normals = modality.encode(train, settings, generator, lambda share: report("encoding", share))
-        analysis = Analysis.fit(
+        options = AnalysisOptions(
+            methods=methods,
+            fused=settings.fused,
+            seed=settings.seed,
+            device=settings.device,
+            learn_held_out=settings.data.trim_share == 0,  # the held-out part is not trimmed and may hold anomalies
+            effort=settings.effort,
+        )
+        fitted = fit_analysis(
             preprocessor,
             encoder,
             split.train,
             split.held_out,
-            generator=generator,
-            progress=lambda share: report("fitting the analyzers", share),
-            device=settings.device,
-            methods=methods,
-            fused=settings.fused,
-            refit=settings.data.trim_share == 0,  # the held-out part is not trimmed, so it may hold what was trimmed
-            effort=settings.effort,
+            options,
+            lambda share: report("fitting the analyzers", share),
         )
-        teacher = modality.teacher(analysis.rehearsal)
+        analysis = fitted.analysis
+        teacher = modality.teacher(fitted.without_held_out)
         perturbation = modality.perturbation(preprocessor, split.train)
         head, loss = _train_head(normals, split.spec, modality, settings, generator, report, teacher, perturbation)
         quantisation = modality.quantisation_inputs(train, head, settings)
@@ -106,7 +111,7 @@ def train_bundle(
         facts["notes"] += [f"a training ended early: {note}; a faster machine trains longer" for note in cut_short]
         if test is not None and test_labels is not None:
             report("scoring the labelled part", 0.0)
-            facts["auroc"] |= _analyzer_aurocs(analysis.rehearsal, modality, split)
+            facts["auroc"] |= _analyzer_aurocs(fitted.without_held_out, modality, split)
         facts["seconds"] = round(time.monotonic() - started_s, 1)
         manifest = _manifest(data, settings, preprocessor, built, facts)
     report("signing", 1.0)

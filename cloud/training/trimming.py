@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.training.samples import MIN_TRAIN, Split
-from shared.diffusion import subsample
+from shared.diffusion.perturbation import subsample
 from shared.errors import SettingsError
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality

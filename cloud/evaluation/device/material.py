@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.bundle import Bundle, public_pem
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.errors import DataError, SettingsError
 from shared.home import trusted_key
 from shared.images import encode_png

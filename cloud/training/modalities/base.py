@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.methods.encoders import PatchEncoder, Screener, SeriesViews, VectorScreener
+from cloud.methods.encoders import PatchEncoder
 from cloud.training.data import TrainingData
 from cloud.training.samples import Split
+from cloud.training.screeners import Screener, SeriesViews, VectorScreener
 from cloud.training.settings import DataSettings, TrainingSettings
-from shared.diffusion import DistillationSettings, Perturbation, Teacher, TimeEstimationHead
+from cloud.training.teachers import fused_teacher
+from shared.diffusion.distillation import DistillationSettings, Perturbation, Teacher
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.diffusion.training import one_thread
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor
@@ -163,7 +166,7 @@ class VectorModality(TrainingModality):
 
     def teacher(self, analysis: "Analysis") -> Teacher | None:
         """Return the fused score of the analyzers."""
-        return analysis.teacher
+        return fused_teacher(analysis)
 
     def quantisation_inputs(
         self, train: NDArray[Any], head: TimeEstimationHead, settings: TrainingSettings

@@ -10,15 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.methods.encoders import ImageEncoder, ImageScreener, PatchEncoder, Screener
-from cloud.methods.encoders.scale import choose_size
-from cloud.training.data import ImageData, TrainingData, find_images, read_image
+from cloud.methods.encoders import ImageEncoder, PatchEncoder
+from cloud.training.data import TrainingData
+from cloud.training.encoders import choose_size, fit_image_encoder
 from cloud.training.modalities.base import EncodedModality, Progress
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
+from cloud.training.samples.images import ImageData, find_images, read_image
+from cloud.training.screeners import Screener, image_screener
 from cloud.training.settings import DataSettings, TrainingSettings
+from cloud.training.teachers import patch_teacher
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
-from shared.diffusion import Teacher, TimeEstimationHead
+from shared.diffusion.distillation import Teacher
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import DataError, SampleRejected
 from shared.modality import Modality
 from shared.preprocessing import ImagePreprocessor
@@ -29,8 +33,6 @@ if TYPE_CHECKING:
 READ_BATCH = 64
 SIZED_IMAGES = 50  # images that the size of the graph is chosen from
 MAX_TRAINING_PIXELS = 1000 * 640 * 640  # of all good images; a core encodes them in minutes, not hours
-SCALING_IMAGES = 128  # training images; enough for a mean and a deviation at each place
-MAX_SCALING_PIXELS, MIN_SCALING_IMAGES = SCALING_IMAGES * 640 * 640, 20  # fewer images where they are large
 
 
 class TrainingImage(EncodedModality):
@@ -78,11 +80,11 @@ class TrainingImage(EncodedModality):
         self, train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, progress: Progress
     ) -> tuple[PatchEncoder, Tensor]:
         """Return the image encoder fitted on normal images, and patch vectors of them."""
-        return ImageEncoder.fit(train, generator=generator, dim=settings.image.feature_dim, progress=progress)
+        return fit_image_encoder(train, generator=generator, dim=settings.image.feature_dim, progress=progress)
 
     def teacher(self, analysis: "Analysis") -> Teacher | None:
         """Return the score of single patches by the fused analyzers that compare them; None if none does."""
-        return analysis.patch_teacher if analysis.teaches_patches else None
+        return patch_teacher(analysis)
 
     def screener(
         self,
@@ -95,10 +97,7 @@ class TrainingImage(EncodedModality):
     ) -> Screener:
         """Return encoder, head and, where local corruption was learned, its head, scaled on normal images."""
         assert isinstance(encoder, ImageEncoder)
-        screener = ImageScreener(encoder, head, analysis.corruption_head)
-        bound = max(MIN_SCALING_IMAGES, MAX_SCALING_PIXELS // (encoder.height * encoder.width))
-        screener.fit(train[: min(SCALING_IMAGES, bound)], analysis.opinion_weights)
-        return screener
+        return image_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
 
 
 class _Reader:

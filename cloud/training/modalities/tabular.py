@@ -9,7 +9,7 @@ from cloud.training.modalities.base import Progress, VectorModality
 from cloud.training.samples import Split, modes_in, random_shares, with_anomalies
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.bundle import InputSpec
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.modality import Modality
 
 
@@ -38,5 +38,7 @@ class TrainingTabular(VectorModality):
         anomalous = data.rows[data.usable & labels]
         train, held_out = random_shares(len(normal), settings, generator, data.origin, "normal rows")
         test, test_labels = with_anomalies(normal[held_out], anomalous)
-        spec = InputSpec(channels=data.columns, missing=data.missing, **modes_in(data, normal[train]))
+        spec = InputSpec(
+            channels=data.columns, missing=data.missing, **modes_in(data.columns, data.mode_column, normal[train])
+        )
         return Split(spec, normal[train], normal[held_out], test, test_labels, data.notes)

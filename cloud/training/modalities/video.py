@@ -8,14 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.methods.encoders import PatchEncoder, Screener, VideoEncoder, VideoScreener
-from cloud.training.clips import split_clips
+from cloud.methods.encoders import PatchEncoder, VideoEncoder
 from cloud.training.data import TrainingData
+from cloud.training.encoders import fit_video_encoder
 from cloud.training.modalities.base import EncodedModality, Progress
 from cloud.training.samples import Split
+from cloud.training.samples.clips import split_clips
+from cloud.training.samples.videos import VideoData, find_videos
+from cloud.training.screeners import Screener, VideoScreener
 from cloud.training.settings import DataSettings, TrainingSettings
-from cloud.training.videos import VideoData, find_videos
-from shared.diffusion import Teacher, TimeEstimationHead
+from shared.diffusion.distillation import Teacher
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modality import Modality
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ class TrainingVideo(EncodedModality):
         self, train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, progress: Progress
     ) -> tuple[PatchEncoder, Tensor]:
         """Return the video encoder fitted on normal clips, and patch vectors of them."""
-        return VideoEncoder.fit(train, generator=generator, progress=progress)
+        return fit_video_encoder(train, generator=generator, progress=progress)
 
     def teacher(self, analysis: "Analysis") -> Teacher | None:
         """Return None: the head learns DTE-NP among the normal patches."""

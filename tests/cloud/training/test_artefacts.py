@@ -5,16 +5,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cloud.methods.encoders import VectorScreener
-from cloud.methods.encoders.screener import SLOPE_BEYOND
 from cloud.training import artefacts
 from cloud.training.artefacts import Examples, build_artefacts
 from cloud.training.engines import onnxruntime_runner, openvino_runner
 from cloud.training.export import export_onnx
 from cloud.training.modalities.base import VectorModality
+from cloud.training.screeners import VectorScreener
+from cloud.training.screeners.vector import SLOPE_BEYOND
 from cloud.training.settings import ToleranceSettings
 from shared.calibration import Calibration
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import ParityError
 from shared.preprocessing.base import compress
 

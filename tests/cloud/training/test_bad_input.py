@@ -13,7 +13,7 @@ from cloud.evaluation.scoring import BundleScorer
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.bundle import Bundle
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 from shared.errors import DataError, SampleRejected
 from shared.modality import Modality
 from shared.samples import Verdict

@@ -9,7 +9,7 @@ from cloud.methods.workshop import TRAINING
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.modalities.image import TrainingImage
 from cloud.training.modalities.tabular import TrainingTabular
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.diffusion.training import ExponentialMovingAverage
 from shared.modality import Modality
 

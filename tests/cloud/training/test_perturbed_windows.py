@@ -2,9 +2,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.training.perturbed_windows import channel_units, perturb_windows, perturbed_inputs
+from cloud.training.samples.perturbed_windows import channel_units, perturb_windows, perturbed_inputs
 from shared.bundle import InputSpec
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 

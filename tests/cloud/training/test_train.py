@@ -18,7 +18,7 @@ from cloud.training.modalities.base import VectorModality
 from cloud.training.train import HEAD_FILE, REFERENCE_FILE, _methods, hidden_widths
 from shared.bundle import Bundle
 from shared.calibration import Calibration
-from shared.diffusion import TimeEstimationHead
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import BundleMismatchError, DataError, EngineError, ParityError, SettingsError
 from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
@@ -48,7 +48,7 @@ def example_inputs(bundle: Bundle, count: int) -> np.ndarray:
 
 def test_the_bundle_opens_verified_and_loads_for_analysis(trained) -> None:
     bundle = Bundle.open(trained.bundle.archive(), [trained.key.public_key()])
-    assert tuple(Analysis.load(bundle, "cpu")._analyzers) == ("knn",)
+    assert tuple(Analysis.load(bundle, "cpu").analyzers) == ("knn",)
     Bundle.open(trained.bundle.archive(edge_only=True), [trained.key.public_key()], edge_only=True)
     assert load_preprocessor(bundle).spec == bundle.manifest.input
 

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from cloud.methods.clip_pooling import clip_scores
-from cloud.methods.encoders.screener import as_convolution
-from cloud.methods.encoders.video import VideoEncoder
-from shared.diffusion import TimeEstimationHead
+from cloud.methods.encoders import VideoEncoder
+from cloud.training.screeners.layers import as_convolution
+from shared.diffusion.time_estimation import TimeEstimationHead
 
 
 class VideoScreener(nn.Module):

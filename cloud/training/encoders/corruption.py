@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.methods.encoders.image import MIDDLE_LEVEL, WHITE
+
 Plane: TypeAlias = NDArray[np.float32]
 Window: TypeAlias = tuple[slice, slice]
 
@@ -24,7 +26,6 @@ SMALLEST_PIXELS, LARGEST_SHARE = 4.0, 0.22  # how wide a mask is: from so many p
 PIXELS_A_PLACE = 80 * 80  # at most; small images have up to LEAST_PLACES
 LEAST_PLACES = 3
 BILEVEL_MARGIN, BILEVEL_SHARE = 32, 0.98
-MIDDLE_LEVEL, WHITE = 127.0, 255.0
 MOST_DISPLACED, FILTER_REACH = 16.0, 24  # pixels
 TRIES = 20  # at changing an image before a copy is left as it is
 LEAST_RANGE = 32.0  # grey levels: what has fewer is filled with any grey

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.diffusion import Perturbation
+from shared.diffusion.distillation import Perturbation
 from shared.preprocessing import Preprocessor
 from shared.preprocessing.base import scale_of
 

@@ -1,62 +1,21 @@
-"""The whole screener as one module: what is exported, quantised and run on devices."""
+"""Screener of images as one torch module, for export and quantisation."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cloud.methods.encoders.image import ImageEncoder
+from cloud.methods.encoders import ImageEncoder
 from cloud.methods.pooling import PlaceScale, image_scores, peak_scores
-from shared.diffusion import TimeEstimationHead
+from cloud.training.screeners.layers import as_convolution
 from shared.diffusion.local_corruption import CorruptionHead
-
-LEAST_LIMIT = 6.0  # of graph inputs, about 8 deviations before compression
-SLOPE_BEYOND = 0.1  # of scores in the log of the distance from the box: docs/methods/screener.md
-
-
-class VectorScreener(nn.Module):
-    """Graph inputs (batch, dim) float32 of tabular rows or series windows to scores (batch,).
-
-    In eight bits a head saturates where its activations leave the range of the inputs that set it, and whatever lies
-    farther out looks alike. So beyond the box |x_j| <= `limits`_j, and in float, the score grows with the log of the
-    distance from the box, as time estimation's does (see `log_posterior_mean`), SLOPE_BEYOND times as fast: a head goes
-    on growing there by itself as long as it can. Nothing is added within the box.
-    """
-
-    output_names = ("score",)
-    limits: Tensor
-
-    def __init__(self, head: TimeEstimationHead, limits: Tensor) -> None:
-        super().__init__()
-        self.head = head
-        self.register_buffer("limits", limits)
-        self.eval().requires_grad_(False)
-
-    @classmethod
-    def within(cls, head: TimeEstimationHead, *inputs: NDArray[Any]) -> Self:
-        """The screener whose box holds the graph inputs (n, dim) given, and LEAST_LIMIT."""
-        widest = np.max([np.abs(part).max(axis=0, initial=LEAST_LIMIT) for part in inputs], axis=0)
-        return cls(head, torch.from_numpy(widest.astype(np.float32)))
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Scores (batch,) of graph inputs (batch, dim)."""
-        scores: Tensor = self.head(input) + SLOPE_BEYOND * self.beyond(input)
-        return scores
-
-    def beyond(self, input: Tensor) -> Tensor:
-        """About the log of the distance (batch,) of graph inputs (batch, dim) from the box; 0 within it."""
-        excess = torch.relu(input.abs() - self.limits)
-        return 0.5 * torch.log1p(excess.square().sum(dim=1))
-
-    def example(self) -> Tensor:
-        """Two graph inputs, for the export."""
-        return torch.zeros(2, self.head.dim)
-
+from shared.diffusion.time_estimation import TimeEstimationHead
 
 EQUAL_WEIGHTS = (0.5, 0.5)
+SCALING_IMAGES = 128  # enough for a mean and a deviation at each place
+MAX_SCALING_PIXELS, MIN_SCALING_IMAGES = SCALING_IMAGES * 640 * 640, 20  # fewer images where they are large
 
 
 class ImageScreener(nn.Module):
@@ -126,17 +85,25 @@ def _scores(maps: Sequence[Tensor]) -> list[Tensor]:
     return [pool(of_one) for pool, of_one in zip(pooled, maps, strict=False)]
 
 
-def as_convolution(layer: nn.Module) -> nn.Module:
-    """The same layer for channels-first maps: a 1 x 1 convolution for a linear one, which engines run in INT8."""
-    if not isinstance(layer, nn.Linear):
-        return layer
-    convolution = nn.Conv2d(layer.in_features, layer.out_features, 1)
-    convolution.load_state_dict({"weight": layer.weight[:, :, None, None], "bias": layer.bias})
-    return convolution
-
-
 def _sum(tensors: Sequence[Tensor]) -> Tensor:
     total = tensors[0]
     for tensor in tensors[1:]:
         total = total + tensor
     return total
+
+
+def image_screener(
+    encoder: ImageEncoder,
+    head: TimeEstimationHead,
+    normal: NDArray[Any],
+    corruption: CorruptionHead | None = None,
+    weights: Sequence[float] = EQUAL_WEIGHTS,
+) -> ImageScreener:
+    """Return the screener of images, scaled on `normal` images (n, height, width, 3) uint8.
+
+    `weights`: of the distilled head and the corruption head.
+    """
+    screener = ImageScreener(encoder, head, corruption)
+    bound = max(MIN_SCALING_IMAGES, MAX_SCALING_PIXELS // (encoder.height * encoder.width))
+    screener.fit(normal[: min(SCALING_IMAGES, bound)], weights)
+    return screener

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud.methods.encoders.corruption import corrupt, is_bilevel
+from cloud.training.encoders.corruption import corrupt, is_bilevel
 
 
 def picture(seed: int, height: int = 96, width: int = 80) -> np.ndarray:

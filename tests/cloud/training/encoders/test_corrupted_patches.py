@@ -6,8 +6,9 @@ import torch
 
 from cloud.methods import Features
 from cloud.methods.defaults.local_corruption import ImageWorkshop, LocalCorruption
-from cloud.methods.encoders.corrupted_patches import COPIES, MOST_PIXELS_A_SIDE, _Crop, corrupted_patches
 from cloud.methods.encoders.image import PATCH_PIXELS, ImageEncoder
+from cloud.training.encoders import fit_image_encoder
+from cloud.training.encoders.corrupted_patches import COPIES, MOST_PIXELS_A_SIDE, _Crop, corrupted_patches
 
 SIDE = 96
 
@@ -26,7 +27,7 @@ def bricks(count: int, seed: int, columns: tuple[int, int]) -> np.ndarray:
 def trained() -> tuple[ImageEncoder, LocalCorruption]:
     torch.set_num_threads(1)
     train = bricks(40, 0, (0, 300))
-    encoder, _ = ImageEncoder.fit(train, generator=torch.Generator().manual_seed(0), dim=96)
+    encoder, _ = fit_image_encoder(train, generator=torch.Generator().manual_seed(0), dim=96)
     workshop = ImageWorkshop(seed=0, effort=0.4, corrupted=corrupted_patches(encoder, train, seed=0))
     analyzer = LocalCorruption()
     analyzer.fit(as_features(encoder, train), workshop)
@@ -74,7 +75,7 @@ def test_copies_and_originals_come_back_and_a_seed_decides_them(trained: tuple[I
 
 def test_blank_scans_can_be_learned_from() -> None:
     blank = np.full((6, SIDE, SIDE, 3), 255, dtype=np.uint8)
-    encoder, _ = ImageEncoder.fit(blank, generator=torch.Generator().manual_seed(0), dim=16)
+    encoder, _ = fit_image_encoder(blank, generator=torch.Generator().manual_seed(0), dim=16)
     assert encoder.bilevel
     assert len(corrupted_patches(encoder, blank, seed=0).touched) > 0
 
@@ -89,7 +90,7 @@ def test_compression_noise_does_not_tell_copies_of_scans_from_originals() -> Non
     files = [cv2.imencode(".jpg", scan, [cv2.IMWRITE_JPEG_QUALITY, 90])[1] for scan in clean]
     stored = np.stack([cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files])
     assert (stored != clean).any()
-    encoder, _ = ImageEncoder.fit(stored, generator=torch.Generator().manual_seed(0), dim=16)
+    encoder, _ = fit_image_encoder(stored, generator=torch.Generator().manual_seed(0), dim=16)
     torch.testing.assert_close(encoder.encode(stored), encoder.encode(clean))
     again = ImageEncoder.from_state(encoder.state())
     torch.testing.assert_close(again.encode(stored), encoder.encode(clean))
@@ -99,7 +100,7 @@ def test_a_crop_of_a_large_image_shows_its_patches_as_the_whole_does() -> None:
     """Only patches that nothing outside the crop has a part in are kept, at every edge and corner."""
     torch.set_num_threads(1)
     wall = np.tile(bricks(1, 0, (0, 300))[0], (12, 14, 1))[:1136, :1312]
-    encoder, _ = ImageEncoder.fit(wall[np.newaxis], generator=torch.Generator().manual_seed(0), dim=8)
+    encoder, _ = fit_image_encoder(wall[np.newaxis], generator=torch.Generator().manual_seed(0), dim=8)
     whole = encoder.views(wall[np.newaxis]).details.view(*encoder.grid, -1)
     sides, generator, seen = (MOST_PIXELS_A_SIDE, MOST_PIXELS_A_SIDE), np.random.default_rng(0), set()
     for _ in range(6):
@@ -118,7 +119,7 @@ def test_a_crop_of_a_large_image_shows_its_patches_as_the_whole_does() -> None:
 def test_large_images_are_corrupted_a_crop_at_a_time() -> None:
     torch.set_num_threads(1)
     images = np.tile(bricks(2, 0, (0, 300)), (1, 12, 14, 1))[:, :1136, :1312]
-    encoder, _ = ImageEncoder.fit(images, generator=torch.Generator().manual_seed(0), dim=8)
+    encoder, _ = fit_image_encoder(images, generator=torch.Generator().manual_seed(0), dim=8)
     shares: list[float] = []
     patches = corrupted_patches(encoder, images, seed=0, most_pixels=4e6, progress=shares.append)
     assert len(patches.touched) > 100

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from cloud.training.videos import END_SLACK_FRAMES, Video, VideoData
+from cloud.training.samples.videos import END_SLACK_FRAMES, Video, VideoData
+from cloud.training.settings import VideoSettings
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.errors import DataError
 from shared.images import resize
-from shared.preprocessing.video import MIN_CLIP_FRAMES
-from shared.settings import Settings
 from shared.videos import frames_of
 
 MIN_TRAIN = 20
@@ -26,23 +24,6 @@ WHOLE_VIDEOS = 4  # from so many on whole ones are held out, else the end of eac
 GAIN, GAMMA, TINT = (0.7, 1.35), (0.85, 1.2), (0.95, 1.05)
 
 Report = Callable[[float], None]
-
-
-class VideoSettings(Settings):
-    """The clips the graph takes. 0: chosen from the videos."""
-
-    height: int = Field(0, ge=0, le=1024, title="Height", description="pixels, a multiple of 32; 0: by the videos")
-    width: int = Field(0, ge=0, le=1024, title="Width", description="pixels, a multiple of 32; 0: by the videos")
-    clip_frames: int = Field(MIN_CLIP_FRAMES, ge=MIN_CLIP_FRAMES, le=16, title="Clip", description="frames of a clip")
-    frame_interval_s: float = Field(
-        1.0, gt=0, le=60, title="Frame interval", description="seconds between the frames of a clip"
-    )
-    max_clips: int = Field(1500, ge=40, title="Most clips", description="normal clips trained on, evenly spread")
-    max_held_out: int = Field(1000, ge=40, title="Most held-out clips", description="normal clips to calibrate on")
-    max_test: int = Field(2000, ge=10, title="Most labelled clips", description="to measure on, evenly spread")
-    relit_share: float = Field(
-        0.5, ge=0, le=2, title="Relit share", description="copies in other light that are added, per training clip"
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.methods.encoders.corruption import corrupt
 from cloud.methods.encoders.efficientnet import DEEP_STRIDE, REACH_PIXELS
 from cloud.methods.encoders.image import PATCH_PIXELS, ImageEncoder
 from cloud.methods.pooling import TILE_SIDE
+from cloud.training.encoders.corruption import corrupt
 from shared.diffusion.local_corruption import CorruptedPatches
 
 CHANGED_LEVELS = 12.0  # grey levels: what differs less is taken as not changed
