@@ -14,7 +14,6 @@ from edge.operation.latency import LatencyHistogram
 from edge.operation.memory import give_back
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
-from edge.routing.payload_tiers import PayloadTiers
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
 from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay, load_screener
@@ -71,8 +70,7 @@ class Pipeline:
         self._source: Source | None = None
         self._throttle = Throttle()
         router = Router(around.settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
-        tiers = PayloadTiers(around.settings.router, around.budget)
-        self._forwarder = Forwarder(router, around.budget, tiers, self._raise_alarm)
+        self._forwarder = Forwarder(router, around.settings.router, around.budget, self._raise_alarm)
         self._thread: threading.Thread | None = None
 
     @property
