@@ -14,7 +14,6 @@ from edge.operation.latency import LatencyHistogram
 from edge.operation.memory import give_back
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
-from edge.routing.payload_tiers import PayloadTiers
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
 from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay, load_screener
@@ -26,6 +25,7 @@ from edge.spool import Spool
 from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
+from shared.modalities import sample_type
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
 from vedette.v1 import fleet_pb2
@@ -70,8 +70,7 @@ class Pipeline:
         self._source: Source | None = None
         self._throttle = Throttle()
         router = Router(around.settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
-        tiers = PayloadTiers(around.settings.router, around.budget)
-        self._forwarder = Forwarder(router, around.budget, tiers, self._raise_alarm)
+        self._forwarder = Forwarder(router, around.settings.router, around.budget, self._raise_alarm)
         self._thread: threading.Thread | None = None
 
     @property
@@ -169,7 +168,9 @@ class Pipeline:
                 log.error("snapshot_failed", source=self.settings.id, error=error, advice="free some space")
 
     def _load(self, bundle: Bundle) -> Screener:
-        batch_size = self.settings.batch_size_for(bundle.manifest.input.usual_batch_size)
+        batch_size = self.settings.batch_size_for(
+            sample_type(bundle.manifest.modality).usual_batch_size(bundle.manifest.input)
+        )
         cache_folder = self._around.settings.state_dir / "engine_cache"
         give_back()
         screener = load_screener(bundle, self.settings.artefact, batch_size, cache_folder)

@@ -21,7 +21,6 @@ from edge.bundles.cache import BundleCache
 from edge.counters import Counters
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarder
-from edge.routing.payload_tiers import PayloadTiers
 from edge.routing.router import RateMeter, Router
 from edge.screener import ScreenedBatch, Screener, load_screener
 from edge.settings import AgentSettings
@@ -29,6 +28,7 @@ from edge.sources import open_source
 from edge.spool import Spool
 from edge.uplink.identity import load_bundle_key
 from shared.errors import SettingsError, VedetteError
+from shared.modalities import sample_type
 from shared.samples import SampleBatch
 
 KEPT_BATCHES = 8
@@ -46,7 +46,7 @@ def measure(settings: AgentSettings, samples: int) -> dict[str, float]:
         spool = Spool(Path(folder) / "spool.db", settings.spool, counters)
         budget = UploadBudget(settings.router)
         router = Router(settings.router, settings.sources[0].id, RateMeter(0.0), budget)
-        forwarder = Forwarder(router, budget, PayloadTiers(settings.router, budget), lambda _: None)
+        forwarder = Forwarder(router, settings.router, budget, lambda _: None)
         passed, travelled, cpu_s = 0, 0, 0.0
         while passed < samples:
             batch, once = screened[0]
@@ -77,7 +77,8 @@ def _screened(settings: AgentSettings) -> tuple[Screener, list[Screened]]:
         raise SettingsError("The first source names no bundle: set its path.")
     cache = BundleCache(settings.state_dir / "bundles", [load_bundle_key(settings.state_dir, settings.bundle_key)])
     bundle = cache.open(source_settings.bundle)
-    batch_size = source_settings.batch_size_for(bundle.manifest.input.usual_batch_size)
+    usual = sample_type(bundle.manifest.modality).usual_batch_size(bundle.manifest.input)
+    batch_size = source_settings.batch_size_for(usual)
     screener = load_screener(bundle, source_settings.artefact, batch_size, settings.state_dir / "engine_cache")
     stop = threading.Event()
     found: list[Screened] = []

@@ -15,7 +15,8 @@ from shared.engines import Engine, EngineConfiguration, Pending, load_engine
 from shared.engines.choice import Choice, choose_artefact
 from shared.errors import BundleError, DataError, EngineError, MissingExtraError
 from shared.logs import EventLog
-from shared.preprocessing import Prepared, Preprocessor, load_preprocessor, modes_of, preprocessing_id
+from shared.modalities import load_preprocessor, preprocessing_id, sample_type
+from shared.preprocessing import Prepared, Preprocessor, modes_of
 from shared.samples import SampleBatch
 
 NORMAL_MAP_LEVEL = 96.0  # of 255: the brightest cells of a normal image
@@ -86,7 +87,7 @@ class Screener:
         Raises EngineError if the graph fails or gives anything but one number a sample.
         """
         shape = (batch_size, *(abs(size) for size in self._engine.input_shape[1:]))
-        inputs = np.zeros(shape, dtype=np.uint8 if self.modality in ("image", "video") else np.float32)
+        inputs = np.zeros(shape, dtype=sample_type(self.modality).engine_dtype)
         output = self._engine.start(inputs).result()
         if output.scores.shape != (batch_size,):
             raise EngineError(

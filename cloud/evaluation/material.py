@@ -13,9 +13,11 @@ from cloud.evaluation.images import image_blocks
 from cloud.evaluation.methods import row_blocks
 from cloud.evaluation.protocols import mask_of
 from cloud.evaluation.scoring import Block
-from cloud.training.data import ImageData, TableData, load_training_data
+from cloud.training.data import TableData
+from cloud.training.modalities import load_training_data
+from cloud.training.samples.images import ImageData
+from cloud.training.samples.videos import find_videos
 from cloud.training.settings import DataSettings
-from cloud.training.videos import find_videos
 from shared.bundle import Manifest
 from shared.errors import DataError
 from shared.modality import Modality

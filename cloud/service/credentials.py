@@ -8,18 +8,21 @@ from typing import Any
 import grpc
 
 from cloud.service.authority import Authority, ServerIdentity
-from cloud.settings import CloudSettings, split_address
+from cloud.settings import CloudSettings
+from shared.addresses import Address
 from shared.errors import VedetteError
 from shared.logs import EventLog
 
 _LOG = EventLog("credentials")
 
 
-def server_credentials(authority: Authority, names: list[str], *, ask_clients: bool) -> grpc.ServerCredentials:
+def server_credentials(
+    authority: Authority, names: list[str], *, require_client_certificate: bool
+) -> grpc.ServerCredentials:
     """Credentials that follow the service's certificate: it is made anew in time while the service runs."""
     identity = authority.server_identity(names)
     renewal: Any = _renewal(authority, names, identity)  # the stubs do not know that it may return None
-    return grpc.dynamic_ssl_server_credentials(_configuration(authority, identity), renewal, ask_clients)
+    return grpc.dynamic_ssl_server_credentials(_configuration(authority, identity), renewal, require_client_certificate)
 
 
 def certificate_names(settings: CloudSettings) -> list[str]:
@@ -30,7 +33,7 @@ def certificate_names(settings: CloudSettings) -> list[str]:
         settings.advertised_address,
         settings.advertised_enrolment_address,
     )
-    hosts = [split_address(address)[0] for address in addresses if address]
+    hosts = [Address.parse(address).host for address in addresses if address]
     if any(host in ("0.0.0.0", "::") for host in hosts):
         hosts.append(socket.gethostname())
     return [*hosts, *settings.server_names]

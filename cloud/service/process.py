@@ -22,7 +22,7 @@ from cloud.service.authority import Authority
 from cloud.service.credentials import certificate_names, server_credentials
 from cloud.service.data_dir import Addresses, remove_addresses, write_addresses
 from cloud.service.detection import DetectionService
-from cloud.service.feed import Feed
+from cloud.service.event_notifier import EventNotifier
 from cloud.service.fleet import EnrolmentService, FleetService
 from cloud.service.http import AsgiApp, FrontApp
 from cloud.service.metrics import Metrics
@@ -32,10 +32,11 @@ from cloud.serving.batcher import Batcher, Judged
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.verdicts import Judge
 from cloud.serving.worker import Worker
-from cloud.settings import CloudSettings, join_address, split_address
+from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.judging import backlog
 from cloud.store.retention import remove_old
+from shared.addresses import Address
 from shared.bundle import Bundle, public_pem
 from shared.errors import StorageError, VedetteError
 from shared.logs import EventLog
@@ -86,7 +87,7 @@ class Service:
         self._access = Access(self.store)
         self._worker = Worker("analysis")
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
-        self._feed = Feed(self.store, self._on_failure)
+        self._notifier = EventNotifier(self.store, self._on_failure)
         self._analyses = AnalysisCache(
             self.registry.bundle, load_analysis, self._worker, settings.analysis.cached_bundles
         )
@@ -109,16 +110,16 @@ class Service:
         settings = self._settings
         self._admission = Admission(settings.limits, await backlog(self.store))
         self.metrics.backlog.set_function(lambda: self._admission.backlog)
-        host, port = split_address(settings.console_listen)
-        console_socket = probe(host, port, "console_listen")
+        listen = Address.parse(settings.console_listen)
+        console_socket = probe(listen, "console_listen")
         self._end.callback(console_socket.close)
         console = self._make_console(self.store, self.registry, settings) if self._make_console is not None else None
         front = FrontApp(self.metrics, self.health, console)
         names = certificate_names(settings)
         device_server, address = await self._device_server(names)
         enrolment_server, enrolment_address = await self._enrolment_server(names)
-        self._supervise("feed", self._feed.run())
-        self._supervise("warm-up", self._warm_up())
+        self._supervise("event_notifier", self._notifier.run())
+        self._supervise("warm_up", self._warm_up())
         self._supervise("batcher", self._batcher.run())
         self._supervise("retention", self._remove_old())
         for server in (device_server, enrolment_server):
@@ -127,7 +128,7 @@ class Service:
         web = WebServer(front, console_socket)
         self._stoppers.append(web.stop)
         await web.start()
-        console_address = join_address(host, console_socket.getsockname()[1])
+        console_address = str(Address(listen.host, console_socket.getsockname()[1]))
         self.addresses = Addresses(
             address, enrolment_address, console_address, f"http://{console_address}/", os.getpid()
         )
@@ -139,7 +140,7 @@ class Service:
     async def stop(self) -> None:
         """End in order, in under 5 seconds. What waits stays in the store."""
         self._status = "stopping"
-        self._feed.close()
+        self._notifier.close()
         for servicer in self._health_servicers:
             await servicer.enter_graceful_shutdown()
         for task in self._tasks:
@@ -164,7 +165,7 @@ class Service:
             self.store,
             self._access,
             self._admission,
-            self._feed,
+            self._notifier,
             self.metrics,
             executor=self._executor,
             wake_analysis=self._batcher.wake,
@@ -176,7 +177,7 @@ class Service:
         detection_pb2_grpc.add_DetectionServicer_to_server(detection, server)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
         await self._add_health(server, _DETECTION, _FLEET)
-        credentials = server_credentials(self._authority, names, ask_clients=True)
+        credentials = server_credentials(self._authority, names, require_client_certificate=True)
         return server, listen_grpc(server, self._settings.listen, credentials, "listen")
 
     async def _enrolment_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
@@ -184,7 +185,7 @@ class Service:
         service = EnrolmentService(self.store, self._authority, public_pem(self._trusted_key), self.metrics)
         fleet_pb2_grpc.add_FleetServicer_to_server(service, server)
         await self._add_health(server, _FLEET)
-        credentials = server_credentials(self._authority, names, ask_clients=False)
+        credentials = server_credentials(self._authority, names, require_client_certificate=False)
         return server, listen_grpc(server, self._settings.enrolment_listen, credentials, "enrolment_listen")
 
     async def _add_health(self, server: grpc.aio.Server, *services: str) -> None:
@@ -233,7 +234,7 @@ class Service:
     def _on_judged(self, judged: Judged, seconds: float) -> None:
         now_s = time.time()
         self._admission.judged([waiting.device_id for waiting, _ in judged], seconds)
-        self._feed.announce()
+        self._notifier.announce()
         for waiting, verdict in judged:
             self.metrics.verdicts.labels(verdict.decision.value).inc()
             self.metrics.verdict_seconds.observe(max(0.0, now_s - waiting.received_at_s))
@@ -245,4 +246,4 @@ class Service:
 
     def _on_failure(self, error: Exception) -> None:
         self.metrics.errors.labels("analysis" if not isinstance(error, StorageError) else "store").inc()
-        _LOG.error("error_survived", error=f"{type(error).__name__}: {error}")
+        _LOG.error("background_error", error=f"{type(error).__name__}: {error}")

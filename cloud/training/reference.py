@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.methods.encoders import Screener, SeriesScreener
+from cloud.training.screeners import Screener, SeriesScreener
 from shared.engines import GraphOutput, join_outputs
 
 _MAX_BATCH_BYTES, _MAX_BATCH_SAMPLES = 3 * 2**19, 512

@@ -15,6 +15,7 @@ from edge.settings.sources import (
 )
 from edge.sources.base import Pacer, Source
 from edge.sources.camera import CameraSource
+from edge.sources.clips import ClipSampler, FrameSampler
 from edge.sources.health import SourceHealth
 from edge.sources.images import ImageFolderSource
 from edge.sources.mqtt import MqttSource
@@ -25,6 +26,7 @@ from edge.sources.tail import TailSource
 from edge.sources.watched import WatchedFolder
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError
+from shared.modalities import sample_type
 from shared.modality import Modality
 
 __all__ = ["Source", "SourceHealth", "open_source"]
@@ -41,7 +43,7 @@ def open_source(
     """
     pacer = Pacer(
         settings.rate_per_s,
-        settings.batch_size_for(spec.usual_batch_size),
+        settings.batch_size_for(sample_type(modality).usual_batch_size(spec)),
         settings.stop_after_s,
         stop,
     )
@@ -59,7 +61,9 @@ def open_source(
         case ImageFolderSettings(), Modality.IMAGE:
             return ImageFolderSource(settings, pacer)
         case CameraSettings(), Modality.IMAGE:
-            return CameraSource(settings, pacer)
+            return CameraSource(settings, FrameSampler(settings), pacer)
+        case CameraSettings(), Modality.VIDEO:
+            return CameraSource(settings, ClipSampler(settings, spec), pacer)
         case ReplaySettings(), Modality.TABULAR:
             return RowReplay(settings, spec, pacer)
         case ReplaySettings(), Modality.SERIES:

@@ -15,7 +15,7 @@ from cloud.registry import publish_to
 from cloud.store.migrate import migrate
 from shared import cli, home
 from shared.bundle import InputSpec, Manifest, sign
-from shared.diffusion import TimeEstimationHead
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import (
     BundleError,
     BundleMismatchError,
@@ -66,7 +66,7 @@ def request_for(tmp_path: Path) -> Callable[[str], RoundsRequest]:
 
 
 def run(request: RoundsRequest) -> None:
-    run_rounds(request, home.signing_key(), say=lambda _: None)
+    run_rounds(request, home.signing_key(), report=lambda _: None)
 
 
 def test_without_a_store_there_is_nothing_to_start_from(request_for: Callable[[str], RoundsRequest]) -> None:
