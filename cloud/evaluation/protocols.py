@@ -120,7 +120,7 @@ def series_part(path: Path) -> Part:
 def image_part(path: Path) -> ImagePart:
     """One folder in the MVTec AD layout. Raises DataError if it cannot be used."""
     data = find_images(path)
-    if not isinstance(data, ImageData) or data.test_labels is None:
+    if data.test_labels is None:
         raise DataError(f"{path}: needs train/good, test/good and test/<defect>, each with images.")
     masks = tuple(mask_of(path, image) for image in data.test)
     return ImagePart(
