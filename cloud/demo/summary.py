@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.demo.streams import DevicePlan
-from cloud.training.parity import auroc
+from cloud.metrics import auroc
 from shared.bundle import InputSpec
 from shared.samples import Decision, Route
 
