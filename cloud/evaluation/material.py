@@ -75,7 +75,7 @@ def read_material(path: Path, manifest: Manifest, label_column: str = "", time_c
         videos = find_videos(path, to_judge=True)
         footage = Footage.of(videos.test or videos.normal, manifest.input)
         return Material(Modality.VIDEO, len(footage), footage.labels, footage=footage)
-    data = load_training_data(path, manifest.modality, settings, to_judge=True)
+    data = load_training_data(path, manifest.modality, settings, to_judge=True, categories=manifest.input.categories)
     if isinstance(data, ImageData):
         return _image_material(path, data)
     assert isinstance(data, TableData)  # that is what rows and series are

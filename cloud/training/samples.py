@@ -65,7 +65,13 @@ def _split_rows(data: TableData, settings: TrainingSettings, generator: np.rando
     anomalous = data.rows[data.usable & labels]
     train, held_out = _shares(len(normal), settings, generator, data.origin, "normal rows")
     test, test_labels = _with_anomalies(normal[held_out], anomalous)
-    spec = InputSpec(channels=data.columns, missing=data.missing, **_modes_of(data, normal[train]))
+    spec = InputSpec(
+        channels=data.columns,
+        missing=data.missing,
+        categories=dict(data.categories),
+        decimal=data.decimal,
+        **_modes_of(data, normal[train]),
+    )
     return Split(spec, normal[train], normal[held_out], test, test_labels, data.notes)
 
 
@@ -92,6 +98,8 @@ def _split_series(data: TableData, settings: TrainingSettings, generator: np.ran
         window_length=length,
         window_stride=stride,
         missing=data.missing,
+        categories=dict(data.categories),
+        decimal=data.decimal,
         **_modes_of(data, train[:, -1]),
     )
     return Split(spec, train, held_out, test, test_labels, data.notes)

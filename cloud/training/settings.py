@@ -10,6 +10,7 @@ from shared.diffusion import DistillationSettings
 from shared.errors import SettingsError
 from shared.modality import Modality
 from shared.settings import Settings
+from shared.tables.settings import TableSettings
 
 SMALLEST_SIDE, LARGEST_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; what the image encoder takes
 MOST_PIXELS = 2048 * 2048  # of an image: larger ones would not fit into a message to the cloud
@@ -39,6 +40,12 @@ class DataSettings(Settings):
         "",
         title="Mode column",
         description="a number for each operating mode, which is then calibrated on its own; empty: none",
+    )
+    categories: Literal["refuse", "one_hot"] = Field(
+        "refuse", title="Categories", description="whether a column of text is refused, or is one channel per text"
+    )
+    table: TableSettings = Field(
+        default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
     )
     trim_share: float = Field(
         0.0,
