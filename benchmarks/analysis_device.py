@@ -25,11 +25,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes, fit_encoder
-from cloud.serving.analysis import Analysis, Judgement
+from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes
+from cloud.serving.analysis import Analysis
+from cloud.training.analysis import AnalysisOptions, fit_analysis
+from cloud.training.encoders import fit_encoder
 from shared.bundle import Bundle, InputSpec, Manifest, sign
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
+from shared.samples import Verdict
 
 PASSES = 3
 ROWS, FEATURES = 10_000, 50
@@ -74,7 +78,7 @@ def _measure(part: Part, devices: list[str]) -> dict[str, Any]:
         found["fit_seconds"][device] = round(seconds + encoder_s, 2)
         bundle = bundle or _bundle(part, preprocessor, encoder, analysis)
     assert bundle is not None
-    said: dict[str, list[Judgement]] = {}
+    said: dict[str, list[Verdict]] = {}
     for device in devices:
         judge = partial(_judge, Analysis.load(bundle, device), part)
         said[device] = judge()  # what is loaded at first use is not counted
@@ -82,7 +86,7 @@ def _measure(part: Part, devices: list[str]) -> dict[str, Any]:
         found["samples_per_s"][device] = float(f"{len(part.judged) / seconds:.4g}")
     if len(devices) == 2:
         ours, theirs = (said[device] for device in devices)
-        scores = [[one.score for one in judgements] for judgements in (ours, theirs)]
+        scores = [[one.score for one in verdicts] for verdicts in (ours, theirs)]
         ratios = [np.log(a.p_value / b.p_value) for a, b in zip(ours, theirs, strict=True)]
         found |= {
             "ratio": round(found["samples_per_s"]["cuda"] / found["samples_per_s"]["cpu"], 2),
@@ -93,9 +97,8 @@ def _measure(part: Part, devices: list[str]) -> dict[str, Any]:
 
 
 def _fit(part: Part, preprocessor: Preprocessor, encoder: PatchEncoder | None, device: str) -> Analysis:
-    generator = torch.Generator().manual_seed(0)
     on_device = encoder.to(device) if encoder is not None else None
-    analysis = Analysis.fit(preprocessor, on_device, part.train, part.held_out, generator=generator, device=device)
+    analysis = fit_analysis(preprocessor, on_device, part.train, part.held_out, AnalysisOptions(device=device)).analysis
     if encoder is not None:
         encoder.to("cpu")
     return analysis
@@ -122,11 +125,11 @@ def _bundle(part: Part, preprocessor: Preprocessor, encoder: PatchEncoder | None
     return sign(manifest, files, Ed25519PrivateKey.generate())
 
 
-def _judge(analysis: Analysis, part: Part) -> list[Judgement]:
-    found: list[Judgement] = []
+def _judge(analysis: Analysis, part: Part) -> list[Verdict]:
+    found: list[Verdict] = []
     for start in range(0, len(part.judged), part.batch):
         answers = analysis.judge(list(part.judged[start : start + part.batch]))
-        found += [answer for answer in answers if isinstance(answer, Judgement)]
+        found += [answer for answer in answers if isinstance(answer, Verdict)]
     return found
 
 

@@ -25,9 +25,9 @@ from cloud.methods.fusion import Fusion
 from cloud.training.parity import auroc
 from cloud.training.trimming import likely
 from shared.bundle import InputSpec
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 SHARES = (0.0, 0.05, 0.1)
 TRIMMED_WITHOUT_NEED = 0.05

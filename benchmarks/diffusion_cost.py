@@ -54,11 +54,11 @@ from cloud.training.parity import auroc
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
 from shared.bundle import Bundle, InputSpec
-from shared.diffusion import OptimizerSettings
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.samplers import sample_ddpm
+from shared.diffusion.training import OptimizerSettings
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 ROWS, FEATURES, CLUSTERS, FACTORS, LIMIT_S = 10_000, 50, 6, 12, 120.0
 JUDGED = 256

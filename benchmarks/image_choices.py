@@ -15,16 +15,20 @@ from numpy.typing import NDArray
 
 from benchmarks.image_tasks import GROUPS, ImageTask, tasks
 from cloud.methods import DEFAULT_METHODS
-from cloud.methods.encoders import fit_encoder, screener_of
 from cloud.methods.fusion import Fusion
-from cloud.serving.analysis import FUSED, Analysis
+from cloud.serving.analysis import FUSED
+from cloud.training.analysis import AnalysisOptions, fit_analysis
+from cloud.training.encoders import fit_encoder
+from cloud.training.modalities.image import TrainingImage
 from cloud.training.parity import auroc
+from cloud.training.screeners import image_screener
 from cloud.training.settings import TrainingSettings
-from cloud.training.train import PATCH_HIDDEN
+from cloud.training.teachers import patch_teacher
 from shared.bundle import InputSpec
-from shared.diffusion import TimeEstimationHead, distill_head
+from shared.diffusion.distillation import distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 METHODS = ("score_norm", "local_corruption", "knn")
 FUSIONS = (("score_norm", "local_corruption"), ("knn", "local_corruption"), METHODS)
@@ -56,9 +60,8 @@ def figures_of(task: ImageTask) -> dict[str, float]:
     settings = TrainingSettings()
     encoder, patches = fit_encoder(train, generator=generator, dim=settings.image.feature_dim)
     fused = DEFAULT_METHODS[Modality.IMAGE]
-    analysis = Analysis.fit(
-        preprocessor, encoder, train, held_out, generator=generator, device="cpu", methods=METHODS, fused=fused
-    )
+    options = AnalysisOptions(methods=METHODS, fused=fused, device="cpu")
+    analysis = fit_analysis(preprocessor, encoder, train, held_out, options).analysis
     calibration, good, defective = (analysis.score(images) for images in (held_out, task.good, task.defective))
     figures = {name: _auroc(good[name], defective[name]) for name in (*METHODS, FUSED)}
     for members in FUSIONS:
@@ -66,15 +69,15 @@ def figures_of(task: ImageTask) -> dict[str, float]:
         figures[" + ".join(members)] = _auroc(fusion.statistic(good), fusion.statistic(defective))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head = TimeEstimationHead(patches.shape[1], PATCH_HIDDEN)
+        head = TimeEstimationHead(patches.shape[1], TrainingImage.hidden)
     distill_head(
         head,
         patches[torch.randperm(len(patches), generator=generator)[: settings.image.patches]],
-        settings=settings.distillation(Modality.IMAGE),
+        settings=settings.distillation(TrainingImage.distillation),
         generator=generator,
-        teacher=analysis.patch_teacher,
+        teacher=patch_teacher(analysis),
     )
-    screener = screener_of(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
+    screener = image_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
     with torch.inference_mode():
         said = [
             np.array([float(screener(torch.from_numpy(image[np.newaxis]))[0]) for image in images])

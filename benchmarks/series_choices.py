@@ -29,16 +29,20 @@ from benchmarks.series_tasks import GROUPS, SeriesTask, tasks
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import vus_pr
 from cloud.methods import ANALYZERS, DEFAULT_METHODS, QUICK_TO_FIT, Analyzer, Features, Workshop
-from cloud.methods.encoders import VectorScreener
 from cloud.methods.fusion import Fusion
 from cloud.serving.encoding import Samples, vector_features
-from cloud.training.perturbed_windows import perturbed_inputs
+from cloud.training.modalities.series import TrainingSeries
+from cloud.training.samples.perturbed_windows import perturbed_inputs
+from cloud.training.samples.windows import choose_length, cut_windows
+from cloud.training.screeners import VectorScreener
 from cloud.training.settings import TrainingSettings
-from cloud.training.windows import choose_length, cut_windows
 from shared.bundle import InputSpec
-from shared.diffusion import OptimizerSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.diffusion.training import OptimizerSettings
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
 
 PLAIN = "plain_knn"
 METHODS = ("time_estimation", "channel_imputation", "score_norm", "masked_likelihood", PLAIN)
@@ -149,7 +153,7 @@ def screener_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             head = TimeEstimationHead(normals.shape[1])
-        settings = TrainingSettings().distillation(Modality.SERIES)
+        settings = TrainingSettings().distillation(TrainingSeries.distillation)
         generator = torch.Generator().manual_seed(0)
         distill_head(head, normals, settings=settings, generator=generator, teacher=teacher, perturbation=own)
         with torch.no_grad():

@@ -22,13 +22,15 @@ from torch import Tensor
 from benchmarks.video_tasks import KINDS, Hour, hours, with_events
 from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
 from cloud.methods.clip_pooling import TOP_SHARE, clip_scores
-from cloud.methods.encoders.efficientnet import pretrained_backbone
-from cloud.methods.encoders.video import APPEARANCE_DIM, MOTION_DIM, MOTION_WEIGHT, VideoEncoder, whitening_by_position
+from cloud.methods.encoders.video import APPEARANCE_DIM, MOTION_DIM, VideoEncoder
 from cloud.methods.fusion import Fusion
 from cloud.methods.pooling import image_scores
-from cloud.training.clips import choose_size, relit
+from cloud.training.encoders.pretrained import pretrained_backbone
+from cloud.training.encoders.video import MOTION_WEIGHT, whitening_by_position
 from cloud.training.parity import auroc
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from cloud.training.samples.clips import choose_size, relit
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.images import resize
 from shared.modality import Modality
 

@@ -1,59 +1,40 @@
 """What an operator can set for the service: `cloud.toml` and `VEDETTE_` environment variables."""
 
-import ipaddress
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from shared.addresses import Address, is_host
 from shared.settings import Settings
 
-_HOST_NAME = re.compile(r"^(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*$")
 
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[IPv6]:port"; raises ValueError for anything else."""
-    host, separator, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not separator or not port.isascii() or not port.isdigit() or int(port) > 65535 or not _is_host(bare):
-        raise ValueError("write host:port, such as 127.0.0.1:7443; port 0 takes a free one")
-    if ":" in bare and bare == host:
-        raise ValueError("write an IPv6 address in brackets, such as [::1]:7443")
-    return bare, int(port)
-
-
-def join_address(host: str, port: int) -> str:
-    """The inverse of `split_address`."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _is_host(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return _HOST_NAME.match(text) is not None
-    return True
+def _parse_address(text: str) -> Address:
+    """Return the address in `text`; the host becomes a name in a certificate, so it has no underscores."""
+    address = Address.parse(text)
+    if not is_host(address.host):
+        raise ValueError("write host:port, where host is a name or an IP address")
+    return address
 
 
 def _check_address(text: str) -> str:
-    split_address(text)
+    _parse_address(text)
     return text
 
 
 def _check_advertised(text: str) -> str:
-    if text and (split_address(text)[1] == 0):
+    if text and _parse_address(text).port == 0:
         raise ValueError("devices need a port to go to; leave it empty for the port that is listened on")
     return text
 
 
 def _check_host(text: str) -> str:
-    if not _is_host(text):
+    if not is_host(text):
         raise ValueError("write a host name or an IP address, without a port")
     return text
 
 
-Address = Annotated[str, AfterValidator(_check_address)]
+ListenAddress = Annotated[str, AfterValidator(_check_address)]
 AdvertisedAddress = Annotated[str, AfterValidator(_check_advertised)]
 HostName = Annotated[str, AfterValidator(_check_host)]
 
@@ -125,13 +106,13 @@ class CloudSettings(Settings):
         title="Data directory",
         description="store, bundles, certificates; made when missing",
     )
-    listen: Address = Field(
+    listen: ListenAddress = Field(
         default="127.0.0.1:7443", title="Device port", description="host:port for devices, mutual TLS"
     )
-    enrolment_listen: Address = Field(
+    enrolment_listen: ListenAddress = Field(
         default="127.0.0.1:7444", title="Enrolment port", description="host:port where tokens are spent, server TLS"
     )
-    console_listen: Address = Field(
+    console_listen: ListenAddress = Field(
         default="127.0.0.1:7480",
         title="Console port",
         description="host:port of the console, /health and /metrics, HTTP",

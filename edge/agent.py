@@ -1,7 +1,6 @@
 """The agent as one process: what it is made of, how it starts, and how it ends with nothing lost."""
 
 import contextlib
-import fcntl
 import json
 import os
 import queue
@@ -9,7 +8,6 @@ import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO
 
 from edge.alarms import AlarmDelivery
 from edge.bundles.cache import BundleCache
@@ -36,6 +34,7 @@ from edge.uplink.uplink import Uplink
 from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle, write_durably
 from shared.errors import BundleError, ConnectionFailedError, SettingsError, StorageError
+from shared.file_lock import FileLock, FileLockedError
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
 
@@ -282,7 +281,7 @@ class Agent:
         if self._metrics is not None:
             self._metrics.stop()
         self.verdicts.close()
-        self._state_lock.close()
+        self._state_lock.release()
         log.info("stopped", spooled=self.spool.status().samples)
 
     def _problems(self) -> list[str]:
@@ -347,26 +346,17 @@ def _first_bundle(source: SourceSettings, cache: BundleCache) -> Bundle | None:
     return max(configured, fetched, key=lambda bundle: bundle.manifest.version)
 
 
-def _lock_state(state_dir: Path) -> IO[str]:
+def _lock_state(state_dir: Path) -> FileLock:
     """Hold `state_dir` for this process alone; raises SettingsError if another agent has it."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        file = (state_dir / "lock").open("a+")
+        return FileLock(state_dir / "lock")
+    except FileLockedError as error:
+        raise SettingsError(
+            f"{state_dir}: in use by another agent (process {error.holder}). Stop it, or choose another state_dir."
+        ) from None
     except OSError as error:
         raise StorageError(f"{state_dir}: cannot be used as state_dir ({error.strerror}). Choose another.") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise SettingsError(
-            f"{state_dir}: in use by another agent (process {holder}). Stop it, or choose another state_dir."
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
 
 
 def _version() -> str:

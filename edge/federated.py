@@ -21,14 +21,9 @@ from pydantic import ValidationError
 from edge.normal_buffer import PURPOSE, NormalSnapshot, load_snapshot
 from edge.sealing import Seal
 from shared import federation
-from shared.diffusion import (
-    DistillationSettings,
-    InputLayout,
-    TimeEstimationHead,
-    distill_head,
-    local_teacher,
-    subsample,
-)
+from shared.diffusion.distillation import DistillationSettings, distill_head, local_teacher
+from shared.diffusion.perturbation import InputLayout, subsample
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import FederationError, SettingsError, VedetteError
 
 # What a device grants a round at most, whatever the server asks for.

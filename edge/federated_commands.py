@@ -7,7 +7,7 @@ import typer
 
 from shared.cli import CommandTree
 from shared.errors import SettingsError
-from shared.federation import DEFAULT_ADDRESS, Address
+from shared.federation import DEFAULT_ADDRESS, parse_address
 
 STATE_FOLDER = "federated"
 
@@ -64,7 +64,7 @@ def node(
             raise SettingsError(f"{config}: normal_buffer.capacity is 0, so there is nothing to train on: raise it.")
         buffer, buffer_key = settings.state_dir / FOLDER, settings.normal_buffer.key_file
     options = NodeOptions(
-        server=Address.parse(server),
+        server=parse_address(server),
         state_dir=(state_dir or buffer.parent / STATE_FOLDER).absolute(),
         buffer=buffer.absolute(),
         buffer_key=buffer_key,

@@ -10,14 +10,15 @@ from pathlib import Path
 from edge.normal_buffer import PURPOSE
 from edge.sealing import Seal
 from shared import federation
+from shared.addresses import Address
+from shared.backoff import Backoff
 from shared.errors import FederationError, SettingsError
-from shared.federation import Address
 from shared.files import write_durably
 from shared.supervision import SupervisedProcess, stoppable, supervised
 
 POLL_S = 0.2
 STEADY_S = 60.0  # a node that ran this long was well, so its next failure starts the count anew
-RETRY_WAIT_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+RETRY_WAIT_S, MAX_RETRY_WAIT_S, MAX_RETRIES = 1.0, 15.0, 5
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def run_node(options: NodeOptions, *, say: Callable[[str], None]) -> None:
     is started again after a growing wait; raises FederationError once it has failed too often in a row.
     """
     options.check()
-    failures = 0
+    backoff = Backoff(RETRY_WAIT_S, MAX_RETRY_WAIT_S)
     with stoppable():
         while True:
             try:
@@ -89,14 +90,15 @@ def run_node(options: NodeOptions, *, say: Callable[[str], None]) -> None:
                     say(f"Joining the rounds at {options.server} with {options.buffer} (log: {child.log}).")
                     while (code := child.exit_code()) is None:
                         time.sleep(POLL_S)
-                    failures = 1 if time.monotonic() - started_s > STEADY_S else failures + 1
-                    if failures > len(RETRY_WAIT_S):
+                    if time.monotonic() - started_s > STEADY_S:
+                        backoff.reset()
+                    if backoff.failures == MAX_RETRIES:
                         raise FederationError(
-                            f"The SuperNode failed {failures} times in a row, at last with exit code {code}: "
-                            f"{child.complaint()} (see {child.log})."
+                            f"The SuperNode failed {backoff.failures + 1} times in a row, at last with exit code "
+                            f"{code}: {child.complaint()} (see {child.log})."
                         )
                     say(f"The SuperNode ended (exit code {code}): {child.complaint()} Starting it again.")
-                    time.sleep(RETRY_WAIT_S[failures - 1])
+                    time.sleep(backoff.next_s())
             except KeyboardInterrupt:
                 say("Stopping.")
                 return

@@ -26,6 +26,7 @@ from edge.spool import Spool
 from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
+from shared.modalities import sample_type
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
 from vedette.v1 import fleet_pb2
@@ -169,7 +170,9 @@ class Pipeline:
                 log.error("snapshot_failed", source=self.settings.id, error=error, advice="free some space")
 
     def _load(self, bundle: Bundle) -> Screener:
-        batch_size = self.settings.batch_size_for(bundle.manifest.input.usual_batch_size)
+        batch_size = self.settings.batch_size_for(
+            sample_type(bundle.manifest.modality).usual_batch_size(bundle.manifest.input)
+        )
         cache_folder = self._around.settings.state_dir / "engine_cache"
         give_back()
         screener = load_screener(bundle, self.settings.artefact, batch_size, cache_folder)

@@ -29,6 +29,7 @@ from edge.sources import open_source
 from edge.spool import Spool
 from edge.uplink.identity import load_bundle_key
 from shared.errors import SettingsError, VedetteError
+from shared.modalities import sample_type
 from shared.samples import SampleBatch
 
 KEPT_BATCHES = 8
@@ -77,7 +78,8 @@ def _screened(settings: AgentSettings) -> tuple[Screener, list[Screened]]:
         raise SettingsError("The first source names no bundle: set its path.")
     cache = BundleCache(settings.state_dir / "bundles", [load_bundle_key(settings.state_dir, settings.bundle_key)])
     bundle = cache.open(source_settings.bundle)
-    batch_size = source_settings.batch_size_for(bundle.manifest.input.usual_batch_size)
+    usual = sample_type(bundle.manifest.modality).usual_batch_size(bundle.manifest.input)
+    batch_size = source_settings.batch_size_for(usual)
     screener = load_screener(bundle, source_settings.artefact, batch_size, settings.state_dir / "engine_cache")
     stop = threading.Event()
     found: list[Screened] = []

@@ -15,7 +15,8 @@ from shared.engines import Engine, Pending, load_engine
 from shared.engines.choice import Choice, choose_artefact
 from shared.errors import BundleError, DataError, EngineError, MissingExtraError
 from shared.logs import EventLog
-from shared.preprocessing import Prepared, Preprocessor, load_preprocessor, modes_of, preprocessing_id
+from shared.modalities import load_preprocessor, preprocessing_id
+from shared.preprocessing import Prepared, Preprocessor, modes_of
 from shared.samples import SampleBatch
 
 NORMAL_MAP_LEVEL = 96.0  # of 255: the brightest cells of a normal image

@@ -38,9 +38,9 @@ FORMAT_VERSION = 3
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 256
-USUAL_BATCH_BYTES, LEAST_USUAL_BATCH = 2**21, 1024  # of rows or windows in float32
-MOST_BATCH = 4096  # samples that a graph takes at once
-EDGE_FOLDERS = ("preprocessing/", "edge/")
+MAX_BATCH_SIZE = 4096  # samples that a graph takes at once
+PREPROCESSING_FOLDER = "preprocessing/"
+EDGE_FOLDERS = (PREPROCESSING_FOLDER, "edge/")
 ALL_FOLDERS = (*EDGE_FOLDERS, "cloud/")
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _FILE_PATH = re.compile(r"(preprocessing|edge|cloud)(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){1,4}")
@@ -97,19 +97,6 @@ class InputSpec(_Strict):
     def value_channels(self) -> tuple[str, ...]:
         """The channels that are measured: all but the mode."""
         return tuple(name for name in self.channels if name != self.mode_channel)
-
-    @property
-    def usual_batch_size(self) -> int:
-        """How many samples are screened at once where nobody says: 8 images, 4 clips, or 1024 to 4096 rows or windows.
-
-        A batch has a price of its own, which counts beside that of small samples; large samples do not fit into the
-        caches together.
-        """
-        if self.image_height:
-            return 4 if self.window_length else 8
-        sample_bytes = 4 * max(1, len(self.channels)) * max(1, self.window_length)
-        most = max(LEAST_USUAL_BATCH, min(USUAL_BATCH_BYTES // sample_bytes, MOST_BATCH))
-        return 1 << most.bit_length() - 1  # so that files that are read by so many rows give whole batches
 
     @model_serializer(mode="wrap")
     def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

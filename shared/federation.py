@@ -5,15 +5,14 @@ metrics, or with an error. The names below are the records and keys of those two
 """
 
 import errno
-import ipaddress
 import os
 import shutil
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from shared.addresses import Address
 from shared.errors import MissingExtraError, PortInUseError, SettingsError
 
 DEFAULT_ADDRESS = "127.0.0.1:7490"
@@ -36,40 +35,12 @@ NODE_BUFFER_KEY = "normal-buffer-key"
 NODE_THREADS = "threads"
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where the SuperLink listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only processes of this machine reach it: the one place where plain HTTP is allowed."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-    @property
-    def from_here(self) -> "Address":
-        """Where processes of this machine reach it: a wildcard such as 0.0.0.0 is no place to connect to."""
-        try:
-            is_wildcard = ipaddress.ip_address(self.host).is_unspecified
-        except ValueError:
-            is_wildcard = False
-        return Address("localhost", self.port) if is_wildcard else self
-
-    @classmethod
-    def parse(cls, text: str) -> "Address":
-        """The address in "host:port" or "[IPv6]:port"; raises SettingsError for anything else."""
-        host, _, port = text.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-            raise SettingsError(f"{text!r} is no address: write host:port, such as {DEFAULT_ADDRESS}.")
-        return cls(host.strip("[]"), int(port))
+def parse_address(text: str) -> Address:
+    """Return the address in `text`; raises SettingsError unless it is "host:port" or "[IPv6]:port"."""
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise SettingsError(f"{text!r} is not an address, such as {DEFAULT_ADDRESS}: {error}.") from None
 
 
 def require_secure(address: Address, certificate: Path | None) -> None:

@@ -4,6 +4,7 @@ Samples move in batches through the edge (a struct of arrays, so that the cost o
 and one by one only after the router has picked them.
 """
 
+import math
 import os
 import secrets
 import threading
@@ -95,7 +96,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePart:
+class ImageCrop:
     """What travels of an image of `height` x `width` pixels that does not travel whole.
 
     `region`: where the pixels lie in it; None: they are a small preview of all of it, for people to look at.
@@ -108,7 +109,7 @@ class ImagePart:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample on its way to the cloud. `values` as one item of `SampleBatch.values`, or the pixels of a `part`."""
+    """One sample on its way to the cloud. `values` as one item of `SampleBatch.values`, or the pixels of a `crop`."""
 
     sample_id: uuid.UUID
     source_id: str
@@ -117,7 +118,7 @@ class Sample:
     origin: str
     values: Values
     encoded: bytes | None = None
-    part: ImagePart | None = None
+    crop: ImageCrop | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,24 +145,32 @@ class Opinion:
     extrapolated: bool
 
 
+NO_SAMPLE_ID = uuid.UUID(int=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The cloud's fused answer for one sample.
 
-    `anomaly_map`: (height, width) uint8, 255 far outside normal; for series (length, channels). `contributions`: the
-    share of each feature or channel, summing to 1. `reason` says why the decision is UNDECIDED.
+    An analysis fills in `p_value`, `extrapolated`, `opinions`, `anomaly_map`, `contributions` and `score`; the service
+    adds `sample_id`, `decision`, `bundle_id` and `judged_at_s`. Until then the decision is UNDECIDED.
+
+    `anomaly_map`: (height, width) uint8, 255 far outside normal; for series (length, channels); None for table rows.
+    `contributions`: share of each feature or channel, summing to 1; empty for images. `reason` explains UNDECIDED.
+    `score`: fused score, higher is more anomalous; it is neither sent nor stored.
     """
 
-    sample_id: uuid.UUID
-    decision: Decision
-    p_value: float
-    extrapolated: bool
-    opinions: tuple[Opinion, ...]
-    bundle_id: str
-    judged_at_s: float
+    sample_id: uuid.UUID = NO_SAMPLE_ID
+    decision: Decision = Decision.UNDECIDED
+    p_value: float = 0.0
+    extrapolated: bool = False
+    opinions: tuple[Opinion, ...] = ()
+    bundle_id: str = ""
+    judged_at_s: float = 0.0
     anomaly_map: NDArray[np.uint8] | None = None
     contributions: tuple[tuple[str, float], ...] = ()
     reason: str = ""
+    score: float = field(default=math.nan, compare=False)
 
 
 class _SampleIds:

@@ -1,34 +1,32 @@
-"""Between the project's own types and the messages of `vedette.v1`; everything received is checked here.
+"""Conversion between the project's own types and the messages of `vedette.v1`, with checks of all that is received.
 
 A message that breaks a rule raises SampleRejected with a reason that goes back to the sender.
 """
 
 import math
-import threading
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeGuard
 
 import numpy as np
-import zstandard
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from shared.errors import SampleRejected
-from shared.images import JPEG_MAGIC, MAX_IMAGE_PIXELS, PNG_MAGIC, announced_size, decode_image, encode_png
+from shared.images import MAX_IMAGE_PIXELS
+from shared.modalities import sample_type
+from shared.modalities.base import MAX_PAYLOAD_BYTES
 from shared.modality import Modality
-from shared.samples import Decision, ImagePart, Opinion, Region, Route, Sample, Screening, Values, Verdict
+from shared.samples import Decision, ImageCrop, Opinion, Region, Route, Sample, Screening, Values, Verdict
 from vedette.v1 import sample_pb2
 
 MAX_MESSAGE_BYTES = 32 * 2**20
 MAX_SAMPLES_A_REQUEST = 1024
-MAX_PAYLOAD_BYTES = 16 * 2**20
-MAX_VALUES = 2**24
 MAX_TEXT_CHARACTERS = 512
 MAX_MAP_CELLS = 2**20
 EARLIEST_S = datetime(1900, 1, 1, tzinfo=UTC).timestamp()
-LATEST_S = datetime(9000, 1, 1, tzinfo=UTC).timestamp()  # some room to the end of the calendar, for time zones
-ZSTD_FROM_BYTES = 256  # below this a frame's header costs more than it saves
+LATEST_S = datetime(9000, 1, 1, tzinfo=UTC).timestamp()  # leaves room for time zones before the calendar ends
 
 _MODALITIES = {
     Modality.TABULAR: sample_pb2.MODALITY_TABULAR,
@@ -50,144 +48,75 @@ _DECISIONS = {
 _MODALITY_OF = {number: modality for modality, number in _MODALITIES.items()}
 _ROUTE_OF = {number: route for route, number in _ROUTES.items()}
 _DECISION_OF = {number: decision for decision, number in _DECISIONS.items()}
-_FLOAT_ENCODINGS = (sample_pb2.PAYLOAD_ENCODING_FLOAT32, sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD)
-_IMAGE_MAGIC = {sample_pb2.PAYLOAD_ENCODING_PNG: PNG_MAGIC, sample_pb2.PAYLOAD_ENCODING_JPEG: JPEG_MAGIC}
-_RANK = {Modality.TABULAR: 1, Modality.SERIES: 2, Modality.IMAGE: 3, Modality.VIDEO: 4}
-
-
-_of_thread = threading.local()
+_READINGS = (sample_pb2.PAYLOAD_ENCODING_FLOAT32, sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD)
 
 
 def is_image(values: Values) -> TypeGuard[NDArray[np.uint8]]:
-    """Whether the values of a sample are pixels."""
-    return values.dtype == np.uint8
+    """Return whether the values of a sample are the pixels of one image."""
+    return values.dtype == np.uint8 and values.ndim == 3
 
 
-def encode_payload(values: Values, encoded: bytes | None = None) -> sample_pb2.Payload:
-    """The smallest lossless payload of one sample: the source's own file bytes, PNG, or float32.
+def encode_payload(values: Values, modality: Modality, encoded: bytes | None = None) -> sample_pb2.Payload:
+    """Return the payload of one sample: `encoded` where that is one of this modality's forms, else without loss.
 
-    Raises SampleRejected for one that is too large to travel, or pixels that are no image.
+    Raises SampleRejected if the sample is too large to travel, or its values do not fit the modality.
     """
-    payload = _encode_image(values, encoded) if is_image(values) else _encode_floats(values)
-    if len(payload.data) > MAX_PAYLOAD_BYTES or math.prod(payload.shape) > _max_values(payload.encoding):
+    kind = sample_type(modality)
+    payload = kind.encode(values, encoded)
+    if len(payload.data) > MAX_PAYLOAD_BYTES or math.prod(payload.shape) > kind.max_values:
         raise SampleRejected(
-            f"a sample of shape {tuple(payload.shape)} has {len(payload.data)} bytes, and the limit is "
-            f"{MAX_PAYLOAD_BYTES} bytes of at most {MAX_VALUES} numbers or {MAX_IMAGE_PIXELS} pixels"
+            f"a sample of shape {tuple(payload.shape)} has {len(payload.data)} bytes; the limit is "
+            f"{MAX_PAYLOAD_BYTES} bytes and {kind.max_values} values"
         )
     return payload
 
 
-def _encode_image(pixels: NDArray[np.uint8], encoded: bytes | None) -> sample_pb2.Payload:
-    if pixels.ndim != _RANK[Modality.IMAGE]:
-        raise SampleRejected(f"pixels of shape {pixels.shape} are not (height, width, bands)")
-    if encoded is not None and len(encoded) <= MAX_PAYLOAD_BYTES and _announces(encoded, pixels.shape):
-        for encoding, magic in _IMAGE_MAGIC.items():
-            if encoded.startswith(magic):
-                return sample_pb2.Payload(encoding=encoding, data=encoded, shape=pixels.shape)
-    return sample_pb2.Payload(encoding=sample_pb2.PAYLOAD_ENCODING_PNG, data=encode_png(pixels), shape=pixels.shape)
+def check_payload(payload: sample_pb2.Payload, modality: Modality) -> None:
+    """Raise SampleRejected for what `decode_payload` would refuse, as far as that shows without decoding pixels.
 
-
-def _announces(data: bytes, shape: tuple[int, ...]) -> bool:
-    """Whether a file's header agrees with a shape; in pixels, since a JPEG file may say that it wants to be turned."""
-    size = announced_size(data)
-    return size is not None and size[0] * size[1] == shape[0] * shape[1]
-
-
-def _encode_floats(values: Values) -> sample_pb2.Payload:
-    raw = np.asarray(values, dtype="<f4").tobytes()
-    if len(raw) >= ZSTD_FROM_BYTES:
-        packed = _compressor().compress(raw)
-        if len(packed) < len(raw):
-            encoding = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
-            return sample_pb2.Payload(encoding=encoding, data=packed, shape=values.shape)
-    return sample_pb2.Payload(encoding=sample_pb2.PAYLOAD_ENCODING_FLOAT32, data=raw, shape=values.shape)
-
-
-def _compressor() -> zstandard.ZstdCompressor:
-    """This thread's own: one cannot be shared, and making it takes as long as a small sample."""
-    if not hasattr(_of_thread, "compressor"):
-        _of_thread.compressor = zstandard.ZstdCompressor(level=3)
-    compressor: zstandard.ZstdCompressor = _of_thread.compressor
-    return compressor
-
-
-def _max_values(encoding: int) -> int:
-    return 3 * MAX_IMAGE_PIXELS if encoding in _IMAGE_MAGIC else MAX_VALUES
+    Looks at encoding, size, shape, file headers, frame counts, lengths and checksums, and at the crop.
+    """
+    sample_type(modality).check(payload)
+    decode_crop(payload)
 
 
 def decode_payload(payload: sample_pb2.Payload, modality: Modality) -> Values:
-    """The values of one sample; raises SampleRejected for anything that is not exactly such a payload.
+    """Return the values of one sample; raises SampleRejected for anything that is not exactly such a payload.
 
-    NaN is kept: it may stand for a missing value, which is for the preprocessing to judge.
+    NaN is kept: it may stand for a missing value, which the preprocessing judges.
     """
-    if len(payload.data) > MAX_PAYLOAD_BYTES:
-        raise SampleRejected(f"payload of {len(payload.data)} bytes, and the limit is {MAX_PAYLOAD_BYTES}")
-    if len(payload.shape) != _RANK[modality]:
-        raise SampleRejected(f"a shape of {len(payload.shape)} numbers, and a {modality} sample has {_RANK[modality]}")
-    shape = tuple(payload.shape)
-    if not 0 < math.prod(shape) <= _max_values(payload.encoding):
-        raise SampleRejected(f"shape {shape} is empty, or holds more than {_max_values(payload.encoding)} values")
-    if payload.encoding in _FLOAT_ENCODINGS and modality is not Modality.IMAGE:
-        return _decode_floats(payload, shape)
-    if payload.encoding in _IMAGE_MAGIC and modality is Modality.IMAGE:
-        return _decode_image(payload, shape)
-    raise SampleRejected(f"payload encoding {payload.encoding} does not fit a {modality} sample")
+    return sample_type(modality).decode(payload)
 
 
-def decode_part(payload: sample_pb2.Payload) -> ImagePart | None:
-    """Which part of an image the pixels of a payload are, None for all of it; raises SampleRejected for nonsense."""
-    if not payload.HasField("part"):
+def decode_crop(payload: sample_pb2.Payload) -> ImageCrop | None:
+    """Return which crop of its image the payload holds, None for all of it; raises SampleRejected if it is invalid."""
+    if not payload.HasField("crop"):
         return None
-    part = payload.part
-    if not 0 < part.height * part.width <= MAX_IMAGE_PIXELS:
-        raise SampleRejected(f"a part of an image of {part.height} x {part.width} pixels")
-    if payload.encoding not in _IMAGE_MAGIC or len(payload.shape) != _RANK[Modality.IMAGE]:
-        raise SampleRejected("a part of an image in a payload that holds no pixels")
-    if not part.HasField("corner"):
-        return ImagePart(part.height, part.width, None)
-    region = Region(part.corner.top, part.corner.left, payload.shape[0], payload.shape[1])
-    if region.rows.stop > part.height or region.columns.stop > part.width:
-        raise SampleRejected(f"a part of {region.height} x {region.width} pixels that lies outside its image")
-    return ImagePart(part.height, part.width, region)
+    crop = payload.crop
+    if not 0 < crop.height * crop.width <= MAX_IMAGE_PIXELS:
+        raise SampleRejected(f"crop of an image of {crop.height} x {crop.width} pixels")
+    if payload.encoding in _READINGS or len(payload.shape) < 3:
+        raise SampleRejected("crop of an image in a payload that holds no pixels")
+    if not crop.HasField("corner"):
+        return ImageCrop(crop.height, crop.width, None)
+    height, width = payload.shape[-3], payload.shape[-2]
+    region = Region(crop.corner.top, crop.corner.left, height, width)
+    if region.rows.stop > crop.height or region.columns.stop > crop.width:
+        raise SampleRejected(f"crop of {height} x {width} pixels lies outside its image")
+    return ImageCrop(crop.height, crop.width, region)
 
 
-def _part_to_message(part: ImagePart) -> sample_pb2.ImagePart:
-    message = sample_pb2.ImagePart(height=part.height, width=part.width)
-    if part.region is not None:
-        message.corner.CopyFrom(sample_pb2.Corner(top=part.region.top, left=part.region.left))
+def _crop_to_message(crop: ImageCrop) -> sample_pb2.ImageCrop:
+    message = sample_pb2.ImageCrop(height=crop.height, width=crop.width)
+    if crop.region is not None:
+        message.corner.CopyFrom(sample_pb2.Corner(top=crop.region.top, left=crop.region.left))
     return message
 
 
-def _decode_floats(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    size = math.prod(shape) * 4
-    data = payload.data
-    if payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD:
-        try:
-            if zstandard.frame_content_size(data) != size:
-                raise SampleRejected(f"compressed payload does not hold the {size} bytes of its shape {shape}")
-            data = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
-        except zstandard.ZstdError as error:
-            raise SampleRejected(f"payload is no zstd frame: {error}") from None
-    if len(data) != size:
-        raise SampleRejected(f"payload of {len(data)} bytes where shape {shape} has {size}")
-    return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
-
-
-def _decode_image(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    if not payload.data.startswith(_IMAGE_MAGIC[payload.encoding]):
-        raise SampleRejected("payload is no image of the encoding it names")
-    if not _announces(payload.data, shape):
-        raise SampleRejected(f"image whose header does not announce the shape {shape} of its payload")
-    pixels = decode_image(payload.data)
-    if pixels.shape != shape:
-        raise SampleRejected(f"image of shape {pixels.shape} where its payload says {shape}")
-    return pixels
-
-
 def sample_to_message(sample: Sample, screening: Screening) -> sample_pb2.Sample:
-    """One sample with its screening, as it lies in the spool and travels to the cloud.
+    """Return one sample with its screening as the message that the spool keeps and the uplink sends.
 
-    Raises SampleRejected for one that the cloud would refuse: too large, or no image.
+    Raises SampleRejected for a sample that the cloud would refuse: too large, or not of its modality.
     """
     message = sample_pb2.Sample(
         sample_id=sample.sample_id.bytes,
@@ -195,7 +124,7 @@ def sample_to_message(sample: Sample, screening: Screening) -> sample_pb2.Sample
         captured_at=timestamp(sample.captured_at_s),
         source_id=sample.source_id,
         origin=_short_text(sample.origin),
-        payload=encode_payload(sample.values, sample.encoded),
+        payload=encode_payload(sample.values, sample.modality, sample.encoded),
         screening=sample_pb2.Screening(
             score=screening.score,
             p_value=screening.p_value,
@@ -206,15 +135,24 @@ def sample_to_message(sample: Sample, screening: Screening) -> sample_pb2.Sample
             artefact=screening.artefact,
         ),
     )
-    if sample.part is not None:
-        message.payload.part.CopyFrom(_part_to_message(sample.part))
+    if sample.crop is not None:
+        message.payload.crop.CopyFrom(_crop_to_message(sample.crop))
     if screening.anomaly_map is not None:
         message.screening.anomaly_map.CopyFrom(_map_to_message(screening.anomaly_map))
     return message
 
 
 def sample_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
-    """The sample and its screening; raises SampleRejected for a message that breaks a rule."""
+    """Return the sample and its screening; raises SampleRejected for a message that breaks a rule."""
+    sample, screening = undecoded_from_message(message)
+    return replace(sample, values=decode_payload(message.payload, sample.modality)), screening
+
+
+def undecoded_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
+    """Return the sample without its values, and its screening, after all checks that need no decoding.
+
+    Raises SampleRejected for a message that breaks a rule; see `check_payload`.
+    """
     modality = _MODALITY_OF.get(message.modality)
     route = _ROUTE_OF.get(message.screening.route)
     if modality is None or route is None:
@@ -224,14 +162,15 @@ def sample_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
         raise SampleRejected(f"a text is longer than {MAX_TEXT_CHARACTERS} characters")
     if not 0.0 < message.screening.p_value <= 1.0:
         raise SampleRejected(f"p-value {message.screening.p_value} does not lie in (0, 1]")
+    check_payload(message.payload, modality)
     sample = Sample(
         sample_id=parse_sample_id(message.sample_id),
         source_id=message.source_id,
         modality=modality,
         captured_at_s=_seconds(message.captured_at),
         origin=message.origin,
-        values=decode_payload(message.payload, modality),
-        part=decode_part(message.payload),
+        values=np.empty(0, np.float32),
+        crop=decode_crop(message.payload),
     )
     screening = Screening(
         score=message.screening.score,
@@ -249,7 +188,7 @@ def sample_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
 
 
 def verdict_to_message(verdict: Verdict) -> sample_pb2.Verdict:
-    """A verdict as it is stored and sent to its device."""
+    """Return a verdict as the message that is stored and sent to its device."""
     message = sample_pb2.Verdict(
         sample_id=verdict.sample_id.bytes,
         decision=_DECISIONS[verdict.decision],
@@ -275,7 +214,7 @@ def verdict_to_message(verdict: Verdict) -> sample_pb2.Verdict:
 
 
 def verdict_from_message(message: sample_pb2.Verdict) -> Verdict:
-    """The verdict; an unknown decision is UNDECIDED, so that it never counts as normal."""
+    """Return the verdict; an unknown decision becomes UNDECIDED, so that it never counts as normal."""
     return Verdict(
         sample_id=parse_sample_id(message.sample_id),
         decision=_DECISION_OF.get(message.decision, Decision.UNDECIDED),
@@ -294,14 +233,14 @@ def verdict_from_message(message: sample_pb2.Verdict) -> Verdict:
 
 
 def parse_sample_id(data: bytes) -> uuid.UUID:
-    """The sample id; raises SampleRejected unless `data` is the 16 bytes of a UUIDv7."""
+    """Return the sample id; raises SampleRejected unless `data` is the 16 bytes of a UUIDv7."""
     if len(data) != 16 or uuid.UUID(bytes=data).version != 7:
         raise SampleRejected("sample_id is not the 16 bytes of a UUIDv7")
     return uuid.UUID(bytes=data)
 
 
 def _short_text(text: str) -> str:
-    """The end of a long text, which tells most of a path; file names that are no Unicode are made so."""
+    """Return a text of bounded length as Unicode; the end is kept, which identifies a path best."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_TEXT_CHARACTERS else "…" + text[1 - MAX_TEXT_CHARACTERS :]
 
@@ -324,13 +263,16 @@ def _map_from_message(message: sample_pb2.AnomalyMap) -> NDArray[np.uint8]:
 
 
 def timestamp(seconds: float) -> Timestamp:
-    """Seconds since the epoch, to the microsecond; raises SampleRejected for a time outside the calendar."""
+    """Return seconds since the epoch as a message, to the microsecond.
+
+    Raises SampleRejected for a time outside EARLIEST_S to LATEST_S.
+    """
     whole, nanos = whole_seconds(seconds)
     return Timestamp(seconds=whole, nanos=nanos)
 
 
 def whole_seconds(seconds: float) -> tuple[int, int]:
-    """Seconds and nanoseconds as `timestamp` holds them; raises SampleRejected as that does."""
+    """Return seconds and nanoseconds as `timestamp` stores them; raises SampleRejected as `timestamp` does."""
     if not LATEST_S >= seconds >= EARLIEST_S:
         raise SampleRejected(f"a time stamp of {seconds} s lies outside the calendar")
     microseconds = round(seconds * 1e6)

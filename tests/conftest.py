@@ -1,13 +1,14 @@
-"""What all tests share: a home folder of their own, no settings from outside, and one thread each."""
+"""Fixtures and options of all tests: an empty home folder, no settings from outside, one thread each."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Read when the numeric libraries are first imported, here and in every process that a test starts: many small models
-# on few cores run fastest on one thread each, and their sums always in one order.
+# Numeric libraries read these at import, here and in every child process: many small models on few cores run fastest
+# on one thread each, and add up in a fixed order.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
@@ -17,9 +18,26 @@ settings.register_profile("ci", settings.get_profile("here"), derandomize=True, 
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole systems first: they take longest and mostly wait, so on several cores the rest fits beside them."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--long`."""
+    parser.addoption("--long", action="store_true", help="also run the tests marked long, as `make test-long` does")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip long tests unless asked for; start whole systems first, since they take longest and mostly wait."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long") is not None:
+                item.add_marker(pytest.mark.skip(reason="long: make test-long"))
     items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Run files that wait beside files that compute."""
+    from tests.scheduling import WaitBesideCompute
+
+    return WaitBesideCompute(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -68,6 +68,61 @@ def test_no_module_of_the_agent_loads_torch() -> None:
     run_python(code)
 
 
+FITTING = {
+    "cloud.training",
+    "cloud.evaluation",
+    "shared.diffusion.distillation",
+    "shared.diffusion.training",
+    "nncf",
+    "onnx",
+    "onnxscript",
+    "openvino",
+    "onnxruntime",
+    "sklearn",
+}
+
+
+def service_modules() -> list[str]:
+    """All modules that the service's process loads before it opens its first bundle."""
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for top in ("service", "serving", "console", "store")
+        for path in sorted((ROOT / "cloud" / top).rglob("*.py"))
+        if "migrations" not in path.parts
+    ]
+    return [name for name in names if name not in LOADED_WITH_A_BUNDLE]
+
+
+LOADED_WITH_A_BUNDLE = {
+    "cloud.serving.analysis",
+    "cloud.serving.device",
+    "cloud.serving.encoding",
+    "cloud.serving.explanations",
+    "cloud.serving.scoring",
+}
+
+
+def test_the_service_starts_without_anything_that_fits() -> None:
+    code = f"""
+        import importlib, sys
+        for name in {service_modules()!r}:
+            importlib.import_module(name)
+        print(*sorted(({FITTING!r} | {{"torch"}}) & sys.modules.keys()))
+    """
+    assert run_python(code) == ""
+
+
+def test_judging_loads_no_training_run() -> None:
+    """Analyzers bring the training loop of their own `fit`; distillation, export and evaluation stay out."""
+    loop = "shared.diffusion.training"
+    code = f"""
+        import sys
+        import cloud.serving.analysis
+        print(*sorted({FITTING!r} & sys.modules.keys()))
+    """
+    assert set(run_python(code).split()) <= {loop}
+
+
 def test_what_both_sides_speak_loads_neither_torch_nor_an_engine() -> None:
     names = ["shared." + path.stem for path in sorted((ROOT / "shared").glob("*.py")) if path.stem != "__init__"]
     code = f"""

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from cloud.settings import CloudSettings, split_address
+from cloud.settings import CloudSettings
 from edge.settings import AgentSettings
 from shared import cli
+from shared.addresses import Address
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -59,7 +60,7 @@ def test_the_example_settings_are_read_by_the_real_classes() -> None:
     service = CloudSettings.load(DEPLOY / "cloud.toml", {})
 
     assert agent.sources
-    assert split_address(agent.metrics.address)[1] == 9100
+    assert Address.parse(agent.metrics.address).port == 9100
     assert str(agent.state_dir).startswith("/var/lib/vedette/")
     assert str(service.data_dir).startswith("/var/lib/vedette/")
 
@@ -118,9 +119,9 @@ def test_health_is_asked_where_it_is_answered(compose: dict[str, Any]) -> None:
         ports[path.name] = int(asked[1])
     service = CloudSettings.load(DEPLOY / "cloud.toml", {})
     agent = AgentSettings.load(DEPLOY / "edge.toml", {})
-    assert split_address(service.console_listen)[1] == ports["cloud.Containerfile"]
-    assert split_address(agent.metrics.address)[1] == ports["edge.Containerfile"]
-    assert split_address(compose["services"]["cloud"]["environment"]["VEDETTE_CONSOLE_LISTEN"])[1] == 7480
+    assert Address.parse(service.console_listen).port == ports["cloud.Containerfile"]
+    assert Address.parse(agent.metrics.address).port == ports["edge.Containerfile"]
+    assert Address.parse(compose["services"]["cloud"]["environment"]["VEDETTE_CONSOLE_LISTEN"]).port == 7480
 
 
 def test_what_compose_sets_is_what_the_service_reads(compose: dict[str, Any]) -> None:
@@ -137,7 +138,7 @@ def test_what_compose_sets_is_what_the_service_reads(compose: dict[str, Any]) ->
     assert all(name.removeprefix("VEDETTE_").lower() in CloudSettings.model_fields for name in environment)
     published = [mapping.rsplit(":", 2)[-1] for mapping in compose["services"]["cloud"]["ports"]]
     listened = (service.listen, service.enrolment_listen, service.console_listen)
-    assert published == [str(split_address(address)[1]) for address in listened]
+    assert published == [str(Address.parse(address).port) for address in listened]
 
 
 def test_compose_mounts_what_the_settings_name(compose: dict[str, Any]) -> None:

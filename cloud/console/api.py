@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Query
 
 from cloud.console.feed import Feed
 from cloud.console.reading import WAITING, read_detail
-from cloud.console.views import device_view, row_view, summary_view
+from cloud.console.views import VerdictPageView, device_view, row_view, summary_view
 from cloud.registry import Registry
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
@@ -24,7 +24,7 @@ def api_router(store: Store, registry: Registry, feed: Feed) -> APIRouter:
     """The routes below /api."""
     router = APIRouter(prefix="/api", tags=["api"])
 
-    @router.get("/verdicts")
+    @router.get("/verdicts", response_model=VerdictPageView)
     async def verdicts(
         device: Text = "",
         modality: Modality | None = None,

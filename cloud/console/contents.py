@@ -11,7 +11,7 @@ from cloud.store import Store
 from cloud.store.queries import StoredMap, StoredPayload, stored_map, stored_payload
 from shared.errors import SampleRejected
 from shared.samples import Values
-from shared.wire import decode_part, decode_payload, is_image
+from shared.wire import decode_crop, decode_payload, is_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) 
     if payload is None:
         return Contents(None, None, cells, "The payload is gone: its retention has ended (retention.payloads_days).")
     try:
-        values, part = decode_payload(payload.message, payload.modality), decode_part(payload.message)
+        values, part = decode_payload(payload.message, payload.modality), decode_crop(payload.message)
     except SampleRejected as error:
         return Contents(payload, None, cells, f"The payload cannot be shown: {error}.")
     if part is None or not is_image(values):

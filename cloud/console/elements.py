@@ -32,11 +32,11 @@ class FleetStrip(ConsoleElement, component="components/fleet_strip.js", dependen
 
 
 class FilterBar(ConsoleElement, component="components/filter_bar.js"):
-    """What to list. Properties: filters, devices. Event `change` with the filters."""
+    """What to list. Properties: filters, choices. Event `change` with the filters."""
 
 
 class VerdictTable(ConsoleElement, component="components/verdict_table.js", dependencies=list(_FORMAT)):
-    """One page of verdicts. Properties: rows, has_older, has_newer, waiting, opened, empty, turned.
+    """One page of verdicts. Properties: columns, rows, has_older, has_newer, waiting, opened, empty, turned.
 
     Events: `open` with a sample id or "", `turn` with "newest", "newer" or "older", `hold` with a truth value.
     """

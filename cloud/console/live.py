@@ -15,17 +15,17 @@ from cloud.console.feed import Feed
 from cloud.console.guidance import no_device, no_match, no_verdict
 from cloud.console.layout import Frame
 from cloud.console.reading import read_detail
+from cloud.console.table import SPANS_S, filter_choices, table_columns
 from cloud.console.views import row_view
 from cloud.store import Store
 from cloud.store.fleet_queries import FleetSummary, device_ids
-from cloud.store.queries import VerdictFilter, VerdictKey, VerdictPage, count_newer, verdict_page
+from cloud.store.queries import VerdictFilter, VerdictKey, VerdictPage, count_newer, key_of, verdict_page
 from shared.modality import Modality
 from shared.samples import Decision, Route
 
 PAGE_SIZE = 50
 REFRESH_S = 1.0
 RESTS = 5  # times as long as the last reading took
-SPANS_S = {"15m": 900.0, "1h": 3600.0, "24h": 86_400.0, "7d": 604_800.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,17 @@ class LivePage:
             with ui.element("div").classes("v-split"):
                 self._table = VerdictTable()
                 self._detail = VerdictDetail()
-        self._filters.show(filters=wanted.set_values(), devices=[])
-        self._table.show(rows=[], has_older=False, has_newer=False, waiting=0, opened="", empty=None, turned=0)
+        self._filters.show(filters=wanted.set_values(), choices=filter_choices([]))
+        self._table.show(
+            columns=table_columns(),
+            rows=[],
+            has_older=False,
+            has_newer=False,
+            waiting=0,
+            opened="",
+            empty=None,
+            turned=0,
+        )
         self._detail.show(verdict=None, notice="", whole_page=False)
         self._filters.on("change", self._on_change)
         self._table.on("open", self._on_open)
@@ -163,7 +172,7 @@ class LivePage:
                 page = await verdict_page(connection, wanted, size=PAGE_SIZE)
             names = await device_ids(connection)
         self._page = page
-        self._filters.show(devices=sorted({*names, self._wanted.device} - {""}))
+        self._filters.show(choices=filter_choices(sorted({*names, self._wanted.device} - {""})))
         self._table.show(
             rows=[row_view(row) for row in page.rows],
             has_older=page.older is not None,
@@ -175,7 +184,7 @@ class LivePage:
 
     async def _count(self) -> None:
         """Say how many verdicts came in above what is shown, without moving it."""
-        top = self._page.rows[0].key if self._page.rows else None
+        top = key_of(self._page.rows[0]) if self._page.rows else None
         async with self._store.reading() as connection:
             waiting = await count_newer(connection, self._wanted.to_filter(time.time()), top)
         self._table.show(waiting=waiting if self._place.is_top else 0)
@@ -205,9 +214,9 @@ class LivePage:
     async def _on_turn(self, event: GenericEventArguments) -> None:
         rows = self._page.rows
         if event.args == "older" and rows:
-            self._place = Place(before=rows[-1].key)
+            self._place = Place(before=key_of(rows[-1]))
         elif event.args == "newer" and rows and not self._place.is_top:
-            self._place = Place(after=rows[0].key)
+            self._place = Place(after=key_of(rows[0]))
         else:
             self._place = Place()
         self._turned += 1

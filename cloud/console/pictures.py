@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.images import encode_png, resize
-from shared.samples import ImagePart
+from shared.samples import ImageCrop
 
 DETAIL_PX = 1400
 THUMBNAIL_WIDTH_PX, THUMBNAIL_HEIGHT_PX = 128, 80
@@ -35,7 +35,7 @@ def picture_png(pixels: NDArray[np.uint8]) -> bytes:
     return encode_png(fitted(pixels, DETAIL_PX, DETAIL_PX))
 
 
-def in_place(pixels: NDArray[np.uint8], part: ImagePart) -> NDArray[np.uint8]:
+def in_place(pixels: NDArray[np.uint8], part: ImageCrop) -> NDArray[np.uint8]:
     """The pixels where they lie in their image, grey elsewhere; a preview is left as it is.
 
     (height, width, 3) uint8 of at most DETAIL_PX a side.

@@ -7,7 +7,7 @@ from typing import Any
 from cloud.console.contents import decode_contents
 from cloud.console.views import detail_view
 from cloud.store import Store
-from cloud.store.queries import is_waiting, stored_map, stored_payload, verdict_detail
+from cloud.store.queries import is_waiting, judged_sample, stored_map, stored_payload
 
 WAITING = "This sample is stored and waits for its verdict, which appears here by itself."
 
@@ -15,9 +15,9 @@ WAITING = "This sample is stored and waits for its verdict, which appears here b
 async def read_detail(store: Store, sample_id: uuid.UUID) -> tuple[dict[str, Any] | None, str]:
     """The view of one verdict and "", or None and why there is none. Raises StorageError."""
     async with store.reading() as connection:
-        detail = await verdict_detail(connection, sample_id)
-        if detail is None:
+        sample = await judged_sample(connection, sample_id)
+        if sample is None:
             waits = await is_waiting(connection, sample_id)
             return None, WAITING if waits else f"There is no sample {sample_id} here; its retention may have ended."
         stored = await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
-    return await asyncio.to_thread(lambda: detail_view(detail, decode_contents(*stored))), ""
+    return await asyncio.to_thread(lambda: detail_view(sample, decode_contents(*stored))), ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, create_model
 
 from cloud.console.contents import Contents
 from cloud.console.traces import plot
@@ -23,9 +24,10 @@ from cloud.console.words import (
 )
 from cloud.registry import RegisteredBundle
 from cloud.store.fleet_queries import DeviceRow, FleetSummary
-from cloud.store.queries import StoredOpinion, VerdictDetail, VerdictRow
+from cloud.store.queries import JudgedSample
+from cloud.store.verdict_columns import VerdictRow, api_fields, published
 from shared.modality import Modality
-from shared.samples import Decision, Route
+from shared.samples import Decision, Opinion, Route
 from shared.wire import is_image
 
 STRIP_BARS = 6
@@ -33,22 +35,43 @@ MAX_FEATURES = 200
 CERTIFICATE_WARNING_S = 14 * 86_400.0
 
 
+class PValueView(BaseModel):
+    """A p-value as a figure, in words, and as the length of a bar (0 to 1)."""
+
+    p_value: float | None
+    extrapolated: bool
+    words: str
+    exact: str
+    rarity: float
+
+
+class EdgeView(PValueView):
+    """The screener's p-value and score; the score is null where it was not a number."""
+
+    score: float | None
+
+
+_VIEW_FIELDS: dict[str, Any] = {name: (field.annotation, ...) for name, field in api_fields("row").items()}
+VerdictView: Any = create_model(
+    "VerdictView",
+    **_VIEW_FIELDS,
+    edge=(EdgeView, ...),
+    fused=(PValueView, ...),
+    latency_s=(float, ...),
+    latency=(str, ...),
+    latency_parts=(str, ...),
+    thumbnail=(dict[str, Any], ...),
+)
+VerdictPageView: Any = create_model(
+    "VerdictPageView", verdicts=(list[VerdictView], ...), older=(str | None, ...), newer=(str | None, ...)
+)
+
+
 def row_view(row: VerdictRow) -> dict[str, Any]:
     """One verdict as the table shows it and as `/api/verdicts` answers."""
-    return {
-        "sample_id": str(row.sample_id),
-        "device_id": row.device_id,
-        "source_id": row.source_id,
-        "modality": row.modality.value,
-        "origin": row.origin,
-        "decision": row.decision.value,
-        "reason": row.reason,
-        "route": row.route.value,
+    return published(row, "row") | {
         "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": _json(row.edge_score)},
         "fused": _p_value(row.p_value, row.extrapolated),
-        "captured_at_s": row.captured_at_s,
-        "received_at_s": row.received_at_s,
-        "judged_at_s": row.judged_at_s,
         "latency_s": row.judged_at_s - row.captured_at_s,
         "latency": duration_words(row.judged_at_s - row.captured_at_s),
         "latency_parts": f"{duration_words(row.received_at_s - row.captured_at_s)} to the cloud, "
@@ -57,21 +80,19 @@ def row_view(row: VerdictRow) -> dict[str, Any]:
     }
 
 
-def detail_view(detail: VerdictDetail, contents: Contents) -> dict[str, Any]:
-    """One verdict with its sample, both opinions and what to draw."""
-    row = detail.row
-    return row_view(row) | {
-        "headline": headline(row),
-        "edge_bundle_id": row.edge_bundle_id,
-        "edge_score": number_words(row.edge_score),
-        "artefact": row.artefact,
-        "calibration_id": row.calibration_id,
-        "bundle_id": row.bundle_id,
-        "payload": bytes_words(row.payload_bytes),
-        "opinions": [_opinion(opinion) for opinion in detail.opinions],
-        "contributions": [{"name": name, "share": _json(share)} for name, share in row.contributions],
+def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
+    """Return one verdict with its sample, both opinions and what to draw."""
+    record = sample.record
+    return {
+        **row_view(record),
+        **published(record, "detail"),
+        "headline": headline(record),
+        "edge_score": number_words(record.edge_score),
+        "payload": bytes_words(record.payload_bytes),
+        "opinions": [_opinion(opinion) for opinion in record.opinions],
+        "contributions": [{"name": name, "share": _json(share)} for name, share in record.contributions],
         "problem": contents.problem,
-        **_drawing(detail, contents),
+        **_drawing(sample, contents),
     }
 
 
@@ -111,7 +132,7 @@ def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
         "uploaded": f"{bytes_words(counters.bytes_uploaded)} of {bytes_words(counters.bytes_screened)}",
         "pending": count_words(summary.pending),
         "pending_age": duration_words(waits_s) if summary.pending else "",
-        "spooled": count_words(counters.spool_samples),
+        "spooled": count_words(summary.spool_samples),
         "dropped": counters.samples_dropped,
         "verdicts": count_words(sum(summary.decisions.values())),
         "anomalous": count_words(summary.decisions.get(Decision.ANOMALOUS, 0)),
@@ -123,9 +144,9 @@ def device_view(
     row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
 ) -> dict[str, Any]:
     """One device: its health in a word, its counters, what it runs and what it warns of."""
-    counters = row.counters
+    heartbeat, counters = row.heartbeat, row.heartbeat.counters
     health, advice = _health(row, now_s, late_after_s)
-    warnings = list(row.warnings)
+    warnings = list(heartbeat.warnings)
     if row.revoked_at_s is None and row.certificate_expires_at_s - now_s < CERTIFICATE_WARNING_S:
         warnings.append(_certificate_warning(row.certificate_expires_at_s - now_s))
     return {
@@ -134,14 +155,14 @@ def device_view(
         "advice": advice,
         "heartbeat_at_s": row.heartbeat_at_s,
         "enrolled_at_s": row.enrolled_at_s,
-        "agent_version": row.agent_version,
+        "agent_version": heartbeat.agent_version,
         "figures": {
             "Screened": count_words(counters.samples_screened),
             "Forwarded": f"{count_words(counters.samples_sent)}"
             f" ({share_words(counters.samples_sent, counters.samples_screened)})",
             "Uploaded": f"{bytes_words(counters.bytes_uploaded)}"
             f" ({share_words(counters.bytes_uploaded, counters.bytes_screened)})",
-            "In spool": f"{count_words(counters.spool_samples)} ({bytes_words(counters.spool_bytes)})",
+            "In spool": f"{count_words(heartbeat.spool_samples)} ({bytes_words(heartbeat.spool_bytes)})",
             "Pending here": count_words(row.pending),
             "Alarms": count_words(counters.samples_alarmed),
             "Rejected": count_words(counters.samples_rejected),
@@ -156,7 +177,7 @@ def device_view(
                 "artefact": item.artefact,
                 "state": _bundle_state(item.bundle_id, current.get(item.bundle_name)),
             }
-            for item in row.running
+            for item in heartbeat.running
         ],
         "warnings": warnings,
     }
@@ -172,7 +193,7 @@ def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
     }
 
 
-def _opinion(opinion: StoredOpinion) -> dict[str, Any]:
+def _opinion(opinion: Opinion) -> dict[str, Any]:
     return _p_value(opinion.p_value, opinion.extrapolated) | {
         "analyzer": opinion.analyzer,
         "score": number_words(opinion.score),
@@ -193,9 +214,9 @@ def _thumbnail(row: VerdictRow) -> dict[str, Any]:
     return {"kind": "bars", "bars": [{"name": name, "share": _json(share)} for name, share in shares]}
 
 
-def _drawing(detail: VerdictDetail, contents: Contents) -> dict[str, Any]:
+def _drawing(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
     """What the browser draws of the sample itself, by modality."""
-    values, row = contents.values, detail.row
+    values, row = contents.values, sample.record
     if values is None:
         return {"kind": "none"}
     media = f"/media/{row.sample_id}"
@@ -211,11 +232,11 @@ def _drawing(detail: VerdictDetail, contents: Contents) -> dict[str, Any]:
     if values.ndim == 2:
         return {
             "kind": "series",
-            "plot": plot(values.astype(np.float32), contents.cloud_map, detail.channels, row.contributions),
+            "plot": plot(values.astype(np.float32), contents.cloud_map, sample.channels, row.contributions),
         }
     if values.ndim != 1:
         return {"kind": "none", "problem": f"There is no view of {row.modality.value} samples yet."}
-    return {"kind": "tabular", **_features(values.astype(np.float32), detail.channels, dict(row.contributions))}
+    return {"kind": "tabular", **_features(values.astype(np.float32), sample.channels, dict(row.contributions))}
 
 
 def _features(values: NDArray[np.float32], names: Sequence[str], shares: dict[str, float]) -> dict[str, Any]:
@@ -236,7 +257,7 @@ def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str
         return "never seen", "Enrolled, but never heard of: start it with vedette edge run --config edge.toml."
     if now_s - row.heartbeat_at_s > late_after_s:
         return "silent", "No heartbeat: check its power and link. What it screens meanwhile waits in its spool."
-    return ("warning", "") if row.warnings else ("healthy", "")
+    return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
 
 
 def _certificate_warning(left_s: float) -> str:

@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
+from shared.addresses import Address
+
 CHUNK_BYTES = 65536
 
 
@@ -18,8 +20,8 @@ class Link:
     """
 
     def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        address = Address.parse(target)
+        self._target = (address.host, address.port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="link", daemon=True)
         self._connections: set[asyncio.StreamWriter] = set()

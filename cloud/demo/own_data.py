@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from cloud.demo.streams import DevicePlan, ImageStream, WindowStream, write_csv
-from cloud.training.data import TableData, load_training_data
+from cloud.training.data import TableData
+from cloud.training.modalities import load_training_data
 from cloud.training.samples import MIN_TRAIN
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.errors import DataError

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.metrics import Labels
-from cloud.training.clips import clip_ends, frame_scores, frame_step, read_clips
-from cloud.training.videos import END_SLACK_FRAMES, Video
+from cloud.training.samples.clips import clip_ends, frame_scores, frame_step, read_clips
+from cloud.training.samples.videos import END_SLACK_FRAMES, Video
 from shared.bundle import InputSpec
 from shared.errors import DataError
 

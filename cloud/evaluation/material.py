@@ -13,9 +13,11 @@ from cloud.evaluation.images import image_blocks
 from cloud.evaluation.methods import row_blocks
 from cloud.evaluation.protocols import mask_of
 from cloud.evaluation.scoring import Block
-from cloud.training.data import ImageData, TableData, load_training_data
+from cloud.training.data import TableData
+from cloud.training.modalities import load_training_data
+from cloud.training.samples.images import ImageData
+from cloud.training.samples.videos import find_videos
 from cloud.training.settings import DataSettings
-from cloud.training.videos import find_videos
 from shared.bundle import Manifest
 from shared.errors import DataError
 from shared.modality import Modality
@@ -68,6 +70,7 @@ def read_material(path: Path, manifest: Manifest, label_column: str = "", time_c
         label_column=label_column,
         time_column=time_column,
         columns=manifest.input.channels if named else (),
+        category_values=manifest.input.categories,
         missing="allow" if manifest.input.missing else "refuse",
         bad_rows="drop",  # such rows are rejected one by one below, and counted
     )
@@ -75,7 +78,7 @@ def read_material(path: Path, manifest: Manifest, label_column: str = "", time_c
         videos = find_videos(path, to_judge=True)
         footage = Footage.of(videos.test or videos.normal, manifest.input)
         return Material(Modality.VIDEO, len(footage), footage.labels, footage=footage)
-    data = load_training_data(path, manifest.modality, settings, to_judge=True, categories=manifest.input.categories)
+    data = load_training_data(path, manifest.modality, settings, to_judge=True)
     if isinstance(data, ImageData):
         return _image_material(path, data)
     assert isinstance(data, TableData)  # that is what rows and series are

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.data import ImageData, load_training_data
-from cloud.training.videos import TEST_FOLDERS
+from cloud.training.modalities import load_training_data
+from cloud.training.samples.images import ImageData
+from cloud.training.samples.videos import TEST_FOLDERS
 from shared.errors import DataError, SettingsError
 from shared.images import IMAGE_SUFFIXES
 from shared.modality import Modality

@@ -7,13 +7,13 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.serving.analysis import FUSED, Analysis, Judgement
+from cloud.serving.analysis import FUSED, Analysis
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner
 from shared.bundle import Artefact, Bundle
 from shared.calibration_modes import CalibrationByMode
 from shared.errors import DataError, SampleRejected
 from shared.preprocessing import modes_of
-from shared.samples import Values
+from shared.samples import Values, Verdict
 
 SCREENER = "screener"
 Progress = Callable[[float], None]
@@ -94,10 +94,10 @@ class BundleScorer:
         done = 0
         for values in blocks:
             block = cast(Sequence[Values], values)
-            judgements = self.analysis.judge(block)
-            good = [index for index, answer in enumerate(judgements) if isinstance(answer, Judgement)]
-            found = [answer for answer in judgements if isinstance(answer, Judgement)]
-            bad = [(index, answer) for index, answer in enumerate(judgements) if isinstance(answer, SampleRejected)]
+            verdicts = self.analysis.judge(block)
+            good = [index for index, answer in enumerate(verdicts) if isinstance(answer, Verdict)]
+            found = [answer for answer in verdicts if isinstance(answer, Verdict)]
+            bad = [(index, answer) for index, answer in enumerate(verdicts) if isinstance(answer, SampleRejected)]
             rejections += [(done + index, str(reason)) for index, reason in bad]
             kept += [done + index for index in good]
             shares += [answer.contributions for answer in found]
@@ -144,16 +144,16 @@ def _runner(bundle: Bundle, artefact: Artefact) -> Runner:
     return openvino_runner({suffix: bundle.read(f"{stem}{suffix}") for suffix in (".xml", ".bin")})
 
 
-def _gather(judgements: Sequence[Judgement], parts: dict[str, _Parts]) -> None:
+def _gather(verdicts: Sequence[Verdict], parts: dict[str, _Parts]) -> None:
     """Each analyzer's opinion and the fused one."""
-    for position, opinion in enumerate(judgements[0].opinions):
+    for position, opinion in enumerate(verdicts[0].opinions):
         gathered = parts.setdefault(opinion.analyzer, _Parts())
-        gathered.scores.append(np.array([answer.opinions[position].score for answer in judgements]))
-        gathered.p_values.append(np.array([answer.opinions[position].p_value for answer in judgements]))
+        gathered.scores.append(np.array([answer.opinions[position].score for answer in verdicts]))
+        gathered.p_values.append(np.array([answer.opinions[position].p_value for answer in verdicts]))
     fused = parts.setdefault(FUSED, _Parts())
-    fused.scores.append(np.array([answer.score for answer in judgements]))
-    fused.p_values.append(np.array([answer.p_value for answer in judgements]))
-    fused.maps += [answer.anomaly_map.astype(np.float64) for answer in judgements if answer.anomaly_map is not None]
+    fused.scores.append(np.array([answer.score for answer in verdicts]))
+    fused.p_values.append(np.array([answer.p_value for answer in verdicts]))
+    fused.maps += [answer.anomaly_map.astype(np.float64) for answer in verdicts if answer.anomaly_map is not None]
 
 
 def _as_table(shares: Sequence[tuple[tuple[str, float], ...]], channels: Sequence[str]) -> NDArray[np.float64] | None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloud.outputs import check_place, write_failure, write_json, write_stop
+from shared.addresses import Address
 from shared.cli import CommandTree
 from shared.errors import CertificateError, ConnectionFailedError, VedetteError
-from shared.federation import DEFAULT_ADDRESS, Address
+from shared.federation import DEFAULT_ADDRESS, parse_address
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -73,7 +74,7 @@ def server(
 
     serve(
         _state_dir(config, state_dir),
-        Address.parse(listen),
+        parse_address(listen),
         ServerCertificates.of(certificate, key, authority),
         known_nodes_only=known_nodes_only,
         say=_say,
@@ -190,8 +191,8 @@ def _signing_key(path: Path | None, trusted_path: Path | None) -> "Ed25519Privat
 
 def _address(given: str | None, known: "ServerState | None") -> Address:
     if given is not None:
-        return Address.parse(given)
-    return known.address if known is not None else Address.parse(DEFAULT_ADDRESS)
+        return parse_address(given)
+    return known.address if known is not None else parse_address(DEFAULT_ADDRESS)
 
 
 @contextlib.contextmanager

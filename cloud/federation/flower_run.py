@@ -10,8 +10,8 @@ from typing import Any
 from cloud.federation import server_app_keys as keys
 from cloud.federation.exchange import RUN_FOLDER_KEY, Outcome, RunFolder
 from shared import federation
+from shared.addresses import Address
 from shared.errors import FederationError
-from shared.federation import Address
 from shared.files import write_durably
 from shared.supervision import SupervisedProcess, supervised
 

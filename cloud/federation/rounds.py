@@ -7,7 +7,6 @@ succeeds.
 
 import asyncio
 import contextlib
-import fcntl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -27,12 +26,14 @@ from cloud.registry import Registry, publish_to
 from cloud.store import Store
 from cloud.store.engine import DATABASE_FILE
 from shared import federation
+from shared.addresses import Address
 from shared.bundle import Bundle
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
-from shared.federation import Address
+from shared.file_lock import FileLock, FileLockedError
+from shared.modalities import preprocessing_id
 from shared.modality import Modality
-from shared.preprocessing import mask_width, preprocessing_id
+from shared.preprocessing import mask_width
 
 HEAD_FILE = "cloud/head.safetensors"
 RUNS_FOLDER = "runs"
@@ -238,12 +239,10 @@ def _alone(state_dir: Path) -> Iterator[None]:
     """Hold the state folder's lock, which the system gives back however this process ends."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
-        lock = (state_dir / "run.lock").open("w")
+        lock = FileLock(state_dir / "run.lock")
+    except FileLockedError:
+        raise FederationError(f"{state_dir}: another federated run is under way here. Wait for its end.") from None
     except OSError as error:
         raise StorageError(f"{state_dir}: cannot be written ({error}). Choose another --state-dir.") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FederationError(f"{state_dir}: another federated run is under way here. Wait for its end.") from None
         yield

@@ -10,8 +10,8 @@ from cloud.federation.exchange import RunFolder
 from cloud.federation.flower_run import CONNECTION, write_connection
 from cloud.federation.superlink import is_healthy
 from shared import federation
+from shared.addresses import Address
 from shared.errors import FederationError
-from shared.federation import Address
 
 LIST_TIMEOUT_S = 60.0
 LAST_RUNS = 10

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared import federation
+from shared.addresses import Address
 from shared.errors import FederationError, SettingsError
-from shared.federation import Address
 from shared.files import write_durably
 from shared.supervision import SupervisedProcess, stoppable, supervised
 

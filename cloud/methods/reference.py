@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloud.methods.base import Features
 from cloud.methods.masks import flat_observed
-from shared.diffusion.distillation import subsample
+from shared.diffusion.perturbation import subsample
 
 MAX_REFERENCE = 10_000  # rows; for images, patches
 BLOCK_CELLS = 2**23  # float64 numbers held at once: 64 MiB

@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 
 from cloud.service.authority import Authority, ServerIdentity
-from cloud.settings import CloudSettings, split_address
+from cloud.settings import CloudSettings
+from shared.addresses import Address
 from shared.errors import VedetteError
 from shared.logs import EventLog
 
@@ -30,7 +31,7 @@ def certificate_names(settings: CloudSettings) -> list[str]:
         settings.advertised_address,
         settings.advertised_enrolment_address,
     )
-    hosts = [split_address(address)[0] for address in addresses if address]
+    hosts = [Address.parse(address).host for address in addresses if address]
     if any(host in ("0.0.0.0", "::") for host in hosts):
         hosts.append(socket.gethostname())
     return [*hosts, *settings.server_names]

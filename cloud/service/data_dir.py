@@ -1,17 +1,17 @@
 """The data directory: made ready by whichever command comes first, and served by one process at a time."""
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cloud.service.authority import Authority
-from cloud.settings import CloudSettings, split_address
+from cloud.settings import CloudSettings
 from cloud.store.migrate import migrate
+from shared.addresses import Address
 from shared.errors import SettingsError, StorageError
+from shared.file_lock import FileLock, FileLockedError
 from shared.files import write_durably
 
 SERVICE_FILE = "service.json"
@@ -37,7 +37,7 @@ def prepare(data_dir: Path) -> Authority:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
         raise StorageError(f"{data_dir}: cannot be made ({error.strerror}). Set data_dir to another place.") from None
-    with _locked(data_dir / "setup.lock", wait=True):
+    with _lock(data_dir / "setup.lock", wait=True):
         migrate(data_dir)
         return Authority.open(data_dir)
 
@@ -45,7 +45,7 @@ def prepare(data_dir: Path) -> Authority:
 @contextlib.contextmanager
 def serving_alone(data_dir: Path) -> Iterator[None]:
     """Hold the directory for this process; raises StorageError if another service has it."""
-    with _locked(data_dir / "serve.lock", wait=False):
+    with _lock(data_dir / "serve.lock", wait=False):
         yield
 
 
@@ -75,10 +75,10 @@ def device_addresses(settings: CloudSettings) -> tuple[str, str]:
 def _device_address(settings: CloudSettings, key: str, advertised: str, listen: str) -> str:
     if advertised:
         return advertised
-    host, port = split_address(listen)
-    if host in ("0.0.0.0", "::"):
+    address = Address.parse(listen)
+    if address.from_here != address:
         raise SettingsError(f"The service listens on all addresses: set advertised_{key} to the one devices shall use.")
-    if port:
+    if address.port:
         return listen
     try:
         return str(json.loads((settings.data_dir / SERVICE_FILE).read_bytes())[key])
@@ -88,21 +88,13 @@ def _device_address(settings: CloudSettings, key: str, advertised: str, listen: 
         ) from None
 
 
-@contextlib.contextmanager
-def _locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold a lock that the kernel gives up when the process ends, however it ends."""
+def _lock(path: Path, *, wait: bool) -> FileLock:
+    """Take a lock that the kernel releases when the process ends."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be opened ({error.strerror}). Check the data directory's owner.") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        return FileLock(path, wait=wait)
+    except FileLockedError:
         raise StorageError(
             f"{path.parent}: another service runs on this data directory. End it, or set data_dir to another place."
         ) from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be opened ({error.strerror}). Check the data directory's owner.") from None

@@ -18,6 +18,7 @@ from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
 from shared.enrolment import MAX_TOKEN_CHARACTERS
 from shared.errors import EnrolmentError, StorageError
 from shared.logs import EventLog
+from shared.status import Heartbeat
 from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 
 CHUNK_BYTES = 256 * 1024
@@ -44,12 +45,13 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     async def Heartbeat(self, request: fleet_pb2.HeartbeatRequest, context: Context) -> fleet_pb2.HeartbeatResponse:
         """Keep what the device says of itself; answer which bundle of each name it should run."""
         device_id = await self._access.device_id(context)
-        reason = _unusable(request)
+        heartbeat = Heartbeat.from_message(request)
+        reason = _unusable(heartbeat)
         if reason:
             await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, reason)
-        warnings = [text[:MAX_TEXT_CHARACTERS] for text in request.warnings[:MAX_WARNINGS]]
+        warnings = tuple(text[:MAX_TEXT_CHARACTERS] for text in heartbeat.warnings[:MAX_WARNINGS])
         try:
-            await store_heartbeat(self._store, device_id, request, warnings)
+            await store_heartbeat(self._store, device_id, heartbeat.model_copy(update={"warnings": warnings}))
             current = await self._registry.all_current()
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
@@ -142,13 +144,12 @@ async def _needs_certificate(context: Context) -> NoReturn:
     await refuse(context, grpc.StatusCode.UNAUTHENTICATED, message)
 
 
-def _unusable(request: fleet_pb2.HeartbeatRequest) -> str:
-    """Why a heartbeat cannot be stored, or an empty text."""
-    if len(request.running) > MAX_RUNNING:
-        return f"{len(request.running)} running bundles, and the limit is {MAX_RUNNING}."
-    for running in request.running:
-        texts = (running.source_id, running.bundle_name, running.bundle_id, running.artefact)
-        if any(len(text) > MAX_TEXT_CHARACTERS for text in texts):
+def _unusable(heartbeat: Heartbeat) -> str:
+    """Return why a heartbeat cannot be stored, or an empty text."""
+    if len(heartbeat.running) > MAX_RUNNING:
+        return f"{len(heartbeat.running)} running bundles, and the limit is {MAX_RUNNING}."
+    for running in heartbeat.running:
+        if any(len(text) > MAX_TEXT_CHARACTERS for text in running.model_dump().values()):
             return f"A text of a running bundle is longer than {MAX_TEXT_CHARACTERS} characters."
     return ""
 

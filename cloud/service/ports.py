@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
-from cloud.settings import join_address, split_address
+from shared.addresses import Address
 from shared.errors import PortInUseError, SettingsError
 from shared.wire import MAX_MESSAGE_BYTES
 
@@ -31,32 +31,31 @@ def grpc_server(max_receive_bytes: int) -> grpc.aio.Server:
 
 def listen_grpc(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials, key: str) -> str:
     """Listen on `address`, the setting `key`; the address with the port that was taken."""
-    host, port = split_address(address)
-    if port:
-        probe(host, port, key).close()
+    listen = Address.parse(address)
+    if listen.port:
+        probe(listen, key).close()
     try:
         taken = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise PortInUseError(_in_use(address, key, str(error))) from None
-    return join_address(host, taken)
+    return str(Address(listen.host, taken))
 
 
-def probe(host: str, port: int, key: str) -> socket.socket:
+def probe(address: Address, key: str) -> socket.socket:
     """A socket bound to the address; raises PortInUseError, or SettingsError for an address that is not this host's."""
-    address = join_address(host, port)
     try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
-        raise _cannot_listen(address, key, error) from None
+        raise _cannot_listen(str(address), key, error) from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(where)
     except OSError as error:
         bound.close()
         if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(_in_use(address, key, error.strerror or "")) from None
-        raise _cannot_listen(address, key, error) from None
+            raise PortInUseError(_in_use(str(address), key, error.strerror or "")) from None
+        raise _cannot_listen(str(address), key, error) from None
     return bound
 
 

@@ -32,10 +32,11 @@ from cloud.serving.batcher import Batcher, Judged
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.verdicts import Judge
 from cloud.serving.worker import Worker
-from cloud.settings import CloudSettings, join_address, split_address
+from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.judging import backlog
 from cloud.store.retention import remove_old
+from shared.addresses import Address
 from shared.bundle import Bundle, public_pem
 from shared.errors import StorageError, VedetteError
 from shared.logs import EventLog
@@ -109,8 +110,8 @@ class Service:
         settings = self._settings
         self._admission = Admission(settings.limits, await backlog(self.store))
         self.metrics.backlog.set_function(lambda: self._admission.backlog)
-        host, port = split_address(settings.console_listen)
-        console_socket = probe(host, port, "console_listen")
+        listen = Address.parse(settings.console_listen)
+        console_socket = probe(listen, "console_listen")
         self._end.callback(console_socket.close)
         console = self._make_console(self.store, self.registry, settings) if self._make_console is not None else None
         front = FrontApp(self.metrics, self.health, console)
@@ -127,7 +128,7 @@ class Service:
         web = WebServer(front, console_socket)
         self._stoppers.append(web.stop)
         await web.start()
-        console_address = join_address(host, console_socket.getsockname()[1])
+        console_address = str(Address(listen.host, console_socket.getsockname()[1]))
         self.addresses = Addresses(
             address, enrolment_address, console_address, f"http://{console_address}/", os.getpid()
         )

@@ -15,6 +15,7 @@ from cloud.serving.verdicts import judge_batch, undecided
 from cloud.serving.worker import Worker
 from cloud.store import Store
 from cloud.store.judging import Waiting, load_payloads, store_verdicts, waiting_samples
+from shared.backoff import Backoff
 from shared.errors import StorageError, VedetteError
 from shared.samples import Verdict
 from vedette.v1 import sample_pb2
@@ -64,18 +65,17 @@ class Batcher:
 
     async def run(self) -> None:
         """Judge until cancelled. A storage error is told and tried again: what waits stays in the store."""
-        pause_s = RETRY_MIN_S
+        backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
         while True:
             try:
                 self._woken.clear()
                 if not await self._judge_window():
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), POLL_S)
-                pause_s = RETRY_MIN_S
+                backoff.reset()
             except Exception as error:
                 self._on_failure(error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, RETRY_MAX_S)
+                await asyncio.sleep(backoff.next_s())
 
     async def _judge_window(self) -> bool:
         """Judge the next few batches; whether anything waited."""
@@ -118,15 +118,14 @@ class Batcher:
 
     async def _write(self, judged: Judged) -> None:
         """Store the verdicts, however long the disk stays full: judging again would cost more than waiting."""
-        pause_s = RETRY_MIN_S
+        backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
         while True:
             try:
                 await store_verdicts(self._store, judged)
                 break
             except StorageError as error:
                 self._on_failure(error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, RETRY_MAX_S)
+                await asyncio.sleep(backoff.next_s())
         now_s = time.monotonic()
         self._on_judged(judged, now_s - self._started_s)
         self._started_s = now_s

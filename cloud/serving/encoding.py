@@ -11,18 +11,11 @@ from torch import Tensor
 
 from cloud.methods import Features
 from cloud.methods.clip_pooling import clip_scores
-from cloud.serving.parts import known_patches, on_canvas
+from cloud.serving.crops import known_patches, on_canvas
 from shared.errors import SampleRejected
 from shared.modality import Modality
-from shared.preprocessing import (
-    ModePreprocessor,
-    Preprocessor,
-    SeriesPreprocessor,
-    SeriesWindows,
-    modes_of,
-    parts_of,
-)
-from shared.samples import ImagePart, Values
+from shared.preprocessing import ModePreprocessor, Preprocessor, SeriesPreprocessor, SeriesWindows, columns_of, modes_of
+from shared.samples import ImageCrop, Values
 
 VECTORS_A_BLOCK = 4096
 IMAGES_A_BLOCK, PATCHES_A_BLOCK = 8, 20_000
@@ -61,14 +54,14 @@ class Samples:
     windows: SeriesWindows | None
     kept: NDArray[np.intp]
     rejections: list[tuple[int, str]]
-    parts: Sequence[ImagePart | None] = ()
+    parts: Sequence[ImageCrop | None] = ()
 
     @classmethod
     def prepare(
         cls,
         preprocessor: Preprocessor,
         values: NDArray[Any] | Sequence[Values],
-        parts: Sequence[ImagePart | None] = (),
+        parts: Sequence[ImageCrop | None] = (),
         grid: tuple[int, int] = (1, 1),
     ) -> Self:
         """Graph inputs of the samples, with a reason for each that cannot be used.
@@ -165,7 +158,7 @@ class Samples:
 def _whole(
     preprocessor: Preprocessor,
     values: NDArray[Any] | Sequence[Values],
-    parts: Sequence[ImagePart | None],
+    parts: Sequence[ImageCrop | None],
     grid: tuple[int, int],
 ) -> tuple[list[Values], list[tuple[int, str]]]:
     """The samples with parts of images in their places; those that cannot be judged are empty, and have a reason."""
@@ -189,7 +182,7 @@ def series_of(preprocessor: Preprocessor) -> SeriesPreprocessor | None:
 
 def vector_features(inputs: NDArray[Any], preprocessor: Preprocessor, device: torch.device) -> Features:
     """Features of the graph inputs (n, width) of rows or windows, without the windows behind them."""
-    parts = parts_of(np.ascontiguousarray(inputs, dtype=np.float32), preprocessor.spec)
+    parts = columns_of(np.ascontiguousarray(inputs, dtype=np.float32), preprocessor.spec)
     series = series_of(preprocessor)
     return Features(
         _on(device, parts.vectors).flatten(1).unsqueeze(1),

@@ -1,6 +1,6 @@
 """Where and why: anomaly maps of images and windows, and the share of each feature or channel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from cloud.methods import AnalyzerOutput
 from cloud.serving.encoding import Samples, series_of
 from cloud.serving.maps import Scale, contributions, to_bytes
-from shared.preprocessing import parts_of
+from shared.preprocessing import columns_of
 
 RESIDUAL = "residual"
 
@@ -49,19 +49,6 @@ def explain(
     return Explanations(to_bytes(ratio) if ratio.ndim == 3 else None, shares)
 
 
-def fit_scales(held_out: Sequence[tuple[Samples, Outputs]]) -> dict[str, Scale]:
-    """The scale of each analyzer's maps on normal images, or that of the oddness of each feature or channel."""
-    values: dict[str, list[NDArray[np.float64]]] = {}
-    for samples, outputs in held_out:
-        for name, output in outputs.items():
-            if output.maps is not None:
-                values.setdefault(name, []).append(as_array(output.maps).reshape(-1, 1))
-        odd = oddness(samples, outputs)
-        if odd is not None:
-            values.setdefault(RESIDUAL, []).append(odd.reshape(-1, odd.shape[-1]))
-    return {name: Scale.fit(np.concatenate(parts)) for name, parts in values.items()}
-
-
 def oddness(samples: Samples, outputs: Outputs) -> NDArray[np.float64] | None:
     """How odd each value of a sample is: (n, features), or (n, length, channels) of windows. None: nobody can tell.
 
@@ -74,7 +61,7 @@ def oddness(samples: Samples, outputs: Outputs) -> NDArray[np.float64] | None:
         return None if samples.windows is None else series.residuals(samples.windows)
     if samples.inputs.ndim != 2:
         return None
-    parts = parts_of(samples.inputs, samples.preprocessor.spec)
+    parts = columns_of(samples.inputs, samples.preprocessor.spec)
     width = len(samples.preprocessor.spec.value_channels)
     surprises = [output.surprises for output in outputs.values() if output.surprises is not None]
     found = [output.reconstruction for output in outputs.values() if output.reconstruction is not None]

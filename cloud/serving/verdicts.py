@@ -4,28 +4,25 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.store.judging import Waiting
 from shared.errors import SampleRejected
-from shared.samples import Decision, ImagePart, Values, Verdict
-from shared.wire import MAX_MAP_CELLS, decode_part, decode_payload
+from shared.samples import Decision, ImageCrop, Values, Verdict
+from shared.wire import MAX_MAP_CELLS, decode_crop, decode_payload
 from vedette.v1 import sample_pb2
 
-if TYPE_CHECKING:  # at run time it brings PyTorch, which the first bundle loads
-    from cloud.serving.analysis import Judgement
-
-_Answer: TypeAlias = Union["Judgement", Exception]
-_Readable: TypeAlias = tuple[int, Values, ImagePart | None]
+_Answer: TypeAlias = Verdict | Exception
+_Readable: TypeAlias = tuple[int, Values, ImageCrop | None]
 
 
 class Judge(Protocol):
     """What a batch is judged by: `cloud.serving.analysis.Analysis`."""
 
-    def judge(self, values: Sequence[Values], parts: Sequence[ImagePart | None]) -> "list[Judgement | SampleRejected]":
+    def judge(self, values: Sequence[Values], parts: Sequence[ImageCrop | None]) -> list[Verdict | SampleRejected]:
         """One answer for each sample, in order; `parts`: which part of its image each is, None for all of it."""
         ...
 
@@ -48,7 +45,7 @@ def judge_batch(
         try:
             if payload is None:
                 raise SampleRejected("its payload is gone from the store")
-            readable.append((position, decode_payload(payload, waiting.modality), decode_part(payload)))
+            readable.append((position, decode_payload(payload, waiting.modality), decode_crop(payload)))
         except Exception as error:
             answers[position] = error
     for position, answer in _judge_halving(judge, readable):
@@ -58,7 +55,7 @@ def judge_batch(
         for (waiting, _), answer in zip(batch, answers, strict=True)
     ]
     return [
-        _of_a_part(verdict) if payload is not None and payload.HasField("part") else verdict
+        _of_a_part(verdict) if payload is not None and payload.HasField("crop") else verdict
         for verdict, (_, payload) in zip(verdicts, batch, strict=True)
     ]
 
@@ -68,9 +65,6 @@ def undecided(waiting: Waiting, reason: str, bundle_id: str = "") -> Verdict:
     return Verdict(
         sample_id=waiting.sample_id,
         decision=Decision.UNDECIDED,
-        p_value=0.0,
-        extrapolated=False,
-        opinions=(),
         bundle_id=bundle_id,
         judged_at_s=time.time(),
         reason=reason,
@@ -102,16 +96,13 @@ def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate
     anomaly_map = answer.anomaly_map
     if anomaly_map is not None and not _can_be_sent(anomaly_map):
         anomaly_map = None  # a verdict without its picture is better than one that cannot be sent
-    return Verdict(
+    return replace(
+        answer,
         sample_id=waiting.sample_id,
         decision=Decision.ANOMALOUS if answer.p_value <= false_alarm_rate else Decision.NORMAL,
-        p_value=answer.p_value,
-        extrapolated=answer.extrapolated,
-        opinions=answer.opinions,
         bundle_id=bundle_id,
         judged_at_s=time.time(),
         anomaly_map=anomaly_map,
-        contributions=answer.contributions,
     )
 
 

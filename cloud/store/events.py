@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
 from cloud.store.schema import ALL_DEVICES, EVENT_BUNDLE_CHANGED, anomaly_maps, events, samples, verdicts
-from shared.samples import Decision, Opinion, Verdict
+from cloud.store.verdict_columns import contributions_from_json, opinions_from_json
+from shared.samples import Decision, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +67,11 @@ def verdict_from_row(row: RowMapping) -> Verdict:
         decision=Decision(row["decision"]),
         p_value=row["p_value"],
         extrapolated=row["extrapolated"],
-        opinions=tuple(
-            Opinion(
-                opinion["analyzer"],
-                float("nan") if opinion["score"] is None else opinion["score"],
-                opinion["p_value"],
-                opinion["extrapolated"],
-            )
-            for opinion in row["opinions"]
-        ),
+        opinions=opinions_from_json(row["opinions"]),
         bundle_id=row["verdict_bundle_id"],
         judged_at_s=row["judged_at_s"],
         anomaly_map=np.frombuffer(row["cells"], np.uint8).reshape(row["height"], row["width"]) if has_map else None,
-        contributions=tuple((item["name"], item["share"]) for item in row["contributions"]),
+        contributions=contributions_from_json(row["contributions"]),
         reason=row["reason"],
     )
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store.engine import Store
 from cloud.store.schema import devices, heartbeats, tokens
 from shared.errors import EnrolmentError, SettingsError
-from vedette.v1 import fleet_pb2
+from shared.status import Heartbeat
 
-_COUNTERS = (
-    "samples_screened",
-    "samples_forwarded",
-    "samples_audited",
-    "samples_alarmed",
-    "samples_rejected",
-    "samples_dropped",
-    "bytes_screened",
-    "bytes_uploaded",
-)
-_MAX_INTEGER = 2**63 - 1  # of the store; the wire has one bit more
+_MAX_INTEGER = 2**63 - 1  # in the store; the wire carries unsigned 64-bit integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,27 +106,11 @@ async def spend_token(
     )
 
 
-async def store_heartbeat(
-    store: Store, device_id: str, beat: fleet_pb2.HeartbeatRequest, warnings: Sequence[str]
-) -> None:
-    """Keep what a device last said of itself."""
-    values: dict[str, Any] = {name: min(getattr(beat.counters, name), _MAX_INTEGER) for name in _COUNTERS}
-    values |= {
-        "received_at_s": time.time(),
-        "agent_version": beat.agent_version[:64],
-        "spool_samples": min(beat.spool_samples, _MAX_INTEGER),
-        "spool_bytes": min(beat.spool_bytes, _MAX_INTEGER),
-        "warnings": list(warnings),
-        "running": [
-            {
-                "source_id": running.source_id,
-                "bundle_name": running.bundle_name,
-                "bundle_id": running.bundle_id,
-                "artefact": running.artefact,
-            }
-            for running in beat.running
-        ],
-    }
+async def store_heartbeat(store: Store, device_id: str, heartbeat: Heartbeat) -> None:
+    """Store the newest heartbeat of a device; integers beyond 64 signed bits are stored as the largest."""
+    values: dict[str, Any] = heartbeat.model_dump(exclude={"counters"}) | heartbeat.counters.model_dump()
+    values = {name: min(value, _MAX_INTEGER) if isinstance(value, int) else value for name, value in values.items()}
+    values |= {"received_at_s": time.time(), "agent_version": heartbeat.agent_version[:64]}
     async with store.writing() as connection:
         await connection.execute(
             insert_or_update(heartbeats)

@@ -1,6 +1,5 @@
 """What the console reads of devices and the fleet. Nothing here writes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Double, cast, func, select
@@ -10,75 +9,48 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store.queries import VerdictKey
 from cloud.store.schema import devices, heartbeats, samples, verdicts
 from shared.samples import Decision
-
-
-@dataclass(frozen=True, slots=True)
-class RunningBundleRow:
-    """What one source of a device runs, as the device says."""
-
-    source_id: str
-    bundle_name: str
-    bundle_id: str
-    artefact: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCounters:
-    """The counters of one heartbeat, or their sums over a fleet. Forwarded ones include alarms, and no audits."""
-
-    samples_screened: int = 0
-    samples_forwarded: int = 0
-    samples_audited: int = 0
-    samples_alarmed: int = 0
-    samples_rejected: int = 0
-    samples_dropped: int = 0
-    bytes_screened: int = 0
-    bytes_uploaded: int = 0
-    spool_samples: int = 0
-    spool_bytes: int = 0
-
-    @property
-    def samples_sent(self) -> int:
-        """All that was picked to travel."""
-        return self.samples_forwarded + self.samples_audited
+from shared.status import Heartbeat, HeartbeatCounters
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """One enrolled device. `heartbeat_at_s` is None until its first heartbeat; `decisions` counts its verdicts."""
+    """One enrolled device with its newest heartbeat.
+
+    `heartbeat_at_s` is None before the first heartbeat, and `heartbeat` is then empty. `pending` samples wait for their
+    verdict; `decisions` counts the verdicts on the device's samples.
+    """
 
     device_id: str
     enrolled_at_s: float
     certificate_expires_at_s: float
     revoked_at_s: float | None
     heartbeat_at_s: float | None
-    agent_version: str
-    counters: DeviceCounters
-    running: tuple[RunningBundleRow, ...]
-    warnings: tuple[str, ...]
+    heartbeat: Heartbeat
     pending: int
     decisions: dict[Decision, int]
 
 
 @dataclass(frozen=True, slots=True)
 class FleetSummary:
-    """The fleet in one line. `devices` leaves out revoked ones; `reporting` sent a heartbeat since `alive_since_s`.
+    """Figures of the whole fleet; revoked devices are left out of `devices`, `counters` and `spool_samples`.
 
-    `pending`: samples that wait for their verdict, the first of them since `oldest_pending_at_s`. `decisions` counts
-    the verdicts since `counted_since_s`; `newest` is the key of the newest verdict of all.
+    `reporting` devices sent a heartbeat since `alive_since_s`. `pending` samples wait for their verdict, the first of
+    them since `oldest_pending_at_s`. `decisions` counts the verdicts since `counted_since_s`; `newest` is the key of
+    the newest verdict.
     """
 
     devices: int
     reporting: int
     last_heartbeat_at_s: float | None
-    counters: DeviceCounters
+    counters: HeartbeatCounters
+    spool_samples: int
     pending: int
     oldest_pending_at_s: float | None
     decisions: dict[Decision, int]
     newest: VerdictKey | None
 
 
-_COUNTERS = tuple(heartbeats.c[name] for name in DeviceCounters.__dataclass_fields__)
+_COUNTER_NAMES = tuple(HeartbeatCounters.model_fields)
 
 
 async def device_rows(connection: AsyncConnection) -> tuple[DeviceRow, ...]:
@@ -100,12 +72,13 @@ async def fleet_summary(
     connection: AsyncConnection, *, alive_since_s: float, counted_since_s: float = 0.0
 ) -> FleetSummary:
     """The fleet's figures; sums are over the devices that are not revoked."""
-    # As floating point: whole numbers of 64 bits, which a device may send, overflow in a sum.
-    sums = [func.coalesce(func.sum(cast(column, Double)), 0.0) for column in _COUNTERS]
+    # Sum as floating point: a device may send integers whose sum overflows 64 bits.
+    summed = (*_COUNTER_NAMES, "spool_samples")
+    sums = [func.coalesce(func.sum(cast(heartbeats.c[name], Double)), 0.0) for name in summed]
     alive = func.count().filter(heartbeats.c.received_at_s >= alive_since_s)
     last = func.max(heartbeats.c.received_at_s)
     query = select(func.count(), alive, last, *sums).select_from(devices.outerjoin(heartbeats))
-    counted, reporting, last_at_s, *totals = (
+    counted, reporting, last_at_s, *totals, spooled = (
         await connection.execute(query.where(devices.c.revoked_at_s.is_(None)))
     ).one()
     waiting = (
@@ -126,7 +99,8 @@ async def fleet_summary(
         devices=counted,
         reporting=reporting,
         last_heartbeat_at_s=last_at_s,
-        counters=DeviceCounters(*(int(total) for total in totals)),
+        counters=HeartbeatCounters(**{name: int(total) for name, total in zip(_COUNTER_NAMES, totals, strict=True)}),
+        spool_samples=int(spooled),
         pending=waiting[0],
         oldest_pending_at_s=waiting[1],
         decisions={Decision(decision): count for decision, count in by_decision},
@@ -154,20 +128,20 @@ def _device_row(
     decisions: dict[str, dict[Decision, int]],
 ) -> DeviceRow:
     has_reported = row[heartbeats.c.received_at_s] is not None
-    running: Sequence[dict[str, str]] = row[heartbeats.c.running] or ()
     return DeviceRow(
         device_id=row[devices.c.device_id],
         enrolled_at_s=row[devices.c.enrolled_at_s],
         certificate_expires_at_s=row[devices.c.certificate_expires_at_s],
         revoked_at_s=row[devices.c.revoked_at_s],
         heartbeat_at_s=row[heartbeats.c.received_at_s],
-        agent_version=row[heartbeats.c.agent_version] or "",
-        counters=DeviceCounters(*(row[column] for column in _COUNTERS)) if has_reported else DeviceCounters(),
-        running=tuple(
-            RunningBundleRow(item["source_id"], item["bundle_name"], item["bundle_id"], item["artefact"])
-            for item in running
-        ),
-        warnings=tuple(row[heartbeats.c.warnings] or ()),
+        heartbeat=_heartbeat(row) if has_reported else Heartbeat(),
         pending=pending.get(row[devices.c.device_id], 0),
         decisions=decisions.get(row[devices.c.device_id], {}),
+    )
+
+
+def _heartbeat(row: RowMapping) -> Heartbeat:
+    return Heartbeat(
+        counters=HeartbeatCounters(**{name: row[heartbeats.c[name]] for name in _COUNTER_NAMES}),
+        **{name: row[heartbeats.c[name]] for name in Heartbeat.model_fields if name != "counters"},
     )

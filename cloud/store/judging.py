@@ -4,21 +4,19 @@ The queue is the store itself: a sample waits until the transaction that writes 
 between has lost nothing, and the next one finds what waits.
 """
 
-import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy import bindparam, false, func, insert, select, true, update
 
 from cloud.store.engine import Store
 from cloud.store.payload_rows import COLUMNS, payload_message
 from cloud.store.schema import EVENT_VERDICT, anomaly_maps, events, payloads, samples, verdicts
+from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
 from shared.modality import Modality
 from shared.samples import Verdict
 from vedette.v1 import sample_pb2
-
-MAX_REASON_CHARACTERS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +119,8 @@ def _verdict_row(waiting: Waiting, verdict: Verdict) -> dict[str, object]:
         "extrapolated": verdict.extrapolated,
         "bundle_id": verdict.bundle_id,
         "reason": verdict.reason[:MAX_REASON_CHARACTERS],
-        "opinions": [
-            asdict(opinion) | {"score": opinion.score if math.isfinite(opinion.score) else None}
-            for opinion in verdict.opinions
-        ],
-        "contributions": [{"name": name, "share": share} for name, share in verdict.contributions],
+        "opinions": opinions_to_json(verdict.opinions),
+        "contributions": contributions_to_json(verdict.contributions),
     }
 
 

@@ -11,7 +11,7 @@ COLUMNS = ("encoding", "shape", "data", "part")
 
 def payload_values(payload: sample_pb2.Payload) -> dict[str, Any]:
     """The values of COLUMNS."""
-    part = payload.part.SerializeToString() if payload.HasField("part") else None
+    part = payload.crop.SerializeToString() if payload.HasField("crop") else None
     return {"encoding": payload.encoding, "shape": list(payload.shape), "data": payload.data, "part": part}
 
 
@@ -19,5 +19,5 @@ def payload_message(row: RowMapping) -> sample_pb2.Payload:
     """The message of a row that holds COLUMNS."""
     message = sample_pb2.Payload(encoding=row["encoding"], shape=row["shape"], data=row["data"])
     if row["part"] is not None:
-        message.part.ParseFromString(row["part"])
+        message.crop.ParseFromString(row["part"])
     return message

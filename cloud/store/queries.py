@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_
-from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.payload_rows import payload_message
 from cloud.store.schema import anomaly_maps, bundles, payloads, samples, verdicts
+from cloud.store.verdict_columns import (
+    COLUMNS,
+    FILTER_NAMES,
+    LISTED_NAMES,
+    SAMPLES,
+    SEARCHED_NAMES,
+    VERDICTS,
+    VerdictRecord,
+    VerdictRow,
+)
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route
@@ -49,6 +58,11 @@ class VerdictKey:
         return key
 
 
+def key_of(row: VerdictRow) -> VerdictKey:
+    """Return the place of `row` in the list."""
+    return VerdictKey(row.judged_at_s, row.number)
+
+
 @dataclass(frozen=True, slots=True)
 class VerdictFilter:
     """Which verdicts to list; None or "" does not restrict. `text` is looked for in origin and source id."""
@@ -63,56 +77,12 @@ class VerdictFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class VerdictRow:
-    """One verdict with its sample, as listed. Times in seconds since the epoch; `contributions` by name."""
-
-    number: int
-    sample_id: uuid.UUID
-    device_id: str
-    source_id: str
-    modality: Modality
-    origin: str
-    captured_at_s: float
-    received_at_s: float
-    judged_at_s: float
-    route: Route
-    edge_score: float | None
-    edge_p_value: float
-    edge_extrapolated: bool
-    edge_bundle_id: str
-    calibration_id: str
-    artefact: str
-    payload_bytes: int
-    decision: Decision
-    p_value: float
-    extrapolated: bool
-    bundle_id: str
-    reason: str
-    contributions: tuple[tuple[str, float], ...]
-
-    @property
-    def key(self) -> VerdictKey:
-        """Where it stands in the list."""
-        return VerdictKey(self.judged_at_s, self.number)
-
-
-@dataclass(frozen=True, slots=True)
 class VerdictPage:
     """One page, newest first, and the keys to ask for what lies before and after it; None where nothing does."""
 
     rows: tuple[VerdictRow, ...]
     older: VerdictKey | None
     newer: VerdictKey | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredOpinion:
-    """What one analyzer said, as stored: a score that was not a number is None."""
-
-    analyzer: str
-    score: float | None
-    p_value: float
-    extrapolated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,39 +105,17 @@ class StoredPayload:
 
 
 @dataclass(frozen=True, slots=True)
-class VerdictDetail:
-    """All that is known of one judged sample, its payload aside. `channels`: names by position, () if unknown."""
+class JudgedSample:
+    """One judged sample without its payload. `channels`: names of features or channels, () if unknown."""
 
-    row: VerdictRow
-    opinions: tuple[StoredOpinion, ...]
+    record: VerdictRecord
     channels: tuple[str, ...]
 
 
-_LISTED = (
-    samples.c.number,
-    samples.c.sample_id,
-    samples.c.device_id,
-    samples.c.source_id,
-    samples.c.modality,
-    samples.c.origin,
-    samples.c.captured_at_s,
-    samples.c.received_at_s,
-    verdicts.c.judged_at_s,
-    samples.c.route,
-    samples.c.edge_score,
-    samples.c.edge_p_value,
-    samples.c.edge_extrapolated,
-    samples.c.edge_bundle_id,
-    samples.c.calibration_id,
-    samples.c.artefact,
-    samples.c.payload_bytes,
-    verdicts.c.decision,
-    verdicts.c.p_value,
-    verdicts.c.extrapolated,
-    verdicts.c.bundle_id,
-    verdicts.c.reason,
-    verdicts.c.contributions,
-)
+_TABLES = {SAMPLES: samples, VERDICTS: verdicts}
+_LISTED = tuple(_TABLES[COLUMNS[name].tables[0]].c[name] for name in LISTED_NAMES)
+_FILTERED = {name: _TABLES[COLUMNS[name].tables[-1]].c[name] for name in FILTER_NAMES}
+_SEARCHED = tuple(samples.c[name] for name in SEARCHED_NAMES)
 _ORDER = (verdicts.c.judged_at_s, verdicts.c.number)
 
 
@@ -194,14 +142,14 @@ async def verdict_page(
         query = query.order_by(*(column.desc() for column in _ORDER))
         if before is not None:
             query = query.where(_is_older(before))
-    found = [_verdict_row(row) for row in (await connection.execute(query)).mappings()]
+    found = [VerdictRow.model_validate(dict(row)) for row in (await connection.execute(query)).mappings()]
     has_more = len(found) > size
     rows = found[:size] if after is None else found[:size][::-1]
     if not rows:
         return VerdictPage((), None, None)
-    has_older = has_more if after is None else await _exists(connection, wanted, _is_older(rows[-1].key))
+    has_older = has_more if after is None else await _exists(connection, wanted, _is_older(key_of(rows[-1])))
     has_newer = has_more if after is not None else before is not None
-    return VerdictPage(tuple(rows), rows[-1].key if has_older else None, rows[0].key if has_newer else None)
+    return VerdictPage(tuple(rows), key_of(rows[-1]) if has_older else None, key_of(rows[0]) if has_newer else None)
 
 
 async def count_newer(connection: AsyncConnection, wanted: VerdictFilter, key: VerdictKey | None) -> int:
@@ -212,20 +160,16 @@ async def count_newer(connection: AsyncConnection, wanted: VerdictFilter, key: V
     return int((await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one())
 
 
-async def verdict_detail(connection: AsyncConnection, sample_id: uuid.UUID) -> VerdictDetail | None:
-    """All about one judged sample; None for a sample that is unknown or not judged yet."""
+async def judged_sample(connection: AsyncConnection, sample_id: uuid.UUID) -> JudgedSample | None:
+    """Return one judged sample; None for a sample that is unknown or not judged yet."""
     query = _filtered(select(*_LISTED, verdicts.c.opinions), VerdictFilter()).where(
         samples.c.sample_id == sample_id.bytes
     )
     found = (await connection.execute(query)).mappings().one_or_none()
     if found is None:
         return None
-    row = _verdict_row(found)
-    opinions = tuple(
-        StoredOpinion(item["analyzer"], item["score"], item["p_value"], item["extrapolated"])
-        for item in found["opinions"]
-    )
-    return VerdictDetail(row, opinions, await _channels(connection, row.bundle_id, row.edge_bundle_id))
+    record = VerdictRecord.model_validate(dict(found))
+    return JudgedSample(record, await _channels(connection, record.bundle_id, record.edge_bundle_id))
 
 
 async def is_waiting(connection: AsyncConnection, sample_id: uuid.UUID) -> bool:
@@ -265,18 +209,12 @@ def _filtered(query: Select[Any], wanted: VerdictFilter) -> Select[Any]:
     """`query` over verdicts and their samples, restricted to what is wanted."""
     query = query.select_from(verdicts.join(samples, samples.c.number == verdicts.c.number))
     conditions: list[ColumnElement[bool]] = []
-    if wanted.device_id:
-        conditions.append(verdicts.c.device_id == wanted.device_id)
-    if wanted.modality is not None:
-        conditions.append(verdicts.c.modality == wanted.modality.value)
-    if wanted.decision is not None:
-        conditions.append(verdicts.c.decision == wanted.decision.value)
-    if wanted.route is not None:
-        conditions.append(samples.c.route == wanted.route.value)
+    for name, column in _FILTERED.items():
+        if value := getattr(wanted, name):
+            conditions.append(column == str(value))
     if wanted.text:
         text = wanted.text[:_NAME_CHARACTERS]
-        places = (samples.c.origin, samples.c.source_id)
-        conditions.append(or_(*(column.icontains(text, autoescape=True) for column in places)))
+        conditions.append(or_(*(column.icontains(text, autoescape=True) for column in _SEARCHED)))
     if wanted.since_s is not None:
         conditions.append(verdicts.c.judged_at_s >= wanted.since_s)
     if wanted.until_s is not None:
@@ -303,13 +241,3 @@ async def _channels(connection: AsyncConnection, *bundle_ids: str) -> tuple[str,
     found = await connection.execute(query.where(bundles.c.bundle_id.in_(bundle_ids)))
     channels = {row.bundle_id: row.channels for row in found}
     return next((tuple(channels[name]) for name in bundle_ids if channels.get(name)), ())
-
-
-def _verdict_row(row: RowMapping) -> VerdictRow:
-    values = {column.name: row[column] for column in _LISTED}
-    values["sample_id"] = uuid.UUID(bytes=values["sample_id"])
-    values["modality"] = Modality(values["modality"])
-    values["route"] = Route(values["route"])
-    values["decision"] = Decision(values["decision"])
-    values["contributions"] = tuple((item["name"], item["share"]) for item in values["contributions"])
-    return VerdictRow(**values)

@@ -23,6 +23,9 @@ from sqlalchemy import (
     text,
 )
 
+from cloud.store.verdict_columns import SAMPLES, VERDICTS, Number, table_columns
+from shared.status import HeartbeatCounters
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -32,11 +35,10 @@ metadata = MetaData(
     }
 )
 
-# SQLite numbers rows by itself only where the key is exactly INTEGER.
-Number = BigInteger().with_variant(Integer(), "sqlite")
-
 ALL_DEVICES = ""
 """The `device_id` of an event that is for every device."""
+
+HEARTBEAT_INTEGERS = (*HeartbeatCounters.model_fields, "spool_samples", "spool_bytes")
 
 EVENT_VERDICT, EVENT_BUNDLE_CHANGED = "verdict", "bundle_changed"
 
@@ -57,19 +59,9 @@ heartbeats = Table(  # the latest of each device
     Column("device_id", String(64), ForeignKey("devices.device_id"), primary_key=True),
     Column("received_at_s", Double, nullable=False),
     Column("agent_version", String(64), nullable=False),
-    Column("samples_screened", BigInteger, nullable=False),
-    Column("samples_forwarded", BigInteger, nullable=False),
-    Column("samples_audited", BigInteger, nullable=False),
-    Column("samples_alarmed", BigInteger, nullable=False),
-    Column("samples_rejected", BigInteger, nullable=False),
-    Column("samples_dropped", BigInteger, nullable=False),
-    Column("bytes_screened", BigInteger, nullable=False),
-    Column("bytes_uploaded", BigInteger, nullable=False),
-    Column("spool_samples", BigInteger, nullable=False),
-    Column("spool_bytes", BigInteger, nullable=False),
-    # [{"source_id", "bundle_name", "bundle_id", "artefact"}, ...]
+    *(Column(name, BigInteger, nullable=False) for name in HEARTBEAT_INTEGERS),
+    # Each a list of `shared.status.RunningBundle` and of texts.
     Column("running", JSON, nullable=False),
-    # ["spool full: 12 samples dropped", ...]
     Column("warnings", JSON, nullable=False),
 )
 
@@ -85,25 +77,10 @@ tokens = Table(
 )
 
 samples = Table(
-    "samples",
+    SAMPLES,
     metadata,
     Column("number", Number, primary_key=True, autoincrement=True),
-    Column("sample_id", LargeBinary(16), nullable=False, unique=True),
-    Column("device_id", String(64), ForeignKey("devices.device_id"), nullable=False),
-    Column("source_id", String(512), nullable=False),
-    Column("modality", String(16), nullable=False),
-    Column("origin", String(512), nullable=False),
-    Column("captured_at_s", Double, nullable=False),
-    Column("received_at_s", Double, nullable=False),
-    Column("route", String(16), nullable=False),
-    # Empty where the edge's score was not a number.
-    Column("edge_score", Double),
-    Column("edge_p_value", Double, nullable=False),
-    Column("edge_extrapolated", Boolean, nullable=False),
-    Column("edge_bundle_id", String(512), nullable=False),
-    Column("calibration_id", String(512), nullable=False),
-    Column("artefact", String(512), nullable=False),
-    Column("payload_bytes", Integer, nullable=False),
+    *table_columns(SAMPLES, foreign_keys={"device_id": "devices.device_id"}),
     Column("judged", Boolean, nullable=False, server_default=false()),
     Index("ix_samples_device_id_received_at_s", "device_id", "received_at_s", "number"),
     # The queue of the analysis: it holds only what waits.
@@ -125,7 +102,7 @@ payloads = Table(
     Column("encoding", Integer, nullable=False),
     Column("shape", JSON, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Column("part", LargeBinary),  # a vedette.v1.ImagePart, of images that did not travel whole
+    Column("part", LargeBinary),  # a vedette.v1.ImageCrop, of images that did not travel whole
     # The edge's coarse map, (height, width) uint8 in C order; empty where it sent none.
     Column("edge_map_height", Integer),
     Column("edge_map_width", Integer),
@@ -133,24 +110,10 @@ payloads = Table(
 )
 
 verdicts = Table(
-    "verdicts",
+    VERDICTS,
     metadata,
     Column("number", Number, ForeignKey("samples.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    Column("device_id", String(64), nullable=False),
-    Column("source_id", String(512), nullable=False),
-    Column("modality", String(16), nullable=False),
-    Column("judged_at_s", Double, nullable=False),
-    Column("decision", String(16), nullable=False),
-    # The fused one; 0 where the decision is "undecided", which sorts it before all that were judged.
-    Column("p_value", Double, nullable=False),
-    Column("extrapolated", Boolean, nullable=False),
-    # The bundle that judged; the one that screened is samples.edge_bundle_id.
-    Column("bundle_id", String(128), nullable=False),
-    Column("reason", String(1024), nullable=False),
-    # [{"analyzer", "score", "p_value", "extrapolated"}, ...]; a score that was not a number is null.
-    Column("opinions", JSON, nullable=False),
-    # [{"name", "share"}, ...]
-    Column("contributions", JSON, nullable=False),
+    *table_columns(VERDICTS),
     Index("ix_verdicts_judged_at_s", "judged_at_s", "number"),
     Index("ix_verdicts_device_id_judged_at_s", "device_id", "judged_at_s", "number"),
     Index("ix_verdicts_decision_judged_at_s", "decision", "judged_at_s", "number"),

@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloud.training.data import ImageData, TableData, TrainingData, load_training_data
+    from cloud.training.data import TableData, TrainingData
+    from cloud.training.modalities import load_training_data, split_samples
+    from cloud.training.samples.images import ImageData
     from cloud.training.settings import TrainingSettings
     from cloud.training.train import rebuild_bundle, train_bundle
 
@@ -18,11 +20,14 @@ __all__ = [
     "TrainingSettings",
     "load_training_data",
     "rebuild_bundle",
+    "split_samples",
     "train_bundle",
 ]
 
 _HOMES = {
-    "data": ("ImageData", "TableData", "TrainingData", "load_training_data"),
+    "data": ("TableData", "TrainingData"),
+    "modalities": ("load_training_data", "split_samples"),
+    "samples.images": ("ImageData",),
     "settings": ("TrainingSettings",),
     "train": ("rebuild_bundle", "train_bundle"),
 }

@@ -21,9 +21,6 @@ from cloud.training.parity import rank_correlation
 from cloud.training.quantise import OnnxRuntimeQuantiser
 from shared.errors import ParityError
 
-MAX_RANKING_VECTORS, MAX_RANKING_IMAGES, LEAST_RANKING_IMAGES = 512, 8, 2
-MAX_RANKING_PIXELS = 8 * 512 * 512  # what ranking costs is bounded: one small batch a layer
-
 Attempted = TypeVar("Attempted")
 
 
@@ -33,15 +30,14 @@ def rank_layers(
     """The layers `names`, those first whose quantisation costs the most.
 
     Each is quantised alone, with the others and the `first` in float. Its cost is one minus the rank correlation with
-    the FP32 `model` over a bounded part of the graph inputs (n, ...): of patch scores where the graph gives them, since
-    they are many, of scores otherwise.
+    the FP32 `model` over a few graph inputs (n, ...): of patch scores where the graph has them, since they are many,
+    of scores otherwise.
     """
-    part = inputs[: _most(inputs)]
-    expected = _opinions(model, part)
+    expected = _opinions(model, inputs)
     costs = {}
     for name in names:
         graph = quantiser.quantise([*first, *(other for other in names if other != name)])
-        costs[name] = 1 - rank_correlation(expected, _opinions(graph, part))
+        costs[name] = 1 - rank_correlation(expected, _opinions(graph, inputs))
     return tuple(sorted(names, key=lambda name: -costs[name]))
 
 
@@ -81,14 +77,6 @@ def _fewer(
         except ParityError:
             failed = middle
     return passed, tuple(ranked[:count])
-
-
-def _most(inputs: NDArray[Any]) -> int:
-    """How many of the inputs are ranked by."""
-    if inputs.ndim < 4:
-        return MAX_RANKING_VECTORS
-    pixels = int(np.prod(inputs.shape[1:-1]))
-    return max(LEAST_RANKING_IMAGES, min(MAX_RANKING_IMAGES, MAX_RANKING_PIXELS // pixels))
 
 
 def _opinions(model: bytes, inputs: NDArray[Any]) -> NDArray[np.float64]:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.methods.encoders import Screener, SeriesScreener, SeriesViews
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.composition import Front
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
+from cloud.training.modalities.base import GraphProfile
 from cloud.training.parity import auroc, check, compare
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
+from cloud.training.screeners import Screener, SeriesScreener, SeriesViews
 from shared.bundle import Artefact, ParityFigures, npz_bytes
 from shared.calibration_modes import CalibrationByMode
 
@@ -26,16 +27,13 @@ _GRAPHS = {
     INT8_OPENVINO: "edge/screener_int8_openvino.xml",
     INT8_ONNXRUNTIME: "edge/screener_int8_onnxruntime.onnx",
 }
-# How many of the first layers stay in float in any case: few of the operations, and every later layer works on what
-# they give.
-_FIRST_OF_VECTORS, _FIRST_OF_IMAGES = 1, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
     """Engine inputs: `held_out` normals calibrate and compare, and `test` with `test_labels` (true for anomalies) gives
     an AUROC where there is one. Graph inputs: `quantisation` sets the INT8 ranges, `graph_inputs` are those of the
-    held-out normals where these are others. `modes`: (held_out,), see `InputParts`."""
+    held-out normals where these are others. `modes`: (held_out,), see `InputColumns`."""
 
     quantisation: NDArray[Any]
     held_out: NDArray[Any]
@@ -62,6 +60,7 @@ class Built:
 def build_artefacts(
     screener: Screener,
     examples: Examples,
+    profile: GraphProfile,
     tolerances: Mapping[str, float],
     progress: Callable[[str, float], None],
     views: SeriesViews | None = None,
@@ -74,7 +73,7 @@ def build_artefacts(
     model = export_onnx(screener)
     front = Front(views) if views is not None else None
     gate = _Gate(torch_runner(screener if views is None else SeriesScreener(views, screener)), examples, tolerances)
-    control = _Control(model, examples, front)
+    control = _Control(model, examples, profile, front)
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
     for index, name in enumerate(_GRAPHS):
@@ -87,11 +86,17 @@ def build_artefacts(
         artefact, calibration = _calibrate(name, passed[name], examples.modes)
         artefacts.append(artefact)
         files |= {**graph.files, artefact.calibration: calibration}
-    # Measured: ONNX Runtime is fastest for small multilayer perceptrons, OpenVINO for convolutional networks.
-    preferred = INT8_OPENVINO if examples.held_out.ndim >= 4 else INT8_ONNXRUNTIME
     aurocs = {name: result.auroc for name, result in passed.items() if result.auroc is not None}
     parity = {name: result.parity for name, result in passed.items()}
-    return Built(files, tuple(artefacts), preferred, parity, aurocs, float_layers, len(control.layers.all))
+    return Built(
+        files,
+        tuple(artefacts),
+        f"int8_{profile.preferred_engine}",
+        parity,
+        aurocs,
+        float_layers,
+        len(control.layers.all),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +148,16 @@ class _Gate:
 class _Control:
     """Makes the INT8 artefacts of one ONNX model, with the fewest layers in float that let them pass the gate."""
 
-    def __init__(self, model: bytes, examples: Examples, front: Front | None) -> None:
+    def __init__(self, model: bytes, examples: Examples, profile: GraphProfile, front: Front | None) -> None:
         self.layers = Layers.of(model)
         self._model, self._front = model, front
-        self._ranked_on = examples.held_out if examples.graph_inputs is None else examples.graph_inputs
-        self._onnxruntime = OnnxRuntimeQuantiser(model, examples.quantisation)
-        self._openvino = OpenVinoQuantiser(model, examples.quantisation)
+        ranked_on = examples.held_out if examples.graph_inputs is None else examples.graph_inputs
+        self._ranked_on = ranked_on[: profile.ranking_size(ranked_on.shape[1:])]
+        batch_size = profile.quantisation_batch_size
+        self._onnxruntime = OnnxRuntimeQuantiser(model, examples.quantisation, batch_size)
+        self._openvino = OpenVinoQuantiser(model, examples.quantisation, batch_size)
         names = [layer.name for layer in self.layers.all if layer.may_be_int8]
-        count = _FIRST_OF_IMAGES if examples.held_out.ndim >= 4 else _FIRST_OF_VECTORS
-        self._first, self._others = names[:count], names[count:]
+        self._first, self._others = names[: profile.first_in_float], names[profile.first_in_float :]
 
     def settle(self, name: str, gate: _Gate) -> tuple[tuple[_Graph, _Passed], tuple[str, ...]]:
         """The artefact `name`, what the gate saw of it, and the names of its layers in float, in the graph's order.

@@ -162,7 +162,7 @@ def _train(data: Path, modality: Modality, output: Path, settings: Any, key: Pat
     from cloud.training.report import show_training, summarise
 
     check_place(output, "--output")
-    from cloud.training.data import load_training_data
+    from cloud.training.modalities import load_training_data
     from cloud.training.train import train_bundle
     from shared.home import signing_key
 

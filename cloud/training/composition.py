@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cloud.methods.encoders import SeriesViews
 from cloud.training.export import INPUT_NAME, export_onnx
+from cloud.training.screeners import SeriesViews
 
 _PREFIX = "front/"
 

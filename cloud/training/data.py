@@ -23,10 +23,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.training.samples.images import ImageData
+from cloud.training.samples.videos import VideoData
 from cloud.training.settings import DataSettings
-from cloud.training.videos import VideoData, find_videos
 from shared.errors import DataError
-from shared.images import IMAGE_SUFFIXES
 from shared.modality import Modality
 from shared.preprocessing.modes import MAX_MODES
 from shared.tables.reader import column_names
@@ -54,43 +54,15 @@ class TableData:
     decimal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageData:
-    """Image files: good ones, good ones set apart to calibrate on, and those to test on with their labels (true for
-    defects); the last two may be empty."""
-
-    origin: str
-    good: tuple[Path, ...]
-    held_out: tuple[Path, ...] = ()
-    test: tuple[Path, ...] = ()
-    test_labels: NDArray[np.bool_] | None = None
-    notes: tuple[str, ...] = ()
-    modality: Modality = Modality.IMAGE
-
-
 TrainingData: TypeAlias = TableData | ImageData | VideoData
 
 
-def load_training_data(
-    path: Path,
-    modality: Modality,
-    settings: DataSettings | None = None,
-    *,
-    to_judge: bool = False,
-    categories: Mapping[str, Sequence[str]] | None = None,
-) -> TrainingData:
-    """Read and check what lies at `path`; image files are found here and read later.
+def read_table_data(path: Path, modality: Modality, settings: DataSettings, *, to_judge: bool = False) -> TableData:
+    """Read and check the rows or readings at `path`.
 
     `to_judge`: it is judged, not learned from, so it may hold anomalies only, a single row or a channel that is dead.
     Raises DataError for data that cannot be used.
     """
-    settings = settings if settings is not None else DataSettings()
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder.")
-    if modality is Modality.IMAGE:
-        return _find_images(path)
-    if modality is Modality.VIDEO:
-        return find_videos(path, to_judge=to_judge)
     if path.is_dir():
         raise DataError(f"{path}: a folder, and {modality} data is one .npz, .csv or .parquet file.")
     suffix = path.suffix.lower()
@@ -99,7 +71,7 @@ def load_training_data(
     if suffix in {".csv", ".parquet"} or path.name.lower().endswith(".csv.gz"):
         from cloud.training.tables import read_table
 
-        table = read_table(path, settings, needs_time=modality is Modality.SERIES, categories=categories)
+        table = read_table(path, settings, needs_time=modality is Modality.SERIES)
         data = checked(
             path,
             modality,
@@ -167,16 +139,6 @@ def checked(
         missing=settings.missing == "allow",
         mode_column=settings.mode_column,
     )
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """The pixels of one file; raises SampleRejected (a DataError) if they cannot be read."""
-    from shared.images import decode_image
-
-    try:
-        return decode_image(path.read_bytes(), origin=str(path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from None
 
 
 def _read_arrays(path: Path, modality: Modality, settings: DataSettings, *, to_judge: bool) -> TableData:
@@ -323,34 +285,3 @@ def _describe_bad(
             "be missing with --allow-missing."
         )
     return f"{where}, column {columns[column]!r} is {value}, which is too large{others}. Repair the data, or {advice}."
-
-
-def _find_images(path: Path) -> ImageData:
-    if not path.is_dir():
-        raise DataError(f"{path}: not a folder; images are a folder of good ones, or one with train/good in it.")
-    folder = path / "train" / "good"
-    if not folder.is_dir():
-        good = _images_in(path)
-        if not good:
-            raise DataError(
-                f"{path}: holds neither images ({' '.join(sorted(IMAGE_SUFFIXES))}) nor a folder train/good."
-            )
-        return ImageData(str(path), good)
-    good = _images_in(folder)
-    if not good:
-        raise DataError(f"{folder}: holds no images ({' '.join(sorted(IMAGE_SUFFIXES))}).")
-    set_apart = path / "validation" / "good"
-    held_out = _images_in(set_apart) if set_apart.is_dir() else ()
-    test: list[Path] = []
-    labels: list[bool] = []
-    for kind in sorted(entry for entry in (path / "test").glob("*") if entry.is_dir()):
-        found = _images_in(kind)
-        test += found
-        labels += [kind.name != "good"] * len(found)
-    if not any(labels) or all(labels):
-        return ImageData(str(path), good, held_out)
-    return ImageData(str(path), good, held_out, tuple(test), np.array(labels, dtype=np.bool_))
-
-
-def _images_in(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))

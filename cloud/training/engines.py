@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.methods.encoders import Screener, SeriesScreener
+from cloud.training.screeners import Screener, SeriesScreener
 from shared.errors import EngineError
 
 Runner: TypeAlias = Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]

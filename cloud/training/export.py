@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from cloud.methods.encoders import Screener, SeriesViews
-from shared.bundle import MOST_BATCH
+from cloud.training.screeners import Screener, SeriesViews
+from shared.bundle import MAX_BATCH_SIZE
 
 INPUT_NAME = "input"
 
@@ -29,7 +29,7 @@ def export_onnx(screener: Screener | SeriesViews) -> bytes:
             verbose=False,
             input_names=[INPUT_NAME],
             output_names=list(screener.output_names),
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MOST_BATCH)},),
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH_SIZE)},),
         )
         return path.read_bytes()
 

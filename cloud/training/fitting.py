@@ -6,8 +6,7 @@ folds, and the methods that are kept are fitted on everything. A held-out sample
 ones as a new sample will be, which keeps p-values uniform (Vovk, "Cross-conformal predictors", 2015).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,23 +17,22 @@ from cloud.methods import (
     ANALYZERS,
     LEARN_PLACES,
     QUICK_TO_FIT,
-    AnalyzerOutput,
     AnyAnalyzer,
     ImageWorkshop,
     LocalCorruption,
     Placed,
     Workshop,
 )
+from cloud.methods.encoders import FINE_DETAILS, ImageEncoder
 from cloud.serving.encoding import Encoder, Samples
-from cloud.serving.explanations import as_array
-from shared.diffusion.training import one_thread
+from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
+from cloud.training.encoders import corrupted_patches
 from shared.modality import Modality
 
 QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
 COPIES_SHARE = 0.4  # of a fit's, for encoding the corrupted copies of images
 
 Progress = Callable[[float], None]
-Said = tuple[Samples, dict[str, AnalyzerOutput]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +52,15 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class FittedAnalyzers:
-    """The `analyzers` by name; the same as `rehearsed` without anything learned from the held-out samples; blocks of
-    these with what each `said` of them; the `scores` (held out,) by analyzer, in the order of the samples."""
+    """Fitted `analyzers` by name, and the same `without_held_out`, fitted on the training part alone.
+
+    `blocks`: the held-out samples with each analyzer's output. `scores`: (held out,) by analyzer, in the order of the
+    samples. Both are from analyzers that did not learn from the sample.
+    """
 
     analyzers: dict[str, AnyAnalyzer]
-    rehearsed: dict[str, AnyAnalyzer]
-    said: list[Said]
+    without_held_out: dict[str, AnyAnalyzer]
+    blocks: list[ScoredBlock]
     scores: dict[str, NDArray[np.float64]]
 
 
@@ -69,46 +70,30 @@ def fit_analyzers(
     """Fit on the `normals` and, as far as the plan says, on the held-out samples."""
     quick = [name for name in plan.methods if name in QUICK_TO_FIT and plan.folds]
     slow = [name for name in plan.methods if name not in quick]
-    rehearsed = _fitted(encoder, normals, [*slow, *quick], plan, lambda share: progress((1.0 - QUICK_SHARE) * share))
-    trained = {name: rehearsed[name] for name in slow}
-    folds = _dealt(len(held_out), plan.folds)
-    said: list[Said] = []
+    first = _fitted(encoder, normals, [*slow, *quick], plan, lambda share: progress((1.0 - QUICK_SHARE) * share))
+    trained = {name: first[name] for name in slow}
+    folds = _folds(len(held_out), plan.folds)
+    blocks: list[ScoredBlock] = []
     for index, fold in enumerate(folds):
-        members = rehearsed
+        members = first
         if len(folds) > 1 and quick:
             others = np.setdiff1d(np.arange(len(held_out)), fold)
             members = trained | _fitted(encoder, normals.joined(held_out.at(others)), quick, plan)
-        part = held_out if len(folds) == 1 else held_out.at(fold)
-        said += outputs_of(encoder, members, part, plan.device)
+        samples = held_out if len(folds) == 1 else held_out.at(fold)
+        blocks += score_blocks(encoder, members, samples, plan.device)
         progress(1.0 - QUICK_SHARE + QUICK_SHARE * (index + 1) / (len(folds) + 1))
     order = np.argsort(np.concatenate(folds))
-    scores = {name: values[order] for name, values in scores_of(plan.methods, [outputs for _, outputs in said]).items()}
-    final = trained | _fitted(encoder, normals.joined(held_out), quick, plan) if quick else rehearsed
-    final, rehearsed = ({name: fitted[name] for name in plan.methods} for fitted in (final, rehearsed))
-    return FittedAnalyzers(final, rehearsed, said, scores)
+    joined = joined_scores(plan.methods, [outputs for _, outputs in blocks])
+    scores = {name: values[order] for name, values in joined.items()}
+    final = trained | _fitted(encoder, normals.joined(held_out), quick, plan) if quick else first
+    final, first = ({name: fitted[name] for name in plan.methods} for fitted in (final, first))
+    return FittedAnalyzers(final, first, blocks, scores)
 
 
-def _dealt(count: int, folds: int) -> list[NDArray[np.intp]]:
-    """Positions 0 to `count` in so many parts, at least one."""
+def _folds(count: int, folds: int) -> list[NDArray[np.intp]]:
+    """Deal positions 0 to `count` into folds, at least one."""
     parts = min(max(folds, 1), max(count, 1))
     return [np.arange(first, count, parts) for first in range(parts)]
-
-
-def outputs_of(
-    encoder: Encoder | None, analyzers: Mapping[str, AnyAnalyzer], samples: Samples, device: torch.device
-) -> Iterator[Said]:
-    """Blocks of the samples, each with what every analyzer says of it."""
-    for block in samples.blocks(encoder):
-        with torch.inference_mode(), one_thread() if encoder is None else nullcontext():
-            features = block.features(encoder, device)
-            outputs = {name: analyzer.score(features) for name, analyzer in analyzers.items()}
-        yield block, outputs
-
-
-def scores_of(names: Iterable[str], outputs: Sequence[Mapping[str, AnalyzerOutput]]) -> dict[str, NDArray[np.float64]]:
-    """Scores (n,) by analyzer, of all blocks."""
-    empty = np.zeros(0)
-    return {name: np.concatenate([empty, *(as_array(block[name].scores) for block in outputs)]) for name in names}
 
 
 def _fitted(
@@ -137,8 +122,6 @@ def _fitted(
 def _workshop(
     encoder: Encoder | None, normals: Samples, plan: FitPlan, methods: Sequence[str], progress: Progress
 ) -> Workshop:
-    from cloud.methods.encoders import FINE_DETAILS, ImageEncoder, corrupted_patches
-
     if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
         patches = corrupted_patches(encoder, normals.inputs, seed=plan.seed % 2**32, progress=progress)
         return ImageWorkshop(plan.seed, effort=plan.effort, corrupted=patches, fine_details=FINE_DETAILS)

@@ -74,27 +74,21 @@ class _Source:
         return len(self.lines)
 
 
-def read_table(
-    path: Path,
-    settings: DataSettings,
-    *,
-    needs_time: bool = False,
-    categories: Mapping[str, Sequence[str]] | None = None,
-) -> Table:
+def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) -> Table:
     """Read a CSV or Parquet file.
 
     Args:
         path: the file.
-        settings: roles of columns, and the format of the table.
+        settings: roles of columns, and the format of the table. With `columns` and `category_values`, the columns are
+            channels of a bundle, such as "pump=on".
         needs_time: whether rows must be in the order of the time column, which is left out of the inputs.
-        categories: values of each category column of a bundle; `settings.columns` then names its channels.
 
     Raises:
         DataError: names file, column and row.
     """
     source = _read_csv(path, settings) if path.name.lower().endswith(TEXT_SUFFIXES) else _read_parquet(path)
-    if categories:
-        return _read_for_bundle(source, settings, categories)
+    if settings.category_values and settings.columns:
+        return _read_for_bundle(source, settings)
     named = list(settings.columns)
     if named and settings.mode_column and settings.mode_column not in named:
         named.append(settings.mode_column)
@@ -119,8 +113,9 @@ def read_table(
     )
 
 
-def _read_for_bundle(source: _Source, settings: DataSettings, categories: Mapping[str, Sequence[str]]) -> Table:
+def _read_for_bundle(source: _Source, settings: DataSettings) -> Table:
     """Read the channels of a bundle that has category columns."""
+    categories = settings.category_values
     channels = {
         category_channel(column, value): (column, value) for column, values in categories.items() for value in values
     }
@@ -333,7 +328,7 @@ def _values(
     categories: dict[str, tuple[str, ...]] = {}
     for name in wanted:
         if name in source.texts and settings.categories == "one_hot" and name != settings.mode_column:
-            categories[name] = _category_values(source, name)
+            categories[name] = settings.category_values.get(name) or _category_values(source, name)
             names += [category_channel(name, value) for value in categories[name]]
             columns += [one_hot(source.texts[name], value) for value in categories[name]]
         else:

@@ -1,6 +1,5 @@
 """The training run: normal data in, signed bundle out; and the shorter run that puts a new head into a bundle."""
 
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,41 +16,35 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from cloud.methods import ANALYZERS, BASELINES, DEFAULT_METHODS, SEE_MORE_THAN_VECTORS
-from cloud.methods.encoders import (
-    ENCODER_FILE,
-    PatchEncoder,
-    Screener,
-    SeriesViews,
-    VectorScreener,
-    encoder_bytes,
-    fit_encoder,
-    screener_of,
-)
-from cloud.serving.analysis import Analysis, pick_device
+from cloud.methods import ANALYZERS, BASELINES, SEE_MORE_THAN_VECTORS
+from cloud.methods.encoders import ENCODER_FILE, encoder_bytes
+from cloud.modalities import cloud_modality
+from cloud.serving.analysis import Analysis
+from cloud.serving.device import pick_device
+from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.artefacts import Built, Examples, build_artefacts
 from cloud.training.data import TrainingData
+from cloud.training.modalities import TrainingModality, split_samples, training_modality
 from cloud.training.parity import auroc
-from cloud.training.perturbed_windows import perturbed_inputs
-from cloud.training.quantise import choose_inputs
-from cloud.training.samples import Split, split_samples
+from cloud.training.samples import Split
+from cloud.training.screeners import VectorScreener
 from cloud.training.settings import TrainingSettings
-from cloud.training.threads import one_thread, threads_for
 from cloud.training.trimming import trimmed
 from shared.bundle import Bundle, InputSpec, Manifest, npz_bytes, sign
-from shared.diffusion import InputLayout, Perturbation, Teacher, TimeEstimationHead, distill_head
-from shared.diffusion.training import noting_short_trainings
+from shared.diffusion.distillation import Perturbation, Teacher, distill_head
+from shared.diffusion.perturbation import InputLayout
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.diffusion.training import noting_short_trainings, one_thread
 from shared.errors import BundleMismatchError, DataError, SettingsError
+from shared.modalities import fit_preprocessor, load_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor, load_preprocessor, mask_width, modes_of
+from shared.preprocessing import Preprocessor, mask_width, modes_of
 
 HEAD_FILE = "cloud/head.safetensors"
 REFERENCE_FILE = "cloud/reference.npz"
-MAX_TEST_SAMPLES, MAX_TEST_IMAGES = 2000, 100
-VECTOR_HIDDEN, PATCH_HIDDEN = (256, 384, 256), (256, 256)
+MAX_TEST_SAMPLES = 2000
 MAX_HEAD_PARAMETERS = 250_000  # 1 MB in FP32: what a federated round sends, and a device holds
 WIDTH_STEP = 8
-MAX_QUANTISATION_PIXELS, FEWEST_QUANTISATION_IMAGES = 64 * 640 * 640, 10  # fewer images where they are large
 
 Progress: TypeAlias = Callable[[str, float], None]
 
@@ -69,7 +62,8 @@ def train_bundle(
     report = progress if progress is not None else _say_nothing
     started_s = time.monotonic()
     methods = _methods(settings, data.modality)
-    with threads_for(data.modality), noting_short_trainings() as cut_short:
+    modality = training_modality(data.modality)
+    with modality.threads(), noting_short_trainings() as cut_short:
         report("reading", 0.0)
         split = split_samples(data, settings, lambda share: report("reading", share))
         split = trimmed(split, data.modality, settings.data.trim_share, torch.Generator().manual_seed(settings.seed))
@@ -80,32 +74,34 @@ def train_bundle(
         split = _bounded(split, settings.seed)
         test, test_labels = _test_part(preprocessor, split)
         generator = torch.Generator().manual_seed(settings.seed)
-        encoder, normals = _encode(train, settings, generator, report)
-        analysis = Analysis.fit(
+        encoder, normals = modality.encode(train, settings, generator, lambda share: report("encoding", share))
+        options = AnalysisOptions(
+            methods=methods,
+            fused=settings.fused,
+            seed=settings.seed,
+            device=settings.device,
+            learn_held_out=settings.data.trim_share == 0,  # the held-out part is not trimmed and may hold anomalies
+            effort=settings.effort,
+        )
+        fitted = fit_analysis(
             preprocessor,
             encoder,
             split.train,
             split.held_out,
-            generator=generator,
-            progress=lambda share: report("fitting the analyzers", share),
-            device=settings.device,
-            methods=methods,
-            fused=settings.fused,
-            refit=settings.data.trim_share == 0,  # the held-out part is not trimmed, so it may hold what was trimmed
-            effort=settings.effort,
+            options,
+            lambda share: report("fitting the analyzers", share),
         )
-        teacher = _teacher(analysis.rehearsal, data.modality)
-        perturbation = perturbed_inputs(preprocessor, split.train) if data.modality is Modality.SERIES else None
-        head, loss = _train_head(normals, split.spec, data.modality, settings, generator, report, teacher, perturbation)
-        quantisation = _quantisation_inputs(train, head, settings)
+        analysis = fitted.analysis
+        teacher = modality.teacher(fitted.without_held_out)
+        perturbation = modality.perturbation(preprocessor, split.train)
+        head, loss = _train_head(normals, split.spec, modality, settings, generator, report, teacher, perturbation)
+        quantisation = modality.quantisation_inputs(train, head, settings)
         modes = modes_of(held_out, split.spec)
         examples = Examples(quantisation, held_out, test, test_labels, modes, held_out_graph_inputs)
         tolerances = settings.tolerances.model_dump()
-        if encoder is None:
-            screener: Screener = VectorScreener.within(head, quantisation, held_out_graph_inputs)
-        else:
-            screener = screener_of(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
-        built = build_artefacts(screener, examples, tolerances, report, SeriesViews.of(preprocessor))
+        screener = modality.screener(encoder, head, analysis, train, quantisation, held_out_graph_inputs)
+        front = modality.front(preprocessor)
+        built = build_artefacts(screener, examples, modality.graphs, tolerances, report, front)
         files = {**preprocessor.files(), **built.files, **analysis.files(), HEAD_FILE: save_arrays(head.to_arrays())}
         if encoder is not None:
             files[ENCODER_FILE] = encoder_bytes(encoder)
@@ -115,7 +111,7 @@ def train_bundle(
         facts["notes"] += [f"a training ended early: {note}; a faster machine trains longer" for note in cut_short]
         if test is not None and test_labels is not None:
             report("scoring the labelled part", 0.0)
-            facts["auroc"] |= _analyzer_aurocs(analysis.rehearsal, split)
+            facts["auroc"] |= _analyzer_aurocs(fitted.without_held_out, modality, split)
         facts["seconds"] = round(time.monotonic() - started_s, 1)
         manifest = _manifest(data, settings, preprocessor, built, facts)
     report("signing", 1.0)
@@ -143,6 +139,7 @@ def rebuild_bundle(
             "series data only."
         )
     reference, preprocessor = bundle.arrays(REFERENCE_FILE), load_preprocessor(bundle)
+    modality = training_modality(manifest.modality)
     quantisation, held_out = reference["quantisation"], reference["held_out"]
     graph_inputs = preprocessor.graph_inputs(held_out)
     head = _checked_head(bundle, head_arrays, graph_inputs.shape[1])
@@ -150,8 +147,9 @@ def rebuild_bundle(
     with one_thread():
         modes = modes_of(held_out, manifest.input)
         examples = Examples(quantisation, held_out, modes=modes, graph_inputs=graph_inputs)
-        views = SeriesViews.of(preprocessor)
-        built = build_artefacts(screener, examples, manifest.tolerances, progress or _say_nothing, views)
+        front = modality.front(preprocessor)
+        report = progress or _say_nothing
+        built = build_artefacts(screener, examples, modality.graphs, manifest.tolerances, report, front)
     kept = {path: data for path, data in bundle.files.items() if not path.startswith("edge/")}
     updated = manifest.model_copy(
         update={
@@ -189,7 +187,7 @@ def _methods(settings: TrainingSettings, modality: Modality) -> tuple[str, ...]:
     for name in settings.analyzers:
         if name not in ANALYZERS:
             raise SettingsError(f"analyzers: there is no {name!r}; there are {', '.join(ANALYZERS)}.")
-    fitted = settings.analyzers or (*DEFAULT_METHODS[modality], *BASELINES)
+    fitted = settings.analyzers or (*cloud_modality(modality).default_methods, *BASELINES)
     for name in settings.fused:
         if name not in fitted:
             raise SettingsError(f"fused: {name!r} is not among the analyzers fitted, {', '.join(fitted)}.")
@@ -202,25 +200,10 @@ def _methods(settings: TrainingSettings, modality: Modality) -> tuple[str, ...]:
     return settings.analyzers
 
 
-def _encode(
-    train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, report: Progress
-) -> tuple[PatchEncoder | None, Tensor]:
-    """The encoder, for images and clips, and the normal vectors (n, dim) that the head is distilled on."""
-    if train.ndim < 4:
-        return None, torch.from_numpy(train)
-    encoder, patches = fit_encoder(
-        train,
-        generator=generator,
-        dim=settings.image.feature_dim,
-        progress=lambda share: report("encoding", share),
-    )
-    return encoder, patches[torch.randperm(len(patches), generator=generator)[: settings.image.patches]].clone()
-
-
 def _train_head(
     normals: Tensor,
     spec: InputSpec,
-    modality: Modality,
+    modality: TrainingModality,
     settings: TrainingSettings,
     generator: torch.Generator,
     report: Progress,
@@ -228,7 +211,7 @@ def _train_head(
     perturbation: Perturbation | None,
 ) -> tuple[TimeEstimationHead, float]:
     """The distilled head, on the CPU, and the last training loss."""
-    hidden = settings.hidden or hidden_widths(normals.shape[1], modality)
+    hidden = settings.hidden or hidden_widths(normals.shape[1], modality.hidden)
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.manual_seed(settings.seed)
         head = TimeEstimationHead(normals.shape[1], tuple(hidden))
@@ -237,7 +220,7 @@ def _train_head(
         loss = distill_head(
             head.to(device),
             normals.to(device),
-            settings=settings.distillation(modality),
+            settings=settings.distillation(modality.distillation),
             generator=generator,
             teacher=teacher,
             layout=InputLayout(mask_width(spec), len(spec.modes)),
@@ -247,10 +230,8 @@ def _train_head(
     return head.cpu(), loss
 
 
-def hidden_widths(dim: int, modality: Modality) -> tuple[int, ...]:
-    """The widths of a head for inputs of `dim` values: narrower ones, in proportion, for more inputs than fit into
-    MAX_HEAD_PARAMETERS."""
-    widths: tuple[int, ...] = PATCH_HIDDEN if modality in (Modality.IMAGE, Modality.VIDEO) else VECTOR_HIDDEN
+def hidden_widths(dim: int, widths: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `widths`, narrowed in proportion until a head of `dim` inputs fits into MAX_HEAD_PARAMETERS."""
     while _parameters(dim, widths) > MAX_HEAD_PARAMETERS and min(widths) > WIDTH_STEP:
         widths = tuple(max(WIDTH_STEP, width - WIDTH_STEP * round(width / min(widths))) for width in widths)
     return widths
@@ -259,24 +240,6 @@ def hidden_widths(dim: int, modality: Modality) -> tuple[int, ...]:
 def _parameters(dim: int, widths: tuple[int, ...]) -> int:
     """Weights and biases of a multilayer perceptron from `dim` values to one."""
     return sum((inputs + 1) * outputs for inputs, outputs in pairwise((dim, *widths, 1)))
-
-
-def _teacher(analysis: Analysis, modality: Modality) -> Teacher | None:
-    """What the head is distilled from; None: DTE-NP among its own normals, for clips and where no analyzer can."""
-    if modality is Modality.VIDEO:
-        return None
-    if modality is Modality.IMAGE:
-        return analysis.patch_teacher if analysis.teaches_patches else None
-    return analysis.teacher
-
-
-def _quantisation_inputs(train: NDArray[Any], head: TimeEstimationHead, settings: TrainingSettings) -> NDArray[Any]:
-    if train.ndim >= 4:
-        most = max(FEWEST_QUANTISATION_IMAGES, MAX_QUANTISATION_PIXELS // math.prod(train.shape[-3:-1]))
-        return choose_inputs(train, np.zeros(len(train)), min(settings.quantisation.images, most), settings.seed)
-    with torch.inference_mode():
-        scores = head(torch.from_numpy(train)).numpy()
-    return choose_inputs(train, scores, settings.quantisation.samples, settings.seed)
 
 
 def _test_part(preprocessor: Preprocessor, split: Split) -> tuple[NDArray[Any] | None, NDArray[np.bool_] | None]:
@@ -296,13 +259,13 @@ def _bounded(split: Split, seed: int) -> Split:
     return replace(split, test=split.test[order], test_labels=split.test_labels[order])
 
 
-def _analyzer_aurocs(analysis: Analysis, split: Split) -> dict[str, float]:
+def _analyzer_aurocs(analysis: Analysis, modality: TrainingModality, split: Split) -> dict[str, float]:
     """AUROC of each analyzer and of the fused score; of images a part, since each is hundreds of vectors."""
     if split.test is None or split.test_labels is None:
         return {}
-    most = MAX_TEST_IMAGES if split.test.ndim >= 4 else len(split.test)
-    test = split.test[:most]
-    labels = split.test_labels[:most][analysis.preprocessor.prepare(test).kept]
+    count = modality.max_scored(len(split.test))
+    test = split.test[:count]
+    labels = split.test_labels[:count][analysis.preprocessor.prepare(test).kept]
     if not labels.any() or labels.all():
         return {}
     return {name: auroc(labels, scores) for name, scores in analysis.score(test).items()}

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.training.samples import MIN_TRAIN, Split
-from shared.diffusion import subsample
+from shared.diffusion.perturbation import subsample
 from shared.errors import SettingsError
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor, parts_of
+from shared.preprocessing import columns_of
 
 NEIGHBOURS_A_SUSPECT = 3
 MIN_NEIGHBOURS = 5
@@ -39,7 +40,7 @@ def trimmed(split: Split, modality: Modality, share: float, generator: torch.Gen
     if modality not in (Modality.TABULAR, Modality.SERIES):
         raise SettingsError(f"data.trim_share is for tabular and series data, not for {modality}: set it to 0.")
     prepared = fit_preprocessor(modality, split.train, split.spec).prepare(split.train)
-    parts = parts_of(prepared.inputs, split.spec)
+    parts = columns_of(prepared.inputs, split.spec)
     vectors = torch.from_numpy(np.ascontiguousarray(parts.vectors))
     modes = np.zeros(len(vectors), dtype=np.int64) if parts.modes is None else parts.modes
     kept = [np.empty(0, dtype=np.intp)]

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.serving.encoding import Encoder, Samples
-from cloud.training.fitting import FitPlan, FittedAnalyzers, outputs_of, scores_of
+from cloud.serving.scoring import joined_scores, score_blocks
+from cloud.training.encoders import corrupt
+from cloud.training.fitting import FitPlan, FittedAnalyzers
 from shared.modality import Modality
 
 MOST_COPIES = 30
@@ -30,7 +32,7 @@ def image_worth(
         return {}
     copies = _corrupted(encoder, held_out, plan.seed)
     members = {name: fitted.analyzers[name] for name in fused}
-    found = scores_of(fused, [outputs for _, outputs in outputs_of(encoder, members, copies, plan.device)])
+    found = joined_scores(fused, [outputs for _, outputs in score_blocks(encoder, members, copies, plan.device)])
     return {name: max(_auroc(fitted.scores[name], found[name]) - 0.5, 0.0) for name in fused}
 
 
@@ -43,8 +45,6 @@ def _auroc(normal: NDArray[np.float64], corrupted: NDArray[np.float64]) -> float
 
 def _corrupted(encoder: Encoder | None, held_out: Samples, seed: int) -> Samples:
     """Copies of at most MOST_COPIES of the images."""
-    from cloud.methods.encoders.corruption import corrupt
-
     generator = np.random.default_rng([seed % 2**32, len(held_out)])
     chosen = generator.permutation(len(held_out))[:MOST_COPIES]
     bilevel = bool(getattr(encoder, "bilevel", False))

@@ -1,6 +1,5 @@
 """Alarms from the sources to the sinks, each sink with a thread of its own: one that hangs holds up no other."""
 
-import random
 import sqlite3
 import threading
 import time
@@ -15,6 +14,7 @@ from edge.alarms.outbox import MOST_WAITING, Outbox, Waiting
 from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
 from edge.counters import Counters
 from edge.settings.alarms import AlarmSinkSettings
+from shared.backoff import HALF_JITTER, Backoff
 from shared.logs import EventLog, Throttle
 
 WAKE_S = 0.2
@@ -126,7 +126,7 @@ class _Sender:
                 log.error("alarm_not_kept", sink=self.id, error=error, advice="free some space; it waits in memory")
 
     def _run(self) -> None:
-        wait_s = FIRST_WAIT_S
+        backoff = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S, jitter=HALF_JITTER)
         try:
             while True:
                 with self._changed:
@@ -140,13 +140,12 @@ class _Sender:
                         self._changed.wait(WAKE_S)
                     continue
                 if self._deliver(message):
-                    wait_s = FIRST_WAIT_S
+                    backoff.reset()
                     continue
                 with self._changed:
                     if self._stopping:
                         return
-                    self._changed.wait_for(lambda: self._stopping, wait_s * random.uniform(0.5, 1.0))
-                wait_s = min(2.0 * wait_s, LONGEST_WAIT_S)
+                    self._changed.wait_for(lambda: self._stopping, backoff.next_s())
         finally:
             with self._changed:
                 if self._unkept:

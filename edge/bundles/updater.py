@@ -12,10 +12,11 @@ from edge.bundles.cache import BundleCache
 from edge.counters import WIRE_NAMES, Counters
 from edge.settings import UplinkSettings
 from edge.spool import Spool
-from edge.uplink.link import Backoff, LinkState
+from edge.uplink.link import LinkState
 from edge.uplink.meter import LinkMeter
 from edge.uplink.tasks import happens
 from edge.uplink.transport import Transport
+from shared.backoff import HALF_JITTER, Backoff
 from shared.bundle import MAX_ARCHIVE_BYTES, Bundle
 from shared.errors import BundleError, BundleIntegrityError, DataError, EngineError, VedetteError
 from shared.logs import EventLog, Throttle
@@ -67,7 +68,7 @@ class Updater:
         self._nudge = asyncio.Event()
         self._fetching: asyncio.Task[None] | None = None
         self._installing: asyncio.Task[None] | None = None
-        self._fetch_backoff = Backoff(1.0, 60.0)
+        self._fetch_backoff = Backoff(1.0, 60.0, jitter=HALF_JITTER)
         self._throttle = Throttle()
 
     def nudge(self) -> None:
@@ -76,7 +77,7 @@ class Updater:
 
     async def run(self, transport: Transport, link: LinkState) -> None:
         """See `Job.run`."""
-        backoff = Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s)
+        backoff = Backoff(self._settings.backoff_initial_s, self._settings.backoff_max_s, jitter=HALF_JITTER)
         try:
             while True:
                 wait_s = self._settings.heartbeat_s

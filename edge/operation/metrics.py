@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from edge.operation.latency import LatencyHistogram
+from shared.addresses import Address
 from shared.errors import PortInUseError
 
 Status = dict[str, Any]
@@ -24,16 +25,16 @@ class MetricsServer:
         """Listen on `address` (host:port). Raises PortInUseError if another process does, or it is not ours."""
         registry = CollectorRegistry()
         registry.register(_AgentCollector(status, latencies))
-        host, _, port = address.rpartition(":")
+        listen = Address.parse(address)
         handler = _handler(status, registry)
         try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), int(port)), handler)
+            self._server = ThreadingHTTPServer((listen.host, listen.port), handler)
         except OSError as error:
             raise PortInUseError(
                 f"{address}: cannot listen there ({error.strerror or error}). Set another metrics.address, or port 0."
             ) from None
         self._server.daemon_threads = True
-        self.address = f"{host}:{self._server.server_address[1]}"
+        self.address = str(Address(listen.host, int(self._server.server_address[1])))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="metrics", daemon=True)
 
     def start(self) -> None:

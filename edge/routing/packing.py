@@ -108,7 +108,7 @@ class _Packer:
             message.origin = origin
             captured_at.seconds, captured_at.nanos = whole_seconds(self._captured_at_s[number])
             if self._compresses:
-                message.payload.CopyFrom(encode_payload(values))
+                message.payload.CopyFrom(encode_payload(values, self._batch.modality))
             else:
                 message.payload.data = np.asarray(values, dtype="<f4").tobytes()
             screening.score = self._scores[number]
@@ -141,7 +141,7 @@ class _Packer:
             origin=origin,
             values=values,
             encoded=encoded,
-            part=part,
+            crop=part,
         )
 
     def _screening(self, number: int) -> Screening:

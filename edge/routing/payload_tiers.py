@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from edge.routing.budget import UploadBudget
 from edge.settings import RouterSettings
+from shared.crops import CONTEXT_PIXELS, min_core_pixels
 from shared.errors import SampleRejected
 from shared.images import encode_jpeg, resize
 from shared.modality import Modality
-from shared.parts import CONTEXT_PIXELS, least_core_pixels
-from shared.samples import ImagePart, Region
+from shared.samples import ImageCrop, Region
 
 PREVIEW_SIDE_PIXELS, PREVIEW_QUALITY = 128, 60
 MOST_CROPPED = 0.5  # of the pixels: a larger crop is hardly smaller than the whole
@@ -78,7 +78,7 @@ class PayloadTiers:
         encoded: bytes | None,
         hot: NDArray[np.uint8] | None,
         graph_size: tuple[int, int],
-    ) -> tuple[NDArray[np.uint8], bytes | None, ImagePart | None]:
+    ) -> tuple[NDArray[np.uint8], bytes | None, ImageCrop | None]:
         """Pixels, file bytes (None: make them without loss) and which part of the image these are.
 
         `hot`: the screener's anomaly map. `graph_size`: height and width of the graph's input. Never larger than the
@@ -91,7 +91,7 @@ class PayloadTiers:
                 region = hot_region(hot, (pixels.shape[0], pixels.shape[1]), graph_size)
                 if region.height * region.width <= MOST_CROPPED * pixels.shape[0] * pixels.shape[1]:
                     cut = np.ascontiguousarray(pixels[region.rows, region.columns])
-                    return cut, encode_jpeg(cut, self._quality), ImagePart(pixels.shape[0], pixels.shape[1], region)
+                    return cut, encode_jpeg(cut, self._quality), ImageCrop(pixels.shape[0], pixels.shape[1], region)
             if tier is not Tier.LOSSLESS:
                 smaller = encode_jpeg(pixels, self._quality)
                 encoded = smaller if encoded is None or len(smaller) < len(encoded) else encoded
@@ -100,11 +100,11 @@ class PayloadTiers:
         return pixels, encoded, None
 
     @staticmethod
-    def _preview(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bytes, ImagePart]:
+    def _preview(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bytes, ImageCrop]:
         height, width = pixels.shape[:2]
         scale = min(1.0, PREVIEW_SIDE_PIXELS / max(height, width))
         small = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
-        return small, encode_jpeg(small, PREVIEW_QUALITY), ImagePart(height, width, None)
+        return small, encode_jpeg(small, PREVIEW_QUALITY), ImageCrop(height, width, None)
 
 
 def hot_region(hot: NDArray[np.uint8], size: tuple[int, int], graph_size: tuple[int, int]) -> Region:
@@ -126,7 +126,7 @@ def _around(
 ) -> Region:
     """The pixels around the cells `spots` (n, 2) of a map of `cells` rows and columns, moved inwards at an edge."""
     starts, lengths = [], []
-    least = least_core_pixels(*graph_size, max(side / count for side, count in zip(graph_size, cells, strict=True)))
+    least = min_core_pixels(*graph_size, max(side / count for side, count in zip(graph_size, cells, strict=True)))
     for axis in range(2):
         low, high = float(spots[:, axis].min()), float(spots[:, axis].max() + 1)
         scale = size[axis] / graph_size[axis]

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from edge.settings.alarms import AlarmSinkSettings
 from edge.settings.sources import SourceSettings, StdinSettings
+from shared.addresses import Address
 from shared.calibration import MIN_P_VALUE
 from shared.settings import Settings
 
@@ -101,9 +102,8 @@ class UplinkSettings(Settings):
     @field_validator("address")
     @classmethod
     def _is_host_and_port(cls, value: str | None) -> str | None:
-        host, _, port = (value or "host:1").rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise ValueError("write it as host:port, such as vedette.example:7443")
+        if value is not None and not Address.parse(value).port:
+            raise ValueError("write host:port with the port of the service, such as vedette.example:7443")
         return value
 
 
@@ -119,9 +119,8 @@ class MetricsSettings(Settings):
     @field_validator("address")
     @classmethod
     def _is_host_and_port(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if value and (not host or not port.isdigit() or int(port) > 65535):
-            raise ValueError("write it as host:port, such as 127.0.0.1:9100, or leave it empty")
+        if value:
+            Address.parse(value)
         return value
 
 

@@ -25,6 +25,7 @@ from edge.sources.tail import TailSource
 from edge.sources.watched import WatchedFolder
 from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError
+from shared.modalities import sample_type
 from shared.modality import Modality
 
 __all__ = ["Source", "SourceHealth", "open_source"]
@@ -41,7 +42,7 @@ def open_source(
     """
     pacer = Pacer(
         settings.rate_per_s,
-        settings.batch_size_for(spec.usual_batch_size),
+        settings.batch_size_for(sample_type(modality).usual_batch_size(spec)),
         settings.stop_after_s,
         stop,
     )

@@ -22,6 +22,7 @@ from edge.settings.sources import CameraSettings
 from edge.sources.base import Pacer
 from edge.sources.frames import FrameGate, ready_frame
 from edge.sources.health import HealthRecord, SourceHealth
+from shared.backoff import Backoff
 from shared.errors import DataError, MissingExtraError
 from shared.logs import EventLog
 from shared.modality import Modality
@@ -140,7 +141,7 @@ class CameraSource:
 
     def _read_live(self, live: "_Live") -> None:
         """Read until it is over; whatever goes wrong with a connection, the next is made."""
-        wait_s = FIRST_WAIT_S
+        backoff = Backoff(FIRST_WAIT_S, max(FIRST_WAIT_S, self._settings.reconnect_max_s))
         while not live.over.is_set():
             started_s = time.monotonic()
             try:
@@ -153,11 +154,10 @@ class CameraSource:
             if live.over.is_set():
                 return
             if time.monotonic() - started_s >= GOOD_AFTER_S:
-                wait_s = FIRST_WAIT_S
+                backoff.reset()
             if self._health.is_in("disconnected", without_secrets(reason)):
                 log.warning("camera_lost", source=self.source_id, url=self.name, reason=self.health.detail)
-            live.over.wait(wait_s)
-            wait_s = min(2.0 * wait_s, self._settings.reconnect_max_s)
+            live.over.wait(backoff.next_s())
             self._health.count(reconnects=1)
             self._gate.forget()
 

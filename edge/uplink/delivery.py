@@ -10,11 +10,12 @@ import grpc
 from edge.settings import UplinkSettings
 from edge.spool import Spool
 from edge.spool_store import Settled, SpooledSample
-from edge.uplink.link import Backoff, LinkState
+from edge.uplink.link import LinkState, wait_to_retry
 from edge.uplink.meter import LinkMeter, RequestLimits
 from edge.uplink.tasks import end, happens
 from edge.uplink.transport import Transport
 from edge.uplink.verdicts import VerdictStore
+from shared.backoff import HALF_JITTER, Backoff
 from shared.logs import EventLog, Throttle
 from vedette.v1 import detection_pb2
 
@@ -38,7 +39,7 @@ class Delivery:
         self._signal = asyncio.Event()
         self._taking = asyncio.Lock()
         self._probing = asyncio.Lock()
-        self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s)
+        self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s, jitter=HALF_JITTER)
         self._limits = RequestLimits(settings)
         self._throttle = Throttle()
 
@@ -88,7 +89,7 @@ class Delivery:
         finally:
             self._spool.release([sample.seq for sample in left.values()])
         if left:
-            await self._backoff.wait(link)
+            await wait_to_retry(self._backoff, link)
         else:
             self._backoff.reset()
 

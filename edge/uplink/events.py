@@ -10,9 +10,10 @@ import grpc
 from edge.counters import Counters
 from edge.operation.latency import LatencyHistogram
 from edge.settings import UplinkSettings
-from edge.uplink.link import Backoff, LinkState
+from edge.uplink.link import LinkState, wait_to_retry
 from edge.uplink.transport import Stream, Transport
 from edge.uplink.verdicts import VerdictStore
+from shared.backoff import HALF_JITTER, Backoff
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.samples import Verdict
@@ -38,7 +39,7 @@ class EventReader:
     ) -> None:
         self._verdicts, self._counters, self._latency = verdicts, counters, latency
         self._on_bundle_changed = on_bundle_changed
-        self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s)
+        self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s, jitter=HALF_JITTER)
         self._throttle = Throttle()
 
     async def run(self, transport: Transport, link: LinkState) -> None:
@@ -56,7 +57,7 @@ class EventReader:
                     log.error("verdicts_not_stored", error=error, advice="free some space; they are read again")
             finally:
                 stream.cancel()
-            await self._backoff.wait(link)
+            await wait_to_retry(self._backoff, link)
 
     async def _follow(self, stream: Stream[detection_pb2.Event], link: LinkState) -> None:
         """Read until the stream ends, and store what came whenever it is quiet for a moment."""

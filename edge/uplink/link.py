@@ -1,7 +1,6 @@
 """The connection to the cloud: how it fares, and in plain words why it fails."""
 
 import asyncio
-import random
 import socket
 import ssl
 import time
@@ -11,6 +10,8 @@ import grpc
 
 from edge.uplink.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity
 from edge.uplink.tasks import happens
+from shared.addresses import Address
+from shared.backoff import Backoff
 from shared.logs import EventLog
 
 PROBE_TIMEOUT_S = 5.0
@@ -71,42 +72,24 @@ class LinkState:
             self.status = LinkStatus(False, self.status.since_s, reason)
 
 
-class Backoff:
-    """Waits that double up to a bound, each cut short at random so that a fleet does not come back in step."""
-
-    def __init__(self, initial_s: float, max_s: float) -> None:
-        self._initial_s, self._max_s = initial_s, max_s
-        self._failures = 0
-
-    def reset(self) -> None:
-        """The last attempt succeeded."""
-        self._failures = 0
-
-    def next_s(self) -> float:
-        """How long to wait before the next attempt."""
-        bound = min(self._max_s, self._initial_s * 2.0 ** min(self._failures, 30))
-        self._failures += 1
-        return bound * random.uniform(0.5, 1.0)
-
-    async def wait(self, link: LinkState) -> None:
-        """Wait for the next attempt; while there is no connection, at most until another call was answered."""
-        if link.status.connected:
-            await asyncio.sleep(self.next_s())
-            return
-        await happens(link.answered, self.next_s())
+async def wait_to_retry(backoff: Backoff, link: LinkState) -> None:
+    """Wait for the next attempt; without a connection, at most until the service answers another call."""
+    if link.status.connected:
+        await asyncio.sleep(backoff.next_s())
+        return
+    await happens(link.answered, backoff.next_s())
 
 
 def diagnose(identity: Identity, address: str) -> str:
     """Why no call gets through, found by one plain TLS connection; empty if that one works. Blocks for seconds."""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
     try:
+        target = Address.parse(address)
         context = ssl.create_default_context(cadata=identity.ca_pem.decode())
         context.load_cert_chain(identity.folder / CERTIFICATE_FILE, identity.folder / KEY_FILE)
         context.set_alpn_protocols(["h2"])
         with (
-            socket.create_connection((host, int(port)), timeout=PROBE_TIMEOUT_S) as connection,
-            context.wrap_socket(connection, server_hostname=host) as secured,
+            socket.create_connection((target.host, target.port), timeout=PROBE_TIMEOUT_S) as connection,
+            context.wrap_socket(connection, server_hostname=target.host) as secured,
         ):
             # With TLS 1.3 a refusal of our certificate arrives only after the handshake.
             return "" if secured.recv(1) else _refusal(address, identity, "it hangs up after the handshake")
@@ -118,7 +101,7 @@ def diagnose(identity: Identity, address: str) -> str:
     except ssl.SSLError as error:
         return _refusal(address, identity, (error.reason or str(error)).lower().replace("_", " "))
     except socket.gaierror:
-        return f"the name {host!r} cannot be resolved. Check uplink.address and the device's DNS."
+        return f"the name {target.host!r} cannot be resolved. Check uplink.address and the device's DNS."
     except ConnectionRefusedError:
         return f"nobody listens at {address}. Check uplink.address, and that vedette cloud serve runs."
     except TimeoutError:

@@ -8,9 +8,7 @@ DTE-NP (see `time_estimation`), which needs nothing but normal samples, hence se
 """
 
 import copy
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -18,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from shared.diffusion.neighbours import nearest_distances
-from shared.diffusion.schedules import log_uniform_sigmas
+from shared.diffusion.perturbation import PLAIN, InputLayout, perturb, subsample
 from shared.diffusion.time_estimation import TimeEstimationHead, log_posterior_mean
 from shared.diffusion.training import OptimizerSettings, Progress, train
 
@@ -27,19 +25,6 @@ NEARBY_QUANTILE = 0.95  # of the normals' own scores: what scores higher is not 
 ANCHOR_SHARE = 0.5  # of the perturbed vectors, the farthest ones: two scales of scores are matched on them
 
 
-@dataclass(frozen=True, slots=True)
-class InputLayout:
-    """Which columns of a head's inputs are no values. After `masked` values comes the mask of as many columns, 1 where
-    one was observed and 0 where it is missing, and is 0 itself; the last `modes` columns say in which operating mode
-    a sample is."""
-
-    masked: int = 0
-    modes: int = 0
-
-
-PLAIN = InputLayout()
-MAX_HIDDEN_SHARE = 0.8
-SWAPPED_SHARE = 0.2  # of the perturbed vectors, in the mode of another row
 OWN_SHARE = 0.5  # of the perturbed vectors, made by the caller where it knows a way
 # Targets (n,) of vectors (n, dim) and of the rows (n,) they came from, -1 where from none.
 Teacher = Callable[[Tensor, Tensor], Tensor]
@@ -153,66 +138,3 @@ def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     slope = ((x - x.mean()) * (y - y.mean())).mean() / spread.clamp(min=1e-12)
     slope = torch.where(spread > 0, slope.clamp(min=0.0), 0.0)
     return slope, y.mean() - slope * x.mean()
-
-
-def subsample(vectors: Tensor, limit: int, generator: torch.Generator) -> Tensor:
-    """At most `limit` of the rows, drawn without replacement; all of them, in order, where they are no more."""
-    if len(vectors) <= limit:
-        return vectors
-    return vectors[torch.randperm(len(vectors), generator=generator)[:limit].to(vectors.device)]
-
-
-def perturb(
-    normals: Tensor, count: int, generator: torch.Generator, layout: InputLayout = PLAIN
-) -> tuple[Tensor, Tensor]:
-    """`count` vectors made from random normals, and the rows (count,) they were made from.
-
-    In equal shares: untouched; isotropic noise; noise in some coordinates; some coordinates resampled from their
-    marginals; rescaled. Sizes and shares are log-uniform, over two decades of noise. With a mask in the `layout`, half
-    of the vectors then lose more values, down to one; with modes, a share is put in the mode of another row.
-    """
-    if layout == PLAIN:
-        return _perturb_values(normals, count, generator)
-    width = layout.masked or normals.shape[1] - layout.modes
-    values, rows = _perturb_values(normals[:, :width], count, generator)
-    mask, modes = normals[rows, width : width + layout.masked], normals[rows, width + layout.masked :]
-    if layout.masked:
-        mask = _hide_more(mask, generator)
-        values = values * mask
-    if layout.modes:
-        others = torch.randint(len(normals), (count,), generator=generator)
-        swapped = torch.rand((count, 1), generator=generator) < SWAPPED_SHARE
-        modes = torch.where(swapped.to(modes.device), normals[others.to(modes.device), -layout.modes :], modes)
-    return torch.cat([values, mask, modes], dim=1), rows
-
-
-def _hide_more(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """The mask (count, dim) of 0 and 1 with more zeros in half of its rows, but never nothing else."""
-    count, dim = mask.shape
-    share = log_uniform_sigmas(count, (1.0 / (dim + 1), MAX_HIDDEN_SHARE), generator=generator).unsqueeze(1)
-    chosen = torch.rand((count, 1), generator=generator) < 0.5
-    hidden = (torch.rand((count, dim), generator=generator) < share) & chosen
-    fewer = mask * ~hidden.to(mask.device)
-    return torch.where(fewer.sum(dim=1, keepdim=True) > 0, fewer, mask)
-
-
-def _perturb_values(normals: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    dim = normals.shape[1]
-    rows = torch.randint(len(normals), (count,), generator=generator)
-    kinds = torch.randint(5, (count, 1), generator=generator)
-    sigma = log_uniform_sigmas(count, (0.05, 5.0), generator=generator).unsqueeze(1)
-    noise = sigma * torch.randn((count, dim), generator=generator)
-    share = log_uniform_sigmas(count, (1.0 / dim, 1.0), generator=generator).unsqueeze(1)
-    touched = torch.rand((count, dim), generator=generator) < share
-    others = torch.randint(len(normals), (count, dim), generator=generator)
-    factor = log_uniform_sigmas(count, (0.2, 8.0), generator=generator).unsqueeze(1)
-    device = normals.device
-    rows, kinds, noise, touched = (tensor.to(device) for tensor in (rows, kinds, noise, touched))
-    base = normals[rows]
-    marginals = normals[others.to(device), torch.arange(dim, device=device)]
-    out = base.clone()
-    out = torch.where(kinds == 1, base + noise, out)
-    out = torch.where((kinds == 2) & touched, base + math.sqrt(4.0) * noise, out)
-    out = torch.where((kinds == 3) & touched, marginals, out)
-    out = torch.where(kinds == 4, base * factor.to(device), out)
-    return out, rows

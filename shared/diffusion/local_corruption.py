@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shared.diffusion.distillation import perturb
+from shared.diffusion.perturbation import perturb
 from shared.diffusion.training import OptimizerSettings, Progress, train
 
 HIDDEN = (128, 64)

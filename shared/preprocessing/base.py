@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from shared.bundle import InputSpec
 from shared.modality import Modality
 
-FOLDER = "preprocessing/"
 LINEAR_RANGE = 3.0  # standard deviations; beyond them values are compressed, lest one wild feature decide alone
 MAX_COMPRESSED = 2000.0  # float64 itself ends near LINEAR_RANGE * (1 + log(1e308 / LINEAR_RANGE)) = 2100
 

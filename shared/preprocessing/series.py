@@ -24,11 +24,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from shared.bundle import InputSpec, npz_bytes
+from shared.bundle import PREPROCESSING_FOLDER, InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
 from shared.modality import Modality
 from shared.preprocessing.base import (
-    FOLDER,
     Prepared,
     SeriesWindows,
     compress,
@@ -65,7 +64,7 @@ class SeriesPreprocessor:
     """Windows (n, length, channels) to graph inputs (n, components + 1 + groups of channels) float32."""
 
     modality = Modality.SERIES
-    file_name: ClassVar[str] = "series.npz"
+    file_path: ClassVar[str] = f"{PREPROCESSING_FOLDER}series.npz"
 
     def __init__(self, spec: InputSpec, views: Views, gaussian: ConditionalGaussian) -> None:
         self.spec = spec
@@ -107,12 +106,12 @@ class SeriesPreprocessor:
             views = Views(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
             gaussian = ConditionalGaussian.from_arrays(arrays)
         except KeyError as error:
-            raise BundleError(f"{FOLDER}{cls.file_name} lacks {error}: train the bundle anew.") from None
+            raise BundleError(f"{cls.file_path} lacks {error}: train the bundle anew.") from None
         except ValueError as error:
-            raise BundleError(f"{FOLDER}{cls.file_name}: {error}; train the bundle anew.") from None
+            raise BundleError(f"{cls.file_path}: {error}; train the bundle anew.") from None
         shape = (spec.window_length, len(spec.channels))
         if gaussian.centre.shape != shape or views.mean.shape != shape[1:]:
-            raise BundleError(f"{FOLDER}{cls.file_name} does not fit the bundle's windows: train the bundle anew.")
+            raise BundleError(f"{cls.file_path} does not fit the bundle's windows: train the bundle anew.")
         return cls(spec, views, gaussian)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
@@ -169,7 +168,7 @@ class SeriesPreprocessor:
     def files(self) -> dict[str, bytes]:
         """The scaling, the components and the distribution of windows, as one array file."""
         arrays = {name: getattr(self.views, name) for name in Views.__dataclass_fields__}
-        return {f"{FOLDER}{self.file_name}": npz_bytes({**arrays, **self.gaussian.to_arrays()})}
+        return {self.file_path: npz_bytes({**arrays, **self.gaussian.to_arrays()})}
 
     @property
     def surprise_columns(self) -> slice:

@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.bundle import InputSpec, npz_bytes
+from shared.bundle import PREPROCESSING_FOLDER, InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
 from shared.modality import Modality
-from shared.preprocessing.base import FOLDER, Prepared, Preprocessor, reject_all, say_not_finite, scale_of, standardise
+from shared.preprocessing.base import Prepared, Preprocessor, reject_all, say_not_finite, scale_of, standardise
 
 
 class TabularPreprocessor(Preprocessor):
@@ -22,7 +22,7 @@ class TabularPreprocessor(Preprocessor):
     with the mask where values may be missing."""
 
     modality = Modality.TABULAR
-    file_name: ClassVar[str] = "tabular.npz"
+    file_path: ClassVar[str] = f"{PREPROCESSING_FOLDER}tabular.npz"
 
     def __init__(self, spec: InputSpec, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
         self.spec = spec
@@ -54,9 +54,9 @@ class TabularPreprocessor(Preprocessor):
         try:
             mean, scale = (np.asarray(arrays[key], dtype=np.float64) for key in ("mean", "scale"))
         except KeyError as error:
-            raise BundleError(f"{FOLDER}{cls.file_name} lacks {error}: train the bundle anew.") from None
+            raise BundleError(f"{cls.file_path} lacks {error}: train the bundle anew.") from None
         if not mean.shape == scale.shape == (len(spec.channels),):
-            raise BundleError(f"{FOLDER}{cls.file_name} does not fit the bundle's features: train the bundle anew.")
+            raise BundleError(f"{cls.file_path} does not fit the bundle's features: train the bundle anew.")
         return cls(spec, mean, scale)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
@@ -75,7 +75,7 @@ class TabularPreprocessor(Preprocessor):
 
     def files(self) -> dict[str, bytes]:
         """The means and scales, as one array file."""
-        return {f"{FOLDER}{self.file_name}": npz_bytes({"mean": self._mean, "scale": self._scale})}
+        return {self.file_path: npz_bytes({"mean": self._mean, "scale": self._scale})}
 
     @property
     def _width(self) -> int:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +149,7 @@ class CsvFile:
     def _open(self) -> IO[bytes]:
         try:
             if self._path.suffix.lower() == ".gz":
-                return gzip.open(self._path)
+                return cast(IO[bytes], gzip.open(self._path))
             return self._path.open("rb")
         except OSError as error:
             raise DataError(f"{self._path}: cannot be read ({error}).") from None

@@ -201,9 +201,9 @@ class RowParser:
         empty = [""] * count
         rows: list[Sequence[str]] = []
         for position, line in enumerate(lines):
-            row = line.split(self.delimiter) if self.delimiter and '"' not in line else []  # trimmed by column
-            if len(row) == count:
-                rows.append(row)
+            cells = line.split(self.delimiter) if self.delimiter and '"' not in line else []  # trimmed by column
+            if len(cells) == count:
+                rows.append(cells)
                 continue
             row = self._row(layout, line)
             if isinstance(row, str):

@@ -49,9 +49,10 @@ def to_seconds(value: object, unit: str = "auto", dates: str = "auto") -> float:
     """Return seconds since the epoch of a number in `unit`, or of a text. Raises ValueError for anything else."""
     if isinstance(value, str):
         try:
-            value = float(value)
+            number = float(value)
         except ValueError:
             return parse_time(value, dates)
+        value = number
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{str(value)[:40]!r} is not a time.")
     if unit == "auto":

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, npz_bytes, sign
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def biopsies() -> Biopsies:
     import torch
     from sklearn.datasets import load_breast_cancer
 
-    from cloud.serving.analysis import Analysis
+    from cloud.training.analysis import AnalysisOptions, fit_analysis
 
     torch.set_num_threads(1)
     data = load_breast_cancer()
@@ -41,15 +41,8 @@ def biopsies() -> Biopsies:
     benign, malignant = values[data.target == 1], values[data.target == 0]
     spec = InputSpec(channels=tuple(name.replace(" ", "_") for name in data.feature_names))
     preprocessor = fit_preprocessor(Modality.TABULAR, benign[:300], spec)
-    analysis = Analysis.fit(
-        preprocessor,
-        None,
-        benign[:200],
-        benign[200:300],
-        generator=torch.Generator().manual_seed(0),
-        device="cpu",
-        methods=("knn", "time_estimation"),
-    )
+    options = AnalysisOptions(methods=("knn", "time_estimation"), device="cpu")
+    analysis = fit_analysis(preprocessor, None, benign[:200], benign[200:300], options).analysis
     # What only a device reads may be anything here; larger than one chunk, so that fetching takes several.
     edge = {"edge/filler.npz": npz_bytes({"noise": np.random.default_rng(0).integers(0, 256, 700_000, np.uint8)})}
     key = Ed25519PrivateKey.generate()

@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, ParityFigures, npz_bytes, sign
 from shared.calibration_modes import CalibrationByMode
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor, modes_of
+from shared.preprocessing import Preprocessor, modes_of
 
 CHANNELS = ("heat", "load", "flow")
 LENGTH, STRIDE = 8, 4

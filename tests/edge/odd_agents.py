@@ -30,9 +30,9 @@ def agent_that_a_bundle_ends(config: Path, bundle_id: str) -> None:
 def impatient_agent(config: Path) -> None:
     """One that fetches again after milliseconds."""
     from edge.bundles import updater
-    from edge.uplink.link import Backoff
+    from shared.backoff import Backoff
 
-    updater.Backoff = lambda initial_s, max_s: Backoff(min(initial_s, 0.01), min(max_s, 0.05))
+    updater.Backoff = lambda initial_s, max_s, **_: Backoff(min(initial_s, 0.01), min(max_s, 0.05))
     agent(config)
 
 

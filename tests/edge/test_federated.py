@@ -13,7 +13,8 @@ from edge import federated
 from edge.normal_buffer import PURPOSE, NormalSnapshot
 from edge.sealing import Seal
 from shared import federation
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import FederationError
 
 DIM = 6

@@ -59,7 +59,8 @@ def test_what_cannot_work_is_refused_at_once(tmp_path: Path) -> None:
 def test_a_node_that_keeps_failing_is_given_up_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = [sys.executable, "-c", "print('Error: this cannot work'); raise SystemExit(5)"]
     monkeypatch.setattr(federated_node, "supernode_command", lambda *_: failing)
-    monkeypatch.setattr(federated_node, "RETRY_WAIT_S", (0.01, 0.01))
+    monkeypatch.setattr(federated_node, "RETRY_WAIT_S", 0.01)
+    monkeypatch.setattr(federated_node, "MAX_RETRIES", 2)
     lines: list[str] = []
     with pytest.raises(
         FederationError, match=r"failed 3 times .* exit code 5: Error: this cannot work .*supernode\.log"

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from edge.routing.budget import Backlog, UploadBudget
 from edge.routing.payload_tiers import PREVIEW_SIDE_PIXELS, PayloadTiers, Tier, hot_region
 from edge.settings import RouterSettings
+from shared.crops import CONTEXT_PIXELS
 from shared.images import decode_image, encode_jpeg
 from shared.modality import Modality
-from shared.parts import CONTEXT_PIXELS
 from tests.edge.clock import Clock
 
 

@@ -29,8 +29,8 @@ from edge.uplink.meter import LinkMeter
 from shared.bundle import Bundle
 from shared.errors import EngineError
 from shared.images import encode_png
+from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor, preprocessing_id
 from shared.samples import SampleBatch
 from shared.wire import decode_payload
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
@@ -318,7 +318,7 @@ def test_images_travel_in_the_form_that_the_queue_asks_for(
     for message in messages:
         payload = message.payload
         assert payload.encoding == encoding
-        assert payload.HasField("part") == is_preview
+        assert payload.HasField("crop") == is_preview
         assert decode_payload(payload, Modality.IMAGE).ndim == 3
 
 
@@ -330,7 +330,7 @@ def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
     narrow.budget.follow(Backlog(0, 0.9, True, 0.0, 0.0))
     messages = messages_of_six_pictures(narrow, tmp_path, images)
     assert [message.screening.route for message in messages] == [sample_pb2.ROUTE_AUDIT] * 6
-    assert not any(message.payload.HasField("part") for message in messages)
+    assert not any(message.payload.HasField("crop") for message in messages)
     assert {message.payload.encoding for message in messages} == {sample_pb2.PAYLOAD_ENCODING_JPEG}
     assert narrow.counters.snapshot()["samples_reduced"] == 0
 

@@ -22,8 +22,8 @@ from shared.engines import load_engine
 from shared.engines.base import GraphOutput
 from shared.engines.openvino import _OpenVinoPending
 from shared.errors import BundleMismatchError, EngineError
+from shared.modalities import load_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor
 from shared.samples import Sample, SampleBatch, Screening
 from shared.wire import sample_to_message
 from tests.edge.bundles import (

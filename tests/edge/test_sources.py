@@ -16,9 +16,10 @@ from edge.sources import open_source
 from edge.sources import replay as replay_module
 from edge.sources import tables as tables_module
 from edge.sources.base import Pacer
-from shared.bundle import MOST_BATCH, InputSpec
+from shared.bundle import MAX_BATCH_SIZE, InputSpec
 from shared.errors import BundleMismatchError, DataError
 from shared.images import encode_png
+from shared.modalities import sample_type
 from shared.modality import Modality
 from shared.samples import SampleBatch
 
@@ -145,7 +146,7 @@ def test_batches_of_windows_are_full_wherever_the_file_is_long_enough(
 ) -> None:
     names = tuple(f"c{number}" for number in range(channels))
     spec = InputSpec(channels=names, window_length=length, window_stride=stride)
-    size = spec.usual_batch_size
+    size = sample_type(Modality.SERIES).usual_batch_size(spec)
     np.savez(tmp_path / "long.npz", X=np.zeros((3 * size * stride + length, channels), np.float32))
     sizes = [len(batch) for batch in batches(tmp_path / "long.npz", Modality.SERIES, spec)]
     # The last windows that begin in a portion need what comes after it.
@@ -176,7 +177,7 @@ def test_all_that_can_be_read_of_a_file_that_breaks_off_is_screened(
 
 def test_the_batches_that_may_be_asked_for_are_those_that_a_graph_takes() -> None:
     (bound,) = [item.le for item in ReplaySettings.model_fields["batch_size"].metadata if hasattr(item, "le")]
-    assert bound == MOST_BATCH
+    assert bound == MAX_BATCH_SIZE
 
 
 def test_windows_cut_beforehand_are_taken_if_their_length_fits(tmp_path: Path) -> None:

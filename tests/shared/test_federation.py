@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from shared import federation
+from shared.addresses import Address
 from shared.errors import MissingExtraError, PortInUseError, SettingsError
-from shared.federation import Address
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_addresses_are_read_and_written_alike(text: str, loopback: bool) -> None
 @pytest.mark.parametrize("text", ["", "7490", "host", "host:", ":80", "host:70000", "host:-1", "host:x"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="write host:port"):
-        Address.parse(text)
+        federation.parse_address(text)
 
 
 def test_plain_http_is_for_loopback_only(tmp_path: Path) -> None:

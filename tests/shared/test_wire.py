@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from shared import wire
 from shared.errors import SampleRejected
 from shared.images import PNG_MAGIC, encode_jpeg, encode_png
+from shared.modalities import base as modalities_base
 from shared.modality import Modality
 from shared.samples import (
     Decision,
-    ImagePart,
+    ImageCrop,
     Opinion,
     Region,
     Route,
@@ -39,7 +40,7 @@ values_by_modality: dict[Modality, st.SearchStrategy[Values]] = {
     Modality.TABULAR: arrays(np.float32, st.integers(1, 200), elements=any_float32),
     Modality.SERIES: arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=any_float32),
     Modality.IMAGE: arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3]))),
-    Modality.VIDEO: arrays(np.float32, (2, 3, 4, 3), elements=any_float32),
+    Modality.VIDEO: arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.just(3))),
 }
 maps = st.none() | arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 8)))
 instants = st.floats(0, 4e9)  # to the year 2096
@@ -103,7 +104,7 @@ def test_a_sample_arrives_as_it_left(pair: tuple[Sample, Screening]) -> None:
     assert same(arrived, sample)
     assert same(arrived_screening, screening)
     assert arrived.captured_at_s == pytest.approx(sample.captured_at_s, abs=2e-6)
-    assert arrived.values.flags.writeable or sample.modality is Modality.IMAGE
+    assert arrived.values.flags.writeable or sample.modality in (Modality.IMAGE, Modality.VIDEO)
 
 
 @given(verdicts())
@@ -198,7 +199,7 @@ LONG = "x" * (wire.MAX_TEXT_CHARACTERS + 1)
             {"screening": sample_pb2.Screening(anomaly_map=sample_pb2.AnomalyMap(height=2**32 - 1, width=2**31))},
             "anomaly",
         ),
-        ({"payload": sample_pb2.Payload(shape=[4])}, "a shape of 2 numbers"),
+        ({"payload": sample_pb2.Payload(shape=[4])}, "shape has 2 dimensions"),
         ({"payload": sample_pb2.Payload(data=bytes(12))}, "payload of 12 bytes"),
         ({"payload": sample_pb2.Payload(encoding=3)}, "does not fit"),
         ({"payload": sample_pb2.Payload(encoding=50)}, "does not fit"),
@@ -267,15 +268,17 @@ def test_anomaly_maps_within_the_limit_travel_and_others_do_not_leave() -> None:
 
 def test_arrays_are_compressed_where_it_helps() -> None:
     flat, noise = np.zeros((100, 4), np.float32), np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
-    assert wire.encode_payload(flat).encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
-    assert len(wire.encode_payload(flat).data) < 100
-    assert len(wire.encode_payload(noise).data) <= noise.nbytes
-    assert wire.encode_payload(np.zeros(4, np.float32)).encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32
+    assert wire.encode_payload(flat, Modality.SERIES).encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
+    assert len(wire.encode_payload(flat, Modality.SERIES).data) < 100
+    assert len(wire.encode_payload(noise, Modality.SERIES).data) <= noise.nbytes
+    assert (
+        wire.encode_payload(np.zeros(4, np.float32), Modality.TABULAR).encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32
+    )
 
 
 def test_a_sliced_or_big_endian_array_arrives_in_its_order() -> None:
     values = np.arange(12, dtype=">f4").reshape(3, 4).T
-    arrived = wire.decode_payload(wire.encode_payload(values), Modality.SERIES)
+    arrived = wire.decode_payload(wire.encode_payload(values, Modality.SERIES), Modality.SERIES)
     assert np.array_equal(arrived, values)
 
 
@@ -307,17 +310,18 @@ def test_a_small_frame_that_unpacks_to_gigabytes_is_rejected_unread() -> None:
 
 def test_payloads_over_the_limit_are_rejected_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    payload = wire.encode_payload(noise)
+    payload = wire.encode_payload(noise, Modality.IMAGE)
     monkeypatch.setattr(wire, "MAX_PAYLOAD_BYTES", 10_000)
+    monkeypatch.setattr(modalities_base, "MAX_PAYLOAD_BYTES", 10_000)
     with pytest.raises(SampleRejected, match="limit is 10000"):
-        wire.encode_payload(noise)
+        wire.encode_payload(noise, Modality.IMAGE)
     with pytest.raises(SampleRejected, match="limit is 10000"):
         wire.decode_payload(payload, Modality.IMAGE)
 
 
 def test_a_frame_of_twelve_megapixels_travels() -> None:
     frame = np.zeros((3000, 4000, 3), np.uint8)
-    assert wire.decode_payload(wire.encode_payload(frame), Modality.IMAGE).shape == frame.shape
+    assert wire.decode_payload(wire.encode_payload(frame, Modality.IMAGE), Modality.IMAGE).shape == frame.shape
 
 
 def noise_image() -> NDArray[np.uint8]:
@@ -327,7 +331,7 @@ def noise_image() -> NDArray[np.uint8]:
 def test_the_file_of_an_image_travels_unchanged() -> None:
     file = encode_jpeg(noise_image())
     pixels = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    payload = wire.encode_payload(pixels, file)
+    payload = wire.encode_payload(pixels, Modality.IMAGE, file)
 
     assert payload.encoding == sample_pb2.PAYLOAD_ENCODING_JPEG
     assert payload.data == file
@@ -338,13 +342,13 @@ def test_a_file_that_the_cloud_would_not_take_travels_as_png() -> None:
     pixels = noise_image()
     bitmap = cv2.imencode(".bmp", pixels)[1].tobytes()
     for file in (bitmap, b"", encode_png(pixels[:5]), PNG_MAGIC + b"cut"):
-        payload = wire.encode_payload(pixels, file)
+        payload = wire.encode_payload(pixels, Modality.IMAGE, file)
         assert payload.encoding == sample_pb2.PAYLOAD_ENCODING_PNG
         assert np.array_equal(wire.decode_payload(payload, Modality.IMAGE), pixels)
 
 
 def test_an_image_that_is_not_what_its_payload_says_is_rejected() -> None:
-    good = wire.encode_payload(noise_image())
+    good = wire.encode_payload(noise_image(), Modality.IMAGE)
     for encoding, data, shape in (
         (sample_pb2.PAYLOAD_ENCODING_JPEG, good.data, [12, 17, 3]),
         (good.encoding, good.data, [17, 12, 3]),
@@ -368,43 +372,43 @@ def test_a_png_that_announces_gigapixels_is_rejected_unread() -> None:
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 2), (4, 4, 4), (0, 4, 3), (2, 4, 4, 3)])
 def test_pixels_that_are_no_image_do_not_leave(shape: tuple[int, ...]) -> None:
     with pytest.raises(SampleRejected, match="pixels of shape"):
-        wire.encode_payload(np.zeros(shape, np.uint8))
+        wire.encode_payload(np.zeros(shape, np.uint8), Modality.IMAGE)
 
 
-def pixels_message(part: ImagePart | None) -> sample_pb2.Sample:
+def pixels_message(part: ImageCrop | None) -> sample_pb2.Sample:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    sample = Sample(new_sample_id(), "camera", Modality.IMAGE, 1.0, "frame", pixels, part=part)
+    sample = Sample(new_sample_id(), "camera", Modality.IMAGE, 1.0, "frame", pixels, crop=part)
     return wire.sample_to_message(sample, Screening(1.0, 0.5, False, Route.FORWARD, "b", "c", "a"))
 
 
 @pytest.mark.parametrize("region", [None, Region(3, 5, 20, 30)])
 def test_a_part_of_an_image_says_where_it_lies(region: Region | None) -> None:
-    part = ImagePart(100, 200, region)
+    part = ImageCrop(100, 200, region)
     arrived, _ = wire.sample_from_message(pixels_message(part))
-    assert arrived.part == part
+    assert arrived.crop == part
     assert arrived.values.shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize(
     ("height", "width", "corner", "words"),
     [
-        (0, 10, None, "part of an image of 0"),
-        (2**31, 2**31, None, "part of an image"),
+        (0, 10, None, "crop of an image of 0"),
+        (2**31, 2**31, None, "crop of an image"),
         (40, 40, (30, 0), "outside its image"),
         (40, 40, (0, 4_000_000_000), "outside its image"),
     ],
 )
 def test_a_part_that_cannot_be_is_rejected(height: int, width: int, corner: tuple[int, int] | None, words: str) -> None:
     sent = pixels_message(None)
-    sent.payload.part.CopyFrom(sample_pb2.ImagePart(height=height, width=width))
+    sent.payload.crop.CopyFrom(sample_pb2.ImageCrop(height=height, width=width))
     if corner is not None:
-        sent.payload.part.corner.CopyFrom(sample_pb2.Corner(top=corner[0], left=corner[1]))
+        sent.payload.crop.corner.CopyFrom(sample_pb2.Corner(top=corner[0], left=corner[1]))
     with pytest.raises(SampleRejected, match=words):
         wire.sample_from_message(sent)
 
 
 def test_a_part_of_what_is_no_image_is_rejected() -> None:
     sent = message()
-    sent.payload.part.CopyFrom(sample_pb2.ImagePart(height=10, width=10))
+    sent.payload.crop.CopyFrom(sample_pb2.ImageCrop(height=10, width=10))
     with pytest.raises(SampleRejected, match="no pixels"):
         wire.sample_from_message(sent)

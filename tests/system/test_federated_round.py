@@ -20,8 +20,8 @@ from cloud.training import TrainingSettings, load_training_data, train_bundle
 from edge.normal_buffer import NormalSnapshot
 from shared import home
 from shared.bundle import Bundle
+from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor, preprocessing_id
 
 pytestmark = pytest.mark.system
 

@@ -1,4 +1,4 @@
-"""The soak of `make soak`, for two minutes."""
+"""Two minutes of `make soak`."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.system.soak import Soak, draw, table
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 
 def test_two_minutes_of_cuts_errors_and_new_bundles_lose_nothing_and_leave_memory_flat(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 // What to list. Every change goes to the server at once, the text after a short pause.
-const EMPTY = { device: "", modality: "", decision: "", route: "", span: "", text: "" };
 
 export default {
   template: `
@@ -19,30 +18,20 @@ export default {
     </form>
   `,
   emits: ["change"], // else the fields' own change events reach the server too
-  props: { filters: Object, devices: Array },
+  props: { filters: Object, choices: Array },
   data() {
-    return { wanted: { ...EMPTY, ...this.filters } };
+    return { wanted: { ...this.unset(), ...this.filters } };
   },
   watch: {
     filters(filters) {
       // While somebody types, the field is ahead of the server.
       const text = document.activeElement === this.$refs.search ? this.wanted.text : filters.text;
-      this.wanted = { ...EMPTY, ...filters, text };
+      this.wanted = { ...this.unset(), ...filters, text };
     },
   },
   computed: {
     isSet() {
       return Object.values(this.wanted).some((value) => value);
-    },
-    choices() {
-      const named = (...names) => names.map((name) => [name, name[0].toUpperCase() + name.slice(1)]);
-      return [
-        { name: "device", label: "Device", all: "All devices", options: (this.devices || []).map((id) => [id, id]) },
-        { name: "modality", label: "Modality", all: "All modalities", options: named("tabular", "series", "image", "video") },
-        { name: "decision", label: "Decision", all: "All decisions", options: named("anomalous", "normal", "undecided") },
-        { name: "route", label: "Route", all: "All routes", options: named("forward", "alarm", "audit", "accept") },
-        { name: "span", label: "Time", all: "Any time", options: [["15m", "Last 15 minutes"], ["1h", "Last hour"], ["24h", "Last 24 hours"], ["7d", "Last 7 days"]] },
-      ];
     },
   },
   mounted() {
@@ -63,6 +52,9 @@ export default {
     clearTimeout(this.pause);
   },
   methods: {
+    unset() {
+      return { ...Object.fromEntries(this.choices.map((choice) => [choice.name, ""])), text: "" };
+    },
     set(name, value) {
       this.wanted = { ...this.wanted, [name]: value };
       this.send();
@@ -73,7 +65,7 @@ export default {
       this.pause = setTimeout(this.send, 250);
     },
     clear() {
-      this.wanted = { ...EMPTY };
+      this.wanted = this.unset();
       this.send();
     },
     send() {

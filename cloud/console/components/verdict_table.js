@@ -8,42 +8,30 @@ export default {
       <div class="v-scroll" ref="scroll" @scroll.passive="tellHold" tabindex="-1">
         <table class="v-table" aria-label="Verdicts, newest first">
           <colgroup>
-            <col class="c-decision"><col class="c-sample"><col class="c-device"><col class="c-source"><col class="c-origin">
-            <col class="c-modality"><col class="c-edge"><col class="c-fused"><col class="c-route"><col class="c-time"><col class="c-latency">
+            <col v-for="column in columns" :key="column.key" :class="place_of(column)">
           </colgroup>
           <thead>
             <tr>
-              <th class="c-decision">Decision</th><th class="c-sample">Sample</th><th class="c-device">Device</th>
-              <th class="c-source">Source</th><th class="c-origin">Origin</th><th class="c-modality">Modality</th>
-              <th class="c-edge" title="How often a normal sample looks at least this odd to the edge">Edge</th>
-              <th class="c-fused" title="How often a normal sample looks at least this odd to the cloud's analyzers together">Fused</th>
-              <th class="c-route">Route</th><th class="c-time">Time</th>
-              <th class="c-latency" title="From the capture to the verdict">Latency</th>
+              <th v-for="column in columns" :key="column.key" :class="place_of(column)" :title="column.hint || null">{{ column.title }}</th>
             </tr>
           </thead>
           <tbody>
             <tr v-for="row in rows" :key="row.sample_id" :ref="'row-' + row.sample_id" :data-sample="row.sample_id"
                 :class="['d-' + row.decision, {'v-chosen': row.sample_id === chosen}]" :aria-selected="row.sample_id === chosen"
                 @click="open(row.sample_id)">
-              <td class="c-decision"><span class="v-decision" :class="'d-' + row.decision" :title="row.reason">{{ decisions[row.decision] }}</span></td>
-              <td class="c-sample">
-                <span class="v-thumb">
+              <td v-for="column in columns" :key="column.key" :class="[place_of(column), {'v-number': is_number(column)}]" :title="tooltip(row, column)">
+                <span v-if="column.kind === 'decision'" class="v-decision" :class="'d-' + row.decision" :title="row.reason">{{ decisions[row.decision] }}</span>
+                <span v-else-if="column.kind === 'thumbnail'" class="v-thumb">
                   <img v-if="row.thumbnail.kind === 'picture' && !broken[row.sample_id]" :src="row.thumbnail.url" alt="" loading="lazy" decoding="async" @error="broken[row.sample_id] = true">
                   <span v-else-if="row.thumbnail.kind === 'bars' && row.thumbnail.bars.length" class="v-bars" :title="barsTitle(row)">
                     <i v-for="(bar, place) in row.thumbnail.bars" :key="place" :style="{height: barHeight(row, bar)}"></i>
                   </span>
                   <span v-else class="v-none" title="Nothing to show: the payload is gone or unreadable">–</span>
                 </span>
+                <span v-else-if="column.kind === 'route'" class="v-route" :class="'r-' + row.route">{{ row.route }}</span>
+                <span v-else-if="column.kind === 'text'" class="v-cut" :title="row[column.key]">{{ row[column.key] }}</span>
+                <template v-else>{{ text(row, column) }}</template>
               </td>
-              <td class="c-device"><span class="v-cut" :title="row.device_id">{{ row.device_id }}</span></td>
-              <td class="c-source"><span class="v-cut" :title="row.source_id">{{ row.source_id }}</span></td>
-              <td class="c-origin"><span class="v-cut" :title="row.origin">{{ row.origin }}</span></td>
-              <td class="c-modality">{{ row.modality }}</td>
-              <td class="c-edge v-number" :title="row.edge.exact">{{ row.edge.words }}</td>
-              <td class="c-fused v-number" :title="row.fused.exact">{{ row.fused.words }}</td>
-              <td class="c-route"><span class="v-route" :class="'r-' + row.route">{{ row.route }}</span></td>
-              <td class="c-time v-number" :title="exact(row.judged_at_s)">{{ clock(row.judged_at_s) }}</td>
-              <td class="c-latency v-number" :title="row.latency_parts">{{ row.latency }}</td>
             </tr>
           </tbody>
         </table>
@@ -69,7 +57,7 @@ export default {
     </section>
   `,
   emits: ["open", "turn", "hold"],
-  props: { rows: Array, has_older: Boolean, has_newer: Boolean, waiting: Number, opened: String, empty: Object, turned: Number },
+  props: { columns: Array, rows: Array, has_older: Boolean, has_newer: Boolean, waiting: Number, opened: String, empty: Object, turned: Number },
   data() {
     return { chosen: "", broken: {}, held: false };
   },
@@ -97,8 +85,20 @@ export default {
     window.removeEventListener("keydown", this.onKey);
   },
   methods: {
-    clock,
-    exact,
+    place_of(column) {
+      return "c-" + column.title.toLowerCase();
+    },
+    is_number(column) {
+      return ["p_value", "time", "duration"].includes(column.kind);
+    },
+    text(row, column) {
+      const value = row[column.key];
+      return column.kind === "p_value" ? value.words : column.kind === "time" ? clock(value) : value;
+    },
+    tooltip(row, column) {
+      const value = row[column.key];
+      return { p_value: () => value.exact, time: () => exact(value), duration: () => row.latency_parts }[column.kind]?.() ?? null;
+    },
     onKey(event) {
       if (event.ctrlKey || event.metaKey || event.altKey || /^(input|select|textarea)$/i.test(event.target.tagName)) return;
       const move = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];

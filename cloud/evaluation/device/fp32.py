@@ -3,12 +3,20 @@
 import numpy as np
 from safetensors.numpy import load
 
-from cloud.methods.encoders import Screener, SeriesScreener, SeriesViews, VectorScreener, load_encoder, screener_of
+from cloud.methods.encoders import VideoEncoder, load_encoder
 from cloud.serving.analysis import Analysis
+from cloud.training.screeners import (
+    Screener,
+    SeriesScreener,
+    SeriesViews,
+    VectorScreener,
+    VideoScreener,
+    image_screener,
+)
 from cloud.training.train import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
-from shared.diffusion import TimeEstimationHead
-from shared.preprocessing import load_preprocessor
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.modalities import load_preprocessor
 
 
 def fp32_screener(bundle: Bundle) -> Screener | SeriesScreener:
@@ -21,6 +29,8 @@ def fp32_screener(bundle: Bundle) -> Screener | SeriesScreener:
         screener = VectorScreener.within(head, reference["quantisation"], held_out)
         views = SeriesViews.of(preprocessor)
         return screener if views is None else SeriesScreener(views, screener)
+    if isinstance(encoder, VideoEncoder):
+        return VideoScreener(encoder, head)
     spec = bundle.manifest.input
     pixels = np.random.default_rng(0).integers(0, 256, (4, spec.image_height, spec.image_width, 3), dtype=np.uint8)
-    return screener_of(encoder, head, pixels, Analysis.load(bundle, "cpu").corruption_head)
+    return image_screener(encoder, head, pixels, Analysis.load(bundle, "cpu").corruption_head)

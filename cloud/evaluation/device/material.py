@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.bundle import Bundle, public_pem
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 from shared.errors import DataError, SettingsError
 from shared.home import trusted_key
 from shared.images import encode_png
+from shared.modalities import load_preprocessor, sample_type
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor
 
 ROWS, TIMES = 8192, 4  # to train on; so many times over to screen, enough for whole batches of windows
 IMAGES, SIDE_PIXELS = 48, 256
@@ -46,7 +46,7 @@ class Material:
     @property
     def batch_size(self) -> int:
         """Samples at once, of the agent and of the bare engine."""
-        return self.bundle.manifest.input.usual_batch_size
+        return sample_type(self.modality).usual_batch_size(self.bundle.manifest.input)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_s
 from cloud.methods.masks import flat_visible
 from cloud.methods.reference import MAX_REFERENCE
 from cloud.methods.workshop import Workshop
-from shared.diffusion.distillation import subsample
+from shared.diffusion.perturbation import subsample
 from shared.diffusion.training import Progress
 
 TREES = 100

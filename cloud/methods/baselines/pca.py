@@ -15,7 +15,7 @@ from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_s
 from cloud.methods.masks import flat_observed, flat_visible
 from cloud.methods.reference import BLOCK_CELLS, MAX_REFERENCE
 from cloud.methods.workshop import Workshop
-from shared.diffusion.distillation import subsample
+from shared.diffusion.perturbation import subsample
 from shared.diffusion.training import Progress
 
 VARIANCE_FLOOR = 0.01  # of a component, in square units of the features' spread

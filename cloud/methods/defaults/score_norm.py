@@ -17,7 +17,7 @@ from cloud.methods.masks import flat_observed, sum_observed
 from cloud.methods.workshop import Workshop
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.denoisers import score as score_of
-from shared.diffusion.distillation import perturb, subsample
+from shared.diffusion.perturbation import perturb, subsample
 from shared.diffusion.schedules import geometric_sigmas
 from shared.diffusion.training import Progress
 

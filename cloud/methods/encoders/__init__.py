@@ -1,36 +1,16 @@
-"""Encoders: what turns an image or a clip into feature vectors, one a patch; rows need none, windows have views."""
+"""Encoders that turn an image or a clip into one feature vector per patch; fitted in `cloud.training.encoders`."""
 
-from cloud.methods.encoders.choice import (
-    ENCODER_FILE,
-    PatchEncoder,
-    Screener,
-    encoder_bytes,
-    fit_encoder,
-    load_encoder,
-    screener_of,
-)
-from cloud.methods.encoders.corrupted_patches import corrupted_patches
 from cloud.methods.encoders.image import FINE_DETAILS, ImageEncoder
-from cloud.methods.encoders.screener import ImageScreener, VectorScreener
-from cloud.methods.encoders.series_views import SeriesScreener, SeriesViews
+from cloud.methods.encoders.storage import ENCODER_FILE, PatchEncoder, encoder_bytes, encoder_state, load_encoder
 from cloud.methods.encoders.video import VideoEncoder
-from cloud.methods.encoders.video_screener import VideoScreener
 
 __all__ = [
     "ENCODER_FILE",
     "FINE_DETAILS",
     "ImageEncoder",
-    "ImageScreener",
     "PatchEncoder",
-    "Screener",
-    "SeriesScreener",
-    "SeriesViews",
-    "VectorScreener",
     "VideoEncoder",
-    "VideoScreener",
-    "corrupted_patches",
     "encoder_bytes",
-    "fit_encoder",
+    "encoder_state",
     "load_encoder",
-    "screener_of",
 ]

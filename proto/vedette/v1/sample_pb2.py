@@ -25,37 +25,37 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vedette/v1/sample.proto\x12\nvedette.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"z\n\x07Payload\x12-\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x1b.vedette.v1.PayloadEncoding\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05shape\x18\x03 \x03(\r\x12#\n\x04part\x18\x04 \x01(\x0b\x32\x15.vedette.v1.ImagePart\"N\n\tImagePart\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\"\n\x06\x63orner\x18\x03 \x01(\x0b\x32\x12.vedette.v1.Corner\"#\n\x06\x43orner\x12\x0b\n\x03top\x18\x01 \x01(\r\x12\x0c\n\x04left\x18\x02 \x01(\r\";\n\nAnomalyMap\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x01(\x0c\"\xcd\x01\n\tScreening\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x0f\n\x07p_value\x18\x02 \x01(\x01\x12\x14\n\x0c\x65xtrapolated\x18\x03 \x01(\x08\x12 \n\x05route\x18\x04 \x01(\x0e\x32\x11.vedette.v1.Route\x12\x11\n\tbundle_id\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61libration_id\x18\x06 \x01(\t\x12\x10\n\x08\x61rtefact\x18\x07 \x01(\t\x12+\n\x0b\x61nomaly_map\x18\x08 \x01(\x0b\x32\x16.vedette.v1.AnomalyMap\"\xe7\x01\n\x06Sample\x12\x11\n\tsample_id\x18\x01 \x01(\x0c\x12&\n\x08modality\x18\x02 \x01(\x0e\x32\x14.vedette.v1.Modality\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsource_id\x18\x04 \x01(\t\x12\x0e\n\x06origin\x18\x05 \x01(\t\x12$\n\x07payload\x18\x06 \x01(\x0b\x32\x13.vedette.v1.Payload\x12(\n\tscreening\x18\x07 \x01(\x0b\x32\x15.vedette.v1.Screening\"Y\n\x0f\x41nalyzerOpinion\x12\x10\n\x08\x61nalyzer\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0f\n\x07p_value\x18\x03 \x01(\x01\x12\x14\n\x0c\x65xtrapolated\x18\x04 \x01(\x08\"+\n\x0c\x43ontribution\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"\xca\x02\n\x07Verdict\x12\x11\n\tsample_id\x18\x01 \x01(\x0c\x12&\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x14.vedette.v1.Decision\x12\x0f\n\x07p_value\x18\x03 \x01(\x01\x12\x14\n\x0c\x65xtrapolated\x18\x04 \x01(\x08\x12-\n\x08opinions\x18\x05 \x03(\x0b\x32\x1b.vedette.v1.AnalyzerOpinion\x12+\n\x0b\x61nomaly_map\x18\x06 \x01(\x0b\x32\x16.vedette.v1.AnomalyMap\x12/\n\rcontributions\x18\x07 \x03(\x0b\x32\x18.vedette.v1.Contribution\x12\x11\n\tbundle_id\x18\x08 \x01(\t\x12-\n\tjudged_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\n \x01(\t*w\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x14\n\x10MODALITY_TABULAR\x10\x01\x12\x13\n\x0fMODALITY_SERIES\x10\x02\x12\x12\n\x0eMODALITY_IMAGE\x10\x03\x12\x12\n\x0eMODALITY_VIDEO\x10\x04*e\n\x05Route\x12\x15\n\x11ROUTE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROUTE_ACCEPT\x10\x01\x12\x11\n\rROUTE_FORWARD\x10\x02\x12\x0f\n\x0bROUTE_ALARM\x10\x03\x12\x0f\n\x0bROUTE_AUDIT\x10\x04*i\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45\x43ISION_NORMAL\x10\x01\x12\x16\n\x12\x44\x45\x43ISION_ANOMALOUS\x10\x02\x12\x16\n\x12\x44\x45\x43ISION_UNDECIDED\x10\x03*\xa9\x01\n\x0fPayloadEncoding\x12 \n\x1cPAYLOAD_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18PAYLOAD_ENCODING_FLOAT32\x10\x01\x12!\n\x1dPAYLOAD_ENCODING_FLOAT32_ZSTD\x10\x02\x12\x18\n\x14PAYLOAD_ENCODING_PNG\x10\x03\x12\x19\n\x15PAYLOAD_ENCODING_JPEG\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vedette/v1/sample.proto\x12\nvedette.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\x07Payload\x12-\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x1b.vedette.v1.PayloadEncoding\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\r\n\x05shape\x18\x03 \x03(\r\x12#\n\x04\x63rop\x18\x04 \x01(\x0b\x32\x15.vedette.v1.ImageCrop\x12\x12\n\x05\x63rc32\x18\x05 \x01(\x07H\x00\x88\x01\x01\x42\x08\n\x06_crc32\"N\n\tImageCrop\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\"\n\x06\x63orner\x18\x03 \x01(\x0b\x32\x12.vedette.v1.Corner\"#\n\x06\x43orner\x12\x0b\n\x03top\x18\x01 \x01(\r\x12\x0c\n\x04left\x18\x02 \x01(\r\";\n\nAnomalyMap\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06values\x18\x03 \x01(\x0c\"\xcd\x01\n\tScreening\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x0f\n\x07p_value\x18\x02 \x01(\x01\x12\x14\n\x0c\x65xtrapolated\x18\x03 \x01(\x08\x12 \n\x05route\x18\x04 \x01(\x0e\x32\x11.vedette.v1.Route\x12\x11\n\tbundle_id\x18\x05 \x01(\t\x12\x16\n\x0e\x63\x61libration_id\x18\x06 \x01(\t\x12\x10\n\x08\x61rtefact\x18\x07 \x01(\t\x12+\n\x0b\x61nomaly_map\x18\x08 \x01(\x0b\x32\x16.vedette.v1.AnomalyMap\"\xe7\x01\n\x06Sample\x12\x11\n\tsample_id\x18\x01 \x01(\x0c\x12&\n\x08modality\x18\x02 \x01(\x0e\x32\x14.vedette.v1.Modality\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsource_id\x18\x04 \x01(\t\x12\x0e\n\x06origin\x18\x05 \x01(\t\x12$\n\x07payload\x18\x06 \x01(\x0b\x32\x13.vedette.v1.Payload\x12(\n\tscreening\x18\x07 \x01(\x0b\x32\x15.vedette.v1.Screening\"Y\n\x0f\x41nalyzerOpinion\x12\x10\n\x08\x61nalyzer\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0f\n\x07p_value\x18\x03 \x01(\x01\x12\x14\n\x0c\x65xtrapolated\x18\x04 \x01(\x08\"+\n\x0c\x43ontribution\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\"\xca\x02\n\x07Verdict\x12\x11\n\tsample_id\x18\x01 \x01(\x0c\x12&\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x14.vedette.v1.Decision\x12\x0f\n\x07p_value\x18\x03 \x01(\x01\x12\x14\n\x0c\x65xtrapolated\x18\x04 \x01(\x08\x12-\n\x08opinions\x18\x05 \x03(\x0b\x32\x1b.vedette.v1.AnalyzerOpinion\x12+\n\x0b\x61nomaly_map\x18\x06 \x01(\x0b\x32\x16.vedette.v1.AnomalyMap\x12/\n\rcontributions\x18\x07 \x03(\x0b\x32\x18.vedette.v1.Contribution\x12\x11\n\tbundle_id\x18\x08 \x01(\t\x12-\n\tjudged_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\n \x01(\t*w\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x14\n\x10MODALITY_TABULAR\x10\x01\x12\x13\n\x0fMODALITY_SERIES\x10\x02\x12\x12\n\x0eMODALITY_IMAGE\x10\x03\x12\x12\n\x0eMODALITY_VIDEO\x10\x04*e\n\x05Route\x12\x15\n\x11ROUTE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROUTE_ACCEPT\x10\x01\x12\x11\n\rROUTE_FORWARD\x10\x02\x12\x0f\n\x0bROUTE_ALARM\x10\x03\x12\x0f\n\x0bROUTE_AUDIT\x10\x04*i\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45\x43ISION_NORMAL\x10\x01\x12\x16\n\x12\x44\x45\x43ISION_ANOMALOUS\x10\x02\x12\x16\n\x12\x44\x45\x43ISION_UNDECIDED\x10\x03*\x87\x02\n\x0fPayloadEncoding\x12 \n\x1cPAYLOAD_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18PAYLOAD_ENCODING_FLOAT32\x10\x01\x12!\n\x1dPAYLOAD_ENCODING_FLOAT32_ZSTD\x10\x02\x12\x18\n\x14PAYLOAD_ENCODING_PNG\x10\x03\x12\x19\n\x15PAYLOAD_ENCODING_JPEG\x10\x04\x12\x1f\n\x1bPAYLOAD_ENCODING_PNG_FRAMES\x10\x05\x12 \n\x1cPAYLOAD_ENCODING_JPEG_FRAMES\x10\x06\x12\x19\n\x15PAYLOAD_ENCODING_H264\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vedette.v1.sample_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODALITY']._serialized_start=1285
-  _globals['_MODALITY']._serialized_end=1404
-  _globals['_ROUTE']._serialized_start=1406
-  _globals['_ROUTE']._serialized_end=1507
-  _globals['_DECISION']._serialized_start=1509
-  _globals['_DECISION']._serialized_end=1614
-  _globals['_PAYLOADENCODING']._serialized_start=1617
-  _globals['_PAYLOADENCODING']._serialized_end=1786
-  _globals['_PAYLOAD']._serialized_start=72
-  _globals['_PAYLOAD']._serialized_end=194
-  _globals['_IMAGEPART']._serialized_start=196
-  _globals['_IMAGEPART']._serialized_end=274
-  _globals['_CORNER']._serialized_start=276
-  _globals['_CORNER']._serialized_end=311
-  _globals['_ANOMALYMAP']._serialized_start=313
-  _globals['_ANOMALYMAP']._serialized_end=372
-  _globals['_SCREENING']._serialized_start=375
-  _globals['_SCREENING']._serialized_end=580
-  _globals['_SAMPLE']._serialized_start=583
-  _globals['_SAMPLE']._serialized_end=814
-  _globals['_ANALYZEROPINION']._serialized_start=816
-  _globals['_ANALYZEROPINION']._serialized_end=905
-  _globals['_CONTRIBUTION']._serialized_start=907
-  _globals['_CONTRIBUTION']._serialized_end=950
-  _globals['_VERDICT']._serialized_start=953
-  _globals['_VERDICT']._serialized_end=1283
+  _globals['_MODALITY']._serialized_start=1316
+  _globals['_MODALITY']._serialized_end=1435
+  _globals['_ROUTE']._serialized_start=1437
+  _globals['_ROUTE']._serialized_end=1538
+  _globals['_DECISION']._serialized_start=1540
+  _globals['_DECISION']._serialized_end=1645
+  _globals['_PAYLOADENCODING']._serialized_start=1648
+  _globals['_PAYLOADENCODING']._serialized_end=1911
+  _globals['_PAYLOAD']._serialized_start=73
+  _globals['_PAYLOAD']._serialized_end=225
+  _globals['_IMAGECROP']._serialized_start=227
+  _globals['_IMAGECROP']._serialized_end=305
+  _globals['_CORNER']._serialized_start=307
+  _globals['_CORNER']._serialized_end=342
+  _globals['_ANOMALYMAP']._serialized_start=344
+  _globals['_ANOMALYMAP']._serialized_end=403
+  _globals['_SCREENING']._serialized_start=406
+  _globals['_SCREENING']._serialized_end=611
+  _globals['_SAMPLE']._serialized_start=614
+  _globals['_SAMPLE']._serialized_end=845
+  _globals['_ANALYZEROPINION']._serialized_start=847
+  _globals['_ANALYZEROPINION']._serialized_end=936
+  _globals['_CONTRIBUTION']._serialized_start=938
+  _globals['_CONTRIBUTION']._serialized_end=981
+  _globals['_VERDICT']._serialized_start=984
+  _globals['_VERDICT']._serialized_end=1314
 # @@protoc_insertion_point(module_scope)

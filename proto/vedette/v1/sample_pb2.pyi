@@ -40,6 +40,9 @@ class PayloadEncoding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PAYLOAD_ENCODING_FLOAT32_ZSTD: _ClassVar[PayloadEncoding]
     PAYLOAD_ENCODING_PNG: _ClassVar[PayloadEncoding]
     PAYLOAD_ENCODING_JPEG: _ClassVar[PayloadEncoding]
+    PAYLOAD_ENCODING_PNG_FRAMES: _ClassVar[PayloadEncoding]
+    PAYLOAD_ENCODING_JPEG_FRAMES: _ClassVar[PayloadEncoding]
+    PAYLOAD_ENCODING_H264: _ClassVar[PayloadEncoding]
 MODALITY_UNSPECIFIED: Modality
 MODALITY_TABULAR: Modality
 MODALITY_SERIES: Modality
@@ -59,20 +62,25 @@ PAYLOAD_ENCODING_FLOAT32: PayloadEncoding
 PAYLOAD_ENCODING_FLOAT32_ZSTD: PayloadEncoding
 PAYLOAD_ENCODING_PNG: PayloadEncoding
 PAYLOAD_ENCODING_JPEG: PayloadEncoding
+PAYLOAD_ENCODING_PNG_FRAMES: PayloadEncoding
+PAYLOAD_ENCODING_JPEG_FRAMES: PayloadEncoding
+PAYLOAD_ENCODING_H264: PayloadEncoding
 
 class Payload(_message.Message):
-    __slots__ = ("encoding", "data", "shape", "part")
+    __slots__ = ("encoding", "data", "shape", "crop", "crc32")
     ENCODING_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
-    PART_FIELD_NUMBER: _ClassVar[int]
+    CROP_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
     encoding: PayloadEncoding
     data: bytes
     shape: _containers.RepeatedScalarFieldContainer[int]
-    part: ImagePart
-    def __init__(self, encoding: _Optional[_Union[PayloadEncoding, str]] = ..., data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., part: _Optional[_Union[ImagePart, _Mapping]] = ...) -> None: ...
+    crop: ImageCrop
+    crc32: int
+    def __init__(self, encoding: _Optional[_Union[PayloadEncoding, str]] = ..., data: _Optional[bytes] = ..., shape: _Optional[_Iterable[int]] = ..., crop: _Optional[_Union[ImageCrop, _Mapping]] = ..., crc32: _Optional[int] = ...) -> None: ...
 
-class ImagePart(_message.Message):
+class ImageCrop(_message.Message):
     __slots__ = ("height", "width", "corner")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]

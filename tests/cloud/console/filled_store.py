@@ -29,9 +29,9 @@ from cloud.store.schema import devices
 from shared.bundle import Artefact, InputSpec, Manifest, sign
 from shared.images import decode_image
 from shared.modality import Modality
-from shared.samples import Decision, ImagePart, Opinion, Route, Sample, Screening, Values, Verdict, new_sample_id
+from shared.samples import Decision, ImageCrop, Opinion, Route, Sample, Screening, Values, Verdict, new_sample_id
+from shared.status import Heartbeat, HeartbeatCounters, RunningBundle
 from shared.wire import encode_payload, sample_to_message
-from vedette.v1 import fleet_pb2
 
 XSS = '<img src=x onerror="window.pwned=1"></script><script>window.pwned=1</script>${window.pwned=1}`{{constructor}}'
 KEY = Ed25519PrivateKey.generate()
@@ -101,13 +101,29 @@ class Fleet:
 
     async def heartbeat(self, kind: Kind, screened: int, *warnings: str, dropped: int = 0) -> None:
         """What a device last said of itself."""
-        beat = fleet_pb2.HeartbeatRequest(agent_version="0.1.0", spool_samples=screened % 7, spool_bytes=2345)
-        beat.counters.samples_screened, beat.counters.samples_dropped = screened, dropped
-        beat.counters.samples_forwarded, beat.counters.samples_audited = screened // 40, screened // 100
-        beat.counters.bytes_screened, beat.counters.bytes_uploaded = screened * 1800, screened * 54
-        running = beat.running.add(source_id=kind.source_id, bundle_name=kind.bundle_name, artefact="int8_openvino")
-        running.bundle_id = self.bundle_ids[kind.bundle_name]
-        await store_heartbeat(self.store, kind.device_id, beat, warnings)
+        beat = Heartbeat(
+            agent_version="0.1.0",
+            counters=HeartbeatCounters(
+                samples_screened=screened,
+                samples_forwarded=screened // 40,
+                samples_audited=screened // 100,
+                samples_dropped=dropped,
+                bytes_screened=screened * 1800,
+                bytes_uploaded=screened * 54,
+            ),
+            running=(
+                RunningBundle(
+                    source_id=kind.source_id,
+                    bundle_name=kind.bundle_name,
+                    bundle_id=self.bundle_ids[kind.bundle_name],
+                    artefact="int8_openvino",
+                ),
+            ),
+            spool_samples=screened % 7,
+            spool_bytes=2345,
+            warnings=warnings,
+        )
+        await store_heartbeat(self.store, kind.device_id, beat)
 
     async def send(
         self,
@@ -116,7 +132,7 @@ class Fleet:
         origin: str = "",
         at_s: float | None = None,
         odd: bool | None = None,
-        part: ImagePart | None = None,
+        part: ImageCrop | None = None,
     ) -> Verdict:
         """One sample from the device to its verdict."""
         odd = bool(self.random.random() < 0.3) if odd is None else odd
@@ -124,7 +140,7 @@ class Fleet:
         if origin:
             sample = replace_origin(sample, origin)
         if part is not None:
-            sample = replace(sample, part=part)
+            sample = replace(sample, crop=part)
         received = Received(sample, screening, sample_to_message(sample, screening).payload)
         await store_samples(self.store, kind.device_id, [received], sample.captured_at_s + 0.31)
         (waiting,) = [item for item in await self.waiting() if item.sample_id == sample.sample_id]
@@ -145,7 +161,7 @@ class Fleet:
     async def leave_waiting(self, kind: Kind) -> Sample:
         """One sample that nobody has judged yet."""
         sample, screening, _ = self._sample(kind, True, time.time() - 2)
-        received = Received(sample, screening, encode_payload(sample.values))
+        received = Received(sample, screening, encode_payload(sample.values, sample.modality))
         await store_samples(self.store, kind.device_id, [received], time.time() - 1.5)
         return sample
 

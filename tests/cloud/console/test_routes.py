@@ -14,7 +14,7 @@ from cloud.console import create_app
 from cloud.console.pictures import UNSEEN_GREY
 from cloud.store.schema import payloads, samples
 from shared.images import decode_image
-from shared.samples import ImagePart, Region
+from shared.samples import ImageCrop, Region
 from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, XSS, Fleet, open_store
 
 
@@ -126,7 +126,7 @@ async def test_pictures_are_cached_by_sample_id(fleet: Fleet, client: httpx.Asyn
 async def test_a_part_is_shown_where_it_lies_in_its_image(fleet: Fleet, client: httpx.AsyncClient) -> None:
     whole = (await fleet.send(CAMERA, odd=True)).sample_id
     height, width, _ = decode_image((await client.get(f"/media/{whole}/image.png")).content).shape
-    part = ImagePart(2 * height, 3 * width, Region(height, width, height, width))
+    part = ImageCrop(2 * height, 3 * width, Region(height, width, height, width))
     sample_id = (await fleet.send(CAMERA, odd=True, part=part)).sample_id
     detail = (await client.get(f"/api/verdicts/{sample_id}")).json()
     assert "only a part travelled" in detail["problem"]

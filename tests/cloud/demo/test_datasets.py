@@ -8,8 +8,7 @@ import pytest
 from cloud.demo import datasets
 from cloud.demo.own_data import MIN_IMAGES, images_plan, series_plan
 from cloud.demo.streams import ImageStream, TableStream, WindowStream
-from cloud.training.data import load_training_data
-from cloud.training.samples import split_samples
+from cloud.training.modalities import load_training_data, split_samples
 from cloud.training.settings import TrainingSettings
 from shared.bundle import InputSpec
 from shared.errors import DataError

@@ -16,11 +16,11 @@ from cloud.evaluation.leaderboard import names
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PlaceNeighbours
 from cloud.methods import workshop
-from cloud.methods.encoders import VideoEncoder
 from cloud.training import TrainingSettings, train_bundle
-from cloud.training.videos import find_videos
+from cloud.training.encoders import fit_video_encoder
+from cloud.training.samples.videos import find_videos
 from shared.bundle import InputSpec
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 from shared.errors import DataError
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
@@ -127,7 +127,7 @@ def test_the_baseline_compares_a_place_with_itself_alone() -> None:
     torch.set_num_threads(1)
     left = frames(80, seed=0).reshape(40, 2, 64, 96, 3)
     left[:, :, 20:44, 4:28] = (240, 60, 30)  # a box that always stands there
-    encoder = VideoEncoder.fit(left, generator=torch.Generator().manual_seed(0), dims=(16, 8))[0]
+    encoder = fit_video_encoder(left, generator=torch.Generator().manual_seed(0), dims=(16, 8))[0]
     baseline = PlaceNeighbours.fit(encoder, left)
     moved = np.ascontiguousarray(left[:5, :, :, ::-1])
     assert baseline.score(moved).min() > baseline.score(left[5:]).max()

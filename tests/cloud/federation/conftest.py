@@ -13,7 +13,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from edge import federated
 from edge.normal_buffer import NormalSnapshot
 from shared import federation
-from shared.diffusion import DistillationSettings
+from shared.diffusion.distillation import DistillationSettings
 
 DIM = 5
 PREPROCESSING = "0123456789ab"

@@ -15,7 +15,7 @@ from cloud.registry import publish_to
 from cloud.store.migrate import migrate
 from shared import cli, home
 from shared.bundle import InputSpec, Manifest, sign
-from shared.diffusion import TimeEstimationHead
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import (
     BundleError,
     BundleMismatchError,

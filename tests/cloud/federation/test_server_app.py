@@ -12,7 +12,7 @@ from flwr.app import Context, RecordDict
 from cloud.federation import server_app
 from cloud.federation import server_app_keys as keys
 from cloud.federation.exchange import RUN_FOLDER_KEY, RunFolder
-from shared.diffusion import TimeEstimationHead
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import FederationError
 
 DIM = 5

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from cloud.federation.exchange import RunFolder
 from cloud.federation.strategy import MAX_SAMPLES, HeadAveraging
 from shared import federation
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import FederationError
 
 DIM = 5

@@ -12,7 +12,7 @@ from cloud.methods import ANALYZERS, Analyzer, Features, Workshop, noised, refer
 from cloud.methods.baselines import isolation_forest, pca
 from cloud.methods.defaults import denoising_likelihood, local_corruption, masked_likelihood, score_norm
 from cloud.methods.families import imputation
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 DIM = 6
 

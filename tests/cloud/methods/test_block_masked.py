@@ -8,7 +8,7 @@ from cloud.methods.canvas import Kind
 from cloud.methods.families import block_masked
 from cloud.methods.families.block_masked import BlockMaskedReconstruction, random_covers
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 SHAPES = {Kind.ROWS: (1, 10), Kind.WINDOWS: (1, 16, 3), Kind.GRIDS: (1, 3, 14, 14)}
 

@@ -10,8 +10,9 @@ from cloud.methods.defaults.channel_imputation import ChannelImputation
 from cloud.methods.workshop import Workshop
 from cloud.serving.encoding import vector_features
 from shared.bundle import InputSpec
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
 
 LENGTH, CHANNELS = 6, 5
 SPEC = InputSpec(channels=tuple("abcde"), window_length=LENGTH, window_stride=1, missing=True)

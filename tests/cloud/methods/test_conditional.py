@@ -6,7 +6,7 @@ import torch
 from cloud.methods.base import Features
 from cloud.methods.families.conditional import ConditionalReconstruction, embeddings
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 OFFSET = torch.tensor([1.5, -1.5, 0.0, 0.0])
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from cloud.methods import Features, Workshop
 from cloud.methods.defaults.denoising_likelihood import SIGMA_RANGE, DenoisingLikelihood
 from cloud.methods.defaults.score_norm import ScoreNorm
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 DIM = 3
 

@@ -10,7 +10,7 @@ from cloud.methods import Analyzer, Features, Workshop
 from cloud.methods.families.dte_c import PUBLISHED, DteC, PublishedDteC, Recipe, mean_log_odds
 from cloud.methods.families.dte_ig import DteIg, negative_log_likelihood
 from cloud.methods.noised import NoiseNetwork, linear, log_uniform
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 DIM = 16
 

@@ -7,7 +7,7 @@ from cloud.methods.base import Features
 from cloud.methods.families import dynamic
 from cloud.methods.families.dynamic import DynamicReconstruction
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 import torch
 
 from cloud.methods.families.guided import GuidedDenoiser
-from shared.diffusion import GaussianDenoiser, sample_ddim
+from shared.diffusion.denoisers import GaussianDenoiser
+from shared.diffusion.samplers import sample_ddim
 from shared.diffusion.schedules import diffuse
 
 PRIOR = GaussianDenoiser(torch.zeros(3), torch.eye(3))

@@ -9,7 +9,7 @@ from cloud.methods.base import Features
 from cloud.methods.families import imputation
 from cloud.methods.families.imputation import Imputation, grating_masks
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 LENGTH, CHANNELS = 16, 3
 

@@ -6,7 +6,7 @@ import torch
 from cloud.methods.base import Features
 from cloud.methods.families.latent import LatentReconstruction, code_size
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 
 def on_a_plane(count: int, seed: int) -> torch.Tensor:

@@ -2,8 +2,8 @@ import torch
 
 from cloud.methods import Features, Workshop
 from cloud.methods.defaults.local_corruption import ImageWorkshop, LocalCorruption
-from shared.diffusion import OptimizerSettings
 from shared.diffusion.local_corruption import CorruptedPatches
+from shared.diffusion.training import OptimizerSettings
 
 
 def test_it_learns_from_the_details_of_the_corrupted_copies_it_is_given() -> None:

@@ -6,7 +6,7 @@ from cloud.methods.base import Features
 from cloud.methods.families.one_step import OneStepReconstruction
 from cloud.methods.restoration import DRAWS
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 
 def test_a_draw_costs_two_calls_of_the_denoiser() -> None:

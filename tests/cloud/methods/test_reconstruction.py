@@ -6,7 +6,7 @@ import torch
 from cloud.methods.base import Features
 from cloud.methods.families.reconstruction import DdimReconstruction, DdpmReconstruction, Reconstruction
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 
 @pytest.fixture(scope="module")

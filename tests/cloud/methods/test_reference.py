@@ -4,7 +4,7 @@ from torch import Tensor
 
 from cloud.methods import ANALYZERS, Features, Workshop, reference
 from cloud.methods.reference import Reference
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 DIM = 5
 

@@ -8,7 +8,7 @@ from cloud.methods.families.guided import GuidedReconstruction
 from cloud.methods.families.reconstruction import Reconstruction
 from cloud.methods.restoration import Errors, levels_from, opposite_pairs
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 
 def test_each_coordinate_counts_in_units_of_its_normal_error() -> None:

@@ -3,7 +3,7 @@ import torch
 
 from cloud.methods import Features, Workshop
 from cloud.methods.defaults.score_norm import ScoreNorm, level_weights
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 
 def test_a_level_weighs_by_how_well_it_tells_perturbed_from_normal() -> None:

@@ -7,7 +7,7 @@ from cloud.methods.base import Features
 from cloud.methods.families.simplex import SimplexReconstruction, covariance_root
 from cloud.methods.families.simplex_noise import smooth_fields
 from cloud.methods.workshop import Workshop
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -1,7 +1,8 @@
 import pytest
 
 from cloud.service.data_dir import Addresses, device_addresses, write_addresses
-from cloud.settings import CloudSettings, join_address, split_address
+from cloud.settings import CloudSettings
+from shared.addresses import Address
 from shared.errors import SettingsError
 
 
@@ -14,8 +15,8 @@ from shared.errors import SettingsError
     ],
 )
 def test_addresses_are_split_and_joined(address, parts):
-    assert split_address(address) == parts
-    assert join_address(*parts) == address
+    assert Address.parse(address) == Address(*parts)
+    assert str(Address(*parts)) == address
 
 
 @pytest.mark.parametrize(

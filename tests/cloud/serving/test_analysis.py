@@ -12,13 +12,19 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 
 from cloud.methods import BASELINES, DEFAULT_METHODS, workshop
-from cloud.methods.encoders import ENCODER_FILE, ImageEncoder, encoder_bytes, load_encoder
-from cloud.serving.analysis import Analysis, Judgement, pick_device
+from cloud.methods.encoders import ENCODER_FILE, encoder_bytes, load_encoder
+from cloud.serving.analysis import Analysis
+from cloud.serving.device import pick_device
+from cloud.training.analysis import AnalysisOptions, fit_analysis
+from cloud.training.encoders import fit_image_encoder
+from cloud.training.teachers import patch_teacher
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, sign
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
+from shared.samples import Verdict
 
 CHANNELS = ("pressure", "flow", "temperature", "speed")
 
@@ -75,22 +81,15 @@ def plant() -> Plant:
     train, held_out = readings(600, rng), readings(400, rng)
     preprocessor = fit_preprocessor(Modality.TABULAR, train, InputSpec(channels=CHANNELS))
     progress: list[float] = []
-    fitted = Analysis.fit(
-        preprocessor,
-        None,
-        train,
-        held_out,
-        generator=torch.Generator().manual_seed(0),
-        progress=progress.append,
-        device="cpu",
-    )
+    options = AnalysisOptions(device="cpu")
+    fitted = fit_analysis(preprocessor, None, train, held_out, options, progress.append).analysis
     bundle = make_bundle(preprocessor, {**preprocessor.files(), **fitted.files()})
     return Plant(preprocessor, fitted, Analysis.load(bundle, "cpu"), bundle, progress)
 
 
-def judged(answers: list[Judgement | SampleRejected]) -> list[Judgement]:
-    assert all(isinstance(answer, Judgement) for answer in answers)
-    return [answer for answer in answers if isinstance(answer, Judgement)]
+def judged(answers: list[Verdict | SampleRejected]) -> list[Verdict]:
+    assert all(isinstance(answer, Verdict) for answer in answers)
+    return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
 def test_normal_rows_are_judged_normal_at_the_rate_asked_for(plant: Plant) -> None:
@@ -113,10 +112,8 @@ def test_a_refit_can_be_done_without() -> None:
     rng = np.random.default_rng(0)
     train, held_out = readings(60, rng), readings(50, rng)
     preprocessor = fit_preprocessor(Modality.TABULAR, train, InputSpec(channels=CHANNELS))
-    generator = torch.Generator().manual_seed(0)
-    analysis = Analysis.fit(
-        preprocessor, None, train, held_out, generator=generator, methods=("knn",), device="cpu", refit=False
-    )
+    options = AnalysisOptions(methods=("knn",), device="cpu", learn_held_out=False)
+    analysis = fit_analysis(preprocessor, None, train, held_out, options).analysis
     assert len(load(analysis.files()["cloud/analyzers/knn.safetensors"])["reference"]) == len(train)
 
 
@@ -143,7 +140,7 @@ def test_a_broken_dependence_is_found_though_every_reading_is_in_range(plant: Pl
 def test_a_bad_sample_gets_its_reason_and_spoils_no_other(plant: Plant) -> None:
     good = readings(1, np.random.default_rng(2))[0]
     answers = plant.loaded.judge([good, np.full(4, np.nan, np.float32), np.ones(3, np.float32), good])
-    assert [type(answer) for answer in answers] == [Judgement, SampleRejected, SampleRejected, Judgement]
+    assert [type(answer) for answer in answers] == [Verdict, SampleRejected, SampleRejected, Verdict]
     assert answers[0] == answers[3]
     assert "NaN" in str(answers[1])
     assert plant.loaded.judge([]) == []
@@ -203,11 +200,11 @@ def test_a_bundle_with_a_bad_cloud_part_is_refused_in_one_line(plant: Plant, cha
 
 def test_too_little_data_is_a_clear_error(plant: Plant) -> None:
     rows = readings(100, np.random.default_rng(5))
-    generator = torch.Generator().manual_seed(0)
+    options = AnalysisOptions(methods=("knn",))
     with pytest.raises(DataError, match="at least 2 normal"):
-        Analysis.fit(plant.preprocessor, None, rows[:1], rows, generator=generator, methods=("knn",))
+        fit_analysis(plant.preprocessor, None, rows[:1], rows, options)
     with pytest.raises(DataError, match="at least 20 held-out"):
-        Analysis.fit(plant.preprocessor, None, rows, rows[:5], generator=generator, methods=("knn",))
+        fit_analysis(plant.preprocessor, None, rows, rows[:5], options)
 
 
 def test_an_unusable_device_is_a_clear_error() -> None:
@@ -229,8 +226,7 @@ def test_series_get_a_map_of_where_the_window_is_wrong() -> None:
     spec = InputSpec(channels=("arterial", "flow"), window_length=24, window_stride=12)
     train = waves(500, rng)
     preprocessor = fit_preprocessor(Modality.SERIES, train, spec)
-    generator = torch.Generator().manual_seed(0)
-    fitted = Analysis.fit(preprocessor, None, train, waves(300, rng), generator=generator, device="cpu")
+    fitted = fit_analysis(preprocessor, None, train, waves(300, rng), AnalysisOptions(device="cpu")).analysis
     analysis = Analysis.load(make_bundle(preprocessor, {**preprocessor.files(), **fitted.files()}), "cpu")
 
     normal = judged(analysis.judge(list(waves(100, rng))))
@@ -262,10 +258,9 @@ def surface() -> Bundle:
     spec = InputSpec(image_height=64, image_width=64)
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), spec)
     generator = torch.Generator().manual_seed(0)
-    encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
-    fitted = Analysis.fit(
-        preprocessor, encoder, train, textures(40, rng), generator=generator, device="cpu", effort=0.3
-    )
+    encoder, _ = fit_image_encoder(train, generator=generator, dim=16)
+    options = AnalysisOptions(device="cpu", effort=0.3)
+    fitted = fit_analysis(preprocessor, encoder, train, textures(40, rng), options).analysis
     return make_bundle(preprocessor, {**preprocessor.files(), **fitted.files(), ENCODER_FILE: encoder_bytes(encoder)})
 
 
@@ -304,20 +299,13 @@ def test_a_head_for_patches_is_taught_what_the_analyzers_that_compare_them_say()
     train = textures(60, rng)
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=64, image_width=64))
     generator = torch.Generator().manual_seed(0)
-    encoder, patches = ImageEncoder.fit(train, generator=generator, dim=16)
-    analysis = Analysis.fit(
-        preprocessor,
-        encoder,
-        train,
-        textures(40, rng),
-        generator=generator,
-        device="cpu",
-        methods=("knn", "local_corruption"),
-        effort=0.2,
-    )
+    encoder, patches = fit_image_encoder(train, generator=generator, dim=16)
+    options = AnalysisOptions(methods=("knn", "local_corruption"), device="cpu", effort=0.2)
+    analysis = fit_analysis(preprocessor, encoder, train, textures(40, rng), options).analysis
     normal, far = patches[:500].clone(), patches[:500] + 6.0
-    taught = analysis.patch_teacher(torch.cat([normal, far]), torch.arange(1000))
-    assert analysis.teaches_patches
+    teacher = patch_teacher(analysis)
+    assert teacher is not None
+    taught = teacher(torch.cat([normal, far]), torch.arange(1000))
     assert abs(float(taught[:500].mean())) < 1.0
     assert taught[500:].min() > taught[:500].quantile(0.99)
     head = analysis.corruption_head

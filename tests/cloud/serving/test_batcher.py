@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from cloud.serving.analysis import Judgement
 from cloud.serving.batcher import Batcher, _batches
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.verdicts import judge_batch
@@ -19,7 +18,7 @@ from cloud.store.migrate import migrate
 from cloud.store.schema import devices
 from shared.errors import BundleError, SampleRejected, StorageError
 from shared.modality import Modality
-from shared.samples import Decision, Route, Sample, Screening, new_sample_id
+from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
 from shared.wire import MAX_MAP_CELLS, encode_payload
 from vedette.v1 import sample_pb2
 
@@ -39,7 +38,7 @@ class Recorder:
     def _one(self, item):
         if item[0] == 7:
             return SampleRejected("seven")
-        return Judgement(1.0, float(item[0]), False, (), None, ())
+        return Verdict(p_value=float(item[0]))
 
 
 def waiting(number: int = 1, bundle_id: str = "a-1-0", payload_bytes: int = 10) -> Waiting:
@@ -47,7 +46,7 @@ def waiting(number: int = 1, bundle_id: str = "a-1-0", payload_bytes: int = 10) 
 
 
 def payload(*values: float):
-    return encode_payload(np.array(values, np.float32))
+    return encode_payload(np.array(values, np.float32), Modality.TABULAR)
 
 
 def judged(judge, payloads):
@@ -63,14 +62,14 @@ def test_the_decision_is_the_p_value_against_the_rate():
 def test_of_an_image_that_shows_in_part_only_nobody_says_that_it_is_normal():
     pictures = []
     for level in (200, 5):
-        item = encode_payload(np.full((20, 20, 1), level, np.uint8))
-        item.part.CopyFrom(sample_pb2.ImagePart(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
+        item = encode_payload(np.full((20, 20, 1), level, np.uint8), Modality.IMAGE)
+        item.crop.CopyFrom(sample_pb2.ImageCrop(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
         pictures.append(item)
 
     class Seer:
         def judge(self, values, parts):
             assert [part.region.left for part in parts] == [2, 2]
-            return [Judgement(1.0, 0.5 if item[0, 0, 0] == 200 else 0.001, False, (), None, ()) for item in values]
+            return [Verdict(p_value=0.5 if item[0, 0, 0] == 200 else 0.001) for item in values]
 
     batch = [(replace(waiting(number), modality=Modality.IMAGE), item) for number, item in enumerate(pictures)]
     unclear, odd = judge_batch(Seer(), batch, bundle_id="a-1-0", false_alarm_rate=0.01)
@@ -85,7 +84,7 @@ def test_every_failure_is_undecided_and_its_neighbours_are_judged():
     payloads = [payload(0.5), payload(-1), payload(7), payload(float("nan")), broken, None, payload(0.001)]
     verdicts = judged(Recorder(), payloads)
     assert [item.decision.value for item in verdicts] == ["normal", *["undecided"] * 5, "anomalous"]
-    expected = ["", "RuntimeError: cannot", "seven", "p-value is nan", "bytes where", "gone", ""]
+    expected = ["", "RuntimeError: cannot", "seven", "p-value is nan", "bytes; shape", "gone", ""]
     for item, text in zip(verdicts, expected, strict=True):
         assert text in item.reason
 
@@ -108,7 +107,7 @@ def test_a_judge_that_answers_too_few_is_not_believed():
 def test_a_map_too_large_to_send_is_left_out():
     class Mapper:
         def judge(self, values, parts=()):
-            return [Judgement(1.0, 0.5, False, (), np.zeros((1, MAX_MAP_CELLS + 1), np.uint8), ())]
+            return [Verdict(p_value=0.5, anomaly_map=np.zeros((1, MAX_MAP_CELLS + 1), np.uint8))]
 
     (verdict,) = judged(Mapper(), [payload(0.5)])
     assert verdict.decision is Decision.NORMAL
@@ -318,3 +317,8 @@ async def test_the_worker_returns_raises_and_survives_cancelling():
         await task
     assert await worker.run(lambda: "well") == "well"
     assert worker.stop(1)
+
+
+def test_a_verdict_that_nobody_decided_is_undecided():
+    assert Verdict().decision is Decision.UNDECIDED
+    assert judged(Recorder(), [payload(0.5)])[0].p_value == 0.5

@@ -39,7 +39,7 @@ def add(store):
             Received(
                 Sample(new_sample_id(), "lab", Modality.TABULAR, time.time(), f"row {index}", values),
                 Screening(score, 0.01, False, Route.FORWARD, "biopsy-1-00000000", "cal", "int8", edge_map),
-                encode_payload(values),
+                encode_payload(values, Modality.TABULAR),
             )
             for index in range(count)
         ]

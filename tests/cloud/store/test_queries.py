@@ -1,3 +1,4 @@
+import math
 import random
 import uuid
 from collections.abc import AsyncIterator
@@ -8,7 +9,7 @@ import pytest
 from sqlalchemy import event, insert
 
 from cloud.store import Store
-from cloud.store.fleet_queries import DeviceCounters, device_ids, device_rows, fleet_summary
+from cloud.store.fleet_queries import device_ids, device_rows, fleet_summary
 from cloud.store.migrate import migrate
 from cloud.store.queries import (
     MAX_COUNTED,
@@ -17,12 +18,22 @@ from cloud.store.queries import (
     VerdictPage,
     count_newer,
     is_waiting,
+    judged_sample,
+    key_of,
     stored_map,
     stored_payload,
-    verdict_detail,
     verdict_page,
 )
-from cloud.store.schema import anomaly_maps, bundles, devices, heartbeats, payloads, samples, verdicts
+from cloud.store.schema import (
+    HEARTBEAT_INTEGERS,
+    anomaly_maps,
+    bundles,
+    devices,
+    heartbeats,
+    payloads,
+    samples,
+    verdicts,
+)
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route, new_sample_id
@@ -121,8 +132,8 @@ async def test_a_page_stays_where_it_is_while_verdicts_come_in(store: Store) -> 
         await connection.execute(insert(verdicts), [verdict_row(new, START_S + 9999)])
     assert await ask(store, before=first.older, size=20) == second
     async with store.reading() as connection:
-        assert await count_newer(connection, VerdictFilter(), first.rows[0].key) == 1
-        assert await count_newer(connection, VerdictFilter(device_id=DEVICES[1]), first.rows[0].key) == 0
+        assert await count_newer(connection, VerdictFilter(), key_of(first.rows[0])) == 1
+        assert await count_newer(connection, VerdictFilter(device_id=DEVICES[1]), key_of(first.rows[0])) == 0
         assert await count_newer(connection, VerdictFilter(), None) == MAX_COUNTED
 
 
@@ -244,19 +255,19 @@ async def test_detail_payload_and_map(store: Store) -> None:
         )
     sample_id = (await ask(store)).rows[0].sample_id
     async with store.reading() as connection:
-        detail = await verdict_detail(connection, sample_id)
+        detail = await judged_sample(connection, sample_id)
         payload, cells = await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
         assert detail is not None
         assert detail.channels == ("pressure", "speed")
-        assert detail.opinions[0].score is None
-        assert detail.row.contributions == (("pressure", 0.75), ("speed", 0.25))
+        assert math.isnan(detail.record.opinions[0].score)
+        assert detail.record.contributions == (("pressure", 0.75), ("speed", 0.25))
         assert payload is not None
         assert payload.edge_map is not None
         assert (payload.judged, tuple(payload.message.shape), payload.edge_map.cells) == (True, (2,), b"\x01\x02")
         assert cells is not None
         assert (cells.height, cells.width, cells.cells) == (2, 1, b"\x07\x08")
         unknown = uuid.uuid4()
-        assert await verdict_detail(connection, unknown) is None
+        assert await judged_sample(connection, unknown) is None
         assert await stored_payload(connection, unknown) is None
         assert await stored_map(connection, unknown) is None
         assert not await is_waiting(connection, unknown)
@@ -267,7 +278,7 @@ async def test_fleet_figures(store: Store) -> None:
         empty = await fleet_summary(connection, alive_since_s=0.0)
     assert (empty.devices, empty.pending, empty.newest, empty.last_heartbeat_at_s) == (0, 0, None, None)
     newest = (await fill(store))[0]
-    beat = dict.fromkeys(DeviceCounters.__dataclass_fields__, 0)
+    beat = dict.fromkeys(HEARTBEAT_INTEGERS, 0)
     async with store.writing() as connection:
         await connection.execute(insert(samples), [sample_row(COUNT + 5, DEVICES[0], judged=False)])
         for place, device_id in enumerate(DEVICES):
@@ -294,5 +305,5 @@ async def test_fleet_figures(store: Store) -> None:
     assert summary.newest == VerdictKey(newest["judged_at_s"], newest["number"])
     assert sum(summary.decisions.values()) == COUNT
     assert [row.pending for row in rows] == [1, 0]
-    assert rows[0].warnings == ("spool full",)
+    assert rows[0].heartbeat.warnings == ("spool full",)
     assert sum(count for row in rows for count in row.decisions.values()) == COUNT

@@ -1,5 +1,7 @@
 """Bundles of each modality, trained once on small real data."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from cloud.training import TrainingSettings, load_training_data, train_bundle
-from shared.bundle import Bundle
+from shared.bundle import Bundle, load_signing_key, new_signing_key
 from shared.images import encode_png
 from shared.modality import Modality
+from tests.trained import cached_files
 
 QUICK = {
     "head": {"steps": 250, "batch_size": 128, "perturbed": 8000},
@@ -32,12 +35,32 @@ class Trained:
 
 
 def train(path: Path, modality: Modality, **settings: object) -> Trained:
+    """Train a bundle on the data at `path`, or read the one trained from the same data by the same code."""
     torch.set_num_threads(1)
-    key, stages = Ed25519PrivateKey.generate(), []
     chosen = TrainingSettings.model_validate({**QUICK, **settings})
-    data = load_training_data(path, modality, chosen.data)
-    bundle = train_bundle(data, chosen, key, lambda stage, share: stages.append((stage, share)))
-    return Trained(key, bundle, stages)
+    arguments = [path.name, _content(path), modality, chosen.model_dump(mode="json")]
+    folder = cached_files("bundle", arguments, lambda folder: _train_into(folder, path, modality, chosen))
+    key = load_signing_key(folder / "key.pem")
+    stages = [(stage, share) for stage, share in json.loads((folder / "stages.json").read_text())]
+    return Trained(key, Bundle.open(folder / "trained.vedette", [key.public_key()]), stages)
+
+
+def _train_into(folder: Path, path: Path, modality: Modality, settings: TrainingSettings) -> None:
+    key, stages = new_signing_key(folder / "key.pem"), []
+    data = load_training_data(path, modality, settings.data)
+    train_bundle(data, settings, key, lambda stage, share: stages.append((stage, share))).save(
+        folder / "trained.vedette"
+    )
+    (folder / "stages.json").write_text(json.dumps(stages))
+
+
+def _content(path: Path) -> str:
+    """Return a digest of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 @pytest.fixture(scope="session")

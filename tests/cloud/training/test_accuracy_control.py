@@ -15,6 +15,7 @@ from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.artefacts import INT8_ONNXRUNTIME, INT8_OPENVINO, Built, Examples, build_artefacts
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
+from cloud.training.modalities.base import EncodedModality
 from cloud.training.quantise import OnnxRuntimeQuantiser
 from cloud.training.settings import ToleranceSettings
 from shared.errors import ParityError
@@ -66,7 +67,7 @@ def images(count: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def built() -> Built:
     examples = Examples(images(32, 0), images(150, 1))
-    return build_artefacts(Sensitive(), examples, TOLERANCES, lambda stage, share: None)
+    return build_artefacts(Sensitive(), examples, EncodedModality.graphs, TOLERANCES, lambda stage, share: None)
 
 
 @pytest.mark.parametrize("artefact", [INT8_OPENVINO, INT8_ONNXRUNTIME])
@@ -105,7 +106,7 @@ def test_no_pair_of_products_can_leave_sixteen_bits_where_a_device_sums_them_so(
 def test_the_ranking_puts_what_is_ruined_first_whatever_its_place() -> None:
     model = export_onnx(Sensitive())
     names = [layer.name for layer in Layers.of(model).all if layer.may_be_int8]
-    ranking = rank_layers(model, names, (), OnnxRuntimeQuantiser(model, images(16, 0)), images(16, 1))
+    ranking = rank_layers(model, names, (), OnnxRuntimeQuantiser(model, images(16, 0), 1), images(8, 1))
     assert sorted(ranking) == sorted(names)
     assert set(ranking[:2]) == {f"layers.{SENSITIVE - 1}", f"layers.{SENSITIVE}"}
 

@@ -5,15 +5,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cloud.methods.encoders import VectorScreener
-from cloud.methods.encoders.screener import SLOPE_BEYOND
 from cloud.training import artefacts
 from cloud.training.artefacts import Examples, build_artefacts
 from cloud.training.engines import onnxruntime_runner, openvino_runner
 from cloud.training.export import export_onnx
+from cloud.training.modalities.base import VectorModality
+from cloud.training.screeners import VectorScreener
+from cloud.training.screeners.vector import SLOPE_BEYOND
 from cloud.training.settings import ToleranceSettings
 from shared.calibration import Calibration
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import ParityError
 from shared.preprocessing.base import compress
 
@@ -35,13 +37,13 @@ def examples() -> Examples:
 def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.MonkeyPatch, quantiser: str) -> None:
     real = getattr(artefacts, quantiser)
 
-    def of_another_screener(model: bytes, inputs: NDArray[Any]) -> Any:
-        return real(export_onnx(screener(7)), inputs)
+    def of_another_screener(model: bytes, inputs: NDArray[Any], batch_size: int) -> Any:
+        return real(export_onnx(screener(7)), inputs, batch_size)
 
     monkeypatch.setattr(artefacts, quantiser, of_another_screener)
     engine = quantiser.removesuffix("Quantiser").lower()
     with pytest.raises(ParityError, match=rf"int8_{engine}: its rank correlation .* is -?[\d.e-]+, below .* 0\.95\."):
-        build_artefacts(screener(0), examples(), TOLERANCES, lambda stage, share: None)
+        build_artefacts(screener(0), examples(), VectorModality.graphs, TOLERANCES, lambda stage, share: None)
 
 
 def test_beyond_the_box_the_score_grows_by_the_slope_and_within_it_is_the_head_s() -> None:
@@ -67,7 +69,9 @@ def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() 
     distill_head(head, torch.from_numpy(rows[:400]), settings=distil, generator=torch.Generator().manual_seed(0))
     quantisation = 2.0 * rows[:300]
     whole = VectorScreener.within(head, quantisation, rows[400:])
-    built = build_artefacts(whole, Examples(quantisation, rows[400:]), TOLERANCES, lambda stage, share: None)
+    built = build_artefacts(
+        whole, Examples(quantisation, rows[400:]), VectorModality.graphs, TOLERANCES, lambda stage, share: None
+    )
     readings = np.zeros((6, 4))
     readings[:, 1] = (8.0, 16.0, 1e3, 1e6, 1e10, 1e300)
     far = compress(readings).astype(np.float32)

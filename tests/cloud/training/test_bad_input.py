@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from cloud.evaluation.scoring import BundleScorer
-from cloud.serving.analysis import Analysis, Judgement
+from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from shared.bundle import Bundle
-from shared.diffusion import OptimizerSettings
+from shared.diffusion.training import OptimizerSettings
 from shared.errors import DataError, SampleRejected
 from shared.modality import Modality
+from shared.samples import Verdict
 
 TINY = {
     "head": {"steps": 60, "batch_size": 64, "perturbed": 2000},
@@ -69,7 +70,7 @@ def test_constant_features_are_told_of_and_one_that_moves_is_anomalous(tmp_path:
     fresh[20:, 2] = 19.0
     assert_numbers(bundle, fresh)
     answers = Analysis.load(bundle, "cpu").judge(list(fresh))
-    p = np.array([answer.p_value for answer in answers if isinstance(answer, Judgement)])
+    p = np.array([answer.p_value for answer in answers if isinstance(answer, Verdict)])
     assert np.median(p[20:]) < 0.02 < np.median(p[:20])
 
 
@@ -134,7 +135,7 @@ def test_a_value_beyond_float32_is_refused_in_training_and_anomalous_in_use(tmp_
     bundle = trained(tmp_path, rows, bad_rows="drop")
     assert_numbers(bundle, np.where(np.arange(160)[:, np.newaxis] == 5, np.float64(1e300), rows)[:8])
     answer = Analysis.load(bundle, "cpu").judge([rows[5]])[0]
-    assert isinstance(answer, Judgement)
+    assert isinstance(answer, Verdict)
     assert answer.p_value < 0.02
 
 

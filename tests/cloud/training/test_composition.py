@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from cloud.methods.encoders import SeriesViews, VectorScreener
 from cloud.training.composition import Front
 from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
 from cloud.training.export import export_onnx
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
+from cloud.training.screeners import SeriesViews, VectorScreener
 from shared.bundle import InputSpec
-from shared.diffusion import TimeEstimationHead
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import Preprocessor, fit_preprocessor
+from shared.preprocessing import Preprocessor
 
 WINDOWS, LENGTH = 400, 6
 

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cloud.training.data import ImageData, TableData, load_training_data
+from cloud.training.data import TableData
+from cloud.training.modalities import load_training_data
+from cloud.training.samples.images import ImageData
 from cloud.training.settings import DataSettings
 from shared.errors import DataError
 from shared.images import encode_png

@@ -7,7 +7,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloud.methods.restoration import MAX_OWN_STEPS
 from cloud.methods.workshop import TRAINING
 from cloud.training import TrainingSettings, load_training_data, train_bundle
-from shared.diffusion import DistillationSettings
+from cloud.training.modalities.image import TrainingImage
+from cloud.training.modalities.tabular import TrainingTabular
+from shared.diffusion.distillation import DistillationSettings
 from shared.diffusion.training import ExponentialMovingAverage
 from shared.modality import Modality
 
@@ -29,7 +31,7 @@ def test_every_training_takes_its_share_of_the_steps(method: str, tmp_path, monk
     )
     data = load_training_data(tmp_path / "rows.npz", Modality.TABULAR)
     bundle = train_bundle(data, settings, Ed25519PrivateKey.generate())
-    whole = TrainingSettings().distillation(Modality.TABULAR)
+    whole = TrainingSettings().distillation(TrainingTabular.distillation)
     own = 2 * MAX_OWN_STEPS if method == "latent" else TRAINING.steps  # an autoencoder and a denoiser
     assert len(steps) == round(EFFORT * own) + round(EFFORT * whole.steps)
     assert bundle.manifest.training["settings"]["effort"] == EFFORT
@@ -39,4 +41,7 @@ def test_the_teacher_labels_less_too_and_nothing_comes_down_to_none() -> None:
     shortened = DistillationSettings(steps=3000, perturbed=60_000).shortened(0.1)
     assert (shortened.steps, shortened.perturbed) == (300, 6000)
     assert DistillationSettings(steps=3).shortened(0.01).steps == 1
-    assert TrainingSettings(effort=0.5, head=DistillationSettings(steps=10)).distillation(Modality.IMAGE).steps == 5
+    assert (
+        TrainingSettings(effort=0.5, head=DistillationSettings(steps=10)).distillation(TrainingImage.distillation).steps
+        == 5
+    )

@@ -13,16 +13,18 @@ from scipy.stats import beta, betabinom
 from cloud.evaluation.scoring import BundleScorer
 from cloud.methods import ANALYZERS, Features, Workshop
 from cloud.methods.fusion import Fusion
-from cloud.serving.analysis import Analysis
+from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.engines import onnxruntime_runner
+from cloud.training.teachers import fused_teacher
 from edge.routing.budget import UploadBudget
 from edge.routing.router import RateMeter, Router
 from edge.settings import RouterSettings
 from shared.bundle import InputSpec
 from shared.calibration_modes import CalibrationByMode
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 from tests.cloud.training.conftest import Trained, train
 
 REAL = (
@@ -178,7 +180,7 @@ def test_alarms_a_day_are_those_beyond_the_threshold_of_their_rate(trained_on_di
 
 
 def fit_inputs(trained: Trained, rows: Floats) -> NDArray[np.float32]:
-    from shared.preprocessing import load_preprocessor
+    from shared.modalities import load_preprocessor
 
     inputs: NDArray[np.float32] = load_preprocessor(trained.bundle).prepare(rows).inputs
     return inputs
@@ -195,10 +197,12 @@ def test_the_screeners_false_alarms_are_those_asked_for_over_many_splits() -> No
         spec = InputSpec(channels=tuple(f"x{index}" for index in range(12)))
         preprocessor = fit_preprocessor(Modality.TABULAR, train_rows, spec)
         generator = torch.Generator().manual_seed(seed)
-        analysis = Analysis.fit(preprocessor, None, train_rows, held_out, generator=generator, methods=("knn",))
+        options = AnalysisOptions(methods=("knn",), seed=seed)
+        fitted = fit_analysis(preprocessor, None, train_rows, held_out, options)
         inputs = [torch.from_numpy(preprocessor.prepare(part).inputs) for part in (train_rows, held_out, fresh)]
         head = TimeEstimationHead(12, (64, 64))
-        distill_head(head, inputs[0], settings=settings, generator=generator, teacher=analysis.rehearsal.teacher)
+        teacher = fused_teacher(fitted.without_held_out)
+        distill_head(head, inputs[0], settings=settings, generator=generator, teacher=teacher)
         with torch.inference_mode():
             of_held_out, of_fresh = (head(part).double().numpy() for part in inputs[1:])
         alarms += int((CalibrationByMode.fit(of_held_out).p_values(of_fresh).values <= rate).sum())

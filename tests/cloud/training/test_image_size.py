@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.training.data import load_training_data
-from cloud.training.samples import split_samples
+from cloud.training.modalities import load_training_data, split_samples
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.errors import DataError
 from shared.images import encode_png

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cloud.evaluation.scoring import BundleScorer
-from cloud.serving.analysis import Analysis, Judgement
+from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle
 from cloud.training.data import TableData
 from cloud.training.engines import onnxruntime_runner
@@ -18,8 +18,10 @@ from shared.bundle import Bundle, public_pem
 from shared.calibration_modes import CalibrationByMode
 from shared.cli import main
 from shared.errors import DataError, SampleRejected
+from shared.modalities import load_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor, modes_of
+from shared.preprocessing import modes_of
+from shared.samples import Verdict
 from tests.cloud.training.conftest import Trained, train
 from tests.cloud.training.test_false_alarms import likely_counts
 
@@ -54,10 +56,10 @@ def with_modes(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(path, Modality.TABULAR, data=data, head=head, hidden=(96, 96), analyzers=("knn", "pca"))
 
 
-def judgements(bundle: Bundle, frame: pd.DataFrame) -> list[Judgement]:
+def verdicts(bundle: Bundle, frame: pd.DataFrame) -> list[Verdict]:
     answers = Analysis.load(bundle, "cpu").judge(list(frame.to_numpy(dtype=np.float32)))
     assert not any(isinstance(answer, SampleRejected) for answer in answers)
-    return [answer for answer in answers if isinstance(answer, Judgement)]
+    return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
 def screened(bundle: Bundle, frame: pd.DataFrame) -> NDArray[np.float64]:
@@ -83,7 +85,7 @@ def test_the_bundle_says_what_may_be_missing_and_which_modes_there_are(with_mode
 
 def test_normal_rows_with_gaps_keep_their_rate_in_every_mode(with_modes: Trained) -> None:
     fresh = plant(0)[1]
-    cloud = np.array([answer.p_value for answer in judgements(with_modes.bundle, fresh)])
+    cloud = np.array([answer.p_value for answer in verdicts(with_modes.bundle, fresh)])
     edge = screened(with_modes.bundle, fresh)
     held_out = modes_of(with_modes.bundle.arrays(REFERENCE_FILE)["held_out"], with_modes.bundle.manifest.input)
     assert held_out is not None
@@ -98,7 +100,7 @@ def test_normal_rows_with_gaps_keep_their_rate_in_every_mode(with_modes: Trained
 def test_readings_of_another_mode_are_anomalous_though_each_mode_is_normal(with_modes: Trained) -> None:
     fresh = plant(0)[1]
     swapped = fresh.assign(mode=(fresh["mode"] + 1) % len(MODES))
-    assert np.median([answer.p_value for answer in judgements(with_modes.bundle, swapped)]) < 0.25
+    assert np.median([answer.p_value for answer in verdicts(with_modes.bundle, swapped)]) < 0.25
     assert np.median(screened(with_modes.bundle, swapped)) < 0.25
 
 
@@ -106,13 +108,13 @@ def test_a_mode_never_seen_is_judged_by_the_strictest(with_modes: Trained) -> No
     fresh = plant(0)[1]
     unknown = screened(with_modes.bundle, fresh.assign(mode=77.0))
     assert np.median(unknown) < np.median(screened(with_modes.bundle, fresh))
-    answers = judgements(with_modes.bundle, fresh.assign(mode=np.nan))
+    answers = verdicts(with_modes.bundle, fresh.assign(mode=np.nan))
     assert all(0 < answer.p_value <= 1 for answer in answers)
 
 
 def test_what_is_missing_has_no_share_in_the_reasons(with_modes: Trained) -> None:
     fresh = plant(0)[1].iloc[:50]
-    for answer, (_, row) in zip(judgements(with_modes.bundle, fresh), fresh.iterrows(), strict=True):
+    for answer, (_, row) in zip(verdicts(with_modes.bundle, fresh), fresh.iterrows(), strict=True):
         shares = dict(answer.contributions)
         assert "mode" not in shares
         if shares:

@@ -2,11 +2,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.training.perturbed_windows import channel_units, perturb_windows, perturbed_inputs
+from cloud.training.samples.perturbed_windows import channel_units, perturb_windows, perturbed_inputs
 from shared.bundle import InputSpec
-from shared.diffusion import DistillationSettings, TimeEstimationHead, distill_head
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 LENGTH, CHANNELS = 8, 4
 SPEC = InputSpec(channels=("a", "b", "c", "still"), window_length=LENGTH, window_stride=1, missing=True)

@@ -14,13 +14,14 @@ from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
 from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
 from cloud.training.engines import onnxruntime_runner, openvino_runner
+from cloud.training.modalities.base import VectorModality
 from cloud.training.train import HEAD_FILE, REFERENCE_FILE, _methods, hidden_widths
 from shared.bundle import Bundle
 from shared.calibration import Calibration
-from shared.diffusion import TimeEstimationHead
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import BundleMismatchError, DataError, EngineError, ParityError, SettingsError
+from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
-from shared.preprocessing import load_preprocessor, preprocessing_id
 
 MODALITIES = ("tabular", "series", "image")
 
@@ -47,7 +48,7 @@ def example_inputs(bundle: Bundle, count: int) -> np.ndarray:
 
 def test_the_bundle_opens_verified_and_loads_for_analysis(trained) -> None:
     bundle = Bundle.open(trained.bundle.archive(), [trained.key.public_key()])
-    assert tuple(Analysis.load(bundle, "cpu")._analyzers) == ("knn",)
+    assert tuple(Analysis.load(bundle, "cpu").analyzers) == ("knn",)
     Bundle.open(trained.bundle.archive(edge_only=True), [trained.key.public_key()], edge_only=True)
     assert load_preprocessor(bundle).spec == bundle.manifest.input
 
@@ -216,7 +217,7 @@ def test_a_method_that_no_teacher_can_ask_is_not_fused(modality: Modality, metho
 
 @pytest.mark.parametrize("dim", [2, 50, 204, 205, 400, 1555, 3110, 20_000])
 def test_a_head_takes_a_megabyte_at_most_however_wide_the_table(dim: int) -> None:
-    widths = hidden_widths(dim, Modality.TABULAR)
+    widths = hidden_widths(dim, VectorModality.hidden)
     head = TimeEstimationHead(dim, widths)
     assert sum(parameter.numel() for parameter in head.parameters()) * 4 <= 1_000_000
     assert widths == (256, 384, 256) or dim >= 205

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.methods.encoders import ImageEncoder
-from cloud.serving.analysis import Analysis
+from cloud.training.analysis import AnalysisOptions, fit_analysis
+from cloud.training.encoders import fit_image_encoder
 from cloud.training.worth import _auroc
 from shared.bundle import InputSpec
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor
 
 
 def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -30,19 +30,10 @@ def test_a_method_that_needs_a_common_layout_counts_less_where_there_is_none() -
     train, held_out = layouts(30, rng), layouts(20, rng)
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=96, image_width=96))
     generator = torch.Generator().manual_seed(0)
-    encoder, _ = ImageEncoder.fit(train, generator=generator, dim=16)
+    encoder, _ = fit_image_encoder(train, generator=generator, dim=16)
     methods = ("knn", "local_corruption")
-    analysis = Analysis.fit(
-        preprocessor,
-        encoder,
-        train,
-        held_out,
-        generator=generator,
-        device="cpu",
-        methods=methods,
-        fused=methods,
-        effort=0.3,
-    )
+    options = AnalysisOptions(methods=methods, fused=methods, device="cpu", effort=0.3)
+    analysis = fit_analysis(preprocessor, encoder, train, held_out, options).analysis
     of_neighbours, of_corruption = analysis.opinion_weights
     assert of_neighbours + of_corruption == 1.0
     assert of_corruption > of_neighbours

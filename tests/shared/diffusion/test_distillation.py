@@ -1,7 +1,8 @@
 import torch
 
-from shared.diffusion import DistillationSettings, InputLayout, TimeEstimationHead, distill_head
-from shared.diffusion.distillation import perturb
+from shared.diffusion.distillation import DistillationSettings, distill_head
+from shared.diffusion.perturbation import InputLayout, perturb
+from shared.diffusion.time_estimation import TimeEstimationHead
 
 
 def masked_normals(generator: torch.Generator, count: int = 500) -> torch.Tensor:

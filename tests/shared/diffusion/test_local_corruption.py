@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from shared.diffusion import OptimizerSettings
 from shared.diffusion.local_corruption import (
     LEAST_STEPS,
     TRAINING,
@@ -14,6 +13,7 @@ from shared.diffusion.local_corruption import (
     train_on_corrupted,
     training_of,
 )
+from shared.diffusion.training import OptimizerSettings
 
 
 def trained(patches: CorruptedPatches, steps: int, fine: int | None = None) -> CorruptionHead:

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from shared.diffusion import nearest_distances, neighbours
+from shared.diffusion import neighbours
+from shared.diffusion.neighbours import nearest_distances
 
 
 def test_distances_are_those_of_a_full_search(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from shared.diffusion import noise_like, seeded_noise
+from shared.diffusion.noise import noise_like, seeded_noise
 
 
 def test_all_samples_share_the_draw_of_one_seed_in_any_batch() -> None:

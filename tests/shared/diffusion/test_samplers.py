@@ -6,15 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.diffusion import (
-    GaussianDenoiser,
-    NoiseSource,
+from shared.diffusion.denoisers import GaussianDenoiser
+from shared.diffusion.noise import NoiseSource, seeded_noise
+from shared.diffusion.samplers import (
     Sampler,
     sample_ddim,
     sample_ddpm,
     sample_dpm_solver,
     sample_heun,
-    seeded_noise,
 )
 from shared.diffusion.schedules import diffuse, edm_sigmas, geometric_sigmas, sampling_steps
 

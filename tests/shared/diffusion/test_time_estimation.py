@@ -4,16 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from shared.diffusion import (
-    DistillationSettings,
-    Teacher,
-    TimeEstimationHead,
-    distill_head,
-    local_teacher,
-    log_posterior_mean,
-    nearest_distances,
-)
-from shared.diffusion.distillation import perturb
+from shared.diffusion.distillation import DistillationSettings, Teacher, distill_head, local_teacher
+from shared.diffusion.neighbours import nearest_distances
+from shared.diffusion.perturbation import perturb
+from shared.diffusion.time_estimation import TimeEstimationHead, log_posterior_mean
 
 QUICK = DistillationSettings(steps=300, batch_size=256, perturbed=10_000)
 

@@ -6,19 +6,24 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from shared.diffusion import (
+from shared.diffusion.denoisers import (
     Denoiser,
     GaussianDenoiser,
     ImageDenoiser,
-    OptimizerSettings,
     VectorDenoiser,
     WindowDenoiser,
+)
+from shared.diffusion.schedules import diffuse
+from shared.diffusion.training import (
+    ExponentialMovingAverage,
+    OptimizerSettings,
+    denoising_losses,
     fit_denoiser,
+    noting_short_trainings,
+    spread,
     train,
     train_denoiser,
 )
-from shared.diffusion.schedules import diffuse
-from shared.diffusion.training import ExponentialMovingAverage, denoising_losses, noting_short_trainings, spread
 
 
 def excess(denoiser: Denoiser, exact: Denoiser, x0: Tensor, sigma: float, generator: torch.Generator) -> float:

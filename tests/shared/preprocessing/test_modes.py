@@ -4,8 +4,9 @@ import pytest
 from shared.bundle import InputSpec
 from shared.calibration_modes import UNKNOWN
 from shared.errors import DataError
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import fit_preprocessor, modes_of, parts_of
+from shared.preprocessing import columns_of, modes_of
 
 ROWS = InputSpec(channels=("flow", "mode", "heat"), missing=True, mode_channel="mode", modes=(1.0, 2.5, 7.0))
 WINDOWS = InputSpec(channels=("a", "mode", "b"), window_length=6, mode_channel="mode", modes=(0.0, 1.0))
@@ -22,7 +23,7 @@ def test_the_inputs_tell_values_mask_and_mode_apart() -> None:
     preprocessor = fit_preprocessor(Modality.TABULAR, rows(400), ROWS)
     asked = np.array([[10.0, 2.5, np.nan], [14.0, 7.0, -4.0], [10.0, 3.0, -4.0], [10.0, np.nan, -4.0]])
     prepared = preprocessor.prepare(asked)
-    parts = parts_of(prepared.inputs, ROWS)
+    parts = columns_of(prepared.inputs, ROWS)
     assert prepared.inputs.shape == (4, 2 + 2 + 3)
     assert parts.modes is not None
     assert parts.modes.tolist() == [1, 2, UNKNOWN, UNKNOWN]

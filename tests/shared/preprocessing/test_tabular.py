@@ -6,8 +6,9 @@ from hypothesis.extra.numpy import arrays
 
 from shared.bundle import InputSpec
 from shared.errors import BundleError, DataError
+from shared.modalities import fit_preprocessor
 from shared.modality import Modality
-from shared.preprocessing import TabularPreprocessor, fit_preprocessor
+from shared.preprocessing import TabularPreprocessor
 
 SPEC = InputSpec(channels=("pressure", "flow", "valve"))
 

@@ -3,12 +3,14 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from cloud.methods.encoders import ImageEncoder, ImageScreener, encoder_bytes
-from cloud.methods.encoders.efficientnet import pretrained_backbone
+from cloud.methods.encoders import ImageEncoder, encoder_bytes
 from cloud.methods.encoders.image import DETAIL_DIM, FINE_DETAILS
 from cloud.methods.pooling import image_scores
-from shared.diffusion import TimeEstimationHead
+from cloud.training.encoders import fit_image_encoder
+from cloud.training.encoders.pretrained import pretrained_backbone
+from cloud.training.screeners import ImageScreener
 from shared.diffusion.local_corruption import CorruptionHead
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import BundleError, DataError
 
 
@@ -25,7 +27,7 @@ def photographs(count: int, size: int = 64) -> np.ndarray:
 @pytest.fixture(scope="module")
 def encoder() -> ImageEncoder:
     torch.set_num_threads(1)
-    return ImageEncoder.fit(photographs(24), generator=torch.Generator().manual_seed(0), dim=32)[0]
+    return fit_image_encoder(photographs(24), generator=torch.Generator().manual_seed(0), dim=32)[0]
 
 
 def test_the_folded_backbone_computes_what_the_published_network_does() -> None:

@@ -5,13 +5,11 @@ from safetensors.torch import load
 
 from cloud.methods.clip_pooling import clip_scores
 from cloud.methods.encoders import encoder_bytes
-from cloud.methods.encoders.video import (
-    MOTION_WEIGHT,
-    VideoEncoder,
-    whitening_by_position,
-)
-from cloud.methods.encoders.video_screener import VideoScreener
-from shared.diffusion import TimeEstimationHead
+from cloud.methods.encoders.video import VideoEncoder
+from cloud.training.encoders import fit_video_encoder
+from cloud.training.encoders.video import MOTION_WEIGHT, whitening_by_position
+from cloud.training.screeners.video import VideoScreener
+from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import BundleError, DataError
 from tests.cloud.training.video_files import frames
 
@@ -27,7 +25,7 @@ def clips(count: int, seed: int, *, moving: bool = False) -> np.ndarray:
 @pytest.fixture(scope="module")
 def encoder() -> VideoEncoder:
     torch.set_num_threads(1)
-    return VideoEncoder.fit(clips(60, 0), generator=torch.Generator().manual_seed(0), dims=DIMS)[0]
+    return fit_video_encoder(clips(60, 0), generator=torch.Generator().manual_seed(0), dims=DIMS)[0]
 
 
 def test_each_place_is_whitened_by_itself(encoder: VideoEncoder) -> None:
@@ -81,7 +79,7 @@ def test_the_screener_scores_patches_as_the_head_does(encoder: VideoEncoder) -> 
 
 def test_a_few_anomalies_among_the_normals_stay_far_out() -> None:
     mixed = np.concatenate([clips(98, 6), clips(2, 6, moving=True)])
-    encoder, vectors = VideoEncoder.fit(mixed, generator=torch.Generator().manual_seed(0), dims=DIMS)
+    encoder, vectors = fit_video_encoder(mixed, generator=torch.Generator().manual_seed(0), dims=DIMS)
     assert len(vectors) == 6 * 100
     lengths = encoder.encode(mixed).norm(dim=2).amax(dim=1)
     assert lengths[98:].min() > lengths[:98].max()
@@ -112,5 +110,5 @@ def test_shapes_it_cannot_take_are_refused(encoder: VideoEncoder) -> None:
     with pytest.raises(DataError, match="encoder takes"):
         encoder.encode(clips(1, 0)[:, :1])
     with pytest.raises(DataError, match="two clips or more"):
-        VideoEncoder.fit(clips(1, 0), generator=torch.Generator())
+        fit_video_encoder(clips(1, 0), generator=torch.Generator())
     assert encoder.encode(clips(1, 0)[:0]).shape == (0, 6, sum(DIMS))

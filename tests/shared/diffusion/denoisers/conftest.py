@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.diffusion import ImageDenoiser, PreconditionedDenoiser, VectorDenoiser, WindowDenoiser
-from shared.diffusion.denoisers import initialise
+from shared.diffusion.denoisers import ImageDenoiser, PreconditionedDenoiser, VectorDenoiser, WindowDenoiser, initialise
 
 KINDS = {
     "vector": (VectorDenoiser, {"width": 16, "blocks": 2}, (4,)),

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from shared.diffusion import GaussianDenoiser, epsilon, score, velocity
+from shared.diffusion.denoisers import GaussianDenoiser, epsilon, score, velocity
 from shared.diffusion.schedules import diffuse
 
 

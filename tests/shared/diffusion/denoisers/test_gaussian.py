@@ -1,15 +1,11 @@
 import torch
 from torch import Tensor, nn
 
-from shared.diffusion import (
-    GaussianDenoiser,
-    OptimizerSettings,
-    log_posterior_mean,
-    nearest_distances,
-    time_posterior,
-    train,
-)
+from shared.diffusion.denoisers import GaussianDenoiser, time_posterior
+from shared.diffusion.neighbours import nearest_distances
 from shared.diffusion.schedules import diffuse, geometric_sigmas
+from shared.diffusion.time_estimation import log_posterior_mean
+from shared.diffusion.training import OptimizerSettings, train
 
 
 def isotropic(dim: int, deviation: float) -> GaussianDenoiser:

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from shared.diffusion import ImageDenoiser
-from shared.diffusion.denoisers import initialise
+from shared.diffusion.denoisers import ImageDenoiser, initialise
 
 
 def make(levels: int, generator: torch.Generator) -> ImageDenoiser:

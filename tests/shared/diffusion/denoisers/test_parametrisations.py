@@ -4,8 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.diffusion import GaussianDenoiser, from_epsilon, from_score, from_v, from_x0, sample_ddim
-from shared.diffusion.denoisers import nearest_timesteps
+from shared.diffusion.denoisers import (
+    GaussianDenoiser,
+    from_epsilon,
+    from_score,
+    from_v,
+    from_x0,
+    nearest_timesteps,
+)
+from shared.diffusion.samplers import sample_ddim
 from shared.diffusion.schedules import cosine_alpha_bars, linear_alpha_bars, sampling_steps, sigmas_of
 
 ADAPTERS = {"epsilon": from_epsilon, "v": from_v, "score": from_score, "x0": from_x0}

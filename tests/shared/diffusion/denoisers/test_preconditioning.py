@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from shared.diffusion import PreconditionedDenoiser, VectorDenoiser
+from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
 
 
 def test_a_new_denoiser_is_already_exact_for_gaussians(

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from shared.diffusion import WindowDenoiser
-from shared.diffusion.denoisers import initialise
+from shared.diffusion.denoisers import WindowDenoiser, initialise
 
 
 @pytest.fixture

@@ -1,0 +1,25 @@
+"""One object per modality on the serving side of the cloud.
+
+`cloud_modality(name)` returns the object of a modality. To add one, write its module and register it in the one line
+below. Each object answers what the service, the console and the evaluation need to know: the encoder, the pooling,
+the explanation and the view. What only training needs (defaults, reading, splitting, the teacher) is in
+`cloud.training.modalities`, one module per modality again: the service's process must not import what fits.
+
+Nothing here imports PyTorch at module level, so the commands and the console may import this package for free.
+"""
+
+from cloud.modalities.base import CloudModality, View
+from cloud.modalities.image import Image
+from cloud.modalities.series import Series
+from cloud.modalities.tabular import Tabular
+from cloud.modalities.video import Video
+from shared.modality import Modality
+
+__all__ = ["CLOUD_MODALITIES", "CloudModality", "View", "cloud_modality"]
+
+CLOUD_MODALITIES: dict[Modality, CloudModality] = {each.name: each for each in (Tabular(), Series(), Image(), Video())}
+
+
+def cloud_modality(name: Modality) -> CloudModality:
+    """Return the serving side of a modality."""
+    return CLOUD_MODALITIES[name]

@@ -1,0 +1,90 @@
+"""The serving side of a modality: port and defaults."""
+
+from abc import ABC
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.bundle import Bundle
+from shared.modality import Modality
+from shared.preprocessing import Preprocessor, SeriesWindows
+
+if TYPE_CHECKING:  # the annotations must not cost the console an import of PyTorch
+    from torch import Tensor
+
+    from cloud.methods import AnalyzerOutput
+    from cloud.methods.encoders import PatchEncoder
+
+
+class View(StrEnum):
+    """How a person looks at one sample."""
+
+    TABLE = "table"
+    TRACES = "traces"
+    PICTURE = "picture"
+    CLIP = "clip"
+
+
+class PreparedSamples(Protocol):
+    """Samples as an explanation sees them. `inputs`: (n, ...) graph inputs; `windows`: readings of a series."""
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Preprocessing that made the inputs."""
+        ...
+
+    @property
+    def inputs(self) -> NDArray[Any]:
+        """Graph inputs (n, ...)."""
+        ...
+
+    @property
+    def windows(self) -> SeriesWindows | None:
+        """Standardised windows, for a series."""
+        ...
+
+
+class CloudModality(ABC):
+    """A modality as the service, the console and the evaluation see it.
+
+    Attributes:
+        name: The modality.
+        view: How the console shows a sample.
+        default_methods: Analyzers whose opinions make the verdict unless a training run names others.
+        has_encoder: Whether an encoder turns a sample into patches; without one the analyzers see vectors.
+        has_value_map: Whether the deviations of single values form a map (a window), not only shares (a row).
+        takes_new_heads: Whether a bundle holds the reference samples to build a new head into it, as a federated round
+            needs.
+        chunk_samples: Samples to analyse at a time when many are at hand; bounds the memory.
+    """
+
+    name: ClassVar[Modality]
+    view: ClassVar[View]
+    default_methods: ClassVar[tuple[str, ...]]
+    has_encoder: ClassVar[bool] = False
+    has_value_map: ClassVar[bool] = False
+    takes_new_heads: ClassVar[bool] = False
+    chunk_samples: ClassVar[int] = 4096
+
+    def load_encoder(self, bundle: Bundle, device: str = "cpu") -> "PatchEncoder | None":
+        """Return the encoder of a bundle on `device`; None without one. Raises BundleError if it is damaged."""
+        return None
+
+    def pooling(self) -> "Callable[[Tensor], Tensor]":
+        """Return the function from patch scores (n, rows, columns) to sample scores (n,)."""
+        from cloud.methods.pooling import image_scores
+
+        return image_scores
+
+    def value_deviations(
+        self, samples: PreparedSamples, outputs: "Mapping[str, AnalyzerOutput]"
+    ) -> NDArray[np.float64] | None:
+        """Return how far each value of a sample is from normal.
+
+        Shape (n, features) for rows, (n, length, channels) for windows; 0 for a missing value. None where the modality
+        or the analyzers' `outputs` give no such figure.
+        """
+        return None

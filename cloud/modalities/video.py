@@ -1,0 +1,35 @@
+"""Clips of video on the serving side."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cloud.modalities.base import CloudModality, View
+from shared.bundle import Bundle
+from shared.modality import Modality
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cloud.methods.encoders import PatchEncoder
+
+
+class Video(CloudModality):
+    """Clips (frames, height, width, 3): patches of an encoder of frames and their change over time."""
+
+    name = Modality.VIDEO
+    view = View.CLIP
+    default_methods = ("knn", "time_estimation", "score_norm")
+    has_encoder = True
+    chunk_samples = 16
+
+    def load_encoder(self, bundle: Bundle, device: str = "cpu") -> "PatchEncoder | None":
+        """Return the video encoder of a bundle on `device`. Raises BundleError if it is damaged."""
+        from cloud.methods.encoders import VideoEncoder, encoder_state
+
+        return VideoEncoder.from_state(encoder_state(bundle)).to(device)
+
+    def pooling(self) -> "Callable[[Tensor], Tensor]":
+        """Return the mean over the higher half of the patches; see `cloud.methods.clip_pooling`."""
+        from cloud.methods.clip_pooling import clip_scores
+
+        return clip_scores

@@ -1,0 +1,160 @@
+"""Fitting of a bundle's analysis: analyzers, their fusion and the scales of explanations."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.methods import BASELINES, DEFAULT_METHODS, AnyAnalyzer
+from cloud.methods.fusion import Fusion
+from cloud.serving.analysis import Analysis
+from cloud.serving.device import pick_device
+from cloud.serving.encoding import Encoder, Samples
+from cloud.serving.explanations import RESIDUAL, as_array, oddness
+from cloud.serving.maps import Scale
+from cloud.serving.scoring import ScoredBlock
+from cloud.training.fitting import FitPlan, FittedAnalyzers, fit_analyzers
+from cloud.training.worth import image_worth
+from shared.errors import DataError
+from shared.modality import Modality
+from shared.preprocessing import Preprocessor
+
+FOLDS = 10
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisOptions:
+    """How an analysis is fitted.
+
+    `methods`: the analyzers to fit; empty: those of the modality, and the baselines. `fused`: the analyzers whose
+    opinions make the verdict; empty: those of the modality if `methods` is empty, else all. With `learn_held_out`,
+    analyzers that are fitted in seconds also learn from the held-out samples. `effort`: factor on training steps.
+    """
+
+    methods: Sequence[str] = ()
+    fused: Sequence[str] = ()
+    seed: int = 0
+    device: str = "auto"
+    learn_held_out: bool = True
+    effort: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FittedAnalysis:
+    """A calibrated `analysis`, and `without_held_out`, the same before it learned from the held-out samples.
+
+    The second one teaches the screener, which is calibrated on the held-out samples, and is measured on them.
+    """
+
+    analysis: Analysis
+    without_held_out: Analysis
+
+
+def fit_analysis(
+    preprocessor: Preprocessor,
+    encoder: Encoder | None,
+    train: NDArray[Any],
+    held_out: NDArray[Any],
+    options: AnalysisOptions,
+    progress: Progress | None = None,
+) -> FittedAnalysis:
+    """Fit the analyzers on normal samples (n, ...), and calibrate them and their fusion on held-out ones.
+
+    `encoder` is for images and clips, None otherwise. The two sets must not share samples, or p-values come out too
+    small. Samples that cannot be prepared are left out. Raises DataError if either set is too small.
+    """
+    report = progress or (lambda share: None)
+    normals, apart = Samples.prepare(preprocessor, train), Samples.prepare(preprocessor, held_out)
+    if len(normals) < 2:
+        raise DataError(f"Analyzers need at least 2 normal samples to learn from, not {len(normals)}.")
+    fit = AnalysisFit(encoder, normals, apart, options)
+    fit.fit_analyzers(report)
+    fit.weigh_members()
+    fit.fuse()
+    fit.fit_scales()
+    report(1.0)
+    return fit.result()
+
+
+@dataclass
+class AnalysisFit:
+    """State of one fit. Its methods are the stages, called in the order in which they are defined."""
+
+    encoder: Encoder | None
+    normals: Samples
+    held_out: Samples
+    options: AnalysisOptions
+    plan: FitPlan = field(init=False)
+    fused: tuple[str, ...] = field(init=False)
+    fitted: FittedAnalyzers = field(init=False)
+    worth: dict[str, float] = field(init=False, default_factory=dict)
+    fusion: Fusion = field(init=False)
+    scales: dict[str, Scale] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        options, modality = self.options, self.preprocessor.modality
+        methods, self.fused = tuple(options.methods), tuple(options.fused)
+        if not methods:
+            self.fused = self.fused or DEFAULT_METHODS[modality]
+            methods = tuple(dict.fromkeys((*DEFAULT_METHODS[modality], *BASELINES)))
+        folds = held_out_folds(modality) if options.learn_held_out else 0
+        self.plan = FitPlan(methods, pick_device(options.device), options.seed, folds=folds, effort=options.effort)
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Preprocessing of all samples."""
+        return self.normals.preprocessor
+
+    def fit_analyzers(self, progress: Progress) -> None:
+        """Fit the analyzers, and score the held-out samples with analyzers that did not learn from them."""
+        self.fitted = fit_analyzers(self.encoder, self.normals, self.held_out, self.plan, progress)
+
+    def weigh_members(self) -> None:
+        """Measure the worth of each fused analyzer, for images."""
+        fused = self.fused or self.plan.methods
+        self.worth = image_worth(self.encoder, self.fitted, fused, self.held_out, self.plan)
+
+    def fuse(self) -> None:
+        """Calibrate the analyzers and their fusion."""
+        in_order = self.preprocessor.modality is Modality.SERIES
+        modes = self.held_out.modes()
+        self.fusion = Fusion.fit(self.fitted.scores, modes, self.fused, in_order=in_order, worth=self.worth)
+
+    def fit_scales(self) -> None:
+        """Fit the scales of maps and contributions."""
+        self.scales = explanation_scales(self.fitted.blocks)
+
+    def result(self) -> FittedAnalysis:
+        """Return both analyses."""
+        return FittedAnalysis(self._with(self.fitted.analyzers), self._with(self.fitted.without_held_out))
+
+    def _with(self, analyzers: dict[str, AnyAnalyzer]) -> Analysis:
+        return Analysis(self.preprocessor, self.encoder, analyzers, self.fusion, self.scales, self.plan.device)
+
+
+def held_out_folds(modality: Modality) -> int:
+    """Return the number of folds of the held-out samples; 0: analyzers do not learn from them.
+
+    Rows: each fold is judged by analyzers fitted on all the others, as a new sample is judged by analyzers fitted on
+    everything (cross-conformal). The windows of a series are near copies of their neighbours, so they are one fold,
+    judged by analyzers fitted on earlier windows only; the final analyzers know more, so p-values err on the safe
+    side. Images and clips are not learned from: each is hundreds of vectors, and a third more of them adds little.
+    """
+    return {Modality.TABULAR: FOLDS, Modality.SERIES: 1}.get(modality, 0)
+
+
+def explanation_scales(held_out: Sequence[ScoredBlock]) -> dict[str, Scale]:
+    """Return the scale of each analyzer's maps on normal images, or that of the oddness of each feature or channel."""
+    values: dict[str, list[NDArray[np.float64]]] = {}
+    for samples, outputs in held_out:
+        for name, output in outputs.items():
+            if output.maps is not None:
+                values.setdefault(name, []).append(as_array(output.maps).reshape(-1, 1))
+        odd = oddness(samples, outputs)
+        if odd is not None:
+            values.setdefault(RESIDUAL, []).append(odd.reshape(-1, odd.shape[-1]))
+    return {name: Scale.fit(np.concatenate(parts)) for name, parts in values.items()}

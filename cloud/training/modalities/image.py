@@ -1,0 +1,167 @@
+"""Images in training."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloud.methods.encoders import ImageEncoder, PatchEncoder
+from cloud.training.data import TrainingData
+from cloud.training.encoders import choose_size, fit_image_encoder
+from cloud.training.modalities.base import EncodedModality, Progress
+from cloud.training.samples import MIN_TRAIN, Split, random_shares
+from cloud.training.samples.images import ImageData, find_images, read_image
+from cloud.training.screeners import Screener, image_screener
+from cloud.training.settings import DataSettings, TrainingSettings
+from cloud.training.teachers import patch_teacher
+from shared.bundle import InputSpec
+from shared.calibration import MIN_CALIBRATION_SIZE
+from shared.diffusion.distillation import Teacher
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.errors import DataError, SampleRejected
+from shared.modality import Modality
+from shared.preprocessing import ImagePreprocessor
+
+if TYPE_CHECKING:
+    from cloud.serving.analysis import Analysis
+
+READ_BATCH = 64
+SIZED_IMAGES = 50  # images that the size of the graph is chosen from
+MAX_TRAINING_PIXELS = 1000 * 640 * 640  # of all good images; a core encodes them in minutes, not hours
+
+
+class TrainingImage(EncodedModality):
+    """Good images, split at random unless the user set some apart to calibrate on."""
+
+    name = Modality.IMAGE
+    scales_places = True
+    weighs_by_corruption = True
+
+    def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
+        """Find the images of a folder. Raises DataError where there are none."""
+        return find_images(path)
+
+    def split(
+        self,
+        data: TrainingData,
+        settings: TrainingSettings,
+        generator: np.random.Generator,
+        progress: Progress | None,
+    ) -> Split:
+        """Decode the images at the size of the graph and split them."""
+        assert isinstance(data, ImageData)
+        chosen = generator.permutation(len(data.good))[: settings.image.max_images]
+        spec = _input_spec([data.good[index] for index in chosen[:SIZED_IMAGES]], settings)
+        bound = max(MIN_TRAIN + MIN_CALIBRATION_SIZE, MAX_TRAINING_PIXELS // (spec.image_height * spec.image_width))
+        chosen = chosen[:bound]
+        reader = _Reader(spec, settings, len(chosen) + len(data.held_out) + len(data.test), progress)
+        good, _ = reader.read([data.good[index] for index in chosen])
+        if data.held_out:
+            train_images, held_out_images = _checked_parts(data, good, reader.read(data.held_out)[0])
+        else:
+            train, held_out = random_shares(len(good), settings, generator, data.origin, "good images")
+            train_images, held_out_images = good[train], good[held_out]
+        notes = data.notes
+        if len(chosen) < min(len(data.good), settings.image.max_images):
+            notes += (f"{len(chosen)} of {len(data.good)} good images are used: more of this size would take too long",)
+        if len(good) < len(chosen):
+            notes += (f"{len(chosen) - len(good)} unreadable images were left out",)
+        if data.test_labels is None:
+            return Split(spec, train_images, held_out_images, None, None, notes)
+        test, kept = reader.read(data.test)
+        return Split(spec, train_images, held_out_images, test, data.test_labels[kept], notes)
+
+    def fit_encoder(
+        self, train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, progress: Progress
+    ) -> tuple[PatchEncoder, Tensor]:
+        """Return the image encoder fitted on normal images, and patch vectors of them."""
+        return fit_image_encoder(train, generator=generator, dim=settings.image.feature_dim, progress=progress)
+
+    def teacher(self, analysis: "Analysis") -> Teacher | None:
+        """Return the score of single patches by the fused analyzers that compare them; None if none does."""
+        return patch_teacher(analysis)
+
+    def screener(
+        self,
+        encoder: PatchEncoder | None,
+        head: TimeEstimationHead,
+        analysis: "Analysis",
+        train: NDArray[Any],
+        quantisation: NDArray[Any],
+        held_out: NDArray[Any],
+    ) -> Screener:
+        """Return encoder, head and, where local corruption was learned, its head, scaled on normal images."""
+        assert isinstance(encoder, ImageEncoder)
+        return image_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
+
+
+class _Reader:
+    """Reads images at the size of the graph and reports the share that is done."""
+
+    def __init__(self, spec: InputSpec, settings: TrainingSettings, total: int, progress: Progress | None) -> None:
+        self._spec, self._drops = spec, settings.data.bad_rows == "drop"
+        self._total, self._done, self._progress = total, 0, progress
+
+    def read(self, paths: Sequence[Path]) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+        """Return images (n, height, width, 3), and the positions (n,) in `paths` of those that could be read.
+
+        Raises DataError for an image that cannot be read, unless bad ones are to be dropped.
+        """
+        preprocessor = ImagePreprocessor(self._spec)
+        images = [np.empty((0, self._spec.image_height, self._spec.image_width, 3), dtype=np.uint8)]
+        kept: list[int] = []
+        for start in range(0, len(paths), READ_BATCH):
+            pixels, positions = self._decoded(paths, range(start, min(start + READ_BATCH, len(paths))))
+            prepared = preprocessor.prepare(pixels)
+            if prepared.rejections and not self._drops:
+                position, reason = prepared.rejections[0]
+                raise DataError(
+                    f"{paths[positions[position]]}: {reason} Remove it, or leave such out with --drop-bad-rows."
+                )
+            images.append(prepared.inputs)
+            kept += [positions[position] for position in prepared.kept.tolist()]
+            if self._progress is not None:
+                self._progress((self._done + start + len(positions)) / self._total)
+        self._done += len(paths)
+        return np.concatenate(images), np.array(kept, dtype=np.intp)
+
+    def _decoded(self, paths: Sequence[Path], chosen: range) -> tuple[list[NDArray[np.uint8]], list[int]]:
+        pixels, positions = [], []
+        for position in chosen:
+            try:
+                pixels.append(read_image(paths[position]))
+                positions.append(position)
+            except SampleRejected as error:
+                if not self._drops:
+                    raise DataError(f"{error} Remove it, or leave such out with --drop-bad-rows.") from None
+        return pixels, positions
+
+
+def _input_spec(paths: Sequence[Path], settings: TrainingSettings) -> InputSpec:
+    """Return the size of the graph: as set, else chosen from these images without the unreadable ones."""
+    height, width = settings.image.height, settings.image.width
+    if not height:
+        shapes: list[tuple[int, int]] = []
+        for path in paths:
+            with suppress(SampleRejected):  # reported when all images are read
+                rows, columns = read_image(path).shape[:2]
+                shapes.append((rows, columns))
+        height, width = choose_size(shapes, settings.image.max_pixels)
+    return InputSpec(image_height=height, image_width=width)
+
+
+def _checked_parts(
+    data: ImageData, good: NDArray[np.uint8], held_out: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return both parts; raise DataError if the user set apart, or left to train on, too few images."""
+    if len(good) < MIN_TRAIN or len(held_out) < MIN_CALIBRATION_SIZE:
+        raise DataError(
+            f"{data.origin}: {len(good)} images in train/good and {len(held_out)} in validation/good, and at least "
+            f"{MIN_TRAIN} and {MIN_CALIBRATION_SIZE} are needed: give more, or remove validation/good."
+        )
+    return good, held_out

@@ -1,0 +1,48 @@
+"""Table rows in training."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cloud.training.data import TableData, TrainingData, read_table_data
+from cloud.training.modalities.base import Progress, VectorModality
+from cloud.training.samples import Split, modes_in, random_shares, with_anomalies
+from cloud.training.settings import DataSettings, TrainingSettings
+from shared.bundle import InputSpec
+from shared.diffusion.distillation import DistillationSettings
+from shared.modality import Modality
+
+
+class TrainingTabular(VectorModality):
+    """Rows of a table, split at random."""
+
+    name = Modality.TABULAR
+    distillation = DistillationSettings(steps=2000, batch_size=256, perturbed=40_000, max_seconds=90.0)
+    folds = 10
+
+    def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
+        """Read the table at `path`. Raises DataError for data that cannot be used."""
+        return read_table_data(path, self.name, settings, to_judge=to_judge)
+
+    def split(
+        self,
+        data: TrainingData,
+        settings: TrainingSettings,
+        generator: np.random.Generator,
+        progress: Progress | None,
+    ) -> Split:
+        """Draw the held-out part of the normal rows at random; the test part is that and the anomalous rows."""
+        assert isinstance(data, TableData)
+        labels = data.labels if data.labels is not None else np.zeros(len(data.rows), dtype=np.bool_)
+        normal = data.rows[data.usable & ~labels]
+        anomalous = data.rows[data.usable & labels]
+        train, held_out = random_shares(len(normal), settings, generator, data.origin, "normal rows")
+        test, test_labels = with_anomalies(normal[held_out], anomalous)
+        spec = InputSpec(
+            channels=data.columns,
+            missing=data.missing,
+            categories=dict(data.categories),
+            decimal=data.decimal,
+            **modes_in(data.columns, data.mode_column, normal[train]),
+        )
+        return Split(spec, normal[train], normal[held_out], test, test_labels, data.notes)

@@ -1,0 +1,71 @@
+"""Videos in training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloud.methods.encoders import PatchEncoder, VideoEncoder
+from cloud.training.data import TrainingData
+from cloud.training.encoders import fit_video_encoder
+from cloud.training.modalities.base import EncodedModality, Progress
+from cloud.training.samples import Split
+from cloud.training.samples.clips import split_clips
+from cloud.training.samples.videos import VideoData, find_videos
+from cloud.training.screeners import Screener, VideoScreener
+from cloud.training.settings import DataSettings, TrainingSettings
+from shared.diffusion.distillation import Teacher
+from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.modality import Modality
+
+if TYPE_CHECKING:
+    from cloud.serving.analysis import Analysis
+
+
+class TrainingVideo(EncodedModality):
+    """Clips cut from normal videos, split by whole videos where there are enough."""
+
+    name = Modality.VIDEO
+
+    def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
+        """Find the videos of a folder. Raises DataError where there are none."""
+        return find_videos(path, to_judge=to_judge)
+
+    def split(
+        self,
+        data: TrainingData,
+        settings: TrainingSettings,
+        generator: np.random.Generator,
+        progress: Progress | None,
+    ) -> Split:
+        """Cut and decode the clips and split them."""
+        assert isinstance(data, VideoData)
+        share = settings.data.held_out_share
+        clips = split_clips(data, settings.video, generator, held_out_share=share, progress=progress)
+        return Split(clips.spec, clips.train, clips.held_out, clips.test, clips.test_labels, clips.notes)
+
+    def fit_encoder(
+        self, train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, progress: Progress
+    ) -> tuple[PatchEncoder, Tensor]:
+        """Return the video encoder fitted on normal clips, and patch vectors of them."""
+        return fit_video_encoder(train, generator=generator, progress=progress)
+
+    def teacher(self, analysis: "Analysis") -> Teacher | None:
+        """Return None: the head learns DTE-NP among the normal patches."""
+        return None
+
+    def screener(
+        self,
+        encoder: PatchEncoder | None,
+        head: TimeEstimationHead,
+        analysis: "Analysis",
+        train: NDArray[Any],
+        quantisation: NDArray[Any],
+        held_out: NDArray[Any],
+    ) -> Screener:
+        """Return encoder and head."""
+        assert isinstance(encoder, VideoEncoder)
+        return VideoScreener(encoder, head)

@@ -1,0 +1,53 @@
+"""Exclusive file locks, which the kernel releases when a process ends."""
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class FileLockedError(Exception):
+    """Another process holds the lock. `holder`: its process id as text, or "unknown"."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(f"{path}: locked by process {holder}")
+        self.holder = holder
+
+
+class FileLock:
+    """A lock on a file, held from construction to `release` or the end of the process.
+
+    The file contains the process id of its holder and stays after the release.
+    """
+
+    def __init__(self, path: Path, *, wait: bool = False) -> None:
+        """Take the lock; with `wait`, block until it is free.
+
+        Raises FileLockedError if another process holds it and `wait` is false, OSError if the file cannot be opened.
+        """
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
+            self.release()
+            raise FileLockedError(path, holder) from None
+        with contextlib.suppress(OSError):  # a full disk: the process id only serves messages
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, str(os.getpid()).encode())
+
+    def release(self) -> None:
+        """Give the lock back. A second call does nothing."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

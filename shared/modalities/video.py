@@ -1,0 +1,106 @@
+"""Video samples: clips of a few frames at a fixed interval, at the size of the graph's input."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.bundle import Bundle, InputSpec
+from shared.errors import SampleRejected
+from shared.images import JPEG_MAGIC, MAX_IMAGE_PIXELS, encode_jpeg, encode_png
+from shared.modalities.base import FormSettings, PayloadForm, Reduced, checked_shape, refuse_encoding
+from shared.modalities.frame_list import FILE_ENCODINGS, check_frames, decode_frames, pack_frames
+from shared.modalities.image import PREVIEW_QUALITY, preview
+from shared.modalities.pixels import check_crc, with_crc
+from shared.modality import Modality
+from shared.preprocessing import Preprocessor, VideoPreprocessor
+from shared.samples import ImageCrop, Values
+from vedette.v1 import sample_pb2
+
+USUAL_BATCH_SIZE = 4
+MAX_FRAMES = 64
+_LENGTH_BYTES = 4  # before the first file of a list of frames
+
+
+class VideoType:
+    """Clips (frames, height, width, 3) uint8, in the order of time."""
+
+    modality, rank = Modality.VIDEO, 4
+    has_vectors = False
+    engine_dtype: type[np.generic] = np.uint8
+    forms: tuple[PayloadForm, ...] = (PayloadForm.LOSSLESS, PayloadForm.JPEG, PayloadForm.FEATURES)
+    max_values = 3 * MAX_IMAGE_PIXELS
+
+    def usual_batch_size(self, spec: InputSpec) -> int:
+        """Return USUAL_BATCH_SIZE: a clip is several images."""
+        return USUAL_BATCH_SIZE
+
+    def engine_shape(self, spec: InputSpec) -> tuple[int, ...]:
+        """Return (frames, height, width, 3) of the graph."""
+        return spec.window_length, spec.image_height, spec.image_width, 3
+
+    def fit_preprocessor(self, values: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Preprocessor:
+        """Return the resizing to the size in `spec`; nothing is fitted."""
+        return VideoPreprocessor(spec)
+
+    def load_preprocessor(self, bundle: Bundle, spec: InputSpec) -> Preprocessor:
+        """Return the resizing to the size in `spec`."""
+        return VideoPreprocessor(spec)
+
+    def source_bytes(self, values: Values, encoded: bytes | None) -> int:
+        """Return the size of the clip's pixels."""
+        return int(values.nbytes)
+
+    def reduce(
+        self,
+        form: PayloadForm,
+        sample: Reduced,
+        anomaly_map: NDArray[np.uint8] | None,
+        spec: InputSpec,
+        settings: FormSettings,
+    ) -> Reduced:
+        """Return a clip with its frames as JPEG, or as a small preview of each frame."""
+        clip = np.asarray(sample.values, dtype=np.uint8)
+        if form is PayloadForm.FEATURES:
+            small = np.stack([preview(frame) for frame in clip])
+            encoded = pack_frames(small, partial(encode_jpeg, quality=PREVIEW_QUALITY))
+            return Reduced(small, encoded, ImageCrop(clip.shape[1], clip.shape[2], None))
+        if form is PayloadForm.LOSSLESS:
+            return sample
+        return Reduced(clip, pack_frames(clip, partial(encode_jpeg, quality=settings.jpeg_quality)))
+
+    def encode(self, values: Values, encoded: bytes | None = None) -> sample_pb2.Payload:
+        """Return the clip as `encoded`, a list of JPEG files, else without loss as a list of PNG files.
+
+        Raises SampleRejected if `values` are not the pixels of a clip.
+        """
+        if values.ndim != self.rank or values.dtype != np.uint8 or not 0 < len(values) <= MAX_FRAMES:
+            raise SampleRejected(f"pixels of shape {values.shape} are not a clip of 1 to {MAX_FRAMES} frames")
+        encoding = sample_pb2.PAYLOAD_ENCODING_JPEG_FRAMES
+        if encoded is None or not encoded.startswith(JPEG_MAGIC, _LENGTH_BYTES):
+            encoding = sample_pb2.PAYLOAD_ENCODING_PNG_FRAMES
+            encoded = pack_frames(np.asarray(values, dtype=np.uint8), encode_png)
+        return with_crc(sample_pb2.Payload(encoding=encoding, data=encoded, shape=values.shape))
+
+    def check(self, payload: sample_pb2.Payload) -> None:
+        """Raise SampleRejected unless frame count, headers, lengths and checksums are right."""
+        self._checked(payload)
+
+    def decode(self, payload: sample_pb2.Payload) -> Values:
+        """Return the frames (frames, height, width, 3) uint8."""
+        return decode_frames(payload.data, self._checked(payload))
+
+    def _checked(self, payload: sample_pb2.Payload) -> tuple[int, ...]:
+        shape = checked_shape(payload, self)
+        if shape[0] > MAX_FRAMES:
+            raise SampleRejected(f"clip of {shape[0]} frames; the limit is {MAX_FRAMES}")
+        if payload.encoding not in FILE_ENCODINGS:
+            raise refuse_encoding(payload, self.modality)
+        check_crc(payload)
+        check_frames(payload.data, payload.encoding, shape)
+        return shape
+
+
+SAMPLE_TYPE = VideoType()

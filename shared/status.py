@@ -1,0 +1,244 @@
+"""Status and heartbeat of an agent: the models that the agent writes and every reader imports.
+
+The agent writes its `AgentStatus` to `STATUS_FILE` in its state directory and serves the same at /status. It sends a
+`Heartbeat` to the service, which stores the newest one of each device and shows it in the console.
+"""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.errors import DataError
+from vedette.v1 import fleet_pb2
+
+STATUS_FILE = "status.json"
+
+
+class StatusModel(BaseModel):
+    """Base of the models: immutable; unknown keys, which a newer version may write, are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class HeartbeatCounters(StatusModel):
+    """Counts since the agent's state was made, as a heartbeat carries them; they never decrease.
+
+    `samples_forwarded` includes alarms and excludes audits. `bytes_screened` is the size of all screened samples on
+    the wire, had each been sent; `bytes_uploaded` the size of the acknowledged messages.
+    """
+
+    samples_screened: int = 0
+    samples_forwarded: int = 0
+    samples_audited: int = 0
+    samples_alarmed: int = 0
+    samples_rejected: int = 0
+    samples_dropped: int = 0
+    bytes_screened: int = 0
+    bytes_uploaded: int = 0
+
+    @property
+    def samples_sent(self) -> int:
+        """Samples that the router chose to send: forwarded and audited."""
+        return self.samples_forwarded + self.samples_audited
+
+
+class AgentCounters(HeartbeatCounters):
+    """All counts that an agent keeps.
+
+    `samples_unscored` got no score from the graph and were forwarded as most suspicious. `samples_held` were suspicious
+    but stayed on the device because of the budget or the mode. `samples_reduced` were sent as JPEG, as a crop or as a
+    preview. `samples_dropped` left the spool undelivered; `samples_refused` will never be accepted by the service.
+    `alarms_sent` and `alarms_dropped` count messages, which may each stand for many alarms.
+    """
+
+    samples_accepted: int = 0
+    samples_unscored: int = 0
+    samples_held: int = 0
+    samples_reduced: int = 0
+    samples_spooled: int = 0
+    samples_acknowledged: int = 0
+    samples_refused: int = 0
+    verdicts: int = 0
+    verdicts_anomalous: int = 0
+    alarms_sent: int = 0
+    alarms_dropped: int = 0
+    bundle_swaps: int = 0
+    bundle_rollbacks: int = 0
+    bundles_refused: int = 0
+    spools_set_aside: int = 0
+
+
+class RunningBundle(StatusModel):
+    """Bundle and artefact that one source of a device runs; `bundle_id` is empty before the first bundle."""
+
+    source_id: str = ""
+    bundle_name: str = ""
+    bundle_id: str = ""
+    artefact: str = ""
+
+
+class Heartbeat(StatusModel):
+    """Report that a device sends to the service at regular intervals.
+
+    `warnings` are short texts for an operator, such as "spool full: 12 samples dropped".
+    """
+
+    agent_version: str = ""
+    counters: HeartbeatCounters = HeartbeatCounters()
+    running: tuple[RunningBundle, ...] = ()
+    spool_samples: int = 0
+    spool_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def from_message(cls, message: fleet_pb2.HeartbeatRequest) -> Self:
+        """Return the heartbeat in a message of the wire."""
+        return cls(
+            agent_version=message.agent_version,
+            counters=HeartbeatCounters(
+                **{name: getattr(message.counters, name) for name in HeartbeatCounters.model_fields}
+            ),
+            running=tuple(
+                RunningBundle(**{name: getattr(item, name) for name in RunningBundle.model_fields})
+                for item in message.running
+            ),
+            spool_samples=message.spool_samples,
+            spool_bytes=message.spool_bytes,
+            warnings=tuple(message.warnings),
+        )
+
+    def to_message(self) -> fleet_pb2.HeartbeatRequest:
+        """Return the message of the wire."""
+        return fleet_pb2.HeartbeatRequest(
+            agent_version=self.agent_version,
+            counters=fleet_pb2.Counters(
+                **{name: getattr(self.counters, name) for name in HeartbeatCounters.model_fields}
+            ),
+            running=[fleet_pb2.RunningBundle(**item.model_dump()) for item in self.running],
+            spool_samples=self.spool_samples,
+            spool_bytes=self.spool_bytes,
+            warnings=self.warnings,
+        )
+
+
+class SpoolStatus(StatusModel):
+    """State of the spool.
+
+    `samples` and `bytes` are on disk, `pending` samples wait in memory, `dropped` left undelivered since the state was
+    made. `error` is the disk error, or empty.
+    """
+
+    samples: int = 0
+    bytes: int = 0
+    pending: int = 0
+    dropped: int = 0
+    error: str = ""
+
+
+class LinkStatus(StatusModel):
+    """State of the connection to the service.
+
+    `since_s` is the time of the last change in seconds since the epoch. `error` is empty, or the reason why there is no
+    connection. Throughput and round trip are 0 while unknown.
+    """
+
+    connected: bool = False
+    address: str = ""
+    since_s: float = 0.0
+    error: str = ""
+    throughput_bytes_per_s: float = 0
+    round_trip_ms: float = 0.0
+
+
+class BudgetStatus(StatusModel):
+    """Upload budget: `bytes_per_s` may enter the spool (0: no limit); `pressure` is its fill, 1 when full."""
+
+    bytes_per_s: float = 0
+    pressure: float = 0.0
+
+
+class VerdictStatus(StatusModel):
+    """Number of acknowledged samples whose verdict has not arrived yet."""
+
+    awaited: int = 0
+
+
+class SourceStatus(StatusModel):
+    """State of one source.
+
+    `state` is that of its pipeline, `health` that of the source itself; `error` explains either. `reconnects` and
+    `skipped` count since the start of the agent.
+    """
+
+    bundle_name: str = ""
+    bundle_id: str = ""
+    artefact: str = ""
+    state: str = ""
+    health: str = ""
+    reconnects: int = 0
+    skipped: int = 0
+    error: str = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the source delivers samples and they are screened."""
+        return self.state == self.health == "running"
+
+
+class SinkStatus(StatusModel):
+    """State of one alarm sink: messages that wait, and an error or an empty text."""
+
+    waiting: int = 0
+    error: str = ""
+
+
+class LatencyStatus(StatusModel):
+    """Quantiles of a latency in ms over `samples` samples; None before the first one."""
+
+    p50: float | None = None
+    p99: float | None = None
+    samples: int = 0
+
+
+class AgentStatus(StatusModel):
+    """State of a whole agent, as in `STATUS_FILE` and at /status.
+
+    `sources` is keyed by source id, `alarms` by sink id, `latency_ms` by stage. `device_id` is empty before enrolment.
+    `problems` are short texts for an operator; an empty list means healthy.
+    """
+
+    device_id: str
+    process_id: int
+    written_at_s: float
+    metrics_address: str = ""
+    counters: AgentCounters = AgentCounters()
+    spool: SpoolStatus = SpoolStatus()
+    link: LinkStatus = LinkStatus()
+    budget: BudgetStatus = BudgetStatus()
+    verdicts: VerdictStatus = VerdictStatus()
+    sources: dict[str, SourceStatus] = {}
+    alarms: dict[str, SinkStatus] = {}
+    latency_ms: dict[str, LatencyStatus] = {}
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """Return the status as an indented JSON object."""
+        return self.model_dump_json(indent=1).encode()
+
+
+class ObservedStatus(AgentStatus):
+    """Status as a reader found it: `live` if the agent answered itself, else from its file."""
+
+    live: bool = False
+
+
+def read_status_file(state_dir: Path) -> AgentStatus:
+    """Return the status that an agent wrote last; raises DataError if there is none that can be read."""
+    path = state_dir / STATUS_FILE
+    try:
+        return AgentStatus.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        raise DataError(
+            f"{path}: no status. Has an agent run with this state_dir? vedette edge run starts one."
+        ) from None
