@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloud.outputs import check_place, write_failure, write_json
+from cloud.outputs import check_output_path, write_failure, write_json
 from shared.cli import CommandTree
 from shared.errors import DataError, SettingsError, VedetteError
 from shared.modality import Modality
@@ -73,7 +73,7 @@ def train(
     """Train a screener and its analyzers on normal data, and pack them into a signed bundle."""
     from cloud.training.settings import TrainingSettings
 
-    check_place(json_path)
+    check_output_path(json_path)
     changes: dict[str, Any] = {
         "name": name,
         "effort": effort,
@@ -114,7 +114,7 @@ def inspect(
     from shared.errors import BundleIntegrityError, CertificateError
     from shared.home import trusted_key
 
-    check_place(json_path)
+    check_output_path(json_path)
     manifest = Bundle.peek(bundle)
     try:
         trusted = trusted_key(key)
@@ -161,7 +161,7 @@ def _train(data: Path, modality: Modality, output: Path, settings: Any, key: Pat
     from cloud.training.progress import shown_progress
     from cloud.training.report import show_training, summarise
 
-    check_place(output, "--output")
+    check_output_path(output, "--output")
     from cloud.training.modalities import load_training_data
     from cloud.training.train import train_bundle
     from shared.home import signing_key

@@ -5,9 +5,7 @@ object: `graphs` (name, engine, paths of graph and weights), `cache`, `shape` an
 one: by name the milliseconds a batch takes, or a text that says why it does not run.
 """
 
-import json
 import math
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from shared.bundle import Bundle
+from shared.child_process import JsonLinesProcess, NoAnswerError, serve_json_lines
 from shared.engines import engine_of, weights_path
 from shared.logs import EventLog
 
@@ -49,20 +48,15 @@ def measure(bundle: Bundle, batch_size: int, cache_folder: Path) -> dict[str, fl
             "shape": shape,
             "dtype": "uint8" if is_image else "float32",
         }
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "shared.engines.trial"],
-                input=json.dumps(asked).encode(),
-                capture_output=True,
-                timeout=TIMEOUT_S,
-                check=True,
-            )
-            found: dict[str, float | str] = json.loads(done.stdout)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            said = getattr(error, "stderr", None) or b""
-            log.warning("trial_failed", error=error, said=said.decode("utf-8", "replace")[-300:])
-            return {}
-    return found
+        with tempfile.TemporaryFile() as errors:
+            try:
+                with JsonLinesProcess([sys.executable, "-m", "shared.engines.trial"], stderr=errors) as child:
+                    return child.ask(asked, TIMEOUT_S)
+            except (OSError, NoAnswerError) as error:
+                errors.seek(0)
+                text = errors.read().decode("utf-8", "replace")[-300:]
+                log.warning("trial_failed", error=error, output=text)
+                return {}
 
 
 def _milliseconds(graph: dict[str, Any], cache: Path, shape: list[int], dtype: str) -> float:
@@ -84,17 +78,15 @@ def _milliseconds(graph: dict[str, Any], cache: Path, shape: list[int], dtype: s
     return float(np.median(times)) * 1000
 
 
-def main() -> None:
-    """Measure what standard input names."""
-    asked = json.load(sys.stdin)
-    found: dict[str, float | str] = {}
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for graph in asked["graphs"]:
         try:
             found[graph["name"]] = _milliseconds(graph, Path(asked["cache"]), asked["shape"], asked["dtype"])
-        except Exception as error:  # whatever ails one graph, the others are measured
+        except Exception as error:  # a graph that fails must not stop the others
             found[graph["name"]] = str(error) or type(error).__name__
-    json.dump(found, sys.stdout)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    serve_json_lines(_answer)

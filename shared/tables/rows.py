@@ -5,7 +5,7 @@ The same parser reads whole files and lines that arrive one at a time.
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,9 +120,11 @@ class RowParser:
         """
         kept = [position for position, line in enumerate(lines) if line and not line.isspace()]
         if not kept:
-            return Rows(np.empty(0, np.int64), np.empty((0, len(self._numeric))), ([],) * len(self._texts), [])
+            return self._no_rows()
         layout = self.fit([lines[position] for position in kept[:MAX_SAMPLE_ROWS]], at_start=at_start)
         kept = kept[at_start and layout.has_units :]
+        if not kept:
+            return self._no_rows()
         chosen = [lines[position].rstrip("\r\n") for position in kept]
         values, texts, faults = self._fast(layout, chosen) or self._by_column(layout, chosen)
         return Rows(np.array(kept, dtype=np.int64), values, texts, faults)
@@ -148,6 +150,9 @@ class RowParser:
         text = describe(encoding, self.delimiter, self.numbers.decimal)
         notes = self.layout.notes if self.layout is not None else ()
         return ((text,) if text else ()) + notes
+
+    def _no_rows(self) -> Rows:
+        return Rows(np.empty(0, np.int64), np.empty((0, len(self._numeric))), ([],) * len(self._texts), [])
 
     def _cells(self, line: str) -> list[str] | str:
         """Return the cells of a line, or the reason why there are none."""
@@ -330,5 +335,4 @@ def category_channel(column: str, value: str) -> str:
 
 def one_hot(texts: Sequence[str], value: str) -> NDArray[np.float64]:
     """Return (n,) 1 where the text is `value`, 0 elsewhere, NaN where it is missing."""
-    decide: Callable[[str], float] = lambda text: float("nan") if is_missing(text) else float(text == value)  # noqa: E731
-    return np.fromiter(map(decide, texts), np.float64, len(texts))
+    return np.array([np.nan if is_missing(text) else float(text == value) for text in texts], dtype=np.float64)

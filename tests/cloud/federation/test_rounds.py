@@ -66,7 +66,7 @@ def request_for(tmp_path: Path) -> Callable[[str], RoundsRequest]:
 
 
 def run(request: RoundsRequest) -> None:
-    run_rounds(request, home.signing_key(), say=lambda _: None)
+    run_rounds(request, home.signing_key(), report=lambda _: None)
 
 
 def test_without_a_store_there_is_nothing_to_start_from(request_for: Callable[[str], RoundsRequest]) -> None:

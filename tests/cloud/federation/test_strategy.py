@@ -87,7 +87,7 @@ def test_a_device_with_too_few_normals_is_counted_and_the_round_goes_on(
     strategy, _ = run(tmp_path, grid(buffers(200, 10, 150)), train_config)
     assert sorted(strategy.rounds[0].clients) == ["1", "3"]
     assert "10 normal samples" in strategy.rounds[0].failures["2"]
-    assert [note["event"] for note in RunFolder(tmp_path).notes()].count("refusal") == 1
+    assert [note["event"] for note in RunFolder(tmp_path).events()].count("refusal") == 1
 
 
 def test_too_few_updates_fail_the_round_with_the_reasons(

@@ -16,7 +16,7 @@ from shared.federation import Address
 
 def serve_at(folder: Path, address: Address, known_nodes_only: bool = False) -> list[str]:
     lines: list[str] = []
-    serve(folder, address, None, known_nodes_only=known_nodes_only, say=lines.append)
+    serve(folder, address, None, known_nodes_only=known_nodes_only, report=lines.append)
     return lines
 
 
