@@ -99,7 +99,7 @@ def test_a_csv_line_is_cut_as_its_header_and_a_missing_column_is_an_error() -> N
     found = batches(b"heat;load\n1,5;2,5\n3;4\n", format="csv")
     assert values_of(found) == [[1.5, 2.5], [3, 4]]
     assert reasons_of(found) == []
-    with pytest.raises(DataError, match="lacks column 'load'; it has 'heat', 'lod'.* under channels"):
+    with pytest.raises(DataError, match=r"lacks column 'load'; it has 'heat', 'lod'.* under channels"):
         batches(b"heat,lod\n1,2\n", format="csv")
 
 
