@@ -50,7 +50,7 @@ class RouterSettings(Settings):
         default=("lossless", "jpeg", "h264", "crop", "features"),
         min_length=1,
         title="Payloads",
-        description="of images and clips, in this order as budget and link fill up; h264: clips only; crop: images only; "
+        description="of images and clips, in this order as budget and link fill up; h264 for clips, crop for images; "
         "features: map, scores and a preview",
     )
     jpeg_quality: int = Field(default=90, ge=1, le=100, title="Quality", description="of JPEG payloads and crops")
