@@ -3,22 +3,25 @@
 import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.composition import Front
-from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
 from cloud.training.modalities.base import GraphProfile
 from cloud.training.parity import auroc, check, compare
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
+from cloud.training.reference import run_reference
 from cloud.training.screeners import Screener, SeriesScreener, SeriesViews
 from shared.bundle import Artefact, ParityFigures, npz_bytes
 from shared.calibration_modes import CalibrationByMode
+from shared.engines import EngineConfiguration, GraphOutput, open_graph, run_graph
+
+Run: TypeAlias = Callable[[NDArray[Any]], GraphOutput]
 
 FP32 = "fp32_onnxruntime"
 INT8_OPENVINO, INT8_ONNXRUNTIME = "int8_openvino", "int8_onnxruntime"
@@ -79,7 +82,8 @@ def build_artefacts(
     progress("exporting", 0.0)
     model = export_onnx(screener)
     front = Front(views) if views is not None else None
-    gate = _Gate(torch_runner(screener if views is None else SeriesScreener(views, screener)), samples, tolerances)
+    whole = screener if views is None else SeriesScreener(views, screener)
+    gate = _Gate(functools.partial(run_reference, whole), samples, tolerances)
     control = _Control(model, samples, profile, front)
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
@@ -111,7 +115,7 @@ class _Graph:
     """One artefact's files by path in the bundle, and how to run it."""
 
     files: dict[str, bytes]
-    run: Runner
+    run: Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +131,15 @@ class _Passed:
 class _Gate:
     """Compares artefacts with the FP32 model on the samples."""
 
-    def __init__(self, reference: Runner, samples: GateSamples, tolerances: Mapping[str, float]) -> None:
+    def __init__(self, reference: Run, samples: GateSamples, tolerances: Mapping[str, float]) -> None:
         self._examples, self._tolerances = samples, tolerances
         self._expected = _scores(reference, samples.held_out)
         self._expected_test = _scores(reference, samples.test)
 
-    def passes(self, name: str, run: Runner) -> _Passed:
+    def passes(self, name: str, run: Run) -> _Passed:
         """The figures of one artefact; raises ParityError if they lie outside the tolerances."""
         outputs = run(self._examples.held_out)
-        scores, labels = outputs["score"].astype(np.float64), self._examples.test_labels
+        scores, labels = outputs.scores.astype(np.float64), self._examples.test_labels
         rate = self._tolerances["operating_rate"]
         # The labelled part is often the larger one: what fails without it is not run on it.
         check(name, compare(self._expected, scores, operating_rate=rate), self._tolerances, self._expected)
@@ -149,7 +153,7 @@ class _Gate:
             test=test if len(test) else None,
         )
         check(name, figures, self._tolerances, self._expected)
-        return _Passed(scores, outputs.get("anomaly_map"), figures, None if labels is None else auroc(labels, test))
+        return _Passed(scores, outputs.maps, figures, None if labels is None else auroc(labels, test))
 
 
 class _Control:
@@ -193,17 +197,19 @@ class _Control:
 
 def _openvino_graph(ir: Mapping[str, bytes]) -> _Graph:
     stem = _GRAPHS[INT8_OPENVINO].removesuffix(".xml")
-    return _Graph({f"{stem}{suffix}": data for suffix, data in ir.items()}, openvino_runner(ir))
+    engine = open_graph("openvino", ir[".xml"], ir[".bin"], EngineConfiguration())
+    return _Graph({f"{stem}{suffix}": data for suffix, data in ir.items()}, functools.partial(run_graph, engine))
 
 
 def _onnxruntime_graph(path: str, model: bytes) -> _Graph:
-    return _Graph({path: model}, onnxruntime_runner(model))
+    engine = open_graph("onnxruntime", model, None, EngineConfiguration())
+    return _Graph({path: model}, functools.partial(run_graph, engine))
 
 
-def _scores(runner: Runner, inputs: NDArray[Any] | None) -> NDArray[np.float64]:
+def _scores(run: Run, inputs: NDArray[Any] | None) -> NDArray[np.float64]:
     if inputs is None:
         return np.zeros(0)
-    return runner(inputs)["score"].astype(np.float64)
+    return run(inputs).scores.astype(np.float64)
 
 
 def _calibrate(name: str, passed: _Passed, modes: NDArray[np.int64] | None) -> tuple[Artefact, bytes]:
