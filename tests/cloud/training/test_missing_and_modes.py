@@ -169,7 +169,7 @@ def test_gaps_are_refused_until_they_are_allowed(tmp_path: Path) -> None:
 BAD = {
     "no such column": ({"mode_column": "gear"}, {}, "has no column 'gear'"),
     "too many modes": ({"mode_column": "s1"}, {}, "at most 32 operating modes"),
-    "a word": ({"mode_column": "mode"}, {"mode": "idle"}, "is 'idle', not a number"),
+    "a word": ({"mode_column": "mode"}, {"mode": "idle"}, "'idle' is not a number"),
     "no mode": ({"mode_column": "mode"}, {"mode": np.nan}, "row 5 has no mode in column 'mode'"),
     "an empty row": ({}, dict.fromkeys(plant(0)[0].columns, np.nan), "row 5 is empty"),
     "infinite": ({}, {"s1": np.inf}, "row 5, column 's1' is inf"),
