@@ -152,7 +152,9 @@ class AgentSettings(Settings):
     """Everything in `edge.toml`."""
 
     state_dir: Path = Field(title="State", description="folder of identity, spool, bundles, counters; one agent each")
-    sources: tuple[SourceSettings, ...] = Field(default=(), title="Sources", description="cameras, files and brokers to screen")
+    sources: tuple[SourceSettings, ...] = Field(
+        default=(), title="Sources", description="cameras, files and brokers to screen"
+    )
     alarms: tuple[AlarmSinkSettings, ...] = Field(default=(), title="Alarms", description="sinks for local alarms")
     router: RouterSettings = RouterSettings()
     spool: SpoolSettings = SpoolSettings()

@@ -51,7 +51,7 @@ class SourceBase(Settings):
 
     @property
     def steady_rate_per_s(self) -> float:
-        """Samples per second if the source keeps that rate; 0 if it must be measured, as `rate_per_s` is an upper limit."""
+        """Samples per second if the source keeps that rate; 0 if it must be measured."""
         return 0.0
 
     def batch_size_for(self, usual: int) -> int:
