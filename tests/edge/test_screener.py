@@ -174,13 +174,13 @@ def test_windows_and_images_are_screened_with_maps_that_are_dark_where_all_is_we
 
 
 @pytest.mark.parametrize("kind", ["rows", "windows that shrink", "windows that do not"])
-def test_what_is_packed_is_what_the_wire_module_would_make(kind: str, tabular: Bundle, tmp_path: Path) -> None:
+def test_packed_messages_equal_those_of_the_wire_module(kind: str, tabular: Bundle, tmp_path: Path) -> None:
     screener = load_screener(tabular, "auto", 16, tmp_path)
     batch = batch_of(normal_rows(12, seed=2))
     batch.origins[5] = "Zählwerk:5"  # type: ignore[index]
     batch.captured_at_s[9] += 1.5
     screened = screener.screen(batch)
-    if kind != "rows":  # what was screened does not matter here
+    if kind != "rows":  # the samples do not matter here
         values = np.random.default_rng(0).normal(size=(12, 100, 3)).astype(np.float32)
         values = np.round(values) if kind == "windows that shrink" else values
         batch = dataclasses.replace(batch, modality=Modality.SERIES, values=values)

@@ -35,7 +35,7 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
         assert 0 < footprint["start_cpu_s"] < 60
         assert not footprint["loads_torch"]
     size = figures["samples"]["batch_size"]
-    assert throughput["bare_best_batch_size"] in (size // 4, size)  # of what a quick run tries
+    assert throughput["bare_best_batch_size"] in (size // 4, size)  # of those that a quick run tries
     assert int8["artefact"] in AGENTS
     assert int8["batch_size"] == int8["eager_batch_size"] == 1
     assert int8["ratio"] == pytest.approx(int8["samples_per_s"] / int8["eager_samples_per_s"])
