@@ -4,6 +4,7 @@ import time
 import grpc
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,7 +77,7 @@ async def test_each_bad_sample_is_rejected_with_its_reason_and_the_good_ones_are
         "longer than": message(good, origin="x" * 2000),
         "zero character": message(good, source_id="lab\0"),
         "shape": _with(message(good), "payload.shape", [2**31, 2**31]),
-        "bytes where": _with(message(good), "payload.data", b"1234"),
+        "bytes; shape": _with(message(good), "payload.data", b"1234"),
         "zstd": _with(message(good), "payload.encoding", sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD),
         "anomaly map": _with(message(good), "screening.anomaly_map.height", 5),
         "calendar": _with(message(good), "captured_at.seconds", 2**62),
@@ -106,6 +107,22 @@ async def test_samples_that_cannot_be_judged_are_undecided_with_a_reason_and_the
         verdict = verdicts[sample.sample_id]
         assert expected in verdict.reason
         assert (verdict.decision == sample_pb2.DECISION_UNDECIDED) == bool(expected)
+
+
+async def test_a_payload_that_passes_the_check_and_cannot_be_decoded_is_undecided_and_never_lost(device, biopsies):
+    good = biopsies.normal[0]
+    frame = zstandard.ZstdCompressor(write_content_size=True).compress(good.astype(np.float32).tobytes())
+    broken = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
+    broken.payload.encoding, broken.payload.data = (
+        sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD,
+        frame[:-8],
+    )  # its header still announces the right size
+    neighbour = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
+    assert statuses(await device.submit([broken, neighbour])) == [ACCEPTED] * 2
+    verdicts = await device.verdicts(2)
+    assert verdicts[broken.sample_id].decision == sample_pb2.DECISION_UNDECIDED
+    assert "zstd" in verdicts[broken.sample_id].reason
+    assert verdicts[neighbour.sample_id].reason == ""
 
 
 async def test_an_analysis_that_fails_on_one_sample_costs_the_others_nothing(tmp_path, biopsies):
