@@ -12,11 +12,11 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 from cloud.console.contents import Contents, decode_contents, read_contents
+from cloud.console.drawings import view_of
 from cloud.console.pictures import overlay_png, picture_png, thumbnail_png
 from cloud.console.traces import sparkline_svg
+from cloud.modalities import View
 from cloud.store import Store
-from shared.modality import Modality
-from shared.wire import is_image
 
 CACHED_THUMBNAILS = 1024
 CONCURRENT_RENDERINGS = 2  # the analysis needs the other cores
@@ -36,6 +36,7 @@ class Media:
         self.router.get("/{sample_id}/thumbnail.png")(self.thumbnail)
         self.router.get("/{sample_id}/thumbnail.svg")(self.sparkline)
         self.router.get("/{sample_id}/image.png")(self.image)
+        self.router.get("/{sample_id}/frame/{number}.png")(self.frame)
         self.router.get("/{sample_id}/cloud_map.png")(self.cloud_map)
         self.router.get("/{sample_id}/edge_map.png")(self.edge_map)
 
@@ -50,6 +51,11 @@ class Media:
     async def image(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
         """An image sample, as large as a detail view shows it."""
         return await self._answer(sample_id, "image.png", if_none_match, _image)
+
+    async def frame(self, sample_id: uuid.UUID, number: int, if_none_match: Annotated[str, Header()] = "") -> Response:
+        """Answer with one frame of a clip, counted from 0."""
+        name = f"frame-{number}.png"
+        return await self._answer(sample_id, name, if_none_match, lambda contents: _frame(contents, number))
 
     async def cloud_map(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
         """The cloud's anomaly map in colours, transparent where the sample is ordinary."""
@@ -102,13 +108,15 @@ def _tag(sample_id: uuid.UUID, name: str) -> str:
 
 
 def _thumbnail(contents: Contents) -> bytes:
+    if _view(contents) is View.CLIP and contents.values is not None:
+        return thumbnail_png(_frame_pixels(contents, len(contents.values) // 2), None)
     return thumbnail_png(_pixels(contents), contents.cloud_map if contents.cloud_map is not None else contents.edge_map)
 
 
 def _sparkline(contents: Contents) -> bytes:
     values = contents.values
-    if values is None or contents.payload is None or contents.payload.modality is not Modality.SERIES:
-        _refuse(contents, "no series")
+    if values is None or _view(contents) is not View.TRACES:
+        _refuse(contents, "not a series")
     return sparkline_svg(values.astype(np.float32), contents.cloud_map)
 
 
@@ -129,9 +137,26 @@ def _edge_map(contents: Contents) -> bytes:
 
 
 def _pixels(contents: Contents) -> NDArray[np.uint8]:
-    if contents.values is None or not is_image(contents.values) or contents.values.ndim != 3:
-        _refuse(contents, "no image")
-    return contents.values
+    if contents.values is None or _view(contents) is not View.PICTURE:
+        _refuse(contents, "not an image")
+    return contents.values.astype(np.uint8, copy=False)
+
+
+def _frame(contents: Contents, number: int) -> bytes:
+    return picture_png(_frame_pixels(contents, number))
+
+
+def _frame_pixels(contents: Contents, number: int) -> NDArray[np.uint8]:
+    if contents.values is None or _view(contents) is not View.CLIP:
+        _refuse(contents, "not a clip")
+    if not 0 <= number < len(contents.values):
+        raise HTTPException(404, f"The clip has {len(contents.values)} frames.")
+    pixels: NDArray[np.uint8] = contents.values[number].astype(np.uint8, copy=False)
+    return pixels
+
+
+def _view(contents: Contents) -> View | None:
+    return view_of(contents.payload.modality) if contents.payload is not None else None
 
 
 def _refuse(contents: Contents, reason: str) -> NoReturn:

@@ -4,15 +4,12 @@ Text that came from a device stays text here; whoever shows it escapes it (the c
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, create_model
 
 from cloud.console.contents import Contents
-from cloud.console.traces import plot
+from cloud.console.drawings import drawing, finite_or_none, thumbnail
 from cloud.console.words import (
     bytes_words,
     count_words,
@@ -26,12 +23,8 @@ from cloud.registry import RegisteredBundle
 from cloud.store.fleet_queries import DeviceRow, FleetSummary
 from cloud.store.queries import JudgedSample
 from cloud.store.verdict_columns import VerdictRow, api_fields, published
-from shared.modality import Modality
 from shared.samples import Decision, Opinion, Route
-from shared.wire import is_image
 
-STRIP_BARS = 6
-MAX_FEATURES = 200
 CERTIFICATE_WARNING_S = 14 * 86_400.0
 
 
@@ -70,13 +63,13 @@ VerdictPageView: Any = create_model(
 def row_view(row: VerdictRow) -> dict[str, Any]:
     """One verdict as the table shows it and as `/api/verdicts` answers."""
     return published(row, "row") | {
-        "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": _json(row.edge_score)},
+        "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": finite_or_none(row.edge_score)},
         "fused": _p_value(row.p_value, row.extrapolated),
         "latency_s": row.judged_at_s - row.captured_at_s,
         "latency": duration_words(row.judged_at_s - row.captured_at_s),
         "latency_parts": f"{duration_words(row.received_at_s - row.captured_at_s)} to the cloud, "
         f"{duration_words(row.judged_at_s - row.received_at_s)} to the verdict",
-        "thumbnail": _thumbnail(row),
+        "thumbnail": thumbnail(row),
     }
 
 
@@ -90,9 +83,9 @@ def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
         "edge_score": number_words(record.edge_score),
         "payload": bytes_words(record.payload_bytes),
         "opinions": [_opinion(opinion) for opinion in record.opinions],
-        "contributions": [{"name": name, "share": _json(share)} for name, share in record.contributions],
+        "contributions": [{"name": name, "share": finite_or_none(share)} for name, share in record.contributions],
         "problem": contents.problem,
-        **_drawing(sample, contents),
+        **drawing(sample, contents),
     }
 
 
@@ -185,7 +178,7 @@ def device_view(
 
 def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
     return {
-        "p_value": _json(value),
+        "p_value": finite_or_none(value),
         "extrapolated": extrapolated,
         "words": p_value_words(value, extrapolated),
         "exact": p_value_exact(value, extrapolated),
@@ -203,51 +196,6 @@ def _opinion(opinion: Opinion) -> dict[str, Any]:
 def _rarity(p_value: float) -> float:
     """The length of an opinion's bar: each factor of ten in the p-value adds the same, full at 1 in a billion."""
     return round(min(-math.log10(p_value) / 9, 1.0), 3) if 0 < p_value <= 1 else 0.0
-
-
-def _thumbnail(row: VerdictRow) -> dict[str, Any]:
-    if row.modality is Modality.IMAGE:
-        return {"kind": "picture", "url": f"/media/{row.sample_id}/thumbnail.png"}
-    if row.modality is Modality.SERIES:
-        return {"kind": "picture", "url": f"/media/{row.sample_id}/thumbnail.svg"}
-    shares = sorted(row.contributions, key=lambda item: -item[1])[:STRIP_BARS]
-    return {"kind": "bars", "bars": [{"name": name, "share": _json(share)} for name, share in shares]}
-
-
-def _drawing(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
-    """What the browser draws of the sample itself, by modality."""
-    values, row = contents.values, sample.record
-    if values is None:
-        return {"kind": "none"}
-    media = f"/media/{row.sample_id}"
-    if is_image(values):
-        return {
-            "kind": "image",
-            "image": f"{media}/image.png",
-            "height_px": values.shape[0],
-            "width_px": values.shape[1],
-            "cloud_map": f"{media}/cloud_map.png" if contents.cloud_map is not None else "",
-            "edge_map": f"{media}/edge_map.png" if contents.edge_map is not None else "",
-        }
-    if values.ndim == 2:
-        return {
-            "kind": "series",
-            "plot": plot(values.astype(np.float32), contents.cloud_map, sample.channels, row.contributions),
-        }
-    if values.ndim != 1:
-        return {"kind": "none", "problem": f"There is no view of {row.modality.value} samples yet."}
-    return {"kind": "tabular", **_features(values.astype(np.float32), sample.channels, dict(row.contributions))}
-
-
-def _features(values: NDArray[np.float32], names: Sequence[str], shares: dict[str, float]) -> dict[str, Any]:
-    """The features of a tabular sample, those that contribute most first."""
-    labels = [names[place] if place < len(names) else f"feature {place + 1}" for place in range(len(values))]
-    order = sorted(range(len(values)), key=lambda place: -(_json(shares.get(labels[place])) or 0.0))
-    features = [
-        {"name": labels[place], "value": number_words(float(values[place])), "share": _json(shares.get(labels[place]))}
-        for place in order[:MAX_FEATURES]
-    ]
-    return {"features": features, "features_total": len(values)}
 
 
 def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str]:
@@ -270,7 +218,3 @@ def _bundle_state(bundle_id: str, current: RegisteredBundle | None) -> str:
     if current is None:
         return "not in the registry"
     return "current" if current.bundle_id == bundle_id else f"{current.bundle_id} is current: update pending"
-
-
-def _json(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -40,6 +40,13 @@ export default {
           <p v-else class="v-hint">There is no anomaly map of this sample.</p>
         </section>
 
+        <section v-if="verdict.kind === 'clip'" class="v-block">
+          <div class="v-frames" aria-label="Frames of the clip">
+            <figure v-for="frame in verdict.frames" :key="frame.image"><img :src="frame.image" :alt="'Frame ' + (frame.number + 1)" loading="lazy" decoding="async"><figcaption>{{ frame.number + 1 }}</figcaption></figure>
+          </div>
+          <p class="v-hint">{{ verdict.frames.length }} of {{ verdict.frames_total }} frames, in the order of time.</p>
+        </section>
+
         <section v-if="verdict.kind === 'series'" class="v-block">
           <svg class="v-plot" ref="plot" :viewBox="'0 0 ' + width + ' ' + plotHeight" :style="{height: plotHeight + 'px'}" :aria-label="'Channels of the window, ' + verdict.plot.length + ' time points'"
                @pointermove="point" @pointerleave="cursor = null">
