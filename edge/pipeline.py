@@ -26,12 +26,10 @@ from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
-from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
 from vedette.v1 import fleet_pb2
 
 ADOPTION_TIMEOUT_S = 60.0
-_BUFFERED = (Modality.TABULAR, Modality.SERIES)
 
 log = EventLog("pipeline")
 
@@ -179,7 +177,7 @@ class Pipeline:
 
     def _open_buffer(self, screener: Screener) -> NormalBuffer | None:
         settings = self._around.settings
-        if screener.modality not in _BUFFERED or settings.normal_buffer.capacity == 0:
+        if not sample_type(screener.modality).has_vectors or settings.normal_buffer.capacity == 0:
             return None
         path = settings.state_dir / FOLDER / f"{self.settings.id}.npz"
         return NormalBuffer.open(

@@ -16,7 +16,7 @@ OWN_MODULES = ("cloud/modalities/", "cloud/training/modalities/", "edge/modaliti
 ENUM = "shared/modality.py"
 NAMED = re.compile(r"\bModality\.[A-Z]{3,}\b")
 SNIFFED = re.compile(
-    r"\.ndim\s*(?:[=!<>]=?|in\b)|\bimage_height\b|\bimage_width\b|\.dtype\s*(?:==|!=|is)\s*(?:np\.)?uint8|\bis_image\b"
+    r"\b(?:inputs|values|train|test|held_out|ratio|pixels)\.ndim\b|\bimage_height\b|\bimage_width\b|\.dtype\s*(?:==|!=|is)\s*(?:np\.)?uint8|\bis_image\b"
 )
 COMMENT = re.compile(r"#.*")
 

@@ -25,6 +25,11 @@ class Contents:
     problem: str = ""
 
     @property
+    def view(self) -> View | None:
+        """View of the sample in the console; None without a payload."""
+        return cloud_modality(self.payload.modality).view if self.payload is not None else None
+
+    @property
     def edge_map(self) -> NDArray[np.uint8] | None:
         """Coarse map that the device sent."""
         stored = self.payload.edge_map if self.payload is not None else None

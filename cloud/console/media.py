@@ -12,7 +12,6 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 
 from cloud.console.contents import Contents, decode_contents, read_contents
-from cloud.console.drawings import view_of
 from cloud.console.pictures import overlay_png, picture_png, thumbnail_png
 from cloud.console.traces import sparkline_svg
 from cloud.modalities import View
@@ -108,14 +107,14 @@ def _tag(sample_id: uuid.UUID, name: str) -> str:
 
 
 def _thumbnail(contents: Contents) -> bytes:
-    if _view(contents) is View.CLIP and contents.values is not None:
+    if contents.view is View.CLIP and contents.values is not None:
         return thumbnail_png(_frame_pixels(contents, len(contents.values) // 2), None)
     return thumbnail_png(_pixels(contents), contents.cloud_map if contents.cloud_map is not None else contents.edge_map)
 
 
 def _sparkline(contents: Contents) -> bytes:
     values = contents.values
-    if values is None or _view(contents) is not View.TRACES:
+    if values is None or contents.view is not View.TRACES:
         _refuse(contents, "not a series")
     return sparkline_svg(values.astype(np.float32), contents.cloud_map)
 
@@ -137,7 +136,7 @@ def _edge_map(contents: Contents) -> bytes:
 
 
 def _pixels(contents: Contents) -> NDArray[np.uint8]:
-    if contents.values is None or _view(contents) is not View.PICTURE:
+    if contents.values is None or contents.view is not View.PICTURE:
         _refuse(contents, "not an image")
     return contents.values.astype(np.uint8, copy=False)
 
@@ -147,16 +146,12 @@ def _frame(contents: Contents, number: int) -> bytes:
 
 
 def _frame_pixels(contents: Contents, number: int) -> NDArray[np.uint8]:
-    if contents.values is None or _view(contents) is not View.CLIP:
+    if contents.values is None or contents.view is not View.CLIP:
         _refuse(contents, "not a clip")
     if not 0 <= number < len(contents.values):
         raise HTTPException(404, f"The clip has {len(contents.values)} frames.")
     pixels: NDArray[np.uint8] = contents.values[number].astype(np.uint8, copy=False)
     return pixels
-
-
-def _view(contents: Contents) -> View | None:
-    return view_of(contents.payload.modality) if contents.payload is not None else None
 
 
 def _refuse(contents: Contents, reason: str) -> NoReturn:

@@ -22,6 +22,7 @@ from cloud.federation import flower_run
 from cloud.federation.exchange import RunFolder, RunOutcome
 from cloud.federation.flower_run import RunPlan
 from cloud.federation.superlink import is_healthy
+from cloud.modalities import cloud_modality
 from cloud.registry import Registry, publish_to
 from cloud.store import Store
 from cloud.store.engine import DATABASE_FILE
@@ -32,13 +33,11 @@ from shared.diffusion.distillation import DistillationSettings
 from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
 from shared.file_lock import FileLock, FileLockedError
 from shared.modalities import preprocessing_id
-from shared.modality import Modality
 from shared.preprocessing import mask_width
 
 HEAD_FILE = "cloud/head.safetensors"
 RUNS_FOLDER = "runs"
 HEALTH_POLL_S = 0.5
-_TRAINED_ON_VECTORS = (Modality.TABULAR, Modality.SERIES)
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ async def _current_bundle(request: RoundsRequest, signing_key: Ed25519PrivateKey
             )
         newest = (await registry.versions(request.bundle_name))[0].version
         bundle = await registry.bundle(current.bundle_id)
-    if bundle.manifest.modality not in _TRAINED_ON_VECTORS:
+    if not cloud_modality(bundle.manifest.modality).takes_new_heads:
         raise BundleMismatchError(
             f"{current.bundle_id} is for {bundle.manifest.modality}, and devices keep normal samples of tabular and "
             "series sources only: choose one of those."

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from edge.alarms import Alarm
 from edge.routing.budget import UploadBudget
 from edge.routing.packing import Packed, envelope_bytes, pack
-from edge.routing.payload_forms import LOSSLESS
 from edge.routing.planner import UploadPlan, UploadPlanner
 from edge.routing.router import ACCEPT, ALARM, AUDIT, Router, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.settings import RouterSettings
 from edge.spool_store import NewSample
+from shared.modalities.base import PayloadForm
 from shared.samples import SampleBatch
 
 
@@ -53,7 +53,7 @@ class Forwarder:
         selection = self._router.select(screened.p_values)
         plan = self._planner.plan(batch, screened.kept, selection.candidates)
         routing = self._router.grant(selection, plan.cost_bytes)
-        packed = pack(batch, screened, routing, screener, plan.forms, plan.form)
+        packed = pack(batch, screened, routing, screener, plan.form)
         self._planner.settle(plan, routing, packed)
         self._raise_alarms(batch, screened, screener, routing, packed)
         accepted = (routing.codes == ACCEPT) & ~routing.held
@@ -96,6 +96,6 @@ def _counts(
         "samples_alarmed": int(np.count_nonzero(routing.codes == ALARM)),
         "samples_unscored": screened.unscored,
         "samples_held": int(np.count_nonzero(routing.held)) + len(packed.failed),
-        "samples_reduced": forwarded if plan.form != LOSSLESS else 0,
+        "samples_reduced": forwarded if plan.form.usual is not PayloadForm.LOSSLESS else 0,
     }
     return {name: count for name, count in counts.items() if count}

@@ -7,19 +7,32 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.routing.payload_forms import LosslessOnly, PayloadForms
 from edge.routing.router import ROUTES, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
-from shared.modality import Modality
+from shared.modalities import sample_type
+from shared.modalities.base import FormSettings, PayloadForm, Reduced
 from shared.samples import Route, Sample, SampleBatch, Screening, new_sample_id, new_sample_ids
 from shared.wire import MAX_MAP_CELLS, MAX_TEXT_CHARACTERS, encode_payload, sample_to_message, whole_seconds
 from vedette.v1 import sample_pb2
 
 log = EventLog("packing")
 _throttle = Throttle()
+_FLOAT_ENCODINGS = (sample_pb2.PAYLOAD_ENCODING_FLOAT32, sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD)
+
+
+@dataclass(frozen=True, slots=True)
+class SentForm:
+    """Payload form of a batch: `usual` for forwarded samples, `audited` for audits, which must show everything."""
+
+    usual: PayloadForm
+    audited: PayloadForm
+    settings: FormSettings
+
+
+LOSSLESS = SentForm(PayloadForm.LOSSLESS, PayloadForm.LOSSLESS, FormSettings())
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +49,9 @@ def pack(
     screened: ScreenedBatch,
     routing: Routing,
     screener: Screener,
-    forms: PayloadForms,
-    form: str,
+    form: SentForm,
 ) -> Packed:
-    """Pack each sample that `routing` sends, in the payload form `form`.
+    """Pack each sample that `routing` sends, in a payload form.
 
     Places are positions in `screened.kept`. A sample that cannot be packed is logged and counted as failed; the other
     samples are packed all the same.
@@ -48,7 +60,7 @@ def pack(
     places = np.flatnonzero(routing.travels)
     if not len(places):
         return packed
-    packer = _Packer(batch, screened, routing.codes, places, screener, forms, form)
+    packer = _Packer(batch, screened, routing.codes, places, screener, form)
     priorities, sample_ids = routing.priorities[places].tolist(), new_sample_ids(len(places))
     for number, (place, sample_id) in enumerate(zip(places.tolist(), sample_ids, strict=True)):
         try:
@@ -69,8 +81,7 @@ def envelope_bytes(batch: SampleBatch, screened: ScreenedBatch, codes: NDArray[n
 
     Raises SampleRejected if that sample cannot be packed.
     """
-    forms = LosslessOnly()
-    packer = _Packer(batch, screened, codes, np.zeros(1, np.intp), screener, forms, forms.names[0])
+    packer = _Packer(batch, screened, codes, np.zeros(1, np.intp), screener, LOSSLESS)
     message = packer.message(0, new_sample_id())
     return message.ByteSize() - len(message.payload.data)
 
@@ -78,7 +89,7 @@ def envelope_bytes(batch: SampleBatch, screened: ScreenedBatch, codes: NDArray[n
 class _Packer:
     """Makes the messages of the samples at `places` (n,) of one batch.
 
-    For rows and windows, one message is reused and only the fields that differ are set: that takes a third of the time.
+    For readings, one message is reused and only the fields that differ are set: that takes a third of the time.
     If compression does not make the first sample smaller, it is not tried for the rest of the batch.
     """
 
@@ -89,8 +100,7 @@ class _Packer:
         codes: NDArray[np.int8],
         places: NDArray[np.intp],
         screener: Screener,
-        forms: PayloadForms,
-        form: str,
+        form: SentForm,
     ) -> None:
         self._batch, self._maps, self._screener = batch, screened.maps, screener
         # One conversion to Python numbers for each column, not one for each field of each message.
@@ -98,8 +108,7 @@ class _Packer:
         self._scores, self._p_values = screened.scores[places].tolist(), screened.p_values[places].tolist()
         self._captured_at_s = batch.captured_at_s[screened.kept[places]].tolist()
         self._extrapolated, self._codes = screened.extrapolated[places].tolist(), codes[places].tolist()
-        self._forms, self._form = forms, form
-        self._reuses = batch.modality in (Modality.TABULAR, Modality.SERIES) and screened.maps is None
+        self._form = form
         self._template: sample_pb2.Sample | None = None
         self._compresses = False
 
@@ -127,22 +136,20 @@ class _Packer:
             return message
         result = self._screening(number)
         message = sample_to_message(self._sample(position, sample_id, origin, result), result)
-        if self._reuses:
+        if self._maps is None and message.payload.encoding in _FLOAT_ENCODINGS:
             self._template = message
             self._compresses = message.payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
         return message
 
     def _sample(self, position: int, sample_id: uuid.UUID, origin: str, screening: Screening) -> Sample:
-        batch, spec = self._batch, self._screener.spec
+        batch = self._batch
+        content = Reduced(batch.values[position], batch.encoded[position] if batch.encoded is not None else None)
         # An audit estimates what the screener misses, so the screener's map must not choose what the cloud sees.
-        form = self._forms.complete(self._form) if screening.route is Route.AUDIT else self._form
-        content = self._forms.encode(
-            form,
-            batch.values[position],
-            batch.encoded[position] if batch.encoded is not None else None,
-            screening.anomaly_map,
-            (spec.image_height, spec.image_width),
-        )
+        form = self._form.audited if screening.route is Route.AUDIT else self._form.usual
+        if form is not PayloadForm.LOSSLESS:
+            content = sample_type(batch.modality).reduce(
+                form, content, screening.anomaly_map, self._screener.spec, self._form.settings
+            )
         return Sample(
             sample_id=sample_id,
             source_id=batch.source_id,

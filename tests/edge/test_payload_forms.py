@@ -6,15 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.routing.budget import Backlog, UploadBudget
-from edge.routing.image_forms import CROP, FEATURES, JPEG, PREVIEW_SIDE_PIXELS, ImageForms, hot_region
-from edge.routing.payload_forms import LOSSLESS, SentContent
-from edge.routing.planner import UploadPlanner
+from edge.routing.planner import UploadPlanner, complete_form
 from edge.settings import RouterSettings
+from shared.bundle import InputSpec
 from shared.crops import CONTEXT_PIXELS
 from shared.images import decode_image, encode_jpeg
+from shared.modalities.base import FormSettings, PayloadForm, Reduced
+from shared.modalities.image import PREVIEW_SIDE_PIXELS, SAMPLE_TYPE, hot_region
 from shared.modality import Modality
 from shared.samples import SampleBatch
 from tests.edge.clock import Clock
+
+LOSSLESS, JPEG, CROP, FEATURES = PayloadForm.LOSSLESS, PayloadForm.JPEG, PayloadForm.CROP, PayloadForm.FEATURES
 
 
 def planner_with(clock: Clock | None = None, **settings: object) -> tuple[UploadPlanner, UploadBudget]:
@@ -23,8 +26,15 @@ def planner_with(clock: Clock | None = None, **settings: object) -> tuple[Upload
     return UploadPlanner(chosen, budget), budget
 
 
-def image_forms(**settings: object) -> ImageForms:
-    return ImageForms(RouterSettings.model_validate(settings))
+def reduced(
+    form: PayloadForm,
+    pixels: np.ndarray,
+    encoded: bytes | None = None,
+    anomaly_map: np.ndarray | None = None,
+    quality: int = 90,
+) -> Reduced:
+    spec = InputSpec(image_height=640, image_width=800)
+    return SAMPLE_TYPE.reduce(form, Reduced(pixels, encoded), anomaly_map, spec, FormSettings(jpeg_quality=quality))
 
 
 def photograph(height: int = 640, width: int = 800) -> np.ndarray:
@@ -87,12 +97,11 @@ def test_payloads_out_of_order_are_refused(wrong: list[str]) -> None:
 
 
 def test_each_form_is_smaller_than_the_one_before() -> None:
-    forms = image_forms()
     pixels, hot = photograph(), np.zeros((80, 100), np.uint8)
     hot[40:44, 50:54] = 255
     sizes = []
     for form in (JPEG, CROP, FEATURES):
-        content = forms.encode(form, pixels, None, hot, (640, 800))
+        content = reduced(form, pixels, None, hot)
         values, encoded = content.values, content.encoded
         assert encoded is not None
         assert decode_image(encoded).shape == values.shape
@@ -104,34 +113,35 @@ def test_each_form_is_smaller_than_the_one_before() -> None:
 
 
 def test_a_source_file_smaller_than_a_new_jpeg_is_kept() -> None:
-    forms = image_forms(jpeg_quality=95)
     pixels = photograph(200, 200)
     small = encode_jpeg(pixels, 30)
-    assert forms.encode(JPEG, pixels, small, None, (200, 200)).encoded == small
+    assert reduced(JPEG, pixels, small, quality=95).encoded == small
 
 
 def test_an_image_without_hot_cells_is_not_cropped() -> None:
-    forms = image_forms()
-    content = forms.encode(CROP, photograph(), None, np.zeros((80, 100), np.uint8), (640, 800))
+    content = reduced(CROP, photograph(), None, np.zeros((80, 100), np.uint8))
     assert content.crop is None
     assert content.values.shape == (640, 800, 3)
 
 
 def test_an_image_too_long_for_jpeg_is_sent_unchanged() -> None:
-    forms = image_forms()
     long = np.zeros((8, 70_000, 1), np.uint8)
-    assert forms.encode(JPEG, long, b"the file", None, (64, 64)) == SentContent(long, b"the file")
+    content = reduced(JPEG, long, b"the file")
+    assert np.shares_memory(content.values, long)
+    assert content.encoded == b"the file"
+    assert content.crop is None
 
 
 @pytest.mark.parametrize(("allowed", "expected"), [(["lossless", "features"], LOSSLESS), (["jpeg", "crop"], JPEG)])
-def test_the_form_of_an_audit_shows_the_whole_image(allowed: list[str], expected: str) -> None:
-    forms = image_forms(payloads=allowed)
-    assert forms.complete(CROP) == forms.complete(FEATURES) == expected
+def test_the_form_of_an_audit_shows_the_whole_image(allowed: list[str], expected: PayloadForm) -> None:
+    planner, _ = planner_with(payloads=allowed)
+    forms = planner.allowed_forms(Modality.IMAGE)
+    assert complete_form(forms, CROP) is complete_form(forms, FEATURES) is expected
+    assert complete_form(forms, JPEG) is JPEG
 
 
 def test_without_a_map_the_crop_is_the_whole_image_as_jpeg() -> None:
-    forms = image_forms()
-    content = forms.encode(CROP, photograph(), None, None, (640, 800))
+    content = reduced(CROP, photograph())
     assert content.crop is None
     assert content.encoded is not None
     assert content.values.shape == (640, 800, 3)
@@ -164,7 +174,7 @@ def test_without_pressure_or_limit_the_first_allowed_form_is_sent() -> None:
     pixels = [photograph(64, 64)]
     batch = SampleBatch("plant", Modality.IMAGE, pixels, np.zeros(1), ["a.png"])
     plan = planner.plan(batch, np.zeros(1, np.intp), np.zeros(1, np.intp))
-    assert plan.form == JPEG
+    assert plan.form.usual is JPEG
     assert not plan.is_priced
 
 
@@ -173,6 +183,6 @@ def test_a_priced_plan_has_the_size_of_each_sample_as_delivered() -> None:
     files = [b"x" * 100, b"x" * 300, b"x" * 200]
     batch = SampleBatch("plant", Modality.IMAGE, [photograph(8, 8)] * 3, np.zeros(3), ["a", "b", "c"], encoded=files)
     plan = planner.plan(batch, np.array([0, 2]), np.array([1]))
-    assert plan.form == LOSSLESS
+    assert plan.form.usual is LOSSLESS
     assert plan.source_bytes.tolist() == [100, 200]
     assert plan.cost_bytes.tolist() == [planner.envelope_bytes + 200]

@@ -9,8 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundles.swap import TRIAL_BATCHES, ScreenerSlot
-from edge.routing.packing import pack
-from edge.routing.payload_forms import LOSSLESS, LosslessOnly
+from edge.routing.packing import LOSSLESS, pack
 from edge.routing.router import ALARM, FORWARD, ROUTES, Routing
 from edge.screener import UNSCORED, Screener, load_screener
 from shared.bundle import Bundle
@@ -188,7 +187,7 @@ def test_what_is_packed_is_what_the_wire_module_would_make(kind: str, tabular: B
     codes = np.where(np.arange(12) % 2, FORWARD, ALARM).astype(np.int8)
     priorities = np.linspace(0.1, 0.2, 12)
     routing = Routing(codes, np.arange(12) != 3, np.zeros(12, dtype=bool), priorities)
-    packed = pack(batch, screened, routing, screener, LosslessOnly(), LOSSLESS)
+    packed = pack(batch, screened, routing, screener, LOSSLESS)
     assert sorted(packed.sample_ids) == [n for n in range(12) if n != 3]
     for place, stored in zip(packed.sample_ids, packed.samples, strict=True):
         sample = Sample(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cloud.evaluation.device.material import Material
+from cloud.modalities import cloud_modality
 from shared.errors import VedetteError
-from shared.modality import Modality
 from shared.supervision import SupervisedProcess, interrupts_deferred
 
 POLL_S = 0.01
@@ -62,7 +62,7 @@ class Device:
         """Write `edge.toml`: the samples again and again, as fast as they can be screened."""
         source = {
             "id": "bench",
-            "kind": "images" if self._material.modality is Modality.IMAGE else "replay",
+            "kind": cloud_modality(self._material.modality).source_kind,
             "path": str(self._material.source),
             "bundle": str(self._bundle),
             "artefact": artefact,

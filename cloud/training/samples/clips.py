@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from cloud.training.samples.videos import END_SLACK_FRAMES, Video, VideoData
 from cloud.training.settings import VideoSettings
+from shared import videos
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.errors import DataError
 from shared.images import resize
-from shared.videos import frames_of
+from shared.videos import clip_ends, clip_stride, frames_of
 
 MIN_TRAIN = 20
 SIDE_STEP_PIXELS = 32  # sizes of the graph are multiples of it
@@ -95,12 +96,7 @@ def choose_size(height: int, width: int) -> tuple[int, int]:
 
 def frame_step(video: Video, interval_s: float) -> int:
     """Frames from one frame of a clip to the next, of a video of so many frames a second."""
-    return max(1, round(video.info.frames_per_second * interval_s))
-
-
-def clip_ends(frames: int, step: int, clip_frames: int, stride: int) -> NDArray[np.intp]:
-    """The last frame of each clip of a video, `stride` frames apart, as many as fit."""
-    return np.arange(step * (clip_frames - 1), frames, stride, dtype=np.intp)
+    return videos.frame_step(video.info.frames_per_second, interval_s)
 
 
 def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int) -> Iterator[NDArray[np.uint8]]:
@@ -216,7 +212,7 @@ def _by_use(
 def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
     """Ends of the clips that hold no frame labelled as an anomaly."""
     step = frame_step(video, settings.frame_interval_s)
-    ends = clip_ends(video.info.frames - END_SLACK_FRAMES, step, settings.clip_frames, max(1, step // 2))
+    ends = clip_ends(video.info.frames - END_SLACK_FRAMES, step, settings.clip_frames, clip_stride(step))
     if video.labels is None:
         return ends
     before = np.concatenate([[0], np.cumsum(video.labels)])

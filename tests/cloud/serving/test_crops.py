@@ -14,11 +14,11 @@ from cloud.serving.analysis import Analysis
 from cloud.serving.crops import known_patches, on_canvas
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
-from edge.routing.image_forms import hot_region
 from shared.bundle import InputSpec
 from shared.crops import CONTEXT_PIXELS, MIN_KNOWN_SHARE
 from shared.errors import SampleRejected
 from shared.modalities import fit_preprocessor
+from shared.modalities.image import hot_region
 from shared.modality import Modality
 from shared.samples import ImageCrop, Region, Verdict
 

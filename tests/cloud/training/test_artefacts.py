@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloud.training import artefacts
-from cloud.training.artefacts import Examples, build_artefacts
+from cloud.training.artefacts import GateSamples, build_artefacts
 from cloud.training.engines import onnxruntime_runner, openvino_runner
 from cloud.training.export import export_onnx
 from cloud.training.modalities.base import VectorModality
@@ -28,9 +28,9 @@ def screener(seed: int) -> VectorScreener:
     return VectorScreener.within(head, np.zeros((1, 4)))
 
 
-def examples() -> Examples:
+def samples() -> GateSamples:
     rows = np.random.default_rng(0).standard_normal((400, 4)).astype(np.float32)
-    return Examples(rows[:200], rows[200:])
+    return GateSamples(rows[:200], rows[200:])
 
 
 @pytest.mark.parametrize("quantiser", ["OpenVinoQuantiser", "OnnxRuntimeQuantiser"])
@@ -43,7 +43,7 @@ def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.M
     monkeypatch.setattr(artefacts, quantiser, of_another_screener)
     engine = quantiser.removesuffix("Quantiser").lower()
     with pytest.raises(ParityError, match=rf"int8_{engine}: its rank correlation .* is -?[\d.e-]+, below .* 0\.95\."):
-        build_artefacts(screener(0), examples(), VectorModality.graphs, TOLERANCES, lambda stage, share: None)
+        build_artefacts(screener(0), samples(), VectorModality.graphs, TOLERANCES, lambda stage, share: None)
 
 
 def test_beyond_the_box_the_score_grows_by_the_slope_and_within_it_is_the_head_s() -> None:
@@ -70,7 +70,7 @@ def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() 
     quantisation = 2.0 * rows[:300]
     whole = VectorScreener.within(head, quantisation, rows[400:])
     built = build_artefacts(
-        whole, Examples(quantisation, rows[400:]), VectorModality.graphs, TOLERANCES, lambda stage, share: None
+        whole, GateSamples(quantisation, rows[400:]), VectorModality.graphs, TOLERANCES, lambda stage, share: None
     )
     readings = np.zeros((6, 4))
     readings[:, 1] = (8.0, 16.0, 1e3, 1e6, 1e10, 1e300)

@@ -6,7 +6,6 @@ import pytest
 from cloud.training.samples.clips import (
     ClipSplit,
     choose_size,
-    clip_ends,
     frame_scores,
     read_clips,
     relit,
@@ -16,6 +15,7 @@ from cloud.training.samples.videos import find_videos
 from cloud.training.settings import VideoSettings
 from shared.bundle import InputSpec
 from shared.errors import DataError
+from shared.videos import clip_ends
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
 

@@ -13,7 +13,7 @@ from cloud.training import TrainingSettings, load_training_data, rebuild_bundle
 from cloud.training.data import TableData
 from cloud.training.engines import onnxruntime_runner
 from cloud.training.settings import DataSettings
-from cloud.training.train import HEAD_FILE, REFERENCE_FILE
+from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle, public_pem
 from shared.calibration_modes import CalibrationByMode
 from shared.cli import main

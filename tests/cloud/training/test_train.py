@@ -13,9 +13,11 @@ from cloud.methods import SEE_MORE_THAN_VECTORS
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
 from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
+from cloud.training.choices import checked_methods
 from cloud.training.engines import onnxruntime_runner, openvino_runner
+from cloud.training.head import hidden_widths
 from cloud.training.modalities.base import VectorModality
-from cloud.training.train import HEAD_FILE, REFERENCE_FILE, _methods, hidden_widths
+from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
 from shared.calibration import Calibration
 from shared.diffusion.time_estimation import TimeEstimationHead
@@ -210,9 +212,9 @@ def test_a_method_that_no_teacher_can_ask_is_not_fused(modality: Modality, metho
         TrainingSettings(analyzers=("knn", method), fused=(method,)),
     ):
         with pytest.raises(SettingsError, match=method):
-            _methods(settings, modality)
+            checked_methods(settings, modality)
     beside = TrainingSettings(analyzers=("knn", method), fused=("knn",))
-    assert _methods(beside, modality) == ("knn", method)
+    assert checked_methods(beside, modality) == ("knn", method)
 
 
 @pytest.mark.parametrize("dim", [2, 50, 204, 205, 400, 1555, 3110, 20_000])
