@@ -1,6 +1,6 @@
-"""Rows of the store as JSON for the browser: figures in words beside the figures themselves.
+"""Rows of the store as JSON for the browser: figures, and the same figures in words.
 
-Text that came from a device stays text here; whoever shows it escapes it (the components do so by Vue's templates).
+Text from a device is not escaped here; Vue's templates in the components escape it.
 """
 
 import math
@@ -61,7 +61,7 @@ VerdictPageView: Any = create_model(
 
 
 def row_view(row: VerdictRow) -> dict[str, Any]:
-    """One verdict as the table shows it and as `/api/verdicts` answers."""
+    """Return one verdict as in the table and in `/api/verdicts`."""
     return published(row, "row") | {
         "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": finite_or_none(row.edge_score)},
         "fused": _p_value(row.p_value, row.extrapolated),
@@ -90,19 +90,19 @@ def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
 
 
 def headline(row: VerdictRow) -> str:
-    """Both opinions in one sentence."""
+    """Return the opinions of edge and cloud in one sentence."""
     edge = p_value_words(row.edge_p_value, row.edge_extrapolated)
     cloud = p_value_words(row.p_value, row.extrapolated)
     first = {
         Route.FORWARD: f"The edge forwarded it as suspicious ({edge})",
         Route.ALARM: f"The edge raised an alarm ({edge})",
-        Route.AUDIT: f"The edge found it ordinary ({edge}) and sent it as an audit",
+        Route.AUDIT: f"The edge accepted it ({edge}) and sent it as an audit",
         Route.ACCEPT: f"The edge accepted it ({edge})",
     }[row.route]
     if row.decision is Decision.UNDECIDED:
-        if row.p_value > 0:  # of an image of which a part travelled
-            return f"{first}; in the part that came the cloud finds nothing anomalous ({cloud}): somebody has to look."
-        return f"{first}; the cloud could not judge it: somebody has to look."
+        if row.p_value > 0:  # only a crop of the image was sent
+            return f"{first}; the cloud finds nothing anomalous in the crop that was sent ({cloud}): review needed."
+        return f"{first}; the cloud could not judge it: review needed."
     if row.decision is Decision.NORMAL:
         return f"{first}; the cloud finds it normal ({cloud})."
     missed = row.route in (Route.AUDIT, Route.ACCEPT)
@@ -110,7 +110,7 @@ def headline(row: VerdictRow) -> str:
 
 
 def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
-    """The figures above every page."""
+    """Return the figures at the top of every page."""
     counters = summary.counters
     waits_s = now_s - summary.oldest_pending_at_s if summary.oldest_pending_at_s is not None else 0.0
     return {
@@ -136,7 +136,7 @@ def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
 def device_view(
     row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
 ) -> dict[str, Any]:
-    """One device: its health in a word, its counters, what it runs and what it warns of."""
+    """Return one device with its health, counters, running bundles and warnings."""
     heartbeat, counters = row.heartbeat, row.heartbeat.counters
     health, advice = _health(row, now_s, late_after_s)
     warnings = list(heartbeat.warnings)
@@ -194,24 +194,24 @@ def _opinion(opinion: Opinion) -> dict[str, Any]:
 
 
 def _rarity(p_value: float) -> float:
-    """The length of an opinion's bar: each factor of ten in the p-value adds the same, full at 1 in a billion."""
+    """Return the length of the bar of a p-value, logarithmic and full at 1 in a billion."""
     return round(min(-math.log10(p_value) / 9, 1.0), 3) if 0 < p_value <= 1 else 0.0
 
 
 def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str]:
     if row.revoked_at_s is not None:
-        return "revoked", "Its certificate is revoked: enrol it again to let it in."
+        return "revoked", "The certificate is revoked: enrol the device again to restore access."
     if row.heartbeat_at_s is None:
-        return "never seen", "Enrolled, but never heard of: start it with vedette edge run --config edge.toml."
+        return "never seen", "Enrolled, but no heartbeat yet: start the agent with vedette edge run --config edge.toml."
     if now_s - row.heartbeat_at_s > late_after_s:
-        return "silent", "No heartbeat: check its power and link. What it screens meanwhile waits in its spool."
+        return "silent", "No heartbeat: check power and network. Its samples wait in its spool."
     return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
 
 
 def _certificate_warning(left_s: float) -> str:
     if left_s <= 0:
-        return "Its certificate has expired: enrol it again."
-    return f"Its certificate expires in {duration_words(left_s)}: enrol it again before."
+        return "The certificate has expired: enrol the device again."
+    return f"The certificate expires in {duration_words(left_s)}: enrol the device again."
 
 
 def _bundle_state(bundle_id: str, current: RegisteredBundle | None) -> str:
