@@ -1,4 +1,4 @@
-// One verdict: the sample large, what stands out in it, and both opinions.
+// One verdict: the sample, its anomalies, and the opinions of edge and cloud.
 import { clock, decisions, exact, percent } from "vedette_format";
 
 const HEIGHT = 74, LEFT = 8, RIGHT = 8, TOP = 6, BOTTOM = 6;
@@ -12,7 +12,7 @@ export default {
           <span class="v-route" :class="'r-' + verdict.route">{{ verdict.route }}</span>
         </template>
         <span class="v-space"></span>
-        <a v-if="verdict && !whole_page" class="v-button" :href="'/verdict/' + verdict.sample_id" target="_blank" rel="noopener" title="A page of its own, to pass on">Link ↗</a>
+        <a v-if="verdict && !whole_page" class="v-button" :href="'/verdict/' + verdict.sample_id" target="_blank" rel="noopener" title="Separate page that can be shared">Link ↗</a>
         <a v-if="whole_page" class="v-button" href="/">All verdicts</a>
         <button v-else type="button" class="v-button" @click="$emit('close')" title="Close (Esc)" aria-label="Close">✕</button>
       </header>
