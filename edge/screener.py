@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode
-from shared.engines import Engine, Pending, load_engine
+from shared.engines import Engine, EngineConfiguration, Pending, load_engine
 from shared.engines.choice import Choice, choose_artefact
 from shared.errors import BundleError, DataError, EngineError, MissingExtraError
 from shared.logs import EventLog
@@ -151,13 +151,14 @@ def load_screener(bundle: Bundle, artefact: str, batch_size: int, cache_folder: 
 
     Raises BundleError, BundleMismatchError or EngineError, with what to do.
     """
+    configuration = EngineConfiguration(cache_folder)
     choice = Choice((artefact,), "configured")
     if artefact == "auto":
-        choice = choose_artefact(bundle, batch_size, cache_folder)
+        choice = choose_artefact(bundle, batch_size, configuration)
     missing: MissingExtraError | None = None
     for name in choice.names:
         try:
-            engine = load_engine(bundle, name, cache_folder)
+            engine = load_engine(bundle, name, configuration)
         except MissingExtraError as error:
             missing = error
             continue

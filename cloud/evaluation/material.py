@@ -70,6 +70,7 @@ def read_material(path: Path, manifest: Manifest, label_column: str = "", time_c
         label_column=label_column,
         time_column=time_column,
         columns=manifest.input.channels if named else (),
+        category_values=manifest.input.categories,
         missing="allow" if manifest.input.missing else "refuse",
         bad_rows="drop",  # such rows are rejected one by one below, and counted
     )

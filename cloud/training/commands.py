@@ -56,6 +56,7 @@ def train(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="NaN or an empty cell is a missing value, here and on devices.")
     ] = False,
+    one_hot: Annotated[bool, typer.Option("--one-hot", help="Columns of text become one channel per text.")] = False,
     trim_share: Annotated[
         float, typer.Option(min=0, max=0.3, help="Least likely share of the training rows or windows to leave out.")
     ] = 0.0,
@@ -82,6 +83,7 @@ def train(
             "mode_column": mode_column,
             "bad_rows": "drop" if drop_bad_rows else "",
             "missing": "allow" if allow_missing else "",
+            "categories": "one_hot" if one_hot else "",
             "trim_share": trim_share,
         },
         "series": {"window_length": window_length, "window_stride": window_stride},

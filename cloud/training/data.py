@@ -13,8 +13,9 @@ from the training images, which is too kind to a camera that sees the same thing
 Every problem is one DataError that says what is wrong, where, and what to do.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ from cloud.training.settings import DataSettings
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.preprocessing.modes import MAX_MODES
+from shared.tables.reader import column_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class TableData:
     notes: tuple[str, ...] = ()
     missing: bool = False
     mode_column: str = ""
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    decimal: str = ""
 
 
 TrainingData: TypeAlias = TableData | ImageData | VideoData
@@ -68,7 +72,7 @@ def read_table_data(path: Path, modality: Modality, settings: DataSettings, *, t
         from cloud.training.tables import read_table
 
         table = read_table(path, settings, needs_time=modality is Modality.SERIES)
-        return checked(
+        data = checked(
             path,
             modality,
             table.columns,
@@ -77,7 +81,9 @@ def read_table_data(path: Path, modality: Modality, settings: DataSettings, *, t
             labels=table.labels,
             notes=table.notes,
             to_judge=to_judge,
+            faults=table.faults,
         )
+        return dataclasses.replace(data, categories=table.categories, decimal=table.decimal)
     raise DataError(
         f"{path}: {modality} data is a .npz, .csv or .parquet file, not {suffix or 'a file without suffix'}."
     )
@@ -95,17 +101,21 @@ def checked(
     test_labels: NDArray[np.bool_] | None = None,
     notes: tuple[str, ...] = (),
     to_judge: bool = False,
+    faults: NDArray[np.bool_] | None = None,
 ) -> TableData:
     """The table, after the checks that hold for every format. Raises DataError that names row and column."""
     if not len(rows) or not len(columns):
         raise DataError(f"{path}: holds no {'rows' if len(columns) else 'columns of numbers'}.")
     _check_columns(path, columns, rows, settings, to_judge=to_judge)
+    faults = faults if faults is not None else np.zeros(len(rows), dtype=np.bool_)
+    if modality is Modality.TABULAR:
+        rows[faults] = np.nan  # so that they are rejected where values may be missing, too
     find = partial(_usable_rows, modality=modality, settings=settings, columns=columns)
-    usable = find(rows)
+    usable = find(rows) & ~faults
     if not usable.all() and settings.bad_rows == "refuse":
         raise DataError(_describe_bad(path, columns, rows, usable, settings))
     if not usable.all():
-        notes += (f"{np.count_nonzero(~usable)} rows with NaN or infinite values were left out",)
+        notes += (f"{np.count_nonzero(~usable)} rows with NaN, infinite or unreadable values were left out",)
     if test_rows is not None and not find(test_rows).all():
         if settings.bad_rows == "refuse":
             raise DataError(_describe_bad(path, columns, test_rows, find(test_rows), settings, "test row"))
@@ -142,7 +152,9 @@ def _read_arrays(path: Path, modality: Modality, settings: DataSettings, *, to_j
         raise DataError(f"{path}: holds no array {needed!r} but {', '.join(sorted(arrays)) or 'nothing'}; rename it.")
     rows = _as_table(path, needed, arrays[needed])
     prefix = "x" if modality is Modality.TABULAR else "channel"
-    columns = [f"{prefix}{index + 1}" for index in range(rows.shape[1])]
+    columns = column_names(arrays) or [f"{prefix}{index + 1}" for index in range(rows.shape[1])]
+    if len(columns) != rows.shape[1]:
+        raise DataError(f"{path}: {len(columns)} names for {rows.shape[1]} columns. Store one for each.")
     if settings.columns:
         raise DataError(f"{path}: data.columns names columns, and the columns of a .npz file have no names; unset it.")
     if modality is Modality.TABULAR:

@@ -9,6 +9,7 @@ from shared.diffusion.distillation import DistillationSettings
 from shared.errors import SettingsError
 from shared.preprocessing.video import MIN_CLIP_FRAMES
 from shared.settings import Settings
+from shared.tables.settings import TableSettings
 
 MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; what the image encoder takes
 MAX_PIXELS = 2048 * 2048  # of an image: larger ones would not fit into a message to the cloud
@@ -38,6 +39,15 @@ class DataSettings(Settings):
         "",
         title="Mode column",
         description="a number for each operating mode, which is then calibrated on its own; empty: none",
+    )
+    categories: Literal["refuse", "one_hot"] = Field(
+        "refuse", title="Categories", description="whether a column of text is refused, or is one channel per text"
+    )
+    category_values: dict[str, tuple[str, ...]] = Field(
+        {}, title="Category values", description="texts by column that become channels; empty: those in the data"
+    )
+    table: TableSettings = Field(
+        default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
     )
     trim_share: float = Field(
         0.0,

@@ -1,4 +1,4 @@
-"""What a command leaves at `--json`: valid JSON or one clear error, whatever its numbers and its disk are."""
+"""Output of `--json`: valid JSON for any numbers, or one clear error for a failing disk."""
 
 import json
 import math
@@ -17,7 +17,7 @@ def test_a_number_that_is_none_becomes_null(tmp_path: Path) -> None:
     assert found == {"auroc": None, "rows": [1, [2.5, None]], "of": {"loss": None, "name": "nan"}}
 
 
-def test_a_failure_says_what_and_how_it_ended(tmp_path: Path) -> None:
+def test_a_failure_holds_its_error_and_exit_code(tmp_path: Path) -> None:
     error = DataError("readings.csv: no such file.")
     write_failure(tmp_path / "out.json", error)
     found = json.loads((tmp_path / "out.json").read_text())

@@ -1,4 +1,4 @@
-"""A new bundle on its way to a device: whatever happens to it, the device runs the old one or the new one."""
+"""Faults while a bundle is fetched and swapped: the device always runs the old or the new one."""
 
 import hashlib
 import itertools
@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundles.cache import BundleCache
-from edge.bundles.updater import MOST_TRIALS
+from edge.bundles.installer import MAX_ATTEMPTS
 from shared.bundle import Bundle, load_trusted_key, public_pem, sign
 from shared.errors import BundleError
 from tests.edge.bundles import tabular_bundle
@@ -26,7 +26,7 @@ from tests.edge.forked import Forked, agent
 from tests.edge.odd_agents import agent_that_a_bundle_ends, impatient_agent
 from vedette.v1 import fleet_pb2
 
-STEPS = ("fsync", "replace", "unlink")  # of `os`: what changes the disk for good
+STEPS = ("fsync", "replace", "unlink")  # functions of `os` that change the disk durably
 
 
 def _obtain(cache: BundleCache, bundle: Bundle, fails: bool) -> None:
@@ -148,7 +148,7 @@ def test_a_bundle_that_ends_the_process_is_given_up_and_the_one_before_runs_on(
 ) -> None:
     second = tabular_bundle(signing_key, version=2)
     cloud.publish(second)
-    for _ in range(MOST_TRIALS):
+    for _ in range(MAX_ATTEMPTS):
         busy.process = Forked(busy.log, agent_that_a_bundle_ends, busy.config, second.manifest.bundle_id)
         assert busy.wait() == -signal.SIGKILL  # and a service manager starts it again
     busy.process = Forked(busy.log, agent_that_a_bundle_ends, busy.config, second.manifest.bundle_id)
@@ -156,7 +156,7 @@ def test_a_bundle_that_ends_the_process_is_given_up_and_the_one_before_runs_on(
     beats = len(cloud.heartbeats)
     busy.until(lambda: len(cloud.heartbeats) > beats + 1)
     assert running(busy) == tabular.manifest.bundle_id
-    assert f"ended {MOST_TRIALS} times" in busy.text()
+    assert f"ended {MAX_ATTEMPTS} times" in busy.text()
     assert busy.terminate() == 0, busy.text()
 
 
@@ -210,7 +210,7 @@ def test_whatever_comes_instead_of_a_bundle_the_old_one_runs_until_the_new_one_i
 
 
 @pytest.mark.system
-def test_what_a_bundle_says_of_its_birth_does_not_matter(
+def test_the_creation_time_of_a_bundle_does_not_matter(
     busy: Device, cloud: CloudDouble, signing_key: Ed25519PrivateKey
 ) -> None:
     busy.start()

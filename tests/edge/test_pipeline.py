@@ -1,4 +1,4 @@
-"""A source's pipeline: what its source gave is routed whatever comes after, and a new bundle always gets in."""
+"""A source's pipeline: samples are routed despite later errors, and a new bundle is always installed."""
 
 import asyncio
 import dataclasses
@@ -6,7 +6,7 @@ import gzip
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.alarms import AlarmDelivery
 from edge.bundles.cache import BundleCache
+from edge.bundles.installer import Phase
 from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.normal_buffer import load_snapshot
@@ -32,6 +33,7 @@ from shared.images import encode_png
 from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
 from shared.samples import SampleBatch
+from shared.status import RunningBundle
 from shared.wire import decode_payload
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
 from tests.edge.device import write_csv
@@ -108,7 +110,9 @@ def test_a_bundle_a_slow_source_has_not_come_to_is_loaded_and_counted_once(
     assert pipeline.running().bundle_id == second.manifest.bundle_id
 
 
-def test_what_a_source_gave_before_it_failed_is_routed(around: Surroundings, tmp_path: Path, tabular: Bundle) -> None:
+def test_batches_before_a_failure_of_the_source_are_routed(
+    around: Surroundings, tmp_path: Path, tabular: Bundle
+) -> None:
     whole = gzip.compress(write_csv(tmp_path / "r.csv", normal_rows(9000)).read_bytes())
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) * 2 // 3])
     pipeline = pipeline_on(tmp_path / "cut.csv.gz", around)
@@ -149,7 +153,7 @@ def test_a_batch_of_a_live_source_does_not_wait_for_the_next_one(
     assert pipeline._slot is not None
     assert pipeline._slot.current.depth > 1
     routed = around.counters.snapshot()["samples_screened"] + around.spool.status().pending
-    assert (routed >= BATCH) == is_paced  # what keeps no rate is overlapped with the next batch
+    assert (routed >= BATCH) == is_paced  # a source without a rate overlaps with the next batch
     pause.set()
     assert pipeline.join(10)
     assert screened(around) == BATCH
@@ -187,11 +191,11 @@ def test_the_buffer_fills_again_after_a_roll_back_to_another_preprocessing(
     source = open_source(pipeline.settings, screener.modality, screener.spec, around.stop)
     pipeline._run(source, ScreenerSlot(screener))
     assert pipeline._buffer.preprocessing_id == screener.preprocessing_id
-    # In cloud-only operation all travel as what they are, so the accepted are offered as well.
+    # In cloud-only operation all samples travel with their own route, so accepted ones are offered as well.
     assert len(pipeline._buffer) > 0
 
 
-def test_the_buffer_keeps_of_readings_what_a_federated_round_trains_on(
+def test_the_buffer_keeps_graph_inputs_of_readings_for_rounds(
     around: Surroundings, tmp_path: Path, series: Bundle
 ) -> None:
     rows = normal_rows(30 * BATCH)
@@ -215,13 +219,13 @@ class Follower:
     def __init__(self) -> None:
         self.asked = 0
 
-    def running(self) -> fleet_pb2.RunningBundle:
-        return fleet_pb2.RunningBundle(source_id="plant", bundle_name="plant")
+    def running(self) -> RunningBundle:
+        return RunningBundle(source_id="plant", bundle_name="plant")
 
     def follows(self) -> bool:
         return True
 
-    def adopt(self, bundle: Bundle) -> bool:
+    def adopt(self, bundle: Bundle, on_trial: Callable[[], None]) -> bool:
         self.asked += 1
         raise RuntimeError("nobody foresaw this")
 
@@ -239,9 +243,10 @@ def test_an_error_nobody_foresaw_refuses_the_bundle_once_and_for_all(
         line = MemoryTransport(MemoryCloud())
         updater = Updater("1", UplinkSettings(), cache, [follower], around.spool, around.counters, list, LinkMeter())
         for _ in range(2):
-            updater._follow(line, [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)])
-            assert updater._fetching is not None
-            await asyncio.wait([updater._fetching])
+            updater.installer.want(line, [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)])
+            assert updater.installer.task is not None
+            await asyncio.wait([updater.installer.task])
+            assert updater.installer.phase is Phase.GIVEN_UP
 
     asyncio.run(run())
     assert follower.asked == 1
@@ -286,7 +291,7 @@ def test_the_rate_of_a_camera_or_a_broker_is_measured_for_its_setting_is_only_a_
 
 
 def messages_of_six_pictures(around: Surroundings, folder: Path, images: Bundle) -> list[sample_pb2.Sample]:
-    """What lies in the spool once a folder of six pictures was screened."""
+    """Return the spool's contents after a folder of six pictures was screened."""
     (folder / "pictures").mkdir()
     for number, pixels in enumerate(normal_images(6, seed=3)):
         (folder / "pictures" / f"{number}.png").write_bytes(encode_png(pixels))
@@ -345,7 +350,7 @@ def test_a_trial_outlives_the_connection_that_brought_it(
     begun, may_end, trials = threading.Event(), threading.Event(), []
 
     class Slow(Follower):
-        def adopt(self, bundle: Bundle) -> bool:
+        def adopt(self, bundle: Bundle, on_trial: Callable[[], None]) -> bool:
             trials.append(bundle)
             begun.set()
             return may_end.wait(10)
@@ -354,15 +359,15 @@ def test_a_trial_outlives_the_connection_that_brought_it(
         line = MemoryTransport(MemoryCloud())
         updater = Updater("1", UplinkSettings(), cache, [Slow()], around.spool, around.counters, list, LinkMeter())
         wanted = [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)]
-        updater._follow(line, wanted)
+        updater.installer.want(line, wanted)
         assert await asyncio.to_thread(begun.wait, 10)
-        assert updater._fetching is not None
-        updater._fetching.cancel()  # as a connection that is made anew does
-        await asyncio.wait([updater._fetching])
-        updater._follow(line, wanted)
+        updater.installer.disconnect()
+        await asyncio.sleep(0.05)
+        updater.installer.want(line, wanted)
         may_end.set()
-        assert updater._installing is not None
-        await asyncio.wait([updater._installing])
+        assert updater.installer.task is not None
+        await asyncio.wait([updater.installer.task])
+        assert updater.installer.phase is Phase.ACTIVE
 
     asyncio.run(run())
     assert len(trials) == 1

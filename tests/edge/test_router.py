@@ -1,4 +1,4 @@
-"""The budget holds whatever arrives, the lowest p-values travel first, audits are unbiased."""
+"""The budget holds for every input, the lowest p-values travel first, audits are unbiased."""
 
 import numpy as np
 import pytest
@@ -93,7 +93,7 @@ def test_audits_repeat_with_the_seed_and_differ_between_sources() -> None:
     assert audits("a", 1) != audits("a", 2)
 
 
-def test_false_alarms_per_day_decides_what_alarms() -> None:
+def test_false_alarms_per_day_sets_the_alarm_level() -> None:
     router, _ = router_for(Clock(), rate_per_s=10.0, false_alarms_per_day=86.4)
     assert router.alarm_p_value(10.0) == pytest.approx(1e-4)
     routing = route(router, np.array([5e-5, 2e-4, 0.2]), np.ones(3))

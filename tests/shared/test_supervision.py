@@ -1,4 +1,4 @@
-"""A supervised process ends with everything it started, whatever that does about it."""
+"""A supervised process ends with all its child processes, even those that resist."""
 
 import os
 import signal

@@ -58,16 +58,10 @@ def _step(settings: dict[str, Any]) -> Step:
     cores = len(os.sched_getaffinity(0))
     if settings["what"] == "eager":
         return _eager(bundle, cores)
-    import onnxruntime
+    from shared.engines import EngineConfiguration, load_engine
 
-    options = onnxruntime.SessionOptions()
-    # As an agent runs vectors: a second thread would wait for the first more than it computes.
-    threads = cores if len(settings["shape"]) == 4 else 1
-    options.log_severity_level, options.intra_op_num_threads = 3, threads
-    graph = bundle.read(bundle.manifest.artefact(settings["what"]).graph)
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda inputs: session.run(None, {name: inputs})
+    engine = load_engine(bundle, settings["what"], EngineConfiguration())
+    return lambda inputs: engine.start(inputs).result()
 
 
 def _eager(bundle: Any, cores: int) -> Step:

@@ -63,6 +63,8 @@ class TrainingSeries(VectorModality):
             window_length=length,
             window_stride=stride,
             missing=data.missing,
+            categories=dict(data.categories),
+            decimal=data.decimal,
             **modes_in(data.columns, data.mode_column, train[:, -1]),
         )
         return Split(spec, train, held_out, test, test_labels, data.notes)

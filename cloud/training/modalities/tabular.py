@@ -39,6 +39,10 @@ class TrainingTabular(VectorModality):
         train, held_out = random_shares(len(normal), settings, generator, data.origin, "normal rows")
         test, test_labels = with_anomalies(normal[held_out], anomalous)
         spec = InputSpec(
-            channels=data.columns, missing=data.missing, **modes_in(data.columns, data.mode_column, normal[train])
+            channels=data.columns,
+            missing=data.missing,
+            categories=dict(data.categories),
+            decimal=data.decimal,
+            **modes_in(data.columns, data.mode_column, normal[train]),
         )
         return Split(spec, normal[train], normal[held_out], test, test_labels, data.notes)

@@ -1,4 +1,4 @@
-"""Figures against other implementations, closed forms and what must hold of any scores."""
+"""Metrics against other implementations, closed forms and properties of all scores."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cloud.evaluation.metrics import (
-    auroc,
     average_precision,
     clopper_pearson,
     detection_figures,
@@ -15,6 +14,7 @@ from cloud.evaluation.metrics import (
     recall_at,
     threshold_at,
 )
+from cloud.metrics import auroc, separation
 from shared.errors import DataError
 
 
@@ -23,7 +23,7 @@ def labelled_scores(draw: st.DrawFn):
     count = draw(st.integers(2, 60))
     labels = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     labels[:2] = [True, False]
-    steps = draw(st.lists(st.integers(0, 12), min_size=count, max_size=count))  # few values, hence ties
+    steps = draw(st.lists(st.integers(0, 12), min_size=count, max_size=count))  # few values, so ties occur
     return labels, np.array(steps, dtype=np.float64)
 
 
@@ -32,6 +32,13 @@ def test_areas_are_those_of_scikit_learn(case) -> None:
     labels, scores = case
     assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
     assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores))
+
+
+def test_separation_is_the_share_of_pairs_in_order() -> None:
+    normal = np.array([0.0, 1.0, 2.0, 3.0])
+    assert separation(normal, np.array([9.0, 8.0])) == 1.0
+    assert separation(normal, normal) == 0.5
+    assert separation(normal, np.array([0.5])) == 0.25
 
 
 @given(labelled_scores(), st.floats(0.0, 0.99))
@@ -49,7 +56,7 @@ def test_recall_is_taken_where_no_more_normal_samples_are_flagged_than_allowed(c
     ("labels", "scores"),
     [([0, 0], [0.0, 1.0]), ([1, 1], [0.0, 1.0]), ([0, 1], [0.0, np.nan]), ([0, 1, 1], [0.0, 1.0])],
 )
-def test_what_has_no_figures_is_said(labels, scores) -> None:
+def test_missing_figures_are_named(labels, scores) -> None:
     with pytest.raises(DataError):
         detection_figures(np.array(labels, dtype=bool), np.array(scores))
 

@@ -1,4 +1,4 @@
-"""The app folder Flower gets, and what becomes of a run that goes wrong."""
+"""Flower's app folder, and failing runs."""
 
 import json
 import sys

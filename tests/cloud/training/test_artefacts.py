@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from cloud.training import artefacts
 from cloud.training.artefacts import GateSamples, build_artefacts
-from cloud.training.engines import onnxruntime_runner, openvino_runner
 from cloud.training.export import export_onnx
 from cloud.training.modalities.base import VectorModality
 from cloud.training.screeners import VectorScreener
@@ -16,6 +15,7 @@ from cloud.training.settings import ToleranceSettings
 from shared.calibration import Calibration
 from shared.diffusion.distillation import DistillationSettings, distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.engines import EngineConfiguration, open_graph, run_graph
 from shared.errors import ParityError
 from shared.preprocessing.base import compress
 
@@ -77,16 +77,17 @@ def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() 
     far = compress(readings).astype(np.float32)
     graphs = {path.partition(".")[0]: data for path, data in built.files.items() if path.endswith(".onnx")}
     ir = {path[-4:]: data for path, data in built.files.items() if path.endswith((".xml", ".bin"))}
-    runners = {
-        "fp32": onnxruntime_runner(graphs["edge/screener_fp32"]),
-        "int8_onnxruntime": onnxruntime_runner(graphs["edge/screener_int8_onnxruntime"]),
-        "int8_openvino": openvino_runner(ir),
+    configuration = EngineConfiguration()
+    engines = {
+        "fp32": open_graph("onnxruntime", graphs["edge/screener_fp32"], None, configuration),
+        "int8_onnxruntime": open_graph("onnxruntime", graphs["edge/screener_int8_onnxruntime"], None, configuration),
+        "int8_openvino": open_graph("openvino", ir[".xml"], ir[".bin"], configuration),
     }
-    for name, run in runners.items():
-        scores = run(far)["score"].astype(np.float64)
+    for name, engine in engines.items():
+        scores = run_graph(engine, far).scores.astype(np.float64)
         # What the head, saturated, takes back by its rounding is small beside what the slope adds in the end.
         assert (np.diff(scores) > (-0.05 if name.startswith("int8") else 0.0)).all(), (name, scores)
         assert (scores[1:] > scores[0]).all(), (name, scores)
         # One false alarm a day at 50 readings a second is in reach of a reading that is far enough out.
-        alarm = Calibration.fit(run(rows[400:])["score"]).p_values(scores[-1:]).values[0]
+        alarm = Calibration.fit(run_graph(engine, rows[400:]).scores).p_values(scores[-1:]).values[0]
         assert alarm < 1 / (50 * 86_400), (name, alarm)
