@@ -1,13 +1,5 @@
 """Fitting of encoders, and the corrupted copies of images that heads and analyzers learn from."""
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from cloud.methods.encoders import PatchEncoder
 from cloud.training.encoders.corrupted_patches import corrupted_patches
 from cloud.training.encoders.corruption import corrupt
 from cloud.training.encoders.image import fit_image_encoder
