@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from cloud.methods import ANALYZERS, BASELINES, SEE_MORE_THAN_VECTORS
+from cloud.methods import ANALYZERS, BASELINES
 from cloud.methods.encoders import ENCODER_FILE, encoder_bytes
 from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
@@ -191,7 +191,8 @@ def _methods(settings: TrainingSettings, modality: Modality) -> tuple[str, ...]:
     for name in settings.fused:
         if name not in fitted:
             raise SettingsError(f"fused: {name!r} is not among the analyzers fitted, {', '.join(fitted)}.")
-    untaught = set(settings.fused or settings.analyzers) & SEE_MORE_THAN_VECTORS.get(modality, frozenset())
+    lacking = training_modality(modality).untaught
+    untaught = [name for name in settings.fused or settings.analyzers if ANALYZERS[name].needs & lacking]
     if untaught:
         raise SettingsError(
             f"fused: {', '.join(sorted(untaught))} see more than the vectors that the screener's teacher perturbs: "
