@@ -31,7 +31,7 @@ from cloud.evaluation.vus import vus_pr
 from cloud.methods import ANALYZERS, Analyzer, Features, FitContext, VectorFeatures
 from cloud.methods.fusion import Fusion
 from cloud.modalities import cloud_modality
-from cloud.serving.encoding import Samples, vector_features
+from cloud.serving.encoding import Samples
 from cloud.training.modalities.series import TrainingSeries
 from cloud.training.perturbed_windows import perturbed_inputs
 from cloud.training.screeners import VectorScreener
@@ -143,7 +143,7 @@ def screener_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
     cpu = torch.device("cpu")
 
     def teacher(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        features = vector_features(vectors.numpy(), fitted.preprocessor, cpu)
+        features = cloud_modality(Modality.SERIES).vector_features(vectors.numpy(), fitted.preprocessor, cpu)
         scores = {name: _scores(fitted.analyzers[name], features, name) for name in members}
         return torch.from_numpy(np.log1p(fusion.statistic(scores))).to(vectors)
 
