@@ -33,10 +33,10 @@ from cloud.methods.fusion import Fusion
 from cloud.modalities import cloud_modality
 from cloud.serving.encoding import Samples
 from cloud.training.modalities.series import TrainingSeries
-from cloud.training.perturbed_windows import perturbed_inputs
+from cloud.training.samples.perturbed_windows import perturbed_inputs
+from cloud.training.samples.windows import choose_length, cut_windows
 from cloud.training.screeners import VectorScreener
 from cloud.training.settings import TrainingSettings
-from cloud.training.windows import choose_length, cut_windows
 from shared.bundle import InputSpec
 from shared.diffusion.distillation import distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead

@@ -26,10 +26,10 @@ from cloud.methods.encoders.video import APPEARANCE_DIM, MOTION_DIM, VideoEncode
 from cloud.methods.fusion import Fusion
 from cloud.methods.pooling import image_scores
 from cloud.modalities import cloud_modality
-from cloud.training.clips import choose_size, relit
 from cloud.training.encoders.pretrained import pretrained_backbone
 from cloud.training.encoders.video import MOTION_WEIGHT, whitening_by_position
 from cloud.training.parity import auroc
+from cloud.training.samples.clips import choose_size, relit
 from shared.diffusion.distillation import DistillationSettings, distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.images import resize

@@ -28,7 +28,7 @@ import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
-from cloud.training.videos import END_SLACK_FRAMES, find_videos
+from cloud.training.samples.videos import END_SLACK_FRAMES, find_videos
 from shared.videos import frames_of
 
 DATA = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")

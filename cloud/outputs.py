@@ -10,7 +10,7 @@ from shared.errors import FileNotWrittenError, SettingsError, VedetteError
 from shared.files import write_durably
 
 
-def check_place(path: Path | None, option: str = "--json") -> None:
+def check_output_path(path: Path | None, option: str = "--json") -> None:
     """Raise SettingsError unless a file can be at `path`."""
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
         raise SettingsError(f"{path}: not a file in an existing folder. Give {option} another path.")
@@ -38,7 +38,7 @@ def write_failure(path: Path | None, error: VedetteError) -> None:
     _write_end(path, "failed", str(error), error.exit_code)
 
 
-def write_stop(path: Path | None) -> None:
+def write_interruption(path: Path | None) -> None:
     """Write that the user stopped it, in place of a result."""
     _write_end(path, "stopped", "stopped before the end", 130)
 

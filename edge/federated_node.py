@@ -95,9 +95,9 @@ def run_node(options: NodeOptions, *, say: Callable[[str], None]) -> None:
                     if backoff.failures == MAX_RETRIES:
                         raise FederationError(
                             f"The SuperNode failed {backoff.failures + 1} times in a row, at last with exit code "
-                            f"{code}: {child.complaint()} (see {child.log})."
+                            f"{code}: {child.last_error()} (see {child.log})."
                         )
-                    say(f"The SuperNode ended (exit code {code}): {child.complaint()} Starting it again.")
+                    say(f"The SuperNode ended (exit code {code}): {child.last_error()} Starting it again.")
                     time.sleep(backoff.next_s())
             except KeyboardInterrupt:
                 say("Stopping.")

@@ -14,7 +14,6 @@ from edge.operation.latency import LatencyHistogram
 from edge.operation.memory import give_back
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
-from edge.routing.payload_tiers import PayloadTiers
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
 from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay, load_screener
@@ -27,12 +26,10 @@ from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
-from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
 from vedette.v1 import fleet_pb2
 
 ADOPTION_TIMEOUT_S = 60.0
-_BUFFERED = (Modality.TABULAR, Modality.SERIES)
 
 log = EventLog("pipeline")
 
@@ -71,8 +68,7 @@ class Pipeline:
         self._source: Source | None = None
         self._throttle = Throttle()
         router = Router(around.settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
-        tiers = PayloadTiers(around.settings.router, around.budget)
-        self._forwarder = Forwarder(router, around.budget, tiers, self._raise_alarm)
+        self._forwarder = Forwarder(router, around.settings.router, around.budget, self._raise_alarm)
         self._thread: threading.Thread | None = None
 
     @property
@@ -181,7 +177,7 @@ class Pipeline:
 
     def _open_buffer(self, screener: Screener) -> NormalBuffer | None:
         settings = self._around.settings
-        if screener.modality not in _BUFFERED or settings.normal_buffer.capacity == 0:
+        if not sample_type(screener.modality).has_vectors or settings.normal_buffer.capacity == 0:
             return None
         path = settings.state_dir / FOLDER / f"{self.settings.id}.npz"
         return NormalBuffer.open(

@@ -21,7 +21,6 @@ from edge.bundles.cache import BundleCache
 from edge.counters import Counters
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarder
-from edge.routing.payload_tiers import PayloadTiers
 from edge.routing.router import RateMeter, Router
 from edge.screener import ScreenedBatch, Screener, load_screener
 from edge.settings import AgentSettings
@@ -47,7 +46,7 @@ def measure(settings: AgentSettings, samples: int) -> dict[str, float]:
         spool = Spool(Path(folder) / "spool.db", settings.spool, counters)
         budget = UploadBudget(settings.router)
         router = Router(settings.router, settings.sources[0].id, RateMeter(0.0), budget)
-        forwarder = Forwarder(router, budget, PayloadTiers(settings.router, budget), lambda _: None)
+        forwarder = Forwarder(router, settings.router, budget, lambda _: None)
         passed, travelled, cpu_s = 0, 0, 0.0
         while passed < samples:
             batch, once = screened[0]

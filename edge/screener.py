@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode
-from shared.engines import Engine, Pending, load_engine
+from shared.engines import Engine, EngineConfiguration, Pending, load_engine
 from shared.engines.choice import Choice, choose_artefact
 from shared.errors import BundleError, DataError, EngineError, MissingExtraError
 from shared.logs import EventLog
-from shared.modalities import load_preprocessor, preprocessing_id
+from shared.modalities import load_preprocessor, preprocessing_id, sample_type
 from shared.preprocessing import Prepared, Preprocessor, modes_of
 from shared.samples import SampleBatch
 
@@ -87,7 +87,7 @@ class Screener:
         Raises EngineError if the graph fails or gives anything but one number a sample.
         """
         shape = (batch_size, *(abs(size) for size in self._engine.input_shape[1:]))
-        inputs = np.zeros(shape, dtype=np.uint8 if self.modality in ("image", "video") else np.float32)
+        inputs = np.zeros(shape, dtype=sample_type(self.modality).engine_dtype)
         output = self._engine.start(inputs).result()
         if output.scores.shape != (batch_size,):
             raise EngineError(
@@ -151,13 +151,14 @@ def load_screener(bundle: Bundle, artefact: str, batch_size: int, cache_folder: 
 
     Raises BundleError, BundleMismatchError or EngineError, with what to do.
     """
+    configuration = EngineConfiguration(cache_folder)
     choice = Choice((artefact,), "configured")
     if artefact == "auto":
-        choice = choose_artefact(bundle, batch_size, cache_folder)
+        choice = choose_artefact(bundle, batch_size, configuration)
     missing: MissingExtraError | None = None
     for name in choice.names:
         try:
-            engine = load_engine(bundle, name, cache_folder)
+            engine = load_engine(bundle, name, configuration)
         except MissingExtraError as error:
             missing = error
             continue

@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -45,6 +45,7 @@ ALL_FOLDERS = (*EDGE_FOLDERS, "cloud/")
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _FILE_PATH = re.compile(r"(preprocessing|edge|cloud)(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){1,4}")
 _UNIX = 3
+_LATER_FIELDS = ("frame_interval_s", "missing", "mode_channel", "modes", "categories", "decimal")
 
 
 class _Strict(BaseModel):
@@ -81,6 +82,10 @@ class InputSpec(_Strict):
     missing: bool = Field(default=False, description="NaN is a missing value, and no reason for rejection")
     mode_channel: str = Field(default="", description="the channel that holds the operating mode; empty: none does")
     modes: tuple[float, ...] = Field(default=(), description="the modes of the training data, ascending")
+    categories: dict[str, tuple[str, ...]] = Field(
+        default={}, description='values of each column of text; value "on" of column "pump" is channel "pump=on"'
+    )
+    decimal: Literal["", ","] = Field(default="", description="decimal mark of the training table if it is a comma")
 
     @model_validator(mode="after")
     def _has_its_mode(self) -> Self:
@@ -97,7 +102,7 @@ class InputSpec(_Strict):
     def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the fields that came later, where they say nothing: an older bundle keeps its bytes and its id."""
         values: dict[str, Any] = handler(self)
-        later = {name: getattr(self, name) for name in ("frame_interval_s", "missing", "mode_channel", "modes")}
+        later = {name: getattr(self, name) for name in _LATER_FIELDS}
         return {key: value for key, value in values.items() if later.get(key, True)}
 
 

@@ -1,4 +1,4 @@
-"""Image files and pixels. Pixels are (height, width, bands) uint8, 3 bands in RGB order or 1 band of grey."""
+"""Image files and pixels: (height, width, bands) uint8, 3 bands in RGB order or 1 grey band."""
 
 import os
 from typing import Any
@@ -11,32 +11,38 @@ from shared.errors import MissingExtraError, SampleRejected
 MAX_IMAGE_PIXELS = 2**26
 PNG_MAGIC, JPEG_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-# JPEG markers (ITU-T T.81, table B.1): frame headers SOF0..SOF15, less DHT, JPG and DAC, which share their range;
-# and markers that no segment follows.
+# JPEG markers (ITU-T T.81, table B.1): frame headers SOF0 to SOF15 without DHT, JPG and DAC, which share their range;
+# and markers without a segment.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
-def _cv2() -> Any:
-    """OpenCV, imported at first use: a device without a camera never pays for it."""
+def opencv() -> Any:
+    """Return OpenCV, imported at first use: a device without a camera does not load it.
+
+    Raises MissingExtraError if it is not installed.
+    """
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_IMAGE_PIXELS))  # read when OpenCV is imported
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a damaged file is told of once, by us
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # Vedette reports a damaged file itself, once
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         import cv2
     except ImportError:
-        raise MissingExtraError("Images need OpenCV: pip install 'vedette[edge]' or 'vedette[cloud]'.") from None
+        raise MissingExtraError(
+            "Images and videos need OpenCV: pip install 'vedette[edge]' or 'vedette[cloud]'."
+        ) from None
     return cv2
 
 
 def decode_image(data: bytes, *, origin: str = "image") -> NDArray[np.uint8]:
-    """Pixels (height, width, 3) in RGB, or (height, width, 1) for a grey file.
+    """Return the pixels of an image file, (height, width, 3) in RGB or (height, width, 1) for a grey file.
 
-    Raises SampleRejected for bytes that are no image, or one of more than MAX_IMAGE_PIXELS.
+    Raises SampleRejected for bytes that are not an image, or an image of more than MAX_IMAGE_PIXELS.
     """
     size = announced_size(data)
     if size is not None and size[0] * size[1] > MAX_IMAGE_PIXELS:
         raise SampleRejected(f"{origin}: {size[0]} x {size[1]} pixels, and the limit is {MAX_IMAGE_PIXELS}.")
-    cv2 = _cv2()
+    cv2 = opencv()
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR)
     except (cv2.error, ValueError) as error:
@@ -49,9 +55,9 @@ def decode_image(data: bytes, *, origin: str = "image") -> NDArray[np.uint8]:
 
 
 def announced_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width as the header of a PNG or JPEG file says; None where it says nothing.
+    """Return height and width from the header of a PNG or JPEG file; None if there is no such header.
 
-    A file of some kilobytes can announce gigabytes of pixels: ask before decoding what others sent.
+    A file of some kilobytes can announce gigabytes of pixels: check it before decoding a received file.
     """
     if data.startswith(PNG_MAGIC):
         # The first chunk is IHDR: length (4 bytes), type (4), width (4), height (4).
@@ -80,18 +86,21 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """The pixels (height, width) or (height, width, 1 or 3) as a lossless PNG file; SampleRejected for other shapes."""
+    """Return pixels (height, width) or (height, width, 1 or 3) as a lossless PNG file.
+
+    Raises SampleRejected for other shapes.
+    """
     return _encode(pixels, ".png", [])
 
 
 def encode_jpeg(pixels: NDArray[np.uint8], quality: int = 90) -> bytes:
-    """The pixels, shaped as for `encode_png`, as a JPEG file; `quality` in 1..100."""
-    return _encode(pixels, ".jpg", [_cv2().IMWRITE_JPEG_QUALITY, quality])
+    """Return pixels, shaped as for `encode_png`, as a JPEG file; `quality` is 1 to 100."""
+    return _encode(pixels, ".jpg", [opencv().IMWRITE_JPEG_QUALITY, quality])
 
 
 def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """RGB pixels (height, width, 3), area-averaged when they shrink; a grey band is repeated."""
-    cv2 = _cv2()
+    """Return RGB pixels (height, width, 3), area-averaged when they shrink; a grey band is repeated."""
+    cv2 = opencv()
     if pixels.shape[:2] != (height, width):
         shrinks = pixels.shape[0] > height or pixels.shape[1] > width
         method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -104,8 +113,8 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 def _encode(pixels: NDArray[np.uint8], suffix: str, options: list[int]) -> bytes:
     bands = pixels.shape[2] if pixels.ndim == 3 else 1
     if pixels.dtype != np.uint8 or pixels.size == 0 or pixels.ndim not in (2, 3) or bands not in (1, 3):
-        raise SampleRejected(f"pixels of shape {pixels.shape} and type {pixels.dtype} are no grey or RGB image")
-    cv2 = _cv2()
+        raise SampleRejected(f"pixels of shape {pixels.shape} and type {pixels.dtype} are not a grey or RGB image")
+    cv2 = opencv()
     try:
         done, data = cv2.imencode(suffix, np.ascontiguousarray(pixels[..., ::-1] if bands == 3 else pixels), options)
     except cv2.error:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 
 STOP_GRACE_S = 2.0
 KILL_WAIT_S = 1.0
-BURY_WAIT_S = 0.5
+REAP_WAIT_S = 0.5
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _TAG = "SUPERVISION_TAG"
 _ON_LINUX = sys.platform == "linux"
@@ -77,7 +77,7 @@ class SupervisedProcess:
             file.seek(self._log_start)
             return file.read().decode(errors="replace")
 
-    def complaint(self) -> str:
+    def last_error(self) -> str:
         """The line of the child's output that most probably says why it ended."""
         lines = [line.strip(_FRAME) for line in _COLOUR.sub("", self.output()).splitlines()]
         lines = [line for line in lines if line and line != "Error"]  # the title of a frame around the text
@@ -91,10 +91,10 @@ class SupervisedProcess:
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """End the child and all its descendants: SIGTERM first, SIGKILL to what is left after `grace_s` seconds."""
-        groups = {self.pid} | {_stat(pid).group for pid in _family(self._tag)}
+        groups = {self.pid} | {_stat(pid).group for pid in _descendants(self._tag)}
         self._send(signal.SIGTERM)
         deadline_s = time.monotonic() + grace_s
-        while (living := _family(self._tag)) or self._child.poll() is None:
+        while (living := _descendants(self._tag)) or self._child.poll() is None:
             groups |= {_stat(pid).group for pid in living}
             if time.monotonic() > deadline_s:
                 self._kill(living)
@@ -102,7 +102,7 @@ class SupervisedProcess:
             time.sleep(0.05)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(KILL_WAIT_S)
-        _bury(groups, but_not=self.pid)
+        _reap(groups, but_not=self.pid)
 
     def _kill(self, family: set[int]) -> None:
         self._send(signal.SIGKILL)
@@ -110,7 +110,7 @@ class SupervisedProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         deadline_s = time.monotonic() + KILL_WAIT_S
-        while _family(self._tag) and time.monotonic() < deadline_s:
+        while _descendants(self._tag) and time.monotonic() < deadline_s:
             time.sleep(0.02)
 
     def _send(self, number: signal.Signals) -> None:
@@ -129,7 +129,7 @@ _interrupt = _Interrupt()
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+def interrupts_deferred() -> Iterator[None]:
     """Within `stoppable`, put an interrupt off to the end of this block: a child that was started must be noted too,
     or nobody would end it. In the main thread only."""
     _interrupt.put_off, _interrupt.waiting = True, False
@@ -148,7 +148,7 @@ def supervised(
     """A child that ends with this block, however that is left: by an interrupt while the child is started, too."""
     child: SupervisedProcess | None = None
     try:
-        with uninterrupted():
+        with interrupts_deferred():
             child = SupervisedProcess(command, log=log, environment=environment, folder=folder)
         yield child
     finally:
@@ -185,7 +185,7 @@ def stoppable() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _family(tag: bytes) -> set[int]:
+def _descendants(tag: bytes) -> set[int]:
     """The process ids of all running processes that carry `tag` in their environment; empty where there is no /proc."""
     found: set[int] = set()
     for entry in _processes():
@@ -212,13 +212,13 @@ def _stat(pid: int) -> _Stat:
     return _Stat(fields[0], int(fields[1]), int(fields[2]))
 
 
-def _bury(groups: set[int], *, but_not: int) -> None:
+def _reap(groups: set[int], *, but_not: int) -> None:
     """Ask for the exit of ended processes of those groups that this process has adopted: they are zombies until then.
 
     Flower's helpers never ask for their own children's. One that is just ending has children that are not adopted yet,
     hence the short wait. The process `but_not` is this process's own to ask for.
     """
-    deadline_s = time.monotonic() + BURY_WAIT_S
+    deadline_s = time.monotonic() + REAP_WAIT_S
     while time.monotonic() < deadline_s:
         stats = {int(entry.name): _stat(int(entry.name)) for entry in _processes()}
         left = {pid: stat for pid, stat in stats.items() if stat.group in groups and pid != but_not}

@@ -1,7 +1,9 @@
-"""Video files, decoded frame by frame: memory does not grow with their length. Pixels are (height, width, 3) RGB."""
+"""Video files, decoded frame by frame so that memory does not grow with their length, and the clips cut from them.
+
+Pixels are (height, width, 3) uint8 in RGB.
+"""
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import DataError, MissingExtraError
+from shared.images import opencv
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"})
-DEFAULT_FRAMES_PER_SECOND = 25.0  # of files that do not say
+DEFAULT_FRAMES_PER_SECOND = 25.0  # for files without a frame rate
 MAX_FRAMES_PER_SECOND = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a file says of itself. `frames`: how many there are, by its header."""
+    """Facts from the header of a video file. `frames`: number of frames."""
 
     frames: int
     frames_per_second: float
@@ -28,8 +31,8 @@ class VideoInfo:
 
 
 def probe(path: Path) -> VideoInfo:
-    """What the file says of itself; raises DataError if it is no readable video."""
-    cv2 = _cv2()
+    """Return the facts in a file's header; raises DataError if it is not a readable video."""
+    cv2 = opencv()
     capture = _open(path)
     try:
         readable = capture.grab()
@@ -51,10 +54,25 @@ def probe(path: Path) -> VideoInfo:
     return VideoInfo(int(count), float(rate), int(height), int(width))
 
 
-def frames_of(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """The wanted frames (counted from 0) in order, each with its position; ends early where the file does.
+def frame_step(frames_per_second: float, interval_s: float) -> int:
+    """Return how many frames lie from one frame of a clip to the next, at least 1."""
+    return max(1, round(frames_per_second * interval_s))
 
-    Frames are read from the start on: seeking in compressed video lands on other frames than asked for.
+
+def clip_stride(step: int) -> int:
+    """Return how many frames lie from the end of one clip to the end of the next: half of a clip's frame step."""
+    return max(1, step // 2)
+
+
+def clip_ends(frames: int, step: int, clip_frames: int, stride: int) -> NDArray[np.intp]:
+    """Return the last frame of each clip of a video, `stride` frames apart, as many as fit."""
+    return np.arange(step * (clip_frames - 1), frames, stride, dtype=np.intp)
+
+
+def frames_of(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the wanted frames (counted from 0) in order, each with its position, as far as the file goes.
+
+    Frames are read from the start: seeking in compressed video gives other frames than asked for.
     Raises DataError if the file cannot be opened.
     """
     positions = sorted(set(wanted))
@@ -79,19 +97,23 @@ def frames_of(path: Path, wanted: Iterable[int]) -> Iterator[tuple[int, NDArray[
 
 
 def _open(path: Path) -> Any:
-    capture = _cv2().VideoCapture(str(path))
+    capture = opencv().VideoCapture(str(path))
     if not capture.isOpened():
         capture.release()
         raise DataError(f"{path}: not a readable video. Convert it to MP4 (H.264), or remove it.")
     return capture
 
 
-def _cv2() -> Any:
-    """OpenCV, imported at first use: a device without a camera never pays for it."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # a damaged file is told of once, by us
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+def pyav() -> Any:
+    """Return PyAV, imported at first use: a device without a camera does not load it.
+
+    Raises MissingExtraError if it is not installed.
+    """
     try:
-        import cv2
+        import av
     except ImportError:
-        raise MissingExtraError("Videos need OpenCV: pip install 'vedette[edge]' or 'vedette[cloud]'.") from None
-    return cv2
+        raise MissingExtraError(
+            "Cameras and videos need PyAV: pip install 'vedette[edge]' or 'vedette[cloud]'."
+        ) from None
+    av.logging.set_level(av.logging.PANIC)  # Vedette reports what matters itself, once
+    return av

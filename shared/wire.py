@@ -99,7 +99,9 @@ def decode_crop(payload: sample_pb2.Payload) -> ImageCrop | None:
         raise SampleRejected("crop of an image in a payload that holds no pixels")
     if not crop.HasField("corner"):
         return ImageCrop(crop.height, crop.width, None)
-    height, width = payload.shape[-3], payload.shape[-2]
+    if len(payload.shape) != 3:
+        raise SampleRejected("crop of a clip: a clip travels whole, or as a preview")
+    height, width = payload.shape[0], payload.shape[1]
     region = Region(crop.corner.top, crop.corner.left, height, width)
     if region.rows.stop > crop.height or region.columns.stop > crop.width:
         raise SampleRejected(f"crop of {height} x {width} pixels lies outside its image")

@@ -1,4 +1,4 @@
-"""The rules that keep the house standing: who imports whom, what stays out of a device's memory, what is generated."""
+"""Architecture rules: imports, memory of a device, generated code, packaging, module length."""
 
 import importlib.util
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_python(code: str) -> str:
-    """What a new interpreter prints; its error stream is the failure's message."""
+    """Return the output of a new interpreter; fail with its error stream."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,
@@ -28,7 +28,7 @@ def run_python(code: str) -> str:
 
 
 def agent_modules() -> list[str]:
-    """All modules of the agent but those that train."""
+    """Return all modules of the agent except those that train."""
     paths = [path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / "edge").rglob("*.py"))]
     names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
     return [name for name in names if not name.startswith("edge.federated")]
@@ -83,7 +83,7 @@ FITTING = {
 
 
 def service_modules() -> list[str]:
-    """All modules that the service's process loads before it opens its first bundle."""
+    """Return all modules that the service's process loads before it opens its first bundle."""
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for top in ("service", "serving", "console", "store")
@@ -123,7 +123,7 @@ def test_judging_loads_no_training_run() -> None:
     assert set(run_python(code).split()) <= {loop}
 
 
-def test_what_both_sides_speak_loads_neither_torch_nor_an_engine() -> None:
+def test_shared_modules_load_neither_torch_nor_an_engine() -> None:
     names = ["shared." + path.stem for path in sorted((ROOT / "shared").glob("*.py")) if path.stem != "__init__"]
     code = f"""
         import importlib, sys
@@ -156,14 +156,14 @@ def test_the_generated_protobuf_modules_are_fresh() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_package_is_one_that_is_installed() -> None:
+def test_every_package_is_installed() -> None:
     """A folder without `__init__.py` would work from a checkout and be missing from an installation."""
     for top in ("edge", "cloud", "shared", "proto/vedette"):
         for path in (ROOT / top).rglob("*.py"):
             assert (path.parent / "__init__.py").is_file(), path.parent
 
 
-def test_every_file_that_is_no_module_is_one_that_is_installed() -> None:
+def test_every_data_file_is_installed() -> None:
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = setup["tool"]["setuptools"]["package-data"]["*"]
     for top in ("edge", "cloud", "shared", "proto/vedette"):
@@ -180,7 +180,7 @@ def test_modules_are_short_enough_to_be_read(top: str) -> None:
     assert {str(path): length for path, length in lengths.items() if length > 450} == {}
 
 
-def test_errors_derive_from_the_one_tree() -> None:
+def test_errors_derive_from_one_tree() -> None:
     """An exception class of another root would reach the user as a traceback."""
     roots = re.compile(r"^class \w+\((Exception|ValueError|RuntimeError|OSError)\)", re.MULTILINE)
     for top in ("edge", "cloud", "shared"):

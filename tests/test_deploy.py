@@ -78,7 +78,7 @@ def test_a_container_file_starts_a_command_that_exists_and_is_not_root(path: Pat
 
 
 @pytest.mark.parametrize("path", CONTAINER_FILES, ids=lambda path: path.name)
-def test_a_container_file_copies_what_an_installation_needs_and_what_is_there(path: Path) -> None:
+def test_a_container_file_copies_the_files_of_an_installation(path: Path) -> None:
     copied = {word for line in instructions(path) if line.startswith("COPY ") for word in line.split()[1:-1]}
     copied -= {"--from=build", "/opt/vedette"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -111,7 +111,7 @@ def test_torch_comes_first_and_in_the_version_of_the_project(path: Path) -> None
     assert '".[${EXTRAS}]"' in steps[1]
 
 
-def test_health_is_asked_where_it_is_answered(compose: dict[str, Any]) -> None:
+def test_health_checks_use_the_port_of_the_settings(compose: dict[str, Any]) -> None:
     ports = {}
     for path in CONTAINER_FILES:
         asked = re.search(r"HEALTHCHECK.*http://127\.0\.0\.1:(\d+)/health", " ".join(instructions(path)))
@@ -124,7 +124,7 @@ def test_health_is_asked_where_it_is_answered(compose: dict[str, Any]) -> None:
     assert Address.parse(compose["services"]["cloud"]["environment"]["VEDETTE_CONSOLE_LISTEN"]).port == 7480
 
 
-def test_what_compose_sets_is_what_the_service_reads(compose: dict[str, Any]) -> None:
+def test_the_service_reads_the_environment_of_compose(compose: dict[str, Any]) -> None:
     environment = {
         name: re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value)
         for name, value in compose["services"]["cloud"]["environment"].items()

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
 
-from cloud.console.feed import Feed
 from cloud.console.reading import WAITING, read_detail
+from cloud.console.summary_cache import SummaryCache
 from cloud.console.views import VerdictPageView, device_view, row_view, summary_view
 from cloud.registry import Registry
 from cloud.store import Store
@@ -20,7 +20,7 @@ from shared.samples import Decision, Route
 Text = Annotated[str, Query(max_length=512)]
 
 
-def api_router(store: Store, registry: Registry, feed: Feed) -> APIRouter:
+def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> APIRouter:
     """The routes below /api."""
     router = APIRouter(prefix="/api", tags=["api"])
 
@@ -66,12 +66,12 @@ def api_router(store: Store, registry: Registry, feed: Feed) -> APIRouter:
             rows = await device_rows(connection)
         current = {bundle.name: bundle for bundle in await registry.all_current()}
         now_s = time.time()
-        return [device_view(row, current, now_s=now_s, late_after_s=feed.late_after_s) for row in rows]
+        return [device_view(row, current, now_s=now_s, late_after_s=summaries.late_after_s) for row in rows]
 
     @router.get("/fleet")
     async def fleet() -> dict[str, Any]:
         """The fleet's figures."""
-        return summary_view(await feed.summary(), time.time())
+        return summary_view(await summaries.summary(), time.time())
 
     return router
 

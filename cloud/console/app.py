@@ -10,10 +10,10 @@ from nicegui import ui
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud.console.api import api_router
-from cloud.console.feed import Feed
 from cloud.console.live import build_live_page
 from cloud.console.media import Media
 from cloud.console.pages import build_devices_page, build_verdict_page
+from cloud.console.summary_cache import SummaryCache
 from cloud.registry import Registry
 from cloud.store import Store
 from shared.errors import StorageError
@@ -40,13 +40,13 @@ def create_app(store: Store, registry: Registry, *, late_after_s: float = LATE_A
 
     `late_after_s`: a device without a heartbeat for so long is shown as silent; several heartbeats' time.
     """
-    feed = Feed(store, late_after_s)
+    summaries = SummaryCache(store, late_after_s)
     app = FastAPI(title="Vedette console", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.add_middleware(SecurityHeaders)
     app.add_exception_handler(StorageError, _storage_error)
-    app.include_router(api_router(store, registry, feed))
+    app.include_router(api_router(store, registry, summaries))
     app.include_router(Media(store).router)
-    _add_pages(store, registry, feed)
+    _add_pages(store, registry, summaries)
     pages.middleware_stack = None  # NiceGUI's application is one for the process: take it apart, if it ran before
     ui.run_with(
         app,
@@ -83,18 +83,18 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def _add_pages(store: Store, registry: Registry, feed: Feed) -> None:
+def _add_pages(store: Store, registry: Registry, summaries: SummaryCache) -> None:
     @ui.page("/", title="Live · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def live(request: Request) -> None:
-        await build_live_page(store, feed, dict(request.query_params))
+        await build_live_page(store, summaries, dict(request.query_params))
 
     @ui.page("/devices", title="Devices · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def devices() -> None:
-        await build_devices_page(store, registry, feed)
+        await build_devices_page(store, registry, summaries)
 
     @ui.page("/verdict/{sample_id}", title="Verdict · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def verdict(sample_id: str) -> None:
-        await build_verdict_page(store, feed, sample_id)
+        await build_verdict_page(store, summaries, sample_id)
 
 
 async def _storage_error(_: Request, error: Exception) -> JSONResponse:

@@ -2,16 +2,18 @@
 
 import uuid
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.console.pictures import in_place
+from cloud.modalities import View, cloud_modality
 from cloud.store import Store
 from cloud.store.queries import StoredMap, StoredPayload, stored_map, stored_payload
 from shared.errors import SampleRejected
 from shared.samples import Values
-from shared.wire import decode_crop, decode_payload, is_image
+from shared.wire import decode_crop, decode_payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,11 @@ class Contents:
     values: Values | None
     cloud_map: NDArray[np.uint8] | None
     problem: str = ""
+
+    @property
+    def view(self) -> View | None:
+        """How the console shows the sample; None without a payload."""
+        return cloud_modality(self.payload.modality).view if self.payload is not None else None
 
     @property
     def edge_map(self) -> NDArray[np.uint8] | None:
@@ -45,11 +52,11 @@ def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) 
         values, part = decode_payload(payload.message, payload.modality), decode_crop(payload.message)
     except SampleRejected as error:
         return Contents(payload, None, cells, f"The payload cannot be shown: {error}.")
-    if part is None or not is_image(values):
+    if part is None:
         return Contents(payload, values, cells)
     what = "a part" if part.region is not None else "a preview"
     problem = f"Of {part.width} x {part.height} pixels only {what} travelled: the budget or the link was too narrow."
-    return Contents(payload, in_place(values, part), cells, problem)
+    return Contents(payload, in_place(cast(NDArray[np.uint8], values), part), cells, problem)
 
 
 def _cells(stored: StoredMap) -> NDArray[np.uint8]:

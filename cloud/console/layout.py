@@ -7,7 +7,7 @@ from pathlib import Path
 from nicegui import ui
 
 from cloud.console.elements import FleetStrip, TopBar
-from cloud.console.feed import Feed
+from cloud.console.summary_cache import SummaryCache
 from cloud.console.views import summary_view
 from cloud.store.fleet_queries import FleetSummary
 from shared.errors import VedetteError
@@ -33,8 +33,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", window.ved
 class Frame:
     """The top of a page. `path`: which entry of the navigation it is."""
 
-    def __init__(self, feed: Feed, path: str) -> None:
-        self._feed = feed
+    def __init__(self, summaries: SummaryCache, path: str) -> None:
+        self._summaries = summaries
         ui.add_head_html(_THEME_SCRIPT + f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
         self._bar = TopBar()
         self._bar.show(path=path, problem="", read_at_s=0.0)
@@ -42,13 +42,13 @@ class Frame:
 
     async def refresh(self) -> FleetSummary:
         """Show the newest figures; raises StorageError where the store cannot be read."""
-        summary = await self._feed.summary()
+        summary = await self._summaries.summary()
         now_s = time.time()
         self._strip.show(summary=summary_view(summary, now_s))
         self._bar.show(problem="", read_at_s=now_s)
         return summary
 
-    def tell(self, error: Exception) -> None:
+    def show_problem(self, error: Exception) -> None:
         """Show a problem until the next refresh that works; one that nobody foresaw is logged with its origin."""
         if isinstance(error, VedetteError):
             self._bar.show(problem=str(error))

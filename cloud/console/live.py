@@ -11,10 +11,10 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from cloud.console.elements import FilterBar, VerdictDetail, VerdictTable
-from cloud.console.feed import Feed
 from cloud.console.guidance import no_device, no_match, no_verdict
 from cloud.console.layout import Frame
 from cloud.console.reading import read_detail
+from cloud.console.summary_cache import SummaryCache
 from cloud.console.table import SPANS_S, filter_choices, table_columns
 from cloud.console.views import row_view
 from cloud.store import Store
@@ -25,11 +25,11 @@ from shared.samples import Decision, Route
 
 PAGE_SIZE = 50
 REFRESH_S = 1.0
-RESTS = 5  # times as long as the last reading took
+REST_FACTOR = 5  # times as long as the last reading took
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PageFilters:
     """The filters as they stand in the address bar; "" does not restrict, and what is unknown counts as ""."""
 
     device: str = ""
@@ -72,12 +72,12 @@ class Wanted:
         )
 
 
-Mark: TypeAlias = tuple[VerdictKey | None, int]
+ListVersion: TypeAlias = tuple[VerdictKey | None, int]
 """The newest verdict and the number of devices: as long as it stays, so does every list."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PagePosition:
     """Where in the list the page is: at its top, or before or after a key."""
 
     before: VerdictKey | None = None
@@ -92,19 +92,19 @@ class Place:
 class LivePage:
     """One open page. It reads the store only when something changed, and holds still while somebody looks."""
 
-    def __init__(self, store: Store, feed: Feed, wanted: Wanted) -> None:
+    def __init__(self, store: Store, summaries: SummaryCache, wanted: PageFilters) -> None:
         self._store = store
         self._wanted = wanted
-        self._place = Place()
+        self._place = PagePosition()
         self._page = VerdictPage((), None, None)
-        self._shown: Mark | None = None  # as the store was when the list was read; None: read it again
-        self._counted: Mark | None = None
+        self._shown: ListVersion | None = None  # as the store was when the list was read; None: read it again
+        self._counted: ListVersion | None = None
         self._rest_until_s = 0.0
         self._held = False
         self._turned = 0
         self._opened = ""
         self._busy = asyncio.Lock()
-        self._frame = Frame(feed, "/")
+        self._frame = Frame(summaries, "/")
         with ui.element("main").classes("v-main"):
             self._filters = FilterBar()
             with ui.element("div").classes("v-split"):
@@ -136,7 +136,7 @@ class LivePage:
             try:
                 await self._refresh()
             except Exception as error:
-                self._frame.tell(error)
+                self._frame.show_problem(error)
 
     async def _refresh(self) -> None:
         summary = await self._frame.refresh()
@@ -156,7 +156,7 @@ class LivePage:
         else:
             return
         # A filter that matches next to nothing makes the store search all it has: not more than a part of the time.
-        self._rest_until_s = time.monotonic() + RESTS * (time.monotonic() - started_s)
+        self._rest_until_s = time.monotonic() + REST_FACTOR * (time.monotonic() - started_s)
 
     def _follows(self) -> bool:
         return self._place.is_top and not self._held
@@ -168,7 +168,7 @@ class LivePage:
                 connection, wanted, before=self._place.before, after=self._place.after, size=PAGE_SIZE
             )
             if self._place.after is not None and (page.newer is None or not page.rows):
-                self._place = Place()  # the top again: follow from here
+                self._place = PagePosition()  # the top again: follow from here
                 page = await verdict_page(connection, wanted, size=PAGE_SIZE)
             names = await device_ids(connection)
         self._page = page
@@ -200,11 +200,11 @@ class LivePage:
             try:
                 await self._refresh()
             except Exception as error:
-                self._frame.tell(error)
+                self._frame.show_problem(error)
 
     async def _on_change(self, event: GenericEventArguments) -> None:
-        self._wanted = Wanted.parse(event.args if isinstance(event.args, dict) else {})
-        self._place = Place()
+        self._wanted = PageFilters.parse(event.args if isinstance(event.args, dict) else {})
+        self._place = PagePosition()
         self._turned += 1
         values = self._wanted.set_values()
         self._filters.show(filters=values)
@@ -214,11 +214,11 @@ class LivePage:
     async def _on_turn(self, event: GenericEventArguments) -> None:
         rows = self._page.rows
         if event.args == "older" and rows:
-            self._place = Place(before=key_of(rows[-1]))
+            self._place = PagePosition(before=key_of(rows[-1]))
         elif event.args == "newer" and rows and not self._place.is_top:
-            self._place = Place(after=key_of(rows[0]))
+            self._place = PagePosition(after=key_of(rows[0]))
         else:
-            self._place = Place()
+            self._place = PagePosition()
         self._turned += 1
         await self._reload()
 
@@ -238,7 +238,7 @@ class LivePage:
         try:
             verdict, notice = await read_detail(self._store, sample_id)
         except Exception as error:
-            self._frame.tell(error)
+            self._frame.show_problem(error)
             verdict, notice = None, "This verdict could not be read: the reason stands at the top of the page."
         if self._opened == str(sample_id):  # somebody may have moved on meanwhile
             self._detail.show(verdict=verdict, notice=notice)
@@ -249,8 +249,8 @@ class LivePage:
         self._detail.show(verdict=None, notice="")
 
 
-async def build_live_page(store: Store, feed: Feed, values: dict[str, Any]) -> None:
+async def build_live_page(store: Store, summaries: SummaryCache, values: dict[str, Any]) -> None:
     """Build the page for one browser and keep it up to date while that stays."""
-    page = LivePage(store, feed, Wanted.parse(values))
+    page = LivePage(store, summaries, PageFilters.parse(values))
     await page.tick()
     ui.timer(REFRESH_S, page.tick, immediate=False)

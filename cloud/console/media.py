@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import numpy as np
 from fastapi import APIRouter, Header, HTTPException
@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from cloud.console.contents import Contents, decode_contents, read_contents
 from cloud.console.pictures import overlay_png, picture_png, thumbnail_png
 from cloud.console.traces import sparkline_svg
+from cloud.modalities import View
 from cloud.store import Store
-from shared.modality import Modality
-from shared.wire import is_image
 
 CACHED_THUMBNAILS = 1024
 CONCURRENT_RENDERINGS = 2  # the analysis needs the other cores
@@ -107,7 +106,7 @@ def _thumbnail(contents: Contents) -> bytes:
 
 def _sparkline(contents: Contents) -> bytes:
     values = contents.values
-    if values is None or contents.payload is None or contents.payload.modality is not Modality.SERIES:
+    if values is None or contents.view is not View.TRACES:
         _refuse(contents, "no series")
     return sparkline_svg(values.astype(np.float32), contents.cloud_map)
 
@@ -129,9 +128,9 @@ def _edge_map(contents: Contents) -> bytes:
 
 
 def _pixels(contents: Contents) -> NDArray[np.uint8]:
-    if contents.values is None or not is_image(contents.values) or contents.values.ndim != 3:
+    if contents.values is None or contents.view is not View.PICTURE:
         _refuse(contents, "no image")
-    return contents.values
+    return cast(NDArray[np.uint8], contents.values)
 
 
 def _refuse(contents: Contents, reason: str) -> NoReturn:

@@ -6,10 +6,10 @@ import uuid
 from nicegui import ui
 
 from cloud.console.elements import DeviceList, VerdictDetail
-from cloud.console.feed import Feed
 from cloud.console.guidance import no_device
 from cloud.console.layout import Frame
 from cloud.console.reading import WAITING, read_detail
+from cloud.console.summary_cache import SummaryCache
 from cloud.console.views import device_view
 from cloud.registry import Registry
 from cloud.store import Store
@@ -21,9 +21,9 @@ REFRESH_S = 2.0
 class DevicesPage:
     """One open page of all devices."""
 
-    def __init__(self, store: Store, registry: Registry, feed: Feed) -> None:
-        self._store, self._registry, self._feed = store, registry, feed
-        self._frame = Frame(feed, "/devices")
+    def __init__(self, store: Store, registry: Registry, summaries: SummaryCache) -> None:
+        self._store, self._registry, self._summaries = store, registry, summaries
+        self._frame = Frame(summaries, "/devices")
         with ui.element("main").classes("v-main"):
             self._list = DeviceList()
         self._list.show(devices=[], now_s=0.0, empty=None)
@@ -36,20 +36,20 @@ class DevicesPage:
                 rows = await device_rows(connection)
             current = {bundle.name: bundle for bundle in await self._registry.all_current()}
         except Exception as error:
-            self._frame.tell(error)
+            self._frame.show_problem(error)
             return
         now_s = time.time()
-        late_after_s = self._feed.late_after_s
+        late_after_s = self._summaries.late_after_s
         views = [device_view(row, current, now_s=now_s, late_after_s=late_after_s) for row in rows]
         self._list.show(devices=views, now_s=now_s, empty=None if views else no_device())
 
 
-class VerdictPage:
+class DetailPage:
     """One open page of a single verdict."""
 
-    def __init__(self, store: Store, feed: Feed, sample_id: uuid.UUID | None) -> None:
+    def __init__(self, store: Store, summaries: SummaryCache, sample_id: uuid.UUID | None) -> None:
         self._store, self._sample_id = store, sample_id
-        self._frame = Frame(feed, "")
+        self._frame = Frame(summaries, "")
         with ui.element("main").classes("v-main"):
             self._detail = VerdictDetail()
         self._detail.show(verdict=None, notice="Reading ...", whole_page=True)
@@ -66,27 +66,27 @@ class VerdictPage:
             else:
                 verdict, notice = await read_detail(self._store, self._sample_id)
         except Exception as error:
-            self._frame.tell(error)
+            self._frame.show_problem(error)
             return True
         self.is_final = verdict is not None or notice != WAITING
         self._detail.show(verdict=verdict, notice=notice)
         return verdict is not None or notice == WAITING
 
 
-async def build_devices_page(store: Store, registry: Registry, feed: Feed) -> None:
+async def build_devices_page(store: Store, registry: Registry, summaries: SummaryCache) -> None:
     """Build the page for one browser and keep it up to date while that stays."""
-    page = DevicesPage(store, registry, feed)
+    page = DevicesPage(store, registry, summaries)
     await page.tick()
     ui.timer(REFRESH_S, page.tick, immediate=False)
 
 
-async def build_verdict_page(store: Store, feed: Feed, sample_id: str) -> None:
+async def build_verdict_page(store: Store, summaries: SummaryCache, sample_id: str) -> None:
     """Build the page for one browser; it waits for a verdict that is not there yet."""
     try:
         known: uuid.UUID | None = uuid.UUID(sample_id)
     except ValueError:
         known = None
-    page = VerdictPage(store, feed, known)
+    page = DetailPage(store, summaries, known)
     if not await page.tick():
         ui.status_code(404)
     ui.timer(REFRESH_S, page.tick, immediate=False)

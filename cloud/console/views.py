@@ -22,13 +22,12 @@ from cloud.console.words import (
     p_value_words,
     share_words,
 )
+from cloud.modalities import View, cloud_modality
 from cloud.registry import RegisteredBundle
 from cloud.store.fleet_queries import DeviceRow, FleetSummary
 from cloud.store.queries import JudgedSample
 from cloud.store.verdict_columns import VerdictRow, api_fields, published
-from shared.modality import Modality
 from shared.samples import Decision, Opinion, Route
-from shared.wire import is_image
 
 STRIP_BARS = 6
 MAX_FEATURES = 200
@@ -206,21 +205,22 @@ def _rarity(p_value: float) -> float:
 
 
 def _thumbnail(row: VerdictRow) -> dict[str, Any]:
-    if row.modality is Modality.IMAGE:
+    view = cloud_modality(row.modality).view
+    if view is View.PICTURE:
         return {"kind": "picture", "url": f"/media/{row.sample_id}/thumbnail.png"}
-    if row.modality is Modality.SERIES:
+    if view is View.TRACES:
         return {"kind": "picture", "url": f"/media/{row.sample_id}/thumbnail.svg"}
     shares = sorted(row.contributions, key=lambda item: -item[1])[:STRIP_BARS]
     return {"kind": "bars", "bars": [{"name": name, "share": _json(share)} for name, share in shares]}
 
 
 def _drawing(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
-    """What the browser draws of the sample itself, by modality."""
+    """Return the data from which the browser draws the sample, by the view of its modality."""
     values, row = contents.values, sample.record
     if values is None:
         return {"kind": "none"}
-    media = f"/media/{row.sample_id}"
-    if is_image(values):
+    media, view = f"/media/{row.sample_id}", cloud_modality(row.modality).view
+    if view is View.PICTURE:
         return {
             "kind": "image",
             "image": f"{media}/image.png",
@@ -229,12 +229,12 @@ def _drawing(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
             "cloud_map": f"{media}/cloud_map.png" if contents.cloud_map is not None else "",
             "edge_map": f"{media}/edge_map.png" if contents.edge_map is not None else "",
         }
-    if values.ndim == 2:
+    if view is View.TRACES:
         return {
             "kind": "series",
             "plot": plot(values.astype(np.float32), contents.cloud_map, sample.channels, row.contributions),
         }
-    if values.ndim != 1:
+    if view is not View.TABLE:
         return {"kind": "none", "problem": f"There is no view of {row.modality.value} samples yet."}
     return {"kind": "tabular", **_features(values.astype(np.float32), sample.channels, dict(row.contributions))}
 

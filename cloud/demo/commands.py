@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloud.outputs import check_place, write_failure, write_json, write_stop
+from cloud.outputs import check_output_path, write_failure, write_interruption, write_json
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 from shared.supervision import stoppable
@@ -54,7 +54,7 @@ def demo(
 
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise SettingsError(f"{folder}: not empty. Give --folder a new one.")
-    check_place(json_path)
+    check_output_path(json_path)
     work = folder.absolute() if folder is not None else Path(tempfile.mkdtemp(prefix="vedette-demo-"))
     os.environ["VEDETTE_HOME"] = str(work / "home")  # the demo's own signing key, for this process too
 
@@ -70,7 +70,7 @@ def demo(
             Demo(DemoOptions(seconds, headless, federated, effort, images, series), work).run(keep)
     except KeyboardInterrupt:
         if not kept:
-            write_stop(json_path)
+            write_interruption(json_path)
         typer.echo(f"Stopped. What was done so far lies in {work}.", err=True)
         raise typer.Exit(130) from None
     except VedetteError as error:

@@ -12,11 +12,10 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.modalities import cloud_modality
 from shared.bundle import Bundle
-from shared.modality import Modality
 from shared.samples import Decision, Values
 
-CHUNK_ROWS, CHUNK_IMAGES = 4096, 64
 VERSIONED = ("vedette", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "grpcio", "protobuf", "flwr")
 
 
@@ -42,7 +41,7 @@ def fused_scores(bundle: Bundle, samples: Iterable[Values]) -> NDArray[np.float6
 
     analysis = Analysis.load(bundle)
     scores: list[NDArray[np.float64]] = [np.empty(0)]
-    for values in batched(samples, CHUNK_IMAGES if bundle.manifest.modality is Modality.IMAGE else CHUNK_ROWS):
+    for values in batched(samples, cloud_modality(bundle.manifest.modality).chunk_samples):
         kept = analysis.preprocessor.prepare(values).kept
         chunk = np.full(len(values), np.inf)
         chunk[kept] = analysis.score(values)[FUSED]

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cloud.demo.streams import DevicePlan
+from cloud.modalities import cloud_modality
 from shared.bundle import Bundle
 from shared.home import trusted_key
-from shared.modality import Modality
-
-_SOURCE_KINDS = {Modality.TABULAR: "replay", Modality.SERIES: "replay", Modality.IMAGE: "images"}
 
 
 @dataclass(frozen=True)
@@ -103,12 +101,11 @@ class Layout:
 
     def write_edge_config(self, plan: DevicePlan, seconds: float, address: str | None) -> None:
         """Write `edge.toml` of a device that screens for `seconds` and reaches the service at `address`."""
-        rate_per_s = plan.rate_per_s
-        if plan.modality is Modality.SERIES:  # an agent counts windows, not readings
-            rate_per_s /= self.open_bundle(plan).manifest.input.window_stride
+        # An agent counts windows, not readings.
+        rate_per_s = plan.rate_per_s / max(self.open_bundle(plan).manifest.input.window_stride, 1)
         source = {
             "id": plan.device_id,
-            "kind": _SOURCE_KINDS[plan.modality],
+            "kind": cloud_modality(plan.modality).source_kind,
             "path": str(plan.stream.path),
             "bundle_name": plan.bundle_name,
             "rate_per_s": rate_per_s,

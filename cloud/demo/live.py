@@ -49,7 +49,7 @@ class Screen:
         """Print the end result."""
         self._console.print(table)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """One line of what happens now, kept above the table."""
         self._console.print(text, highlight=False)
 
@@ -59,7 +59,7 @@ class Screen:
             self._live.update(self._table(statuses, elapsed_s, seconds), refresh=True)
         elif time.monotonic() - self._last_line_s >= LINE_EVERY_S:
             self._last_line_s = time.monotonic()
-            self.say(f"  {elapsed_s:4.0f} s  " + "  ".join(self._brief(plan, statuses) for plan in self._plans))
+            self.print_line(f"  {elapsed_s:4.0f} s  " + "  ".join(self._brief(plan, statuses) for plan in self._plans))
 
     def _brief(self, plan: DevicePlan, statuses: Mapping[str, Mapping[str, Any]]) -> str:
         status = statuses.get(plan.device_id)

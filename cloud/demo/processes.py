@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from shared.errors import DemoError
-from shared.supervision import SupervisedProcess, uninterrupted
+from shared.supervision import SupervisedProcess, interrupts_deferred
 
 STOP_GRACE_S = 3.5
 POLL_S = 0.05
@@ -37,7 +37,7 @@ class Processes:
 
     def start(self, name: str, *arguments: str) -> None:
         """Start `vedette ARGUMENTS` under that name."""
-        with uninterrupted():
+        with interrupts_deferred():
             self._children[name] = SupervisedProcess(
                 [str(Path(sys.executable).with_name("vedette")), *arguments],
                 log=self.log(name),
@@ -82,4 +82,4 @@ class Processes:
 
     def _failure(self, name: str) -> DemoError:
         child = self._children[name]
-        return DemoError(f"{name} failed with exit code {child.exit_code()}: {child.complaint()} (see {child.log})")
+        return DemoError(f"{name} failed with exit code {child.exit_code()}: {child.last_error()} (see {child.log})")

@@ -29,7 +29,7 @@ LINK_IS_CUT_AT, LINK_CUT_SHARE, LINK_CUT_MAX_S = 0.2, 0.15, 15.0
 ROUND_STARTS_AT = 0.35
 POLL_S = 0.5
 ROUND_FACTS = ("status", "clients", "seconds", "bundle_before", "bundle_after")
-NO_ROUND = {**dict.fromkeys(ROUND_FACTS), "status": "skipped", "clients": 0}
+SKIPPED_ROUND = {**dict.fromkeys(ROUND_FACTS), "status": "skipped", "clients": 0}
 # A dozen processes share a few cores here: threads that spin while they wait would cost more than they bring.
 _SHARE_THE_PROCESSOR = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "NO_COLOR": "1"}
 
@@ -59,10 +59,10 @@ class Demo:
 
     def run(self, keep: Callable[[dict[str, Any]], None]) -> None:
         """Do all of it and give the summary to `keep`; every process that was started has ended on return."""
-        say = self._screen.say
+        report = self._screen.print_line
         for plan in self._plans:
-            say(f"[bold]{plan.device_id}[/]: {escape(plan.about)}")
-        say(f"State and logs: {escape(str(self._layout.folder))}")
+            report(f"[bold]{plan.device_id}[/]: {escape(plan.about)}")
+        report(f"State and logs: {escape(str(self._layout.folder))}")
         with ExitStack() as stack:
             stack.enter_context(self._processes)
             self._train()
@@ -71,15 +71,15 @@ class Demo:
             self._enrol(link)
             round_result = self._watch(link)
             self._drain()
-            summary = self._sum_up(round_result)
+            summary = self._summarize(round_result)
             keep(summary)
             self._screen.show_summary(summary_table(summary))
-            self._linger()
+            self._keep_console()
 
     def _train(self) -> None:
         """A bundle for every kind of device, all at once."""
         plans = self._bundle_plans()
-        self._screen.say(f"Training {len(plans)} screeners and their analyzers, on this machine's processor ...")
+        self._screen.print_line(f"Training {len(plans)} screeners and their analyzers, on this machine's processor ...")
         started_s = time.monotonic()
         for plan in plans:
             self._layout.write_training_config(plan, self._options.effort)
@@ -93,7 +93,7 @@ class Demo:
                 if self._processes.has_ended(f"train-{name}"):
                     waiting.remove(name)
                     seconds = time.monotonic() - started_s
-                    self._screen.say(f"  {name}: signed and through the parity gate after {seconds:.0f} s")
+                    self._screen.print_line(f"  {name}: signed and through the parity gate after {seconds:.0f} s")
             if time.monotonic() - started_s > TRAINING_TIMEOUT_S:
                 raise DemoError(f"Training took longer than {TRAINING_TIMEOUT_S:.0f} s: see {self._layout.logs}.")
             time.sleep(POLL_S)
@@ -107,7 +107,7 @@ class Demo:
         for plan in self._bundle_plans():
             archive = str(self._layout.bundle(plan))
             self._processes.run(f"publish-{plan.bundle_name}", "cloud", "publish", archive, *self._cloud_option())
-        self._screen.say(f"The cloud service is up. Console: [link]{self._service['console_url']}[/]")
+        self._screen.print_line(f"The cloud service is up. Console: [link]{self._service['console_url']}[/]")
 
     def _enrol(self, link: Link) -> None:
         """Every device makes its own key and gets a certificate for a one-time token; then it starts.
@@ -125,7 +125,7 @@ class Demo:
             self._layout.token(plan).unlink()
         for plan in self._plans:
             self._processes.start(plan.device_id, "edge", "run", *self._edge_option(plan))
-        self._screen.say(f"{len(self._plans)} devices are enrolled and fetch their bundles.")
+        self._screen.print_line(f"{len(self._plans)} devices are enrolled and fetch their bundles.")
         if self._options.federated:
             self._start_federation()
         for plan in self._plans:
@@ -151,12 +151,12 @@ class Demo:
             while (elapsed_s := time.monotonic() - started_s) < seconds or agenda:
                 while agenda and elapsed_s >= agenda[0][0]:
                     _, text, act = agenda.pop(0)
-                    self._screen.say(text)
+                    self._screen.print_line(text)
                     act()
                 self._screen.show(self._statuses(), elapsed_s, seconds)
                 self._processes.check()
                 time.sleep(POLL_S)
-        return self._finish_round() if self._options.federated else dict(NO_ROUND)
+        return self._finish_round() if self._options.federated else dict(SKIPPED_ROUND)
 
     def _start_federation(self) -> None:
         """Flower's SuperLink, and a SuperNode beside each telemetry device."""
@@ -180,7 +180,7 @@ class Demo:
             raise DemoError(f"The federated round left no result: see {self._processes.log('round')}.")
         for plan in self._federated_plans():
             self._wait(plan.device_id, partial(self._runs, plan, result["bundle_after"]))
-        self._screen.say(
+        self._screen.print_line(
             f"The round took {result['seconds']:.0f} s: {result['bundle_before']} -> {result['bundle_after']}, "
             "trained where the data lies, and the devices run it."
         )
@@ -190,13 +190,13 @@ class Demo:
 
     def _drain(self) -> None:
         """Until every device has seen its stream and has a verdict for all it sent; then it stops."""
-        self._screen.say("The streams are over: the devices send what is left and wait for their verdicts.")
+        self._screen.print_line("The streams are over: the devices send what is left and wait for their verdicts.")
         for plan in self._plans:
             self._wait(plan.device_id, partial(self._has_drained, plan), DRAIN_TIMEOUT_S)
         self._processes.stop(*(plan.device_id for plan in self._plans))
 
-    def _sum_up(self, round_result: Mapping[str, Any]) -> dict[str, Any]:
-        self._screen.say("Scoring all screened samples with the analyzers, to compare the edge with the cloud ...")
+    def _summarize(self, round_result: Mapping[str, Any]) -> dict[str, Any]:
+        self._screen.print_line("Scoring all screened samples with the analyzers, to compare edge and cloud ...")
         devices = {}
         for plan in self._plans:
             screened = read_screening_log(self._layout.screening_log(plan))
@@ -215,11 +215,11 @@ class Demo:
             "versions": versions(),
         }
 
-    def _linger(self) -> None:
+    def _keep_console(self) -> None:
         """On a terminal the console stays up until Ctrl-C, for a look at the verdicts."""
         if not self._screen.is_live:
             return
-        self._screen.say(f"The console stays at {self._service['console_url']} until Ctrl-C.")
+        self._screen.print_line(f"The console stays at {self._service['console_url']} until Ctrl-C.")
         try:
             while True:
                 self._processes.check()

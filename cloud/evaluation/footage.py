@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.metrics import Labels
-from cloud.training.clips import clip_ends, frame_scores, frame_step, read_clips
-from cloud.training.videos import END_SLACK_FRAMES, Video
+from cloud.training.samples.clips import frame_scores, frame_step, read_clips
+from cloud.training.samples.videos import END_SLACK_FRAMES, Video
 from shared.bundle import InputSpec
 from shared.errors import DataError
+from shared.videos import clip_ends, clip_stride
 
 _CLIPS_A_BLOCK = 32
 
@@ -39,7 +40,7 @@ class Footage:
         found = []
         for video in videos:
             step = frame_step(video, spec.frame_interval_s)
-            ends = clip_ends(_frames(video), step, spec.window_length, max(1, step // 2))
+            ends = clip_ends(_frames(video), step, spec.window_length, clip_stride(step))
             if len(ends):
                 found.append((video, step, ends))
         if not found:

@@ -11,7 +11,7 @@ from cloud.evaluation.baselines import baseline_scores
 from cloud.evaluation.metrics import Labels
 from cloud.evaluation.scoring import Said
 from cloud.methods.encoders import load_encoder
-from cloud.training.data import read_image
+from cloud.training.samples.images import read_image
 from shared.bundle import Bundle
 from shared.modalities import load_preprocessor
 

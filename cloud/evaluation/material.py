@@ -13,10 +13,11 @@ from cloud.evaluation.images import image_blocks
 from cloud.evaluation.methods import row_blocks
 from cloud.evaluation.protocols import mask_of
 from cloud.evaluation.scoring import Block
-from cloud.training.data import ImageData, TableData
+from cloud.training.data import TableData
 from cloud.training.modalities import load_training_data
+from cloud.training.samples.images import ImageData
+from cloud.training.samples.videos import VideoData
 from cloud.training.settings import DataSettings
-from cloud.training.videos import find_videos
 from shared.bundle import Manifest
 from shared.errors import DataError
 from shared.modality import Modality
@@ -64,19 +65,19 @@ class Material:
 
 def read_material(path: Path, manifest: Manifest, label_column: str = "", time_column: str = "") -> Material:
     """The data in the bundle's terms. Raises DataError if it does not fit the bundle."""
-    named = path.suffix.lower() != ".npz" and manifest.modality in (Modality.TABULAR, Modality.SERIES)
+    named = path.suffix.lower() != ".npz"  # the arrays of an archive have no column names
     settings = DataSettings(
         label_column=label_column,
         time_column=time_column,
         columns=manifest.input.channels if named else (),
+        category_values=manifest.input.categories,
         missing="allow" if manifest.input.missing else "refuse",
         bad_rows="drop",  # such rows are rejected one by one below, and counted
     )
-    if manifest.modality is Modality.VIDEO:
-        videos = find_videos(path, to_judge=True)
-        footage = Footage.of(videos.test or videos.normal, manifest.input)
-        return Material(Modality.VIDEO, len(footage), footage.labels, footage=footage)
     data = load_training_data(path, manifest.modality, settings, to_judge=True)
+    if isinstance(data, VideoData):
+        footage = Footage.of(data.test or data.normal, manifest.input)
+        return Material(data.modality, len(footage), footage.labels, footage=footage)
     if isinstance(data, ImageData):
         return _image_material(path, data)
     assert isinstance(data, TableData)  # that is what rows and series are
@@ -85,16 +86,16 @@ def read_material(path: Path, manifest: Manifest, label_column: str = "", time_c
             f"{path}: {data.rows.shape[1]} columns, and {manifest.bundle_id} takes "
             f"{len(manifest.input.channels)}: give the data it was made for."
         )
-    if manifest.modality is Modality.SERIES:
+    if manifest.input.window_length:
         return _series_material(path, data, manifest)
     return Material(data.modality, len(data.rows), data.labels, data.rows)
 
 
 def _image_material(path: Path, data: ImageData) -> Material:
     if not data.test:
-        return Material(Modality.IMAGE, len(data.good), None, images=data.good)
+        return Material(data.modality, len(data.good), None, images=data.good)
     masks = tuple(mask_of(path, image) for image in data.test)
-    return Material(Modality.IMAGE, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good)
+    return Material(data.modality, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good)
 
 
 def _series_material(path: Path, data: TableData, manifest: Manifest) -> Material:
@@ -110,4 +111,4 @@ def _series_material(path: Path, data: TableData, manifest: Manifest) -> Materia
     touched = None
     if labels is not None:
         touched = np.lib.stride_tricks.sliding_window_view(labels, length).max(axis=1)[starts]
-    return Material(Modality.SERIES, len(starts), touched, readings, length, starts, labels, apart=separate)
+    return Material(data.modality, len(starts), touched, readings, length, starts, labels, apart=separate)

@@ -21,9 +21,9 @@ from cloud.evaluation.protocols import ImagePart, Part, adbench_part, image_part
 from cloud.evaluation.scoring import BundleScorer, Said, Scored
 from cloud.evaluation.series import point_scores, series_figures
 from cloud.training.data import TableData
+from cloud.training.samples.windows import cut_windows
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
-from cloud.training.windows import cut_windows
 from shared.bundle import Bundle
 from shared.errors import DataError
 from shared.modality import Modality

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloud.outputs import check_place, write_failure, write_json
+from cloud.outputs import check_output_path, write_failure, write_json
 from shared.errors import VedetteError
 
 
@@ -20,7 +20,7 @@ def measured(
     nothing can be written, before anything is measured.
     """
     for path, option in ((json_path, "--json"), (output, "--output")):
-        check_place(path, option)
+        check_output_path(path, option)
     try:
         found = measure()
     except VedetteError as error:

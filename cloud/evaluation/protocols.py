@@ -18,12 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.data import ImageData
-from cloud.training.modalities import load_training_data
-from cloud.training.videos import TEST_FOLDERS
+from cloud.training.samples.images import ImageData, find_images
+from cloud.training.samples.videos import TEST_FOLDERS
 from shared.errors import DataError, SettingsError
 from shared.images import IMAGE_SUFFIXES
-from shared.modality import Modality
 from shared.videos import VIDEO_SUFFIXES
 
 PUBLISHED, AS_THEY_ARE = "published", "as_they_are"
@@ -121,8 +119,8 @@ def series_part(path: Path) -> Part:
 
 def image_part(path: Path) -> ImagePart:
     """One folder in the MVTec AD layout. Raises DataError if it cannot be used."""
-    data = load_training_data(path, Modality.IMAGE)
-    if not isinstance(data, ImageData) or data.test_labels is None:
+    data = find_images(path)
+    if data.test_labels is None:
         raise DataError(f"{path}: needs train/good, test/good and test/<defect>, each with images.")
     masks = tuple(mask_of(path, image) for image in data.test)
     return ImagePart(

@@ -7,7 +7,6 @@ figures rest on: settings, data, and the code that computes them.
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import cloud
 import shared
+from shared.child_process import JsonLinesProcess, NoAnswerError
 from shared.errors import StorageError
 from shared.files import write_durably
 
@@ -126,7 +126,7 @@ class _Crew:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._own = threading.local()
-        self._workers: list[subprocess.Popen[str]] = []
+        self._workers: list[JsonLinesProcess] = []
         self._lock = threading.Lock()
 
     def run(self, unit: Unit) -> Result:
@@ -138,46 +138,26 @@ class _Crew:
             "seed": unit.seed,
             "settings": unit.settings,
         }
-        assert worker.stdin is not None  # both are pipes
-        assert worker.stdout is not None
         try:
-            worker.stdin.write(json.dumps(request) + "\n")
-            worker.stdin.flush()
-            line = worker.stdout.readline()
-        except OSError:
-            line = ""
-        if not line:
+            answer = worker.ask(request)
+        except NoAnswerError as error:
             self._own.worker = None
-            code = worker.wait()
-            return Result(
-                unit, {}, {}, error=f"its process ended ({_how(code)}); see {self._log.name} in the work folder"
-            )
-        answer = json.loads(line)
+            reason = _how(error.exit_code)
+            return Result(unit, {}, {}, error=f"its process ended ({reason}); see {self._log.name} in the work folder")
         return Result(unit, answer.get("figures", {}), answer.get("facts", {}), error=answer.get("error", ""))
 
     def dismiss(self) -> None:
         with self._lock:
             for worker in self._workers:
-                worker.kill()
-                worker.wait()
-                for pipe in (worker.stdin, worker.stdout):
-                    if pipe is not None:
-                        pipe.close()
+                worker.close()
             self._workers.clear()
 
-    def _worker(self) -> subprocess.Popen[str]:
-        worker: subprocess.Popen[str] | None = getattr(self._own, "worker", None)
+    def _worker(self) -> JsonLinesProcess:
+        worker: JsonLinesProcess | None = getattr(self._own, "worker", None)
         if worker is None:
+            command = [sys.executable, "-P", "-m", "cloud.evaluation.worker"]
             with self._log.open("ab") as log:
-                worker = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "cloud.evaluation.worker"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                    encoding="utf-8",
-                    env=_environment(),
-                )
+                worker = JsonLinesProcess(command, stderr=log, environment=_environment())
             self._own.worker = worker
             with self._lock:
                 self._workers.append(worker)
@@ -222,5 +202,7 @@ def _identity(path: Path) -> Iterable[str]:
         yield f"{file.relative_to(path.parent)} {status.st_size} {status.st_mtime_ns};"
 
 
-def _how(code: int) -> str:
+def _how(code: int | None) -> str:
+    if code is None:
+        return "its answer cannot be read"
     return f"signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"

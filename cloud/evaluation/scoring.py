@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.serving.analysis import FUSED, Analysis
-from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner
 from shared.bundle import Artefact, Bundle
 from shared.calibration_modes import CalibrationByMode
+from shared.engines import EngineConfiguration, load_engine, run_graph
 from shared.errors import DataError, SampleRejected
 from shared.preprocessing import modes_of
 from shared.samples import Values, Verdict
@@ -76,7 +76,7 @@ class BundleScorer:
         self.edge = method_name(manifest.artefact(manifest.preferred_artefact))
         self._screeners = {
             method_name(artefact): (
-                _runner(bundle, artefact),
+                load_engine(bundle, artefact.name, EngineConfiguration()),
                 CalibrationByMode.from_arrays(bundle.arrays(artefact.calibration)),
             )
             for artefact in manifest.artefacts
@@ -121,27 +121,20 @@ class BundleScorer:
     def _screen(self, values: Block, parts: dict[str, _Parts]) -> None:
         inputs = self.preprocessor.prepare_for_engine(cast(Sequence[Values], values)).inputs
         modes = modes_of(inputs, self.preprocessor.spec)
-        for name, (run, calibration) in self._screeners.items():
-            outputs = run(inputs)
-            scores = outputs["score"].astype(np.float64)
+        for name, (engine, calibration) in self._screeners.items():
+            outputs = run_graph(engine, inputs)
+            scores = outputs.scores.astype(np.float64)
             gathered = parts.setdefault(name, _Parts())
             gathered.scores.append(scores)
             gathered.p_values.append(calibration.p_values(scores, modes).values)
-            if "anomaly_map" in outputs:
-                gathered.maps += list(outputs["anomaly_map"].astype(np.float64))
+            if outputs.maps is not None:
+                gathered.maps += list(outputs.maps.astype(np.float64))
 
 
 def method_name(artefact: Artefact) -> str:
     """How results name an artefact: `screener_fp32`, `screener_int8_openvino`, `screener_int8_onnxruntime`."""
     engine = f"_{artefact.engine}" if artefact.precision != "fp32" else ""
     return f"{SCREENER}_{artefact.precision}{engine}"
-
-
-def _runner(bundle: Bundle, artefact: Artefact) -> Runner:
-    if artefact.engine == "onnxruntime":
-        return onnxruntime_runner(bundle.read(artefact.graph))
-    stem = artefact.graph.removesuffix(".xml")
-    return openvino_runner({suffix: bundle.read(f"{stem}{suffix}") for suffix in (".xml", ".bin")})
 
 
 def _gather(verdicts: Sequence[Verdict], parts: dict[str, _Parts]) -> None:

@@ -17,10 +17,10 @@ from cloud.evaluation.metrics import detection_figures
 from cloud.evaluation.scoring import Block, BundleScorer
 from cloud.evaluation.video_baseline import PlaceNeighbours
 from cloud.methods.encoders import VideoEncoder, load_encoder
-from cloud.training.clips import split_clips
+from cloud.training.samples.clips import split_clips
+from cloud.training.samples.videos import VideoData, find_videos
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
-from cloud.training.videos import VideoData, find_videos
 from shared.bundle import Bundle
 from shared.errors import DataError
 

@@ -3,22 +3,17 @@
 Started by the runner as `python -P -m cloud.evaluation.worker`. What libraries print goes to standard error.
 """
 
-import json
-import os
-import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from shared.child_process import serve_json_lines
+
 
 def main() -> None:
     """Answer units until standard input ends."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    for line in sys.stdin:
-        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
-        answers.flush()
+    serve_json_lines(_answer)
 
 
 def _answer(unit: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud.outputs import check_place, write_failure, write_json, write_stop
+from cloud.outputs import check_output_path, write_failure, write_interruption, write_json
 from shared.addresses import Address
 from shared.cli import CommandTree
 from shared.errors import CertificateError, ConnectionFailedError, VedetteError
@@ -77,7 +77,7 @@ def server(
         parse_address(listen),
         ServerCertificates.of(certificate, key, authority),
         known_nodes_only=known_nodes_only,
-        say=_say,
+        report=_report,
     )
 
 
@@ -134,7 +134,7 @@ def run(
             min_samples=min_samples,
             distillation=RoundsRequest.local_training(steps=local_steps, learning_rate=learning_rate),
         )
-        report = run_rounds(request, _signing_key(signing_key, settings.bundle_key), say=_say)
+        report = run_rounds(request, _signing_key(signing_key, settings.bundle_key), report=_report)
         write_json(json_path, report.as_json())
 
 
@@ -149,7 +149,7 @@ def status(
     from cloud.federation.status import last_runs, server_status
     from cloud.federation.superlink import ServerState
 
-    check_place(json_path)
+    check_output_path(json_path)
     state = _state_dir(config, state_dir)
     known = ServerState.read(state) if server is None else None
     where = _address(server, known)
@@ -198,16 +198,16 @@ def _address(given: str | None, known: "ServerState | None") -> Address:
 @contextlib.contextmanager
 def _failure_as_json(path: Path | None) -> Iterator[None]:
     """Leave a result in `path` also where there is none but a failure."""
-    check_place(path)
+    check_output_path(path)
     try:
         yield
     except VedetteError as error:
         write_failure(path, error)
         raise
     except KeyboardInterrupt:
-        write_stop(path)
+        write_interruption(path)
         raise typer.Exit(130) from None
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     typer.echo(line)

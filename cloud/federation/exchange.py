@@ -32,7 +32,7 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What became of a run; `error` is empty if it reached its end."""
 
     rounds: tuple[RoundRecord, ...]
@@ -53,12 +53,12 @@ class RunFolder:
         """The head the run starts from."""
         return _read_arrays(self.path / "initial.safetensors")
 
-    def note(self, event: str, **facts: Any) -> None:
+    def log_event(self, event: str, **facts: Any) -> None:
         """Add a line to the log of progress."""
         with (self.path / "progress.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, **facts}) + "\n")
 
-    def notes(self, seen: int = 0) -> list[dict[str, Any]]:
+    def events(self, seen: int = 0) -> list[dict[str, Any]]:
         """The lines of the log of progress after the first `seen`; a line still being written is left for later."""
         try:
             text = (self.path / "progress.jsonl").read_text(encoding="utf-8")
@@ -83,17 +83,17 @@ class RunFolder:
         """The aggregated head; raises FederationError if there is none."""
         return _read_arrays(self.path / "aggregate.safetensors")
 
-    def write_outcome(self, outcome: Outcome) -> None:
+    def write_outcome(self, outcome: RunOutcome) -> None:
         """Say how the run ended."""
         write_durably(self.path / "outcome.json", json.dumps(asdict(outcome), indent=2).encode())
 
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> RunOutcome | None:
         """How the run ended; None while it has not."""
         try:
             values = json.loads((self.path / "outcome.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
-        return Outcome(tuple(RoundRecord(**values_of) for values_of in values["rounds"]), values["error"])
+        return RunOutcome(tuple(RoundRecord(**values_of) for values_of in values["rounds"]), values["error"])
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

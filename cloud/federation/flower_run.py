@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.federation import server_app_keys as keys
-from cloud.federation.exchange import RUN_FOLDER_KEY, Outcome, RunFolder
+from cloud.federation.exchange import RUN_FOLDER_KEY, RunFolder, RunOutcome
 from shared import federation
 from shared.addresses import Address
 from shared.errors import FederationError
@@ -84,7 +84,7 @@ def run(
     authority: Path | None,
     *,
     show: Callable[[dict[str, Any]], None],
-) -> Outcome:
+) -> RunOutcome:
     """Let the SuperLink at `address` run the plan; `show` gets each event of the log of progress as it appears.
 
     The head to start from is in `folder` already, and the aggregated one is there afterwards. Raises FederationError if
@@ -106,7 +106,7 @@ def run(
                 folder.cancel()  # the SuperLink goes on with a run whose starter has gone
     outcome = folder.outcome()
     if outcome is None:
-        raise FederationError(f"The run ended without an outcome: {child.complaint()} (see {child.log}).")
+        raise FederationError(f"The run ended without an outcome: {child.last_error()} (see {child.log}).")
     if outcome.error:
         raise FederationError(f"The round failed: {outcome.error} (see {child.log}).")
     return outcome
@@ -122,7 +122,7 @@ def _events(folder: RunFolder, child: SupervisedProcess, timeout_s: float) -> It
             deadline_s = min(deadline_s, time.monotonic() + OUTCOME_GRACE_S)
             # A command that failed has started nothing that could still write an outcome.
             ended = child.exit_code() != 0
-        for event in folder.notes(seen):
+        for event in folder.events(seen):
             seen += 1
             yield event
         if ended:

@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from cloud.federation import flower_run
-from cloud.federation.exchange import Outcome, RunFolder
+from cloud.federation.exchange import RunFolder, RunOutcome
 from cloud.federation.flower_run import RunPlan
 from cloud.federation.superlink import is_healthy
+from cloud.modalities import cloud_modality
 from cloud.registry import Registry, publish_to
 from cloud.store import Store
 from cloud.store.engine import DATABASE_FILE
@@ -32,13 +33,11 @@ from shared.diffusion.distillation import DistillationSettings
 from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
 from shared.file_lock import FileLock, FileLockedError
 from shared.modalities import preprocessing_id
-from shared.modality import Modality
 from shared.preprocessing import mask_width
 
 HEAD_FILE = "cloud/head.safetensors"
 RUNS_FOLDER = "runs"
 HEALTH_POLL_S = 0.5
-_TRAINED_ON_VECTORS = (Modality.TABULAR, Modality.SERIES)
 
 
 @dataclass(frozen=True)
@@ -89,26 +88,32 @@ class RoundsReport:
         return asdict(self)
 
 
-def run_rounds(request: RoundsRequest, signing_key: Ed25519PrivateKey, *, say: Callable[[str], None]) -> RoundsReport:
+def run_rounds(
+    request: RoundsRequest, signing_key: Ed25519PrivateKey, *, report: Callable[[str], None]
+) -> RoundsReport:
     """Run the rounds and publish what comes of them; `say` gets a line at each step.
 
     Raises FederationError if a round fails or another run is under way, BundleError or BundleMismatchError if the
     bundle cannot take part, ParityError if the new one does not pass its gate.
     """
     started_s = time.monotonic()
-    with _alone(request.state_dir):
+    with _run_lock(request.state_dir):
         before, version = asyncio.run(_current_bundle(request, signing_key))
-        say(f"Starting from {before.manifest.bundle_id}.")
+        report(f"Starting from {before.manifest.bundle_id}.")
         _wait_for_server(request)
         folder = RunFolder(_new_folder(request.state_dir / RUNS_FOLDER, request.bundle_name))
         folder.write_initial(_head_arrays(before))
         outcome = flower_run.run(
-            folder, _plan(request, before), request.address, request.authority, show=lambda event: _tell(event, say)
+            folder,
+            _plan(request, before),
+            request.address,
+            request.authority,
+            show=lambda event: _report_event(event, report),
         )
-        say("Building the bundle: export, INT8, parity gate, calibration, signature.")
+        report("Building the bundle: export, INT8, parity gate, calibration, signature.")
         after = _rebuild(before, folder.aggregate(), outcome, signing_key, version)
         asyncio.run(publish_to(request.data_dir, after, signing_key.public_key()))
-    report = RoundsReport(
+    result = RoundsReport(
         status="completed",
         clients=len(outcome.rounds[-1].clients),
         rounds=len(outcome.rounds),
@@ -118,8 +123,8 @@ def run_rounds(request: RoundsRequest, signing_key: Ed25519PrivateKey, *, say: C
         bundle_after=after.manifest.bundle_id,
         details=[asdict(record) for record in outcome.rounds],
     )
-    say(f"Published {report.bundle_after} after {report.seconds:.0f} s, with {report.clients} devices.")
-    return report
+    report(f"Published {result.bundle_after} after {result.seconds:.0f} s, with {result.clients} devices.")
+    return result
 
 
 def _wait_for_server(request: RoundsRequest) -> None:
@@ -149,7 +154,7 @@ async def _current_bundle(request: RoundsRequest, signing_key: Ed25519PrivateKey
             )
         newest = (await registry.versions(request.bundle_name))[0].version
         bundle = await registry.bundle(current.bundle_id)
-    if bundle.manifest.modality not in _TRAINED_ON_VECTORS:
+    if not cloud_modality(bundle.manifest.modality).takes_new_heads:
         raise BundleMismatchError(
             f"{current.bundle_id} is for {bundle.manifest.modality}, and devices keep normal samples of tabular and "
             "series sources only: choose one of those."
@@ -183,7 +188,7 @@ def _plan(request: RoundsRequest, bundle: Bundle) -> RunPlan:
 
 
 def _rebuild(
-    before: Bundle, head: dict[str, NDArray[Any]], outcome: Outcome, signing_key: Ed25519PrivateKey, version: int
+    before: Bundle, head: dict[str, NDArray[Any]], outcome: RunOutcome, signing_key: Ed25519PrivateKey, version: int
 ) -> Bundle:
     from cloud.training import rebuild_bundle  # loads the exporters, which the waiting before does not need
 
@@ -199,25 +204,25 @@ def _rebuild(
     return after
 
 
-def _train_seconds(outcome: Outcome) -> float:
+def _train_seconds(outcome: RunOutcome) -> float:
     seconds = federation.METRIC_TRAIN_SECONDS
     return sum(max((client[seconds] for client in record.clients.values()), default=0.0) for record in outcome.rounds)
 
 
-def _tell(event: dict[str, Any], say: Callable[[str], None]) -> None:
+def _report_event(event: dict[str, Any], report: Callable[[str], None]) -> None:
     """One event of the log of progress as a line for people."""
     match event:
         case {"event": "connected", "devices": devices, "wanted": wanted}:
-            say(f"{devices} of {wanted} devices are connected.")
+            report(f"{devices} of {wanted} devices are connected.")
         case {"event": "round", "number": number, "devices": devices}:
-            say(f"Round {number}: {devices} devices train on their own normal samples.")
+            report(f"Round {number}: {devices} devices train on their own normal samples.")
         case {"event": "update", "device": device, "metrics": metrics}:
-            say(
+            report(
                 f"Device {device}: {metrics[federation.METRIC_SAMPLES]:.0f} samples, "
                 f"{metrics[federation.METRIC_TRAIN_SECONDS]:.1f} s, loss {metrics[federation.METRIC_LOSS]:.4f}."
             )
         case {"event": "refusal", "device": device, "reason": reason}:
-            say(f"Device {device} takes no part: {reason}.")
+            report(f"Device {device} takes no part: {reason}.")
 
 
 def _new_folder(parent: Path, name: str) -> Path:
@@ -235,7 +240,7 @@ def _new_folder(parent: Path, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(state_dir: Path) -> Iterator[None]:
+def _run_lock(state_dir: Path) -> Iterator[None]:
     """Hold the state folder's lock, which the system gives back however this process ends."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 from cloud.federation import server_app_keys as keys
-from cloud.federation.exchange import RUN_FOLDER_KEY, Outcome, RunFolder
+from cloud.federation.exchange import RUN_FOLDER_KEY, RunFolder, RunOutcome
 from cloud.federation.strategy import HeadAveraging
 from shared.errors import FederationError, VedetteError
 
@@ -49,7 +49,7 @@ def main(grid: Grid, context: Context) -> None:
         error = f"{type(failure).__name__}: {failure}"
         raise
     finally:
-        folder.write_outcome(Outcome(tuple(rounds.rounds) if rounds is not None else (), error))
+        folder.write_outcome(RunOutcome(tuple(rounds.rounds) if rounds is not None else (), error))
 
 
 def wait_for_nodes(grid: Grid, folder: RunFolder, *, wanted: int, needed: int, timeout_s: float) -> None:
@@ -63,7 +63,7 @@ def wait_for_nodes(grid: Grid, folder: RunFolder, *, wanted: int, needed: int, t
         folder.raise_if_cancelled()
         if (now := len(list(grid.get_node_ids()))) != connected:
             connected = now
-            folder.note("connected", devices=connected, wanted=wanted)
+            folder.log_event("connected", devices=connected, wanted=wanted)
         if connected >= wanted:
             return
         if time.monotonic() >= deadline_s:

@@ -51,7 +51,7 @@ class HeadAveraging(FedAvg):
             raise FederationError(
                 f"round {server_round}: {len(self._asked)} of the {self._min_clients} devices needed are connected"
             )
-        self._folder.note("round", number=server_round, devices=len(self._asked))
+        self._folder.log_event("round", number=server_round, devices=len(self._asked))
         config[federation.KEY_ROUND] = server_round
         content = RecordDict({federation.ARRAYS: arrays, federation.CONFIG: config})
         return [Message(content, message_type=MessageType.TRAIN, dst_node_id=node) for node in self._asked]
@@ -67,12 +67,12 @@ class HeadAveraging(FedAvg):
             node = str(reply.metadata.src_node_id)
             if problem := self._problem(reply):
                 record.failures[node] = problem
-                self._folder.note("refusal", device=node, reason=problem)
+                self._folder.log_event("refusal", device=node, reason=problem)
             else:
                 sound.append(reply)
                 metrics = reply.content[federation.METRICS]
                 record.clients[node] = {name: float(value) for name, value in metrics.items()}
-                self._folder.note("update", device=node, metrics=record.clients[node])
+                self._folder.log_event("update", device=node, metrics=record.clients[node])
         for silent in {str(node) for node in self._asked} - record.clients.keys() - record.failures.keys():
             record.failures[silent] = "no answer in time"
         if len(sound) < self._min_clients:

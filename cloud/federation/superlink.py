@@ -113,7 +113,7 @@ def serve(
     certificates: ServerCertificates | None,
     *,
     known_nodes_only: bool,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
     """Run a SuperLink until a signal ends this process; returns then.
 
@@ -136,14 +136,14 @@ def serve(
             ) as child:
                 _wait_until_healthy(child, address.from_here, authority)
                 ServerState(address.from_here, authority, os.getpid()).write(state_dir)
-                say(f"Ready: federated rounds at {address} (log: {child.log}).")
+                report(f"Ready: federated rounds at {address} (log: {child.log}).")
                 while (code := child.exit_code()) is None:
                     time.sleep(POLL_S)
                 raise FederationError(
-                    f"The SuperLink ended with exit code {code}: {child.complaint()} (see {child.log})."
+                    f"The SuperLink ended with exit code {code}: {child.last_error()} (see {child.log})."
                 )
         except KeyboardInterrupt:
-            say("Stopping.")
+            report("Stopping.")
         finally:
             ServerState.forget(state_dir)
 
@@ -153,7 +153,7 @@ def _wait_until_healthy(child: SupervisedProcess, address: Address, authority: P
     while not is_healthy(address, authority):
         if (code := child.exit_code()) is not None:
             raise FederationError(
-                f"The SuperLink did not start (exit code {code}): {child.complaint()} (see {child.log})."
+                f"The SuperLink did not start (exit code {code}): {child.last_error()} (see {child.log})."
             )
         if time.monotonic() > deadline_s:
             raise FederationError(

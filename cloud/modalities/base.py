@@ -58,6 +58,7 @@ class CloudModality(ABC):
     Attributes:
         name: The modality.
         view: How the console shows a sample.
+        source_kind: Kind of the edge source that replays files of it.
         default_methods: Analyzers whose opinions make the verdict unless a training run names others.
         has_encoder: Whether an encoder turns a sample into patches; without one the analyzers see vectors.
         has_value_map: Whether the deviations of single values form a map (a window), not only shares (a row).
@@ -68,6 +69,7 @@ class CloudModality(ABC):
 
     name: ClassVar[Modality]
     view: ClassVar[View]
+    source_kind: ClassVar[str]
     default_methods: ClassVar[tuple[str, ...]]
     has_encoder: ClassVar[bool] = False
     has_value_map: ClassVar[bool] = False

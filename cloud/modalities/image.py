@@ -19,6 +19,7 @@ class Image(CloudModality):
 
     name = Modality.IMAGE
     view = View.PICTURE
+    source_kind = "images"
     default_methods = ("score_norm", "local_corruption")
     has_encoder = True
     chunk_samples = 64

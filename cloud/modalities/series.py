@@ -23,6 +23,7 @@ class Series(CloudModality):
 
     name = Modality.SERIES
     view = View.TRACES
+    source_kind = "replay"
     default_methods = ("time_estimation", "channel_imputation")
     has_value_map = True
     takes_new_heads = True

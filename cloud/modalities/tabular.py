@@ -23,6 +23,7 @@ class Tabular(CloudModality):
 
     name = Modality.TABULAR
     view = View.TABLE
+    source_kind = "replay"
     default_methods = ("time_estimation", "denoising_likelihood", "masked_likelihood")
     takes_new_heads = True
 

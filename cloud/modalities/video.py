@@ -20,6 +20,7 @@ class Video(CloudModality):
 
     name = Modality.VIDEO
     view = View.CLIP
+    source_kind = "camera"
     default_methods = ("knn", "time_estimation", "score_norm")
     has_encoder = True
     chunk_samples = 16

@@ -52,7 +52,7 @@ class Admission:
         return None
 
     @contextlib.contextmanager
-    def taking_on(self, device_id: str, samples: int, request_bytes: int) -> Iterator["Admitted"]:
+    def admit(self, device_id: str, samples: int, request_bytes: int) -> Iterator["Admitted"]:
         """Hold the place of a request while it is checked and stored; what was not stored is given back after."""
         self._requests += 1
         self._bytes += request_bytes

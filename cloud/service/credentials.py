@@ -16,11 +16,13 @@ from shared.logs import EventLog
 _LOG = EventLog("credentials")
 
 
-def server_credentials(authority: Authority, names: list[str], *, ask_clients: bool) -> grpc.ServerCredentials:
+def server_credentials(
+    authority: Authority, names: list[str], *, require_client_certificate: bool
+) -> grpc.ServerCredentials:
     """Credentials that follow the service's certificate: it is made anew in time while the service runs."""
     identity = authority.server_identity(names)
     renewal: Any = _renewal(authority, names, identity)  # the stubs do not know that it may return None
-    return grpc.dynamic_ssl_server_credentials(_configuration(authority, identity), renewal, ask_clients)
+    return grpc.dynamic_ssl_server_credentials(_configuration(authority, identity), renewal, require_client_certificate)
 
 
 def certificate_names(settings: CloudSettings) -> list[str]:

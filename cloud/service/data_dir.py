@@ -43,7 +43,7 @@ def prepare(data_dir: Path) -> Authority:
 
 
 @contextlib.contextmanager
-def serving_alone(data_dir: Path) -> Iterator[None]:
+def service_lock(data_dir: Path) -> Iterator[None]:
     """Hold the directory for this process; raises StorageError if another service has it."""
     with _lock(data_dir / "serve.lock", wait=False):
         yield

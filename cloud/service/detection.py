@@ -13,11 +13,11 @@ import numpy as np
 
 from cloud.service.access import Access, Context, refuse
 from cloud.service.admission import Admission, Admitted
-from cloud.service.feed import Feed
+from cloud.service.event_notifier import EventNotifier
 from cloud.service.metrics import Metrics
 from cloud.store import Store
 from cloud.store.events import BundleChange, StoredEvent, events_after, newest_cursor
-from cloud.store.ingest import Outcome, Received, store_samples
+from cloud.store.ingest import IngestStatus, Received, store_samples
 from shared.errors import SampleRejected, StorageError
 from shared.logs import EventLog
 from shared.wire import MAX_SAMPLES_A_REQUEST, sample_from_message, verdict_to_message
@@ -29,9 +29,9 @@ WATCH_CHECK_S = 1.0
 T = TypeVar("T")
 _LOG = EventLog("detection")
 _STATUS = {
-    Outcome.STORED: detection_pb2.SUBMIT_STATUS_ACCEPTED,
-    Outcome.DUPLICATE: detection_pb2.SUBMIT_STATUS_DUPLICATE,
-    Outcome.OF_ANOTHER_DEVICE: detection_pb2.SUBMIT_STATUS_REJECTED,
+    IngestStatus.STORED: detection_pb2.SUBMIT_STATUS_ACCEPTED,
+    IngestStatus.DUPLICATE: detection_pb2.SUBMIT_STATUS_DUPLICATE,
+    IngestStatus.FOREIGN: detection_pb2.SUBMIT_STATUS_REJECTED,
 }
 
 
@@ -43,7 +43,7 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
         store: Store,
         access: Access,
         admission: Admission,
-        feed: Feed,
+        notifier: EventNotifier,
         metrics: Metrics,
         *,
         executor: Executor,
@@ -53,7 +53,7 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
         self._store = store
         self._access = access
         self._admission = admission
-        self._feed = feed
+        self._notifier = notifier
         self._metrics = metrics
         self._executor = executor
         self._wake_analysis = wake_analysis
@@ -77,9 +77,9 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
                 refusal.message,
                 retry_after_ms=refusal.retry_after_ms,
             )
-        with self._admission.taking_on(device_id, count, size) as admitted:
+        with self._admission.admit(device_id, count, size) as admitted:
             try:
-                results = await self._take_in(device_id, request.samples, admitted)
+                results = await self._ingest(device_id, request.samples, admitted)
             except StorageError as error:
                 self._metrics.errors.labels("store").inc()
                 _LOG.error("submit_not_stored", device_id=device_id, samples=count, error=error)
@@ -97,9 +97,9 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
             await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_ms=STORAGE_RETRY_MS)
         with self._watching(device_id):
             cursor = await self._start(context, request.cursor)
-            while not self._feed.closed:
+            while not self._notifier.closed:
                 await self._access.device_id(context)  # who was revoked or enrolled anew since may not watch on
-                newest = self._feed.newest  # all up to here is in what is read next
+                newest = self._notifier.newest  # all up to here is in what is read next
                 page = await self._read(context, events_after(self._store, device_id, cursor, WATCH_PAGE))
                 for event in page:
                     cursor = event.cursor
@@ -107,16 +107,16 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
                         yield _event_message(event)
                 if len(page) < WATCH_PAGE:
                     cursor = max(cursor, newest)  # the rest was for other devices
-                    await self._feed.wait_beyond(cursor, WATCH_CHECK_S)
+                    await self._notifier.wait_beyond(cursor, WATCH_CHECK_S)
         await refuse(context, grpc.StatusCode.UNAVAILABLE, "The service is stopping: connect again.")
 
-    async def _take_in(
+    async def _ingest(
         self, device_id: str, messages: Sequence[sample_pb2.Sample], admitted: Admitted
     ) -> list[detection_pb2.SampleResult]:
         loop = asyncio.get_running_loop()
         checked = await loop.run_in_executor(self._executor, check_samples, messages)
         received = [item for item in checked if isinstance(item, Received)]
-        outcomes = iter(await self._store_whole(device_id, received, admitted) if received else [])
+        outcomes = iter(await self._store_shielded(device_id, received, admitted) if received else [])
         results = []
         for message, item in zip(messages, checked, strict=True):
             result = detection_pb2.SampleResult(sample_id=message.sample_id[:16])
@@ -125,7 +125,7 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
             else:
                 outcome = next(outcomes)
                 result.status = _STATUS[outcome]
-                if outcome is Outcome.OF_ANOTHER_DEVICE:
+                if outcome is IngestStatus.FOREIGN:
                     result.reason = "another device has sent a sample of this id"
             results.append(result)
         reasons = [result.reason for result in results if result.reason]
@@ -133,16 +133,16 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
             _LOG.warning("samples_rejected", device_id=device_id, count=len(reasons), first=reasons[0])
         return results
 
-    async def _store_whole(self, device_id: str, received: list[Received], admitted: Admitted) -> list[Outcome]:
+    async def _store_shielded(self, device_id: str, received: list[Received], admitted: Admitted) -> list[IngestStatus]:
         """Store the samples in a task of its own: a client that hangs up does not cut the transaction."""
 
-        async def store() -> list[Outcome]:
+        async def store() -> list[IngestStatus]:
             outcomes = await store_samples(self._store, device_id, received, time.time())
-            admitted.stored = sum(outcome is Outcome.STORED for outcome in outcomes)
+            admitted.stored = sum(outcome is IngestStatus.STORED for outcome in outcomes)
             stored_bytes = sum(
                 len(item.payload.data)
                 for item, outcome in zip(received, outcomes, strict=True)
-                if outcome is Outcome.STORED
+                if outcome is IngestStatus.STORED
             )
             self._metrics.payload_bytes.inc(stored_bytes)
             self._wake_analysis()

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.registry import Registry
 from cloud.service.authority import Authority
-from cloud.service.data_dir import prepare, serving_alone
+from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import AsgiApp
 from cloud.service.process import Service
 from cloud.serving.verdicts import Judge
@@ -22,7 +22,7 @@ from shared.errors import VedetteError
 from shared.home import signing_key
 from shared.logs import EventLog, configure
 
-HEARTBEATS_MISSED = 3  # then the console shows a device as silent
+MISSED_HEARTBEATS = 3  # then the console shows a device as silent
 _LOG = EventLog("service")
 
 
@@ -31,7 +31,7 @@ def serve(settings: CloudSettings) -> None:
     configure(libraries=True)
     key = trusted_key(settings)
     authority = prepare(settings.data_dir)
-    with serving_alone(settings.data_dir):
+    with service_lock(settings.data_dir):
         asyncio.run(_run(settings, authority, key))
         # All is closed and on the disk. Taking PyTorch apart takes long, and a calculation that still runs in its
         # thread cannot be told to stop: its samples are judged at the next start.
@@ -77,4 +77,4 @@ def _make_console(store: Store, registry: Registry, settings: CloudSettings) -> 
 
     # NiceGUI looks at every object there is, PyTorch's too, and some of those complain of it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"nicegui\.")
-    return create_app(store, registry, late_after_s=HEARTBEATS_MISSED * settings.heartbeat_s)
+    return create_app(store, registry, late_after_s=MISSED_HEARTBEATS * settings.heartbeat_s)

@@ -22,7 +22,7 @@ from cloud.service.authority import Authority
 from cloud.service.credentials import certificate_names, server_credentials
 from cloud.service.data_dir import Addresses, remove_addresses, write_addresses
 from cloud.service.detection import DetectionService
-from cloud.service.feed import Feed
+from cloud.service.event_notifier import EventNotifier
 from cloud.service.fleet import EnrolmentService, FleetService
 from cloud.service.http import AsgiApp, FrontApp
 from cloud.service.metrics import Metrics
@@ -87,7 +87,7 @@ class Service:
         self._access = Access(self.store)
         self._worker = Worker("analysis")
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
-        self._feed = Feed(self.store, self._on_failure)
+        self._notifier = EventNotifier(self.store, self._on_failure)
         self._analyses = AnalysisCache(
             self.registry.bundle, load_analysis, self._worker, settings.analysis.cached_bundles
         )
@@ -118,8 +118,8 @@ class Service:
         names = certificate_names(settings)
         device_server, address = await self._device_server(names)
         enrolment_server, enrolment_address = await self._enrolment_server(names)
-        self._supervise("feed", self._feed.run())
-        self._supervise("warm-up", self._warm_up())
+        self._supervise("event_notifier", self._notifier.run())
+        self._supervise("warm_up", self._warm_up())
         self._supervise("batcher", self._batcher.run())
         self._supervise("retention", self._remove_old())
         for server in (device_server, enrolment_server):
@@ -140,7 +140,7 @@ class Service:
     async def stop(self) -> None:
         """End in order, in under 5 seconds. What waits stays in the store."""
         self._status = "stopping"
-        self._feed.close()
+        self._notifier.close()
         for servicer in self._health_servicers:
             await servicer.enter_graceful_shutdown()
         for task in self._tasks:
@@ -165,7 +165,7 @@ class Service:
             self.store,
             self._access,
             self._admission,
-            self._feed,
+            self._notifier,
             self.metrics,
             executor=self._executor,
             wake_analysis=self._batcher.wake,
@@ -177,7 +177,7 @@ class Service:
         detection_pb2_grpc.add_DetectionServicer_to_server(detection, server)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
         await self._add_health(server, _DETECTION, _FLEET)
-        credentials = server_credentials(self._authority, names, ask_clients=True)
+        credentials = server_credentials(self._authority, names, require_client_certificate=True)
         return server, listen_grpc(server, self._settings.listen, credentials, "listen")
 
     async def _enrolment_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
@@ -185,7 +185,7 @@ class Service:
         service = EnrolmentService(self.store, self._authority, public_pem(self._trusted_key), self.metrics)
         fleet_pb2_grpc.add_FleetServicer_to_server(service, server)
         await self._add_health(server, _FLEET)
-        credentials = server_credentials(self._authority, names, ask_clients=False)
+        credentials = server_credentials(self._authority, names, require_client_certificate=False)
         return server, listen_grpc(server, self._settings.enrolment_listen, credentials, "enrolment_listen")
 
     async def _add_health(self, server: grpc.aio.Server, *services: str) -> None:
@@ -234,7 +234,7 @@ class Service:
     def _on_judged(self, judged: Judged, seconds: float) -> None:
         now_s = time.time()
         self._admission.judged([waiting.device_id for waiting, _ in judged], seconds)
-        self._feed.announce()
+        self._notifier.announce()
         for waiting, verdict in judged:
             self.metrics.verdicts.labels(verdict.decision.value).inc()
             self.metrics.verdict_seconds.observe(max(0.0, now_s - waiting.received_at_s))
@@ -246,4 +246,4 @@ class Service:
 
     def _on_failure(self, error: Exception) -> None:
         self.metrics.errors.labels("analysis" if not isinstance(error, StorageError) else "store").inc()
-        _LOG.error("error_survived", error=f"{type(error).__name__}: {error}")
+        _LOG.error("background_error", error=f"{type(error).__name__}: {error}")

@@ -8,6 +8,8 @@ from shared.errors import SampleRejected
 from shared.images import resize
 from shared.samples import ImageCrop
 
+_TOLERANCE_PATCHES = 1e-9
+
 
 def on_canvas(
     pixels: NDArray[np.uint8], part: ImageCrop, size: tuple[int, int], grid: tuple[int, int]
@@ -46,7 +48,12 @@ def known_patches(part: ImageCrop, size: tuple[int, int], grid: tuple[int, int])
         patch = size[axis] / grid[axis]
         inner_first = 0.0 if start == 0 else first + CONTEXT_PIXELS
         inner_last = float(size[axis]) if start + length == whole else last - CONTEXT_PIXELS
-        spans.append(slice(int(np.ceil(inner_first / patch)), max(0, int(inner_last // patch))))
+        # With a tolerance: 176 / 5 patches are 35.2 pixels, and 176 // 35.2 is 4.
+        first_known, end_known = (
+            np.ceil(inner_first / patch - _TOLERANCE_PATCHES),
+            np.floor(inner_last / patch + _TOLERANCE_PATCHES),
+        )
+        spans.append(slice(max(0, int(first_known)), max(0, int(end_known))))
     known[spans[0], spans[1]] = True
     return known
 

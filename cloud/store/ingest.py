@@ -17,12 +17,12 @@ from vedette.v1 import sample_pb2
 MAX_PARAMETERS = 500  # of one IN (...)
 
 
-class Outcome(StrEnum):
+class IngestStatus(StrEnum):
     """What became of one sample."""
 
     STORED = "stored"
     DUPLICATE = "duplicate"
-    OF_ANOTHER_DEVICE = "of another device"
+    FOREIGN = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Received:
 
 async def store_samples(
     store: Store, device_id: str, received: Sequence[Received], received_at_s: float
-) -> list[Outcome]:
+) -> list[IngestStatus]:
     """Write what is new and say of each sample what it was; on the disk when this returns.
 
     Raises StorageError, and then nothing of the request is stored.
@@ -50,9 +50,9 @@ async def store_samples(
             if owner is None:
                 owners[sample_id] = device_id  # a second one in the same request is a duplicate too
                 fresh.append(item)
-                outcomes.append(Outcome.STORED)
+                outcomes.append(IngestStatus.STORED)
             else:
-                outcomes.append(Outcome.DUPLICATE if owner == device_id else Outcome.OF_ANOTHER_DEVICE)
+                outcomes.append(IngestStatus.DUPLICATE if owner == device_id else IngestStatus.FOREIGN)
         if fresh:
             rows = [_sample_row(item, device_id, received_at_s) for item in fresh]
             result = await connection.execute(insert(samples).returning(samples.c.sample_id, samples.c.number), rows)

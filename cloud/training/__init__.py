@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloud.training.data import ImageData, TableData, TrainingData
+    from cloud.training.data import TableData, TrainingData
     from cloud.training.modalities import load_training_data, split_samples
+    from cloud.training.samples.images import ImageData
     from cloud.training.settings import TrainingSettings
     from cloud.training.train import rebuild_bundle, train_bundle
 
@@ -24,8 +25,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "data": ("ImageData", "TableData", "TrainingData"),
+    "data": ("TableData", "TrainingData"),
     "modalities": ("load_training_data", "split_samples"),
+    "samples.images": ("ImageData",),
     "settings": ("TrainingSettings",),
     "train": ("rebuild_bundle", "train_bundle"),
 }

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.engines import onnxruntime_runner
 from cloud.training.parity import rank_correlation
 from cloud.training.quantise import OnnxRuntimeQuantiser
+from shared.engines import EngineConfiguration, open_graph, run_graph
 from shared.errors import ParityError
 
 Attempted = TypeVar("Attempted")
@@ -80,5 +80,6 @@ def _fewer(
 
 
 def _opinions(model: bytes, inputs: NDArray[Any]) -> NDArray[np.float64]:
-    outputs = onnxruntime_runner(model)(inputs)
-    return outputs.get("anomaly_map", outputs["score"]).astype(np.float64).ravel()
+    outputs = run_graph(open_graph("onnxruntime", model, None, EngineConfiguration()), inputs)
+    found = outputs.scores if outputs.maps is None else outputs.maps
+    return found.astype(np.float64).ravel()

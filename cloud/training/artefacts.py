@@ -3,22 +3,25 @@
 import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.composition import Front
-from cloud.training.engines import Runner, onnxruntime_runner, openvino_runner, torch_runner
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
 from cloud.training.modalities.base import GraphProfile
 from cloud.training.parity import auroc, check, compare
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
+from cloud.training.reference import run_reference
 from cloud.training.screeners import Screener, SeriesScreener, SeriesViews
 from shared.bundle import Artefact, ParityFigures, npz_bytes
 from shared.calibration_modes import CalibrationByMode
+from shared.engines import EngineConfiguration, GraphOutput, open_graph, run_graph
+
+Run: TypeAlias = Callable[[NDArray[Any]], GraphOutput]
 
 FP32 = "fp32_onnxruntime"
 INT8_OPENVINO, INT8_ONNXRUNTIME = "int8_openvino", "int8_onnxruntime"
@@ -30,7 +33,7 @@ _GRAPHS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class GateSamples:
     """Engine inputs: `held_out` normals calibrate and compare, and `test` with `test_labels` (true for anomalies) gives
     an AUROC where there is one. Graph inputs: `quantisation` sets the INT8 ranges, `graph_inputs` are those of the
     held-out normals where these are others. `modes`: (held_out,), see `InputColumns`."""
@@ -44,7 +47,7 @@ class Examples:
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuiltArtefacts:
     """Artefacts that passed the gate: `files` by path in the bundle, `auroc` by artefact where labels exist,
     `float_layers` the names of the layers of each INT8 artefact that stayed in float, out of `layers`."""
 
@@ -56,15 +59,22 @@ class Built:
     float_layers: dict[str, tuple[str, ...]]
     layers: int
 
+    def precision_facts(self) -> dict[str, Any]:
+        """Return the number of layers, and by INT8 artefact the names of those in float, for the manifest."""
+        return {
+            "layers": self.layers,
+            "float_layers": {name: list(names) for name, names in self.float_layers.items()},
+        }
+
 
 def build_artefacts(
     screener: Screener,
-    examples: Examples,
+    samples: GateSamples,
     profile: GraphProfile,
     tolerances: Mapping[str, float],
     progress: Callable[[str, float], None],
     views: SeriesViews | None = None,
-) -> Built:
+) -> BuiltArtefacts:
     """Export, quantise, put the `views` of windows before each graph, gate and calibrate what comes of it.
 
     Raises ParityError if an artefact disagrees with the screener.
@@ -72,8 +82,9 @@ def build_artefacts(
     progress("exporting", 0.0)
     model = export_onnx(screener)
     front = Front(views) if views is not None else None
-    gate = _Gate(torch_runner(screener if views is None else SeriesScreener(views, screener)), examples, tolerances)
-    control = _Control(model, examples, profile, front)
+    whole = screener if views is None else SeriesScreener(views, screener)
+    gate = _Gate(functools.partial(run_reference, whole), samples, tolerances)
+    control = _Control(model, samples, profile, front)
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
     for index, name in enumerate(_GRAPHS):
@@ -83,12 +94,12 @@ def build_artefacts(
             passed[name] = gate.passes(name, graph.run)
         else:
             (graph, passed[name]), float_layers[name] = control.settle(name, gate)
-        artefact, calibration = _calibrate(name, passed[name], examples.modes)
+        artefact, calibration = _calibrate(name, passed[name], samples.modes)
         artefacts.append(artefact)
         files |= {**graph.files, artefact.calibration: calibration}
     aurocs = {name: result.auroc for name, result in passed.items() if result.auroc is not None}
     parity = {name: result.parity for name, result in passed.items()}
-    return Built(
+    return BuiltArtefacts(
         files,
         tuple(artefacts),
         f"int8_{profile.preferred_engine}",
@@ -104,7 +115,7 @@ class _Graph:
     """One artefact's files by path in the bundle, and how to run it."""
 
     files: dict[str, bytes]
-    run: Runner
+    run: Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +129,17 @@ class _Passed:
 
 
 class _Gate:
-    """Compares artefacts with the FP32 model on the examples."""
+    """Compares artefacts with the FP32 model on the samples."""
 
-    def __init__(self, reference: Runner, examples: Examples, tolerances: Mapping[str, float]) -> None:
-        self._examples, self._tolerances = examples, tolerances
-        self._expected = _scores(reference, examples.held_out)
-        self._expected_test = _scores(reference, examples.test)
+    def __init__(self, reference: Run, samples: GateSamples, tolerances: Mapping[str, float]) -> None:
+        self._examples, self._tolerances = samples, tolerances
+        self._expected = _scores(reference, samples.held_out)
+        self._expected_test = _scores(reference, samples.test)
 
-    def passes(self, name: str, run: Runner) -> _Passed:
+    def passes(self, name: str, run: Run) -> _Passed:
         """The figures of one artefact; raises ParityError if they lie outside the tolerances."""
         outputs = run(self._examples.held_out)
-        scores, labels = outputs["score"].astype(np.float64), self._examples.test_labels
+        scores, labels = outputs.scores.astype(np.float64), self._examples.test_labels
         rate = self._tolerances["operating_rate"]
         # The labelled part is often the larger one: what fails without it is not run on it.
         check(name, compare(self._expected, scores, operating_rate=rate), self._tolerances, self._expected)
@@ -142,20 +153,20 @@ class _Gate:
             test=test if len(test) else None,
         )
         check(name, figures, self._tolerances, self._expected)
-        return _Passed(scores, outputs.get("anomaly_map"), figures, None if labels is None else auroc(labels, test))
+        return _Passed(scores, outputs.maps, figures, None if labels is None else auroc(labels, test))
 
 
 class _Control:
     """Makes the INT8 artefacts of one ONNX model, with the fewest layers in float that let them pass the gate."""
 
-    def __init__(self, model: bytes, examples: Examples, profile: GraphProfile, front: Front | None) -> None:
+    def __init__(self, model: bytes, samples: GateSamples, profile: GraphProfile, front: Front | None) -> None:
         self.layers = Layers.of(model)
         self._model, self._front = model, front
-        ranked_on = examples.held_out if examples.graph_inputs is None else examples.graph_inputs
+        ranked_on = samples.held_out if samples.graph_inputs is None else samples.graph_inputs
         self._ranked_on = ranked_on[: profile.ranking_size(ranked_on.shape[1:])]
         batch_size = profile.quantisation_batch_size
-        self._onnxruntime = OnnxRuntimeQuantiser(model, examples.quantisation, batch_size)
-        self._openvino = OpenVinoQuantiser(model, examples.quantisation, batch_size)
+        self._onnxruntime = OnnxRuntimeQuantiser(model, samples.quantisation, batch_size)
+        self._openvino = OpenVinoQuantiser(model, samples.quantisation, batch_size)
         names = [layer.name for layer in self.layers.all if layer.may_be_int8]
         self._first, self._others = names[: profile.first_in_float], names[profile.first_in_float :]
 
@@ -186,17 +197,19 @@ class _Control:
 
 def _openvino_graph(ir: Mapping[str, bytes]) -> _Graph:
     stem = _GRAPHS[INT8_OPENVINO].removesuffix(".xml")
-    return _Graph({f"{stem}{suffix}": data for suffix, data in ir.items()}, openvino_runner(ir))
+    engine = open_graph("openvino", ir[".xml"], ir[".bin"], EngineConfiguration())
+    return _Graph({f"{stem}{suffix}": data for suffix, data in ir.items()}, functools.partial(run_graph, engine))
 
 
 def _onnxruntime_graph(path: str, model: bytes) -> _Graph:
-    return _Graph({path: model}, onnxruntime_runner(model))
+    engine = open_graph("onnxruntime", model, None, EngineConfiguration())
+    return _Graph({path: model}, functools.partial(run_graph, engine))
 
 
-def _scores(runner: Runner, inputs: NDArray[Any] | None) -> NDArray[np.float64]:
+def _scores(run: Run, inputs: NDArray[Any] | None) -> NDArray[np.float64]:
     if inputs is None:
         return np.zeros(0)
-    return runner(inputs)["score"].astype(np.float64)
+    return run(inputs).scores.astype(np.float64)
 
 
 def _calibrate(name: str, passed: _Passed, modes: NDArray[np.int64] | None) -> tuple[Artefact, bytes]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloud.outputs import check_place, write_failure, write_json
+from cloud.outputs import check_output_path, write_failure, write_json
 from shared.cli import CommandTree
 from shared.errors import DataError, SettingsError, VedetteError
 from shared.modality import Modality
@@ -56,6 +56,7 @@ def train(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="NaN or an empty cell is a missing value, here and on devices.")
     ] = False,
+    one_hot: Annotated[bool, typer.Option("--one-hot", help="Columns of text become one channel per text.")] = False,
     trim_share: Annotated[
         float, typer.Option(min=0, max=0.3, help="Least likely share of the training rows or windows to leave out.")
     ] = 0.0,
@@ -72,7 +73,7 @@ def train(
     """Train a screener and its analyzers on normal data, and pack them into a signed bundle."""
     from cloud.training.settings import TrainingSettings
 
-    check_place(json_path)
+    check_output_path(json_path)
     changes: dict[str, Any] = {
         "name": name,
         "effort": effort,
@@ -82,6 +83,7 @@ def train(
             "mode_column": mode_column,
             "bad_rows": "drop" if drop_bad_rows else "",
             "missing": "allow" if allow_missing else "",
+            "categories": "one_hot" if one_hot else "",
             "trim_share": trim_share,
         },
         "series": {"window_length": window_length, "window_stride": window_stride},
@@ -112,7 +114,7 @@ def inspect(
     from shared.errors import BundleIntegrityError, CertificateError
     from shared.home import trusted_key
 
-    check_place(json_path)
+    check_output_path(json_path)
     manifest = Bundle.peek(bundle)
     try:
         trusted = trusted_key(key)
@@ -159,7 +161,7 @@ def _train(data: Path, modality: Modality, output: Path, settings: Any, key: Pat
     from cloud.training.progress import shown_progress
     from cloud.training.report import show_training, summarise
 
-    check_place(output, "--output")
+    check_output_path(output, "--output")
     from cloud.training.modalities import load_training_data
     from cloud.training.train import train_bundle
     from shared.home import signing_key

@@ -13,8 +13,9 @@ from the training images, which is too kind to a camera that sees the same thing
 Every problem is one DataError that says what is wrong, where, and what to do.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,12 +23,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.training.samples.images import ImageData
+from cloud.training.samples.videos import VideoData
 from cloud.training.settings import DataSettings
-from cloud.training.videos import VideoData
 from shared.errors import DataError
-from shared.images import IMAGE_SUFFIXES
 from shared.modality import Modality
 from shared.preprocessing.modes import MAX_MODES
+from shared.tables.reader import column_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +50,8 @@ class TableData:
     notes: tuple[str, ...] = ()
     missing: bool = False
     mode_column: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageData:
-    """Image files: good ones, good ones set apart to calibrate on, and those to test on with their labels (true for
-    defects); the last two may be empty."""
-
-    origin: str
-    good: tuple[Path, ...]
-    held_out: tuple[Path, ...] = ()
-    test: tuple[Path, ...] = ()
-    test_labels: NDArray[np.bool_] | None = None
-    notes: tuple[str, ...] = ()
-    modality: Modality = Modality.IMAGE
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    decimal: str = ""
 
 
 TrainingData: TypeAlias = TableData | ImageData | VideoData
@@ -82,7 +72,7 @@ def read_table_data(path: Path, modality: Modality, settings: DataSettings, *, t
         from cloud.training.tables import read_table
 
         table = read_table(path, settings, needs_time=modality is Modality.SERIES)
-        return checked(
+        data = checked(
             path,
             modality,
             table.columns,
@@ -91,7 +81,9 @@ def read_table_data(path: Path, modality: Modality, settings: DataSettings, *, t
             labels=table.labels,
             notes=table.notes,
             to_judge=to_judge,
+            faults=table.faults,
         )
+        return dataclasses.replace(data, categories=table.categories, decimal=table.decimal)
     raise DataError(
         f"{path}: {modality} data is a .npz, .csv or .parquet file, not {suffix or 'a file without suffix'}."
     )
@@ -109,17 +101,21 @@ def checked(
     test_labels: NDArray[np.bool_] | None = None,
     notes: tuple[str, ...] = (),
     to_judge: bool = False,
+    faults: NDArray[np.bool_] | None = None,
 ) -> TableData:
     """The table, after the checks that hold for every format. Raises DataError that names row and column."""
     if not len(rows) or not len(columns):
         raise DataError(f"{path}: holds no {'rows' if len(columns) else 'columns of numbers'}.")
     _check_columns(path, columns, rows, settings, to_judge=to_judge)
+    faults = faults if faults is not None else np.zeros(len(rows), dtype=np.bool_)
+    if modality is Modality.TABULAR:
+        rows[faults] = np.nan  # so that they are rejected where values may be missing, too
     find = partial(_usable_rows, modality=modality, settings=settings, columns=columns)
-    usable = find(rows)
+    usable = find(rows) & ~faults
     if not usable.all() and settings.bad_rows == "refuse":
         raise DataError(_describe_bad(path, columns, rows, usable, settings))
     if not usable.all():
-        notes += (f"{np.count_nonzero(~usable)} rows with NaN or infinite values were left out",)
+        notes += (f"{np.count_nonzero(~usable)} rows with NaN, infinite or unreadable values were left out",)
     if test_rows is not None and not find(test_rows).all():
         if settings.bad_rows == "refuse":
             raise DataError(_describe_bad(path, columns, test_rows, find(test_rows), settings, "test row"))
@@ -145,16 +141,6 @@ def checked(
     )
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """The pixels of one file; raises SampleRejected (a DataError) if they cannot be read."""
-    from shared.images import decode_image
-
-    try:
-        return decode_image(path.read_bytes(), origin=str(path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from None
-
-
 def _read_arrays(path: Path, modality: Modality, settings: DataSettings, *, to_judge: bool) -> TableData:
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -166,7 +152,9 @@ def _read_arrays(path: Path, modality: Modality, settings: DataSettings, *, to_j
         raise DataError(f"{path}: holds no array {needed!r} but {', '.join(sorted(arrays)) or 'nothing'}; rename it.")
     rows = _as_table(path, needed, arrays[needed])
     prefix = "x" if modality is Modality.TABULAR else "channel"
-    columns = [f"{prefix}{index + 1}" for index in range(rows.shape[1])]
+    columns = column_names(arrays) or [f"{prefix}{index + 1}" for index in range(rows.shape[1])]
+    if len(columns) != rows.shape[1]:
+        raise DataError(f"{path}: {len(columns)} names for {rows.shape[1]} columns. Store one for each.")
     if settings.columns:
         raise DataError(f"{path}: data.columns names columns, and the columns of a .npz file have no names; unset it.")
     if modality is Modality.TABULAR:
@@ -297,35 +285,3 @@ def _describe_bad(
             "be missing with --allow-missing."
         )
     return f"{where}, column {columns[column]!r} is {value}, which is too large{others}. Repair the data, or {advice}."
-
-
-def find_images(path: Path) -> ImageData:
-    """Find the images of a folder; raise DataError where there are none."""
-    if not path.is_dir():
-        raise DataError(f"{path}: not a folder; images are a folder of good ones, or one with train/good in it.")
-    folder = path / "train" / "good"
-    if not folder.is_dir():
-        good = _images_in(path)
-        if not good:
-            raise DataError(
-                f"{path}: holds neither images ({' '.join(sorted(IMAGE_SUFFIXES))}) nor a folder train/good."
-            )
-        return ImageData(str(path), good)
-    good = _images_in(folder)
-    if not good:
-        raise DataError(f"{folder}: holds no images ({' '.join(sorted(IMAGE_SUFFIXES))}).")
-    set_apart = path / "validation" / "good"
-    held_out = _images_in(set_apart) if set_apart.is_dir() else ()
-    test: list[Path] = []
-    labels: list[bool] = []
-    for kind in sorted(entry for entry in (path / "test").glob("*") if entry.is_dir()):
-        found = _images_in(kind)
-        test += found
-        labels += [kind.name != "good"] * len(found)
-    if not any(labels) or all(labels):
-        return ImageData(str(path), good, held_out)
-    return ImageData(str(path), good, held_out, tuple(test), np.array(labels, dtype=np.bool_))
-
-
-def _images_in(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES))

@@ -5,13 +5,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cloud.training.clips import VideoSettings
 from shared.diffusion.distillation import DistillationSettings
 from shared.errors import SettingsError
+from shared.preprocessing.video import MIN_CLIP_FRAMES
 from shared.settings import Settings
+from shared.tables.settings import TableSettings
 
-SMALLEST_SIDE, LARGEST_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; what the image encoder takes
-MOST_PIXELS = 2048 * 2048  # of an image: larger ones would not fit into a message to the cloud
+MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; what the image encoder takes
+MAX_PIXELS = 2048 * 2048  # of an image: larger ones would not fit into a message to the cloud
 
 
 class DataSettings(Settings):
@@ -38,6 +39,15 @@ class DataSettings(Settings):
         "",
         title="Mode column",
         description="a number for each operating mode, which is then calibrated on its own; empty: none",
+    )
+    categories: Literal["refuse", "one_hot"] = Field(
+        "refuse", title="Categories", description="whether a column of text is refused, or is one channel per text"
+    )
+    category_values: dict[str, tuple[str, ...]] = Field(
+        {}, title="Category values", description="texts by column that become channels; empty: those in the data"
+    )
+    table: TableSettings = Field(
+        default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
     )
     trim_share: float = Field(
         0.0,
@@ -71,16 +81,12 @@ class SeriesSettings(Settings):
 class ImageSettings(Settings):
     """The images the graph takes. Height and width 0: chosen from the sizes of the normal images."""
 
-    height: int = Field(
-        0, ge=0, le=LARGEST_SIDE, title="Height", description="pixels, a multiple of 16; 0: as the images"
-    )
-    width: int = Field(
-        0, ge=0, le=LARGEST_SIDE, title="Width", description="pixels, a multiple of 16; 0: as the images"
-    )
+    height: int = Field(0, ge=0, le=MAX_SIDE, title="Height", description="pixels, a multiple of 16; 0: as the images")
+    width: int = Field(0, ge=0, le=MAX_SIDE, title="Width", description="pixels, a multiple of 16; 0: as the images")
     max_pixels: int = Field(
-        MOST_PIXELS,
+        MAX_PIXELS,
         ge=128 * 128,
-        le=MOST_PIXELS,
+        le=MAX_PIXELS,
         title="Most pixels",
         description="of a graph whose size is chosen: larger images are shrunk, which costs a device less",
     )
@@ -94,16 +100,33 @@ class ImageSettings(Settings):
     def _has_both_sides(self) -> Self:
         if bool(self.height) != bool(self.width):
             raise ValueError("height and width: set both, or neither")
-        if self.height * self.width > MOST_PIXELS:
-            raise ValueError(f"height and width: at most {MOST_PIXELS} pixels together, as 2048 x 2048")
+        if self.height * self.width > MAX_PIXELS:
+            raise ValueError(f"height and width: at most {MAX_PIXELS} pixels together, as 2048 x 2048")
         return self
 
     @field_validator("height", "width")
     @classmethod
     def _is_chosen_or_fits(cls, side: int) -> int:
-        if side and (side < SMALLEST_SIDE or side % SIDE_MULTIPLE):
-            raise ValueError(f"must be 0, or a multiple of {SIDE_MULTIPLE} from {SMALLEST_SIDE} on")
+        if side and (side < MIN_SIDE or side % SIDE_MULTIPLE):
+            raise ValueError(f"must be 0, or a multiple of {SIDE_MULTIPLE} from {MIN_SIDE} on")
         return side
+
+
+class VideoSettings(Settings):
+    """The clips the graph takes. 0: chosen from the videos."""
+
+    height: int = Field(0, ge=0, le=1024, title="Height", description="pixels, a multiple of 32; 0: by the videos")
+    width: int = Field(0, ge=0, le=1024, title="Width", description="pixels, a multiple of 32; 0: by the videos")
+    clip_frames: int = Field(MIN_CLIP_FRAMES, ge=MIN_CLIP_FRAMES, le=16, title="Clip", description="frames of a clip")
+    frame_interval_s: float = Field(
+        1.0, gt=0, le=60, title="Frame interval", description="seconds between the frames of a clip"
+    )
+    max_clips: int = Field(1500, ge=40, title="Most clips", description="normal clips trained on, evenly spread")
+    max_held_out: int = Field(1000, ge=40, title="Most held-out clips", description="normal clips to calibrate on")
+    max_test: int = Field(2000, ge=10, title="Most labelled clips", description="to measure on, evenly spread")
+    relit_share: float = Field(
+        0.5, ge=0, le=2, title="Relit share", description="copies in other light that are added, per training clip"
+    )
 
 
 class QuantisationSettings(Settings):

@@ -77,6 +77,11 @@ class UploadBudget:
         fits = cost_bytes <= level and level >= (1.0 - share) * self._bytes.capacity
         return self.pressure <= share and (fits or not self._bytes.is_limited)
 
+    def available_bytes(self) -> float:
+        """Return the bytes in the bucket, infinity without a limit; below 0 while a debt is paid back."""
+        with self._lock:
+            return self._bytes.level()
+
     def grant(self, sizes_bytes: NDArray[np.float64]) -> int:
         """How many of the first samples fit, of these sizes (n,) in order of their worth; they are paid for.
 

@@ -1,6 +1,5 @@
-"""What becomes of a screened batch: routes, counts, and the messages of those samples that travel."""
+"""Routing of a screened batch in one pass: select, plan, grant, pack, settle."""
 
-import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,20 +11,22 @@ from numpy.typing import NDArray
 from edge.alarms import Alarm
 from edge.routing.budget import UploadBudget
 from edge.routing.packing import Packed, envelope_bytes, pack
-from edge.routing.payload_tiers import PayloadTiers, Tier, raw_bytes
+from edge.routing.planner import UploadPlan, UploadPlanner
 from edge.routing.router import ACCEPT, ALARM, AUDIT, Router, Routing
 from edge.screener import ScreenedBatch, Screener
+from edge.settings import RouterSettings
 from edge.spool_store import NewSample
-from shared.errors import SampleRejected
-from shared.modality import Modality
+from shared.modalities.base import PayloadForm
 from shared.samples import SampleBatch
-
-USUAL_ENVELOPE_BYTES = 160  # of a message beside its payload, where none can be made to look at
 
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """`accepted`: (kept,) bool, what counts as normal. `sample_ids`: by position in the order of `kept`."""
+    """Result of routing a batch of `kept` screened samples.
+
+    `codes`: (kept,) routes as positions in ROUTES. `samples` go to the spool; `sample_ids` are theirs, by place in
+    `kept`. `accepted`: (kept,) bool, the samples that count as normal. `counts`: by the names of the counters.
+    """
 
     codes: NDArray[np.int8]
     samples: list[NewSample]
@@ -35,34 +36,39 @@ class Forwarded:
 
     @classmethod
     def nothing(cls) -> Self:
-        """What becomes of a batch without a sample."""
+        """Return the result for a batch without samples."""
         return cls(np.zeros(0, np.int8), [], {}, np.zeros(0, np.bool_), {})
 
 
 class Forwarder:
-    """Decides for one source, and packs what travels. `on_alarm` is called for each alarm."""
+    """Routes the batches of one source. `on_alarm` is called for each alarm."""
 
     def __init__(
-        self,
-        router: Router,
-        budget: UploadBudget,
-        tiers: PayloadTiers,
-        on_alarm: Callable[[Alarm], None],
+        self, router: Router, settings: RouterSettings, budget: UploadBudget, on_alarm: Callable[[Alarm], None]
     ) -> None:
-        self._router, self._budget, self._tiers, self._on_alarm = router, budget, tiers, on_alarm
-        self._envelope: tuple[str, int] = ("", USUAL_ENVELOPE_BYTES)  # of the bundle that made the last messages
+        self._router, self._planner, self._on_alarm = router, UploadPlanner(settings, budget), on_alarm
 
     def forward(self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener) -> Forwarded:
-        """Route a batch that `screener` has screened."""
-        # Of rows and windows without a limit in bytes nobody asks for the price: their form is always the same.
-        is_asked = self._budget.counts_bytes or (batch.modality is Modality.IMAGE and self._budget.pressure > 0)
-        price = _Price(batch, screened, self._tiers, self._envelope[1]) if is_asked else None
-        routing = self._router.route(screened.p_values, price or _nothing)
-        tier = price.tier if price is not None else Tier.LOSSLESS
-        packed = pack(batch, screened, routing, screener, self._tiers, tier)
-        if price is not None and packed.samples:
-            self._budget.correct(sum(len(sample.data) for sample in packed.samples) - price.estimate(routing))
-            self._learn(tier, price, routing, packed)
+        """Route a batch that `screener` has screened, and pack the samples that are sent."""
+        selection = self._router.select(screened.p_values)
+        plan = self._planner.plan(batch, screened.kept, selection.candidates)
+        routing = self._router.grant(selection, plan.cost_bytes)
+        packed = pack(batch, screened, routing, screener, plan.form)
+        self._planner.settle(plan, routing, packed)
+        self._raise_alarms(batch, screened, screener, routing, packed)
+        accepted = (routing.codes == ACCEPT) & ~routing.held
+        counts = _counts(screened, routing, packed, plan, accepted)
+        if len(screened.kept):
+            self._planner.measure_envelope(
+                screener.bundle_id, lambda: envelope_bytes(batch, screened, routing.codes, screener)
+            )
+            envelopes = self._planner.envelope_bytes * len(screened.kept)
+            counts["bytes_screened"] = envelopes + int(plan.source_bytes.sum())
+        return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, counts)
+
+    def _raise_alarms(
+        self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener, routing: Routing, packed: Packed
+    ) -> None:
         alarms = np.flatnonzero(routing.codes == ALARM)
         for place, position in zip(alarms.tolist(), screened.kept[alarms].tolist(), strict=True):
             self._on_alarm(
@@ -75,83 +81,21 @@ class Forwarder:
                     bundle_id=screener.bundle_id,
                 )
             )
-        accepted = routing.codes == ACCEPT
-        accepted &= ~routing.held
-        counts = _counts(screened, routing, packed, accepted)
-        if tier is not Tier.LOSSLESS and packed.samples:
-            counts["samples_reduced"] = sum(int(routing.codes[place]) != AUDIT for place in packed.sample_ids)
-        if len(screened.kept):
-            self._look_at_envelope(batch, screened, routing, screener)
-            counts["bytes_screened"] = int(self._envelope[1] * len(screened.kept)) + _payload_bytes(batch, screened)
-        return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, counts)
-
-    def _learn(self, tier: Tier, price: "_Price", routing: Routing, packed: Packed) -> None:
-        """What the tier weighs, from what was just packed in it: audits travel whole, whatever it is."""
-        raw = sent = 0.0
-        for place, sample in zip(packed.sample_ids, packed.samples, strict=True):
-            if routing.codes[place] != AUDIT:
-                raw += price.raw(place)
-                sent += len(sample.data) - self._envelope[1]
-        self._tiers.learn(tier, raw, sent)
-
-    def _look_at_envelope(
-        self, batch: SampleBatch, screened: ScreenedBatch, routing: Routing, screener: Screener
-    ) -> None:
-        """Measure what a message of this bundle weighs beside its payload, once for each bundle."""
-        if self._envelope[0] != screener.bundle_id:
-            with contextlib.suppress(SampleRejected):
-                self._envelope = (screener.bundle_id, envelope_bytes(batch, screened, routing, screener))
 
 
-class _Price:
-    """What the samples of a batch cost to send, about, in the tier that it chooses for those that ought to."""
-
-    def __init__(self, batch: SampleBatch, screened: ScreenedBatch, tiers: PayloadTiers, envelope: int) -> None:
-        self._batch, self._kept, self._tiers, self._envelope = batch, screened.kept, tiers, envelope
-        self._raw = np.zeros(len(screened.kept))
-        self.tier = Tier.LOSSLESS
-
-    def __call__(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        batch = self._batch
-        for place in places.tolist():
-            position = int(self._kept[place])
-            self._raw[place] = raw_bytes(batch.values[position], batch.encoded, position)
-        self.tier = self._tiers.choose(float(self._raw[places].sum()), batch.modality)
-        return self._cost(places)
-
-    def estimate(self, routing: Routing) -> float:
-        """What was paid for what travels, in bytes."""
-        return float(self._cost(np.flatnonzero(routing.travels)).sum())
-
-    def raw(self, place: int) -> float:
-        """What a sample weighs as the source gave it, in bytes."""
-        return float(self._raw[place])
-
-    def _cost(self, places: NDArray[np.intp]) -> NDArray[np.float64]:
-        cost: NDArray[np.float64] = self._envelope + self._raw[places] * self._tiers.weight(self.tier)
-        return cost
-
-
-def _nothing(places: NDArray[np.intp]) -> NDArray[np.float64]:
-    return np.zeros(len(places))
-
-
-def _counts(screened: ScreenedBatch, routing: Routing, packed: Packed, accepted: NDArray[np.bool_]) -> dict[str, int]:
-    audited = np.count_nonzero(routing.codes[list(packed.sample_ids)] == AUDIT)
+def _counts(
+    screened: ScreenedBatch, routing: Routing, packed: Packed, plan: UploadPlan, accepted: NDArray[np.bool_]
+) -> dict[str, int]:
+    audited = int(np.count_nonzero(routing.codes[list(packed.sample_ids)] == AUDIT))
+    forwarded = len(packed.samples) - audited
     counts = {
         "samples_screened": len(screened.kept),
         "samples_accepted": int(np.count_nonzero(accepted)),
-        "samples_forwarded": len(packed.samples) - int(audited),
-        "samples_audited": int(audited),
+        "samples_forwarded": forwarded,
+        "samples_audited": audited,
         "samples_alarmed": int(np.count_nonzero(routing.codes == ALARM)),
         "samples_unscored": screened.unscored,
         "samples_held": int(np.count_nonzero(routing.held)) + len(packed.failed),
+        "samples_reduced": forwarded if plan.form.usual is not PayloadForm.LOSSLESS else 0,
     }
     return {name: count for name, count in counts.items() if count}
-
-
-def _payload_bytes(batch: SampleBatch, screened: ScreenedBatch) -> int:
-    """The size of the samples as the source gave them: image files, or float32."""
-    if isinstance(batch.values, np.ndarray):
-        return len(screened.kept) * (batch.values.nbytes // len(batch))
-    return sum(raw_bytes(batch.values[place], batch.encoded, place) for place in screened.kept.tolist())

@@ -1,4 +1,4 @@
-"""Samples that travel, as the messages that lie in the spool."""
+"""Messages of the samples that are sent, as the spool stores them."""
 
 import uuid
 from collections.abc import Sequence
@@ -7,24 +7,37 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.routing.payload_tiers import PayloadTiers, Tier
 from edge.routing.router import ROUTES, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
-from shared.modality import Modality
+from shared.modalities import sample_type
+from shared.modalities.base import FormSettings, PayloadForm, Reduced
 from shared.samples import Route, Sample, SampleBatch, Screening, new_sample_id, new_sample_ids
-from shared.wire import MAX_MAP_CELLS, MAX_TEXT_CHARACTERS, encode_payload, is_image, sample_to_message, whole_seconds
+from shared.wire import MAX_MAP_CELLS, MAX_TEXT_CHARACTERS, encode_payload, sample_to_message, whole_seconds
 from vedette.v1 import sample_pb2
 
 log = EventLog("packing")
 _throttle = Throttle()
+_FLOAT_ENCODINGS = (sample_pb2.PAYLOAD_ENCODING_FLOAT32, sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD)
+
+
+@dataclass(frozen=True, slots=True)
+class SentForm:
+    """Payload form of a batch: `usual` for forwarded samples, `audited` for audits, which must show everything."""
+
+    usual: PayloadForm
+    audited: PayloadForm
+    settings: FormSettings
+
+
+LOSSLESS = SentForm(PayloadForm.LOSSLESS, PayloadForm.LOSSLESS, FormSettings())
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """`samples` and their `sample_ids` for the `places` that could be packed, `failed` for those that could not."""
+    """Result of `pack`: `samples` and `sample_ids` by place for all that were packed, `failed` places for the rest."""
 
     samples: list[NewSample] = field(default_factory=list)
     sample_ids: dict[int, uuid.UUID] = field(default_factory=dict)
@@ -36,68 +49,73 @@ def pack(
     screened: ScreenedBatch,
     routing: Routing,
     screener: Screener,
-    tiers: PayloadTiers,
-    tier: Tier,
+    form: SentForm,
 ) -> Packed:
-    """The samples that `routing` lets travel, as `tier` wants it. Places count in the order of `screened.kept`."""
+    """Pack each sample that `routing` sends, in a payload form.
+
+    Places are positions in `screened.kept`. A sample that cannot be packed is logged and counted as failed; the other
+    samples are packed all the same.
+    """
     packed = Packed()
     places = np.flatnonzero(routing.travels)
     if not len(places):
         return packed
-    packer = _Packer(batch, screened, routing, places, screener, (tiers, tier))
+    packer = _Packer(batch, screened, routing.codes, places, screener, form)
     priorities, sample_ids = routing.priorities[places].tolist(), new_sample_ids(len(places))
     for number, (place, sample_id) in enumerate(zip(places.tolist(), sample_ids, strict=True)):
         try:
             data = packer.message(number, sample_id).SerializeToString()
-        except Exception as error:  # whatever it is: the other samples travel
+        except Exception as error:
             packed.failed.append(place)
             if _throttle.allow("failed"):
                 reason = error if isinstance(error, SampleRejected) else repr(error)
-                log.error("sample_cannot_travel", origin=batch.origins[int(screened.kept[place])], reason=reason)
+                log.error("sample_not_packed", origin=batch.origins[int(screened.kept[place])], reason=reason)
             continue
         packed.sample_ids[place] = sample_id
         packed.samples.append(NewSample(sample_id.bytes, priorities[number], data))
     return packed
 
 
-def envelope_bytes(batch: SampleBatch, screened: ScreenedBatch, routing: Routing, screener: Screener) -> int:
-    """What a message of this source and screener holds beside its payload, as one that has just been screened shows."""
-    packer = _Packer(batch, screened, routing, np.zeros(1, np.intp), screener)
+def envelope_bytes(batch: SampleBatch, screened: ScreenedBatch, codes: NDArray[np.int8], screener: Screener) -> int:
+    """Return the size in bytes of the first sample's message without its payload.
+
+    Raises SampleRejected if that sample cannot be packed.
+    """
+    packer = _Packer(batch, screened, codes, np.zeros(1, np.intp), screener, LOSSLESS)
     message = packer.message(0, new_sample_id())
     return message.ByteSize() - len(message.payload.data)
 
 
 class _Packer:
-    """Packs samples of one batch, those at `places` (n,) in the order of `screened.kept`.
+    """Makes the messages of the samples at `places` (n,) of one batch.
 
-    Of rows and windows all messages are one, with what differs put in anew: a third of the time, and it is spent once
-    for each sample that travels. What the first does not win by compression, the others of the batch are not tried for.
+    For readings, one message is reused and only the fields that differ are set: that takes a third of the time.
+    If compression does not make the first sample smaller, it is not tried for the rest of the batch.
     """
 
     def __init__(
         self,
         batch: SampleBatch,
         screened: ScreenedBatch,
-        routing: Routing,
+        codes: NDArray[np.int8],
         places: NDArray[np.intp],
         screener: Screener,
-        reduction: tuple[PayloadTiers, Tier] | None = None,
+        form: SentForm,
     ) -> None:
         self._batch, self._maps, self._screener = batch, screened.maps, screener
-        # As numbers of Python's own: one step for each column, not one for each field of each message.
+        # One conversion to Python numbers for each column, not one for each field of each message.
         self._places, self._positions = places.tolist(), screened.kept[places].tolist()
         self._scores, self._p_values = screened.scores[places].tolist(), screened.p_values[places].tolist()
         self._captured_at_s = batch.captured_at_s[screened.kept[places]].tolist()
-        self._extrapolated, self._codes = screened.extrapolated[places].tolist(), routing.codes[places].tolist()
-        self._reduction = reduction if batch.modality is Modality.IMAGE else None
-        self._reuses = batch.modality in (Modality.TABULAR, Modality.SERIES) and screened.maps is None
+        self._extrapolated, self._codes = screened.extrapolated[places].tolist(), codes[places].tolist()
+        self._form = form
         self._template: sample_pb2.Sample | None = None
         self._compresses = False
 
     def message(self, number: int, sample_id: uuid.UUID) -> sample_pb2.Sample:
-        """The message of the sample at one of the places, good until the next is asked for.
+        """Return the message of the sample at place `number`, valid until the next call.
 
-        Raises SampleRejected if it cannot travel.
+        Raises SampleRejected if the wire format cannot carry the sample.
         """
         position = self._positions[number]
         origin = self._batch.origins[position]
@@ -114,34 +132,33 @@ class _Packer:
             screening.score = self._scores[number]
             screening.p_value = self._p_values[number]
             screening.extrapolated = self._extrapolated[number]
-            screening.route = _CODES[self._codes[number]]
+            screening.route = _WIRE_ROUTES[self._codes[number]]
             return message
-        said = self._screening(number)
-        message = sample_to_message(self._sample(position, sample_id, origin, said), said)
-        if self._reuses:
+        result = self._screening(number)
+        message = sample_to_message(self._sample(position, sample_id, origin, result), result)
+        if self._maps is None and message.payload.encoding in _FLOAT_ENCODINGS:
             self._template = message
             self._compresses = message.payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
         return message
 
-    def _sample(self, position: int, sample_id: uuid.UUID, origin: str, said: Screening) -> Sample:
+    def _sample(self, position: int, sample_id: uuid.UUID, origin: str, screening: Screening) -> Sample:
         batch = self._batch
-        values, part = batch.values[position], None
-        encoded = batch.encoded[position] if batch.encoded is not None else None
-        if self._reduction is not None and is_image(values):
-            (tiers, tier), spec = self._reduction, self._screener.spec
-            # An audit asks what the screener does not see: its map must not choose what the cloud sees.
-            tier = tiers.whole(tier) if said.route is Route.AUDIT else tier
-            graph_size = (spec.image_height, spec.image_width)
-            values, encoded, part = tiers.reduce(tier, values, encoded, said.anomaly_map, graph_size)
+        content = Reduced(batch.values[position], batch.encoded[position] if batch.encoded is not None else None)
+        # An audit estimates what the screener misses, so the screener's map must not choose what the cloud sees.
+        form = self._form.audited if screening.route is Route.AUDIT else self._form.usual
+        if form is not PayloadForm.LOSSLESS:
+            content = sample_type(batch.modality).reduce(
+                form, content, screening.anomaly_map, self._screener.spec, self._form.settings
+            )
         return Sample(
             sample_id=sample_id,
             source_id=batch.source_id,
             modality=batch.modality,
             captured_at_s=float(batch.captured_at_s[position]),
             origin=origin,
-            values=values,
-            encoded=encoded,
-            crop=part,
+            values=content.values,
+            encoded=content.encoded,
+            crop=content.crop,
         )
 
     def _screening(self, number: int) -> Screening:
@@ -161,8 +178,8 @@ class _Packer:
         )
 
 
-# On the wire, in the order of the router's codes.
-_CODES: Sequence[sample_pb2.Route] = (
+# In the order of the router's codes.
+_WIRE_ROUTES: Sequence[sample_pb2.Route] = (
     sample_pb2.ROUTE_ACCEPT,
     sample_pb2.ROUTE_FORWARD,
     sample_pb2.ROUTE_ALARM,

@@ -46,11 +46,12 @@ class RouterSettings(Settings):
         title="Queue",
         description="seconds that a slow link may need for what waits; beyond, it sets the byte budget; 0: no limit",
     )
-    payloads: tuple[Literal["lossless", "jpeg", "crop", "features"], ...] = Field(
-        default=("lossless", "jpeg", "crop", "features"),
+    payloads: tuple[Literal["lossless", "jpeg", "h264", "crop", "features"], ...] = Field(
+        default=("lossless", "jpeg", "h264", "crop", "features"),
         min_length=1,
         title="Payloads",
-        description="of images, in this order as budget and link fill up; features: map, scores and a preview",
+        description="of images and clips, in this order as budget and link fill up; h264 for clips, crop for images; "
+        "features: map, scores and a preview",
     )
     jpeg_quality: int = Field(default=90, ge=1, le=100, title="Quality", description="of JPEG payloads and crops")
     seed: int = Field(default=0, ge=0, title="Seed", description="of the audit's random choice")
@@ -58,7 +59,7 @@ class RouterSettings(Settings):
     @field_validator("payloads")
     @classmethod
     def _get_smaller(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        order = ("lossless", "jpeg", "crop", "features")
+        order = ("lossless", "jpeg", "h264", "crop", "features")
         if list(value) != sorted(set(value), key=order.index):
             raise ValueError(f"name each once, in the order {', '.join(order)}")
         return value

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from edge.settings.brokers import BrokerSettings
 from shared.settings import Settings
+from shared.tables.settings import TableSettings
 
 SOURCE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 BUNDLE_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -72,6 +73,9 @@ class ReplaySettings(SourceBase):
     array: str | None = Field(
         default=None, title="Array", description="key inside an NPZ file; default the first of X, test, values"
     )
+    table: TableSettings = Field(
+        default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
+    )
 
     @property
     def steady_rate_per_s(self) -> float:
@@ -90,6 +94,9 @@ class TailSettings(SourceBase):
     poll_s: float = Field(default=0.5, gt=0, le=60, title="Interval", description="seconds between two looks")
     silent_after_s: float = Field(
         default=0.0, ge=0, title="Silent", description="seconds without a new row: the source is unwell; 0: never"
+    )
+    table: TableSettings = Field(
+        default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
     )
 
 
@@ -226,6 +233,9 @@ class ReadingsBase(SourceBase):
     )
     silent_after_s: float = Field(
         default=60.0, gt=0, title="Silent", description="seconds without a reading of a channel: the source is unwell"
+    )
+    table: TableSettings = Field(
+        default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
     )
 
 

@@ -15,6 +15,7 @@ from edge.settings.sources import (
 )
 from edge.sources.base import Pacer, Source
 from edge.sources.camera import CameraSource
+from edge.sources.clips import ClipSampler, FrameSampler
 from edge.sources.health import SourceHealth
 from edge.sources.images import ImageFolderSource
 from edge.sources.mqtt import MqttSource
@@ -60,7 +61,9 @@ def open_source(
         case ImageFolderSettings(), Modality.IMAGE:
             return ImageFolderSource(settings, pacer)
         case CameraSettings(), Modality.IMAGE:
-            return CameraSource(settings, pacer)
+            return CameraSource(settings, FrameSampler(settings), pacer)
+        case CameraSettings(), Modality.VIDEO:
+            return CameraSource(settings, ClipSampler(settings, spec), pacer)
         case ReplaySettings(), Modality.TABULAR:
             return RowReplay(settings, spec, pacer)
         case ReplaySettings(), Modality.SERIES:

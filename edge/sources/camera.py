@@ -1,9 +1,8 @@
-"""Frames of a camera's stream or of a video file, decoded by FFmpeg through PyAV.
+"""Images or clips from a camera's stream or a video file, decoded by FFmpeg through PyAV.
 
-A live stream is read on a thread of its own at the pace of the camera, and the newest frame that passes the gates waits
-for the screener: what it cannot keep up with is skipped and counted, so the picture is never old. A stream that ends,
-fails or stalls is opened again, with longer and longer waits. A file is read as fast as it is screened, frame by frame,
-or at the rate asked for.
+A thread of its own reads a live stream at the camera's pace. The newest samples wait for the screener; older ones are
+skipped and counted, so the picture is never old. A stream that ends, fails or stalls is opened again with exponential
+back-off. A file is read as fast as it is screened, or at the rate that is set.
 """
 
 import contextlib
@@ -20,69 +19,71 @@ from numpy.typing import NDArray
 
 from edge.settings.sources import CameraSettings
 from edge.sources.base import Pacer
-from edge.sources.frames import FrameGate, ready_frame
+from edge.sources.clips import Sampler
 from edge.sources.health import HealthRecord, SourceHealth
 from shared.backoff import Backoff
-from shared.errors import DataError, MissingExtraError
+from shared.errors import DataError
 from shared.logs import EventLog
-from shared.modality import Modality
 from shared.samples import SampleBatch
 from shared.texts import moment_text, without_secrets
+from shared.videos import DEFAULT_FRAMES_PER_SECOND, pyav
 
 FIRST_WAIT_S = 0.5
-GOOD_AFTER_S = 30.0  # a connection that held so long was a good one: the next wait is short again
+STABLE_AFTER_S = 30.0  # a connection that lasted this long resets the back-off
 WAKE_S = 0.2
 MAX_DAMAGED_IN_A_ROW = 500  # packets
-_RTSP_DEFAULTS = {"rtsp_transport": "tcp"}  # over UDP most losses are seen as garbage in the picture
+_RTSP_DEFAULTS = {"rtsp_transport": "tcp"}  # over UDP, losses show as damaged pictures
 
 log = EventLog("camera")
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """`pixels`: (height, width, 3) uint8 RGB. `number`: of the frame in its file or connection, from 0."""
+class CameraSample:
+    """An image or clip. `number`: of its last frame in the file or connection, from 0."""
 
-    pixels: NDArray[np.uint8]
+    values: NDArray[np.uint8]
     captured_at_s: float
     number: int
 
 
-class _Live:
-    """The newest frames of a live stream, from the thread that reads to the one that screens; `over` ends the first."""
+class _NewestSamples:
+    """Hands the newest samples of a live stream from the reading thread to the screening one.
 
-    def __init__(self, newest: "deque[Frame]") -> None:
-        self._newest, self._come, self.over = newest, threading.Condition(), threading.Event()
+    `over` is set to end the reading thread.
+    """
 
-    def put(self, frame: Frame) -> bool:
-        """Add a frame; returns whether an older one had to go."""
-        with self._come:
+    def __init__(self, max_samples: int) -> None:
+        self._newest: deque[CameraSample] = deque(maxlen=max_samples)
+        self._arrived, self.over = threading.Condition(), threading.Event()
+
+    def put(self, sample: CameraSample) -> bool:
+        """Add a sample; return whether it replaced an older one."""
+        with self._arrived:
             full = len(self._newest) == self._newest.maxlen
-            self._newest.append(frame)
-            self._come.notify()
+            self._newest.append(sample)
+            self._arrived.notify()
             return full
 
-    def take(self) -> list[Frame]:
-        """All frames there are; waits for one for WAKE_S at the most."""
-        with self._come:
+    def take(self) -> list[CameraSample]:
+        """Return all waiting samples; wait at most WAKE_S for the first."""
+        with self._arrived:
             if not self._newest:
-                self._come.wait(WAKE_S)
-            frames = list(self._newest)
+                self._arrived.wait(WAKE_S)
+            samples = list(self._newest)
             self._newest.clear()
-            return frames
+            return samples
 
 
 class CameraSource:
-    """Each frame that passes stride, rate and motion gate a sample (image)."""
+    """Source of the images or clips that `sampler` makes of the frames of a camera or video file."""
 
-    modality = Modality.IMAGE
-
-    def __init__(self, settings: CameraSettings, pacer: Pacer) -> None:
-        self.source_id = settings.id
+    def __init__(self, settings: CameraSettings, sampler: Sampler, pacer: Pacer) -> None:
+        self.source_id, self.modality = settings.id, sampler.modality
         self._settings, self._pacer = settings, pacer
         self._health = HealthRecord()
-        self._gate = FrameGate(settings)
+        self._sampler = sampler
         self.name = without_secrets(settings.url)
-        _av()
+        pyav()
         self._is_file = "://" not in settings.url and not settings.url.startswith("/dev/")
         self.is_paced = pacer.is_paced or not self._is_file
         if not self._is_file:
@@ -90,7 +91,7 @@ class CameraSource:
             return
         if not Path(settings.url).is_file():
             raise DataError(f"{settings.url}: no such video file. Correct the url of source {settings.id!r}.")
-        with self._open():  # a file that is no video is told of at once
+        with self._open():  # reports at once a file that is not a video
             pass
 
     @property
@@ -103,9 +104,9 @@ class CameraSource:
         return self._file_batches() if self._is_file else self._live_batches()
 
     def _file_batches(self) -> Iterator[SampleBatch]:
-        waiting: list[Frame] = []
-        for frame in self._file_frames():
-            waiting.append(frame)
+        waiting: list[CameraSample] = []
+        for sample in self._file_samples():
+            waiting.append(sample)
             if len(waiting) == self._pacer.batch_size:
                 if not self._pacer.wait(len(waiting)):
                     return
@@ -114,33 +115,37 @@ class CameraSource:
         if waiting and self._pacer.wait(len(waiting)):
             yield self._batch(waiting)
 
-    def _file_frames(self) -> Iterator[Frame]:
+    def _file_samples(self) -> Iterator[CameraSample]:
         while True:
             with self._open() as container:
-                for number, (pixels, at_s) in enumerate(_decoded(container, self.name)):
-                    if not self._pacer.goes_on():  # between two frames that pass may lie many that do not
+                self._sampler.restart(_frames_per_second(container))
+                for number, frame in enumerate(_decoded(container, self.name)):
+                    if not self._pacer.goes_on():  # many frames may give no sample
                         return
-                    if self._gate.passes_stride(number) and self._gate.passes_motion(pixels, at_s):
-                        yield Frame(ready_frame(pixels, self._settings), time.time(), number)
-                    else:
+                    values = None
+                    if self._sampler.wants(number):
+                        pixels, at_s = _pixels(frame), float(frame.time or 0.0)
+                        values = self._sampler.add(pixels, number, at_s, is_due=True)
+                    if values is not None:
+                        yield CameraSample(values, time.time(), number)
+                    elif self._sampler.counts_skipped:
                         self._health.count(skipped=1)
             if not self._settings.loop:
                 return
-            self._gate.forget()
 
     def _live_batches(self) -> Iterator[SampleBatch]:
-        live = _Live(deque(maxlen=self._pacer.batch_size))
+        live = _NewestSamples(self._pacer.batch_size)
         reader = threading.Thread(target=self._read_live, args=(live,), name=f"camera-{self.source_id}", daemon=True)
         reader.start()
         try:
             while self._pacer.goes_on():
-                if frames := live.take():
-                    yield self._batch(frames)
+                if samples := live.take():
+                    yield self._batch(samples)
         finally:
             live.over.set()
 
-    def _read_live(self, live: "_Live") -> None:
-        """Read until it is over; whatever goes wrong with a connection, the next is made."""
+    def _read_live(self, live: _NewestSamples) -> None:
+        """Read connection after connection until `live.over` is set; an error ends only its connection."""
         backoff = Backoff(FIRST_WAIT_S, max(FIRST_WAIT_S, self._settings.reconnect_max_s))
         while not live.over.is_set():
             started_s = time.monotonic()
@@ -149,38 +154,38 @@ class CameraSource:
                 reason = "the stream has ended"
             except DataError as error:
                 reason = str(error)
-            except Exception as error:  # of FFmpeg, or of a frame that is no picture
+            except Exception as error:  # from FFmpeg, or a frame that cannot be converted
                 reason = f"{type(error).__name__}: {error}"
             if live.over.is_set():
                 return
-            if time.monotonic() - started_s >= GOOD_AFTER_S:
+            if time.monotonic() - started_s >= STABLE_AFTER_S:
                 backoff.reset()
             if self._health.is_in("disconnected", without_secrets(reason)):
                 log.warning("camera_lost", source=self.source_id, url=self.name, reason=self.health.detail)
             live.over.wait(backoff.next_s())
             self._health.count(reconnects=1)
-            self._gate.forget()
 
-    def _read_connection(self, live: "_Live") -> None:
+    def _read_connection(self, live: _NewestSamples) -> None:
         rate_per_s, due_s = self._settings.rate_per_s, 0.0
         with self._open() as container:
-            for number, (pixels, _) in enumerate(_decoded(container, self.name)):
-                now_s = time.monotonic()
+            self._sampler.restart()
+            for number, frame in enumerate(_decoded(container, self.name)):
+                now_s, pixels = time.monotonic(), _pixels(frame)
                 self._note_frame(pixels, now_s)
-                passes = self._gate.passes_stride(number) and now_s >= due_s and self._gate.passes_motion(pixels, now_s)
+                values = self._sampler.add(pixels, number, now_s, is_due=now_s >= due_s)
                 if live.over.is_set():
                     return
-                if not passes:
-                    self._health.count(skipped=1)
+                if values is None:
+                    if self._sampler.counts_skipped:
+                        self._health.count(skipped=1)
                     continue
                 if rate_per_s > 0:
                     due_s = max(due_s + 1.0 / rate_per_s, now_s)
-                frame = Frame(ready_frame(pixels, self._settings), time.time(), number)
-                if live.put(frame):
+                if live.put(CameraSample(values, time.time(), number)):
                     self._health.count(skipped=1)
 
     def _note_frame(self, pixels: NDArray[np.uint8], now_s: float) -> None:
-        same_s = self._gate.same_for_s(pixels, now_s)
+        same_s = self._sampler.gate.same_for_s(pixels, now_s)
         if same_s >= self._settings.frozen_after_s:
             if self._health.is_in("frozen", f"the picture has not changed for {same_s:.0f} s"):
                 log.warning("camera_frozen", source=self.source_id, url=self.name, seconds=round(same_s))
@@ -189,7 +194,7 @@ class CameraSource:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:
-        av, settings = _av(), self._settings
+        av, settings = pyav(), self._settings
         is_rtsp = settings.url.startswith(("rtsp://", "rtsps://"))
         options = (_RTSP_DEFAULTS if is_rtsp else {}) | settings.options
         kind = "v4l2" if settings.url.startswith("/dev/video") else None
@@ -203,21 +208,35 @@ class CameraSource:
         with container:
             yield container
 
-    def _batch(self, frames: list[Frame]) -> SampleBatch:
-        moments = np.array([frame.captured_at_s for frame in frames])
-        origins = [self._origin(frame) for frame in frames]
-        return SampleBatch(self.source_id, self.modality, [frame.pixels for frame in frames], moments, origins)
+    def _batch(self, samples: list[CameraSample]) -> SampleBatch:
+        moments = np.array([sample.captured_at_s for sample in samples])
+        origins = [self._origin(sample) for sample in samples]
+        return SampleBatch(self.source_id, self.modality, [sample.values for sample in samples], moments, origins)
 
-    def _origin(self, frame: Frame) -> str:
+    def _origin(self, sample: CameraSample) -> str:
         if self._is_file:
-            return f"{Path(self.name).name}:{frame.number}"
-        return f"{self.source_id}@{moment_text(frame.captured_at_s)}"
+            return f"{Path(self.name).name}:{sample.number}"
+        return f"{self.source_id}@{moment_text(sample.captured_at_s)}"
 
 
-def _decoded(container: Any, name: str) -> Iterator[tuple[NDArray[np.uint8], float]]:
-    """Pixels and presentation time in seconds of each frame; raises DataError where there is no picture in it, or where
-    the stream stalls or cannot be decoded further."""
-    av = _av()
+def _frames_per_second(container: Any) -> float:
+    """Return the frame rate of a file, DEFAULT_FRAMES_PER_SECOND where it does not say."""
+    rates = [stream.average_rate for stream in container.streams.video[:1]]
+    return float(rates[0]) if rates and rates[0] else DEFAULT_FRAMES_PER_SECOND
+
+
+def _pixels(frame: Any) -> NDArray[np.uint8]:
+    """Return the pixels (height, width, 3) uint8 of a frame, in RGB."""
+    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    return pixels
+
+
+def _decoded(container: Any, name: str) -> Iterator[Any]:
+    """Yield the decoded frames.
+
+    Raises DataError if there is no video stream, or if it stalls or cannot be decoded further.
+    """
+    av = pyav()
     if not container.streams.video:
         raise DataError(f"{name}: holds no video stream.")
     stream = container.streams.video[0]
@@ -227,28 +246,18 @@ def _decoded(container: Any, name: str) -> Iterator[tuple[NDArray[np.uint8], flo
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:  # a damaged packet: the next key frame mends it
+            except av.error.InvalidDataError:  # damaged packet: the picture recovers at the next key frame
                 damaged += 1
                 if damaged >= MAX_DAMAGED_IN_A_ROW:
                     raise DataError(f"{name}: {damaged} packets in a row cannot be decoded.") from None
                 continue
             for frame in frames:
                 damaged = 0
-                yield frame.to_ndarray(format="rgb24"), float(frame.time or 0.0)
+                yield frame
     except av.error.FFmpegError as error:
         raise DataError(f"{name}: cannot be read further ({_words(error)}).") from None
 
 
 def _words(error: Exception) -> str:
-    """What FFmpeg says, without numbers and addresses."""
+    """Return FFmpeg's message without numbers and addresses."""
     return str(getattr(error, "strerror", None) or error)
-
-
-def _av() -> Any:
-    """PyAV, imported at first use: a device without a camera never pays for it."""
-    try:
-        import av
-    except ImportError:
-        raise MissingExtraError("Cameras and video files need PyAV: pip install 'vedette[edge]'.") from None
-    av.logging.set_level(av.logging.PANIC)  # what matters is told of once, by us
-    return av

@@ -1,4 +1,4 @@
-"""Which frames of a camera are screened, and which part of them."""
+"""Selection of a camera's frames by stride and motion, and the region and masks within a frame."""
 
 import math
 
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from edge.settings.sources import CameraSettings
 from shared.errors import DataError
 
-THUMBNAIL = 32  # cells a side, at most: motion is judged on them
-CHANGED_LEVELS = 12.0  # of 255: how much a cell has to change; sensor noise averages out within a cell
+THUMBNAIL = 32  # cells per side at most; motion is measured on them
+CHANGED_LEVELS = 12.0  # of 255: a cell that changes by more has moved; sensor noise averages out within a cell
 MASK_GREY = 128
 
 
 def ready_frame(pixels: NDArray[np.uint8], settings: CameraSettings) -> NDArray[np.uint8]:
-    """The region of a frame (height, width, 3) that is screened, what is masked painted grey; a copy where it differs.
+    """Return the region of a frame (height, width, 3) to screen, with masked parts painted grey.
 
-    Raises DataError where the region does not lie within the picture.
+    The frame itself stays unchanged. Raises DataError if the region reaches beyond the picture.
     """
     if settings.masks:
         pixels = pixels.copy()
@@ -35,25 +35,25 @@ def ready_frame(pixels: NDArray[np.uint8], settings: CameraSettings) -> NDArray[
 
 
 class FrameGate:
-    """Lets every so-manieth frame through, and of those the ones in which something moved since the last one."""
+    """Passes every n-th frame in which something has moved since the last frame that passed."""
 
     def __init__(self, settings: CameraSettings) -> None:
         self._settings = settings
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: another connection, or the file from its start."""
+        """Start over: another connection, or the file from its start."""
         self._passed: NDArray[np.float32] | None = None
         self._passed_at_s = -math.inf
         self._latest: NDArray[np.uint8] | None = None
         self._same_since_s = 0.0
 
     def passes_stride(self, number: int) -> bool:
-        """Whether the frame of that number is one to look at."""
+        """Return whether the frame (or clip) of that number, from 0, is one of every `frame_stride`."""
         return number % self._settings.frame_stride == 0
 
     def passes_motion(self, pixels: NDArray[np.uint8], at_s: float) -> bool:
-        """Whether enough of the picture changed since the last frame that passed, or that was long ago."""
+        """Return whether enough of the picture changed since the last frame that passed, or `still_after_s` went by."""
         if self._settings.motion_share == 0:
             return True
         seen = thumbnail(ready_frame(pixels, self._settings))
@@ -65,14 +65,14 @@ class FrameGate:
         return True
 
     def same_for_s(self, pixels: NDArray[np.uint8], now_s: float) -> float:
-        """For how long every frame has been exactly like this one: a live sensor has noise, so it never is for long."""
+        """Return for how many seconds every frame has equalled this one; the noise of a live sensor prevents that."""
         if self._latest is None or self._latest.shape != pixels.shape or not np.array_equal(self._latest, pixels):
             self._latest, self._same_since_s = pixels, now_s
         return now_s - self._same_since_s
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean brightness (rows, columns) of at most THUMBNAIL x THUMBNAIL cells of a frame (height, width, 3)."""
+    """Return the mean brightness (rows, columns) of at most THUMBNAIL x THUMBNAIL cells of a frame."""
     height, width = pixels.shape[:2]
     rows, columns = min(height, THUMBNAIL), min(width, THUMBNAIL)
     down, across = height // rows, width // columns
@@ -82,6 +82,6 @@ def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _changed(before: NDArray[np.float32], seen: NDArray[np.float32]) -> float:
-    """The share of cells that changed, apart from the brightness of the whole picture: lamps flicker."""
+    """Return the share of cells that changed, beyond a change of the whole picture such as a flickering lamp."""
     difference = seen - before
     return float((np.abs(difference - np.median(difference)) > CHANGED_LEVELS).mean())

@@ -85,7 +85,7 @@ class LiveReadings(ABC):
                 f"{', '.join(map(repr, spec.channels[:20]))}{' and more' if len(spec.channels) > 20 else ''}."
             )
         self.source_id, self.modality = settings.id, modality
-        self._readings, self._channels, self._pacer = settings, spec.channels, pacer
+        self._readings, self._spec, self._channels, self._pacer = settings, spec, spec.channels, pacer
         self._health, self._intake = HealthRecord(), Intake()
         is_series = modality is Modality.SERIES
         self._cutter = WindowCutter(spec.window_length, spec.window_stride) if is_series else None

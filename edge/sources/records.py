@@ -6,7 +6,6 @@ Fields are named by JMESPath expressions (jmespath.org), which search and evalua
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import jmespath
@@ -16,13 +15,12 @@ from edge.settings.sources import ChannelSettings, ReadingsBase
 from edge.sources.alignment import Reading
 from shared.errors import SettingsError
 from shared.samples import Rejection
+from shared.tables.cells import NumberReader
+from shared.tables.rows import ChannelColumns, one_hot
+from shared.tables.times import to_seconds
 
 MAX_PAYLOAD_BYTES = 2**20
 MAX_RECORDS = 10_000  # in one payload
-MOST_SECONDS = 2.5e11  # the year 9892
-_ABSENT = ("", "na", "n/a", "nan", "null", "none")
-_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-_AUTO = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (0.0, "s"))  # the least number of each: the year 1973 or later
 
 
 class _Expression(Protocol):
@@ -32,9 +30,30 @@ class _Expression(Protocol):
 class RecordReader:
     """Reads records: JSON objects, or rows of a table by the names of its columns."""
 
-    def __init__(self, settings: ReadingsBase, channels: Sequence[str], numbers: Sequence[int]) -> None:
-        """`numbers`: which of the bundle's `channels` these records hold. Raises SettingsError for a wrong path."""
+    def __init__(
+        self,
+        settings: ReadingsBase,
+        channels: Sequence[str],
+        numbers: Sequence[int],
+        *,
+        categories: Mapping[str, Sequence[str]] | None = None,
+        decimal: str = "",
+    ) -> None:
+        """Prepare the paths of a source.
+
+        Args:
+            settings: of the source.
+            channels: all channels of the bundle.
+            numbers: positions of the channels that these records hold.
+            categories: values of each category of the bundle.
+            decimal: decimal mark of the training table.
+
+        Raises:
+            SettingsError: a path is not a JMESPath expression.
+        """
         self._channels, self._numbers = channels, tuple(numbers)
+        self.cells = NumberReader(settings.table.decimal, delimiter=None, hint=decimal)  # reads values that are texts
+        self._dates, self._columns = settings.table.dates, ChannelColumns(channels, categories or {})
         self._time = _compiled(settings.time_path, f"source {settings.id!r}: time_path")
         self._unit = settings.time_unit
         self._good = {_plain(value) for value in settings.good_quality}
@@ -68,7 +87,7 @@ class RecordReader:
     def read_record(self, record: Any, arrived_s: float, origin: str) -> Iterator[Reading | Rejection]:
         """The reading in one record, and a rejection for its time or each of its values that cannot be used."""
         try:
-            at_s = arrived_s if self._time is None else _seconds(self._time.search(record), self._unit)
+            at_s = arrived_s if self._time is None else to_seconds(self._time.search(record), self._unit, self._dates)
         except (ValueError, TypeError, OverflowError, JMESPathError) as error:
             yield Rejection(origin, f"its time cannot be read: {_words(error)}")
             return
@@ -80,7 +99,7 @@ class RecordReader:
                 if found is None:  # no reading of this channel; what is held of it stays valid
                     continue
                 is_good = quality is None or _plain(quality.search(record)) in self._good
-                values[number] = _number(found) if is_good else math.nan
+                values[number] = self._value(found, channel) if is_good else math.nan
             except (ValueError, TypeError, OverflowError, JMESPathError) as error:
                 yield Rejection(origin, f"channel {channel!r} cannot be read: {_words(error)}")
         if values:
@@ -90,10 +109,21 @@ class RecordReader:
         if path is not None:
             return path.search(record)
         if isinstance(record, Mapping):
-            return record.get(channel)
+            category = self._columns.category(channel)
+            return record.get(category[0] if category is not None else channel)
         if len(self._numbers) == 1:
             return record
         raise ValueError(f"{str(record)[:40]!r} is no record of several channels.")
+
+    def _value(self, found: Any, channel: str) -> float:
+        """Return a channel's value, NaN if it is missing. Raises ValueError for a value that is not a finite number."""
+        category = self._columns.category(channel)
+        if category is not None:
+            return float(one_hot([str(found).strip()], category[1])[0])
+        number = self.cells.read_value(found)
+        if math.isinf(number):
+            raise ValueError(f"{str(found)[:40]} is not finite.")
+        return number
 
 
 def _compiled(expression: str, where: str) -> _Expression | None:
@@ -107,39 +137,6 @@ def _compiled(expression: str, where: str) -> _Expression | None:
             'letters, digits and "_" go in double quotes.'
         ) from None
     return compiled
-
-
-def _number(value: Any) -> float:
-    """The value as a number, NaN where it says that there is none. Raises ValueError for anything else."""
-    if isinstance(value, str):
-        if value.strip().lower() in _ABSENT:
-            return math.nan
-        try:
-            value = float(value)
-        except ValueError:
-            raise ValueError(f"{value[:40]!r} is no number.") from None
-    if not isinstance(value, (int, float)):
-        raise ValueError(f"{str(value)[:40]!r} is no number.")
-    if math.isinf(number := float(value)):
-        raise ValueError(f"{value} is no finite number.")
-    return number
-
-
-def _seconds(value: Any, unit: str) -> float:
-    """Seconds since the epoch of a number of `unit`, or of an ISO 8601 text; without a zone it is UTC."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            moment = datetime.fromisoformat(value.strip()[:64])
-            return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{str(value)[:40]!r} is no time.")
-    if unit == "auto":
-        unit = next((name for least, name in _AUTO if value >= least), "s")
-    if abs(seconds := float(value) / _UNITS[unit]) > MOST_SECONDS:
-        raise ValueError(f"{value} lies beyond the calendar.")
-    return seconds
 
 
 def _plain(value: Any) -> str:

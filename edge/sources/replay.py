@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from edge.settings.sources import ReplaySettings
 from edge.sources.base import Pacer, RowOrigins
 from edge.sources.health import SourceHealth
-from edge.sources.tables import CHUNK_ROWS, Chunk, NpzTable, open_table
 from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import DataError
+from shared.logs import EventLog
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
+from shared.tables.reader import CHUNK_ROWS, Chunk, NpzTable, Table, open_table
+
+log = EventLog("replay")
 
 MOST_VALUES = 2**19  # readings that may wait for a whole batch of windows; CHUNK_ROWS rows always may
 
@@ -33,7 +36,7 @@ class RowReplay:
     def __init__(self, settings: ReplaySettings, spec: InputSpec, pacer: Pacer) -> None:
         self.source_id = settings.id
         self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
-        self._table = open_table(settings.path, spec.channels, settings.array, missing=spec.missing)
+        self._table = _open(settings, spec)
         if self._table.rank != 2:
             raise DataError(f"{settings.path}: holds windows, and the bundle of source {settings.id!r} wants rows.")
 
@@ -66,7 +69,7 @@ class WindowReplay:
         stride, most_rows = max(spec.window_stride, 1), max(MOST_VALUES // len(spec.channels), CHUNK_ROWS)
         rows_a_batch = min(pacer.batch_size, max(most_rows // stride, 1)) * stride
         self._portion_rows = rows_a_batch * max(1, CHUNK_ROWS // rows_a_batch)
-        self._table = open_table(settings.path, spec.channels, settings.array)
+        self._table = _open(settings, spec)
         if isinstance(self._table, NpzTable) and self._table.rank == 3 and self._table.shape[1] != self._length:
             raise DataError(
                 f"{settings.path}: windows of {self._table.shape[1]} time points, and the bundle of source "
@@ -88,6 +91,22 @@ class WindowReplay:
     def _chunks(self) -> Iterator[Chunk]:
         chunks = self._table.chunks()
         return chunks if self._table.rank == 3 else _in_portions(chunks, self._portion_rows)
+
+
+def _open(settings: ReplaySettings, spec: InputSpec) -> Table:
+    """Open the file, and log how it is read."""
+    table = open_table(
+        settings.path,
+        spec.channels,
+        settings.array,
+        missing=spec.missing,
+        categories=spec.categories,
+        settings=settings.table,
+        hint=spec.decimal,
+    )
+    for note in table.notes:
+        log.info("table_format", source=settings.id, path=settings.path, format=note)
+    return table
 
 
 def _in_portions(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:

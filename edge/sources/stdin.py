@@ -1,6 +1,5 @@
 """Lines that another program writes: `sensor-reader | vedette edge run --config edge.toml`."""
 
-import csv
 import io
 import os
 import sys
@@ -10,16 +9,23 @@ from collections.abc import Iterator
 from typing import IO
 
 from edge.settings.sources import StdinSettings
+from edge.sources.alignment import Reading
 from edge.sources.base import Pacer
 from edge.sources.live import LiveReadings
 from edge.sources.records import MAX_PAYLOAD_BYTES, RecordReader
 from shared.bundle import InputSpec
 from shared.errors import DataError
+from shared.logs import EventLog
 from shared.modality import Modality
 from shared.samples import Rejection
+from shared.tables.columns import check_columns
+from shared.tables.dialect import HEAD_BYTES, TextEncoding, detect_encoding
+from shared.tables.rows import ChannelColumns, RowParser
 
 ORIGIN = "stdin"
 READ_BYTES = 2**16
+
+log = EventLog("stdin")
 
 
 class StdinSource(LiveReadings):
@@ -31,7 +37,16 @@ class StdinSource(LiveReadings):
         """`input`: another one than the process's own."""
         super().__init__(settings, modality, spec, pacer)
         self._is_json, self._required = settings.format == "json", not settings.channels
-        self._records = RecordReader(settings, spec.channels, range(len(spec.channels)))
+        self._records = RecordReader(
+            settings,
+            spec.channels,
+            range(len(spec.channels)),
+            categories=spec.categories,
+            decimal=spec.decimal,
+        )
+        self._settings, self._columns = settings, ChannelColumns(spec.channels, spec.categories)
+        self._table: RowParser | None = None
+        self._encoding = _InputEncoding(settings.table.encoding)
         self._input = input
         self._over = threading.Event()
 
@@ -46,8 +61,7 @@ class StdinSource(LiveReadings):
         # Without a buffer: whoever waits in a buffer's read holds its lock, which the interpreter wants at its end.
         source = self._input if self._input is not None else io.FileIO(os.dup(sys.stdin.fileno()))
         try:
-            table: _Table | None = None
-            for number, line in enumerate(_lines(source), start=1):
+            for number, line in enumerate(_lines(source, self._encoding), start=1):
                 if self._over.is_set():
                     return
                 origin = f"{ORIGIN}:{number}"
@@ -57,49 +71,56 @@ class StdinSource(LiveReadings):
                     continue
                 elif self._is_json:
                     self._intake.put(list(self._records.read(line, time.time(), origin)))
-                elif table is None:
-                    table = _Table(line)
-                    self._check(table.header)
                 else:
-                    self._intake.put(list(self._records.read_record(table.record(line), time.time(), origin)))
+                    self._intake.put(self._read_row(self._encoding.current.decode(line), origin))
         except (OSError, DataError) as error:
             self._intake.fail(error if isinstance(error, DataError) else DataError(f"{ORIGIN}: {error.strerror}."))
         else:
             self._intake.end()
 
-    def _check(self, header: list[str]) -> None:
-        missing = [channel for channel in self._channels if channel not in header]
-        if missing and self._required:
-            raise DataError(
-                f"{ORIGIN}: lacks column {', '.join(map(repr, missing[:12]))}, and has {', '.join(header[:12])}. "
-                "Rename them, or say under channels where they are."
-            )
-
-
-class _Table:
-    """Lines of CSV by the names in its header, which decides the delimiter."""
-
-    def __init__(self, header_line: bytes) -> None:
-        text = header_line.decode("utf-8-sig", "replace")
-        self._delimiter = max(",;\t", key=text.count)
-        self.header = self._cells(text)
-
-    def record(self, line: bytes) -> dict[str, str]:
-        """The cells of a line by their columns; columns the line lacks are left out."""
-        return dict(zip(self.header, self._cells(line.decode("utf-8", "replace")), strict=False))
-
-    def _cells(self, text: str) -> list[str]:
-        try:
-            return [cell.strip() for cell in next(csv.reader([text.rstrip("\r\n")], delimiter=self._delimiter), [])]
-        except csv.Error:
+    def _read_row(self, line: str, origin: str) -> list[Reading | Rejection]:
+        """Return the reading of one line of CSV; the first line is the header."""
+        if self._table is None:
+            self._table = RowParser(ORIGIN, line, self._settings.table, hint=self._spec.decimal)
+            self._records.cells = self._table.numbers
+            if self._required:
+                try:
+                    check_columns(ORIGIN, self._table.names, [*self._columns.numeric, *self._columns.texts])
+                except DataError as error:
+                    raise DataError(f"{error} Or set the path of each value under channels.") from None
             return []
+        is_first = self._table.layout is None
+        try:
+            cells = self._table.cells(line, at_start=is_first)
+        except ValueError as error:
+            return [Rejection(origin, str(error))]
+        for note in self._table.describe(self._encoding.current.name) if is_first else ():
+            log.info("table_format", source=self.source_id, format=note)
+        return [] if cells is None else list(self._records.read_record(cells, time.time(), origin))
 
 
-def _lines(source: IO[bytes]) -> Iterator[bytes | None]:
-    """Lines, the last one with or without its end; None for one that is longer than MAX_PAYLOAD_BYTES."""
+class _InputEncoding:
+    """Encoding of the input, detected from its first bytes."""
+
+    def __init__(self, wanted: str) -> None:
+        self._wanted = wanted
+        self.current = TextEncoding("utf-8")
+        self._is_known = False
+
+    def without_mark(self, chunk: bytes) -> bytes:
+        """Detect the encoding from the first chunk, and return the chunk without its byte order mark."""
+        if self._is_known:
+            return chunk
+        self._is_known, self.current = True, detect_encoding(chunk[:HEAD_BYTES], self._wanted)
+        return chunk[self.current.bom_bytes :]
+
+
+def _lines(source: IO[bytes], encoding: _InputEncoding) -> Iterator[bytes | None]:
+    """Yield lines, the last one with or without its end; None for one that is longer than MAX_PAYLOAD_BYTES."""
     rest, is_long = b"", False
     while chunk := source.read(READ_BYTES):
-        *whole, rest = (rest + chunk).split(b"\n")
+        chunk = encoding.without_mark(chunk)
+        whole, rest = encoding.current.split_lines(rest + chunk)
         for line in whole:
             yield None if is_long or len(line) > MAX_PAYLOAD_BYTES else line
             is_long = False

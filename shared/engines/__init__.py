@@ -1,55 +1,81 @@
-"""Inference engines. Adding one is a module with a class like the others and a line in `_ENGINES`."""
+"""Inference engines, which run the graphs of a bundle on the CPU.
+
+All graphs run through this package with one configuration: on devices, for calibration, in the parity gate, in
+`vedette evaluate` and `vedette score`, and in benchmarks. A new engine is a module with a class like the others and a
+line in `_ENGINES`.
+"""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from shared.bundle import Bundle
 from shared.engines.base import Engine, GraphOutput, Pending
+from shared.engines.configuration import EngineConfiguration
+from shared.engines.scoring import join_outputs, run_graph
 from shared.errors import EngineError
 
-__all__ = ["Engine", "GraphOutput", "Pending", "engine_of", "load_engine", "weights_path"]
+__all__ = [
+    "Engine",
+    "EngineConfiguration",
+    "GraphOutput",
+    "Pending",
+    "join_outputs",
+    "load_engine",
+    "open_graph",
+    "run_graph",
+    "weights_path",
+]
 
 
-def _openvino(graph: bytes, weights: bytes | None, cache_folder: Path) -> Engine:
+def _openvino(graph: bytes, weights: bytes | None, configuration: EngineConfiguration) -> Engine:
     from shared.engines.openvino import OpenVinoEngine
 
-    return OpenVinoEngine(graph, weights, cache_folder)
+    return OpenVinoEngine(graph, weights, configuration)
 
 
-def _onnxruntime(graph: bytes, weights: bytes | None, cache_folder: Path) -> Engine:
+def _onnxruntime(graph: bytes, weights: bytes | None, configuration: EngineConfiguration) -> Engine:
     from shared.engines.onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(graph)
+    return OnnxRuntimeEngine(graph, configuration)
 
 
-_ENGINES: dict[str, Callable[[bytes, bytes | None, Path], Engine]] = {
+_ENGINES: dict[str, Callable[[bytes, bytes | None, EngineConfiguration], Engine]] = {
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,
 }
 
 
-def load_engine(bundle: Bundle, artefact_name: str, cache_folder: Path) -> Engine:
-    """The engine an artefact is made for, with its graph loaded and ready to run.
+def load_engine(bundle: Bundle, artefact_name: str, configuration: EngineConfiguration) -> Engine:
+    """Return the engine of an artefact with its graph loaded.
 
-    Raises BundleMismatchError if the bundle has no such artefact, EngineError if the engine is unknown, not installed,
-    or refuses the graph.
+    Raises:
+        BundleMismatchError: The bundle has no such artefact.
+        EngineError: The engine is unknown or refuses the graph.
+        MissingExtraError: The engine is not installed.
     """
     artefact = bundle.manifest.artefact(artefact_name)
-    open_engine = engine_of(artefact.engine)
     path = weights_path(artefact.graph)
-    return open_engine(bundle.read(artefact.graph), bundle.read(path) if path is not None else None, cache_folder)
+    weights = bundle.read(path) if path is not None else None
+    return open_graph(artefact.engine, bundle.read(artefact.graph), weights, configuration)
 
 
-def engine_of(name: str) -> Callable[[bytes, bytes | None, Path], Engine]:
-    """What makes an engine of a graph, its weights if they are apart, and a folder for compiled models.
+def open_graph(engine: str, graph: bytes, weights: bytes | None, configuration: EngineConfiguration) -> Engine:
+    """Return the engine with the `graph` loaded.
 
-    Raises EngineError if it is unknown.
+    Args:
+        engine: Name of the engine.
+        graph: ONNX model, or the ".xml" of an OpenVINO IR.
+        weights: The ".bin" of an OpenVINO IR, or None.
+        configuration: Threads, precision and cache.
+
+    Raises:
+        EngineError: The engine is unknown or refuses the graph.
+        MissingExtraError: The engine is not installed.
     """
-    if name not in _ENGINES:
-        raise EngineError(f"Engine {name!r} is unknown here; known are {', '.join(_ENGINES)}. Update Vedette.")
-    return _ENGINES[name]
+    if engine not in _ENGINES:
+        raise EngineError(f"Unknown engine {engine!r}; known: {', '.join(_ENGINES)}. Update Vedette.")
+    return _ENGINES[engine](graph, weights, configuration)
 
 
 def weights_path(graph_path: str) -> str | None:
-    """Where the weights of a graph lie that does not hold them itself."""
+    """Return the path of the weights of a graph, or None where the graph holds them itself."""
     return graph_path.removesuffix(".xml") + ".bin" if graph_path.endswith(".xml") else None

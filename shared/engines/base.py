@@ -1,4 +1,4 @@
-"""What every engine is: it takes a batch, and hands the graph's outputs back when they are asked for."""
+"""The protocol of an engine: it starts on a batch and returns the graph's outputs later."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,29 +7,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCORE, ANOMALY_MAP = "score", "anomaly_map"
-DEPTH = 3  # batches: one is routed, one computes, and one waits, so that no core idles in between
+DEPTH = 3  # batches: one is routed, one computes, one waits, so that no core is idle in between
 
 
 @dataclass(frozen=True, slots=True)
 class GraphOutput:
-    """`scores`: (batch,) float32. `maps`: (batch, h, w) float32 raw patch scores, or None. Both are the caller's."""
+    """Outputs of a graph for a batch; the arrays belong to the caller.
+
+    Attributes:
+        scores: (batch,) float32.
+        maps: (batch, h, w) float32 raw patch scores, or None.
+    """
 
     scores: NDArray[np.float32]
     maps: NDArray[np.float32] | None
 
 
 class Pending(Protocol):
-    """A batch under way."""
+    """A batch that an engine works on."""
 
     def result(self) -> GraphOutput:
-        """Wait for the batch; raises EngineError if the engine failed on it."""
+        """Wait for the batch and return its outputs; raise EngineError if the engine failed."""
         ...
 
 
 class Engine(Protocol):
-    """A loaded graph. Used by one thread at a time.
+    """A graph loaded by an engine; used by one thread at a time.
 
-    `depth`: batches that may be under way at once with gain. `input_shape`: the graph's own, -1 where any size goes.
+    Attributes:
+        name: Name of the engine.
+        depth: Largest number of batches in progress at once.
+        input_shape: Shape of the graph's input, with -1 for a dimension of any size.
     """
 
     name: str
@@ -37,8 +45,13 @@ class Engine(Protocol):
     input_shape: tuple[int, ...]
 
     def start(self, inputs: NDArray[Any]) -> Pending:
-        """Start on `inputs` (batch, ...) as the preprocessing made them, which MUST stay unchanged until the result.
+        """Start on a batch.
 
-        At most `depth` batches MUST be under way. Raises EngineError if the engine refuses the batch.
+        Args:
+            inputs: (batch, ...) as the preprocessing made them. They MUST stay unchanged until the result. At most
+                `depth` batches MUST be in progress.
+
+        Raises:
+            EngineError: The engine refuses the batch.
         """
         ...

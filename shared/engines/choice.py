@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from shared.bundle import Bundle
-from shared.engines.pieces import PIECES, usable_cores
+from shared.engines.configuration import EngineConfiguration
+from shared.engines.pieces import usable_cores
 from shared.engines.trial import measure
 from shared.errors import FileNotWrittenError
 from shared.files import write_durably
@@ -35,22 +36,22 @@ class Choice:
     reason: str
 
 
-def choose_artefact(bundle: Bundle, batch_size: int, cache_folder: Path) -> Choice:
+def choose_artefact(bundle: Bundle, batch_size: int, configuration: EngineConfiguration) -> Choice:
     """Remembered, or else measured, which takes some seconds. A new version of a bundle is not measured again."""
     preferred = bundle.manifest.preferred_artefact
     names = [preferred, *(item.name for item in bundle.manifest.artefacts if item.name != preferred)]
     if len(names) == 1:
         return Choice((preferred,), "the only one")
-    key = _key(bundle, names, batch_size)
-    remembered = _read(cache_folder / MEMORY_FILE)
+    key = _key(bundle, names, batch_size, configuration)
+    remembered = _read(configuration)
     found = remembered.get(key)
     if found is None:
-        found = measure(bundle, batch_size, cache_folder)
+        found = measure(bundle, batch_size, configuration)
         log.info(
             "artefacts_measured", bundle=bundle.manifest.bundle_id, batch_size=batch_size, cpu=cpu(), **_told(found)
         )
         if found:
-            _remember(cache_folder / MEMORY_FILE, remembered, key, found)
+            _remember(configuration, remembered, key, found)
     times = {name: value for name in names if isinstance(value := found.get(name), float)}
     if not times:
         return Choice(tuple(names), "preferred; none could be measured")
@@ -74,11 +75,12 @@ def cpu() -> str:
     return f"{platform.machine()}/{usable_cores()} {'+'.join(known) or 'no known extensions'}"
 
 
-def _key(bundle: Bundle, names: Sequence[str], batch_size: int) -> str:
+def _key(bundle: Bundle, names: Sequence[str], batch_size: int, configuration: EngineConfiguration) -> str:
     """Of all that the times depend on."""
     spec = bundle.manifest.input.model_dump_json()
     engines = [_version(package) for package in ("openvino", "onnxruntime")]
-    facts = [bundle.manifest.name, spec, sorted(names), batch_size, cpu(), PIECES, *engines]
+    settings = configuration.to_json() | {"cache_folder": None}
+    facts = [bundle.manifest.name, spec, sorted(names), batch_size, cpu(), settings, *engines]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -94,9 +96,11 @@ def _told(found: dict[str, float | str]) -> dict[str, str]:
     return {name: f"{value:.3g} ms" if isinstance(value, float) else value for name, value in found.items()}
 
 
-def _read(path: Path) -> dict[str, dict[str, float | str]]:
+def _read(configuration: EngineConfiguration) -> dict[str, dict[str, float | str]]:
+    if configuration.cache_folder is None:
+        return {}
     try:
-        values = json.loads(path.read_bytes())
+        values = json.loads((configuration.cache_folder / MEMORY_FILE).read_bytes())
         return {
             str(key): {str(name): value for name, value in one.items() if isinstance(value, float | str)}
             for key, one in values.items()
@@ -106,8 +110,14 @@ def _read(path: Path) -> dict[str, dict[str, float | str]]:
 
 
 def _remember(
-    path: Path, remembered: dict[str, dict[str, float | str]], key: str, found: dict[str, float | str]
+    configuration: EngineConfiguration,
+    remembered: dict[str, dict[str, float | str]],
+    key: str,
+    found: dict[str, float | str],
 ) -> None:
+    if configuration.cache_folder is None:
+        return
+    path = configuration.cache_folder / MEMORY_FILE
     kept = dict(list(remembered.items())[-MOST_REMEMBERED + 1 :])
     try:
         write_durably(path, json.dumps({**kept, key: found}).encode())

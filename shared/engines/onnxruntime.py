@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.engines.base import ANOMALY_MAP, DEPTH, SCORE, GraphOutput
-from shared.engines.pieces import piece_size, usable_cores
+from shared.engines.configuration import EngineConfiguration
 from shared.errors import EngineError, MissingExtraError
 
 
@@ -22,8 +22,12 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     depth = DEPTH
 
-    def __init__(self, graph: bytes) -> None:
-        """Load an ONNX `graph`. Raises EngineError if the runtime refuses it."""
+    def __init__(self, graph: bytes, configuration: EngineConfiguration) -> None:
+        """Load an ONNX `graph`.
+
+        Raises:
+            EngineError: ONNX Runtime refuses the graph.
+        """
         try:
             import onnxruntime
         except ImportError:
@@ -42,14 +46,13 @@ class OnnxRuntimeEngine:
         graph_input = self._session.get_inputs()[0]
         self._input_name = graph_input.name
         self.input_shape = tuple(size if isinstance(size, int) else -1 for size in graph_input.shape)
-        self._cores = usable_cores()
-        self._workers = ThreadPoolExecutor(self._cores, thread_name_prefix="onnxruntime")
+        self._threads, self._pieces = configuration.thread_count, configuration.pieces
+        self._workers = ThreadPoolExecutor(self._threads, thread_name_prefix="onnxruntime")
 
     def start(self, inputs: NDArray[Any]) -> "_OnnxRuntimePending":
         """Start on a batch; see `Engine.start`."""
-        size = piece_size(inputs.shape, self._cores)
-        pieces = (inputs[start : start + size] for start in range(0, len(inputs), size))
-        return _OnnxRuntimePending([self._workers.submit(self._run, piece) for piece in pieces])
+        pieces = self._pieces.cut(inputs, self._threads)
+        return _OnnxRuntimePending([self._workers.submit(self._run, piece) for piece in pieces], len(inputs))
 
     def _run(self, piece: NDArray[Any]) -> list[NDArray[Any]]:
         outputs: list[NDArray[Any]] = self._session.run(self._names, {self._input_name: piece})
@@ -57,8 +60,8 @@ class OnnxRuntimeEngine:
 
 
 class _OnnxRuntimePending:
-    def __init__(self, futures: "Sequence[Future[list[NDArray[Any]]]]") -> None:
-        self._futures = futures
+    def __init__(self, futures: "Sequence[Future[list[NDArray[Any]]]]", count: int) -> None:
+        self._futures, self._count = futures, count
 
     def result(self) -> GraphOutput:
         """Wait for the outputs of all pieces, also after one failed: nothing of a batch runs on once it is answered."""
@@ -68,4 +71,5 @@ class _OnnxRuntimePending:
         except Exception as error:  # its exceptions share no base class
             raise EngineError(f"ONNX Runtime failed on a batch: {str(error)[:300]}.") from None
         scores, *maps = parts[0] if len(parts) == 1 else [np.concatenate(of_one) for of_one in zip(*parts, strict=True)]
-        return GraphOutput(scores.astype(np.float32, copy=False), maps[0] if maps else None)
+        scores = scores[: self._count].astype(np.float32, copy=False)
+        return GraphOutput(scores, maps[0][: self._count] if maps else None)

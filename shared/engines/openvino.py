@@ -7,14 +7,14 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.engines.base import ANOMALY_MAP, DEPTH, SCORE, GraphOutput
-from shared.engines.pieces import most_images, piece_size
+from shared.engines.configuration import EngineConfiguration
+from shared.engines.pieces import PieceSizes
 from shared.errors import EngineError, MissingExtraError
 
 # OpenVINO's package loads it if it can. An agent converts no models, and saves 7 MiB and a tenth of its start.
@@ -27,19 +27,20 @@ class OpenVinoEngine:
     name = "openvino"
     depth = DEPTH
 
-    def __init__(self, graph: bytes, weights: bytes | None, cache_folder: Path) -> None:
-        """Compile `graph` (OpenVINO IR with `weights`, or ONNX without). Raises EngineError if that fails."""
+    def __init__(self, graph: bytes, weights: bytes | None, configuration: EngineConfiguration) -> None:
+        """Compile `graph` (OpenVINO IR with `weights`, or ONNX without).
+
+        Raises:
+            EngineError: OpenVINO refuses the graph.
+        """
         core = _core()
-        options = {
-            "PERFORMANCE_HINT": "THROUGHPUT",
-            "INFERENCE_PRECISION_HINT": "f32",  # without it the CPU may silently compute in bf16
-            "CACHE_DIR": str(cache_folder),
-        }
+        self._pieces = configuration.pieces
         try:
-            cache_folder.mkdir(parents=True, exist_ok=True)
+            if configuration.cache_folder is not None:
+                configuration.cache_folder.mkdir(parents=True, exist_ok=True)
             model = core.read_model(graph, weights if weights is not None else b"")
-            _fix_single_images(model)
-            self._compiled = core.compile_model(model, "CPU", options)
+            _fix_single_images(model, self._pieces)
+            self._compiled = core.compile_model(model, "CPU", _options(configuration))
             self._outputs = _output_positions(self._compiled)
             self.input_shape = _shape(self._compiled.input(0).partial_shape)
             self._streams = int(self._compiled.get_property("NUM_STREAMS"))
@@ -50,23 +51,34 @@ class OpenVinoEngine:
     def start(self, inputs: NDArray[Any]) -> "_OpenVinoPending":
         """Start on a batch; see `Engine.start`."""
         inputs = np.ascontiguousarray(inputs)
-        size = piece_size(inputs.shape, self._streams)
+        pieces = self._pieces.cut(inputs, self._streams)
         requests: list[Any] = []
         try:
-            for start in range(0, len(inputs), size):
+            for piece in pieces:
                 requests.append(self._free.pop() if self._free else self._compiled.create_infer_request())
-                requests[-1].start_async({0: inputs[start : start + size]}, share_inputs=True)
+                requests[-1].start_async({0: piece}, share_inputs=True)
         except RuntimeError as error:
             _wait_for(requests[:-1])
             raise EngineError(f"OpenVINO refuses a batch of shape {inputs.shape}: {_first_line(error)}.") from None
-        return _OpenVinoPending(requests, inputs, self._outputs, self._free)
+        return _OpenVinoPending(requests, pieces, len(inputs), self._outputs, self._free)
 
 
 class _OpenVinoPending:
-    """`inputs` is held here, since the requests read it in place. They go back to `free` when they are done."""
+    """A batch in progress.
 
-    def __init__(self, requests: list[Any], inputs: NDArray[Any], outputs: dict[str, int], free: list[Any]) -> None:
-        self._requests, self._inputs, self._outputs, self._free = requests, inputs, outputs, free
+    It holds the `pieces`, because the requests read them in place. The requests return to `free` when they are done.
+    """
+
+    def __init__(
+        self,
+        requests: list[Any],
+        pieces: list[NDArray[Any]],
+        count: int,
+        outputs: dict[str, int],
+        free: list[Any],
+    ) -> None:
+        self._requests, self._pieces, self._count = requests, pieces, count
+        self._outputs, self._free = outputs, free
 
     def result(self) -> GraphOutput:
         """Wait, and copy the outputs out of the requests."""
@@ -82,8 +94,8 @@ class _OpenVinoPending:
         position = self._outputs[name]
         parts: Sequence[NDArray[Any]] = [request.get_output_tensor(position).data for request in self._requests]
         if len(parts) == 1:
-            return np.array(parts[0], dtype=np.float32)  # a copy: the request's own memory is used again
-        joined: NDArray[np.float32] = np.concatenate(parts).astype(np.float32, copy=False)
+            return np.array(parts[0][: self._count], dtype=np.float32)  # a copy: the request uses its memory again
+        joined: NDArray[np.float32] = np.concatenate(parts)[: self._count].astype(np.float32, copy=False)
         return joined
 
 
@@ -127,11 +139,23 @@ def _without(module: str) -> Iterator[None]:
         del modules[module]
 
 
-def _fix_single_images(model: Any) -> None:
+def _options(configuration: EngineConfiguration) -> dict[str, str]:
+    """Return the properties to compile with; threads and streams are OpenVINO's choice unless configured."""
+    options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": configuration.precision}
+    if configuration.cache_folder is not None:
+        options["CACHE_DIR"] = str(configuration.cache_folder)
+    if configuration.threads is not None:
+        options["INFERENCE_NUM_THREADS"] = str(configuration.threads)
+    if configuration.streams is not None:
+        options["NUM_STREAMS"] = str(configuration.streams)
+    return options
+
+
+def _fix_single_images(model: Any, pieces: PieceSizes) -> None:
     """Let a graph that is given one image at a time anyway take just that: less memory, and a tenth less time."""
     graph_input = model.input(0)
     _, *sample = _shape(graph_input.partial_shape)
-    if len(sample) > 1 and min(sample) > 0 and most_images(sample) == 1:
+    if len(sample) > 1 and min(sample) > 0 and pieces.max_images(sample) == 1:
         model.reshape({graph_input: [1, *sample]})
 
 

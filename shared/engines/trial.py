@@ -1,13 +1,11 @@
-"""How fast engines run graphs here, measured in a process of its own: `python -m shared.engines.trial`.
+"""Measurement of how fast engines run graphs on this machine: `python -m shared.engines.trial`.
 
-An agent's memory shall hold one engine, so it does not load the others only to compare them. Standard input is a JSON
-object: `graphs` (name, engine, paths of graph and weights), `cache`, `shape` and `dtype` of a batch. Standard output is
-one: by name the milliseconds a batch takes, or a text that says why it does not run.
+It runs in a process of its own, so that an agent's memory holds only the engine that it uses. Standard input is a JSON
+object: `graphs` (name, engine, paths of graph and weights), `configuration`, `shape` and `dtype` of a batch. Standard
+output is a JSON object: for each name, the milliseconds per batch, or the reason why the graph does not run.
 """
 
-import json
 import math
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from shared.bundle import Bundle
-from shared.engines import engine_of, weights_path
+from shared.child_process import JsonLinesProcess, NoAnswerError, serve_json_lines
+from shared.engines import EngineConfiguration, open_graph, weights_path
 from shared.logs import EventLog
 
 LEAST_RUNS, LEAST_S = 5, 0.3
@@ -27,7 +26,7 @@ TIMEOUT_S = 120.0
 log = EventLog("engines")
 
 
-def measure(bundle: Bundle, batch_size: int, cache_folder: Path) -> dict[str, float | str]:
+def measure(bundle: Bundle, batch_size: int, configuration: EngineConfiguration) -> dict[str, float | str]:
     """By artefact: milliseconds a batch takes, or why it does not run. Empty where the trial fails, which is logged."""
     spec = bundle.manifest.input
     is_image = bool(spec.image_height)
@@ -45,29 +44,25 @@ def measure(bundle: Bundle, batch_size: int, cache_folder: Path) -> dict[str, fl
             graphs.append({"name": artefact.name, "engine": artefact.engine, "paths": [str(path) for path in paths]})
         asked = {
             "graphs": graphs,
-            "cache": str(cache_folder),
+            "configuration": configuration.to_json(),
             "shape": shape,
             "dtype": "uint8" if is_image else "float32",
         }
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "shared.engines.trial"],
-                input=json.dumps(asked).encode(),
-                capture_output=True,
-                timeout=TIMEOUT_S,
-                check=True,
-            )
-            found: dict[str, float | str] = json.loads(done.stdout)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
-            said = getattr(error, "stderr", None) or b""
-            log.warning("trial_failed", error=error, said=said.decode("utf-8", "replace")[-300:])
-            return {}
-    return found
+        with tempfile.TemporaryFile() as errors:
+            try:
+                with JsonLinesProcess([sys.executable, "-m", "shared.engines.trial"], stderr=errors) as child:
+                    return child.ask(asked, TIMEOUT_S)
+            except (OSError, NoAnswerError) as error:
+                errors.seek(0)
+                text = errors.read().decode("utf-8", "replace")[-300:]
+                log.warning("trial_failed", error=error, output=text)
+                return {}
 
 
-def _milliseconds(graph: dict[str, Any], cache: Path, shape: list[int], dtype: str) -> float:
+def _milliseconds(graph: dict[str, Any], configuration: EngineConfiguration, shape: list[int], dtype: str) -> float:
     contents = [Path(path).read_bytes() for path in graph["paths"]]
-    engine = engine_of(graph["engine"])(contents[0], contents[1] if len(contents) > 1 else None, cache)
+    weights = contents[1] if len(contents) > 1 else None
+    engine = open_graph(graph["engine"], contents[0], weights, configuration)
     shape = shape if len(shape) > 1 else [*shape, *(abs(size) for size in engine.input_shape[1:])]
     generator = np.random.default_rng(0)
     if dtype == "uint8":
@@ -84,17 +79,16 @@ def _milliseconds(graph: dict[str, Any], cache: Path, shape: list[int], dtype: s
     return float(np.median(times)) * 1000
 
 
-def main() -> None:
-    """Measure what standard input names."""
-    asked = json.load(sys.stdin)
-    found: dict[str, float | str] = {}
+def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    configuration = EngineConfiguration.from_json(asked["configuration"])
+    found: dict[str, Any] = {}
     for graph in asked["graphs"]:
         try:
-            found[graph["name"]] = _milliseconds(graph, Path(asked["cache"]), asked["shape"], asked["dtype"])
-        except Exception as error:  # whatever ails one graph, the others are measured
+            found[graph["name"]] = _milliseconds(graph, configuration, asked["shape"], asked["dtype"])
+        except Exception as error:  # a graph that fails must not stop the others
             found[graph["name"]] = str(error) or type(error).__name__
-    json.dump(found, sys.stdout)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    serve_json_lines(_answer)

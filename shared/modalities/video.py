@@ -12,6 +12,7 @@ from shared.errors import SampleRejected
 from shared.images import JPEG_MAGIC, MAX_IMAGE_PIXELS, encode_jpeg, encode_png
 from shared.modalities.base import FormSettings, PayloadForm, Reduced, checked_shape, refuse_encoding
 from shared.modalities.frame_list import FILE_ENCODINGS, check_frames, decode_frames, pack_frames
+from shared.modalities.h264 import START_CODE, can_encode, check_h264, decode_h264, encode_h264
 from shared.modalities.image import PREVIEW_QUALITY, preview
 from shared.modalities.pixels import check_crc, with_crc
 from shared.modality import Modality
@@ -30,7 +31,7 @@ class VideoType:
     modality, rank = Modality.VIDEO, 4
     has_vectors = False
     engine_dtype: type[np.generic] = np.uint8
-    forms: tuple[PayloadForm, ...] = (PayloadForm.LOSSLESS, PayloadForm.JPEG, PayloadForm.FEATURES)
+    forms: tuple[PayloadForm, ...] = (PayloadForm.LOSSLESS, PayloadForm.JPEG, PayloadForm.H264, PayloadForm.FEATURES)
     max_values = 3 * MAX_IMAGE_PIXELS
 
     def usual_batch_size(self, spec: InputSpec) -> int:
@@ -61,25 +62,30 @@ class VideoType:
         spec: InputSpec,
         settings: FormSettings,
     ) -> Reduced:
-        """Return a clip with its frames as JPEG, or as a small preview of each frame."""
+        """Return a clip with its frames as JPEG, as an H.264 stream, or as a small preview of its last frame.
+
+        Where H.264 cannot be encoded, the frames travel as JPEG.
+        """
         clip = np.asarray(sample.values, dtype=np.uint8)
         if form is PayloadForm.FEATURES:
-            small = np.stack([preview(frame) for frame in clip])
+            small = preview(clip[-1])[np.newaxis]
             encoded = pack_frames(small, partial(encode_jpeg, quality=PREVIEW_QUALITY))
             return Reduced(small, encoded, ImageCrop(clip.shape[1], clip.shape[2], None))
         if form is PayloadForm.LOSSLESS:
             return sample
+        if form is PayloadForm.H264 and can_encode(clip):
+            return Reduced(clip, encode_h264(clip, settings.max_bytes))
         return Reduced(clip, pack_frames(clip, partial(encode_jpeg, quality=settings.jpeg_quality)))
 
     def encode(self, values: Values, encoded: bytes | None = None) -> sample_pb2.Payload:
-        """Return the clip as `encoded`, a list of JPEG files, else without loss as a list of PNG files.
+        """Return the clip as `encoded`, an H.264 stream or a list of JPEG files, else without loss as PNG files.
 
         Raises SampleRejected if `values` are not the pixels of a clip.
         """
         if values.ndim != self.rank or values.dtype != np.uint8 or not 0 < len(values) <= MAX_FRAMES:
             raise SampleRejected(f"pixels of shape {values.shape} are not a clip of 1 to {MAX_FRAMES} frames")
-        encoding = sample_pb2.PAYLOAD_ENCODING_JPEG_FRAMES
-        if encoded is None or not encoded.startswith(JPEG_MAGIC, _LENGTH_BYTES):
+        encoding = _encoding_of(encoded) if encoded is not None else None
+        if encoded is None or encoding is None:
             encoding = sample_pb2.PAYLOAD_ENCODING_PNG_FRAMES
             encoded = pack_frames(np.asarray(values, dtype=np.uint8), encode_png)
         return with_crc(sample_pb2.Payload(encoding=encoding, data=encoded, shape=values.shape))
@@ -90,17 +96,29 @@ class VideoType:
 
     def decode(self, payload: sample_pb2.Payload) -> Values:
         """Return the frames (frames, height, width, 3) uint8."""
-        return decode_frames(payload.data, self._checked(payload))
+        shape = self._checked(payload)
+        decode = decode_h264 if payload.encoding == sample_pb2.PAYLOAD_ENCODING_H264 else decode_frames
+        return decode(payload.data, shape)
 
     def _checked(self, payload: sample_pb2.Payload) -> tuple[int, ...]:
         shape = checked_shape(payload, self)
         if shape[0] > MAX_FRAMES:
             raise SampleRejected(f"clip of {shape[0]} frames; the limit is {MAX_FRAMES}")
-        if payload.encoding not in FILE_ENCODINGS:
+        if payload.encoding not in (*FILE_ENCODINGS, sample_pb2.PAYLOAD_ENCODING_H264):
             raise refuse_encoding(payload, self.modality)
         check_crc(payload)
-        check_frames(payload.data, payload.encoding, shape)
+        if payload.encoding == sample_pb2.PAYLOAD_ENCODING_H264:
+            check_h264(payload.data, shape)
+        else:
+            check_frames(payload.data, payload.encoding, shape)
         return shape
+
+
+def _encoding_of(data: bytes) -> sample_pb2.PayloadEncoding | None:
+    if data.startswith(START_CODE):
+        return sample_pb2.PAYLOAD_ENCODING_H264
+    is_jpeg = data.startswith(JPEG_MAGIC, _LENGTH_BYTES)
+    return sample_pb2.PAYLOAD_ENCODING_JPEG_FRAMES if is_jpeg else None
 
 
 SAMPLE_TYPE = VideoType()

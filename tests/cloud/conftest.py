@@ -1,4 +1,4 @@
-"""A small bundle with real analyzers, for what judges or publishes one."""
+"""Small bundle with real analyzers, for tests that judge or publish one."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ def biopsies() -> Biopsies:
     preprocessor = fit_preprocessor(Modality.TABULAR, benign[:300], spec)
     options = AnalysisOptions(methods=("knn", "time_estimation"), device="cpu")
     analysis = fit_analysis(preprocessor, None, benign[:200], benign[200:300], options).analysis
-    # What only a device reads may be anything here; larger than one chunk, so that fetching takes several.
+    # Files for devices may hold any bytes here; larger than one chunk, so that fetching takes several.
     edge = {"edge/filler.npz": npz_bytes({"noise": np.random.default_rng(0).integers(0, 256, 700_000, np.uint8)})}
     key = Ed25519PrivateKey.generate()
     manifest = Manifest(

@@ -1,4 +1,4 @@
-"""What a command leaves at `--json`: valid JSON or one clear error, whatever its numbers and its disk are."""
+"""Output of `--json`: valid JSON for any numbers, or one clear error for a failing disk."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.outputs import check_place, write_failure, write_json, write_stop
+from cloud.outputs import check_output_path, write_failure, write_interruption, write_json
 from shared.errors import DataError, FileNotWrittenError, SettingsError
 
 
@@ -17,7 +17,7 @@ def test_a_number_that_is_none_becomes_null(tmp_path: Path) -> None:
     assert found == {"auroc": None, "rows": [1, [2.5, None]], "of": {"loss": None, "name": "nan"}}
 
 
-def test_a_failure_says_what_and_how_it_ended(tmp_path: Path) -> None:
+def test_a_failure_holds_its_error_and_exit_code(tmp_path: Path) -> None:
     error = DataError("readings.csv: no such file.")
     write_failure(tmp_path / "out.json", error)
     found = json.loads((tmp_path / "out.json").read_text())
@@ -26,7 +26,7 @@ def test_a_failure_says_what_and_how_it_ended(tmp_path: Path) -> None:
 
 def test_a_failure_that_cannot_be_written_is_said_and_hides_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     write_failure(Path("/dev/full"), DataError("readings.csv: no such file."))
-    write_stop(Path("/dev/full"))
+    write_interruption(Path("/dev/full"))
     assert capsys.readouterr().err.count("/dev/full: cannot be written (No space left on device)") == 2
     with pytest.raises(FileNotWrittenError):
         write_json(Path("/dev/full"), {})
@@ -43,9 +43,9 @@ def test_a_link_is_written_through_and_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["", "missing/out.json"])
 def test_a_place_where_no_file_can_be_is_refused_before_any_work(tmp_path: Path, place: str) -> None:
     with pytest.raises(SettingsError, match="Give --json another path"):
-        check_place(tmp_path / place)
+        check_output_path(tmp_path / place)
 
 
 def test_nothing_is_written_where_nothing_was_asked_for() -> None:
-    check_place(None)
+    check_output_path(None)
     write_json(None, {"auroc": 1.0})

@@ -36,7 +36,7 @@ async def test_a_published_bundle_is_current_whole_and_announced(registry, store
     assert await changes(store) == [BundleChange("biopsy", entry.bundle_id)]
 
 
-async def test_what_a_device_fetches_is_a_verifiable_archive_without_the_clouds_part(registry, biopsies):
+async def test_a_device_fetches_a_verifiable_archive_without_the_clouds_part(registry, biopsies):
     entry = await registry.publish(biopsies.bundle)
     data = registry.edge_archive_path(entry.bundle_id).read_bytes()
     assert (len(data), hashlib.sha256(data).hexdigest()) == (entry.edge_archive_bytes, entry.edge_archive_sha256)

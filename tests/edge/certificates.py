@@ -87,7 +87,7 @@ def write_identity(
     pinned: Authority | None = None,
     **dates: datetime.timedelta,
 ) -> None:
-    """What an enrolment leaves; `pinned`: the authority the device trusts and names as its own, if another."""
+    """Files of an enrolment; `pinned`: the authority the device trusts and names as its own, if another."""
     folder = state_dir / "identity"
     folder.mkdir(parents=True)
     key, certificate = authority.issue("device-1", **dates)

@@ -1,4 +1,4 @@
-"""What the agent's tests share: an authority, a signing key, bundles, a cloud, and devices that end with their test."""
+"""Fixtures of the agent's tests: authority, signing key, bundles, cloud, and devices that end with their test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Processes that start in milliseconds: forked from one that has imported the agent, and has done nothing else yet.
 
-Only the start of the interpreter and the imports are saved. What runs then is the command itself, with a process id, a
+Only the start of the interpreter and the imports are saved. The child runs the command itself, with a process id, a
 log, an exit code and an end by signals of its own. Linux only, as the tests that use it.
 """
 
@@ -32,7 +32,7 @@ PRELOADED = (
 
 
 class Forked:
-    """A process that calls `target(*arguments)`; what it says is appended to `log`. Used as a `subprocess.Popen` is."""
+    """A process that calls `target(*arguments)`; its output is appended to `log`. Used like a `subprocess.Popen`."""
 
     def __init__(self, log: Path, target: Callable[..., object], *arguments: Any) -> None:
         self._process = _context().Process(

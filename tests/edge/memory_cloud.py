@@ -15,7 +15,7 @@ ACCEPTED, DUPLICATE = detection_pb2.SUBMIT_STATUS_ACCEPTED, detection_pb2.SUBMIT
 
 @dataclass
 class MemoryCloud:
-    """What it accepted, and the events that tell of it; `received` counts each sample every time it came."""
+    """Accepted samples and their events; `received` counts each sample every time it came."""
 
     samples: dict[bytes, bytes] = field(default_factory=dict)
     events: list[detection_pb2.Event] = field(default_factory=list)

@@ -50,7 +50,7 @@ def main(url: str, kind: str, height: str = "48", width: str = "64") -> None:
     def listen() -> None:
         for line in sys.stdin:
             (still.set if line.strip() == "still" else still.clear)()
-        os._exit(0)  # whoever started it has gone
+        os._exit(0)  # the parent process has ended
 
     threading.Thread(target=listen, daemon=True).start()
     while True:

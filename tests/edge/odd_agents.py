@@ -1,4 +1,4 @@
-"""Agents to fork, each with one thing made different beforehand. Imports little, for each of them waits for that."""
+"""Agents to fork, each with one modified part. Imports little, because every fork waits for it."""
 
 import os
 import signal

@@ -9,7 +9,7 @@ import time
 
 class Proxy:
     """Forwards connections to `target_port`. `cut`: connections are reset and refused. `hold`: bytes stop flowing.
-    `slow_down`: so many bytes a second go to the target, of all connections together."""
+    `slow_down`: limit in bytes a second to the target, over all connections."""
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port

@@ -1,4 +1,4 @@
-"""Samples of a source that goes on for ever, a few at a time."""
+"""Samples of an endless source, a few at a time."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ MOST_S = 10.0
 def take(
     batches: Iterator[SampleBatch], stop: threading.Event, count: int, samples_of: Callable[[SampleBatch], list[Any]]
 ) -> list[Any]:
-    """The next `count` samples, which shall be the last of their batch; waits for them, but not for ever."""
+    """Return the next `count` samples, which must end their batch; wait for them up to a limit."""
     timer = threading.Timer(MOST_S, stop.set)
     timer.start()
     found: list[Any] = []

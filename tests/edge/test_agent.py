@@ -213,7 +213,7 @@ def test_a_request_nobody_takes_is_halved_until_the_culprit_is_found(cloud: Clou
     assert len(cloud.samples) == len(routed_ids(device)) - 1
 
 
-def test_sigterm_ends_it_within_five_seconds_and_keeps_what_is_routed(cloud: CloudDouble, enrol: Enrol) -> None:
+def test_sigterm_ends_it_within_five_seconds_and_keeps_routed_samples(cloud: CloudDouble, enrol: Enrol) -> None:
     device = enrol(cloud.address)
     device.settings["sources"][0] |= {"loop": True}
     device.start()
@@ -451,7 +451,7 @@ def test_a_full_disk_is_said_counted_and_survived(cloud: CloudDouble, enrol: Enr
     device.settings["spool"] = {"max_pending_bytes": 1 << 16}
     device.settings["sources"][0] |= {"rate_per_s": 3000, "loop": True}
     del device.settings["screening_log"]
-    # No file may grow beyond 400 kB: what a full disk looks like to the agent.
+    # No file may grow beyond 400 kB, which simulates a full disk.
     device.start(most_file_bytes=400_000)
     device.until(lambda: device.status().get("spool", {}).get("error") and device.counters()["samples_dropped"] > 0)
     address = device.status()["metrics_address"]
@@ -483,4 +483,4 @@ def test_a_damaged_spool_is_set_aside_and_the_agent_goes_on(cloud: CloudDouble, 
     assert any("damaged" in warning for warning in cloud.heartbeats[-1].warnings)
     assert device.run("--until-done") == 0, device.text()
     assert device.counters()["spools_set_aside"] == 1
-    assert device.status()["problems"] == []  # what an earlier run told of does not keep this one unhealthy
+    assert device.status()["problems"] == []  # problems of an earlier run do not keep this one unhealthy

@@ -114,7 +114,7 @@ def webhook(hook: Hook, secret: Path, **more: Any) -> WebhookSettings:
     return WebhookSettings(id="hook", kind="webhook", url=hook.url, secret_file=secret, **more)
 
 
-def test_a_webhook_is_told_at_once_and_can_check_who_told_it(hook: Hook, secret: Path, deliver) -> None:
+def test_a_webhook_gets_a_signed_message_at_once(hook: Hook, secret: Path, deliver) -> None:
     deliver(webhook(hook, secret)).tell(alarm())
     until(lambda: hook.requests)
     headers, body = hook.requests[0]
@@ -160,7 +160,7 @@ def test_a_sink_that_hangs_holds_up_no_other(hook: Hook, secret: Path, tmp_path:
     until(lambda: (tmp_path / "alarms.jsonl").stat().st_size > 0, 2)
 
 
-def test_what_was_raised_before_a_restart_is_sent_after_it(hook: Hook, secret: Path, deliver) -> None:
+def test_alarms_raised_before_a_restart_are_sent_after_it(hook: Hook, secret: Path, deliver) -> None:
     hook.status = 503
     first = deliver(webhook(hook, secret, quiet_s=0))
     for number in range(5):
@@ -184,7 +184,7 @@ def test_alarms_of_one_source_are_gathered_and_the_worst_is_named(hook: Hook, se
     assert by_source == [("press", "row 0", 0), ("pump", "row 99", 0), ("press", "row 13", 18)]
 
 
-def test_what_is_held_back_at_the_end_is_kept(hook: Hook, secret: Path, deliver) -> None:
+def test_alarms_held_back_at_the_end_are_kept(hook: Hook, secret: Path, deliver) -> None:
     delivery = deliver(webhook(hook, secret, quiet_s=60))
     for number in range(3):
         delivery.tell(alarm(number))
@@ -304,7 +304,7 @@ def test_sinks_of_unknown_sources_or_of_one_name_are_refused() -> None:
 
 
 @needs_broker
-def test_a_broker_is_told_once_it_is_there(tmp_path: Path, deliver) -> None:
+def test_a_broker_gets_alarms_once_it_is_reachable(tmp_path: Path, deliver) -> None:
     broker, heard = Broker(tmp_path), []
     url = f"mqtt://127.0.0.1:{broker.port}"
     settings = MqttSinkSettings(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.sources.alignment import Alignment, Reading, Row
-from edge.sources.records import MOST_SECONDS
 from edge.sources.windows import WindowCutter
+from shared.tables.times import MAX_SECONDS
 
 NAN = math.nan
 
@@ -73,7 +73,7 @@ def test_without_an_interval_each_reading_is_a_row_unless_it_is_older() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.floats(-MOST_SECONDS, MOST_SECONDS), st.floats(), st.integers(0, 1)), max_size=60),
+    st.lists(st.tuples(st.floats(-MAX_SECONDS, MAX_SECONDS), st.floats(), st.integers(0, 1)), max_size=60),
     st.sampled_from([0.0, 0.001, 1.0, 1e5]),
     st.sampled_from([0.0, 3.0]),
 )

@@ -31,7 +31,7 @@ def test_a_slow_link_sets_the_budget_until_the_queue_is_half_gone() -> None:
     assert budget.bytes_per_s == 0
 
 
-def test_what_is_configured_is_never_exceeded() -> None:
+def test_the_configured_rate_is_never_exceeded() -> None:
     budget = budget_of(Clock(), max_bytes_per_s=500)
     budget.follow(backlog(10**9, 10_000.0))
     assert budget.bytes_per_s == 500
@@ -39,7 +39,7 @@ def test_what_is_configured_is_never_exceeded() -> None:
     assert budget.bytes_per_s == pytest.approx(80.0)
 
 
-def test_without_a_connection_the_spool_takes_what_the_configuration_allows() -> None:
+def test_without_a_connection_the_spool_fills_at_the_configured_rate() -> None:
     budget = budget_of(Clock())
     budget.follow(backlog(10**9, 10.0, connected=False))
     assert budget.bytes_per_s == 0
@@ -70,7 +70,7 @@ def test_a_full_spool_is_pressure_too() -> None:
     assert budget.pressure == pytest.approx(0.9)
 
 
-def test_a_bucket_that_changes_its_rate_keeps_what_is_in_it() -> None:
+def test_a_bucket_that_changes_its_rate_keeps_its_tokens() -> None:
     clock = Clock()
     bucket = TokenBucket(10.0, 10.0, clock)
     bucket.spend(90)

@@ -1,4 +1,4 @@
-"""A new bundle on its way to a device: whatever happens to it, the device runs the old one or the new one."""
+"""Faults while a bundle is fetched and swapped: the device always runs the old or the new one."""
 
 import hashlib
 import itertools
@@ -26,7 +26,7 @@ from tests.edge.forked import Forked, agent
 from tests.edge.odd_agents import agent_that_a_bundle_ends, impatient_agent
 from vedette.v1 import fleet_pb2
 
-STEPS = ("fsync", "replace", "unlink")  # of `os`: what changes the disk for good
+STEPS = ("fsync", "replace", "unlink")  # functions of `os` that change the disk durably
 
 
 def _obtain(cache: BundleCache, bundle: Bundle, fails: bool) -> None:
@@ -210,7 +210,7 @@ def test_whatever_comes_instead_of_a_bundle_the_old_one_runs_until_the_new_one_i
 
 
 @pytest.mark.system
-def test_what_a_bundle_says_of_its_birth_does_not_matter(
+def test_the_creation_time_of_a_bundle_does_not_matter(
     busy: Device, cloud: CloudDouble, signing_key: Ed25519PrivateKey
 ) -> None:
     busy.start()

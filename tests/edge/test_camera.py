@@ -56,7 +56,7 @@ def test_a_file_gives_all_its_frames_in_order(tmp_path: Path) -> None:
     assert pixels[0].shape == (HEIGHT, WIDTH, 3)
 
 
-def test_stride_region_and_masks_choose_what_is_screened(tmp_path: Path) -> None:
+def test_stride_region_and_masks_select_the_screened_pixels(tmp_path: Path) -> None:
     path = video(tmp_path / "clip.mp4", [picture(20, square_at=8)] * 9)
     region = {"left": 4, "top": 8, "width": 32, "height": 32}
     mask = {"left": 8, "top": 16, "width": 16, "height": 16}
@@ -75,7 +75,7 @@ def test_a_region_beyond_the_picture_is_a_clear_error(tmp_path: Path) -> None:
         list(source_of(path, region={"left": 60, "top": 0, "width": 10, "height": 10}).batches())
 
 
-def test_the_motion_gate_passes_what_moves_and_now_and_then_what_does_not(tmp_path: Path) -> None:
+def test_the_motion_gate_passes_moving_frames_and_some_still_ones(tmp_path: Path) -> None:
     still, moving = [picture(90)] * 50, [picture(90, square_at=4 + index) for index in range(0, 40, 8)]
     path = video(tmp_path / "clip.mp4", still + moving)
     _, origins = all_of(source_of(path, motion_share=0.02, still_after_s=1.0).batches())
@@ -99,7 +99,7 @@ def test_a_file_that_is_no_video_is_one_clear_error(tmp_path: Path, data: bytes)
         source_of(tmp_path / "gone.mp4")
 
 
-def test_a_file_cut_short_gives_what_it_holds(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_its_readable_frames(tmp_path: Path) -> None:
     path = video(tmp_path / "clip.ts", [picture(20 + index, square_at=index) for index in range(40)])
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -149,7 +149,7 @@ def cameras() -> Iterator[Callable[..., NetworkCamera]]:
 
 
 class Watched:
-    """What a live source gave, gathered on a thread of its own."""
+    """Batches of a live source, collected on a thread of its own."""
 
     def __init__(self, url: str, **more: Any) -> None:
         self.stop = threading.Event()
@@ -215,7 +215,7 @@ def test_a_stream_that_stalls_is_given_up_in_time() -> None:
         connection.close()
 
 
-def test_rtsp_is_read_and_a_rate_skips_what_is_too_much(cameras: Cameras) -> None:
+def test_rtsp_is_read_and_a_rate_skips_frames(cameras: Cameras) -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/door"
     watched = Watched(url, options={"rtsp_flags": "listen", "listen_timeout": "20"}, rate_per_s=4.0)
     cameras(url, "rtsp")
@@ -316,7 +316,7 @@ def test_an_agent_screens_a_file_to_its_end_while_a_dead_camera_is_sought(
         device.close()
 
 
-def test_secrets_of_an_address_are_not_told() -> None:
+def test_secrets_of_an_address_are_not_logged() -> None:
     source = source_of("rtsp://user:sec@ret@127.0.0.1:9/door")
     assert source.name == "rtsp://127.0.0.1:9/door"
     assert source.health.state == "connecting"

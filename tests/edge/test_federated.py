@@ -1,4 +1,4 @@
-"""A device in a round: what it trains on, what it answers, and what it refuses."""
+"""A device in a round: training data, answers, refusals."""
 
 from pathlib import Path
 
@@ -181,7 +181,7 @@ def test_the_client_app_answers_with_an_error_instead_of_failing(tmp_path: Path)
     assert not federated.app(Message(request(), dst_node_id=7, message_type="train"), context).has_error()
 
 
-def test_what_is_no_value_is_perturbed_as_the_round_says_and_a_layout_that_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_masks_and_modes_are_perturbed_by_the_rounds_layout_and_a_wrong_layout_is_refused(tmp_path: Path) -> None:
     write_buffer(tmp_path / "a.npz", 200)
     for masked, modes, fits in (
         (2, 2, True),

@@ -1,4 +1,4 @@
-"""The SuperNode beside an agent: how it is started, and what is refused before it is."""
+"""The SuperNode beside an agent: its start, and requests refused before it."""
 
 import subprocess
 import sys
@@ -46,7 +46,7 @@ def test_with_an_authority_the_node_speaks_tls(tmp_path: Path) -> None:
     assert command[command.index("--auth-supernode-private-key") + 1] == str(tmp_path / "key")
 
 
-def test_what_cannot_work_is_refused_at_once(tmp_path: Path) -> None:
+def test_unusable_settings_are_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="loopback only"):
         NodeOptions(Address("plant.example", 7490), tmp_path, tmp_path).check()
     with pytest.raises(SettingsError, match="no such file"):

@@ -29,7 +29,7 @@ KILLS, MANY_KILLS = 40, 200
 
 
 class Writer:
-    """Adds rows to a file and pictures to a folder, as other programs do, until it is told to stop."""
+    """Add rows to a file and pictures to a folder, as other programs do, until stopped."""
 
     def __init__(self, table: Path, folder: Path) -> None:
         self.table, self.folder = table, folder
@@ -133,7 +133,7 @@ def _spooled(device: Device) -> set[bytes]:
 
 
 def _check_counts(device: Device, cloud: CloudDouble) -> None:
-    """All that was routed is in the cloud, once, and the device's counts say so."""
+    """Check that every routed sample is in the cloud once, and that the device's counts agree."""
     with Path(device.settings["screening_log"]["path"]).open() as file:
         logged = [row["sample_id"] for row in csv.DictReader(file)]
     assert len(logged) == len(set(logged))

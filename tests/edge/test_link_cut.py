@@ -70,7 +70,7 @@ class CutTransport(MemoryTransport):
 
 @dataclass
 class Load:
-    """A source, as a job of the uplink so that it lives in its time: so many samples in each step, to END_S."""
+    """A source that runs as a job of the uplink, in virtual time: a fixed number of samples a step, until END_S."""
 
     spool: Spool
     loop: VirtualLoop
@@ -101,7 +101,7 @@ class Load:
 
 @pytest.mark.parametrize("is_silent", [False, True], ids=["refused", "silent"])
 @pytest.mark.parametrize("max_bytes", [256 * 2**20, 2**20], ids=["room", "little room"])
-def test_ten_minutes_without_a_link_lose_nothing_but_what_the_spool_has_no_room_for(
+def test_ten_minutes_without_a_link_lose_only_samples_beyond_the_spools_bound(
     tmp_path: Path,
     authority: Authority,
     signing_key: Ed25519PrivateKey,

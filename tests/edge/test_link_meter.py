@@ -1,4 +1,4 @@
-"""What the link carries is measured while it is busy, and requests get small enough for a slow one."""
+"""Throughput is measured while the link is busy, and requests shrink on a slow link."""
 
 import pytest
 

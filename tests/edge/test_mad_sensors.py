@@ -1,4 +1,4 @@
-"""A sensor gone mad: whatever it sends is screened, rejected or late, each counted once, and the rest goes on."""
+"""A faulty sensor: each of its readings is screened, rejected or late and counted once; other sources continue."""
 
 import io
 import json

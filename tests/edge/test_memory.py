@@ -1,4 +1,4 @@
-"""What a device's memory is spared."""
+"""Memory use of a device."""
 
 import subprocess
 import sys

@@ -30,7 +30,7 @@ WINDOWS = InputSpec(channels=("heat", "load"), window_length=4, window_stride=2,
 
 
 class Listener:
-    """A source on a thread of its own, and what it has given."""
+    """A source on a thread of its own, and its batches."""
 
     def __init__(self, source: MqttSource, stop: threading.Event) -> None:
         self.source, self._stop = source, stop
@@ -136,7 +136,7 @@ def test_topics_of_different_rates_become_aligned_windows(broker: Broker, publis
     assert press.batches[0].captured_at_s[0] == 1e9 + 4
 
 
-def test_what_is_sent_while_the_source_is_away_comes_afterwards(broker: Broker, publisher: Publisher, listen) -> None:
+def test_messages_sent_while_the_source_is_away_arrive_afterwards(broker: Broker, publisher: Publisher, listen) -> None:
     press = listen(broker.port, client_id="the-same")
     press.until_state("running")
     press.close()
@@ -165,7 +165,7 @@ def test_a_broker_that_restarts_or_hangs_is_found_again(broker: Broker, listen) 
     publisher.close()
 
 
-def test_a_channel_that_falls_silent_is_told_of(broker: Broker, publisher: Publisher, listen) -> None:
+def test_a_silent_channel_is_reported(broker: Broker, publisher: Publisher, listen) -> None:
     press = listen(broker.port, silent_after_s=1.0)
     press.until_state("running")
     press.until_state("silent")
@@ -252,7 +252,7 @@ def test_a_channel_that_the_bundle_has_not_is_refused(listen) -> None:
         listen(1, channels={"flow": {"path": "x"}})
 
 
-def test_an_agent_screens_what_a_broker_sends_and_says_how_it_is(
+def test_an_agent_screens_messages_of_a_broker_and_reports_its_health(
     broker: Broker, publisher: Publisher, device: Device
 ) -> None:
     url = f"mqtt://127.0.0.1:{broker.port}"

@@ -1,4 +1,4 @@
-"""A source's pipeline: what its source gave is routed whatever comes after, and a new bundle always gets in."""
+"""A source's pipeline: samples are routed despite later errors, and a new bundle is always installed."""
 
 import asyncio
 import dataclasses
@@ -108,7 +108,9 @@ def test_a_bundle_a_slow_source_has_not_come_to_is_loaded_and_counted_once(
     assert pipeline.running().bundle_id == second.manifest.bundle_id
 
 
-def test_what_a_source_gave_before_it_failed_is_routed(around: Surroundings, tmp_path: Path, tabular: Bundle) -> None:
+def test_batches_before_a_failure_of_the_source_are_routed(
+    around: Surroundings, tmp_path: Path, tabular: Bundle
+) -> None:
     whole = gzip.compress(write_csv(tmp_path / "r.csv", normal_rows(9000)).read_bytes())
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) * 2 // 3])
     pipeline = pipeline_on(tmp_path / "cut.csv.gz", around)
@@ -149,7 +151,7 @@ def test_a_batch_of_a_live_source_does_not_wait_for_the_next_one(
     assert pipeline._slot is not None
     assert pipeline._slot.current.depth > 1
     routed = around.counters.snapshot()["samples_screened"] + around.spool.status().pending
-    assert (routed >= BATCH) == is_paced  # what keeps no rate is overlapped with the next batch
+    assert (routed >= BATCH) == is_paced  # a source without a rate overlaps with the next batch
     pause.set()
     assert pipeline.join(10)
     assert screened(around) == BATCH
@@ -187,11 +189,11 @@ def test_the_buffer_fills_again_after_a_roll_back_to_another_preprocessing(
     source = open_source(pipeline.settings, screener.modality, screener.spec, around.stop)
     pipeline._run(source, ScreenerSlot(screener))
     assert pipeline._buffer.preprocessing_id == screener.preprocessing_id
-    # In cloud-only operation all travel as what they are, so the accepted are offered as well.
+    # In cloud-only operation all samples travel with their own route, so accepted ones are offered as well.
     assert len(pipeline._buffer) > 0
 
 
-def test_the_buffer_keeps_of_readings_what_a_federated_round_trains_on(
+def test_the_buffer_keeps_graph_inputs_of_readings_for_rounds(
     around: Surroundings, tmp_path: Path, series: Bundle
 ) -> None:
     rows = normal_rows(30 * BATCH)
@@ -286,7 +288,7 @@ def test_the_rate_of_a_camera_or_a_broker_is_measured_for_its_setting_is_only_a_
 
 
 def messages_of_six_pictures(around: Surroundings, folder: Path, images: Bundle) -> list[sample_pb2.Sample]:
-    """What lies in the spool once a folder of six pictures was screened."""
+    """Return the spool's contents after a folder of six pictures was screened."""
     (folder / "pictures").mkdir()
     for number, pixels in enumerate(normal_images(6, seed=3)):
         (folder / "pictures" / f"{number}.png").write_bytes(encode_png(pixels))
@@ -357,7 +359,7 @@ def test_a_trial_outlives_the_connection_that_brought_it(
         updater._follow(line, wanted)
         assert await asyncio.to_thread(begun.wait, 10)
         assert updater._fetching is not None
-        updater._fetching.cancel()  # as a connection that is made anew does
+        updater._fetching.cancel()  # as a reconnect does
         await asyncio.wait([updater._fetching])
         updater._follow(line, wanted)
         may_end.set()

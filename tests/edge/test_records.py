@@ -82,13 +82,13 @@ def test_a_bare_number_is_the_one_channel() -> None:
         assert read(one, payload)[0] == [Reading(NOW_S, {0: 21.5})]
     assert read(one, b"[1, 2]")[0] == [Reading(NOW_S, {0: 1.0}), Reading(NOW_S, {0: 2.0})]
     assert math.isnan(read(one, b"NaN")[0][0].values[0])
-    assert read(one, b"OFF")[1] == ["channel 'heat' cannot be read: 'OFF' is no number."]
+    assert read(one, b"OFF")[1] == ["channel 'heat' cannot be read: 'OFF' is not a number."]
 
 
 def test_one_bad_value_leaves_the_others() -> None:
     readings, reasons = read(reader(), {"heat": "broken", "load": 2})
     assert readings == [Reading(NOW_S, {1: 2.0})]
-    assert reasons == ["channel 'heat' cannot be read: 'broken' is no number."]
+    assert reasons == ["channel 'heat' cannot be read: 'broken' is not a number."]
     for value in ("inf", 1e400, [1], {"v": 1}, 10**400):
         readings, reasons = read(reader(), json.dumps({"heat": value, "load": 2}).encode())
         assert readings == [Reading(NOW_S, {1: 2.0})]

@@ -1,4 +1,4 @@
-"""The budget holds whatever arrives, the lowest p-values travel first, audits are unbiased."""
+"""The budget holds for every input, the lowest p-values travel first, audits are unbiased."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.routing.budget import UploadBudget
-from edge.routing.router import ACCEPT, ALARM, AUDIT, FORWARD, Cost, RateMeter, Router
+from edge.routing.router import ACCEPT, ALARM, AUDIT, FORWARD, RateMeter, Router, Routing
 from edge.settings import RouterSettings
 from tests.edge.clock import Clock
 
@@ -17,8 +17,10 @@ def router_for(clock: Clock, rate_per_s: float = 10.0, **settings: object) -> tu
     return Router(chosen, "plant", RateMeter(rate_per_s, clock), budget), budget
 
 
-def costs(sizes_bytes: np.ndarray) -> Cost:
-    return lambda places: sizes_bytes[places]
+def route(router: Router, p_values: np.ndarray, sizes_bytes: np.ndarray) -> Routing:
+    """Route a batch whose samples cost `sizes_bytes` (batch,) to send."""
+    selection = router.select(p_values)
+    return router.grant(selection, sizes_bytes[selection.candidates])
 
 
 def uniform(count: int, seed: int = 0) -> np.ndarray:
@@ -40,7 +42,7 @@ def test_over_any_arrivals_the_budget_holds(
     for wait_s, count, seed in pattern:
         clock.now += wait_s
         sizes = np.random.default_rng(seed).integers(10, 2000, count).astype(float)
-        routing = router.route(uniform(count, seed), costs(sizes))
+        routing = route(router, uniform(count, seed), sizes)
         sent += int(routing.travels.sum())
         sent_bytes += float(sizes[routing.travels].sum())
         largest = max([largest, *sizes])
@@ -52,7 +54,7 @@ def test_over_any_arrivals_the_budget_holds(
 def test_the_lowest_p_values_travel_and_the_rest_does_not_count_as_normal(count: int, seed: int, budget: int) -> None:
     router, _ = router_for(Clock(), max_samples_per_s=budget / 10, burst_s=10, forward_p_value=0.5, audit_share=0)
     p_values = uniform(count, seed)
-    routing = router.route(p_values, costs(np.ones(count)))
+    routing = route(router, p_values, np.ones(count))
     suspicious = p_values <= 0.5
     assert routing.travels.sum() == min(budget, suspicious.sum())
     if routing.held.any():
@@ -69,7 +71,7 @@ def test_audits_are_a_fair_share_of_the_accepted_even_when_the_budget_is_short()
     for start in range(0, len(p_values), 1000):
         clock.now += 1.0
         part = p_values[start : start + 1000]
-        routing = router.route(part, costs(np.ones(1000)))
+        routing = route(router, part, np.ones(1000))
         audited += part[routing.codes == AUDIT].tolist()
     share = len(audited) / np.count_nonzero(p_values > 0.05)
     assert share == pytest.approx(0.02, rel=0.1)
@@ -84,17 +86,17 @@ def test_audits_repeat_with_the_seed_and_differ_between_sources() -> None:
     def audits(source: str, seed: int) -> list[int]:
         settings = RouterSettings(seed=seed)
         router = Router(settings, source, RateMeter(1.0), UploadBudget(settings))
-        return np.flatnonzero(router.route(p_values, costs(np.ones(2000))).codes == AUDIT).tolist()
+        return np.flatnonzero(route(router, p_values, np.ones(2000)).codes == AUDIT).tolist()
 
     assert audits("a", 1) == audits("a", 1)
     assert audits("a", 1) != audits("b", 1)
     assert audits("a", 1) != audits("a", 2)
 
 
-def test_false_alarms_per_day_decides_what_alarms() -> None:
+def test_false_alarms_per_day_sets_the_alarm_level() -> None:
     router, _ = router_for(Clock(), rate_per_s=10.0, false_alarms_per_day=86.4)
     assert router.alarm_p_value(10.0) == pytest.approx(1e-4)
-    routing = router.route(np.array([5e-5, 2e-4, 0.2]), costs(np.ones(3)))
+    routing = route(router, np.array([5e-5, 2e-4, 0.2]), np.ones(3))
     assert routing.codes.tolist()[:2] == [ALARM, FORWARD]
     assert router.alarm_p_value(0.0) == 0.0  # an unknown rate raises none
 
@@ -115,7 +117,7 @@ def test_the_rate_of_a_source_is_measured_where_it_is_not_configured() -> None:
 
 def test_edge_only_sends_nothing_and_holds_the_suspicious() -> None:
     router, _ = router_for(Clock(), mode="edge_only", audit_share=0.5)
-    routing = router.route(np.array([1e-9, 0.01, 0.5]), costs(np.ones(3)))
+    routing = route(router, np.array([1e-9, 0.01, 0.5]), np.ones(3))
     assert not routing.travels.any()
     assert routing.codes.tolist() == [ALARM, ACCEPT, ACCEPT]
     assert routing.held.tolist() == [False, True, False]
@@ -123,7 +125,7 @@ def test_edge_only_sends_nothing_and_holds_the_suspicious() -> None:
 
 def test_cloud_only_sends_everything() -> None:
     router, _ = router_for(Clock(), mode="cloud_only", audit_share=0)
-    routing = router.route(np.array([1e-9, 0.01, 0.5]), costs(np.ones(3)))
+    routing = route(router, np.array([1e-9, 0.01, 0.5]), np.ones(3))
     assert routing.travels.all()
     assert routing.codes.tolist() == [ALARM, FORWARD, ACCEPT]
 
@@ -132,19 +134,19 @@ def test_a_sample_larger_than_the_bucket_passes_once_and_is_paid_back() -> None:
     clock = Clock()
     router, _ = router_for(clock, max_bytes_per_s=100, burst_s=1, audit_share=0)
     p = np.array([1e-3])
-    assert router.route(p, costs(np.array([1000.0]))).travels.all()
+    assert route(router, p, np.array([1000.0])).travels.all()
     clock.now += 5
-    assert not router.route(p, costs(np.array([10.0]))).travels.any()
+    assert not route(router, p, np.array([10.0])).travels.any()
     clock.now += 5
-    assert router.route(p, costs(np.array([10.0]))).travels.all()
+    assert route(router, p, np.array([10.0])).travels.all()
 
 
 def test_sizes_that_were_estimated_are_corrected() -> None:
     clock = Clock()
     router, budget = router_for(clock, max_bytes_per_s=100, burst_s=1, audit_share=0)
-    assert router.route(np.array([1e-3]), costs(np.array([100.0]))).travels.all()
+    assert route(router, np.array([1e-3]), np.array([100.0])).travels.all()
     budget.correct(-90.0)
-    assert router.route(np.array([1e-3]), costs(np.array([80.0]))).travels.all()
+    assert route(router, np.array([1e-3]), np.array([80.0])).travels.all()
 
 
 def test_the_time_a_source_waits_for_its_bundle_is_no_part_of_its_rate() -> None:
@@ -159,7 +161,7 @@ def test_the_time_a_source_waits_for_its_bundle_is_no_part_of_its_rate() -> None
 def test_audits_wait_for_the_link_in_an_order_that_their_p_values_do_not_decide() -> None:
     router, _ = router_for(Clock(), audit_share=0.1)
     p_values = uniform(50_000)
-    routing = router.route(p_values, costs(np.ones(50_000)))
+    routing = route(router, p_values, np.ones(50_000))
     audits = routing.codes == AUDIT
     np.testing.assert_array_equal(routing.priorities[~audits], p_values[~audits])
     assert routing.priorities[audits].min() >= 0

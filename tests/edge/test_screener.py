@@ -9,16 +9,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundles.swap import TRIAL_BATCHES, ScreenerSlot
-from edge.routing.budget import UploadBudget
-from edge.routing.packing import pack
-from edge.routing.payload_tiers import PayloadTiers, Tier
+from edge.routing.packing import LOSSLESS, pack
 from edge.routing.router import ALARM, FORWARD, ROUTES, Routing
 from edge.screener import UNSCORED, Screener, load_screener
-from edge.settings import RouterSettings
 from shared.bundle import Bundle
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode
-from shared.engines import load_engine
+from shared.engines import EngineConfiguration, load_engine
 from shared.engines.base import GraphOutput
 from shared.engines.openvino import _OpenVinoPending
 from shared.errors import BundleMismatchError, EngineError
@@ -123,7 +120,7 @@ def test_an_engine_that_fails_makes_its_batch_most_suspicious(tabular: Bundle) -
 def test_engines_agree_with_the_graph_whatever_is_under_way(
     tabular: Bundle, tmp_path: Path, engine: str, batch_size: int
 ) -> None:
-    loaded = load_engine(tabular, engine, tmp_path)
+    loaded = load_engine(tabular, engine, EngineConfiguration(tmp_path))
     assert loaded.input_shape == (-1, 3)
     inputs = [np.random.default_rng(n).normal(size=(batch_size, 3)).astype(np.float32) for n in range(5)]
     graph = tabular.read("edge/screener_int8_onnxruntime.onnx")
@@ -146,7 +143,7 @@ def test_a_graph_that_is_none_or_no_screener_is_one_clear_error(
 ) -> None:
     broken = dataclasses.replace(tabular, files=dict.fromkeys(tabular.files, b"nothing"))
     with pytest.raises(EngineError, match="refuses the graph"):
-        load_engine(broken, engine, tmp_path)
+        load_engine(broken, engine, EngineConfiguration(tmp_path))
     graph = distance_graph(3)
     graph.graph.output[0].name = graph.graph.node[-1].output[0] = "loss"
     xml, weights = openvino_files(graph.SerializeToString())
@@ -154,7 +151,7 @@ def test_a_graph_that_is_none_or_no_screener_is_one_clear_error(
     files["edge/screener_int8_openvino.xml"], files["edge/screener_int8_openvino.bin"] = xml, weights
     files["edge/screener_int8_onnxruntime.onnx"] = graph.SerializeToString()
     with pytest.raises(EngineError, match="no output 'score'"):
-        load_engine(dataclasses.replace(tabular, files=files), engine, tmp_path)
+        load_engine(dataclasses.replace(tabular, files=files), engine, EngineConfiguration(tmp_path))
     with pytest.raises(BundleMismatchError, match="has no artefact 'fp8'"):
         load_screener(tabular, "fp8", 8, tmp_path)
 
@@ -177,21 +174,20 @@ def test_windows_and_images_are_screened_with_maps_that_are_dark_where_all_is_we
 
 
 @pytest.mark.parametrize("kind", ["rows", "windows that shrink", "windows that do not"])
-def test_what_is_packed_is_what_the_wire_module_would_make(kind: str, tabular: Bundle, tmp_path: Path) -> None:
+def test_packed_messages_equal_those_of_the_wire_module(kind: str, tabular: Bundle, tmp_path: Path) -> None:
     screener = load_screener(tabular, "auto", 16, tmp_path)
     batch = batch_of(normal_rows(12, seed=2))
     batch.origins[5] = "Zählwerk:5"  # type: ignore[index]
     batch.captured_at_s[9] += 1.5
     screened = screener.screen(batch)
-    if kind != "rows":  # what was screened does not matter here
+    if kind != "rows":  # the samples do not matter here
         values = np.random.default_rng(0).normal(size=(12, 100, 3)).astype(np.float32)
         values = np.round(values) if kind == "windows that shrink" else values
         batch = dataclasses.replace(batch, modality=Modality.SERIES, values=values)
     codes = np.where(np.arange(12) % 2, FORWARD, ALARM).astype(np.int8)
     priorities = np.linspace(0.1, 0.2, 12)
     routing = Routing(codes, np.arange(12) != 3, np.zeros(12, dtype=bool), priorities)
-    router = RouterSettings()
-    packed = pack(batch, screened, routing, screener, PayloadTiers(router, UploadBudget(router)), Tier.LOSSLESS)
+    packed = pack(batch, screened, routing, screener, LOSSLESS)
     assert sorted(packed.sample_ids) == [n for n in range(12) if n != 3]
     for place, stored in zip(packed.sample_ids, packed.samples, strict=True):
         sample = Sample(
@@ -267,7 +263,7 @@ class FakeRequest:
 
 def test_no_request_is_left_reading_the_inputs_of_a_batch_that_failed() -> None:
     requests = [FakeRequest(True), FakeRequest(False), FakeRequest(True)]
-    pending = _OpenVinoPending(requests, np.zeros((3, 2)), {"score": 0}, [])
+    pending = _OpenVinoPending(requests, [np.zeros((3, 2))], 3, {"score": 0}, [])
     with pytest.raises(EngineError, match="out of order"):
         pending.result()
     assert all(request.waited for request in requests)

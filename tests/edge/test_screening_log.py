@@ -1,4 +1,4 @@
-"""The log of what was screened, over a kill in the middle of a line."""
+"""The screening log survives a kill in the middle of a line."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What systemd hears of an agent."""
+"""Notifications of an agent to systemd."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A spool's file that was damaged: what can be read is sent, the rest counts as dropped, and nothing counts twice."""
+"""A damaged spool file: readable samples are sent, the rest counts as dropped, no sample counts twice."""
 
 import os
 import random
@@ -33,7 +33,7 @@ def spool_at(folder: Path) -> tuple[Spool, Counters]:
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, set[bytes], set[bytes]]:
     """The folder of a spool as a kill leaves it, with the ids of all samples and of those that were delivered."""
-    monkeypatch.setattr("edge.spool_store._PART_BYTES", 20_000)  # many parts of what is salvaged
+    monkeypatch.setattr("edge.spool_store._PART_BYTES", 20_000)  # many batches of recovered samples
     (tmp_path / "alive").mkdir()
     spool, counters = spool_at(tmp_path / "alive")
     samples = [sample((number % 97 + 1) / 100, 700) for number in range(ROUTED)]
@@ -135,10 +135,10 @@ def test_after_damage_each_sample_is_delivered_or_counted_as_dropped_once(
     again.close()
     assert counters.snapshot() == counts
     if damage not in (to_nothing, the_file_is_gone):
-        assert len(sent) > 100  # what could be read
+        assert len(sent) > 100  # readable samples
 
 
-def test_what_was_delivered_when_the_file_broke_is_not_sent_again(tmp_path: Path) -> None:
+def test_samples_delivered_before_the_damage_are_not_sent_again(tmp_path: Path) -> None:
     spool, counters = spool_at(tmp_path)
     put(spool, [sample(0.01 * number, 3000) for number in range(1, 51)], samples_forwarded=50)
     flying = spool.take(20, 1 << 20)

@@ -1,4 +1,4 @@
-"""What a device remembers: counts, verdicts, the normal buffer, bundles. And what it says of its settings."""
+"""State of a device: counts, verdicts, the normal buffer, bundles; and its messages on settings."""
 
 import asyncio
 import threading
@@ -174,7 +174,7 @@ def test_fetched_bundles_are_kept_as_current_and_previous(
     assert BundleCache(tmp_path, [signing_key.public_key()]).failure(ids[2]) == "no scores"
 
 
-def test_what_was_not_announced_or_not_signed_is_removed(
+def test_bundles_not_announced_or_not_signed_are_removed(
     tmp_path: Path, signing_key: Ed25519PrivateKey, tabular: Bundle
 ) -> None:
     import hashlib
@@ -236,7 +236,7 @@ def test_verdicts_read_again_after_their_table_was_lost_count_once(tmp_path: Pat
         store.close()
 
 
-def test_a_table_of_verdicts_that_cannot_be_read_says_what_was_last_known(tmp_path: Path) -> None:
+def test_an_unreadable_table_of_verdicts_shows_the_last_known_ones(tmp_path: Path) -> None:
     store = VerdictStore(tmp_path / "verdicts.db")
     store.expect([new_sample_id().bytes])
     assert store.awaited() == 1

@@ -1,4 +1,4 @@
-"""The live view: what it draws of a running agent, of one that has gone, and from none."""
+"""The live view of a running agent, of a stopped one, and without one."""
 
 import contextlib
 import fcntl

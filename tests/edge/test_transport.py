@@ -89,8 +89,10 @@ def test_over_a_bad_line_to_a_bad_service_everything_arrives_once(
 
 
 class NarrowTransport(MemoryTransport):
-    """Carries one request after the other at `bytes_per_s`; what is not through in time is given up, and takes its
-    share of the line all the same."""
+    """Transport that carries one request after the other at `bytes_per_s`.
+
+    A request past its deadline is abandoned, and still takes its share of the line.
+    """
 
     def __init__(self, cloud: MemoryCloud, bytes_per_s: float) -> None:
         super().__init__(cloud)
@@ -158,7 +160,7 @@ class GatedTransport(MemoryTransport):
     st.integers(1, 4),
     st.integers(1, 12),
 )
-def test_no_lower_p_value_waits_behind_a_higher_one_beyond_what_is_in_flight(
+def test_no_lower_p_value_waits_behind_a_higher_one_except_those_in_flight(
     arrivals: list[list[float]], in_flight: int, batch: int
 ) -> None:
     limits = UplinkSettings(in_flight=in_flight, batch_samples=batch, max_batch_age_ms=0)
@@ -197,8 +199,8 @@ def test_no_lower_p_value_waits_behind_a_higher_one_beyond_what_is_in_flight(
 
 
 @pytest.mark.parametrize("steps", range(6))
-def test_a_delivery_ends_at_whatever_moment_it_is_told_to(steps: int, tmp_path: Path) -> None:
-    """Also right after it was woken: a cancellation that got lost there would keep the old connection for ever."""
+def test_a_delivery_can_be_cancelled_at_any_moment(steps: int, tmp_path: Path) -> None:
+    """Also right after a wake-up: a cancellation lost there would keep the old connection open."""
 
     async def run() -> None:
         spool, verdicts = Spool(tmp_path / "s.db", SpoolSettings(), Counters()), VerdictStore(tmp_path / "v.db")
@@ -218,7 +220,7 @@ def test_a_delivery_ends_at_whatever_moment_it_is_told_to(steps: int, tmp_path: 
     asyncio.run(run())
 
 
-def test_a_task_that_misses_its_cancellation_is_told_again() -> None:
+def test_a_task_that_misses_its_cancellation_is_cancelled_again() -> None:
     async def run() -> None:
         async def hard_of_hearing() -> None:
             try:

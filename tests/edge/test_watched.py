@@ -1,4 +1,4 @@
-"""A folder that fills: each file is screened once and put away once it is safe, whatever happens in between."""
+"""A watched folder: each file is screened once and moved once it is durable, despite faults in between."""
 
 import shutil
 import threading
@@ -37,7 +37,7 @@ def put(folder: Path, name: str, data: bytes | None = None) -> None:
 
 class Watcher:
     def __init__(self, folder: Path, cursor: str = "", *, keeps: bool = True, **more: Any) -> None:
-        """`keeps`: what is yielded is on disk at once."""
+        """`keeps`: yielded samples are on disk at once."""
         self.stop, self._keeps, self.cursor = threading.Event(), keeps, cursor
         values = {"settle_s": 0.05, "poll_s": 0.01, **more}
         settings = ImageFolderSettings(id="door", kind="images", path=folder, bundle=Path("b"), watch=True, **values)
@@ -130,7 +130,7 @@ def test_a_broken_file_is_rejected_and_put_away_as_any(tmp_path: Path) -> None:
     assert (tmp_path / "done" / "bad.png").exists()
 
 
-def test_a_folder_that_vanishes_is_told_of_and_found_again(tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_is_reported_and_found_again(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     watcher = Watcher(folder, silent_after_s=0.05)

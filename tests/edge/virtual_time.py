@@ -1,4 +1,4 @@
-"""An event loop on which waiting takes no time: whoever waits for a moment is there at once, and the clock says so."""
+"""Event loop with a virtual clock: a wait ends at once and advances the clock."""
 
 import asyncio
 import selectors
@@ -12,7 +12,7 @@ class _Impatient(selectors.DefaultSelector):
         self.now_s, self.threads = 0.0, 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None or self.threads:  # what threads and the network do takes its time, and the clock stands
+        if timeout is None or self.threads:  # the clock stands while threads and the network work
             return super().select(None if timeout is None or timeout > 0 else 0)
         ready = super().select(0)
         if not ready:

@@ -67,7 +67,7 @@ def entries_of(archive: bytes) -> list[tuple[str, bytes]]:
 
 
 def signed_by_hand(manifest: Mapping[str, Any] | bytes, files: Mapping[str, bytes]) -> bytes:
-    """An archive whose signature holds, whatever its manifest says."""
+    """Return an archive with a valid signature over any manifest."""
     data = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
     return zipped([("manifest.json", data), ("manifest.sig", KEY.sign(data)), *files.items()])
 

@@ -57,7 +57,7 @@ def test_the_threshold_is_the_smallest_score_whose_p_value_is_at_most_the_rate(n
     calibration = Calibration.fit(normal)
     threshold = calibration.threshold(rate)
 
-    if math.isinf(threshold):  # no score is: only where the data says nothing beyond its one value
+    if math.isinf(threshold):  # no tail where all scores are equal
         assert normal.min() == normal.max()
         assert rate < 1 / (len(normal) + 1)
         assert calibration.p_values([1e300]).values > rate
@@ -115,7 +115,7 @@ def test_a_generalised_pareto_tail_is_recovered(shape: float) -> None:
     calibration = Calibration.fit(scores)
 
     assert calibration.tail_shape == pytest.approx(shape, abs=0.06)
-    # The excess over a threshold of a Pareto tail is again one, of a scale that grows with the threshold.
+    # The excess of a Pareto tail over a threshold is a Pareto tail, with a scale that grows with the threshold.
     assert calibration.tail_scale == pytest.approx(1 + shape * calibration.tail_start, rel=0.1)
     for rate in (1e-5, 1e-6):
         truth = -math.log(rate) if shape == 0 else (rate**-shape - 1) / shape
@@ -124,7 +124,7 @@ def test_a_generalised_pareto_tail_is_recovered(shape: float) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_alarms_a_day_hold_far_beyond_what_the_data_resolves(seed: int) -> None:
-    """A thousand normals, and the rate of one in a hundred thousand: neither a flood nor deafness."""
+    """A thousand normals and a rate of one in a hundred thousand: alarms are neither frequent nor absent."""
     rng = np.random.default_rng(seed)
     calibration = Calibration.fit(rng.chisquare(8, size=1000))
     fresh = rng.chisquare(8, size=2_000_000)
@@ -210,7 +210,7 @@ def test_arrays_that_are_no_calibration_are_refused(broken: dict[str, Floats]) -
 
 
 def test_beyond_the_data_every_step_further_is_more_surprising_and_less_probable() -> None:
-    # A heavy tail whose fit leaves more beyond the largest score than 1 / (n + 1): nothing may be tied there.
+    # A heavy tail whose fit leaves more than 1 / (n + 1) beyond the largest score: no two scores may tie there.
     scores = np.concatenate([np.linspace(0.0, 1.0, 900), 1.0 + np.linspace(0.0, 1.0, 100) ** 4])
     calibration = Calibration.fit(scores)
     further = np.linspace(scores.max() + 1e-3, scores.max() + 3.0, 50)

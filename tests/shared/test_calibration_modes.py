@@ -55,7 +55,7 @@ def test_rare_modes_share_a_calibration_and_keep_their_rate() -> None:
 
 
 @pytest.mark.parametrize("modes", [np.array([UNKNOWN] * 4), np.array([7] * 4), None])
-def test_a_mode_nobody_vouches_for_gets_the_smallest_p_value_of_all(modes: NDArray[np.int64] | None) -> None:
+def test_an_unknown_mode_gets_the_smallest_p_value_of_all(modes: NDArray[np.int64] | None) -> None:
     calibration = CalibrationByMode.fit(*draw(np.random.default_rng(3)))
     scores = [-2.0, 0.0, 50.0, math.nan]
     p = calibration.p_values(scores, modes).values

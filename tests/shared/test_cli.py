@@ -32,7 +32,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def run_code(body: str) -> subprocess.CompletedProcess[str]:
-    """Run `vedette` with one command of our own in it, whose body is given."""
+    """Run `vedette` with one extra command that has the given body."""
     program = f"""
         import errno, os, sys, typer
         from shared import cli, errors
@@ -78,7 +78,7 @@ def test_help_is_quick_and_complete() -> None:
     shown = run("--help", NO_COLOR="1", COLUMNS="100")
     assert shown.returncode == 0
     assert "anomaly detection" in shown.stdout
-    # Measured 0.5 s; the bound only catches a heavy library that is imported on the way (torch alone takes 3 s).
+    # Measured 0.5 s; the bound catches the import of a heavy library (torch alone takes 3 s).
     assert time.monotonic() - started_s < 10
 
 
@@ -189,7 +189,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 
 
 def test_an_interrupt_is_no_traceback() -> None:
-    # Whoever starts the tests in the background has interrupts ignored, and processes inherit that.
+    # A shell that runs the tests in the background ignores interrupts, and child processes inherit that.
     heed = "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
     shown = run_code(f"{heed}os.kill(os.getpid(), {int(signal.SIGINT)}); time.sleep(5)")
     assert shown.returncode == 130

@@ -60,7 +60,7 @@ FIELDS = dict.fromkeys(("device_id", "secret", "address", "enrolment_address", "
         "vedette1." + base64.urlsafe_b64encode(b"\xff\xfe").decode(),
     ],
 )
-def test_what_is_no_token_is_refused_in_one_line(text: str) -> None:
+def test_other_text_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(EnrolmentError) as caught:
         EnrolmentToken.from_text(text)
     assert "\n" not in str(caught.value)

@@ -20,7 +20,7 @@ def test_a_file_and_its_folders_are_made(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["c.bin"]
 
 
-def test_a_full_disk_is_told_and_leaves_the_old_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_old_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.json"
     write_durably(path, b"old")
 
@@ -30,17 +30,17 @@ def test_a_full_disk_is_told_and_leaves_the_old_contents(tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match=r"state\.json: cannot be written \(No space left on device\)") as caught:
         write_durably(path, b"new")
-    assert isinstance(caught.value, OSError)  # what keeps an agent alive on a full disk handles it
+    assert isinstance(caught.value, OSError)  # the handler of full disks handles it
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_a_device_that_is_always_full_is_told() -> None:
+def test_a_device_that_is_always_full_is_reported() -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         write_durably(Path("/dev/full/state.json"), b"new")
 
 
-def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_the_way_is_reported(tmp_path: Path) -> None:
     (tmp_path / "state.json").mkdir()
     with pytest.raises(StorageError):
         write_durably(tmp_path / "state.json", b"new")

@@ -7,7 +7,7 @@ from shared.errors import CertificateError
 from shared.home import home_folder, signing_key, trusted_key
 
 
-def test_the_key_is_made_once_told_of_and_private(own_home: Path) -> None:
+def test_the_key_is_made_once_reported_and_private(own_home: Path) -> None:
     notices: list[str] = []
     first = signing_key(notice=notices.append)
     second = signing_key(notice=notices.append)

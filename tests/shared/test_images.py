@@ -20,7 +20,7 @@ pictures = arrays(np.uint8, st.tuples(st.integers(1, 16), st.integers(1, 16), st
 
 
 def smooth() -> NDArray[np.uint8]:
-    """Red grows to the right, green downwards, blue is constant: a swap of axes or bands would show."""
+    """Red grows to the right, green downwards, blue is constant, so a swap of axes or bands changes the result."""
     rows, columns = np.mgrid[0:24, 0:40]
     return np.stack([columns * 6, rows * 10, np.full_like(rows, 30)], axis=2).astype(np.uint8)
 

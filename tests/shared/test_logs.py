@@ -1,4 +1,4 @@
-"""Events as lines that programs can read, and no flood of them."""
+"""Events are machine-readable lines, throttled against floods."""
 
 import json
 import logging

@@ -21,7 +21,7 @@ def test_ids_are_version_seven_of_now_and_in_order() -> None:
     assert ids == sorted(ids)
     assert len(set(ids)) == len(ids)
     assert {(one.version, one.variant) for one in ids} == {(7, uuid.RFC_4122)}
-    # A burst of more than 4096 ids a millisecond runs ahead of the clock, by no more than it must.
+    # A burst of more than 4096 ids a millisecond runs ahead of the clock by the least amount.
     assert before_ms <= ids[0].int >> 80 <= ids[-1].int >> 80 <= after_ms + len(ids) // 2048
 
 
@@ -60,7 +60,7 @@ def test_ids_rise_even_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch)
 
 def test_forked_processes_make_different_ids() -> None:
     reader, writer = os.pipe()
-    with samples._SAMPLE_IDS._lock:  # as if another thread were making one just then
+    with samples._SAMPLE_IDS._lock:  # simulates another thread that makes one at the same time
         child = os.fork()
     if child == 0:
         signal.alarm(10)

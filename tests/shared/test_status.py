@@ -1,4 +1,4 @@
-"""Status and heartbeat: what is written is what is read, also by a version that is older or newer."""
+"""Status and heartbeat survive writing and reading, also by an older or newer version."""
 
 import json
 from pathlib import Path

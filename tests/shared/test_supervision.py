@@ -1,4 +1,4 @@
-"""A supervised process ends with everything it started, whatever that does about it."""
+"""A supervised process ends with all its child processes, even those that resist."""
 
 import os
 import signal
@@ -121,7 +121,7 @@ def test_the_complaint_is_the_line_that_tells_why(tmp_path: Path, printed: str, 
     while child.exit_code() is None:
         time.sleep(0.02)
     assert child.exit_code() == 4
-    assert child.complaint() == complaint
+    assert child.last_error() == complaint
 
 
 def test_output_is_that_of_this_child_only(tmp_path: Path) -> None:
@@ -158,13 +158,13 @@ print("restored" if signal.getsignal(signal.SIGTERM) == before else "changed")
 STOPPED_AT_A_START = """
 import os, signal, sys, time
 from pathlib import Path
-from shared.supervision import SupervisedProcess, stoppable, uninterrupted
+from shared.supervision import SupervisedProcess, stoppable, interrupts_deferred
 
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 noted = []
 try:
     with stoppable():
-        with uninterrupted():
+        with interrupts_deferred():
             os.kill(os.getpid(), number)
             time.sleep(0.05)
             sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]

@@ -216,7 +216,7 @@ def test_a_message_that_breaks_a_rule_is_rejected_with_a_reason(changes: dict[st
         wire.sample_from_message(broken)
 
 
-def test_what_is_absent_is_rejected() -> None:
+def test_a_missing_field_is_rejected() -> None:
     for name, reason in (("modality", "unknown"), ("route", "unknown"), ("p_value", "p-value"), ("payload", "shape")):
         broken = message()
         (broken.screening if name in ("route", "p_value") else broken).ClearField(name)
@@ -347,7 +347,7 @@ def test_a_file_that_the_cloud_would_not_take_travels_as_png() -> None:
         assert np.array_equal(wire.decode_payload(payload, Modality.IMAGE), pixels)
 
 
-def test_an_image_that_is_not_what_its_payload_says_is_rejected() -> None:
+def test_an_image_that_contradicts_its_payload_is_rejected() -> None:
     good = wire.encode_payload(noise_image(), Modality.IMAGE)
     for encoding, data, shape in (
         (sample_pb2.PAYLOAD_ENCODING_JPEG, good.data, [12, 17, 3]),
@@ -370,7 +370,7 @@ def test_a_png_that_announces_gigapixels_is_rejected_unread() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 2), (4, 4, 4), (0, 4, 3), (2, 4, 4, 3)])
-def test_pixels_that_are_no_image_do_not_leave(shape: tuple[int, ...]) -> None:
+def test_pixels_of_another_shape_do_not_leave(shape: tuple[int, ...]) -> None:
     with pytest.raises(SampleRejected, match="pixels of shape"):
         wire.encode_payload(np.zeros(shape, np.uint8), Modality.IMAGE)
 

@@ -35,8 +35,7 @@ from tests.edge.proxy import Proxy
 SAMPLE_EVERY_S, SAY_EVERY_S = 1.0, 10.0
 DEADLINE_S = 2.0
 WARM_UP = 0.25  # of the whole: engines are loaded, caches filled, one bundle swapped
-# What becomes of the line and the service, and when, as shares of the whole: of half an hour the link is cut for ten
-# minutes.
+# Faults of the line and the service over time, as shares of the soak: half an hour has ten minutes without a link.
 PHASES = (
     (0.300, 0.634, "link cut"),
     (0.680, 0.720, "errors"),
@@ -44,13 +43,13 @@ PHASES = (
     (0.840, 0.880, "half answers"),
 )
 BUNDLES = (0.10, 0.27, 0.65, 0.74, 0.90)  # when a new one is published
-# By so much the memory may have grown at the end, by a line through all that was measured since the warm-up.
+# Limit on memory growth at the end, by a linear fit over the measurements since the warm-up.
 MOST_GROWTH_MIB, MOST_MORE_HANDLES, MOST_MORE_THREADS = 12.0, 8.0, 4.0
 
 
 @dataclass
 class Moment:
-    """What the process took at one moment. `at_s`: since the start."""
+    """Resources of the process at one moment. `at_s`: seconds since the start."""
 
     at_s: float
     resident_mib: float
@@ -62,7 +61,7 @@ class Moment:
 
 @dataclass
 class Result:
-    """What came of a soak. Growth: by a linear fit since the warm-up, over the time measured."""
+    """Result of a soak. Growth: by a linear fit since the warm-up, over the measured time."""
 
     minutes: float
     samples: int = 0
@@ -184,7 +183,7 @@ class Soak:
         _begin("well", before, cloud, proxy)
 
     def _drain(self, device: Device, cloud: CloudDouble) -> None:
-        """All sources go on; what was routed until now arrives, then the agent is stopped, and another run ends it."""
+        """Resume all sources, wait for the routed samples, stop the agent, and drain its spool in another run."""
         routed = _routed(device)
         device.until(lambda: device.counters()["samples_acknowledged"] >= routed, 120)
         self._result.bundle_swaps = device.counters()["bundle_swaps"]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cloud.evaluation.device.material import Material
+from cloud.modalities import cloud_modality
 from shared.errors import VedetteError
-from shared.modality import Modality
-from shared.supervision import SupervisedProcess, uninterrupted
+from shared.supervision import SupervisedProcess, interrupts_deferred
 
 POLL_S = 0.01
 # Early on every other accepted window enters the buffer, after a year hardly one does: a small one is soon like that.
@@ -62,7 +62,7 @@ class Device:
         """Write `edge.toml`: the samples again and again, as fast as they can be screened."""
         source = {
             "id": "bench",
-            "kind": "images" if self._material.modality is Modality.IMAGE else "replay",
+            "kind": cloud_modality(self._material.modality).source_kind,
             "path": str(self._material.source),
             "bundle": str(self._bundle),
             "artefact": artefact,
@@ -156,7 +156,7 @@ class Device:
             while process.exit_code() is None and time.perf_counter() - started_s < CALL_TIMEOUT_S:
                 time.sleep(POLL_S)
             if process.exit_code() != 0:
-                raise VedetteError(f"vedette {' '.join(arguments[:2])} failed: {process.complaint()}")
+                raise VedetteError(f"vedette {' '.join(arguments[:2])} failed: {process.last_error()}")
             return process.output()
         finally:
             process.stop()
@@ -165,12 +165,12 @@ class Device:
         command = [str(Path(sys.executable).with_name("vedette")), *arguments]
         # A device runs a package that pip has compiled: bytecode may be kept here, too, after the first start.
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-        with uninterrupted():
+        with interrupts_deferred():
             return SupervisedProcess(command, log=self._log, environment=environment, folder=self._folder)
 
     def _check(self, process: SupervisedProcess, started_s: float) -> None:
         if process.exit_code() is not None:
-            raise VedetteError(f"A process of the benchmark ended: {process.complaint()}")
+            raise VedetteError(f"A process of the benchmark ended: {process.last_error()}")
         if time.perf_counter() - started_s > START_TIMEOUT_S:
             raise VedetteError(f"A process of the benchmark did not get ready within {START_TIMEOUT_S:.0f} s.")
 

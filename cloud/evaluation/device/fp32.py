@@ -13,7 +13,7 @@ from cloud.training.screeners import (
     VideoScreener,
     image_screener,
 )
-from cloud.training.train import HEAD_FILE, REFERENCE_FILE
+from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modalities import load_preprocessor

@@ -4,9 +4,7 @@ Started as `python -P -m cloud.evaluation.device.rates`. The first line names th
 "eager" or an artefact of ONNX Runtime.
 """
 
-import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.child_process import serve_json_lines
+
 Step = Callable[[NDArray[Any]], object]
 
 
 def main() -> None:
     """Answer until standard input ends."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    settings = json.loads(sys.stdin.readline())
-    step = _step(settings)
-    answers.write("{}\n")
-    answers.flush()
-    for line in sys.stdin:
-        asked = json.loads(line)
+    settings: dict[str, Any] = {}
+    steps: list[Step] = []
+
+    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+        if not steps:
+            settings.update(asked)
+            steps.append(_step(settings))
+            return {}
         inputs = _inputs([asked["batch_size"], *settings["shape"][1:]])
-        answers.write(json.dumps({"samples_per_s": _rate(step, inputs, asked["seconds"])}) + "\n")
-        answers.flush()
+        return {"samples_per_s": _rate(steps[0], inputs, asked["seconds"])}
+
+    serve_json_lines(answer)
 
 
 def _rate(step: Step, inputs: NDArray[Any], seconds: float) -> float:
@@ -57,16 +58,10 @@ def _step(settings: dict[str, Any]) -> Step:
     cores = len(os.sched_getaffinity(0))
     if settings["what"] == "eager":
         return _eager(bundle, cores)
-    import onnxruntime
+    from shared.engines import EngineConfiguration, load_engine
 
-    options = onnxruntime.SessionOptions()
-    # As an agent runs vectors: a second thread would wait for the first more than it computes.
-    threads = cores if len(settings["shape"]) == 4 else 1
-    options.log_severity_level, options.intra_op_num_threads = 3, threads
-    graph = bundle.read(bundle.manifest.artefact(settings["what"]).graph)
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda inputs: session.run(None, {name: inputs})
+    engine = load_engine(bundle, settings["what"], EngineConfiguration())
+    return lambda inputs: engine.start(inputs).result()
 
 
 def _eager(bundle: Any, cores: int) -> Step:

@@ -12,7 +12,7 @@ from cloud.evaluation.pixels import enlarge
 from cloud.evaluation.plots.style import ANOMALY, TEXT, new_figure
 from cloud.serving.analysis import FUSED
 from cloud.serving.maps import NORMAL_TOP
-from cloud.training.data import read_image
+from cloud.training.samples.images import read_image
 
 _EACH_KIND = 4
 _SIDE_PIXELS = 360

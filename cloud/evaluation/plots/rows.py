@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.style import ANOMALY, CLOUD, dress, new_figure
+from cloud.modalities import View, cloud_modality
 from cloud.serving.analysis import FUSED
-from shared.modality import Modality
 
 _ROWS_SHOWN, _FEATURES_SHOWN, _LONGEST_NAME = 6, 8, 24
 
@@ -15,7 +15,7 @@ _ROWS_SHOWN, _FEATURES_SHOWN, _LONGEST_NAME = 6, 8, 24
 def draw_contributions(evaluation: Evaluation) -> Figure | None:
     """Shares of the leading features in the rows with the highest fused scores; nothing for other data."""
     scored = evaluation.scored
-    if evaluation.manifest.modality is not Modality.TABULAR or scored.contributions is None:
+    if cloud_modality(evaluation.manifest.modality).view is not View.TABLE or scored.contributions is None:
         return None
     fused = scored.methods[FUSED]
     order = np.argsort(-fused.scores, kind="stable")[:_ROWS_SHOWN]

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from cloud.methods import Need
 from cloud.methods.encoders import Encoder, ImageEncoder, PatchEncoder
-from cloud.training.data import ImageData, TrainingData, find_images, read_image
+from cloud.training.data import TrainingData
 from cloud.training.encoders import choose_size, corrupted_patches, fit_image_encoder
 from cloud.training.modalities.base import EncodedModality, Progress
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
+from cloud.training.samples.images import ImageData, find_images, read_image
 from cloud.training.screeners import Screener, image_screener
 from cloud.training.settings import DataSettings, TrainingSettings
 from cloud.training.teachers import patch_teacher

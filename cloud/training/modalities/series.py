@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from cloud.methods import Need
 from cloud.training.data import TableData, TrainingData, read_table_data
 from cloud.training.modalities.base import Progress, VectorModality
-from cloud.training.perturbed_windows import perturbed_inputs
 from cloud.training.samples import MIN_TRAIN, Split, modes_in, with_anomalies
+from cloud.training.samples.perturbed_windows import perturbed_inputs
+from cloud.training.samples.windows import choose_length, cut_windows, segments_of
 from cloud.training.screeners import SeriesViews
 from cloud.training.settings import DataSettings, TrainingSettings
-from cloud.training.windows import choose_length, cut_windows, segments_of
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.diffusion.distillation import DistillationSettings, Perturbation
@@ -65,7 +65,9 @@ class TrainingSeries(VectorModality):
             window_length=length,
             window_stride=stride,
             missing=data.missing,
-            **modes_in(data, train[:, -1]),
+            categories=dict(data.categories),
+            decimal=data.decimal,
+            **modes_in(data.columns, data.mode_column, train[:, -1]),
         )
         return Split(spec, train, held_out, test, test_labels, data.notes)
 

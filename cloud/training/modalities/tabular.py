@@ -38,5 +38,11 @@ class TrainingTabular(VectorModality):
         anomalous = data.rows[data.usable & labels]
         train, held_out = random_shares(len(normal), settings, generator, data.origin, "normal rows")
         test, test_labels = with_anomalies(normal[held_out], anomalous)
-        spec = InputSpec(channels=data.columns, missing=data.missing, **modes_in(data, normal[train]))
+        spec = InputSpec(
+            channels=data.columns,
+            missing=data.missing,
+            categories=dict(data.categories),
+            decimal=data.decimal,
+            **modes_in(data.columns, data.mode_column, normal[train]),
+        )
         return Split(spec, normal[train], normal[held_out], test, test_labels, data.notes)

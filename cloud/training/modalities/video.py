@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.methods.encoders import PatchEncoder, VideoEncoder
-from cloud.training.clips import split_clips
 from cloud.training.data import TrainingData
 from cloud.training.encoders import fit_video_encoder
 from cloud.training.modalities.base import EncodedModality, Progress
 from cloud.training.samples import Split
+from cloud.training.samples.clips import split_clips
+from cloud.training.samples.videos import VideoData, find_videos
 from cloud.training.screeners import Screener, VideoScreener
 from cloud.training.settings import DataSettings, TrainingSettings
-from cloud.training.videos import VideoData, find_videos
 from shared.diffusion.distillation import Teacher
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modality import Modality

@@ -82,7 +82,9 @@ class SeriesViews(nn.Module):
         flat = standard - self.centre
         scores = flat @ self.components
         outside = flat - scores @ self.components.T  # by Pythagoras float32 would lose it
-        distance = (outside.square().sum(dim=1, keepdim=True).sqrt() - self.residual[0]) / self.residual[1]
+        # A product with ones: ONNX Runtime's sum depends in its last bit on where in the batch a row lies.
+        squared = outside.square() @ outside.new_ones(outside.shape[1], 1)
+        distance = (squared.sqrt() - self.residual[0]) / self.residual[1]
         squares = self._masked_squares(flat, input) if self.missing else self._squares(flat)
         surprises = torch.log1p(LIMIT_WEIGHT * squares / self.limits)
         surprises = (surprises - self.surprise[0]) / self.surprise[1]

@@ -80,7 +80,7 @@ def manifest(kind: Kind, version: int = 1) -> Manifest:
 
 
 class Fleet:
-    """Writes what devices of these kinds would send, and what the analysis would answer."""
+    """Write samples of such devices and verdicts of the analysis."""
 
     def __init__(self, store: Store, registry: Registry, seed: int = 7) -> None:
         self.store, self.registry = store, registry
@@ -100,7 +100,7 @@ class Fleet:
             await self.heartbeat(kind, 41_000 * (place + 1))
 
     async def heartbeat(self, kind: Kind, screened: int, *warnings: str, dropped: int = 0) -> None:
-        """What a device last said of itself."""
+        """Return the last heartbeat of a device."""
         beat = Heartbeat(
             agent_version="0.1.0",
             counters=HeartbeatCounters(
@@ -149,7 +149,7 @@ class Fleet:
         return verdict
 
     async def waiting(self) -> list[Waiting]:
-        """What nobody has judged yet."""
+        """Return samples without a verdict."""
         return await waiting_samples(self.store, 100)
 
     async def judge(self, waiting: Waiting) -> None:

@@ -1,4 +1,4 @@
-"""A console over a store that nothing has come to yet. NiceGUI is one for a process, hence a module of its own."""
+"""A console over an empty store. A process holds one NiceGUI application, so this is a module of its own."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ from tests.cloud.console.conftest import running_console
 from tests.cloud.console.filled_store import CAMERA
 
 
-def test_empty_pages_say_what_to_do(tmp_path: Path, browser: Any) -> None:
+def test_empty_pages_name_the_next_step(tmp_path: Path, browser: Any) -> None:
     with running_console(tmp_path) as console:
         page = browser.new_page()
         page.goto(console.url)

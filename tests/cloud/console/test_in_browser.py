@@ -67,7 +67,7 @@ def wait_until(page: Any, condition: Callable[[], bool], what: str) -> None:
         page.wait_for_timeout(50)
 
 
-def test_new_verdicts_come_in_without_moving_what_is_there(console: RunningConsole, open_page: Any) -> None:
+def test_new_verdicts_arrive_without_moving_the_shown_ones(console: RunningConsole, open_page: Any) -> None:
     page = open_page()
     columns = page.eval_on_selector_all("th", "cells => cells.map(cell => cell.getBoundingClientRect().left)")
     heights = "rows => [...new Set(rows.map(row => row.getBoundingClientRect().height))]"
@@ -110,7 +110,7 @@ def test_keyboard_leads_through_the_details(console: RunningConsole, open_page: 
     assert page.get_attribute(CHOSEN, "data-sample") == listed[0]
 
 
-def test_each_kind_of_sample_shows_what_stands_out(console: RunningConsole, open_page: Any) -> None:
+def test_each_kind_of_sample_highlights_its_anomaly(console: RunningConsole, open_page: Any) -> None:
     page = open_page("/?decision=anomalous&modality=image")
     page.click(ROW)
     page.wait_for_function("document.querySelector('.v-map')?.naturalWidth > 0")
@@ -204,7 +204,7 @@ def test_a_store_that_fails_is_shown_until_it_works_again(console: RunningConsol
     try:
         page.wait_for_selector("[role=alert]")
         assert "vedette cloud migrate" in page.inner_text("[role=alert]")
-        assert samples(page), "what was read before is still there"
+        assert samples(page), "earlier rows are still there"
     finally:
         console.do(execute(console, rename.format("elsewhere", "verdicts")))
     page.wait_for_selector("[role=alert]", state="detached")

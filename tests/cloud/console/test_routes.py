@@ -63,7 +63,7 @@ async def test_filters_narrow_the_list(fleet: Fleet, client: httpx.AsyncClient) 
         rows = (await client.get("/api/verdicts", params=query)).json()["verdicts"]
         assert rows, query
         assert all(matches(row) for row in rows), query
-    # What stands for any character in SQL stands for itself here.
+    # SQL wildcards count as plain characters here.
     assert (await client.get("/api/verdicts", params={"text": "100_%odd"})).json()["verdicts"] == []
 
 

@@ -1,4 +1,4 @@
-"""`vedette demo` as a command: what it leaves behind, however it ends."""
+"""`vedette demo` as a command: output and clean-up after every kind of end."""
 
 import json
 from pathlib import Path

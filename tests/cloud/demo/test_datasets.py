@@ -84,7 +84,7 @@ def test_own_images_in_a_flat_folder_are_split(tmp_path: Path) -> None:
     assert plan.stream.is_anomalous(next(plan.stream.path.iterdir()).name, SPEC) is False  # good, as its owner says
 
 
-def test_what_is_taken_of_own_images_is_enough_to_train_on(tmp_path: Path) -> None:
+def test_enough_own_images_are_taken_to_train_on(tmp_path: Path) -> None:
     write_images(tmp_path / "mine", 45)
     plan = images_plan(tmp_path / "mine", tmp_path / "demo", seconds=30)
     split = split_samples(load_training_data(plan.training_data, Modality.IMAGE), TrainingSettings())

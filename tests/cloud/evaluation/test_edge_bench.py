@@ -35,7 +35,7 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
         assert 0 < footprint["start_cpu_s"] < 60
         assert not footprint["loads_torch"]
     size = figures["samples"]["batch_size"]
-    assert throughput["bare_best_batch_size"] in (size // 4, size)  # of what a quick run tries
+    assert throughput["bare_best_batch_size"] in (size // 4, size)  # of those that a quick run tries
     assert int8["artefact"] in AGENTS
     assert int8["batch_size"] == int8["eager_batch_size"] == 1
     assert int8["ratio"] == pytest.approx(int8["samples_per_s"] / int8["eager_samples_per_s"])
@@ -95,7 +95,7 @@ def test_a_limit_is_at_least_or_at_most_and_one_without_its_peer_is_not_said_to_
     assert f"| at least 3 | {NOT_MEASURED} |" in edge_page(summary)
 
 
-def test_a_peer_that_cannot_run_is_told_of_in_its_own_last_words(tmp_path: Path) -> None:
+def test_a_peer_that_cannot_run_is_reported_with_its_last_line(tmp_path: Path) -> None:
     script = tmp_path / "peer.py"
     script.write_text("import sys\nsys.stdin.readline()\nimport no_such_peer\n")
     failed = pytest.raises(VedetteError, match=r"The peer failed: .*no_such_peer")

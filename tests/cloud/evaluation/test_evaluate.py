@@ -65,7 +65,7 @@ def test_rows_with_labels_without_and_unfit(
     assert json.loads(result.read_text())["status"] == "failed"
 
 
-def test_what_could_not_be_learned_from_can_be_judged(tmp_path: Path, pump: Path, make_table, vedette) -> None:
+def test_data_without_normals_or_variance_can_be_judged(tmp_path: Path, pump: Path, make_table, vedette) -> None:
     values, labels = make_table(150, 20, seed=1)
     result = tmp_path / "out.json"
     stuck = np.repeat(values[:1], 10, axis=0)

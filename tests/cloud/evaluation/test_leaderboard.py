@@ -1,4 +1,4 @@
-"""What must hold of any routing."""
+"""Properties of every routing."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_below_the_highest_forwarded_p_value_the_cascade_has_no_more_false_alarm
     assert np.mean(final <= 0.9) <= np.mean(cloud <= 0.9) + np.mean(edge <= 0.9)
 
 
-def test_what_the_cloud_clears_is_no_alarm_and_what_stays_keeps_the_edges_opinion() -> None:
+def test_cleared_samples_are_no_alarm_and_samples_that_stay_keep_the_edges_opinion() -> None:
     edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.8, 0.0001, 0.0001])
     final = final_p_values(edge, cloud, Routing("any", lowest_share(edge, 0.34)))
     assert final.tolist() == [0.8, 0.4, 0.03]
@@ -104,7 +104,7 @@ def test_in_a_cascade_nothing_that_stays_is_above_a_sample_that_the_cloud_cleare
     assert 0.8 < final[2] < final[1] < 0.8 * (1 + 2e-6)
 
 
-def test_what_stays_does_not_overtake_what_the_cloud_says_of_the_last_ones_forwarded() -> None:
+def test_samples_that_stay_do_not_outrank_the_last_ones_forwarded() -> None:
     edge, cloud = np.array([1e-12, 1e-10, 1e-9, 1e-8, 0.5]), np.array([0.001, 0.02, 1e-9, 1e-9, 1e-9])
     cascade = final_p_values(edge, cloud, Routing("cascade_40", lowest_share(edge, 0.4), lowest_first=True))
     assert cascade[0] < cascade[1] < cascade[2] < cascade[3] < cascade[4]

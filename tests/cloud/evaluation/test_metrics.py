@@ -1,4 +1,4 @@
-"""Figures against other implementations, closed forms and what must hold of any scores."""
+"""Metrics against other implementations, closed forms and properties of all scores."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def labelled_scores(draw: st.DrawFn):
     count = draw(st.integers(2, 60))
     labels = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     labels[:2] = [True, False]
-    steps = draw(st.lists(st.integers(0, 12), min_size=count, max_size=count))  # few values, hence ties
+    steps = draw(st.lists(st.integers(0, 12), min_size=count, max_size=count))  # few values, so ties occur
     return labels, np.array(steps, dtype=np.float64)
 
 
@@ -49,7 +49,7 @@ def test_recall_is_taken_where_no_more_normal_samples_are_flagged_than_allowed(c
     ("labels", "scores"),
     [([0, 0], [0.0, 1.0]), ([1, 1], [0.0, 1.0]), ([0, 1], [0.0, np.nan]), ([0, 1, 1], [0.0, 1.0])],
 )
-def test_what_has_no_figures_is_said(labels, scores) -> None:
+def test_missing_figures_are_named(labels, scores) -> None:
     with pytest.raises(DataError):
         detection_figures(np.array(labels, dtype=bool), np.array(scores))
 

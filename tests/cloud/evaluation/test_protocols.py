@@ -72,7 +72,7 @@ def test_two_files_of_one_name_are_two_sets(tmp_path: Path) -> None:
     assert len(find_sets("adbench", tmp_path, ["b/same"])) == 1
 
 
-def test_what_cannot_be_judged_is_said(tmp_path: Path, tables: Path) -> None:
+def test_sets_that_cannot_be_judged_are_reported(tmp_path: Path, tables: Path) -> None:
     with pytest.raises(DataError, match="0 for normal and 1 for anomalous"):
         adbench_part(tables / "broken.npz", PUBLISHED, 0)
     with pytest.raises(DataError, match="too few"):

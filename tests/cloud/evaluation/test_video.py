@@ -18,7 +18,7 @@ from cloud.evaluation.video_baseline import PlaceNeighbours
 from cloud.methods import fit_context
 from cloud.training import TrainingSettings, train_bundle
 from cloud.training.encoders import fit_video_encoder
-from cloud.training.videos import find_videos
+from cloud.training.samples.videos import find_videos
 from shared.bundle import InputSpec
 from shared.diffusion.training import OptimizerSettings
 from shared.errors import DataError

@@ -82,7 +82,7 @@ def grid() -> type[InProcessGrid]:
 
 @pytest.fixture
 def training() -> dict[str, str | int]:
-    """What each training message says beside the head."""
+    """Values of each training message beside the head."""
     settings = DistillationSettings(steps=40, batch_size=64, perturbed=1500, learning_rate=1e-3)
     return {
         federation.KEY_BUNDLE_NAME: "pump",

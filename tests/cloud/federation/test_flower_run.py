@@ -1,4 +1,4 @@
-"""The app folder Flower gets, and what becomes of a run that goes wrong."""
+"""Flower's app folder, and failing runs."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 from cloud.federation import flower_run
 from cloud.federation import server_app_keys as keys
-from cloud.federation.exchange import RUN_FOLDER_KEY, Outcome, RoundRecord, RunFolder
+from cloud.federation.exchange import RUN_FOLDER_KEY, RoundRecord, RunFolder, RunOutcome
 from shared import federation
 from shared.errors import FederationError
 from shared.federation import Address
@@ -61,14 +61,14 @@ def run_with(folder: RunFolder, monkeypatch: pytest.MonkeyPatch, code: str, plan
 def test_progress_is_shown_and_half_a_line_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()
-    folder.note("round", number=1, devices=2)
+    folder.log_event("round", number=1, devices=2)
     with (folder.path / "progress.jsonl").open("a") as file:
         file.write('{"event": "half')
-    folder.write_outcome(Outcome((RoundRecord(1, 2.0, {"1": {"loss": 0.5}}, {"2": "no"}),)))
+    folder.write_outcome(RunOutcome((RoundRecord(1, 2.0, {"1": {"loss": 0.5}}, {"2": "no"}),)))
     assert run_with(folder, monkeypatch, "import time; time.sleep(30)") == [
         {"event": "round", "number": 1, "devices": 2}
     ]
-    assert folder.outcome() == Outcome((RoundRecord(1, 2.0, {"1": {"loss": 0.5}}, {"2": "no"}),))
+    assert folder.outcome() == RunOutcome((RoundRecord(1, 2.0, {"1": {"loss": 0.5}}, {"2": "no"}),))
 
 
 def test_a_command_that_fails_is_one_line_with_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_command_that_fails_is_one_line_with_the_log(tmp_path: Path, monkeypat
 
 def test_a_failed_outcome_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(tmp_path / "run")
-    folder.write_outcome(Outcome((), "round 1: too few"))
+    folder.write_outcome(RunOutcome((), "round 1: too few"))
     with pytest.raises(FederationError, match=r"round 1: too few \(see .*flower\.log\)"):
         run_with(folder, monkeypatch, "import time; time.sleep(30)")
 

@@ -1,4 +1,4 @@
-"""What `vedette federated run` refuses, and that a failure too leaves valid JSON."""
+"""`vedette federated run` refuses unusable requests, and writes valid JSON after a failure."""
 
 import asyncio
 import fcntl
@@ -66,7 +66,7 @@ def request_for(tmp_path: Path) -> Callable[[str], RoundsRequest]:
 
 
 def run(request: RoundsRequest) -> None:
-    run_rounds(request, home.signing_key(), say=lambda _: None)
+    run_rounds(request, home.signing_key(), report=lambda _: None)
 
 
 def test_without_a_store_there_is_nothing_to_start_from(request_for: Callable[[str], RoundsRequest]) -> None:
@@ -74,7 +74,7 @@ def test_without_a_store_there_is_nothing_to_start_from(request_for: Callable[[s
         run(request_for("pump"))
 
 
-def test_an_unknown_bundle_is_told_with_those_there_are(
+def test_an_unknown_bundle_is_reported_with_the_known_ones(
     tmp_path: Path, request_for: Callable[[str], RoundsRequest]
 ) -> None:
     publish(tmp_path / "data", Modality.TABULAR)
@@ -95,7 +95,7 @@ def test_a_bundle_of_another_signer_is_refused(tmp_path: Path, request_for: Call
         run(request_for("pump"))
 
 
-def test_an_absent_server_is_told(tmp_path: Path, request_for: Callable[[str], RoundsRequest]) -> None:
+def test_an_absent_server_is_reported(tmp_path: Path, request_for: Callable[[str], RoundsRequest]) -> None:
     publish(tmp_path / "data", Modality.TABULAR)
     with pytest.raises(ConnectionFailedError, match="start it with vedette federated server"):
         run(request_for("pump"))

@@ -52,7 +52,7 @@ def test_a_run_leaves_the_aggregate_and_its_outcome(
     aggregate = folder.aggregate()
     assert {name: a.shape for name, a in aggregate.items()} == {name: a.shape for name, a in folder.initial().items()}
     assert any(not np.array_equal(aggregate[name], array) for name, array in folder.initial().items())
-    assert [note["event"] for note in folder.notes()] == ["connected", "round", "update", "update"]
+    assert [note["event"] for note in folder.events()] == ["connected", "round", "update", "update"]
 
 
 def test_a_failure_is_left_in_the_outcome(
@@ -79,7 +79,7 @@ def test_enough_devices_go_ahead_when_the_wait_for_more_is_over(
     folder: RunFolder, grid: Any, buffers: Callable[..., Any]
 ) -> None:
     server_app.wait_for_nodes(grid(buffers(60, 60)), folder, wanted=3, needed=2, timeout_s=0.0)
-    assert folder.notes() == [{"event": "connected", "devices": 2, "wanted": 3}]
+    assert folder.events() == [{"event": "connected", "devices": 2, "wanted": 3}]
 
 
 def test_a_damaged_head_is_an_outcome_too(
@@ -99,4 +99,4 @@ def test_a_cancelled_run_ends_before_its_next_round(
     folder.cancel()
     with pytest.raises(FederationError, match="cancelled"):
         server_app.app(grid=grid(buffers(60, 60)), context=context)
-    assert [note["event"] for note in folder.notes()] == []
+    assert [note["event"] for note in folder.events()] == []

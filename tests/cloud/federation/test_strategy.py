@@ -1,4 +1,4 @@
-"""What the averaging takes, what it leaves out, and when it gives up."""
+"""Averaging: accepted answers, dropped answers, and failed rounds."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def test_rounds_average_real_training(tmp_path: Path, grid: Any, buffers: Any, t
     normals = torch.randn(500, DIM, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         before, after = sent(normals).mean(), averaged(normals).mean()
-    assert after < before - 0.1  # what the devices know to be normal has become less suspicious
+    assert after < before - 0.1  # the devices' normal samples are less suspicious
 
 
 @given(weights=st.lists(st.integers(1, 10_000), min_size=2, max_size=5))
@@ -87,7 +87,7 @@ def test_a_device_with_too_few_normals_is_counted_and_the_round_goes_on(
     strategy, _ = run(tmp_path, grid(buffers(200, 10, 150)), train_config)
     assert sorted(strategy.rounds[0].clients) == ["1", "3"]
     assert "10 normal samples" in strategy.rounds[0].failures["2"]
-    assert [note["event"] for note in RunFolder(tmp_path).notes()].count("refusal") == 1
+    assert [note["event"] for note in RunFolder(tmp_path).events()].count("refusal") == 1
 
 
 def test_too_few_updates_fail_the_round_with_the_reasons(

@@ -1,4 +1,4 @@
-"""What is refused before a SuperLink is started, and what is told of one that does not start."""
+"""Checks before the start of a SuperLink, and errors of a failed start."""
 
 import http.server
 import socket
@@ -16,11 +16,11 @@ from shared.federation import Address
 
 def serve_at(folder: Path, address: Address, known_nodes_only: bool = False) -> list[str]:
     lines: list[str] = []
-    serve(folder, address, None, known_nodes_only=known_nodes_only, say=lines.append)
+    serve(folder, address, None, known_nodes_only=known_nodes_only, report=lines.append)
     return lines
 
 
-def test_a_port_in_use_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_starts(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -76,7 +76,7 @@ def test_the_server_s_state_is_read_as_written(tmp_path: Path, authority: Path |
     assert ServerState.read(tmp_path) is None
 
 
-def test_health_is_what_the_server_says() -> None:
+def test_health_is_the_answer_of_the_server() -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200 if self.path == "/health" else 404)

@@ -44,7 +44,7 @@ def message(values: np.ndarray, *, bundle_id: str = "", modality: Modality = Mod
 
 @dataclass
 class DeviceClient:
-    """What a device has after its enrolment, and calls with it."""
+    """Credentials of an enrolled device, and its calls."""
 
     device_id: str
     address: str

@@ -79,7 +79,7 @@ def test_keys_of_two_authorities_are_not_mixed_up(tmp_path):
         Authority.open(tmp_path / "one")
 
 
-def test_an_expired_authority_says_what_to_do(tmp_path, monkeypatch):
+def test_an_expired_authority_names_the_remedy(tmp_path, monkeypatch):
     Authority.open(tmp_path)
     late = dt.datetime.now(dt.UTC) + dt.timedelta(days=module.CA_DAYS + 1)
     monkeypatch.setattr(module, "_now", lambda: late)

@@ -22,7 +22,7 @@ def test_addresses_are_split_and_joined(address, parts):
 @pytest.mark.parametrize(
     "address", ["7443", "host", "host:", ":1", "::1:80", "host:70000", "host:-1", "a b:1", "x_y:1"]
 )
-def test_what_is_no_address_is_refused_by_its_key(tmp_path, address):
+def test_a_bad_address_is_refused_by_its_key(tmp_path, address):
     path = tmp_path / "cloud.toml"
     path.write_text(f'listen = "{address}"\n')
     with pytest.raises(SettingsError, match="listen"):
@@ -36,7 +36,7 @@ def test_the_environment_goes_before_the_file(tmp_path):
     assert settings.analysis.batch_size == 16
 
 
-def test_devices_are_told_what_is_advertised_else_what_is_listened_on(tmp_path):
+def test_devices_get_the_advertised_address_or_the_listened_one(tmp_path):
     assert device_addresses(CloudSettings()) == ("127.0.0.1:7443", "127.0.0.1:7444")
     advertised = CloudSettings(
         listen="0.0.0.0:1", enrolment_listen="0.0.0.0:2", advertised_address="a:3", advertised_enrolment_address="a:4"

@@ -76,7 +76,7 @@ async def test_each_bad_sample_is_rejected_with_its_reason_and_the_good_ones_are
         "longer than": message(good, origin="x" * 2000),
         "zero character": message(good, source_id="lab\0"),
         "shape": _with(message(good), "payload.shape", [2**31, 2**31]),
-        "bytes where": _with(message(good), "payload.data", b"1234"),
+        "bytes; shape": _with(message(good), "payload.data", b"1234"),
         "zstd": _with(message(good), "payload.encoding", sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD),
         "anomaly map": _with(message(good), "screening.anomaly_map.height", 5),
         "calendar": _with(message(good), "captured_at.seconds", 2**62),

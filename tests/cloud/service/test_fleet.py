@@ -10,7 +10,7 @@ from vedette.v1 import fleet_pb2
 
 
 async def fetch(device, bundle_id: str, offset: int = 0, chunks: int | None = None) -> bytes:
-    """What the stream brings, from the offset; only its first chunks if a number is given."""
+    """Return the stream's bytes from the offset, or only its first chunks if a number is given."""
     data = b""
     call = device.fleet.FetchBundle(fleet_pb2.FetchBundleRequest(bundle_id=bundle_id, offset=offset))
     async for chunk in call:
@@ -23,7 +23,7 @@ async def fetch(device, bundle_id: str, offset: int = 0, chunks: int | None = No
     return data
 
 
-async def test_a_heartbeat_is_kept_and_answered_with_what_to_run(cloud, device, biopsies):
+async def test_a_heartbeat_is_stored_and_answered_with_the_bundles_to_run(cloud, device, biopsies):
     request = fleet_pb2.HeartbeatRequest(
         agent_version="0.1.0",
         counters=fleet_pb2.Counters(samples_screened=1000, bytes_screened=2**64 - 1),
@@ -95,7 +95,7 @@ async def test_a_lost_archive_is_data_loss_not_an_empty_bundle(cloud, device, bi
     assert refused.value.code() is grpc.StatusCode.DATA_LOSS
 
 
-async def test_a_rolled_back_bundle_is_what_the_next_heartbeat_asks_for(cloud, device, biopsies):
+async def test_the_next_heartbeat_asks_for_a_rolled_back_bundle(cloud, device, biopsies):
     registry = cloud.service.registry
     await registry.publish(biopsies.version(2))
     await registry.rollback("biopsy")

@@ -149,7 +149,7 @@ def test_a_port_in_use_is_one_line_and_its_own_exit_code(tmp_path, biopsies, por
     assert "Traceback" not in done.stderr
 
 
-def test_commands_say_in_one_line_what_is_wrong(tmp_path, biopsies):
+def test_commands_report_errors_in_one_line(tmp_path, biopsies):
     config = write_settings(tmp_path, biopsies.key)
     unknown = tmp_path / "unknown.toml"
     unknown.write_text("data_dirr = 'x'\n")

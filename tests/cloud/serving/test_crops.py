@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage import data
@@ -14,11 +14,11 @@ from cloud.serving.analysis import Analysis
 from cloud.serving.crops import known_patches, on_canvas
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
-from edge.routing.payload_tiers import hot_region
 from shared.bundle import InputSpec
 from shared.crops import CONTEXT_PIXELS, MIN_KNOWN_SHARE
 from shared.errors import SampleRejected
 from shared.modalities import fit_preprocessor
+from shared.modalities.image import hot_region
 from shared.modality import Modality
 from shared.samples import ImageCrop, Region, Verdict
 
@@ -148,6 +148,7 @@ def test_of_a_whole_image_every_patch_is_known() -> None:
     assert not known_patches(ImageCrop(300, 300, None), (224, 224), (28, 28)).any()
 
 
+@example(2, 11, 32, 1.0, 0)
 @given(st.integers(2, 90), st.integers(2, 90), st.sampled_from([8, 16, 32]), st.floats(0.3, 3.0), st.integers(0, 2**32))
 def test_what_a_device_cuts_out_can_be_judged(rows: int, columns: int, patch: int, zoom: float, seed: int) -> None:
     size, random = (16 * rows, 16 * columns), np.random.default_rng(seed)

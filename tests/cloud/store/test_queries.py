@@ -150,7 +150,7 @@ async def test_a_page_stays_where_it_is_while_verdicts_come_in(store: Store) -> 
         VerdictFilter(device_id="press-1", route=Route.FORWARD, text="frame", decision=Decision.NORMAL),
     ],
 )
-async def test_filters_leave_exactly_what_matches(store: Store, wanted: VerdictFilter) -> None:
+async def test_filters_leave_exactly_the_matching_rows(store: Store, wanted: VerdictFilter) -> None:
     everything = await fill(store)
 
     def matches(row: dict[str, Any]) -> bool:

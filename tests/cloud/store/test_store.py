@@ -55,7 +55,7 @@ def test_the_migrations_lead_to_exactly_the_tables_of_the_schema(tmp_path):
 
 
 def statements(engine: Engine) -> list[list[str]]:
-    """What makes the tables and indices; the order of a table's constraints does not matter."""
+    """Statements that make tables and indices; the order of a table's constraints does not matter."""
     query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND tbl_name != 'alembic_version' ORDER BY name"
     with engine.connect() as connection:
         found = connection.exec_driver_sql(query).scalars().all()
@@ -74,13 +74,13 @@ def test_a_store_of_a_newer_version_and_a_file_that_is_none_are_clear_errors(tmp
         migrate(tmp_path / "other")
 
 
-async def test_a_store_without_tables_says_what_to_run(tmp_path):
+async def test_a_store_without_tables_names_the_command_to_run(tmp_path):
     async with Store(tmp_path) as store:
         with pytest.raises(StorageError, match="vedette cloud migrate"):
             await newest_cursor(store)
 
 
-async def test_what_is_written_survives_a_power_cut(store):
+async def test_committed_rows_survive_a_power_cut(store):
     for context in (store.writing, store.reading):
         async with context() as connection:
             settings = [
@@ -189,7 +189,7 @@ async def test_events_are_paged_without_gap_or_double(store, add):
     assert len(whole) == 15
 
 
-async def test_old_things_go_but_never_what_waits(store, add):
+async def test_old_rows_are_deleted_but_never_pending_ones(store, add):
     ids = await add(count=3)
     await judge_all(store, judged_at_s=time.time() - 40 * 86_400)
     waiting_ids = await add(count=2)

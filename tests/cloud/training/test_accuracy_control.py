@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
-from cloud.training.artefacts import INT8_ONNXRUNTIME, INT8_OPENVINO, Built, Examples, build_artefacts
+from cloud.training.artefacts import INT8_ONNXRUNTIME, INT8_OPENVINO, BuiltArtefacts, GateSamples, build_artefacts
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
 from cloud.training.modalities.base import EncodedModality
@@ -65,13 +65,15 @@ def images(count: int, seed: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def built() -> Built:
-    examples = Examples(images(32, 0), images(150, 1))
-    return build_artefacts(Sensitive(), examples, EncodedModality.graphs, TOLERANCES, lambda stage, share: None)
+def built() -> BuiltArtefacts:
+    samples = GateSamples(images(32, 0), images(150, 1))
+    return build_artefacts(Sensitive(), samples, EncodedModality.graphs, TOLERANCES, lambda stage, share: None)
 
 
 @pytest.mark.parametrize("artefact", [INT8_OPENVINO, INT8_ONNXRUNTIME])
-def test_the_layer_that_eight_bits_would_ruin_stays_in_float_and_few_others_do(built: Built, artefact: str) -> None:
+def test_the_layer_that_eight_bits_would_ruin_stays_in_float_and_few_others_do(
+    built: BuiltArtefacts, artefact: str
+) -> None:
     in_float = built.float_layers[artefact]
     always = {"layers.0", "layers.1", "layers.2", f"layers.{DEPTH - 1}"}
     assert built.layers == DEPTH
@@ -80,7 +82,7 @@ def test_the_layer_that_eight_bits_would_ruin_stays_in_float_and_few_others_do(b
     assert built.parity[artefact].rank_correlation >= TOLERANCES["rank_correlation"]
 
 
-def test_the_layers_named_are_those_that_the_graph_computes_in_float(built: Built) -> None:
+def test_the_layers_named_are_those_that_the_graph_computes_in_float(built: BuiltArtefacts) -> None:
     graph = onnx.load_from_string(built.files["edge/screener_int8_onnxruntime.onnx"]).graph
     weights = [node.input[1] for node in graph.node if node.op_type == "Conv"]
     assert len(weights) == DEPTH
@@ -88,7 +90,7 @@ def test_the_layers_named_are_those_that_the_graph_computes_in_float(built: Buil
     assert found == set(built.float_layers[INT8_ONNXRUNTIME])
 
 
-def test_no_pair_of_products_can_leave_sixteen_bits_where_a_device_sums_them_so(built: Built) -> None:
+def test_no_pair_of_products_can_leave_sixteen_bits_where_a_device_sums_them_so(built: BuiltArtefacts) -> None:
     import openvino
 
     graph = onnx.load_from_string(built.files["edge/screener_int8_onnxruntime.onnx"]).graph

@@ -6,8 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloud.training import artefacts
-from cloud.training.artefacts import Examples, build_artefacts
-from cloud.training.engines import onnxruntime_runner, openvino_runner
+from cloud.training.artefacts import GateSamples, build_artefacts
 from cloud.training.export import export_onnx
 from cloud.training.modalities.base import VectorModality
 from cloud.training.screeners import VectorScreener
@@ -16,6 +15,7 @@ from cloud.training.settings import ToleranceSettings
 from shared.calibration import Calibration
 from shared.diffusion.distillation import DistillationSettings, distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.engines import EngineConfiguration, open_graph, run_graph
 from shared.errors import ParityError
 from shared.preprocessing.base import compress
 
@@ -28,9 +28,9 @@ def screener(seed: int) -> VectorScreener:
     return VectorScreener.within(head, np.zeros((1, 4)))
 
 
-def examples() -> Examples:
+def samples() -> GateSamples:
     rows = np.random.default_rng(0).standard_normal((400, 4)).astype(np.float32)
-    return Examples(rows[:200], rows[200:])
+    return GateSamples(rows[:200], rows[200:])
 
 
 @pytest.mark.parametrize("quantiser", ["OpenVinoQuantiser", "OnnxRuntimeQuantiser"])
@@ -43,7 +43,7 @@ def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.M
     monkeypatch.setattr(artefacts, quantiser, of_another_screener)
     engine = quantiser.removesuffix("Quantiser").lower()
     with pytest.raises(ParityError, match=rf"int8_{engine}: its rank correlation .* is -?[\d.e-]+, below .* 0\.95\."):
-        build_artefacts(screener(0), examples(), VectorModality.graphs, TOLERANCES, lambda stage, share: None)
+        build_artefacts(screener(0), samples(), VectorModality.graphs, TOLERANCES, lambda stage, share: None)
 
 
 def test_beyond_the_box_the_score_grows_by_the_slope_and_within_it_is_the_head_s() -> None:
@@ -70,23 +70,24 @@ def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() 
     quantisation = 2.0 * rows[:300]
     whole = VectorScreener.within(head, quantisation, rows[400:])
     built = build_artefacts(
-        whole, Examples(quantisation, rows[400:]), VectorModality.graphs, TOLERANCES, lambda stage, share: None
+        whole, GateSamples(quantisation, rows[400:]), VectorModality.graphs, TOLERANCES, lambda stage, share: None
     )
     readings = np.zeros((6, 4))
     readings[:, 1] = (8.0, 16.0, 1e3, 1e6, 1e10, 1e300)
     far = compress(readings).astype(np.float32)
     graphs = {path.partition(".")[0]: data for path, data in built.files.items() if path.endswith(".onnx")}
     ir = {path[-4:]: data for path, data in built.files.items() if path.endswith((".xml", ".bin"))}
-    runners = {
-        "fp32": onnxruntime_runner(graphs["edge/screener_fp32"]),
-        "int8_onnxruntime": onnxruntime_runner(graphs["edge/screener_int8_onnxruntime"]),
-        "int8_openvino": openvino_runner(ir),
+    configuration = EngineConfiguration()
+    engines = {
+        "fp32": open_graph("onnxruntime", graphs["edge/screener_fp32"], None, configuration),
+        "int8_onnxruntime": open_graph("onnxruntime", graphs["edge/screener_int8_onnxruntime"], None, configuration),
+        "int8_openvino": open_graph("openvino", ir[".xml"], ir[".bin"], configuration),
     }
-    for name, run in runners.items():
-        scores = run(far)["score"].astype(np.float64)
+    for name, engine in engines.items():
+        scores = run_graph(engine, far).scores.astype(np.float64)
         # What the head, saturated, takes back by its rounding is small beside what the slope adds in the end.
         assert (np.diff(scores) > (-0.05 if name.startswith("int8") else 0.0)).all(), (name, scores)
         assert (scores[1:] > scores[0]).all(), (name, scores)
         # One false alarm a day at 50 readings a second is in reach of a reading that is far enough out.
-        alarm = Calibration.fit(run(rows[400:])["score"]).p_values(scores[-1:]).values[0]
+        alarm = Calibration.fit(run_graph(engine, rows[400:]).scores).p_values(scores[-1:]).values[0]
         assert alarm < 1 / (50 * 86_400), (name, alarm)

@@ -3,19 +3,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.training.clips import (
+from cloud.training.samples.clips import (
     ClipSplit,
-    VideoSettings,
     choose_size,
-    clip_ends,
     frame_scores,
     read_clips,
     relit,
     split_clips,
 )
-from cloud.training.videos import find_videos
+from cloud.training.samples.videos import find_videos
+from cloud.training.settings import VideoSettings
 from shared.bundle import InputSpec
 from shared.errors import DataError
+from shared.videos import clip_ends
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
 

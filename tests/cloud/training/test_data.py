@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cloud.training.data import ImageData, TableData
+from cloud.training.data import TableData
 from cloud.training.modalities import load_training_data
+from cloud.training.samples.images import ImageData
 from cloud.training.settings import DataSettings
 from shared.errors import DataError
 from shared.images import encode_png
@@ -77,7 +78,7 @@ def test_npz_of_a_univariate_series(tmp_path: Path) -> None:
 
 
 BAD_TABLES = {
-    "not a number": (lambda f: f.assign(flow=["x"] * len(f)), {}, "row 1, column 'flow' is 'x'"),
+    "not a number": (lambda f: f.assign(flow=["x"] * len(f)), {}, "row 1, column 'flow': 'x' is not a number"),
     "NaN": (lambda f: f.assign(flow=f.flow.where(f.index != 4)), {}, "row 5, column 'flow' is NaN or missing"),
     "infinite": (lambda f: f.assign(flow=f.flow.where(f.index != 4, np.inf)), {}, "row 5, column 'flow' is inf"),
     "too large to travel": (lambda f: f.assign(flow=1e300), {}, "and 59 other rows"),

@@ -14,7 +14,6 @@ from cloud.evaluation.scoring import BundleScorer
 from cloud.methods import ANALYZERS, FitContext, VectorFeatures
 from cloud.methods.fusion import Fusion
 from cloud.training.analysis import AnalysisOptions, fit_analysis
-from cloud.training.engines import onnxruntime_runner
 from cloud.training.teachers import fused_teacher
 from edge.routing.budget import UploadBudget
 from edge.routing.router import RateMeter, Router
@@ -23,6 +22,7 @@ from shared.bundle import InputSpec
 from shared.calibration_modes import CalibrationByMode
 from shared.diffusion.distillation import DistillationSettings, distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.engines import EngineConfiguration, load_engine, run_graph
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from tests.cloud.training.conftest import Trained, train
@@ -168,7 +168,9 @@ def test_alarms_a_day_are_those_beyond_the_threshold_of_their_rate(trained_on_di
     artefact = trained.bundle.manifest.artefact("int8_onnxruntime")
     calibration = CalibrationByMode.from_arrays(trained.bundle.arrays(artefact.calibration))
     inputs = fit_inputs(trained, fresh)
-    scores = onnxruntime_runner(trained.bundle.read(artefact.graph))(inputs)["score"].astype(np.float64)
+    scores = run_graph(load_engine(trained.bundle, artefact.name, EngineConfiguration()), inputs).scores.astype(
+        np.float64
+    )
     per_day, rate_per_s = 30.0, len(fresh) / 86_400
     settings = RouterSettings(false_alarms_per_day=per_day)
     router = Router(settings, "s", RateMeter(rate_per_s), UploadBudget(settings))

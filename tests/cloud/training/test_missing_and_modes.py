@@ -11,12 +11,12 @@ from cloud.evaluation.scoring import BundleScorer
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle
 from cloud.training.data import TableData
-from cloud.training.engines import onnxruntime_runner
 from cloud.training.settings import DataSettings
-from cloud.training.train import HEAD_FILE, REFERENCE_FILE
+from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle, public_pem
 from shared.calibration_modes import CalibrationByMode
 from shared.cli import main
+from shared.engines import EngineConfiguration, load_engine, run_graph
 from shared.errors import DataError, SampleRejected
 from shared.modalities import load_preprocessor
 from shared.modality import Modality
@@ -66,7 +66,7 @@ def screened(bundle: Bundle, frame: pd.DataFrame) -> NDArray[np.float64]:
     """p-values (n,) of the INT8 graph on ONNX Runtime."""
     artefact = bundle.manifest.artefact("int8_onnxruntime")
     inputs = load_preprocessor(bundle).prepare(frame.to_numpy()).inputs
-    scores = onnxruntime_runner(bundle.read(artefact.graph))(inputs)["score"]
+    scores = run_graph(load_engine(bundle, artefact.name, EngineConfiguration()), inputs).scores
     calibration = CalibrationByMode.from_arrays(bundle.arrays(artefact.calibration))
     assert calibration.calibration_id == artefact.calibration_id
     return calibration.p_values(scores, modes_of(inputs, bundle.manifest.input)).values
@@ -169,7 +169,7 @@ def test_gaps_are_refused_until_they_are_allowed(tmp_path: Path) -> None:
 BAD = {
     "no such column": ({"mode_column": "gear"}, {}, "has no column 'gear'"),
     "too many modes": ({"mode_column": "s1"}, {}, "at most 32 operating modes"),
-    "a word": ({"mode_column": "mode"}, {"mode": "idle"}, "is 'idle', not a number"),
+    "a word": ({"mode_column": "mode"}, {"mode": "idle"}, "'idle' is not a number"),
     "no mode": ({"mode_column": "mode"}, {"mode": np.nan}, "row 5 has no mode in column 'mode'"),
     "an empty row": ({}, dict.fromkeys(plant(0)[0].columns, np.nan), "row 5 is empty"),
     "infinite": ({}, {"s1": np.inf}, "row 5, column 's1' is inf"),

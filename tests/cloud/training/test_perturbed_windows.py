@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.training.perturbed_windows import channel_units, perturb_windows, perturbed_inputs
+from cloud.training.samples.perturbed_windows import channel_units, perturb_windows, perturbed_inputs
 from shared.bundle import InputSpec
 from shared.diffusion.distillation import DistillationSettings, distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead

@@ -13,13 +13,15 @@ from cloud.methods import ANALYZERS
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
 from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
-from cloud.training.engines import onnxruntime_runner, openvino_runner
+from cloud.training.choices import checked_methods
+from cloud.training.head import hidden_widths
 from cloud.training.modalities import TRAINING_MODALITIES
 from cloud.training.modalities.base import VectorModality
-from cloud.training.train import HEAD_FILE, REFERENCE_FILE, _methods, hidden_widths
+from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
 from shared.calibration import Calibration
 from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.engines import Engine, EngineConfiguration, load_engine, open_graph, run_graph
 from shared.errors import BundleMismatchError, DataError, EngineError, ParityError, SettingsError
 from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
@@ -32,11 +34,8 @@ def trained(request: pytest.FixtureRequest):
     return request.getfixturevalue(request.param)
 
 
-def runner(bundle: Bundle, name: str):
-    graph = bundle.manifest.artefact(name).graph
-    if graph.endswith(".onnx"):
-        return onnxruntime_runner(bundle.read(graph))
-    return openvino_runner({end: bundle.read(graph.removesuffix(".xml") + end) for end in (".xml", ".bin")})
+def engine(bundle: Bundle, name: str) -> Engine:
+    return load_engine(bundle, name, EngineConfiguration())
 
 
 def example_inputs(bundle: Bundle, count: int) -> np.ndarray:
@@ -75,17 +74,17 @@ def test_each_artefact_is_calibrated_on_its_own_scores(trained) -> None:
         identities.add(artefact.calibration_id)
         if bundle.manifest.modality is not Modality.IMAGE:
             held_out = bundle.arrays(REFERENCE_FILE)["held_out"]
-            scores = np.sort(runner(bundle, artefact.name)(held_out)["score"])
-            np.testing.assert_allclose(scores, calibration.scores, atol=1e-5)
+            scores = np.sort(run_graph(engine(bundle, artefact.name), held_out).scores)
+            np.testing.assert_array_equal(scores, calibration.scores)
     assert len(identities) == 3
 
 
 def test_scores_do_not_depend_on_the_batch(trained) -> None:
     inputs = example_inputs(trained.bundle, 7)
     for artefact in trained.bundle.manifest.artefacts:
-        run = runner(trained.bundle, artefact.name)
-        alone = np.concatenate([run(inputs[index : index + 1])["score"] for index in range(7)])
-        np.testing.assert_allclose(run(inputs)["score"], alone, atol=1e-4)
+        loaded = engine(trained.bundle, artefact.name)
+        alone = np.concatenate([run_graph(loaded, inputs[index : index + 1]).scores for index in range(7)])
+        np.testing.assert_allclose(run_graph(loaded, inputs).scores, alone, atol=1e-4)
 
 
 def test_int8_graphs_really_compute_in_int8(trained) -> None:
@@ -98,8 +97,9 @@ def test_int8_graphs_really_compute_in_int8(trained) -> None:
 def test_image_graphs_take_pixels_and_give_maps(image) -> None:
     inputs = example_inputs(image.bundle, 3)
     for artefact in image.bundle.manifest.artefacts:
-        outputs = runner(image.bundle, artefact.name)(inputs)
-        assert outputs["anomaly_map"].shape == (3, 8, 8)
+        maps = run_graph(engine(image.bundle, artefact.name), inputs).maps
+        assert maps is not None
+        assert maps.shape == (3, 8, 8)
         low, high = image.bundle.arrays(artefact.calibration)["map_range"]
         assert low < high
         assert image.bundle.manifest.preferred_artefact == INT8_OPENVINO
@@ -191,9 +191,9 @@ def test_an_unreadable_image_is_named(brick_folder: Path, tmp_path: Path, tabula
 
 def test_engines_say_what_they_cannot_load() -> None:
     with pytest.raises(EngineError, match="ONNX Runtime"):
-        onnxruntime_runner(b"no graph")
+        open_graph("onnxruntime", b"no graph", None, EngineConfiguration())
     with pytest.raises(EngineError, match="OpenVINO"):
-        openvino_runner({".xml": b"<net/>", ".bin": b""})
+        open_graph("openvino", b"<net/>", b"", EngineConfiguration())
 
 
 def test_reference_inputs_hold_no_pickle(tabular) -> None:
@@ -216,9 +216,9 @@ def test_a_method_that_no_teacher_can_ask_is_not_fused(modality: Modality, metho
         TrainingSettings(analyzers=("knn", method), fused=(method,)),
     ):
         with pytest.raises(SettingsError, match=method):
-            _methods(settings, modality)
+            checked_methods(settings, modality)
     beside = TrainingSettings(analyzers=("knn", method), fused=("knn",))
-    assert _methods(beside, modality) == ("knn", method)
+    assert checked_methods(beside, modality) == ("knn", method)
 
 
 @pytest.mark.parametrize("dim", [2, 50, 204, 205, 400, 1555, 3110, 20_000])

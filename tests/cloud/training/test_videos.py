@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.training.videos import find_videos, read_labels
+from cloud.training.samples.videos import find_videos, read_labels
 from shared.errors import DataError
 from shared.videos import frames_of, probe
 from tests.cloud.training.video_files import frames, write_labels, write_video

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.training.windows import (
+from cloud.training.samples.windows import (
     APERIODIC_LENGTH,
     choose_length,
     cut_windows,

@@ -11,7 +11,7 @@ from torch import Tensor
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch.manual_seed(0)  # for what makes its layers with PyTorch's own initial weights
+    torch.manual_seed(0)  # for code that keeps PyTorch's initial weights
     yield
     torch.set_num_threads(threads)
 

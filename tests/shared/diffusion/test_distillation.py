@@ -36,7 +36,7 @@ def test_a_plain_layout_draws_what_it_always_drew() -> None:
 
 
 def test_a_head_learns_what_the_teacher_says_of_rows_with_gaps(generator: torch.Generator) -> None:
-    """The teacher counts the size of what was observed; a head that ignores the mask could not tell gaps apart."""
+    """The teacher scores the observed values; a head that ignores the mask could not distinguish gaps."""
     normals = masked_normals(generator, 1000)
 
     def teacher(inputs: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

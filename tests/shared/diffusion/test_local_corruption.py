@@ -25,7 +25,7 @@ def trained(patches: CorruptedPatches, steps: int, fine: int | None = None) -> C
 
 
 def test_the_score_is_the_log_odds_of_a_patch_being_touched() -> None:
-    """Two unit Gaussians one apart: the log odds are x - 1/2, less the weight, in whatever numbers the kinds come."""
+    """Two unit Gaussians one apart: the log odds are x - 1/2, less the weight, for any class balance."""
     generator = torch.Generator().manual_seed(0)
     touched, untouched = (torch.randn(count, 1, generator=generator) for count in (4000, 20_000))
     head = trained(CorruptedPatches(touched + 1.0, untouched), 800)
@@ -36,7 +36,7 @@ def test_the_score_is_the_log_odds_of_a_patch_being_touched() -> None:
 
 
 def test_values_beyond_the_fine_ones_reach_one_of_the_two_networks_only() -> None:
-    """The first value says a little, the second all, but only the second network may see it."""
+    """The first value is weakly informative, the second fully, but only the second network may see it."""
     generator = torch.Generator().manual_seed(0)
     touched, untouched = (torch.randn(4000, 2, generator=generator) for _ in range(2))
     touched[:, 0] += 1.0

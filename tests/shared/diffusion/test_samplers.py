@@ -33,7 +33,7 @@ def noise_source(shape: tuple[int, ...], seed: int = 1) -> NoiseSource:
 
 
 def probability_flow(x: Tensor, start: Tensor, end: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Where the exact flow takes x from level `start` to `end`: it scales each principal axis as its deviation."""
+    """Return x moved by the exact flow from level `start` to `end`, which rescales each principal axis."""
     variances, axes = torch.linalg.eigh(covariance)
     scale = ((variances + end**2) / (variances + start**2)).sqrt()
     return mean + ((x - mean) @ axes * scale) @ axes.T
@@ -98,7 +98,7 @@ def test_dpm_solver_errs_less_than_ddim_with_half_the_calls(mean: Tensor, covari
 @pytest.mark.parametrize("variance", [0.04, 1.0, 9.0])
 def test_ancestral_sampling_brings_the_variance_of_the_data_back(variance: float) -> None:
     # It is linear in the start and in each step's noise: item k of the batch has unit noise at step k - 1 alone, so the
-    # variance of a sample is the sum of squares of what comes out, and no draw is needed.
+    # variance of a sample is the sum of squares of the outputs, and no draw is needed.
     def found(steps: int) -> float:
         sigmas = torch.cat([edm_sigmas(steps, 0.01, 40.0).flip(0), torch.zeros(1)])
         unit = torch.eye(steps + 1, dtype=torch.float64)

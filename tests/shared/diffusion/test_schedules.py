@@ -16,7 +16,7 @@ from shared.diffusion.schedules import (
 
 
 def test_linear_schedule_ends_where_ddpm_does() -> None:
-    # DDPM, section 4: at T = 1000 the signal's share left is about 4e-5.
+    # DDPM, section 4: at T = 1000 the remaining share of the signal is about 4e-5.
     alpha_bars = linear_alpha_bars(1000)
     assert alpha_bars[0] == pytest.approx(1 - 1e-4)
     assert alpha_bars[-1] == pytest.approx(4.04e-5, rel=0.01)

@@ -13,7 +13,7 @@ QUICK = DistillationSettings(steps=300, batch_size=256, perturbed=10_000)
 
 
 def separation(scores: torch.Tensor) -> float:
-    """The share of pairs, one of either half of the scores, that are in order."""
+    """Return the share of pairs across the two halves of the scores that are in order."""
     first, second = scores.chunk(2)
     return float((first.unsqueeze(1) < second).float().mean())
 
@@ -151,7 +151,7 @@ def test_a_local_teacher_takes_in_local_normals_and_keeps_what_the_head_knows(ge
     head = TimeEstimationHead(4, (64, 64))
     distill_head(head, fleet, settings=QUICK, generator=generator, teacher=fused_like(fleet))
     here = torch.randn(400, 4, generator=generator)
-    here[:, 0] += 4.0  # what only this device sees as normal
+    here[:, 0] += 4.0  # normal on this device only
     far = 9.0 * torch.nn.functional.normalize(torch.randn(200, 4, generator=generator), dim=1)
     with torch.no_grad():
         before_here, before_far = head(here).mean(), head(far).mean()

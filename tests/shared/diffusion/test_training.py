@@ -27,7 +27,7 @@ from shared.diffusion.training import (
 
 
 def excess(denoiser: Denoiser, exact: Denoiser, x0: Tensor, sigma: float, generator: torch.Generator) -> float:
-    """The mean square distance of a denoiser from the exact one, as a share of the exact one's own error."""
+    """Return the mean square distance of a denoiser from the exact one, relative to the exact one's error."""
     levels = torch.full((len(x0), 1), sigma)
     x = diffuse(x0, levels, torch.randn(x0.shape, generator=generator))
     with torch.no_grad():
@@ -36,7 +36,7 @@ def excess(denoiser: Denoiser, exact: Denoiser, x0: Tensor, sigma: float, genera
 
 
 def smooth(length: int, reach: float) -> Tensor:
-    """A covariance that falls off exponentially with the distance between time points."""
+    """Covariance that decays exponentially with the distance between time points."""
     at = torch.arange(length, dtype=torch.float32)
     return torch.exp(-(at.unsqueeze(1) - at).abs() / reach)
 

@@ -8,6 +8,7 @@ import pytest
 
 from edge.screener import load_screener
 from shared.bundle import Bundle
+from shared.engines import EngineConfiguration
 from shared.engines import choice as artefact_choice
 from shared.engines.choice import MEMORY_FILE, choose_artefact, cpu
 from shared.engines.trial import measure
@@ -17,7 +18,7 @@ def test_every_artefact_is_measured_and_the_choice_is_remembered(
     tmp_path: Path, tabular: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {item.name for item in tabular.manifest.artefacts}
-    choice = choose_artefact(tabular, 64, tmp_path)
+    choice = choose_artefact(tabular, 64, EngineConfiguration(tmp_path))
     assert set(choice.names) == names
     assert len(re.findall(r"[0-9.e-]+ ms", choice.reason)) == len(names)
     (found,) = json.loads((tmp_path / MEMORY_FILE).read_bytes()).values()
@@ -27,13 +28,13 @@ def test_every_artefact_is_measured_and_the_choice_is_remembered(
         raise AssertionError("measured again")
 
     monkeypatch.setattr(artefact_choice, "measure", again)
-    assert choose_artefact(tabular, 64, tmp_path) == choice
+    assert choose_artefact(tabular, 64, EngineConfiguration(tmp_path)) == choice
     with pytest.raises(AssertionError):
-        choose_artefact(tabular, 32, tmp_path)
+        choose_artefact(tabular, 32, EngineConfiguration(tmp_path))
 
 
 def test_images_are_measured_as_well(tmp_path: Path, images: Bundle) -> None:
-    found = measure(images, 8, tmp_path)
+    found = measure(images, 8, EngineConfiguration(tmp_path))
     assert found.keys() == {item.name for item in images.manifest.artefacts}
     assert all(isinstance(value, float) and value > 0 for value in found.values())
 
@@ -53,7 +54,7 @@ def test_the_preferred_one_stays_unless_another_is_clearly_faster(
 ) -> None:
     assert tabular.manifest.preferred_artefact == "int8_openvino"
     monkeypatch.setattr(artefact_choice, "measure", lambda *arguments: times)
-    choice = choose_artefact(tabular, 64, tmp_path)
+    choice = choose_artefact(tabular, 64, EngineConfiguration(tmp_path))
     assert choice.names[0] == first
     assert sorted(choice.names) == sorted(item.name for item in tabular.manifest.artefacts)
 

@@ -3,9 +3,13 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from shared.engines.pieces import LEAST_VECTORS, MOST_IMAGE_BYTES, MOST_VECTOR_BYTES, MOST_VECTORS, piece_size
+from shared.engines.pieces import PieceSizes
+
+PIECES = PieceSizes()
+piece_size = PIECES.piece_size
 
 
 @pytest.mark.parametrize("side", [256, 640])
@@ -14,7 +18,7 @@ def test_large_images_go_one_at_a_time(side: int) -> None:
 
 
 def test_small_images_go_together_and_every_stream_has_some() -> None:
-    assert piece_size((64, 64, 64, 3), streams=1) == MOST_IMAGE_BYTES // (64 * 64 * 3)
+    assert piece_size((64, 64, 64, 3), streams=1) == PIECES.max_image_bytes // (64 * 64 * 3)
     assert piece_size((8, 64, 64, 3), streams=2) == 4
 
 
@@ -24,16 +28,28 @@ def test_each_stream_gets_its_share_of_a_batch_of_vectors(streams: int) -> None:
 
 
 def test_a_piece_of_vectors_is_no_smaller_and_no_larger_than_is_worth_a_request() -> None:
-    assert piece_size((4, 40), streams=2) == LEAST_VECTORS
-    assert piece_size((4096, 2048), streams=1) * 2048 * 4 == MOST_VECTOR_BYTES
-    assert piece_size((100_000, 8), streams=2) <= MOST_VECTORS
-    assert piece_size((0, 40), streams=2) == LEAST_VECTORS
+    assert piece_size((4, 40), streams=2) == PIECES.min_vectors
+    assert piece_size((4096, 2048), streams=1) * 2048 * 4 == PIECES.max_vector_bytes
+    assert piece_size((100_000, 8), streams=2) <= PIECES.max_vectors
+    assert piece_size((0, 40), streams=2) == PIECES.min_vectors
 
 
 def test_the_pieces_of_vectors_are_of_one_size() -> None:
     size = piece_size((1024, 1216), streams=2)
-    assert size * 1216 * 4 <= MOST_VECTOR_BYTES
+    assert size * 1216 * 4 <= PIECES.max_vector_bytes
     assert 1024 % size == 0
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 130, 1000])
+def test_pieces_of_vectors_are_whole_rows_of_registers_and_hold_the_batch(count: int) -> None:
+    batch = np.random.default_rng(0).random((count, 5), dtype=np.float32)
+    pieces = PIECES.cut(batch, streams=2)
+    assert all(len(piece) % PIECES.row_multiple == 0 for piece in pieces)
+    np.testing.assert_array_equal(np.concatenate(pieces)[:count], batch)
+
+
+def test_pieces_of_images_are_not_padded() -> None:
+    assert [len(piece) for piece in PIECES.cut(np.zeros((3, 256, 256, 3), np.uint8), streams=2)] == [1, 1, 1]
 
 
 def test_the_converter_stays_out_of_an_agent_and_can_be_had_afterwards() -> None:

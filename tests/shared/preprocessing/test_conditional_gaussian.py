@@ -8,7 +8,7 @@ VALUES = LENGTH * CHANNELS
 
 
 def normal_windows(count: int, seed: int) -> np.ndarray:
-    """Windows (count, LENGTH, CHANNELS) of one normal distribution, whatever the seed."""
+    """Return windows (count, LENGTH, CHANNELS) of one normal distribution, the same for every seed."""
     mixing = np.random.default_rng(99).normal(size=(VALUES, VALUES)) / 3
     rows = np.random.default_rng(seed).normal(size=(count, VALUES)) @ mixing + 0.5
     return rows.reshape(count, LENGTH, CHANNELS)
@@ -20,7 +20,7 @@ def fitted() -> ConditionalGaussian:
 
 
 def conditional(fitted: ConditionalGaussian, row: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of the hidden values given the others, the long way: by the covariance matrix."""
+    """Return mean and covariance of the hidden values given the others, from the covariance matrix."""
     covariance = np.linalg.inv(fitted.precision)
     gain = covariance[np.ix_(hidden, ~hidden)] @ np.linalg.inv(covariance[np.ix_(~hidden, ~hidden)])
     centre = fitted.centre.ravel()
@@ -56,7 +56,7 @@ def test_a_tenth_of_fresh_normal_windows_lies_beyond_a_limit(fitted: Conditional
     assert beyond.mean(axis=0) == pytest.approx(np.full(CHANNELS, 0.1), abs=0.02)
 
 
-def test_limits_foresee_what_few_windows_cannot_teach() -> None:
+def test_limits_of_few_windows_generalise() -> None:
     few = ConditionalGaussian.fit(normal_windows(24, 6))
     beyond = few.surprises(normal_windows(2000, 7)) > np.log(4.0)
     assert beyond.mean() < 0.3
@@ -89,7 +89,7 @@ def test_a_handful_of_constant_windows_gives_finite_surprises(count: int) -> Non
     assert np.isfinite(fitted.surprises(np.full((1, LENGTH, CHANNELS), 5e3))).all()
 
 
-def test_what_is_stored_judges_alike(fitted: ConditionalGaussian) -> None:
+def test_a_stored_distribution_judges_alike(fitted: ConditionalGaussian) -> None:
     given = normal_windows(10, 11)
     arrays = fitted.to_arrays()
     np.testing.assert_array_equal(ConditionalGaussian.from_arrays(arrays).surprises(given), fitted.surprises(given))

@@ -26,7 +26,7 @@ def test_images_of_any_size_and_bands_are_resized_to_colour() -> None:
         (np.zeros((3, 20, 3), dtype=np.uint8), "at least 8"),
     ],
 )
-def test_what_is_no_usable_image_is_rejected_alone(pixels: np.ndarray, reason: str) -> None:
+def test_an_unusable_image_is_rejected_alone(pixels: np.ndarray, reason: str) -> None:
     good = np.full((20, 20, 3), 9, dtype=np.uint8)
     prepared = ImagePreprocessor(SPEC).prepare([good, pixels, good])
     assert prepared.kept.tolist() == [0, 2]

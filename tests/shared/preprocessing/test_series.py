@@ -120,9 +120,7 @@ def test_unusable_windows_are_rejected_with_place_and_reason(
 
 @pytest.mark.parametrize("stride", [1, 7, LENGTH - 1, LENGTH, LENGTH + 3])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_of_windows_that_share_readings_those_with_a_bad_one_are_rejected(
-    fitted: SeriesPreprocessor, stride: int, bad: float
-) -> None:
+def test_windows_with_a_bad_shared_reading_are_rejected(fitted: SeriesPreprocessor, stride: int, bad: float) -> None:
     readings = windows(8, 6).reshape(8 * LENGTH, 2).astype(np.float32)
     for row in (0, LENGTH - 1, LENGTH, 3 * LENGTH + 11, 8 * LENGTH - 1):
         given = readings.copy()
@@ -177,7 +175,7 @@ def test_a_wrong_length_is_rejected_alone(fitted: SeriesPreprocessor) -> None:
     ],
 )
 @pytest.mark.parametrize("missing", [False, True])
-def test_engine_inputs_become_the_graph_inputs_whatever_is_given(
+def test_engine_inputs_become_the_graph_inputs(
     given: Any, missing: bool, fitted: SeriesPreprocessor, allowing: SeriesPreprocessor
 ) -> None:
     preprocessor = allowing if missing else fitted
@@ -192,7 +190,7 @@ def test_engine_inputs_become_the_graph_inputs_whatever_is_given(
     assert graph_inputs == pytest.approx(expected.inputs, abs=1e-2)
 
 
-def test_what_is_stored_prepares_alike(fitted: SeriesPreprocessor) -> None:
+def test_a_stored_preprocessor_prepares_alike(fitted: SeriesPreprocessor) -> None:
     (data,) = fitted.files().values()
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         again = SeriesPreprocessor.from_arrays(dict(arrays), SPEC)

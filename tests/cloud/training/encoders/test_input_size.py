@@ -1,14 +1,14 @@
 import pytest
 
 from cloud.training.encoders.input_size import MIN_SIDE_PIXELS, choose_size
-from cloud.training.settings import MOST_PIXELS
+from cloud.training.settings import MAX_PIXELS
 from shared.errors import DataError
 
 
 def test_images_keep_their_native_size() -> None:
-    assert choose_size([(300, 300)] * 5, MOST_PIXELS) == (304, 304)
-    assert choose_size([(640, 640), (640, 640), (100, 90)], MOST_PIXELS) == (640, 640)
-    assert choose_size([(1080, 1920)], MOST_PIXELS) == (1088, 1920)
+    assert choose_size([(300, 300)] * 5, MAX_PIXELS) == (304, 304)
+    assert choose_size([(640, 640), (640, 640), (100, 90)], MAX_PIXELS) == (640, 640)
+    assert choose_size([(1080, 1920)], MAX_PIXELS) == (1088, 1920)
 
 
 def test_large_frames_shrink_to_the_bound_and_keep_their_shape() -> None:
@@ -18,14 +18,14 @@ def test_large_frames_shrink_to_the_bound_and_keep_their_shape() -> None:
 
 
 def test_small_images_are_enlarged() -> None:
-    assert choose_size([(32, 64)], MOST_PIXELS) == (MIN_SIDE_PIXELS, 2 * MIN_SIDE_PIXELS)
+    assert choose_size([(32, 64)], MAX_PIXELS) == (MIN_SIDE_PIXELS, 2 * MIN_SIDE_PIXELS)
 
 
 @pytest.mark.parametrize("shape", [(1, 4000), (4000, 1), (8, 8), (5000, 5000)])
 def test_every_size_is_one_the_encoder_takes(shape: tuple[int, int]) -> None:
-    assert all(side % 16 == 0 and side >= 32 for side in choose_size([shape], MOST_PIXELS))
+    assert all(side % 16 == 0 and side >= 32 for side in choose_size([shape], MAX_PIXELS))
 
 
 def test_no_images_are_refused() -> None:
     with pytest.raises(DataError, match="give images"):
-        choose_size([], MOST_PIXELS)
+        choose_size([], MAX_PIXELS)

@@ -1,4 +1,4 @@
-"""One small denoiser of each kind, with weights that matter everywhere, and inputs for it."""
+"""One small denoiser of each kind, with non-zero weights in every layer, and inputs for it."""
 
 import pytest
 import torch

@@ -44,11 +44,11 @@ def test_time_posteriors_average_to_the_prior(mean: Tensor, covariance: Tensor, 
     x = diffuse(x0, sigma, torch.randn(20_000, 3, generator=generator, dtype=torch.float64))
     posterior = time_posterior(GaussianDenoiser(mean, covariance), x, sigmas)
     assert torch.allclose(posterior.mean(0), torch.full((5,), 0.2, dtype=torch.float64), atol=0.01)
-    assert posterior.max(dim=1).values.mean() > 0.5  # it does say something
+    assert posterior.max(dim=1).values.mean() > 0.5  # the posterior is not flat
 
 
 def test_posterior_of_a_single_normal_sample_is_the_published_one() -> None:
-    # DTE-NP's inverse gamma has the noise variance uniform as its prior, and normal data in one place.
+    # DTE-NP's inverse gamma assumes a uniform prior of the noise variance and normal data at one point.
     dim = 12
     x = torch.cat([torch.full((1, dim), 0.4), torch.full((1, dim), 1.5)])
     variances = torch.linspace(1e-2, 400.0, 40_000)
@@ -91,7 +91,7 @@ def test_a_classifier_of_the_noise_level_learns_the_exact_posterior(generator: t
     with torch.no_grad():
         learned = torch.log_softmax(classifier(x), dim=1)
     divergence = nn.functional.kl_div(learned, exact, reduction="batchmean")
-    information = torch.special.xlogy(exact, exact * levels).sum(dim=1).mean()  # what the prior alone would miss
+    information = torch.special.xlogy(exact, exact * levels).sum(dim=1).mean()  # error of the prior alone
     assert divergence < 0.1 * information
 
 

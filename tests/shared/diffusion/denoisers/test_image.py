@@ -19,7 +19,7 @@ def test_images_may_have_any_size(size: tuple[int, int], levels: int, generator:
     assert torch.isfinite(denoised).all()
 
 
-def test_each_pixel_is_seen_in_the_light_of_the_whole_image(generator: torch.Generator) -> None:
+def test_each_pixel_depends_on_the_complete_image(generator: torch.Generator) -> None:
     x = torch.randn(1, 3, 64, 64, generator=generator)  # wider than the convolutions reach
     changed = x.clone()
     changed[0, :, :8, :8] += 3.0
@@ -28,7 +28,7 @@ def test_each_pixel_is_seen_in_the_light_of_the_whole_image(generator: torch.Gen
     assert (difference[0, :, -8:, -8:].abs() > 1e-7).any()
 
 
-def test_what_is_padded_on_is_only_the_edge(generator: torch.Generator) -> None:
+def test_padding_repeats_the_edge(generator: torch.Generator) -> None:
     denoiser = make(3, generator)
     x = torch.randn(2, 3, 10, 11, generator=generator)
     padded = torch.nn.functional.pad(x, (0, 1, 0, 2), mode="replicate")

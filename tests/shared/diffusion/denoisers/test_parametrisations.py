@@ -19,9 +19,9 @@ ADAPTERS = {"epsilon": from_epsilon, "v": from_v, "score": from_score, "x0": fro
 
 
 class ExactNetwork:
-    """What a perfectly trained variance-preserving network says of y = alpha x0 + spread noise, x0 ~ N(mean, C).
+    """Output of a perfectly trained variance-preserving network for y = alpha x0 + spread noise, x0 ~ N(mean, C).
 
-    It is derived in its own coordinates, from the density of y, and not by way of the process used elsewhere here.
+    It is derived from the density of y, independently of the process that the code uses.
     """
 
     def __init__(self, predicts: str, mean: Tensor, covariance: Tensor, alpha_bars: Tensor):

@@ -1,4 +1,4 @@
-"""What every trained denoiser owes, whatever its network."""
+"""Properties of every trained denoiser."""
 
 import pytest
 import safetensors.torch

@@ -19,9 +19,7 @@ def test_windows_may_have_any_length(denoiser: WindowDenoiser, length: int, gene
     assert torch.isfinite(denoised).all()
 
 
-def test_a_time_point_is_seen_with_those_around_it_and_no_others(
-    denoiser: WindowDenoiser, generator: torch.Generator
-) -> None:
+def test_a_time_point_depends_on_its_neighbourhood_only(denoiser: WindowDenoiser, generator: torch.Generator) -> None:
     x = torch.randn(1, 60, 2, generator=generator)
     changed = x.clone()
     changed[0, 30] += 5.0

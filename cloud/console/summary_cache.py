@@ -9,7 +9,7 @@ from cloud.store.fleet_queries import FleetSummary, fleet_summary
 FRESH_S = 0.9
 
 
-class Feed:
+class SummaryCache:
     """What all pages poll. `late_after_s`: a device without a heartbeat for so long counts as silent."""
 
     def __init__(self, store: Store, late_after_s: float) -> None:

@@ -1,12 +1,12 @@
 """Samples of a training run by use, and how rows and images are drawn for them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.data import TableData
 from cloud.training.settings import TrainingSettings
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
@@ -57,9 +57,9 @@ def with_anomalies(
     return np.concatenate([normal, anomalous]), labels
 
 
-def modes_in(data: TableData, normal: NDArray[np.float64]) -> dict[str, Any]:
+def modes_in(columns: Sequence[str], mode_column: str, normal: NDArray[np.float64]) -> dict[str, Any]:
     """Return the operating modes of the normal rows (n, columns) to train on, as fields of the input spec."""
-    if not data.mode_column:
+    if not mode_column:
         return {}
-    mode = normal[:, data.columns.index(data.mode_column)].astype(np.float32)
-    return {"mode_channel": data.mode_column, "modes": tuple(np.unique(mode).tolist())}
+    mode = normal[:, list(columns).index(mode_column)].astype(np.float32)
+    return {"mode_channel": mode_column, "modes": tuple(np.unique(mode).tolist())}

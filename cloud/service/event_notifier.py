@@ -11,7 +11,7 @@ from shared.errors import StorageError
 POLL_S = 0.5
 
 
-class Feed:
+class EventNotifier:
     """The cursor of the newest event. Own writes are announced; those of other processes are found within POLL_S."""
 
     def __init__(self, store: Store, on_failure: Callable[[Exception], None]) -> None:

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from cloud.training.videos import END_SLACK_FRAMES, Video, VideoData
+from cloud.training.samples.videos import END_SLACK_FRAMES, Video, VideoData
+from cloud.training.settings import VideoSettings
+from shared import videos
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.errors import DataError
 from shared.images import resize
-from shared.preprocessing.video import MIN_CLIP_FRAMES
-from shared.settings import Settings
-from shared.videos import frames_of
+from shared.videos import clip_ends, clip_stride, frames_of
 
 MIN_TRAIN = 20
 SIDE_STEP_PIXELS = 32  # sizes of the graph are multiples of it
@@ -26,23 +25,6 @@ WHOLE_VIDEOS = 4  # from so many on whole ones are held out, else the end of eac
 GAIN, GAMMA, TINT = (0.7, 1.35), (0.85, 1.2), (0.95, 1.05)
 
 Report = Callable[[float], None]
-
-
-class VideoSettings(Settings):
-    """The clips the graph takes. 0: chosen from the videos."""
-
-    height: int = Field(0, ge=0, le=1024, title="Height", description="pixels, a multiple of 32; 0: by the videos")
-    width: int = Field(0, ge=0, le=1024, title="Width", description="pixels, a multiple of 32; 0: by the videos")
-    clip_frames: int = Field(MIN_CLIP_FRAMES, ge=MIN_CLIP_FRAMES, le=16, title="Clip", description="frames of a clip")
-    frame_interval_s: float = Field(
-        1.0, gt=0, le=60, title="Frame interval", description="seconds between the frames of a clip"
-    )
-    max_clips: int = Field(1500, ge=40, title="Most clips", description="normal clips trained on, evenly spread")
-    max_held_out: int = Field(1000, ge=40, title="Most held-out clips", description="normal clips to calibrate on")
-    max_test: int = Field(2000, ge=10, title="Most labelled clips", description="to measure on, evenly spread")
-    relit_share: float = Field(
-        0.5, ge=0, le=2, title="Relit share", description="copies in other light that are added, per training clip"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +96,7 @@ def choose_size(height: int, width: int) -> tuple[int, int]:
 
 def frame_step(video: Video, interval_s: float) -> int:
     """Frames from one frame of a clip to the next, of a video of so many frames a second."""
-    return max(1, round(video.info.frames_per_second * interval_s))
-
-
-def clip_ends(frames: int, step: int, clip_frames: int, stride: int) -> NDArray[np.intp]:
-    """The last frame of each clip of a video, `stride` frames apart, as many as fit."""
-    return np.arange(step * (clip_frames - 1), frames, stride, dtype=np.intp)
+    return videos.frame_step(video.info.frames_per_second, interval_s)
 
 
 def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int) -> Iterator[NDArray[np.uint8]]:
@@ -235,7 +212,7 @@ def _by_use(
 def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
     """Ends of the clips that hold no frame labelled as an anomaly."""
     step = frame_step(video, settings.frame_interval_s)
-    ends = clip_ends(video.info.frames - END_SLACK_FRAMES, step, settings.clip_frames, max(1, step // 2))
+    ends = clip_ends(video.info.frames - END_SLACK_FRAMES, step, settings.clip_frames, clip_stride(step))
     if video.labels is None:
         return ends
     before = np.concatenate([[0], np.cumsum(video.labels)])

@@ -1,0 +1,56 @@
+"""Count the modules that decide by modality outside the modalities' own modules.
+
+    python scripts/count_modality_mentions.py [ROOT] [--show]
+
+A module counts if it names a member of `Modality` or reads a modality off an array: its rank, its dtype, or the image
+size of an input spec. The packages `modalities`, the enum itself and generated code do not count.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGES = ("edge", "cloud", "shared")
+OWN_MODULES = ("cloud/modalities/", "cloud/training/modalities/", "edge/modalities/", "shared/modalities/")
+ENUM = "shared/modality.py"
+NAMED = re.compile(r"\bModality\.[A-Z]{3,}\b")
+SNIFFED = re.compile(
+    r"\b(?:inputs|values|train|test|held_out|ratio|pixels)\.ndim\b|\bimage_height\b|\bimage_width\b|\.dtype\s*(?:==|!=|is)\s*(?:np\.)?uint8|\bis_image\b"
+)
+COMMENT = re.compile(r"#.*")
+
+
+def mentions(root: Path) -> Iterator[tuple[str, int, str]]:
+    """Yield path, line number and line of each mention below `root`."""
+    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if name == ENUM or name.startswith(OWN_MODULES) or path.stem.endswith(("_pb2", "_pb2_grpc")):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            code = COMMENT.sub("", line)
+            if NAMED.search(code) or SNIFFED.search(code):
+                yield name, number, line.strip()
+
+
+def counts(root: Path) -> dict[str, int]:
+    """Return the number of modules with mentions, by package."""
+    modules = {name for name, _, _ in mentions(root)}
+    return {package: sum(name.startswith(f"{package}/") for name in modules) for package in PACKAGES}
+
+
+def main() -> None:
+    """Print the counts, and with --show each mention."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).resolve().parents[1])
+    parser.add_argument("--show", action="store_true", help="print each mention")
+    options = parser.parse_args()
+    if options.show:
+        for name, number, line in mentions(options.root):
+            print(f"{name}:{number}: {line}")
+    found = counts(options.root)
+    print(", ".join(f"{package} {count}" for package, count in found.items()) + f", in all {sum(found.values())}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Settings of table files, the same for training data and for sources of a device."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class TableSettings(Settings):
+    """Format of a table file. "auto" detects it from the first lines."""
+
+    delimiter: Literal["auto", ",", ";", "tab"] = Field(
+        "auto", title="Delimiter", description='between the cells of a row; "auto": the most frequent in the header'
+    )
+    decimal: Literal["auto", ".", ","] = Field(
+        "auto", title="Decimal mark", description='"auto": from the first number that allows only one reading'
+    )
+    encoding: Literal["auto", "utf-8", "utf-16", "cp1252"] = Field(
+        "auto", title="Encoding", description='"auto": UTF-16 if the file begins so, else UTF-8, else Windows-1252'
+    )
+    dates: Literal["auto", "day_first", "month_first"] = Field(
+        "auto", title="Dates", description='order in dates such as 02/11/2025; "auto": the order that fits all rows'
+    )
