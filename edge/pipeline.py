@@ -27,7 +27,7 @@ from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
 from shared.samples import Rejection, SampleBatch
-from vedette.v1 import fleet_pb2
+from shared.status import RunningBundle
 
 ADOPTION_TIMEOUT_S = 60.0
 
@@ -91,13 +91,13 @@ class Pipeline:
         except Exception as error:  # of a plug-in: it must not end the agent's own thread
             return SourceHealth("unknown", f"its health cannot be told: {error!r}")
 
-    def running(self) -> fleet_pb2.RunningBundle:
-        """See `Follower.running`."""
+    def running(self) -> RunningBundle:
+        """Return what the source runs now; see `Follower.running`."""
         name = self.settings.bundle_name or ""
         if self._slot is None:
-            return fleet_pb2.RunningBundle(source_id=self.settings.id, bundle_name=name)
+            return RunningBundle(source_id=self.settings.id, bundle_name=name)
         screener = self._slot.current
-        return fleet_pb2.RunningBundle(
+        return RunningBundle(
             source_id=self.settings.id,
             bundle_name=name or screener.bundle_name,
             bundle_id=screener.bundle_id,
@@ -130,8 +130,8 @@ class Pipeline:
         """Whether new bundles shall take over: not if the configuration pins one."""
         return self.settings.bundle_name is not None and self.state != "failed"
 
-    def adopt(self, bundle: Bundle) -> bool:
-        """See `Follower.adopt`."""
+    def adopt(self, bundle: Bundle, on_trial: Callable[[], None] = lambda: None) -> bool:
+        """Swap to a bundle and wait for the end of its trial; see `Follower.adopt`."""
         if self._slot is None:
             self.begin(bundle)
             return True
@@ -143,6 +143,7 @@ class Pipeline:
             )
         # A slow source may not have come to it yet: then it is waited for again, not loaded again.
         swap = self._slot.awaited(bundle.manifest.bundle_id) or self._slot.offer(self._load(bundle))
+        on_trial()
         passed = swap.wait(ADOPTION_TIMEOUT_S, lambda: self.ended or self._around.stop.is_set())
         if swap.screener is self._slot.current or not passed:
             self._around.counters.add({"bundle_swaps" if passed else "bundle_rollbacks": 1})

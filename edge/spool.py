@@ -8,22 +8,22 @@ and counted, so that a full disk never looks like a quiet day.
 import sqlite3
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.counters import Counters
 from edge.settings import SpoolSettings
+from edge.spool_queue import PendingBatch, PendingQueue, Transaction
 from edge.spool_store import NewSample, Settled, SpooledSample, SpoolStore
 from edge.sqlite_file import is_damaged
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 
-LEAST_GROUP_S, MOST_GROUP_S = 0.005, 0.05
-PAUSES_A_COMMIT = 4.0  # the longer a transaction takes, the longer the next one gathers
+MIN_GROUP_S, MAX_GROUP_S = 0.005, 0.05  # time that a transaction waits for more samples
+GROUP_TIME_PER_COMMIT = 4.0  # of the duration of the last transaction: a slow disk gets larger transactions
 RETRY_S = 1.0
-MIN_PART_BYTES = 2**16
+MIN_TRANSACTION_BYTES = 2**16
 
 log = EventLog("spool")
 
@@ -36,21 +36,6 @@ class SpoolStatus:
     bytes: int
     pending: int
     error: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """A batch that is written as a whole or not at all: its samples, counts, and where its source goes on."""
-
-    samples: list[NewSample]
-    counts: Mapping[str, int]
-    on_durable: Sequence[Callable[[], None]]
-    cursors: Mapping[str, str]
-
-    @property
-    def size(self) -> int:
-        """Bytes of its samples."""
-        return sum(len(sample.data) for sample in self.samples)
 
 
 class Spool:
@@ -68,13 +53,9 @@ class Spool:
         self.lost_before = self._count_lost()
         self._changed = threading.Condition()
         self._store_lock = threading.Lock()  # the reader's connection, and its replacement after damage
-        self._pending: list[NewSample] = []
-        self._pending_bytes = self._committing = 0
-        self._part_bytes = settings.max_pending_bytes  # of samples in one transaction; less once the disk refused
-        self._pending_counts: Counter[str] = Counter()
-        self._whole: list[_Whole] = []  # in the order they came
-        self._whole_bytes = 0
-        self._on_durable: list[Callable[[], None]] = []
+        self._queue = PendingQueue()
+        self._committing = 0  # samples in the transaction under way
+        self._transaction_bytes = settings.max_pending_bytes  # at most; less after the disk refused one
         self._settled: list[Settled] = []
         self._in_flight: set[int] = set()
         self._commit_s = 0.0  # what the last transaction took
@@ -117,16 +98,9 @@ class Spool:
         with self._changed:
             while self._is_full() and not self._closing and (cursors or not self._error):
                 self._changed.wait(RETRY_S)
-            if cursors:
-                if not self._closing or not self._is_full():
-                    self._whole.append(_Whole(list(samples), counts, on_durable, cursors))
-                    self._whole_bytes += self._whole[-1].size
-                    self._changed.notify_all()
-                return
-            self._pending.extend(samples)
-            self._pending_bytes += sum(len(sample.data) for sample in samples)
-            self._pending_counts.update(counts)
-            self._on_durable.extend(on_durable)
+            if cursors and self._closing and self._is_full():
+                return  # the source reads the batch again after the next start
+            self._queue.add(PendingBatch(samples, counts, on_durable, cursors or {}))
             self._changed.notify_all()
 
     def take(self, max_samples: int, max_bytes: int) -> list[SpooledSample]:
@@ -149,7 +123,7 @@ class Spool:
         """Let go of samples in flight, for good, with the counts that go with it beside those of the samples."""
         with self._changed:
             self._settled.extend(settled)
-            self._pending_counts.update(counts)
+            self._queue.add_counts(counts)
             self._changed.notify_all()
 
     def release(self, seqs: Sequence[int]) -> None:
@@ -160,7 +134,7 @@ class Spool:
     def status(self) -> SpoolStatus:
         """What is in the spool, and how it fares."""
         with self._changed:
-            pending = len(self._pending) + self._committing + sum(len(batch.samples) for batch in self._whole)
+            pending = self._queue.samples + self._committing
             return SpoolStatus(self._store.samples, self._store.bytes, pending, self._error)
 
     def is_empty(self) -> bool:
@@ -176,7 +150,7 @@ class Spool:
             self._changed.notify_all()
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            log.error("spool_not_closed", path=self._path, pending=len(self._pending))
+            log.error("spool_not_closed", path=self._path, pending=self._queue.samples)
             return
         self._store.close()
 
@@ -205,7 +179,7 @@ class Spool:
                     self._changed.wait()
                 if self._closing and not self._has_work():
                     return
-                pause_s = min(max(LEAST_GROUP_S, PAUSES_A_COMMIT * self._commit_s), MOST_GROUP_S)
+                pause_s = min(max(MIN_GROUP_S, GROUP_TIME_PER_COMMIT * self._commit_s), MAX_GROUP_S)
                 self._changed.wait_for(lambda: self._closing or self._is_full(), pause_s)
             if self._commit():
                 continue
@@ -216,89 +190,53 @@ class Spool:
                 self._changed.wait(RETRY_S)
 
     def _is_full(self) -> bool:
-        return self._pending_bytes + self._whole_bytes > self._settings.max_pending_bytes
+        return self._queue.bytes > self._settings.max_pending_bytes
 
     def _has_work(self) -> bool:
-        waiting = self._pending or self._settled or self._pending_counts or self._whole or self._on_durable
-        return bool(waiting) or self._read_error is not None
+        return bool(self._queue or self._settled) or self._read_error is not None
 
     def _commit(self) -> bool:
-        """Write what is pending, or a part of it; False if the disk refused, and then it is pending still."""
+        """Write pending work in one transaction; False if the disk refused, and then the work is pending again."""
         with self._changed:
             read_error, self._read_error = self._read_error, None
         if read_error is not None:
             self._report(read_error)
         with self._changed:
-            samples, self._pending = self._next_part()
-            is_all = not self._pending
-            whole = self._next_whole(sum(len(sample.data) for sample in samples))
-            settled, callbacks = self._settled, self._on_durable if is_all else []
-            counts = +self._pending_counts
-            self._settled, self._on_durable = [], [] if is_all else self._on_durable
-            size = sum(len(sample.data) for sample in samples)
-            self._pending_bytes, self._committing = self._pending_bytes - size, len(samples)
-            self._committing += sum(len(batch.samples) for batch in whole)
-            self._pending_counts = Counter()
+            work = self._queue.take(self._transaction_bytes)
+            settled, self._settled = self._settled, []
+            self._committing = len(work.samples)
             in_flight = self._in_flight - {item.sample.seq for item in settled}
-        counts["samples_spooled"] += len(samples)
-        all_counts, cursors, all_samples = Counter(counts), dict[str, str](), list(samples)
-        for batch in whole:
-            all_counts.update(batch.counts)
-            all_counts["samples_spooled"] += len(batch.samples)
-            cursors.update(batch.cursors)
-            all_samples += batch.samples
+        counts, cursors = work.all_counts(), work.cursors
         started_s = time.perf_counter()
         try:
-            gone = self._store.commit(all_samples, settled, in_flight, self._counters.snapshot(all_counts), cursors)
-        except Exception as error:  # whatever it is: without this thread nothing would become durable any more
-            # A little may still find room; and a large transaction that fails leaves none for anything else.
-            self._part_bytes = max((size + sum(batch.size for batch in whole)) // 2, MIN_PART_BYTES)
-            self._restore(samples, settled, callbacks, counts, whole)
+            gone = self._store.commit(work.samples, settled, in_flight, self._counters.snapshot(counts), cursors)
+        except Exception as error:  # of any kind: without this thread nothing would become durable any more
+            # A smaller transaction may find room, and a large one that fails leaves none for anything else.
+            self._transaction_bytes = max(work.size // 2, MIN_TRANSACTION_BYTES)
+            self._restore(work, settled)
             self._report(error)
             return False
         self._commit_s = time.perf_counter() - started_s
-        all_counts.update(gone.counts())
-        self._counters.add(all_counts)
+        counts.update(gone.counts())
+        self._counters.add(counts)
         with self._changed:
             self._committing = 0
+            callbacks = work.finish()
             self._in_flight.difference_update(item.sample.seq for item in settled)
-            self._part_bytes = min(2 * self._part_bytes, self._settings.max_pending_bytes)
-            recovered = self._error if is_all else ""
-            if is_all:
-                self._error = ""
+            self._transaction_bytes = min(2 * self._transaction_bytes, self._settings.max_pending_bytes)
+            recovered = ""
+            if not self._queue.droppable_samples:
+                recovered, self._error = self._error, ""
             self._cursors.update(cursors)
             self._changed.notify_all()
         if recovered:
             log.info("spool_recovered", path=self._path)
-        self._say_overflow(gone.full, gone.expired)
-        self._tell([*callbacks, *(callback for batch in whole for callback in batch.on_durable), self._listener])
+        self._log_overflow(gone.full, gone.expired)
+        self._call([*callbacks, self._listener])
         return True
 
-    def _next_whole(self, taken_bytes: int) -> list[_Whole]:
-        """The batches that fit into the next transaction beside what it takes already, the oldest first."""
-        count = 0
-        while count < len(self._whole) and (
-            taken_bytes == 0 or taken_bytes + self._whole[count].size <= self._part_bytes
-        ):
-            taken_bytes += max(1, self._whole[count].size)
-            count += 1
-        taken, self._whole = self._whole[:count], self._whole[count:]
-        self._whole_bytes -= sum(batch.size for batch in taken)
-        return taken
-
-    def _next_part(self) -> tuple[list[NewSample], list[NewSample]]:
-        """What the next transaction takes, and what is left: all and nothing, or the most suspicious and the rest."""
-        if self._pending_bytes <= self._part_bytes:
-            return self._pending, []
-        self._pending.sort(key=lambda sample: sample.priority)
-        count, size = 0, 0
-        while count < len(self._pending) and (count == 0 or size + len(self._pending[count].data) <= self._part_bytes):
-            size += len(self._pending[count].data)
-            count += 1
-        return self._pending[:count], self._pending[count:]
-
-    def _tell(self, callbacks: Sequence[Callable[[], None]]) -> None:
-        """A callback that fails is said: it must not end the thread that makes samples durable."""
+    def _call(self, callbacks: Sequence[Callable[[], None]]) -> None:
+        """Call each callback; one that fails is logged, because it must not end the spool's thread."""
         for callback in callbacks:
             try:
                 callback()
@@ -306,43 +244,17 @@ class Spool:
                 if self._throttle.allow("callback"):
                     log.error("callback_failed", error=repr(error), advice="the samples are durable; report this")
 
-    def _restore(
-        self,
-        samples: list[NewSample],
-        settled: list[Settled],
-        callbacks: list[Callable[[], None]],
-        counts: Counter[str],
-        whole: list[_Whole],
-    ) -> None:
-        """Put back what could not be written; beyond the bound drop the least suspicious, but of no whole batch."""
-        counts["samples_spooled"] -= len(samples)
-        self._counters.add(+counts)  # they were screened and routed, whatever becomes of them
+    def _restore(self, work: Transaction, settled: list[Settled]) -> None:
+        """Return the work of a failed transaction to the queue, and drop samples beyond the bound in memory."""
+        self._counters.add(work.counts)  # these samples were screened and routed, even if they are lost later
         with self._changed:
             self._committing = 0
-            self._pending = samples + self._pending
+            self._queue.put_back(work)
             self._settled = settled + self._settled
-            self._on_durable = callbacks + self._on_durable
-            self._whole = whole + self._whole
-            self._whole_bytes += sum(batch.size for batch in whole)
-            dropped = self._shrink_pending()
-            written = self._on_durable if dropped else []
-            if dropped:
-                self._on_durable = []
+            dropped, callbacks = self._queue.drop_beyond(self._settings.max_pending_bytes)
         if dropped:
             self._counters.add({"samples_dropped": dropped})
-            self._tell(written)
-
-    def _shrink_pending(self) -> int:
-        """Drop the least suspicious pending samples beyond the bound; returns how many."""
-        self._pending_bytes = sum(len(sample.data) for sample in self._pending)
-        if self._pending_bytes <= self._settings.max_pending_bytes:
-            return 0
-        self._pending.sort(key=lambda sample: sample.priority)
-        dropped = 0
-        while self._pending_bytes > self._settings.max_pending_bytes:
-            self._pending_bytes -= len(self._pending.pop().data)
-            dropped += 1
-        return dropped
+        self._call(callbacks)
 
     def _report(self, error: Exception) -> None:
         """Enter the error state, or start a new file if the old one is damaged."""
@@ -359,7 +271,7 @@ class Spool:
                 path=self._path,
                 error=error,
                 advice="free some space; until then samples wait in memory, and the least suspicious are dropped",
-                samples_pending=len(self._pending),
+                samples_pending=self._queue.samples,
                 samples_dropped=self._counters.snapshot()["samples_dropped"],
             )
 
@@ -388,11 +300,11 @@ class Spool:
         return True
 
     def _give_up(self) -> None:
-        lost = len(self._pending)
+        lost = self._queue.droppable_samples  # the sources read the rest again
         self._counters.add({"samples_dropped": lost})
         log.error("samples_lost", samples=lost, reason=self._error, advice="the disk refused them until the end")
 
-    def _say_overflow(self, full: int, expired: int) -> None:
+    def _log_overflow(self, full: int, expired: int) -> None:
         for reason, dropped in (("full", full), ("too old", expired)):
             count = self._throttle.allow(reason, dropped) if dropped else 0
             if count:

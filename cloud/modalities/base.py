@@ -62,6 +62,7 @@ class CloudModality(ABC):
         default_methods: Analyzers whose opinions make the verdict unless a training run names others.
         has_encoder: Whether an encoder turns a sample into patches; without one the analyzers see vectors.
         has_value_map: Whether the deviations of single values form a map (a window), not only shares (a row).
+        has_frames: Whether a sample is a clip, whose frames are judged one by one as well.
         takes_new_heads: Whether a bundle holds the reference samples to build a new head into it, as a federated round
             needs.
         chunk_samples: Samples to analyse at a time when many are at hand; bounds the memory.
@@ -73,6 +74,7 @@ class CloudModality(ABC):
     default_methods: ClassVar[tuple[str, ...]]
     has_encoder: ClassVar[bool] = False
     has_value_map: ClassVar[bool] = False
+    has_frames: ClassVar[bool] = False
     takes_new_heads: ClassVar[bool] = False
     chunk_samples: ClassVar[int] = 4096
 

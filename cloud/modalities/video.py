@@ -23,6 +23,7 @@ class Video(CloudModality):
     source_kind = "camera"
     default_methods = ("knn", "time_estimation", "score_norm")
     has_encoder = True
+    has_frames = True
     chunk_samples = 16
 
     def load_encoder(self, bundle: Bundle, device: str = "cpu") -> "PatchEncoder | None":

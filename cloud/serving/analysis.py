@@ -18,7 +18,8 @@ from cloud.methods.fusion import Fusion
 from cloud.modalities import cloud_modality
 from cloud.serving.device import pick_device
 from cloud.serving.encoding import Samples
-from cloud.serving.explanations import explain
+from cloud.serving.explanations import Shares, explain
+from cloud.serving.frames import clips_of_earlier_frames, frame_shares
 from cloud.serving.maps import Scale
 from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
 from shared.bundle import Bundle, npz_bytes
@@ -142,6 +143,7 @@ class Analysis:
         fused = self.fusion.p_values(statistic, modes)
         own = {name: self.fusion.own[name].p_values(values, modes) for name, values in scores.items()}
         explanation = explain(samples, outputs, self._scales, self.fusion.weights)
+        shares = explanation.shares or self._frame_shares(samples, fused.values)
         for index in range(len(statistic)):
             opinions = tuple(
                 Opinion(name, float(scores[name][index]), float(p.values[index]), bool(p.extrapolated[index]))
@@ -153,8 +155,18 @@ class Analysis:
                 extrapolated=bool(fused.extrapolated[index]),
                 opinions=opinions,
                 anomaly_map=None if explanation.maps is None else explanation.maps[index],
-                contributions=() if explanation.shares is None else explanation.shares[index],
+                contributions=() if shares is None else shares[index],
             )
+
+    def _frame_shares(self, samples: Samples, p_values: NDArray[np.float64]) -> list[Shares] | None:
+        """Return the contributions of each clip's frames; None for samples without frames. `p_values`: (n,) fused."""
+        if not cloud_modality(self.preprocessor.modality).has_frames or not len(samples):
+            return None
+        earlier = clips_of_earlier_frames(samples.inputs)
+        clips = Samples(self.preprocessor, earlier, None, np.arange(len(earlier)), [])
+        scores = joined_scores(self.analyzers, [outputs for _, outputs in self._blocks(clips)])
+        found = self.fusion.p_values(self.fusion.statistic(scores, None), None).values
+        return frame_shares(np.column_stack([found.reshape(len(samples), -1), p_values]))
 
 
 def _state_file(analyzer: str) -> str:

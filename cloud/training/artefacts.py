@@ -1,4 +1,4 @@
-"""From a trained screener to the graphs of a bundle: exported, quantised, compared, and calibrated on their engines."""
+"""Artefacts of a bundle: a trained screener exported, quantised, gated, and calibrated on the engines of devices."""
 
 import functools
 from collections.abc import Callable, Collection, Mapping
@@ -34,9 +34,16 @@ _GRAPHS = {
 
 @dataclass(frozen=True, slots=True)
 class GateSamples:
-    """Engine inputs: `held_out` normals calibrate and compare, and `test` with `test_labels` (true for anomalies) gives
-    an AUROC where there is one. Graph inputs: `quantisation` sets the INT8 ranges, `graph_inputs` are those of the
-    held-out normals where these are others. `modes`: (held_out,), see `InputColumns`."""
+    """Samples that quantise, compare and calibrate the artefacts.
+
+    Attributes:
+        quantisation: Graph inputs (n, ...) of normal samples that set the INT8 ranges.
+        held_out: Engine inputs (n, ...) of normal samples that artefacts are compared and calibrated on.
+        test: Engine inputs (m, ...) of labelled samples; None without.
+        test_labels: Labels (m,) of `test`, true for anomalies.
+        modes: Operating modes (n,) of `held_out`, see `InputColumns`.
+        graph_inputs: Graph inputs of `held_out`; None if they are the engine inputs.
+    """
 
     quantisation: NDArray[Any]
     held_out: NDArray[Any]
@@ -48,8 +55,17 @@ class GateSamples:
 
 @dataclass(frozen=True, slots=True)
 class BuiltArtefacts:
-    """Artefacts that passed the gate: `files` by path in the bundle, `auroc` by artefact where labels exist,
-    `float_layers` the names of the layers of each INT8 artefact that stayed in float, out of `layers`."""
+    """Artefacts that passed the gate.
+
+    Attributes:
+        files: Content of graphs and calibrations by path in the bundle.
+        artefacts: Entries of the manifest.
+        preferred: Name of the artefact that devices use unless they measure otherwise.
+        parity: Figures of the gate by artefact.
+        auroc: AUROC by artefact; empty without labels.
+        float_layers: Names of the layers in float by INT8 artefact.
+        layers: Number of layers.
+    """
 
     files: dict[str, bytes]
     artefacts: tuple[Artefact, ...]
@@ -75,25 +91,26 @@ def build_artefacts(
     progress: Callable[[str, float], None],
     views: SeriesViews | None = None,
 ) -> BuiltArtefacts:
-    """Export, quantise, put the `views` of windows before each graph, gate and calibrate what comes of it.
+    """Export and quantise the screener, then gate and calibrate each artefact.
 
-    Raises ParityError if an artefact disagrees with the screener.
+    `views`: front that is put before each graph of a series. Raises ParityError if an artefact disagrees with the FP32
+    model.
     """
     progress("exporting", 0.0)
     model = export_onnx(screener)
     front = Front(views) if views is not None else None
-    whole = screener if views is None else SeriesScreener(views, screener)
-    gate = _Gate(functools.partial(run_reference, whole), samples, tolerances)
-    control = _Control(model, samples, profile, front)
+    reference = screener if views is None else SeriesScreener(views, screener)
+    gate = _Gate(functools.partial(run_reference, reference), samples, tolerances)
+    builder = _Int8Builder(model, samples, profile, front)
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
     for index, name in enumerate(_GRAPHS):
         progress("quantising and comparing", index / len(_GRAPHS))
         if name == FP32:
             graph = _onnxruntime_graph(_GRAPHS[FP32], model if front is None else front.before_onnx(model))
-            passed[name] = gate.passes(name, graph.run)
+            passed[name] = gate.check(name, graph.run)
         else:
-            (graph, passed[name]), float_layers[name] = control.settle(name, gate)
+            (graph, passed[name]), float_layers[name] = builder.build(name, gate)
         artefact, calibration = _calibrate(name, passed[name], samples.modes)
         artefacts.append(artefact)
         files |= {**graph.files, artefact.calibration: calibration}
@@ -106,21 +123,21 @@ def build_artefacts(
         parity,
         aurocs,
         float_layers,
-        len(control.layers.all),
+        len(builder.layers.all),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """One artefact's files by path in the bundle, and how to run it."""
+    """Files of one artefact by path in the bundle, and the function that runs it."""
 
     files: dict[str, bytes]
     run: Run
 
 
 @dataclass(frozen=True, slots=True)
-class _Passed:
-    """What the gate saw of an artefact it let through: its held-out scores (n,) and maps, figures, AUROC if any."""
+class _GateResult:
+    """Held-out scores (n,) and maps, figures and AUROC, if any, of an artefact that passed the gate."""
 
     scores: NDArray[np.float64]
     maps: NDArray[np.float32] | None
@@ -129,21 +146,21 @@ class _Passed:
 
 
 class _Gate:
-    """Compares artefacts with the FP32 model on the samples."""
+    """Parity gate: it compares artefacts with the FP32 model."""
 
     def __init__(self, reference: Run, samples: GateSamples, tolerances: Mapping[str, float]) -> None:
-        self._examples, self._tolerances = samples, tolerances
+        self._samples, self._tolerances = samples, tolerances
         self._expected = _scores(reference, samples.held_out)
         self._expected_test = _scores(reference, samples.test)
 
-    def passes(self, name: str, run: Run) -> _Passed:
-        """The figures of one artefact; raises ParityError if they lie outside the tolerances."""
-        outputs = run(self._examples.held_out)
-        scores, labels = outputs.scores.astype(np.float64), self._examples.test_labels
+    def check(self, name: str, run: Run) -> _GateResult:
+        """Return the figures of one artefact. Raises ParityError if they lie outside the tolerances."""
+        outputs = run(self._samples.held_out)
+        scores, labels = outputs.scores.astype(np.float64), self._samples.test_labels
         rate = self._tolerances["operating_rate"]
-        # The labelled part is often the larger one: what fails without it is not run on it.
+        # Fail early: the labelled part is often the larger one.
         check(name, compare(self._expected, scores, operating_rate=rate), self._tolerances, self._expected)
-        test = _scores(run, self._examples.test)
+        test = _scores(run, self._samples.test)
         figures = compare(
             self._expected,
             scores,
@@ -153,11 +170,11 @@ class _Gate:
             test=test if len(test) else None,
         )
         check(name, figures, self._tolerances, self._expected)
-        return _Passed(scores, outputs.maps, figures, None if labels is None else auroc(labels, test))
+        return _GateResult(scores, outputs.maps, figures, None if labels is None else auroc(labels, test))
 
 
-class _Control:
-    """Makes the INT8 artefacts of one ONNX model, with the fewest layers in float that let them pass the gate."""
+class _Int8Builder:
+    """Builder of INT8 artefacts of one ONNX model, with as few layers in float as the gate allows."""
 
     def __init__(self, model: bytes, samples: GateSamples, profile: GraphProfile, front: Front | None) -> None:
         self.layers = Layers.of(model)
@@ -170,15 +187,15 @@ class _Control:
         names = [layer.name for layer in self.layers.all if layer.may_be_int8]
         self._first, self._others = names[: profile.first_in_float], names[profile.first_in_float :]
 
-    def settle(self, name: str, gate: _Gate) -> tuple[tuple[_Graph, _Passed], tuple[str, ...]]:
-        """The artefact `name`, what the gate saw of it, and the names of its layers in float, in the graph's order.
+    def build(self, name: str, gate: _Gate) -> tuple[tuple[_Graph, _GateResult], tuple[str, ...]]:
+        """Return the artefact `name`, its result at the gate, and the names of its layers in float, in order.
 
-        Raises ParityError if none passes.
+        Raises ParityError if no choice of layers passes.
         """
 
-        def attempt(in_float: Collection[str]) -> tuple[_Graph, _Passed]:
+        def attempt(in_float: Collection[str]) -> tuple[_Graph, _GateResult]:
             graph = self._make(name, (*self._first, *in_float))
-            return graph, gate.passes(name, graph.run)
+            return graph, gate.check(name, graph.run)
 
         found, in_float = fewest_in_float(attempt, lambda: self._ranking)
         return found, tuple(layer.name for layer in self.layers.in_float((*self._first, *in_float)))
@@ -212,8 +229,8 @@ def _scores(run: Run, inputs: NDArray[Any] | None) -> NDArray[np.float64]:
     return run(inputs).scores.astype(np.float64)
 
 
-def _calibrate(name: str, passed: _Passed, modes: NDArray[np.int64] | None) -> tuple[Artefact, bytes]:
-    """The artefact's entry in the manifest and its calibration file, with the range of normal patch scores."""
+def _calibrate(name: str, passed: _GateResult, modes: NDArray[np.int64] | None) -> tuple[Artefact, bytes]:
+    """Return the artefact's entry in the manifest and its calibration file, with the range of normal patch scores."""
     calibration = CalibrationByMode.fit(passed.scores, modes)
     arrays: dict[str, NDArray[Any]] = calibration.to_arrays()
     if passed.maps is not None:

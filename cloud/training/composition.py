@@ -1,6 +1,6 @@
-"""A front before the graph of an artefact: what turns engine inputs into graph inputs, in float, in the same file.
+"""Front of an artefact's graph: it turns engine inputs into graph inputs, in float, in the same file.
 
-The graph behind it is exported and quantised alone, so its eight bits know nothing of the front.
+The graph behind it is exported and quantised alone, so the ranges of its INT8 values do not depend on the front.
 """
 
 import tempfile
@@ -15,21 +15,21 @@ _PREFIX = "front/"
 
 
 class Front:
-    """Views as a graph, to be put before those of several artefacts."""
+    """Views of windows as a graph, to prepend to the graphs of several artefacts."""
 
     def __init__(self, views: SeriesViews) -> None:
         self._model = export_onnx(views)
         (self._made,) = views.output_names
 
     def before_onnx(self, model: bytes) -> bytes:
-        """An ONNX model that takes engine inputs, of one that takes graph inputs."""
+        """Return the ONNX model with the front before it: it takes engine inputs instead of graph inputs."""
         import onnx
         from onnx import compose
 
         front, rest = onnx.load_from_string(self._model), onnx.load_from_string(model)
         front = compose.add_prefix(front, _PREFIX, rename_inputs=False, rename_outputs=False)
         front.ir_version = rest.ir_version = max(front.ir_version, rest.ir_version)
-        for one, other in ((front, rest), (rest, front)):  # the quantiser names domains that it does not use
+        for one, other in ((front, rest), (rest, front)):  # the quantiser imports domains that it does not use
             known = {opset.domain for opset in one.opset_import}
             one.opset_import.extend(opset for opset in other.opset_import if opset.domain not in known)
         rest = _with_input(rest, self._made)
@@ -38,7 +38,7 @@ class Front:
         return data
 
     def before_openvino(self, ir: Mapping[str, bytes]) -> dict[str, bytes]:
-        """The same of an OpenVINO IR, the bytes of its ".xml" and ".bin"."""
+        """Return the OpenVINO IR, as the bytes of ".xml" and ".bin", with the front before it."""
         import openvino
 
         with tempfile.TemporaryDirectory(prefix="vedette-front-") as folder:
@@ -56,7 +56,7 @@ class Front:
 
 
 def _with_input(model: Any, name: str) -> Any:
-    """The ONNX model with another name for its input."""
+    """Return the ONNX model with its input renamed."""
     for node in model.graph.node:
         for index, one in enumerate(node.input):
             if one == INPUT_NAME:

@@ -1,4 +1,4 @@
-"""The screener as an ONNX graph with a dynamic batch."""
+"""Export of a screener to an ONNX graph with a dynamic batch."""
 
 import logging
 import tempfile
@@ -14,9 +14,12 @@ INPUT_NAME = "input"
 
 
 def export_onnx(screener: Screener | SeriesViews) -> bytes:
-    """The ONNX model: input `input`, outputs `score` and, for images, `anomaly_map`; `graph_inputs` of views."""
+    """Return the ONNX model. Its input is `input`; its outputs are `score` and, for images, `anomaly_map`.
+
+    The output of a front of views is `graph_inputs`.
+    """
     example = screener.example()
-    # A graph with a batch of one would be specialised to it, hence the two rows of the example.
+    # The example has two rows, because the exporter would fix a batch size of one.
     with tempfile.TemporaryDirectory(prefix="vedette-export-") as folder, warnings.catch_warnings(), _Quiet():
         warnings.simplefilter("ignore")
         path = Path(folder) / "screener.onnx"
@@ -35,7 +38,7 @@ def export_onnx(screener: Screener | SeriesViews) -> bytes:
 
 
 class _Quiet:
-    """Keeps the exporter's own log lines out of ours."""
+    """Context without the exporter's log lines."""
 
     _names = ("torch.onnx", "onnxscript", "onnx_ir")
 

@@ -1,22 +1,24 @@
-"""The layers of an exported screener: what stays in float, or becomes INT8, as one."""
+"""Layers of an exported screener: the units that are quantised to INT8 or stay in float."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 _PRODUCTS = {"Conv", "Gemm", "MatMul"}
-_WHITENING = "whitening"  # in the names of an encoder's parameters
+_WHITENING = "whitening"  # part of the names of an encoder's parameters
 _WEIGHT = ".weight"
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A matrix product (convolution or linear layer) and what is done with its result before the next one.
+    """A matrix product (convolution or linear layer) and the operations on its result before the next product.
 
-    `name`: of its weights. `nodes`: names of its nodes and of what they put out, since OpenVINO knows a node by that
-    where it is an output of the graph. `may_be_int8`: not those that whiten, which make small differences large, those
-    that read what was whitened, whose rare values are far out, and the last of each head: the range of a score is not
-    that of normal samples.
+    Attributes:
+        name: Name of its weights.
+        nodes: Names of its nodes and of their outputs; OpenVINO names the last node of a graph after its output.
+        may_be_int8: Whether it may be quantised. Layers that whiten stay in float, because they enlarge small
+            differences. So do layers that read whitened values, which have long tails, and the last layer of each
+            head: scores of anomalies exceed the range that normal samples set.
     """
 
     name: str
@@ -26,15 +28,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The layers of a graph, in order. `beside`: names, as of `Layer.nodes`, of what comes after the last of a head or
-    belongs to none, and is not quantised either."""
+    """Layers of a graph, in order.
+
+    `unowned`: names, as in `Layer.nodes`, of nodes after the last layer of a head, or of none. They stay in float.
+    """
 
     all: tuple[Layer, ...]
-    beside: frozenset[str]
+    unowned: frozenset[str]
 
     @classmethod
     def of(cls, model: bytes) -> Self:
-        """The layers of an ONNX model."""
+        """Return the layers of an ONNX model."""
         import onnx
 
         nodes = onnx.load_from_string(model).graph.node
@@ -52,17 +56,19 @@ class Layers:
         )
 
     def in_float(self, names: Collection[str]) -> tuple[Layer, ...]:
-        """The layers that are not quantised where those of `names` stay in float, too."""
+        """Return the layers in float: those of `names`, and those that must not be quantised."""
         return tuple(layer for layer in self.all if layer.name in names or not layer.may_be_int8)
 
     def nodes_in_float(self, names: Collection[str]) -> frozenset[str]:
-        """The nodes of these layers, and those beside, as of `Layer.nodes`."""
-        return self.beside.union(*(layer.nodes for layer in self.in_float(names)))
+        """Return the names of the nodes of these layers and of the nodes without a layer."""
+        return self.unowned.union(*(layer.nodes for layer in self.in_float(names)))
 
 
 def _owners(nodes: Sequence[Any]) -> list[int | None]:
-    """Of each node the position of the product whose layer it is part of: the last one before it, or the first after
-    it where there is none before."""
+    """Return for each node the position of the product that its layer belongs to.
+
+    This is the last product before it, or the first after it if there is none before.
+    """
     before: dict[str, int] = {}
     for index, node in enumerate(nodes):
         found = index if node.op_type in _PRODUCTS else max((before.get(name, -1) for name in node.input), default=-1)
@@ -86,7 +92,7 @@ def _names(nodes: Sequence[Any], owners: Sequence[int | None], product: int) -> 
 
 
 def _name(product: Any) -> str:
-    """Of the parameter that it multiplies by, without its ending; the node's own where no input has such a name."""
+    """Return the name of the product's weights without the suffix, or of the node if no input is called so."""
     weights = [name for name in product.input if name.endswith(_WEIGHT)]
     return (weights[0].removesuffix(_WEIGHT) if weights else str(product.name)).removesuffix(".conv")
 
@@ -98,7 +104,7 @@ def _around_whitening(nodes: Sequence[Any], products: Sequence[int]) -> set[int]
 
 
 def _after_the_last_products(nodes: Sequence[Any]) -> list[int]:
-    """Positions of the nodes from whose outputs no matrix product is reached: of each head the last one, and after."""
+    """Return the positions of the nodes that no later matrix product depends on: each head's last, and those after."""
     leading: set[str] = set()  # to a product
     last = []
     for index in range(len(nodes) - 1, -1, -1):

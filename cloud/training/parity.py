@@ -9,7 +9,7 @@ from shared.bundle import ParityFigures
 from shared.calibration import Calibration
 from shared.errors import ParityError
 
-SPARED_SAMPLES = 2  # disagreements that are always let pass: of twenty samples one is already five per cent
+ALLOWED_DISAGREEMENTS = 2  # always tolerated: one in twenty samples is already 5 %
 
 
 def compare(
@@ -21,9 +21,9 @@ def compare(
     reference_test: NDArray[np.float64] | None = None,
     test: NDArray[np.float64] | None = None,
 ) -> ParityFigures:
-    """How `scores` (n,) of one artefact agree with `reference` (n,) of the FP32 model, both of held-out normals.
+    """Compare the `scores` (n,) of one artefact with the `reference` (n,) of the FP32 model, both of held-out normals.
 
-    With `labels` (m,) and the scores of that labelled part, also the difference in AUROC.
+    With `labels` (m,) and the scores `test` and `reference_test` (m,), the figures include the difference in AUROC.
     """
     own = Calibration.fit(scores).threshold(operating_rate)
     other = Calibration.fit(reference).threshold(operating_rate)
@@ -41,22 +41,23 @@ def compare(
 def check(
     artefact: str, figures: ParityFigures, tolerances: Mapping[str, float], reference: NDArray[np.float64]
 ) -> None:
-    """Raise ParityError naming the artefact and the figure if one lies outside the tolerances.
+    """Raise ParityError with the artefact and the figure if one lies outside the tolerances.
 
-    `reference`: (n,) scores of the FP32 model on held-out normals, whose deviation is the unit of FP32 differences.
+    `reference`: (n,) scores of the FP32 model on held-out normals; their standard deviation is the unit of the
+    tolerance for FP32 score differences.
     """
     if artefact.startswith("fp32"):
         limit = tolerances["fp32_score_difference"] * max(float(reference.std()), 1e-6)
         _refuse(artefact, "largest score difference", figures.max_score_difference, "above", limit)
     _refuse(artefact, "rank correlation", figures.rank_correlation, "below", tolerances["rank_correlation"])
-    if (1 - figures.label_agreement) * len(reference) > SPARED_SAMPLES + 1e-9:
+    if (1 - figures.label_agreement) * len(reference) > ALLOWED_DISAGREEMENTS + 1e-9:
         _refuse(artefact, "label agreement", figures.label_agreement, "below", tolerances["label_agreement"])
     if figures.auroc_difference is not None:
         _refuse(artefact, "AUROC difference", figures.auroc_difference, "below", -tolerances["auroc_difference"])
 
 
 def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Spearman's rho of two score lists (n,); 0 where one of them is constant."""
+    """Return Spearman's rho of two lists of scores (n,); 0 if one of them is constant."""
     ranks = [_ranks(scores) for scores in (first, second)]
     centred = [rank - rank.mean() for rank in ranks]
     scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
@@ -72,7 +73,7 @@ def auroc(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
 
 
 def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1, ties sharing their mean."""
+    """Return ranks from 1; ties get their mean rank."""
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]

@@ -1,4 +1,4 @@
-"""What a long run shows of itself: a bar on a terminal, a line for each stage elsewhere."""
+"""Progress of a long run: a bar on a terminal, one line per stage elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ ShowProgress: TypeAlias = Callable[[str, float], None]
 
 @contextmanager
 def shown_progress(console: Console | None = None) -> Iterator[ShowProgress]:
-    """A function of a stage's name and the share of it that is done; it shows them on `console`, or standard error."""
+    """Yield a function of a stage's name and the share done, which shows both on `console`, else on standard error."""
     console = console if console is not None else Console(stderr=True)
     if not console.is_terminal:
         yield _plain_lines(console)

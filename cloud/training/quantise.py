@@ -1,10 +1,10 @@
-"""INT8 artefacts of an exported screener: for OpenVINO by NNCF, for ONNX Runtime as a QDQ graph.
+"""Quantisation of an exported screener to INT8: with NNCF for OpenVINO, to a QDQ graph for ONNX Runtime.
 
-Both quantise after training, on graph inputs that set the ranges of the activations by their extremes. Weights take
-half of the range of eight bits: where a CPU has no instructions for dot products of bytes (AVX2), pairs of products
-are summed in sixteen bits and saturate beyond. (Measured there on solar cells with the first three layers in float,
-rank correlation of the scores with FP32: 0.32 on OpenVINO and 0.38 on ONNX Runtime by the whole range, 0.95 and 0.91 by
-half of it.) Without saturation the sums are exact, so a score does not depend on which instructions a device has.
+Both quantise after training. Minimum and maximum over normal graph inputs set the ranges of the activations. Weights
+use half of the INT8 range: a CPU without byte dot products (AVX2 only) adds pairs of products in 16 bits, which
+saturate. Measured on such a CPU, on solar cells with the first three layers in float, the rank correlation of the
+scores with FP32 is 0.32 on OpenVINO and 0.38 on ONNX Runtime with the whole range, 0.95 and 0.91 with half of it.
+Sums that do not saturate are exact, so a score does not depend on the instructions of the device.
 """
 
 import contextlib
@@ -23,19 +23,21 @@ from cloud.training.export import INPUT_NAME
 from cloud.training.layers import Layers
 from shared.errors import EngineError
 
-# Activations are among them: rounded together with the product before them, after they have cut its range.
+# Activation functions are included: they cut the range of the product before them, and are rounded together with it.
 QUANTISED_OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Resize", "Relu", "Clip")
 
 
 class OpenVinoQuantiser:
-    """Makes INT8 IRs of one ONNX model, with ranges by graph inputs (n, ...)."""
+    """Quantiser of one ONNX model to OpenVINO IRs, with ranges set by graph inputs (n, ...)."""
 
     def __init__(self, model: bytes, inputs: NDArray[Any], batch_size: int) -> None:
         self._model, self._batches = model, _batches(inputs, batch_size)
 
     def quantise(self, in_float: Collection[str]) -> dict[str, bytes]:
-        """The bytes of the ".xml" and the ".bin". `in_float`: names of layers that are not quantised, beside those
-        that never are (see `Layers`)."""
+        """Return the bytes of the ".xml" and of the ".bin".
+
+        `in_float`: names of layers to leave in float, besides those that always are (see `Layers`).
+        """
         os.environ.setdefault("NNCF_CI", "1")  # read at import: no telemetry
         with _silence():
             import nncf
@@ -64,14 +66,14 @@ class OpenVinoQuantiser:
 
 
 class OnnxRuntimeQuantiser:
-    """Makes INT8 QDQ graphs of one ONNX model, with ranges by graph inputs (n, ...) that are found once."""
+    """Quantiser of one ONNX model to QDQ graphs, with ranges set once by graph inputs (n, ...)."""
 
     def __init__(self, model: bytes, inputs: NDArray[Any], batch_size: int) -> None:
         self._model, self._batches = model, _batches(inputs, batch_size)
         self._prepared, self._ranges = b"", b""
 
     def quantise(self, in_float: Collection[str]) -> bytes:
-        """The model's bytes; `in_float` as of `OpenVinoQuantiser.quantise`."""
+        """Return the model's bytes; `in_float` as in `OpenVinoQuantiser.quantise`."""
         with _silence():
             from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
@@ -101,7 +103,7 @@ class OnnxRuntimeQuantiser:
                 return target.read_bytes()
 
     def _ready(self, folder: Path) -> bytes:
-        """The model with its shapes inferred, as ONNX Runtime's quantiser wants it."""
+        """Return the model with inferred shapes, which ONNX Runtime's quantiser requires."""
         if not self._prepared:
             from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -118,7 +120,7 @@ def _nncf_parameters() -> Any:
 
     return nncf.AdvancedQuantizationParameters(
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-        overflow_fix=nncf.OverflowFix.ENABLE,  # half of the range for all weights, not only those of the first layer
+        overflow_fix=nncf.OverflowFix.ENABLE,  # half of the range in all layers, not only the first
     )
 
 
@@ -126,7 +128,7 @@ def _reader(batches: Sequence[NDArray[Any]]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        """Hands out the inputs a few at a time."""
+        """Iterator over batches of inputs."""
 
         def __init__(self) -> None:
             self._remaining = iter(batches)
@@ -144,7 +146,7 @@ def _batches(inputs: NDArray[Any], size: int) -> list[NDArray[Any]]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what the quantisers print and log out of our own output."""
+    """Suppress the quantisers' prints and log lines."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What a training run and a bundle are, in words and as JSON."""
+"""Summaries of a training run and of a bundle, as text and as JSON."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from shared.bundle import Bundle, Manifest
 
 
 def summarise(bundle: Bundle, path: Path) -> dict[str, Any]:
-    """The summary of a training run, as JSON values."""
+    """Return the summary of a training run as JSON values."""
     return {
         "status": "ok",
         "bundle": str(path),
@@ -21,12 +21,12 @@ def summarise(bundle: Bundle, path: Path) -> dict[str, Any]:
 
 
 def describe(manifest: Manifest) -> dict[str, Any]:
-    """The manifest without the list of files, as JSON values."""
+    """Return the manifest without the list of files as JSON values."""
     return {"bundle_id": manifest.bundle_id, **manifest.model_dump(mode="json", exclude={"files"})}
 
 
 def show_training(summary: dict[str, Any]) -> None:
-    """Print the summary for a person."""
+    """Print the summary of a training run."""
     console = Console(highlight=False, soft_wrap=True)
     training = summary["training"]
     console.print(
@@ -49,7 +49,7 @@ def show_training(summary: dict[str, Any]) -> None:
 
 
 def show_bundle(manifest: Manifest, signature: str) -> None:
-    """Print what a bundle is for a person."""
+    """Print a description of a bundle."""
     console = Console(highlight=False, soft_wrap=True)
     spec = manifest.input.model_dump(exclude_defaults=True)
     shape = ", ".join(f"{key} {', '.join(value) if isinstance(value, tuple) else value}" for key, value in spec.items())
@@ -72,8 +72,8 @@ def show_bundle(manifest: Manifest, signature: str) -> None:
 
 
 def _show_parity(console: Console, parity: dict[str, dict[str, Any]], training: dict[str, Any]) -> None:
-    """What the gate found of each artefact, and which layers of the INT8 ones are in float."""
-    # A bundle of an earlier version says how many of the first layers, without their names.
+    """Print the gate's figures of each artefact, and the layers of the INT8 artefacts in float."""
+    # Bundles of earlier versions hold the number of these layers instead of their names.
     layers = {name: names for name, names in training.get("float_layers", {}).items() if isinstance(names, list)}
     counts = {name: f"{len(names)} of {training['layers']}" for name, names in layers.items()}
     console.print(_parity_table(parity, training.get("auroc", {}), counts))

@@ -1,4 +1,4 @@
-"""How one screener replaces another: between two batches, on trial at first, and back again if it fails."""
+"""Exchange of a source's screener between two batches, on trial at first."""
 
 import threading
 import time
@@ -10,27 +10,30 @@ from shared.logs import EventLog
 from shared.samples import SampleBatch
 
 TRIAL_BATCHES = 5
+_POLL_S = 0.05
 
 log = EventLog("swap")
 
 
 class Swap:
-    """A screener on offer. `outcome`: None while it is on trial, then whether it passed."""
+    """Exchange of one screener for another. `outcome` is None until the trial ends, then whether it passed."""
 
     def __init__(self, screener: Screener) -> None:
         self.screener = screener
+        self.previous: Screener | None = None  # set when the exchange takes place
+        self.batches_left = TRIAL_BATCHES
         self.outcome: bool | None = None
         self._decided = threading.Event()
 
     def decide(self, passed: bool) -> None:
-        """The trial is over."""
-        self.outcome = passed
+        """End the trial."""
+        self.outcome, self.previous = passed, None
         self._decided.set()
 
     def wait(self, timeout_s: float, given_up: Callable[[], bool]) -> bool:
-        """Wait for the outcome; a trial that comes to no end counts as passed, for nothing spoke against it."""
+        """Wait for the outcome; without one in time, or once `given_up`, the trial counts as passed."""
         end_s = time.monotonic() + timeout_s
-        while not self._decided.wait(0.05):
+        while not self._decided.wait(_POLL_S):
             if given_up() or time.monotonic() > end_s:
                 return True
         return self.outcome is not False
@@ -44,15 +47,13 @@ class ScreenerSlot:
         self._lock = threading.Lock()
         self._offered: Swap | None = None
         self._on_trial: Swap | None = None
-        self._previous: Screener | None = None
-        self._batches_left = 0
         self._failed_ids: set[str] = set()
         self._finished = False
 
     def offer(self, screener: Screener) -> Swap:
-        """Let `screener` take over at the next batch, or at once where none will come.
+        """Let `screener` replace the current one at the next batch, or at once after the end of the source.
 
-        Raises BundleMismatchError if it failed here before.
+        Raises BundleMismatchError if it was rolled back here before.
         """
         if screener.bundle_id in self._failed_ids:
             raise BundleMismatchError(f"Bundle {screener.bundle_id} was rolled back here before: publish another.")
@@ -60,64 +61,65 @@ class ScreenerSlot:
         with self._lock:
             self._offered = swap
             if self._finished:
-                self._put_in_use()
+                self._exchange()
         return swap
 
     def awaited(self, bundle_id: str) -> Swap | None:
-        """The swap to that bundle if it was offered before and is not decided yet."""
+        """Return the swap to that bundle if it was offered and is not decided yet."""
         with self._lock:
             swaps = (self._offered, self._on_trial)
         return next((swap for swap in swaps if swap is not None and swap.screener.bundle_id == bundle_id), None)
 
     def finish(self) -> None:
-        """The source has ended: a screener on trial has passed, and what is offered from now on takes over at once."""
+        """Note the end of the source: a trial has passed, and later offers take effect at once."""
         with self._lock:
             self._finished = True
-            self._put_in_use()
+            self._exchange()
 
     @property
     def has_offer(self) -> bool:
-        """Whether a screener waits to take over."""
+        """Whether a screener waits for the next batch."""
         return self._offered is not None
 
     def take_over(self) -> None:
-        """Put the offered screener in use; no batch may be under way."""
+        """Exchange the screener for the offered one. No batch may be under way."""
         with self._lock:
-            self._put_in_use()
+            self._exchange()
 
-    def _put_in_use(self) -> None:
-        """With the lock held."""
+    def _exchange(self) -> None:
+        """Exchange the screener; the lock is held."""
         swap, self._offered = self._offered, None
         if swap is not None:
             if self._on_trial is not None:
                 self._on_trial.decide(True)
-            self._previous, self.current = self.current, swap.screener
-            self._on_trial, self._batches_left = swap, TRIAL_BATCHES
-            log.info("screener_swapped", bundle=swap.screener.bundle_id, before=self._previous.bundle_id)
+            swap.previous, self.current, self._on_trial = self.current, swap.screener, swap
+            log.info("screener_swapped", bundle=swap.screener.bundle_id, before=swap.previous.bundle_id)
         if self._finished and self._on_trial is not None:
             self._on_trial.decide(True)
-            self._on_trial = self._previous = None
+            self._on_trial = None
 
     def result(self, batch: SampleBatch, under_way: ScreeningUnderWay) -> tuple[Screener, ScreenedBatch]:
-        """The batch as screened, and by whom: by the previous screener if the one on trial fails on it."""
+        """Return the screened batch and its screener: the previous one if the screener on trial fails on it."""
         screener, screened = under_way.screener, under_way.result()
         if self._on_trial is not None and screener is self.current:
-            self._judge(screened)
-        if screener is not self.current:  # it was rolled back while this batch was under way, or just now
+            self._judge(self._on_trial, screened)
+        if screener is not self.current:  # rolled back, now or while this batch was under way
             return self.current, self.current.screen(batch)
         return screener, screened
 
-    def _judge(self, screened: ScreenedBatch) -> None:
-        swap, previous = self._on_trial, self._previous
-        if swap is None or previous is None or not len(screened.kept):
+    def _judge(self, swap: Swap, screened: ScreenedBatch) -> None:
+        """Count a batch of the trial; without any score the previous screener comes back."""
+        if swap.previous is None or not len(screened.kept):
             return
-        if screened.unscored == len(screened.kept):
+        failed = screened.unscored == len(screened.kept)
+        if failed:
             self._failed_ids.add(swap.screener.bundle_id)
-            log.error("screener_rolled_back", bundle=swap.screener.bundle_id, to=previous.bundle_id, reason="no scores")
-            self.current = previous
+            before = swap.previous.bundle_id
+            log.error("screener_rolled_back", bundle=swap.screener.bundle_id, to=before, reason="no scores")
+            self.current = swap.previous
         else:
-            self._batches_left -= 1
-            if self._batches_left > 0:
+            swap.batches_left -= 1
+            if swap.batches_left > 0:
                 return
-        self._on_trial = self._previous = None
-        swap.decide(self.current is swap.screener)
+        self._on_trial = None
+        swap.decide(not failed)

@@ -29,10 +29,10 @@ def agent_that_a_bundle_ends(config: Path, bundle_id: str) -> None:
 
 def impatient_agent(config: Path) -> None:
     """One that fetches again after milliseconds."""
-    from edge.bundles import updater
+    from edge.bundles import installer
     from shared.backoff import Backoff
 
-    updater.Backoff = lambda initial_s, max_s, **_: Backoff(min(initial_s, 0.01), min(max_s, 0.05))
+    installer.Backoff = lambda initial_s, max_s, **_: Backoff(min(initial_s, 0.01), min(max_s, 0.05))
     agent(config)
 
 

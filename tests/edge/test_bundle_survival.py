@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundles.cache import BundleCache
-from edge.bundles.updater import MOST_TRIALS
+from edge.bundles.installer import MAX_ATTEMPTS
 from shared.bundle import Bundle, load_trusted_key, public_pem, sign
 from shared.errors import BundleError
 from tests.edge.bundles import tabular_bundle
@@ -148,7 +148,7 @@ def test_a_bundle_that_ends_the_process_is_given_up_and_the_one_before_runs_on(
 ) -> None:
     second = tabular_bundle(signing_key, version=2)
     cloud.publish(second)
-    for _ in range(MOST_TRIALS):
+    for _ in range(MAX_ATTEMPTS):
         busy.process = Forked(busy.log, agent_that_a_bundle_ends, busy.config, second.manifest.bundle_id)
         assert busy.wait() == -signal.SIGKILL  # and a service manager starts it again
     busy.process = Forked(busy.log, agent_that_a_bundle_ends, busy.config, second.manifest.bundle_id)
@@ -156,7 +156,7 @@ def test_a_bundle_that_ends_the_process_is_given_up_and_the_one_before_runs_on(
     beats = len(cloud.heartbeats)
     busy.until(lambda: len(cloud.heartbeats) > beats + 1)
     assert running(busy) == tabular.manifest.bundle_id
-    assert f"ended {MOST_TRIALS} times" in busy.text()
+    assert f"ended {MAX_ATTEMPTS} times" in busy.text()
     assert busy.terminate() == 0, busy.text()
 
 

@@ -6,7 +6,7 @@ import gzip
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.alarms import AlarmDelivery
 from edge.bundles.cache import BundleCache
+from edge.bundles.installer import Phase
 from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.normal_buffer import load_snapshot
@@ -32,6 +33,7 @@ from shared.images import encode_png
 from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
 from shared.samples import SampleBatch
+from shared.status import RunningBundle
 from shared.wire import decode_payload
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
 from tests.edge.device import write_csv
@@ -217,13 +219,13 @@ class Follower:
     def __init__(self) -> None:
         self.asked = 0
 
-    def running(self) -> fleet_pb2.RunningBundle:
-        return fleet_pb2.RunningBundle(source_id="plant", bundle_name="plant")
+    def running(self) -> RunningBundle:
+        return RunningBundle(source_id="plant", bundle_name="plant")
 
     def follows(self) -> bool:
         return True
 
-    def adopt(self, bundle: Bundle) -> bool:
+    def adopt(self, bundle: Bundle, on_trial: Callable[[], None]) -> bool:
         self.asked += 1
         raise RuntimeError("nobody foresaw this")
 
@@ -241,9 +243,10 @@ def test_an_error_nobody_foresaw_refuses_the_bundle_once_and_for_all(
         line = MemoryTransport(MemoryCloud())
         updater = Updater("1", UplinkSettings(), cache, [follower], around.spool, around.counters, list, LinkMeter())
         for _ in range(2):
-            updater._follow(line, [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)])
-            assert updater._fetching is not None
-            await asyncio.wait([updater._fetching])
+            updater.installer.want(line, [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)])
+            assert updater.installer.task is not None
+            await asyncio.wait([updater.installer.task])
+            assert updater.installer.phase is Phase.GIVEN_UP
 
     asyncio.run(run())
     assert follower.asked == 1
@@ -347,7 +350,7 @@ def test_a_trial_outlives_the_connection_that_brought_it(
     begun, may_end, trials = threading.Event(), threading.Event(), []
 
     class Slow(Follower):
-        def adopt(self, bundle: Bundle) -> bool:
+        def adopt(self, bundle: Bundle, on_trial: Callable[[], None]) -> bool:
             trials.append(bundle)
             begun.set()
             return may_end.wait(10)
@@ -356,15 +359,15 @@ def test_a_trial_outlives_the_connection_that_brought_it(
         line = MemoryTransport(MemoryCloud())
         updater = Updater("1", UplinkSettings(), cache, [Slow()], around.spool, around.counters, list, LinkMeter())
         wanted = [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)]
-        updater._follow(line, wanted)
+        updater.installer.want(line, wanted)
         assert await asyncio.to_thread(begun.wait, 10)
-        assert updater._fetching is not None
-        updater._fetching.cancel()  # as a reconnect does
-        await asyncio.wait([updater._fetching])
-        updater._follow(line, wanted)
+        updater.installer.disconnect()
+        await asyncio.sleep(0.05)
+        updater.installer.want(line, wanted)
         may_end.set()
-        assert updater._installing is not None
-        await asyncio.wait([updater._installing])
+        assert updater.installer.task is not None
+        await asyncio.wait([updater.installer.task])
+        assert updater.installer.phase is Phase.ACTIVE
 
     asyncio.run(run())
     assert len(trials) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.counters import Counters
 from edge.settings import SpoolSettings
-from edge.spool import MOST_GROUP_S, PAUSES_A_COMMIT, Spool
+from edge.spool import GROUP_TIME_PER_COMMIT, MAX_GROUP_S, Spool
 from edge.spool_store import NewSample, Settled, SpooledSample, SpoolStore
 from shared.errors import StorageError
 from shared.samples import new_sample_id
@@ -80,10 +80,10 @@ def test_while_the_disk_is_slow_more_samples_go_into_a_transaction(spool_at, mon
         time.sleep(0.005)
     elapsed_s = time.monotonic() - started_s
     until(lambda: sum(commits) == 60)
-    # After so slow a commit the spool gathers for MOST_GROUP_S, 70 ms a transaction with the commit itself. Gathering
-    # for LEAST_GROUP_S, 25 ms a transaction, it would make nearly three times as many of them.
-    assert PAUSES_A_COMMIT * commit_s > MOST_GROUP_S
-    assert len(commits) <= elapsed_s / (commit_s + MOST_GROUP_S) + 2
+    # After so slow a commit the spool gathers for MAX_GROUP_S, 70 ms a transaction with the commit itself. Gathering
+    # for MIN_GROUP_S, 25 ms a transaction, it would make nearly three times as many of them.
+    assert GROUP_TIME_PER_COMMIT * commit_s > MAX_GROUP_S
+    assert len(commits) <= elapsed_s / (commit_s + MAX_GROUP_S) + 2
 
 
 def test_a_batch_keeps_its_limit_in_bytes_but_never_stays_empty(spool_at) -> None:

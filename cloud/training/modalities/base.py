@@ -42,14 +42,12 @@ class GraphProfile:
         preferred_engine: Engine that devices use unless they measure otherwise.
         first_in_float: Number of first layers that stay in float in any case. They are few of the operations, and
             every later layer works on their outputs.
-        batch_size: Engine inputs to run at once.
-        quantisation_batch_size: Graph inputs to run at once while the INT8 ranges are set.
+        quantisation_batch_size: Graph inputs per batch while the INT8 ranges are set.
         ranking_size: From the shape of one graph input to the number of inputs to rank layers by.
     """
 
     preferred_engine: str
     first_in_float: int
-    batch_size: int
     quantisation_batch_size: int
     ranking_size: Callable[[tuple[int, ...]], int]
 
@@ -162,7 +160,6 @@ class VectorModality(TrainingModality):
         # Measured: ONNX Runtime is fastest for small multilayer perceptrons.
         preferred_engine="onnxruntime",
         first_in_float=1,
-        batch_size=512,
         quantisation_batch_size=64,
         ranking_size=lambda shape: 512,
     )
@@ -230,7 +227,6 @@ class EncodedModality(TrainingModality):
         # Measured: OpenVINO is fastest for convolutional networks.
         preferred_engine="openvino",
         first_in_float=3,
-        batch_size=8,
         quantisation_batch_size=1,
         ranking_size=_ranking_images,
     )

@@ -44,8 +44,7 @@ class TrainingVideo(EncodedModality):
         """Cut and decode the clips and split them."""
         assert isinstance(data, VideoData)
         share = settings.data.held_out_share
-        clips = split_clips(data, settings.video, generator, held_out_share=share, progress=progress)
-        return Split(clips.spec, clips.train, clips.held_out, clips.test, clips.test_labels, clips.notes)
+        return split_clips(data, settings.video, generator, held_out_share=share, progress=progress)
 
     def fit_encoder(
         self, train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, progress: Progress

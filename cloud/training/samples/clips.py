@@ -1,13 +1,13 @@
-"""Clips cut from videos to train, calibrate and measure on; and their scores mapped back to frames."""
+"""Clips cut from videos, split by use, and the way back from scores of clips to scores of frames."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.training.samples.split import MIN_TRAIN, Split
 from cloud.training.samples.videos import END_SLACK_FRAMES, Video, VideoData
 from cloud.training.settings import VideoSettings
 from shared import videos
@@ -17,29 +17,13 @@ from shared.errors import DataError
 from shared.images import resize
 from shared.videos import clip_ends, clip_stride, frames_of
 
-MIN_TRAIN = 20
 SIDE_STEP_PIXELS = 32  # sizes of the graph are multiples of it
 TARGET_PIXELS = 224 * 224
-MAX_ENLARGEMENT = 2.0  # small frames gain by it, and beyond it there is nothing to see
-WHOLE_VIDEOS = 4  # from so many on whole ones are held out, else the end of each
-GAIN, GAMMA, TINT = (0.7, 1.35), (0.85, 1.2), (0.95, 1.05)
+MAX_ENLARGEMENT = 2.0  # enlarging small frames helps up to here; beyond it no detail is gained
+MIN_VIDEOS_TO_HOLD_OUT = 4  # with fewer videos, the end of each is held out instead of whole ones
+GAIN, GAMMA, TINT = (0.7, 1.35), (0.85, 1.2), (0.95, 1.05)  # ranges of a change of light
 
 Report = Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ClipSplit:
-    """Clips (n, frames, height, width, 3) uint8 by use; `train` and `held_out` are normal.
-
-    `test_labels`: (n,) bool of the last frame of each, true for anomalies; None, as `test`, without labelled videos.
-    """
-
-    spec: InputSpec
-    train: NDArray[np.uint8]
-    held_out: NDArray[np.uint8]
-    test: NDArray[np.uint8] | None
-    test_labels: NDArray[np.bool_] | None
-    notes: tuple[str, ...]
 
 
 def split_clips(
@@ -49,8 +33,11 @@ def split_clips(
     *,
     held_out_share: float = 0.3,
     progress: Report | None = None,
-) -> ClipSplit:
-    """Choose, decode and split the clips. Raises DataError if there are too few normal ones."""
+) -> Split:
+    """Choose, decode and split the clips of the videos.
+
+    The label of a test clip is that of its last frame. Raises DataError if there are too few normal clips.
+    """
     spec = clip_spec(data, settings)
     ends = {video.path: _normal_ends(video, settings) for video in (*data.normal, *data.held_out)}
     train, held_out = _by_use(data, ends, settings, held_out_share)
@@ -68,12 +55,15 @@ def split_clips(
     clips = np.concatenate([clips, relit(clips, round(settings.relit_share * len(clips)), generator)])
     labels = [video.labels[ends] for video, ends in test if video.labels is not None]
     if not labels or not np.concatenate(labels).any() or np.concatenate(labels).all():
-        return ClipSplit(spec, clips, calibration, None, None, data.notes)
-    return ClipSplit(spec, clips, calibration, reader.read(test), np.concatenate(labels), data.notes)
+        return Split(spec, clips, calibration, None, None, data.notes)
+    return Split(spec, clips, calibration, reader.read(test), np.concatenate(labels), data.notes)
 
 
 def clip_spec(data: VideoData, settings: VideoSettings) -> InputSpec:
-    """The size of the graph's clips: as set, or by the videos. `window_length` is the number of frames."""
+    """Return the shape of the graph's clips: as set, else chosen from the videos.
+
+    `window_length` is the number of frames.
+    """
     info = data.normal[0].info
     height, width = choose_size(info.height, info.width)
     return InputSpec(
@@ -85,7 +75,10 @@ def clip_spec(data: VideoData, settings: VideoSettings) -> InputSpec:
 
 
 def choose_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the graph's frames: TARGET_PIXELS in all, in the videos' proportions, not much enlarged."""
+    """Return height and width of the graph's frames for videos of this size.
+
+    The frame has about TARGET_PIXELS and the aspect ratio of the videos; it is enlarged by MAX_ENLARGEMENT at most.
+    """
     scale = min(math.sqrt(TARGET_PIXELS / (height * width)), MAX_ENLARGEMENT)
 
     def side(pixels: int) -> int:
@@ -95,15 +88,15 @@ def choose_size(height: int, width: int) -> tuple[int, int]:
 
 
 def frame_step(video: Video, interval_s: float) -> int:
-    """Frames from one frame of a clip to the next, of a video of so many frames a second."""
+    """Return the number of video frames from one frame of a clip to the next."""
     return videos.frame_step(video.info.frames_per_second, interval_s)
 
 
 def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int) -> Iterator[NDArray[np.uint8]]:
-    """The clips (frames, height, width, 3) that end at the frames `ends`, which ascend, one after the other.
+    """Yield the clips (frames, height, width, 3) that end at the frames `ends`, which must ascend.
 
-    The file is read once, and no more frames are held than one clip spans. Raises DataError where it breaks off before
-    the last clip.
+    The file is read once, and memory holds the frames of one clip's span. Raises DataError if the file ends before the
+    last clip.
     """
     span = step * (spec.window_length - 1)
     wanted = {end - step * back for end in ends.tolist() for back in range(spec.window_length)}
@@ -117,13 +110,16 @@ def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int)
         held = {index: frame for index, frame in held.items() if index > position - span}
     if found < len(ends):
         raise DataError(
-            f"{video.path}: breaks off before frame {int(ends[found])} of {video.info.frames}. Convert it anew, or "
-            "remove it."
+            f"{video.path}: ends before frame {int(ends[found])} of {video.info.frames}: convert it again, or remove "
+            "it."
         )
 
 
 def relit(clips: NDArray[np.uint8], count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """`count` of the clips in other light: a random gain, gamma and tint each. A lamp switched on is no anomaly."""
+    """Return copies of `count` random clips in other light: with a random gain, gamma and tint.
+
+    They teach the screener that switching on a lamp is normal.
+    """
     out = np.empty((count, *clips.shape[1:]), dtype=np.uint8)
     levels = np.arange(256) / 255.0
     for row, source in enumerate(generator.integers(len(clips), size=count).tolist()):
@@ -135,11 +131,11 @@ def relit(clips: NDArray[np.uint8], count: int, generator: np.random.Generator) 
 
 
 def frame_scores(scores: NDArray[Any], ends: NDArray[np.intp], span: int, frames: int) -> NDArray[np.float64]:
-    """Scores (frames,) of all frames of a video, from those (n,) of its clips.
+    """Return scores (frames,) of all frames of a video from scores (n,) of its clips.
 
-    `ends`: (n,) last frame of each clip; `span`: frames from a clip's first to its last. A frame has the mean of the
-    clips that cover it; between clips it is interpolated, and at the ends the nearest clip counts.
-    Raises DataError if there is no clip, or one lies outside the video.
+    `ends`: (n,) last frame of each clip; `span`: frames from a clip's first to its last. A frame gets the mean score of
+    the clips that cover it. Frames between clips are interpolated; frames before the first and after the last clip get
+    the score of the nearest one. Raises DataError if there is no clip, or one lies outside the video.
     """
     if not len(ends) or len(scores) != len(ends) or ends.min() < 0 or ends.max() >= frames:
         raise DataError(
@@ -147,7 +143,7 @@ def frame_scores(scores: NDArray[Any], ends: NDArray[np.intp], span: int, frames
         )
     total, cover = np.zeros(frames), np.zeros(frames)
     values = np.asarray(scores, dtype=np.float64)
-    for back in range(span + 1):  # not by cumulative sums: one huge score would cost all later frames their digits
+    for back in range(span + 1):  # no cumulative sums: one huge score would round off all later ones
         frame = ends - back
         inside = frame >= 0
         np.add.at(total, frame[inside], values[inside])
@@ -162,14 +158,14 @@ Cut = tuple[Video, NDArray[np.intp]]
 
 
 class _Reader:
-    """Reads clips of one shape and reports the share done."""
+    """Reader of clips of one shape that reports the share done."""
 
     def __init__(self, spec: InputSpec, total: int, progress: Report | None) -> None:
         self._spec, self._total, self._progress = spec, total, progress
         self._done = 0
 
     def read(self, cuts: Sequence[Cut]) -> NDArray[np.uint8]:
-        """All clips of the cuts."""
+        """Return all clips of the cuts."""
         spec = self._spec
         shape = (_count(cuts), spec.window_length, spec.image_height, spec.image_width, 3)
         clips = np.empty(shape, dtype=np.uint8)
@@ -188,14 +184,15 @@ class _Reader:
 def _by_use(
     data: VideoData, ends: dict[Any, NDArray[np.intp]], settings: VideoSettings, share: float
 ) -> tuple[list[Cut], list[Cut]]:
-    """Clips to train on and to hold out: whole videos apart, since neighbouring clips are near copies.
+    """Split the normal clips into those to train on and those to hold out.
 
-    Of few videos the last part of each is held out, with a clip's span between.
+    Whole videos are held out, since neighbouring clips are near copies. With few videos, the last part of each is held
+    out, with a gap of one clip's span.
     """
     cuts = [(video, ends[video.path]) for video in data.normal]
     if data.held_out:
         return cuts, [(video, ends[video.path]) for video in data.held_out]
-    if len(cuts) >= WHOLE_VIDEOS:
+    if len(cuts) >= MIN_VIDEOS_TO_HOLD_OUT:
         count = max(1, round(share * len(cuts)))
         apart = set(np.floor((np.arange(count) + 0.5) * len(cuts) / count).astype(int).tolist())
         return [cut for index, cut in enumerate(cuts) if index not in apart], [cuts[index] for index in sorted(apart)]
@@ -210,7 +207,7 @@ def _by_use(
 
 
 def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
-    """Ends of the clips that hold no frame labelled as an anomaly."""
+    """Return the ends of the clips without a frame labelled as an anomaly."""
     step = frame_step(video, settings.frame_interval_s)
     ends = clip_ends(video.info.frames - END_SLACK_FRAMES, step, settings.clip_frames, clip_stride(step))
     if video.labels is None:
@@ -228,9 +225,9 @@ def _labelled_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
     return clip_ends(labelled, frame_step(video, settings.frame_interval_s), settings.clip_frames, 1)
 
 
-def _thinned(cuts: Sequence[Cut], most: int) -> list[Cut]:
-    """At most `most` of the clips, evenly spread over all videos."""
-    every = max(1, -(-_count(cuts) // most))
+def _thinned(cuts: Sequence[Cut], max_clips: int) -> list[Cut]:
+    """Return at most `max_clips` of the clips, evenly spread over all videos."""
+    every = max(1, -(-_count(cuts) // max_clips))
     return [(video, ends[::every]) for video, ends in cuts]
 
 

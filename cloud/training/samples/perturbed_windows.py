@@ -1,8 +1,8 @@
-"""Normal windows of a series, perturbed as readings: what a head is distilled on beside perturbed inputs.
+"""Normal windows of a series with perturbed readings, for the distillation of the head.
 
-The graph inputs of a window depend on one another: no reading moves a principal component and leaves all channels as
-expected. Perturbing the inputs one by one mostly makes what no window has, and leaves a head untaught of what windows
-do have. Here the readings are perturbed, and every input follows.
+The graph inputs of a window depend on one another: no reading moves one principal component alone. Perturbing the
+inputs one by one mostly makes vectors that no window has, and the head does not learn those that windows do have. So
+the readings are perturbed here, and the graph inputs are computed from them.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,20 +17,27 @@ from shared.diffusion.distillation import Perturbation
 from shared.preprocessing import Preprocessor
 from shared.preprocessing.base import scale_of
 
-SIZES = (0.02, 30.0)  # of a perturbation, in deviations of its channel; small ones matter where a channel never moves
+SIZES = (0.02, 30.0)  # of a perturbation, in standard deviations of its channel; small ones matter if it is constant
 FACTORS = (0.2, 6.0)
-TWICE_SHARE = 0.4  # of the windows, perturbed by a second kind too
-WHOLE_SHARE = 0.6  # of the windows, perturbed over all of their time
-ALIKE_SHARE = 0.5  # of the windows, in which all channels are perturbed by about one size
-WINDOWS_A_BLOCK = 4096
+TWICE_SHARE = 0.4  # share of windows with two perturbations
+WHOLE_SHARE = 0.6  # share of windows perturbed at all time points
+ALIKE_SHARE = 0.5  # share of windows with about the same size in all channels
+BLOCK_WINDOWS = 4096
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class _Draw:
-    """What one kind of perturbation works on. `x`: (n, length, channels), standardised. `where`: of the same shape,
-    which readings it may touch. `size`: (n, 1, channels), and `sign` of them. `others`, `more`: other windows."""
+    """Arguments of one kind of perturbation.
+
+    Attributes:
+        x: Standardised windows (n, length, channels).
+        where: Readings to change, of the same shape.
+        size: Sizes (n, 1, channels), and `sign` their signs times a factor.
+        others: Other normal windows, and `more` yet others, of the shape of `x`.
+        free: Channels (channels,) that may change.
+    """
 
     x: Floats
     where: NDArray[np.bool_]
@@ -43,14 +50,14 @@ class _Draw:
 
 
 def perturbed_inputs(preprocessor: Preprocessor, windows: Floats) -> Perturbation:
-    """A maker of graph inputs of perturbed windows, from normal `windows` (n, length, channels), for `distill_head`."""
+    """Return a function that makes graph inputs of perturbed windows from normal `windows` (n, length, channels)."""
     spec = preprocessor.spec
     fixed = [spec.channels.index(spec.mode_channel)] if spec.mode_channel else []
     units = channel_units(windows)
 
     def make(count: int, generator: torch.Generator) -> Tensor:
         rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
-        sizes = [min(WINDOWS_A_BLOCK, count - start) for start in range(0, count, WINDOWS_A_BLOCK)]
+        sizes = [min(BLOCK_WINDOWS, count - start) for start in range(0, count, BLOCK_WINDOWS)]
         blocks = (perturb_windows(windows, size, rng, units, fixed=fixed) for size in sizes)
         return torch.cat([torch.from_numpy(preprocessor.prepare(block).inputs) for block in blocks])
 
@@ -58,7 +65,7 @@ def perturbed_inputs(preprocessor: Preprocessor, windows: Floats) -> Perturbatio
 
 
 def channel_units(windows: Floats) -> tuple[Floats, Floats]:
-    """Mean and deviation (channels,) of the observed readings of windows (n, length, channels)."""
+    """Return mean and standard deviation (channels,) of the observed readings of windows (n, length, channels)."""
     observed = ~np.isnan(windows)
     counts = np.maximum(observed.sum(axis=(0, 1)), 1)
     mean = np.where(observed, windows, 0.0).sum(axis=(0, 1)) / counts
@@ -74,13 +81,13 @@ def perturb_windows(
     *,
     fixed: Sequence[int] = (),
 ) -> Floats:
-    """`count` windows (count, length, channels) made from random normal ones (n, length, channels).
+    """Return `count` windows (count, length, channels) made from random normal ones (n, length, channels).
 
-    In equal shares: untouched; a shift, a ramp or noise in some channels over some time; such a stretch taken from
-    another window, frozen, turned round in time, or exchanged between channels; a step along the difference of two
-    other windows; rescaled. Sizes, in the `units` of the channels (`channel_units`), and how many channels are touched
-    are log-uniform. What is missing (NaN) stays missing, and the `fixed` channels, as an operating mode, stay as they
-    are.
+    One of these is done to each window, all equally often: nothing; a shift, a ramp or noise in some channels over a
+    stretch of time; a stretch pasted from another window, frozen, reversed in time, or exchanged between channels; a
+    step along the difference of two other windows; a change of scale. Sizes, in the `units` of the channels (see
+    `channel_units`), and the number of channels are log-uniform. Missing readings (NaN) stay missing, and the `fixed`
+    channels, such as an operating mode, keep their values.
     """
     mean, unit = units
 
@@ -114,7 +121,7 @@ def _perturb_once(x: Floats, others: Floats, more: Floats, free: NDArray[np.bool
 
 
 def _stretches(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(count, length, channels): for each window a stretch of time in some of the channels, one at least."""
+    """Return a mask (count, length, channels): for each window a stretch of time in one or more channels."""
     count, length, channels = shape
     share = _log_uniform((1.0 / channels, 1.0), count, rng)
     touched = rng.random((count, channels)) < share[:, np.newaxis]
@@ -154,13 +161,13 @@ def _frozen(draw: _Draw) -> Floats:
     return np.where(draw.where, first, draw.x)
 
 
-def _turned(draw: _Draw) -> Floats:
+def _reversed(draw: _Draw) -> Floats:
     return np.where(draw.where, draw.x[:, ::-1], draw.x)
 
 
 def _exchanged(draw: _Draw) -> Floats:
     channels = np.arange(draw.x.shape[2])
-    channels[draw.free] = draw.rng.permutation(channels[draw.free])  # a mode is no reading
+    channels[draw.free] = draw.rng.permutation(channels[draw.free])  # the mode keeps its channel
     return np.where(draw.where, draw.x[:, :, channels], draw.x)
 
 
@@ -178,7 +185,7 @@ _KINDS: tuple[Callable[[_Draw], Floats], ...] = (
     _noised,
     _pasted,
     _frozen,
-    _turned,
+    _reversed,
     _exchanged,
     _stepped,
     _rescaled,

@@ -1,17 +1,16 @@
-"""Video files as they lie on disk, with the labels of their frames.
+"""Video files on disk, with labels of their frames.
 
 | layout | meaning |
 |---|---|
-| `train/*.mp4` | normal hours; frames that a label file beside the video marks as anomalous are left out |
-| `validation/*.mp4` | optional: normal hours to calibrate on. Without it a part of `train` is held out |
-| `test/*.mp4` or `eval/*.mp4` | optional: videos with label files, to measure on |
-| a flat folder | unlabelled videos are normal hours, labelled ones are to measure on |
+| `train/*.mp4` | normal videos; clips with a frame that the video's label file marks as anomalous are left out |
+| `validation/*.mp4` | optional: normal videos to calibrate on; without it, a part of `train` is held out |
+| `test/*.mp4` or `eval/*.mp4` | optional: labelled videos to measure on |
+| a flat folder | unlabelled videos are normal, labelled ones are to measure on |
 
-The labels of `NAME.mp4` are in `NAME.csv` or `NAME_labels.csv`: one number a line and a line a frame, 0 for normal,
-with or without a header. Where only the first frames are labelled the name says so:
-`NAME_labels_first_9000_frames.csv`.
+The labels of `NAME.mp4` are in `NAME.csv` or `NAME_labels.csv`: one line per frame with one number, 0 for normal, after
+an optional header. The file is called `NAME_labels_first_9000_frames.csv` if only the first 9000 frames are labelled.
 
-Every problem is one DataError that says what is wrong, where, and what to do.
+Each problem is one DataError that names the fault, the place and the remedy.
 """
 
 import re
@@ -27,13 +26,16 @@ from shared.modality import Modality
 from shared.videos import VIDEO_SUFFIXES, VideoInfo, probe
 
 TEST_FOLDERS = ("test", "eval")
-_FIRST = re.compile(r"first_(\d+)_frames$")
-END_SLACK_FRAMES = 2  # headers promise a frame or two that are not there
+_LABELLED_FRAMES = re.compile(r"first_(\d+)_frames$")
+END_SLACK_FRAMES = 2  # headers often count a frame or two more than the file holds
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One file. `labels`: (labelled frames,) bool, true for anomalies, of its first frames; None: unlabelled."""
+    """One video file.
+
+    `labels`: (labelled frames,) bool of the first frames, true for anomalies; None without labels.
+    """
 
     path: Path
     info: VideoInfo
@@ -42,8 +44,10 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class VideoData:
-    """Normal videos, normal ones set apart to calibrate on, and labelled ones to measure on; the last two may be
-    empty."""
+    """Normal videos, normal ones to calibrate on, and labelled ones to measure on.
+
+    The last two may be empty.
+    """
 
     origin: str
     normal: tuple[Video, ...]
@@ -54,9 +58,9 @@ class VideoData:
 
 
 def find_videos(path: Path, *, to_judge: bool = False) -> VideoData:
-    """The videos of a folder, each opened once; raises DataError for what cannot be used.
+    """Find the videos of a folder and open each once. Raises DataError for a file that cannot be used.
 
-    `to_judge`: none of them need be normal, as long as there is one.
+    `to_judge`: the videos are for scoring, so none of them need be normal.
     """
     if not path.is_dir():
         raise DataError(f"{path}: not a folder; video data is a folder of video files, or one with train in it.")
@@ -72,8 +76,8 @@ def find_videos(path: Path, *, to_judge: bool = False) -> VideoData:
         )
         if not data.normal and not to_judge:
             raise DataError(
-                f"{path}: every video has labels, and a flat folder is trained on those without: put the normal hours "
-                "into a folder train."
+                f"{path}: every video has labels, and training on a flat folder needs videos without: put the normal "
+                "ones into a folder train."
             )
     else:
         data = VideoData(str(path), _videos_in(folder), _videos_in(path / "validation"), _labelled(path))
@@ -84,7 +88,10 @@ def find_videos(path: Path, *, to_judge: bool = False) -> VideoData:
 
 
 def read_labels(path: Path, frames: int) -> NDArray[np.bool_]:
-    """Labels (labelled frames,) of a video of `frames` frames; raises DataError for what is no label file of it."""
+    """Return the labels (labelled frames,) of a video of `frames` frames.
+
+    Raises DataError if the file is not a label file of this video.
+    """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -96,25 +103,25 @@ def read_labels(path: Path, frames: int) -> NDArray[np.bool_]:
     values = [_number(line) for line in lines]
     if None in values:
         position = values.index(None)
-        raise DataError(f"{path}: label {position + 1} is {lines[position]!r}; one number a frame is needed, 0 or 1.")
+        raise DataError(f"{path}: label {position + 1} is {lines[position]!r}; each line must be a number, 0 or 1.")
     labels = np.array([value != 0 for value in values], dtype=np.bool_)
-    announced = _FIRST.search(path.stem)
+    announced = _LABELLED_FRAMES.search(path.stem)
     expected = int(announced.group(1)) if announced else frames
     slack = 0 if announced else END_SLACK_FRAMES
     if not expected - slack <= len(labels) <= expected or expected > frames:
         raise DataError(
-            f"{path}: {len(labels)} labels for a video of {frames} frames{_of_which(announced, expected)}; give one a "
-            "frame, or name the file ..._labels_first_N_frames.csv if only the first N are labelled."
+            f"{path}: {len(labels)} labels for a video of {frames} frames{_of_which(announced, expected)}; give one "
+            "per frame, or name the file ..._labels_first_N_frames.csv if only the first N are labelled."
         )
     return labels
 
 
 def _of_which(announced: re.Match[str] | None, expected: int) -> str:
-    return f", of which the name says {expected} are labelled" if announced else ""
+    return f", of which {expected} are labelled according to the file's name" if announced else ""
 
 
 def _labelled(path: Path) -> tuple[Video, ...]:
-    """Labelled videos of the test folders; unlabelled ones say nothing and are passed over."""
+    """Return the labelled videos of the test folders; unlabelled ones are skipped."""
     found = [video for name in TEST_FOLDERS for video in _videos_in(path / name)]
     return tuple(video for video in found if video.labels is not None)
 
@@ -134,7 +141,7 @@ def _open(path: Path, labels: Path | None) -> Video:
 
 
 def _labels_of(video: Path, tables: Sequence[Path]) -> Path | None:
-    """The label file of a video; raises DataError where there are two."""
+    """Return the label file of a video; raise DataError if there are two."""
     stem = re.escape(video.stem)
     found = [table for table in tables if re.fullmatch(rf"{stem}([_.]labels?([_.]first_\d+_frames)?)?", table.stem)]
     if len(found) > 1:
@@ -143,13 +150,13 @@ def _labels_of(video: Path, tables: Sequence[Path]) -> Path | None:
 
 
 def _check_sizes(videos: Sequence[Video]) -> None:
-    """A position means the same place in every frame only where all frames are of one size."""
+    """Raise DataError unless all frames have one size: else a position is not the same place in each."""
     first = videos[0]
     for video in videos:
         if (video.info.height, video.info.width) != (first.info.height, first.info.width):
             raise DataError(
-                f"{video.path}: frames of {video.info.width} x {video.info.height} pixels, and those of "
-                f"{first.path.name} have {first.info.width} x {first.info.height}: train a bundle for each camera."
+                f"{video.path}: {video.info.width} x {video.info.height} pixels, but {first.path.name} has "
+                f"{first.info.width} x {first.info.height}: train one bundle per camera."
             )
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from cloud.training.samples.clips import (
-    ClipSplit,
     choose_size,
     frame_scores,
     read_clips,
     relit,
     split_clips,
 )
+from cloud.training.samples.split import Split
 from cloud.training.samples.videos import find_videos
 from cloud.training.settings import VideoSettings
 from shared.bundle import InputSpec
@@ -19,7 +19,7 @@ from shared.videos import clip_ends
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
 
-def split(folder: Path, **settings: object) -> ClipSplit:
+def split(folder: Path, **settings: object) -> Split:
     chosen = VideoSettings.model_validate({"height": 64, "width": 96, **settings})
     return split_clips(find_videos(folder), chosen, np.random.default_rng(0))
 

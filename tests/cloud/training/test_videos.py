@@ -49,7 +49,7 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
     damaged.unlink()
     write_video(tmp_path / "a.avi", frames(5))
     write_video(tmp_path / "b.avi", frames(5, size=(48, 96)))
-    with pytest.raises(DataError, match=r"96 x 48 pixels, and those of a\.avi have 96 x 64"):
+    with pytest.raises(DataError, match=r"96 x 48 pixels, but a\.avi has 96 x 64"):
         find_videos(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         find_videos(tmp_path / "a.avi")

@@ -1,0 +1,230 @@
+"""Installation of new bundles on a device: one state machine, owned by one task on the uplink's loop."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import grpc
+
+from edge.bundles.cache import BundleCache
+from edge.bundles.fetching import fetch_archive
+from edge.counters import Counters
+from edge.uplink.transport import Transport
+from shared.backoff import HALF_JITTER, Backoff
+from shared.bundle import Bundle
+from shared.errors import BundleError, BundleIntegrityError, DataError, EngineError, VedetteError
+from shared.logs import EventLog
+from shared.status import RunningBundle
+from vedette.v1 import fleet_pb2
+
+MAX_ATTEMPTS = 3  # that end without a result, as when the process dies: a power cut may be the reason once
+RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
+
+log = EventLog("bundles")
+
+
+class Phase(StrEnum):
+    """Where the installation of a bundle stands."""
+
+    IDLE = "idle"  # nothing to install, or waiting for a retry
+    FETCHING = "fetching"
+    WARMING = "warming"  # loaded beside the running screener; counted on disk as an attempt
+    TRIAL = "trial"  # its screener judges the first batches
+    ACTIVE = "active"
+    ROLLED_BACK = "rolled back"  # the bundle before runs again; this one is not tried again
+    GIVEN_UP = "given up"  # it cannot run here; it is not tried again
+
+
+class Event(StrEnum):
+    """What can happen to an installation."""
+
+    WANTED = "wanted"
+    FETCHED = "fetched"
+    INTERRUPTED = "interrupted"  # by the link or the disk: tried again later
+    REFUSED = "refused"  # not a bundle to trust, too many attempts, or an unexpected error
+    SWAPPED = "swapped"  # the screener was offered to its source
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
+    (Phase.IDLE, Event.WANTED): Phase.FETCHING,
+    (Phase.ACTIVE, Event.WANTED): Phase.FETCHING,
+    (Phase.ROLLED_BACK, Event.WANTED): Phase.FETCHING,
+    (Phase.GIVEN_UP, Event.WANTED): Phase.FETCHING,
+    (Phase.FETCHING, Event.FETCHED): Phase.WARMING,
+    (Phase.FETCHING, Event.INTERRUPTED): Phase.IDLE,
+    (Phase.FETCHING, Event.REFUSED): Phase.GIVEN_UP,
+    (Phase.WARMING, Event.SWAPPED): Phase.TRIAL,
+    (Phase.WARMING, Event.PASSED): Phase.ACTIVE,  # the first bundle of its source, or no source needs it any more
+    (Phase.WARMING, Event.FAILED): Phase.ROLLED_BACK,
+    (Phase.WARMING, Event.INTERRUPTED): Phase.IDLE,
+    (Phase.WARMING, Event.REFUSED): Phase.GIVEN_UP,
+    (Phase.TRIAL, Event.SWAPPED): Phase.TRIAL,  # at another source of the same bundle
+    (Phase.TRIAL, Event.PASSED): Phase.ACTIVE,
+    (Phase.TRIAL, Event.FAILED): Phase.ROLLED_BACK,
+    (Phase.TRIAL, Event.INTERRUPTED): Phase.IDLE,
+    (Phase.TRIAL, Event.REFUSED): Phase.GIVEN_UP,
+}
+
+
+class Installation:
+    """State of the installation under way, or of the last one."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.IDLE
+
+    def on(self, event: Event) -> None:
+        """Move to the next phase; raises ValueError for an event that the phase does not allow."""
+        following = TRANSITIONS.get((self.phase, event))
+        if following is None:
+            raise ValueError(f"an installation that is {self.phase} cannot be {event}")
+        log.debug("installation", phase=following, before=self.phase, event_type=event)
+        self.phase = following
+
+
+class Follower(Protocol):
+    """A source's pipeline, as the installer sees it."""
+
+    def running(self) -> RunningBundle:
+        """Return what the source runs now; the bundle id is empty while it waits for one."""
+        ...
+
+    def follows(self) -> bool:
+        """Return whether new bundles replace the running one."""
+        ...
+
+    def adopt(self, bundle: Bundle, on_trial: Callable[[], None]) -> bool:
+        """Warm up the bundle beside the running one, swap between two batches, and wait for the trial's end.
+
+        Calls `on_trial` from the same thread when the swap is offered. Returns False if the bundle was rolled back.
+        Blocks. Raises BundleError or EngineError if the bundle cannot run here, DataError for the source's own fault.
+        """
+        ...
+
+
+class BundleInstaller:
+    """Installs wanted bundles, one at a time, in a task that outlives connections. Used on the uplink's loop only."""
+
+    def __init__(
+        self,
+        cache: BundleCache,
+        followers: Sequence[Follower],
+        counters: Counters,
+        deadline_s: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._cache, self._followers, self._counters = cache, followers, counters
+        self._deadline_s, self._on_change = deadline_s, on_change
+        self._backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S, jitter=HALF_JITTER)
+        self._installation = Installation()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def phase(self) -> Phase:
+        """Phase of the installation under way, or of the last one."""
+        return self._installation.phase
+
+    def want(self, transport: Transport, desired: Sequence[fleet_pb2.DesiredBundle]) -> None:
+        """Start to install the desired bundles that no source runs yet, unless the task is busy."""
+        if self.task is not None and not self.task.done():
+            return
+        wanted = [item for item in desired if self._behind(item) and not self._cache.failure(item.bundle_id)]
+        if wanted:
+            self.task = asyncio.create_task(self._install_each(transport, wanted))
+
+    def disconnect(self) -> None:
+        """End a fetch, because its connection ends; it resumes at the next one. A trial goes on."""
+        if self.task is not None and self.phase in (Phase.FETCHING, Phase.IDLE):
+            self.task.cancel()
+
+    def _behind(self, desired: fleet_pb2.DesiredBundle) -> list[Follower]:
+        return [
+            follower
+            for follower in self._followers
+            if follower.follows()
+            and follower.running().bundle_name == desired.bundle_name
+            and follower.running().bundle_id != desired.bundle_id
+        ]
+
+    async def _install_each(self, transport: Transport, wanted: Sequence[fleet_pb2.DesiredBundle]) -> None:
+        for desired in wanted:
+            self._installation.on(Event.WANTED)
+            try:
+                await self._install(transport, desired)
+            except asyncio.CancelledError:
+                self._installation.on(Event.INTERRUPTED)
+                raise
+            except (BundleIntegrityError, OSError, grpc.aio.AioRpcError) as error:
+                text = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
+                log.warning(
+                    "install_interrupted",
+                    bundle=desired.bundle_id,
+                    phase=self.phase,
+                    error=text,
+                    advice="it is tried again",
+                )
+                self._installation.on(Event.INTERRUPTED)
+                await asyncio.sleep(self._backoff.next_s())
+            except Exception as error:  # a VedetteError, or an unexpected one from a bundle that arrived as announced
+                reason = str(error) if isinstance(error, VedetteError) else repr(error)
+                await asyncio.to_thread(self._refuse, desired.bundle_name, desired.bundle_id, reason)
+                self._installation.on(Event.REFUSED)
+            self._on_change()
+
+    async def _install(self, transport: Transport, desired: fleet_pb2.DesiredBundle) -> None:
+        bundle = await self._obtain(transport, desired)
+        self._installation.on(Event.FETCHED)
+        passed = True
+        for follower in self._behind(desired):
+            passed = await self._try(follower, bundle) and passed
+        self._installation.on(Event.PASSED if passed else Event.FAILED)
+        self._backoff.reset()
+
+    async def _try(self, follower: Follower, bundle: Bundle) -> bool:
+        """Install a bundle at one source; the attempt is counted on disk until it has a result."""
+        manifest, loop = bundle.manifest, asyncio.get_running_loop()
+        if await asyncio.to_thread(self._cache.begin_trial, manifest.bundle_id) > MAX_ATTEMPTS:
+            raise BundleError(f"the agent ended {MAX_ATTEMPTS} times while it tried this bundle")
+
+        def on_trial() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the agent ends
+                loop.call_soon_threadsafe(self._installation.on, Event.SWAPPED)
+
+        try:
+            passed = await asyncio.to_thread(follower.adopt, bundle, on_trial)
+        except (BundleError, EngineError) as error:
+            passed = False
+            self._counters.add({"bundles_refused": 1})
+            log.error("bundle_unusable", bundle=manifest.bundle_id, error=error, advice="the previous bundle runs on")
+        except DataError:  # the source's fault, which its pipeline has logged
+            passed = True
+        if passed:
+            await asyncio.to_thread(self._cache.make_current, manifest.name, manifest.bundle_id)
+        else:
+            reason = "it failed on this device"
+            await asyncio.to_thread(self._cache.mark_failed, manifest.name, manifest.bundle_id, reason)
+        return passed
+
+    def _refuse(self, name: str, bundle_id: str, reason: str) -> None:
+        self._counters.add({"bundles_refused": 1})
+        with contextlib.suppress(OSError):  # it is marked in memory; after a restart it is tried once more
+            self._cache.mark_failed(name, bundle_id, reason)
+        log.error("bundle_refused", bundle=bundle_id, error=reason, advice="the previous bundle runs on")
+
+    async def _obtain(self, transport: Transport, desired: fleet_pb2.DesiredBundle) -> Bundle:
+        """Return the bundle from the cache, or fetch it."""
+        bundle_id = desired.bundle_id
+        if self._cache.has(bundle_id):
+            try:
+                return await asyncio.to_thread(self._cache.open_id, bundle_id)
+            except BundleError as error:
+                log.warning("cached_bundle_unusable", bundle=bundle_id, error=error, advice="it is fetched again")
+        await fetch_archive(transport, desired, self._cache.partial(bundle_id), self._deadline_s)
+        bundle = await asyncio.to_thread(self._cache.accept, bundle_id, desired.archive_sha256)
+        if bundle.manifest.name != desired.bundle_name:
+            raise BundleError(f"{bundle_id} has the name {bundle.manifest.name!r}, not {desired.bundle_name!r}.")
+        log.info("bundle_fetched", bundle=bundle_id, bytes=desired.archive_bytes)
+        return bundle
