@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.demo.streams import DevicePlan
-from cloud.training.parity import auroc
+from cloud.metrics import separation
 from shared.bundle import InputSpec
 from shared.samples import Decision, Route
 
@@ -142,7 +142,7 @@ def _auroc(labels: Sequence[bool | None], scores: NDArray[np.float64]) -> float 
     truth = np.array([label is True for label in labels], dtype=bool)[known]
     if not truth.any() or truth.all():
         return None
-    return auroc(truth, scores[known])
+    return separation(scores[known][~truth], scores[known][truth])  # infinite scores rank above all others
 
 
 def _ratio(part: float, whole: float) -> float | None:
