@@ -28,7 +28,7 @@ from scipy.stats import spearmanr
 from benchmarks.series_tasks import GROUPS, SeriesTask, tasks
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import vus_pr
-from cloud.methods import ANALYZERS, Analyzer, Features, FitContext, VectorFeatures
+from cloud.methods import ANALYZERS, Analyzer, Features, FitContext, VectorFeatures, WindowFeatures
 from cloud.methods.fusion import Fusion
 from cloud.modalities import cloud_modality
 from cloud.serving.encoding import Samples
@@ -213,7 +213,7 @@ def _scores(analyzer: Analyzer, features: Features, name: str) -> Floats:
 
 
 def _seen_by(name: str, features: Features) -> Features:
-    if name != PLAIN or features.windows is None:
+    if name != PLAIN or not isinstance(features, WindowFeatures):
         return features
     return VectorFeatures(features.windows.flatten(1).unsqueeze(1))
 
