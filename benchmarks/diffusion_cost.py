@@ -48,9 +48,9 @@ from cloud.methods.families.reconstruction import (
 )
 from cloud.methods.fusion import Fusion
 from cloud.methods.restoration import DRAWS, levels_from
+from cloud.metrics import auroc
 from cloud.serving.analysis import Analysis
 from cloud.training.data import TableData
-from cloud.training.parity import auroc
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
 from shared.bundle import Bundle, InputSpec

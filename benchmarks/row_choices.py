@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.row_tasks import Floats, Task, development_tasks
 from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
 from cloud.methods.fusion import Fusion
-from cloud.training.parity import auroc
+from cloud.metrics import auroc
 from shared.modality import Modality
 from shared.preprocessing.base import LINEAR_RANGE, compress, scale_of
 
@@ -76,7 +76,7 @@ def _members_and_fusions(task: Task) -> dict[str, float]:
 
 def _by_range(task: Task) -> dict[str, float]:
     """AUROC in % of quick members by where compression begins."""
-    figures = {}
+    figures: dict[str, float] = {}
     for linear_range in RANGES:
         _, test, labels = _scores(task, QUICK, linear_range)
         figures |= {f"range_{linear_range:g}_{name}": _percent(labels, test[name]) for name in QUICK}
@@ -100,7 +100,8 @@ def _scores(task: Task, methods: Sequence[str], linear_range: float) -> tuple[Sc
         return Features(torch.from_numpy(compress((rows - mean) / scale, linear_range)).float().unsqueeze(1))
 
     workshop, seen = Workshop(seed=0), features(train)
-    held_out_scores, test_scores = {}, {}
+    held_out_scores: Scores = {}
+    test_scores: Scores = {}
     for name in methods:
         analyzer = ANALYZERS[name]()
         analyzer.fit(seen, workshop)

@@ -25,9 +25,9 @@ from cloud.methods.clip_pooling import TOP_SHARE, clip_scores
 from cloud.methods.encoders.video import APPEARANCE_DIM, MOTION_DIM, VideoEncoder
 from cloud.methods.fusion import Fusion
 from cloud.methods.pooling import image_scores
+from cloud.metrics import auroc
 from cloud.training.encoders.pretrained import pretrained_backbone
 from cloud.training.encoders.video import MOTION_WEIGHT, whitening_by_position
-from cloud.training.parity import auroc
 from cloud.training.samples.clips import choose_size, relit
 from shared.diffusion.distillation import DistillationSettings, distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead
@@ -224,7 +224,9 @@ def _whitening(
 
 def _lengths(task: Task, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5) -> Tensor:
     """Lengths (seconds, places) of the hour's vectors."""
-    return _whitening(task, dim=dim, weight=weight, copies=copies)(task.hour.judged).norm(dim=2)
+    vectors: Tensor = _whitening(task, dim=dim, weight=weight, copies=copies)(task.hour.judged)
+    lengths: Tensor = vectors.norm(dim=2)
+    return lengths
 
 
 def _neighbours(task: Task) -> Floats:
