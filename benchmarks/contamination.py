@@ -20,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.row_tasks import Floats, Task, adbench_tasks, packaged_tasks
-from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
+from cloud.methods import ANALYZERS, FitContext, VectorFeatures
 from cloud.methods.fusion import Fusion
 from cloud.metrics import auroc
+from cloud.modalities import cloud_modality
 from cloud.training.trimming import likely
 from shared.bundle import InputSpec
 from shared.diffusion.training import OptimizerSettings
@@ -54,7 +55,10 @@ def run() -> dict[str, Any]:
     torch.set_num_threads(1)
     packaged = list(packaged_tasks())
     chosen = [task for task in packaged if task.name in FUSED_TASKS]
-    figures = {"knn": measure(packaged, ("knn",)), "fused": measure(chosen, DEFAULT_METHODS[Modality.TABULAR], seeds=1)}
+    figures = {
+        "knn": measure(packaged, ("knn",)),
+        "fused": measure(chosen, cloud_modality(Modality.TABULAR).default_methods, seeds=1),
+    }
     sets = list(adbench_tasks())
     return figures | ({"knn_adbench": measure(sets, ("knn",), seeds=1)} if sets else {})
 
@@ -136,14 +140,14 @@ def _kept(rows: Floats, share: float, seed: int) -> NDArray[np.intp]:
 
 def _fit(train: Floats, held_out: Floats, methods: tuple[str, ...], seed: int) -> tuple[Any, Fusion]:
     """A function from rows to scores by method, and the fusion of these."""
-    workshop = Workshop(seed=seed, training=OptimizerSettings(steps=FUSED_STEPS))
-    normals = Features(torch.from_numpy(_inputs(train, train)).unsqueeze(1))
+    context = FitContext(seed=seed, training=OptimizerSettings(steps=FUSED_STEPS))
+    normals = VectorFeatures(torch.from_numpy(_inputs(train, train)).unsqueeze(1))
     fitted = {name: ANALYZERS[name]() for name in methods}
     for analyzer in fitted.values():
-        analyzer.fit(normals, workshop)
+        analyzer.fit(normals, context)
 
     def score(rows: Floats) -> dict[str, Floats]:
-        features = Features(torch.from_numpy(_inputs(train, rows)).unsqueeze(1))
+        features = VectorFeatures(torch.from_numpy(_inputs(train, rows)).unsqueeze(1))
         with torch.inference_mode():
             return {name: analyzer.score(features).scores.double().numpy() for name, analyzer in fitted.items()}
 

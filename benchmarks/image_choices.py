@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from benchmarks.image_tasks import GROUPS, ImageTask, tasks
-from cloud.methods import DEFAULT_METHODS
 from cloud.methods.encoders import ImageEncoder
 from cloud.methods.fusion import Fusion
 from cloud.metrics import separation
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import FUSED
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_encoder
@@ -59,7 +59,7 @@ def figures_of(task: ImageTask) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     settings = TrainingSettings()
     encoder, patches = fit_encoder(train, generator=generator, dim=settings.image.feature_dim)
-    fused = DEFAULT_METHODS[Modality.IMAGE]
+    fused = cloud_modality(Modality.IMAGE).default_methods
     options = AnalysisOptions(methods=METHODS, fused=fused, device="cpu")
     analysis = fit_analysis(preprocessor, encoder, train, held_out, options).analysis
     calibration, good, defective = (analysis.score(images) for images in (held_out, task.good, task.defective))

@@ -1,6 +1,6 @@
 """The serving side of a modality: port and defaults."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -13,10 +13,11 @@ from shared.modality import Modality
 from shared.preprocessing import Preprocessor, SeriesWindows
 
 if TYPE_CHECKING:  # the annotations must not cost the console an import of PyTorch
+    import torch
     from torch import Tensor
 
-    from cloud.methods import AnalyzerOutput
-    from cloud.methods.encoders import PatchEncoder
+    from cloud.methods import AnalyzerOutput, Features
+    from cloud.methods.encoders import Encoder, PatchEncoder
 
 
 class View(StrEnum):
@@ -44,6 +45,10 @@ class PreparedSamples(Protocol):
     @property
     def windows(self) -> SeriesWindows | None:
         """Standardised windows, for a series."""
+        ...
+
+    def known_patches(self, grid: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return the patches that can be judged (n, rows, columns); None: all of them."""
         ...
 
 
@@ -76,6 +81,20 @@ class CloudModality(ABC):
     def load_encoder(self, bundle: Bundle, device: str = "cpu") -> "PatchEncoder | None":
         """Return the encoder of a bundle on `device`; None without one. Raises BundleError if it is damaged."""
         return None
+
+    def vector_features(self, inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device") -> "Features":
+        """Return the features of graph inputs (n, width) alone; raise NotImplementedError for patches."""
+        raise NotImplementedError(f"{self.name} samples are encoded.")
+
+    @abstractmethod
+    def features(self, samples: PreparedSamples, encoder: "Encoder | None", device: "torch.device") -> "Features":
+        """Return the features of all samples, on `device`."""
+
+    def fit_features(self, vectors: "Tensor", encoder: "Encoder") -> "Features":
+        """Return the features to fit on, of encoded samples (n, patches, dim)."""
+        from cloud.methods import PatchFeatures
+
+        return PatchFeatures(vectors, grid=encoder.grid, pool=self.pooling())
 
     def pooling(self) -> "Callable[[Tensor], Tensor]":
         """Return the function from patch scores (n, rows, columns) to sample scores (n,)."""

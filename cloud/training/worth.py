@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cloud.methods.encoders import Encoder
 from cloud.metrics import separation
-from cloud.serving.encoding import Encoder, Samples
+from cloud.serving.encoding import Samples
 from cloud.serving.scoring import joined_scores, score_blocks
 from cloud.training.encoders import corrupt
 from cloud.training.fitting import FitPlan, FittedAnalyzers
-from shared.modality import Modality
+from cloud.training.modalities import training_modality
 
 MOST_COPIES = 30
 MOST_PLACES = 2
@@ -28,7 +29,7 @@ def image_worth(
 
     Empty for other modalities, and where one method alone makes the verdict.
     """
-    if held_out.preprocessor.modality is not Modality.IMAGE or len(fused) < 2:
+    if not training_modality(held_out.preprocessor.modality).weighs_by_corruption or len(fused) < 2:
         return {}
     copies = _corrupted(encoder, held_out, plan.seed)
     members = {name: fitted.analyzers[name] for name in fused}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.methods import workshop
+from cloud.methods import fit_context
 from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.serving.verdicts import judge_batch
@@ -46,7 +46,7 @@ ENCODINGS = {
 @pytest.fixture(scope="module", autouse=True)
 def short_training() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workshop, "TRAINING", OptimizerSettings(steps=100, batch_size=64))
+        patch.setattr(fit_context, "TRAINING", OptimizerSettings(steps=100, batch_size=64))
         yield
 
 
