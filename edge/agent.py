@@ -1,7 +1,6 @@
 """The agent as one process: what it is made of, how it starts, and how it ends with nothing lost."""
 
 import contextlib
-import json
 import os
 import queue
 import threading
@@ -15,9 +14,8 @@ from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.normal_buffer import FOLDER as NORMAL_BUFFERS
 from edge.normal_buffer import PURPOSE
-from edge.operation.inspection import STATUS_FILE
 from edge.operation.latency import LatencyHistogram
-from edge.operation.metrics import MetricsServer, Status
+from edge.operation.metrics import MetricsServer
 from edge.operation.service_manager import notify
 from edge.pipeline import Pipeline, Surroundings
 from edge.routing.budget import Backlog, UploadBudget
@@ -37,6 +35,7 @@ from shared.errors import BundleError, ConnectionFailedError, SettingsError, Sto
 from shared.file_lock import FileLock, FileLockedError
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
+from shared.status import STATUS_FILE, AgentCounters, AgentStatus, BudgetStatus, LinkStatus, SourceStatus, VerdictStatus
 
 HOUSEKEEPING_S = 1.0
 SOURCES_STOP_S, ALARMS_STOP_S = 2.0, 0.5
@@ -126,38 +125,30 @@ class Agent:
         if not finished:
             self._say_undelivered(awaited)
 
-    def status(self) -> Status:
-        """What /status shows; see `docs/ARCHITECTURE.md`."""
-        spool, counts = self.spool.status(), self.counters.snapshot()
-        link = self.uplink.status if self.uplink is not None else None
-        return {
-            "device_id": self._device_id(),
-            "process_id": os.getpid(),
-            "written_at_s": time.time(),
-            "metrics_address": self._metrics.address if self._metrics is not None else "",
-            "counters": counts,
-            "spool": {
-                "samples": spool.samples,
-                "bytes": spool.bytes,
-                "pending": spool.pending,
-                "dropped": counts["samples_dropped"],
-                "error": spool.error,
-            },
-            "link": {
-                "connected": link is not None and link.connected,
-                "address": self.uplink.address if self.uplink is not None else "",
-                "since_s": link.since_s if link is not None else 0.0,
-                "error": link.error if link is not None else "the uplink is off",
-                "throughput_bytes_per_s": round(self.meter.throughput_bytes_per_s),
-                "round_trip_ms": round(self.meter.round_trip_s * 1000, 1),
-            },
-            "budget": {"bytes_per_s": round(self.budget.bytes_per_s), "pressure": round(self.budget.pressure, 3)},
-            "verdicts": {"awaited": self.verdicts.awaited()},
-            "sources": {pipeline.settings.id: _source_status(pipeline) for pipeline in self.pipelines},
-            "alarms": self.alarms.status(),
-            "latency_ms": {name: latency.summary() for name, latency in self._latencies.items()},
-            "problems": self._problems(),
+    def status(self) -> AgentStatus:
+        """Return the status of the whole agent, as /status serves it."""
+        spool, counts, meter = self.spool.status(), self.counters.snapshot(), self.meter
+        link = self.uplink.status if self.uplink is not None else LinkStatus(error="the uplink is off")
+        measured = {
+            "address": self.uplink.address if self.uplink is not None else "",
+            "throughput_bytes_per_s": round(meter.throughput_bytes_per_s),
+            "round_trip_ms": round(meter.round_trip_s * 1000, 1),
         }
+        return AgentStatus(
+            device_id=self._device_id(),
+            process_id=os.getpid(),
+            written_at_s=time.time(),
+            metrics_address=self._metrics.address if self._metrics is not None else "",
+            counters=AgentCounters(**counts),
+            spool=spool.model_copy(update={"dropped": counts["samples_dropped"]}),
+            link=link.model_copy(update=measured),
+            budget=BudgetStatus(bytes_per_s=round(self.budget.bytes_per_s), pressure=round(self.budget.pressure, 3)),
+            verdicts=VerdictStatus(awaited=self.verdicts.awaited()),
+            sources={pipeline.settings.id: _source_status(pipeline) for pipeline in self.pipelines},
+            alarms=self.alarms.status(),
+            latency_ms={name: latency.summary() for name, latency in self._latencies.items()},
+            problems=tuple(self._problems()),
+        )
 
     def _device_id(self) -> str:
         """Empty before the device is enrolled."""
@@ -251,7 +242,7 @@ class Agent:
         )
         try:
             self.counters.save()
-            write_durably(self.settings.state_dir / STATUS_FILE, json.dumps(self.status(), indent=1).encode())
+            write_durably(self.settings.state_dir / STATUS_FILE, self.status().to_json())
         except OSError as error:
             if self._throttle.allow("status"):
                 log.error("status_not_written", error=error, advice="free some space")
@@ -294,7 +285,7 @@ class Agent:
         unwell = {pipeline.settings.id: pipeline.health for pipeline in self.pipelines if not pipeline.health.is_well}
         problems += [f"source {name}: {health.state}, {health.detail}" for name, health in unwell.items()]
         told = self.alarms.status().items()
-        problems += [f"alarms to {name}: {sink['error']}" for name, sink in told if sink["error"]]
+        problems += [f"alarms to {name}: {sink.error}" for name, sink in told if sink.error]
         spool, counts = self.spool.status(), self.counters.snapshot()
         if spool.error:
             problems.append(f"spool: {spool.error}")
@@ -323,18 +314,18 @@ _WORRIES = {
 }
 
 
-def _source_status(pipeline: Pipeline) -> dict[str, str | int]:
+def _source_status(pipeline: Pipeline) -> SourceStatus:
     running, health = pipeline.running(), pipeline.health
-    return {
-        "bundle_name": running.bundle_name,
-        "bundle_id": running.bundle_id,
-        "artefact": running.artefact,
-        "state": pipeline.state,
-        "health": health.state,
-        "reconnects": health.reconnects,
-        "skipped": health.skipped,
-        "error": str(pipeline.error or "") or health.detail,
-    }
+    return SourceStatus(
+        bundle_name=running.bundle_name,
+        bundle_id=running.bundle_id,
+        artefact=running.artefact,
+        state=pipeline.state,
+        health=health.state,
+        reconnects=health.reconnects,
+        skipped=health.skipped,
+        error=str(pipeline.error or "") or health.detail,
+    )
 
 
 def _first_bundle(source: SourceSettings, cache: BundleCache) -> Bundle | None:

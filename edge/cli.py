@@ -100,13 +100,11 @@ def status(
 
         watch(state_dir, Console())
         return
-    facts = read_status(state_dir)
+    observed = read_status(state_dir)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(observed.model_dump_json(indent=2))
         return
-    for line in status_lines(facts):
+    for line in status_lines(observed):
         typer.echo(line)
 
 

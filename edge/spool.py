@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge.counters import Counters
@@ -19,6 +18,7 @@ from edge.spool_store import NewSample, Settled, SpooledSample, SpoolStore
 from edge.sqlite_file import is_damaged
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
+from shared.status import SpoolStatus
 
 MIN_GROUP_S, MAX_GROUP_S = 0.005, 0.05  # time that a transaction waits for more samples
 GROUP_TIME_PER_COMMIT = 4.0  # of the duration of the last transaction: a slow disk gets larger transactions
@@ -26,16 +26,6 @@ RETRY_S = 1.0
 MIN_TRANSACTION_BYTES = 2**16
 
 log = EventLog("spool")
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStatus:
-    """`samples`, `bytes`: on disk. `pending`: samples that wait in memory. `error`: empty, or what is wrong."""
-
-    samples: int
-    bytes: int
-    pending: int
-    error: str
 
 
 class Spool:
@@ -135,7 +125,7 @@ class Spool:
         """What is in the spool, and how it fares."""
         with self._changed:
             pending = self._queue.samples + self._committing
-            return SpoolStatus(self._store.samples, self._store.bytes, pending, self._error)
+            return SpoolStatus(samples=self._store.samples, bytes=self._store.bytes, pending=pending, error=self._error)
 
     def is_empty(self) -> bool:
         """Whether nothing is left to deliver or to write."""

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 
 import grpc
 
@@ -13,20 +12,13 @@ from edge.uplink.tasks import happens
 from shared.addresses import Address
 from shared.backoff import Backoff
 from shared.logs import EventLog
+from shared.status import LinkStatus
 
 PROBE_TIMEOUT_S = 5.0
+NOT_CONNECTED_YET = "not connected yet"
 MAX_SILENT_CALLS = 2  # calls in a row that met their deadline: the connection may be half open
 
 log = EventLog("link")
-
-
-@dataclass(frozen=True, slots=True)
-class LinkStatus:
-    """`since_s`: seconds since the epoch. `error`: empty, or why there is no connection."""
-
-    connected: bool
-    since_s: float
-    error: str
 
 
 class LinkState:
@@ -34,7 +26,7 @@ class LinkState:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.status = LinkStatus(False, time.time(), "not connected yet")
+        self.status = LinkStatus(since_s=time.time(), error=NOT_CONNECTED_YET)
         self.answered = asyncio.Event()
         self.failed_event = asyncio.Event()
         self.reconnect = asyncio.Event()
@@ -46,7 +38,7 @@ class LinkState:
         self._silent_calls, self._answered_at_s = 0, time.monotonic()
         if not self.status.connected:
             log.info("connected", address=self.address)
-            self.status = LinkStatus(True, time.time(), "")
+            self.status = LinkStatus(connected=True, since_s=time.time())
         self.answered.set()
 
     def failed(self, error: grpc.aio.AioRpcError) -> None:
@@ -59,17 +51,17 @@ class LinkState:
                 self._silent_calls, self._answered_at_s = 0, time.monotonic()
                 self.reconnect.set()
         self.answered.clear()
-        if self.status.connected or not self.status.error or self.status.error == "not connected yet":
+        if self.status.connected or not self.status.error or self.status.error == NOT_CONNECTED_YET:
             text = f"{code.name}: {details}"
             log.warning("disconnected", address=self.address, error=text, advice="samples wait in the spool")
-            self.status = LinkStatus(False, time.time(), text)
+            self.status = LinkStatus(since_s=time.time(), error=text)
         self.failed_event.set()
 
     def explain(self, reason: str) -> None:
         """A plainer reason was found for the connection that is missing."""
         if not self.status.connected and reason and reason != self.status.error:
             log.error("no_connection", address=self.address, reason=reason)
-            self.status = LinkStatus(False, self.status.since_s, reason)
+            self.status = LinkStatus(since_s=self.status.since_s, error=reason)
 
 
 async def wait_to_retry(backoff: Backoff, link: LinkState) -> None:

@@ -8,11 +8,12 @@ from typing import Protocol
 
 from edge.settings import UplinkSettings
 from edge.uplink.identity import load_identity
-from edge.uplink.link import LinkState, LinkStatus, diagnose
+from edge.uplink.link import LinkState, diagnose
 from edge.uplink.tasks import end, happens
 from edge.uplink.transport import Connect, GrpcTransport, Transport
 from shared.errors import CertificateError
 from shared.logs import EventLog
+from shared.status import LinkStatus
 
 DIAGNOSE_EVERY_S = 30.0
 IDENTITY_RETRY_S = 30.0

@@ -426,11 +426,11 @@ def test_the_endpoint_shows_metrics_health_and_status(device: Device) -> None:
     resident = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
     assert int(resident.split()[1]) < 250 * 1024
     live = read_status(device.state)
-    assert live["live"]
+    assert live.live
     assert any("plant: running" in line for line in status_lines(live))
     assert device.terminate() == 0, device.text()
     last = read_status(device.state)
-    assert not last["live"]
+    assert not last.live
     assert any("ago" in line for line in status_lines(last))
 
 
