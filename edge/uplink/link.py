@@ -1,4 +1,4 @@
-"""The connection to the cloud: how it fares, and in plain words why it fails."""
+"""State of the connection to the service, and diagnosis of its failures."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ log = EventLog("link")
 
 
 class LinkState:
-    """Whether the service answers, as its callers find out. Written on the uplink's loop only, read anywhere."""
+    """Connection state, as the calls find out. Written on the uplink's loop only, read from any thread."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -30,11 +30,11 @@ class LinkState:
         self.answered = asyncio.Event()
         self.failed_event = asyncio.Event()
         self.reconnect = asyncio.Event()
-        self.patience_s = 0.0  # for which a connection may be silent: what is large for the link takes its time
+        self.silence_limit_s = 0.0  # seconds without a reply before reconnecting; large requests need longer
         self._silent_calls, self._answered_at_s = 0, time.monotonic()
 
     def succeeded(self) -> None:
-        """The service answered."""
+        """Note that the service answered."""
         self._silent_calls, self._answered_at_s = 0, time.monotonic()
         if not self.status.connected:
             log.info("connected", address=self.address)
@@ -42,12 +42,12 @@ class LinkState:
         self.answered.set()
 
     def failed(self, error: grpc.aio.AioRpcError) -> None:
-        """A call did not get through."""
+        """Note a failed call."""
         code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             self._silent_calls += 1
             silent_s = time.monotonic() - self._answered_at_s
-            if self._silent_calls >= MAX_SILENT_CALLS and silent_s >= self.patience_s:
+            if self._silent_calls >= MAX_SILENT_CALLS and silent_s >= self.silence_limit_s:
                 self._silent_calls, self._answered_at_s = 0, time.monotonic()
                 self.reconnect.set()
         self.answered.clear()
@@ -58,7 +58,7 @@ class LinkState:
         self.failed_event.set()
 
     def explain(self, reason: str) -> None:
-        """A plainer reason was found for the connection that is missing."""
+        """Set a plainer reason for a missing connection."""
         if not self.status.connected and reason and reason != self.status.error:
             log.error("no_connection", address=self.address, reason=reason)
             self.status = LinkStatus(since_s=self.status.since_s, error=reason)
@@ -73,7 +73,7 @@ async def wait_to_retry(backoff: Backoff, link: LinkState) -> None:
 
 
 def diagnose(identity: Identity, address: str) -> str:
-    """Why no call gets through, found by one plain TLS connection; empty if that one works. Blocks for seconds."""
+    """Find the reason of failing calls by a plain TLS connection; empty if that works. Blocks for seconds."""
     try:
         target = Address.parse(address)
         context = ssl.create_default_context(cadata=identity.ca_pem.decode())
@@ -83,7 +83,7 @@ def diagnose(identity: Identity, address: str) -> str:
             socket.create_connection((target.host, target.port), timeout=PROBE_TIMEOUT_S) as connection,
             context.wrap_socket(connection, server_hostname=target.host) as secured,
         ):
-            # With TLS 1.3 a refusal of our certificate arrives only after the handshake.
+            # With TLS 1.3 the refusal of the device's certificate arrives after the handshake.
             return "" if secured.recv(1) else _refusal(address, identity, "it hangs up after the handshake")
     except ssl.SSLCertVerificationError as error:
         return (

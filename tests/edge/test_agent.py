@@ -138,7 +138,7 @@ def test_a_silent_link_is_given_up_and_made_anew(cloud: CloudDouble, enrol: Enro
     device.start()
     device.until(lambda: device.counters().get("samples_acknowledged", 0) > 5)
     proxy.hold()
-    device.until(lambda: "connection_made_anew" in device.text())
+    device.until(lambda: "reconnecting" in device.text())
     proxy.release()
     device.until(lambda: device.status()["link"]["connected"])
     assert device.terminate() == 0, device.text()
