@@ -224,7 +224,7 @@ class Agent:
     def _housekeeping(self) -> None:
         """Fit the budget to the link, and write status, counters and, less often, normal buffers.
 
-        Disk errors are logged, not raised.         The service manager is notified while the essential threads run.
+        Disk errors are logged, not raised. The service manager is notified while the essential threads run.
         """
         if self.spool.is_alive and not any(pipeline.is_stuck for pipeline in self.pipelines):
             notify("WATCHDOG=1")

@@ -37,7 +37,7 @@ def enroll(state_dir: Path, token_text: str, *, replace: bool = False, timeout_s
     """
     token = EnrolmentToken.from_text(token_text)
     if identity.is_enrolled(state_dir) and not replace:
-        raise EnrolmentError(f"{state_dir / identity.FOLDER}: already enrolled; --replace enrols it again.")
+        raise EnrolmentError(f"{state_dir / identity.FOLDER}: enrolled already; --replace enrols it again.")
     key = ec.generate_private_key(ec.SECP256R1())
     answer = _ask(token, _signing_request(token.device_id, key), timeout_s)
     _check_answer(answer, token, key)

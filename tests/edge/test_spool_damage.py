@@ -33,7 +33,7 @@ def spool_at(folder: Path) -> tuple[Spool, Counters]:
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, set[bytes], set[bytes]]:
     """The folder of a spool as a kill leaves it, with the ids of all samples and of those that were delivered."""
-    monkeypatch.setattr("edge.spool_store._PART_BYTES", 20_000)  # many batches of recovered samples
+    monkeypatch.setattr("edge.spool_store._CHUNK_BYTES", 20_000)  # many batches of recovered samples
     (tmp_path / "alive").mkdir()
     spool, counters = spool_at(tmp_path / "alive")
     samples = [sample((number % 97 + 1) / 100, 700) for number in range(ROUTED)]
