@@ -1,7 +1,7 @@
-"""Run benchmarks by name, print their ratios, and write them as JSON and as a page of docs/benchmarks.
+"""Run benchmarks by name, print their figures, and write them as JSON and as pages of docs/benchmarks.
 
-python -m benchmarks                       all of them
-python -m benchmarks diffusion_cost        some of them
+python -m benchmarks --data DIR                       all of them
+python -m benchmarks --data DIR diffusion_cost        some of them
 """
 
 import argparse
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks.data_folder import VARIABLE
 
 NAMES = (
     "row_choices",
@@ -30,19 +32,31 @@ PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all when none is given")
-    parser.add_argument("--quick", action="store_true", help="a part of the work, where a benchmark knows one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"benchmarks to run: {', '.join(NAMES)} (default: all)"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help=f"folder of the data sets (default: ${VARIABLE}); without one, only packaged and generated data is used",
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller run, for benchmarks that have one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     parser.add_argument("--write-pages", action="store_true", help="write docs/benchmarks/NAME.md")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
+    if options.data is not None:
+        if not options.data.is_dir():
+            parser.error(f"{options.data}: no such folder")
+        os.environ[VARIABLE] = str(options.data)
     results: dict[str, Any] = {}
     for name in options.names or NAMES:
         print(f"== {name}", flush=True)
         module = importlib.import_module(f"benchmarks.{name}")
-        can_be_quick = "quick" in inspect.signature(module.run).parameters
-        results[name] = module.run(quick=True) if options.quick and can_be_quick else module.run()
+        has_quick_run = "quick" in inspect.signature(module.run).parameters
+        results[name] = module.run(quick=True) if options.quick and has_quick_run else module.run()
         print(table(results[name]), flush=True)
         if options.write_pages:
             write_page(name, str(module.__doc__), results[name], getattr(module, "draw_picture", None))
@@ -51,7 +65,7 @@ def main() -> None:
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Figures as a Markdown table; nested groups become dotted names."""
+    """Return the figures as a Markdown table; nested groups become dotted names."""
     rows = [f"| {name} | {_text(value)} |" for name, value in _flat(figures)]
     return "\n".join(["| figure | value |", "|---|---|", *rows])
 
@@ -59,10 +73,10 @@ def table(figures: dict[str, Any]) -> str:
 def write_page(
     name: str, about: str, figures: dict[str, Any], draw_picture: Callable[[dict[str, Any], Path], None] | None = None
 ) -> None:
-    """Write the page, and beside it the picture of a benchmark that draws one."""
+    """Write the page of a benchmark, and its picture where it draws one."""
     picture = PAGES / "images" / f"{name}.png"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    made = f'Made by `make bench ARGS="{name} --write-pages"` on {datetime.now(UTC):%Y-%m-%d}, {machine}.'
+    made = f'Made by `make bench ARGS="{name} --data DIR --write-pages"` on {datetime.now(UTC):%Y-%m-%d}, {machine}.'
     title = name.replace("_", " ").capitalize()
     shown = "" if draw_picture is None else f"![{title}](images/{picture.name})\n\n"
     page = f"# {title}\n\n{about.strip()}\n\n{made}\n\n{shown}{table(figures)}\n"

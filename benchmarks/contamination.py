@@ -20,9 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.row_tasks import Floats, Task, adbench_tasks, packaged_tasks
-from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
+from cloud.methods import ANALYZERS, FitContext, VectorFeatures
 from cloud.methods.fusion import Fusion
-from cloud.training.parity import auroc
+from cloud.metrics import auroc
+from cloud.modalities import cloud_modality
 from cloud.training.trimming import likely
 from shared.bundle import InputSpec
 from shared.diffusion.training import OptimizerSettings
@@ -54,7 +55,10 @@ def run() -> dict[str, Any]:
     torch.set_num_threads(1)
     packaged = list(packaged_tasks())
     chosen = [task for task in packaged if task.name in FUSED_TASKS]
-    figures = {"knn": measure(packaged, ("knn",)), "fused": measure(chosen, DEFAULT_METHODS[Modality.TABULAR], seeds=1)}
+    figures = {
+        "knn": measure(packaged, ("knn",)),
+        "fused": measure(chosen, cloud_modality(Modality.TABULAR).default_methods, seeds=1),
+    }
     sets = list(adbench_tasks())
     return figures | ({"knn_adbench": measure(sets, ("knn",), seeds=1)} if sets else {})
 
@@ -79,7 +83,7 @@ def compare(parts: Draw, share: float, methods: tuple[str, ...], seed: int) -> d
     cut = share or TRIMMED_WITHOUT_NEED
     kept = _kept(parts.train, cut, seed)
     bad = len(parts.train) - parts.clean
-    result = {"removed": 1.0 - np.count_nonzero(kept >= parts.clean) / bad} if bad else {}
+    result: dict[str, float] = {"removed": 1.0 - np.count_nonzero(kept >= parts.clean) / bad} if bad else {}
     counted = ~parts.labels | parts.same_kind
     for name, train in {"as_it_is": parts.train, "trimmed": parts.train[kept]}.items():
         score, fusion = _fit(train, parts.held_out, methods, seed)
@@ -117,7 +121,7 @@ def _cluster(task: Task, odd: NDArray[np.intp], rng: np.random.Generator) -> NDA
     """Positions of the anomalies of one class, in random order; or, of a single class, one and its neighbours."""
     kinds = np.unique(task.kinds[odd])
     if len(kinds) > 1:
-        return odd[task.kinds[odd] == rng.choice(kinds)]
+        return np.asarray(odd[task.kinds[odd] == rng.choice(kinds)])
     spread = task.rows.std(axis=0)
     scaled = task.rows[odd] / np.where(spread > 0, spread, 1.0)
     nearest = np.square(scaled - scaled[0]).sum(axis=1).argsort(kind="stable")
@@ -136,14 +140,14 @@ def _kept(rows: Floats, share: float, seed: int) -> NDArray[np.intp]:
 
 def _fit(train: Floats, held_out: Floats, methods: tuple[str, ...], seed: int) -> tuple[Any, Fusion]:
     """A function from rows to scores by method, and the fusion of these."""
-    workshop = Workshop(seed=seed, training=OptimizerSettings(steps=FUSED_STEPS))
-    normals = Features(torch.from_numpy(_inputs(train, train)).unsqueeze(1))
+    context = FitContext(seed=seed, training=OptimizerSettings(steps=FUSED_STEPS))
+    normals = VectorFeatures(torch.from_numpy(_inputs(train, train)).unsqueeze(1))
     fitted = {name: ANALYZERS[name]() for name in methods}
     for analyzer in fitted.values():
-        analyzer.fit(normals, workshop)
+        analyzer.fit(normals, context)
 
     def score(rows: Floats) -> dict[str, Floats]:
-        features = Features(torch.from_numpy(_inputs(train, rows)).unsqueeze(1))
+        features = VectorFeatures(torch.from_numpy(_inputs(train, rows)).unsqueeze(1))
         with torch.inference_mode():
             return {name: analyzer.score(features).scores.double().numpy() for name, analyzer in fitted.items()}
 
@@ -152,7 +156,7 @@ def _fit(train: Floats, held_out: Floats, methods: tuple[str, ...], seed: int) -
 
 def _means(found: dict[str, list[dict[str, float]]], clustered: bool) -> dict[str, float]:
     """Means over the groups, so that ten digits weigh no more than one other task; and the ratio of trimmed to not."""
-    keys = ("as_it_is", "trimmed", "removed", "false_alarms", "false_alarms_if_held_out_trimmed")
+    keys: tuple[str, ...] = ("as_it_is", "trimmed", "removed", "false_alarms", "false_alarms_if_held_out_trimmed")
     keys = (*keys, "same_kind_as_it_is", "same_kind_trimmed") if clustered else keys
     means = {}
     for key in keys:

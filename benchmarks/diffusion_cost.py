@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from benchmarks.contamination import Draw, draw
 from benchmarks.row_tasks import packaged_tasks
-from cloud.methods import ANALYZERS, BASELINES, DEFAULT_METHODS, Analyzer, Features, Workshop
+from cloud.methods import ANALYZERS, BASELINES, Analyzer, Features, FitContext, VectorFeatures
 from cloud.methods.families.reconstruction import (
     DEPTH_SIGMA,
     STEPS,
@@ -48,9 +48,10 @@ from cloud.methods.families.reconstruction import (
 )
 from cloud.methods.fusion import Fusion
 from cloud.methods.restoration import DRAWS, levels_from
+from cloud.metrics import auroc
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.training.data import TableData
-from cloud.training.parity import auroc
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
 from shared.bundle import Bundle, InputSpec
@@ -193,11 +194,11 @@ def _score_tasks() -> tuple[list[NDArray[np.bool_]], dict[str, Scored]]:
         chosen = np.concatenate(kinds)
         labels.append(parts.labels[chosen])
         train, held_out, test = _features(parts, parts.train, parts.held_out, parts.test[chosen])
-        workshop = Workshop(training=OptimizerSettings(steps=DENOISER_STEPS))
+        context = FitContext(training=OptimizerSettings(steps=DENOISER_STEPS))
         for name, analyzer in _solvers().items():
-            analyzer.fit(train, workshop)
+            analyzer.fit(train, context)
             _keep(scored, name, partial(_scores, analyzer, test))
-        _keep(scored, FULL, _full(train, held_out, test, workshop))
+        _keep(scored, FULL, _full(train, held_out, test, context))
         print(task.name, {name: round(auroc(labels[-1], said.scores[-1]), 3) for name, said in scored.items()})
     return labels, scored
 
@@ -220,12 +221,12 @@ def _scores(analyzer: Analyzer, features: Features) -> Floats:
     return scores
 
 
-def _full(train: Features, held_out: Features, test: Features, workshop: Workshop) -> Callable[[], Floats]:
+def _full(train: Features, held_out: Features, test: Features, context: FitContext) -> Callable[[], Floats]:
     """The default analysis, fitted: a function that scores `test`."""
-    members = DEFAULT_METHODS[Modality.TABULAR]
+    members = cloud_modality(Modality.TABULAR).default_methods
     fitted = {name: ANALYZERS[name]() for name in dict.fromkeys((*members, *BASELINES))}
     for analyzer in fitted.values():
-        analyzer.fit(train, workshop)
+        analyzer.fit(train, context)
 
     def scores(features: Features) -> dict[str, Floats]:
         return {name: _scores(analyzer, features) for name, analyzer in fitted.items()}
@@ -237,7 +238,7 @@ def _full(train: Features, held_out: Features, test: Features, workshop: Worksho
 def _features(parts: Draw, *groups: Floats) -> list[Features]:
     spec = InputSpec(channels=tuple(f"x{index}" for index in range(parts.train.shape[1])))
     preprocessor = fit_preprocessor(Modality.TABULAR, parts.train, spec)
-    return [Features(torch.from_numpy(preprocessor.prepare(rows).inputs).unsqueeze(1)) for rows in groups]
+    return [VectorFeatures(torch.from_numpy(preprocessor.prepare(rows).inputs).unsqueeze(1)) for rows in groups]
 
 
 def _keep(scored: dict[str, Scored], name: str, score: Callable[[], Floats]) -> None:

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks.image_tasks import GROUPS, ImageTask, tasks
-from cloud.methods import DEFAULT_METHODS
+from cloud.methods.encoders import ImageEncoder
 from cloud.methods.fusion import Fusion
+from cloud.metrics import separation
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import FUSED
 from cloud.training.analysis import AnalysisOptions, fit_analysis
-from cloud.training.encoders import fit_encoder
+from cloud.training.encoders import fit_image_encoder
 from cloud.training.modalities.image import TrainingImage
-from cloud.training.parity import auroc
 from cloud.training.screeners import image_screener
 from cloud.training.settings import TrainingSettings
 from cloud.training.teachers import patch_teacher
@@ -58,15 +58,15 @@ def figures_of(task: ImageTask) -> dict[str, float]:
     preprocessor = fit_preprocessor(Modality.IMAGE, train, spec)
     generator = torch.Generator().manual_seed(0)
     settings = TrainingSettings()
-    encoder, patches = fit_encoder(train, generator=generator, dim=settings.image.feature_dim)
-    fused = DEFAULT_METHODS[Modality.IMAGE]
+    encoder, patches = fit_image_encoder(train, generator=generator, dim=settings.image.feature_dim)
+    fused = cloud_modality(Modality.IMAGE).default_methods
     options = AnalysisOptions(methods=METHODS, fused=fused, device="cpu")
     analysis = fit_analysis(preprocessor, encoder, train, held_out, options).analysis
     calibration, good, defective = (analysis.score(images) for images in (held_out, task.good, task.defective))
-    figures = {name: _auroc(good[name], defective[name]) for name in (*METHODS, FUSED)}
+    figures = {name: separation(good[name], defective[name]) for name in (*METHODS, FUSED)}
     for members in FUSIONS:
         fusion = Fusion.fit({name: calibration[name] for name in METHODS}, members=members)
-        figures[" + ".join(members)] = _auroc(fusion.statistic(good), fusion.statistic(defective))
+        figures[" + ".join(members)] = separation(fusion.statistic(good), fusion.statistic(defective))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         head = TimeEstimationHead(patches.shape[1], TrainingImage.hidden)
@@ -77,18 +77,14 @@ def figures_of(task: ImageTask) -> dict[str, float]:
         generator=generator,
         teacher=patch_teacher(analysis),
     )
+    assert isinstance(encoder, ImageEncoder)
     screener = image_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
     with torch.inference_mode():
         said = [
             np.array([float(screener(torch.from_numpy(image[np.newaxis]))[0]) for image in images])
             for images in (task.good, task.defective)
         ]
-    return {**figures, "screener": _auroc(*said)}
-
-
-def _auroc(good: NDArray[np.float64], defective: NDArray[np.float64]) -> float:
-    labels = np.arange(len(good) + len(defective)) >= len(good)
-    return auroc(labels, np.concatenate([good, defective]).astype(np.float64))
+    return {**figures, "screener": separation(*said)}
 
 
 def _means(groups: dict[str, list[float]]) -> dict[str, float]:

@@ -6,6 +6,7 @@ drawn in. No labelled part of a benchmark set is used. `shrunk` is what 640 x 64
 `seconds` are those of one core for training and judging all of a task's images.
 """
 
+import dataclasses
 import time
 from typing import Any
 
@@ -37,5 +38,6 @@ def _shrunk(task: ImageTask) -> ImageTask:
         return np.stack([resize(image, SHRUNK_PIXELS, SHRUNK_PIXELS) for image in images])
 
     masks = task.masks[:, ::2, ::2]
-    parts = (smaller(images) for images in (task.train, task.good, task.defective))
-    return ImageTask(task.group, task.name, *parts, task.kinds, masks)
+    return dataclasses.replace(
+        task, train=smaller(task.train), good=smaller(task.good), defective=smaller(task.defective), masks=masks
+    )

@@ -7,7 +7,6 @@ that a detector learns from (`cloud.methods.encoders.corruption`). Groups whose 
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-DATA = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+from benchmarks.data_folder import data_folder
+from shared.errors import DataError
+
 GROUPS = ("boards", "cells", "textures", "scene")
 LARGE_GROUPS = ("modules", "panels")  # put together from several images: sixteen cells, four boards
 UNSEEN_FAMILIES = (("20085", "50600", "77000"), ("00041", "13000", "44000"))  # one task each
@@ -51,7 +52,7 @@ def tasks(group: str) -> Iterator[ImageTask]:
 
 
 def _boards() -> Iterator[ImageTask]:
-    paths = sorted((DATA / "deeppcb" / "train" / "good").glob("*"))
+    paths = sorted((data_folder() / "deeppcb" / "train" / "good").glob("*"))
     for unseen in UNSEEN_FAMILIES if paths else ():
         apart = [path.name.startswith(unseen) for path in paths]
         train = _read([path for path, is_apart in zip(paths, apart, strict=True) if not is_apart][:MOST_TRAIN])
@@ -60,7 +61,7 @@ def _boards() -> Iterator[ImageTask]:
 
 
 def _cells() -> Iterator[ImageTask]:
-    paths = sorted((DATA / "elpv" / "train" / "good").glob("*"))
+    paths = sorted((data_folder() / "elpv" / "train" / "good").glob("*"))
     if paths:
         images = _read(paths, (CELL_PIXELS, CELL_PIXELS))[np.random.default_rng(0).permutation(len(paths))]
         train, rest = images[:150], images[150:]
@@ -121,7 +122,7 @@ def _textures() -> Iterator[ImageTask]:
 
 
 def _scene() -> Iterator[ImageTask]:
-    paths = sorted((DATA / "cctv_upcam" / "train").glob("*.mp4"))
+    paths = sorted((data_folder() / "cctv_upcam" / "train").glob("*.mp4"))
     if paths:
         hours = [_frames(path, 20) for path in paths]
         train, rest = np.concatenate(hours[0::2]), np.concatenate(hours[1::2])
@@ -283,7 +284,7 @@ def _erased(image: Image, rng: Random) -> NDArray[Any]:
 
 def _blur(image: Image, rng: Random) -> NDArray[Any]:
     mask = _soft_disc(image, rng, 0.05, 0.15)
-    return image * (1 - mask) + mask * cv2.blur(image, (int(rng.integers(3, 8)),) * 2)
+    return np.asarray(image * (1 - mask) + mask * cv2.blur(image, (int(rng.integers(3, 8)),) * 2))
 
 
 def _foreign_part(image: Image, rng: Random) -> NDArray[Any]:
@@ -299,7 +300,7 @@ def _foreign_part(image: Image, rng: Random) -> NDArray[Any]:
     )
     place = int(rng.integers(radius, height - radius)), int(rng.integers(radius, width - radius))
     blob = cv2.blur(_blob_at(place, radius, image.shape, rng).astype(np.float32), (3, 3))[..., np.newaxis]
-    return image * (1 - blob) + blob * turned
+    return np.asarray(image * (1 - blob) + blob * turned)
 
 
 def _bent(image: Image, rng: Random) -> NDArray[Any]:
@@ -349,6 +350,8 @@ def _read(paths: list[Path], size: tuple[int, int] | None = None) -> Image:
     images = []
     for path in paths:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+        if image is None:
+            raise DataError(f"{path}: not a readable image.")
         images.append(image if size is None else cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     return np.stack(images)
 

@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.row_tasks import Floats, Task, development_tasks
-from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
+from cloud.methods import ANALYZERS, Features, FitContext, VectorFeatures
 from cloud.methods.fusion import Fusion
-from cloud.training.parity import auroc
+from cloud.metrics import auroc
+from cloud.modalities import cloud_modality
 from shared.modality import Modality
 from shared.preprocessing.base import LINEAR_RANGE, compress, scale_of
 
-DEFAULT = DEFAULT_METHODS[Modality.TABULAR]
+DEFAULT = cloud_modality(Modality.TABULAR).default_methods
 MEMBERS = (
     "knn",
     "time_estimation",
@@ -76,7 +77,7 @@ def _members_and_fusions(task: Task) -> dict[str, float]:
 
 def _by_range(task: Task) -> dict[str, float]:
     """AUROC in % of quick members by where compression begins."""
-    figures = {}
+    figures: dict[str, float] = {}
     for linear_range in RANGES:
         _, test, labels = _scores(task, QUICK, linear_range)
         figures |= {f"range_{linear_range:g}_{name}": _percent(labels, test[name]) for name in QUICK}
@@ -97,13 +98,14 @@ def _scores(task: Task, methods: Sequence[str], linear_range: float) -> tuple[Sc
     mean, scale = train.mean(axis=0), scale_of(train.std(axis=0), train.mean(axis=0))
 
     def features(rows: Floats) -> Features:
-        return Features(torch.from_numpy(compress((rows - mean) / scale, linear_range)).float().unsqueeze(1))
+        return VectorFeatures(torch.from_numpy(compress((rows - mean) / scale, linear_range)).float().unsqueeze(1))
 
-    workshop, seen = Workshop(seed=0), features(train)
-    held_out_scores, test_scores = {}, {}
+    context, seen = FitContext(seed=0), features(train)
+    held_out_scores: Scores = {}
+    test_scores: Scores = {}
     for name in methods:
         analyzer = ANALYZERS[name]()
-        analyzer.fit(seen, workshop)
+        analyzer.fit(seen, context)
         for scores, positions in ((held_out_scores, normal[ends[0] : ends[1]]), (test_scores, test)):
             scores[name] = analyzer.score(features(task.rows[positions])).scores.double().numpy()
     return held_out_scores, test_scores, task.kinds[test] > 0

@@ -5,7 +5,6 @@ One-class tasks are made of classes: either one class is normal, or one class is
 
 import csv
 import gzip
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.data_folder import data_folder
+
 MOST_ROWS = 3000
-DATA = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
 RARE_DIGITS, RARE_SURFACES = (2, 4, 9), (1, 3, 6)  # each the anomaly among the other classes
 PLANT_FAULTS = (5, 10, 11, 16, 19, 20)  # neither trivial nor hidden in the noise
 FAULT_START = 160  # row of a test run at which the fault sets in
@@ -64,7 +64,7 @@ def development_tasks() -> Iterator[Task]:
 
 def adbench_tasks() -> Iterator[Task]:
     """The ADBench sets of enough rows, at most MOST_ROWS of each; none where the folder is absent."""
-    for path in sorted((DATA / "adbench" / "Classical").glob("*.npz")):
+    for path in sorted((data_folder() / "adbench" / "Classical").glob("*.npz")):
         with np.load(path) as arrays:
             rows, kinds = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
         chosen = np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS]
@@ -113,7 +113,7 @@ def _shuttle() -> Task:
 
 
 def _plant() -> Iterator[Task]:
-    path = DATA / "tep" / "tep.npz"
+    path = data_folder() / "tep" / "tep.npz"
     if not path.is_file():
         return
     with np.load(path) as arrays:

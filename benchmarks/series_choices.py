@@ -28,9 +28,10 @@ from scipy.stats import spearmanr
 from benchmarks.series_tasks import GROUPS, SeriesTask, tasks
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import vus_pr
-from cloud.methods import ANALYZERS, DEFAULT_METHODS, QUICK_TO_FIT, Analyzer, Features, Workshop
+from cloud.methods import ANALYZERS, Analyzer, Features, FitContext, VectorFeatures, WindowFeatures
 from cloud.methods.fusion import Fusion
-from cloud.serving.encoding import Samples, vector_features
+from cloud.modalities import cloud_modality
+from cloud.serving.encoding import Samples
 from cloud.training.modalities.series import TrainingSeries
 from cloud.training.samples.perturbed_windows import perturbed_inputs
 from cloud.training.samples.windows import choose_length, cut_windows
@@ -112,7 +113,9 @@ def fit(task: SeriesTask) -> Fitted:
     rehearsed = _fitted(_features(preprocessor, train), METHODS)
     features = _features(preprocessor, held_out)
     calibration = {name: _scores(analyzer, features, name) for name, analyzer in rehearsed.items()}
-    kept = _fitted(_features(preprocessor, every), [name for name in METHODS if name == PLAIN or name in QUICK_TO_FIT])
+    kept = _fitted(
+        _features(preprocessor, every), [name for name in METHODS if name == PLAIN or ANALYZERS[name].is_quick]
+    )
     stride = -(-(len(task.test) - length + 1) // MOST_TEST)
     test = cut_windows(task.test, length, stride)
     starts = np.arange(len(test), dtype=np.intp) * stride
@@ -127,7 +130,7 @@ def method_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
     for members in FUSIONS:
         points = _points(task, fitted, _fusion(fitted, members).statistic(scores))
         figures[" + ".join(members)] = vus_pr(task.labels, points)
-        if members == DEFAULT_METHODS[Modality.SERIES]:
+        if members == cloud_modality(Modality.SERIES).default_methods:
             smoothed = uniform_filter1d(points, 2 * fitted.length, mode="nearest")
             figures["fused, smoothed"] = vus_pr(task.labels, smoothed)
     return figures
@@ -135,12 +138,12 @@ def method_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
 
 def screener_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
     """VUS-PR of heads distilled from the default fusion, and how they agree with it on windows of another machine."""
-    members = DEFAULT_METHODS[Modality.SERIES]
+    members = cloud_modality(Modality.SERIES).default_methods
     fusion = _fusion(fitted, members)
     cpu = torch.device("cpu")
 
     def teacher(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        features = vector_features(vectors.numpy(), fitted.preprocessor, cpu)
+        features = cloud_modality(Modality.SERIES).vector_features(vectors.numpy(), fitted.preprocessor, cpu)
         scores = {name: _scores(fitted.analyzers[name], features, name) for name in members}
         return torch.from_numpy(np.log1p(fusion.statistic(scores))).to(vectors)
 
@@ -195,11 +198,11 @@ def _features(preprocessor: Preprocessor, windows: Floats) -> Features:
 
 
 def _fitted(features: Features, methods: Any) -> dict[str, Analyzer]:
-    workshop = Workshop(training=OptimizerSettings(steps=STEPS))
+    context = FitContext(training=OptimizerSettings(steps=STEPS))
     fitted = {}
     for name in methods:
         fitted[name] = ANALYZERS["knn" if name == PLAIN else name]()
-        fitted[name].fit(_seen_by(name, features), workshop)
+        fitted[name].fit(_seen_by(name, features), context)
     return fitted
 
 
@@ -210,9 +213,9 @@ def _scores(analyzer: Analyzer, features: Features, name: str) -> Floats:
 
 
 def _seen_by(name: str, features: Features) -> Features:
-    if name != PLAIN or features.windows is None:
+    if name != PLAIN or not isinstance(features, WindowFeatures):
         return features
-    return Features(features.windows.flatten(1).unsqueeze(1))
+    return VectorFeatures(features.windows.flatten(1).unsqueeze(1))
 
 
 def _points(task: SeriesTask, fitted: Fitted, scores: Floats) -> Floats:

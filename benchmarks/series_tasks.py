@@ -9,7 +9,6 @@ whose folder is absent are left out.
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-DATA = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
+from benchmarks.data_folder import data_folder
+
 GROUPS = ("machines", "later", "injected", "faults", "nab")
 FAULTS, FAULT_START = (3, 8, 13, 18), 160
 CLEAN_SERIES = (
@@ -205,7 +205,7 @@ def _later() -> Iterator[SeriesTask]:
 
 
 def _of_machines(group: str, *, train_share: float, test_share: float) -> Iterator[SeriesTask]:
-    normal = {path.stem: _loaded(path, "train") for path in sorted((DATA / "smd").glob("machine-*.npz"))}
+    normal = {path.stem: _loaded(path, "train") for path in sorted((data_folder() / "smd").glob("machine-*.npz"))}
     names = list(normal)
     for index, name in list(enumerate(names))[::EVERY_MACHINE]:
         readings, foreign = normal[name], normal[names[(index + 2) % len(names)]]
@@ -217,11 +217,11 @@ def _of_machines(group: str, *, train_share: float, test_share: float) -> Iterat
 
 def _injected() -> Iterator[SeriesTask]:
     rng = np.random.default_rng(7)
-    if (DATA / "tep" / "tep.npz").is_file():
-        train, test = (_loaded(DATA / "tep" / "tep.npz", key) for key in ("d00_train", "d00_test"))
+    if (data_folder() / "tep" / "tep.npz").is_file():
+        train, test = (_loaded(data_folder() / "tep" / "tep.npz", key) for key in ("d00_train", "d00_test"))
         yield SeriesTask("injected", "tep", train, *inject(test, train, rng, 5, longest=80, foreign=None))
     for name in CLEAN_SERIES:
-        path = DATA / "nab" / "data" / f"{name}.csv"
+        path = data_folder() / "nab" / "data" / f"{name}.csv"
         if path.is_file():
             values, labels = _nab_series(path)
             clean = values[~labels][:MOST_CLEAN]
@@ -231,7 +231,7 @@ def _injected() -> Iterator[SeriesTask]:
 
 
 def _faults() -> Iterator[SeriesTask]:
-    path = DATA / "tep" / "tep.npz"
+    path = data_folder() / "tep" / "tep.npz"
     for fault in FAULTS if path.is_file() else ():
         test = _loaded(path, f"d{fault:02d}_test")
         yield SeriesTask(
@@ -242,14 +242,14 @@ def _faults() -> Iterator[SeriesTask]:
 def _nab() -> Iterator[SeriesTask]:
     names = [name for name, windows in sorted(_nab_windows().items()) if windows and not name.startswith("artificial")]
     for name in names[1::EVERY_NAB]:
-        values, labels = _nab_series(DATA / "nab" / "data" / name)
+        values, labels = _nab_series(data_folder() / "nab" / "data" / name)
         cut = min(int(NAB_TRAIN_SHARE * len(values)), int(np.argmax(labels)) - 1)
         if cut >= 0.2 * len(values):
             yield SeriesTask("nab", Path(name).stem, values[:cut], values[cut:], labels[cut:])
 
 
 def _nab_windows() -> dict[str, list[tuple[str, str]]]:
-    path = DATA / "nab" / "labels" / "combined_windows.json"
+    path = data_folder() / "nab" / "labels" / "combined_windows.json"
     windows: dict[str, list[tuple[str, str]]] = json.loads(path.read_text()) if path.is_file() else {}
     return windows
 

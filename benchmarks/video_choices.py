@@ -20,21 +20,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.video_tasks import KINDS, Hour, hours, with_events
-from cloud.methods import ANALYZERS, DEFAULT_METHODS, Features, Workshop
+from cloud.methods import ANALYZERS, Features, FitContext, PatchFeatures
 from cloud.methods.clip_pooling import TOP_SHARE, clip_scores
 from cloud.methods.encoders.video import APPEARANCE_DIM, MOTION_DIM, VideoEncoder
 from cloud.methods.fusion import Fusion
 from cloud.methods.pooling import image_scores
+from cloud.metrics import auroc
+from cloud.modalities import cloud_modality
 from cloud.training.encoders.pretrained import pretrained_backbone
 from cloud.training.encoders.video import MOTION_WEIGHT, whitening_by_position
-from cloud.training.parity import auroc
 from cloud.training.samples.clips import choose_size, relit
 from shared.diffusion.distillation import DistillationSettings, distill_head
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.images import resize
 from shared.modality import Modality
 
-MEMBERS = DEFAULT_METHODS[Modality.VIDEO]
+MEMBERS = cloud_modality(Modality.VIDEO).default_methods
 JUDGED_EVERY = 2  # hours
 TRAIN_EVERY_S, TEST_SECONDS = 24, slice(600, 1300)
 NEIGHBOURS, BATCH = 5, 16
@@ -118,10 +119,10 @@ def _methods(task: Task, encoder: VideoEncoder) -> dict[str, Floats]:
     whiten = _whitening(task)
     normal = whiten(torch.cat([task.normal, task.relit], dim=1))
     apart, judged = whiten(task.apart), whiten(task.hour.judged)
-    workshop, held_out, scores = Workshop(seed=0), {}, {}
+    context, held_out, scores = FitContext(seed=0), {}, {}
     for name in MEMBERS:
         analyzer = ANALYZERS[name]()
-        analyzer.fit(_features(normal, encoder), workshop)
+        analyzer.fit(_features(normal, encoder), context)
         with torch.inference_mode():
             held_out[name] = _array(analyzer.score(_features(apart, encoder)).scores)
             scores[name] = _array(analyzer.score(_features(judged, encoder)).scores)
@@ -224,7 +225,9 @@ def _whitening(
 
 def _lengths(task: Task, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5) -> Tensor:
     """Lengths (seconds, places) of the hour's vectors."""
-    return _whitening(task, dim=dim, weight=weight, copies=copies)(task.hour.judged).norm(dim=2)
+    vectors: Tensor = _whitening(task, dim=dim, weight=weight, copies=copies)(task.hour.judged)
+    lengths: Tensor = vectors.norm(dim=2)
+    return lengths
 
 
 def _neighbours(task: Task) -> Floats:
@@ -242,7 +245,7 @@ def _averaged(scores: Floats, seconds: int) -> Floats:
 
 
 def _features(vectors: Tensor, encoder: VideoEncoder) -> Features:
-    return Features(vectors.contiguous(), encoder.grid, pool=clip_scores)
+    return PatchFeatures(vectors.contiguous(), grid=encoder.grid, pool=clip_scores)
 
 
 def _array(scores: Tensor) -> Floats:

@@ -18,20 +18,18 @@ Light changes, slow and sudden, are normal and lie over a third of the hour, eve
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import skimage.data
 from numpy.typing import NDArray
 
+from benchmarks.data_folder import data_folder
 from cloud.training.samples.videos import END_SLACK_FRAMES, find_videos
 from shared.videos import frames_of
 
-DATA = Path(os.environ.get("VEDETTE_BENCH_DATA") or Path(__file__).parents[2] / "shared" / "data")
 CAMERA = "cctv_upcam"
 FRAME_INTERVAL_S = 1.0
 SECONDS = (3, 30)  # an event's length, log-uniform; STILL_FACTOR times as long where nothing moves
@@ -69,9 +67,9 @@ class Scene:
 
 def hours() -> Iterator[Hour]:
     """The unlabelled hours; none where their folder is absent."""
-    if not (DATA / CAMERA).is_dir():
+    if not (data_folder() / CAMERA).is_dir():
         return
-    for video in find_videos(DATA / CAMERA).normal:
+    for video in find_videos(data_folder() / CAMERA).normal:
         step = max(1, round(FRAME_INTERVAL_S * video.info.frames_per_second))
         wanted = range(0, video.info.frames - END_SLACK_FRAMES, step)
         yield Hour(video.path.stem, np.stack([frame for _, frame in frames_of(video.path, wanted)]))
@@ -295,7 +293,7 @@ def _texture(height: int, width: int, rng: np.random.Generator) -> NDArray[np.fl
     patch = cv2.resize(
         photograph[top : top + side, left : left + side, :3], (width, height), interpolation=cv2.INTER_AREA
     )
-    return patch.astype(np.float32)
+    return np.asarray(patch, dtype=np.float32)
 
 
 _PHOTOGRAPHS = (skimage.data.astronaut, skimage.data.coffee, skimage.data.chelsea, skimage.data.rocket)
@@ -330,7 +328,7 @@ def _pasted(frame: Frame, sprite: Sprite, top: float, left: float, opacity: floa
     placed = cv2.warpAffine(sprite, shift, (width, height), flags=cv2.INTER_LINEAR)
     alpha = cv2.GaussianBlur(placed[..., 3], (0, 0), 0.6)[..., None] * opacity
     colours = placed[..., :3] / np.maximum(placed[..., 3:], 1e-3)
-    return np.clip(frame * (1 - alpha) + colours * alpha, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(frame * (1 - alpha) + colours * alpha, 0, 255), dtype=np.uint8)
 
 
 def _point(x: float, y: float) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Where results of commands go: checked before any work, written as valid JSON, also of a failure."""
+"""Result files of commands: checked before the work, always valid JSON, also after a failure."""
 
 import json
 import math
@@ -17,9 +17,9 @@ def check_output_path(path: Path | None, option: str = "--json") -> None:
 
 
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
-    """Write a result, if it is wanted; a number that is none becomes null.
+    """Write a result as JSON unless `path` is None; NaN and infinity become null.
 
-    Raises FileNotWrittenError if that fails, and then a file that was there is as it was.
+    Raises FileNotWrittenError if that fails; an existing file is then unchanged.
     """
     if path is None:
         return
@@ -34,19 +34,19 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
 
 
 def write_failure(path: Path | None, error: VedetteError) -> None:
-    """Write what went wrong in place of a result, for a caller that raises it."""
+    """Write an error in place of a result; the caller raises it."""
     _write_end(path, "failed", str(error), error.exit_code)
 
 
 def write_interruption(path: Path | None) -> None:
-    """Write that the user stopped it, in place of a result."""
+    """Write that the user stopped the command, in place of a result."""
     _write_end(path, "stopped", "stopped before the end", 130)
 
 
 def _write_end(path: Path | None, status: str, error: str, exit_code: int) -> None:
     try:
         write_json(path, {"status": status, "error": error, "exit_code": exit_code})
-    except VedetteError as second:  # the command ends for the first reason
+    except VedetteError as second:  # the command ends with the first error
         print(f"vedette: {second}", file=sys.stderr)
 
 

@@ -1,7 +1,7 @@
-"""Where the cloud keeps bundles, and which one of each name is current.
+"""Registry of bundles, with the current one of each name.
 
-The archives are files below the data directory; what devices are told is in the store, so that publishing from
-another process reaches a running service. The signature is checked when a bundle comes in and whenever it is opened.
+Archives are files in the data directory; the current bundle of a name is in the store, so that publishing from another
+process reaches a running service. The signature is verified when a bundle is published and whenever it is opened.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _COLUMNS = tuple(column for column in bundles.c if column.name != "manifest")
 
 @dataclass(frozen=True, slots=True)
 class RegisteredBundle:
-    """A bundle of the registry. `edge_archive_*`: of what devices fetch, the archive without `cloud/`."""
+    """Bundle of the registry; `edge_archive_*` describe the archive without `cloud/`, which devices fetch."""
 
     bundle_id: str
     name: str
@@ -41,7 +41,7 @@ class RegisteredBundle:
 
 
 class Registry:
-    """The bundles below one data directory. `trusted_key`: the one that must have signed them."""
+    """Bundles of one data directory; `trusted_key` must have signed them."""
 
     def __init__(self, store: Store, data_dir: Path, trusted_key: Ed25519PublicKey) -> None:
         self._store = store
@@ -49,10 +49,10 @@ class Registry:
         self._trusted_key = trusted_key
 
     async def publish(self, bundle: Bundle) -> RegisteredBundle:
-        """Take the bundle in and make it the current one of its name; again is no error.
+        """Add the bundle and make it the current one of its name; publishing it again is no error.
 
-        Raises BundleIntegrityError for one no trusted key signed, BundleError for a version another bundle has,
-        StorageError where it cannot be written.
+        Raises BundleIntegrityError if the trusted key did not sign it, BundleError if another bundle has its version,
+        StorageError if it cannot be written.
         """
         archive = await asyncio.to_thread(bundle.archive)
         checked = await asyncio.to_thread(Bundle.open, archive, [self._trusted_key])
@@ -62,7 +62,7 @@ class Registry:
         edge_archive = await asyncio.to_thread(checked.archive, edge_only=True)
         await asyncio.to_thread(self._write, manifest.bundle_id, archive, edge_archive)
         async with self._store.writing() as connection:
-            await _check_version_is_free(connection, manifest)  # another process may have been faster
+            await _check_version_is_free(connection, manifest)  # another process may have published meanwhile
             if await _entry(connection, manifest.bundle_id) is None:
                 await connection.execute(insert(bundles).values(_row(manifest, edge_archive)))
             if await _current_id(connection, manifest.name) != manifest.bundle_id:
@@ -70,7 +70,7 @@ class Registry:
         return await self._known(manifest.bundle_id)
 
     async def rollout(self, bundle_id: str) -> RegisteredBundle:
-        """Make a bundle of the registry the current one of its name; raises BundleError if it is not there."""
+        """Make a bundle the current one of its name; raises BundleError if it is not in the registry."""
         entry = await self._known(bundle_id)
         async with self._store.writing() as connection:
             if await _current_id(connection, entry.name) != bundle_id:
@@ -78,7 +78,7 @@ class Registry:
         return entry
 
     async def rollback(self, name: str) -> RegisteredBundle:
-        """Return to the bundle that was current before this one; raises BundleError if there is none."""
+        """Make the previous bundle of the name current again; raises BundleError if there is none."""
         async with self._store.writing() as connection:
             history = (
                 await connection.execute(
@@ -94,18 +94,20 @@ class Registry:
                 else:
                     stack.append(bundle_id)
             if len(stack) < 2:
-                raise BundleError(f"No bundle {name!r} was current before: vedette cloud rollout {name} lists them.")
+                raise BundleError(
+                    f"No bundle {name!r} was current before: list them with vedette cloud rollout {name}."
+                )
             await _make_current(connection, name, stack[-2], _ROLLBACK)
         return await self._known(stack[-2])
 
     async def current(self, name: str) -> RegisteredBundle | None:
-        """What devices that run `name` should run now."""
+        """Return the current bundle of a name, or None."""
         async with self._store.reading() as connection:
             bundle_id = await _current_id(connection, name)
             return await _entry(connection, bundle_id) if bundle_id is not None else None
 
     async def all_current(self) -> list[RegisteredBundle]:
-        """The current bundle of every name, by name."""
+        """Return the current bundle of every name, ordered by name."""
         newest = select(func.max(rollouts.c.number)).group_by(rollouts.c.bundle_name)
         query = (
             select(*_COLUMNS)
@@ -117,18 +119,18 @@ class Registry:
             return [RegisteredBundle(**row._mapping) for row in await connection.execute(query)]
 
     async def versions(self, name: str) -> list[RegisteredBundle]:
-        """Every bundle of that name, the newest version first."""
+        """Return all bundles of a name, newest version first."""
         query = select(*_COLUMNS).where(bundles.c.name == name).order_by(bundles.c.version.desc())
         async with self._store.reading() as connection:
             return [RegisteredBundle(**row._mapping) for row in await connection.execute(query)]
 
     async def entry(self, bundle_id: str) -> RegisteredBundle | None:
-        """What the registry knows of one bundle, without opening it."""
+        """Return the registry's entry of one bundle without opening it, or None."""
         async with self._store.reading() as connection:
             return await _entry(connection, bundle_id)
 
     async def manifest(self, bundle_id: str) -> Manifest:
-        """The manifest of one bundle; raises BundleError if it is not here."""
+        """Return the manifest of one bundle; raises BundleError if it is not in the registry."""
         async with self._store.reading() as connection:
             query = select(bundles.c.manifest).where(bundles.c.bundle_id == bundle_id)
             value = (await connection.execute(query)).scalar_one_or_none()
@@ -137,12 +139,12 @@ class Registry:
         return Manifest.model_validate(value)
 
     async def bundle(self, bundle_id: str) -> Bundle:
-        """The whole bundle, verified; raises BundleError if it is not here."""
+        """Return the whole bundle, verified; raises BundleError if it is not in the registry."""
         await self._known(bundle_id)
         return await asyncio.to_thread(Bundle.open, self._path(bundle_id), [self._trusted_key])
 
     async def judging_bundle_id(self, edge_bundle_id: str) -> str | None:
-        """Which bundle judges a sample: the one that screened it, else the current one of its name, else none."""
+        """Return the bundle that judges a sample: the one that screened it, else the current one of its name."""
         if await self.entry(edge_bundle_id) is not None:
             return edge_bundle_id
         name, *rest = edge_bundle_id.rsplit("-", 2)  # name-version-hash
@@ -150,7 +152,7 @@ class Registry:
         return entry.bundle_id if entry is not None else None
 
     def edge_archive_path(self, bundle_id: str) -> Path:
-        """The file a device fetches, for a `bundle_id` that the registry knows."""
+        """Return the path of the archive that devices fetch, for a bundle of the registry."""
         return self._folder / f"{bundle_id}.edge.vedette"
 
     def _path(self, bundle_id: str) -> Path:
@@ -168,7 +170,7 @@ class Registry:
 
 
 async def publish_to(data_dir: Path, bundle: Bundle, trusted_key: Ed25519PublicKey) -> RegisteredBundle:
-    """Publish into a data directory, whether or not a service runs on it: it notices within a second."""
+    """Publish into a data directory; a service that runs on it notices within a second."""
     async with Store(data_dir) as store:
         return await Registry(store, data_dir, trusted_key).publish(bundle)
 

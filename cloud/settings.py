@@ -1,4 +1,4 @@
-"""What an operator can set for the service: `cloud.toml` and `VEDETTE_` environment variables."""
+"""Settings of the service: `cloud.toml` and `VEDETTE_` environment variables."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,7 +24,7 @@ def _check_address(text: str) -> str:
 
 def _check_advertised(text: str) -> str:
     if text and _parse_address(text).port == 0:
-        raise ValueError("devices need a port to go to; leave it empty for the port that is listened on")
+        raise ValueError("devices need a fixed port; leave it empty to advertise the port that is listened on")
     return text
 
 
@@ -40,77 +40,87 @@ HostName = Annotated[str, AfterValidator(_check_host)]
 
 
 class AnalysisSettings(Settings):
-    """How forwarded samples are judged."""
+    """Settings of the analysis."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", title="Device", description="auto takes CUDA if there is one"
+        default="auto", title="Device", description="auto, cpu or cuda; auto uses CUDA if there is one"
     )
     batch_size: int = Field(
-        default=64, ge=1, le=4096, title="Batch size", description="samples judged at once, at most"
+        default=64, ge=1, le=4096, title="Batch size", description="largest number of samples judged at once"
     )
     false_alarm_rate: float = Field(
         default=0.01,
         gt=0,
         lt=1,
         title="False-alarm rate",
-        description="share of all normal samples that may be called anomalous: a fused p-value up to this is",
+        description="share of normal samples that may be judged anomalous: the largest anomalous fused p-value",
     )
     cached_bundles: int = Field(
-        default=8, ge=1, le=256, title="Cached bundles", description="bundles kept ready in memory"
+        default=8, ge=1, le=256, title="Cached bundles", description="number of bundles kept in memory"
     )
 
 
 class LimitSettings(Settings):
-    """How much the service takes on before it asks devices to wait: their spools keep what is not taken."""
+    """Admission control: beyond these limits, samples wait in the devices' spools."""
 
     backlog_samples: int = Field(
-        default=50_000, ge=1, title="Backlog", description="samples that may wait for their verdict, over all devices"
+        default=50_000,
+        ge=1,
+        title="Backlog",
+        description="largest number of waiting samples of all devices",
     )
     backlog_samples_per_device: int = Field(
         default=10_000,
         ge=1,
         title="Backlog of a device",
-        description="samples of one device that may wait for their verdict",
+        description="largest number of waiting samples of one device",
     )
     concurrent_submits: int = Field(
         default=32,
         ge=1,
         le=1024,
         title="Concurrent submits",
-        description="requests in work at once, over all devices",
+        description="largest number of requests handled at once, for all devices",
     )
     watches_per_device: int = Field(
-        default=4, ge=1, le=64, title="Watches of a device", description="event streams at once"
+        default=4,
+        ge=1,
+        le=64,
+        title="Watches of a device",
+        description="largest number of open streams",
     )
 
 
 class RetentionSettings(Settings):
-    """How long things are kept. 0 keeps them for ever."""
+    """Retention periods; 0 means unlimited."""
 
     payloads_days: float = Field(
-        default=30.0, ge=0, title="Payloads", description="days a judged sample's payload is kept"
+        default=30.0, ge=0, title="Payloads", description="days until the payload of a judged sample is deleted"
     )
     verdicts_days: float = Field(
-        default=365.0, ge=0, title="Verdicts", description="days a verdict and its sample are kept"
+        default=365.0, ge=0, title="Verdicts", description="days until a verdict and its sample are deleted"
     )
     events_days: float = Field(
-        default=14.0, ge=0, title="Events", description="days a device may stay away and miss no event"
+        default=14.0,
+        ge=0,
+        title="Events",
+        description="days until an event is deleted: the longest time offline without loss",
     )
 
 
 class CloudSettings(Settings):
-    """The whole of `cloud.toml`."""
+    """All settings in `cloud.toml`."""
 
     data_dir: Path = Field(
         default=Path("vedette-cloud"),
         title="Data directory",
-        description="store, bundles, certificates; made when missing",
+        description="folder of store, bundles and certificates; made if missing",
     )
     listen: ListenAddress = Field(
         default="127.0.0.1:7443", title="Device port", description="host:port for devices, mutual TLS"
     )
     enrolment_listen: ListenAddress = Field(
-        default="127.0.0.1:7444", title="Enrolment port", description="host:port where tokens are spent, server TLS"
+        default="127.0.0.1:7444", title="Enrolment port", description="host:port for enrolment, server TLS"
     )
     console_listen: ListenAddress = Field(
         default="127.0.0.1:7480",
@@ -120,17 +130,17 @@ class CloudSettings(Settings):
     advertised_address: AdvertisedAddress = Field(
         default="",
         title="Advertised address",
-        description="host:port where devices find the device port; empty: as listened",
+        description="host:port of the device port as devices reach it; empty: same as listen",
     )
     advertised_enrolment_address: AdvertisedAddress = Field(
         default="",
         title="Advertised enrolment address",
-        description="host:port where devices enrol; empty: as listened",
+        description="host:port of the enrolment port as devices reach it; empty: same as enrolment_listen",
     )
     server_names: tuple[HostName, ...] = Field(
         default=(),
         title="Server names",
-        description="more host names and IP addresses the server's certificate is good for",
+        description="additional host names and IP addresses in the server's certificate",
     )
     bundle_key: Path | None = Field(
         default=None,
@@ -138,7 +148,7 @@ class CloudSettings(Settings):
         description="PEM of the public key that signs bundles; empty: the public half of $VEDETTE_HOME/signing.pem",
     )
     token_valid_s: float = Field(
-        default=86_400.0, gt=0, le=90 * 86_400, title="Token lifetime", description="seconds a new token can be spent"
+        default=86_400.0, gt=0, le=90 * 86_400, title="Token lifetime", description="seconds until a new token expires"
     )
     heartbeat_s: int = Field(
         default=10, ge=1, le=3600, title="Heartbeat", description="seconds between a device's heartbeats"

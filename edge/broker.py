@@ -1,4 +1,4 @@
-"""The connection to an MQTT broker, which is kept by a thread of its own and made anew whenever it is lost."""
+"""Connection to an MQTT broker, kept by its own thread and restored when it is lost."""
 
 import socket
 import ssl

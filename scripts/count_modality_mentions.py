@@ -2,8 +2,9 @@
 
     python scripts/count_modality_mentions.py [ROOT] [--show]
 
-A module counts if it names a member of `Modality` or reads a modality off an array: its rank, its dtype, or the image
-size of an input spec. The packages `modalities`, the enum itself and generated code do not count.
+A module counts if it names a member of `Modality`, except to declare its own, or reads a modality off an array: its
+rank, its dtype, or the image size of an input spec. The packages `modalities`, the enum itself and generated code do
+not count.
 """
 
 import argparse
@@ -15,8 +16,9 @@ PACKAGES = ("edge", "cloud", "shared")
 OWN_MODULES = ("cloud/modalities/", "cloud/training/modalities/", "edge/modalities/", "shared/modalities/")
 ENUM = "shared/modality.py"
 NAMED = re.compile(r"\bModality\.[A-Z]{3,}\b")
+DECLARED = re.compile(r"^(?:modality(?:: Modality)?|name) ?= ?Modality\.[A-Z]+,?$")  # no decision
 SNIFFED = re.compile(
-    r"\b(?:inputs|values|train|test|held_out|ratio|pixels)\.ndim\b|\bimage_height\b|\bimage_width\b|\.dtype\s*(?:==|!=|is)\s*(?:np\.)?uint8|\bis_image\b"
+    r"\b(?:inputs|train|test|held_out|ratio)\.ndim\b|\bimage_height\b|\bimage_width\b|\.dtype\s*(?:==|!=|is)\s*(?:np\.)?uint8|\bis_image\b"
 )
 COMMENT = re.compile(r"#.*")
 
@@ -28,7 +30,9 @@ def mentions(root: Path) -> Iterator[tuple[str, int, str]]:
         if name == ENUM or name.startswith(OWN_MODULES) or path.stem.endswith(("_pb2", "_pb2_grpc")):
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            code = COMMENT.sub("", line)
+            code = COMMENT.sub("", line).strip()
+            if DECLARED.match(code):
+                continue
             if NAMED.search(code) or SNIFFED.search(code):
                 yield name, number, line.strip()
 

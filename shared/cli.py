@@ -1,7 +1,7 @@
-"""The one command, `vedette`: a tree of commands that `edge` and `cloud` hang their own into.
+"""Command `vedette`: a tree to which `edge` and `cloud` add their commands.
 
-Each entry point of the group `vedette.commands` names a function `register(tree: CommandTree) -> None`. The group of
-commands that has an entry point's name is that one's alone.
+Each entry point of the group `vedette.commands` names a function `register(tree: CommandTree) -> None`. A command group
+with the name of an entry point belongs to that entry point alone.
 """
 
 import errno
@@ -15,13 +15,13 @@ import typer
 from shared.errors import MissingExtraError, PortInUseError, StorageError, VedetteError
 
 _GROUP_HELP = {
-    "bench": "Measure detection on whole folders of data sets, and the agent's speed and size here.",
-    "bundle": "Look at, verify and sign bundles.",
+    "bench": "Benchmark detection on collections of data sets, and the speed and size of the agent.",
+    "bundle": "Inspect, verify and sign bundles.",
     "edge": "Run the agent of a camera or sensor.",
-    "cloud": "Run the service that analyses what devices forward.",
-    "federated": "Improve screeners in rounds, without raw data leaving a device.",
+    "cloud": "Run the service that judges forwarded samples.",
+    "federated": "Improve screeners in federated rounds; raw data stays on the devices.",
 }
-# The extra that brings each package; those of the base are always there.
+# Extra that installs each package; packages of the base are always installed.
 _PACKAGES_OF = {
     "cloud": "torch sqlalchemy alembic aiosqlite fastapi uvicorn starlette nicegui grpc_reflection sklearn matplotlib",
     "edge": "openvino onnxruntime cv2",
@@ -34,7 +34,7 @@ _FULL_OR_READ_ONLY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.E
 
 
 class CommandTree:
-    """The root command and its groups; a group may hold commands of both sides."""
+    """Root command and its groups; a group may hold commands of both sides."""
 
     def __init__(self) -> None:
         self.root = typer.Typer(
@@ -47,7 +47,7 @@ class CommandTree:
         self._groups: dict[str, typer.Typer] = {}
 
     def group(self, name: str) -> typer.Typer:
-        """The sub-command group of that name, made at first use."""
+        """Return the command group of that name, made at first use."""
         if name not in self._groups:
             self._groups[name] = typer.Typer(help=_GROUP_HELP.get(name), no_args_is_help=True, rich_markup_mode="rich")
             self.root.add_typer(self._groups[name], name=name)
@@ -55,8 +55,10 @@ class CommandTree:
 
 
 def build(group: str = "") -> CommandTree:
-    """The tree of all installed parts; or of that part alone which has the name of the `group` that is asked for, so
-    that an agent starts without the service's commands."""
+    """Return the tree of all installed commands, or of the entry point named `group` alone.
+
+    An agent starts faster without the commands of the service.
+    """
     tree = CommandTree()
     tree.root.callback()(_options)
     entries = sorted(entry_points(group="vedette.commands"), key=lambda entry: entry.name)
@@ -66,7 +68,7 @@ def build(group: str = "") -> CommandTree:
 
 
 def main() -> None:
-    """Run the command; every failure that Vedette foresees is one line and its own exit code."""
+    """Run the command; an expected failure is one line and an exit code of its own."""
     try:
         build(group=sys.argv[1] if len(sys.argv) > 1 else "").root()
     except VedetteError as error:
@@ -76,7 +78,7 @@ def main() -> None:
         if extra is None:
             raise
         _fail(f"This needs {error.name!r}: pip install 'vedette[{extra}]'.", MissingExtraError.exit_code)
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of the output has closed it, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
@@ -100,7 +102,7 @@ def _options(
 
 
 def _fail_with_system_error(error: OSError) -> NoReturn:
-    """What the operating system refused, in a line: a full disk, a port in use, a file that cannot be read."""
+    """Report an operating system error in one line: a full disk, a port in use, an unreadable file."""
     where = f"{error.filename}: " if error.filename is not None else ""
     what = f"{where}{os.strerror(error.errno or 0)}"
     if error.errno in _FULL_OR_READ_ONLY:
@@ -113,8 +115,8 @@ def _fail_with_system_error(error: OSError) -> NoReturn:
 def _fail(message: str, exit_code: int) -> NoReturn:
     line = f"vedette: {' '.join(message.split())}"
     try:
-        from rich.console import Console  # a twentieth of an agent's start, for what hardly ever happens
-    except (OSError, ImportError):  # a disk that fails, for instance, is what there is to say
+        from rich.console import Console  # costs 5 % of an agent's start and is rarely needed
+    except (OSError, ImportError):  # a failing disk must not hide the message
         sys.stderr.write(f"{line}\n")
         raise SystemExit(exit_code) from None
     Console(stderr=True, soft_wrap=True).print(line, style="red", markup=False, highlight=False, emoji=False)

@@ -1,32 +1,32 @@
-"""Every error Vedette raises on purpose, and the exit code of each.
+"""Errors of Vedette and their exit codes.
 
-    VedetteError                  1   anything below, when nothing better fits
+    VedetteError                  1   base of all errors
     ├── SettingsError             3   a configuration file, variable or option is wrong
     ├── DataError                 4   input data cannot be used
-    │   └── SampleRejected        -   one sample cannot be used: counted, and the agent goes on
+    │   └── SampleRejected        -   one sample cannot be used: counted, the agent continues
     ├── BundleError               5   a bundle cannot be used
     │   ├── BundleIntegrityError  5   its bytes are not what was signed
-    │   └── BundleMismatchError   5   it is sound, but made for another use
+    │   └── BundleMismatchError   5   valid, but made for another use
     ├── ParityError               6   the artefacts of a bundle disagree
     ├── CertificateError          7   a key or certificate is missing, expired or foreign
     ├── EnrolmentError            8   a token is spent, expired or wrong
-    ├── ConnectionFailedError     9   the other side cannot be reached
+    ├── ConnectionFailedError     9   the service or server cannot be reached
     ├── StorageError              10  a disk is full or a store is damaged
-    │   └── FileNotWrittenError   10  a file could not be written; it is an OSError, too
+    │   └── FileNotWrittenError   10  a file could not be written; also an OSError
     ├── PortInUseError            11  another process listens there
     ├── EngineError               12  an inference engine failed or is missing
-    ├── MissingExtraError         13  a part of Vedette is not installed
+    ├── MissingExtraError         13  an extra of Vedette is not installed
     ├── FederationError           14  a federated round failed
-    └── DemoError                 15  the demo did not reach its end
+    └── DemoError                 15  the demo failed
 
-A message says what happened, to what, and what to do. Exit code 2 is a command line that cannot be parsed.
+A message names the event, its object and the remedy. Exit code 2 is a command line that cannot be parsed.
 """
 
 from typing import ClassVar
 
 
 class VedetteError(Exception):
-    """The base of all errors that are told to the user in one line."""
+    """Base of all errors that are reported to the user in one line."""
 
     exit_code: ClassVar[int] = 1
 
@@ -44,7 +44,7 @@ class DataError(VedetteError):
 
 
 class SampleRejected(DataError):
-    """One sample cannot be used. It is counted with its reason, and never counts as normal."""
+    """One sample cannot be used; it is counted with its reason and never counts as normal."""
 
 
 class BundleError(VedetteError):
@@ -58,7 +58,7 @@ class BundleIntegrityError(BundleError):
 
 
 class BundleMismatchError(BundleError):
-    """A bundle is sound, but made for another modality, device or version."""
+    """A bundle is valid, but made for another modality, device or version."""
 
 
 class ParityError(VedetteError):
@@ -80,7 +80,7 @@ class EnrolmentError(VedetteError):
 
 
 class ConnectionFailedError(VedetteError):
-    """The other side cannot be reached."""
+    """The service or server cannot be reached."""
 
     exit_code = 9
 
@@ -92,7 +92,7 @@ class StorageError(VedetteError):
 
 
 class FileNotWrittenError(StorageError, OSError):
-    """A file could not be written. Code that handles a disk which refuses (OSError) handles this one as well."""
+    """A file could not be written; code that handles OSError handles this too."""
 
 
 class PortInUseError(VedetteError):
@@ -108,7 +108,7 @@ class EngineError(VedetteError):
 
 
 class MissingExtraError(VedetteError):
-    """A part of Vedette is not installed."""
+    """An extra of Vedette is not installed."""
 
     exit_code = 13
 
@@ -120,6 +120,6 @@ class FederationError(VedetteError):
 
 
 class DemoError(VedetteError):
-    """The demo did not reach its end."""
+    """The demo failed."""
 
     exit_code = 15

@@ -1,4 +1,4 @@
-"""What both sides of a federated round agree on, and how Flower's own commands are started.
+"""Protocol of a federated round, and helpers to start Flower's commands.
 
 A round sends the head's arrays and a few settings to each device; each answers with its trained arrays and scalar
 metrics, or with an error. The names below are the records and keys of those two messages.
@@ -25,7 +25,7 @@ KEY_DISTILLATION = "distillation"  # DistillationSettings as JSON
 KEY_MASKED, KEY_MODES = "masked-inputs", "mode-inputs"  # the InputLayout; 0 where absent
 KEY_MIN_SAMPLES = "min-samples"
 KEY_ROUND = "server-round"
-METRIC_SAMPLES = "num-examples"  # the weight of a device's update
+METRIC_SAMPLES = "num-examples"  # weight of a device's update
 METRIC_LOSS = "loss"
 METRIC_TRAIN_SECONDS = "train-seconds"
 
@@ -44,7 +44,7 @@ def parse_address(text: str) -> Address:
 
 
 def require_secure(address: Address, certificate: Path | None) -> None:
-    """Raise SettingsError if `address` would be spoken to in plain HTTP from another machine."""
+    """Raise SettingsError if `address` can be reached from another machine without TLS."""
     if certificate is None and not address.is_loopback:
         raise SettingsError(
             f"{address} is not a loopback address, and rounds go unencrypted on loopback only: give the certificates "
@@ -53,9 +53,9 @@ def require_secure(address: Address, certificate: Path | None) -> None:
 
 
 def take_port(address: Address) -> Address:
-    """`address` itself after a test that it is free, or with a free port in place of port 0.
+    """Return `address` after a check that it is free, with a free port in place of port 0.
 
-    Raises PortInUseError where another process listens, SettingsError for a host this machine does not have.
+    Raises PortInUseError if another process listens there, SettingsError if the host is not one of this machine.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
@@ -74,7 +74,7 @@ def take_port(address: Address) -> Address:
 
 
 def flower_command(name: str) -> str:
-    """The path of one of Flower's commands; raises MissingExtraError if it is not installed."""
+    """Return the path of one of Flower's commands; raises MissingExtraError if it is not installed."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
@@ -83,7 +83,7 @@ def flower_command(name: str) -> str:
 
 
 def flower_environment(home: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of Flower's processes: state below `home`, no telemetry, no look for updates.
+    """Return the environment of Flower's processes: state below `home`, no telemetry, no update check.
 
     Flower starts helpers by name, so the folder of this interpreter's commands comes first in PATH.
     """
@@ -96,8 +96,8 @@ def flower_environment(home: Path, environment: Mapping[str, str] | None = None)
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",  # seconds; its default of 1 is felt in every message
-        "PYTHONUNBUFFERED": "1",  # a log that stops in the middle helps nobody
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",  # seconds; the default of 1 delays every message
+        "PYTHONUNBUFFERED": "1",  # no buffered output is lost when a process dies
         "NO_COLOR": "1",
-        "COLUMNS": "1000",  # an error's text stays on one line
+        "COLUMNS": "1000",  # keeps an error message on one line
     }

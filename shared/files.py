@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole."""
+"""Durable files: a crash leaves the old or the new content."""
 
 import contextlib
 import os
@@ -11,10 +11,10 @@ _UNFINISHED = ".new"
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644, *, replace: bool = True) -> None:
-    """Put `data` at `path` so that a crash, or another writer, leaves one whole content, never a mix.
+    """Write `data` to `path` atomically: a crash or another writer never leaves a mix of contents.
 
-    Raises FileNotWrittenError if it cannot be written, as on a full disk, and FileExistsError if `path` exists and
-    `replace` is False.
+    Raises FileNotWrittenError if the file cannot be written, such as on a full disk; FileExistsError if `path` exists
+    and `replace` is False.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
@@ -24,14 +24,14 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644, *, replace: bool =
             if replace:
                 temporary.replace(path)
             else:
-                os.link(temporary, path)  # unlike a rename, fails where there is a file
+                os.link(temporary, path)  # unlike a rename, fails if the file exists
         finally:
             temporary.unlink(missing_ok=True)
         _synchronise(path.parent)
     except FileExistsError:
         if replace:
             raise FileNotWrittenError(
-                f"{path}: cannot be written, a file stands where a folder should. Move it away."
+                f"{path}: cannot be written: a file is in place of a folder. Move it away."
             ) from None
         raise
     except OSError as error:
@@ -41,7 +41,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644, *, replace: bool =
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed left in `folder`; nobody else may be writing there."""
+    """Remove temporary files of killed writers from `folder`; no other process may write there."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -55,7 +55,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
 
 
 def _synchronise(folder: Path) -> None:
-    """Make the name itself durable, not only what it names."""
+    """Make the directory entry durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

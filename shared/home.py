@@ -1,4 +1,4 @@
-"""Where Vedette keeps what belongs to the person who uses it: the key that signs their bundles."""
+"""Home folder of the user, which holds the key that signs their bundles."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -11,21 +11,21 @@ from shared.errors import CertificateError, StorageError
 
 
 def home_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """`$VEDETTE_HOME`, or `.vedette` in the user's home folder."""
+    """Return `$VEDETTE_HOME`, or `.vedette` in the user's home folder."""
     environment = os.environ if environment is None else environment
     named = environment.get("VEDETTE_HOME", "")
     return Path(named).expanduser() if named else Path.home() / ".vedette"
 
 
 def signing_key_path(path: Path | None = None) -> Path:
-    """The path given, or that of the default signing key."""
+    """Return `path`, or the path of the default signing key."""
     return path if path is not None else home_folder() / "signing.pem"
 
 
 def signing_key(path: Path | None = None, notice: Callable[[str], None] | None = None) -> Ed25519PrivateKey:
-    """The key at `path`, or the default one, which is made at first use and told of through `notice`.
+    """Return the key at `path`, or the default one, which is made at first use and reported by `notice`.
 
-    Raises CertificateError if a path was given and holds no key, StorageError if the default cannot be written.
+    Raises CertificateError if `path` does not hold a key, StorageError if the default cannot be written.
     """
     where = signing_key_path(path)
     if path is not None or where.exists():
@@ -41,7 +41,7 @@ def signing_key(path: Path | None = None, notice: Callable[[str], None] | None =
 
 
 def trusted_key(path: Path | None = None) -> Ed25519PublicKey:
-    """The public key at `path`, or the public half of the default signing key.
+    """Return the public key at `path`, or the public half of the default signing key.
 
     Raises CertificateError if there is none.
     """

@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, as logfmt or JSON, on standard error. Raw samples never get into one."""
+"""Structured logs: one line per event, as logfmt or JSON, on standard error; never a raw sample."""
 
 import json
 import logging
@@ -12,25 +12,25 @@ _ROOT = "vedette"
 
 
 class EventLog:
-    """Events of one component. Fields are named values: texts, numbers, truth values."""
+    """Log of one component; fields are texts, numbers and booleans by name."""
 
     def __init__(self, component: str) -> None:
         self._logger = logging.getLogger(f"{_ROOT}.{component}")
 
     def debug(self, event: str, **fields: Any) -> None:
-        """For the one who looks for a fault."""
+        """Log an event for debugging."""
         self._write(logging.DEBUG, event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        """What an operator expects to see."""
+        """Log an event of normal operation."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Something is wrong and the process goes on."""
+        """Log a problem that the process handles."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Something is wrong and a person has to act."""
+        """Log a problem that needs an operator."""
         self._write(logging.ERROR, event, fields)
 
     def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ class EventLog:
 
 
 class Throttle:
-    """Lets the first event of a kind through, then one in `interval_s`, with the count of those held back."""
+    """Rate limit of log events: the first of a kind, then one per `interval_s` with the suppressed count."""
 
     def __init__(self, interval_s: float = 10.0) -> None:
         self._interval_s = interval_s
@@ -47,7 +47,7 @@ class Throttle:
         self._last: dict[str, tuple[float, int]] = {}
 
     def allow(self, kind: str, count: int = 1) -> int:
-        """How many events of this kind the line to write stands for; 0: do not write one now."""
+        """Return the number of events that the next line stands for; 0: do not log now."""
         now = time.monotonic()
         with self._lock:
             last, held = self._last.get(kind, (-self._interval_s, 0))
@@ -61,7 +61,7 @@ class Throttle:
 
 
 def configure(level: str = "info", line_format: str = "logfmt", *, libraries: bool = False) -> None:
-    """Send Vedette's events to standard error in this process; with `libraries` the warnings of libraries as well."""
+    """Send Vedette's events to standard error; with `libraries` also the warnings of libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if line_format == "json" else _LogfmtFormatter())
     for name, threshold in ((_ROOT, level.upper()), *((("", "WARNING"),) if libraries else ())):
@@ -86,7 +86,7 @@ def _parts(record: logging.LogRecord) -> dict[str, Any]:
     fields: dict[str, Any] = getattr(record, "fields", {})
     component = record.name.removeprefix(f"{_ROOT}.")
     head = {"time": moment, "level": record.levelname.lower(), "component": component, "event": record.getMessage()}
-    if record.exc_info:  # of a library
+    if record.exc_info:  # from a library
         fields = fields | {"trace": logging.Formatter().formatException(record.exc_info)}
     return head | fields
 

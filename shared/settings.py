@@ -1,8 +1,8 @@
-"""One way to read settings: a TOML file, then environment variables, checked before anything starts.
+"""Settings from a TOML file and environment variables, validated before anything starts.
 
-Every settings class of the project derives from `Settings`; an unknown key is refused with the nearest known one.
-Environment variables are `VEDETTE_` and the upper-case path with double underscores: `VEDETTE_UPLINK__ADDRESS`. Their
-text is taken as it is; a list, a table, null or a quoted string may be given as JSON.
+Every settings class derives from `Settings`; an unknown key is refused with the nearest known one. An environment
+variable is `VEDETTE_` and the upper-case path with double underscores: `VEDETTE_UPLINK__ADDRESS`. Its text is used as
+it is; a list, a table, null or a quoted string can be given as JSON.
 """
 
 import difflib
@@ -21,27 +21,27 @@ from shared.errors import SettingsError
 from shared.texts import without_secrets
 
 ENVIRONMENT_PREFIX = "VEDETTE_"
-MAX_PROBLEMS_TOLD = 5
+MAX_REPORTED_PROBLEMS = 5
 
 
 class Settings(BaseModel):
-    """The base of every settings class: immutable, and no unknown keys."""
+    """Base of all settings classes: immutable, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     @classmethod
     def load(cls, path: Path | None, environment: Mapping[str, str] | None = None) -> Self:
-        """Read `path` (TOML; None for the defaults), let the environment override it, and check the result.
+        """Read `path` (TOML; None for the defaults), apply the environment, and validate the result.
 
-        Relative paths inside the file are left as they are: they are relative to the working directory.
-        Raises SettingsError that names the file, the key and what to do.
+        Relative paths in the file are relative to the working directory. Raises SettingsError with the file, the key
+        and a remedy.
         """
         values = _read_toml(path) if path is not None else {}
         environment = os.environ if environment is None else environment
         overrides: dict[tuple[str, ...], str] = {}
         for name, text in sorted(environment.items()):
             key = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
-            # A name whose first part is no key of this class belongs to another part of Vedette.
+            # A name whose first part is not a key of this class belongs to other settings.
             if name.startswith(ENVIRONMENT_PREFIX) and key[0] in cls.model_fields:
                 _override(values, key, name, text)
                 overrides[key] = name
@@ -52,7 +52,7 @@ class Settings(BaseModel):
             raise SettingsError(_explain(cls, error, where, overrides)) from None
 
     def as_text(self) -> str:
-        """All values in force, as JSON: what `--print-config` shows."""
+        """Return all values in force as JSON, for `--print-config`."""
         return json.dumps(self.model_dump(mode="json"), indent=2)
 
 
@@ -74,13 +74,13 @@ def _override(values: dict[str, Any], key: tuple[str, ...], name: str, text: str
         target = target.setdefault(part, {})
         if not isinstance(target, dict):
             raise SettingsError(
-                f"{name}: {'.'.join(key[:depth])!r} is no table in the configuration; unset the variable."
+                f"{name}: {'.'.join(key[:depth])!r} is not a table in the configuration: unset the variable."
             )
     target[key[-1]] = _parse(text)
 
 
 def _parse(text: str) -> Any:
-    """JSON where the text cannot be meant as plain text; numbers and truth values are for the field's type to read."""
+    """Return JSON values for text that cannot be plain; numbers and booleans are left to the field's type."""
     if text.startswith(("[", "{", '"')) or text == "null":
         try:
             return json.loads(text)
@@ -90,17 +90,17 @@ def _parse(text: str) -> Any:
 
 
 def _explain(cls: type[BaseModel], error: ValidationError, where: str, overrides: Mapping[tuple[str, ...], str]) -> str:
-    """The first problems in words, each with its place and key; an unknown key with the nearest known one."""
+    """Return the first problems as text, each with its origin and key."""
     problems = error.errors()
     lines = []
-    for problem in problems[:MAX_PROBLEMS_TOLD]:
+    for problem in problems[:MAX_REPORTED_PROBLEMS]:
         location = problem["loc"]
-        # A variable is meant where it set the place of the problem, or something in it or around it.
+        # A variable is the origin if it set the location of the problem, or a part or a parent of it.
         related = (name for key, name in overrides.items() if all(map(operator.eq, key, location)))
         variable = next(related, None) if location else None
         lines.append(f"{variable or where}: {_explain_one(cls, problem)}")
-    if len(problems) > MAX_PROBLEMS_TOLD:
-        lines.append(f"And {len(problems) - MAX_PROBLEMS_TOLD} more.")
+    if len(problems) > MAX_REPORTED_PROBLEMS:
+        lines.append(f"And {len(problems) - MAX_REPORTED_PROBLEMS} more.")
     return " ".join(" ".join(lines).split())
 
 
@@ -115,13 +115,13 @@ def _explain_one(cls: type[BaseModel], problem: ErrorDetails) -> str:
     if kind == "missing":
         return f"{key!r} is missing: set it."
     message = problem["msg"].removeprefix("Value error, ").rstrip(".")
-    if kind == "value_error" and isinstance(problem["input"], dict):  # several keys together: the message names them
+    if kind == "value_error" and isinstance(problem["input"], dict):  # concerns several keys, which the message names
         return f"{key}: {message}." if key else f"{message}."
     return f"{key or 'as a whole'}: {message} (is {_shorten(problem['input'])})."
 
 
 def _without_tags(cls: type[BaseModel], location: tuple[int | str, ...], *, keeps_last: bool) -> list[int | str]:
-    """The location as it is written in a file: a class of a union is told by one of its keys, and is no key itself."""
+    """Return the location as written in a file, without the tags of union members, which are not keys."""
     kept: list[int | str] = []
     models: list[type[BaseModel]] = [cls]
     for position, part in enumerate(location):
@@ -134,7 +134,7 @@ def _without_tags(cls: type[BaseModel], location: tuple[int | str, ...], *, keep
 
 
 def _known_keys(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the settings classes that may stand where the last part of `location` does, in order."""
+    """Return the known keys at the last part of `location`, in order."""
     models: list[type[BaseModel]] = [cls]
     for part in location[:-1]:
         inner = _models_below(models, part)
@@ -143,8 +143,10 @@ def _known_keys(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[s
 
 
 def _models_below(models: list[type[BaseModel]], part: int | str) -> list[type[BaseModel]] | None:
-    """The settings classes inside the key `part` of `models`; None where it is no key of theirs: an index into a list,
-    or the tag of a union."""
+    """Return the settings classes inside the key `part` of `models`.
+
+    None if it is not a key: an index into a list, or the tag of a union.
+    """
     fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
     if not fields:
         return None
@@ -152,7 +154,7 @@ def _models_below(models: list[type[BaseModel]], part: int | str) -> list[type[B
 
 
 def _kinds(annotation: Any) -> list[Any]:
-    """An annotation and all that it is made of: the classes inside a list, union or Annotated."""
+    """Return an annotation and its parts: the classes inside a list, union or Annotated."""
     arguments = getattr(annotation, "__args__", ())
     return [annotation, *(kind for argument in arguments for kind in _kinds(argument))]
 
@@ -162,5 +164,5 @@ def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
 
 
 def _shorten(value: Any, limit: int = 60) -> str:
-    text = without_secrets(repr(value))  # a wrong address may hold a right password
+    text = without_secrets(repr(value))  # an invalid address may hold a valid password
     return text if len(text) <= limit else text[: limit - 3] + "..."

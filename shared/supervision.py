@@ -1,9 +1,9 @@
-"""A long-running child process, and the promise that it ends with everything it started.
+"""Supervised child processes that always end together with all their descendants.
 
-Flower's commands start helpers of their own, some in sessions of their own, so ending a process group is not enough. On
-Linux a child gets a tag in its environment, which all its descendants inherit, and by which /proc tells them even after
-their parents have ended; this process adopts and buries those. Elsewhere the process group has to do. A child is told
-to end when this process dies, however it dies.
+Flower's commands start further processes, some in new sessions, so ending a process group is not enough. On Linux a
+child gets a tag in its environment, which all descendants inherit: /proc lists them even after their parents have
+ended, and this process adopts and reaps them. On other systems only the process group is ended. A child receives
+SIGTERM when this process dies for any reason.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _TELLING_WORDS = ("error", "cannot", "failed", "unavailable", "refused", "denied
 
 
 class SupervisedProcess:
-    """One child, leader of its own process group, whose output goes to the end of `log`."""
+    """Child process in its own process group, with its output appended to `log`."""
 
     def __init__(self, command: Sequence[str], *, log: Path, environment: Mapping[str, str], folder: Path):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ class SupervisedProcess:
         libc = ctypes.CDLL(None, use_errno=True) if _ON_LINUX else None
         if libc is not None:
             libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        tag = f"{_TAG}_{uuid.uuid4().hex}"  # a name of its own, for a child may supervise children in its turn
+        tag = f"{_TAG}_{uuid.uuid4().hex}"  # a unique name: a child may supervise children too
         self._tag = f"{tag}=1".encode()
 
         def tie_to_parent() -> None:
@@ -58,39 +58,39 @@ class SupervisedProcess:
                 stderr=subprocess.STDOUT,
                 env={**environment, tag: "1"},
                 cwd=folder,
-                process_group=0,  # Ctrl-C on a terminal reaches this process only, which ends the child in order
+                process_group=0,  # Ctrl-C reaches only this process, which ends the child in order
                 preexec_fn=tie_to_parent if libc is not None else None,
             )
 
     @property
     def pid(self) -> int:
-        """The child's process id."""
+        """Process id of the child."""
         return self._child.pid
 
     def exit_code(self) -> int | None:
-        """The child's exit code, or None while it runs."""
+        """Return the exit code of the child, or None while it runs."""
         return self._child.poll()
 
     def output(self) -> str:
-        """All that the child has printed so far."""
+        """Return the output of the child so far."""
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             return file.read().decode(errors="replace")
 
     def last_error(self) -> str:
-        """The line of the child's output that most probably says why it ended."""
+        """Return the line of the child's output that most likely explains its end."""
         lines = [line.strip(_FRAME) for line in _COLOUR.sub("", self.output()).splitlines()]
-        lines = [line for line in lines if line and line != "Error"]  # the title of a frame around the text
+        lines = [line for line in lines if line and line != "Error"]  # the title of a frame around the message
         telling = [line for line in lines if not line.startswith(_NOISE)]
         marked = [line for line in telling if any(word in line.lower() for word in _TELLING_WORDS)]
         return (marked or telling or lines or ["it printed nothing"])[-1]
 
     def request_stop(self) -> None:
-        """Send SIGTERM to the child's group and return at once; `stop` has to follow."""
+        """Send SIGTERM to the child's group and return at once; call `stop` afterwards."""
         self._send(signal.SIGTERM)
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
-        """End the child and all its descendants: SIGTERM first, SIGKILL to what is left after `grace_s` seconds."""
+        """End the child and all descendants: SIGTERM first, SIGKILL after `grace_s` seconds."""
         groups = {self.pid} | {_stat(pid).group for pid in _descendants(self._tag)}
         self._send(signal.SIGTERM)
         deadline_s = time.monotonic() + grace_s
@@ -119,9 +119,9 @@ class SupervisedProcess:
 
 
 class _Interrupt:
-    """Whether an interrupt has to wait, and whether one does."""
+    """State of interrupts: whether they are deferred, and whether one waits."""
 
-    put_off = False
+    deferred = False
     waiting = False
 
 
@@ -130,13 +130,15 @@ _interrupt = _Interrupt()
 
 @contextlib.contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Within `stoppable`, put an interrupt off to the end of this block: a child that was started must be noted too,
-    or nobody would end it. In the main thread only."""
-    _interrupt.put_off, _interrupt.waiting = True, False
+    """Defer an interrupt within `stoppable` to the end of this block; main thread only.
+
+    A child that was just started must be recorded first, or nothing would end it.
+    """
+    _interrupt.deferred, _interrupt.waiting = True, False
     try:
         yield
     finally:
-        _interrupt.put_off = False
+        _interrupt.deferred = False
     if _interrupt.waiting:
         _interrupt_now()
 
@@ -145,7 +147,7 @@ def interrupts_deferred() -> Iterator[None]:
 def supervised(
     command: Sequence[str], *, log: Path, environment: Mapping[str, str], folder: Path
 ) -> Iterator[SupervisedProcess]:
-    """A child that ends with this block, however that is left: by an interrupt while the child is started, too."""
+    """Run a child that always ends with this block, also if an interrupt comes while it starts."""
     child: SupervisedProcess | None = None
     try:
         with interrupts_deferred():
@@ -164,15 +166,15 @@ def _interrupt_now() -> NoReturn:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within it SIGTERM does what Ctrl-C does: raise KeyboardInterrupt in the main thread, so that clean-up runs.
+    """Make SIGTERM raise KeyboardInterrupt in the main thread within this block, so that clean-up runs.
 
-    A second signal is ignored, for it would interrupt that clean-up, which has its own time limit.
+    A second signal is ignored: it would interrupt the clean-up, which has its own time limit.
     """
 
     def raise_once(number: int, frame: FrameType | None) -> None:
-        if not _interrupt.put_off:
+        if not _interrupt.deferred:
             _interrupt_now()
-        # Signals are not ignored yet: a child that is being started would inherit that, and could not be told to end.
+        # Do not ignore signals yet: a child that is being started would inherit that and could not be ended.
         _interrupt.waiting = True
 
     before: dict[signal.Signals, Any] = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
@@ -186,18 +188,18 @@ def stoppable() -> Iterator[None]:
 
 
 def _descendants(tag: bytes) -> set[int]:
-    """The process ids of all running processes that carry `tag` in their environment; empty where there is no /proc."""
+    """Return the ids of all running processes with `tag` in their environment; empty without /proc."""
     found: set[int] = set()
     for entry in _processes():
-        with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
-            # A process that has ended and waits to be asked for has an empty environment.
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+            # A zombie has an empty environment.
             if tag in Path(entry.path, "environ").read_bytes().split(b"\0"):
                 found.add(int(entry.name))
     return found
 
 
 class _Stat(NamedTuple):
-    """What /proc/PID/stat begins with; of a process that has gone, an empty state and zeros."""
+    """First fields of /proc/PID/stat; an empty state and zeros for a process that has ended."""
 
     state: str
     parent: int
@@ -213,10 +215,10 @@ def _stat(pid: int) -> _Stat:
 
 
 def _reap(groups: set[int], *, but_not: int) -> None:
-    """Ask for the exit of ended processes of those groups that this process has adopted: they are zombies until then.
+    """Reap ended processes of those groups that this process has adopted.
 
-    Flower's helpers never ask for their own children's. One that is just ending has children that are not adopted yet,
-    hence the short wait. The process `but_not` is this process's own to ask for.
+    Flower's helpers never reap their own children. A helper that is just ending has children that are not adopted yet,
+    so this waits a moment. The process `but_not` is reaped by its own Popen object.
     """
     deadline_s = time.monotonic() + REAP_WAIT_S
     while time.monotonic() < deadline_s:
@@ -232,5 +234,5 @@ def _reap(groups: set[int], *, but_not: int) -> None:
 
 
 def _processes() -> Iterator[os.DirEntry[str]]:
-    """The folders of all processes; none where there is no /proc."""
+    """Return the /proc entries of all processes; none without /proc."""
     return (entry for entry in os.scandir("/proc") if entry.name.isdigit()) if _ON_LINUX else iter(())

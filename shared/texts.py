@@ -1,4 +1,4 @@
-"""Texts that are written in more than one place: a moment, and an address without its secret."""
+"""Text forms used in several places: times, and addresses without secrets."""
 
 import re
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ _SECRET = re.compile(r"//[^/\s]*@")
 
 
 def moment_text(at_s: float) -> str:
-    """Seconds since the epoch as ISO 8601 in UTC, to the millisecond; the number where it is on no calendar."""
+    """Return seconds since the epoch as ISO 8601 in UTC, or as a number if beyond the calendar."""
     try:
         text = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")
     except (ValueError, OverflowError, OSError):
@@ -16,5 +16,5 @@ def moment_text(at_s: float) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with user and password taken out of the addresses in it, such as rtsp://user:secret@camera."""
+    """Return the text without user and password in its addresses, such as rtsp://user:secret@camera."""
     return _SECRET.sub("//", text)

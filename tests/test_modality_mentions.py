@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Modules that may name a modality or read it off an array. Lower a bound when a module stops; never raise one.
-BOUNDS = {"edge": 10, "cloud": 23, "shared": 9}
+BOUNDS = {"edge": 7, "cloud": 19, "shared": 7}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def test_the_counter_finds_names_and_shapes_but_not_the_modalities_own_modules(
         "cloud/modalities/image.py": "name = Modality.IMAGE\n",
         "cloud/training/modalities/image.py": "spec.image_height\n",
         "cloud/comment.py": "# Modality.IMAGE\n",
+        "cloud/declared.py": "    modality: Modality = Modality.IMAGE\n",
         "cloud/named.py": "if modality is Modality.VIDEO:\n",
         "edge/rank.py": "big = inputs.ndim >= 4\n",
         "edge/size.py": "spec.image_width\n",

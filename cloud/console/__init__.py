@@ -1,4 +1,4 @@
-"""The operator's console: what devices sent, what the cloud answered, how the fleet fares."""
+"""Operator's console: samples, verdicts and the state of the fleet."""
 
 from cloud.console.app import create_app
 

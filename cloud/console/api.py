@@ -1,4 +1,4 @@
-"""The same figures as JSON, for scripts."""
+"""HTTP API: the figures of the console as JSON."""
 
 import time
 import uuid
@@ -21,7 +21,7 @@ Text = Annotated[str, Query(max_length=512)]
 
 
 def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> APIRouter:
-    """The routes below /api."""
+    """Return the routes below /api."""
     router = APIRouter(prefix="/api", tags=["api"])
 
     @router.get("/verdicts", response_model=VerdictPageView)
@@ -37,7 +37,7 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
         after: Annotated[str, Query(max_length=64, description="'newer' of another answer")] = "",
         size: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
     ) -> dict[str, Any]:
-        """One page of verdicts, newest first, and the keys of the pages beside it."""
+        """Return one page of verdicts, newest first, and the keys of the pages before and after it."""
         wanted = VerdictFilter(device, modality, route, decision, text, since_s, until_s)
         try:
             keys = {"before": _key(before), "after": _key(after)}
@@ -53,7 +53,7 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
 
     @router.get("/verdicts/{sample_id}")
     async def verdict(sample_id: uuid.UUID) -> dict[str, Any]:
-        """One verdict in full; 404 for an unknown sample, 409 for one that waits for its verdict."""
+        """Return one verdict in full; 404 for an unknown sample, 409 for one that waits for its verdict."""
         view, notice = await read_detail(store, sample_id)
         if view is None:
             raise HTTPException(409 if notice == WAITING else 404, notice)
@@ -61,7 +61,7 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
 
     @router.get("/devices")
     async def all_devices() -> list[dict[str, Any]]:
-        """Every device with its health, counters and bundles."""
+        """Return every device with its health, counters and bundles."""
         async with store.reading() as connection:
             rows = await device_rows(connection)
         current = {bundle.name: bundle for bundle in await registry.all_current()}
@@ -70,7 +70,7 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
 
     @router.get("/fleet")
     async def fleet() -> dict[str, Any]:
-        """The fleet's figures."""
+        """Return the figures of the fleet."""
         return summary_view(await summaries.summary(), time.time())
 
     return router

@@ -1,4 +1,4 @@
-"""The console as one ASGI application: pages by NiceGUI, pictures and JSON."""
+"""Console as one ASGI application: NiceGUI pages, pictures and JSON."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -21,7 +21,7 @@ from shared.errors import StorageError
 LATE_AFTER_S = 60.0
 PAGE_TIMEOUT_S = 15.0
 
-# Vue compiles templates in the browser, hence 'unsafe-eval'; nothing may come from, or go to, another host.
+# Vue compiles templates in the browser and needs 'unsafe-eval'; no other host is contacted.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none'; "
@@ -36,9 +36,9 @@ _HEADERS = {
 
 
 def create_app(store: Store, registry: Registry, *, late_after_s: float = LATE_AFTER_S) -> FastAPI:
-    """The console over an open store. Serve it with its lifespan, one at a time in a process.
+    """Return the console over an open store; serve it with its lifespan, one at a time per process.
 
-    `late_after_s`: a device without a heartbeat for so long is shown as silent; several heartbeats' time.
+    A device without a heartbeat for `late_after_s` seconds is shown as silent.
     """
     summaries = SummaryCache(store, late_after_s)
     app = FastAPI(title="Vedette console", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
@@ -47,7 +47,7 @@ def create_app(store: Store, registry: Registry, *, late_after_s: float = LATE_A
     app.include_router(api_router(store, registry, summaries))
     app.include_router(Media(store).router)
     _add_pages(store, registry, summaries)
-    pages.middleware_stack = None  # NiceGUI's application is one for the process: take it apart, if it ran before
+    pages.middleware_stack = None  # NiceGUI has one application per process: reset it in case it ran before
     ui.run_with(
         app,
         title="Vedette",
@@ -62,13 +62,13 @@ def create_app(store: Store, registry: Registry, *, late_after_s: float = LATE_A
 
 
 class SecurityHeaders:
-    """Adds the headers that keep a page to itself; a route's own ones win."""
+    """Middleware that adds security headers; headers of a route take precedence."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,8 +1,7 @@
-"""What is inside a stored sample, decoded for display."""
+"""Contents of a stored sample, decoded for display."""
 
 import uuid
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from shared.wire import decode_crop, decode_payload
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A sample's payload, its decoded values and both maps; `problem` says why there are no values, or not all."""
+    """Payload of a sample, its decoded values and both maps; `problem` explains missing values."""
 
     payload: StoredPayload | None
     values: Values | None
@@ -27,36 +26,36 @@ class Contents:
 
     @property
     def view(self) -> View | None:
-        """How the console shows the sample; None without a payload."""
+        """View of the sample in the console; None without a payload."""
         return cloud_modality(self.payload.modality).view if self.payload is not None else None
 
     @property
     def edge_map(self) -> NDArray[np.uint8] | None:
-        """The coarse map the device sent."""
+        """Coarse map that the device sent."""
         stored = self.payload.edge_map if self.payload is not None else None
         return _cells(stored) if stored is not None else None
 
 
 async def read_contents(store: Store, sample_id: uuid.UUID) -> tuple[StoredPayload | None, StoredMap | None]:
-    """The payload and the cloud's map as they are stored."""
+    """Return the payload and the cloud's map as stored."""
     async with store.reading() as connection:
         return await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
 
 
 def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) -> Contents:
-    """Decode what was read. It takes a while for large images: call it off the event loop."""
+    """Decode stored contents. Blocking: call it outside the event loop."""
     cells = _cells(cloud_map) if cloud_map is not None else None
     if payload is None:
-        return Contents(None, None, cells, "The payload is gone: its retention has ended (retention.payloads_days).")
+        return Contents(None, None, cells, "The payload has expired (retention.payloads_days).")
     try:
-        values, part = decode_payload(payload.message, payload.modality), decode_crop(payload.message)
+        values, crop = decode_payload(payload.message, payload.modality), decode_crop(payload.message)
     except SampleRejected as error:
         return Contents(payload, None, cells, f"The payload cannot be shown: {error}.")
-    if part is None:
+    if crop is None or cloud_modality(payload.modality).view is not View.PICTURE:
         return Contents(payload, values, cells)
-    what = "a part" if part.region is not None else "a preview"
-    problem = f"Of {part.width} x {part.height} pixels only {what} travelled: the budget or the link was too narrow."
-    return Contents(payload, in_place(cast(NDArray[np.uint8], values), part), cells, problem)
+    form = "a crop" if crop.region is not None else "a preview"
+    problem = f"Only {form} of the {crop.width} x {crop.height} pixels was sent: budget or link did not allow more."
+    return Contents(payload, in_place(values.astype(np.uint8, copy=False), crop), cells, problem)
 
 
 def _cells(stored: StoredMap) -> NDArray[np.uint8]:

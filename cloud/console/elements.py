@@ -1,6 +1,6 @@
-"""The console's own elements: Vue components beside this file, fed with JSON from `cloud.console.views`.
+"""Elements of the console: Vue components in this folder, fed with JSON from `cloud.console.views`.
 
-Vue's templates escape all text, so nothing that came from a device can become markup.
+Vue's templates escape all text, so text from a device cannot become markup.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ _FORMAT = ("components/vedette_format.js",)
 
 
 class ConsoleElement(ui.element):
-    """An element whose properties are set together and sent only when one of them changed."""
+    """Element whose properties are set together and sent only if one of them changed."""
 
     def show(self, **properties: Any) -> None:
         """Set these properties."""
@@ -28,11 +28,11 @@ class TopBar(ConsoleElement, component="components/top_bar.js", dependencies=lis
 
 
 class FleetStrip(ConsoleElement, component="components/fleet_strip.js", dependencies=list(_FORMAT)):
-    """The fleet's figures. Property: summary."""
+    """Figures of the fleet. Property: summary."""
 
 
 class FilterBar(ConsoleElement, component="components/filter_bar.js"):
-    """What to list. Properties: filters, choices. Event `change` with the filters."""
+    """Filters of the list. Properties: filters, choices. Event `change` with the filters."""
 
 
 class VerdictTable(ConsoleElement, component="components/verdict_table.js", dependencies=list(_FORMAT)):

@@ -1,4 +1,4 @@
-"""What every page has: the frame, the theme, the fleet's figures and the place where problems are told."""
+"""Frame of every page: navigation, theme, figures of the fleet and problems."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from shared.errors import VedetteError
 STYLE = Path(__file__).parent / "console.css"
 _log = logging.getLogger(__name__)
 
-# Before the first paint, so that a dark page never flashes white.
+# Runs before the first paint, so that a dark page never flashes white.
 _THEME_SCRIPT = """
 <meta name="referrer" content="same-origin">
 <script>
@@ -31,7 +31,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", window.ved
 
 
 class Frame:
-    """The top of a page. `path`: which entry of the navigation it is."""
+    """Top of a page; `path` is its entry in the navigation."""
 
     def __init__(self, summaries: SummaryCache, path: str) -> None:
         self._summaries = summaries
@@ -41,7 +41,7 @@ class Frame:
         self._strip = FleetStrip()
 
     async def refresh(self) -> FleetSummary:
-        """Show the newest figures; raises StorageError where the store cannot be read."""
+        """Show the newest figures; raises StorageError if the store cannot be read."""
         summary = await self._summaries.summary()
         now_s = time.time()
         self._strip.show(summary=summary_view(summary, now_s))
@@ -49,7 +49,7 @@ class Frame:
         return summary
 
     def show_problem(self, error: Exception) -> None:
-        """Show a problem until the next refresh that works; one that nobody foresaw is logged with its origin."""
+        """Show a problem until the next successful refresh; log an unexpected one with its traceback."""
         if isinstance(error, VedetteError):
             self._bar.show(problem=str(error))
         else:

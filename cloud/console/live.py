@@ -1,4 +1,4 @@
-"""The page "Live": the newest verdicts, filtered, and one of them in full beside them."""
+"""Page "Live": the newest verdicts, filtered, and one of them in detail."""
 
 import asyncio
 import time
@@ -25,12 +25,12 @@ from shared.samples import Decision, Route
 
 PAGE_SIZE = 50
 REFRESH_S = 1.0
-REST_FACTOR = 5  # times as long as the last reading took
+REST_FACTOR = 5  # pause after a read, in multiples of its duration
 
 
 @dataclass(frozen=True, slots=True)
 class PageFilters:
-    """The filters as they stand in the address bar; "" does not restrict, and what is unknown counts as ""."""
+    """Filters in the address bar; "" does not restrict, and unknown values become ""."""
 
     device: str = ""
     modality: str = ""
@@ -41,7 +41,7 @@ class PageFilters:
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
-        """The filters in what a browser sent."""
+        """Return the filters in values from a browser."""
 
         def choice(name: str, known: type[Modality] | type[Decision] | type[Route] | dict[str, float]) -> str:
             value = values.get(name, "")
@@ -57,11 +57,11 @@ class PageFilters:
         )
 
     def set_values(self) -> dict[str, str]:
-        """Those that restrict."""
+        """Return the filters that restrict."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if getattr(self, name)}
 
     def to_filter(self, now_s: float) -> VerdictFilter:
-        """The same for the store."""
+        """Return the filter for the store."""
         return VerdictFilter(
             device_id=self.device,
             modality=Modality(self.modality) if self.modality else None,
@@ -73,31 +73,31 @@ class PageFilters:
 
 
 ListVersion: TypeAlias = tuple[VerdictKey | None, int]
-"""The newest verdict and the number of devices: as long as it stays, so does every list."""
+"""Newest verdict and number of devices: while they stay the same, every list does."""
 
 
 @dataclass(frozen=True, slots=True)
 class PagePosition:
-    """Where in the list the page is: at its top, or before or after a key."""
+    """Position in the list: at its top, or before or after a key."""
 
     before: VerdictKey | None = None
     after: VerdictKey | None = None
 
     @property
     def is_top(self) -> bool:
-        """Whether the page follows what comes in."""
+        """Whether the page follows new verdicts."""
         return self.before is None and self.after is None
 
 
 class LivePage:
-    """One open page. It reads the store only when something changed, and holds still while somebody looks."""
+    """One open page: reads the store only after a change, and does not move while an operator looks."""
 
     def __init__(self, store: Store, summaries: SummaryCache, wanted: PageFilters) -> None:
         self._store = store
         self._wanted = wanted
         self._place = PagePosition()
         self._page = VerdictPage((), None, None)
-        self._shown: ListVersion | None = None  # as the store was when the list was read; None: read it again
+        self._shown: ListVersion | None = None  # when the list was read; None: read it again
         self._counted: ListVersion | None = None
         self._rest_until_s = 0.0
         self._held = False
@@ -129,7 +129,7 @@ class LivePage:
         self._detail.on("close", lambda: self._close())
 
     async def tick(self) -> None:
-        """Bring the page up to date; a problem is shown, and the next tick tries again."""
+        """Update the page; a problem is shown, and the next tick tries again."""
         if self._busy.locked():
             return
         async with self._busy:
@@ -155,7 +155,7 @@ class LivePage:
             self._counted = mark
         else:
             return
-        # A filter that matches next to nothing makes the store search all it has: not more than a part of the time.
+        # A filter with few matches makes the store search all rows: limit the share of time for that.
         self._rest_until_s = time.monotonic() + REST_FACTOR * (time.monotonic() - started_s)
 
     def _follows(self) -> bool:
@@ -168,7 +168,7 @@ class LivePage:
                 connection, wanted, before=self._place.before, after=self._place.after, size=PAGE_SIZE
             )
             if self._place.after is not None and (page.newer is None or not page.rows):
-                self._place = PagePosition()  # the top again: follow from here
+                self._place = PagePosition()  # at the top again: follow new verdicts
                 page = await verdict_page(connection, wanted, size=PAGE_SIZE)
             names = await device_ids(connection)
         self._page = page
@@ -183,7 +183,7 @@ class LivePage:
         )
 
     async def _count(self) -> None:
-        """Say how many verdicts came in above what is shown, without moving it."""
+        """Show the number of new verdicts without moving the list."""
         top = key_of(self._page.rows[0]) if self._page.rows else None
         async with self._store.reading() as connection:
             waiting = await count_newer(connection, self._wanted.to_filter(time.time()), top)
@@ -195,7 +195,7 @@ class LivePage:
         return no_verdict(summary) if summary.devices else no_device()
 
     async def _reload(self) -> None:
-        async with self._busy:  # after a tick that runs now, which may have read with the filters of before
+        async with self._busy:  # after a running tick, which may use the old filters
             self._shown = None
             try:
                 await self._refresh()
@@ -239,8 +239,8 @@ class LivePage:
             verdict, notice = await read_detail(self._store, sample_id)
         except Exception as error:
             self._frame.show_problem(error)
-            verdict, notice = None, "This verdict could not be read: the reason stands at the top of the page."
-        if self._opened == str(sample_id):  # somebody may have moved on meanwhile
+            verdict, notice = None, "This verdict could not be read: see the problem at the top of the page."
+        if self._opened == str(sample_id):  # another one may have been opened meanwhile
             self._detail.show(verdict=verdict, notice=notice)
 
     def _close(self) -> None:
@@ -250,7 +250,7 @@ class LivePage:
 
 
 async def build_live_page(store: Store, summaries: SummaryCache, values: dict[str, Any]) -> None:
-    """Build the page for one browser and keep it up to date while that stays."""
+    """Build the page for one browser and keep it up to date."""
     page = LivePage(store, summaries, PageFilters.parse(values))
     await page.tick()
     ui.timer(REFRESH_S, page.tick, immediate=False)

@@ -1,10 +1,10 @@
-"""The routes that serve pictures of samples, by sample id: a browser asks for each of them once."""
+"""Routes for pictures of samples by sample id; final pictures are cached by the browser."""
 
 import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, NoReturn
 
 import numpy as np
 from fastapi import APIRouter, Header, HTTPException
@@ -18,14 +18,14 @@ from cloud.modalities import View
 from cloud.store import Store
 
 CACHED_THUMBNAILS = 1024
-CONCURRENT_RENDERINGS = 2  # the analysis needs the other cores
+CONCURRENT_RENDERINGS = 2  # leaves cores to the analysis
 _FOR_EVER = "private, max-age=31536000, immutable"
 _NOT_YET = "no-store"
 _SVG_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 class Media:
-    """Renders on demand, a few at a time and off the event loop; thumbnails are kept in memory."""
+    """Renderer on demand, few pictures at a time, outside the event loop; caches thumbnails."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -35,27 +35,33 @@ class Media:
         self.router.get("/{sample_id}/thumbnail.png")(self.thumbnail)
         self.router.get("/{sample_id}/thumbnail.svg")(self.sparkline)
         self.router.get("/{sample_id}/image.png")(self.image)
+        self.router.get("/{sample_id}/frame/{number}.png")(self.frame)
         self.router.get("/{sample_id}/cloud_map.png")(self.cloud_map)
         self.router.get("/{sample_id}/edge_map.png")(self.edge_map)
 
     async def thumbnail(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """A small picture of an image sample with its anomaly map on it."""
+        """Answer with a thumbnail of an image or clip, with the anomaly map of an image."""
         return await self._small(sample_id, "thumbnail.png", if_none_match, _thumbnail)
 
     async def sparkline(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """A small trace of a series sample, the anomalous span shaded."""
+        """Answer with a small trace of a series, its anomalous span shaded."""
         return await self._small(sample_id, "thumbnail.svg", if_none_match, _sparkline)
 
     async def image(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """An image sample, as large as a detail view shows it."""
+        """Answer with an image at the size of the detail view."""
         return await self._answer(sample_id, "image.png", if_none_match, _image)
 
+    async def frame(self, sample_id: uuid.UUID, number: int, if_none_match: Annotated[str, Header()] = "") -> Response:
+        """Answer with one frame of a clip, counted from 0."""
+        name = f"frame-{number}.png"
+        return await self._answer(sample_id, name, if_none_match, lambda contents: _frame(contents, number))
+
     async def cloud_map(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """The cloud's anomaly map in colours, transparent where the sample is ordinary."""
+        """Answer with the cloud's anomaly map in colours, transparent where normal."""
         return await self._answer(sample_id, "cloud_map.png", if_none_match, _cloud_map)
 
     async def edge_map(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """The device's own, coarser map in the same colours."""
+        """Answer with the coarser map of the device in the same colours."""
         return await self._answer(sample_id, "edge_map.png", if_none_match, _edge_map)
 
     async def _small(
@@ -75,7 +81,7 @@ class Media:
     async def _answer(
         self, sample_id: uuid.UUID, name: str, if_none_match: str, render: Callable[[Contents], bytes]
     ) -> Response:
-        if _tag(sample_id, name) in if_none_match:  # only final pictures carry a tag, and those never change
+        if _tag(sample_id, name) in if_none_match:  # only final pictures have a tag, and they never change
             return _response(sample_id, name, b"", if_none_match, final=True)
         stored = await read_contents(self._store, sample_id)
         async with self._renderings:
@@ -101,13 +107,15 @@ def _tag(sample_id: uuid.UUID, name: str) -> str:
 
 
 def _thumbnail(contents: Contents) -> bytes:
+    if contents.view is View.CLIP and contents.values is not None:
+        return thumbnail_png(_frame_pixels(contents, len(contents.values) // 2), None)
     return thumbnail_png(_pixels(contents), contents.cloud_map if contents.cloud_map is not None else contents.edge_map)
 
 
 def _sparkline(contents: Contents) -> bytes:
     values = contents.values
     if values is None or contents.view is not View.TRACES:
-        _refuse(contents, "no series")
+        _refuse(contents, "not a series")
     return sparkline_svg(values.astype(np.float32), contents.cloud_map)
 
 
@@ -123,14 +131,27 @@ def _cloud_map(contents: Contents) -> bytes:
 
 def _edge_map(contents: Contents) -> bytes:
     if contents.edge_map is None:
-        raise HTTPException(404, "The device sent no anomaly map of this sample, or its retention has ended.")
+        raise HTTPException(404, "The device sent no anomaly map of this sample, or it has expired.")
     return overlay_png(contents.edge_map)
 
 
 def _pixels(contents: Contents) -> NDArray[np.uint8]:
     if contents.values is None or contents.view is not View.PICTURE:
-        _refuse(contents, "no image")
-    return cast(NDArray[np.uint8], contents.values)
+        _refuse(contents, "not an image")
+    return contents.values.astype(np.uint8, copy=False)
+
+
+def _frame(contents: Contents, number: int) -> bytes:
+    return picture_png(_frame_pixels(contents, number))
+
+
+def _frame_pixels(contents: Contents, number: int) -> NDArray[np.uint8]:
+    if contents.values is None or contents.view is not View.CLIP:
+        _refuse(contents, "not a clip")
+    if not 0 <= number < len(contents.values):
+        raise HTTPException(404, f"The clip has {len(contents.values)} frames.")
+    pixels: NDArray[np.uint8] = contents.values[number].astype(np.uint8, copy=False)
+    return pixels
 
 
 def _refuse(contents: Contents, reason: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The pages "Devices" and of a single verdict."""
+"""Pages for all devices and for a single verdict."""
 
 import time
 import uuid
@@ -19,7 +19,7 @@ REFRESH_S = 2.0
 
 
 class DevicesPage:
-    """One open page of all devices."""
+    """Open page of all devices."""
 
     def __init__(self, store: Store, registry: Registry, summaries: SummaryCache) -> None:
         self._store, self._registry, self._summaries = store, registry, summaries
@@ -29,7 +29,7 @@ class DevicesPage:
         self._list.show(devices=[], now_s=0.0, empty=None)
 
     async def tick(self) -> None:
-        """Bring the page up to date; a problem is shown, and the next tick tries again."""
+        """Update the page; a problem is shown, and the next tick tries again."""
         try:
             await self._frame.refresh()
             async with self._store.reading() as connection:
@@ -45,7 +45,7 @@ class DevicesPage:
 
 
 class DetailPage:
-    """One open page of a single verdict."""
+    """Open page of a single verdict."""
 
     def __init__(self, store: Store, summaries: SummaryCache, sample_id: uuid.UUID | None) -> None:
         self._store, self._sample_id = store, sample_id
@@ -56,13 +56,13 @@ class DetailPage:
         self.is_final = False
 
     async def tick(self) -> bool:
-        """Show the verdict as soon as there is one; whether the sample is known."""
+        """Show the verdict as soon as it exists; return whether the sample is known."""
         try:
             await self._frame.refresh()
             if self.is_final:
                 return True
             if self._sample_id is None:
-                verdict, notice = None, "This is no sample id: follow a link of the list."
+                verdict, notice = None, "This is not a sample id: follow a link in the list."
             else:
                 verdict, notice = await read_detail(self._store, self._sample_id)
         except Exception as error:
@@ -74,14 +74,14 @@ class DetailPage:
 
 
 async def build_devices_page(store: Store, registry: Registry, summaries: SummaryCache) -> None:
-    """Build the page for one browser and keep it up to date while that stays."""
+    """Build the page for one browser and keep it up to date."""
     page = DevicesPage(store, registry, summaries)
     await page.tick()
     ui.timer(REFRESH_S, page.tick, immediate=False)
 
 
 async def build_verdict_page(store: Store, summaries: SummaryCache, sample_id: str) -> None:
-    """Build the page for one browser; it waits for a verdict that is not there yet."""
+    """Build the page for one browser; it waits for a verdict that does not exist yet."""
     try:
         known: uuid.UUID | None = uuid.UUID(sample_id)
     except ValueError:

@@ -1,7 +1,7 @@
 """Pictures of samples and of their anomaly maps, as PNG.
 
-Colours: a map's cell of up to MAP_QUIET is what normal samples show, and stays transparent; from there amber over red
-to magenta, which stands out on grey and on coloured surfaces alike.
+A cell up to MAP_QUIET is normal and stays transparent. Higher values run from amber over red to magenta, which stands
+out on grey and coloured surfaces.
 """
 
 from typing import Any
@@ -24,21 +24,21 @@ _OPACITIES = np.array([0.0, 150.0, 205.0, 235.0])
 
 
 def fitted(pixels: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
-    """RGB pixels that fit into the box, in their own proportions; never enlarged. (height, width, 3) uint8."""
+    """Return pixels (height, width, 3) uint8 shrunk to fit the box, with their aspect ratio."""
     rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
     scale = min(width_px / rgb.shape[1], height_px / rgb.shape[0])
     return _scaled(rgb, scale) if scale < 1 else rgb
 
 
 def picture_png(pixels: NDArray[np.uint8]) -> bytes:
-    """A sample's image for the detail view. It is encoded anew: a device's own bytes never reach a browser."""
+    """Return the image for the detail view as PNG; re-encoded, so no bytes of a device reach a browser."""
     return encode_png(fitted(pixels, DETAIL_PX, DETAIL_PX))
 
 
 def in_place(pixels: NDArray[np.uint8], part: ImageCrop) -> NDArray[np.uint8]:
-    """The pixels where they lie in their image, grey elsewhere; a preview is left as it is.
+    """Return a crop at its place in the image, grey elsewhere; a preview is returned as it is.
 
-    (height, width, 3) uint8 of at most DETAIL_PX a side.
+    (height, width, 3) uint8 of at most DETAIL_PX per side.
     """
     if part.region is None:
         return pixels
@@ -56,7 +56,7 @@ def in_place(pixels: NDArray[np.uint8], part: ImageCrop) -> NDArray[np.uint8]:
 
 
 def overlay(cells: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[np.uint8]:
-    """The map (rows, columns) uint8 in colours, smoothly enlarged: (height_px, width_px, 4) uint8, RGBA."""
+    """Return the map (rows, columns) uint8 in colours, enlarged: (height_px, width_px, 4) uint8, RGBA."""
     smooth = _clipped(cv2.resize(cells, (width_px, height_px), interpolation=cv2.INTER_CUBIC))
     levels = np.arange(256.0)
     table = np.stack(
@@ -68,7 +68,7 @@ def overlay(cells: NDArray[np.uint8], width_px: int, height_px: int) -> NDArray[
 
 
 def overlay_png(cells: NDArray[np.uint8]) -> bytes:
-    """The map as a transparent picture, to be laid over the sample's image and stretched to its size."""
+    """Return the map as a transparent PNG to lay over the image, stretched to its size."""
     scale = max(1, OVERLAY_PX // max(cells.shape))
     rgba = overlay(cells, cells.shape[1] * scale, cells.shape[0] * scale)
     _, data = cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
@@ -76,7 +76,7 @@ def overlay_png(cells: NDArray[np.uint8]) -> bytes:
 
 
 def thumbnail_png(pixels: NDArray[np.uint8], cells: NDArray[np.uint8] | None) -> bytes:
-    """The sample's image as small as a table needs it, with its map on it where there is one."""
+    """Return a thumbnail of the image as PNG, with its map if there is one."""
     small = fitted(pixels, THUMBNAIL_WIDTH_PX, THUMBNAIL_HEIGHT_PX)
     if cells is not None:
         rgba = overlay(cells, small.shape[1], small.shape[0]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The fleet's figures, read at most once a second however many pages are open."""
+"""Cache of the fleet's figures, read at most once per second for all open pages."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ FRESH_S = 0.9
 
 
 class SummaryCache:
-    """What all pages poll. `late_after_s`: a device without a heartbeat for so long counts as silent."""
+    """Figures that all pages poll; a device without a heartbeat for `late_after_s` seconds counts as silent."""
 
     def __init__(self, store: Store, late_after_s: float) -> None:
         self.late_after_s = late_after_s
@@ -20,7 +20,7 @@ class SummaryCache:
         self._summary: FleetSummary | None = None
 
     async def summary(self) -> FleetSummary:
-        """The figures, not older than a second; raises StorageError where the store cannot be read."""
+        """Return figures at most a second old; raises StorageError if the store cannot be read."""
         async with self._lock:
             if self._summary is None or time.monotonic() - self._read_at_s > FRESH_S:
                 async with self._store.reading() as connection:

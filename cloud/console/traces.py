@@ -1,4 +1,4 @@
-"""Channel traces of a series window: the points to draw and the spans to shade, no more than a screen can show."""
+"""Traces of the channels of a window: points to draw and spans to shade, at screen resolution."""
 
 import itertools
 import math
@@ -14,12 +14,12 @@ MAX_CHANNELS = 12
 MAX_COLUMNS = 300
 SPARKLINE_COLUMNS = 60
 SPARKLINE_CHANNELS = 3
-_WIDTH, _HEIGHT, _MARGIN = 128, 80, 6  # of a sparkline, in its own units
+_WIDTH, _HEIGHT, _MARGIN = 128, 80, 6  # of a sparkline, in SVG units
 _LINE, _OTHER_LINES, _SHADE = "#4b84d6", "#8b97a6", "#e5484d"
 
 
 def thinned(values: NDArray[np.float32], columns: int) -> list[tuple[float, float | None]]:
-    """At most two points a column, its lowest and highest value, so that no peak is lost; None breaks the line.
+    """Return at most two points per column, its lowest and highest value; None breaks the line.
 
     `values`: (length,). Returns (time point, value) in order of time.
     """
@@ -38,7 +38,7 @@ def thinned(values: NDArray[np.float32], columns: int) -> list[tuple[float, floa
 
 
 def shaded(levels: NDArray[np.uint8], columns: int) -> list[tuple[float, float, float]]:
-    """Runs of time points above the quiet level: (start, stop, opacity in 0..1). `levels`: (length,) uint8."""
+    """Return spans above the quiet level as (start, stop, opacity in 0..1). `levels`: (length,) uint8."""
     edges = np.linspace(0, len(levels), min(columns, len(levels)) + 1).astype(int)
     spans: list[tuple[float, float, float]] = []
     for start, stop in itertools.pairwise(edges):
@@ -59,7 +59,7 @@ def plot(
     names: Sequence[str],
     shares: Sequence[tuple[str, float]],
 ) -> dict[str, Any]:
-    """What a browser draws of one window (length, channels), the channels with the largest shares first."""
+    """Return the plot of one window (length, channels), channels with the largest shares first."""
     length, count = values.shape
     known = dict(shares)
     labels = [names[channel] if channel < len(names) else f"channel {channel + 1}" for channel in range(count)]
@@ -82,9 +82,9 @@ def plot(
 
 
 def sparkline_svg(values: NDArray[np.float32], cells: NDArray[np.uint8] | None) -> bytes:
-    """A window (length, channels) as a small picture: its most anomalous channels, the anomalous span shaded.
+    """Return a small SVG of a window (length, channels): its most anomalous channels, anomalous span shaded.
 
-    It holds numbers only, none of the text that came with the sample.
+    It holds numbers only and no text of the sample.
     """
     length, count = values.shape
     usable = cells if cells is not None and cells.shape == values.shape else None
@@ -107,7 +107,7 @@ def sparkline_svg(values: NDArray[np.float32], cells: NDArray[np.uint8] | None) 
 
 
 def _path(points: Sequence[tuple[float, float | None]], step: float) -> str:
-    """SVG path data; the line is broken where a value is missing."""
+    """Return SVG path data; a missing value breaks the line."""
     known = [value for _, value in points if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     commands, is_drawing = [], False

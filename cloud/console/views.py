@@ -1,18 +1,15 @@
-"""Rows of the store as JSON for the browser: figures in words beside the figures themselves.
+"""Rows of the store as JSON for the browser: figures, and the same figures in words.
 
-Text that came from a device stays text here; whoever shows it escapes it (the components do so by Vue's templates).
+Text from a device is not escaped here; Vue's templates in the components escape it.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, create_model
 
 from cloud.console.contents import Contents
-from cloud.console.traces import plot
+from cloud.console.drawings import drawing, finite_or_none, thumbnail
 from cloud.console.words import (
     bytes_words,
     count_words,
@@ -22,15 +19,12 @@ from cloud.console.words import (
     p_value_words,
     share_words,
 )
-from cloud.modalities import View, cloud_modality
 from cloud.registry import RegisteredBundle
 from cloud.store.fleet_queries import DeviceRow, FleetSummary
 from cloud.store.queries import JudgedSample
 from cloud.store.verdict_columns import VerdictRow, api_fields, published
 from shared.samples import Decision, Opinion, Route
 
-STRIP_BARS = 6
-MAX_FEATURES = 200
 CERTIFICATE_WARNING_S = 14 * 86_400.0
 
 
@@ -67,15 +61,15 @@ VerdictPageView: Any = create_model(
 
 
 def row_view(row: VerdictRow) -> dict[str, Any]:
-    """One verdict as the table shows it and as `/api/verdicts` answers."""
+    """Return one verdict as in the table and in `/api/verdicts`."""
     return published(row, "row") | {
-        "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": _json(row.edge_score)},
+        "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": finite_or_none(row.edge_score)},
         "fused": _p_value(row.p_value, row.extrapolated),
         "latency_s": row.judged_at_s - row.captured_at_s,
         "latency": duration_words(row.judged_at_s - row.captured_at_s),
         "latency_parts": f"{duration_words(row.received_at_s - row.captured_at_s)} to the cloud, "
         f"{duration_words(row.judged_at_s - row.received_at_s)} to the verdict",
-        "thumbnail": _thumbnail(row),
+        "thumbnail": thumbnail(row),
     }
 
 
@@ -89,26 +83,26 @@ def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
         "edge_score": number_words(record.edge_score),
         "payload": bytes_words(record.payload_bytes),
         "opinions": [_opinion(opinion) for opinion in record.opinions],
-        "contributions": [{"name": name, "share": _json(share)} for name, share in record.contributions],
+        "contributions": [{"name": name, "share": finite_or_none(share)} for name, share in record.contributions],
         "problem": contents.problem,
-        **_drawing(sample, contents),
+        **drawing(sample, contents),
     }
 
 
 def headline(row: VerdictRow) -> str:
-    """Both opinions in one sentence."""
+    """Return the opinions of edge and cloud in one sentence."""
     edge = p_value_words(row.edge_p_value, row.edge_extrapolated)
     cloud = p_value_words(row.p_value, row.extrapolated)
     first = {
         Route.FORWARD: f"The edge forwarded it as suspicious ({edge})",
         Route.ALARM: f"The edge raised an alarm ({edge})",
-        Route.AUDIT: f"The edge found it ordinary ({edge}) and sent it as an audit",
+        Route.AUDIT: f"The edge accepted it ({edge}) and sent it as an audit",
         Route.ACCEPT: f"The edge accepted it ({edge})",
     }[row.route]
     if row.decision is Decision.UNDECIDED:
-        if row.p_value > 0:  # of an image of which a part travelled
-            return f"{first}; in the part that came the cloud finds nothing anomalous ({cloud}): somebody has to look."
-        return f"{first}; the cloud could not judge it: somebody has to look."
+        if row.p_value > 0:  # only a crop of the image was sent
+            return f"{first}; the cloud finds nothing anomalous in the crop that was sent ({cloud}): review needed."
+        return f"{first}; the cloud could not judge it: review needed."
     if row.decision is Decision.NORMAL:
         return f"{first}; the cloud finds it normal ({cloud})."
     missed = row.route in (Route.AUDIT, Route.ACCEPT)
@@ -116,7 +110,7 @@ def headline(row: VerdictRow) -> str:
 
 
 def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
-    """The figures above every page."""
+    """Return the figures at the top of every page."""
     counters = summary.counters
     waits_s = now_s - summary.oldest_pending_at_s if summary.oldest_pending_at_s is not None else 0.0
     return {
@@ -142,7 +136,7 @@ def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
 def device_view(
     row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
 ) -> dict[str, Any]:
-    """One device: its health in a word, its counters, what it runs and what it warns of."""
+    """Return one device with its health, counters, running bundles and warnings."""
     heartbeat, counters = row.heartbeat, row.heartbeat.counters
     health, advice = _health(row, now_s, late_after_s)
     warnings = list(heartbeat.warnings)
@@ -184,7 +178,7 @@ def device_view(
 
 def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
     return {
-        "p_value": _json(value),
+        "p_value": finite_or_none(value),
         "extrapolated": extrapolated,
         "words": p_value_words(value, extrapolated),
         "exact": p_value_exact(value, extrapolated),
@@ -200,77 +194,27 @@ def _opinion(opinion: Opinion) -> dict[str, Any]:
 
 
 def _rarity(p_value: float) -> float:
-    """The length of an opinion's bar: each factor of ten in the p-value adds the same, full at 1 in a billion."""
+    """Return the length of the bar of a p-value, logarithmic and full at 1 in a billion."""
     return round(min(-math.log10(p_value) / 9, 1.0), 3) if 0 < p_value <= 1 else 0.0
-
-
-def _thumbnail(row: VerdictRow) -> dict[str, Any]:
-    view = cloud_modality(row.modality).view
-    if view is View.PICTURE:
-        return {"kind": "picture", "url": f"/media/{row.sample_id}/thumbnail.png"}
-    if view is View.TRACES:
-        return {"kind": "picture", "url": f"/media/{row.sample_id}/thumbnail.svg"}
-    shares = sorted(row.contributions, key=lambda item: -item[1])[:STRIP_BARS]
-    return {"kind": "bars", "bars": [{"name": name, "share": _json(share)} for name, share in shares]}
-
-
-def _drawing(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
-    """Return the data from which the browser draws the sample, by the view of its modality."""
-    values, row = contents.values, sample.record
-    if values is None:
-        return {"kind": "none"}
-    media, view = f"/media/{row.sample_id}", cloud_modality(row.modality).view
-    if view is View.PICTURE:
-        return {
-            "kind": "image",
-            "image": f"{media}/image.png",
-            "height_px": values.shape[0],
-            "width_px": values.shape[1],
-            "cloud_map": f"{media}/cloud_map.png" if contents.cloud_map is not None else "",
-            "edge_map": f"{media}/edge_map.png" if contents.edge_map is not None else "",
-        }
-    if view is View.TRACES:
-        return {
-            "kind": "series",
-            "plot": plot(values.astype(np.float32), contents.cloud_map, sample.channels, row.contributions),
-        }
-    if view is not View.TABLE:
-        return {"kind": "none", "problem": f"There is no view of {row.modality.value} samples yet."}
-    return {"kind": "tabular", **_features(values.astype(np.float32), sample.channels, dict(row.contributions))}
-
-
-def _features(values: NDArray[np.float32], names: Sequence[str], shares: dict[str, float]) -> dict[str, Any]:
-    """The features of a tabular sample, those that contribute most first."""
-    labels = [names[place] if place < len(names) else f"feature {place + 1}" for place in range(len(values))]
-    order = sorted(range(len(values)), key=lambda place: -(_json(shares.get(labels[place])) or 0.0))
-    features = [
-        {"name": labels[place], "value": number_words(float(values[place])), "share": _json(shares.get(labels[place]))}
-        for place in order[:MAX_FEATURES]
-    ]
-    return {"features": features, "features_total": len(values)}
 
 
 def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str]:
     if row.revoked_at_s is not None:
-        return "revoked", "Its certificate is revoked: enrol it again to let it in."
+        return "revoked", "The certificate is revoked: enrol the device again to restore access."
     if row.heartbeat_at_s is None:
-        return "never seen", "Enrolled, but never heard of: start it with vedette edge run --config edge.toml."
+        return "never seen", "Enrolled, but no heartbeat yet: start the agent with vedette edge run --config edge.toml."
     if now_s - row.heartbeat_at_s > late_after_s:
-        return "silent", "No heartbeat: check its power and link. What it screens meanwhile waits in its spool."
+        return "silent", "No heartbeat: check power and network. Its samples wait in its spool."
     return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
 
 
 def _certificate_warning(left_s: float) -> str:
     if left_s <= 0:
-        return "Its certificate has expired: enrol it again."
-    return f"Its certificate expires in {duration_words(left_s)}: enrol it again before."
+        return "The certificate has expired: enrol the device again."
+    return f"The certificate expires in {duration_words(left_s)}: enrol the device again."
 
 
 def _bundle_state(bundle_id: str, current: RegisteredBundle | None) -> str:
     if current is None:
         return "not in the registry"
     return "current" if current.bundle_id == bundle_id else f"{current.bundle_id} is current: update pending"
-
-
-def _json(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

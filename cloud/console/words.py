@@ -1,4 +1,4 @@
-"""Figures as an operator reads them."""
+"""Figures as text for operators."""
 
 import math
 
@@ -13,7 +13,7 @@ _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def p_value_words(p_value: float, extrapolated: bool) -> str:
-    """How often a normal sample would look at least this odd: "1 in 2 400", with a dagger where it is extrapolated."""
+    """Return how often a normal sample is at least this odd: "1 in 2 400", with a dagger if extrapolated."""
     if not math.isfinite(p_value) or p_value < 0:
         return NO_FIGURE
     mark = EXTRAPOLATED if extrapolated else ""
@@ -25,18 +25,18 @@ def p_value_words(p_value: float, extrapolated: bool) -> str:
 
 
 def p_value_exact(p_value: float, extrapolated: bool) -> str:
-    """The figure itself, for a tooltip."""
+    """Return the p-value itself, for a tooltip."""
     tail = ", extrapolated from the fitted tail" if extrapolated else ""
     return f"p = {p_value:.3g}{tail}"
 
 
 def count_words(count: int) -> str:
-    """A count in groups of three digits."""
+    """Return a count in groups of three digits."""
     return f"{count:,}".replace(",", THIN_SPACE)
 
 
 def share_words(part: float, whole: float) -> str:
-    """A share in percent; a dash where there is no whole."""
+    """Return a share in percent; a dash if `whole` is 0."""
     if whole <= 0:
         return NO_FIGURE
     percent = 100 * part / whole
@@ -46,7 +46,7 @@ def share_words(part: float, whole: float) -> str:
 
 
 def bytes_words(size: float) -> str:
-    """A size in decimal units."""
+    """Return a size in decimal units."""
     for unit in _SIZES:
         if size < 1000 or unit == _SIZES[-1]:
             break
@@ -56,7 +56,7 @@ def bytes_words(size: float) -> str:
 
 
 def duration_words(seconds: float) -> str:
-    """A duration in the unit that fits: "84 ms", "2.4 s", "3 min", "5 h", "12 d"."""
+    """Return a duration in a fitting unit: "84 ms", "2.4 s", "3 min", "5 h", "12 d"."""
     if not math.isfinite(seconds):
         return NO_FIGURE
     sign, seconds = ("\N{MINUS SIGN}" if seconds <= -0.0005 else ""), abs(seconds)
@@ -76,14 +76,14 @@ def duration_words(seconds: float) -> str:
 
 
 def number_words(value: float | None) -> str:
-    """A measured value with the digits that matter; a dash where it is missing."""
+    """Return a value with five significant digits; a dash if it is missing."""
     if value is None or not math.isfinite(value):
         return NO_FIGURE
     return f"{value:.5g}"
 
 
 def _rounded(count: float) -> str:
-    """A count to two digits, in words above a million."""
+    """Return a count to two digits, in words above a million."""
     magnitude = 10 ** max(math.floor(math.log10(count)) - 1, 0)
     count = round(count / magnitude) * magnitude
     for size, name in _LARGE:

@@ -1,4 +1,4 @@
-"""The whole system on one machine, on real data: what `vedette demo` shows.
+"""Demo of the whole system on one machine, on real data: `vedette demo`.
 
-It only drives the command line, as a user would: every part is a process of its own.
+It uses only the command line, as a user would: every part is a separate process.
 """

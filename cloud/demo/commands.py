@@ -1,4 +1,4 @@
-"""`vedette demo`."""
+"""Command `vedette demo`."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ MIN_SECONDS = 20.0
 
 
 def add_commands(tree: CommandTree) -> None:
-    """Hang the demo into the tree."""
+    """Add the command to the tree."""
     tree.root.command(
         epilog="Examples:  vedette demo  |  vedette demo --headless --seconds 120 --json out.json  |  "
         "vedette demo --images my-photos/ --effort 1  |  vedette demo --series readings.csv --no-federated"
@@ -25,38 +25,37 @@ def add_commands(tree: CommandTree) -> None:
 
 
 def demo(
-    seconds: Annotated[float, typer.Option(help="How long the devices screen.", min=MIN_SECONDS)] = 120.0,
+    seconds: Annotated[float, typer.Option(help="Seconds the devices screen.", min=MIN_SECONDS)] = 120.0,
     headless: Annotated[bool, typer.Option("--headless", help="Plain lines instead of a live table.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the summary here.")] = None,
     federated: Annotated[bool, typer.Option(help="Run one federated round while the devices screen.")] = True,
     images: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Your own good images in place of the camera's, flat or laid out as MVTec AD."
+            metavar="DIR", help="Your own good images for the camera, as a flat folder or in the MVTec AD layout."
         ),
     ] = None,
     series: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Your own readings (CSV, Parquet, NPZ) in place of the pressure sensor's."),
+        typer.Option(metavar="FILE", help="Your own readings (CSV, Parquet, NPZ) for the sensor."),
     ] = None,
     effort: Annotated[
         float,
-        typer.Option(
-            min=0.01, max=1.0, help="Share of `vedette train`'s training; less is sooner done, and less exact."
-        ),
+        typer.Option(min=0.01, max=1.0, help="Scale the training steps of `vedette train` (0.2 = quick look)."),
     ] = 0.5,
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keep state and logs here; otherwise they go when all went well.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep state and logs here. Default: a temporary folder."),
     ] = None,
 ) -> None:
-    """Run the whole system on this machine, on real data: train, screen, forward, judge, and one federated round."""
+    """Run the whole system on this machine on real data: train, screen, forward, judge, one federated round."""
     from cloud.demo.run import Demo, DemoOptions
 
     if folder is not None and folder.exists() and any(folder.iterdir()):
-        raise SettingsError(f"{folder}: not empty. Give --folder a new one.")
+        raise SettingsError(f"{folder}: not empty. Give --folder a new folder.")
     check_output_path(json_path)
     work = folder.absolute() if folder is not None else Path(tempfile.mkdtemp(prefix="vedette-demo-"))
-    os.environ["VEDETTE_HOME"] = str(work / "home")  # the demo's own signing key, for this process too
+    os.environ["VEDETTE_HOME"] = str(work / "home")  # signing key of the demo, also for this process
 
     kept = False
 
@@ -71,7 +70,7 @@ def demo(
     except KeyboardInterrupt:
         if not kept:
             write_interruption(json_path)
-        typer.echo(f"Stopped. What was done so far lies in {work}.", err=True)
+        typer.echo(f"Stopped. State and logs are in {work}.", err=True)
         raise typer.Exit(130) from None
     except VedetteError as error:
         if not kept:

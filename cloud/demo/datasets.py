@@ -1,13 +1,13 @@
-"""The real data of the demo, from packages it installs, so that it runs without a network.
+"""Real data sets of the demo, from installed packages, so that it runs without a network.
 
 * NASA shuttle radiator telemetry, 9 sensors, labelled (Statlog, in the package `river`): two tabular devices.
 * Arterial pressure with one real anomaly (UCR Anomaly Archive, series 135, in the package `aeon`): a series device.
 * Photographs of brick, gravel, grass and coins (in the package `scikit-image`): a camera. Its good images are crops of
   the real photograph of a brick wall; its *defects are composited*: a piece of another photograph is blended in.
 
-This is a demonstration, not a benchmark. The length of the pressure windows, and which parts of the wall train,
-calibrate and are seen, were settled after looking at how well a kNN does on them: on a photograph this small, other
-partitions gave false-alarm rates from 1 to 22 % at a nominal 5 %.
+This is a demonstration, not a benchmark. The length of the pressure windows and the split of the wall into training,
+calibration and screening were chosen after looking at the results of a kNN: on a photograph this small, other splits
+gave false-alarm rates from 1 to 22 % at a nominal 5 %.
 """
 
 import csv
@@ -35,7 +35,7 @@ CROP_PIXELS = 96
 
 
 def shuttle_plans(folder: Path, seconds: float) -> list[DevicePlan]:
-    """Two devices with disjoint halves of the telemetry that the shared screener was not trained on."""
+    """Return two devices with disjoint halves of the telemetry left after training."""
     columns, table = _read_package_csv("river", "datasets/shuttle.csv.gz")
     rows, labels = table[:, :-1], table[:, -1] > 0
     seen = np.flatnonzero(~labels)[:SHUTTLE_TRAINING_ROWS]
@@ -63,7 +63,7 @@ def shuttle_plans(folder: Path, seconds: float) -> list[DevicePlan]:
 
 
 def artery_plan(folder: Path, seconds: float) -> DevicePlan:
-    """A pressure sensor: trained on the first beats, then a stretch with the one real anomaly in its middle."""
+    """Return a pressure sensor, trained on the first beats; it sees a span around the one real anomaly."""
     name = "datasets/data/KDD-TSAD_135/135_UCR_Anomaly_InternalBleeding16_TEST.csv"
     _, table = _read_package_csv("aeon", name)
     pressure, labels = table[:, 1:2], table[:, 2] > 0
@@ -86,9 +86,9 @@ def artery_plan(folder: Path, seconds: float) -> DevicePlan:
 
 
 def camera_plan(folder: Path, seconds: float, seed: int = 0) -> DevicePlan:
-    """A camera over a brick wall: trained on its upper half, calibrated on the lower left, it sees the lower right.
+    """Return a camera over a brick wall: train on the upper half, calibrate lower left, see lower right.
 
-    The three parts share no pixel, so that what it calls normal is not just what it has seen.
+    The three regions share no pixel, so that a normal image is not one from training.
     """
     generator = np.random.default_rng(seed)
     brick = _photograph("brick")
@@ -119,7 +119,7 @@ def camera_plan(folder: Path, seconds: float, seed: int = 0) -> DevicePlan:
 
 
 def _read_package_csv(package: str, name: str) -> tuple[list[str], NDArray[np.float32]]:
-    """Header and rows of a numeric CSV file, plain or gzipped, inside an installed package (which is not imported)."""
+    """Return header and rows of a numeric CSV file, plain or gzipped, in a package that is not imported."""
     import importlib.util
 
     spec = importlib.util.find_spec(package)
@@ -138,14 +138,14 @@ def _read_package_csv(package: str, name: str) -> tuple[list[str], NDArray[np.fl
 
 
 def _photograph(name: str) -> NDArray[np.uint8]:
-    """A grey photograph of scikit-image, (height, width, 1)."""
+    """Return a grey photograph of scikit-image, (height, width, 1)."""
     pixels = decode_image((files("skimage.data") / f"{name}.png").read_bytes(), origin=name)
     grey: NDArray[np.uint8] = pixels[..., :1]
     return grey
 
 
 def _crop(photograph: NDArray[np.uint8], size: int, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """A square of `size` pixels at a random place."""
+    """Return a square of `size` pixels at a random position."""
     top = generator.integers(photograph.shape[0] - size + 1)
     left = generator.integers(photograph.shape[1] - size + 1)
     return photograph[top : top + size, left : left + size].copy()

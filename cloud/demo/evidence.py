@@ -1,4 +1,4 @@
-"""What the demo compares its devices' screening with: the cloud's store, and a pass of the analyzers over all."""
+"""References for the devices' screening: the service's store and a pass of the analyzers over all samples."""
 
 import platform
 import sqlite3
@@ -20,7 +20,7 @@ VERSIONED = ("vedette", "numpy", "torch", "onnx", "onnxruntime", "openvino", "nn
 
 
 def read_decisions(data_dir: Path, device_id: str) -> dict[UUID, Decision | None]:
-    """Every sample of a device with a durable record in the service's store; None while it has no verdict."""
+    """Return the decision on every stored sample of a device; None while it has no verdict."""
     query = """
         SELECT samples.sample_id, verdicts.decision FROM samples LEFT JOIN verdicts USING (number)
         WHERE samples.device_id = ?
@@ -33,9 +33,9 @@ def read_decisions(data_dir: Path, device_id: str) -> dict[UUID, Decision | None
 
 
 def fused_scores(bundle: Bundle, samples: Iterable[Values]) -> NDArray[np.float64]:
-    """The fused score (samples,) of every sample, from one pass of the bundle's analyzers; higher is more anomalous.
+    """Return fused scores (samples,) from one pass of the bundle's analyzers; higher is more anomalous.
 
-    A sample that cannot be analysed scores infinity: it is none of the normal ones.
+    A sample that cannot be analysed scores infinity, so it never counts as normal.
     """
     from cloud.serving.analysis import FUSED, Analysis
 
@@ -50,14 +50,14 @@ def fused_scores(bundle: Bundle, samples: Iterable[Values]) -> NDArray[np.float6
 
 
 def batched(items: Iterable[Values], size: int) -> Iterator[list[Values]]:
-    """Lists of up to `size` items, in order."""
+    """Yield lists of up to `size` items, in order."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
 def versions() -> dict[str, str]:
-    """What ran: Python and the packages that compute."""
+    """Return the versions of Python and of the packages that compute."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     for name in VERSIONED:
         try:

@@ -1,4 +1,4 @@
-"""Where everything of one demo lies, and the configuration files its processes read."""
+"""Files of one demo: their paths, and the configuration files of its processes."""
 
 import json
 from collections.abc import Mapping
@@ -9,83 +9,88 @@ from typing import Any
 from cloud.demo.streams import DevicePlan
 from cloud.modalities import cloud_modality
 from shared.bundle import Bundle
+from shared.errors import DataError
 from shared.home import trusted_key
+from shared.status import AgentStatus, read_status_file
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The folder of one demo."""
+    """Folder of one demo."""
 
     folder: Path
 
     @property
     def data(self) -> Path:
-        """What the screeners are trained on and what the devices see."""
+        """Folder of training data and of the devices' samples."""
         return self.folder / "data"
 
     @property
     def logs(self) -> Path:
-        """A file for each process."""
+        """Folder of logs, one file per process."""
         return self.folder / "logs"
 
     @property
     def cloud_config(self) -> Path:
-        """`cloud.toml`."""
+        """Path of `cloud.toml`."""
         return self.folder / "cloud.toml"
 
     @property
     def cloud_data(self) -> Path:
-        """The service's data directory."""
+        """Data directory of the service."""
         return self.folder / "cloud"
 
     @property
     def federated_server(self) -> Path:
-        """Where Flower's SuperLink says how to reach it."""
+        """File with the address of Flower's SuperLink."""
         return self.cloud_data / "federation" / "server.json"
 
     @property
     def round_result(self) -> Path:
-        """What `vedette federated run` wrote."""
+        """Result of `vedette federated run`."""
         return self.folder / "round.json"
 
     def training_config(self, plan: DevicePlan) -> Path:
-        """Settings of the training of a device's bundle."""
+        """Return the path of the training settings of a device's bundle."""
         return self.folder / f"train-{plan.bundle_name}.toml"
 
     def bundle(self, plan: DevicePlan) -> Path:
-        """The archive that training made for a device."""
+        """Return the path of a device's bundle."""
         return self.folder / f"{plan.bundle_name}.vedette"
 
     def state(self, plan: DevicePlan) -> Path:
-        """The state directory of a device's agent."""
+        """Return the state directory of a device's agent."""
         return self.folder / "edge" / plan.device_id
 
     def edge_config(self, plan: DevicePlan) -> Path:
-        """`edge.toml` of a device."""
+        """Return the path of a device's `edge.toml`."""
         return self.folder / "edge" / f"{plan.device_id}.toml"
 
     def token(self, plan: DevicePlan) -> Path:
-        """The enrolment token of a device, until it is spent."""
+        """Return the path of a device's enrolment token, which is deleted after enrolment."""
         return self.folder / "edge" / f"{plan.device_id}.token"
 
     def screening_log(self, plan: DevicePlan) -> Path:
-        """Where a device's agent notes every sample it screened."""
+        """Return the path of the screening log of a device's agent."""
         return self.state(plan) / "screening.csv"
 
     def open_bundle(self, plan: DevicePlan) -> Bundle:
-        """The bundle that training made for a device, verified."""
+        """Return a device's bundle, verified."""
         return Bundle.open(self.bundle(plan), [trusted_key()])
 
-    def status(self, plan: DevicePlan) -> dict[str, Any] | None:
-        """What a device's agent last said of itself; None before it did."""
-        return read_json(self.state(plan) / "status.json")
+    def status(self, plan: DevicePlan) -> AgentStatus | None:
+        """Return the newest status of a device's agent; None before its first."""
+        try:
+            return read_status_file(self.state(plan))
+        except DataError:
+            return None
 
     def write_training_config(self, plan: DevicePlan, effort: float) -> None:
-        """Write the settings of the training of a device's bundle, with that share of the usual steps."""
+        """Write the training settings of a device's bundle, with the share `effort` of the usual steps."""
         self.training_config(plan).write_text(to_toml({"name": plan.bundle_name, "effort": effort, **plan.training}))
 
     def write_cloud_config(self) -> None:
-        """Write `cloud.toml`: free ports on this machine, and heartbeats as fast as a demo wants them."""
+        """Write `cloud.toml` with free local ports and frequent heartbeats."""
         free = "127.0.0.1:0"
         self.cloud_config.write_text(
             to_toml(
@@ -122,7 +127,7 @@ class Layout:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file that another process replaces now and then; None while there is none."""
+    """Return the JSON object in a file that another process writes; None while there is none."""
     try:
         value = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -131,7 +136,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def to_toml(values: Mapping[str, Any], prefix: str = "") -> str:
-    """Settings as TOML: scalars first, then tables and arrays of tables."""
+    """Return settings as TOML: scalars first, then tables and arrays of tables."""
     nested = {key: value for key, value in values.items() if isinstance(value, dict | list)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if key not in nested]
     for key, value in nested.items():

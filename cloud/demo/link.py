@@ -1,4 +1,4 @@
-"""A network link that can be cut: a TCP forwarder between one device and the service."""
+"""Network link that can be cut: a TCP forwarder between one device and the service."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,9 @@ CHUNK_BYTES = 65536
 
 
 class Link:
-    """Forwards TCP connections from `address` (a free port on 127.0.0.1) to `target`, until it is cut.
+    """Forwarder of TCP connections from `address` (a free port on 127.0.0.1) to `target`.
 
-    Runs in a thread of its own. While cut, open connections are reset and new ones are refused at once.
+    Runs in its own thread. A cut resets open connections and refuses new ones.
     """
 
     def __init__(self, target: str) -> None:
@@ -44,7 +44,7 @@ class Link:
 
     @property
     def address(self) -> str:
-        """Where to connect instead of the target."""
+        """Address to connect to instead of the target."""
         return f"127.0.0.1:{self._port}"
 
     def cut(self) -> None:
@@ -92,7 +92,7 @@ class Link:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until either end is gone."""
+    """Copy until either end closes."""
     with contextlib.suppress(OSError):
         while data := await reader.read(CHUNK_BYTES):
             writer.write(data)

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a live table on a terminal, a line every few seconds elsewhere."""
+"""Output of the demo while it runs: a live table on a terminal, a line every few seconds elsewhere."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,14 @@ from rich.live import Live
 from rich.table import Table
 
 from cloud.demo.streams import DevicePlan
+from shared.status import AgentStatus
 
 LINE_EVERY_S = 10.0
-PLAIN_WIDTH = 100  # where there is no terminal to ask
+PLAIN_WIDTH = 100  # columns, without a terminal
 
 
 class Screen:
-    """Shows the state of every device. `headless`: plain lines even on a terminal."""
+    """Display of the state of every device; `headless` prints plain lines even on a terminal."""
 
     def __init__(self, plans: Sequence[DevicePlan], *, headless: bool) -> None:
         self._console = Console(soft_wrap=headless)
@@ -42,33 +43,33 @@ class Screen:
 
     @property
     def is_live(self) -> bool:
-        """Whether a person looks on at a terminal."""
+        """Whether the output is a live table on a terminal."""
         return self._live is not None
 
     def show_summary(self, table: Table) -> None:
-        """Print the end result."""
+        """Print the final result."""
         self._console.print(table)
 
     def print_line(self, text: str) -> None:
-        """One line of what happens now, kept above the table."""
+        """Print one line on the current step above the table."""
         self._console.print(text, highlight=False)
 
-    def show(self, statuses: Mapping[str, Mapping[str, Any]], elapsed_s: float, seconds: float) -> None:
-        """Draw the devices' latest states."""
+    def show(self, statuses: Mapping[str, AgentStatus], elapsed_s: float, seconds: float) -> None:
+        """Draw the newest states of the devices."""
         if self._live is not None:
             self._live.update(self._table(statuses, elapsed_s, seconds), refresh=True)
         elif time.monotonic() - self._last_line_s >= LINE_EVERY_S:
             self._last_line_s = time.monotonic()
             self.print_line(f"  {elapsed_s:4.0f} s  " + "  ".join(self._brief(plan, statuses) for plan in self._plans))
 
-    def _brief(self, plan: DevicePlan, statuses: Mapping[str, Mapping[str, Any]]) -> str:
+    def _brief(self, plan: DevicePlan, statuses: Mapping[str, AgentStatus]) -> str:
         status = statuses.get(plan.device_id)
         if status is None:
             return f"{plan.device_id}: starting"
-        counters = status["counters"]
-        return f"{plan.device_id}: {counters['samples_screened']} screened, {_routed(counters)} sent"
+        counters = status.counters
+        return f"{plan.device_id}: {counters.samples_screened} screened, {counters.samples_sent} sent"
 
-    def _table(self, statuses: Mapping[str, Mapping[str, Any]], elapsed_s: float, seconds: float) -> Table:
+    def _table(self, statuses: Mapping[str, AgentStatus], elapsed_s: float, seconds: float) -> Table:
         table = Table(title=f"Vedette, {elapsed_s:.0f} of {seconds:.0f} s", title_justify="left")
         table.add_column("device")
         for heading in ("screened", "forwarded", "audited", "verdicts", "spool", "uploaded", "of all bytes"):
@@ -82,7 +83,7 @@ class Screen:
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """The end result, a device a line."""
+    """Return the final result as a table, one device per line."""
     table = Table(title="What was measured", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("device", no_wrap=True)
     counts, ranking = ("screened", "sent", "of all\nbytes", "lost"), ("AUROC\nedge", "AUROC\ncloud")
@@ -105,25 +106,20 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     return table
 
 
-def _cells(status: Mapping[str, Any]) -> tuple[str, ...]:
-    counters = status["counters"]
-    screened, uploaded = counters["bytes_screened"], counters["bytes_uploaded"]
-    link = "[green]up" if status["link"]["connected"] else "[yellow]down"
+def _cells(status: AgentStatus) -> tuple[str, ...]:
+    counters = status.counters
+    screened, uploaded = counters.bytes_screened, counters.bytes_uploaded
     return (
-        f"{counters['samples_screened']:,}",
-        f"{counters['samples_forwarded']:,}",
-        f"{counters['samples_audited']:,}",
-        f"{counters['verdicts']:,}",
-        f"{status['spool']['samples']:,}",
+        f"{counters.samples_screened:,}",
+        f"{counters.samples_forwarded:,}",
+        f"{counters.samples_audited:,}",
+        f"{counters.verdicts:,}",
+        f"{status.spool.samples:,}",
         f"{uploaded / 1000:,.0f} kB",
         _percent(uploaded / screened if screened else None),
-        link,
-        ", ".join(source["bundle_id"] or "waiting" for source in status["sources"].values()),
+        "[green]up" if status.link.connected else "[yellow]down",
+        ", ".join(source.bundle_id or "waiting" for source in status.sources.values()),
     )
-
-
-def _routed(counters: Mapping[str, int]) -> int:
-    return counters["samples_forwarded"] + counters["samples_audited"]
 
 
 def _percent(share: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The user's own images and readings in place of the demo's: the quickest way to an own result."""
+"""Devices of the demo that see the user's own images and readings."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from shared.images import IMAGE_SUFFIXES
 from shared.modality import Modality
 
 TRAINING_SHARE = 0.6
-MIN_IMAGES = MIN_TRAIN + MIN_CALIBRATION_SIZE  # as training needs them, where none are set apart to calibrate on
+MIN_IMAGES = MIN_TRAIN + MIN_CALIBRATION_SIZE  # needed by training if no images are set aside for calibration
 MIN_READINGS = 400
 LABEL = "label"
 
 
 def images_plan(source: Path, folder: Path, seconds: float) -> DevicePlan:
-    """A camera that sees the user's images.
+    """Return a camera that sees the user's images.
 
-    `source` is laid out like MVTec AD (`train/good`, `test/good`, `test/<defect>`, perhaps `validation/good`), or is a
-    flat folder of good images, of which the camera is trained on the first TRAINING_SHARE and sees the rest.
+    `source` has the MVTec AD layout (`train/good`, `test/good`, `test/<defect>`, optionally `validation/good`), or is a
+    flat folder of good images: the camera trains on the first TRAINING_SHARE and sees the rest.
     """
     if not source.is_dir():
         raise DataError(
@@ -40,9 +40,9 @@ def images_plan(source: Path, folder: Path, seconds: float) -> DevicePlan:
     apart = _images(source / "validation" / "good") if (source / "train" / "good").is_dir() else []
     needed = MIN_TRAIN if apart else MIN_IMAGES
     if len(good) < needed:
-        raise DataError(f"{source}: {len(good)} good images to train on, and at least {needed} are needed: add some.")
+        raise DataError(f"{source}: {len(good)} good images to train on; at least {needed} are needed: add more.")
     if not tests:
-        raise DataError(f"{source}: {len(good)} images to train on, and none is left to screen: add some.")
+        raise DataError(f"{source}: {len(good)} images to train on, none left to screen: add more.")
     for kind, paths in (("train", good), ("validation", apart)):
         for index, path in enumerate(paths):
             _link(path, folder / "camera" / kind / "good" / f"{index:05d}{path.suffix.lower()}")
@@ -65,9 +65,9 @@ def images_plan(source: Path, folder: Path, seconds: float) -> DevicePlan:
 
 
 def series_plan(source: Path, folder: Path, seconds: float) -> DevicePlan:
-    """A sensor that reads the user's series: trained on its first TRAINING_SHARE, then it sees the rest.
+    """Return a sensor that trains on the first TRAINING_SHARE of the user's series and sees the rest.
 
-    Labels go into the training file too: training leaves out what they mark, and lets no window span the gap.
+    The training file keeps labels: training leaves out marked readings and windows across the gap.
     """
     data = load_training_data(source, Modality.SERIES)
     if not isinstance(data, TableData):
@@ -102,7 +102,7 @@ def series_plan(source: Path, folder: Path, seconds: float) -> DevicePlan:
 
 
 def _images(folder: Path) -> list[Path]:
-    """All image files below a folder, in the order of their names."""
+    """Return all image files below a folder, ordered by name."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: each is the `vedette` command, as a user would start it."""
+"""Processes of the demo, each a `vedette` command as a user would start it."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ POLL_S = 0.05
 
 
 class Processes:
-    """Children by name, each with a log file in `log_folder`; leaving the context ends them and all they started."""
+    """Child processes by name, each with a log in `log_folder`; leaving the context ends them and their children."""
 
     def __init__(self, log_folder: Path, environment: Mapping[str, str]) -> None:
         self._log_folder = log_folder
@@ -32,11 +32,11 @@ class Processes:
         self.stop(*self._children)
 
     def log(self, name: str) -> Path:
-        """Where the output of the child of that name goes."""
+        """Return the log file of a child."""
         return self._log_folder / f"{name}.log"
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start `vedette ARGUMENTS` under that name."""
+        """Start `vedette ARGUMENTS` under a name."""
         with interrupts_deferred():
             self._children[name] = SupervisedProcess(
                 [str(Path(sys.executable).with_name("vedette")), *arguments],
@@ -46,13 +46,13 @@ class Processes:
             )
 
     def run(self, name: str, *arguments: str, timeout_s: float = 300.0) -> str:
-        """Run `vedette ARGUMENTS` to its end and return what it printed; DemoError if it fails."""
+        """Run `vedette ARGUMENTS` to its end and return its output; raises DemoError if it fails."""
         self.start(name, *arguments)
         self.wait(name, timeout_s)
         return self._children.pop(name).output()
 
     def has_ended(self, name: str) -> bool:
-        """Whether a child has ended well; `check` tells of one that has not."""
+        """Return whether a child has ended successfully; `check` raises for a failed one."""
         return self._children[name].exit_code() == 0
 
     def check(self) -> None:
@@ -62,7 +62,7 @@ class Processes:
                 raise self._failure(name)
 
     def wait(self, name: str, timeout_s: float) -> None:
-        """Wait for a child to end by itself; DemoError if it fails, or runs on after `timeout_s` seconds."""
+        """Wait for a child to end; raises DemoError if it fails or takes over `timeout_s` seconds."""
         deadline_s = time.monotonic() + timeout_s
         while (code := self._children[name].exit_code()) is None:
             if time.monotonic() > deadline_s:
@@ -72,7 +72,7 @@ class Processes:
             raise self._failure(name)
 
     def stop(self, *names: str) -> None:
-        """End the named children and all they started, all at once, within STOP_GRACE_S seconds and a moment."""
+        """End the named children and their children concurrently, within about STOP_GRACE_S seconds."""
         children = [self._children.pop(name) for name in names if name in self._children]
         for child in children:
             child.request_stop()

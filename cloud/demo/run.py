@@ -1,4 +1,4 @@
-"""The demo from beginning to end: train, serve, enrol, screen, cut a link, one federated round, sum up."""
+"""Sequence of the demo: train, serve, enrol, screen, cut a link, one federated round, summary."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ from cloud.demo.processes import Processes
 from cloud.demo.streams import DevicePlan
 from cloud.demo.summary import device_summary, read_screening_log, total_summary
 from shared.errors import DemoError
+from shared.status import AgentStatus
 
 TRAINING_TIMEOUT_S = 900.0
 START_TIMEOUT_S = 90.0
@@ -30,13 +31,13 @@ ROUND_STARTS_AT = 0.35
 POLL_S = 0.5
 ROUND_FACTS = ("status", "clients", "seconds", "bundle_before", "bundle_after")
 SKIPPED_ROUND = {**dict.fromkeys(ROUND_FACTS), "status": "skipped", "clients": 0}
-# A dozen processes share a few cores here: threads that spin while they wait would cost more than they bring.
+# About twelve processes share few cores: threads that spin while they wait would slow the others.
 _SHARE_THE_PROCESSOR = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the user asked for; `seconds` is how long the devices screen."""
+    """Options of the user; the devices screen for `seconds`."""
 
     seconds: float
     headless: bool
@@ -47,7 +48,7 @@ class DemoOptions:
 
 
 class Demo:
-    """One run of the demo below `folder`, which holds every part's state and logs."""
+    """One run of the demo in `folder`, which holds state and logs of all parts."""
 
     def __init__(self, options: DemoOptions, folder: Path) -> None:
         self._options = options
@@ -58,7 +59,7 @@ class Demo:
         self._service: dict[str, Any] = {}
 
     def run(self, keep: Callable[[dict[str, Any]], None]) -> None:
-        """Do all of it and give the summary to `keep`; every process that was started has ended on return."""
+        """Run all steps and pass the summary to `keep`; all processes have ended on return."""
         report = self._screen.print_line
         for plan in self._plans:
             report(f"[bold]{plan.device_id}[/]: {escape(plan.about)}")
@@ -77,9 +78,9 @@ class Demo:
             self._keep_console()
 
     def _train(self) -> None:
-        """A bundle for every kind of device, all at once."""
+        """Train the bundles of all devices concurrently."""
         plans = self._bundle_plans()
-        self._screen.print_line(f"Training {len(plans)} screeners and their analyzers, on this machine's processor ...")
+        self._screen.print_line(f"Training {len(plans)} screeners and their analyzers on this machine ...")
         started_s = time.monotonic()
         for plan in plans:
             self._layout.write_training_config(plan, self._options.effort)
@@ -93,13 +94,13 @@ class Demo:
                 if self._processes.has_ended(f"train-{name}"):
                     waiting.remove(name)
                     seconds = time.monotonic() - started_s
-                    self._screen.print_line(f"  {name}: signed and through the parity gate after {seconds:.0f} s")
+                    self._screen.print_line(f"  {name}: signed, parity gate passed after {seconds:.0f} s")
             if time.monotonic() - started_s > TRAINING_TIMEOUT_S:
                 raise DemoError(f"Training took longer than {TRAINING_TIMEOUT_S:.0f} s: see {self._layout.logs}.")
             time.sleep(POLL_S)
 
     def _serve(self) -> None:
-        """The service, with every bundle published."""
+        """Start the service and publish every bundle."""
         self._layout.write_cloud_config()
         self._processes.start("cloud", "cloud", "serve", *self._cloud_option())
         self._wait("the service", lambda: read_json(self._layout.cloud_data / "service.json") is not None)
@@ -110,10 +111,7 @@ class Demo:
         self._screen.print_line(f"The cloud service is up. Console: [link]{self._service['console_url']}[/]")
 
     def _enrol(self, link: Link) -> None:
-        """Every device makes its own key and gets a certificate for a one-time token; then it starts.
-
-        The first device reaches the service over `link`.
-        """
+        """Enrol every device with a one-time token and start its agent; the first one uses `link`."""
         for plan in self._plans:
             address = link.address if plan is self._plans[0] else None
             self._layout.write_edge_config(plan, self._options.seconds, address)
@@ -132,19 +130,19 @@ class Demo:
             self._wait(plan.device_id, partial(self._has_screened, plan))
 
     def _watch(self, link: Link) -> dict[str, Any]:
-        """Show the devices while they screen; cut one link for a while, and run the round beside them."""
+        """Show the devices while they screen; cut one link for some time and run a federated round."""
         seconds, first = self._options.seconds, self._plans[0].device_id
         cut_s = LINK_IS_CUT_AT * seconds
         agenda: list[tuple[float, str, Callable[[], None]]] = [
-            (cut_s, f"The link of {first} is cut: its spool holds what it cannot send.", link.cut),
+            (cut_s, f"The link of {first} is cut: its spool keeps the samples.", link.cut),
             (
                 cut_s + min(LINK_CUT_SHARE * seconds, LINK_CUT_MAX_S),
-                f"The link of {first} is back: its spool drains.",
+                f"The link of {first} is restored: its spool drains.",
                 link.restore,
             ),
         ]
         if self._options.federated:
-            text = "A federated round begins: each telemetry device trains on its own normal samples."
+            text = "A federated round starts: each telemetry device trains on its own normal samples."
             agenda.append((ROUND_STARTS_AT * seconds, text, self._start_round))
         started_s = time.monotonic()
         with self._screen:
@@ -159,7 +157,7 @@ class Demo:
         return self._finish_round() if self._options.federated else dict(SKIPPED_ROUND)
 
     def _start_federation(self) -> None:
-        """Flower's SuperLink, and a SuperNode beside each telemetry device."""
+        """Start Flower's SuperLink, and a SuperNode for each telemetry device."""
         listen = ("--listen", "127.0.0.1:0")
         self._processes.start("federated-server", "federated", "server", *listen, *self._cloud_option())
         self._wait("the federated server", lambda: read_json(self._layout.federated_server) is not None)
@@ -173,7 +171,7 @@ class Demo:
         self._processes.start("round", "federated", "run", "--bundle-name", name, *result, *self._cloud_option())
 
     def _finish_round(self) -> dict[str, Any]:
-        """Wait for the round, and for every telemetry device to run what it made."""
+        """Wait for the round, and until every telemetry device runs its bundle."""
         self._processes.wait("round", ROUND_TIMEOUT_S)
         result = read_json(self._layout.round_result)
         if result is None:
@@ -182,15 +180,15 @@ class Demo:
             self._wait(plan.device_id, partial(self._runs, plan, result["bundle_after"]))
         self._screen.print_line(
             f"The round took {result['seconds']:.0f} s: {result['bundle_before']} -> {result['bundle_after']}, "
-            "trained where the data lies, and the devices run it."
+            "trained on the devices, which run it now."
         )
         self._processes.stop(*(f"node-{plan.device_id}" for plan in self._federated_plans()))
         self._processes.stop("federated-server")
         return {name: result[name] for name in ROUND_FACTS}
 
     def _drain(self) -> None:
-        """Until every device has seen its stream and has a verdict for all it sent; then it stops."""
-        self._screen.print_line("The streams are over: the devices send what is left and wait for their verdicts.")
+        """Wait until every device has screened its stream and has all verdicts, then stop the devices."""
+        self._screen.print_line("The streams have ended: the devices send the rest and wait for their verdicts.")
         for plan in self._plans:
             self._wait(plan.device_id, partial(self._has_drained, plan), DRAIN_TIMEOUT_S)
         self._processes.stop(*(plan.device_id for plan in self._plans))
@@ -216,7 +214,7 @@ class Demo:
         }
 
     def _keep_console(self) -> None:
-        """On a terminal the console stays up until Ctrl-C, for a look at the verdicts."""
+        """Keep the console running on a terminal until Ctrl-C."""
         if not self._screen.is_live:
             return
         self._screen.print_line(f"The console stays at {self._service['console_url']} until Ctrl-C.")
@@ -227,44 +225,44 @@ class Demo:
         except KeyboardInterrupt:
             return
 
-    def _wait(self, what: str, is_done: Callable[[], bool], timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until `is_done`; DemoError if a process fails meanwhile, or after `timeout_s` seconds."""
+    def _wait(self, name: str, is_done: Callable[[], bool], timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until `is_done`; raises DemoError if a process fails, or after `timeout_s` seconds."""
         deadline_s = time.monotonic() + timeout_s
         while not is_done():
             self._processes.check()
             if time.monotonic() > deadline_s:
-                raise DemoError(f"{what} was not ready after {timeout_s:.0f} s: see {self._layout.logs}.")
+                raise DemoError(f"{name} was not ready after {timeout_s:.0f} s: see {self._layout.logs}.")
             time.sleep(0.1)
 
     def _bundle_plans(self) -> list[DevicePlan]:
-        """One device of each bundle."""
+        """Return one device of each bundle."""
         return list({plan.bundle_name: plan for plan in self._plans}.values())
 
     def _federated_plans(self) -> list[DevicePlan]:
         return [plan for plan in self._plans if plan.federated]
 
-    def _statuses(self) -> dict[str, dict[str, Any]]:
+    def _statuses(self) -> dict[str, AgentStatus]:
         statuses = {plan.device_id: self._layout.status(plan) for plan in self._plans}
         return {name: status for name, status in statuses.items() if status is not None}
 
     def _has_screened(self, plan: DevicePlan) -> bool:
         status = self._layout.status(plan)
-        return status is not None and status["counters"]["samples_screened"] > 0
+        return status is not None and status.counters.samples_screened > 0
 
     def _runs(self, plan: DevicePlan, bundle_id: str) -> bool:
         status = self._layout.status(plan)
-        return status is not None and status["sources"][plan.device_id]["bundle_id"] == bundle_id
+        return status is not None and status.sources[plan.device_id].bundle_id == bundle_id
 
     def _has_drained(self, plan: DevicePlan) -> bool:
         status = self._layout.status(plan)
         if status is None:
             return False
-        source = status["sources"][plan.device_id]
-        if source["state"] == "failed":
-            raise DemoError(f"{plan.device_id} could not screen all of its stream: {source['error']}")
-        if source["state"] != "ended":
+        source = status.sources[plan.device_id]
+        if source.state == "failed":
+            raise DemoError(f"{plan.device_id} could not screen all of its stream: {source.error}")
+        if source.state != "ended":
             return False
-        return not (status["spool"]["samples"] or status["spool"]["pending"] or status["verdicts"]["awaited"])
+        return not (status.spool.samples or status.spool.pending or status.verdicts.awaited)
 
     def _cloud_option(self) -> tuple[str, str]:
         return "--config", str(self._layout.cloud_config)
@@ -274,7 +272,7 @@ class Demo:
 
 
 def _make_plans(options: DemoOptions, folder: Path) -> list[DevicePlan]:
-    """The devices of this demo, their data written below `folder`."""
+    """Return the devices of this demo after writing their data below `folder`."""
     seconds = options.seconds
     series = series_plan(options.series, folder, seconds) if options.series else artery_plan(folder, seconds)
     camera = images_plan(options.images, folder, seconds) if options.images else camera_plan(folder, seconds)

@@ -1,6 +1,6 @@
-"""What one demo device sees: where its samples come from, and what is known of each afterwards.
+"""Streams of samples of the demo's devices, with labels.
 
-The devices never see a label; the demo looks them up by a sample's origin when all is over.
+The devices never see a label; the demo looks them up by a sample's origin at the end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,34 +18,34 @@ from shared.samples import Values
 
 
 class Stream(Protocol):
-    """The samples of one device, by origin."""
+    """Samples of one device, by origin."""
 
     @property
     def path(self) -> Path:
-        """The file or folder the device reads."""
+        """File or folder that the device reads."""
 
     def values(self, origin: str, spec: InputSpec) -> Values:
-        """The sample that came from `origin`, as the device read it for a bundle with that input."""
+        """Return the sample from `origin`, as the device reads it for a bundle with this input."""
 
     def is_anomalous(self, origin: str, spec: InputSpec) -> bool | None:
-        """What is known of that sample; None where nothing is."""
+        """Return the label of that sample, or None if it is unknown."""
 
 
 @dataclass(frozen=True)
 class TableStream:
-    """Rows of a CSV file. `rows`: (n, features) float32; `labels`: (n,) bool, or None where unknown."""
+    """Rows of a CSV file. `rows`: (n, features) float32; `labels`: (n,) bool, or None if unknown."""
 
     path: Path
     rows: NDArray[np.float32]
     labels: NDArray[np.bool_] | None
 
     def values(self, origin: str, spec: InputSpec) -> Values:
-        """Row (features,)."""
+        """Return the row (features,)."""
         row: NDArray[np.float32] = self.rows[_row(origin)]
         return row
 
     def is_anomalous(self, origin: str, spec: InputSpec) -> bool | None:
-        """The row's label."""
+        """Return the label of the row."""
         return None if self.labels is None else bool(self.labels[_row(origin)])
 
 
@@ -58,37 +58,37 @@ class WindowStream:
     labels: NDArray[np.bool_] | None
 
     def values(self, origin: str, spec: InputSpec) -> Values:
-        """Window (length, channels)."""
+        """Return the window (length, channels)."""
         window: NDArray[np.float32] = self.rows[_window(origin, spec)]
         return window
 
     def is_anomalous(self, origin: str, spec: InputSpec) -> bool | None:
-        """Whether any time point of the window is labelled."""
+        """Return whether any time point of the window is labelled."""
         return None if self.labels is None else bool(self.labels[_window(origin, spec)].any())
 
 
 @dataclass(frozen=True)
 class ImageStream:
-    """Files of a folder; `anomalous` names those with a defect, None where nothing is known."""
+    """Files of a folder; `anomalous` names those with a defect, None if unknown."""
 
     path: Path
     anomalous: frozenset[str] | None
 
     def values(self, origin: str, spec: InputSpec) -> Values:
-        """Pixels (height, width, bands)."""
+        """Return the pixels (height, width, bands)."""
         return decode_image((self.path / Path(origin).name).read_bytes(), origin=origin)
 
     def is_anomalous(self, origin: str, spec: InputSpec) -> bool | None:
-        """Whether the file is one of those with a defect."""
+        """Return whether the file has a defect."""
         return None if self.anomalous is None else Path(origin).name in self.anomalous
 
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """One device of the demo: what its screener is trained on and what it will see.
+    """One device of the demo with its training data and its stream.
 
-    `rate_per_s`: rows, readings or images a second. `training`: settings of `vedette train`, as its TOML file has them.
-    `about`: one sentence for people, which says what of the data is not real.
+    `rate_per_s`: rows, readings or images per second. `training`: settings of `vedette train`, as in its TOML file.
+    `about`: one sentence on the data, which names any artificial part.
     """
 
     device_id: str
@@ -103,17 +103,17 @@ class DevicePlan:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: NDArray[np.float32]) -> None:
-    """Rows (n, columns) as a CSV file with a header."""
+    """Write rows (n, columns) as a CSV file with a header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savetxt(path, rows, fmt="%.9g", delimiter=",", header=",".join(columns), comments="")
 
 
 def _row(origin: str) -> int:
-    """The row, from 0, of an origin such as "readings.csv:10"."""
+    """Return the row, from 0, of an origin such as "readings.csv:10"."""
     return int(origin.rpartition(":")[2])
 
 
 def _window(origin: str, spec: InputSpec) -> slice:
-    """The rows of the window that starts at an origin."""
+    """Return the rows of the window that starts at an origin."""
     first = _row(origin)
     return slice(first, first + spec.window_length)

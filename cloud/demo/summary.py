@@ -1,6 +1,6 @@
-"""What the demo measured, a device at a time and in total.
+"""Figures of the demo, by device and in total.
 
-Scores are compared through their p-values, since a screener may be replaced while the demo runs.
+Scores are compared by their p-values, because a screener may be replaced while the demo runs.
 """
 
 import csv
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.demo.streams import DevicePlan
-from cloud.training.parity import auroc
+from cloud.metrics import separation
 from shared.bundle import InputSpec
 from shared.samples import Decision, Route
+from shared.status import AgentStatus
 
 COUNTS = ("samples_screened", "samples_forwarded", "samples_audited", "bytes_screened", "bytes_uploaded")
 OUTCOMES = (
@@ -33,7 +34,7 @@ OUTCOMES = (
 
 @dataclass(frozen=True)
 class Screened:
-    """One line of an agent's screening log."""
+    """Line of an agent's screening log."""
 
     origin: str
     p_value: float
@@ -42,7 +43,7 @@ class Screened:
 
 
 def read_screening_log(path: Path) -> list[Screened]:
-    """All samples an agent screened, in order."""
+    """Return all samples that an agent screened, in order."""
     with path.open(newline="") as file:
         return [
             Screened(
@@ -57,48 +58,48 @@ def read_screening_log(path: Path) -> list[Screened]:
 
 def device_summary(
     plan: DevicePlan,
-    status: Mapping[str, Any],
+    status: AgentStatus,
     screened: Sequence[Screened],
     spec: InputSpec,
     decisions: Mapping[UUID, Decision | None],
     fused_scores: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """The figures of one device.
+    """Return the figures of one device.
 
-    `spec`: the input of its bundle. `decisions`: of every sample with a durable record in the cloud, None while
-    it has no verdict. `fused_scores`: (samples,) of all screened samples, from a pass of the analyzers over them.
+    `spec`: input of its bundle. `decisions`: decision on every stored sample, None while it has no verdict.
+    `fused_scores`: (samples,) of all screened samples, from a pass of the analyzers.
     """
-    counters = status["counters"]
+    counters = status.counters
     sent = [item.sample_id for item in screened if item.sample_id is not None]
     labels = [plan.stream.is_anomalous(item.origin, spec) for item in screened]
     flagged = [item.sample_id is not None and decisions.get(item.sample_id) is Decision.ANOMALOUS for item in screened]
     summary: dict[str, Any] = {
         "about": plan.about,
         "modality": str(plan.modality),
-        "samples_screened": counters["samples_screened"],
-        "samples_forwarded": counters["samples_forwarded"],
-        "samples_audited": counters["samples_audited"],
-        "samples_rejected": counters["samples_rejected"],
-        "bytes_screened": counters["bytes_screened"],
-        "bytes_uploaded": counters["bytes_uploaded"],
-        "upload_ratio": _ratio(counters["bytes_uploaded"], counters["bytes_screened"]),
+        "samples_screened": counters.samples_screened,
+        "samples_forwarded": counters.samples_forwarded,
+        "samples_audited": counters.samples_audited,
+        "samples_rejected": counters.samples_rejected,
+        "bytes_screened": counters.bytes_screened,
+        "bytes_uploaded": counters.bytes_uploaded,
+        "upload_ratio": _ratio(counters.bytes_uploaded, counters.bytes_screened),
         "verdicts": sum(decisions.get(id_) is not None for id_ in sent),
         "samples_lost": sum(id_ not in decisions for id_ in sent),
         "samples_undecided": sum(decisions.get(id_) is Decision.UNDECIDED for id_ in sent),
         "edge_auroc": _auroc(labels, -np.array([item.p_value for item in screened])),
         "fused_auroc": _auroc(labels, fused_scores),
         **_cascade(labels, flagged),
-        "screen_latency_ms": status["latency_ms"]["screen"],
-        "sample_to_verdict_ms": status["latency_ms"]["sample_to_verdict"],
-        "bundle": next(iter(status["sources"].values()))["bundle_id"],
+        "screen_latency_ms": status.latency_ms["screen"].model_dump(),
+        "sample_to_verdict_ms": status.latency_ms["sample_to_verdict"].model_dump(),
+        "bundle": next(iter(status.sources.values())).bundle_id,
     }
     return summary
 
 
 def total_summary(devices: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The fleet's figures: sums of counts and bytes, means of AUROC over the devices that have one.
+    """Return the figures of the fleet: sums of counts and bytes, mean AUROC of the devices that have one.
 
-    Latencies are the median device's p50 and the slowest device's p99.
+    Latencies are the median of p50 and the maximum of p99 over the devices.
     """
     each = list(devices.values())
     total: dict[str, Any] = {name: sum(device[name] for device in each) for name in COUNTS}
@@ -121,7 +122,7 @@ def total_summary(devices: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _cascade(labels: Sequence[bool | None], flagged: Sequence[bool]) -> dict[str, Any]:
-    """What the running cascade decided: a sample is flagged if it travelled and its verdict is anomalous."""
+    """Return the figures of the cascade: a sample is flagged if it was sent and its verdict is anomalous."""
     anomalies = sum(label is True for label in labels)
     normals = sum(label is False for label in labels)
     caught = sum(label is True and flag for label, flag in zip(labels, flagged, strict=True))
@@ -137,12 +138,12 @@ def _cascade(labels: Sequence[bool | None], flagged: Sequence[bool]) -> dict[str
 
 
 def _auroc(labels: Sequence[bool | None], scores: NDArray[np.float64]) -> float | None:
-    """AUROC over the labelled samples; None unless both kinds are among them."""
+    """Return the AUROC of the labelled samples; None unless both classes are present."""
     known = np.array([label is not None for label in labels], dtype=bool)
     truth = np.array([label is True for label in labels], dtype=bool)[known]
     if not truth.any() or truth.all():
         return None
-    return auroc(truth, scores[known])
+    return separation(scores[known][~truth], scores[known][truth])  # infinite scores rank above all others
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -13,9 +13,7 @@ from shared.errors import SettingsError, VedetteError
 
 _DATA = Annotated[
     Path | None,
-    typer.Option(
-        "--data", metavar="DIR", help="Folder of the data sets; by default $VEDETTE_BENCH_DATA, or ../shared/data."
-    ),
+    typer.Option("--data", metavar="DIR", envvar="VEDETTE_BENCH_DATA", help="Folder of the data sets."),
 ]
 _DATASETS = Annotated[str, typer.Option(metavar="A,B", help="Only these sets, by name.")]
 _JOBS = Annotated[int, typer.Option(min=0, help="Processes at once; 0: one for each core, for images one.")]
@@ -184,14 +182,12 @@ def _run(
 
 
 def _data_folder(given: Path | None) -> Path:
-    """The folder asked for, that of the environment, or the usual one if it is there; SettingsError if none is."""
-    if given is not None:
-        return given
-    named = os.environ.get("VEDETTE_BENCH_DATA", "")
-    folder = Path(named) if named else Path("..") / "shared" / "data"
-    if not folder.is_dir():
-        raise SettingsError(f"{folder}: no such folder. Name the one with the data sets with --data.")
-    return folder
+    """Return the folder of the data sets; raise SettingsError if none is named or it does not exist."""
+    if given is None:
+        raise SettingsError("No data folder. Name the one with the data sets with --data.")
+    if not given.is_dir():
+        raise SettingsError(f"{given}: no such folder. Name the one with the data sets with --data.")
+    return given
 
 
 def _command(benchmark: str, datasets: str, seeds: str, config: Path | None, output: Path | None) -> str:

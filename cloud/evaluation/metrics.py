@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.metrics import auroc, check_scores
 from shared.errors import DataError
 
 FALSE_ALARM_RATES = (0.01, 0.05)
@@ -44,22 +45,12 @@ def recall_name(rate: float) -> str:
     return f"recall_at_{100 * rate:g}_far"
 
 
-def auroc(labels: Labels, scores: Scores) -> float:
-    """Area under the ROC curve: the share of (anomaly, normal) pairs in the right order, ties counting half."""
-    _check(labels, scores)
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    positives = int(np.count_nonzero(labels))
-    above = ranks[labels].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * (len(labels) - positives)))
-
-
 def average_precision(labels: Labels, scores: Scores) -> float:
     """Area under the precision-recall curve as the sum of precision times the step in recall, without interpolation.
 
     Tied scores are one step, so that it does not depend on their order.
     """
-    _check(labels, scores)
+    check_scores(labels, scores)
     order = np.argsort(-scores, kind="stable")
     last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     hits = np.cumsum(labels[order])[last_of_ties]
@@ -75,7 +66,7 @@ def recall_at(labels: Labels, scores: Scores, rate: float) -> float:
 
 def threshold_at(labels: Labels, scores: Scores, rate: float) -> float:
     """The lowest score that at most `rate` of the normal samples exceed."""
-    _check(labels, scores)
+    check_scores(labels, scores)
     normal = np.sort(scores[~labels])[::-1]
     allowed = int(rate * len(normal) + 1e-9)
     return float(normal[allowed]) if allowed < len(normal) else -math.inf
@@ -103,12 +94,3 @@ def clopper_pearson(hits: int, trials: int, confidence: float = CONFIDENCE) -> t
     low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, trials - hits + 1))
     high = 1.0 if hits == trials else float(beta.ppf(1 - tail, hits + 1, trials - hits))
     return low, high
-
-
-def _check(labels: Labels, scores: Scores) -> None:
-    if labels.shape != scores.shape or labels.ndim != 1:
-        raise DataError(f"{scores.shape} scores do not fit {labels.shape} labels.")
-    if not labels.any() or labels.all():
-        raise DataError("Figures need both normal and anomalous samples, and one kind is absent.")
-    if not np.isfinite(scores).all():
-        raise DataError("A score is NaN or infinite, so that samples cannot be ordered by it.")

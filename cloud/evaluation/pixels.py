@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.metrics import auroc
+from cloud.metrics import auroc
 from shared.errors import DataError
 
 MAX_SIDE_PIXELS = 256  # larger masks are shrunk: a hundred images of a megapixel would take minutes to sort

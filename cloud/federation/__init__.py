@@ -1,1 +1,1 @@
-"""Federated rounds: Flower's SuperLink, the averaging of heads, and the bundle that comes of it."""
+"""Federated rounds: Flower's SuperLink, averaging of heads, and the resulting bundle."""

@@ -1,4 +1,4 @@
-"""`vedette federated server|run|status`; a device's `vedette federated node` is in `edge`."""
+"""Commands `vedette federated server|run|status`; `vedette federated node` is in `edge`."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,25 +20,26 @@ if TYPE_CHECKING:
 
 STATE_FOLDER = "federation"
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="The service's cloud.toml.", metavar="FILE")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="The cloud.toml of the service.", metavar="FILE")]
 StateOption = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="State, logs and runs; default: the folder federation in the data directory."),
+    typer.Option(metavar="DIR", help="Folder of state, logs and runs. Default: federation in the data directory."),
 ]
 ServerOption = Annotated[
     str | None,
     typer.Option(
-        metavar="HOST:PORT", help=f"The server's address; default: as in --state-dir, else {DEFAULT_ADDRESS}."
+        metavar="HOST:PORT", help=f"Address of the server. Default: as in --state-dir, else {DEFAULT_ADDRESS}."
     ),
 ]
 AuthorityOption = Annotated[
-    Path | None, typer.Option("--ca", metavar="PEM", help="Authority that signed the server's certificate: speak TLS.")
+    Path | None,
+    typer.Option("--ca", metavar="PEM", help="Authority of the server's certificate; enables TLS."),
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as JSON.")]
 
 
 def add_commands(tree: CommandTree) -> None:
-    """Hang the commands of the federation's server side into the tree."""
+    """Add the commands of the server side to the tree."""
     group = tree.group("federated")
     group.command(
         epilog="Examples:  vedette federated server  |  vedette federated server --listen 0.0.0.0:7490 "
@@ -50,25 +51,23 @@ def add_commands(tree: CommandTree) -> None:
 
 def server(
     listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+        str, typer.Option(metavar="HOST:PORT", help="Address to listen on; port 0 picks a free one.")
     ] = DEFAULT_ADDRESS,
     config: ConfigOption = None,
     state_dir: StateOption = None,
-    certificate: Annotated[Path | None, typer.Option(metavar="PEM", help="The server's certificate.")] = None,
-    key: Annotated[Path | None, typer.Option(metavar="PEM", help="The certificate's private key.")] = None,
+    certificate: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate of the server.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="PEM", help="Private key of the certificate.")] = None,
     authority: Annotated[
-        Path | None, typer.Option("--ca", metavar="PEM", help="The authority that signed the certificate.")
+        Path | None, typer.Option("--ca", metavar="PEM", help="Authority that signed the certificate.")
     ] = None,
     known_nodes_only: Annotated[
         bool,
-        typer.Option(
-            "--known-nodes-only", help="Only nodes whose key was registered (flwr supernode register) may join."
-        ),
+        typer.Option("--known-nodes-only", help="Admit only nodes with a registered key (flwr supernode register)."),
     ] = False,
 ) -> None:
-    """Run the server that devices join for federated rounds: Flower's SuperLink, watched and ended in order.
+    """Run the server for federated rounds, Flower's SuperLink, until it is stopped.
 
-    Without certificates it listens on loopback addresses only. It runs until it is stopped.
+    Without certificates it listens on loopback addresses only.
     """
     from cloud.federation.superlink import ServerCertificates, serve
 
@@ -82,32 +81,30 @@ def server(
 
 
 def run(
-    bundle_name: Annotated[str, typer.Option(metavar="NAME", help="The bundle whose head the devices improve.")],
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="How many rounds.")] = 1,
+    bundle_name: Annotated[str, typer.Option(metavar="NAME", help="Bundle whose head the devices improve.")],
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Number of rounds.")] = 1,
     config: ConfigOption = None,
     state_dir: StateOption = None,
     server: ServerOption = None,
     authority: AuthorityOption = None,
-    min_clients: Annotated[
-        int, typer.Option(min=1, help="Devices that have to send an update for a round to count.")
-    ] = 2,
+    min_clients: Annotated[int, typer.Option(min=1, help="Smallest number of updates for a round to succeed.")] = 2,
     wait_clients: Annotated[
-        int | None, typer.Option(min=1, help="Devices to wait for before the first round; default: --min-clients.")
+        int | None, typer.Option(min=1, help="Devices to wait for before the first round. Default: --min-clients.")
     ] = None,
     wait_s: Annotated[
-        float, typer.Option("--wait", min=0, help="Seconds to wait for the server and those devices.")
+        float, typer.Option("--wait", min=0, help="Seconds to wait for the server and the devices.")
     ] = 60.0,
-    round_s: Annotated[float, typer.Option("--round-timeout", min=1, help="Seconds a round may take.")] = 120.0,
-    min_samples: Annotated[int, typer.Option(min=2, help="Normal samples a device must have to take part.")] = 100,
-    local_steps: Annotated[int, typer.Option(min=1, max=20_000, help="Gradient steps on a device in a round.")] = 400,
-    learning_rate: Annotated[float, typer.Option(min=1e-7, max=1.0, help="Of those steps.")] = 5e-4,
+    round_s: Annotated[float, typer.Option("--round-timeout", min=1, help="Timeout of a round in seconds.")] = 120.0,
+    min_samples: Annotated[int, typer.Option(min=2, help="Smallest number of normal samples per device.")] = 100,
+    local_steps: Annotated[int, typer.Option(min=1, max=20_000, help="Gradient steps per device and round.")] = 400,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, max=1.0, help="Learning rate on the devices.")] = 5e-4,
     signing_key: Annotated[
         Path | None,
-        typer.Option(metavar="PEM", help="Key that signs the new bundle; default: $VEDETTE_HOME/signing.pem."),
+        typer.Option(metavar="PEM", help="Key that signs the new bundle. Default: $VEDETTE_HOME/signing.pem."),
     ] = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Run federated rounds: devices train the bundle's head where their data lies, and their average is published.
+    """Run federated rounds: devices train the head of a bundle on their own data; the average is published.
 
     The new bundle is exported, quantised, checked for parity, calibrated and signed as in training.
     """
@@ -145,7 +142,7 @@ def status(
     authority: AuthorityOption = None,
     json_path: JsonOption = None,
 ) -> None:
-    """Show whether the server answers, which devices are connected, and how the last runs ended."""
+    """Show whether the server answers, the connected devices, and the results of the last runs."""
     from cloud.federation.status import last_runs, server_status
     from cloud.federation.superlink import ServerState
 
@@ -176,7 +173,7 @@ def _state_dir(config: Path | None, state_dir: Path | None) -> Path:
 
 
 def _signing_key(path: Path | None, trusted_path: Path | None) -> "Ed25519PrivateKey":
-    """The key to sign with; raises CertificateError if it is missing, or not the one the service trusts."""
+    """Return the signing key; raises CertificateError if it is missing or not trusted by the service."""
     from shared import home
     from shared.bundle import key_id, load_signing_key
 
@@ -197,7 +194,7 @@ def _address(given: str | None, known: "ServerState | None") -> Address:
 
 @contextlib.contextmanager
 def _failure_as_json(path: Path | None) -> Iterator[None]:
-    """Leave a result in `path` also where there is none but a failure."""
+    """Write a failure to `path` in place of a result."""
     check_output_path(path)
     try:
         yield

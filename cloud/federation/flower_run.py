@@ -1,4 +1,4 @@
-"""One Flower run of our ServerApp: an app folder made for it, `flwr run`, and its progress as it comes."""
+"""One Flower run of the ServerApp: its app folder, `flwr run`, and its events."""
 
 import json
 import time
@@ -17,13 +17,13 @@ from shared.supervision import SupervisedProcess, supervised
 
 POLL_S = 0.2
 OUTCOME_GRACE_S = 5.0
-OVERHEAD_S = 60.0  # of starting the run and its processes
+OVERHEAD_S = 60.0  # to start the run and its processes
 CONNECTION = "vedette"
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What one run is to do; times in seconds."""
+    """Plan of one run; times in seconds."""
 
     rounds: int
     min_clients: int
@@ -34,12 +34,12 @@ class RunPlan:
 
     @property
     def timeout_s(self) -> float:
-        """After which the run as a whole has failed."""
+        """Timeout of the whole run."""
         return OVERHEAD_S + self.wait_s + self.rounds * (self.round_s + OVERHEAD_S / 4)
 
 
 def write_app(folder: RunFolder, plan: RunPlan) -> Path:
-    """The app folder of the run: its components are installed with Vedette, so it holds only their names."""
+    """Write the app folder of the run; it only names its components, which are installed with Vedette."""
     config = {
         RUN_FOLDER_KEY: str(folder.path.resolve()),
         keys.ROUNDS: plan.rounds,
@@ -71,7 +71,7 @@ def write_app(folder: RunFolder, plan: RunPlan) -> Path:
 
 
 def write_connection(home: Path, address: Address, authority: Path | None) -> None:
-    """Tell Flower's commands, whose state is below `home`, where the SuperLink is."""
+    """Write the address of the SuperLink for Flower's commands with state below `home`."""
     security = "insecure = true" if authority is None else f"root-certificates = {json.dumps(str(authority))}"
     text = f'[superlink]\ndefault = "{CONNECTION}"\n[superlink.{CONNECTION}]\naddress = "{address}"\n{security}\n'
     write_durably(home / "config.toml", text.encode())
@@ -85,10 +85,10 @@ def run(
     *,
     show: Callable[[dict[str, Any]], None],
 ) -> RunOutcome:
-    """Let the SuperLink at `address` run the plan; `show` gets each event of the log of progress as it appears.
+    """Run the plan on the SuperLink at `address`; `show` receives each event of the log.
 
-    The head to start from is in `folder` already, and the aggregated one is there afterwards. Raises FederationError if
-    the run cannot be started, is not done in time, or ends without having reached its end.
+    `folder` already holds the initial head, and the aggregated one afterwards. Raises FederationError if the run cannot
+    be started, times out or fails.
     """
     app, home = write_app(folder, plan), folder.path / "flower"
     write_connection(home, address, authority)
@@ -103,7 +103,7 @@ def run(
                 show(event)
         finally:
             if folder.outcome() is None:
-                folder.cancel()  # the SuperLink goes on with a run whose starter has gone
+                folder.cancel()  # the SuperLink would continue the run
     outcome = folder.outcome()
     if outcome is None:
         raise FederationError(f"The run ended without an outcome: {child.last_error()} (see {child.log}).")
@@ -113,14 +113,14 @@ def run(
 
 
 def _events(folder: RunFolder, child: SupervisedProcess, timeout_s: float) -> Iterator[dict[str, Any]]:
-    """Progress until the outcome is there, or the child has ended and none has come."""
+    """Yield events until there is an outcome, or the child has ended without one."""
     seen = 0
     deadline_s = time.monotonic() + timeout_s
     while True:
         ended = folder.outcome() is not None
         if not ended and child.exit_code() is not None:
             deadline_s = min(deadline_s, time.monotonic() + OUTCOME_GRACE_S)
-            # A command that failed has started nothing that could still write an outcome.
+            # A failed command has started no process that could still write an outcome.
             ended = child.exit_code() != 0
         for event in folder.events(seen):
             seen += 1
@@ -130,5 +130,5 @@ def _events(folder: RunFolder, child: SupervisedProcess, timeout_s: float) -> It
         if time.monotonic() > deadline_s:
             if child.exit_code() is not None:
                 return
-            raise FederationError(f"The run was not done within {timeout_s:.0f} s and was given up: see {child.log}.")
+            raise FederationError(f"The run timed out after {timeout_s:.0f} s: see {child.log}.")
         time.sleep(POLL_S)

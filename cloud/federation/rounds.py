@@ -1,8 +1,7 @@
-"""`vedette federated run`: from the registry's current bundle to the next one, through the devices.
+"""`vedette federated run`: make the next bundle from the current one and the devices' training.
 
-The head of the current bundle goes out, the devices' average comes back, and a bundle is built around it as in
-training: exported, quantised, through the parity gate, calibrated, signed. Nothing is published unless all of that
-succeeds.
+The devices receive the head of the current bundle and train it; the average of their heads becomes a new bundle as in
+training: exported, quantised, checked by the parity gate, calibrated, signed. It is published only if all succeeds.
 """
 
 import asyncio
@@ -42,7 +41,7 @@ HEALTH_POLL_S = 0.5
 
 @dataclass(frozen=True)
 class RoundsRequest:
-    """What to run, and where its parts are. Times in seconds."""
+    """Request for federated rounds; times in seconds."""
 
     bundle_name: str
     data_dir: Path
@@ -59,7 +58,7 @@ class RoundsRequest:
 
     @staticmethod
     def local_training(*, steps: int = 400, learning_rate: float = 5e-4) -> DistillationSettings:
-        """Settings of a device's training in one round: as in `vedette train`, but short and from a trained head."""
+        """Return the settings of a device's training: as in `vedette train`, but short, from a trained head."""
         return DistillationSettings(
             steps=steps,
             learning_rate=learning_rate,
@@ -72,7 +71,10 @@ class RoundsRequest:
 
 @dataclass(frozen=True)
 class RoundsReport:
-    """What came of it. `clients`: devices in the last aggregate; `train_seconds`: the slowest device of each round."""
+    """Result of the rounds.
+
+    `clients`: devices in the last aggregate. `train_seconds`: sum over rounds of the slowest device.
+    """
 
     status: str
     clients: int
@@ -84,16 +86,16 @@ class RoundsReport:
     details: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON takes it."""
+        """Return the report as JSON values."""
         return asdict(self)
 
 
 def run_rounds(
     request: RoundsRequest, signing_key: Ed25519PrivateKey, *, report: Callable[[str], None]
 ) -> RoundsReport:
-    """Run the rounds and publish what comes of them; `say` gets a line at each step.
+    """Run the rounds and publish the new bundle; `report` receives a line at each step.
 
-    Raises FederationError if a round fails or another run is under way, BundleError or BundleMismatchError if the
+    Raises FederationError if a round fails or another run is in progress, BundleError or BundleMismatchError if the
     bundle cannot take part, ParityError if the new one does not pass its gate.
     """
     started_s = time.monotonic()
@@ -128,7 +130,7 @@ def run_rounds(
 
 
 def _wait_for_server(request: RoundsRequest) -> None:
-    """Raise ConnectionFailedError if no SuperLink answers within the time the run may wait."""
+    """Wait for the SuperLink; raises ConnectionFailedError if it does not answer in time."""
     deadline_s = time.monotonic() + request.wait_s
     while not is_healthy(request.address, request.authority):
         if time.monotonic() > deadline_s:
@@ -140,14 +142,14 @@ def _wait_for_server(request: RoundsRequest) -> None:
 
 
 async def _current_bundle(request: RoundsRequest, signing_key: Ed25519PrivateKey) -> tuple[Bundle, int]:
-    """The bundle devices run now, verified, and the version the next one gets."""
+    """Return the current bundle, verified, and the version of the next one."""
     if not (request.data_dir / DATABASE_FILE).exists():
         raise StorageError(f"{request.data_dir}: holds no store. Run vedette cloud serve, or name its --config.")
     async with Store(request.data_dir) as store:
         registry = Registry(store, request.data_dir, signing_key.public_key())
         current = await registry.current(request.bundle_name)
         if current is None:
-            names = ", ".join(entry.name for entry in await registry.all_current()) or "none at all"
+            names = ", ".join(entry.name for entry in await registry.all_current()) or "no bundle"
             raise BundleError(
                 f"No bundle {request.bundle_name!r} in the registry, which has {names}: publish it with vedette cloud "
                 "publish."
@@ -190,7 +192,7 @@ def _plan(request: RoundsRequest, bundle: Bundle) -> RunPlan:
 def _rebuild(
     before: Bundle, head: dict[str, NDArray[Any]], outcome: RunOutcome, signing_key: Ed25519PrivateKey, version: int
 ) -> Bundle:
-    from cloud.training import rebuild_bundle  # loads the exporters, which the waiting before does not need
+    from cloud.training import rebuild_bundle  # imports the exporters: not needed while waiting
 
     note = {
         "federated": {
@@ -210,7 +212,7 @@ def _train_seconds(outcome: RunOutcome) -> float:
 
 
 def _report_event(event: dict[str, Any], report: Callable[[str], None]) -> None:
-    """One event of the log of progress as a line for people."""
+    """Report one event of the log as text."""
     match event:
         case {"event": "connected", "devices": devices, "wanted": wanted}:
             report(f"{devices} of {wanted} devices are connected.")
@@ -222,7 +224,7 @@ def _report_event(event: dict[str, Any], report: Callable[[str], None]) -> None:
                 f"{metrics[federation.METRIC_TRAIN_SECONDS]:.1f} s, loss {metrics[federation.METRIC_LOSS]:.4f}."
             )
         case {"event": "refusal", "device": device, "reason": reason}:
-            report(f"Device {device} takes no part: {reason}.")
+            report(f"Device {device} does not take part: {reason}.")
 
 
 def _new_folder(parent: Path, name: str) -> Path:
@@ -241,12 +243,12 @@ def _new_folder(parent: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def _run_lock(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder's lock, which the system gives back however this process ends."""
+    """Hold the lock of the state folder, which the system releases when this process ends."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(state_dir / "run.lock")
     except FileLockedError:
-        raise FederationError(f"{state_dir}: another federated run is under way here. Wait for its end.") from None
+        raise FederationError(f"{state_dir}: another federated run is in progress. Wait for its end.") from None
     except OSError as error:
         raise StorageError(f"{state_dir}: cannot be written ({error}). Choose another --state-dir.") from None
     with lock:

@@ -1,4 +1,4 @@
-"""The ServerApp: what Flower's SuperLink runs for one `vedette federated run`, in a process of its own."""
+"""ServerApp of one `vedette federated run`, which Flower's SuperLink runs in a separate process."""
 
 import json
 import time
@@ -19,10 +19,10 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the rounds, and leave their outcome in the run's folder whatever happens."""
+    """Run the rounds and always write an outcome to the run's folder."""
     folder = RunFolder(Path(str(context.run_config[RUN_FOLDER_KEY])))
     rounds: HeadAveraging | None = None
-    error = "the server part of the run was ended"
+    error = "the server process of the run was ended"
     try:
         initial = folder.initial()
         rounds = HeadAveraging(initial, folder, min_clients=int(context.run_config[keys.MIN_CLIENTS]))
@@ -55,7 +55,7 @@ def main(grid: Grid, context: Context) -> None:
 def wait_for_nodes(grid: Grid, folder: RunFolder, *, wanted: int, needed: int, timeout_s: float) -> None:
     """Wait until `wanted` devices are connected; after `timeout_s` seconds `needed` are enough.
 
-    Raises FederationError if fewer than those are connected by then.
+    Raises FederationError if fewer than `needed` are connected then.
     """
     deadline_s = time.monotonic() + timeout_s
     connected = -1

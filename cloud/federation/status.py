@@ -1,4 +1,4 @@
-"""What `vedette federated status` tells: the server, the devices connected to it, and the last runs."""
+"""Status for `vedette federated status`: the server, its connected devices, and the last runs."""
 
 import json
 import subprocess
@@ -18,14 +18,14 @@ LAST_RUNS = 10
 
 
 def server_status(address: Address, authority: Path | None, state_dir: Path) -> dict[str, Any]:
-    """Whether a SuperLink answers at `address`, and the nodes it knows that are not gone for good."""
+    """Return whether a SuperLink answers at `address`, and its registered nodes."""
     if not is_healthy(address, authority):
         return {"address": str(address), "answers": False, "nodes": []}
     return {"address": str(address), "answers": True, "nodes": list_nodes(address, authority, state_dir)}
 
 
 def list_nodes(address: Address, authority: Path | None, state_dir: Path) -> list[dict[str, str]]:
-    """Id, status and seconds online of each node, as Flower's own command tells it; raises FederationError."""
+    """Return id, status and seconds online of each node from Flower's command; raises FederationError."""
     home = state_dir / "status"
     write_connection(home, address, authority)
     try:
@@ -54,7 +54,7 @@ def list_nodes(address: Address, authority: Path | None, state_dir: Path) -> lis
 
 
 def last_runs(runs_dir: Path) -> list[dict[str, Any]]:
-    """The newest runs first: their folder's name and their outcome, None for one that has not ended."""
+    """Return folder name and outcome of the last runs, newest first; outcome None for a running one."""
     folders = sorted((path for path in runs_dir.glob("*") if path.is_dir()), reverse=True)[:LAST_RUNS]
     outcomes = [(folder.name, RunFolder(folder).outcome()) for folder in folders]
     return [{"run": name, "outcome": asdict(outcome) if outcome is not None else None} for name, outcome in outcomes]

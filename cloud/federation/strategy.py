@@ -1,7 +1,7 @@
 """Federated averaging of heads, weighted by normal samples (McMahan et al., AISTATS 2017, algorithm 1).
 
-Flower's FedAvg does the averaging. What is added here: every connected device takes part, an answer that is no head of
-this shape is counted as a failure and left out, and a round fails only if too few answers are left.
+Flower's FedAvg does the averaging. This strategy adds three rules: every connected device takes part; an answer that is
+not a head of the same shape counts as a failure and is left out; a round fails only if too few answers are left.
 """
 
 import time
@@ -18,11 +18,11 @@ from cloud.federation.exchange import RoundRecord, RunFolder
 from shared import federation
 from shared.errors import FederationError
 
-MAX_SAMPLES = 10_000_000  # a device that claims more would drown all others
+MAX_SAMPLES = 10_000_000  # limits the weight that a device can claim
 
 
 class HeadAveraging(FedAvg):
-    """FedAvg over the arrays of a head whose shapes are those of `initial`."""
+    """FedAvg over heads whose arrays have the shapes of `initial`."""
 
     def __init__(self, initial: Mapping[str, NDArray[Any]], folder: RunFolder, *, min_clients: int) -> None:
         super().__init__(
@@ -43,7 +43,7 @@ class HeadAveraging(FedAvg):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """A training message to every connected device; raises FederationError if they are too few."""
+        """Return a training message for every connected device; raises FederationError if they are too few."""
         self._folder.raise_if_cancelled()
         self._asked = sorted(grid.get_node_ids())
         self._started_s = time.monotonic()
@@ -59,8 +59,8 @@ class HeadAveraging(FedAvg):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The weighted mean of the sound answers; raises FederationError if they are fewer than the minimum."""
-        sound: list[Message] = []
+        """Return the weighted mean of the valid answers; raises FederationError if they are too few."""
+        valid: list[Message] = []
         record = RoundRecord(server_round, time.monotonic() - self._started_s)
         self.rounds.append(record)
         for reply in replies:
@@ -69,28 +69,28 @@ class HeadAveraging(FedAvg):
                 record.failures[node] = problem
                 self._folder.log_event("refusal", device=node, reason=problem)
             else:
-                sound.append(reply)
+                valid.append(reply)
                 metrics = reply.content[federation.METRICS]
                 record.clients[node] = {name: float(value) for name, value in metrics.items()}
                 self._folder.log_event("update", device=node, metrics=record.clients[node])
         for silent in {str(node) for node in self._asked} - record.clients.keys() - record.failures.keys():
             record.failures[silent] = "no answer in time"
-        if len(sound) < self._min_clients:
+        if len(valid) < self._min_clients:
             reasons = "; ".join(sorted(set(record.failures.values()))) or "no device answered"
             raise FederationError(
-                f"round {server_round}: {len(sound)} of {len(self._asked)} devices sent an update, and "
+                f"round {server_round}: {len(valid)} of {len(self._asked)} devices sent an update, and "
                 f"{self._min_clients} are needed ({reasons})"
             )
-        aggregate: tuple[ArrayRecord | None, MetricRecord | None] = super().aggregate_train(server_round, sound)
+        aggregate: tuple[ArrayRecord | None, MetricRecord | None] = super().aggregate_train(server_round, valid)
         return aggregate
 
     def _problem(self, reply: Message) -> str:
-        """Why an answer cannot be used; empty for a sound one."""
+        """Return why an answer cannot be used; empty for a valid one."""
         if reply.has_error():
             return str(reply.error.reason)
         content = reply.content
         if set(content.keys()) != {federation.ARRAYS, federation.METRICS}:
-            return "the answer holds other records than a head and its metrics"
+            return "the answer does not hold exactly a head and its metrics"
         metrics = content[federation.METRICS]
         if not all(isinstance(value, int | float) and np.isfinite(value) for value in metrics.values()):
             return "the answer's metrics are not finite numbers"

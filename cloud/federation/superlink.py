@@ -1,4 +1,4 @@
-"""Flower's SuperLink, through which a run reaches the devices, as a child that is watched and ended in order."""
+"""Flower's SuperLink as a supervised child process; runs reach the devices through it."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ _SERVER_FILE = "server.json"
 
 @dataclass(frozen=True)
 class ServerCertificates:
-    """The PEM files of the SuperLink: its certificate, its key, and the authority that signed it."""
+    """PEM files of the SuperLink: certificate, key, and the authority that signed it."""
 
     certificate: Path
     key: Path
@@ -31,12 +31,12 @@ class ServerCertificates:
 
     @classmethod
     def of(cls, certificate: Path | None, key: Path | None, authority: Path | None) -> "ServerCertificates | None":
-        """All three, or None where none is given; raises SettingsError for a part of them, or a missing file."""
+        """Return all three, or None if none is given; raises SettingsError for one or two, or a missing file."""
         given = [path for path in (certificate, key, authority) if path is not None]
         if not given:
             return None
         if certificate is None or key is None or authority is None:
-            raise SettingsError("TLS takes all of --certificate, --key and --ca: give the missing ones, or none.")
+            raise SettingsError("TLS needs --certificate, --key and --ca: give all three or none.")
         for path in given:
             if not path.is_file():
                 raise SettingsError(f"{path}: no such file. Give the certificate's path in PEM.")
@@ -45,20 +45,20 @@ class ServerCertificates:
 
 @dataclass(frozen=True)
 class ServerState:
-    """Where a running SuperLink listens; kept in its state folder for the other commands."""
+    """Address of a running SuperLink, stored in its state folder for the other commands."""
 
     address: Address
     authority: Path | None
     pid: int
 
     def write(self, state_dir: Path) -> None:
-        """Tell the other commands."""
+        """Write the state for the other commands."""
         values = {"address": str(self.address), "ca": str(self.authority or ""), "pid": self.pid}
         write_durably(state_dir / _SERVER_FILE, json.dumps(values).encode())
 
     @classmethod
     def read(cls, state_dir: Path) -> "ServerState | None":
-        """What the last SuperLink wrote there; None where none did, or where it has ended in order."""
+        """Return the state of the running SuperLink; None if there is none or it ended in order."""
         try:
             values = json.loads((state_dir / _SERVER_FILE).read_text(encoding="utf-8"))
             authority = Path(values["ca"]) if values["ca"] else None
@@ -68,12 +68,12 @@ class ServerState:
 
     @staticmethod
     def forget(state_dir: Path) -> None:
-        """Tell the other commands that none runs."""
+        """Remove the state: no SuperLink runs."""
         (state_dir / _SERVER_FILE).unlink(missing_ok=True)
 
 
 def is_healthy(address: Address, authority: Path | None) -> bool:
-    """Whether a SuperLink answers at `address`, over TLS if an `authority` is given."""
+    """Return whether a SuperLink answers at `address`, over TLS if an `authority` is given."""
     connection: http.client.HTTPConnection
     try:
         if authority is None:
@@ -94,7 +94,7 @@ def is_healthy(address: Address, authority: Path | None) -> bool:
 def superlink_command(
     address: Address, certificates: ServerCertificates | None, *, known_nodes_only: bool
 ) -> list[str]:
-    """The command line of a SuperLink that keeps its state in the working directory and installs nothing."""
+    """Return the command line of a SuperLink with state in the working directory that installs nothing."""
     command = [federation.flower_command("flower-superlink"), "--disable-runtime-dependency-installation"]
     command += ["--host", address.host, "--port", str(address.port), "--database", "superlink.db"]
     if certificates is None:
@@ -115,10 +115,10 @@ def serve(
     known_nodes_only: bool,
     report: Callable[[str], None],
 ) -> None:
-    """Run a SuperLink until a signal ends this process; returns then.
+    """Run a SuperLink until a signal ends this process.
 
-    Raises PortInUseError if `address` is taken, SettingsError for plain HTTP beyond loopback, FederationError if the
-    SuperLink does not start or ends by itself.
+    Raises PortInUseError if `address` is in use, SettingsError for plain HTTP beyond loopback, FederationError if the
+    SuperLink does not start or ends unexpectedly.
     """
     federation.require_secure(address, certificates.certificate if certificates else None)
     if known_nodes_only and certificates is None:

@@ -4,87 +4,27 @@ An analyzer is fitted on the features of normal samples and scores others. Its s
 bundle as safetensors. All analyzers pass the same tests (`tests/cloud/methods`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from enum import StrEnum
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from cloud.methods.pooling import image_scores
-from cloud.methods.workshop import Workshop
+from cloud.methods.features import Features, PatchFeatures
+from cloud.methods.fit_context import FitContext
+from shared.diffusion.local_corruption import CorruptionHead
 from shared.diffusion.training import Progress
 
 
-@dataclass(frozen=True)
-class Features:
-    """Encoded samples. `vectors`: (samples, patches, dim) float32, of about unit spread on normal data.
+class Need(StrEnum):
+    """Kind of data that an analyzer needs beyond single vectors."""
 
-    `grid`: rows and columns of patches, of an image; (1, 1) for a table's row or a series window.
-    `observed`: bool of the shape of `vectors`, false where a value is missing (and the vectors hold 0); None: all are.
-    `windows`: (samples, length, channels) float32, the standardised readings behind a series window's vector, with
-    `windows_observed` of the same shape. `surprise_columns`: where in such a vector it stands how unexpected each
-    channel is given the others. `modes`: (samples,) int64, the class or operating mode of each sample.
-    `details`: (samples, patches, details) float32, a wider view of an image's patches, for networks that learn from it.
-    `pool`: from patch scores (samples, rows, columns) to those of the samples (samples,).
-    `known`: (samples, rows, columns) bool, the patches of an image that can be judged; None: all can.
-    """
-
-    vectors: Tensor
-    grid: tuple[int, int] = (1, 1)
-    observed: Tensor | None = None
-    windows: Tensor | None = None
-    windows_observed: Tensor | None = None
-    modes: Tensor | None = None
-    surprise_columns: slice | None = None
-    details: Tensor | None = None
-    pool: Callable[[Tensor], Tensor] = image_scores
-    known: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.vectors.ndim != 3 or self.vectors.shape[1] != self.grid[0] * self.grid[1]:
-            raise ValueError(f"Features of shape {tuple(self.vectors.shape)} do not fit a grid of {self.grid}.")
-        if self.observed is not None and self.observed.shape != self.vectors.shape:
-            raise ValueError(f"A mask of shape {tuple(self.observed.shape)} does not fit {tuple(self.vectors.shape)}.")
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    @property
-    def flat(self) -> Tensor:
-        """All patches of all samples: (samples * patches, dim), a view of `vectors`."""
-        return self.vectors.view(-1, self.vectors.shape[2])
-
-    def at(self, rows: Tensor | slice) -> "Features":
-        """Some of the samples: `rows` are positions (k,) int64, a mask (samples,) bool, or a slice."""
-
-        def of(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor[rows]
-
-        return Features(
-            self.vectors[rows],
-            self.grid,
-            observed=of(self.observed),
-            windows=of(self.windows),
-            windows_observed=of(self.windows_observed),
-            modes=of(self.modes),
-            surprise_columns=self.surprise_columns,
-            details=of(self.details),
-            pool=self.pool,
-            known=of(self.known),
-        )
-
-    def judged(self, maps: Tensor) -> Tensor:
-        """Patch scores (samples, rows, columns) with those of patches that cannot be judged as low as the lowest."""
-        if self.known is None:
-            return maps
-        lowest = maps.masked_fill(~self.known, float("inf")).flatten(1).amin(dim=1)
-        return torch.where(self.known, maps, lowest[:, None, None])
-
-    def blocks(self, samples: int) -> Iterator["Features"]:
-        """The same samples, at most `samples` at a time."""
-        for start in range(0, len(self), samples):
-            yield self.at(slice(start, start + samples))
+    WINDOWS = "windows"  # the readings of a window
+    PATCH_GRID = "patch_grid"  # the patches around a patch
+    CORRUPTED_COPIES = "corrupted_copies"  # patches of corrupted copies of training images, at `fit`
 
 
 @dataclass(frozen=True)
@@ -102,41 +42,57 @@ class AnalyzerOutput:
     surprises: Tensor | None = None
 
 
-class Analyzer(Protocol):
-    """One scoring method.
+class Analyzer(ABC):
+    """One scoring method. Its class declares everything that training and serving need to know about it.
 
-    Scores MUST be finite for finite features, and MUST NOT depend on the batch a sample came in: a method that draws
-    noise draws it once and uses it for every sample. `score` MUST bound its memory whatever the batch size.
+    Scores MUST be finite for finite features, and MUST NOT depend on the batch of a sample: a method that draws noise
+    draws it once and uses it for every sample. `score` MUST bound its memory for any batch size.
+
+    Attributes:
+        name: Name in settings, bundles, verdicts and the console.
+        needs: Data beyond single vectors. Where a modality has no such data, the analyzer falls back on vectors.
+        is_quick: Whether `fit` takes seconds, without training a network. It is then repeated with held-out samples.
+        is_place_scaled: Whether scores of image patches are standardised at each place (see `place_scaled`).
+        is_baseline: Whether each training run fits it beside the fused analyzers, as a simple opinion.
     """
 
     name: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    is_quick: ClassVar[bool] = False
+    is_place_scaled: ClassVar[bool] = True
+    is_baseline: ClassVar[bool] = False
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
-        """Learn from the features of normal samples; all randomness comes from generators of `workshop`."""
-        ...
+    @abstractmethod
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
+        """Learn from the features of normal samples; all randomness comes from generators of `context`."""
 
+    @abstractmethod
     def score(self, features: Features) -> AnalyzerOutput:
-        """Judge samples, on the device of the analyzer and of the features. Only after `fit` or `from_state`."""
-        ...
+        """Score samples, on the device of the analyzer and of the features. Only after `fit` or `from_state`."""
 
+    @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """All that was learned, on the CPU."""
-        ...
+        """Return everything learned, on the CPU."""
 
     @classmethod
+    @abstractmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer that `state` described. Raises KeyError or RuntimeError if it does not fit."""
-        ...
+        """Return the analyzer that `state` described. Raises KeyError or RuntimeError if it does not fit."""
 
+    @abstractmethod
     def to(self, device: torch.device) -> Self:
-        """Move to a device, in place; returns itself."""
-        ...
+        """Move to a device, in place; return the analyzer."""
+
+    @property
+    def corruption_head(self) -> CorruptionHead | None:
+        """Network on patch details that a screener of images can run, from analyzers that have one."""
+        return None
 
 
 def from_patch_scores(patch_scores: Tensor, features: Features, reconstruction: Tensor | None = None) -> AnalyzerOutput:
-    """The output for patch scores (samples * patches,): maps, and for each sample their `pool`."""
+    """Return the output for patch scores (samples * patches,): maps of images and clips, and pooled scores."""
     samples, patches, _ = features.vectors.shape
-    if patches == 1:
+    if not isinstance(features, PatchFeatures) or patches == 1:
         return AnalyzerOutput(patch_scores.reshape(samples), None, reconstruction)
     maps = features.judged(patch_scores.reshape(samples, *features.grid))
     return AnalyzerOutput(features.pool(maps), maps, reconstruction)

@@ -9,10 +9,9 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Features
-from cloud.methods.masks import flat_observed, flat_visible
+from cloud.methods.features import Features, PatchFeatures, WindowFeatures
+from cloud.methods.fit_context import SIGMA_RANGE
 from cloud.methods.restoration import Errors
-from cloud.methods.workshop import SIGMA_RANGE
 from shared.diffusion.denoisers import ImageDenoiser, PreconditionedDenoiser, VectorDenoiser, WindowDenoiser
 from shared.diffusion.schedules import log_uniform_sigmas
 
@@ -29,9 +28,10 @@ class Kind(IntEnum):
     @classmethod
     def of(cls, features: Features) -> "Kind":
         """What `features` are best seen as. A single line of patches is a random choice of them, and no grid."""
-        if features.windows is not None:
+        if isinstance(features, WindowFeatures):
             return cls.WINDOWS
-        return cls.GRIDS if min(features.grid) > 1 else cls.ROWS
+        is_grid = isinstance(features, PatchFeatures) and min(features.grid) > 1
+        return cls.GRIDS if is_grid else cls.ROWS
 
     @property
     def channel_axis(self) -> int:
@@ -41,26 +41,24 @@ class Kind(IntEnum):
     def values(self, features: Features) -> Tensor:
         """The samples on this canvas, missing entries at 0. Raises ValueError for windows where there are none."""
         if self is Kind.ROWS:
-            return flat_visible(features)
+            return features.flat_visible
         if self is Kind.GRIDS:
-            return _as_grids(flat_visible(features).view(features.vectors.shape), features)
-        if features.windows is None:
-            raise ValueError("The analyzer was fitted on windows, and these features carry none.")
-        observed = features.windows_observed
-        return features.windows if observed is None else torch.where(observed, features.windows, 0.0)
+            return _as_grids(features.flat_visible.view(features.vectors.shape), features)
+        windows, observed = _windows(features)
+        return windows if observed is None else torch.where(observed, windows, 0.0)
 
     def observed(self, features: Features) -> Tensor | None:
         """Which of the values were observed, in their shape; None: all."""
         if self is Kind.WINDOWS:
-            return features.windows_observed
+            return _windows(features)[1]
         if features.observed is None:
             return None
-        return flat_observed(features) if self is Kind.ROWS else _as_grids(features.observed, features)
+        return features.flat_observed if self is Kind.ROWS else _as_grids(features.observed, features)
 
     def errors(self, features: Features, squares: Tensor, restored: Tensor) -> Errors:
         """Errors of square errors and restorations on this canvas; windows restore no vectors."""
         if self is Kind.WINDOWS:
-            observed = features.windows_observed
+            observed = _windows(features)[1]
             return Errors(squares.flatten(1).unsqueeze(1), None if observed is None else observed.flatten(1)[:, None])
         if self is Kind.GRIDS:
             squares, restored = (tensor.flatten(2).transpose(1, 2) for tensor in (squares, restored))
@@ -98,4 +96,13 @@ def draw_levels(count: int, values: Tensor, generator: torch.Generator) -> Tenso
 
 def _as_grids(vectors: Tensor, features: Features) -> Tensor:
     """(samples, patches, dim) as (samples, dim, rows, columns)."""
+    if not isinstance(features, PatchFeatures):
+        raise ValueError("The analyzer was fitted on grids of patches, and these features have none.")
     return vectors.transpose(1, 2).reshape(len(vectors), -1, *features.grid)
+
+
+def _windows(features: Features) -> tuple[Tensor, Tensor | None]:
+    """Return the windows and their mask. Raises ValueError for features without windows."""
+    if not isinstance(features, WindowFeatures):
+        raise ValueError("The analyzer was fitted on windows, and these features have none.")
+    return features.windows, features.windows_observed

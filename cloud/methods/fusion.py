@@ -1,16 +1,18 @@
-"""Many opinions, one p-value.
+"""Fusion of the scores of several analyzers into one p-value.
 
-Each analyzer's score becomes a conformal p-value; Fisher's statistic (Statistical Methods for Research Workers, 1932),
-with weights where there are any (Good, "On the weighted combination of significance tests", JRSS B 1955), combines
-them; and since the analyzers depend on one another, the statistic is calibrated on normals once more.
+Each analyzer's score becomes a conformal p-value. Fisher's statistic (Statistical Methods for Research Workers, 1932),
+weighted where weights are given (Good, "On the weighted combination of significance tests", JRSS B 1955), combines
+them. Because the analyzers depend on one another, the statistic is calibrated on normal samples once more.
 
-The split: an analyzer's own calibration, the one shown beside its opinion, uses all held-out normals. For the fused
-p-value the held-out normals are dealt into two hands, alternately, or the windows of a series by halves: the first
-calibrates the members, the second the fused statistic. A sample of the second hand and a new one are then treated
-alike, so the fused p-value is a valid split conformal one. With too few held-out normals (of a mode) for two hands both
-levels use all of them; members are then a little too sure of the largest held-out scores, an error of order 1/n. All of
-that is for samples independent of one another: windows of one series overlap, and their p-values are as good as the
-held-out stretch is like the next.
+An analyzer's own calibration, the one shown beside its opinion, uses all held-out samples. For the fused p-value the
+held-out samples are split into two halves: alternately, or in time for the windows of a series. The first half
+calibrates the members, the second half the fused statistic. A sample of the second half and a new one are then treated
+alike, so the fused p-value is a valid split conformal p-value. With too few held-out samples (of a mode) for two
+halves, both levels use all of them. The members then underestimate the p-values of the largest held-out scores, by an
+error of order 1/n.
+
+All this holds for independent samples. Windows of one series overlap, and their p-values are as good as the held-out
+stretch resembles the next one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,18 +28,22 @@ from shared.errors import DataError
 
 Scores = Mapping[str, NDArray[Any]]
 Modes = NDArray[np.int64] | None
-_OWN, _HAND, _FUSED, _WEIGHT = "own", "hand", "fused", "weight"
+_OWN, _MEMBER, _FUSED, _WEIGHT = "own", "hand", "fused", "weight"  # groups in a bundle's file
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Calibrations by analyzer, `own` for their opinions and `hands` inside the fusion, and the `fused` one.
+    """Calibrations of analyzers and of their fused statistic.
 
-    `weights`: what each of `hands` counts; they sum to 1.
+    Attributes:
+        own: Calibration of each analyzer, for its opinion.
+        member_calibrations: Calibration of each fused analyzer, inside the statistic.
+        fused: Calibration of the statistic.
+        weights: Weight of each fused analyzer; they sum to 1.
     """
 
     own: Mapping[str, CalibrationByMode]
-    hands: Mapping[str, CalibrationByMode]
+    member_calibrations: Mapping[str, CalibrationByMode]
     fused: CalibrationByMode
     weights: Mapping[str, float]
 
@@ -51,41 +57,46 @@ class Fusion:
         in_order: bool = False,
         worth: Mapping[str, float] | None = None,
     ) -> Self:
-        """Fit on the scores (n,) of held-out normals by analyzer, each of a model that had not seen the sample.
+        """Fit on the scores (n,) of held-out normal samples, by analyzer.
 
-        `members` are the analyzers whose opinions are fused, all where none are named. With the operating `modes` (n,)
-        of the samples each mode is calibrated on its own, and dealt on its own. `in_order`: the samples are windows of
-        a series, of which neighbours are near copies, so the earlier half is one hand and the later one the other.
-        `worth`: members count in proportion to it, and all the same without it or where it is 0 for all.
         Raises DataError for fewer than MIN_CALIBRATION_SIZE samples or scores that are not finite.
+
+        Args:
+            held_out: Scores from analyzers that did not learn from the sample.
+            modes: Operating modes (n,); each mode is split and calibrated separately.
+            members: Analyzers to fuse; empty: all.
+            in_order: Whether the samples are windows of a series. Neighbours are near copies, so the earlier half
+                calibrates the members and the later half the statistic.
+            worth: Members are weighted in proportion to it; equally without it, or where all of it is 0.
         """
         size = min(len(scores) for scores in held_out.values())
-        first, second = _deal(size, modes, in_order)
+        first, second = _halves(size, modes, in_order)
         own = {name: CalibrationByMode.fit(scores, modes) for name, scores in held_out.items()}
         unknown = set(members) - set(own)
         if unknown:
-            raise DataError(f"Fusion of {', '.join(sorted(unknown))}, whose scores it was not given: fit them too.")
+            raise DataError(f"Fusion: there are no scores of {', '.join(sorted(unknown))}: fit these analyzers too.")
         fused = {name: held_out[name] for name in (members or held_out)}
-        hands = {name: own[name] for name in fused}
+        calibrations = {name: own[name] for name in fused}
         if len(first) < size:
-            of_first = None if modes is None else modes[first]
-            hands = {name: CalibrationByMode.fit(scores[first], of_first) for name, scores in fused.items()}
-        of_second = None if modes is None else modes[second]
-        weights = _weights(list(hands), worth or {})
-        statistic = _fisher(hands, weights, {name: scores[second] for name, scores in fused.items()}, of_second)
-        return cls(own, hands, CalibrationByMode.fit(statistic, of_second), weights)
+            first_modes = None if modes is None else modes[first]
+            calibrations = {name: CalibrationByMode.fit(scores[first], first_modes) for name, scores in fused.items()}
+        second_modes = None if modes is None else modes[second]
+        weights = _weights(list(calibrations), worth or {})
+        second_scores = {name: scores[second] for name, scores in fused.items()}
+        statistic = _fisher(calibrations, weights, second_scores, second_modes)
+        return cls(own, calibrations, CalibrationByMode.fit(statistic, second_modes), weights)
 
     def statistic(self, scores: Scores, modes: Modes = None) -> NDArray[np.float64]:
-        """The fused score (n,): the weighted mean of -log p over the analyzers; 1 is the mean of normal samples."""
-        return _fisher(self.hands, self.weights, scores, modes)
+        """Return the fused score (n,): the weighted mean of -log p; normal samples have a mean of 1."""
+        return _fisher(self.member_calibrations, self.weights, scores, modes)
 
     def p_values(self, statistic: NDArray[np.float64], modes: Modes = None) -> PValues:
-        """Fused p-values of fused scores (n,)."""
+        """Return the p-values of fused scores (n,)."""
         return self.fused.p_values(statistic, modes)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The contents as named arrays, for a bundle."""
-        groups = {_OWN: self.own, _HAND: self.hands, _FUSED: {"": self.fused}}
+        """Return the contents as named arrays, for a bundle."""
+        groups = {_OWN: self.own, _MEMBER: self.member_calibrations, _FUSED: {"": self.fused}}
         arrays = {
             f"{group}/{name}/{key}": array
             for group, calibrations in groups.items()
@@ -96,41 +107,44 @@ class Fusion:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The fusion that `to_arrays` wrote; raises DataError if the arrays are not such."""
+        """Return the fusion that `to_arrays` wrote. Raises DataError for other arrays."""
         found: dict[str, dict[str, dict[str, NDArray[Any]]]] = {}
         for path, array in arrays.items():
-            parts = path.split("/")
-            if len(parts) != 3:
-                raise DataError(f"Not a fusion: {path!r} is none of its arrays.")
-            found.setdefault(parts[0], {}).setdefault(parts[1], {})[parts[2]] = array
+            keys = path.split("/")
+            if len(keys) != 3:
+                raise DataError(f"Not a fusion: unexpected array {path!r}.")
+            found.setdefault(keys[0], {}).setdefault(keys[1], {})[keys[2]] = array
         weights = {name: float(values["value"]) for name, values in found.pop(_WEIGHT, {}).items()}
         groups = {
             group: {name: CalibrationByMode.from_arrays(values) for name, values in members.items()}
             for group, members in found.items()
         }
-        own, hands, fused = groups.get(_OWN, {}), groups.get(_HAND, {}), groups.get(_FUSED, {})
-        if not hands or not set(hands) <= set(own) or set(fused) != {""}:
+        own, members, fused = groups.get(_OWN, {}), groups.get(_MEMBER, {}), groups.get(_FUSED, {})
+        if not members or not set(members) <= set(own) or set(fused) != {""}:
             raise DataError("Not a fusion: a calibration is missing.")
-        weights = weights or _weights(list(hands), {})
-        if set(weights) != set(hands) or not all(0 <= weight <= 1 for weight in weights.values()):
-            raise DataError("Not a fusion: its weights are not those of its members.")
-        return cls(own, hands, fused[""], weights)
+        weights = weights or _weights(list(members), {})
+        if set(weights) != set(members) or not all(0 <= weight <= 1 for weight in weights.values()):
+            raise DataError("Not a fusion: weights and members do not match.")
+        return cls(own, members, fused[""], weights)
 
 
-def _deal(size: int, modes: Modes, in_order: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The positions of the two hands, dealt alternately or cut in two, by mode; of a mode with too few, all in both."""
-    hands: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
+def _halves(size: int, modes: Modes, in_order: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the positions of both halves, split alternately or in order, by mode.
+
+    A mode with too few samples for two halves is in both with all its samples.
+    """
+    halves: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
     for mode in np.unique(modes) if modes is not None else [None]:
-        of_mode = np.arange(size) if mode is None else np.flatnonzero(modes == mode)
-        dealt = len(of_mode) >= 2 * MIN_CALIBRATION_SIZE
-        parts = np.array_split(of_mode, 2) if in_order else [of_mode[0::2], of_mode[1::2]]
-        for hand, part in zip(hands, parts, strict=True):
-            hand.append(part if dealt else of_mode)
-    return np.sort(np.concatenate(hands[0])), np.sort(np.concatenate(hands[1]))
+        positions = np.arange(size) if mode is None else np.flatnonzero(modes == mode)
+        is_split = len(positions) >= 2 * MIN_CALIBRATION_SIZE
+        both = np.array_split(positions, 2) if in_order else [positions[0::2], positions[1::2]]
+        for half, chosen in zip(halves, both, strict=True):
+            half.append(chosen if is_split else positions)
+    return np.sort(np.concatenate(halves[0])), np.sort(np.concatenate(halves[1]))
 
 
 def _weights(members: Sequence[str], worth: Mapping[str, float]) -> dict[str, float]:
-    """In proportion to worth, summing to 1."""
+    """Return weights in proportion to worth, which sum to 1."""
     values = {name: max(worth.get(name, 0.0), 0.0) for name in members}
     total = sum(values.values())
     return {name: value / total if total > 0 else 1.0 / len(members) for name, value in values.items()}
@@ -139,10 +153,10 @@ def _weights(members: Sequence[str], worth: Mapping[str, float]) -> dict[str, fl
 def _fisher(
     calibrations: Mapping[str, CalibrationByMode], weights: Mapping[str, float], scores: Scores, modes: Modes
 ) -> NDArray[np.float64]:
-    """Weighted mean of -log p over the analyzers, (n,)."""
+    """Return the weighted mean of -log p over the analyzers: (n,)."""
     missing = set(calibrations) - set(scores)
     if missing:
-        raise DataError(f"Fusion needs the scores of every analyzer it was fitted on: {', '.join(sorted(missing))}.")
+        raise DataError(f"Fusion: the scores of {', '.join(sorted(missing))} are missing.")
     surprises = [
         weights[name] * calibration.surprise(scores[name], modes) for name, calibration in calibrations.items()
     ]

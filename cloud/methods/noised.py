@@ -11,8 +11,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from cloud.methods.base import Features, in_blocks
-from cloud.methods.masks import flat_observed, flat_visible
+from cloud.methods.base import in_blocks
+from cloud.methods.features import Features
 from shared.diffusion.denoisers import initialise
 from shared.diffusion.schedules import diffuse, linear_alpha_bars
 from shared.diffusion.training import OptimizerSettings, Progress, train
@@ -72,7 +72,7 @@ class NoiseNetwork(nn.Module):
     @torch.no_grad()
     def parameters_of(self, features: Features) -> Tensor:
         """Parameters (samples * patches, outputs) for all patches of all samples, missing entries being 0."""
-        return in_blocks(self, flat_visible(features), BLOCK_ROWS)
+        return in_blocks(self, features.flat_visible, BLOCK_ROWS)
 
     def to_state(self) -> dict[str, Tensor]:
         """All that `from_state` needs."""
@@ -105,7 +105,7 @@ def train_on_noised(
 
     Isotropic noise in what is observed; missing entries stay 0.
     """
-    normals, observed = flat_visible(features), flat_observed(features)
+    normals, observed = features.flat_visible, features.flat_observed
     initialise(network, generator)
     network.to(normals.device)
 

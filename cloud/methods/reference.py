@@ -12,8 +12,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Features
-from cloud.methods.masks import flat_observed
+from cloud.methods.features import Features
 from shared.diffusion.perturbation import subsample
 
 MAX_REFERENCE = 10_000  # rows; for images, patches
@@ -43,7 +42,7 @@ class Reference:
     def drawn(cls, features: Features, generator: torch.Generator) -> Self:
         """A random part of the vectors of `features`, all of them where they are no more than MAX_REFERENCE."""
         rows = subsample(torch.arange(len(features.flat)), MAX_REFERENCE, generator).to(features.flat.device)
-        vectors, observed = features.flat[rows], flat_observed(features)
+        vectors, observed = features.flat[rows], features.flat_observed
         if observed is None:
             return cls(vectors)
         observed = observed[rows]
@@ -60,7 +59,7 @@ class Reference:
 
         A vector of which nothing was observed is at distance 0 from all: nothing speaks against it.
         """
-        found = self._search(features.flat, flat_observed(features), min(count, len(self)), leave_out_own=False)
+        found = self._search(features.flat, features.flat_observed, min(count, len(self)), leave_out_own=False)
         if len(self) >= count:
             return found
         repeated = (torch.cat([part, part[:, -1:].expand(-1, count - len(self))], dim=1) for part in found)

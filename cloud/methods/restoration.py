@@ -4,17 +4,17 @@ Each coordinate's error is taken in units of its own size on normal data, so tha
 does not drown what is not. Missing entries start at 0, the mean, and their errors do not count.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
-from cloud.methods.masks import flat_observed, flat_visible
-from cloud.methods.workshop import Workshop
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
 from shared.diffusion.schedules import edm_sigmas
 from shared.diffusion.training import OptimizerSettings, Progress
@@ -67,20 +67,18 @@ class Errors:
         return torch.log(torch.where(counts > 0, means, 1.0) + ERROR_FLOOR)
 
 
-class Restoration(ABC):
+class Restoration(Analyzer):
     """An analyzer whose score is the log mean square error of a restoration. Subclasses say how to restore."""
-
-    name: ClassVar[str]
 
     def __init__(self) -> None:
         self._sizes = torch.empty(0)  # (coordinates,): of errors on normal data
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Learn to restore, and take the size of each coordinate's error on normal data."""
-        generator = workshop.generator(self.name)
+        generator = context.generator(self.name)
         report = progress or (lambda share: None)
         with torch.enable_grad():
-            self._learn(features, workshop, generator, lambda share: report(min(share, 0.99)))
+            self._learn(features, context, generator, lambda share: report(min(share, 0.99)))
         samples, patches, _ = features.vectors.shape
         count = max(1, MAX_STANDARDISED // patches)
         rows = torch.randperm(samples, generator=generator)[:count].to(features.vectors.device)
@@ -125,7 +123,7 @@ class Restoration(ABC):
         return self
 
     @abstractmethod
-    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
+    def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         """Learn from the features of normal samples."""
 
     @abstractmethod
@@ -161,15 +159,15 @@ class DrawnRestoration(Restoration):
     def _restorer(self, features: Features) -> Restorer:
         """What takes one draw (noises a draw, dim) to what comes back of the samples (samples * patches, dim)."""
 
-    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
-        self._denoiser = self._train(features, workshop, generator, progress)
-        shape = (self._noises_a_draw(), features.vectors.shape[2])
+    def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
+        self._denoiser = self._train(features, context, generator, progress)
+        shape = (self._noises_a_draw(), features.dim)
         self._noise = opposite_pairs(self._draws(features), shape, generator).to(features.vectors.device)
 
     def _train(
-        self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress
+        self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress
     ) -> PreconditionedDenoiser:
-        return workshop.denoiser(features.flat, flat_observed(features), progress)
+        return context.denoiser(features.flat, features.flat_observed, progress)
 
     def _draws(self, features: Features) -> int:
         return DRAWS if features.vectors.shape[1] == 1 else PATCH_DRAWS
@@ -201,7 +199,7 @@ def errors_over_draws(features: Features, noise: Tensor, restore: Restorer) -> E
 
     The error of the mean, not the mean of errors: how far single draws scatter says nothing about the sample.
     """
-    rows = flat_visible(features)
+    rows = features.flat_visible
     total = torch.zeros_like(rows)
     for draw in noise:
         total += restore(draw)
@@ -224,10 +222,10 @@ def levels_from(depth_sigma: float, steps: int, sigma_min: float = SIGMA_MIN) ->
     return torch.cat([descending, descending.new_zeros(1)])
 
 
-def short_training(workshop: Workshop) -> OptimizerSettings:
+def short_training(context: FitContext) -> OptimizerSettings:
     """How a network is trained that serves one method only: like the shared one, but not as long."""
-    most = max(1, round(MAX_OWN_STEPS * workshop.effort))
-    return workshop.training.model_copy(update={"steps": min(workshop.training.steps, most)})
+    most = max(1, round(MAX_OWN_STEPS * context.effort))
+    return context.training.model_copy(update={"steps": min(context.training.steps, most)})
 
 
 def mean_over(squares: Tensor, counted: Tensor | None) -> Tensor:

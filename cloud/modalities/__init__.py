@@ -2,7 +2,7 @@
 
 `cloud_modality(name)` returns the object of a modality. To add one, write its module and register it in the one line
 below. Each object answers what the service, the console and the evaluation need to know: the encoder, the pooling,
-the explanation and the view. What only training needs (defaults, reading, splitting, the teacher) is in
+the explanation and the view. The needs of training (defaults, reading, splitting, the teacher) are in
 `cloud.training.modalities`, one module per modality again: the service's process must not import what fits.
 
 Nothing here imports PyTorch at module level, so the commands and the console may import this package for free.

@@ -1,6 +1,6 @@
 """The serving side of a modality: port and defaults."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -13,10 +13,11 @@ from shared.modality import Modality
 from shared.preprocessing import Preprocessor, SeriesWindows
 
 if TYPE_CHECKING:  # the annotations must not cost the console an import of PyTorch
+    import torch
     from torch import Tensor
 
-    from cloud.methods import AnalyzerOutput
-    from cloud.methods.encoders import PatchEncoder
+    from cloud.methods import AnalyzerOutput, Features
+    from cloud.methods.encoders import Encoder, PatchEncoder
 
 
 class View(StrEnum):
@@ -46,6 +47,10 @@ class PreparedSamples(Protocol):
         """Standardised windows, for a series."""
         ...
 
+    def known_patches(self, grid: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Return the patches that can be judged (n, rows, columns); None: all of them."""
+        ...
+
 
 class CloudModality(ABC):
     """A modality as the service, the console and the evaluation see it.
@@ -57,6 +62,7 @@ class CloudModality(ABC):
         default_methods: Analyzers whose opinions make the verdict unless a training run names others.
         has_encoder: Whether an encoder turns a sample into patches; without one the analyzers see vectors.
         has_value_map: Whether the deviations of single values form a map (a window), not only shares (a row).
+        has_frames: Whether a sample is a clip, whose frames are judged one by one as well.
         takes_new_heads: Whether a bundle holds the reference samples to build a new head into it, as a federated round
             needs.
         chunk_samples: Samples to analyse at a time when many are at hand; bounds the memory.
@@ -68,12 +74,27 @@ class CloudModality(ABC):
     default_methods: ClassVar[tuple[str, ...]]
     has_encoder: ClassVar[bool] = False
     has_value_map: ClassVar[bool] = False
+    has_frames: ClassVar[bool] = False
     takes_new_heads: ClassVar[bool] = False
     chunk_samples: ClassVar[int] = 4096
 
     def load_encoder(self, bundle: Bundle, device: str = "cpu") -> "PatchEncoder | None":
         """Return the encoder of a bundle on `device`; None without one. Raises BundleError if it is damaged."""
         return None
+
+    def vector_features(self, inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device") -> "Features":
+        """Return the features of graph inputs (n, width) alone; raise NotImplementedError for patches."""
+        raise NotImplementedError(f"{self.name} samples are encoded.")
+
+    @abstractmethod
+    def features(self, samples: PreparedSamples, encoder: "Encoder | None", device: "torch.device") -> "Features":
+        """Return the features of all samples, on `device`."""
+
+    def fit_features(self, vectors: "Tensor", encoder: "Encoder") -> "Features":
+        """Return the features to fit on, of encoded samples (n, patches, dim)."""
+        from cloud.methods import PatchFeatures
+
+        return PatchFeatures(vectors, grid=encoder.grid, pool=self.pooling())
 
     def pooling(self) -> "Callable[[Tensor], Tensor]":
         """Return the function from patch scores (n, rows, columns) to sample scores (n,)."""

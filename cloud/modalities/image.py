@@ -2,12 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from cloud.modalities.base import CloudModality, View
+from cloud.modalities.base import CloudModality, PreparedSamples, View
+from cloud.modalities.tabular import on_device
 from shared.bundle import Bundle
 from shared.modality import Modality
 
 if TYPE_CHECKING:
-    from cloud.methods.encoders import PatchEncoder
+    import torch
+
+    from cloud.methods import Features
+    from cloud.methods.encoders import Encoder, PatchEncoder
 
 
 class Image(CloudModality):
@@ -25,3 +29,16 @@ class Image(CloudModality):
         from cloud.methods.encoders import ImageEncoder, encoder_state
 
         return ImageEncoder.from_state(encoder_state(bundle)).to(device)
+
+    def features(self, samples: PreparedSamples, encoder: "Encoder | None", device: "torch.device") -> "Features":
+        """Return the patches of the images, with their details if the encoder has them."""
+        from cloud.methods import DetailFeatures, PatchFeatures
+        from cloud.methods.encoders import DetailEncoder
+
+        assert encoder is not None
+        known = samples.known_patches(encoder.grid)
+        mask = None if known is None else on_device(known, device)
+        if isinstance(encoder, DetailEncoder):
+            vectors, details = encoder.views(samples.inputs)
+            return DetailFeatures(vectors.to(device), grid=encoder.grid, known=mask, details=details.to(device))
+        return PatchFeatures(encoder.encode(samples.inputs).to(device), grid=encoder.grid, known=mask)

@@ -1,17 +1,21 @@
 """Windows of sensor readings on the serving side."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.modalities.base import CloudModality, PreparedSamples, View
+from cloud.modalities.tabular import on_device, vector_tensors
 from shared.modality import Modality
 from shared.preprocessing import ModePreprocessor, Preprocessor, SeriesPreprocessor
 
 if TYPE_CHECKING:
-    from cloud.methods import AnalyzerOutput
+    import torch
+
+    from cloud.methods import AnalyzerOutput, Features
+    from cloud.methods.encoders import Encoder
 
 
 class Series(CloudModality):
@@ -24,12 +28,40 @@ class Series(CloudModality):
     has_value_map = True
     takes_new_heads = True
 
+    def vector_features(self, inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device") -> "Features":
+        """Return the views of windows alone, from graph inputs (n, width)."""
+        from cloud.methods import ViewFeatures
+
+        vectors, observed, modes = vector_tensors(inputs, preprocessor, device)
+        return ViewFeatures(vectors, observed, modes, surprise_columns=_surprise_columns(preprocessor))
+
+    def features(self, samples: PreparedSamples, encoder: "Encoder | None", device: "torch.device") -> "Features":
+        """Return the views of the windows, and the windows."""
+        from cloud.methods import WindowFeatures
+
+        assert samples.windows is not None
+        vectors, observed, modes = vector_tensors(samples.inputs, samples.preprocessor, device)
+        return WindowFeatures(
+            vectors,
+            observed,
+            modes,
+            surprise_columns=_surprise_columns(samples.preprocessor),
+            windows=on_device(samples.windows.values.astype(np.float32), device),
+            windows_observed=on_device(samples.windows.observed, device),
+        )
+
     def value_deviations(
         self, samples: PreparedSamples, outputs: "Mapping[str, AnalyzerOutput]"
     ) -> NDArray[np.float64] | None:
         """Return how far each reading is from the value expected of its channel given the others."""
         series = series_preprocessor(samples.preprocessor)
         return None if series is None or samples.windows is None else series.residuals(samples.windows)
+
+
+def _surprise_columns(preprocessor: Preprocessor) -> slice:
+    series = series_preprocessor(preprocessor)
+    assert series is not None
+    return series.surprise_columns
 
 
 def series_preprocessor(preprocessor: Preprocessor) -> SeriesPreprocessor | None:

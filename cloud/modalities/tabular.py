@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from cloud.modalities.base import CloudModality, PreparedSamples, View
 from shared.modality import Modality
-from shared.preprocessing import columns_of
+from shared.preprocessing import Preprocessor, columns_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from cloud.methods import AnalyzerOutput
+    from cloud.methods import AnalyzerOutput, Features
+    from cloud.methods.encoders import Encoder
 
 
 class Tabular(CloudModality):
@@ -24,6 +26,17 @@ class Tabular(CloudModality):
     source_kind = "replay"
     default_methods = ("time_estimation", "denoising_likelihood", "masked_likelihood")
     takes_new_heads = True
+
+    def vector_features(self, inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device") -> "Features":
+        """Return the vectors of graph inputs (n, width), with their mask and modes."""
+        from cloud.methods import VectorFeatures
+
+        vectors, observed, modes = vector_tensors(inputs, preprocessor, device)
+        return VectorFeatures(vectors, observed, modes)
+
+    def features(self, samples: PreparedSamples, encoder: "Encoder | None", device: "torch.device") -> "Features":
+        """Return the vectors of the rows."""
+        return self.vector_features(samples.inputs, samples.preprocessor, device)
 
     def value_deviations(
         self, samples: PreparedSamples, outputs: "Mapping[str, AnalyzerOutput]"
@@ -40,6 +53,25 @@ class Tabular(CloudModality):
         else:
             return None
         return deviations if columns.observed is None else np.where(columns.observed[:, :width], deviations, 0.0)
+
+
+def vector_tensors(
+    inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device"
+) -> "tuple[Tensor, Tensor | None, Tensor | None]":
+    """Return vectors (n, 1, dim), their mask of that shape and modes (n,) of graph inputs (n, width)."""
+    columns = columns_of(np.ascontiguousarray(inputs, dtype=np.float32), preprocessor.spec)
+    return (
+        on_device(columns.vectors, device).flatten(1).unsqueeze(1),
+        None if columns.observed is None else on_device(columns.observed, device).unsqueeze(1),
+        None if columns.modes is None else on_device(columns.modes, device),
+    )
+
+
+def on_device(array: NDArray[Any], device: "torch.device") -> "Tensor":
+    """Return a tensor of the array on `device`."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 def _rows(values: "Tensor") -> NDArray[Any]:

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cloud.modalities.base import CloudModality, View
+from cloud.modalities.base import CloudModality, PreparedSamples, View
 from shared.bundle import Bundle
 from shared.modality import Modality
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from cloud.methods.encoders import PatchEncoder
+    from cloud.methods import Features
+    from cloud.methods.encoders import Encoder, PatchEncoder
 
 
 class Video(CloudModality):
@@ -21,6 +23,7 @@ class Video(CloudModality):
     source_kind = "camera"
     default_methods = ("knn", "time_estimation", "score_norm")
     has_encoder = True
+    has_frames = True
     chunk_samples = 16
 
     def load_encoder(self, bundle: Bundle, device: str = "cpu") -> "PatchEncoder | None":
@@ -34,3 +37,8 @@ class Video(CloudModality):
         from cloud.methods.clip_pooling import clip_scores
 
         return clip_scores
+
+    def features(self, samples: PreparedSamples, encoder: "Encoder | None", device: "torch.device") -> "Features":
+        """Return the patches of the clips."""
+        assert encoder is not None
+        return self.fit_features(encoder.encode(samples.inputs).to(device), encoder)

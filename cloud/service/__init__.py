@@ -1,1 +1,1 @@
-"""The service devices talk to: enrolment, ingest, events, heartbeats, and the process that runs it all."""
+"""Service of the cloud: enrolment, ingest, events, heartbeats, and the process that runs them."""

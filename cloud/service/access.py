@@ -1,4 +1,4 @@
-"""Who is calling: the device of the client's certificate, if it may still come in."""
+"""Authentication of devices by their client certificates."""
 
 import time
 from collections.abc import Iterable
@@ -25,14 +25,14 @@ _ENROL_AGAIN = "Enrol it again: vedette cloud token, then vedette edge enroll."
 
 
 class Access:
-    """Tells devices by their certificates. A revocation, also from another process, holds within CACHED_S seconds."""
+    """Authenticates devices; a revocation, also by another process, takes effect within CACHED_S seconds."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, tuple[float, Device | None]] = {}
 
     async def device_id(self, context: Context) -> str:
-        """The caller's device id; ends the call with a status that says why for one that may not come in."""
+        """Return the caller's device id; end the call with a status if the device has no access."""
         pems: Iterable[bytes] = context.auth_context().get("x509_pem_cert", ())
         pem = next(iter(pems), b"")
         if not pem:
@@ -52,7 +52,7 @@ class Access:
         elif known.revoked_at_s is not None:
             message = f"Device {device_id!r} was revoked. {_ENROL_AGAIN}"
         elif serial is not None and known.certificate_serial != serial:
-            message = f"Device {device_id!r} was enrolled anew since this certificate was made. Use the newer one."
+            message = f"Device {device_id!r} was enrolled again after this certificate was made. Use the newer one."
         else:
             return
         await refuse(context, grpc.StatusCode.PERMISSION_DENIED, message)
@@ -60,7 +60,7 @@ class Access:
     async def _look_up(self, device_id: str) -> Device | None:
         now_s = time.monotonic()
         at_s, known = self._known.get(device_id, (-CACHED_S, None))
-        # Only who was let in is remembered: a device enrolled this moment must not wait.
+        # Only known devices are cached: one that has just enrolled must not wait.
         if known is None or now_s - at_s >= CACHED_S:
             known = await device(self._store, device_id)
             if len(self._known) >= MAX_CACHED:
@@ -76,7 +76,7 @@ async def refuse(
     *,
     retry_after_ms: int | None = None,
 ) -> NoReturn:
-    """End the call with a status; `retry_after_ms` is the pause gRPC's own retry policy understands."""
+    """End the call with a status; `retry_after_ms` is the pause for gRPC's own retry policy."""
     metadata = (("grpc-retry-pushback-ms", str(retry_after_ms)),) if retry_after_ms is not None else ()
     await context.abort(code, message, metadata)
     raise AssertionError("abort returned")
@@ -84,7 +84,7 @@ async def refuse(
 
 @lru_cache(maxsize=4096)
 def _subject(pem: bytes) -> tuple[str, str]:
-    """The device id and the serial number (hexadecimal) of a certificate that TLS has verified."""
+    """Return device id and hexadecimal serial number of a certificate that TLS has verified."""
     certificate = x509.load_pem_x509_certificate(pem)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else "", f"{certificate.serial_number:x}"

@@ -1,4 +1,4 @@
-"""How much work may wait: what is beyond it stays in the devices' spools, which were made for that."""
+"""Admission control: bound the backlog; the rest waits in the devices' spools."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ MAX_BYTES_IN_WORK = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not taken on now, and after how long to try again."""
+    """Reason why a request is refused now, and the time after which to retry."""
 
     kind: str
     message: str
@@ -22,7 +22,7 @@ class Refusal:
 
 
 class Admission:
-    """Counts what waits for a verdict and what is being stored. All calls are made on the event loop."""
+    """Counts of samples that wait for a verdict or are being stored; used on the event loop only."""
 
     def __init__(self, limits: LimitSettings, backlog: Backlog) -> None:
         self._limits = limits
@@ -34,11 +34,11 @@ class Admission:
 
     @property
     def backlog(self) -> int:
-        """Samples that wait for a verdict, with those being stored."""
+        """Samples that wait for a verdict or are being stored."""
         return self._total
 
     def refusal(self, device_id: str, samples: int, request_bytes: int) -> Refusal | None:
-        """Why a request has to wait, or None. An empty queue takes any request, however large."""
+        """Return why a request must wait, or None; an empty queue admits a request of any size."""
         limits = self._limits
         own = self._by_device.get(device_id, 0)
         if self._requests >= limits.concurrent_submits or (
@@ -53,7 +53,7 @@ class Admission:
 
     @contextlib.contextmanager
     def admit(self, device_id: str, samples: int, request_bytes: int) -> Iterator["Admitted"]:
-        """Hold the place of a request while it is checked and stored; what was not stored is given back after."""
+        """Reserve room for a request while it is checked and stored; release what was not stored."""
         self._requests += 1
         self._bytes += request_bytes
         self._add(device_id, samples)
@@ -66,7 +66,7 @@ class Admission:
             self._add(device_id, admitted.stored - samples)
 
     def judged(self, device_ids: list[str], seconds: float) -> None:
-        """Verdicts were written for one sample of each of these devices, in this time."""
+        """Record that one sample per entry of `device_ids` was judged, all within `seconds`."""
         for device_id in device_ids:
             self._add(device_id, -1)
         rate = len(device_ids) / max(seconds, 1e-3)
@@ -79,13 +79,13 @@ class Admission:
             del self._by_device[device_id]
 
     def _wait(self, kind: str, what: str, waiting: int) -> Refusal:
-        # Half of the queue should be gone by then.
+        # By then about half of the queue is judged.
         pause_ms = int(500 * waiting / max(self._judged_a_second, 1.0))
         return Refusal(kind, f"{what}: try again later.", min(max(pause_ms, MIN_RETRY_MS), MAX_RETRY_MS))
 
 
 @dataclass(slots=True)
 class Admitted:
-    """`stored`: how many samples of the request now wait for their verdict."""
+    """Result of an admitted request: `stored` samples now wait for their verdict."""
 
     stored: int = 0

@@ -1,7 +1,7 @@
-"""The service's own small certificate authority: it vouches for the service to devices, and for devices to the service.
+"""Certificate authority that signs the certificates of the service and of its devices.
 
-Keys are P-256. `ca.key` never leaves the data directory; `server.pem` holds the service's key and certificate in one
-file, so that the two always fit. A device's key never leaves the device: it sends a signing request.
+Keys are P-256. `ca.key` never leaves the data directory. `server.pem` holds the service's key and certificate in one
+file, so that they always match. A device's key never leaves the device, which sends a signing request.
 """
 
 import datetime as dt
@@ -29,7 +29,7 @@ MAX_REQUEST_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class DeviceCertificate:
-    """A certificate made for a device. `serial`: hexadecimal."""
+    """Certificate of a device; `serial` is hexadecimal."""
 
     pem: bytes
     serial: str
@@ -38,7 +38,7 @@ class DeviceCertificate:
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """The service's key and certificate as PEM, and when they must be replaced."""
+    """Key and certificate of the service as PEM, and the time of their renewal."""
 
     key_pem: bytes
     certificate_pem: bytes
@@ -46,7 +46,7 @@ class ServerIdentity:
 
 
 class Authority:
-    """The certificate authority below one data directory."""
+    """Certificate authority of one data directory."""
 
     def __init__(self, folder: Path, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
         self._folder = folder
@@ -55,13 +55,13 @@ class Authority:
 
     @classmethod
     def open(cls, data_dir: Path) -> Self:
-        """Read the authority, or make it at first use; the caller makes sure that nobody else does at the same time.
+        """Read the authority, or make it at first use; the caller holds the setup lock.
 
-        Raises CertificateError for files that do not fit or have expired, StorageError if they cannot be written.
+        Raises CertificateError for files that do not match or have expired, StorageError if they cannot be written.
         """
         folder = data_dir / PKI_FOLDER
         key_path, certificate_path = folder / "ca.key", folder / "ca.crt"
-        if not certificate_path.exists():  # the certificate is written last: without it nothing was ever signed
+        if not certificate_path.exists():  # written last: without it nothing was ever signed
             _make_authority(folder, key_path, certificate_path)
         try:
             key = serialization.load_pem_private_key(key_path.read_bytes(), password=None)
@@ -79,11 +79,11 @@ class Authority:
 
     @property
     def certificate_pem(self) -> bytes:
-        """The authority's certificate, which devices trust."""
+        """Certificate of the authority as PEM, which devices trust."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def server_identity(self, names: Sequence[str]) -> ServerIdentity:
-        """The service's own certificate, good for `names` (hosts and IP addresses); made anew when it is due."""
+        """Return the service's certificate for `names` (hosts and IP addresses), renewed when due."""
         path = self._folder / "server.pem"
         wanted = _subject_names(names)
         identity = self._read_server_identity(path, wanted)
@@ -93,9 +93,9 @@ class Authority:
         return identity
 
     def sign_device(self, request_pem: bytes, device_id: str) -> DeviceCertificate:
-        """A certificate for the key in a signing request; what else the request asks for is ignored.
+        """Return a certificate for the key in a signing request; all else in the request is ignored.
 
-        Raises EnrolmentError for a request that is damaged, or whose key is of a kind or size not accepted.
+        Raises EnrolmentError if the request is damaged, or if the kind or size of its key is not accepted.
         """
         key = _requested_key(request_pem)
         builder = self._builder(device_id, key, DEVICE_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -108,7 +108,7 @@ class Authority:
         )
 
     def _read_server_identity(self, path: Path, wanted: list[x509.GeneralName]) -> ServerIdentity | None:
-        """The certificate on the disk, unless it is missing, damaged, foreign, nearly expired or for other names."""
+        """Return the stored certificate; None if missing, damaged, foreign, nearly expired or for other names."""
         try:
             data = path.read_bytes()
             key = serialization.load_pem_private_key(data, password=None)
@@ -184,7 +184,7 @@ def _requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPub
         request = x509.load_pem_x509_csr(request_pem)
         valid = request.is_signature_valid
         key = request.public_key()
-    except Exception as error:  # the parser's own errors are many, and all mean the same here
+    except Exception as error:  # the parser raises many kinds of errors, all with the same meaning here
         raise EnrolmentError(f"The certificate signing request cannot be read ({error}).") from None
     if not valid:
         raise EnrolmentError("The certificate signing request is not signed with the key it names.")

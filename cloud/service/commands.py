@@ -1,4 +1,4 @@
-"""The commands of the service: `vedette cloud serve | migrate | token | devices | publish | rollout`."""
+"""Commands of the service: `vedette cloud serve | migrate | token | devices | publish | rollout`."""
 
 import asyncio
 import secrets
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="The service's settings (TOML). Without it the defaults hold.")
+    Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
 ]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as JSON, and end.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as JSON and exit.")]
 
 
 def add_commands(tree: CommandTree) -> None:
-    """Hang them into the tree."""
+    """Add the commands to the tree."""
     cloud = tree.group("cloud")
     cloud.command(epilog="Example: [bold]vedette cloud serve --config cloud.toml[/bold]")(serve)
     cloud.command(epilog="Example: [bold]vedette cloud migrate --config cloud.toml[/bold]")(migrate)
@@ -58,13 +58,14 @@ def migrate(config: Config = None) -> None:
 
 
 def token(
-    device_id: Annotated[str, typer.Argument(help="The device's id: letters, digits, dot, dash and underscore.")],
+    device_id: Annotated[str, typer.Argument(help="Device id: letters, digits, dots, dashes and underscores.")],
     valid_s: Annotated[
-        float | None, typer.Option("--valid-s", min=1.0, help="Seconds it can be spent; default token_valid_s.")
+        float | None,
+        typer.Option("--valid-s", min=1.0, help="Seconds until it expires. Default: token_valid_s."),
     ] = None,
     config: Config = None,
 ) -> None:
-    """Make a one-time token that enrols a device, or enrols it again; printed alone on standard output."""
+    """Make a one-time token that enrols a device, and print it on standard output."""
     from cloud.service.tokens import new_token
 
     settings = _settings(config)
@@ -74,14 +75,14 @@ def token(
 
 
 def devices(
-    revoke: Annotated[str | None, typer.Option("--revoke", help="Shut this device out.")] = None,
+    revoke: Annotated[str | None, typer.Option("--revoke", help="Revoke the certificate of this device.")] = None,
     config: Config = None,
 ) -> None:
-    """List the devices, or shut one out: a running service ends its calls within seconds."""
+    """List the devices, or revoke one: a running service ends its calls within seconds."""
     from cloud.service.data_dir import prepare
     from cloud.store import Store
     from cloud.store.fleet import all_devices
-    from cloud.store.fleet import revoke as shut_out
+    from cloud.store.fleet import revoke as revoke_device
 
     settings = _settings(config)
     prepare(settings.data_dir)
@@ -89,7 +90,7 @@ def devices(
     async def work() -> None:
         async with Store(settings.data_dir) as store:
             if revoke is not None:
-                await shut_out(store, revoke)
+                await revoke_device(store, revoke)
             for device in await all_devices(store):
                 state = "revoked" if device.revoked_at_s is not None else "enrolled"
                 typer.echo(
@@ -101,10 +102,10 @@ def devices(
 
 
 def publish(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's archive.")],
+    bundle: Annotated[Path, typer.Argument(help="Archive of the bundle.")],
     config: Config = None,
 ) -> None:
-    """Take a bundle into the registry and make it current: devices that run its name fetch it."""
+    """Add a bundle to the registry and make it current: devices that run its name fetch it."""
     from cloud.registry import publish_to
     from cloud.service.data_dir import prepare
     from shared.bundle import Bundle
@@ -118,12 +119,12 @@ def publish(
 
 
 def rollout(
-    name: Annotated[str, typer.Argument(help="The bundles' name.")],
-    to: Annotated[str | None, typer.Option("--to", help="Make this bundle id current.")] = None,
-    back: Annotated[bool, typer.Option("--back", help="Return to the bundle that was current before.")] = False,
+    name: Annotated[str, typer.Argument(help="Name of the bundles.")],
+    to: Annotated[str | None, typer.Option("--to", help="Make the bundle with this id current.")] = None,
+    back: Annotated[bool, typer.Option("--back", help="Make the previous bundle current again.")] = False,
     config: Config = None,
 ) -> None:
-    """List the bundles of a name, newest first and the current one marked, or change which one is current."""
+    """List the bundles of a name, newest first and the current one marked, or change the current one."""
     from cloud.registry import Registry
     from cloud.service.data_dir import prepare
     from cloud.store import Store
@@ -139,7 +140,7 @@ def rollout(
             registry = Registry(store, settings.data_dir, _trusted_key(settings))
             versions = await registry.versions(name)
             if to is not None and to not in [entry.bundle_id for entry in versions]:
-                raise BundleError(f"{to!r} is no bundle of the name {name!r} here: publish it first.")
+                raise BundleError(f"{to!r} is not a bundle named {name!r} in the registry: publish it first.")
             if to is not None:
                 await registry.rollout(to)
             elif back:
@@ -148,7 +149,7 @@ def rollout(
 
     versions, current = asyncio.run(work())
     if not versions:
-        raise BundleError(f"No bundle of the name {name!r} is here: vedette cloud publish takes one in.")
+        raise BundleError(f"No bundle named {name!r} in the registry: add one with vedette cloud publish.")
     for entry in versions:
         mark = "*" if entry == current else " "
         typer.echo(f"{mark} {entry.bundle_id}  {entry.modality}  published {_moment(entry.published_at_s)}")

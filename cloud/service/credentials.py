@@ -1,4 +1,4 @@
-"""TLS of the two ports: the enrolment port shows who the service is, the device port also asks who the device is."""
+"""TLS credentials: both ports authenticate the service, the device port also the device."""
 
 import datetime as dt
 import socket
@@ -19,14 +19,14 @@ _LOG = EventLog("credentials")
 def server_credentials(
     authority: Authority, names: list[str], *, require_client_certificate: bool
 ) -> grpc.ServerCredentials:
-    """Credentials that follow the service's certificate: it is made anew in time while the service runs."""
+    """Return credentials that follow the service's certificate, which is renewed while the service runs."""
     identity = authority.server_identity(names)
-    renewal: Any = _renewal(authority, names, identity)  # the stubs do not know that it may return None
+    renewal: Any = _renewal(authority, names, identity)  # the stubs miss that it may return None
     return grpc.dynamic_ssl_server_credentials(_configuration(authority, identity), renewal, require_client_certificate)
 
 
 def certificate_names(settings: CloudSettings) -> list[str]:
-    """Every host a device may call the service by."""
+    """Return all host names and IP addresses under which devices call the service."""
     addresses = (
         settings.listen,
         settings.enrolment_listen,
@@ -42,7 +42,7 @@ def certificate_names(settings: CloudSettings) -> list[str]:
 def _renewal(
     authority: Authority, names: list[str], identity: ServerIdentity
 ) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
-    """What gRPC asks before each handshake, in a thread of its own: a new configuration, or None for no change."""
+    """Return the callback that gRPC runs before each handshake: a new configuration, or None for no change."""
     renew_at = identity.renew_at
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
@@ -51,7 +51,7 @@ def _renewal(
             return None
         try:
             newer = authority.server_identity(names)
-        except VedetteError as error:  # the old one is good for weeks yet
+        except VedetteError as error:  # the old one remains valid for weeks
             _LOG.error("certificate_not_renewed", error=error)
             return None
         renew_at = newer.renew_at

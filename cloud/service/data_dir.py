@@ -1,4 +1,4 @@
-"""The data directory: made ready by whichever command comes first, and served by one process at a time."""
+"""Data directory: set up by the first command, served by one process at a time."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ SERVICE_FILE = "service.json"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a running service is: host:port each, and the console's URL."""
+    """Addresses of a running service: host:port each, and the URL of the console."""
 
     address: str
     enrolment_address: str
@@ -29,9 +29,9 @@ class Addresses:
 
 
 def prepare(data_dir: Path) -> Authority:
-    """Make the directory, its tables and its certificate authority, as far as they are missing.
+    """Make the directory, its tables and its certificate authority where they are missing.
 
-    Raises StorageError or CertificateError for what cannot be made or read.
+    Raises StorageError or CertificateError if one of them cannot be made or read.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -44,25 +44,25 @@ def prepare(data_dir: Path) -> Authority:
 
 @contextlib.contextmanager
 def service_lock(data_dir: Path) -> Iterator[None]:
-    """Hold the directory for this process; raises StorageError if another service has it."""
+    """Lock the directory for this process; raises StorageError if another service holds it."""
     with _lock(data_dir / "serve.lock", wait=False):
         yield
 
 
 def write_addresses(data_dir: Path, addresses: Addresses) -> None:
-    """Tell other processes where the service is, now that it is ready."""
+    """Write the addresses of the running service for other processes."""
     write_durably(data_dir / SERVICE_FILE, json.dumps(asdict(addresses), indent=2).encode())
 
 
 def remove_addresses(data_dir: Path) -> None:
-    """The service is there no more."""
+    """Remove the addresses of a service that has ended."""
     (data_dir / SERVICE_FILE).unlink(missing_ok=True)
 
 
 def device_addresses(settings: CloudSettings) -> tuple[str, str]:
-    """Where devices find the device port and the enrolment port: as set, else as listened on.
+    """Return the addresses of device port and enrolment port for devices: as advertised, else as listened on.
 
-    Raises SettingsError where the service takes free ports and does not run, or listens on all addresses.
+    Raises SettingsError if the service uses free ports and does not run, or listens on all addresses.
     """
     return (
         _device_address(settings, "address", settings.advertised_address, settings.listen),
@@ -77,14 +77,14 @@ def _device_address(settings: CloudSettings, key: str, advertised: str, listen: 
         return advertised
     address = Address.parse(listen)
     if address.from_here != address:
-        raise SettingsError(f"The service listens on all addresses: set advertised_{key} to the one devices shall use.")
+        raise SettingsError(f"The service listens on all addresses: set advertised_{key} to the address for devices.")
     if address.port:
         return listen
     try:
         return str(json.loads((settings.data_dir / SERVICE_FILE).read_bytes())[key])
     except (OSError, ValueError, KeyError):
         raise SettingsError(
-            f"The service takes a free port and does not run: start it first, or set advertised_{key}."
+            f"The service uses a free port and does not run: start it first, or set advertised_{key}."
         ) from None
 
 

@@ -1,15 +1,13 @@
-"""`vedette.v1.Detection`: samples in, durable before they are acknowledged; verdicts and news out."""
+"""`vedette.v1.Detection`: ingest of samples, durable before they are acknowledged; streams of events."""
 
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from typing import TypeVar
 
 import grpc
-import numpy as np
 
 from cloud.service.access import Access, Context, refuse
 from cloud.service.admission import Admission, Admitted
@@ -20,7 +18,7 @@ from cloud.store.events import BundleChange, StoredEvent, events_after, newest_c
 from cloud.store.ingest import IngestStatus, Received, store_samples
 from shared.errors import SampleRejected, StorageError
 from shared.logs import EventLog
-from shared.wire import MAX_SAMPLES_A_REQUEST, sample_from_message, verdict_to_message
+from shared.wire import MAX_SAMPLES_A_REQUEST, undecoded_from_message, verdict_to_message
 from vedette.v1 import detection_pb2, detection_pb2_grpc, sample_pb2
 
 STORAGE_RETRY_MS = 2000
@@ -36,7 +34,10 @@ _STATUS = {
 
 
 class DetectionService(detection_pb2_grpc.DetectionServicer):
-    """Submit and Watch. `executor` checks payloads off the loop; `wake_analysis` is called when samples were stored."""
+    """Submit and Watch.
+
+    `executor` checks payloads outside the event loop; `wake_analysis` is called after samples were stored.
+    """
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
         self._watches: dict[str, int] = {}
 
     async def Submit(self, request: detection_pb2.SubmitRequest, context: Context) -> detection_pb2.SubmitResponse:
-        """Check and store a batch; one result for each sample."""
+        """Check and store a batch; return one result per sample."""
         started_s = time.perf_counter()
         device_id = await self._access.device_id(context)
         count, size = len(request.samples), request.ByteSize()
@@ -90,7 +91,7 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
         return detection_pb2.SubmitResponse(results=results)
 
     async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[detection_pb2.Event]:
-        """Every event for the device after the cursor, then what happens next, until either side ends it."""
+        """Stream the device's events after the cursor, then new ones, until either side ends the call."""
         device_id = await self._access.device_id(context)
         if self._watches.get(device_id, 0) >= self._watches_per_device:
             message = f"Device {device_id!r} has {self._watches_per_device} event streams open already."
@@ -98,15 +99,15 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
         with self._watching(device_id):
             cursor = await self._start(context, request.cursor)
             while not self._notifier.closed:
-                await self._access.device_id(context)  # who was revoked or enrolled anew since may not watch on
-                newest = self._notifier.newest  # all up to here is in what is read next
+                await self._access.device_id(context)  # ends for a device that was revoked or enrolled again
+                newest = self._notifier.newest  # the next page includes all events up to this one
                 page = await self._read(context, events_after(self._store, device_id, cursor, WATCH_PAGE))
                 for event in page:
                     cursor = event.cursor
                     if event.content is not None:
                         yield _event_message(event)
                 if len(page) < WATCH_PAGE:
-                    cursor = max(cursor, newest)  # the rest was for other devices
+                    cursor = max(cursor, newest)  # the others are for other devices
                     await self._notifier.wait_beyond(cursor, WATCH_CHECK_S)
         await refuse(context, grpc.StatusCode.UNAVAILABLE, "The service is stopping: connect again.")
 
@@ -134,7 +135,7 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
         return results
 
     async def _store_shielded(self, device_id: str, received: list[Received], admitted: Admitted) -> list[IngestStatus]:
-        """Store the samples in a task of its own: a client that hangs up does not cut the transaction."""
+        """Store the samples in a separate task: a client that hangs up must not cancel the transaction."""
 
         async def store() -> list[IngestStatus]:
             outcomes = await store_samples(self._store, device_id, received, time.time())
@@ -153,11 +154,11 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             with contextlib.suppress(StorageError):
-                await task  # its place among what waits is counted when it has ended
+                await task  # the admission counts it when it has ended
             raise
 
     async def _start(self, context: Context, cursor: int) -> int:
-        """Where to go on. A cursor beyond all there is comes from another store: then all that is kept is news."""
+        """Return where to start. A cursor beyond the newest is from another store: start at the first event."""
         newest = await self._read(context, newest_cursor(self._store))
         return cursor if cursor <= newest else 0
 
@@ -181,7 +182,11 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
 
 
 def check_samples(messages: Sequence[sample_pb2.Sample]) -> list[Received | str]:
-    """Each sample, or why it can never be accepted. Blocking: it decodes every payload."""
+    """Return each sample, or the reason why it can never be accepted. Blocking.
+
+    Checks headers, lengths and checksums and decodes no pixels: the batcher decodes a payload once. A sample that
+    turns out to be undecodable there gets an undecided verdict with the reason.
+    """
     return [_check(message) for message in messages]
 
 
@@ -191,13 +196,13 @@ def _check(message: sample_pb2.Sample) -> Received | str:
         texts = (message.source_id, message.origin, screened.bundle_id, screened.calibration_id, screened.artefact)
         if any("\0" in text for text in texts):
             raise SampleRejected("a text holds a zero character")
-        sample, screening = sample_from_message(message)
+        sample, screening = undecoded_from_message(message)
     except SampleRejected as error:
         return str(error)
-    except Exception as error:  # a sample that breaks the check would stay in the spool and break it again
+    except Exception as error:  # otherwise the sample would stay in the spool and fail again
         _LOG.error("check_failed", error=f"{type(error).__name__}: {error}")
-        return f"the sample cannot be read: {type(error).__name__}"
-    return Received(replace(sample, values=np.empty(0, np.float32)), screening, message.payload)
+        return f"the sample cannot be checked: {type(error).__name__}"
+    return Received(sample, screening, message.payload)
 
 
 def _event_message(event: StoredEvent) -> detection_pb2.Event:

@@ -1,4 +1,4 @@
-"""Wakes the event streams when there is something new, whoever wrote it."""
+"""Wakes event streams when the store has new events, from this process or another."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ POLL_S = 0.5
 
 
 class EventNotifier:
-    """The cursor of the newest event. Own writes are announced; those of other processes are found within POLL_S."""
+    """Cursor of the newest event. This process announces its writes; others' are found within POLL_S."""
 
     def __init__(self, store: Store, on_failure: Callable[[Exception], None]) -> None:
         self._store = store
@@ -23,11 +23,11 @@ class EventNotifier:
         self.newest = 0
 
     def announce(self) -> None:
-        """This process has written events."""
+        """Announce that this process has written events."""
         self._announced.set()
 
     def close(self) -> None:
-        """Wake every stream so that it ends."""
+        """Wake all streams so that they end."""
         self.closed = True
         self._changed.set()
 
@@ -48,7 +48,7 @@ class EventNotifier:
                 await asyncio.wait_for(self._announced.wait(), POLL_S)
 
     async def wait_beyond(self, cursor: int, timeout_s: float) -> bool:
-        """Wait until there is an event after the cursor; False when the time is over or the feed was closed."""
+        """Wait until there is an event after the cursor; return False after the timeout or when closed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self.newest <= cursor and not self.closed:

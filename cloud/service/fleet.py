@@ -1,4 +1,4 @@
-"""`vedette.v1.Fleet`: heartbeats and bundles for enrolled devices, and on a port of its own the enrolment."""
+"""`vedette.v1.Fleet`: heartbeats and bundles for enrolled devices; enrolment on a separate port."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ _LOG = EventLog("fleet")
 
 
 class FleetService(fleet_pb2_grpc.FleetServicer):
-    """Heartbeat and FetchBundle, for devices with a certificate."""
+    """Heartbeat and FetchBundle for devices with a certificate."""
 
     def __init__(self, store: Store, registry: Registry, access: Access, metrics: Metrics, *, heartbeat_s: int) -> None:
         self._store = store
@@ -39,11 +39,11 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         self._heartbeat_s = heartbeat_s
 
     async def Enroll(self, request: fleet_pb2.EnrollRequest, context: Context) -> fleet_pb2.EnrollResponse:
-        """Not here: whoever gets this far is enrolled."""
-        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "Enrolment has a port of its own; the token names it.")
+        """Refuse: callers of this port are enrolled already."""
+        await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "Enrolment uses another port, which the token names.")
 
     async def Heartbeat(self, request: fleet_pb2.HeartbeatRequest, context: Context) -> fleet_pb2.HeartbeatResponse:
-        """Keep what the device says of itself; answer which bundle of each name it should run."""
+        """Store the heartbeat; answer with the current bundle of each name."""
         device_id = await self._access.device_id(context)
         heartbeat = Heartbeat.from_message(request)
         reason = _unusable(heartbeat)
@@ -63,14 +63,14 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     async def FetchBundle(
         self, request: fleet_pb2.FetchBundleRequest, context: Context
     ) -> AsyncIterator[fleet_pb2.Chunk]:
-        """The archive without `cloud/`, from the offset to its end."""
+        """Stream the archive without `cloud/`, from the offset to its end."""
         device_id = await self._access.device_id(context)
         try:
             entry = await self._registry.entry(request.bundle_id)
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
         if entry is None:
-            message = f"No bundle {request.bundle_id[:128]!r} here: ask for the desired one with a heartbeat."
+            message = f"No bundle {request.bundle_id[:128]!r} in the registry: a heartbeat names the current one."
             await refuse(context, grpc.StatusCode.NOT_FOUND, message)
         if request.offset > entry.edge_archive_bytes:
             message = f"Offset {request.offset} lies beyond the {entry.edge_archive_bytes} bytes of {entry.bundle_id}."
@@ -84,14 +84,14 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 data = b""
                 _LOG.error("bundle_unreadable", bundle=entry.bundle_id, error=error)
             if not data:
-                message = f"The archive of {entry.bundle_id} is damaged here: publish it again."
+                message = f"The archive of {entry.bundle_id} is damaged in the registry: publish it again."
                 await refuse(context, grpc.StatusCode.DATA_LOSS, message)
             yield fleet_pb2.Chunk(offset=offset, data=data)
             offset += len(data)
 
 
 class EnrolmentService(fleet_pb2_grpc.FleetServicer):
-    """Enroll, for devices that have a token and no certificate yet; the other calls are refused here."""
+    """Enroll for devices with a token and no certificate yet; refuses all other calls."""
 
     def __init__(self, store: Store, authority: Authority, bundle_key_pem: bytes, metrics: Metrics) -> None:
         self._store = store
@@ -100,10 +100,10 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
         self._metrics = metrics
 
     async def Enroll(self, request: fleet_pb2.EnrollRequest, context: Context) -> fleet_pb2.EnrollResponse:
-        """Spend the token's secret; sign the key of the request for the token's device."""
+        """Spend the token; sign the key in the request for the token's device."""
         secret = request.token
         if not 0 < len(secret) <= MAX_TOKEN_CHARACTERS:
-            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "A token is needed: vedette cloud token makes one.")
+            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "No token: make one with vedette cloud token.")
         try:
             return await self._enroll(secret, request.certificate_signing_request)
         except EnrolmentError as error:
@@ -114,19 +114,19 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
 
     async def Heartbeat(self, request: fleet_pb2.HeartbeatRequest, context: Context) -> fleet_pb2.HeartbeatResponse:
-        """Not here."""
+        """Refuse: this call needs a certificate."""
         await _needs_certificate(context)
 
     async def FetchBundle(
         self, request: fleet_pb2.FetchBundleRequest, context: Context
     ) -> AsyncIterator[fleet_pb2.Chunk]:
-        """Not here."""
+        """Refuse: this call needs a certificate."""
         await _needs_certificate(context)
         yield fleet_pb2.Chunk()
 
     async def _enroll(self, secret: str, request_pem: bytes) -> fleet_pb2.EnrollResponse:
         now_s = time.time()
-        async with self._store.writing() as connection:  # two that spend one token at once: the second is refused
+        async with self._store.writing() as connection:  # of two calls that spend one token, the second is refused
             device_id = await device_of_token(connection, secret, now_s)
             certificate = self._authority.sign_device(request_pem, device_id)
             await spend_token(connection, secret, certificate.serial, certificate.expires_at_s, now_s)
@@ -140,7 +140,7 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
 
 
 async def _needs_certificate(context: Context) -> NoReturn:
-    message = "This is the enrolment port: enrolled devices use the other one, with their certificate."
+    message = "This is the enrolment port: enrolled devices use the device port, with their certificate."
     await refuse(context, grpc.StatusCode.UNAUTHENTICATED, message)
 
 

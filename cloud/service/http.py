@@ -1,4 +1,4 @@
-"""The console's port: /health and /metrics here, everything else the console."""
+"""HTTP front of the console's port: /health and /metrics; all other paths go to the console."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,7 +13,7 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class FrontApp:
-    """Answers for the service itself, whatever the console does. `health`: facts; it is ready if `status` says so."""
+    """ASGI application in front of the console; `health` returns the body of /health with its "status"."""
 
     def __init__(self, metrics: Metrics, health: Callable[[], dict[str, object]], console: AsgiApp | None) -> None:
         self._metrics = metrics
@@ -21,7 +21,7 @@ class FrontApp:
         self._console = console
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, by the ASGI protocol."""
+        """Handle one ASGI connection."""
         if scope["type"] == "http" and scope["path"] == "/health":
             facts = self._health()
             status = 200 if facts["status"] == "ready" else 503

@@ -1,4 +1,4 @@
-"""`vedette cloud serve`: the service in a process of its own, until a signal ends it."""
+"""`vedette cloud serve`: run the service until a signal ends it."""
 
 import asyncio
 import logging
@@ -22,26 +22,26 @@ from shared.errors import VedetteError
 from shared.home import signing_key
 from shared.logs import EventLog, configure
 
-MISSED_HEARTBEATS = 3  # then the console shows a device as silent
+MISSED_HEARTBEATS = 3  # until the console shows a device as silent
 _LOG = EventLog("service")
 
 
 def serve(settings: CloudSettings) -> None:
-    """Run until SIGTERM or SIGINT. Raises what keeps it from starting, or made it end."""
+    """Run until SIGTERM or SIGINT; raises the error that prevents the start or ends the service."""
     configure(libraries=True)
     key = trusted_key(settings)
     authority = prepare(settings.data_dir)
     with service_lock(settings.data_dir):
         asyncio.run(_run(settings, authority, key))
-        # All is closed and on the disk. Taking PyTorch apart takes long, and a calculation that still runs in its
-        # thread cannot be told to stop: its samples are judged at the next start.
+        # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its
+        # samples are judged at the next start.
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)
 
 
 def trusted_key(settings: CloudSettings) -> Ed25519PublicKey:
-    """The key that must have signed every bundle: the one set, or the public half of the user's own."""
+    """Return the key that must have signed every bundle: `bundle_key`, or the user's own public key."""
     if settings.bundle_key is not None:
         return load_trusted_key(settings.bundle_key)
     return signing_key(notice=lambda text: print(text, file=sys.stderr)).public_key()
@@ -54,7 +54,7 @@ async def _run(settings: CloudSettings, authority: Authority, key: Ed25519Public
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
 
     def load_analysis(bundle: Bundle) -> Judge:
-        from cloud.serving.analysis import Analysis  # brings PyTorch: loaded in the worker, not at start
+        from cloud.serving.analysis import Analysis  # imports PyTorch: in the worker, not at start
 
         return Analysis.load(bundle, settings.analysis.device)
 
@@ -73,8 +73,8 @@ async def _run(settings: CloudSettings, authority: Authority, key: Ed25519Public
 
 
 def _make_console(store: Store, registry: Registry, settings: CloudSettings) -> AsgiApp:
-    from cloud.console import create_app  # NiceGUI is long to import: after the first errors have had their chance
+    from cloud.console import create_app  # NiceGUI imports slowly: report configuration errors first
 
-    # NiceGUI looks at every object there is, PyTorch's too, and some of those complain of it.
+    # NiceGUI inspects all objects, and some of PyTorch's warn about that.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"nicegui\.")
     return create_app(store, registry, late_after_s=MISSED_HEARTBEATS * settings.heartbeat_s)

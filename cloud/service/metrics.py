@@ -1,4 +1,4 @@
-"""The service's own figures, for Prometheus."""
+"""Metrics of the service for Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -7,36 +7,32 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 
 class Metrics:
-    """All metrics of one service, in a collection of their own."""
+    """Metrics of one service in their own registry."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
         self._all = CollectorRegistry()
-        self.samples = Counter(
-            "vedette_samples", "Samples received, by what was answered.", ["status"], registry=self._all
-        )
-        self.payload_bytes = Counter(
-            "vedette_payload_bytes", "Bytes of the payloads that were stored.", registry=self._all
-        )
+        self.samples = Counter("vedette_samples", "Samples received, by answer.", ["status"], registry=self._all)
+        self.payload_bytes = Counter("vedette_payload_bytes", "Bytes of stored payloads.", registry=self._all)
         self.refused_requests = Counter(
-            "vedette_refused_requests", "Requests not taken on, by reason.", ["reason"], registry=self._all
+            "vedette_refused_requests", "Refused requests, by reason.", ["reason"], registry=self._all
         )
         self.submit_seconds = Histogram(
-            "vedette_submit_seconds", "From a request to its answer.", buckets=_SECONDS, registry=self._all
+            "vedette_submit_seconds", "Seconds from a request to its answer.", buckets=_SECONDS, registry=self._all
         )
         self.verdicts = Counter("vedette_verdicts", "Verdicts, by decision.", ["decision"], registry=self._all)
         self.verdict_seconds = Histogram(
             "vedette_verdict_seconds",
-            "From a sample's arrival to its verdict, both in the store.",
+            "Seconds from storing a sample to storing its verdict.",
             buckets=_SECONDS,
             registry=self._all,
         )
         self.backlog = Gauge("vedette_backlog_samples", "Samples that wait for their verdict.", registry=self._all)
-        self.watches = Gauge("vedette_watches", "Event streams that are open.", registry=self._all)
+        self.watches = Gauge("vedette_watches", "Open event streams.", registry=self._all)
         self.heartbeats = Counter("vedette_heartbeats", "Heartbeats of devices.", registry=self._all)
-        self.errors = Counter("vedette_errors", "Errors that were survived, by part.", ["part"], registry=self._all)
+        self.errors = Counter("vedette_errors", "Errors in the background, by part.", ["part"], registry=self._all)
 
     def page(self) -> bytes:
-        """The exposition text."""
+        """Return the exposition text."""
         return generate_latest(self._all)

@@ -1,4 +1,4 @@
-"""Taking the ports the service listens on; a port that is taken is one clear error."""
+"""Listening sockets of the service, with one clear error for a port in use."""
 
 import errno
 import socket
@@ -11,9 +11,8 @@ from shared.addresses import Address
 from shared.errors import PortInUseError, SettingsError
 from shared.wire import MAX_MESSAGE_BYTES
 
-# Some room beside the message for what frames it.
 _OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.so_reuseport", 0),  # else a second service would share the port unnoticed
+    ("grpc.so_reuseport", 0),  # otherwise a second service would silently share the port
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -24,13 +23,13 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 
 
 def grpc_server(max_receive_bytes: int) -> grpc.aio.Server:
-    """A server without services and ports."""
+    """Return a server without services and ports."""
     options = [*_OPTIONS, ("grpc.max_receive_message_length", max_receive_bytes)]
     return grpc.aio.server(options=options)
 
 
 def listen_grpc(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials, key: str) -> str:
-    """Listen on `address`, the setting `key`; the address with the port that was taken."""
+    """Listen on `address`, the value of the setting `key`; return it with the actual port."""
     listen = Address.parse(address)
     if listen.port:
         probe(listen, key).close()
@@ -42,7 +41,10 @@ def listen_grpc(server: grpc.aio.Server, address: str, credentials: grpc.ServerC
 
 
 def probe(address: Address, key: str) -> socket.socket:
-    """A socket bound to the address; raises PortInUseError, or SettingsError for an address that is not this host's."""
+    """Return a socket bound to the address.
+
+    Raises PortInUseError if the port is in use, SettingsError if the address is not one of this host.
+    """
     try:
         family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)

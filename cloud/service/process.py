@@ -1,4 +1,4 @@
-"""The service as a whole: what it is made of, in which order it starts, and how it ends."""
+"""Service as a whole: its parts, the order in which they start, and how they end."""
 
 import asyncio
 import contextlib
@@ -55,9 +55,9 @@ MakeConsole = Callable[[Store, Registry, CloudSettings], AsgiApp]
 
 
 class Service:
-    """A running service. `failed` is set to the error of a part that ended though it never should.
+    """One service process.
 
-    `addresses`: where it is, once it has started.
+    `failed` resolves to the error of a part that ended unexpectedly. `addresses` is set once the service has started.
     """
 
     addresses: Addresses
@@ -103,9 +103,9 @@ class Service:
         )
 
     async def start(self) -> None:
-        """Start all parts; devices can call when this returns. Call `stop` in any case.
+        """Start all parts; devices can call when this returns. Always call `stop` afterwards.
 
-        Raises PortInUseError, SettingsError, StorageError or CertificateError for what keeps it from starting.
+        Raises PortInUseError, SettingsError, StorageError or CertificateError if it cannot start.
         """
         settings = self._settings
         self._admission = Admission(settings.limits, await backlog(self.store))
@@ -138,7 +138,7 @@ class Service:
         _LOG.info("ready", backlog=self._admission.backlog, **asdict(self.addresses))
 
     async def stop(self) -> None:
-        """End in order, in under 5 seconds. What waits stays in the store."""
+        """End all parts within 5 seconds; waiting samples stay in the store."""
         self._status = "stopping"
         self._notifier.close()
         for servicer in self._health_servicers:
@@ -147,7 +147,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        # All at once: each may take its whole grace, and together they must not.
+        # Concurrently: each may take its full grace period, but their sum must not.
         await asyncio.gather(*(stop() for stop in self._stoppers), return_exceptions=True)
         self._stoppers.clear()
         self._end.close()
@@ -156,7 +156,7 @@ class Service:
         await asyncio.to_thread(self._worker.stop, 0.5)
 
     def health(self) -> dict[str, object]:
-        """What /health answers."""
+        """Return the body of /health."""
         return {"status": self._status, "backlog_samples": self._admission.backlog if self._status == "ready" else None}
 
     async def _device_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
@@ -217,7 +217,7 @@ class Service:
             await asyncio.sleep(RETENTION_EVERY_S)
 
     async def _warm_up(self) -> None:
-        """Load what devices run now, so that the first sample does not wait for it."""
+        """Load the current bundles, so that the first sample does not wait for them."""
         try:
             current = await self.registry.all_current()
         except StorageError as error:

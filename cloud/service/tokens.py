@@ -1,4 +1,4 @@
-"""Making enrolment tokens: only a hash of the secret stays here, and it can be spent once, before it expires."""
+"""Enrolment tokens: the store keeps a hash of the secret, which can be spent once before it expires."""
 
 import re
 import time
@@ -14,13 +14,13 @@ _DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 async def new_token(settings: CloudSettings, device_id: str, valid_s: float, secret: str) -> str:
-    """The text of a token for the device; `secret` must be random and new.
+    """Return the text of a token for the device; `secret` must be random and new.
 
-    Raises SettingsError for an id no device can have, or while the service's addresses are not known.
+    Raises SettingsError for an invalid device id, or while the addresses of the service are unknown.
     """
     if not _DEVICE_ID.fullmatch(device_id):
         raise SettingsError(
-            f"{device_id[:80]!r} is no device id: take up to 64 letters, digits, dots, dashes and underscores, "
+            f"{device_id[:80]!r} is not a device id: use up to 64 letters, digits, dots, dashes and underscores, "
             "starting with a letter or digit."
         )
     authority = prepare(settings.data_dir)

@@ -1,4 +1,4 @@
-"""Serves the console's port inside the service's event loop."""
+"""Web server for the console's port, inside the service's event loop."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ STOP_S = 1.5
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the service, which ends all its parts."""
+        """Leave signals to the service, which ends all its parts."""
         yield
 
 
 class WebServer:
-    """An ASGI application on a socket that is bound already."""
+    """Web server of an ASGI application on a bound socket."""
 
     def __init__(self, app: AsgiApp, bound: socket.socket) -> None:
         configuration = uvicorn.Config(
@@ -38,15 +38,15 @@ class WebServer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Serve; returns when requests are answered."""
+        """Start to serve; return when the server answers requests."""
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started:
             await asyncio.sleep(0.01)
             if self._task.done():
-                raise VedetteError("The console could not start: the log above says why.")
+                raise VedetteError("The console could not start: see the log above.")
 
     async def stop(self) -> None:
-        """End open connections and the application."""
+        """Close open connections and end the application."""
         if self._task is None:
             return
         self._server.should_exit = True

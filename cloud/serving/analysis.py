@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
 
-from cloud.methods import ANALYZERS, AnalyzerOutput, AnyAnalyzer, LocalCorruption, Placed
-from cloud.methods.encoders import load_encoder
+from cloud.methods import AnalyzerOutput, AnyAnalyzer, load_analyzer
+from cloud.methods.encoders import DetailEncoder, Encoder
 from cloud.methods.fusion import Fusion
+from cloud.modalities import cloud_modality
 from cloud.serving.device import pick_device
-from cloud.serving.encoding import DetailEncoder, Encoder, Samples
-from cloud.serving.explanations import explain
+from cloud.serving.encoding import Samples
+from cloud.serving.explanations import Shares, explain
+from cloud.serving.frames import clips_of_earlier_frames, frame_shares
 from cloud.serving.maps import Scale
 from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
 from shared.bundle import Bundle, npz_bytes
@@ -76,7 +77,7 @@ class Analysis:
         try:
             description = bundle.json(ANALYSIS_FILE)
             analyzers = {
-                method: _from_state(method, load_tensors(bundle.read(_state_file(method)))).to(on)
+                method: load_analyzer(method, load_tensors(bundle.read(_state_file(method)))).to(on)
                 for method in description["analyzers"]
             }
             scales = {key: Scale.from_json(value) for key, value in description["scales"].items()}
@@ -85,21 +86,23 @@ class Analysis:
             raise BundleError(f"Bundle {name}: its cloud part cannot be used ({error}). Retrain the bundle.") from None
         if set(fusion.own) != set(analyzers):
             raise BundleError(f"Bundle {name}: fusion and analyzers do not match. Retrain the bundle.")
-        encoder = load_encoder(bundle, str(on))
+        encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle, str(on))
         return cls(load_preprocessor(bundle), encoder, analyzers, fusion, scales, on)
 
     @property
     def corruption_head(self) -> CorruptionHead | None:
         """Copy on the CPU of the network that detects corrupted patches, if it is part of the fusion."""
-        analyzer = self.analyzers.get(LocalCorruption.name) if LocalCorruption.name in self.fusion.hands else None
-        if not isinstance(analyzer, LocalCorruption) or not isinstance(self.encoder, DetailEncoder):
+        if not isinstance(self.encoder, DetailEncoder):
             return None
-        return copy.deepcopy(analyzer.head).cpu()
+        heads = (self.analyzers[name].corruption_head for name in self.fusion.weights)
+        head = next((head for head in heads if head is not None), None)
+        return None if head is None else copy.deepcopy(head).cpu()
 
     @property
     def opinion_weights(self) -> tuple[float, float]:
         """Weights of an image screener's two opinions: analyzers that compare patches, and the corruption head."""
-        corruption = self.fusion.weights.get(LocalCorruption.name, 0.0)
+        weights = self.fusion.weights
+        corruption = sum(weights[name] for name in weights if self.analyzers[name].corruption_head is not None)
         return 1.0 - corruption, corruption
 
     def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None] = ()) -> list[Verdict | SampleRejected]:
@@ -140,6 +143,7 @@ class Analysis:
         fused = self.fusion.p_values(statistic, modes)
         own = {name: self.fusion.own[name].p_values(values, modes) for name, values in scores.items()}
         explanation = explain(samples, outputs, self._scales, self.fusion.weights)
+        shares = explanation.shares or self._frame_shares(samples, fused.values)
         for index in range(len(statistic)):
             opinions = tuple(
                 Opinion(name, float(scores[name][index]), float(p.values[index]), bool(p.extrapolated[index]))
@@ -151,13 +155,18 @@ class Analysis:
                 extrapolated=bool(fused.extrapolated[index]),
                 opinions=opinions,
                 anomaly_map=None if explanation.maps is None else explanation.maps[index],
-                contributions=() if explanation.shares is None else explanation.shares[index],
+                contributions=() if shares is None else shares[index],
             )
 
-
-def _from_state(method: str, state: Mapping[str, Tensor]) -> AnyAnalyzer:
-    kind = ANALYZERS[method]
-    return Placed.from_state(kind, state) if Placed.holds(state) else kind.from_state(state)
+    def _frame_shares(self, samples: Samples, p_values: NDArray[np.float64]) -> list[Shares] | None:
+        """Return the contributions of each clip's frames; None for samples without frames. `p_values`: (n,) fused."""
+        if not cloud_modality(self.preprocessor.modality).has_frames or not len(samples):
+            return None
+        earlier = clips_of_earlier_frames(samples.inputs)
+        clips = Samples(self.preprocessor, earlier, None, np.arange(len(earlier)), [])
+        scores = joined_scores(self.analyzers, [outputs for _, outputs in self._blocks(clips)])
+        found = self.fusion.p_values(self.fusion.statistic(scores, None), None).values
+        return frame_shares(np.column_stack([found.reshape(len(samples), -1), p_values]))
 
 
 def _state_file(analyzer: str) -> str:

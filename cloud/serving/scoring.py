@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from cloud.methods import AnalyzerOutput, AnyAnalyzer
-from cloud.serving.encoding import Encoder, Samples
+from cloud.methods.encoders import Encoder
+from cloud.serving.encoding import Samples
 from cloud.serving.explanations import as_array
 from shared.diffusion.training import one_thread
 

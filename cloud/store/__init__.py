@@ -1,4 +1,4 @@
-"""What the service remembers: samples, verdicts, events, devices, bundles."""
+"""Store of the service: samples, verdicts, events, devices, bundles."""
 
 from cloud.store.engine import Store
 

@@ -1,8 +1,8 @@
-"""The connection to the store: SQLite beside the service, durable before anything is acknowledged.
+"""Connections to the store: SQLite beside the service, durable before anything is acknowledged.
 
-Readers and the writer have connections of their own: WAL lets them work at the same time. A write transaction takes
-the lock at its start (BEGIN IMMEDIATE), so that it never fails half-way because another process wrote in between;
-inside one process writers queue up in asyncio instead of polling for the lock.
+Readers and the writer have separate connections, which WAL lets work at the same time. A write transaction takes the
+lock at its start (BEGIN IMMEDIATE), so another process cannot make it fail half-way. Inside one process, writers queue
+in asyncio instead of polling for the lock.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ READERS = 4
 
 
 class Store:
-    """An open store. Close it, or use it as an asynchronous context."""
+    """Open store; close it, or use it as an asynchronous context."""
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / DATABASE_FILE
@@ -39,22 +39,22 @@ class Store:
         await self.close()
 
     async def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         await self._reader.dispose()
         await self._writer.dispose()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one state of the store throughout; raises StorageError if it cannot be read."""
+        """Return a connection with one consistent view of the store; raises StorageError if it cannot be read."""
         with self._storage_errors("read"):
             async with self._reader.begin() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """One transaction: on the disk when the block has ended, undone when it raises.
+        """Run the block as one transaction: on disk at its end, rolled back if it raises.
 
-        Raises StorageError where the store cannot be written, such as on a full disk.
+        Raises StorageError if the store cannot be written, such as on a full disk.
         """
         with self._storage_errors("written"):
             async with self._write_lock, self._writer.begin() as connection:
@@ -79,7 +79,7 @@ def _engine(path: Path, *, pool_size: int, begin: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver's own transactions off: ours begin below
+        connection.isolation_level = None  # no implicit transactions of the driver: they begin below
         cursor = connection.cursor()
         for name, value in connection_settings().items():
             cursor.execute(f"PRAGMA {name}={value}")
@@ -93,7 +93,7 @@ def _engine(path: Path, *, pool_size: int, begin: str) -> AsyncEngine:
 
 
 def connection_settings() -> dict[str, str | int]:
-    """What every connection to the file sets: an acknowledged sample survives a power cut (synchronous=FULL)."""
+    """Return the PRAGMAs of every connection; synchronous=FULL lets acknowledged samples survive a power cut."""
     return {
         "busy_timeout": BUSY_TIMEOUT_MS,
         "journal_mode": "WAL",

@@ -1,4 +1,4 @@
-"""What devices watch: verdicts and changes of bundles, each once, in the order of their cursors."""
+"""Events for devices: verdicts and bundle changes, each once, in the order of their cursors."""
 
 import uuid
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from shared.samples import Decision, Verdict
 
 @dataclass(frozen=True, slots=True)
 class BundleChange:
-    """A bundle of this name became current."""
+    """Event: the bundle of this name is now another one."""
 
     bundle_name: str
     bundle_id: str
@@ -24,30 +24,30 @@ class BundleChange:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """`content`: what happened, or None where the verdict was removed since."""
+    """Event as stored; `content` is None if its verdict was removed since."""
 
     cursor: int
     content: Verdict | BundleChange | None
 
 
 async def newest_cursor(store: Store) -> int:
-    """The cursor of the last event that is kept; 0 where none is."""
+    """Return the cursor of the newest event, or 0 if there is none."""
     async with store.reading() as connection:
         return int((await connection.execute(select(func.coalesce(func.max(events.c.cursor), 0)))).scalar_one())
 
 
 async def events_after(store: Store, device_id: str, cursor: int, limit: int) -> list[StoredEvent]:
-    """The next events for one device after the cursor, in order, at most `limit`."""
+    """Return the next events of one device after the cursor, in order, at most `limit`."""
     async with store.reading() as connection:
         rows: list[RowMapping] = []
-        for audience in (device_id, ALL_DEVICES):  # one index walk each: an OR would sort all that is kept
+        for audience in (device_id, ALL_DEVICES):  # one index scan each: an OR would sort all events
             rows += (await connection.execute(_page(audience, cursor, limit))).mappings().all()
     rows.sort(key=lambda row: row["cursor"])
     return [_event(row) for row in rows[:limit]]
 
 
 async def add_bundle_change(connection: AsyncConnection, change: BundleChange, at_s: float) -> None:
-    """Tell every device, as part of the transaction that changes what is current."""
+    """Add an event for every device, in the transaction that changes the current bundle."""
     await connection.execute(
         insert(events).values(
             device_id=ALL_DEVICES,
@@ -60,7 +60,7 @@ async def add_bundle_change(connection: AsyncConnection, change: BundleChange, a
 
 
 def verdict_from_row(row: RowMapping) -> Verdict:
-    """The verdict in a row of `verdicts` joined with `samples.sample_id` and the columns of `anomaly_maps`."""
+    """Return the verdict in a row of `verdicts` joined with `samples.sample_id` and `anomaly_maps`."""
     has_map = row["cells"] is not None
     return Verdict(
         sample_id=uuid.UUID(bytes=row["sample_id"]),

@@ -1,4 +1,4 @@
-"""Devices, the tokens that enrol them, and what they last said of themselves."""
+"""Devices, their enrolment tokens and their newest heartbeats."""
 
 import hashlib
 import time
@@ -19,7 +19,7 @@ _MAX_INTEGER = 2**63 - 1  # in the store; the wire carries unsigned 64-bit integ
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An enrolled device. `last_seen_at_s`: of its last heartbeat."""
+    """Enrolled device; `last_seen_at_s` and `agent_version` are from its newest heartbeat."""
 
     device_id: str
     enrolled_at_s: float
@@ -31,14 +31,14 @@ class Device:
 
 
 async def device(store: Store, device_id: str) -> Device | None:
-    """The device of that id, if it was ever enrolled."""
+    """Return the device of that id, or None if it was never enrolled."""
     async with store.reading() as connection:
         row = (await connection.execute(select(devices).where(devices.c.device_id == device_id))).one_or_none()
     return Device(**row._mapping) if row is not None else None
 
 
 async def all_devices(store: Store) -> list[Device]:
-    """Every device, by id, with the time of its last heartbeat."""
+    """Return all devices by id, each with the time of its newest heartbeat."""
     query = (
         select(devices, heartbeats.c.received_at_s.label("last_seen_at_s"), heartbeats.c.agent_version)
         .outerjoin(heartbeats, heartbeats.c.device_id == devices.c.device_id)
@@ -49,20 +49,20 @@ async def all_devices(store: Store) -> list[Device]:
 
 
 async def revoke(store: Store, device_id: str) -> None:
-    """Shut the device out and void its unspent tokens; raises SettingsError if there is none of that id."""
+    """Revoke the device and delete its unspent tokens; raises SettingsError for an unknown id."""
     async with store.writing() as connection:
-        shut_out = await connection.execute(
+        revoked = await connection.execute(
             update(devices)
             .where(devices.c.device_id == device_id)
             .values(revoked_at_s=func.coalesce(devices.c.revoked_at_s, time.time()))
         )
-        if shut_out.rowcount == 0:
-            raise SettingsError(f"No device {device_id!r} is enrolled: vedette cloud devices lists them.")
+        if revoked.rowcount == 0:
+            raise SettingsError(f"No device {device_id!r} is enrolled: list the devices with vedette cloud devices.")
         await connection.execute(delete(tokens).where(tokens.c.device_id == device_id, tokens.c.spent_at_s.is_(None)))
 
 
 async def add_token(store: Store, secret: str, device_id: str, expires_at_s: float) -> None:
-    """Keep the hash of a new token's secret; tokens that expired long ago go."""
+    """Store the hash of a new token's secret; delete tokens that expired over 90 days ago."""
     now_s = time.time()
     async with store.writing() as connection:
         await connection.execute(delete(tokens).where(tokens.c.expires_at_s < now_s - 90 * 86_400))
@@ -74,10 +74,10 @@ async def add_token(store: Store, secret: str, device_id: str, expires_at_s: flo
 
 
 async def device_of_token(connection: AsyncConnection, secret: str, now_s: float) -> str:
-    """The device a token is for; raises EnrolmentError unless it can be spent now."""
+    """Return the device of a token; raises EnrolmentError if the token cannot be spent now."""
     row = (await connection.execute(select(tokens).where(tokens.c.secret_sha256 == _digest(secret)))).one_or_none()
     if row is None:
-        raise EnrolmentError("The token is not one of this service: make a new one with vedette cloud token.")
+        raise EnrolmentError("This service does not know the token: make a new one with vedette cloud token.")
     if row.spent_at_s is not None:
         raise EnrolmentError(
             f"The token for {row.device_id!r} is spent already: make a new one with vedette cloud token."
@@ -90,7 +90,10 @@ async def device_of_token(connection: AsyncConnection, secret: str, now_s: float
 async def spend_token(
     connection: AsyncConnection, secret: str, serial: str, certificate_expires_at_s: float, now_s: float
 ) -> None:
-    """Enrol the token's device with its new certificate, which replaces an older one; part of a transaction."""
+    """Enrol the token's device with a new certificate, which replaces an older one.
+
+    Runs inside the transaction of `connection`.
+    """
     device_id = await device_of_token(connection, secret, now_s)
     await connection.execute(update(tokens).where(tokens.c.secret_sha256 == _digest(secret)).values(spent_at_s=now_s))
     values = {
@@ -120,5 +123,5 @@ async def store_heartbeat(store: Store, device_id: str, heartbeat: Heartbeat) ->
 
 
 def _digest(secret: str) -> str:
-    # A plain hash is enough: the secret is 256 random bits, not a word someone chose.
+    # A plain hash is enough: the secret has 256 random bits.
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the console reads of devices and the fleet. Nothing here writes."""
+"""Read-only queries on devices and the fleet, for the console."""
 
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ _COUNTER_NAMES = tuple(HeartbeatCounters.model_fields)
 
 
 async def device_rows(connection: AsyncConnection) -> tuple[DeviceRow, ...]:
-    """Every enrolled device, by its id."""
+    """Return all enrolled devices by id."""
     beats = (column for column in heartbeats.c if column.name != "device_id")
     query = select(devices, *beats).select_from(devices.outerjoin(heartbeats)).order_by(devices.c.device_id)
     found = (await connection.execute(query)).mappings().all()
@@ -64,14 +64,14 @@ async def device_rows(connection: AsyncConnection) -> tuple[DeviceRow, ...]:
 
 
 async def device_ids(connection: AsyncConnection) -> tuple[str, ...]:
-    """The ids of all enrolled devices."""
+    """Return the ids of all enrolled devices."""
     return tuple((await connection.execute(select(devices.c.device_id).order_by(devices.c.device_id))).scalars())
 
 
 async def fleet_summary(
     connection: AsyncConnection, *, alive_since_s: float, counted_since_s: float = 0.0
 ) -> FleetSummary:
-    """The fleet's figures; sums are over the devices that are not revoked."""
+    """Return the figures of the fleet; sums are over the devices that are not revoked."""
     # Sum as floating point: a device may send integers whose sum overflows 64 bits.
     summed = (*_COUNTER_NAMES, "spool_samples")
     sums = [func.coalesce(func.sum(cast(heartbeats.c[name], Double)), 0.0) for name in summed]

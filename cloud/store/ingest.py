@@ -1,4 +1,4 @@
-"""Samples into the store: one transaction a request, and a second sending of a sample changes nothing."""
+"""Ingest of samples: one transaction per request; a sample that is sent again changes nothing."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ MAX_PARAMETERS = 500  # of one IN (...)
 
 
 class IngestStatus(StrEnum):
-    """What became of one sample."""
+    """Result of ingesting one sample; FOREIGN: another device has sent its id."""
 
     STORED = "stored"
     DUPLICATE = "duplicate"
@@ -27,7 +27,7 @@ class IngestStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A sample that was checked, without its values: the payload is stored as it came."""
+    """Checked sample without its values; the payload is stored as received."""
 
     sample: Sample
     screening: Screening
@@ -37,9 +37,9 @@ class Received:
 async def store_samples(
     store: Store, device_id: str, received: Sequence[Received], received_at_s: float
 ) -> list[IngestStatus]:
-    """Write what is new and say of each sample what it was; on the disk when this returns.
+    """Store new samples durably and return the status of each.
 
-    Raises StorageError, and then nothing of the request is stored.
+    Raises StorageError; nothing of the request is stored then.
     """
     ids = [item.sample.sample_id.bytes for item in received]
     async with store.writing() as connection:
@@ -48,7 +48,7 @@ async def store_samples(
         for item, sample_id in zip(received, ids, strict=True):
             owner = owners.get(sample_id)
             if owner is None:
-                owners[sample_id] = device_id  # a second one in the same request is a duplicate too
+                owners[sample_id] = device_id  # a second one in the same request is also a duplicate
                 fresh.append(item)
                 outcomes.append(IngestStatus.STORED)
             else:
@@ -64,7 +64,7 @@ async def store_samples(
 
 
 async def count_stored(store: Store, sample_ids: Sequence[bytes]) -> int:
-    """How many of these samples have a durable record here: what an audit of lost samples asks."""
+    """Return the number of these samples that are stored durably."""
     async with store.reading() as connection:
         return sum(
             [
@@ -79,7 +79,7 @@ async def count_stored(store: Store, sample_ids: Sequence[bytes]) -> int:
 
 
 async def _owners(connection: AsyncConnection, sample_ids: Sequence[bytes]) -> dict[bytes, str]:
-    """The device of each sample that is stored already."""
+    """Return the device of each sample that is stored already."""
     owners: dict[bytes, str] = {}
     for part in _parts(sample_ids):
         query = select(samples.c.sample_id, samples.c.device_id).where(samples.c.sample_id.in_(part))

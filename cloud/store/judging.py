@@ -1,7 +1,7 @@
-"""The queue of the analysis and what it answers.
+"""Queue of samples to judge, and their verdicts.
 
-The queue is the store itself: a sample waits until the transaction that writes its verdict, so a process that dies in
-between has lost nothing, and the next one finds what waits.
+The store itself is the queue: a sample waits until the transaction that writes its verdict. A process that dies in
+between loses nothing; the next one continues.
 """
 
 import uuid
@@ -21,7 +21,7 @@ from vedette.v1 import sample_pb2
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A sample that waits for its verdict. `edge_bundle_id`: the bundle that screened it, as the device says."""
+    """Sample that waits for its verdict; `edge_bundle_id` is the bundle that screened it on the device."""
 
     number: int
     sample_id: uuid.UUID
@@ -35,14 +35,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many samples wait, over all devices and by device."""
+    """Number of samples that wait for a verdict, in total and by device."""
 
     total: int
     by_device: dict[str, int]
 
 
 async def waiting_samples(store: Store, limit: int) -> list[Waiting]:
-    """The next samples to judge, oldest first within a device, and the devices in turn: a flood delays nobody else."""
+    """Return the next samples to judge, oldest first per device, devices in turn: none delays the others."""
     turn = func.row_number().over(partition_by=samples.c.device_id, order_by=samples.c.number).label("turn")
     queue = select(samples.c.number, turn).where(samples.c.judged == false()).subquery()
     query = (
@@ -77,7 +77,7 @@ async def waiting_samples(store: Store, limit: int) -> list[Waiting]:
 
 
 async def backlog(store: Store) -> Backlog:
-    """How many samples wait now."""
+    """Return the number of samples that wait now."""
     query = select(samples.c.device_id, func.count()).where(samples.c.judged == false()).group_by(samples.c.device_id)
     async with store.reading() as connection:
         counts = {str(device_id): int(count) for device_id, count in await connection.execute(query)}
@@ -85,7 +85,7 @@ async def backlog(store: Store) -> Backlog:
 
 
 async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sample_pb2.Payload]:
-    """The payloads of these samples, as they were received, by number."""
+    """Return the payloads of these samples as received, by number."""
     query = select(payloads.c.number, *(payloads.c[name] for name in COLUMNS)).where(payloads.c.number.in_(numbers))
     async with store.reading() as connection:
         rows = (await connection.execute(query)).mappings()
@@ -93,7 +93,7 @@ async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sampl
 
 
 async def store_verdicts(store: Store, judged: Sequence[tuple[Waiting, Verdict]]) -> None:
-    """Write verdicts, the events that tell the devices, and take the samples off the queue, all or nothing."""
+    """Store verdicts and their events, and remove the samples from the queue, in one transaction."""
     if not judged:
         return
     maps = [_map_row(waiting.number, verdict) for waiting, verdict in judged if verdict.anomaly_map is not None]

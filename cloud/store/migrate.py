@@ -1,4 +1,4 @@
-"""Bring the store's tables to what this version of the code needs."""
+"""Migration of the store's tables to the newest revision."""
 
 import sqlite3
 from pathlib import Path
@@ -16,10 +16,10 @@ from shared.errors import StorageError
 
 
 def migrate(data_dir: Path) -> tuple[str | None, str]:
-    """Apply the steps that are missing; the revision before (None: no store yet) and after.
+    """Apply missing steps; return the revision before (None: no store yet) and after.
 
-    The caller makes sure that no other process does the same. Raises StorageError for a file that is no store, that
-    a newer version made, or that cannot be written.
+    The caller holds the setup lock. Raises StorageError if the file is not a store, was made by a newer version, or
+    cannot be written.
     """
     path = data_dir / DATABASE_FILE
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
@@ -43,7 +43,7 @@ def migrate(data_dir: Path) -> tuple[str | None, str]:
 
 
 def newest_revision() -> str:
-    """The revision this version of the code works with."""
+    """Return the revision that this version of the code needs."""
     return str(ScriptDirectory.from_config(_configuration()).get_current_head())
 
 

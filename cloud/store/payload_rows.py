@@ -1,4 +1,7 @@
-"""Payloads as rows of their table, and back to exactly the message that was received."""
+"""Conversion between received payload messages and rows of their table.
+
+All fields but the CRC are kept; the CRC is checked before a payload is stored.
+"""
 
 from typing import Any
 
@@ -10,13 +13,13 @@ COLUMNS = ("encoding", "shape", "data", "part")
 
 
 def payload_values(payload: sample_pb2.Payload) -> dict[str, Any]:
-    """The values of COLUMNS."""
+    """Return the values of COLUMNS for a payload."""
     part = payload.crop.SerializeToString() if payload.HasField("crop") else None
     return {"encoding": payload.encoding, "shape": list(payload.shape), "data": payload.data, "part": part}
 
 
 def payload_message(row: RowMapping) -> sample_pb2.Payload:
-    """The message of a row that holds COLUMNS."""
+    """Return the payload message of a row that holds COLUMNS."""
     message = sample_pb2.Payload(encoding=row["encoding"], shape=row["shape"], data=row["data"])
     if row["part"] is not None:
         message.crop.ParseFromString(row["part"])

@@ -1,8 +1,7 @@
-"""What the console reads of verdicts. Nothing here writes, and nothing reads more rows than one page.
+"""Read-only queries on verdicts, for the console; none reads more rows than one page.
 
-Verdicts are paged by key, newest first: the key of a page's last row leads to the next page at the same cost wherever
-it lies, and a page does not shift while new verdicts arrive. Each function takes a connection of `Store.reading`, so
-that what one view shows comes from one state of the store.
+Pages are keyed by their first and last row, newest first: any page costs the same, and a page does not shift while new
+verdicts arrive. Each function takes a connection of `Store.reading`, so that one view shows one state of the store.
 """
 
 import math
@@ -32,12 +31,12 @@ from vedette.v1 import sample_pb2
 
 MAX_PAGE_SIZE = 200
 MAX_COUNTED = 100
-_NAME_CHARACTERS = 512  # the longest text a device may send, so longer filters match nothing
+_NAME_CHARACTERS = 512  # longest text that a device may send: longer filters match nothing
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictKey:
-    """The place of one verdict in the order of the list."""
+    """Position of one verdict in the list."""
 
     judged_at_s: float
     number: int
@@ -47,14 +46,14 @@ class VerdictKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key that `str` wrote; raises DataError for anything else."""
+        """Return the key that `str` wrote; raises DataError for any other text."""
         seconds, _, number = text.partition(":")
         try:
             key = cls(float(seconds), int(number))
         except ValueError:
             key = None
         if key is None or not math.isfinite(key.judged_at_s) or not 0 <= key.number < 2**63:
-            raise DataError(f"{text[:60]!r} is no key of a page: take it from 'older' or 'newer' of an answer.")
+            raise DataError(f"{text[:60]!r} is not a page key: use 'older' or 'newer' of an earlier answer.")
         return key
 
 
@@ -65,7 +64,7 @@ def key_of(row: VerdictRow) -> VerdictKey:
 
 @dataclass(frozen=True, slots=True)
 class VerdictFilter:
-    """Which verdicts to list; None or "" does not restrict. `text` is looked for in origin and source id."""
+    """Filter of the list; None and "" do not restrict. `text` is searched for in origin and source id."""
 
     device_id: str = ""
     modality: Modality | None = None
@@ -78,7 +77,7 @@ class VerdictFilter:
 
 @dataclass(frozen=True, slots=True)
 class VerdictPage:
-    """One page, newest first, and the keys to ask for what lies before and after it; None where nothing does."""
+    """One page, newest first, and the keys of the pages after and before it; None where there is none."""
 
     rows: tuple[VerdictRow, ...]
     older: VerdictKey | None
@@ -87,7 +86,7 @@ class VerdictPage:
 
 @dataclass(frozen=True, slots=True)
 class StoredMap:
-    """An anomaly map as stored: `cells` are height x width uint8 in C order."""
+    """Anomaly map as stored: `cells` are height x width uint8 in C order."""
 
     height: int
     width: int
@@ -96,7 +95,7 @@ class StoredMap:
 
 @dataclass(frozen=True, slots=True)
 class StoredPayload:
-    """A sample's payload as it was received, and the device's own map of it."""
+    """Payload of a sample as received, and the device's anomaly map."""
 
     modality: Modality
     judged: bool
@@ -127,14 +126,14 @@ async def verdict_page(
     after: VerdictKey | None = None,
     size: int = 50,
 ) -> VerdictPage:
-    """The newest `size` verdicts; those just older than `before`; or those just newer than `after`.
+    """Return the newest `size` verdicts, or the next ones older than `before` or newer than `after`.
 
     Raises DataError for a size outside 1..MAX_PAGE_SIZE, or for both keys at once.
     """
     if not 1 <= size <= MAX_PAGE_SIZE:
         raise DataError(f"A page has 1 to {MAX_PAGE_SIZE} verdicts, not {size}.")
     if before is not None and after is not None:
-        raise DataError("A page lies before one verdict or after one: give one of the two keys.")
+        raise DataError("A page is before or after a verdict: give only one of the two keys.")
     query = _filtered(select(*_LISTED), wanted).limit(size + 1)
     if after is not None:
         query = query.where(_is_newer(after)).order_by(*_ORDER)
@@ -153,7 +152,7 @@ async def verdict_page(
 
 
 async def count_newer(connection: AsyncConnection, wanted: VerdictFilter, key: VerdictKey | None) -> int:
-    """How many verdicts are newer than `key` (None: how many there are), counted to MAX_COUNTED at most."""
+    """Return the number of verdicts newer than `key` (None: of all), up to MAX_COUNTED."""
     query = _filtered(select(literal(1)), wanted).limit(MAX_COUNTED)
     if key is not None:
         query = query.where(_is_newer(key))
@@ -173,13 +172,13 @@ async def judged_sample(connection: AsyncConnection, sample_id: uuid.UUID) -> Ju
 
 
 async def is_waiting(connection: AsyncConnection, sample_id: uuid.UUID) -> bool:
-    """Whether the sample is stored and waits for its verdict."""
+    """Return whether the sample is stored and waits for its verdict."""
     query = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes, samples.c.judged.is_(False))
     return (await connection.execute(query)).first() is not None
 
 
 async def stored_payload(connection: AsyncConnection, sample_id: uuid.UUID) -> StoredPayload | None:
-    """The payload of one sample; None if the sample is unknown or its payload was removed after its retention."""
+    """Return the payload of one sample; None if the sample is unknown or its payload has expired."""
     query = (
         select(samples.c.modality, samples.c.judged, *(column for column in payloads.c if column.name != "number"))
         .join(payloads, payloads.c.number == samples.c.number)
@@ -195,7 +194,7 @@ async def stored_payload(connection: AsyncConnection, sample_id: uuid.UUID) -> S
 
 
 async def stored_map(connection: AsyncConnection, sample_id: uuid.UUID) -> StoredMap | None:
-    """The cloud's anomaly map of one sample; None if there is none."""
+    """Return the cloud's anomaly map of one sample, or None."""
     query = (
         select(anomaly_maps.c.height, anomaly_maps.c.width, anomaly_maps.c.cells)
         .join(samples, samples.c.number == anomaly_maps.c.number)
@@ -206,7 +205,7 @@ async def stored_map(connection: AsyncConnection, sample_id: uuid.UUID) -> Store
 
 
 def _filtered(query: Select[Any], wanted: VerdictFilter) -> Select[Any]:
-    """`query` over verdicts and their samples, restricted to what is wanted."""
+    """Return `query` over verdicts and their samples, restricted by the filter."""
     query = query.select_from(verdicts.join(samples, samples.c.number == verdicts.c.number))
     conditions: list[ColumnElement[bool]] = []
     for name, column in _FILTERED.items():
@@ -236,7 +235,7 @@ async def _exists(connection: AsyncConnection, wanted: VerdictFilter, condition:
 
 
 async def _channels(connection: AsyncConnection, *bundle_ids: str) -> tuple[str, ...]:
-    """The names of features or channels, from the first of these bundles that the registry knows."""
+    """Return names of features or channels from the first of these bundles in the registry."""
     query = select(bundles.c.bundle_id, bundles.c.manifest[("input", "channels")].label("channels"))
     found = await connection.execute(query.where(bundles.c.bundle_id.in_(bundle_ids)))
     channels = {row.bundle_id: row.channels for row in found}

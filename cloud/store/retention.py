@@ -1,4 +1,4 @@
-"""Old things go, a little at a time, so that the writer is never held up."""
+"""Retention: delete expired rows in small batches, so that the writer is never blocked for long."""
 
 import asyncio
 import time
@@ -14,7 +14,10 @@ _DAY_S = 86_400.0
 
 
 async def remove_old(store: Store, *, payloads_days: float, verdicts_days: float, events_days: float) -> dict[str, int]:
-    """Remove what is older than these days (0: keep for ever); how many of each went. What waits is never removed."""
+    """Delete rows older than these days (0: never); return the number of deleted rows by kind.
+
+    Samples that wait for their verdict are never deleted.
+    """
     now_s = time.time()
     removed = {"events": 0, "payloads": 0, "verdicts": 0}
     if events_days:
@@ -43,7 +46,7 @@ def _old_payloads(before_s: float) -> Delete:
 
 
 def _old_samples(before_s: float) -> Delete:
-    """With a sample go its payload, verdict and map (ON DELETE CASCADE)."""
+    """Delete samples with their payloads, verdicts and maps (ON DELETE CASCADE)."""
     old = (
         select(verdicts.c.number).where(verdicts.c.judged_at_s < before_s).order_by(verdicts.c.judged_at_s).limit(CHUNK)
     )

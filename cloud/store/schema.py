@@ -1,8 +1,8 @@
-"""The tables of the service. Times are seconds since the epoch, in UTC, as double precision.
+"""Tables of the service. Times are seconds since the epoch, UTC, in double precision.
 
-A sample and its verdict share `number`, the order of arrival. What is listed, filtered and sorted lies in `samples` and
-`verdicts`; what only a detail view or the analysis reads (payloads, maps) lies in tables of its own, so that paging
-never touches a picture. `events` is what devices watch; a row is written in the transaction of what it reports.
+A sample and its verdict share `number`, the order of arrival. `samples` and `verdicts` hold what lists show, filter and
+sort; payloads and maps are in separate tables, so that paging never reads a picture. `events` holds what devices watch;
+an event is written in the transaction of the change that it reports.
 """
 
 from sqlalchemy import (
@@ -36,7 +36,7 @@ metadata = MetaData(
 )
 
 ALL_DEVICES = ""
-"""The `device_id` of an event that is for every device."""
+"""`device_id` of an event for all devices."""
 
 HEARTBEAT_INTEGERS = (*HeartbeatCounters.model_fields, "spool_samples", "spool_bytes")
 
@@ -47,7 +47,7 @@ devices = Table(
     metadata,
     Column("device_id", String(64), primary_key=True),
     Column("enrolled_at_s", Double, nullable=False),
-    # A later enrolment replaces the certificate: only the one of this serial number (hexadecimal) is let in.
+    # Hexadecimal; a later enrolment replaces the certificate, and only the newest gives access.
     Column("certificate_serial", String(64), nullable=False),
     Column("certificate_expires_at_s", Double, nullable=False),
     Column("revoked_at_s", Double),
@@ -68,7 +68,7 @@ heartbeats = Table(  # the latest of each device
 tokens = Table(
     "tokens",
     metadata,
-    # Of the secret inside the token, which itself is never stored.
+    # Hash of the secret in the token; the secret itself is never stored.
     Column("secret_sha256", String(64), primary_key=True),
     Column("device_id", String(64), nullable=False),
     Column("created_at_s", Double, nullable=False),
@@ -83,7 +83,7 @@ samples = Table(
     *table_columns(SAMPLES, foreign_keys={"device_id": "devices.device_id"}),
     Column("judged", Boolean, nullable=False, server_default=false()),
     Index("ix_samples_device_id_received_at_s", "device_id", "received_at_s", "number"),
-    # The queue of the analysis: it holds only what waits.
+    # Queue of the analysis: only samples that wait.
     Index(
         "ix_samples_waiting",
         "device_id",
@@ -98,12 +98,12 @@ payloads = Table(
     "payloads",
     metadata,
     Column("number", Number, ForeignKey("samples.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    # A number of vedette.v1.PayloadEncoding; with `shape`, `data` and `part` exactly the message that was received.
+    # A number of vedette.v1.PayloadEncoding; with `shape`, `data` and `part` the message as received.
     Column("encoding", Integer, nullable=False),
     Column("shape", JSON, nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("part", LargeBinary),  # a vedette.v1.ImageCrop, of images that did not travel whole
-    # The edge's coarse map, (height, width) uint8 in C order; empty where it sent none.
+    # Coarse map of the edge, (height, width) uint8 in C order; NULL if it sent none.
     Column("edge_map_height", Integer),
     Column("edge_map_width", Integer),
     Column("edge_map", LargeBinary),
@@ -153,7 +153,7 @@ bundles = Table(
     Column("modality", String(16), nullable=False),
     Column("published_at_s", Double, nullable=False),
     Column("parent_bundle_id", String(128), nullable=False),
-    # What FetchBundle sends: the archive without cloud/.
+    # Archive that FetchBundle sends, without cloud/.
     Column("edge_archive_bytes", BigInteger, nullable=False),
     Column("edge_archive_sha256", String(64), nullable=False),
     Column("manifest", JSON, nullable=False),

@@ -31,7 +31,7 @@ Number = BigInteger().with_variant(Integer(), "sqlite")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Column of the console's table: its heading, the kind of its cells, and what a tooltip explains.
+    """Column of the console's table: its heading, the kind of its cells, and the text of its tooltip.
 
     `key` names the value in an API row where it differs from the column's name; `plural` is for the filter "All ...".
     """

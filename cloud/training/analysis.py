@@ -7,21 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.methods import BASELINES, DEFAULT_METHODS, AnyAnalyzer
+from cloud.methods import BASELINES, AnyAnalyzer
+from cloud.methods.encoders import Encoder
 from cloud.methods.fusion import Fusion
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.serving.device import pick_device
-from cloud.serving.encoding import Encoder, Samples
-from cloud.serving.explanations import RESIDUAL, as_array, oddness
+from cloud.serving.encoding import Samples
+from cloud.serving.explanations import RESIDUAL, as_array
 from cloud.serving.maps import Scale
 from cloud.serving.scoring import ScoredBlock
 from cloud.training.fitting import FitPlan, FittedAnalyzers, fit_analyzers
+from cloud.training.modalities import training_modality
 from cloud.training.worth import image_worth
 from shared.errors import DataError
-from shared.modality import Modality
 from shared.preprocessing import Preprocessor
-
-FOLDS = 10
 
 Progress = Callable[[float], None]
 
@@ -99,9 +99,10 @@ class AnalysisFit:
         options, modality = self.options, self.preprocessor.modality
         methods, self.fused = tuple(options.methods), tuple(options.fused)
         if not methods:
-            self.fused = self.fused or DEFAULT_METHODS[modality]
-            methods = tuple(dict.fromkeys((*DEFAULT_METHODS[modality], *BASELINES)))
-        folds = held_out_folds(modality) if options.learn_held_out else 0
+            defaults = cloud_modality(modality).default_methods
+            self.fused = self.fused or defaults
+            methods = tuple(dict.fromkeys((*defaults, *BASELINES)))
+        folds = training_modality(modality).folds if options.learn_held_out else 0
         self.plan = FitPlan(methods, pick_device(options.device), options.seed, folds=folds, effort=options.effort)
 
     @property
@@ -120,7 +121,7 @@ class AnalysisFit:
 
     def fuse(self) -> None:
         """Calibrate the analyzers and their fusion."""
-        in_order = self.preprocessor.modality is Modality.SERIES
+        in_order = training_modality(self.preprocessor.modality).is_ordered
         modes = self.held_out.modes()
         self.fusion = Fusion.fit(self.fitted.scores, modes, self.fused, in_order=in_order, worth=self.worth)
 
@@ -136,25 +137,14 @@ class AnalysisFit:
         return Analysis(self.preprocessor, self.encoder, analyzers, self.fusion, self.scales, self.plan.device)
 
 
-def held_out_folds(modality: Modality) -> int:
-    """Return the number of folds of the held-out samples; 0: analyzers do not learn from them.
-
-    Rows: each fold is judged by analyzers fitted on all the others, as a new sample is judged by analyzers fitted on
-    everything (cross-conformal). The windows of a series are near copies of their neighbours, so they are one fold,
-    judged by analyzers fitted on earlier windows only; the final analyzers know more, so p-values err on the safe
-    side. Images and clips are not learned from: each is hundreds of vectors, and a third more of them adds little.
-    """
-    return {Modality.TABULAR: FOLDS, Modality.SERIES: 1}.get(modality, 0)
-
-
 def explanation_scales(held_out: Sequence[ScoredBlock]) -> dict[str, Scale]:
-    """Return the scale of each analyzer's maps on normal images, or that of the oddness of each feature or channel."""
+    """Return the scale of each analyzer's maps on normal images, or of the deviations of each feature or channel."""
     values: dict[str, list[NDArray[np.float64]]] = {}
     for samples, outputs in held_out:
         for name, output in outputs.items():
             if output.maps is not None:
                 values.setdefault(name, []).append(as_array(output.maps).reshape(-1, 1))
-        odd = oddness(samples, outputs)
-        if odd is not None:
-            values.setdefault(RESIDUAL, []).append(odd.reshape(-1, odd.shape[-1]))
+        deviations = cloud_modality(samples.preprocessor.modality).value_deviations(samples, outputs)
+        if deviations is not None:
+            values.setdefault(RESIDUAL, []).append(deviations.reshape(-1, deviations.shape[-1]))
     return {name: Scale.fit(np.concatenate(parts)) for name, parts in values.items()}

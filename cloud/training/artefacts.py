@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.metrics import auroc
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
 from cloud.training.composition import Front
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
 from cloud.training.modalities.base import GraphProfile
-from cloud.training.parity import auroc, check, compare
+from cloud.training.parity import check, compare
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
 from cloud.training.reference import run_reference
 from cloud.training.screeners import Screener, SeriesScreener, SeriesViews

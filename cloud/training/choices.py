@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from cloud.methods import ANALYZERS, BASELINES, SEE_MORE_THAN_VECTORS
+from cloud.methods import ANALYZERS, BASELINES
 from cloud.modalities import cloud_modality
+from cloud.training.modalities import training_modality
 from cloud.training.settings import TrainingSettings
 from shared.errors import DataError, SettingsError
 from shared.modality import Modality
@@ -22,7 +23,8 @@ def checked_methods(settings: TrainingSettings, modality: Modality) -> tuple[str
     for name in settings.fused:
         if name not in fitted:
             raise SettingsError(f"fused: {name!r} is not among the analyzers fitted, {', '.join(fitted)}.")
-    untaught = set(settings.fused or settings.analyzers) & SEE_MORE_THAN_VECTORS.get(modality, frozenset())
+    lacking = training_modality(modality).untaught
+    untaught = [name for name in settings.fused or settings.analyzers if ANALYZERS[name].needs & lacking]
     if untaught:
         raise SettingsError(
             f"fused: {', '.join(sorted(untaught))} see more than the vectors that the screener's teacher perturbs: "

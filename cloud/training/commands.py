@@ -15,7 +15,9 @@ _TRUSTED = Annotated[
     Path | None,
     typer.Option("--key", metavar="PUBLIC.pem", help="The trusted public key; by default that of your signing key."),
 ]
-_JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, also a failure.")]
+_JSON = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result, or the failure, as JSON to this file.")
+]
 _SIGNING = Annotated[
     Path | None,
     typer.Option(
@@ -25,7 +27,7 @@ _SIGNING = Annotated[
 
 
 def add_commands(tree: CommandTree) -> None:
-    """Hang training and the bundle commands into the tree."""
+    """Add the training and bundle commands to the tree."""
     tree.root.command(
         epilog="Examples:  vedette train readings.csv --modality tabular --output pump.vedette  |  "
         "vedette train pressure.csv --modality series --window-length 64 --output artery.vedette  |  "
@@ -39,34 +41,38 @@ def add_commands(tree: CommandTree) -> None:
 
 def train(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A .npz, .csv or .parquet file, or a folder of images, videos.")
+        Path, typer.Argument(metavar="DATA", help="A .npz, .csv or .parquet file, or a folder of images or videos.")
     ],
-    modality: Annotated[Modality, typer.Option(help="What the data is: tabular, series, image or video.")],
-    output: Annotated[Path | None, typer.Option(metavar="BUNDLE", help="Where the bundle is written.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML; options win over it.")] = None,
+    modality: Annotated[Modality, typer.Option(help="Kind of the data: tabular, series, image or video.")],
+    output: Annotated[Path | None, typer.Option(metavar="BUNDLE", help="File to write the bundle to.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML; options override it.")] = None,
     json_path: _JSON = None,
     name: Annotated[str, typer.Option(help="Name of the bundle; by default from the data's name.")] = "",
     signing_key: _SIGNING = None,
     label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
-    time_column: Annotated[str, typer.Option(help="Column of time stamps; by default timestamp, time, ...")] = "",
-    mode_column: Annotated[str, typer.Option(help="Column that numbers operating modes, each then calibrated.")] = "",
+    time_column: Annotated[str, typer.Option(help="Column of timestamps; by default timestamp, time, ...")] = "",
+    mode_column: Annotated[
+        str, typer.Option(help="Column with the number of the operating mode; each is calibrated.")
+    ] = "",
     drop_bad_rows: Annotated[
-        bool, typer.Option("--drop-bad-rows", help="Leave out what is NaN or unreadable.")
+        bool, typer.Option("--drop-bad-rows", help="Leave out rows and images that are NaN or unreadable.")
     ] = False,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="NaN or an empty cell is a missing value, here and on devices.")
+        bool, typer.Option("--allow-missing", help="Treat NaN and empty cells as missing values, here and on devices.")
     ] = False,
     one_hot: Annotated[bool, typer.Option("--one-hot", help="Columns of text become one channel per text.")] = False,
     trim_share: Annotated[
         float, typer.Option(min=0, max=0.3, help="Least likely share of the training rows or windows to leave out.")
     ] = 0.0,
-    window_length: Annotated[int, typer.Option(min=0, help="Series: time points of a window; 0: about a period.")] = 0,
-    window_stride: Annotated[int, typer.Option(min=0, help="Series: time points between windows; 0: a quarter.")] = 0,
+    window_length: Annotated[int, typer.Option(min=0, help="Series: time points per window; 0: about one period.")] = 0,
+    window_stride: Annotated[
+        int, typer.Option(min=0, help="Series: time points between windows; 0: a quarter window.")
+    ] = 0,
     image_size: Annotated[
-        int, typer.Option(min=0, help="Images: pixels a side, a multiple of 16; 0: as the images are.")
+        int, typer.Option(min=0, help="Images: pixels per side, a multiple of 16; 0: from the images.")
     ] = 0,
     effort: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of every training's steps, as 0.2 for a first look; 0: as set.")
+        float, typer.Option(min=0, max=1, help="Factor on all training steps (0.2 = quick look); 0: as set.")
     ] = 0.0,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and stop.")] = False,
 ) -> None:
@@ -95,7 +101,7 @@ def train(
             typer.echo(settings.as_text())
             return
         if output is None:
-            raise SettingsError("Where shall the bundle go? Give --output BUNDLE.")
+            raise SettingsError("No output file: give --output BUNDLE.")
         summary = _train(data, modality, output, settings, signing_key)
     except VedetteError as error:
         write_failure(json_path, error)
@@ -108,7 +114,7 @@ def inspect(
     key: _TRUSTED = None,
     json_path: _JSON = None,
 ) -> None:
-    """Show what a bundle is and holds, and whether a trusted key signed it."""
+    """Show a bundle's manifest, and whether a trusted key signed it."""
     from cloud.training.report import describe, show_bundle
     from shared.bundle import Bundle, key_id
     from shared.errors import BundleIntegrityError, CertificateError
@@ -133,16 +139,18 @@ def verify(bundle: _BUNDLE, key: _TRUSTED = None) -> None:
 
     trusted = trusted_key(key)
     opened = Bundle.open(bundle, [trusted], edge_only=True)
-    typer.echo(f"{bundle}: {opened.manifest.bundle_id} is signed by key {key_id(trusted)}, and nothing is altered.")
+    typer.echo(f"{bundle}: {opened.manifest.bundle_id} is signed by key {key_id(trusted)}, and no file was changed.")
 
 
 def sign(
     bundle: _BUNDLE,
     key: _TRUSTED = None,
     signing_key: _SIGNING = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write; by default in place.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write to; by default the bundle itself.")
+    ] = None,
 ) -> None:
-    """Sign a bundle anew with another key, after verifying it against the key it is trusted by now."""
+    """Sign a bundle with another key, after verifying it against the trusted key."""
     import shared.bundle
     from shared.home import signing_key as find_signing_key
     from shared.home import trusted_key
@@ -157,7 +165,7 @@ def sign(
 
 
 def _train(data: Path, modality: Modality, output: Path, settings: Any, key: Path | None) -> dict[str, Any]:
-    """Train, save and report; returns the summary for --json."""
+    """Train, save and report; return the summary for --json."""
     from cloud.training.progress import shown_progress
     from cloud.training.report import show_training, summarise
 

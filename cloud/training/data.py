@@ -10,7 +10,7 @@
 Beside `train/good` there may be `validation/good`, as in MVTec AD 2: images to calibrate on. Without it they are drawn
 from the training images, which is too kind to a camera that sees the same thing twice.
 
-Every problem is one DataError that says what is wrong, where, and what to do.
+Every problem is one DataError with the fault, its place and a remedy.
 """
 
 import dataclasses
@@ -34,9 +34,12 @@ from shared.tables.reader import column_names
 
 @dataclass(frozen=True, slots=True)
 class TableData:
-    """Rows or readings. `rows`: (n, columns) float64 in file order; `usable`: (n,) bool, false for dropped rows;
-    `labels`: (n,) bool, true for anomalies, or None; `test_rows`, `test_labels`: the same of a separate test part.
-    `missing`: whether a usable row may hold NaN. `mode_column`: the one of `columns` with the operating mode, or none.
+    """Rows or readings of a table.
+
+    `rows`: (n, columns) float64 in file order; `usable`: (n,) bool, false for dropped rows; `labels`: (n,) bool, true
+    for anomalies, or None; `test_rows`, `test_labels`: the same of a separate test set. `missing`: whether a usable row
+    may hold NaN. `mode_column`: the one of `columns` with the operating mode, or "". `categories`: values of each text
+    column that became one channel per value. `decimal`: "," if that is the decimal mark of the file.
     """
 
     modality: Modality
@@ -103,7 +106,7 @@ def checked(
     to_judge: bool = False,
     faults: NDArray[np.bool_] | None = None,
 ) -> TableData:
-    """The table, after the checks that hold for every format. Raises DataError that names row and column."""
+    """Return the table after the checks for every format. Raises DataError that names row and column."""
     if not len(rows) or not len(columns):
         raise DataError(f"{path}: holds no {'rows' if len(columns) else 'columns of numbers'}.")
     _check_columns(path, columns, rows, settings, to_judge=to_judge)
@@ -145,7 +148,7 @@ def _read_arrays(path: Path, modality: Modality, settings: DataSettings, *, to_j
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # a damaged archive raises whatever zipfile, zlib or numpy think of it
+    except Exception as error:  # a damaged archive raises errors of zipfile, zlib or NumPy
         raise DataError(f"{path}: not a readable .npz file of plain arrays ({error}).") from None
     needed, label = ("X", "y") if modality is Modality.TABULAR else ("train", "label")
     if needed not in arrays:
@@ -210,7 +213,7 @@ def _check_columns(
 def _check_normal(
     path: Path, columns: Sequence[str], normal: NDArray[np.float64], settings: DataSettings
 ) -> tuple[str, ...]:
-    """Notes on the usable normal rows; raises DataError for columns or modes that cannot be learnt from."""
+    """Return notes on the usable normal rows. Raises DataError for columns or modes that cannot be learned."""
     measured = [index for index, name in enumerate(columns) if name != settings.mode_column]
     observed = ~np.isnan(normal)
     for index in measured:

@@ -13,21 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloud.methods import (
-    ANALYZERS,
-    LEARN_PLACES,
-    QUICK_TO_FIT,
-    AnyAnalyzer,
-    ImageWorkshop,
-    LocalCorruption,
-    Placed,
-    Workshop,
-)
-from cloud.methods.encoders import FINE_DETAILS, ImageEncoder
-from cloud.serving.encoding import Encoder, Samples
+from cloud.methods import ANALYZERS, AnyAnalyzer, FitContext, Need, PlaceScaled
+from cloud.methods.encoders import Encoder
+from cloud.serving.encoding import Samples
 from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
-from cloud.training.encoders import corrupted_patches
-from shared.modality import Modality
+from cloud.training.modalities import training_modality
 
 QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
 COPIES_SHARE = 0.4  # of a fit's, for encoding the corrupted copies of images
@@ -68,7 +58,7 @@ def fit_analyzers(
     encoder: Encoder | None, normals: Samples, held_out: Samples, plan: FitPlan, progress: Progress
 ) -> FittedAnalyzers:
     """Fit on the `normals` and, as far as the plan says, on the held-out samples."""
-    quick = [name for name in plan.methods if name in QUICK_TO_FIT and plan.folds]
+    quick = [name for name in plan.methods if ANALYZERS[name].is_quick and plan.folds]
     slow = [name for name in plan.methods if name not in quick]
     first = _fitted(encoder, normals, [*slow, *quick], plan, lambda share: progress((1.0 - QUICK_SHARE) * share))
     trained = {name: first[name] for name in slow}
@@ -103,29 +93,26 @@ def _fitted(
     plan: FitPlan,
     progress: Progress = lambda share: None,
 ) -> dict[str, AnyAnalyzer]:
-    """The analyzers by name, fitted on normal samples."""
+    """Return the analyzers by name, fitted on normal samples."""
     if not methods:
         return {}
+    modality = training_modality(normals.preprocessor.modality)
     features = normals.fit_features(encoder, plan.device, torch.Generator().manual_seed(plan.seed))
-    workshop = _workshop(encoder, normals, plan, methods, lambda share: progress(COPIES_SHARE * share))
-    start = COPIES_SHARE if isinstance(workshop, ImageWorkshop) else 0.0
+    context, start = FitContext(plan.seed, effort=plan.effort), 0.0
+    if any(Need.CORRUPTED_COPIES in ANALYZERS[name].needs for name in methods):
+        context.corrupted = modality.corrupted_patches(
+            encoder, normals.inputs, plan.seed % 2**32, lambda share: progress(COPIES_SHARE * share)
+        )
+        start = COPIES_SHARE if context.corrupted is not None else 0.0
     analyzers: dict[str, AnyAnalyzer] = {}
     for index, name in enumerate(methods):
         plain = ANALYZERS[name]()
-        placed = normals.preprocessor.modality is Modality.IMAGE and name not in LEARN_PLACES  # clips are whitened so
-        analyzer: AnyAnalyzer = Placed(plain) if placed else plain
-        analyzer.fit(features, workshop, progress=_part(progress, start, index, len(methods)))
+        analyzer: AnyAnalyzer = plain
+        if modality.scales_places and plain.is_place_scaled:
+            analyzer = PlaceScaled(plain)
+        analyzer.fit(features, context, progress=_part(progress, start, index, len(methods)))
         analyzers[name] = analyzer.to(plan.device)
     return analyzers
-
-
-def _workshop(
-    encoder: Encoder | None, normals: Samples, plan: FitPlan, methods: Sequence[str], progress: Progress
-) -> Workshop:
-    if LocalCorruption.name in methods and isinstance(encoder, ImageEncoder):
-        patches = corrupted_patches(encoder, normals.inputs, seed=plan.seed % 2**32, progress=progress)
-        return ImageWorkshop(plan.seed, effort=plan.effort, corrupted=patches, fine_details=FINE_DETAILS)
-    return Workshop(plan.seed, effort=plan.effort)
 
 
 def _part(progress: Progress, start: float, index: int, parts: int) -> Progress:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.metrics import auroc, mean_ranks
 from shared.bundle import ParityFigures
 from shared.calibration import Calibration
 from shared.errors import ParityError
@@ -29,7 +30,8 @@ def compare(
     other = Calibration.fit(reference).threshold(operating_rate)
     difference = None
     if labels is not None and test is not None and reference_test is not None:
-        difference = auroc(labels, test) - auroc(labels, reference_test)
+        is_finite = bool(np.isfinite(test).all() and np.isfinite(reference_test).all())
+        difference = auroc(labels, test) - auroc(labels, reference_test) if is_finite else -1.0  # NaN: the worst
     return ParityFigures(
         rank_correlation=rank_correlation(reference, scores),
         label_agreement=float(np.mean((scores >= own) == (reference >= other))),
@@ -58,26 +60,10 @@ def check(
 
 def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Return Spearman's rho of two lists of scores (n,); 0 if one of them is constant."""
-    ranks = [_ranks(scores) for scores in (first, second)]
+    ranks = [mean_ranks(scores) for scores in (first, second)]
     centred = [rank - rank.mean() for rank in ranks]
     scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
     return float((centred[0] * centred[1]).sum() / scale) if scale > 0 else 0.0
-
-
-def auroc(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
-    """Area under the ROC curve: the share of (anomaly, normal) pairs in the right order, ties counting half."""
-    positives = int(np.count_nonzero(labels))
-    negatives = len(labels) - positives
-    above = _ranks(scores)[labels].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
-
-
-def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks from 1; ties get their mean rank."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
-    return ranks
 
 
 def _refuse(artefact: str, figure: str, value: float, side: str, limit: float) -> None:

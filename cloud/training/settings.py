@@ -1,4 +1,4 @@
-"""All that can be set of a training run: one tree, read from TOML by `vedette train --config`."""
+"""Settings of a training run: one tree, read from TOML by `vedette train --config`."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, Self
@@ -11,34 +11,38 @@ from shared.preprocessing.video import MIN_CLIP_FRAMES
 from shared.settings import Settings
 from shared.tables.settings import TableSettings
 
-MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; what the image encoder takes
-MAX_PIXELS = 2048 * 2048  # of an image: larger ones would not fit into a message to the cloud
+MIN_SIDE, MAX_SIDE, SIDE_MULTIPLE = 32, 4096, 16  # pixels; limits of the image encoder
+MAX_PIXELS = 2048 * 2048  # of an image; a larger one does not fit into a message to the cloud
 
 
 class DataSettings(Settings):
-    """Which part of the data is used, and how it is split."""
+    """Selection and split of the data."""
 
     label_column: str = Field(
-        "", title="Label column", description="0 normal, anything else anomalous; empty: label, anomaly, y and the like"
+        "",
+        title="Label column",
+        description="column of labels, 0 for normal; empty: label, anomaly, y or a similar name",
     )
     time_column: str = Field(
-        "", title="Time column", description="left out of the inputs; empty: timestamp and the like"
+        "", title="Time column", description="column of timestamps, not an input; empty: timestamp or a similar name"
     )
     columns: tuple[str, ...] = Field(
         (), title="Columns", description="features or channels to use, in order; empty: all"
     )
     bad_rows: Literal["refuse", "drop"] = Field(
-        "refuse", title="Bad rows", description="what to do with rows or images that are NaN, infinite or unreadable"
+        "refuse",
+        title="Bad rows",
+        description="whether to refuse or drop rows or images that are NaN, infinite or unreadable",
     )
     missing: Literal["refuse", "allow"] = Field(
         "refuse",
         title="Missing values",
-        description="whether NaN is a missing value, to be carried along as such; an infinite one is always bad",
+        description="whether NaN is a missing value, in training and on devices; infinity is always bad",
     )
     mode_column: str = Field(
         "",
         title="Mode column",
-        description="a number for each operating mode, which is then calibrated on its own; empty: none",
+        description="column with the number of the operating mode; each mode is calibrated on its own; empty: none",
     )
     categories: Literal["refuse", "one_hot"] = Field(
         "refuse", title="Categories", description="whether a column of text is refused, or is one channel per text"
@@ -54,23 +58,25 @@ class DataSettings(Settings):
         ge=0,
         le=0.3,
         title="Trimmed share",
-        description="of the normal data to train on, the least likely of it: left out, since it may be anomalous",
+        description="share of the training part, the least likely, to leave out because it may be anomalous",
     )
     held_out_share: float = Field(
         0.3,
         gt=0.05,
         le=0.6,
         title="Held-out share",
-        description="of the normal data, for calibration; no network and no screener is trained on it",
+        description="share of the normal data to calibrate on; no network and no screener is trained on it",
     )
-    max_train: int = Field(20_000, ge=100, title="Largest training part", description="samples; drawn at random beyond")
+    max_train: int = Field(
+        20_000, ge=100, title="Max training part", description="samples to train on at most, drawn at random"
+    )
     max_held_out: int = Field(
-        4_000, ge=100, title="Largest held-out part", description="samples; drawn at random beyond"
+        4_000, ge=100, title="Max held-out part", description="samples to calibrate on at most, drawn at random"
     )
 
 
 class SeriesSettings(Settings):
-    """How a series is cut into windows. 0: chosen from the normal data."""
+    """Windows of a series. 0: chosen from the normal data."""
 
     window_length: int = Field(0, ge=0, le=2048, title="Window length", description="time points; 0: about one period")
     window_stride: int = Field(
@@ -79,21 +85,25 @@ class SeriesSettings(Settings):
 
 
 class ImageSettings(Settings):
-    """The images the graph takes. Height and width 0: chosen from the sizes of the normal images."""
+    """Size and number of images. Height and width 0: chosen from the sizes of the normal images."""
 
-    height: int = Field(0, ge=0, le=MAX_SIDE, title="Height", description="pixels, a multiple of 16; 0: as the images")
-    width: int = Field(0, ge=0, le=MAX_SIDE, title="Width", description="pixels, a multiple of 16; 0: as the images")
+    height: int = Field(
+        0, ge=0, le=MAX_SIDE, title="Height", description="pixels, a multiple of 16; 0: from the images"
+    )
+    width: int = Field(0, ge=0, le=MAX_SIDE, title="Width", description="pixels, a multiple of 16; 0: from the images")
     max_pixels: int = Field(
         MAX_PIXELS,
         ge=128 * 128,
         le=MAX_PIXELS,
-        title="Most pixels",
-        description="of a graph whose size is chosen: larger images are shrunk, which costs a device less",
+        title="Max pixels",
+        description="pixels of a chosen size at most; larger images are shrunk, which is faster on a device",
     )
-    feature_dim: int = Field(64, ge=4, le=128, title="Feature dimensions", description="whitened values a patch")
-    max_images: int = Field(1000, ge=40, title="Most images", description="good images used; drawn at random beyond")
+    feature_dim: int = Field(
+        64, ge=4, le=128, title="Feature dimensions", description="values of a patch after whitening"
+    )
+    max_images: int = Field(1000, ge=40, title="Max images", description="good images to use at most, drawn at random")
     patches: int = Field(
-        20_000, ge=1000, title="Patches", description="drawn from the good images to distil the head on"
+        20_000, ge=1000, title="Patches", description="patches of good images to distil the head on, drawn at random"
     )
 
     @model_validator(mode="after")
@@ -113,34 +123,43 @@ class ImageSettings(Settings):
 
 
 class VideoSettings(Settings):
-    """The clips the graph takes. 0: chosen from the videos."""
+    """Size and number of clips. Height and width 0: chosen from the size of the videos."""
 
-    height: int = Field(0, ge=0, le=1024, title="Height", description="pixels, a multiple of 32; 0: by the videos")
-    width: int = Field(0, ge=0, le=1024, title="Width", description="pixels, a multiple of 32; 0: by the videos")
+    height: int = Field(0, ge=0, le=1024, title="Height", description="pixels, a multiple of 32; 0: from the videos")
+    width: int = Field(0, ge=0, le=1024, title="Width", description="pixels, a multiple of 32; 0: from the videos")
     clip_frames: int = Field(MIN_CLIP_FRAMES, ge=MIN_CLIP_FRAMES, le=16, title="Clip", description="frames of a clip")
     frame_interval_s: float = Field(
         1.0, gt=0, le=60, title="Frame interval", description="seconds between the frames of a clip"
     )
-    max_clips: int = Field(1500, ge=40, title="Most clips", description="normal clips trained on, evenly spread")
-    max_held_out: int = Field(1000, ge=40, title="Most held-out clips", description="normal clips to calibrate on")
-    max_test: int = Field(2000, ge=10, title="Most labelled clips", description="to measure on, evenly spread")
+    max_clips: int = Field(
+        1500, ge=40, title="Max clips", description="normal clips to train on at most, evenly spread"
+    )
+    max_held_out: int = Field(
+        1000, ge=40, title="Max held-out clips", description="normal clips to calibrate on at most"
+    )
+    max_test: int = Field(
+        2000, ge=10, title="Max labelled clips", description="labelled clips to measure on at most, evenly spread"
+    )
     relit_share: float = Field(
-        0.5, ge=0, le=2, title="Relit share", description="copies in other light that are added, per training clip"
+        0.5, ge=0, le=2, title="Relit share", description="copies in other light to add, per training clip"
     )
 
 
 class QuantisationSettings(Settings):
-    """How the INT8 artefacts are made."""
+    """Quantisation of the INT8 artefacts."""
 
     samples: int = Field(300, ge=20, le=5000, title="Samples", description="graph inputs that set the INT8 ranges")
-    images: int = Field(64, ge=10, le=1000, title="Images", description="the same for images")
+    images: int = Field(64, ge=10, le=1000, title="Images", description="images or clips that set the INT8 ranges")
 
 
 class ToleranceSettings(Settings):
-    """How far an artefact may be from the FP32 torch model, on held-out data, before the build fails."""
+    """Tolerances of the parity gate: limits on the difference between an artefact and the FP32 torch model."""
 
     fp32_score_difference: float = Field(
-        1e-3, gt=0, title="FP32 score difference", description="largest, in units of the held-out scores' deviation"
+        1e-3,
+        gt=0,
+        title="FP32 score difference",
+        description="largest difference, in standard deviations of the held-out scores",
     )
     rank_correlation: float = Field(
         0.95, ge=0, le=1, title="Rank correlation", description="smallest Spearman's rho of the scores"
@@ -161,39 +180,41 @@ class ToleranceSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """A training run."""
+    """Settings of a training run."""
 
     name: str = Field(
         "",
         pattern=r"^([a-z0-9][a-z0-9_-]{0,63})?$",
         title="Name",
-        description="of the bundle: a-z, 0-9, - and _; empty: from the data's name",
+        description="name of the bundle: a-z, 0-9, - and _; empty: from the data's name",
     )
-    version: int = Field(1, ge=1, title="Version", description="of the bundle")
-    seed: int = Field(0, ge=0, le=2**63 - 1, title="Seed", description="of everything random")
+    version: int = Field(1, ge=1, title="Version", description="version of the bundle")
+    seed: int = Field(0, ge=0, le=2**63 - 1, title="Seed", description="seed of all random draws")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", title="Device", description="where the head and the analyzers are fitted"
+        "auto", title="Device", description="device to fit the head and the analyzers on"
     )
     effort: float = Field(
-        1.0, gt=0, le=1, title="Effort", description="share of the steps of every training: 0.2 for a first look"
+        1.0, gt=0, le=1, title="Effort", description="factor on all training steps (0.2 = quick look)"
     )
     hidden: tuple[int, ...] = Field(
-        (), title="Hidden layers", description="widths in the head; empty: 256, 384, 256, and 256, 256 for images"
+        (),
+        title="Hidden layers",
+        description="widths of the head's layers; empty: 256, 384, 256; for images and video 256, 256",
     )
     analyzers: tuple[str, ...] = Field(
-        (), title="Analyzers", description="methods of the cloud; empty: the best of the modality"
+        (), title="Analyzers", description="analyzers to fit; empty: the defaults of the modality"
     )
     fused: tuple[str, ...] = Field(
         (),
         title="Fused",
-        description="of these analyzers those whose opinions make the verdict; empty: all but baselines",
+        description="analyzers whose opinions make the verdict; empty: all but the baselines",
     )
     data: DataSettings = Field(default_factory=DataSettings, title="Data")
     series: SeriesSettings = Field(default_factory=SeriesSettings, title="Series")
     image: ImageSettings = Field(default_factory=ImageSettings, title="Images")
     video: VideoSettings = Field(default_factory=VideoSettings, title="Video")
     head: DistillationSettings | None = Field(
-        None, title="Head", description="how it is distilled; empty: fewer steps for rows than for the rest"
+        None, title="Head", description="distillation of the head; empty: the defaults of the modality"
     )
     quantisation: QuantisationSettings = Field(default_factory=QuantisationSettings, title="Quantisation")
     tolerances: ToleranceSettings = Field(default_factory=ToleranceSettings, title="Tolerances")
@@ -203,9 +224,9 @@ class TrainingSettings(Settings):
         return (self.head if self.head is not None else default).shortened(self.effort)
 
     def changed(self, options: Mapping[str, Any]) -> Self:
-        """These settings with the options of a command line, of which empty ones change nothing.
+        """Return these settings with the options of a command line; empty options change nothing.
 
-        `options` holds values by key, and mappings for the tables. Raises SettingsError for a value not allowed.
+        `options`: values by key, with a mapping per table. Raises SettingsError for a value that is not allowed.
         """
         values = self.model_dump()
         for key, option in options.items():

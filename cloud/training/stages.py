@@ -15,6 +15,7 @@ from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
 from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes
+from cloud.metrics import auroc
 from cloud.serving.device import pick_device
 from cloud.training.analysis import AnalysisOptions, FittedAnalysis, fit_analysis
 from cloud.training.artefacts import BuiltArtefacts, GateSamples, build_artefacts
@@ -22,7 +23,6 @@ from cloud.training.choices import bundle_name
 from cloud.training.data import TrainingData
 from cloud.training.head import distil, new_head
 from cloud.training.modalities import TrainingModality, split_samples, training_modality
-from cloud.training.parity import auroc
 from cloud.training.samples import Split
 from cloud.training.settings import TrainingSettings
 from cloud.training.trimming import trimmed

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloud.methods import Placed
+from cloud.methods import PatchScorer
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
-from cloud.serving.encoding import VECTORS_A_BLOCK, vector_features
+from cloud.serving.encoding import BLOCK_VECTORS
 from cloud.serving.scoring import joined_scores
 from shared.diffusion.distillation import Teacher
 from shared.preprocessing import modes_of
@@ -20,14 +21,14 @@ def fused_teacher(analysis: Analysis) -> Teacher:
     The logarithm limits the weight of the few distant vectors beside the many near the normal ones, where ranks matter.
     """
     preprocessor, fusion = analysis.preprocessor, analysis.fusion
-    members = {name: analysis.analyzers[name] for name in fusion.hands}
+    members = {name: analysis.analyzers[name] for name in fusion.member_calibrations}
 
     def targets(vectors: Tensor, rows: Tensor) -> Tensor:
         inputs = vectors.cpu().numpy()
-        features = vector_features(inputs, preprocessor, analysis.device)
+        features = cloud_modality(preprocessor.modality).vector_features(inputs, preprocessor, analysis.device)
         outputs = [
             {name: analyzer.score(block) for name, analyzer in members.items()}
-            for block in features.blocks(VECTORS_A_BLOCK)
+            for block in features.blocks(BLOCK_VECTORS)
         ]
         fused = fusion.statistic(joined_scores(members, outputs), modes_of(inputs, preprocessor.spec))
         return torch.from_numpy(np.log1p(fused)).to(vectors)
@@ -42,15 +43,15 @@ def patch_teacher(analysis: Analysis) -> Teacher | None:
     is the identity near 0 and a logarithm for large values, so that distant vectors do not dominate.
     """
     fusion = analysis.fusion
-    members = {name: analysis.analyzers[name] for name in fusion.hands}
-    placed = {name: analyzer for name, analyzer in members.items() if isinstance(analyzer, Placed)}
-    if not placed:
+    members = {name: analysis.analyzers[name] for name in fusion.member_calibrations}
+    scorers = {name: analyzer for name, analyzer in members.items() if isinstance(analyzer, PatchScorer)}
+    if not scorers:
         return None
-    weights = torch.tensor([max(fusion.weights[name], MIN_TEACHING_WEIGHT) for name in placed])
+    weights = torch.tensor([max(fusion.weights[name], MIN_TEACHING_WEIGHT) for name in scorers])
 
     def targets(vectors: Tensor, rows: Tensor) -> Tensor:
         with torch.no_grad():
-            found = torch.stack([analyzer.deviations(vectors.to(analysis.device)) for analyzer in placed.values()])
+            found = torch.stack([analyzer.deviations(vectors.to(analysis.device)) for analyzer in scorers.values()])
         mean = (weights.to(found) / weights.sum()) @ found
         return mean.asinh().to(vectors)
 

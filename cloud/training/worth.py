@@ -9,13 +9,14 @@ that learned from such copies, but not beyond what it says of images that it has
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cloud.serving.encoding import Encoder, Samples
+from cloud.methods.encoders import Encoder
+from cloud.metrics import separation
+from cloud.serving.encoding import Samples
 from cloud.serving.scoring import joined_scores, score_blocks
 from cloud.training.encoders import corrupt
 from cloud.training.fitting import FitPlan, FittedAnalyzers
-from shared.modality import Modality
+from cloud.training.modalities import training_modality
 
 MOST_COPIES = 30
 MOST_PLACES = 2
@@ -28,19 +29,12 @@ def image_worth(
 
     Empty for other modalities, and where one method alone makes the verdict.
     """
-    if held_out.preprocessor.modality is not Modality.IMAGE or len(fused) < 2:
+    if not training_modality(held_out.preprocessor.modality).weighs_by_corruption or len(fused) < 2:
         return {}
     copies = _corrupted(encoder, held_out, plan.seed)
     members = {name: fitted.analyzers[name] for name in fused}
     found = joined_scores(fused, [outputs for _, outputs in score_blocks(encoder, members, copies, plan.device)])
-    return {name: max(_auroc(fitted.scores[name], found[name]) - 0.5, 0.0) for name in fused}
-
-
-def _auroc(normal: NDArray[np.float64], corrupted: NDArray[np.float64]) -> float:
-    """The share of pairs in which the corrupted one scores higher, ties counting half."""
-    ordered = np.sort(normal)
-    below, up_to = (np.searchsorted(ordered, corrupted, side=side) for side in ("left", "right"))
-    return float((below + up_to).mean() / (2 * len(ordered)))
+    return {name: max(separation(fitted.scores[name], found[name]) - 0.5, 0.0) for name in fused}
 
 
 def _corrupted(encoder: Encoder | None, held_out: Samples, seed: int) -> Samples:

@@ -1,4 +1,4 @@
-"""Alarms from the sources to the sinks, each sink with a thread of its own: one that hangs holds up no other."""
+"""Delivery of alarms from sources to sinks. Each sink has its own thread, so a hanging sink delays no other."""
 
 import sqlite3
 import threading
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.alarms.grouping import Grouping
 from edge.alarms.message import Alarm, Message
-from edge.alarms.outbox import MOST_WAITING, Outbox, Waiting
+from edge.alarms.outbox import MAX_WAITING, Outbox, Waiting
 from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
 from edge.counters import Counters
 from edge.settings.alarms import AlarmSinkSettings
@@ -19,7 +19,7 @@ from shared.logs import EventLog, Throttle
 from shared.status import SinkStatus
 
 WAKE_S = 0.2
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
+FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0
 
 log = EventLog("alarms")
 
@@ -30,28 +30,28 @@ class AlarmDelivery:
     def __init__(
         self, settings: Sequence[AlarmSinkSettings], outbox: Path, counters: Counters, device_id: Callable[[], str]
     ) -> None:
-        """Open the sinks. Raises DataError for what they cannot use, StorageError for the outbox."""
+        """Open the sinks. Raises DataError for files they cannot use, StorageError for the outbox."""
         self._outbox = Outbox(outbox) if settings else None
         self._senders = []
         if self._outbox is not None:
             self._senders = [_Sender(sink, open_sink(sink), self._outbox, counters, device_id) for sink in settings]
 
     def start(self) -> None:
-        """Begin to send, what an earlier run left first."""
+        """Start sending, beginning with the messages of an earlier run."""
         for sender in self._senders:
             sender.start()
 
     def tell(self, alarm: Alarm) -> None:
-        """Let each sink that hears of the source know. Does not wait for any."""
+        """Hand the alarm to each sink of its source, without waiting."""
         for sender in self._senders:
             sender.tell(alarm)
 
     def status(self) -> dict[str, SinkStatus]:
-        """By sink: how many messages wait, and what is wrong, if something is."""
+        """Return the number of waiting messages and the last error of each sink."""
         return {sender.id: SinkStatus(waiting=sender.waiting(), error=sender.error) for sender in self._senders}
 
     def stop(self, timeout_s: float) -> None:
-        """Keep what is held back, and end; what a sink has not taken in that time is sent by the next run."""
+        """Store held messages and stop. Messages not delivered within the timeout are sent by the next run."""
         end_s = time.monotonic() + timeout_s
         for sender in self._senders:
             sender.request_stop()
@@ -61,7 +61,7 @@ class AlarmDelivery:
 
 
 class _Sender:
-    """One sink's messages, in their order."""
+    """Sends the messages of one sink in order."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class _Sender:
         self._settings, self._sink, self._outbox = settings, sink, outbox
         self._counters, self._device_id = counters, device_id
         self._grouping = Grouping(settings.quiet_s, settings.max_per_minute)
-        self._done_seq = 0  # what was delivered, though the disk may refuse to forget it
-        self._unkept: deque[Waiting] = deque(maxlen=MOST_WAITING)  # while the disk refuses
+        self._done_seq = 0  # delivered up to here, even if the disk refused the deletion
+        self._unkept: deque[Waiting] = deque(maxlen=MAX_WAITING)  # while the disk refuses
         self._changed = threading.Condition()
         self._stopping = False
         self._throttle = Throttle()
@@ -108,26 +108,26 @@ class _Sender:
             self._changed.notify_all()
 
     def join(self, timeout_s: float) -> bool:
-        """Returns whether the thread has ended."""
+        """Wait for the thread, and return whether it has ended."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _keep(self, message: Message) -> None:
-        """On disk, or as long as that refuses, in memory."""
+        """Store a message on disk, or in memory while the disk refuses."""
         alarm_id, source_id = str(uuid.uuid4()), message.alarm.source_id
         body = message.body(alarm_id, self._device_id())
         try:
             self._drop(self._outbox.add(self.id, alarm_id, source_id, body), "too many")
         except sqlite3.Error as error:
-            if len(self._unkept) == MOST_WAITING:
+            if len(self._unkept) == MAX_WAITING:
                 self._drop(1, "too many")
             self._unkept.append(Waiting(0, alarm_id, source_id, body, self._outbox.clock.now_s()))
             if self._throttle.allow("unkept"):
                 log.error("alarm_not_kept", sink=self.id, error=error, advice="free some space; it waits in memory")
 
     def _run(self) -> None:
-        backoff = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S, jitter=HALF_JITTER)
+        backoff = Backoff(FIRST_WAIT_S, MAX_WAIT_S, jitter=HALF_JITTER)
         try:
             while True:
                 with self._changed:
@@ -162,7 +162,7 @@ class _Sender:
             return message or (self._unkept[0] if self._unkept else None)
 
     def _deliver(self, message: Waiting) -> bool:
-        """Send a message, and forget it when it was taken or is too old; returns whether there is progress."""
+        """Send a message, and delete it if it was taken or is too old. Return whether it is done."""
         if self._outbox.clock.now_s() - message.raised_at_s > self._settings.max_age_s:
             self._forget(message)
             self._drop(1, "too old")
@@ -172,7 +172,7 @@ class _Sender:
         except NotDeliveredError as error:
             self._fail(str(error))
             return False
-        except Exception as error:  # of a sink's library: this thread goes on, for no other serves the sink
+        except Exception as error:  # raised by a sink's library: the thread continues, since no other serves this sink
             self._fail(f"unexpected: {error!r}")
             return False
         if self.error:

@@ -1,4 +1,4 @@
-"""Many alarms into few messages: the first of a source at once, what follows it gathered into one."""
+"""Grouping of alarms into messages: the first of a source at once, later ones gathered into one."""
 
 import time
 from collections.abc import Callable
@@ -8,8 +8,10 @@ from edge.token_bucket import TokenBucket
 
 
 class Grouping:
-    """Of each source one message in `quiet_s` seconds, and of all `max_per_minute`. Nothing is lost, only counted
-    together: what is held back is told of as soon as both allow it."""
+    """Rate limit for alarm messages: one per source in `quiet_s` seconds, `max_per_minute` in total.
+
+    Alarms beyond that are held and counted in one message, which is sent as soon as both limits allow it.
+    """
 
     def __init__(self, quiet_s: float, max_per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._quiet_s, self._clock = quiet_s, clock
@@ -18,7 +20,7 @@ class Grouping:
         self._held: dict[str, Message] = {}
 
     def add(self, alarm: Alarm) -> Message | None:
-        """The message to send now; None: it is held back."""
+        """Return the message to send now, or None if it is held."""
         held = self._held.get(alarm.source_id)
         if held is None:
             self._held[alarm.source_id] = Message(alarm)
@@ -28,11 +30,11 @@ class Grouping:
         return self._take(alarm.source_id)
 
     def due(self) -> list[Message]:
-        """Messages that were held back and may go now."""
+        """Return held messages that may be sent now."""
         return [message for source_id in list(self._held) if (message := self._take(source_id)) is not None]
 
     def rest(self) -> list[Message]:
-        """All that is held back: there will be no later."""
+        """Return all held messages, at shutdown."""
         rest, self._held = list(self._held.values()), {}
         return rest
 

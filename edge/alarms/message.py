@@ -1,4 +1,4 @@
-"""What a sink is told."""
+"""Alarms and their messages."""
 
 import json
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An alarm, and how many `further` ones of its source were gathered into it: it is the most suspicious of them."""
+    """The most suspicious alarm of a group. `further`: number of other alarms in the group."""
 
     alarm: Alarm
     further: int = 0
 
     def body(self, alarm_id: str, device_id: str) -> str:
-        """As JSON. `alarm_id` stays the same however often it is sent."""
+        """Return the message as JSON. `alarm_id` is the same at every attempt."""
         alarm = self.alarm
         return json.dumps(
             {

@@ -1,4 +1,4 @@
-"""Alarms that are not delivered yet, on disk: what was raised before a power cut is sent after it."""
+"""Durable queue of alarm messages: alarms raised before a power cut are sent after it."""
 
 import threading
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from edge.clock import SteadyClock
 from edge.sqlite_file import open_checked
 
-MOST_WAITING = 10_000  # of a sink; the oldest go
+MAX_WAITING = 10_000  # per sink; the oldest are dropped
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS outbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, alarm_id TEXT NOT NULL, source_id TEXT NOT NULL,
@@ -29,7 +29,7 @@ class Waiting:
 
 
 class Outbox:
-    """The file, safe to use from any thread. All methods raise sqlite3.Error while the disk refuses."""
+    """Message file, safe to use from any thread. All methods raise sqlite3.Error while the disk refuses."""
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises StorageError."""
@@ -39,7 +39,7 @@ class Outbox:
         self.clock = SteadyClock(*newest or ())
 
     def add(self, sink: str, alarm_id: str, source_id: str, body: str) -> int:
-        """Keep a message; returns how many old ones of the sink had to go."""
+        """Store a message, and return the number of old ones of the sink that were dropped."""
         with self._lock, self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(
@@ -49,11 +49,11 @@ class Outbox:
             return connection.execute(
                 "DELETE FROM outbox WHERE sink = ?1 AND seq <= "
                 "(SELECT seq FROM outbox WHERE sink = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
-                (sink, MOST_WAITING),
+                (sink, MAX_WAITING),
             ).rowcount
 
     def oldest(self, sink: str, after_seq: int) -> Waiting | None:
-        """The message that has waited longest, of those with a higher number."""
+        """Return the oldest message of a sink with a higher number."""
         with self._lock:
             row = self._connection.execute(
                 "SELECT seq, alarm_id, source_id, body, raised_at_s FROM outbox WHERE sink = ? AND seq > ? "
@@ -63,12 +63,12 @@ class Outbox:
         return None if row is None else Waiting(*row)
 
     def remove(self, sink: str, up_to_seq: int) -> None:
-        """The messages up to this one were delivered, or nobody wants them any more."""
+        """Delete the messages up to this one, which were delivered or expired."""
         with self._lock:
             self._connection.execute("DELETE FROM outbox WHERE sink = ? AND seq <= ?", (sink, up_to_seq))
 
     def count(self, sink: str, after_seq: int) -> int:
-        """How many wait with a higher number."""
+        """Return the number of messages with a higher number."""
         with self._lock:
             return int(
                 self._connection.execute(

@@ -1,4 +1,4 @@
-"""Who alarms are told to. A sink either has a message when `send` returns, or raises `NotDeliveredError`."""
+"""Sinks for alarms. A sink has taken a message when `send` returns, or raises `NotDeliveredError`."""
 
 import hashlib
 import hmac
@@ -37,7 +37,7 @@ class Sink(Protocol):
 
 
 def open_sink(settings: AlarmSinkSettings) -> Sink:
-    """The sink of these settings. Raises DataError for a file that cannot be used."""
+    """Open the sink of these settings. Raises DataError for a file that cannot be used."""
     match settings:
         case FileSinkSettings():
             return FileSink(settings)
@@ -80,8 +80,11 @@ class FileSink:
 
 
 class WebhookSink:
-    """POSTs JSON. `Vedette-Signature` is "v1=" and the HMAC-SHA256, in hexadecimal, of the text of
-    `Vedette-Timestamp` (seconds since the epoch), a full stop, and the body. Redirections are not followed."""
+    """Sink that sends JSON by HTTP POST.
+
+    `Vedette-Signature` is "v1=" and the HMAC-SHA256, in hexadecimal, of the text of `Vedette-Timestamp` (seconds since
+    the epoch), a full stop, and the body. Redirections are not followed.
+    """
 
     def __init__(self, settings: WebhookSettings) -> None:
         self._settings = settings

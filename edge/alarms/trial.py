@@ -1,4 +1,4 @@
-"""A test message to each sink, before it matters."""
+"""Test messages to alarm sinks."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What an agent can be told, checked before anything starts."""
+"""Settings of an agent, checked before anything starts."""
 
 from edge.settings.agent import (
     AgentSettings,

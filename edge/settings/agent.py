@@ -1,4 +1,4 @@
-"""What an agent can be told: `edge.toml`, overridden by the environment, checked before anything starts."""
+"""Settings of an agent: `edge.toml`, overridden by the environment, checked before anything starts."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -44,7 +44,7 @@ class RouterSettings(Settings):
         default=300.0,
         ge=0,
         title="Queue",
-        description="seconds that a slow link may need for what waits; beyond, it sets the byte budget; 0: no limit",
+        description="seconds a slow link may need for the queue; a longer queue lowers the byte budget; 0: no limit",
     )
     payloads: tuple[Literal["lossless", "jpeg", "h264", "crop", "features"], ...] = Field(
         default=("lossless", "jpeg", "h264", "crop", "features"),
@@ -142,7 +142,7 @@ class NormalBufferSettings(Settings):
 
 
 class LogSettings(Settings):
-    """What the agent says on its standard error stream."""
+    """Log of the agent on its standard error stream."""
 
     format: Literal["logfmt", "json"] = Field(default="logfmt", title="Format", description="of each line")
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", title="Level", description="the least")
@@ -152,8 +152,10 @@ class AgentSettings(Settings):
     """Everything in `edge.toml`."""
 
     state_dir: Path = Field(title="State", description="folder of identity, spool, bundles, counters; one agent each")
-    sources: tuple[SourceSettings, ...] = Field(default=(), title="Sources", description="what is screened")
-    alarms: tuple[AlarmSinkSettings, ...] = Field(default=(), title="Alarms", description="who hears of local alarms")
+    sources: tuple[SourceSettings, ...] = Field(
+        default=(), title="Sources", description="cameras, files and brokers to screen"
+    )
+    alarms: tuple[AlarmSinkSettings, ...] = Field(default=(), title="Alarms", description="sinks for local alarms")
     router: RouterSettings = RouterSettings()
     spool: SpoolSettings = SpoolSettings()
     uplink: UplinkSettings = UplinkSettings()

@@ -1,4 +1,4 @@
-"""Where local alarms go: a table `[[alarms]]` of `edge.toml` each, whose `kind` says which keys it has."""
+"""Settings of alarm sinks: one table `[[alarms]]` of `edge.toml` each, whose `kind` decides its keys."""
 
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -12,7 +12,7 @@ from shared.settings import Settings
 
 
 class AlarmSinkBase(Settings):
-    """What every sink has: a name, which sources it hears of, and how often."""
+    """Settings of every sink: name, sources and rate."""
 
     id: str = Field(pattern=SOURCE_ID_PATTERN, title="Name", description="names the sink in logs and in the status")
     sources: tuple[str, ...] = Field(default=(), title="Sources", description="ids of sources; none: all")
@@ -24,7 +24,7 @@ class AlarmSinkBase(Settings):
     )
     max_per_minute: float = Field(default=10.0, gt=0, le=6000, title="Rate", description="messages a minute at most")
     max_age_s: float = Field(
-        default=86400.0, gt=0, title="Age", description="seconds after which an alarm nobody took is dropped"
+        default=86400.0, gt=0, title="Age", description="seconds after which an undelivered alarm is dropped"
     )
 
 

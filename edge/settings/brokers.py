@@ -1,4 +1,4 @@
-"""How a device reaches an MQTT broker: for sources that read from it and sinks that tell it."""
+"""Connection settings of an MQTT broker, for sources and alarm sinks."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -10,7 +10,7 @@ from shared.settings import Settings
 
 
 class BrokerSettings(Settings):
-    """The broker's address and what it asks for."""
+    """Address and credentials of a broker."""
 
     url: str = Field(
         pattern=r"^mqtts?://(?:[^/@\s]+@)?[^/@\s]+/?$",
@@ -46,7 +46,7 @@ class BrokerSettings(Settings):
 
 
 def check_address(value: str) -> str:
-    """An address with a host, and a port if any. Raises ValueError, without what may be a secret."""
+    """Check that an address has a host and a valid port. Raises ValueError, without secrets in its text."""
     try:
         address = urlsplit(value)
         has_host = bool(address.hostname) and (address.port is None or address.port > 0)

@@ -1,4 +1,4 @@
-"""What a source can be told: a table `[[sources]]` of `edge.toml`, whose `kind` says which keys it has."""
+"""Settings of sources: one table `[[sources]]` of `edge.toml` each, whose `kind` decides its keys."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -14,7 +14,7 @@ BUNDLE_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 
 class SourceBase(Settings):
-    """What every source has: a name, a rate, and the bundle that screens it."""
+    """Settings of every source: name, rate and bundle."""
 
     id: str = Field(pattern=SOURCE_ID_PATTERN, title="Name", description="names the source in logs and verdicts")
     rate_per_s: float = Field(
@@ -26,8 +26,8 @@ class SourceBase(Settings):
         ge=1,
         le=4096,
         title="Batch size",
-        description="samples screened at once, at most; default 8 images or 4 clips, or 1024 to 4096 rows or windows, "
-        "more of small ones. Of a source with a rate no more than come within max_batch_age_ms",
+        description="largest number of samples screened at once; default 8 images, 4 clips, or 1024 to 4096 rows or "
+        "windows. A source with a rate takes no more than come within max_batch_age_ms",
     )
     max_batch_age_ms: float = Field(
         default=100.0, gt=0, title="Batch age", description="a batch never waits longer than this for more samples"
@@ -51,13 +51,15 @@ class SourceBase(Settings):
 
     @property
     def steady_rate_per_s(self) -> float:
-        """The rate at which samples come, where that is known beforehand; 0: it has to be measured, for `rate_per_s` is
-        the most there can be."""
+        """Samples per second if the source keeps that rate; 0 if it must be measured."""
         return 0.0
 
     def batch_size_for(self, usual: int) -> int:
-        """The most samples screened at once: as set, or as is `usual` for the samples of a bundle, and where there is a
-        rate no more than come while a batch may wait. What runs the graph is chosen, and made ready, for so many."""
+        """Return the largest batch size: as set, or the `usual` one of the bundle.
+
+        A source with a rate gets no more than the samples that come within `max_batch_age_ms`. The engine is chosen
+        and prepared for this size.
+        """
         size = self.batch_size or usual
         if self.rate_per_s > 0:
             return max(1, int(min(size, self.rate_per_s * self.max_batch_age_ms / 1000)))
@@ -79,7 +81,7 @@ class ReplaySettings(SourceBase):
 
     @property
     def steady_rate_per_s(self) -> float:
-        """A replay keeps its rate."""
+        """Rate of the replay, which it keeps."""
         return self.rate_per_s
 
 
@@ -89,7 +91,7 @@ class TailSettings(SourceBase):
     kind: Literal["tail"] = Field(title="Kind", description="a CSV file to which another program adds rows")
     path: Path = Field(title="Path", description="the file; it may be rotated, or come later")
     from_start: bool = Field(
-        default=True, title="From start", description="at the first run: what is in the file already, too"
+        default=True, title="From start", description="at the first run, also read rows already in the file"
     )
     poll_s: float = Field(default=0.5, gt=0, le=60, title="Interval", description="seconds between two looks")
     silent_after_s: float = Field(
@@ -108,7 +110,7 @@ class ImageFolderSettings(SourceBase):
     loop: bool = Field(default=False, title="Loop", description="start again at the end")
     watch: bool = Field(default=False, title="Watch", description="wait for new files, each screened once")
     after: Literal["keep", "delete", "move"] = Field(
-        default="keep", title="After", description="what becomes of a watched file that was screened"
+        default="keep", title="After", description="what to do with a watched file after screening"
     )
     done: Path | None = Field(
         default=None, title="Done", description="the folder to move screened files to, on the same file system"
@@ -123,7 +125,7 @@ class ImageFolderSettings(SourceBase):
 
     @property
     def steady_rate_per_s(self) -> float:
-        """Files that are there already come at the rate asked for, new ones when they come."""
+        """Rate of a folder that is read once; 0 for a watched one."""
         return 0.0 if self.watch else self.rate_per_s
 
     @model_validator(mode="after")
@@ -163,7 +165,7 @@ class CameraSettings(SourceBase):
         title="Options",
         description='FFmpeg options of the input, such as {rtsp_transport = "udp"}; RTSP goes over TCP by default',
     )
-    frame_stride: int = Field(default=1, ge=1, title="Stride", description="every so-manieth frame is screened")
+    frame_stride: int = Field(default=1, ge=1, title="Stride", description="screen every n-th frame")
     region: Rectangle | None = Field(default=None, title="Region", description="the part of the picture to screen")
     masks: tuple[Rectangle, ...] = Field(
         default=(), title="Masks", description="parts of the picture that are never looked at: painted grey"
@@ -201,7 +203,7 @@ class ChannelSettings(Settings):
 
 
 class ReadingsBase(SourceBase):
-    """What sources of readings have in common: which field is which channel, and how rows are made of readings."""
+    """Settings of sources of readings: the fields of channels, and how readings become rows."""
 
     channels: dict[str, ChannelSettings] = Field(
         default={}, title="Channels", description="by the bundle's name of each; those not named are found by theirs"
@@ -216,7 +218,7 @@ class ReadingsBase(SourceBase):
         default="", title="Quality", description="JMESPath of a record's quality; values of any but good are missing"
     )
     good_quality: tuple[str | int | float | bool, ...] = Field(
-        default=("good", 192), title="Good", description="what stands there when values are good"
+        default=("good", 192), title="Good", description="values of quality_path that mark good values"
     )
     interval_s: float = Field(
         default=0.0,
@@ -273,7 +275,7 @@ class PluginSettings(SourceBase):
 
     kind: Literal["plugin"] = Field(title="Kind", description="a source of another package")
     plugin: str = Field(min_length=1, title="Plug-in", description='name of an entry point in group "vedette.sources"')
-    options: dict[str, Any] = Field(default={}, title="Options", description="what the plug-in can be told")
+    options: dict[str, Any] = Field(default={}, title="Options", description="settings of the plug-in")
 
 
 SourceSettings: TypeAlias = Annotated[

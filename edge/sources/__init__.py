@@ -1,5 +1,8 @@
-"""Where samples come from. Adding a source is a module with a class like the others, a line in `open_source`, and
-a class of what it can be told in `edge.settings.sources`."""
+"""Sources of samples.
+
+To add a source, write a module with a class like the others, its settings in `edge.settings.sources`, and one line in
+`open_source`.
+"""
 
 import threading
 
@@ -35,9 +38,9 @@ __all__ = ["Source", "SourceHealth", "open_source"]
 def open_source(
     settings: SourceSettings, modality: Modality, spec: InputSpec, stop: threading.Event, cursor: str = ""
 ) -> Source:
-    """The source of these settings, giving samples as `spec` wants them, until `stop` is set.
+    """Open a source that gives samples in the form of `spec` until `stop` is set.
 
-    `cursor`: that of the last of its batches that is on disk, of a source that gives cursors; it goes on after it.
+    `cursor`: cursor of its last batch that is on disk, to resume after it; "" if there is none.
 
     Raises DataError if its file or folder cannot be used, BundleMismatchError if its bundle is for another modality.
     """

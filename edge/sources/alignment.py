@@ -1,11 +1,11 @@
-"""Readings of several channels, which come when they come, side by side in rows.
+"""Rows of several channels whose readings arrive at different times.
 
 With an interval, time is divided into steps of that length, and each step is a row: of each channel its last reading
 in the step. Without one, each record is a row. A channel without a reading keeps its last value for `hold_s` (sensors
 that report changes only), and is missing after that, which is NaN.
 
 Stamps are not to be trusted. A reading older than the rows already given is too late. One that lies far from the others
-is put aside, and believed once three in a row rise: then the clock was set, or there was a pause, and rows begin anew.
+is set aside, and accepted once three in a row rise: then the clock was set, or there was a pause, and rows restart.
 Where each record is a row, only one that lies far back is put aside: a pause makes no difference there.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-STRAYS_BELIEVED = 3
-LEAST_JUMP_S = 10.0
+MIN_RISING_STRAYS = 3
+MIN_JUMP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Values (channels,) float32 of one moment. `begins`: no reading before it belongs together with it."""
+    """Values (channels,) float32 of one moment. `begins`: no earlier reading belongs to the same sequence."""
 
     at_s: float
     values: NDArray[np.float32]
@@ -38,9 +38,9 @@ class Row:
 
 
 class Alignment:
-    """From readings to rows, in the order of time.
+    """Aligner of readings into rows, in the order of time.
 
-    `longest_gap`: how many steps without a reading are rows of missing values; after a longer pause rows begin anew.
+    `longest_gap`: steps without a reading that become rows of missing values; after a longer pause rows restart.
     """
 
     def __init__(
@@ -48,13 +48,13 @@ class Alignment:
     ) -> None:
         self._channels, self._interval_s = channels, interval_s
         self._hold_s, self._lateness_s, self._longest_gap = hold_s, lateness_s, longest_gap
-        self._jump_s = max(LEAST_JUMP_S, lateness_s, longest_gap * interval_s, 10 * interval_s)
-        self.late = 0  # readings that came when their row had been given
+        self._jump_s = max(MIN_JUMP_S, lateness_s, longest_gap * interval_s, 10 * interval_s)
+        self.late = 0  # readings that came after their row
         self._strays: list[Reading] = []
         self._begin()
 
     def add(self, reading: Reading) -> Iterator[Row]:
-        """The rows that are complete with this reading."""
+        """Yield the rows that are complete with this reading."""
         if self._latest_s is not None and self._is_far(reading.at_s - self._latest_s):
             yield from self._put_aside(reading)
             return
@@ -63,10 +63,10 @@ class Alignment:
         yield from self._take(reading)
 
     def flush(self) -> Iterator[Row]:
-        """The rows that were waiting for late readings, or to be believed; nothing more will come."""
+        """Yield the remaining rows at the end of the readings."""
         yield from self._rows_before(math.inf)
         if self._strays:
-            yield from self._believe()
+            yield from self._accept_strays()
             yield from self._rows_before(math.inf)
 
     def _begin(self) -> None:
@@ -84,15 +84,15 @@ class Alignment:
             self.late += len(self._strays)
             self._strays.clear()
         self._strays.append(reading)
-        if len(self._strays) < STRAYS_BELIEVED:
+        if len(self._strays) < MIN_RISING_STRAYS:
             return
         yield from self._rows_before(math.inf)
-        yield from self._believe()
+        yield from self._accept_strays()
 
-    def _believe(self) -> Iterator[Row]:
-        believed, self._strays = self._strays, []
+    def _accept_strays(self) -> Iterator[Row]:
+        accepted, self._strays = self._strays, []
         self._begin()
-        for one in believed:
+        for one in accepted:
             yield from self._take(one)
 
     def _take(self, reading: Reading) -> Iterator[Row]:
@@ -114,7 +114,7 @@ class Alignment:
             yield from self._rows_before(math.floor((reading.at_s - self._lateness_s) / self._interval_s))
 
     def _rows_before(self, end: float) -> Iterator[Row]:
-        """The rows of all steps before `end`."""
+        """Yield the rows of all steps before `end`."""
         for step in sorted(step for step in self._steps if step < end):
             gap = range(self._next_step, step) if self._next_step is not None else range(0)
             if len(gap) > self._longest_gap:

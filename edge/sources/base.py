@@ -1,4 +1,4 @@
-"""What every source is, and how it keeps its rate."""
+"""Interface of sources, and the pacer that keeps their rate."""
 
 import threading
 import time
@@ -16,19 +16,19 @@ _MAX_LAG_S = 1.0
 
 
 class Source(Protocol):
-    """Gives batches of samples until it ends or is stopped."""
+    """Source of batches of samples, until it ends or is stopped."""
 
     source_id: str
     modality: Modality
-    is_paced: bool  # samples come at a rate of their own, so a batch is not left to wait for the next one
+    is_paced: bool  # samples come at their own rate, so a batch does not wait for the next one
 
     @property
     def health(self) -> SourceHealth:
-        """How the source is. To be asked from any thread."""
+        """Health of the source; safe to read from any thread."""
         ...
 
     def batches(self) -> Iterator[SampleBatch]:
-        """The batches, in the order of capture. A sample that cannot be read is a rejection in its batch.
+        """Yield batches in the order of capture. A sample that cannot be read is a rejection in its batch.
 
         Raises DataError when the source as a whole fails.
         """
@@ -47,7 +47,7 @@ class Pacer:
         self._origin_s, self._passed = 0.0, 0
 
     def wait(self, count: int) -> bool:
-        """Wait until `count` more samples are due; False: the source shall end."""
+        """Wait until `count` more samples are due. Return False if the source must end."""
         now = time.monotonic()
         if self._started_s is None:
             self._started_s = self._origin_s = now
@@ -57,13 +57,13 @@ class Pacer:
             return True
         self._passed += count
         due_s = self._origin_s + self._passed / self._rate_per_s
-        if now - due_s > _MAX_LAG_S:  # the agent could not keep up: go on from here, without a burst
+        if now - due_s > _MAX_LAG_S:  # the agent could not keep up: continue from now, without a burst
             self._origin_s += now - due_s
             return True
         return not self._stop.wait(max(0.0, due_s - now)) and not self._is_over(time.monotonic())
 
     def goes_on(self) -> bool:
-        """Whether the source shall go on; for one that keeps its rate itself."""
+        """Return whether the source may continue; for a source that keeps its rate itself."""
         now = time.monotonic()
         self._started_s = now if self._started_s is None else self._started_s
         return not self._stop.is_set() and not self._is_over(now)

@@ -1,4 +1,4 @@
-"""How a source is: what `vedette edge status`, /status and the problems of a device say of it."""
+"""Health of a source, as shown by `vedette edge status`, /status and the console."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class SourceHealth:
-    """`state`: "running", or what is wrong, in a word; `detail` says more. `reconnects`: how often the source was lost
-    and sought again. `skipped`: samples it gave that nobody asked for: beyond the rate, or without motion."""
+    """Health of a source at one moment.
+
+    `state`: "running", or the fault in one word, with its `detail`. `reconnects`: number of reconnections. `skipped`:
+    samples that were not screened, because of the rate or the motion gate.
+    """
 
     state: str = "running"
     detail: str = ""
@@ -16,12 +19,12 @@ class SourceHealth:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether the source is running."""
         return self.state == "running"
 
 
 class HealthRecord:
-    """The health of one source, written by its thread and read by others."""
+    """Health of one source, written by its thread and read by others."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -29,12 +32,14 @@ class HealthRecord:
 
     @property
     def now(self) -> SourceHealth:
-        """The latest."""
+        """Latest health."""
         return self._health
 
     def is_in(self, state: str, detail: str = "", *, only_after: tuple[str, ...] = ()) -> bool:
-        """Note the state; returns whether it is another than before. `only_after`: unless it is in one of these now,
-        somebody else knows better, and nothing is noted."""
+        """Set the state, and return whether it changed.
+
+        `only_after`: states that may be replaced; in any other state, nothing is set.
+        """
         with self._lock:
             before = self._health
             if only_after and before.state not in only_after:

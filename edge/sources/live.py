@@ -1,4 +1,4 @@
-"""Readings that come by themselves: from the thread that receives them to batches of rows or windows."""
+"""Readings that arrive on their own: from the receiving thread to batches of rows or windows."""
 
 import math
 import threading
@@ -21,13 +21,13 @@ from shared.samples import Rejection, SampleBatch
 from shared.texts import moment_text
 
 MAX_WAITING = 50_000  # readings
-FULL_WAIT_S = 5.0  # how long a sender that must not be held up for ever waits for room
+FULL_WAIT_S = 5.0  # longest wait of a sender for room
 WAKE_S = 0.2
-_JUDGED = ("running", "silent")  # whoever is not connected says that instead
+_JUDGED = ("running", "silent")  # a source that is not connected reports that instead
 
 
 class Intake:
-    """Readings on their way from the thread that receives them. Bounded: who brings more than is taken has to wait."""
+    """Bounded queue of readings from the receiving thread; a full queue blocks the sender."""
 
     def __init__(self) -> None:
         self._items: deque[Reading | Rejection] = deque()
@@ -36,7 +36,7 @@ class Intake:
         self._error: Exception | None = None
 
     def put(self, items: Sequence[Reading | Rejection], most_wait_s: float | None = None) -> int:
-        """Add some once there is room; returns how many old ones had to go because there was none for so long."""
+        """Add items once there is room. Return the number of old items dropped after `most_wait_s` without room."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or len(self._items) < MAX_WAITING, most_wait_s)
             self._items.extend(items)
@@ -47,18 +47,18 @@ class Intake:
             return lost
 
     def end(self) -> None:
-        """Nothing more will come, or be asked for."""
+        """Close the queue: no more items are added or taken."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def fail(self, error: Exception) -> None:
-        """Nothing more will come, and that is why; whoever takes next is told."""
+        """Close the queue with an error, which the next `take` raises."""
         self._error = error
         self.end()
 
     def take(self) -> tuple[list[Reading | Rejection], bool]:
-        """All there is, and whether that was the last; waits for some for WAKE_S at the most."""
+        """Return all items and whether they are the last; wait up to WAKE_S for the first."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self._items, WAKE_S)
             if self._error is not None and not self._items:
@@ -70,15 +70,15 @@ class Intake:
 
 
 class LiveReadings(ABC):
-    """A source of readings: each row a sample (tabular), or each window of consecutive rows (series).
+    """Base of sources of readings: one sample per row (tabular) or per window of rows (series).
 
-    Whoever derives from it brings readings to `_intake` between `_start` and `_end`.
+    A subclass puts readings into `_intake` between `_start` and `_end`.
     """
 
     is_paced = True
 
     def __init__(self, settings: ReadingsBase, modality: Modality, spec: InputSpec, pacer: Pacer) -> None:
-        """Raises SettingsError if the settings name a channel that the bundle has not."""
+        """Check the channels. Raises SettingsError for a channel that the bundle does not have."""
         if unknown := set(settings.channels) - set(spec.channels):
             raise SettingsError(
                 f"Source {settings.id!r}: no channel {', '.join(map(repr, sorted(unknown)))} in its bundle, which has "
@@ -120,11 +120,11 @@ class LiveReadings(ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Begin to bring readings."""
+        """Start receiving readings."""
 
     @abstractmethod
     def _end(self) -> None:
-        """Bring no more."""
+        """Stop receiving readings."""
 
     def _batches(self, items: Sequence[Reading | Rejection], ended: bool) -> Iterator[SampleBatch]:
         rejections = [item for item in items if isinstance(item, Rejection)]
@@ -145,7 +145,7 @@ class LiveReadings(ABC):
             yield self._batch(np.empty((0, len(self._channels)), np.float32), np.empty(0), rejections)
 
     def _within_rate(self, rows: list[Row]) -> list[Row]:
-        """The rows that the rate allows; those in between are skipped, and counted."""
+        """Return the rows that the rate allows; others are skipped and counted."""
         rate_per_s = self._readings.rate_per_s
         if rate_per_s <= 0 or self._readings.interval_s > 0:
             return rows
@@ -160,7 +160,7 @@ class LiveReadings(ABC):
         return kept
 
     def _batch_of(self, rows: Sequence[Row], rejections: Sequence[Rejection]) -> Iterator[SampleBatch]:
-        """The samples of some rows; without a sample, the rejections wait for no other."""
+        """Yield the samples of rows; rejections are passed on even without a sample."""
         values, moments = np.stack([row.values for row in rows]), np.array([row.at_s for row in rows])
         if self._cutter is None:
             yield self._batch(values, moments, rejections)
@@ -179,7 +179,7 @@ class LiveReadings(ABC):
         return SampleBatch(self.source_id, self.modality, values, moments, origins, rejections=rejections)
 
     def _judge_silence(self) -> None:
-        """Whether each channel was heard of lately."""
+        """Update the health if a channel has had no reading for `silent_after_s`."""
         now_s = time.monotonic()
         silent = [
             self._channels[channel]

@@ -1,7 +1,7 @@
 """Messages of an MQTT broker, whose topics and fields are the channels of a bundle.
 
-The session outlives the connection: what is published with QoS 1 or 2 while the link is cut, the broker keeps and sends
-afterwards. Retained messages are passed over, for they are of some earlier time.
+The session outlives the connection: the broker keeps messages published with QoS 1 or 2 while the link is cut, and
+sends them afterwards. Retained messages are skipped, since they are old.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from shared.logs import EventLog
 from shared.modality import Modality
 from shared.samples import Rejection
 
-REFUSED = 128  # the least reason code that is a failure
+REFUSED = 128  # lowest reason code that is a failure
 
 log = EventLog("mqtt")
 
@@ -31,7 +31,7 @@ class MqttSource(LiveReadings):
     """Readings from the messages of one broker."""
 
     def __init__(self, settings: MqttSettings, modality: Modality, spec: InputSpec, pacer: Pacer) -> None:
-        """Raises SettingsError for a wrong topic or expression, DataError for a file that cannot be read."""
+        """Check topics and paths. Raises SettingsError for a wrong one, DataError for an unreadable file."""
         super().__init__(settings, modality, spec, pacer)
         self._mqtt = load_paho()
         self._settings = settings
@@ -46,7 +46,7 @@ class MqttSource(LiveReadings):
         self._health.is_in("connecting", self.name)
 
     def _readers_by_topic(self) -> list[tuple[str, RecordReader]]:
-        """The topic filters, each with what reads the channels that come by it."""
+        """Return the topic filters, each with the reader of its channels."""
         settings, by_topic = self._settings, dict[str, list[int]]()
         for number, channel in enumerate(self._channels):
             own = settings.channels.get(channel)
@@ -127,7 +127,7 @@ class MqttSource(LiveReadings):
 
 
 def _is_filter(topic: str) -> bool:
-    """Whether wildcards stand for whole levels, and # only for the last (MQTT 5, section 4.7.1)."""
+    """Return whether wildcards stand for whole levels, and # only for the last (MQTT 5, section 4.7.1)."""
     levels = topic.split("/")
     whole = all(level in ("+", "#") or not {"+", "#"} & set(level) for level in levels)
     return whole and "#" not in levels[:-1] and "\0" not in topic and len(topic.encode()) < 2**16

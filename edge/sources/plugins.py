@@ -17,7 +17,7 @@ GROUP = "vedette.sources"
 
 
 def open_plugin(settings: PluginSettings, modality: Modality, spec: InputSpec, stop: threading.Event) -> Source:
-    """The source of that plug-in. Raises SettingsError if none of that name is installed, DataError if it fails."""
+    """Open the source of a plug-in. Raises SettingsError if it is not installed, DataError if it fails."""
     found = {point.name: point for point in entry_points(group=GROUP)}
     if settings.plugin not in found:
         raise SettingsError(

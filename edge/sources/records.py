@@ -1,4 +1,4 @@
-"""From what a sensor sends to readings: which field is which channel, when it was taken, and whether it is any good.
+"""Readings from records of sensors: the fields of channels, their time and their quality.
 
 Fields are named by JMESPath expressions (jmespath.org), which search and evaluate nothing but the record itself.
 """
@@ -66,26 +66,26 @@ class RecordReader:
             self._paths.append((number, path, quality))
 
     def read(self, payload: bytes, arrived_s: float, origin: str) -> Iterator[Reading | Rejection]:
-        """The readings in a JSON payload: a record, a list of records, or a bare number if there is one channel."""
+        """Yield the readings in a JSON payload: a record, a list of records, or a number if there is one channel."""
         if len(payload) > MAX_PAYLOAD_BYTES:
-            yield Rejection(origin, f"is {len(payload)} bytes long, and {MAX_PAYLOAD_BYTES} are the limit.")
+            yield Rejection(origin, f"is {len(payload)} bytes long; the limit is {MAX_PAYLOAD_BYTES}.")
             return
         try:
             value = json.loads(payload)
         except (ValueError, RecursionError):
-            value = payload.decode("utf-8", "replace").strip()  # perhaps a number that JSON does not know, such as ".5"
+            value = payload.decode("utf-8", "replace").strip()  # may be a number that JSON does not know, such as ".5"
             if len(self._numbers) != 1:
-                yield Rejection(origin, f"is no JSON: {value[:40]!r}.")
+                yield Rejection(origin, f"is not JSON: {value[:40]!r}.")
                 return
         records = value if isinstance(value, list) else [value]
         if len(records) > MAX_RECORDS:
-            yield Rejection(origin, f"holds {len(records)} records, and {MAX_RECORDS} are the limit.")
+            yield Rejection(origin, f"holds {len(records)} records; the limit is {MAX_RECORDS}.")
             records = records[:0]
         for record in records:
             yield from self.read_record(record, arrived_s, origin)
 
     def read_record(self, record: Any, arrived_s: float, origin: str) -> Iterator[Reading | Rejection]:
-        """The reading in one record, and a rejection for its time or each of its values that cannot be used."""
+        """Yield the reading in one record, and a rejection for its time or each value that cannot be used."""
         try:
             at_s = arrived_s if self._time is None else to_seconds(self._time.search(record), self._unit, self._dates)
         except (ValueError, TypeError, OverflowError, JMESPathError) as error:
@@ -96,7 +96,7 @@ class RecordReader:
             channel = self._channels[number]
             try:
                 found = self._find(record, channel, path)
-                if found is None:  # no reading of this channel; what is held of it stays valid
+                if found is None:  # no reading of this channel; its held value stays valid
                     continue
                 is_good = quality is None or _plain(quality.search(record)) in self._good
                 values[number] = self._value(found, channel) if is_good else math.nan
@@ -140,7 +140,7 @@ def _compiled(expression: str, where: str) -> _Expression | None:
 
 
 def _plain(value: Any) -> str:
-    """How marks of quality are compared: 192 and "192", "Good" and "good" are the same."""
+    """Return a quality mark for comparison: 192 equals "192", "Good" equals "good"."""
     return str(value).strip().lower()
 
 

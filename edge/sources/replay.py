@@ -24,11 +24,11 @@ from shared.tables.reader import CHUNK_ROWS, Chunk, NpzTable, Table, open_table
 
 log = EventLog("replay")
 
-MOST_VALUES = 2**19  # readings that may wait for a whole batch of windows; CHUNK_ROWS rows always may
+MAX_BUFFERED_VALUES = 2**19  # readings buffered for a whole batch of windows; at least CHUNK_ROWS rows
 
 
 class RowReplay:
-    """Each row a sample (tabular)."""
+    """Source with one sample per row (tabular)."""
 
     modality = Modality.TABULAR
     health = SourceHealth()  # a file is there, or the source fails
@@ -56,7 +56,7 @@ class RowReplay:
 
 
 class WindowReplay:
-    """Each window a sample (series): `window_length` rows, every `window_stride` rows, none across two rounds."""
+    """Source with one sample per window (series): `window_length` rows every `window_stride` rows."""
 
     modality = Modality.SERIES
     health = SourceHealth()  # a file is there, or the source fails
@@ -66,14 +66,14 @@ class WindowReplay:
         self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
         self._length = spec.window_length
         self._cutter = WindowCutter(spec.window_length, spec.window_stride)
-        stride, most_rows = max(spec.window_stride, 1), max(MOST_VALUES // len(spec.channels), CHUNK_ROWS)
+        stride, most_rows = max(spec.window_stride, 1), max(MAX_BUFFERED_VALUES // len(spec.channels), CHUNK_ROWS)
         rows_a_batch = min(pacer.batch_size, max(most_rows // stride, 1)) * stride
         self._portion_rows = rows_a_batch * max(1, CHUNK_ROWS // rows_a_batch)
         self._table = _open(settings, spec)
         if isinstance(self._table, NpzTable) and self._table.rank == 3 and self._table.shape[1] != self._length:
             raise DataError(
                 f"{settings.path}: windows of {self._table.shape[1]} time points, and the bundle of source "
-                f"{settings.id!r} wants {self._length}. Cut them anew, or replay the readings themselves."
+                f"{settings.id!r} wants {self._length}. Cut them again, or replay the readings themselves."
             )
 
     def batches(self) -> Iterator[SampleBatch]:
@@ -110,9 +110,9 @@ def _open(settings: ReplaySettings, spec: InputSpec) -> Table:
 
 
 def _in_portions(chunks: Iterable[Chunk], rows: int) -> Iterator[Chunk]:
-    """The same readings so many rows at a time; what is left comes at the end, also where that is a failure.
+    """Yield the readings in portions of `rows` rows; the rest comes last, also before a failure.
 
-    An unreadable cell is NaN in them, and what that means is for the preprocessing to say.
+    An unreadable cell is NaN; the preprocessing rejects or accepts it.
     """
     values, numbers, count = list[NDArray[np.float32]](), list[NDArray[np.int64]](), 0
     failure: DataError | None = None
@@ -154,7 +154,7 @@ def _paced(
     pacer: Pacer,
     rejections: list[Rejection],
 ) -> Generator[SampleBatch, None, bool]:
-    """The samples in batches as the pacer lets them through; returns whether the source goes on."""
+    """Yield batches of samples at the rate of the pacer. Return whether the source goes on."""
     name = settings.path.name
     for start in range(0, len(rows), pacer.batch_size):
         part = slice(start, start + pacer.batch_size)

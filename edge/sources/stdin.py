@@ -1,4 +1,4 @@
-"""Lines that another program writes: `sensor-reader | vedette edge run --config edge.toml`."""
+"""Lines on standard input: `sensor-reader | vedette edge run --config edge.toml`."""
 
 import io
 import os
@@ -29,12 +29,12 @@ log = EventLog("stdin")
 
 
 class StdinSource(LiveReadings):
-    """A line a record, JSON or CSV; the source ends with its input."""
+    """Source with one record per line, JSON or CSV; it ends with its input."""
 
     def __init__(
         self, settings: StdinSettings, modality: Modality, spec: InputSpec, pacer: Pacer, input: IO[bytes] | None = None
     ) -> None:
-        """`input`: another one than the process's own."""
+        """Read standard input, or `input` if given."""
         super().__init__(settings, modality, spec, pacer)
         self._is_json, self._required = settings.format == "json", not settings.channels
         self._records = RecordReader(
@@ -58,7 +58,7 @@ class StdinSource(LiveReadings):
         self._over.set()
 
     def _read(self) -> None:
-        # Without a buffer: whoever waits in a buffer's read holds its lock, which the interpreter wants at its end.
+        # Without a buffer: a waiting buffered read holds a lock that the interpreter takes at exit.
         source = self._input if self._input is not None else io.FileIO(os.dup(sys.stdin.fileno()))
         try:
             for number, line in enumerate(_lines(source, self._encoding), start=1):

@@ -29,7 +29,7 @@ log = EventLog("tail")
 
 
 class TailSource:
-    """Each new row a sample (tabular), or each window of consecutive rows (series)."""
+    """Source with one sample per new row (tabular) or per window of new rows (series)."""
 
     is_paced = True
 

@@ -1,9 +1,9 @@
-"""A folder into which another program puts image files, such as a camera by FTP; each is screened once.
+"""Folder into which another program puts image files, such as a camera by FTP; each file is screened once.
 
-What was screened is known after a power cut, too: where files are deleted or moved away, by its absence, and by the
-cursor until that is done; where they are kept, by the moment of the last change (ctime, which the file system sets
-itself) up to which all have been screened. Should the clock be set back, that moment is, too, and what was screened of
-a time that is yet to come is known by name.
+Screened files are known after a power cut, too. Files that are deleted or moved are gone, and the cursor names them
+until then. Files that are kept are known by their last change (ctime, set by the file system): all up to that of the
+cursor have been screened. If the clock is set back, the cursor follows, and screened files of later times are known by
+name.
 """
 
 import json
@@ -26,27 +26,27 @@ from shared.logs import EventLog, Throttle
 from shared.modality import Modality
 from shared.samples import SampleBatch
 
-MOST_LATEST = 10_000
+MAX_LATEST = 10_000
 _CLOCKS_DIFFER_S = 0.05  # at most, without anybody setting one
 
 log = EventLog("folder")
 
 
 class _File(NamedTuple):
-    """A file by its last change and its name below the folder: the order in which files are screened."""
+    """Last change and name of a file below the folder: the order of screening."""
 
     changed_ns: int
     name: str
 
 
 class WatchedFolder:
-    """Each new file a sample, in the order of their last changes; its origin is the path below the folder."""
+    """Source with one sample per new file, in the order of last changes; the origin is the path below the folder."""
 
     modality = Modality.IMAGE
     is_paced = True
 
     def __init__(self, settings: ImageFolderSettings, pacer: Pacer, stop: threading.Event, cursor: str = "") -> None:
-        """Raises DataError if there is no such folder, or none to move files to."""
+        """Check the folders. Raises DataError if the folder is absent, or files cannot be moved to `done`."""
         self.source_id = settings.id
         self._settings, self._pacer, self._stop = settings, pacer, stop
         self._health, self._throttle = HealthRecord(), Throttle()
@@ -64,7 +64,7 @@ class WatchedFolder:
         self._lock = threading.Lock()
         self._looked_s: float | None = None  # when the folder was looked through last, by the steady clock
         self._looked_ns = 0  # and by the one that files are stamped with
-        self._latest: deque[_File] = deque(maxlen=MOST_LATEST)  # of those screened
+        self._latest: deque[_File] = deque(maxlen=MAX_LATEST)  # of those screened
         self._ahead: dict[_File, float] = {}  # changed in a time that is yet to come: since when they have not
 
     @property
@@ -95,7 +95,7 @@ class WatchedFolder:
         self._put_away()
 
     def _new_files(self) -> list[_File]:
-        """Those that were not screened and have not changed for `settle_s`, in order."""
+        """Return files that were not screened and have not changed for `settle_s`, in order."""
         now_ns, now_s = time.time_ns(), time.monotonic()
         try:
             if self._last.changed_ns > now_ns or self._was_set_back(now_ns, now_s):
@@ -114,20 +114,19 @@ class WatchedFolder:
         )
 
     def _was_set_back(self, now_ns: int, now_s: float) -> bool:
-        """Whether the clock was set back since the last look, also where it has caught up with that meanwhile."""
+        """Return whether the clock was set back since the last scan, even if it has caught up since."""
         if self._looked_s is None:
             return False
         return now_ns < self._looked_ns + int((now_s - self._looked_s - _CLOCKS_DIFFER_S) * 1e9)
 
     def _follow_clock_back(self, now_ns: int, now_s: float) -> None:
-        """The clock is behind the last file that was screened: begin where it was set to, and remember what was
-        screened of the time that comes again."""
+        """Restart from the time the clock was set back to, and remember screened files of later times by name."""
         last = self._last
         # It was set since the last look, or since the device was started: without a clock of its own that is in 1970.
         since_s = time.clock_gettime(time.CLOCK_BOOTTIME) if self._looked_s is None else now_s - self._looked_s
         if self._looked_s is None and last.changed_ns - now_ns < since_s * 1e9:
             since_s = 0.0  # set back by a little while nobody looked: files of that time cannot be told apart
-        # What had not settled at the last look was left for this one.
+        # Files that had not settled at the last scan were left for this one.
         waited_s = 0.0 if self._looked_s is None else self._settings.settle_s
         begin = min(last, _File(now_ns - int((since_s + waited_s) * 1e9), ""))
         screened = {file for file in self._files_below() if now_ns < file.changed_ns and file <= last}
@@ -138,7 +137,7 @@ class WatchedFolder:
             log.warning("clock_set_back", source=self.source_id, seconds=(last.changed_ns - now_ns) / 1e9)
 
     def _files_below(self) -> Iterator[_File]:
-        """All image files, by their last change. A folder below that cannot be read is told of and passed over."""
+        """Yield all image files with their last change. A subfolder that cannot be read is logged and skipped."""
         root = self._settings.path
         waiting = [root]
         while waiting:
@@ -168,7 +167,7 @@ class WatchedFolder:
                 self._kept = {file for file in self._kept if file > self._last}
             else:
                 self._screened |= set(files)
-            # All that was screened and is there still: what was put away meanwhile is missed by nobody.
+            # Screened files that still exist; those put away meanwhile need not be known.
             cursor = json.dumps([self._last.changed_ns, self._last.name, sorted(self._kept | self._screened)])
         folder = self._settings.path
         batch = read_images(self.source_id, folder, [folder / file.name for file in files])
@@ -181,7 +180,7 @@ class WatchedFolder:
                 self._screened -= files
 
     def _put_away(self) -> None:
-        """Delete or move what was screened, now that this is on disk."""
+        """Delete or move screened files whose results are on disk."""
         if self._settings.after == "keep":
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Windows of consecutive readings, cut as the readings come."""
+"""Windows of consecutive readings, cut as readings arrive."""
 
 from typing import Any, TypeVar
 
@@ -10,31 +10,40 @@ Stamp = TypeVar("Stamp", bound=np.generic)
 
 
 class WindowCutter:
-    """Cuts `length` rows every `stride` rows. Rows come in any portions; what the next windows need is kept."""
+    """Cutter of windows of `length` rows every `stride` rows; it buffers the rows of the next windows."""
 
     def __init__(self, length: int, stride: int) -> None:
         self._length, self._stride = length, max(stride, 1)
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew: no window holds readings from before and after."""
+        """Drop buffered rows: no window spans the gap."""
         self._rows: Floats | None = None
         self._stamps: NDArray[Any] | None = None
         self._skip = 0  # rows between two windows that are still to come
 
     def resume(self, skip: int) -> None:
-        """Begin where another cutter stopped, as its `position` said."""
+        """Continue from the `position` of another cutter."""
         self.restart()
         self._skip = skip
 
     def position(self, following: Stamp) -> tuple[Any, int]:
-        """The stamp of the first row that the next window needs, `following` if that is yet to come, and how many rows
-        from there on lie between two windows."""
+        """Return the stamp of the first row of the next window, and the number of rows to skip from there.
+
+        The stamp is `following` if that row is yet to come.
+        """
         return (following if self._stamps is None or not len(self._stamps) else self._stamps[0]), self._skip
 
     def cut(self, rows: Floats, stamps: NDArray[Stamp]) -> tuple[Floats, NDArray[Stamp], NDArray[Stamp]]:
-        """The windows (n, length, channels) that end in these rows (m, channels), and the stamps of the first and the
-        last row of each. `stamps`: (m,) what marks each row, such as its number or its time."""
+        """Cut the windows that end in these rows.
+
+        Args:
+            rows: (m, channels) float32, in any portions.
+            stamps: (m,) mark of each row, such as its number or its time.
+
+        Returns:
+            Windows (n, length, channels), and the stamps of the first and the last row of each.
+        """
         if self._rows is not None and self._stamps is not None:
             rows, stamps = np.concatenate([self._rows, rows]), np.concatenate([self._stamps, stamps])
         usable, marks = rows[self._skip :], stamps[self._skip :]

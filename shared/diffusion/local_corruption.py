@@ -76,10 +76,14 @@ def _network(dim: int, hidden: tuple[int, ...]) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class CorruptedPatches:
-    """Details of patches, of any float type: `touched` (n, dim), which were changed, `untouched` (m, dim)."""
+    """Details of patches, of any float type: `touched` (n, dim), which were changed, `untouched` (m, dim).
+
+    `fine`: number of leading details that see few of the surroundings; None: all of them.
+    """
 
     touched: Tensor
     untouched: Tensor
+    fine: int | None = None
 
     def __post_init__(self) -> None:
         if self.touched.ndim != 2 or self.touched.shape[1:] != self.untouched.shape[1:]:

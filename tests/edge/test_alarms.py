@@ -277,7 +277,7 @@ def test_an_outbox_that_refuses_leaves_the_alarm_in_memory(
 def test_the_outbox_is_bounded_and_old_alarms_expire(
     hook: Hook, secret: Path, deliver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "MOST_WAITING", 10)
+    monkeypatch.setattr(outbox_module, "MAX_WAITING", 10)
     hook.status, counters = 500, Counters()
     delivery = deliver(webhook(hook, secret, quiet_s=0, max_per_minute=6000, max_age_s=1.5), counters=counters)
     for number in range(25):

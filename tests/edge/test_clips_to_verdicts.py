@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.methods import workshop
+from cloud.methods import fit_context
 from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.serving.verdicts import judge_batch
@@ -46,7 +46,7 @@ ENCODINGS = {
 @pytest.fixture(scope="module", autouse=True)
 def short_training() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workshop, "TRAINING", OptimizerSettings(steps=100, batch_size=64))
+        patch.setattr(fit_context, "TRAINING", OptimizerSettings(steps=100, batch_size=64))
         yield
 
 
@@ -125,6 +125,11 @@ def test_a_lossless_clip_is_judged_by_the_pixels_that_were_screened(
         assert isinstance(expected, Verdict)
         assert verdict.p_value == pytest.approx(expected.p_value, rel=1e-6)
         assert verdict.anomaly_map is not None
+        assert [name for name, _ in verdict.contributions] == ["frame 1", "frame 2"]
+        assert sum(share for _, share in verdict.contributions) == pytest.approx(1)
+    # The walker enters between the two frames of this clip, so the second frame is the odd one.
+    entering = dict(verdicts[WALK.start + 1].contributions)
+    assert entering["frame 2"] > 2 * entering["frame 1"]
 
 
 @pytest.mark.parametrize("form", ["jpeg", "h264"])

@@ -129,7 +129,7 @@ def test_windows_are_the_same_however_the_file_is_read(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables_module, "CHUNK_ROWS", chunk)
         patch.setattr(replay_module, "CHUNK_ROWS", chunk)
-        patch.setattr(replay_module, "MOST_VALUES", most_values)
+        patch.setattr(replay_module, "MAX_BUFFERED_VALUES", most_values)
         if count == 0:
             with pytest.raises(DataError):
                 batches(path, Modality.SERIES, spec)

@@ -46,7 +46,7 @@ def reasons_of(found: list[SampleBatch]) -> list[tuple[str, str]]:
 def test_json_lines_to_the_last_one() -> None:
     found = batches(b'{"heat": 1, "load": 2}\n\nnonsense\n{"load": 4, "heat": 3}')
     assert values_of(found) == [[1, 2], [3, 4]]
-    assert reasons_of(found) == [("stdin:3", "is no JSON: 'nonsense'.")]
+    assert reasons_of(found) == [("stdin:3", "is not JSON: 'nonsense'.")]
 
 
 @pytest.mark.parametrize(

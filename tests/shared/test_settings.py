@@ -119,7 +119,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
         ({"ROUTER__FORWARD_PVALUE": "0.2"}, "VEDETTE_ROUTER__FORWARD_PVALUE: unknown key 'router.forward_pvalue'"),
         ({"ROUTER__FORWARD_P_VALUE": "2"}, "VEDETTE_ROUTER__FORWARD_P_VALUE: router.forward_p_value"),
         ({"ROUTER": '{"mode": "x"}'}, "VEDETTE_ROUTER: router.mode"),
-        ({"NAME__FIRST": "x"}, "VEDETTE_NAME__FIRST: 'name' is no table"),
+        ({"NAME__FIRST": "x"}, "VEDETTE_NAME__FIRST: 'name' is not a table"),
         ({"ENABLED": "perhaps"}, "VEDETTE_ENABLED"),
         ({"SOURCES__": "x"}, "VEDETTE_SOURCES__"),
     ],

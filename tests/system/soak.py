@@ -32,24 +32,24 @@ from tests.edge.cloud_double import CloudDouble, running_cloud
 from tests.edge.device import Device, write_csv
 from tests.edge.proxy import Proxy
 
-SAMPLE_EVERY_S, SAY_EVERY_S = 1.0, 10.0
+MEASURE_EVERY_S, REPORT_EVERY_S = 1.0, 10.0
 DEADLINE_S = 2.0
-WARM_UP = 0.25  # of the whole: engines are loaded, caches filled, one bundle swapped
-# Faults of the line and the service over time, as shares of the soak: half an hour has ten minutes without a link.
+WARM_UP = 0.25  # share of the duration: engines are loaded, caches filled, one bundle swapped
+# Faults of link and service, as shares of the duration: the link is cut for ten minutes of half an hour.
 PHASES = (
     (0.300, 0.634, "link cut"),
     (0.680, 0.720, "errors"),
     (0.760, 0.800, "answers late"),
     (0.840, 0.880, "half answers"),
 )
-BUNDLES = (0.10, 0.27, 0.65, 0.74, 0.90)  # when a new one is published
-# Limit on memory growth at the end, by a linear fit over the measurements since the warm-up.
-MOST_GROWTH_MIB, MOST_MORE_HANDLES, MOST_MORE_THREADS = 12.0, 8.0, 4.0
+BUNDLES = (0.10, 0.27, 0.65, 0.74, 0.90)  # times at which a new bundle is published
+# Largest growth until the end, by a linear fit since the warm-up.
+MAX_GROWTH_MIB, MAX_NEW_HANDLES, MAX_NEW_THREADS = 12.0, 8.0, 4.0
 
 
 @dataclass
 class Moment:
-    """Resources of the process at one moment. `at_s`: seconds since the start."""
+    """Resources of the process at one moment; `at_s` in seconds since the start."""
 
     at_s: float
     resident_mib: float
@@ -61,7 +61,7 @@ class Moment:
 
 @dataclass
 class Result:
-    """Result of a soak. Growth: by a linear fit since the warm-up, over the measured time."""
+    """Result of a soak; growth is a linear fit over the time since the warm-up."""
 
     minutes: float
     samples: int = 0
@@ -80,8 +80,8 @@ class Result:
 class Soak:
     """One run, in `folder`."""
 
-    def __init__(self, folder: Path, minutes: float, say: Callable[[str], None]) -> None:
-        self._folder, self._length_s, self._say = folder, minutes * 60.0, say
+    def __init__(self, folder: Path, minutes: float, report: Callable[[str], None]) -> None:
+        self._folder, self._length_s, self._report = folder, minutes * 60.0, report
         self._result = Result(minutes)
         self._key, self._authority = Ed25519PrivateKey.generate(), Authority()
         self._done = threading.Event()
@@ -164,7 +164,7 @@ class Soak:
     def _soak(self, device: Device, cloud: CloudDouble, proxy: Proxy) -> None:
         device.until(lambda: device.counters().get("samples_acknowledged", 0) > 0, 60)
         started_s = time.monotonic()
-        published, said_s, before = 0, 0.0, ""
+        published, reported_s, before = 0, 0.0, ""
         while (at_s := time.monotonic() - started_s) < self._length_s:
             share = at_s / self._length_s
             phase = next((name for start, end, name in PHASES if start <= share < end), "well")
@@ -176,14 +176,14 @@ class Soak:
                 cloud.publish(tabular_bundle(self._key, version=published + 1))
             moment = _moment(device, at_s, phase)
             self._result.moments.append(moment)
-            if at_s >= said_s:
-                said_s += SAY_EVERY_S
-                self._say(_line(moment, device, cloud))
-            time.sleep(SAMPLE_EVERY_S)
+            if at_s >= reported_s:
+                reported_s += REPORT_EVERY_S
+                self._report(_line(moment, device, cloud))
+            time.sleep(MEASURE_EVERY_S)
         _begin("well", before, cloud, proxy)
 
     def _drain(self, device: Device, cloud: CloudDouble) -> None:
-        """Resume all sources, wait for the routed samples, stop the agent, and drain its spool in another run."""
+        """Wait until all samples routed so far have arrived, stop the agent, and end with a second run."""
         routed = _routed(device)
         device.until(lambda: device.counters()["samples_acknowledged"] >= routed, 120)
         self._result.bundle_swaps = device.counters()["bundle_swaps"]
@@ -216,8 +216,8 @@ class Soak:
         result.growth_mib, result.growth_mib_per_hour = growth("resident_mib"), growth("resident_mib") / hours
         result.more_handles, result.more_threads = growth("handles"), growth("threads")
         result.resident_mib = float(np.median([moment.resident_mib for moment in measured]))
-        bounds = (("growth_mib", MOST_GROWTH_MIB), ("more_handles", MOST_MORE_HANDLES))
-        for name, most in (*bounds, ("more_threads", MOST_MORE_THREADS)):
+        bounds = (("growth_mib", MAX_GROWTH_MIB), ("more_handles", MAX_NEW_HANDLES))
+        for name, most in (*bounds, ("more_threads", MAX_NEW_THREADS)):
             if (found := getattr(result, name)) > most:
                 result.faults.append(f"{name} is {found:.1f}, more than {most:.1f}")
         if result.bundle_swaps < len(BUNDLES):

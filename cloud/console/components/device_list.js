@@ -1,4 +1,4 @@
-// Every device: health, counters, what it runs, what it warns of.
+// Every device: health, counters, running bundles and warnings.
 import { age, exact } from "vedette_format";
 
 export default {

@@ -1,4 +1,4 @@
-// What to list. Every change goes to the server at once, the text after a short pause.
+// Filters of the list. Every change is sent to the server at once, text after a short pause.
 
 export default {
   template: `
@@ -17,14 +17,14 @@ export default {
       <button type="button" class="v-button" @click="clear" :disabled="!isSet">Clear</button>
     </form>
   `,
-  emits: ["change"], // else the fields' own change events reach the server too
+  emits: ["change"], // otherwise change events of the fields reach the server too
   props: { filters: Object, choices: Array },
   data() {
     return { wanted: { ...this.unset(), ...this.filters } };
   },
   watch: {
     filters(filters) {
-      // While somebody types, the field is ahead of the server.
+      // While the user types, the field is ahead of the server.
       const text = document.activeElement === this.$refs.search ? this.wanted.text : filters.text;
       this.wanted = { ...this.unset(), ...filters, text };
     },

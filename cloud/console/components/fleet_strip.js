@@ -40,7 +40,7 @@ export default {
         { name: "Forwarded", value: s.forwarded, note: s.forwarded_share, title: "Forwarded samples, alarms and audits with them, and their share of those screened" },
         { name: "Upload ratio", value: s.upload_ratio, note: s.uploaded, title: "Bytes sent to the cloud, of the bytes screened" },
         { name: "Pending", value: s.pending, note: s.pending_age ? `oldest ${s.pending_age}` : "none waits", title: "Samples that wait for their verdict" },
-        { name: "Verdicts", value: s.verdicts, note: `${s.anomalous} anomalous`, title: s.undecided ? `${s.undecided} undecided: somebody has to look` : "" },
+        { name: "Verdicts", value: s.verdicts, note: `${s.anomalous} anomalous`, title: s.undecided ? `${s.undecided} undecided: review needed` : "" },
         ...(s.dropped ? [{ name: "Dropped", value: String(s.dropped), note: "by full spools", tone: "v-bad", title: "Samples that devices dropped: see Devices" }] : []),
       ];
     },

@@ -1,4 +1,4 @@
-// Times as an operator reads them, in the browser's own time zone.
+// Times in the time zone of the browser.
 
 export function age(seconds) {
   const s = Math.max(0, seconds);
@@ -18,7 +18,7 @@ export function clock(at_s) {
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${time}`;
 }
 
-// To the millisecond, in UTC: what to write into a report.
+// In UTC to the millisecond, for reports.
 export function exact(at_s) {
   return new Date(at_s * 1000).toISOString();
 }

@@ -1,4 +1,4 @@
-// One verdict: the sample large, what stands out in it, and both opinions.
+// One verdict: the sample, its anomalies, and the opinions of edge and cloud.
 import { clock, decisions, exact, percent } from "vedette_format";
 
 const HEIGHT = 74, LEFT = 8, RIGHT = 8, TOP = 6, BOTTOM = 6;
@@ -12,7 +12,7 @@ export default {
           <span class="v-route" :class="'r-' + verdict.route">{{ verdict.route }}</span>
         </template>
         <span class="v-space"></span>
-        <a v-if="verdict && !whole_page" class="v-button" :href="'/verdict/' + verdict.sample_id" target="_blank" rel="noopener" title="A page of its own, to pass on">Link ↗</a>
+        <a v-if="verdict && !whole_page" class="v-button" :href="'/verdict/' + verdict.sample_id" target="_blank" rel="noopener" title="Separate page that can be shared">Link ↗</a>
         <a v-if="whole_page" class="v-button" href="/">All verdicts</a>
         <button v-else type="button" class="v-button" @click="$emit('close')" title="Close (Esc)" aria-label="Close">✕</button>
       </header>
@@ -38,6 +38,13 @@ export default {
             <label class="v-slider">Heatmap <input type="range" min="0" max="100" v-model.number="opacity" aria-label="Opacity of the heatmap"><span class="v-number">{{ opacity }} %</span></label>
           </div>
           <p v-else class="v-hint">There is no anomaly map of this sample.</p>
+        </section>
+
+        <section v-if="verdict.kind === 'clip'" class="v-block">
+          <div class="v-frames" aria-label="Frames of the clip">
+            <figure v-for="frame in verdict.frames" :key="frame.image"><img :src="frame.image" :alt="'Frame ' + (frame.number + 1)" loading="lazy" decoding="async"><figcaption>{{ frame.number + 1 }}</figcaption></figure>
+          </div>
+          <p class="v-hint">{{ verdict.frames.length }} of {{ verdict.frames_total }} frames, in the order of time.</p>
         </section>
 
         <section v-if="verdict.kind === 'series'" class="v-block">

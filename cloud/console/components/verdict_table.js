@@ -1,5 +1,5 @@
-// One page of verdicts. Rows have one height and columns one width, so nothing jumps when new ones come in; while a
-// row is chosen or the list is scrolled, the server is told to hold, and only counts what is new.
+// One page of verdicts. Rows have one height and columns one width, so the list does not jump. While a row is selected
+// or the list is scrolled, the server holds the list and only counts new verdicts.
 import { clock, decisions, exact } from "vedette_format";
 
 export default {
@@ -8,25 +8,25 @@ export default {
       <div class="v-scroll" ref="scroll" @scroll.passive="tellHold" tabindex="-1">
         <table class="v-table" aria-label="Verdicts, newest first">
           <colgroup>
-            <col v-for="column in columns" :key="column.key" :class="place_of(column)">
+            <col v-for="column in columns" :key="column.key" :class="css_class(column)">
           </colgroup>
           <thead>
             <tr>
-              <th v-for="column in columns" :key="column.key" :class="place_of(column)" :title="column.hint || null">{{ column.title }}</th>
+              <th v-for="column in columns" :key="column.key" :class="css_class(column)" :title="column.hint || null">{{ column.title }}</th>
             </tr>
           </thead>
           <tbody>
             <tr v-for="row in rows" :key="row.sample_id" :ref="'row-' + row.sample_id" :data-sample="row.sample_id"
                 :class="['d-' + row.decision, {'v-chosen': row.sample_id === chosen}]" :aria-selected="row.sample_id === chosen"
                 @click="open(row.sample_id)">
-              <td v-for="column in columns" :key="column.key" :class="[place_of(column), {'v-number': is_number(column)}]" :title="tooltip(row, column)">
+              <td v-for="column in columns" :key="column.key" :class="[css_class(column), {'v-number': is_number(column)}]" :title="tooltip(row, column)">
                 <span v-if="column.kind === 'decision'" class="v-decision" :class="'d-' + row.decision" :title="row.reason">{{ decisions[row.decision] }}</span>
                 <span v-else-if="column.kind === 'thumbnail'" class="v-thumb">
                   <img v-if="row.thumbnail.kind === 'picture' && !broken[row.sample_id]" :src="row.thumbnail.url" alt="" loading="lazy" decoding="async" @error="broken[row.sample_id] = true">
                   <span v-else-if="row.thumbnail.kind === 'bars' && row.thumbnail.bars.length" class="v-bars" :title="barsTitle(row)">
                     <i v-for="(bar, place) in row.thumbnail.bars" :key="place" :style="{height: barHeight(row, bar)}"></i>
                   </span>
-                  <span v-else class="v-none" title="Nothing to show: the payload is gone or unreadable">–</span>
+                  <span v-else class="v-none" title="Nothing to show: the payload has expired or cannot be read">–</span>
                 </span>
                 <span v-else-if="column.kind === 'route'" class="v-route" :class="'r-' + row.route">{{ row.route }}</span>
                 <span v-else-if="column.kind === 'text'" class="v-cut" :title="row[column.key]">{{ row[column.key] }}</span>
@@ -46,7 +46,7 @@ export default {
         <button type="button" class="v-button" :disabled="!has_newer" @click="turn('newer')">‹ Newer</button>
         <button type="button" class="v-button" :disabled="!has_older" @click="turn('older')">Older ›</button>
         <span class="v-state" aria-live="polite">
-          <template v-if="waiting"><b class="v-waiting">{{ waiting > 99 ? "99+" : waiting }} new</b><span class="v-wide">, held back while you look</span></template>
+          <template v-if="waiting"><b class="v-waiting">{{ waiting > 99 ? "99+" : waiting }} new</b><span class="v-wide">, held back</span></template>
           <template v-else-if="has_newer">an earlier page</template>
           <template v-else-if="rows.length">{{ rows.length }} newest, live</template>
         </span>
@@ -85,7 +85,7 @@ export default {
     window.removeEventListener("keydown", this.onKey);
   },
   methods: {
-    place_of(column) {
+    css_class(column) {
       return "c-" + column.title.toLowerCase();
     },
     is_number(column) {
@@ -135,7 +135,7 @@ export default {
       const row = this.$refs["row-" + id];
       (Array.isArray(row) ? row[0] : row)?.scrollIntoView({ block: "nearest" });
       if (this.opened) {
-        clearTimeout(this.opening); // holding j down asks for the last one only
+        clearTimeout(this.opening); // while j is held down, open only the last one
         this.opening = setTimeout(() => this.$emit("open", id), 60);
       }
     },

@@ -6,8 +6,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cloud.evaluation.evaluation import Evaluation
-from cloud.evaluation.metrics import FALSE_ALARM_RATES, auroc, average_precision
+from cloud.evaluation.metrics import FALSE_ALARM_RATES, average_precision
 from cloud.evaluation.plots.style import BASELINE, OTHER, dress, in_order, is_named, label_of, line_of, new_figure
+from cloud.metrics import auroc
 
 _MOST_POINTS = 2000
 

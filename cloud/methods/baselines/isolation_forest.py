@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores, in_blocks
-from cloud.methods.masks import flat_visible
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores, in_blocks
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.reference import MAX_REFERENCE
-from cloud.methods.workshop import Workshop
 from shared.diffusion.perturbation import subsample
 from shared.diffusion.training import Progress
 
@@ -24,7 +24,7 @@ BLOCK_ROWS = 8192
 EULER_GAMMA = 0.5772156649015329
 
 
-class IsolationForest:
+class IsolationForest(Analyzer):
     """2^(-mean path length / expected path length) over 100 trees of 256 rows each: in (0, 1), 0.5 for typical data.
 
     Trees lie side by side in arrays of shape (trees, nodes), padded: `feature` int64, `threshold` float64, `left` and
@@ -32,16 +32,17 @@ class IsolationForest:
     """
 
     name: ClassVar[str] = "isolation_forest"
+    is_quick: ClassVar[bool] = True
 
     def __init__(self, trees: Mapping[str, Tensor] | None = None):
         self._trees = dict(trees or {})
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Grow the trees on at most MAX_REFERENCE of the normal vectors."""
         from sklearn.ensemble import IsolationForest as SklearnForest  # loading it takes as long as all of Vedette
 
-        generator = workshop.generator(self.name)
-        normals = subsample(flat_visible(features), MAX_REFERENCE, generator).cpu().numpy()
+        generator = context.generator(self.name)
+        normals = subsample(features.flat_visible, MAX_REFERENCE, generator).cpu().numpy()
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
         forest = SklearnForest(n_estimators=TREES, max_samples=min(ROWS_A_TREE, len(normals)), random_state=seed)
         self._trees = _as_arrays(forest.fit(normals))
@@ -51,7 +52,7 @@ class IsolationForest:
 
     def score(self, features: Features) -> AnalyzerOutput:
         """Anomaly scores in (0, 1) (eq. 2)."""
-        scores = in_blocks(self._scores, flat_visible(features), BLOCK_ROWS)
+        scores = in_blocks(self._scores, features.flat_visible, BLOCK_ROWS)
         return from_patch_scores(scores.float(), features)
 
     def state(self) -> dict[str, Tensor]:

@@ -11,10 +11,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
-from cloud.methods.masks import flat_observed
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.reference import Neighbours, Reference
-from cloud.methods.workshop import Workshop
 from shared.diffusion.training import Progress
 from shared.errors import DataError
 
@@ -22,10 +22,11 @@ NEIGHBOURS = 20
 DENSITY_FLOOR = 1e-10  # added to mean distances, as scikit-learn does: duplicates are dense, not infinitely so
 
 
-class LocalOutlierFactor:
+class LocalOutlierFactor(Analyzer):
     """Mean local density of the 20 nearest of at most MAX_REFERENCE normal vectors, over the sample's own."""
 
     name: ClassVar[str] = "lof"
+    is_quick: ClassVar[bool] = True
 
     def __init__(
         self, reference: Reference | None = None, k_distances: Tensor | None = None, densities: Tensor | None = None
@@ -34,9 +35,9 @@ class LocalOutlierFactor:
         self._k_distances = torch.empty(0) if k_distances is None else k_distances  # (rows,) float64
         self._densities = torch.empty(0) if densities is None else densities  # (rows,) float64
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Keep a random part of the normal vectors, each with its k-distance and density. Raises DataError for one."""
-        self._reference = Reference.drawn(features, workshop.generator(self.name))
+        self._reference = Reference.drawn(features, context.generator(self.name))
         if len(self._reference) < 2:
             raise DataError("lof: a local density needs at least two normal vectors; give more normal data.")
         neighbours = self._reference.nearest_of_own(self._neighbours)
@@ -49,7 +50,7 @@ class LocalOutlierFactor:
         """Outlier factors: about 1 within normal data. A vector of which nothing was observed has 1."""
         neighbours = self._reference.nearest(features, self._neighbours)
         factors = self._densities[neighbours.rows].mean(dim=1) / self._density(neighbours)
-        observed = flat_observed(features)
+        observed = features.flat_observed
         if observed is not None:
             factors = torch.where(observed.any(dim=1), factors, 1.0)
         return from_patch_scores(factors.float(), features)

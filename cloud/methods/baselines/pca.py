@@ -11,31 +11,32 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores, in_blocks
-from cloud.methods.masks import flat_observed, flat_visible
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores, in_blocks
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.reference import BLOCK_CELLS, MAX_REFERENCE
-from cloud.methods.workshop import Workshop
 from shared.diffusion.perturbation import subsample
 from shared.diffusion.training import Progress
 
 VARIANCE_FLOOR = 0.01  # of a component, in square units of the features' spread
 
 
-class PrincipalComponents:
+class PrincipalComponents(Analyzer):
     """Log of the root mean square of a vector's components, each in its deviations on normal data."""
 
     name: ClassVar[str] = "pca"
+    is_quick: ClassVar[bool] = True
 
     def __init__(self, mean: Tensor | None = None, components: Tensor | None = None, variances: Tensor | None = None):
         self._mean = torch.empty(0) if mean is None else mean  # (dim,)
         self._components = torch.empty((0, 0)) if components is None else components  # (dim, dim), in columns
         self._variances = torch.empty(0) if variances is None else variances  # (dim,), ascending
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Mean and covariance of at most MAX_REFERENCE normal vectors, from the pairs of entries that are observed."""
         count = len(features.flat)
-        rows = subsample(torch.arange(count), MAX_REFERENCE, workshop.generator(self.name)).to(features.flat.device)
-        normals, observed = flat_visible(features)[rows].double(), flat_observed(features)
+        rows = subsample(torch.arange(count), MAX_REFERENCE, context.generator(self.name)).to(features.flat.device)
+        normals, observed = features.flat_visible[rows].double(), features.flat_observed
         known = torch.ones_like(normals) if observed is None else observed[rows].double()
         mean = normals.sum(dim=0) / known.sum(dim=0).clamp(min=1)
         centred = (normals - mean) * known
@@ -48,7 +49,7 @@ class PrincipalComponents:
 
     def score(self, features: Features) -> AnalyzerOutput:
         """Log deviations. Of a vector with missing entries, those of the observed ones among themselves."""
-        vectors, observed = flat_visible(features), flat_observed(features)
+        vectors, observed = features.flat_visible, features.flat_observed
         missing = torch.zeros(0) if observed is None else ~observed
         block = max(1, BLOCK_CELLS // max(vectors.shape[1] ** (1 if observed is None else 2), 1))
 

@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
-from cloud.methods.masks import flat_observed
-from cloud.methods.workshop import Workshop
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores
+from cloud.methods.features import Features, ViewFeatures
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.training import Progress
 from shared.preprocessing.conditional_gaussian import ConditionalGaussian
 
@@ -29,18 +29,19 @@ TOP_SHARE = 0.2  # of the channels: an anomaly shows in some of them only
 MAX_FITTED = 50_000  # vectors, evenly spaced
 
 
-class ChannelImputation:
+class ChannelImputation(Analyzer):
     """Mean surprise of the most surprising fifth of the channels; of a table's row or a patch, of its values."""
 
     name: ClassVar[str] = "channel_imputation"
+    is_quick: ClassVar[bool] = True
 
     def __init__(self, gaussian: ConditionalGaussian | None = None):
         self._gaussian = gaussian
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Nothing, of windows; else take the normal distribution of the vectors, and the usual size of surprises."""
         self._gaussian = None
-        if features.surprise_columns is None:
+        if not isinstance(features, ViewFeatures):
             rows, observed = _rows(features)
             picked = np.unique(np.linspace(0, len(rows) - 1, MAX_FITTED).astype(np.intp))
             self._gaussian = ConditionalGaussian.fit(rows[picked], None if observed is None else observed[picked])
@@ -49,7 +50,7 @@ class ChannelImputation:
 
     def score(self, features: Features) -> AnalyzerOutput:
         """Surprises; a channel of which nothing was observed has none."""
-        if features.surprise_columns is not None:
+        if isinstance(features, ViewFeatures):
             surprises = features.flat[:, features.surprise_columns]
         else:
             surprises = torch.from_numpy(self._surprises(features)).float().to(features.vectors.device)
@@ -87,7 +88,7 @@ class ChannelImputation:
 def _rows(features: Features) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
     """Vectors as windows of one time point (n, 1, dim), with what was observed."""
     rows = features.flat.unsqueeze(1).detach().cpu().double().numpy()
-    observed = flat_observed(features)
+    observed = features.flat_observed
     if observed is None or bool(observed.all()):
         return rows, None
     return rows, observed.unsqueeze(1).cpu().numpy()

@@ -16,9 +16,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores, in_blocks
-from cloud.methods.masks import flat_observed, sum_observed
-from cloud.methods.workshop import Workshop
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores, in_blocks
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
+from cloud.methods.masks import sum_observed
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.schedules import geometric_sigmas
 from shared.diffusion.training import Progress
@@ -29,7 +30,7 @@ DRAWS = 4  # of noise at each level, in pairs of opposite sign, whose first-orde
 BLOCK_ROWS = 4096
 
 
-class DenoisingLikelihood:
+class DenoisingLikelihood(Analyzer):
     """-log p up to a constant, by the trapezoidal rule over LEVELS noise levels, DRAWS of noise each."""
 
     name: ClassVar[str] = "denoising_likelihood"
@@ -38,16 +39,16 @@ class DenoisingLikelihood:
         self._denoiser = denoiser
         self._noise = torch.empty((0, 0, 0)) if noise is None else noise  # (levels, draws, dim)
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Train the workshop's denoiser, and draw the noise that every sample will be given."""
-        self._denoiser = workshop.denoiser(features.flat, flat_observed(features), progress)
-        shape = (LEVELS, DRAWS // 2, features.vectors.shape[2])
-        half = torch.randn(shape, generator=workshop.generator(self.name))
+        self._denoiser = context.denoiser(features.flat, features.flat_observed, progress)
+        shape = (LEVELS, DRAWS // 2, features.dim)
+        half = torch.randn(shape, generator=context.generator(self.name))
         self._noise = torch.cat([half, -half], dim=1).to(features.vectors.device)
 
     def score(self, features: Features) -> AnalyzerOutput:
         """Nats above the constant; of the observed entries alone, where some are missing."""
-        vectors, observed = features.flat, flat_observed(features)
+        vectors, observed = features.flat, features.flat_observed
 
         def scores(rows: Tensor) -> Tensor:
             return self._nats(vectors[rows], None if observed is None else observed[rows])

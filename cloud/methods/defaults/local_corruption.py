@@ -7,17 +7,17 @@ turns into.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.base import Analyzer, AnalyzerOutput, Need, cpu_state, from_patch_scores
+from cloud.methods.features import DetailFeatures, Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.pooling import peak_scores
-from cloud.methods.workshop import Workshop
 from shared.diffusion.local_corruption import (
-    CorruptedPatches,
     CorruptionHead,
     perturbed_patches,
     train_on_corrupted,
@@ -28,25 +28,23 @@ from shared.diffusion.training import Progress
 BLOCK_ROWS = 16_384  # patches at a time, in whole samples
 
 
-@dataclass
-class ImageWorkshop(Workshop):
-    """A workshop that also holds encoded patches of corrupted training images (see
-    `cloud.methods.encoders.corrupted_patches`)."""
-
-    corrupted: CorruptedPatches | None = None
-    fine_details: int | None = None  # how many of the details see little of the surroundings; None: all
-
-
-class LocalCorruption:
+class LocalCorruption(Analyzer):
     """Log odds that a patch was corrupted, from its details.
 
     Without an ImageWorkshop, or without details, the vectors themselves are perturbed and judged, each by itself.
     """
 
     name: ClassVar[str] = "local_corruption"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CORRUPTED_COPIES})
+    is_place_scaled: ClassVar[bool] = False  # trained on patches of all places
 
     def __init__(self, head: CorruptionHead | None = None):
         self._head = head
+
+    @property
+    def corruption_head(self) -> CorruptionHead | None:
+        """The trained network, if it was trained."""
+        return self._head
 
     @property
     def head(self) -> CorruptionHead:
@@ -55,16 +53,15 @@ class LocalCorruption:
             raise RuntimeError("LocalCorruption is not fitted: call fit() first.")
         return self._head
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Train the head."""
-        generator = workshop.generator(self.name)
-        corrupted = workshop.corrupted if isinstance(workshop, ImageWorkshop) else None
-        fine = workshop.fine_details if isinstance(workshop, ImageWorkshop) else None
+        generator = context.generator(self.name)
+        corrupted = context.corrupted
         patches = corrupted if corrupted is not None else perturbed_patches(features.flat, generator)
-        settings = training_of(patches).shortened(workshop.effort)
+        settings = training_of(patches).shortened(context.effort)
         if corrupted is None:
-            settings = settings.model_copy(update={"steps": workshop.training.steps, "batch_size": 512})
-        self._head = new_head(patches.touched.shape[1], fine, generator).to(features.vectors.device)
+            settings = settings.model_copy(update={"steps": context.training.steps, "batch_size": 512})
+        self._head = new_head(patches.touched.shape[1], patches.fine, generator).to(features.vectors.device)
         with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
             torch.manual_seed(generator.initial_seed())
             train_on_corrupted(self._head, patches, settings=settings, generator=generator, progress=progress)
@@ -72,7 +69,7 @@ class LocalCorruption:
     @torch.no_grad()
     def score(self, features: Features) -> AnalyzerOutput:
         """Log odds."""
-        if features.details is None:
+        if not isinstance(features, DetailFeatures):
             blocks = torch.split(features.flat[:, :, None, None], BLOCK_ROWS)
         else:
             maps = features.details.transpose(1, 2).reshape(len(features), -1, *features.grid)

@@ -16,8 +16,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
-from cloud.methods.workshop import Workshop
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.denoisers import initialise
 from shared.diffusion.training import Progress, train
 
@@ -65,7 +66,7 @@ class CellPredictor(nn.Module):
         return nll
 
 
-class MaskedLikelihood:
+class MaskedLikelihood(Analyzer):
     """Mean negative log-likelihood of hidden cells, each hidden once for every share in SCORED_SHARES."""
 
     name: ClassVar[str] = "masked_likelihood"
@@ -74,17 +75,17 @@ class MaskedLikelihood:
         self._predictor = predictor
         self._masks = torch.empty((0, 0)) if masks is None else masks  # (masks, dim), 1 where visible
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Train the predictor on normal vectors, and draw the masks."""
-        normals, dim = features.flat, features.vectors.shape[2]
+        normals, dim = features.flat, features.dim
         observed = None if features.observed is None else features.observed.flatten(0, 1)
-        generator = workshop.generator(self.name)
+        generator = context.generator(self.name)
         predictor = CellPredictor(dim, COMPONENTS if dim <= MAX_MIXTURE_DIM else 1)
         initialise(predictor, generator)
         self._predictor = predictor.to(normals.device)
 
-        settings = workshop.training.model_copy(
-            update={"steps": math.ceil(STEPS_SHARE * workshop.training.steps), "batch_size": BATCH_SIZE}
+        settings = context.training.model_copy(
+            update={"steps": math.ceil(STEPS_SHARE * context.training.steps), "batch_size": BATCH_SIZE}
         )
 
         def batch_loss() -> Tensor:

@@ -12,9 +12,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores, in_blocks
-from cloud.methods.masks import flat_observed, sum_observed
-from cloud.methods.workshop import Workshop
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores, in_blocks
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
+from cloud.methods.masks import sum_observed
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.denoisers import score as score_of
 from shared.diffusion.perturbation import perturb, subsample
@@ -27,7 +28,7 @@ MAX_STANDARDISED = 5_000
 BLOCK_ROWS = 4096
 
 
-class ScoreNorm:
+class ScoreNorm(Analyzer):
     """Weighted mean over noise levels of the standardised log norm of sigma times the score."""
 
     name: ClassVar[str] = "score_norm"
@@ -37,11 +38,11 @@ class ScoreNorm:
         # (levels, 4): sigma, then mean and deviation of the log norm on normal data, and the weight
         self._levels = torch.empty((0, 4)) if levels is None else levels
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Train a denoiser, then take mean and deviation of the log norm at each level, and the level's weight."""
-        generator = workshop.generator(self.name)
-        self._denoiser = workshop.denoiser(features.flat, flat_observed(features), progress)
-        device, observed = features.flat.device, flat_observed(features)
+        generator = context.generator(self.name)
+        self._denoiser = context.denoiser(features.flat, features.flat_observed, progress)
+        device, observed = features.flat.device, features.flat_observed
         sigmas = geometric_sigmas(LEVELS, *SIGMA_RANGE).float().to(device)
         rows = subsample(torch.arange(len(features.flat)), MAX_STANDARDISED, generator).to(device)
         normals, known = features.flat[rows], None if observed is None else observed[rows]
@@ -55,7 +56,7 @@ class ScoreNorm:
     def score(self, features: Features) -> AnalyzerOutput:
         """Standard deviations above normal, averaged over the levels by their weights."""
         sigmas, means, deviations, weights = self._levels.unbind(1)
-        vectors, observed = features.flat, flat_observed(features)
+        vectors, observed = features.flat, features.flat_observed
 
         def scores(rows: Tensor) -> Tensor:
             norms = self._log_norms(vectors[rows], None if observed is None else observed[rows], sigmas)

@@ -10,33 +10,35 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.reference import Reference
-from cloud.methods.workshop import Workshop
 from shared.diffusion.time_estimation import log_posterior_mean
 from shared.diffusion.training import Progress
 
 NEIGHBOURS = 5
 
 
-class TimeEstimation:
+class TimeEstimation(Analyzer):
     """Posterior mean of the diffusion time given the 5 nearest of at most MAX_REFERENCE normal vectors."""
 
     name: ClassVar[str] = "time_estimation"
+    is_quick: ClassVar[bool] = True
 
     def __init__(self, reference: Reference | None = None):
         self._reference = reference or Reference(torch.empty((0, 0)))
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Keep a random part of the normal vectors."""
-        self._reference = Reference.drawn(features, workshop.generator(self.name))
+        self._reference = Reference.drawn(features, context.generator(self.name))
         if progress is not None:
             progress(1.0)
 
     def score(self, features: Features) -> AnalyzerOutput:
         """Log noise levels."""
         distances = self._reference.nearest(features, NEIGHBOURS).distances
-        return from_patch_scores(log_posterior_mean(distances, features.vectors.shape[2]).float(), features)
+        return from_patch_scores(log_posterior_mean(distances, features.dim).float(), features)
 
     def state(self) -> dict[str, Tensor]:
         """The reference vectors."""

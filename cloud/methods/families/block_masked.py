@@ -14,11 +14,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Features
+from cloud.methods.base import Need
 from cloud.methods.canvas import Kind, draw_levels
 from cloud.methods.conditioned import ConditionedDenoiser
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.restoration import Errors, Restoration, levels_from, opposite_pairs, part, prefixed, short_training
-from cloud.methods.workshop import Workshop
 from shared.diffusion.denoisers import PreconditionedDenoiser
 from shared.diffusion.samplers import sample_dpm_solver
 from shared.diffusion.training import Progress, train
@@ -35,6 +36,7 @@ class BlockMaskedReconstruction(Restoration):
     """Log of the square error of what was inpainted, each entry hidden once in every cover."""
 
     name: ClassVar[str] = "block_masked"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.WINDOWS, Need.PATCH_GRID})
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,13 +44,13 @@ class BlockMaskedReconstruction(Restoration):
         self._network: PreconditionedDenoiser | None = None
         self._seed = 0  # of covers and noise: the same ones for every sample
 
-    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
+    def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         self._kind = kind = Kind.of(features)
         self._seed = int(torch.randint(2**31, (1,), generator=generator))
         values, observed = kind.values(features), kind.observed(features)
         extra = values.shape[kind.channel_axis] + self._flags(values[:1]).shape[kind.channel_axis]
         self._network = kind.new_network(values, generator, extra)
-        settings = short_training(workshop)
+        settings = short_training(context)
         count = kind.batch_size(settings.batch_size)
 
         def batch_loss() -> Tensor:

@@ -12,12 +12,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Features
 from cloud.methods.canvas import Kind, draw_levels
 from cloud.methods.conditioned import ConditionedDenoiser
-from cloud.methods.masks import flat_observed, flat_visible
+from cloud.methods.features import Features, VectorFeatures
+from cloud.methods.fit_context import FitContext
 from cloud.methods.restoration import DrawnRestoration, Restorer, levels_from, short_training
-from cloud.methods.workshop import Workshop
 from shared.diffusion.denoisers import PreconditionedDenoiser
 from shared.diffusion.samplers import sample_ddim
 from shared.diffusion.schedules import diffuse
@@ -46,27 +45,29 @@ class ConditionalReconstruction(DrawnRestoration):
         """What the denoiser is told of each vector: (samples * patches, columns)."""
         samples, patches, _ = features.vectors.shape
         unknown = self._embeddings.mean(dim=0).expand(samples, -1)
-        if features.modes is None or not len(self._modes):
+        modes = _modes(features)
+        if modes is None or not len(self._modes):
             return unknown.repeat_interleave(patches, dim=0)
-        place = torch.searchsorted(self._modes, features.modes).clamp(max=len(self._modes) - 1)
-        known = (self._modes[place] == features.modes).unsqueeze(1)
+        place = torch.searchsorted(self._modes, modes).clamp(max=len(self._modes) - 1)
+        known = (self._modes[place] == modes).unsqueeze(1)
         return torch.where(known, self._embeddings[place], unknown).repeat_interleave(patches, dim=0)
 
     def _train(
-        self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress
+        self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress
     ) -> PreconditionedDenoiser:
         device = features.vectors.device
-        given = torch.zeros(1, dtype=torch.int64, device=device) if features.modes is None else features.modes
-        self._modes = modes = torch.unique(given)
+        given = _modes(features)
+        modes = torch.unique(torch.zeros(1, dtype=torch.int64, device=device) if given is None else given)
+        self._modes = modes
         self._embeddings = torch.empty((len(modes), 0), device=device)
         if len(modes) == 1:
-            return super()._train(features, workshop, generator, progress)
+            return super()._train(features, context, generator, progress)
         self._embeddings = embeddings(len(modes), generator).to(device)
-        settings = short_training(workshop)
+        settings = short_training(context)
         return train_told(features, self.embedded(features), settings, generator, progress)
 
     def _restorer(self, features: Features) -> Restorer:
-        rows, sigmas = flat_visible(features), levels_from(DEPTH_SIGMA, STEPS)
+        rows, sigmas = features.flat_visible, levels_from(DEPTH_SIGMA, STEPS)
         told = ConditionedDenoiser(self._trained(), self.embedded(features))
         return lambda noise: sample_ddim(told, diffuse(rows, DEPTH_SIGMA, noise[0]), sigmas)
 
@@ -82,6 +83,10 @@ class ConditionalReconstruction(DrawnRestoration):
         self._modes, self._embeddings = self._modes.to(device), self._embeddings.to(device)
 
 
+def _modes(features: Features) -> Tensor | None:
+    return features.modes if isinstance(features, VectorFeatures) else None
+
+
 def embeddings(modes: int, generator: torch.Generator) -> Tensor:
     """(modes, columns), of root mean square 1: a column for each mode, or random directions where they are many."""
     if modes <= EMBEDDING_COLUMNS:
@@ -93,7 +98,7 @@ def train_told(
     features: Features, told: Tensor, settings: OptimizerSettings, generator: torch.Generator, progress: Progress
 ) -> PreconditionedDenoiser:
     """The denoiser of the features' vectors that is told `told` (samples * patches, columns) of each."""
-    rows, observed = flat_visible(features), flat_observed(features)
+    rows, observed = features.flat_visible, features.flat_observed
     network = Kind.ROWS.new_network(rows, generator, extra=told.shape[1])
     count = settings.batch_size
 

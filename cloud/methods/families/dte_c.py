@@ -13,9 +13,10 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.noised import NoiseNetwork, linear, log_uniform, train_on_noised
-from cloud.methods.workshop import Workshop
 from shared.diffusion.training import OptimizerSettings, Progress
 
 SIGMA_RANGE = (0.05, 5.0)  # of the log-uniform schedule, in units of the normal data's spread
@@ -81,7 +82,7 @@ PUBLISHED = Recipe(
 )
 
 
-class DteC:
+class DteC(Analyzer):
     """Log odds of the posterior mean noise level: how far it lies between the lowest bin and the highest."""
 
     name: ClassVar[str] = "dte_c"
@@ -91,9 +92,9 @@ class DteC:
         self._recipe = recipe or self.recipe
         self._network = network
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Train the network on noised normal vectors."""
-        recipe, dim = self._recipe, features.vectors.shape[2]
+        recipe, dim = self._recipe, features.dim
         schedule = log_uniform(*SIGMA_RANGE) if recipe.schedule == "log_uniform" else linear(TIMESTEPS, BETA_END)
         network = NoiseNetwork(dim, recipe.hidden, recipe.bins, radial=recipe.radial, dropout=recipe.dropout)
         train_on_noised(
@@ -101,8 +102,8 @@ class DteC:
             features,
             schedule,
             lambda logits, position, _: recipe.loss(network, logits, position),
-            recipe.optimizer(workshop.training, len(features.flat)),
-            generator=workshop.generator(self.name),
+            recipe.optimizer(context.training, len(features.flat)),
+            generator=context.generator(self.name),
             progress=progress,
         )
         self._network = network

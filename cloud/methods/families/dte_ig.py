@@ -10,9 +10,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_scores
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.noised import NoiseNetwork, log_uniform, train_on_noised
-from cloud.methods.workshop import Workshop
 from shared.diffusion.training import OptimizerSettings, Progress
 
 SIGMA_RANGE = (0.05, 5.0)  # in units of the normal data's spread
@@ -23,7 +24,7 @@ STEP_SHARE = 0.75  # of the workshop's training steps
 BATCH_SIZE = 256
 
 
-class DteIg:
+class DteIg(Analyzer):
     """Posterior mean of the log noise variance, log of square units of the features."""
 
     name: ClassVar[str] = "dte_ig"
@@ -31,19 +32,19 @@ class DteIg:
     def __init__(self, network: NoiseNetwork | None = None):
         self._network = network
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Train the network on noised normal vectors."""
-        dim = features.vectors.shape[2]
+        dim = features.dim
         network = NoiseNetwork(dim, HIDDEN, 1, radial=True, residual=True)
-        steps = max(1, round(workshop.training.steps * STEP_SHARE))
-        settings: OptimizerSettings = workshop.training.model_copy(update={"steps": steps, "batch_size": BATCH_SIZE})
+        steps = max(1, round(context.training.steps * STEP_SHARE))
+        settings: OptimizerSettings = context.training.model_copy(update={"steps": steps, "batch_size": BATCH_SIZE})
         train_on_noised(
             network,
             features,
             log_uniform(*SIGMA_RANGE),
             lambda means, _, sigma: negative_log_likelihood(means[:, 0], 2.0 * torch.log(sigma), dim).mean(),
             settings,
-            generator=workshop.generator(self.name),
+            generator=context.generator(self.name),
             progress=progress,
         )
         self._network = network

@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Features
-from cloud.methods.masks import flat_visible
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.reference import Reference
 from cloud.methods.restoration import (
     DrawnRestoration,
@@ -24,7 +24,6 @@ from cloud.methods.restoration import (
     part,
     prefixed,
 )
-from cloud.methods.workshop import Workshop
 from shared.diffusion.samplers import sample_ddim
 from shared.diffusion.schedules import diffuse, geometric_sigmas
 from shared.diffusion.time_estimation import log_posterior_mean
@@ -49,8 +48,8 @@ class DynamicReconstruction(DrawnRestoration):
         """The depth of each vector (samples * patches,): one of the levels in DEPTH_RANGE."""
         return self._depths_at(self._known().nearest(features, NEIGHBOURS).distances)
 
-    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
-        super()._learn(features, workshop, generator, progress)
+    def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
+        super()._learn(features, context, generator, progress)
         self._reference = Reference.drawn(features, generator)
 
     def _restorer(self, features: Features) -> Restorer:
@@ -68,7 +67,7 @@ class DynamicReconstruction(DrawnRestoration):
         return levels[(estimate.unsqueeze(1) - levels.log()).abs().argmin(dim=1)]
 
     def _restorer_from(self, features: Features, depths: Tensor) -> Restorer:
-        rows = flat_visible(features)
+        rows = features.flat_visible
         members = [(float(depth), (depths == depth).nonzero().squeeze(1)) for depth in torch.unique(depths)]
 
         def restored(noise: Tensor) -> Tensor:

@@ -9,8 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from cloud.methods.base import Features
-from cloud.methods.masks import flat_visible
+from cloud.methods.features import Features
 from cloud.methods.restoration import DrawnRestoration, Restorer, levels_from
 from shared.diffusion.denoisers import Denoiser
 from shared.diffusion.samplers import sample_ddim
@@ -43,6 +42,6 @@ class GuidedReconstruction(DrawnRestoration):
     name: ClassVar[str] = "guided"
 
     def _restorer(self, features: Features) -> Restorer:
-        rows, sigmas = flat_visible(features), levels_from(DEPTH_SIGMA, STEPS)
+        rows, sigmas = features.flat_visible, levels_from(DEPTH_SIGMA, STEPS)
         guided = GuidedDenoiser(self._trained(), rows, GUIDANCE)
         return lambda noise: sample_ddim(guided, diffuse(rows, DEPTH_SIGMA, noise[0]), sigmas)

@@ -15,8 +15,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from cloud.methods.base import AnalyzerOutput, Features, cpu_state, from_patch_scores
-from cloud.methods.workshop import Workshop
+from cloud.methods.base import Analyzer, AnalyzerOutput, Need, cpu_state, from_patch_scores
+from cloud.methods.features import Features, WindowFeatures
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.denoisers import WindowDenoiser
 from shared.diffusion.schedules import geometric_sigmas
 from shared.diffusion.training import Progress, fit_denoiser, spread
@@ -33,10 +34,11 @@ ERROR_FLOOR = 1e-6
 STEPS_SHARE, BATCH_SIZE = 0.6, 128  # of the workshop's steps
 
 
-class Imputation:
+class Imputation(Analyzer):
     """Log of the mean square error of imputed readings, each channel in units of its error on normal windows."""
 
     name: ClassVar[str] = "imputation"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.WINDOWS})
 
     def __init__(
         self, denoiser: WindowDenoiser | None = None, noise: Tensor | None = None, sizes: Tensor | None = None
@@ -45,14 +47,14 @@ class Imputation:
         self._noise = torch.empty((0, 0, 0)) if noise is None else noise  # (draws, length, channels)
         self._sizes = torch.empty(0) if sizes is None else sizes  # (channels,): root mean square errors on normals
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Train the denoiser, draw the noise, and take the size of each channel's error on normal windows."""
         windows, observed = _windows(features)
-        generator = workshop.generator(self.name)
+        generator = context.generator(self.name)
         length, channels = windows.shape[1:]
         blocks = max(1, min(MAX_BLOCKS, length.bit_length()))
-        steps = math.ceil(STEPS_SHARE * workshop.training.steps)
-        settings = workshop.training.model_copy(update={"steps": steps, "batch_size": BATCH_SIZE})
+        steps = math.ceil(STEPS_SHARE * context.training.steps)
+        settings = context.training.model_copy(update={"steps": steps, "batch_size": BATCH_SIZE})
         with torch.enable_grad():
             denoiser = WindowDenoiser.initialised(
                 channels, width=WIDTH, blocks=blocks, sigma_data=spread(windows), generator=generator
@@ -145,7 +147,7 @@ def grating_masks(length: int, channels: int) -> Tensor:
 
 def _windows(features: Features) -> tuple[Tensor, Tensor | None]:
     """Windows (n, length, channels) and what was observed of them; a vector is a window of one channel."""
-    if features.windows is not None:
+    if isinstance(features, WindowFeatures):
         return features.windows, features.windows_observed
     observed = None if features.observed is None else features.observed.flatten(0, 1).unsqueeze(2)
     return features.flat.unsqueeze(2), observed

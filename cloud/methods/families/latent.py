@@ -11,8 +11,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from cloud.methods.base import Features
-from cloud.methods.masks import flat_observed, flat_visible
+from cloud.methods.features import Features
+from cloud.methods.fit_context import SIGMA_RANGE, FitContext
 from cloud.methods.restoration import (
     DRAWS,
     PATCH_DRAWS,
@@ -25,7 +25,6 @@ from cloud.methods.restoration import (
     prefixed,
     short_training,
 )
-from cloud.methods.workshop import SIGMA_RANGE, Workshop
 from shared.diffusion.denoisers import VectorDenoiser, initialise
 from shared.diffusion.samplers import sample_dpm_solver
 from shared.diffusion.schedules import diffuse
@@ -80,9 +79,9 @@ class LatentReconstruction(Restoration):
         self._code_scale = torch.empty((0, 0))  # (2, code): mean and deviation on normal data
         self._noise = torch.empty((0, 0))  # (draws, code): the same for every sample
 
-    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
-        rows, observed = flat_visible(features), flat_observed(features)
-        settings = short_training(workshop)
+    def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
+        rows, observed = features.flat_visible, features.flat_observed
+        settings = short_training(context)
         autoencoder = Autoencoder(rows.shape[1], code_size(rows))
         initialise(autoencoder, generator)
         autoencoder.to(rows.device)
@@ -104,7 +103,7 @@ class LatentReconstruction(Restoration):
 
     def _errors(self, features: Features) -> Errors:
         autoencoder, denoiser = self._trained()
-        rows, sigmas = flat_visible(features), levels_from(DEPTH_SIGMA, STEPS)
+        rows, sigmas = features.flat_visible, levels_from(DEPTH_SIGMA, STEPS)
         codes = self._scaled(autoencoder.encode(rows))
         total_code, total = torch.zeros_like(codes), torch.zeros_like(rows)
         for noise in self._noise:

@@ -10,8 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Features
-from cloud.methods.masks import flat_visible
+from cloud.methods.features import Features
 from cloud.methods.restoration import DrawnRestoration, Restorer
 from shared.diffusion.schedules import diffuse
 
@@ -26,7 +25,7 @@ class OneStepReconstruction(DrawnRestoration):
     name: ClassVar[str] = "one_step"
 
     def _restorer(self, features: Features) -> Restorer:
-        rows = flat_visible(features)
+        rows = features.flat_visible
 
         def denoised(sigma: float, noise: Tensor) -> Tensor:
             levels = torch.full((len(rows), 1), sigma, dtype=rows.dtype, device=rows.device)

@@ -11,8 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Features
-from cloud.methods.masks import flat_visible
+from cloud.methods.features import Features
 from cloud.methods.restoration import DrawnRestoration, Restorer, levels_from
 from shared.diffusion.samplers import Sampler, sample_ddim, sample_ddpm, sample_dpm_solver
 from shared.diffusion.schedules import diffuse
@@ -41,7 +40,7 @@ class Reconstruction(DrawnRestoration):
         return self._wanted_draws or super()._draws(features)
 
     def _restorer(self, features: Features) -> Restorer:
-        rows, sigmas = flat_visible(features), levels_from(self._depth_sigma, self._steps)
+        rows, sigmas = features.flat_visible, levels_from(self._depth_sigma, self._steps)
 
         def restored(noise: Tensor) -> Tensor:
             noised = diffuse(rows, self._depth_sigma, noise[0])

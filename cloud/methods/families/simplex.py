@@ -13,9 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Features
+from cloud.methods.base import Need
 from cloud.methods.canvas import Kind, draw_levels
 from cloud.methods.families.simplex_noise import smooth_fields
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from cloud.methods.restoration import (
     DRAWS,
     PATCH_DRAWS,
@@ -27,7 +29,6 @@ from cloud.methods.restoration import (
     prefixed,
     short_training,
 )
-from cloud.methods.workshop import Workshop
 from shared.diffusion.denoisers import PreconditionedDenoiser
 from shared.diffusion.samplers import sample_dpm_solver
 from shared.diffusion.schedules import diffuse
@@ -43,6 +44,7 @@ class SimplexReconstruction(Restoration):
     """Log of the square error after partial diffusion with noise that is smooth over the sample."""
 
     name: ClassVar[str] = "simplex"
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.WINDOWS, Need.PATCH_GRID})
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class SimplexReconstruction(Restoration):
         self._seed = 0  # of the noise draws: the same ones for every sample
         self._mixing = torch.empty((0, 0))  # (dim, dim), of rows: white noise times it is as correlated as normals are
 
-    def _learn(self, features: Features, workshop: Workshop, generator: torch.Generator, progress: Progress) -> None:
+    def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         self._kind = Kind.of(features)
         self._seed = int(torch.randint(2**31, (1,), generator=generator))
         values, observed = self._kind.values(features), self._kind.observed(features)
@@ -59,7 +61,7 @@ class SimplexReconstruction(Restoration):
             self._mixing = covariance_root(values)
         bank = None if self._kind is Kind.ROWS else smooth_fields(FIELDS, *self._size(values), generator)
         self._denoiser = denoiser = self._kind.new_network(values, generator)
-        settings = short_training(workshop)
+        settings = short_training(context)
         count = self._kind.batch_size(settings.batch_size)
 
         def batch_loss() -> Tensor:

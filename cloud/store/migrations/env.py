@@ -1,4 +1,4 @@
-"""What Alembic runs to apply the steps; the connection comes from `cloud.store.migrate`."""
+"""Alembic environment that applies the steps on a connection of `cloud.store.migrate`."""
 
 from alembic import context
 

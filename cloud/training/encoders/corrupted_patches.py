@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloud.methods.encoders.efficientnet import DEEP_STRIDE, REACH_PIXELS
-from cloud.methods.encoders.image import PATCH_PIXELS, ImageEncoder
+from cloud.methods.encoders.image import FINE_DETAILS, PATCH_PIXELS, ImageEncoder
 from cloud.methods.pooling import TILE_SIDE
 from cloud.training.encoders.corruption import corrupt
 from shared.diffusion.local_corruption import CorruptedPatches
@@ -69,7 +69,7 @@ def corrupted_patches(
             untouched.append(_some(details[of_patches == 0], quotas[1], generator))
         if progress is not None:
             progress(min(start + _BATCH, total) / total)
-    return CorruptedPatches(torch.cat(touched), torch.cat(untouched))
+    return CorruptedPatches(torch.cat(touched), torch.cat(untouched), FINE_DETAILS)
 
 
 @dataclass(frozen=True)

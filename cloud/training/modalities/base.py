@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.methods.encoders import PatchEncoder
+from cloud.methods import Need
+from cloud.methods.encoders import Encoder, PatchEncoder
 from cloud.training.data import TrainingData
 from cloud.training.samples import Split
 from cloud.training.screeners import Screener, SeriesViews, VectorScreener
 from cloud.training.settings import DataSettings, TrainingSettings
 from cloud.training.teachers import fused_teacher
 from shared.diffusion.distillation import DistillationSettings, Perturbation, Teacher
+from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.diffusion.training import one_thread
 from shared.modality import Modality
@@ -65,6 +67,7 @@ class TrainingModality(ABC):
         weighs_by_corruption: Whether the fused methods are weighted by how well they find corrupted copies of normal
             samples.
         can_trim: Whether `data.trim_share` can leave out the least likely samples.
+        untaught: Needs of analyzers that the teacher of the head cannot serve, since it has single vectors only.
     """
 
     name: ClassVar[Modality]
@@ -76,6 +79,7 @@ class TrainingModality(ABC):
     scales_places: ClassVar[bool] = False
     weighs_by_corruption: ClassVar[bool] = False
     can_trim: ClassVar[bool] = False
+    untaught: ClassVar[frozenset[Need]] = frozenset()
 
     @abstractmethod
     def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
@@ -124,6 +128,12 @@ class TrainingModality(ABC):
 
         `train`, `quantisation` and `held_out` are graph inputs (n, ...) of normal samples.
         """
+
+    def corrupted_patches(
+        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, progress: Progress
+    ) -> CorruptedPatches | None:
+        """Return patches of corrupted copies of normal graph inputs (n, ...), for analyzers; None without copies."""
+        return None
 
     def perturbation(self, preprocessor: Preprocessor, train: NDArray[Any]) -> Perturbation | None:
         """Return a maker of perturbed graph inputs from samples; None: the graph inputs alone are perturbed."""

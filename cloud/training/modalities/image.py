@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloud.methods.encoders import ImageEncoder, PatchEncoder
+from cloud.methods import Need
+from cloud.methods.encoders import Encoder, ImageEncoder, PatchEncoder
 from cloud.training.data import TrainingData
-from cloud.training.encoders import choose_size, fit_image_encoder
+from cloud.training.encoders import choose_size, corrupted_patches, fit_image_encoder
 from cloud.training.modalities.base import EncodedModality, Progress
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
 from cloud.training.samples.images import ImageData, find_images, read_image
@@ -22,6 +23,7 @@ from cloud.training.teachers import patch_teacher
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.diffusion.distillation import Teacher
+from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import DataError, SampleRejected
 from shared.modality import Modality
@@ -41,6 +43,7 @@ class TrainingImage(EncodedModality):
     name = Modality.IMAGE
     scales_places = True
     weighs_by_corruption = True
+    untaught = frozenset({Need.PATCH_GRID})
 
     def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
         """Find the images of a folder. Raises DataError where there are none."""
@@ -81,6 +84,14 @@ class TrainingImage(EncodedModality):
     ) -> tuple[PatchEncoder, Tensor]:
         """Return the image encoder fitted on normal images, and patch vectors of them."""
         return fit_image_encoder(train, generator=generator, dim=settings.image.feature_dim, progress=progress)
+
+    def corrupted_patches(
+        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, progress: Progress
+    ) -> CorruptedPatches | None:
+        """Return patches of corrupted copies of normal images, as the image encoder sees them."""
+        if not isinstance(encoder, ImageEncoder):
+            return None
+        return corrupted_patches(encoder, inputs, seed=seed, progress=progress)
 
     def teacher(self, analysis: "Analysis") -> Teacher | None:
         """Return the score of single patches by the fused analyzers that compare them; None if none does."""

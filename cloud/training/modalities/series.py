@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.methods import Need
 from cloud.training.data import TableData, TrainingData, read_table_data
 from cloud.training.modalities.base import Progress, VectorModality
 from cloud.training.samples import MIN_TRAIN, Split, modes_in, with_anomalies
@@ -29,6 +30,7 @@ class TrainingSeries(VectorModality):
     distillation = DistillationSettings(steps=4000, batch_size=256, perturbed=60_000, max_seconds=90.0)
     folds = 1
     is_ordered = True
+    untaught = frozenset({Need.WINDOWS})
 
     def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
         """Read the readings at `path`. Raises DataError for data that cannot be used."""

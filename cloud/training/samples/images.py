@@ -24,8 +24,16 @@ from shared.modality import Modality
 
 @dataclass(frozen=True, slots=True)
 class ImageData:
-    """Image files: good ones, good ones set apart to calibrate on, and those to test on with their labels (true for
-    defects); the last two may be empty."""
+    """Image files by use.
+
+    Attributes:
+        origin: Path of the folder.
+        good: Good images to train on.
+        held_out: Good images that the user set apart to calibrate on; may be empty.
+        test: Labelled images to measure on; may be empty.
+        test_labels: Labels of `test`, true for defects.
+        notes: Remarks for the report.
+    """
 
     origin: str
     good: tuple[Path, ...]
@@ -37,7 +45,7 @@ class ImageData:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """The pixels of one file; raises SampleRejected (a DataError) if they cannot be read."""
+    """Return the pixels of one file. Raises SampleRejected (a DataError) if they cannot be decoded."""
     try:
         return decode_image(path.read_bytes(), origin=str(path))
     except OSError as error:

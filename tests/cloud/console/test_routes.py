@@ -129,7 +129,7 @@ async def test_a_part_is_shown_where_it_lies_in_its_image(fleet: Fleet, client: 
     part = ImageCrop(2 * height, 3 * width, Region(height, width, height, width))
     sample_id = (await fleet.send(CAMERA, odd=True, part=part)).sample_id
     detail = (await client.get(f"/api/verdicts/{sample_id}")).json()
-    assert "only a part travelled" in detail["problem"]
+    assert "Only a crop" in detail["problem"]
     assert (detail["height_px"], detail["width_px"]) == (2 * height, 3 * width)
     pixels = decode_image((await client.get(f"/media/{sample_id}/image.png")).content)
     assert pixels.shape == (2 * height, 3 * width, 3)

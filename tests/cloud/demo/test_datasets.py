@@ -112,7 +112,7 @@ def test_own_images_with_defects_are_labelled(tmp_path: Path) -> None:
 
 def test_too_few_own_images_are_named(tmp_path: Path) -> None:
     write_images(tmp_path / "mine", 4)
-    with pytest.raises(DataError, match="4 good images to train on, and at least 40"):
+    with pytest.raises(DataError, match="4 good images to train on; at least 40"):
         images_plan(tmp_path / "mine", tmp_path / "demo", seconds=30)
 
 

@@ -11,22 +11,23 @@ from cloud.demo.summary import Screened, device_summary, read_screening_log, tot
 from shared.bundle import InputSpec
 from shared.modality import Modality
 from shared.samples import Decision, Route
+from shared.status import AgentCounters, AgentStatus, LatencyStatus, SourceStatus
 
 LABELS = [False, False, True, True]
 P_VALUES = [0.5, 0.04, 0.001, 0.6]
-STATUS = {
-    "counters": {
-        "samples_screened": 4,
-        "samples_forwarded": 2,
-        "samples_alarmed": 1,
-        "samples_audited": 0,
-        "samples_rejected": 0,
-        "bytes_screened": 400,
-        "bytes_uploaded": 200,
+STATUS = AgentStatus(
+    device_id="d",
+    process_id=1,
+    written_at_s=0.0,
+    counters=AgentCounters(
+        samples_screened=4, samples_forwarded=2, samples_alarmed=1, bytes_screened=400, bytes_uploaded=200
+    ),
+    latency_ms={
+        "screen": LatencyStatus(p50=1.0, p99=2.0, samples=4),
+        "sample_to_verdict": LatencyStatus(p50=10.0, p99=30.0, samples=4),
     },
-    "latency_ms": {"screen": {"p50": 1.0, "p99": 2.0}, "sample_to_verdict": {"p50": 10.0, "p99": 30.0}},
-    "sources": {"d": {"bundle_id": "pump-1-00000000"}},
-}
+    sources={"d": SourceStatus(bundle_id="pump-1-00000000")},
+)
 
 
 def plan() -> DevicePlan:

@@ -16,7 +16,7 @@ from cloud.evaluation.leaderboard import (
     surprise,
     without_ties,
 )
-from cloud.evaluation.metrics import auroc
+from cloud.metrics import auroc
 
 
 def opinions(seed: int, count: int = 400, share: float = 0.1, edge_noise: float = 1.5):

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from cloud.evaluation.metrics import (
-    auroc,
     average_precision,
     clopper_pearson,
     detection_figures,
@@ -15,6 +14,7 @@ from cloud.evaluation.metrics import (
     recall_at,
     threshold_at,
 )
+from cloud.metrics import auroc, separation
 from shared.errors import DataError
 
 
@@ -32,6 +32,13 @@ def test_areas_are_those_of_scikit_learn(case) -> None:
     labels, scores = case
     assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
     assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores))
+
+
+def test_separation_is_the_share_of_pairs_in_order() -> None:
+    normal = np.array([0.0, 1.0, 2.0, 3.0])
+    assert separation(normal, np.array([9.0, 8.0])) == 1.0
+    assert separation(normal, normal) == 0.5
+    assert separation(normal, np.array([0.5])) == 0.25
 
 
 @given(labelled_scores(), st.floats(0.0, 0.99))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cloud.evaluation.baselines import KNN, baseline_scores
-from cloud.evaluation.metrics import auroc
 from cloud.evaluation.protocols import AS_THEY_ARE, PUBLISHED, adbench_part, find_sets, image_part, series_part
 from cloud.evaluation.published import BEST, published_figures
+from cloud.metrics import auroc
 from shared.errors import DataError, SettingsError
 
 REAL = Path(os.environ.get("VEDETTE_BENCH_DATA", Path(__file__).parents[4] / "shared" / "data"))

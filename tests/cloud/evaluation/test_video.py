@@ -15,7 +15,7 @@ from cloud.evaluation.footage import Footage
 from cloud.evaluation.leaderboard import names
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PlaceNeighbours
-from cloud.methods import workshop
+from cloud.methods import fit_context
 from cloud.training import TrainingSettings, train_bundle
 from cloud.training.encoders import fit_video_encoder
 from cloud.training.samples.videos import find_videos
@@ -39,7 +39,7 @@ SETTINGS = TrainingSettings.model_validate(
 @pytest.fixture(scope="module", autouse=True)
 def short_training() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workshop, "TRAINING", OptimizerSettings(steps=100, batch_size=64))
+        patch.setattr(fit_context, "TRAINING", OptimizerSettings(steps=100, batch_size=64))
         yield
 
 

@@ -64,7 +64,7 @@ def test_a_failure_is_left_in_the_outcome(
     assert outcome is not None
     assert "1 of 2 devices sent an update" in outcome.error
     assert "5 normal samples" in outcome.rounds[0].failures["2"]
-    with pytest.raises(FederationError, match="holds no head"):
+    with pytest.raises(FederationError, match="does not hold a head"):
         folder.aggregate()
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_head_is_an_outcome_too(
         server_app.app(grid=grid(buffers(60, 60)), context=context)
     outcome = folder.outcome()
     assert outcome is not None
-    assert "holds no head" in outcome.error
+    assert "does not hold a head" in outcome.error
 
 
 def test_a_cancelled_run_ends_before_its_next_round(

@@ -8,7 +8,17 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cloud.methods import ANALYZERS, Analyzer, Features, Workshop, noised, reference, restoration
+from cloud.methods import (
+    ANALYZERS,
+    Analyzer,
+    Features,
+    FitContext,
+    PatchFeatures,
+    VectorFeatures,
+    noised,
+    reference,
+    restoration,
+)
 from cloud.methods.baselines import isolation_forest, pca
 from cloud.methods.defaults import denoising_likelihood, local_corruption, masked_likelihood, score_norm
 from cloud.methods.families import imputation
@@ -47,13 +57,13 @@ def fitted(request: pytest.FixtureRequest) -> Fitted:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     analyzer, shares = ANALYZERS[request.param](), list[float]()
-    analyzer.fit(as_features(rows(800, torch.Generator().manual_seed(1))), workshop(150), shares.append)
+    analyzer.fit(as_features(rows(800, torch.Generator().manual_seed(1))), context(150), shares.append)
     torch.set_num_threads(threads)
     return Fitted(analyzer, shares)
 
 
-def workshop(steps: int = 30) -> Workshop:
-    return Workshop(seed=2, training=OptimizerSettings(steps=steps, batch_size=128))
+def context(steps: int = 30) -> FitContext:
+    return FitContext(seed=2, training=OptimizerSettings(steps=steps, batch_size=128))
 
 
 def rows(count: int, generator: torch.Generator) -> Tensor:
@@ -64,11 +74,11 @@ def rows(count: int, generator: torch.Generator) -> Tensor:
 
 
 def as_features(vectors: Tensor) -> Features:
-    return Features(vectors.unsqueeze(1))
+    return VectorFeatures(vectors.unsqueeze(1))
 
 
 def as_images(count: int, generator: torch.Generator) -> Features:
-    return Features(rows(count * 12, generator).reshape(count, 12, DIM), (3, 4))
+    return PatchFeatures(rows(count * 12, generator).reshape(count, 12, DIM), grid=(3, 4))
 
 
 def test_anomalies_score_higher_than_normals(fitted: Fitted, generator: torch.Generator) -> None:
@@ -131,7 +141,7 @@ def test_the_same_seed_gives_the_same_analyzer(analyzer: Analyzer) -> None:
     normals = as_features(rows(200, torch.Generator().manual_seed(1)))
     other = type(analyzer)()
     for one in (analyzer, other):
-        one.fit(normals, workshop())
+        one.fit(normals, context())
     assert all(torch.equal(value, other.state()[name]) for name, value in analyzer.state().items())
 
 
@@ -141,7 +151,7 @@ def test_fitting_reports_rising_progress(fitted: Fitted) -> None:
 
 
 def test_images_get_maps_and_the_score_of_their_worst_patches(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_images(40, generator), workshop(100))
+    analyzer.fit(as_images(40, generator), context(100))
     images = as_images(8, generator)
     images.vectors[3, 7] += 6.0
     output = analyzer.score(images)
@@ -163,7 +173,7 @@ def test_scores_are_finite_whatever_the_data(analyzer: Analyzer, generator: torc
         normals[:, 2] = 0.0
     else:
         normals[0] = 5e3
-    analyzer.fit(as_features(normals), workshop())
+    analyzer.fit(as_features(normals), context())
     queries = torch.cat([normals, torch.zeros(1, DIM), torch.full((1, DIM), 5e3), torch.full((1, DIM), -5e3)])
     output = analyzer.score(as_features(queries))
     assert torch.isfinite(output.scores).all()
@@ -183,4 +193,4 @@ def test_an_empty_batch_gives_no_scores(fitted: Fitted) -> None:
 
 def test_features_must_fit_their_grid() -> None:
     with pytest.raises(ValueError, match="grid"):
-        Features(torch.zeros(2, 5, 3), (2, 3))
+        PatchFeatures(torch.zeros(2, 5, 3), grid=(2, 3))

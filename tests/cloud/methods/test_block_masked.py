@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cloud.methods.base import Features
+from cloud.methods import PatchFeatures, VectorFeatures, WindowFeatures
 from cloud.methods.canvas import Kind
 from cloud.methods.families import block_masked
 from cloud.methods.families.block_masked import BlockMaskedReconstruction, random_covers
-from cloud.methods.workshop import Workshop
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.training import OptimizerSettings
 
 SHAPES = {Kind.ROWS: (1, 10), Kind.WINDOWS: (1, 16, 3), Kind.GRIDS: (1, 3, 14, 14)}
@@ -31,12 +31,12 @@ def test_each_block_of_a_cover_hides_about_its_share(kind: Kind) -> None:
 def test_a_hidden_entry_does_not_show_in_its_own_reconstruction() -> None:
     """The identity shortcut: whatever stands in an entry, what is put in its place is the same."""
     analyzer = BlockMaskedReconstruction()
-    normals = Features(torch.randn(200, 1, 6, generator=generator()))
-    analyzer.fit(normals, Workshop(training=OptimizerSettings(steps=50, batch_size=64)))
+    normals = VectorFeatures(torch.randn(200, 1, 6, generator=generator()))
+    analyzer.fit(normals, FitContext(training=OptimizerSettings(steps=50, batch_size=64)))
     changed = normals.vectors.clone()
     changed[:, :, 2] += 5.0
     before = analyzer.score(normals).reconstruction
-    after = analyzer.score(Features(changed)).reconstruction
+    after = analyzer.score(VectorFeatures(changed)).reconstruction
     assert before is not None
     assert after is not None
     assert torch.equal(before[:, :, 2], after[:, :, 2])
@@ -46,31 +46,33 @@ def test_a_hidden_entry_does_not_show_in_its_own_reconstruction() -> None:
 def test_a_patch_that_does_not_fit_its_surroundings_scores_highest() -> None:
     """Each image has a level of its own, so that every patch alone is normal."""
     levels = torch.randn(120, 1, 1, generator=generator()).expand(120, 64, 4)
-    images = Features(levels + 0.1 * torch.randn(120, 64, 4, generator=generator(1)), (8, 8))
+    images = PatchFeatures(levels + 0.1 * torch.randn(120, 64, 4, generator=generator(1)), grid=(8, 8))
     analyzer = BlockMaskedReconstruction()
-    analyzer.fit(images.at(slice(0, 100)), Workshop(training=OptimizerSettings(steps=120, batch_size=32)))
+    analyzer.fit(images.at(slice(0, 100)), FitContext(training=OptimizerSettings(steps=120, batch_size=32)))
     odd = images.at(slice(100, 120))
     vectors = odd.vectors.clone()
     vectors[:, 27] = -vectors[:, 27] + torch.where(vectors[:, 27].abs() < 0.7, 1.5, 0.0)
-    maps = analyzer.score(Features(vectors, (8, 8))).maps
+    maps = analyzer.score(PatchFeatures(vectors, grid=(8, 8))).maps
     assert maps is not None
     assert (maps.flatten(1).argmax(dim=1) == 27).float().mean() > 0.7
 
 
 def test_windows_are_scored_by_their_spans() -> None:
     windows = torch.sin(torch.arange(16.0) + 6.0 * torch.rand(200, 1, generator=generator())).unsqueeze(2)
-    features = Features(windows.flatten(1).unsqueeze(1), windows=windows)
+    features = WindowFeatures(windows.flatten(1).unsqueeze(1), windows=windows, surprise_columns=slice(0, 0))
     analyzer = BlockMaskedReconstruction()
-    analyzer.fit(features, Workshop(training=OptimizerSettings(steps=100, batch_size=32)))
+    analyzer.fit(features, FitContext(training=OptimizerSettings(steps=100, batch_size=32)))
     broken = windows.clone()
     broken[:, 6:10] *= -1.0
-    scores = analyzer.score(Features(broken.flatten(1).unsqueeze(1), windows=broken)).scores
+    scores = analyzer.score(
+        WindowFeatures(broken.flatten(1).unsqueeze(1), windows=broken, surprise_columns=slice(0, 0))
+    ).scores
     assert (scores > analyzer.score(features).scores).float().mean() > 0.8
 
 
 def test_windows_are_needed_where_it_was_fitted_on_them() -> None:
-    features = Features(torch.zeros(4, 1, 8), windows=torch.zeros(4, 8, 1))
+    features = WindowFeatures(torch.zeros(4, 1, 8), windows=torch.zeros(4, 8, 1), surprise_columns=slice(0, 0))
     analyzer = BlockMaskedReconstruction()
-    analyzer.fit(features, Workshop(training=OptimizerSettings(steps=2, batch_size=8)))
+    analyzer.fit(features, FitContext(training=OptimizerSettings(steps=2, batch_size=8)))
     with pytest.raises(ValueError, match="windows"):
-        analyzer.score(Features(features.vectors))
+        analyzer.score(VectorFeatures(features.vectors))

@@ -5,10 +5,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cloud.methods.base import Features
+from cloud.methods import VectorFeatures
 from cloud.methods.defaults.channel_imputation import ChannelImputation
-from cloud.methods.workshop import Workshop
-from cloud.serving.encoding import vector_features
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
+from cloud.modalities import cloud_modality
 from shared.bundle import InputSpec
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
@@ -32,12 +33,13 @@ def preprocessor() -> Preprocessor:
 
 
 def features(preprocessor: Preprocessor, values: NDArray[np.float64]) -> Features:
-    return vector_features(preprocessor.prepare(values).inputs, preprocessor, torch.device("cpu"))
+    inputs = preprocessor.prepare(values).inputs
+    return cloud_modality(preprocessor.modality).vector_features(inputs, preprocessor, torch.device("cpu"))
 
 
 def scores(preprocessor: Preprocessor, values: NDArray[np.float64]) -> Tensor:
     analyzer = ChannelImputation()
-    analyzer.fit(features(preprocessor, windows(50, 11)), Workshop())
+    analyzer.fit(features(preprocessor, windows(50, 11)), FitContext())
     stored = ChannelImputation.from_state(load(save(analyzer.state())))
     asked = features(preprocessor, values)
     assert torch.equal(stored.score(asked).scores, analyzer.score(asked).scores)
@@ -92,12 +94,12 @@ def test_where_the_mode_stands_behind_the_inputs_it_is_no_surprise() -> None:
 def test_vectors_alone_are_windows_of_one_time_point() -> None:
     analyzer = ChannelImputation()
     rows = torch.from_numpy(windows(800, 9)[:, 0]).float()
-    analyzer.fit(Features(rows.unsqueeze(1)), Workshop())
+    analyzer.fit(VectorFeatures(rows.unsqueeze(1)), FitContext())
     broken = rows.clone()
     broken[:, 1] = -rows[:, 0]
-    before, after = (analyzer.score(Features(values.unsqueeze(1))).scores for values in (rows, broken))
+    before, after = (analyzer.score(VectorFeatures(values.unsqueeze(1))).scores for values in (rows, broken))
     assert (after - before).median() > 0.5
     again = ChannelImputation.from_state(load(save(analyzer.state())))
-    assert torch.equal(again.score(Features(broken.unsqueeze(1))).scores, after)
+    assert torch.equal(again.score(VectorFeatures(broken.unsqueeze(1))).scores, after)
     with pytest.raises(RuntimeError, match="precision"):
         ChannelImputation.from_state({**analyzer.state(), "precision": torch.eye(3)})

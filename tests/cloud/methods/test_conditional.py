@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from cloud.methods.base import Features
+from cloud.methods import VectorFeatures
 from cloud.methods.families.conditional import ConditionalReconstruction, embeddings
-from cloud.methods.workshop import Workshop
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.training import OptimizerSettings
 
 OFFSET = torch.tensor([1.5, -1.5, 0.0, 0.0])
@@ -15,31 +16,31 @@ def features(count: int, seed: int) -> Features:
     generator = torch.Generator().manual_seed(seed)
     modes = torch.randint(2, (count,), generator=generator) * 7 + 3  # modes 3 and 10
     centres = torch.where((modes == 3).unsqueeze(1), OFFSET, -OFFSET)
-    return Features((centres + 0.3 * torch.randn(count, 4, generator=generator)).unsqueeze(1), modes=modes)
+    return VectorFeatures((centres + 0.3 * torch.randn(count, 4, generator=generator)).unsqueeze(1), modes=modes)
 
 
 @pytest.fixture(scope="module")
 def analyzer() -> ConditionalReconstruction:
     fitted = ConditionalReconstruction()
-    fitted.fit(features(600, 1), Workshop(training=OptimizerSettings(steps=400, batch_size=128)))
+    fitted.fit(features(600, 1), FitContext(training=OptimizerSettings(steps=400, batch_size=128)))
     return fitted
 
 
 def test_a_sample_of_the_other_mode_scores_higher(analyzer: ConditionalReconstruction) -> None:
     queries = features(200, 2)
     assert queries.modes is not None
-    swapped = Features(queries.vectors, modes=13 - queries.modes)
+    swapped = VectorFeatures(queries.vectors, modes=13 - queries.modes)
     higher = analyzer.score(swapped).scores > analyzer.score(queries).scores
     assert higher.float().mean() > 0.95
 
 
 def test_an_unknown_mode_is_told_as_the_mean_of_all(analyzer: ConditionalReconstruction) -> None:
     queries = features(3, 2)
-    told = analyzer.embedded(Features(queries.vectors, modes=torch.tensor([3, 5, 99])))
-    mean = (told[0] + analyzer.embedded(Features(queries.vectors[:1], modes=torch.tensor([10])))[0]) / 2
+    told = analyzer.embedded(VectorFeatures(queries.vectors, modes=torch.tensor([3, 5, 99])))
+    mean = (told[0] + analyzer.embedded(VectorFeatures(queries.vectors[:1], modes=torch.tensor([10])))[0]) / 2
     assert torch.allclose(told[1], mean)
     assert torch.allclose(told[2], mean)
-    assert torch.allclose(analyzer.embedded(Features(queries.vectors))[0], mean)
+    assert torch.allclose(analyzer.embedded(VectorFeatures(queries.vectors))[0], mean)
 
 
 def test_its_state_keeps_the_modes(analyzer: ConditionalReconstruction) -> None:
@@ -49,11 +50,11 @@ def test_its_state_keeps_the_modes(analyzer: ConditionalReconstruction) -> None:
 
 
 def test_without_modes_it_shares_the_denoiser() -> None:
-    plain = Features(features(50, 1).vectors)
-    workshop = Workshop(training=OptimizerSettings(steps=20, batch_size=32))
+    plain = VectorFeatures(features(50, 1).vectors)
+    context = FitContext(training=OptimizerSettings(steps=20, batch_size=32))
     fitted = ConditionalReconstruction()
-    fitted.fit(plain, workshop)
-    assert fitted._trained() is workshop.denoiser(plain.flat)
+    fitted.fit(plain, context)
+    assert fitted._trained() is context.denoiser(plain.flat)
 
 
 @pytest.mark.parametrize("modes", [2, 16, 40])

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloud.methods import Features, Workshop
+from cloud.methods import FitContext, VectorFeatures
 from cloud.methods.defaults.denoising_likelihood import SIGMA_RANGE, DenoisingLikelihood
 from cloud.methods.defaults.score_norm import ScoreNorm
 from shared.diffusion.training import OptimizerSettings
@@ -26,14 +26,14 @@ def fitted(
     analyzer: DenoisingLikelihood | ScoreNorm, vectors: Tensor, steps: int = 600
 ) -> DenoisingLikelihood | ScoreNorm:
     training = OptimizerSettings(steps=steps, batch_size=256)
-    analyzer.fit(Features(vectors.unsqueeze(1)), Workshop(seed=1, training=training))
+    analyzer.fit(VectorFeatures(vectors.unsqueeze(1)), FitContext(seed=1, training=training))
     return analyzer
 
 
 def test_of_a_normal_distribution_it_is_half_the_squared_distance_from_the_mean() -> None:
     analyzer = fitted(DenoisingLikelihood(), normal(4000, 1))
     fresh = normal(1500, 2)
-    nats = analyzer.score(Features(fresh.unsqueeze(1))).scores.numpy()
+    nats = analyzer.score(VectorFeatures(fresh.unsqueeze(1))).scores.numpy()
     squared = fresh.square().sum(dim=1).numpy()
     # The integral of sigma^2 / (1 + sigma^2)^2 over log sigma: a half, but for the levels left out at both ends.
     low, high = SIGMA_RANGE
@@ -45,8 +45,8 @@ def test_of_a_normal_distribution_it_is_half_the_squared_distance_from_the_mean(
 
 def test_halfway_between_clusters_is_unlikely_though_the_score_vanishes_there() -> None:
     clusters = two_clusters(3000)
-    halfway = Features(torch.zeros(1, 1, DIM))
-    within = Features(clusters[:500].unsqueeze(1))
+    halfway = VectorFeatures(torch.zeros(1, 1, DIM))
+    within = VectorFeatures(clusters[:500].unsqueeze(1))
 
     def share_below(analyzer: DenoisingLikelihood | ScoreNorm) -> float:
         return float((analyzer.score(within).scores < analyzer.score(halfway).scores).float().mean())
@@ -57,7 +57,7 @@ def test_halfway_between_clusters_is_unlikely_though_the_score_vanishes_there() 
 
 def test_noise_is_drawn_once_and_travels_with_the_state() -> None:
     analyzer = fitted(DenoisingLikelihood(), normal(500, 1), steps=60)
-    features = Features(normal(40, 3).unsqueeze(1))
+    features = VectorFeatures(normal(40, 3).unsqueeze(1))
     copy = DenoisingLikelihood.from_state(analyzer.state())
     assert torch.equal(analyzer.score(features).scores, copy.score(features).scores)
     assert torch.allclose(
@@ -71,10 +71,10 @@ def test_what_stands_in_for_missing_values_does_not_become_the_likeliest_value()
     values = values + 0.1 * torch.randn(values.shape, generator=generator)
     observed = torch.rand(values.shape, generator=generator) < 0.5
     observed[:, 0] |= ~observed.any(dim=1)
-    normals = Features(torch.where(observed, values, 0.0).unsqueeze(1), observed=observed.unsqueeze(1))
+    normals = VectorFeatures(torch.where(observed, values, 0.0).unsqueeze(1), observed=observed.unsqueeze(1))
     analyzer = DenoisingLikelihood()
-    analyzer.fit(normals, Workshop(seed=1, training=OptimizerSettings(steps=600, batch_size=256)))
+    analyzer.fit(normals, FitContext(seed=1, training=OptimizerSettings(steps=600, batch_size=256)))
     everywhere = torch.ones(400, 1, 4, dtype=torch.bool)
-    likely = analyzer.score(Features(values[:400].unsqueeze(1), observed=everywhere)).scores
-    at_the_mean = analyzer.score(Features(torch.zeros(1, 1, 4), observed=everywhere[:1])).scores
+    likely = analyzer.score(VectorFeatures(values[:400].unsqueeze(1), observed=everywhere)).scores
+    at_the_mean = analyzer.score(VectorFeatures(torch.zeros(1, 1, 4), observed=everywhere[:1])).scores
     assert float((likely < at_the_mean).float().mean()) > 0.95

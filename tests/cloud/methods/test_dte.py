@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloud.methods import Analyzer, Features, Workshop
+from cloud.methods import Analyzer, Features, FitContext, VectorFeatures
 from cloud.methods.families.dte_c import PUBLISHED, DteC, PublishedDteC, Recipe, mean_log_odds
 from cloud.methods.families.dte_ig import DteIg, negative_log_likelihood
 from cloud.methods.noised import NoiseNetwork, linear, log_uniform
@@ -23,13 +23,13 @@ def plane(count: int, seed: int) -> Tensor:
 
 def fitted(analyzer: Analyzer, steps: int = 400) -> Analyzer:
     training = OptimizerSettings(steps=steps, batch_size=256)
-    analyzer.fit(Features(plane(2000, 1).unsqueeze(1)), Workshop(seed=5, training=training))
+    analyzer.fit(VectorFeatures(plane(2000, 1).unsqueeze(1)), FitContext(seed=5, training=training))
     return analyzer
 
 
 def noised(sigma: float) -> Features:
     noise = torch.randn(300, DIM, generator=torch.Generator().manual_seed(3))
-    return Features((plane(300, 2) + sigma * noise).unsqueeze(1))
+    return VectorFeatures((plane(300, 2) + sigma * noise).unsqueeze(1))
 
 
 def test_dte_ig_tells_the_noise_level_that_was_added() -> None:

@@ -5,10 +5,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from cloud.methods.base import Features
+from cloud.methods import WindowFeatures
 from cloud.methods.families import imputation
 from cloud.methods.families.imputation import Imputation, grating_masks
-from cloud.methods.workshop import Workshop
+from cloud.methods.features import Features
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.training import OptimizerSettings
 
 LENGTH, CHANNELS = 16, 3
@@ -32,13 +33,15 @@ def waves(count: int, seed: int) -> Tensor:
 
 
 def features(values: Tensor, observed: Tensor | None = None) -> Features:
-    return Features(values.flatten(1).unsqueeze(1), windows=values, windows_observed=observed)
+    return WindowFeatures(
+        values.flatten(1).unsqueeze(1), windows=values, windows_observed=observed, surprise_columns=slice(0, 0)
+    )
 
 
 @pytest.fixture(scope="module")
 def fitted() -> Imputation:
     analyzer = Imputation()
-    analyzer.fit(features(waves(500, 1)), Workshop(training=OptimizerSettings(steps=200)))
+    analyzer.fit(features(waves(500, 1)), FitContext(training=OptimizerSettings(steps=200)))
     return analyzer
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from cloud.methods.base import Features
+from cloud.methods import VectorFeatures
 from cloud.methods.families.latent import LatentReconstruction, code_size
-from cloud.methods.workshop import Workshop
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.training import OptimizerSettings
 
 
@@ -26,11 +26,11 @@ def test_the_code_is_as_large_as_the_data_needs() -> None:
 @pytest.mark.parametrize("kind", ["off the plane", "an unusual place on it"])
 def test_both_kinds_of_anomaly_score_higher(kind: str) -> None:
     analyzer = LatentReconstruction()
-    normals = Features(on_a_plane(500, 1).unsqueeze(1))
-    analyzer.fit(normals, Workshop(training=OptimizerSettings(steps=300, batch_size=128)))
+    normals = VectorFeatures(on_a_plane(500, 1).unsqueeze(1))
+    analyzer.fit(normals, FitContext(training=OptimizerSettings(steps=300, batch_size=128)))
     fresh = on_a_plane(200, 2)
     off = torch.randn(200, 6, generator=torch.Generator().manual_seed(3))
     odd = fresh + 0.5 * off if kind == "off the plane" else 4.0 * fresh / fresh.norm(dim=1, keepdim=True)
-    normal = analyzer.score(Features(fresh.unsqueeze(1))).scores
-    anomalous = analyzer.score(Features(odd.unsqueeze(1))).scores
+    normal = analyzer.score(VectorFeatures(fresh.unsqueeze(1))).scores
+    anomalous = analyzer.score(VectorFeatures(odd.unsqueeze(1))).scores
     assert (normal.unsqueeze(1) < anomalous).float().mean() > 0.85

@@ -1,7 +1,7 @@
 import torch
 
-from cloud.methods import Features, Workshop
-from cloud.methods.defaults.local_corruption import ImageWorkshop, LocalCorruption
+from cloud.methods import DetailFeatures, FitContext, PatchFeatures, VectorFeatures
+from cloud.methods.defaults.local_corruption import LocalCorruption
 from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.training import OptimizerSettings
 
@@ -13,21 +13,23 @@ def test_it_learns_from_the_details_of_the_corrupted_copies_it_is_given() -> Non
     touched[:, 0] += 3.0
     analyzer = LocalCorruption()
     normal = torch.zeros(2, 100, 4)
-    analyzer.fit(Features(normal, (10, 10)), ImageWorkshop(seed=0, corrupted=CorruptedPatches(touched, untouched)))
+    analyzer.fit(
+        PatchFeatures(normal, grid=(10, 10)), FitContext(seed=0, corrupted=CorruptedPatches(touched, untouched))
+    )
     moved = torch.zeros(2, 100, 8)
     moved[0, 37, 0], moved[1, 37, 0] = 4.0, -4.0
-    maps = analyzer.score(Features(normal, (10, 10), details=moved)).maps
+    maps = analyzer.score(DetailFeatures(normal, grid=(10, 10), details=moved)).maps
     assert maps is not None
     assert maps[0, 3, 7] > maps[0, 9, 0] + 2.0
     assert maps[1, 3, 7] < maps[1, 9, 0] + 0.5
 
 
 def test_equal_seeds_train_equal_heads() -> None:
-    features = Features(torch.randn(400, 1, 5, generator=torch.Generator().manual_seed(1)))
+    features = VectorFeatures(torch.randn(400, 1, 5, generator=torch.Generator().manual_seed(1)))
     scores = []
     for _ in range(2):
         analyzer = LocalCorruption()
-        analyzer.fit(features, Workshop(seed=4, training=OptimizerSettings(steps=40)))
+        analyzer.fit(features, FitContext(seed=4, training=OptimizerSettings(steps=40)))
         torch.rand(7)  # the global generator has no part in it
         scores.append(analyzer.score(features).scores)
     torch.testing.assert_close(scores[0], scores[1])

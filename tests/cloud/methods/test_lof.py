@@ -4,7 +4,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.neighbors import LocalOutlierFactor as SklearnFactor
 
-from cloud.methods import Features, Workshop
+from cloud.methods import FitContext, VectorFeatures
 from cloud.methods.baselines.lof import LocalOutlierFactor
 from shared.errors import DataError
 
@@ -14,8 +14,8 @@ def test_factors_are_those_of_scikit_learn() -> None:
     pixels = (pixels + 0.01 * np.random.default_rng(0).standard_normal(pixels.shape)).astype(np.float32)  # no ties
     normals, queries = pixels[:600], np.concatenate([pixels[500:900], 3.0 * pixels[900:950]])
     analyzer = LocalOutlierFactor()
-    analyzer.fit(Features(torch.from_numpy(normals).unsqueeze(1)), Workshop())
-    factors = analyzer.score(Features(torch.from_numpy(queries).unsqueeze(1))).scores.numpy()
+    analyzer.fit(VectorFeatures(torch.from_numpy(normals).unsqueeze(1)), FitContext())
+    factors = analyzer.score(VectorFeatures(torch.from_numpy(queries).unsqueeze(1))).scores.numpy()
     expected = -SklearnFactor(n_neighbors=20, novelty=True).fit(normals.astype(float)).score_samples(queries)
     np.testing.assert_allclose(factors, expected, rtol=1e-6)
 
@@ -24,14 +24,14 @@ def test_a_gap_next_to_dense_data_is_worse_than_one_in_sparse_data() -> None:
     generator = torch.Generator().manual_seed(0)
     dense, sparse = 0.1 * torch.randn(300, 1, 2, generator=generator), 3.0 * torch.randn(300, 1, 2, generator=generator)
     analyzer = LocalOutlierFactor()
-    analyzer.fit(Features(torch.cat([dense, 30.0 + sparse])), Workshop())
-    near_dense, near_sparse = analyzer.score(Features(torch.tensor([[[1.0, 1.0]], [[31.0, 31.0]]]))).scores
+    analyzer.fit(VectorFeatures(torch.cat([dense, 30.0 + sparse])), FitContext())
+    near_dense, near_sparse = analyzer.score(VectorFeatures(torch.tensor([[[1.0, 1.0]], [[31.0, 31.0]]]))).scores
     assert near_dense > 3.0 > near_sparse
 
 
 def test_three_normals_are_enough_and_one_is_not() -> None:
     analyzer = LocalOutlierFactor()
-    analyzer.fit(Features(torch.tensor([[[0.0]], [[1.0]], [[2.0]]])), Workshop())
-    assert torch.isfinite(analyzer.score(Features(torch.tensor([[[9.0]], [[1.0]]]))).scores).all()
+    analyzer.fit(VectorFeatures(torch.tensor([[[0.0]], [[1.0]], [[2.0]]])), FitContext())
+    assert torch.isfinite(analyzer.score(VectorFeatures(torch.tensor([[[9.0]], [[1.0]]]))).scores).all()
     with pytest.raises(DataError, match="two"):
-        analyzer.fit(Features(torch.zeros(1, 1, 4)), Workshop())
+        analyzer.fit(VectorFeatures(torch.zeros(1, 1, 4)), FitContext())

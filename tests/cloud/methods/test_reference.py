@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloud.methods import ANALYZERS, Features, Workshop, reference
+from cloud.methods import ANALYZERS, Features, FitContext, VectorFeatures, reference
 from cloud.methods.reference import Reference
 from shared.diffusion.training import OptimizerSettings
 
@@ -17,13 +17,13 @@ def generator() -> torch.Generator:
 def masked(count: int, generator: torch.Generator, missing: float = 0.2) -> Features:
     vectors = torch.randn(count, 1, DIM, generator=generator)
     observed = torch.rand(vectors.shape, generator=generator) >= missing
-    return Features(torch.where(observed, vectors, 0.0), observed=observed)
+    return VectorFeatures(torch.where(observed, vectors, 0.0), observed=observed)
 
 
 def test_neighbours_are_those_of_all_pairs(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "BLOCK_CELLS", 5000)  # several blocks
     normals, queries = torch.randn(300, 1, DIM, generator=generator), torch.randn(70, 1, DIM, generator=generator)
-    found = Reference.drawn(Features(normals), generator).nearest(Features(queries), 7)
+    found = Reference.drawn(VectorFeatures(normals), generator).nearest(VectorFeatures(queries), 7)
     expected = torch.cdist(queries[:, 0].double(), normals[:, 0].double()).sort(dim=1)
     assert torch.allclose(found.distances, expected.values[:, :7], atol=1e-6)
     assert torch.equal(found.rows, expected.indices[:, :7])
@@ -40,7 +40,7 @@ def test_distances_are_over_observed_entries_scaled_to_all(generator: torch.Gene
     normals = torch.randn(100, 1, DIM, generator=generator)
     queries = masked(20, generator)
     assert queries.observed is not None
-    found = Reference.drawn(Features(normals), generator).nearest(queries, 3)
+    found = Reference.drawn(VectorFeatures(normals), generator).nearest(queries, 3)
     for row, vector, known in zip(found.distances, queries.vectors[:, 0], queries.observed[:, 0], strict=True):
         squares = (normals[:, 0, known] - vector[known]).square().sum(dim=1).double() * DIM / max(int(known.sum()), 1)
         assert torch.allclose(row, squares.sqrt().sort().values[:3], atol=1e-5)
@@ -51,20 +51,20 @@ def test_a_reference_row_with_little_in_it_is_nobodys_nearest(generator: torch.G
     assert normals.observed is not None
     normals.observed[0, 0, 1:] = False
     normals.vectors[0, 0, 1:] = 0.0
-    found = Reference.drawn(normals, generator).nearest(Features(normals.vectors[1:]), 1)
+    found = Reference.drawn(normals, generator).nearest(VectorFeatures(normals.vectors[1:]), 1)
     assert (found.rows == torch.arange(1, 200).unsqueeze(1)).all()
 
 
 def test_a_large_normal_set_is_drawn_from(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "MAX_REFERENCE", 50)
     normals = torch.arange(400.0).reshape(400, 1, 1)
-    drawn = Reference.drawn(Features(normals), generator).vectors.flatten()
+    drawn = Reference.drawn(VectorFeatures(normals), generator).vectors.flatten()
     assert len(set(drawn.tolist())) == 50
     assert drawn.max() > 200
 
 
-def small_workshop() -> Workshop:
-    return Workshop(seed=1, training=OptimizerSettings(steps=100, batch_size=128))
+def short_context() -> FitContext:
+    return FitContext(seed=1, training=OptimizerSettings(steps=100, batch_size=128))
 
 
 ON_THE_DENOISER = ("score_norm", "denoising_likelihood")
@@ -80,7 +80,7 @@ def test_what_stands_in_for_a_missing_value_does_not_count(name: str, generator:
 
     def filled(features: Features, value: float) -> Features:
         assert features.observed is not None
-        return Features(torch.where(features.observed, features.vectors, value), observed=features.observed)
+        return VectorFeatures(torch.where(features.observed, features.vectors, value), observed=features.observed)
 
     if name in (
         "score_norm",
@@ -90,8 +90,8 @@ def test_what_stands_in_for_a_missing_value_does_not_count(name: str, generator:
     else:
         normals_filled, queries_filled = filled(normals, 7.0), filled(queries, -9.0)
     one, other = ANALYZERS[name](), ANALYZERS[name]()
-    one.fit(normals, small_workshop())
-    other.fit(normals_filled, small_workshop())
+    one.fit(normals, short_context())
+    other.fit(normals_filled, short_context())
     scores = one.score(queries).scores
     assert torch.isfinite(scores).all()
     assert torch.allclose(other.score(queries_filled).scores, scores, atol=1e-4)
@@ -100,13 +100,13 @@ def test_what_stands_in_for_a_missing_value_does_not_count(name: str, generator:
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_values_are_no_anomaly_and_hide_none(name: str, generator: torch.Generator) -> None:
     analyzer = ANALYZERS[name]()
-    analyzer.fit(masked(600, generator, missing=0.0), small_workshop())
+    analyzer.fit(masked(600, generator, missing=0.0), short_context())
     whole = analyzer.score(masked(300, generator, missing=0.0)).scores
     limit = whole.quantile(0.95)
     part = masked(300, generator, missing=0.3)
     assert (analyzer.score(part).scores > limit).float().mean() < 0.15
     assert part.observed is not None
-    far = Features(torch.where(part.observed, part.vectors + 6.0, 0.0), observed=part.observed)
+    far = VectorFeatures(torch.where(part.observed, part.vectors + 6.0, 0.0), observed=part.observed)
     seen = part.observed.any(dim=2).flatten()
     assert (analyzer.score(far).scores[seen] > limit).float().mean() > 0.8
 
@@ -117,8 +117,8 @@ def test_missing_values_are_no_anomaly_and_hide_none(name: str, generator: torch
 def test_nothing_speaks_against_a_sample_of_which_nothing_is_known(name: str, generator: torch.Generator) -> None:
     analyzer = ANALYZERS[name]()
     normals = masked(300, generator)
-    analyzer.fit(normals, small_workshop())
-    empty = Features(torch.zeros(2, 1, DIM), observed=torch.zeros(2, 1, DIM, dtype=torch.bool))
+    analyzer.fit(normals, short_context())
+    empty = VectorFeatures(torch.zeros(2, 1, DIM), observed=torch.zeros(2, 1, DIM, dtype=torch.bool))
     scores: Tensor = analyzer.score(empty).scores
     assert torch.isfinite(scores).all()
     assert (scores < analyzer.score(normals).scores.quantile(0.9)).all()

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from cloud.methods.base import Features
+from cloud.methods import VectorFeatures
 from cloud.methods.families.guided import GuidedReconstruction
 from cloud.methods.families.reconstruction import Reconstruction
+from cloud.methods.fit_context import FitContext
 from cloud.methods.restoration import Errors, levels_from, opposite_pairs
-from cloud.methods.workshop import Workshop
 from shared.diffusion.training import OptimizerSettings
 
 
@@ -49,22 +49,22 @@ def test_what_stands_in_a_missing_entry_does_not_matter(
     generator = torch.Generator().manual_seed(4)
     vectors = torch.randn(200, 1, 5, generator=generator)
     analyzer = kind()
-    analyzer.fit(Features(vectors), Workshop(training=OptimizerSettings(steps=30, batch_size=64)))
+    analyzer.fit(VectorFeatures(vectors), FitContext(training=OptimizerSettings(steps=30, batch_size=64)))
     observed = torch.rand(200, 1, 5, generator=generator) > 0.3
     observed[0] = False
     other = torch.where(observed, vectors, 1e4)
-    scores = analyzer.score(Features(vectors, observed=observed)).scores
+    scores = analyzer.score(VectorFeatures(vectors, observed=observed)).scores
     assert torch.isfinite(scores).all()
-    assert torch.equal(scores, analyzer.score(Features(other, observed=observed)).scores)
+    assert torch.equal(scores, analyzer.score(VectorFeatures(other, observed=observed)).scores)
 
 
 def test_a_broken_entry_that_was_observed_raises_the_score_of_a_row_with_gaps() -> None:
     generator = torch.Generator().manual_seed(4)
     vectors = torch.randn(200, 1, 5, generator=generator)
     analyzer = Reconstruction()
-    analyzer.fit(Features(vectors), Workshop(training=OptimizerSettings(steps=30, batch_size=64)))
+    analyzer.fit(VectorFeatures(vectors), FitContext(training=OptimizerSettings(steps=30, batch_size=64)))
     observed = torch.tensor([True, False, True, True, True]).expand(200, 1, 5)
     broken = vectors.clone()
     broken[:, :, 0] += 8.0
-    before = analyzer.score(Features(vectors, observed=observed)).scores
-    assert (analyzer.score(Features(broken, observed=observed)).scores > before).float().mean() > 0.95
+    before = analyzer.score(VectorFeatures(vectors, observed=observed)).scores
+    assert (analyzer.score(VectorFeatures(broken, observed=observed)).scores > before).float().mean() > 0.95

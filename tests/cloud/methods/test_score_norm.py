@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cloud.methods import Features, Workshop
+from cloud.methods import FitContext, VectorFeatures
 from cloud.methods.defaults.score_norm import ScoreNorm, level_weights
 from shared.diffusion.training import OptimizerSettings
 
@@ -25,9 +25,9 @@ def test_an_anomaly_between_the_normals_shows_at_small_noise() -> None:
     ring = torch.stack([angle.cos(), angle.sin()], dim=1) * 1.4
     analyzer = ScoreNorm()
     training = OptimizerSettings(steps=500, batch_size=256)
-    analyzer.fit(Features(ring.unsqueeze(1)), Workshop(seed=1, training=training))
+    analyzer.fit(VectorFeatures(ring.unsqueeze(1)), FitContext(seed=1, training=training))
     weights = analyzer.state()["levels"][:, 3]
     assert weights[:4].sum() > weights[4:].sum()
     near_middle = 0.35 * ring[:100]
-    limit = analyzer.score(Features(ring[:500].unsqueeze(1))).scores.quantile(0.95)
-    assert (analyzer.score(Features(near_middle.unsqueeze(1))).scores > limit).float().mean() > 0.9
+    limit = analyzer.score(VectorFeatures(ring[:500].unsqueeze(1))).scores.quantile(0.95)
+    assert (analyzer.score(VectorFeatures(near_middle.unsqueeze(1))).scores > limit).float().mean() > 0.9

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from cloud.methods.base import Features
+from cloud.methods import PatchFeatures, WindowFeatures
 from cloud.methods.families.simplex import SimplexReconstruction, covariance_root
 from cloud.methods.families.simplex_noise import smooth_fields
-from cloud.methods.workshop import Workshop
+from cloud.methods.fit_context import FitContext
 from shared.diffusion.training import OptimizerSettings
 
 
@@ -49,14 +49,16 @@ def test_row_noise_has_the_correlation_of_the_normals() -> None:
 
 
 def test_grids_and_windows_are_restored_as_a_whole() -> None:
-    workshop = Workshop(training=OptimizerSettings(steps=3, batch_size=8))
-    images = Features(torch.randn(6, 20, 3, generator=generator()), (4, 5))
-    windows = Features(
-        torch.randn(6, 1, 3, generator=generator()), windows=torch.randn(6, 12, 2, generator=generator())
+    context = FitContext(training=OptimizerSettings(steps=3, batch_size=8))
+    images = PatchFeatures(torch.randn(6, 20, 3, generator=generator()), grid=(4, 5))
+    windows = WindowFeatures(
+        torch.randn(6, 1, 3, generator=generator()),
+        windows=torch.randn(6, 12, 2, generator=generator()),
+        surprise_columns=slice(0, 0),
     )
     for features in (images, windows):
         analyzer = SimplexReconstruction()
-        analyzer.fit(features, workshop)
+        analyzer.fit(features, context)
         output = analyzer.score(features)
         alone = torch.cat([analyzer.score(one).scores for one in features.blocks(1)])
         assert torch.allclose(output.scores, alone, atol=1e-4)
@@ -66,8 +68,8 @@ def test_grids_and_windows_are_restored_as_a_whole() -> None:
 
 def test_a_grid_of_another_size_can_be_scored() -> None:
     analyzer = SimplexReconstruction()
-    workshop = Workshop(training=OptimizerSettings(steps=3, batch_size=8))
-    analyzer.fit(Features(torch.randn(6, 20, 3, generator=generator()), (4, 5)), workshop)
-    maps = analyzer.score(Features(torch.randn(2, 42, 3, generator=generator()), (6, 7))).maps
+    context = FitContext(training=OptimizerSettings(steps=3, batch_size=8))
+    analyzer.fit(PatchFeatures(torch.randn(6, 20, 3, generator=generator()), grid=(4, 5)), context)
+    maps = analyzer.score(PatchFeatures(torch.randn(2, 42, 3, generator=generator()), grid=(6, 7))).maps
     assert maps is not None
     assert maps.shape == (2, 6, 7)

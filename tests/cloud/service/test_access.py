@@ -114,7 +114,7 @@ async def test_a_new_enrolment_ends_the_streams_of_the_old_certificate(cloud, de
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await asyncio.wait_for(watching, 5)
     assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert "enrolled anew" in ended.value.details()
+    assert "enrolled again" in ended.value.details()
 
 
 async def test_a_new_enrolment_replaces_the_old_certificate_and_lifts_a_revocation(cloud, device):
@@ -123,7 +123,7 @@ async def test_a_new_enrolment_replaces_the_old_certificate_and_lifts_a_revocati
     assert await again.fleet.Heartbeat(HEARTBEAT)
     code, details = await refusal(device.fleet.Heartbeat(HEARTBEAT))
     assert code is grpc.StatusCode.PERMISSION_DENIED
-    assert "enrolled anew" in details
+    assert "enrolled again" in details
 
 
 async def test_a_token_is_spent_once_even_by_two_at_the_same_time(cloud):
@@ -137,7 +137,7 @@ async def test_a_token_is_spent_once_even_by_two_at_the_same_time(cloud):
 
 async def test_an_expired_or_unknown_token_enrols_nobody(cloud, biopsies):
     expired = await cloud.token("press-11", valid_s=-1)
-    for token, expected in ((expired, "expired"), (_altered(await cloud.token("press-12")), "not one of this service")):
+    for token, expected in ((expired, "expired"), (_altered(await cloud.token("press-12")), "does not know the token")):
         code, details = await refusal(enrol(token))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert expected in details

@@ -4,6 +4,7 @@ import time
 import grpc
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,22 @@ async def test_samples_that_cannot_be_judged_are_undecided_with_a_reason_and_the
         verdict = verdicts[sample.sample_id]
         assert expected in verdict.reason
         assert (verdict.decision == sample_pb2.DECISION_UNDECIDED) == bool(expected)
+
+
+async def test_a_payload_that_passes_the_check_and_cannot_be_decoded_is_undecided_and_never_lost(device, biopsies):
+    good = biopsies.normal[0]
+    frame = zstandard.ZstdCompressor(write_content_size=True).compress(good.astype(np.float32).tobytes())
+    broken = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
+    broken.payload.encoding, broken.payload.data = (
+        sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD,
+        frame[:-8],
+    )  # its header still announces the right size
+    neighbour = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
+    assert statuses(await device.submit([broken, neighbour])) == [ACCEPTED] * 2
+    verdicts = await device.verdicts(2)
+    assert verdicts[broken.sample_id].decision == sample_pb2.DECISION_UNDECIDED
+    assert "zstd" in verdicts[broken.sample_id].reason
+    assert verdicts[neighbour.sample_id].reason == ""
 
 
 async def test_an_analysis_that_fails_on_one_sample_costs_the_others_nothing(tmp_path, biopsies):

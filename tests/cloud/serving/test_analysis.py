@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from safetensors.torch import load
 
-from cloud.methods import BASELINES, DEFAULT_METHODS, workshop
+from cloud.methods import BASELINES, fit_context
 from cloud.methods.encoders import ENCODER_FILE, encoder_bytes, load_encoder
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.serving.device import pick_device
 from cloud.training.analysis import AnalysisOptions, fit_analysis
@@ -34,7 +35,7 @@ def short_training() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workshop, "TRAINING", OptimizerSettings(steps=200, batch_size=128))
+        patch.setattr(fit_context, "TRAINING", OptimizerSettings(steps=200, batch_size=128))
         yield
     torch.set_num_threads(threads)
 
@@ -122,7 +123,10 @@ def test_an_anomaly_is_found_and_explained(plant: Plant) -> None:
     (answer,) = judged(plant.loaded.judge([row]))
     assert answer.p_value < 0.005
     assert answer.extrapolated
-    assert {opinion.analyzer for opinion in answer.opinions} == {*DEFAULT_METHODS[Modality.TABULAR], *BASELINES}
+    assert {opinion.analyzer for opinion in answer.opinions} == {
+        *cloud_modality(Modality.TABULAR).default_methods,
+        *BASELINES,
+    }
     assert all(opinion.p_value < 0.05 for opinion in answer.opinions)
     shares = dict(answer.contributions)
     assert tuple(shares) == CHANNELS
@@ -156,7 +160,7 @@ def test_huge_readings_are_judged_and_finite(plant: Plant) -> None:
 def test_a_loaded_analysis_says_what_the_fitted_one_did(plant: Plant) -> None:
     rows = readings(50, np.random.default_rng(3))
     before, after = plant.fitted.score(rows), plant.loaded.score(rows)
-    assert set(before) == {*DEFAULT_METHODS[Modality.TABULAR], *BASELINES, "fused"}
+    assert set(before) == {*cloud_modality(Modality.TABULAR).default_methods, *BASELINES, "fused"}
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 

@@ -158,7 +158,7 @@ def test_samples_of_another_shape_are_rejected_one_by_one(tmp_path: Path) -> Non
 def test_all_of_it_at_once_gives_numbers_from_the_methods_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr("cloud.methods.workshop.TRAINING", OptimizerSettings(steps=40))
+    monkeypatch.setattr("cloud.methods.fit_context.TRAINING", OptimizerSettings(steps=40))
     rows = np.repeat(normal_rows(40), 4, axis=0)
     rows[:, 2] = 7.0
     rows[:, 3] *= 1e37

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.methods.fit_context import TRAINING
 from cloud.methods.restoration import MAX_OWN_STEPS
-from cloud.methods.workshop import TRAINING
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.modalities.image import TrainingImage
 from cloud.training.modalities.tabular import TrainingTabular

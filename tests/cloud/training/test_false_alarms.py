@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta, betabinom
 
 from cloud.evaluation.scoring import BundleScorer
-from cloud.methods import ANALYZERS, Features, Workshop
+from cloud.methods import ANALYZERS, FitContext, VectorFeatures
 from cloud.methods.fusion import Fusion
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.teachers import fused_teacher
@@ -55,8 +55,8 @@ def scores_of(rows: Floats, train_rows: int) -> dict[str, Floats]:
     found = {}
     for name in METHODS:
         analyzer = ANALYZERS[name]()
-        analyzer.fit(Features(inputs[:train_rows]), Workshop(seed=0))
-        found[name] = analyzer.score(Features(inputs[train_rows:])).scores.double().numpy()
+        analyzer.fit(VectorFeatures(inputs[:train_rows]), FitContext(seed=0))
+        found[name] = analyzer.score(VectorFeatures(inputs[train_rows:])).scores.double().numpy()
     return found
 
 

@@ -9,12 +9,13 @@ import onnx
 import pytest
 from safetensors.numpy import load
 
-from cloud.methods import SEE_MORE_THAN_VECTORS
+from cloud.methods import ANALYZERS
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
 from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
 from cloud.training.choices import checked_methods
 from cloud.training.head import hidden_widths
+from cloud.training.modalities import TRAINING_MODALITIES
 from cloud.training.modalities.base import VectorModality
 from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
 from shared.bundle import Bundle
@@ -202,7 +203,12 @@ def test_reference_inputs_hold_no_pickle(tabular) -> None:
 
 @pytest.mark.parametrize(
     ("modality", "method"),
-    [(modality, name) for modality, names in SEE_MORE_THAN_VECTORS.items() for name in sorted(names)],
+    [
+        (modality, name)
+        for modality, training in TRAINING_MODALITIES.items()
+        for name, kind in ANALYZERS.items()
+        if kind.needs & training.untaught
+    ],
 )
 def test_a_method_that_no_teacher_can_ask_is_not_fused(modality: Modality, method: str) -> None:
     for settings in (

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
-from cloud.training.worth import _auroc
 from shared.bundle import InputSpec
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
@@ -37,10 +36,3 @@ def test_a_method_that_needs_a_common_layout_counts_less_where_there_is_none() -
     of_neighbours, of_corruption = analysis.opinion_weights
     assert of_neighbours + of_corruption == 1.0
     assert of_corruption > of_neighbours
-
-
-def test_worth_is_the_share_of_pairs_in_order() -> None:
-    normal = np.array([0.0, 1.0, 2.0, 3.0])
-    assert _auroc(normal, np.array([9.0, 8.0])) == 1.0
-    assert _auroc(normal, normal) == 0.5
-    assert _auroc(normal, np.array([0.5])) == 0.25

@@ -184,4 +184,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """There is nothing before the first tables."""
-    raise StorageError("There is no step before the first tables: move the data directory away to start anew.")
+    raise StorageError("There is no step before the first tables: move the data directory away to start over.")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from cloud.methods import Features
-from cloud.methods.defaults.local_corruption import ImageWorkshop, LocalCorruption
+from cloud.methods import DetailFeatures, Features, FitContext
+from cloud.methods.defaults.local_corruption import LocalCorruption
 from cloud.methods.encoders.image import PATCH_PIXELS, ImageEncoder
 from cloud.training.encoders import fit_image_encoder
 from cloud.training.encoders.corrupted_patches import COPIES, MOST_PIXELS_A_SIDE, _Crop, corrupted_patches
@@ -28,15 +28,15 @@ def trained() -> tuple[ImageEncoder, LocalCorruption]:
     torch.set_num_threads(1)
     train = bricks(40, 0, (0, 300))
     encoder, _ = fit_image_encoder(train, generator=torch.Generator().manual_seed(0), dim=96)
-    workshop = ImageWorkshop(seed=0, effort=0.4, corrupted=corrupted_patches(encoder, train, seed=0))
+    context = FitContext(seed=0, effort=0.4, corrupted=corrupted_patches(encoder, train, seed=0))
     analyzer = LocalCorruption()
-    analyzer.fit(as_features(encoder, train), workshop)
+    analyzer.fit(as_features(encoder, train), context)
     return encoder, analyzer
 
 
 def as_features(encoder: ImageEncoder, images: np.ndarray) -> Features:
     vectors, details = encoder.views(images)
-    return Features(vectors, encoder.grid, details=details)
+    return DetailFeatures(vectors, grid=encoder.grid, details=details)
 
 
 def score(trained: tuple[ImageEncoder, LocalCorruption], images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,23 +2,23 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from cloud.methods import Features, KNearestNeighbours, Placed, Workshop
+from cloud.methods import Features, FitContext, KNearestNeighbours, PatchFeatures, PlaceScaled, VectorFeatures
 
 
 def images(count: int, seed: int) -> Features:
     """Two places of three vary little, the third a lot."""
     vectors = torch.randn(count, 3, 4, generator=torch.Generator().manual_seed(seed))
-    return Features(vectors * torch.tensor([0.1, 0.1, 3.0])[:, None], (1, 3))
+    return PatchFeatures(vectors * torch.tensor([0.1, 0.1, 3.0])[:, None], grid=(1, 3))
 
 
 @pytest.fixture(scope="module")
-def placed() -> Placed:
-    analyzer = Placed(KNearestNeighbours())
-    analyzer.fit(images(200, 0), Workshop(seed=0))
+def placed() -> PlaceScaled:
+    analyzer = PlaceScaled(KNearestNeighbours())
+    analyzer.fit(images(200, 0), FitContext(seed=0))
     return analyzer
 
 
-def test_what_is_unusual_for_its_place_counts_although_it_is_usual_elsewhere(placed: Placed) -> None:
+def test_what_is_unusual_for_its_place_counts_although_it_is_usual_elsewhere(placed: PlaceScaled) -> None:
     odd = images(50, 1)
     odd.vectors[:, 0] = 10.0 * odd.vectors[:, 0].abs() + 1.0
     normal = images(50, 2)
@@ -27,15 +27,15 @@ def test_what_is_unusual_for_its_place_counts_although_it_is_usual_elsewhere(pla
     assert found > 0.9 > plain
 
 
-def test_state_survives_a_file_and_says_what_it_is_of(placed: Placed) -> None:
+def test_state_survives_a_file_and_says_what_it_is_of(placed: PlaceScaled) -> None:
     state = load(save(placed.state()))
-    assert Placed.holds(state)
-    assert not Placed.holds(placed.inner.state())
-    again = Placed.from_state(KNearestNeighbours, state)
+    assert PlaceScaled.holds(state)
+    assert not PlaceScaled.holds(placed.inner.state())
+    again = PlaceScaled.from_state(KNearestNeighbours, state)
     assert again.name == "knn"
     torch.testing.assert_close(again.score(images(5, 3)).scores, placed.score(images(5, 3)).scores)
 
 
 def test_rows_have_no_places() -> None:
     with pytest.raises(ValueError, match="no map"):
-        Placed(KNearestNeighbours()).fit(Features(torch.randn(50, 1, 4)), Workshop())
+        PlaceScaled(KNearestNeighbours()).fit(VectorFeatures(torch.randn(50, 1, 4)), FitContext())

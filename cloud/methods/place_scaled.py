@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Self, TypeAlias
+from typing import Protocol, Self, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from cloud.methods.base import Analyzer, AnalyzerOutput, Features, cpu_state
+from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state
+from cloud.methods.features import Features, PatchFeatures, VectorFeatures
+from cloud.methods.fit_context import FitContext
 from cloud.methods.pooling import PlaceScale, image_scores
-from cloud.methods.workshop import Workshop
+from shared.diffusion.local_corruption import CorruptionHead
 from shared.diffusion.training import Progress
 
 MAX_PATCHES = 120_000  # of normal images, in whole ones, that the places' scales are fitted on
@@ -19,7 +21,7 @@ _FIT_SHARE = 0.9  # of the progress
 _STATE = "places."
 
 
-class Placed:
+class PlaceScaled:
     """Another analyzer whose maps hold deviations above normal at each place, and whose scores are made from these.
 
     The normals it is fitted on set the scale. That they are known to the analyzer lowers all places alike.
@@ -34,13 +36,13 @@ class Placed:
         """The other analyzer's."""
         return self.inner.name
 
-    def fit(self, features: Features, workshop: Workshop, progress: Progress | None = None) -> None:
+    def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
         """Fit the other analyzer, then the scale of each place on its scores of the same samples."""
         report = progress or (lambda share: None)
-        self.inner.fit(features, workshop, lambda share: report(_FIT_SHARE * share))
+        self.inner.fit(features, context, lambda share: report(_FIT_SHARE * share))
         patches = features.vectors.shape[1]
         most = max(MIN_SAMPLES, MAX_PATCHES // patches)
-        generator = workshop.generator(f"{self.name}/places")
+        generator = context.generator(f"{self.name}/places")
         chosen = features.at(torch.randperm(len(features), generator=generator)[:most].to(features.vectors.device))
         with torch.inference_mode():
             outputs = [self.inner.score(block) for block in chosen.blocks(max(1, BLOCK_PATCHES // patches))]
@@ -51,13 +53,21 @@ class Placed:
         """Deviations above normal."""
         output = self.inner.score(features)
         maps = _maps(output)
-        places = features.judged(self._fitted().standardised(maps.flatten(1)).reshape(maps.shape))
+        scaled = self._fitted().standardised(maps.flatten(1)).reshape(maps.shape)
+        places = features.judged(scaled) if isinstance(features, PatchFeatures) else scaled
         return replace(output, scores=image_scores(places), maps=places)
+
+    @property
+    def corruption_head(self) -> CorruptionHead | None:
+        """Network of the other analyzer, if it has one."""
+        return self.inner.corruption_head
 
     def deviations(self, vectors: Tensor) -> Tensor:
         """(n,) how far above normal patches (n, dim) score, in deviations, wherever they may lie."""
         scale = self._fitted()
-        return (self.inner.score(Features(vectors.unsqueeze(1))).scores - scale.mean.mean()) / scale.deviation.mean()
+        return (
+            self.inner.score(VectorFeatures(vectors.unsqueeze(1))).scores - scale.mean.mean()
+        ) / scale.deviation.mean()
 
     def state(self) -> dict[str, Tensor]:
         """The other analyzer's state and the scale."""
@@ -89,7 +99,16 @@ class Placed:
         return self._scale
 
 
-AnyAnalyzer: TypeAlias = Analyzer | Placed
+AnyAnalyzer: TypeAlias = Analyzer | PlaceScaled
+
+
+@runtime_checkable
+class PatchScorer(Protocol):
+    """An analyzer that scores single patches wherever they lie, so that it can teach a head for patches."""
+
+    def deviations(self, vectors: Tensor) -> Tensor:
+        """Return how far above normal patches (n, dim) score, in deviations: (n,)."""
+        ...
 
 
 def _maps(output: AnalyzerOutput) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from shared.diffusion.denoisers import VectorDenoiser
+from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.training import OptimizerSettings, Progress, train_denoiser
 
 SIGMA_RANGE = (0.05, 5.0)  # in units of the normal data's spread
@@ -18,15 +19,20 @@ TRAINING = OptimizerSettings(steps=2000, batch_size=128, max_seconds=60.0)
 
 
 @dataclass
-class Workshop:
-    """The shared part of one fit. `seed` decides everything random in it.
+class FitContext:
+    """Context of one fit.
 
-    `training`: of the networks that have no settings of their own. `effort`: the share of their steps that all get.
+    Attributes:
+        seed: Seed of everything random.
+        training: Settings of networks that have none of their own.
+        effort: Factor on the training steps of all networks.
+        corrupted: Patches of corrupted copies of the training images; None where an encoder or images are missing.
     """
 
     seed: int = 0
     training: OptimizerSettings = field(default_factory=lambda: TRAINING)
     effort: float = 1.0
+    corrupted: CorruptedPatches | None = None
     _denoisers: dict[tuple[int, tuple[int, ...]], tuple[Tensor, VectorDenoiser]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
