@@ -25,11 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes
+from cloud.methods.encoders import PatchEncoder, encoder_bytes
 from cloud.serving.analysis import Analysis
 from cloud.training.analysis import AnalysisOptions, fit_analysis
-from cloud.training.encoders import fit_encoder
-from shared.bundle import Bundle, InputSpec, Manifest, sign
+from cloud.training.encoders import fit_image_encoder
+from shared.bundle import ENCODER_FILE, Bundle, InputSpec, Manifest, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor
@@ -70,7 +70,7 @@ def _measure(part: Part, devices: list[str]) -> dict[str, Any]:
     encoder, encoder_s = None, 0.0
     if part.modality is Modality.IMAGE:
         generator = torch.Generator().manual_seed(0)
-        (encoder, _), encoder_s = _timed(lambda: fit_encoder(part.train, generator=generator, dim=FEATURE_DIM))
+        (encoder, _), encoder_s = _timed(lambda: fit_image_encoder(part.train, generator=generator, dim=FEATURE_DIM))
     found: dict[str, Any] = {"fit_seconds": {}, "samples_per_s": {}}
     bundle: Bundle | None = None
     for device in devices[-1:] if part.modality is Modality.IMAGE else devices:

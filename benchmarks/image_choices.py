@@ -19,7 +19,7 @@ from cloud.metrics import separation
 from cloud.modalities import cloud_modality
 from cloud.serving.analysis import FUSED
 from cloud.training.analysis import AnalysisOptions, fit_analysis
-from cloud.training.encoders import fit_encoder
+from cloud.training.encoders import fit_image_encoder
 from cloud.training.modalities.image import TrainingImage
 from cloud.training.screeners import image_screener
 from cloud.training.settings import TrainingSettings
@@ -58,7 +58,7 @@ def figures_of(task: ImageTask) -> dict[str, float]:
     preprocessor = fit_preprocessor(Modality.IMAGE, train, spec)
     generator = torch.Generator().manual_seed(0)
     settings = TrainingSettings()
-    encoder, patches = fit_encoder(train, generator=generator, dim=settings.image.feature_dim)
+    encoder, patches = fit_image_encoder(train, generator=generator, dim=settings.image.feature_dim)
     fused = cloud_modality(Modality.IMAGE).default_methods
     options = AnalysisOptions(methods=METHODS, fused=fused, device="cpu")
     analysis = fit_analysis(preprocessor, encoder, train, held_out, options).analysis

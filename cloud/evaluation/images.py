@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cloud.evaluation.baselines import baseline_scores
 from cloud.evaluation.metrics import Labels
 from cloud.evaluation.scoring import Said
-from cloud.methods.encoders import load_encoder
+from cloud.modalities import cloud_modality
 from cloud.training.samples.images import read_image
 from shared.bundle import Bundle
 from shared.modalities import load_preprocessor
@@ -47,7 +47,7 @@ def image_baselines(
     bundle: Bundle, normal: Sequence[Path], test: Sequence[Path], *, seed: int = 0
 ) -> Mapping[str, Said]:
     """The baselines on the mean and the standard deviation over an image's patches of the bundle's own features."""
-    encoder = load_encoder(bundle)
+    encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle)
     if encoder is None:
         return {}
     preprocessor = load_preprocessor(bundle)

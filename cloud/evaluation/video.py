@@ -16,7 +16,8 @@ from cloud.evaluation.leaderboard import surprise
 from cloud.evaluation.metrics import detection_figures
 from cloud.evaluation.scoring import Block, BundleScorer
 from cloud.evaluation.video_baseline import PlaceNeighbours
-from cloud.methods.encoders import VideoEncoder, load_encoder
+from cloud.methods.encoders import VideoEncoder
+from cloud.modalities import cloud_modality
 from cloud.training.samples.clips import split_clips
 from cloud.training.samples.videos import VideoData, find_videos
 from cloud.training.settings import TrainingSettings
@@ -63,7 +64,7 @@ def score_video(path: Path, settings: TrainingSettings) -> tuple[Figures, dict[s
 
 def _naive(bundle: Bundle, data: VideoData, settings: TrainingSettings) -> PlaceNeighbours:
     """The baseline, of the same normal clips that the bundle was made from."""
-    encoder = load_encoder(bundle)
+    encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle)
     if not isinstance(encoder, VideoEncoder):
         raise DataError("The bundle that was trained is not one for videos.")
     plain = settings.video.model_copy(update={"relit_share": 0.0})

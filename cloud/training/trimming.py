@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloud.training.modalities import training_modality
 from cloud.training.samples import MIN_TRAIN, Split
 from shared.diffusion.perturbation import subsample
 from shared.errors import SettingsError
@@ -37,7 +38,7 @@ def trimmed(split: Split, modality: Modality, share: float, generator: torch.Gen
     """
     if share <= 0:
         return split
-    if modality not in (Modality.TABULAR, Modality.SERIES):
+    if not training_modality(modality).can_trim:
         raise SettingsError(f"data.trim_share is for tabular and series data, not for {modality}: set it to 0.")
     prepared = fit_preprocessor(modality, split.train, split.spec).prepare(split.train)
     parts = columns_of(prepared.inputs, split.spec)

@@ -20,13 +20,14 @@ from cloud.evaluation.device.engine_app import bare_rate
 from cloud.evaluation.device.material import Material, given_material, own_material
 from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
 from cloud.evaluation.device.requirements import COMPARED, requirements
+from cloud.modalities import cloud_modality
 from shared.errors import SettingsError, VedetteError
 from shared.modality import Modality
 
 BATCHES, FEW_BATCHES = (1, 2, 4, 8, 16, 32), (1, 4)
 VECTOR_BATCHES = tuple(2**power for power in range(13))  # up to 4096, the most that a graph takes
 SEARCH_S, SHORT_S = 1.0, 0.5
-ROUTED = {Modality.TABULAR: 200_000, Modality.SERIES: 200_000, Modality.IMAGE: 4_000}
+ROUTED_VECTORS, ROUTED_IMAGES = 200_000, 4_000
 ROUTING_TIMEOUT_S = 600.0
 
 Progress = Callable[[str, float], None]
@@ -105,6 +106,10 @@ class _Bench:
         self._device = Device(material, folder)
         self._graph = material.write_graph(COMPARED, folder)
 
+    @property
+    def _is_encoded(self) -> bool:
+        return cloud_modality(self._material.modality).has_encoder
+
     def all(self) -> dict[str, Any]:
         """By kind of figure."""
         found: dict[str, Any] = {"samples": self._samples()}
@@ -112,7 +117,7 @@ class _Bench:
         found["footprint"] = {name: self._footprint(name) for name in self._artefacts}
         found["int8"] = self._int8()
         found["routing"] = self._routing()
-        if self._material.modality is Modality.IMAGE:
+        if self._is_encoded:
             found["peer"] = self._peer() if self._plan.peer_python is not None else None
         return found
 
@@ -160,7 +165,7 @@ class _Bench:
         return found
 
     def _sizes(self) -> tuple[int, ...]:
-        return BATCHES if self._material.modality is Modality.IMAGE else VECTOR_BATCHES
+        return BATCHES if self._is_encoded else VECTOR_BATCHES
 
     def _shape(self, batch_size: int) -> list[int]:
         return self._material.shape(batch_size)
@@ -178,9 +183,8 @@ class _Bench:
 
     def _int8(self) -> dict[str, Any]:
         """The fastest INT8 artefact beside FP32 PyTorch eager, each at its best batch size; of vectors both at 1."""
-        is_image = self._material.modality is Modality.IMAGE
-        sizes = (FEW_BATCHES if self._plan.is_quick else BATCHES) if is_image else (1,)
-        hint = "throughput" if is_image else "latency"
+        sizes = (FEW_BATCHES if self._plan.is_quick else BATCHES) if self._is_encoded else (1,)
+        hint = "throughput" if self._is_encoded else "latency"
         with ExitStack() as stack:
             eager = stack.enter_context(self._worker("eager"))
             sides: dict[str, Callable[[int, float], float]] = {"eager": eager.rate}
@@ -251,7 +255,7 @@ class _Bench:
         """CPU time of router and spool, by the agent's own module."""
         self._say("router and spool", 0.0)
         self._device.configure(COMPARED)
-        samples = ROUTED[self._material.modality] // (20 if self._plan.is_quick else 1)
+        samples = (ROUTED_IMAGES if self._is_encoded else ROUTED_VECTORS) // (20 if self._plan.is_quick else 1)
         command = [sys.executable, "-P", "-m", "edge.routing_cost", "--config", str(self._device.config)]
         try:
             done = subprocess.run(

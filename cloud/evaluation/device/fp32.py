@@ -3,7 +3,8 @@
 import numpy as np
 from safetensors.numpy import load
 
-from cloud.methods.encoders import VideoEncoder, load_encoder
+from cloud.methods.encoders import VideoEncoder
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.training.screeners import (
     Screener,
@@ -13,8 +14,7 @@ from cloud.training.screeners import (
     VideoScreener,
     image_screener,
 )
-from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
-from shared.bundle import Bundle
+from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modalities import load_preprocessor
 
@@ -22,7 +22,7 @@ from shared.modalities import load_preprocessor
 def fp32_screener(bundle: Bundle) -> Screener | SeriesScreener:
     """The screener with the weights of the bundle; the scales of an image screener are those of made-up images."""
     head = TimeEstimationHead.from_arrays(load(bundle.read(HEAD_FILE)))
-    encoder = load_encoder(bundle)
+    encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle)
     if encoder is None:
         reference, preprocessor = bundle.arrays(REFERENCE_FILE), load_preprocessor(bundle)
         held_out = preprocessor.graph_inputs(reference["held_out"])

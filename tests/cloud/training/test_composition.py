@@ -76,8 +76,8 @@ def test_an_artefact_with_its_front_scores_windows_as_its_graph_scores_their_vie
     views = SeriesViews.of(preprocessor)
     assert views is not None
     front, model = Front(views), export_onnx(screener)
-    quantised = OnnxRuntimeQuantiser(model, graph_inputs).quantise(())
-    ir = OpenVinoQuantiser(model, graph_inputs).quantise(())
+    quantised = OnnxRuntimeQuantiser(model, graph_inputs, 64).quantise(())
+    ir = OpenVinoQuantiser(model, graph_inputs, 64).quantise(())
     pairs = {
         "fp32": ({".onnx": model}, {".onnx": front.before_onnx(model)}),
         "onnxruntime": ({".onnx": quantised}, {".onnx": front.before_onnx(quantised)}),

@@ -75,7 +75,7 @@ def test_two_label_files_of_one_video_are_refused(tmp_path: Path) -> None:
     [
         ("a.csv", ["0"] * 7, "7 labels for a video of 10 frames"),
         ("a.csv", ["0"] * 11, "11 labels for a video of 10 frames"),
-        ("a_labels_first_6_frames.csv", ["0"] * 5, "the name says 6"),
+        ("a_labels_first_6_frames.csv", ["0"] * 5, "6 are labelled according"),
         ("a_labels_first_12_frames.csv", ["0"] * 12, "12 labels for a video of 10"),
         ("a.csv", ["0"] * 4 + ["maybe"] + ["0"] * 5, "label 5 is 'maybe'"),
         ("a.csv", ["0"] * 4 + ["nan"] + ["0"] * 5, "label 5 is 'nan'"),
