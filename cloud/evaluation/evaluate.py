@@ -17,8 +17,7 @@ from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.result import Evaluation
 from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
-from cloud.training.stages import REFERENCE_FILE
-from shared.bundle import Bundle
+from shared.bundle import REFERENCE_FILE, Bundle
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _REASONS_TOLD = 5
