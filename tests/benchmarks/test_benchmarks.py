@@ -21,6 +21,7 @@ from benchmarks.data_folder import VARIABLE
 from benchmarks.image_tasks import ImageTask
 from benchmarks.row_tasks import Task
 from benchmarks.series_tasks import SeriesTask, inject
+from cloud.modalities import cloud_modality
 from cloud.training import TrainingSettings
 from shared.modality import Modality
 from tests.cloud.training.conftest import QUICK
@@ -31,6 +32,10 @@ METHODS = ("knn", "pca")
 def replaced(monkeypatch: pytest.MonkeyPatch, module: ModuleType, **values: object) -> None:
     for name, value in values.items():
         monkeypatch.setattr(module, name, value)
+
+
+def only_quick_defaults(monkeypatch: pytest.MonkeyPatch, modality: Modality) -> None:
+    monkeypatch.setattr(type(cloud_modality(modality)), "default_methods", METHODS)
 
 
 def row_task() -> Task:
@@ -64,7 +69,8 @@ def test_choices_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_contamination(monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, contamination, packaged_tasks=lambda: [row_task()], adbench_tasks=list, SEEDS=1)
-    replaced(monkeypatch, contamination, DEFAULT_METHODS={Modality.TABULAR: METHODS}, FUSED_TASKS=("clouds0",))
+    only_quick_defaults(monkeypatch, Modality.TABULAR)
+    replaced(monkeypatch, contamination, FUSED_TASKS=("clouds0",))
     figures = contamination.run()
     assert set(figures) == {"knn", "fused"}
     assert __main__.table(figures).count("as_it_is") >= 2
@@ -87,7 +93,7 @@ def test_choices_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TrainingSettings.model_validate({**QUICK, "image": {"patches": 1000}})
     replaced(monkeypatch, image_choices, GROUPS=("noise",), tasks=lambda group: [image_task()], HELD_OUT=20)
     replaced(monkeypatch, image_choices, METHODS=METHODS, FUSIONS=(METHODS,), TrainingSettings=lambda: settings)
-    replaced(monkeypatch, image_choices, DEFAULT_METHODS={Modality.IMAGE: METHODS})
+    only_quick_defaults(monkeypatch, Modality.IMAGE)
     figures = image_choices.run(quick=True)
     assert figures["knn"]["noise"] > 0.9
     assert 0 <= figures["screener"]["noise"] <= 1
@@ -117,7 +123,8 @@ def test_cost_of_diffusion(monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, diffusion_cost, TrainingSettings=lambda: settings, ROWS=400, JUDGED=8, MANY=4, RESAMPLINGS=5)
     replaced(monkeypatch, diffusion_cost, packaged_tasks=lambda: [row_task()], TASKS=("clouds0",), DENOISER_STEPS=5)
     replaced(monkeypatch, diffusion_cost, EVALUATIONS=(diffusion_cost.STEPS,), SCORED_A_KIND=16)
-    replaced(monkeypatch, diffusion_cost, DEFAULT_METHODS={Modality.TABULAR: METHODS}, BASELINES=())
+    only_quick_defaults(monkeypatch, Modality.TABULAR)
+    replaced(monkeypatch, diffusion_cost, BASELINES=())
     figures = diffusion_cost.run()
     assert figures["training"]["ratio"] > 0
     assert diffusion_cost.FEW in figures["solvers"]
