@@ -1,7 +1,6 @@
-"""The agent as one process: what it is made of, how it starts, and how it ends with nothing lost."""
+"""The agent process: its components, start, housekeeping and orderly end."""
 
 import contextlib
-import json
 import os
 import queue
 import threading
@@ -15,11 +14,10 @@ from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.normal_buffer import FOLDER as NORMAL_BUFFERS
 from edge.normal_buffer import PURPOSE
-from edge.operation.inspection import STATUS_FILE
 from edge.operation.latency import LatencyHistogram
-from edge.operation.metrics import MetricsServer, Status
+from edge.operation.metrics import MetricsServer
 from edge.operation.service_manager import notify
-from edge.pipeline import Pipeline, Surroundings
+from edge.pipeline import Pipeline, PipelineContext
 from edge.routing.budget import Backlog, UploadBudget
 from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
@@ -37,6 +35,7 @@ from shared.errors import BundleError, ConnectionFailedError, SettingsError, Sto
 from shared.file_lock import FileLock, FileLockedError
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
+from shared.status import STATUS_FILE, AgentCounters, AgentStatus, BudgetStatus, LinkStatus, SourceStatus, VerdictStatus
 
 HOUSEKEEPING_S = 1.0
 SOURCES_STOP_S, ALARMS_STOP_S = 2.0, 0.5
@@ -45,18 +44,18 @@ log = EventLog("agent")
 
 
 class Agent:
-    """Everything of one device. `run` once; `stop` from a signal handler or another thread."""
+    """All components of one device. Call `run` once, and `stop` from a signal handler or another thread."""
 
     def __init__(self, settings: AgentSettings) -> None:
-        """Check and open all that can be checked before the first sample.
+        """Check and open everything that can fail before the first sample.
 
-        Raises a VedetteError for whatever is wrong: settings, identity, storage, a port, a bundle, a source.
+        Raises a VedetteError if settings, identity, storage, a port, a bundle or a source cannot be used.
         """
         if not settings.sources:
             raise SettingsError("The configuration names no source: add a [[sources]] table (docs/SOURCES.md).")
         self.settings = settings
         self._stop = threading.Event()
-        # A signal handler may interrupt this thread while it holds the event's lock; this queue has none to wait for.
+        # A signal handler may interrupt this thread while it holds the event's lock; this queue is reentrant.
         self._orders: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._state_lock = _lock_state(settings.state_dir)
         for folder in (".", "bundles", NORMAL_BUFFERS, "engine_cache"):
@@ -72,9 +71,9 @@ class Agent:
         self.spool = Spool(settings.state_dir / "spool.db", settings.spool, self.counters)
         self.verdicts = VerdictStore(settings.state_dir / "verdicts.db")
         self.counters.raise_to(self.verdicts.totals())
-        # A file set aside at this start is a worry of this run; what earlier runs told of is none any more.
+        # A file set aside at this start is a problem of this run; those of earlier runs are not.
         counts = self.counters.snapshot()
-        self._worries_before = counts | {
+        self._counts_before = counts | {
             "spools_set_aside": before["spools_set_aside"],
             "samples_dropped": counts["samples_dropped"] - self.spool.lost_before,
         }
@@ -84,7 +83,7 @@ class Agent:
             settings.alarms, settings.state_dir / "alarms.db", self.counters, lambda: self._device_id()
         )
         key_file = settings.normal_buffer.key_file
-        around = Surroundings(
+        around = PipelineContext(
             settings=settings,
             counters=self.counters,
             spool=self.spool,
@@ -103,11 +102,11 @@ class Agent:
         self._snapshot_at_s = 0.0
 
     def stop(self) -> None:
-        """End soon: sources stop, what is routed is kept, calls are cancelled."""
+        """Stop soon: end the sources, keep routed samples, cancel calls."""
         self._orders.put(None)
 
     def run(self, *, until_done: bool = False) -> None:
-        """Screen until stopped; with `until_done`, until all sources ended and their verdicts came.
+        """Screen until stopped, or with `until_done` until all sources ended and their verdicts arrived.
 
         With `until_done` raises the error of the first source that failed, or ConnectionFailedError if the spool could
         not be drained in time (its samples are kept for the next run).
@@ -124,47 +123,39 @@ class Agent:
         if failed is not None:
             raise failed
         if not finished:
-            self._say_undelivered(awaited)
+            self._report_undelivered(awaited)
 
-    def status(self) -> Status:
-        """What /status shows; see `docs/ARCHITECTURE.md`."""
-        spool, counts = self.spool.status(), self.counters.snapshot()
-        link = self.uplink.status if self.uplink is not None else None
-        return {
-            "device_id": self._device_id(),
-            "process_id": os.getpid(),
-            "written_at_s": time.time(),
-            "metrics_address": self._metrics.address if self._metrics is not None else "",
-            "counters": counts,
-            "spool": {
-                "samples": spool.samples,
-                "bytes": spool.bytes,
-                "pending": spool.pending,
-                "dropped": counts["samples_dropped"],
-                "error": spool.error,
-            },
-            "link": {
-                "connected": link is not None and link.connected,
-                "address": self.uplink.address if self.uplink is not None else "",
-                "since_s": link.since_s if link is not None else 0.0,
-                "error": link.error if link is not None else "the uplink is off",
-                "throughput_bytes_per_s": round(self.meter.throughput_bytes_per_s),
-                "round_trip_ms": round(self.meter.round_trip_s * 1000, 1),
-            },
-            "budget": {"bytes_per_s": round(self.budget.bytes_per_s), "pressure": round(self.budget.pressure, 3)},
-            "verdicts": {"awaited": self.verdicts.awaited()},
-            "sources": {pipeline.settings.id: _source_status(pipeline) for pipeline in self.pipelines},
-            "alarms": self.alarms.status(),
-            "latency_ms": {name: latency.summary() for name, latency in self._latencies.items()},
-            "problems": self._problems(),
+    def status(self) -> AgentStatus:
+        """Return the status of the whole agent, as /status serves it."""
+        spool, counts, meter = self.spool.status(), self.counters.snapshot(), self.meter
+        link = self.uplink.status if self.uplink is not None else LinkStatus(error="the uplink is off")
+        measured = {
+            "address": self.uplink.address if self.uplink is not None else "",
+            "throughput_bytes_per_s": round(meter.throughput_bytes_per_s),
+            "round_trip_ms": round(meter.round_trip_s * 1000, 1),
         }
+        return AgentStatus(
+            device_id=self._device_id(),
+            process_id=os.getpid(),
+            written_at_s=time.time(),
+            metrics_address=self._metrics.address if self._metrics is not None else "",
+            counters=AgentCounters(**counts),
+            spool=spool.model_copy(update={"dropped": counts["samples_dropped"]}),
+            link=link.model_copy(update=measured),
+            budget=BudgetStatus(bytes_per_s=round(self.budget.bytes_per_s), pressure=round(self.budget.pressure, 3)),
+            verdicts=VerdictStatus(awaited=self.verdicts.awaited()),
+            sources={pipeline.settings.id: _source_status(pipeline) for pipeline in self.pipelines},
+            alarms=self.alarms.status(),
+            latency_ms={name: latency.summary() for name, latency in self._latencies.items()},
+            problems=tuple(self._problems()),
+        )
 
     def _device_id(self) -> str:
-        """Empty before the device is enrolled."""
+        """Return the device id, empty before enrolment."""
         return self.uplink.identity.device_id if self.uplink is not None else ""
 
     def _make_uplink(self) -> Uplink | None:
-        """None where nothing may travel and the device was never enrolled."""
+        """Return the uplink, or None if the mode sends nothing and the device was never enrolled."""
         settings = self.settings
         if settings.router.mode == "edge_only" and not is_enrolled(settings.state_dir):
             return None
@@ -183,7 +174,7 @@ class Agent:
         return MetricsServer(address, self.status, self._latencies) if address else None
 
     def _start(self) -> None:
-        """Start the sources whose bundle is here, then the uplink, which fetches the others'."""
+        """Start the sources that have a bundle, then the uplink, which fetches the other bundles."""
         self.alarms.start()
         for pipeline in self.pipelines:
             bundle = _first_bundle(pipeline.settings, self._cache)
@@ -211,7 +202,7 @@ class Agent:
         notify("READY=1")
 
     def _wait(self, until_done: bool) -> bool:
-        """Wait for the end; True if there was nothing left to do."""
+        """Wait for the end; returns whether all work was done."""
         drain_ends_s: float | None = None
         while True:
             with contextlib.suppress(queue.Empty):
@@ -231,11 +222,9 @@ class Agent:
         return self.uplink is None or (self.spool.is_empty() and self.verdicts.awaited() == 0)
 
     def _housekeeping(self) -> None:
-        """Fit the budget to the link, write status and counters, and now and then the normal buffers.
+        """Fit the budget to the link, and write status, counters and, less often, normal buffers.
 
-        A disk that refuses is said.
-
-        The service manager hears that the agent is alive as long as the threads are that nothing works without.
+        Disk errors are logged, not raised. The service manager is notified while the essential threads run.
         """
         if self.spool.is_alive and not any(pipeline.is_stuck for pipeline in self.pipelines):
             notify("WATCHDOG=1")
@@ -251,7 +240,7 @@ class Agent:
         )
         try:
             self.counters.save()
-            write_durably(self.settings.state_dir / STATUS_FILE, json.dumps(self.status(), indent=1).encode())
+            write_durably(self.settings.state_dir / STATUS_FILE, self.status().to_json())
         except OSError as error:
             if self._throttle.allow("status"):
                 log.error("status_not_written", error=error, advice="free some space")
@@ -262,7 +251,7 @@ class Agent:
                 pipeline.save_buffer()
 
     def _shut_down(self) -> None:
-        """End in the order of the flow: sources, spool, uplink; each within its time."""
+        """Stop the components in the order of the data flow, each within its timeout."""
         notify("STOPPING=1")
         self._stop.set()
         end_s = time.monotonic() + SOURCES_STOP_S
@@ -285,7 +274,7 @@ class Agent:
         log.info("stopped", spooled=self.spool.status().samples)
 
     def _problems(self) -> list[str]:
-        """What an operator should see, in short texts: what is wrong now, and what went wrong since this start."""
+        """Return short texts for an operator: present problems, and those counted since this start."""
         problems = [
             f"source {pipeline.settings.id}: {pipeline.error}"
             for pipeline in self.pipelines
@@ -293,15 +282,15 @@ class Agent:
         ]
         unwell = {pipeline.settings.id: pipeline.health for pipeline in self.pipelines if not pipeline.health.is_well}
         problems += [f"source {name}: {health.state}, {health.detail}" for name, health in unwell.items()]
-        told = self.alarms.status().items()
-        problems += [f"alarms to {name}: {sink['error']}" for name, sink in told if sink["error"]]
+        sinks = self.alarms.status().items()
+        problems += [f"alarms to {name}: {sink.error}" for name, sink in sinks if sink.error]
         spool, counts = self.spool.status(), self.counters.snapshot()
         if spool.error:
             problems.append(f"spool: {spool.error}")
-        new = {name: counts[name] - self._worries_before[name] for name in _WORRIES}
-        return problems + [text.format(new[name]) for name, text in _WORRIES.items() if new[name]]
+        new = {name: counts[name] - self._counts_before[name] for name in _PROBLEM_TEXTS}
+        return problems + [text.format(new[name]) for name, text in _PROBLEM_TEXTS.items() if new[name]]
 
-    def _say_undelivered(self, awaited: int) -> None:
+    def _report_undelivered(self, awaited: int) -> None:
         left = self.spool.status().samples
         if left:
             reason = self.uplink.status.error if self.uplink is not None else ""
@@ -312,7 +301,7 @@ class Agent:
         log.warning("verdicts_missing", samples=awaited, advice="they are read when the agent runs again")
 
 
-_WORRIES = {
+_PROBLEM_TEXTS = {
     "samples_dropped": "spool: {} samples were dropped undelivered",
     "samples_unscored": "screener: {} samples got no score and were forwarded as most suspicious",
     "samples_refused": "uplink: {} samples were refused by the service and set aside",
@@ -323,22 +312,22 @@ _WORRIES = {
 }
 
 
-def _source_status(pipeline: Pipeline) -> dict[str, str | int]:
+def _source_status(pipeline: Pipeline) -> SourceStatus:
     running, health = pipeline.running(), pipeline.health
-    return {
-        "bundle_name": running.bundle_name,
-        "bundle_id": running.bundle_id,
-        "artefact": running.artefact,
-        "state": pipeline.state,
-        "health": health.state,
-        "reconnects": health.reconnects,
-        "skipped": health.skipped,
-        "error": str(pipeline.error or "") or health.detail,
-    }
+    return SourceStatus(
+        bundle_name=running.bundle_name,
+        bundle_id=running.bundle_id,
+        artefact=running.artefact,
+        state=pipeline.state,
+        health=health.state,
+        reconnects=health.reconnects,
+        skipped=health.skipped,
+        error=str(pipeline.error or "") or health.detail,
+    )
 
 
 def _first_bundle(source: SourceSettings, cache: BundleCache) -> Bundle | None:
-    """The bundle to start with: the one configured or the one fetched last, whichever is newer; None: fetch one."""
+    """Return the newer of the configured and the last fetched bundle; None: a bundle must be fetched."""
     configured = cache.open(source.bundle) if source.bundle is not None else None
     fetched = cache.current(source.bundle_name) if source.bundle_name is not None else None
     if configured is None or fetched is None:
@@ -347,7 +336,7 @@ def _first_bundle(source: SourceSettings, cache: BundleCache) -> Bundle | None:
 
 
 def _lock_state(state_dir: Path) -> FileLock:
-    """Hold `state_dir` for this process alone; raises SettingsError if another agent has it."""
+    """Lock `state_dir` for this process; raises SettingsError if another agent holds it."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         return FileLock(state_dir / "lock")

@@ -11,12 +11,12 @@ from edge import federated_commands
 from shared.cli import CommandTree
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The agent's settings, a TOML file.")]
-SWITCH_S = 5e-4  # a thread that has samples for an engine waits so long for another's Python, not ten times that
+SWITCH_S = 5e-4  # Python's default is 5 ms: too long for a thread with samples for an engine
 _EXAMPLE = "[bold]Example:[/bold] vedette edge {} --config edge.toml{}"
 
 
 def register(tree: CommandTree) -> None:
-    """Hang the agent's commands into the tree."""
+    """Add the agent's commands to the tree."""
     group = tree.group("edge")
     group.command("run", epilog=_EXAMPLE.format("run", " --until-done"))(run)
     group.command("enroll", epilog=_EXAMPLE.format("enroll", " --token-file token.txt"))(enroll)
@@ -29,11 +29,12 @@ def register(tree: CommandTree) -> None:
 def run(
     config: ConfigOption = Path("edge.toml"),
     until_done: Annotated[
-        bool, typer.Option("--until-done", help="End when all sources ended, the spool is empty and verdicts came.")
+        bool,
+        typer.Option("--until-done", help="Stop after the last sample, once all verdicts arrived."),
     ] = False,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and end.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and exit.")] = False,
 ) -> None:
-    """Screen the configured sources, and forward what looks suspicious."""
+    """Screen the configured sources and forward suspicious samples."""
     # Before NumPy is loaded: a second thread of its linear algebra would spin on a core that the engine needs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge.settings import AgentSettings
@@ -45,10 +46,10 @@ def run(
     import signal
 
     from edge.agent import Agent
-    from edge.operation.memory import take_little
+    from edge.operation.memory import limit_arenas
     from shared import logs
 
-    take_little()
+    limit_arenas()
     sys.setswitchinterval(SWITCH_S)
     logs.configure(settings.log.level, settings.log.format)
     agent = Agent(settings)
@@ -59,11 +60,11 @@ def run(
 
 def enroll(
     config: ConfigOption = Path("edge.toml"),
-    token: Annotated[str | None, typer.Option("--token", help="The token, as vedette cloud token printed it.")] = None,
+    token: Annotated[str | None, typer.Option("--token", help="Enrolment token of vedette cloud token.")] = None,
     token_file: Annotated[Path | None, typer.Option("--token-file", help="A file with the token.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Enrol anew a device that is enrolled already.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the identity of an enrolled device.")] = False,
 ) -> None:
-    """Spend a one-time token: make the device's key here, and bring back its certificate."""
+    """Enrol the device with a one-time token: make its key here and get a certificate for it."""
     from edge.settings import AgentSettings
     from edge.uplink.enrolment import enroll as enroll_device
     from shared.errors import EnrolmentError
@@ -86,9 +87,9 @@ def enroll(
 def status(
     config: ConfigOption = Path("edge.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole status as JSON.")] = False,
-    follow: Annotated[bool, typer.Option("--watch", "-w", help="Draw it each second, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--watch", "-w", help="Redraw it every second until Ctrl-C.")] = False,
 ) -> None:
-    """Show how the agent fares: live if it runs, else as it was at its end."""
+    """Show the status of the agent: live while it runs, else the last one it wrote."""
     from edge.operation.inspection import read_status, status_lines
     from edge.settings import AgentSettings
 
@@ -100,13 +101,11 @@ def status(
 
         watch(state_dir, Console())
         return
-    facts = read_status(state_dir)
+    observed = read_status(state_dir)
     if as_json:
-        import json
-
-        typer.echo(json.dumps(facts, indent=2))
+        typer.echo(observed.model_dump_json(indent=2))
         return
-    for line in status_lines(facts):
+    for line in status_lines(observed):
         typer.echo(line)
 
 
@@ -114,7 +113,7 @@ def spool(
     config: ConfigOption = Path("edge.toml"),
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many samples to list.")] = 10,
 ) -> None:
-    """Show what waits in the spool, and what the service refused."""
+    """Show the waiting samples of the spool and those that the service refused."""
     from edge.operation.inspection import spool_lines
     from edge.settings import AgentSettings
 
@@ -123,7 +122,7 @@ def spool(
 
 
 def try_alarms(config: ConfigOption = Path("edge.toml")) -> None:
-    """Send a test message to each configured sink of alarms, and say whether it came through."""
+    """Send a test message to each configured alarm sink and print the result."""
     from edge.alarms.trial import try_sinks
     from edge.settings import AgentSettings
     from shared.errors import ConnectionFailedError, SettingsError

@@ -1,7 +1,7 @@
-"""Counts that survive a restart and never go down.
+"""Counters that survive a restart and never decrease.
 
-They are kept twice: in a file of their own, written every second or so, and inside the spool's transactions, so that
-after a crash the count of routed samples is exactly what the spool holds. A start takes the larger of both.
+They are stored twice: in a file, written about once a second, and in the spool's transactions, so that after a crash
+the counts of routed samples match the spool exactly. A start takes the larger of both.
 """
 
 import json
@@ -18,20 +18,20 @@ NAMES = (
     "samples_forwarded",
     "samples_audited",
     "samples_alarmed",
-    "samples_rejected",  # could not be screened: bad input
-    "samples_unscored",  # the graph gave no number: forwarded as most suspicious
-    "samples_held",  # suspicious, and kept on the device by the budget or the mode
-    "samples_reduced",  # travelled as JPEG, as a part or as a preview, for want of budget or link
+    "samples_rejected",  # bad input that could not be screened
+    "samples_unscored",  # without a score: forwarded as most suspicious
+    "samples_held",  # suspicious, but kept on the device by the budget or the mode
+    "samples_reduced",  # sent in a smaller form because of budget or link
     "samples_spooled",
-    "samples_dropped",  # left the spool undelivered: full, too old, or the disk failed
+    "samples_dropped",  # left the spool undelivered: it was full, they were too old, or the disk failed
     "samples_acknowledged",
-    "samples_refused",  # the cloud will never take them
+    "samples_refused",  # the service will never accept them
     "bytes_screened",
     "bytes_uploaded",
     "verdicts",
     "verdicts_anomalous",
-    "alarms_sent",  # messages that a sink took; one may stand for many alarms
-    "alarms_dropped",  # messages that no sink took in time
+    "alarms_sent",  # messages that a sink accepted; one may stand for many alarms
+    "alarms_dropped",  # messages that no sink accepted in time
     "bundle_swaps",
     "bundle_rollbacks",
     "bundles_refused",
@@ -55,7 +55,7 @@ class Counters:
     """Named counts, safe to use from any thread."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Continue from the file at `path`, if there is one that can be read."""
+        """Continue from the file at `path` if it can be read."""
         self._path = path
         self._lock = threading.Lock()
         self._save_lock = threading.Lock()
@@ -65,20 +65,20 @@ class Counters:
             self.raise_to(_read(path))
 
     def add(self, deltas: Mapping[str, int]) -> None:
-        """Count; a delta is never negative."""
+        """Add `deltas`, which are never negative."""
         with self._lock:
             for name, delta in deltas.items():
                 self._values[name] += delta
 
     def raise_to(self, floor: Mapping[str, int]) -> None:
-        """Let no count be below that of `floor`."""
+        """Raise each count to at least that of `floor`."""
         with self._lock:
             for name, value in floor.items():
                 if name in self._values:
                     self._values[name] = max(self._values[name], value)
 
     def snapshot(self, plus: Mapping[str, int] | None = None) -> dict[str, int]:
-        """All counts as they are, with `plus` added."""
+        """Return all counts, with `plus` added."""
         with self._lock:
             values = dict(self._values)
         for name, delta in (plus or {}).items():
@@ -86,7 +86,7 @@ class Counters:
         return values
 
     def save(self) -> None:
-        """Write the counts to their file if they changed; raises OSError when the disk refuses."""
+        """Write the counts to their file if they changed; raises OSError."""
         with self._save_lock:
             values = self.snapshot()
             if self._path is None or values == self._saved:

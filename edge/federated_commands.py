@@ -1,4 +1,4 @@
-"""`vedette federated node`: the device's part in federated rounds. Nothing here loads torch."""
+"""Command `vedette federated node`: runs a device's node of federated rounds, without importing torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ STATE_FOLDER = "federated"
 
 
 def add_commands(tree: CommandTree) -> None:
-    """Hang the device's command into the tree."""
+    """Add the device's command to the tree."""
     tree.group("federated").command(
         epilog="Examples:  vedette federated node --config edge.toml  |  vedette federated node --config edge.toml "
         "--server rounds.example:7490 --ca ca.pem --key node-key  |  vedette federated node --buffer normals.npz"
@@ -48,9 +48,9 @@ def node(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads that training may use.")] = 1,
 ) -> None:
-    """Take part in federated rounds: train what is asked for on this device's normal samples, which stay here.
+    """Take part in federated rounds: train on this device's normal samples, which stay here.
 
-    Runs beside the agent until it is stopped, and waits for a server that is not there yet.
+    Runs beside the agent until it is stopped, and waits for its server to start.
     """
     from edge.federated_node import NodeOptions, run_node
     from edge.normal_buffer import FOLDER

@@ -1,4 +1,4 @@
-"""One source's way from its samples to the spool, on a thread of its own: a dead source stalls no other."""
+"""Pipeline of one source, from its samples to the spool, on a thread of its own."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from edge.bundles.swap import ScreenerSlot
 from edge.counters import Counters
 from edge.normal_buffer import FOLDER, NormalBuffer
 from edge.operation.latency import LatencyHistogram
-from edge.operation.memory import give_back
+from edge.operation.memory import release_memory
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.router import RateMeter, Router
@@ -35,8 +35,8 @@ log = EventLog("pipeline")
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all pipelines of an agent share."""
+class PipelineContext:
+    """Components that all pipelines of an agent share."""
 
     settings: AgentSettings
     counters: Counters
@@ -50,16 +50,16 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
+class _BatchInFlight:
     batch: SampleBatch
     screening: ScreeningUnderWay
     started_s: float
 
 
 class Pipeline:
-    """Screens one source, from the moment it has a bundle until the source ends or `stop` is set."""
+    """Screens one source, from its first bundle until the source ends or `stop` is set."""
 
-    def __init__(self, source: SourceSettings, around: Surroundings) -> None:
+    def __init__(self, source: SourceSettings, around: PipelineContext) -> None:
         self.settings, self._around = source, around
         self.state = "waiting for a bundle"
         self.error: VedetteError | None = None
@@ -73,23 +73,23 @@ class Pipeline:
 
     @property
     def ended(self) -> bool:
-        """Whether no more samples will come."""
+        """Whether the source has ended or failed."""
         return self.state in ("ended", "failed")
 
     @property
     def is_stuck(self) -> bool:
-        """Whether its thread has gone without saying how it ended."""
+        """Whether the thread ended without setting a final state."""
         return self._thread is not None and not self._thread.is_alive() and not self.ended
 
     @property
     def health(self) -> SourceHealth:
-        """How the source is, as long as it runs."""
+        """Health of the source while it runs."""
         if self._source is None or self.ended:
             return SourceHealth()
         try:
             return self._source.health
-        except Exception as error:  # of a plug-in: it must not end the agent's own thread
-            return SourceHealth("unknown", f"its health cannot be told: {error!r}")
+        except Exception as error:  # in a plug-in: it must not end the agent's own thread
+            return SourceHealth("unknown", f"its health check failed: {error!r}")
 
     def running(self) -> RunningBundle:
         """Return what the source runs now; see `Follower.running`."""
@@ -127,7 +127,7 @@ class Pipeline:
         self._thread.start()
 
     def follows(self) -> bool:
-        """Whether new bundles shall take over: not if the configuration pins one."""
+        """Return whether new bundles replace the running one; a configured bundle without a name is pinned."""
         return self.settings.bundle_name is not None and self.state != "failed"
 
     def adopt(self, bundle: Bundle, on_trial: Callable[[], None] = lambda: None) -> bool:
@@ -141,7 +141,7 @@ class Pipeline:
                 f"Bundle {bundle.manifest.bundle_id} wants other samples than source {self.settings.id!r} gives since "
                 "its start: restart the agent to run it."
             )
-        # A slow source may not have come to it yet: then it is waited for again, not loaded again.
+        # The source may be slow: wait for an earlier offer again instead of loading the bundle again.
         swap = self._slot.awaited(bundle.manifest.bundle_id) or self._slot.offer(self._load(bundle))
         on_trial()
         passed = swap.wait(ADOPTION_TIMEOUT_S, lambda: self.ended or self._around.stop.is_set())
@@ -157,7 +157,7 @@ class Pipeline:
         return not self._thread.is_alive()
 
     def save_buffer(self) -> None:
-        """Write the normal buffer's snapshot; a disk that refuses is said, and the agent goes on."""
+        """Write the snapshot of the normal buffer; disk errors are logged, not raised."""
         buffer = self._buffer
         try:
             if buffer is not None:
@@ -171,9 +171,9 @@ class Pipeline:
             sample_type(bundle.manifest.modality).usual_batch_size(bundle.manifest.input)
         )
         cache_folder = self._around.settings.state_dir / "engine_cache"
-        give_back()
+        release_memory()
         screener = load_screener(bundle, self.settings.artefact, batch_size, cache_folder)
-        give_back()
+        release_memory()
         return screener
 
     def _open_buffer(self, screener: Screener) -> NormalBuffer | None:
@@ -199,7 +199,7 @@ class Pipeline:
             log.info("source_ended", source=self.settings.id)
         except VedetteError as error:
             self._fail(error)
-        except Exception as error:  # whatever a source raises ends only itself
+        except Exception as error:  # an error of a source ends only that source
             self._fail(VedetteError(f"Source {self.settings.id!r} failed unexpectedly: {error!r}."))
 
     def _fail(self, error: VedetteError) -> None:
@@ -207,26 +207,26 @@ class Pipeline:
         log.error("source_failed", source=self.settings.id, error=error)
 
     def _screen_all(self, source: Source, slot: ScreenerSlot) -> None:
-        under_way: deque[_UnderWay] = deque()
+        under_way: deque[_BatchInFlight] = deque()
         try:
             for batch in source.batches():
                 if slot.has_offer:
                     self._finish_down_to(0, under_way, slot)
                     slot.take_over()
-                self._say_rejections(batch.rejections)
+                self._log_rejections(batch.rejections)
                 if not len(batch):
-                    self._finish_down_to(0, under_way, slot)  # a cursor must not overtake what came before it
+                    self._finish_down_to(0, under_way, slot)  # a cursor must not overtake earlier batches
                     self._settle(batch, Forwarded.nothing())
                     continue
                 started_s = time.perf_counter()
-                under_way.append(_UnderWay(batch, slot.current.start(batch), started_s))
-                # A source that keeps a rate gains nothing from overlapping batches but a delay.
+                under_way.append(_BatchInFlight(batch, slot.current.start(batch), started_s))
+                # Overlapping batches would only delay a source with a fixed rate.
                 allowed = 0 if source.is_paced else slot.current.depth - 1
                 self._finish_down_to(allowed, under_way, slot)
-        finally:  # what a source gave before it failed is not lost with it
+        finally:  # batches delivered before a failure are not lost
             self._finish_down_to(0, under_way, slot)
 
-    def _finish_down_to(self, allowed: int, under_way: deque[_UnderWay], slot: ScreenerSlot) -> None:
+    def _finish_down_to(self, allowed: int, under_way: deque[_BatchInFlight], slot: ScreenerSlot) -> None:
         while len(under_way) > allowed:
             item = under_way.popleft()
             self._finish(item.batch, item.screening, slot)
@@ -234,10 +234,10 @@ class Pipeline:
             self._around.screen_latency.record(latency_ms, len(item.batch))
 
     def _finish(self, batch: SampleBatch, under_way: ScreeningUnderWay, slot: ScreenerSlot) -> None:
-        """Route one batch, put what travels into the spool, and count all of it."""
+        """Route one batch, spool its forwarded samples, and count all samples."""
         screener, screened = slot.result(batch, under_way)
         if screened.rejections:
-            self._say_rejections([Rejection(batch.origins[place], reason) for place, reason in screened.rejections])
+            self._log_rejections([Rejection(batch.origins[place], reason) for place, reason in screened.rejections])
         forwarded = self._forwarder.forward(batch, screened, screener)
         write = self._log_writer(batch, screened, forwarded)
         self._settle(batch, forwarded, len(screened.rejections), write)
@@ -249,7 +249,7 @@ class Pipeline:
     def _log_writer(
         self, batch: SampleBatch, screened: ScreenedBatch, forwarded: Forwarded
     ) -> Callable[[], None] | None:
-        """What writes the batch into the screening log, once its routed samples are durable."""
+        """Return the function that logs the batch once its routed samples are durable, or None."""
         screening_log = self._around.screening_log
         if screening_log is None:
             return None
@@ -261,7 +261,7 @@ class Pipeline:
     def _settle(
         self, batch: SampleBatch, forwarded: Forwarded, rejected: int = 0, write: Callable[[], None] | None = None
     ) -> None:
-        """Keep what travels, the counts and the source's cursor, together where there is a cursor; then `write`."""
+        """Store samples, counts and the source's cursor, in one transaction if there is a cursor; then `write`."""
         counts = Counter(forwarded.counts)
         counts["samples_rejected"] += len(batch.rejections) + rejected
         if forwarded.samples or batch.cursor:
@@ -273,7 +273,7 @@ class Pipeline:
         if write is not None:
             write()
 
-    def _say_rejections(self, rejections: Sequence[Rejection]) -> None:
+    def _log_rejections(self, rejections: Sequence[Rejection]) -> None:
         count = self._throttle.allow("rejected", len(rejections)) if rejections else 0
         if count:
             first = rejections[0]

@@ -1,15 +1,14 @@
-"""The durable store-and-forward queue: what the router forwards is on disk before it is forgotten.
+"""Durable store-and-forward queue: a forwarded batch is on disk before the pipeline forgets it.
 
 One thread owns the file and commits for all others, many batches at a time, so that durability costs little. While the
-disk refuses, samples wait in bounded memory and the agent says so; beyond the bound the least suspicious are dropped
-and counted, so that a full disk never looks like a quiet day.
+disk refuses, samples wait in bounded memory and the agent reports it; beyond the bound the least suspicious are dropped
+and counted.
 """
 
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge.counters import Counters
@@ -19,6 +18,7 @@ from edge.spool_store import NewSample, Settled, SpooledSample, SpoolStore
 from edge.sqlite_file import is_damaged
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
+from shared.status import SpoolStatus
 
 MIN_GROUP_S, MAX_GROUP_S = 0.005, 0.05  # time that a transaction waits for more samples
 GROUP_TIME_PER_COMMIT = 4.0  # of the duration of the last transaction: a slow disk gets larger transactions
@@ -28,23 +28,13 @@ MIN_TRANSACTION_BYTES = 2**16
 log = EventLog("spool")
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolStatus:
-    """`samples`, `bytes`: on disk. `pending`: samples that wait in memory. `error`: empty, or what is wrong."""
-
-    samples: int
-    bytes: int
-    pending: int
-    error: str
-
-
 class Spool:
-    """The queue, safe to use from any thread."""
+    """The queue. Safe to use from any thread."""
 
     def __init__(self, path: Path, settings: SpoolSettings, counters: Counters) -> None:
-        """Open or make the file, and let `counters` continue from what it knows. Raises StorageError.
+        """Open or create the file, and raise `counters` to its counts. Raises StorageError.
 
-        `lost_before`: samples that had been routed and are nowhere now, as after damage; they count as dropped.
+        `lost_before`: routed samples that are missing at the start, as after damage; they count as dropped.
         """
         self._path, self._settings, self._counters = path, settings, counters
         self._store = self._open()
@@ -58,7 +48,7 @@ class Spool:
         self._transaction_bytes = settings.max_pending_bytes  # at most; less after the disk refused one
         self._settled: list[Settled] = []
         self._in_flight: set[int] = set()
-        self._commit_s = 0.0  # what the last transaction took
+        self._commit_s = 0.0  # duration of the last transaction
         self._error = ""
         self._read_error: sqlite3.Error | None = None
         self._closing = False
@@ -69,15 +59,15 @@ class Spool:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread that makes samples durable runs."""
+        """Whether the spool's thread runs."""
         return self._thread.is_alive()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener`, from the spool's thread, whenever samples became durable."""
+        """Call `listener` from the spool's thread after each transaction."""
         self._listener = listener
 
     def cursor(self, source_id: str) -> str:
-        """Where that source goes on, as of the last batch of it that is on disk; empty if there is none."""
+        """Return the cursor of a source as of its last batch on disk, or an empty text."""
         with self._changed:
             return self._cursors.get(source_id, "")
 
@@ -88,12 +78,12 @@ class Spool:
         on_durable: Sequence[Callable[[], None]] = (),
         cursors: Mapping[str, str] | None = None,
     ) -> None:
-        """Take in samples with the counts of their batch; `on_durable` are called once they are on disk.
+        """Add samples with the counts of their batch; `on_durable` are called once they are on disk.
 
-        `cursors`: by source, where it goes on after the batch; on disk with it, or not at all.
+        `cursors`: position of each source after the batch, written in the same transaction.
 
-        Waits while too much is pending, so that a slow disk slows the source. While the disk refuses, a source without
-        a cursor does not wait, and the least suspicious are dropped; one with a cursor can be read again, so it waits.
+        Waits while too much is pending, so that a slow disk slows the source down. While the disk refuses, a source
+        without a cursor does not wait, and the least suspicious samples are dropped; one with a cursor waits.
         """
         with self._changed:
             while self._is_full() and not self._closing and (cursors or not self._error):
@@ -104,14 +94,17 @@ class Spool:
             self._changed.notify_all()
 
     def take(self, max_samples: int, max_bytes: int) -> list[SpooledSample]:
-        """The most suspicious samples, now in flight: each MUST be settled or released. Empty while the disk fails."""
+        """Return the most suspicious samples, now in flight; nothing while the disk fails.
+
+        The caller MUST settle or release each of them.
+        """
         with self._store_lock:
             with self._changed:
                 in_flight = set(self._in_flight)
             try:
                 samples = self._store.take(max_samples, max_bytes, in_flight)
             except sqlite3.Error as error:
-                with self._changed:  # for the spool's own thread to judge
+                with self._changed:  # the spool's thread handles it
                     self._read_error = error
                     self._changed.notify_all()
                 return []
@@ -120,31 +113,31 @@ class Spool:
         return samples
 
     def settle(self, settled: Sequence[Settled], counts: Mapping[str, int]) -> None:
-        """Let go of samples in flight, for good, with the counts that go with it beside those of the samples."""
+        """Remove samples in flight for good, and add further counts in the same transaction."""
         with self._changed:
             self._settled.extend(settled)
             self._queue.add_counts(counts)
             self._changed.notify_all()
 
     def release(self, seqs: Sequence[int]) -> None:
-        """Samples in flight were not delivered: they are in the queue again."""
+        """Return undelivered samples from flight to the queue."""
         with self._changed:
             self._in_flight.difference_update(seqs)
 
     def status(self) -> SpoolStatus:
-        """What is in the spool, and how it fares."""
+        """Return size and error state of the spool."""
         with self._changed:
             pending = self._queue.samples + self._committing
-            return SpoolStatus(self._store.samples, self._store.bytes, pending, self._error)
+            return SpoolStatus(samples=self._store.samples, bytes=self._store.bytes, pending=pending, error=self._error)
 
     def is_empty(self) -> bool:
-        """Whether nothing is left to deliver or to write."""
+        """Return whether nothing is left to deliver or to write."""
         status = self.status()
         with self._changed:
             return status.samples == 0 and status.pending == 0 and not self._settled
 
     def close(self, timeout_s: float = 3.0) -> None:
-        """Write what is pending and close the file; what the disk still refuses then is lost, counted, and said."""
+        """Write pending work and close the file; work that the disk refuses is lost, counted and logged."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -161,14 +154,16 @@ class Spool:
         return store
 
     def _count_lost(self) -> int:
-        """Whatever was routed is here or was counted as gone. If there is less, the file has lost it; if there is more,
-        it has come back: a damaged log of the file may end before the samples in it were let go."""
+        """Count routed samples that are neither in the file nor counted as gone, and return their number.
+
+        There may also be too many in the file: a damaged write-ahead log can end before their removal.
+        """
         counts = self._counters.snapshot()
         gone = sum(counts[name] for name in ("samples_acknowledged", "samples_refused", "samples_dropped"))
         lost = counts["samples_forwarded"] + counts["samples_audited"] - gone - self._store.samples
         if lost > 0:
             self._counters.add({"samples_dropped": lost})
-            log.error("samples_lost", samples=lost, path=self._path, reason="they are not in the file any more")
+            log.error("samples_lost", samples=lost, path=self._path, reason="the file no longer holds them")
         self._store.counted_before = max(0, -lost)
         return max(lost, 0)
 
@@ -257,7 +252,7 @@ class Spool:
         self._call(callbacks)
 
     def _report(self, error: Exception) -> None:
-        """Enter the error state, or start a new file if the old one is damaged."""
+        """Enter the error state, or start a new file if the current one is damaged."""
         if is_damaged(error) and self._replace_store():
             return
         text = f"{self._path}: {error}"
@@ -276,7 +271,7 @@ class Spool:
             )
 
     def _replace_store(self) -> bool:
-        """Start a new file with what can be read of the damaged one; what was settled meanwhile is done with."""
+        """Start a new file with the readable samples of the damaged one, without those settled since."""
         with self._store_lock:
             with self._changed:
                 settled = {item.sample.sample_id: item.refusal for item in self._settled}

@@ -30,16 +30,18 @@ CREATE TABLE IF NOT EXISTS cursors (source_id TEXT PRIMARY KEY, position TEXT NO
 CREATE TABLE IF NOT EXISTS counters (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), value TEXT NOT NULL);
 """
 MAX_REFUSED = 1000
-# Many rows in one statement: Python's lock changes hands at every step of one, and screening threads want it, too.
-_ROWS_A_STATEMENT = 256
-_PART_BYTES = 4 * 2**20  # of a damaged file, in one transaction
+# Many rows in one statement: each step releases Python's lock, for which screening threads compete.
+_ROWS_PER_STATEMENT = 256
+_CHUNK_BYTES = 4 * 2**20  # copied from a damaged file in one transaction
 
 log = EventLog("spool")
 
 
 class NewSample(NamedTuple):
-    """A sample for the spool. `priority`: the lower, the sooner it leaves, and the later it is dropped; see `Routing`.
-    `data`: its message, serialised."""
+    """Sample for the spool, with its serialised message `data`.
+
+    A sample with a lower `priority` is sent earlier and dropped later; see `Routing`.
+    """
 
     sample_id: bytes
     priority: float
@@ -48,7 +50,7 @@ class NewSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SpooledSample:
-    """A sample in the spool; `seq` is its number there."""
+    """Sample in the spool; `seq` is its row number."""
 
     seq: int
     sample_id: bytes
@@ -57,7 +59,7 @@ class SpooledSample:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A sample that is done with: acknowledged, or, with a `refusal`, one the cloud will never take."""
+    """Sample that was acknowledged, or, with a `refusal`, one that the service will never accept."""
 
     sample: SpooledSample
     refusal: str = ""
@@ -65,8 +67,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Departures:
-    """How many samples left the spool in a commit, each counted when it is gone and so only once: delivered, refused,
-    or undelivered because the spool was full or they were too old."""
+    """Numbers of samples that left the spool in a commit.
+
+    They were delivered, refused, or dropped because the spool was full or they were too old.
+    """
 
     acknowledged: int = 0
     refused: int = 0
@@ -74,7 +78,7 @@ class Departures:
     expired: int = 0
 
     def counts(self) -> dict[str, int]:
-        """By the names of the counters."""
+        """Return the numbers by the names of the counters."""
         return {
             "samples_acknowledged": self.acknowledged,
             "samples_refused": self.refused,
@@ -83,16 +87,16 @@ class Departures:
 
 
 class SpoolStore:
-    """The file, with one connection to write and one to read; each is for one thread at a time."""
+    """The spool's file, with one connection to write and one to read, each for one thread at a time."""
 
     def __init__(self, path: Path, max_bytes: int, max_age_s: float, settled: Collection[bytes] = ()) -> None:
-        """Open or make the file. `set_aside`: a damaged one's new name; what could be read of it is in the new one.
+        """Open or create the file. `set_aside` is the new path of a damaged one, whose readable samples were copied.
 
-        `settled`: ids of samples that are done with, whatever a damaged file says. Raises StorageError if the file can
-        neither be opened nor made.
+        `settled`: ids of samples that are not copied from a damaged file. Raises StorageError if the file can neither
+        be opened nor created.
         """
         self._path, self._max_bytes, self._max_age_s = path, max_bytes, max_age_s
-        self.counted_before = 0  # of those here: they were counted as gone, and are here after damage all the same
+        self.counted_before = 0  # samples here that were counted as gone before a damage
         self._writer, self.set_aside = open_checked(path, _SCHEMA, synchronous="FULL")
         _rename_priority(self._writer)
         self._reader = connect(path, "FULL")
@@ -104,12 +108,12 @@ class SpoolStore:
             self._salvage(self.set_aside, frozenset(settled))
 
     def saved_counters(self) -> dict[str, int]:
-        """The counts as of the last commit."""
+        """Return the counts as of the last commit."""
         row = self._writer.execute("SELECT value FROM counters").fetchone()
         return dict(json.loads(row[0])) if row else {}
 
     def cursors(self) -> dict[str, str]:
-        """Where each source was as of the last commit."""
+        """Return the position of each source as of the last commit."""
         return dict(self._writer.execute("SELECT source_id, position FROM cursors").fetchall())
 
     def commit(
@@ -120,9 +124,9 @@ class SpoolStore:
         counters: Mapping[str, int],
         cursors: Mapping[str, str] | None = None,
     ) -> Departures:
-        """One durable transaction: take in `new`, let go of `settled`, keep the bounds, note counts and cursors.
+        """Insert `new`, remove `settled`, keep the bounds, and save counts and cursors in one durable transaction.
 
-        `in_flight`: numbers of samples being sent, which stay. Raises sqlite3.Error, and then nothing has changed.
+        `in_flight`: row numbers of samples being sent, which stay. Raises sqlite3.Error without any change.
         """
         now_s = self._clock.now_s()
         rows = [(sample.sample_id, sample.priority, now_s, len(sample.data), sample.data) for sample in new]
@@ -151,7 +155,7 @@ class SpoolStore:
         return gone
 
     def take(self, max_samples: int, max_bytes: int, in_flight: Collection[int]) -> list[SpooledSample]:
-        """The most suspicious samples that are not in flight, at least one if there is any, within both limits."""
+        """Return the most suspicious samples not in flight, within both limits but at least one if there is any."""
         chosen: list[int] = []
         total = 0
         # The index alone answers this: passing over samples in flight does not read them.
@@ -180,18 +184,18 @@ class SpoolStore:
     def _delete_settled(
         self, connection: sqlite3.Connection, settled: Sequence[Settled], now_s: float
     ) -> tuple[int, int]:
-        """Let go of those that are here still; returns how many were acknowledged and how many refused."""
+        """Remove settled samples that are still here; returns the numbers of acknowledged and refused ones."""
         refused = total = 0
-        for start in range(0, len(settled), _ROWS_A_STATEMENT):
-            part = {item.sample.sample_id: item for item in settled[start : start + _ROWS_A_STATEMENT]}
+        for start in range(0, len(settled), _ROWS_PER_STATEMENT):
+            part = {item.sample.sample_id: item for item in settled[start : start + _ROWS_PER_STATEMENT]}
             seqs = [item.sample.seq for item in part.values()]
             query = "SELECT seq, sample_id, size_bytes FROM samples WHERE "
             found = connection.execute(f"{query} seq IN {_marks(1, len(seqs))}", seqs).fetchall()
             found = [row for row in found if row[1] in part]
-            # Numbers start anew in a new file, ids never repeat.
-            if strangers := list(part.keys() - {row[1] for row in found}):
-                marks = _marks(1, len(strangers))
-                found += connection.execute(f"{query} sample_id IN {marks}", strangers).fetchall()
+            # Row numbers start again in a new file, ids never repeat.
+            if unmatched := list(part.keys() - {row[1] for row in found}):
+                marks = _marks(1, len(unmatched))
+                found += connection.execute(f"{query} sample_id IN {marks}", unmatched).fetchall()
             for _, sample_id, _ in found:
                 if part[sample_id].refusal:
                     self._keep_refused(connection, part[sample_id], now_s)
@@ -231,15 +235,15 @@ class SpoolStore:
         return self._drop(connection, victims)
 
     def _drop(self, connection: sqlite3.Connection, rows: Sequence[tuple[int, int]]) -> int:
-        for start in range(0, len(rows), _ROWS_A_STATEMENT):
-            part = [seq for seq, _ in rows[start : start + _ROWS_A_STATEMENT]]
+        for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+            part = [seq for seq, _ in rows[start : start + _ROWS_PER_STATEMENT]]
             connection.execute(f"DELETE FROM samples WHERE seq IN {_marks(1, len(part))}", part)
         self.samples -= len(rows)
         self.bytes -= sum(size for _, size in rows)
         return len(rows)
 
     def _salvage(self, damaged: Path, settled: Collection[bytes]) -> None:
-        """Take over what can be read of a damaged file, from both ends up to the pages that cannot."""
+        """Copy the readable samples of a damaged file, from both ends up to the damaged pages."""
         cursors: dict[str, str] = {}
         counters: dict[str, int] = {}
         try:
@@ -254,7 +258,7 @@ class SpoolStore:
                     ((text,),) = connection.execute("SELECT value FROM counters").fetchall()
                     counters = {str(name): int(value) for name, value in json.loads(text).items()}
                 self._take_over([], counters, cursors)  # first: sources go on from the cursors, however far this gets
-                for part in _in_parts(_readable(connection, settled), _PART_BYTES):
+                for part in _in_chunks(_readable(connection, settled), _CHUNK_BYTES):
                     self._take_over(part, {}, {})
         except StorageError as error:
             log.error("samples_not_all_salvaged", samples=self.samples, damaged=damaged, error=error)
@@ -271,7 +275,7 @@ class SpoolStore:
 
 
 def _readable(connection: sqlite3.Connection, settled: Collection[bytes]) -> Iterator[NewSample]:
-    """Each sample that can be read and is not settled, once."""
+    """Yield each readable sample that is not settled, once."""
     seen = set(settled)
     for order in ("", "DESC"):
         with contextlib.suppress(sqlite3.Error):
@@ -283,14 +287,14 @@ def _readable(connection: sqlite3.Connection, settled: Collection[bytes]) -> Ite
                     yield NewSample(sample_id, priority, data)
 
 
-def _in_parts(samples: Iterable[NewSample], most_bytes: int) -> Iterator[list[NewSample]]:
-    """The samples, at most about so many bytes at a time: a whole spool may be more than the memory."""
+def _in_chunks(samples: Iterable[NewSample], max_bytes: int) -> Iterator[list[NewSample]]:
+    """Yield the samples in chunks of about `max_bytes`, because a whole spool may exceed the memory."""
     part: list[NewSample] = []
     size = 0
     for sample in samples:
         part.append(sample)
         size += len(sample.data)
-        if size >= most_bytes:
+        if size >= max_bytes:
             yield part
             part, size = [], 0
     if part:
@@ -298,21 +302,21 @@ def _in_parts(samples: Iterable[NewSample], most_bytes: int) -> Iterator[list[Ne
 
 
 def _rename_priority(connection: sqlite3.Connection) -> None:
-    """Files of the first agents have the p-value in its place: they go on."""
+    """Rename the column of files of the first agents, which was called p_value."""
     if any(name == "p_value" for _, name, *_ in connection.execute("PRAGMA table_info(samples)")):
         connection.execute("ALTER TABLE samples RENAME COLUMN p_value TO priority")
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[tuple[bytes, float, float, int, bytes]]) -> None:
-    for start in range(0, len(rows), _ROWS_A_STATEMENT):
-        part = rows[start : start + _ROWS_A_STATEMENT]
+    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
+        part = rows[start : start + _ROWS_PER_STATEMENT]
         connection.execute(
             "INSERT INTO samples (sample_id, priority, spooled_at_s, size_bytes, data) VALUES " + _marks(len(part), 5),
             [value for row in part for value in row],
         )
 
 
-@functools.lru_cache(maxsize=2 * _ROWS_A_STATEMENT)
+@functools.lru_cache(maxsize=2 * _ROWS_PER_STATEMENT)
 def _marks(rows: int, columns: int) -> str:
-    """Placeholders for rows of a statement."""
+    """Return the placeholders for the rows of a statement."""
     return ", ".join(["(" + ", ".join(["?"] * columns) + ")"] * rows)

@@ -1,4 +1,4 @@
-"""SQLite files that survive: write-ahead log, integrity checked at opening, a damaged file set aside."""
+"""SQLite files with a write-ahead log, checked at opening; a damaged file is set aside."""
 
 import contextlib
 import glob
@@ -9,16 +9,16 @@ from pathlib import Path
 from shared.errors import StorageError
 from shared.logs import EventLog
 
-MOST_SET_ASIDE = 2  # damaged files of one database: a disk that fails again and again must not fill up with them
+MAX_SET_ASIDE = 2  # damaged files kept of one database, so that they do not fill a failing disk
 _SIDE_FILES = ("", "-wal", "-shm")
 
 log = EventLog("storage")
 
 
 def open_checked(path: Path, schema: str, *, synchronous: str) -> tuple[sqlite3.Connection, Path | None]:
-    """A connection to the database at `path`, made if missing, and where a damaged one was set aside (or None).
+    """Open or create the database at `path`; returns the connection and the new path of a damaged file, or None.
 
-    `synchronous`: FULL, and a commit outlives a power cut; NORMAL, and it outlives a crash of the process.
+    `synchronous`: with FULL a commit survives a power cut, with NORMAL a crash of the process.
     Raises StorageError if the file cannot be opened or made at all.
     """
     try:
@@ -37,21 +37,23 @@ def open_checked(path: Path, schema: str, *, synchronous: str) -> tuple[sqlite3.
     try:
         return _open(path, schema, synchronous), aside
     except sqlite3.Error as error:
-        raise StorageError(f"{path}: cannot be made anew ({error}). Free some space, or check who owns it.") from None
+        raise StorageError(
+            f"{path}: cannot be created again ({error}). Free some space, or check who owns it."
+        ) from None
 
 
 def connect(path: Path, synchronous: str) -> sqlite3.Connection:
-    """A connection that any one thread at a time may use; transactions are begun by hand."""
+    """Return a connection for one thread at a time, without automatic transactions."""
     connection = sqlite3.connect(path, timeout=10.0, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA journal_size_limit = 4194304")
-    connection.execute("PRAGMA cache_size = -512")  # KiB, of 2000: what the system caches anyway, once
+    connection.execute("PRAGMA cache_size = -512")  # KiB instead of 2000: the system caches the file anyway
     return connection
 
 
 def set_aside(path: Path, reason: str) -> Path:
-    """Rename a damaged database, with what belongs to it, and say so; returns the new name."""
+    """Rename a damaged database and its side files, and log it; returns the new path."""
     aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
     while aside.exists():
         aside = aside.with_name(f"{aside.name}x")
@@ -69,19 +71,19 @@ def set_aside(path: Path, reason: str) -> Path:
 
 
 def _remove_older(path: Path, newest: Path) -> None:
-    """Of the files set aside keep `newest` and the last before it."""
+    """Remove files set aside earlier, except `newest` and the one before it."""
     others = [
         found
         for found in path.parent.glob(f"{glob.escape(path.name)}.damaged-*")
         if found != newest and not found.name.endswith(_SIDE_FILES[1:])
     ]
-    for old in sorted(others, key=lambda found: found.stat().st_ctime_ns)[: len(others) + 1 - MOST_SET_ASIDE]:
+    for old in sorted(others, key=lambda found: found.stat().st_ctime_ns)[: len(others) + 1 - MAX_SET_ASIDE]:
         for suffix in _SIDE_FILES:
             old.with_name(old.name + suffix).unlink(missing_ok=True)
 
 
 def is_damaged(error: Exception) -> bool:
-    """Whether an error means that the file itself is damaged, not that the disk is full or the file busy."""
+    """Return whether an error means a damaged file, not a full disk or a busy file."""
     return isinstance(error, sqlite3.DatabaseError) and _is_damage(error)
 
 
@@ -93,7 +95,7 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 def _open(path: Path, schema: str, synchronous: str) -> sqlite3.Connection:
     connection = connect(path, synchronous)
     try:
-        # Not quick_check: what an index has lost would never be found by it again, and so never be sent.
+        # Not quick_check: a sample that is missing from an index would never be found and sent.
         problem = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)

@@ -1,13 +1,13 @@
-"""A budget that refills with time."""
+"""Token bucket: a budget that refills with time."""
 
 import time
 from collections.abc import Callable
 
 
 class TokenBucket:
-    """A budget that refills at `rate_per_s` up to `burst_s` seconds of it; rate 0: without limit. Starts full.
+    """Bucket that refills at `rate_per_s` up to `burst_s` seconds of it, full at first. Rate 0: no limit.
 
-    The bucket holds at least one token, so that a rate below one a burst still lets single samples through.
+    The capacity is at least one token, so that a low rate still lets single samples through.
     """
 
     def __init__(self, rate_per_s: float, burst_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -21,7 +21,7 @@ class TokenBucket:
         return self._rate_per_s > 0
 
     def level(self) -> float:
-        """Tokens there are now; infinity where there is no limit."""
+        """Return the tokens available now, infinity without a limit."""
         if not self.is_limited:
             return float("inf")
         now = self._clock()
@@ -30,12 +30,12 @@ class TokenBucket:
         return self._level
 
     def spend(self, tokens: float) -> None:
-        """Take tokens. The level may fall below zero when a cost is known only afterwards; it is paid back first."""
+        """Take tokens. The level may fall below zero if a cost is known only afterwards; the debt refills first."""
         if self.is_limited:
             self._level = min(self.capacity, self.level() - tokens)
 
     def change_rate(self, rate_per_s: float) -> None:
-        """Refill at another rate from now on; what is there stays, as far as the bucket holds it."""
+        """Refill at another rate from now on; tokens stay up to the new capacity."""
         was_limited, level = self.is_limited, self.level()
         self._set(rate_per_s)
         self._level, self._filled_at_s = min(level, self.capacity) if was_limited else self.capacity, self._clock()

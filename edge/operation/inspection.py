@@ -1,6 +1,6 @@
-"""What `vedette edge status` and `vedette edge spool` show, read from beside the running agent."""
+"""Status and spool of a device as text, for `vedette edge status` and `vedette edge spool`."""
 
-import json
+import contextlib
 import sqlite3
 import time
 import urllib.error
@@ -8,88 +8,79 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from shared.errors import DataError, StorageError
+from shared.errors import StorageError
+from shared.status import AgentStatus, ObservedStatus, SourceStatus, read_status_file
 
-STATUS_FILE = "status.json"
 _TIMEOUT_S = 2.0
 
 
-def read_status(state_dir: Path) -> dict[str, Any]:
-    """The agent's status: from itself if it answers, else as it wrote it last. `live` says which.
+def read_status(state_dir: Path) -> ObservedStatus:
+    """Return the status that the agent reports itself, or else the one that it wrote last.
 
-    Raises DataError if no agent has run here.
+    Raises DataError if no agent has run with this state directory.
     """
-    path = state_dir / STATUS_FILE
-    try:
-        written: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        raise DataError(
-            f"{path}: no status. Has an agent run with this state_dir? vedette edge run starts one."
-        ) from None
-    address = written.get("metrics_address")
-    if address:
-        try:
-            # A plain opener: a proxy named in the environment has nothing to do with this machine's own port.
+    written = read_status_file(state_dir)
+    if written.metrics_address:
+        with contextlib.suppress(OSError, ValueError, urllib.error.URLError):
+            # Without proxies: the address is a port of this machine.
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(f"http://{address}/status", timeout=_TIMEOUT_S) as response:
-                live: dict[str, Any] = json.loads(response.read())
-            if live.get("process_id") == written.get("process_id"):
-                return live | {"live": True}
-        except (OSError, ValueError, urllib.error.URLError):
-            pass
-    return written | {"live": False}
+            with opener.open(f"http://{written.metrics_address}/status", timeout=_TIMEOUT_S) as response:
+                live = AgentStatus.model_validate_json(response.read())
+            if live.process_id == written.process_id:
+                return ObservedStatus(**dict(live), live=True)
+    return ObservedStatus(**dict(written), live=False)
 
 
-def status_lines(facts: dict[str, Any]) -> Iterator[str]:
-    """The status in a few lines for people."""
-    age_s = max(0.0, time.time() - float(facts["written_at_s"]))
-    yield f"device   {facts['device_id'] or '(not enrolled)'}"
-    yield f"agent    {'running' if facts['live'] else f'as of {age_s:.0f} s ago'}, process {facts['process_id']}"
-    link = facts["link"]
-    yield f"link     {link_words(facts) if link['connected'] else 'down: ' + link['error']}"
-    for name, source in facts["sources"].items():
-        bundle = f"{source['bundle_id']} ({source['artefact']})" if source["bundle_id"] else "no bundle"
-        state = source["state"] if source["health"] == "running" else source["health"]
-        lost = f", {source['reconnects']} times sought again" if source["reconnects"] else ""
-        yield f"source   {name}: {state}, {bundle}{lost}{' - ' + source['error'] if source['error'] else ''}"
-    counts = facts["counters"]
+def status_lines(status: ObservedStatus) -> Iterator[str]:
+    """Yield the status as a few lines of text."""
+    age_s = max(0.0, time.time() - status.written_at_s)
+    yield f"device   {status.device_id or '(not enrolled)'}"
+    yield f"agent    {'running' if status.live else f'as of {age_s:.0f} s ago'}, process {status.process_id}"
+    yield f"link     {link_text(status) if status.link.connected else 'down: ' + status.link.error}"
+    for name, source in status.sources.items():
+        bundle = f"{source.bundle_id} ({source.artefact})" if source.bundle_id else "no bundle"
+        reconnects = f", {source.reconnects} reconnects" if source.reconnects else ""
+        error = f" - {source.error}" if source.error else ""
+        yield f"source   {name}: {source_state(source)}, {bundle}{reconnects}{error}"
+    counts = status.counters
     yield (
-        f"samples  {counts['samples_screened']} screened, {counts['samples_forwarded']} forwarded, "
-        f"{counts['samples_audited']} audited, {counts['samples_alarmed']} alarms, "
-        f"{counts['samples_rejected']} rejected"
+        f"samples  {counts.samples_screened} screened, {counts.samples_forwarded} forwarded, "
+        f"{counts.samples_audited} audited, {counts.samples_alarmed} alarms, {counts.samples_rejected} rejected"
     )
-    spool = facts["spool"]
-    yield f"spool    {spool['samples']} samples, {spool['bytes']} bytes, {spool['dropped']} dropped so far"
-    yield f"verdicts {counts['verdicts']} received, {facts['verdicts']['awaited']} awaited"
-    for name, sink in facts.get("alarms", {}).items():
-        error = f" - {sink['error']}" if sink["error"] else ""
-        yield f"alarms   to {name}: {sink['waiting']} waiting{error}"
-    for name, latency in facts["latency_ms"].items():
-        if latency["p50"] is not None:
-            yield f"latency  {name}: p50 {latency['p50']} ms, p99 {latency['p99']} ms"
-    for problem in facts["problems"]:
+    yield f"spool    {status.spool.samples} samples, {status.spool.bytes} bytes, {status.spool.dropped} dropped so far"
+    yield f"verdicts {counts.verdicts} received, {status.verdicts.awaited} awaited"
+    for name, sink in status.alarms.items():
+        yield f"alarms   to {name}: {sink.waiting} waiting{f' - {sink.error}' if sink.error else ''}"
+    for name, latency in status.latency_ms.items():
+        if latency.p50 is not None:
+            yield f"latency  {name}: p50 {latency.p50} ms, p99 {latency.p99} ms"
+    for problem in status.problems:
         yield f"problem  {problem}"
 
 
-def link_words(facts: dict[str, Any]) -> str:
-    """Where an agent is connected to, how fast that is as far as it is known, and what is done about it."""
-    link, budget = facts["link"], facts.get("budget", {})
-    words = [f"connected to {link['address']}"]
-    if link.get("round_trip_ms"):
-        words.append(f"answers in {link['round_trip_ms']:,} ms")
-    if link.get("throughput_bytes_per_s"):
-        words.append(f"carries {link['throughput_bytes_per_s'] / 1000:,.1f} kB/s")
-    if budget.get("bytes_per_s"):
-        words.append(f"budget {budget['bytes_per_s'] / 1000:,.1f} kB/s")
-    return ", ".join(words)
+def source_state(source: SourceStatus) -> str:
+    """Return the state of the source itself, or that of its pipeline while the source runs."""
+    return source.state if source.health == "running" else source.health
+
+
+def link_text(status: AgentStatus) -> str:
+    """Return address, round trip, throughput and budget of a connection, as far as they are known."""
+    link = status.link
+    parts = [f"connected to {link.address}"]
+    if link.round_trip_ms:
+        parts.append(f"answers in {link.round_trip_ms:,} ms")
+    if link.throughput_bytes_per_s:
+        parts.append(f"carries {link.throughput_bytes_per_s / 1000:,.1f} kB/s")
+    if status.budget.bytes_per_s:
+        parts.append(f"budget {status.budget.bytes_per_s / 1000:,.1f} kB/s")
+    return ", ".join(parts)
 
 
 def spool_lines(state_dir: Path, limit: int) -> Iterator[str]:
-    """The spool in a few lines: size, the most suspicious samples, and those refused.
+    """Yield the size of the spool, its `limit` most suspicious samples, and the last refused ones.
 
-    Raises StorageError if it cannot be read.
+    Raises StorageError if the spool cannot be read.
     """
     path = state_dir / "spool.db"
     if not path.exists():

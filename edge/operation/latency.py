@@ -1,9 +1,11 @@
-"""Latencies as a histogram of fixed size: quantiles without keeping what was measured."""
+"""Latency histogram of fixed size, for quantiles without storing each value."""
 
 import threading
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shared.status import LatencyStatus
 
 _BINS_PER_DECADE = 20
 _LOWEST_MS, _DECADES = 1e-3, 10  # one microsecond to four months
@@ -11,7 +13,7 @@ _EDGES_MS = _LOWEST_MS * 10.0 ** (np.arange(_BINS_PER_DECADE * _DECADES + 1) / _
 
 
 class LatencyHistogram:
-    """Counts by logarithmic bins, each 12 % wide."""
+    """Counts in logarithmic bins, each 12 % wide. Safe to use from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +28,7 @@ class LatencyHistogram:
             self._sum_ms += latency_ms * count
 
     def quantile(self, share: float) -> float | None:
-        """The latency in ms that `share` of the samples did not exceed, or None before the first."""
+        """Return the latency in ms that `share` of the samples did not exceed, or None before the first sample."""
         with self._lock:
             counts = self._counts.copy()
         total = int(counts.sum())
@@ -37,14 +39,14 @@ class LatencyHistogram:
         upper = _EDGES_MS[min(position, len(_EDGES_MS) - 1)]
         return float(np.sqrt(lower * upper))
 
-    def summary(self) -> dict[str, float | int | None]:
-        """p50 and p99 in ms, with the number of samples they stand on."""
+    def summary(self) -> LatencyStatus:
+        """Return p50 and p99 in ms, with the number of samples."""
         with self._lock:
             total = int(self._counts.sum())
-        return {"p50": _rounded(self.quantile(0.5)), "p99": _rounded(self.quantile(0.99)), "samples": total}
+        return LatencyStatus(p50=_rounded(self.quantile(0.5)), p99=_rounded(self.quantile(0.99)), samples=total)
 
     def totals(self) -> tuple[int, float]:
-        """The number of samples and the sum of their latencies in ms."""
+        """Return the number of samples and the sum of their latencies in ms."""
         with self._lock:
             return int(self._counts.sum()), self._sum_ms
 

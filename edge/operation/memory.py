@@ -1,4 +1,4 @@
-"""Memory that a device has better uses for: what glibc keeps of freed memory, and code that only the start ran."""
+"""Memory use of the process: freed memory that glibc keeps, and pages of library code."""
 
 import contextlib
 import ctypes
@@ -8,15 +8,17 @@ _M_ARENA_MAX, _ARENAS = -8, 2  # see mallopt(3)
 _MADV_DONTNEED = 4  # see madvise(2)
 
 
-def take_little() -> None:
-    """Share few arenas among all threads; by default each gets one, with its own leftovers. Before threads start."""
+def limit_arenas() -> None:
+    """Limit glibc to a few memory arenas for all threads. Call it before threads start."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-def give_back() -> None:
-    """Return what is kept of freed memory, of which loading a bundle leaves tens of MiB, and drop the pages of library
-    code from this process: what runs again comes back from the system's cache, page by page, and the rest stays out."""
+def release_memory() -> None:
+    """Return freed memory to the system, and drop pages of library code from this process.
+
+    Loading a bundle leaves tens of MiB of freed memory. Code that runs again is loaded from the system's page cache.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError, AttributeError, ValueError):
@@ -24,7 +26,7 @@ def give_back() -> None:
 
 
 def _drop_code() -> None:
-    """Of mappings of files that this process runs and has never written to: their pages are as the file has them."""
+    """Drop the pages of executable file mappings that this process has not written to."""
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     span = ""

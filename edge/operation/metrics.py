@@ -1,10 +1,9 @@
-"""The local HTTP endpoint: /metrics for Prometheus, /health for a supervisor, /status for people and programs."""
+"""Local HTTP endpoint: /metrics for Prometheus, /health for a supervisor, /status for people and programs."""
 
 import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -13,16 +12,16 @@ from prometheus_client.registry import Collector
 from edge.operation.latency import LatencyHistogram
 from shared.addresses import Address
 from shared.errors import PortInUseError
+from shared.status import AgentStatus
 
-Status = dict[str, Any]
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricsServer:
-    """Serves on a thread of its own."""
+    """HTTP server on a thread of its own."""
 
-    def __init__(self, address: str, status: Callable[[], Status], latencies: dict[str, LatencyHistogram]) -> None:
-        """Listen on `address` (host:port). Raises PortInUseError if another process does, or it is not ours."""
+    def __init__(self, address: str, status: Callable[[], AgentStatus], latencies: dict[str, LatencyHistogram]) -> None:
+        """Listen on `address` (host:port); raises PortInUseError if that is not possible."""
         registry = CollectorRegistry()
         registry.register(_AgentCollector(status, latencies))
         listen = Address.parse(address)
@@ -38,55 +37,58 @@ class MetricsServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="metrics", daemon=True)
 
     def start(self) -> None:
-        """Start answering."""
+        """Start to answer requests."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering."""
+        """Stop to answer requests."""
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
 
 
 class _AgentCollector(Collector):
-    """The status as Prometheus reads it."""
+    """Status of the agent as Prometheus metrics."""
 
-    def __init__(self, status: Callable[[], Status], latencies: dict[str, LatencyHistogram]) -> None:
+    def __init__(self, status: Callable[[], AgentStatus], latencies: dict[str, LatencyHistogram]) -> None:
         self._status, self._latencies = status, latencies
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics of this moment."""
+        """Yield all metrics, as of now."""
         status = self._status()
-        for name, value in status["counters"].items():
+        for name, value in status.counters.model_dump().items():
             yield CounterMetricFamily(
                 f"vedette_edge_{name}", f"{name.replace('_', ' ')} since the state was made", value
             )
         for name in ("samples", "bytes", "pending"):
-            yield GaugeMetricFamily(f"vedette_edge_spool_{name}", f"{name} in the spool now", status["spool"][name])
-        yield GaugeMetricFamily("vedette_edge_spool_failed", "1 while the disk refuses", bool(status["spool"]["error"]))
-        yield GaugeMetricFamily("vedette_edge_link_connected", "1 while connected", status["link"]["connected"])
-        link, budget = status["link"], status["budget"]
+            yield GaugeMetricFamily(
+                f"vedette_edge_spool_{name}", f"{name} in the spool now", getattr(status.spool, name)
+            )
+        yield GaugeMetricFamily("vedette_edge_spool_failed", "1 while the disk refuses", bool(status.spool.error))
+        yield GaugeMetricFamily("vedette_edge_link_connected", "1 while connected", status.link.connected)
+        link, budget = status.link, status.budget
         for name, text, value in (
-            ("link_bytes_per_second", "what the link carries; 0 while unknown", link["throughput_bytes_per_s"]),
-            ("link_round_trip_seconds", "of a small request; 0 while unknown", link["round_trip_ms"] / 1000),
-            ("budget_bytes_per_second", "what may be added to the spool; 0: no limit", budget["bytes_per_s"]),
-            ("budget_pressure", "how full the queue is, in time or in bytes, 1 being full", budget["pressure"]),
+            ("link_bytes_per_second", "measured throughput of the link; 0 while unknown", link.throughput_bytes_per_s),
+            ("link_round_trip_seconds", "round trip of a small request; 0 while unknown", link.round_trip_ms / 1000),
+            ("budget_bytes_per_second", "bytes that may enter the spool; 0: no limit", budget.bytes_per_s),
+            ("budget_pressure", "fill of the queue in time or in bytes, 1 when full", budget.pressure),
         ):
             yield GaugeMetricFamily(f"vedette_edge_{name}", text, value)
         sources = GaugeMetricFamily(
-            "vedette_edge_source_running", "1 while the source gives samples", labels=["source", "bundle", "artefact"]
+            "vedette_edge_source_running",
+            "1 while the source delivers samples",
+            labels=["source", "bundle", "artefact"],
         )
-        for name, source in status["sources"].items():
-            labels = [name, source["bundle_id"], source["artefact"]]
-            sources.add_metric(labels, float(source["state"] == source["health"] == "running"))
+        for name, source in status.sources.items():
+            sources.add_metric([name, source.bundle_id, source.artefact], float(source.is_running))
         yield sources
         for name, text in (
-            ("reconnects", "how often it was lost and sought again"),
-            ("skipped", "samples passed over"),
+            ("reconnects", "lost connections that were restored"),
+            ("skipped", "samples that were skipped"),
         ):
             family = CounterMetricFamily(f"vedette_edge_source_{name}", f"{text}, since the start", labels=["source"])
-            for source_id, source in status["sources"].items():
-                family.add_metric([source_id], source[name])
+            for source_id, source in status.sources.items():
+                family.add_metric([source_id], getattr(source, name))
             yield family
         for name, latency in self._latencies.items():
             count, total_ms = latency.totals()
@@ -95,7 +97,7 @@ class _AgentCollector(Collector):
             )
 
 
-def _handler(status: Callable[[], Status], registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
+def _handler(status: Callable[[], AgentStatus], registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
 
@@ -105,12 +107,12 @@ def _handler(status: Callable[[], Status], registry: CollectorRegistry) -> type[
             if path == "/metrics":
                 self._answer(200, _METRICS_TYPE, generate_latest(registry))
             elif path == "/status":
-                self._answer_json(200, status())
+                self._answer(200, "application/json", status().to_json())
             elif path == "/health":
-                problems = status()["problems"]
+                problems = list(status().problems)
                 self._answer_json(503 if problems else 200, {"healthy": not problems, "problems": problems})
             else:
-                self._answer_json(404, {"error": "there are /metrics, /health and /status"})
+                self._answer_json(404, {"error": "available: /metrics, /health and /status"})
 
         def _answer_json(self, code: int, value: object) -> None:
             self._answer(code, "application/json", json.dumps(value).encode())
@@ -123,6 +125,6 @@ def _handler(status: Callable[[], Status], registry: CollectorRegistry) -> type[
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Requests are not events."""
+            """Log nothing: requests are not events."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""What systemd is told: that the agent is ready, is alive, and stops (sd_notify(3), without its library)."""
+"""Notifications to systemd: ready, alive, stopping (sd_notify(3), without its library)."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import socket
 
 
 def notify(state: str) -> None:
-    """Send a state such as "READY=1" to the service manager; nothing happens where there is none, or it is deaf."""
+    """Send a state such as "READY=1" to the service manager, if there is one; errors are ignored."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

@@ -1,1 +1,1 @@
-"""Which samples travel, in what form, and within which budget."""
+"""Routing: which samples are sent, in which payload form, within which budget."""

@@ -1,4 +1,4 @@
-"""What the device may send: a budget in samples and bytes a second, which follows what the link carries."""
+"""Upload budget in samples and bytes per second, adapted to the measured throughput of the link."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ LINK_SHARE = 0.8  # of the measured throughput that new samples may use while th
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for the link: its `bytes`, their share of what the spool holds, and what the link carries.
+    """State of the queue and of the link: `bytes` that wait, and `spool_share`, their share of the spool's bound.
 
     `throughput_bytes_per_s` and `round_trip_s` are 0 while unknown.
     """
@@ -29,7 +29,7 @@ class Backlog:
 
     @property
     def wait_s(self) -> float:
-        """How long a sample that is added now would wait at the end of the queue; 0 while nobody can tell."""
+        """Seconds until a sample added now would be sent; 0 while unknown."""
         if self.throughput_bytes_per_s <= 0:
             return 0.0
         return self.bytes / self.throughput_bytes_per_s + self.round_trip_s
@@ -38,9 +38,9 @@ class Backlog:
 class UploadBudget:
     """The device's budget in samples and in bytes, shared by all its sources. Safe to use from any thread.
 
-    While what waits would take a connected link longer than `max_queue_s`, the budget in bytes falls to what that link
-    carries: better the most suspicious in time than all of them too late. Without a connection it stays as configured,
-    since the spool is there for that.
+    While the queue would take a connected link longer than `max_queue_s`, the budget in bytes falls to the throughput
+    of that link, so that the most suspicious samples arrive in time. Without a connection the budget stays as
+    configured, and the spool fills.
     """
 
     def __init__(self, settings: RouterSettings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,11 +54,11 @@ class UploadBudget:
 
     @property
     def counts_bytes(self) -> bool:
-        """Whether what samples weigh is limited."""
+        """Whether the budget limits bytes."""
         return self._bytes.is_limited
 
     def follow(self, backlog: Backlog) -> None:
-        """Take notice of the queue. `pressure` becomes how full it is, 1 being the most, in time or in bytes."""
+        """Adapt to the queue, and set `pressure` to its fill in time or in bytes, 1 when full."""
         wait_s, limit_s = backlog.wait_s if backlog.connected else 0.0, self._max_queue_s
         self.pressure = max(backlog.spool_share, wait_s / limit_s if limit_s > 0 else 0.0)
         slow = limit_s > 0 and wait_s > (limit_s / 2 if self._follows_link else limit_s)
@@ -71,7 +71,7 @@ class UploadBudget:
             self.bytes_per_s = wanted
 
     def affords(self, cost_bytes: float, share: float) -> bool:
-        """Whether less than `share` of queue and bucket is used up, and so many bytes fit into the bucket."""
+        """Return whether less than `share` of queue and bucket is used up and `cost_bytes` fit into the bucket."""
         with self._lock:
             level = self._bytes.level()
         fits = cost_bytes <= level and level >= (1.0 - share) * self._bytes.capacity
@@ -83,9 +83,11 @@ class UploadBudget:
             return self._bytes.level()
 
     def grant(self, sizes_bytes: NDArray[np.float64]) -> int:
-        """How many of the first samples fit, of these sizes (n,) in order of their worth; they are paid for.
+        """Pay for as many of the first samples as fit, and return their number.
 
-        A sample larger than the whole bucket passes when the bucket is full, and is paid back before the next.
+        `sizes_bytes` (n,) are in the order in which samples are paid for.
+
+        A sample larger than the whole bucket passes when the bucket is full; the debt is paid back before the next one.
         """
         with self._lock:
             by_count = min(self._samples.level(), float(len(sizes_bytes)))
@@ -99,6 +101,6 @@ class UploadBudget:
         return granted
 
     def correct(self, extra_bytes: float) -> None:
-        """Charge what samples turned out larger than estimated, or give back what they turned out smaller."""
+        """Charge the difference between real and estimated sizes; a negative difference is given back."""
         with self._lock:
             self._bytes.spend(extra_bytes)

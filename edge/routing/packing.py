@@ -53,8 +53,8 @@ def pack(
 ) -> Packed:
     """Pack each sample that `routing` sends, in a payload form.
 
-    Places are positions in `screened.kept`. A sample that cannot be packed is logged and counted as failed; the other
-    samples are packed all the same.
+    Places are positions in `screened.kept`. A sample that cannot be packed is logged and counted as failed; the others
+    are packed.
     """
     packed = Packed()
     places = np.flatnonzero(routing.travels)

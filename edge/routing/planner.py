@@ -1,4 +1,4 @@
-"""Upload plan of a batch: what its samples cost, and the payload form that budget and link allow.
+"""Upload plan of a batch: cost of its samples, and the payload form that budget and link allow.
 
 Quality is reduced before samples are left out. The next form follows the fill of the budget's bucket and of the queue,
 as adaptive streaming follows its buffer (Huang et al., "A buffer-based approach to rate adaptation", SIGCOMM 2014):

@@ -1,8 +1,8 @@
 """Router: decides by calibrated p-value which samples are sent, within a budget spent on the lowest p-values.
 
-A random share of the samples that look normal is audited whatever their p-value, for an unbiased estimate of what the
-edge misses. Audits are paid from the budget first, in the order of their random numbers, and leave the spool at random
-among the suspicious samples.
+A random share of the samples that look normal is audited, independent of their p-value: that gives an unbiased
+estimate of the anomalies that the edge misses. Audits are paid from the budget first, in the order of their random
+numbers, and leave the spool at random among the suspicious samples.
 """
 
 import time
@@ -47,7 +47,7 @@ class Routing:
     `codes`: positions in ROUTES. `travels`: the sample goes to the spool. `held`: the sample is suspicious but stays on
     the device because of the budget or the mode; it does not count as normal. `priorities`: order in which samples
     leave the spool, the lowest first: p-values, and for audits random numbers in the range of suspicious p-values.
-    `charged_bytes`: what the budget was charged in all.
+    `charged_bytes`: the total that the budget was charged.
     """
 
     codes: NDArray[np.int8]

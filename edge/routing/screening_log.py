@@ -1,4 +1,4 @@
-"""One CSV line for each screened sample, for evaluation: origin, score, p_value, route, sample_id (of routed ones)."""
+"""CSV log of screened samples for evaluation: origin, score, p_value, route, and sample_id if it was sent."""
 
 import csv
 import io
@@ -15,17 +15,19 @@ from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 
 HEADER = ("origin", "score", "p_value", "route", "sample_id")
-_MOST_LINE_BYTES = 2**16
+_MAX_LINE_BYTES = 2**16
 
 log = EventLog("screening_log")
 
 
 class ScreeningLog:
-    """Appends to a file, a batch at a time; safe to use from any thread."""
+    """CSV file with a line for each sample, written in batches. Safe to use from any thread."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path` to append to, with a header if it is new, without the half line that a kill left. Raises
-        StorageError."""
+        """Open `path` for appending, write the header of a new file, and cut off an incomplete last line.
+
+        Raises StorageError.
+        """
         self._path = path
         self._lock = threading.Lock()
         self._throttle = Throttle()
@@ -46,7 +48,7 @@ class ScreeningLog:
         codes: NDArray[np.int8],
         sample_ids: Mapping[int, uuid.UUID],
     ) -> None:
-        """A line for each sample; `sample_ids` by position, for those that travel."""
+        """Append a line for each sample; `sample_ids` by position, for the samples that are sent."""
         buffer = io.StringIO()
         lines = csv.writer(buffer, lineterminator="\n")
         rows = zip(origins, scores.tolist(), p_values.tolist(), codes.tolist(), strict=True)
@@ -77,6 +79,6 @@ def _cut_half_line(path: Path) -> None:
     if not path.is_file():
         return
     with path.open("rb+") as file:
-        start = max(0, file.seek(0, io.SEEK_END) - _MOST_LINE_BYTES)
+        start = max(0, file.seek(0, io.SEEK_END) - _MAX_LINE_BYTES)
         file.seek(start)
         file.truncate(start + file.read().rfind(b"\n") + 1)

@@ -1,1 +1,1 @@
-"""The way to the cloud and back: who the device is, the connection, what goes over it, and what comes back."""
+"""Uplink: the device's identity, its connection to the service, deliveries and events."""

@@ -1,4 +1,4 @@
-"""Samples from the spool to the cloud: batches in flight, each sample settled by its own answer."""
+"""Delivery of spooled samples to the service; each sample is settled by its own answer."""
 
 import asyncio
 import sqlite3
@@ -20,12 +20,12 @@ from shared.logs import EventLog, Throttle
 from vedette.v1 import detection_pb2
 
 _DELIVERED = (detection_pb2.SUBMIT_STATUS_ACCEPTED, detection_pb2.SUBMIT_STATUS_DUPLICATE)
-_TOO_MUCH = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+_TOO_LARGE = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _IDLE_S = 1.0
 _ADVICE = {
     grpc.StatusCode.UNAUTHENTICATED: "enrol the device again",
-    grpc.StatusCode.PERMISSION_DENIED: "the service does not let this device in: look there, or enrol it again",
-    grpc.StatusCode.UNIMPLEMENTED: "what listens there is no Vedette service of this version: check uplink.address",
+    grpc.StatusCode.PERMISSION_DENIED: "the service refuses this device: see its log, or enrol the device again",
+    grpc.StatusCode.UNIMPLEMENTED: "the server there is not a Vedette service of this version: check uplink.address",
 }
 
 log = EventLog("uplink")
@@ -44,12 +44,12 @@ class Delivery:
         self._throttle = Throttle()
 
     def wake(self) -> None:
-        """There is something in the spool; call it on the uplink's loop."""
+        """Wake the job because the spool has samples. Call it on the uplink's loop."""
         self._signal.set()
 
     async def run(self, transport: Transport, link: LinkState) -> None:
-        """See `Job.run`."""
-        link.patience_s = self._limits.deadline_s
+        """Deliver until cancelled; see `Job.run`."""
+        link.silence_limit_s = self._limits.deadline_s
         workers = [asyncio.create_task(self._work(transport, link)) for _ in range(self._settings.in_flight)]
         try:
             await asyncio.gather(*workers)
@@ -60,17 +60,17 @@ class Delivery:
         while True:
             if link.status.connected and not self._limits.one_at_a_time:
                 await self._send(transport, link, await self._next())
-            else:  # without a connection, one attempt at a time is enough to find out
+            else:  # without a connection, one attempt at a time is enough
                 async with self._probing:
                     await self._send(transport, link, await self._next())
 
     async def _next(self) -> list[SpooledSample]:
-        """Samples to send, or none after a while; waits a moment for more, so that requests are not small."""
+        """Return samples to send, or none after a timeout. Waits briefly for more, to avoid small requests."""
         async with self._taking:
             self._signal.clear()
             if self._spool.status().samples < self._settings.batch_samples:
                 await asyncio.sleep(self._settings.max_batch_age_ms / 1000)
-            # On the loop itself: a job that is cancelled here must not leave samples taken and forgotten.
+            # On the loop itself: a cancellation here must not leave samples in flight.
             samples = self._spool.take(self._limits.samples, self._limits.bytes)
             if not samples:
                 await happens(self._signal, _IDLE_S)
@@ -85,7 +85,7 @@ class Delivery:
             link.succeeded()
             self._settle(left, response)
         except grpc.aio.AioRpcError as error:
-            self._judge(error, link, left)
+            self._handle_failure(error, link, left)
         finally:
             self._spool.release([sample.seq for sample in left.values()])
         if left:
@@ -96,14 +96,14 @@ class Delivery:
     async def _submit(
         self, transport: Transport, link: LinkState, samples: list[SpooledSample]
     ) -> detection_pb2.SubmitResponse:
-        """Send samples, and learn from it what the link carries."""
+        """Send samples and measure the link."""
         size_bytes = sum(len(sample.data) for sample in samples)
         is_busy = self._spool.status().samples > len(samples)
         started_s = time.monotonic()
-        link.patience_s = self._limits.deadline_s
+        link.silence_limit_s = self._limits.deadline_s
         if is_busy:
             self._meter.began()
-        delivered_bytes: int | None = None  # the link was not measured
+        delivered_bytes: int | None = None  # not measured
         try:
             response = await transport.submit([sample.data for sample in samples], self._limits.deadline_s)
             delivered_bytes = size_bytes
@@ -121,7 +121,7 @@ class Delivery:
         return response
 
     def _settle(self, left: dict[bytes, SpooledSample], response: detection_pb2.SubmitResponse) -> None:
-        """Act on each answer, and take what it is for out of `left`; what has no answer stays there."""
+        """Handle each answer and remove its sample from `left`; samples without an answer stay."""
         settled, delivered, answered = [], [], set[bytes]()
         for result in response.results:
             known = result.status in (*_DELIVERED, detection_pb2.SUBMIT_STATUS_REJECTED)
@@ -134,36 +134,36 @@ class Delivery:
                 settled.append(Settled(sample))
             else:
                 settled.append(Settled(sample, result.reason or "no reason given"))
-        # First noted as awaited, then let go: a crash between the two only sends them again.
+        # First note them as awaited, then settle: after a crash in between they are sent again.
         try:
             self._verdicts.expect(delivered)
         except sqlite3.Error as error:
             log.error("awaited_not_noted", error=error, advice="free some space")
         self._spool.settle(settled, {"bytes_uploaded": sum(len(item.sample.data) for item in settled)})
-        for sample_id in answered:  # only now: what was not let go of is released
+        for sample_id in answered:  # not earlier: unsettled samples are released
             del left[sample_id]
-        self._say_refused(settled)
+        self._log_refused(settled)
 
-    def _judge(self, error: grpc.aio.AioRpcError, link: LinkState, left: dict[bytes, SpooledSample]) -> None:
-        """What a failed request means: a link that is down, a request too large, or one sample nobody will take."""
+    def _handle_failure(self, error: grpc.aio.AioRpcError, link: LinkState, left: dict[bytes, SpooledSample]) -> None:
+        """Handle a failed request: link down, request too large, or a sample that is never accepted."""
         code, details = error.code(), error.details() or ""
         too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details
-        if code not in _TOO_MUCH and not too_large:
+        if code not in _TOO_LARGE and not too_large:
             link.failed(error)
             count = self._throttle.allow(code.name)
             if count and code in _ADVICE:
                 log.error("submit_refused", code=code.name, details=details, advice=_ADVICE[code])
             return
-        link.succeeded()  # it answers
+        link.succeeded()  # the service answered
         if len(left) > 1:
             self._limits.too_large(len(left))
             return
         settled = [Settled(sample, f"{code.name}: {details}") for sample in left.values()]
         left.clear()
         self._spool.settle(settled, {})
-        self._say_refused(settled)
+        self._log_refused(settled)
 
-    def _say_refused(self, settled: Sequence[Settled]) -> None:
+    def _log_refused(self, settled: Sequence[Settled]) -> None:
         refused = [item for item in settled if item.refusal]
         count = self._throttle.allow("refused", len(refused)) if refused else 0
         if count:

@@ -1,4 +1,4 @@
-"""How a bare device becomes an enrolled one: a key made here, a token spent there, a certificate brought back.
+"""Enrolment of a device: it makes a key, spends a token, and gets a certificate.
 
 The private key never leaves the device. The service is trusted through the CA inside the token, not by name alone.
 """
@@ -37,7 +37,7 @@ def enroll(state_dir: Path, token_text: str, *, replace: bool = False, timeout_s
     """
     token = EnrolmentToken.from_text(token_text)
     if identity.is_enrolled(state_dir) and not replace:
-        raise EnrolmentError(f"{state_dir / identity.FOLDER}: this device is enrolled already; --replace does it anew.")
+        raise EnrolmentError(f"{state_dir / identity.FOLDER}: enrolled already; --replace enrols it again.")
     key = ec.generate_private_key(ec.SECP256R1())
     answer = _ask(token, _signing_request(token.device_id, key), timeout_s)
     _check_answer(answer, token, key)
@@ -94,7 +94,7 @@ def _check_answer(answer: fleet_pb2.EnrollResponse, token: EnrolmentToken, key: 
 def _write(
     folder: Path, token: EnrolmentToken, key: ec.EllipticCurvePrivateKey, answer: fleet_pb2.EnrollResponse
 ) -> None:
-    """The facts go last: without them the device does not count as enrolled."""
+    """Write the identity; its facts last, because without them the device is not enrolled."""
     facts = {"device_id": answer.device_id, "address": token.address}
     key_pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

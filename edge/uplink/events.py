@@ -1,4 +1,4 @@
-"""What the cloud tells the device: verdicts, and that a bundle changed. Read from where it was left."""
+"""Event stream of the service, with verdicts and bundle changes, resumed from a durable cursor."""
 
 import asyncio
 import sqlite3
@@ -20,7 +20,7 @@ from shared.samples import Verdict
 from shared.wire import verdict_from_message
 from vedette.v1 import detection_pb2
 
-_MAX_EVENTS_A_COMMIT = 256
+_MAX_EVENTS_PER_COMMIT = 256
 _QUIET_S = 0.02
 
 log = EventLog("events")
@@ -43,7 +43,7 @@ class EventReader:
         self._throttle = Throttle()
 
     async def run(self, transport: Transport, link: LinkState) -> None:
-        """See `Job.run`."""
+        """Follow events until cancelled; see `Job.run`."""
         while True:
             cursor = await asyncio.to_thread(lambda: self._verdicts.cursor)
             stream = transport.watch(cursor)
@@ -60,7 +60,7 @@ class EventReader:
             await wait_to_retry(self._backoff, link)
 
     async def _follow(self, stream: Stream[detection_pb2.Event], link: LinkState) -> None:
-        """Read until the stream ends, and store what came whenever it is quiet for a moment."""
+        """Read until the stream ends, and store events in batches whenever the stream pauses."""
         events: list[detection_pb2.Event] = []
         reading = asyncio.ensure_future(stream.read())
         try:
@@ -73,11 +73,11 @@ class EventReader:
                     link.succeeded()
                     events.append(event)
                     reading = asyncio.ensure_future(stream.read())
-                    if len(events) < _MAX_EVENTS_A_COMMIT:
+                    if len(events) < _MAX_EVENTS_PER_COMMIT:
                         continue
                 await self._handle(events)
                 events = []
-                self._backoff.reset()  # not at their arrival: while the disk refuses, they are read again and again
+                self._backoff.reset()  # not on arrival: while the disk refuses, events are read repeatedly
         finally:
             reading.cancel()
             if events:
@@ -88,11 +88,11 @@ class EventReader:
             return
         verdicts = [verdict for event in events if (verdict := self._verdict(event)) is not None]
         new = await asyncio.to_thread(self._verdicts.store, verdicts, events[-1].cursor)
-        # Not added up: after the loss of the table all verdicts are read again, and would count twice.
+        # Totals, not sums: after a loss of the table all verdicts are read again and would count twice.
         self._counters.raise_to(self._verdicts.totals())
         now_ms = time.time() * 1000
-        for verdict in new:  # the id carries the moment of routing, in ms
-            if (latency_ms := now_ms - (verdict.sample_id.int >> 80)) >= 0:  # else the clock was set back meanwhile
+        for verdict in new:  # the id contains the time of routing in ms
+            if (latency_ms := now_ms - (verdict.sample_id.int >> 80)) >= 0:  # negative if the clock was set back
                 self._latency.record(latency_ms)
         if any(event.WhichOneof("event") == "bundle_changed" for event in events):
             self._on_bundle_changed()

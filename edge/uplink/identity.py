@@ -1,4 +1,4 @@
-"""Who the device is: its key and certificate, whom it trusts, and where it reports to. All in `state_dir/identity`."""
+"""Identity of the device in `state_dir/identity`: key, certificate, trusted authority, service address."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Identity:
 def load_identity(state_dir: Path, now: datetime | None = None) -> Identity:
     """Read the identity and check that it can be used now.
 
-    Raises CertificateError that names the file, and what is wrong with it: missing, unreadable, expired, not yet valid,
+    Raises CertificateError with the file and its fault: missing, unreadable, expired, not yet valid,
     signed by another CA, or not belonging to the key.
     """
     folder = state_dir / FOLDER
@@ -52,12 +52,12 @@ def load_identity(state_dir: Path, now: datetime | None = None) -> Identity:
 
 
 def is_enrolled(state_dir: Path) -> bool:
-    """Whether an identity was ever written here."""
+    """Return whether the state directory holds an identity."""
     return (state_dir / FOLDER / FACTS_FILE).exists()
 
 
 def load_bundle_key(state_dir: Path, override: Path | None = None) -> Ed25519PublicKey:
-    """The key that signs this device's bundles; raises CertificateError if there is none."""
+    """Load the key that signs this device's bundles; raises CertificateError if there is none."""
     path = override or state_dir / FOLDER / BUNDLE_KEY_FILE
     if not path.exists():
         advice = "Correct bundle_key." if override else f"{_ENROL} Or name the key with bundle_key."

@@ -1,10 +1,9 @@
-"""The connection to the cloud: how it fares, and in plain words why it fails."""
+"""State of the connection to the service, and diagnosis of its failures."""
 
 import asyncio
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 
 import grpc
 
@@ -13,63 +12,56 @@ from edge.uplink.tasks import happens
 from shared.addresses import Address
 from shared.backoff import Backoff
 from shared.logs import EventLog
+from shared.status import LinkStatus
 
 PROBE_TIMEOUT_S = 5.0
+NOT_CONNECTED_YET = "not connected yet"
 MAX_SILENT_CALLS = 2  # calls in a row that met their deadline: the connection may be half open
 
 log = EventLog("link")
 
 
-@dataclass(frozen=True, slots=True)
-class LinkStatus:
-    """`since_s`: seconds since the epoch. `error`: empty, or why there is no connection."""
-
-    connected: bool
-    since_s: float
-    error: str
-
-
 class LinkState:
-    """Whether the service answers, as its callers find out. Written on the uplink's loop only, read anywhere."""
+    """Connection state, as the calls find out. Written on the uplink's loop only, read from any thread."""
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.status = LinkStatus(False, time.time(), "not connected yet")
+        self.status = LinkStatus(since_s=time.time(), error=NOT_CONNECTED_YET)
         self.answered = asyncio.Event()
         self.failed_event = asyncio.Event()
         self.reconnect = asyncio.Event()
-        self.patience_s = 0.0  # for which a connection may be silent: what is large for the link takes its time
+        self.silence_limit_s = 0.0  # seconds without a reply before reconnecting; large requests need longer
         self._silent_calls, self._answered_at_s = 0, time.monotonic()
 
     def succeeded(self) -> None:
-        """The service answered."""
+        """Note that the service answered."""
         self._silent_calls, self._answered_at_s = 0, time.monotonic()
         if not self.status.connected:
             log.info("connected", address=self.address)
-            self.status = LinkStatus(True, time.time(), "")
+            self.status = LinkStatus(connected=True, since_s=time.time())
         self.answered.set()
 
     def failed(self, error: grpc.aio.AioRpcError) -> None:
-        """A call did not get through."""
+        """Note a failed call."""
         code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             self._silent_calls += 1
             silent_s = time.monotonic() - self._answered_at_s
-            if self._silent_calls >= MAX_SILENT_CALLS and silent_s >= self.patience_s:
+            if self._silent_calls >= MAX_SILENT_CALLS and silent_s >= self.silence_limit_s:
                 self._silent_calls, self._answered_at_s = 0, time.monotonic()
                 self.reconnect.set()
         self.answered.clear()
-        if self.status.connected or not self.status.error or self.status.error == "not connected yet":
+        if self.status.connected or not self.status.error or self.status.error == NOT_CONNECTED_YET:
             text = f"{code.name}: {details}"
             log.warning("disconnected", address=self.address, error=text, advice="samples wait in the spool")
-            self.status = LinkStatus(False, time.time(), text)
+            self.status = LinkStatus(since_s=time.time(), error=text)
         self.failed_event.set()
 
     def explain(self, reason: str) -> None:
-        """A plainer reason was found for the connection that is missing."""
+        """Set a plainer reason for a missing connection."""
         if not self.status.connected and reason and reason != self.status.error:
             log.error("no_connection", address=self.address, reason=reason)
-            self.status = LinkStatus(False, self.status.since_s, reason)
+            self.status = LinkStatus(since_s=self.status.since_s, error=reason)
 
 
 async def wait_to_retry(backoff: Backoff, link: LinkState) -> None:
@@ -81,7 +73,7 @@ async def wait_to_retry(backoff: Backoff, link: LinkState) -> None:
 
 
 def diagnose(identity: Identity, address: str) -> str:
-    """Why no call gets through, found by one plain TLS connection; empty if that one works. Blocks for seconds."""
+    """Find the reason of failing calls by a plain TLS connection; empty if that works. Blocks for seconds."""
     try:
         target = Address.parse(address)
         context = ssl.create_default_context(cadata=identity.ca_pem.decode())
@@ -91,7 +83,7 @@ def diagnose(identity: Identity, address: str) -> str:
             socket.create_connection((target.host, target.port), timeout=PROBE_TIMEOUT_S) as connection,
             context.wrap_socket(connection, server_hostname=target.host) as secured,
         ):
-            # With TLS 1.3 a refusal of our certificate arrives only after the handshake.
+            # With TLS 1.3 the refusal of the device's certificate arrives after the handshake.
             return "" if secured.recv(1) else _refusal(address, identity, "it hangs up after the handshake")
     except ssl.SSLCertVerificationError as error:
         return (

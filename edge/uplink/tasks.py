@@ -1,4 +1,4 @@
-"""Waiting for events and ending tasks, so that a cancellation is never lost.
+"""Functions to wait for events and to end tasks without losing a cancellation.
 
 asyncio.wait_for of Python 3.11 swallows a cancellation that comes right after what it waited for: the task goes on.
 """
@@ -11,7 +11,7 @@ _ASK_AGAIN_S = 1.0
 
 
 async def happens(event: asyncio.Event, within_s: float) -> bool:
-    """Wait for an event for so long; whether it came."""
+    """Wait for an event for at most `within_s` seconds; returns whether it happened."""
     try:
         async with asyncio.timeout(within_s):
             await event.wait()
@@ -21,7 +21,7 @@ async def happens(event: asyncio.Event, within_s: float) -> bool:
 
 
 async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
-    """Cancel tasks until all have ended, whatever they end with."""
+    """Cancel tasks until all have ended, with or without an error."""
     pending = set(tasks)
     while pending:
         for task in pending:
@@ -29,4 +29,4 @@ async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
         done, pending = await asyncio.wait(pending, timeout=_ASK_AGAIN_S)
         for task in done:
             if not task.cancelled():
-                task.exception()  # looked at, or asyncio complains of it
+                task.exception()  # retrieved, else asyncio logs it

@@ -1,6 +1,6 @@
-"""How the agent speaks to the cloud: four calls behind one contract, over gRPC unless a test brings another.
+"""Transport to the service: four calls behind one interface, over gRPC except in tests.
 
-Every call raises grpc.aio.AioRpcError when it fails, whatever the transport: its code says why.
+Every call of any transport raises grpc.aio.AioRpcError when it fails, with a status code.
 """
 
 from collections.abc import Sequence
@@ -20,34 +20,34 @@ _SUBMIT = "/vedette.v1.Detection/Submit"
 
 
 class Stream(Protocol[M_co]):
-    """Messages of the service, one after the other."""
+    """Stream of messages from the service."""
 
     async def read(self) -> M_co | None:
-        """The next one; None at the end."""
+        """Return the next message, None at the end."""
         ...
 
     def cancel(self) -> object:
-        """No more is wanted."""
+        """End the stream."""
         ...
 
 
 class Transport(Protocol):
-    """A connection. Its methods MUST be called on the loop that opened it, and raise AioRpcError."""
+    """Connection to the service. Its methods MUST be called on the loop that opened it, and raise AioRpcError."""
 
     async def submit(self, samples: Sequence[bytes], timeout_s: float) -> detection_pb2.SubmitResponse:
-        """Hand over samples, as their serialised messages."""
+        """Submit samples as serialised messages."""
         ...
 
     async def heartbeat(self, request: fleet_pb2.HeartbeatRequest, timeout_s: float) -> fleet_pb2.HeartbeatResponse:
-        """Report, and hear what is wanted."""
+        """Send a heartbeat; the response contains the desired bundles."""
         ...
 
     def watch(self, cursor: int) -> Stream[detection_pb2.Event]:
-        """All events after `cursor`, and those to come."""
+        """Stream all events after `cursor`, and new ones."""
         ...
 
     def fetch(self, bundle_id: str, offset: int) -> Stream[fleet_pb2.Chunk]:
-        """The archive of a bundle from `offset` on."""
+        """Stream the archive of a bundle from `offset`."""
         ...
 
     async def close(self) -> None:
@@ -59,18 +59,18 @@ class Connect(Protocol):
     """Opens a transport; it may connect only at its first call, and MUST NOT fail before."""
 
     def __call__(self, identity: Identity, address: str, settings: UplinkSettings) -> Transport:
-        """As `identity`, to host:port."""
+        """Connect as `identity` to `address` (host:port)."""
         ...
 
 
 class GrpcTransport:
-    """A channel with mutual TLS."""
+    """Transport over a gRPC channel with mutual TLS."""
 
     def __init__(self, identity: Identity, address: str, settings: UplinkSettings) -> None:
         self._channel = open_channel(identity, address, settings)
         self._detection = detection_pb2_grpc.DetectionStub(self._channel)
         self._fleet = fleet_pb2_grpc.FleetStub(self._channel)
-        # By its name, with a serialiser that joins: the samples lie serialised in the spool.
+        # Called by name, because the samples of the spool are serialised already.
         self._submit: grpc.aio.UnaryUnaryMultiCallable[Sequence[bytes], detection_pb2.SubmitResponse]
         self._submit = self._channel.unary_unary(
             _SUBMIT,
@@ -108,14 +108,14 @@ class _GrpcStream(Stream[M]):
 
     async def read(self) -> M | None:
         message = await self._call.read()
-        return message if isinstance(message, self._kind) else None  # else it is the mark of the end
+        return message if isinstance(message, self._kind) else None  # else the end marker
 
     def cancel(self) -> object:
         return self._call.cancel()
 
 
 def open_channel(identity: Identity, address: str, settings: UplinkSettings) -> grpc.aio.Channel:
-    """A channel with mutual TLS; it connects at the first call. Call it on the loop that uses the channel."""
+    """Open a channel with mutual TLS on the running loop; it connects at the first call."""
     credentials = grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
     options = [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -130,7 +130,7 @@ def open_channel(identity: Identity, address: str, settings: UplinkSettings) -> 
 
 
 def join_samples(samples: Sequence[bytes]) -> bytes:
-    """A serialised SubmitRequest of serialised samples, without parsing them: field 1, length-delimited, each."""
+    """Return a serialised SubmitRequest of serialised samples: each is field 1, length-delimited."""
     parts = []
     for data in samples:
         parts += [b"\x0a", _varint(len(data)), data]

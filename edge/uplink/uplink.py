@@ -1,4 +1,4 @@
-"""The thread that speaks to the cloud: it keeps a connection and runs the jobs that use it, whatever the link does."""
+"""Thread of the uplink: keeps a connection to the service and runs the jobs that use it."""
 
 import asyncio
 import threading
@@ -8,11 +8,12 @@ from typing import Protocol
 
 from edge.settings import UplinkSettings
 from edge.uplink.identity import load_identity
-from edge.uplink.link import LinkState, LinkStatus, diagnose
+from edge.uplink.link import LinkState, diagnose
 from edge.uplink.tasks import end, happens
 from edge.uplink.transport import Connect, GrpcTransport, Transport
 from shared.errors import CertificateError
 from shared.logs import EventLog
+from shared.status import LinkStatus
 
 DIAGNOSE_EVERY_S = 30.0
 IDENTITY_RETRY_S = 30.0
@@ -22,10 +23,10 @@ log = EventLog("uplink")
 
 
 class Job(Protocol):
-    """Something that uses the transport until it is cancelled, and deals with failed calls itself."""
+    """Task that uses the transport until cancelled and handles failed calls itself."""
 
     async def run(self, transport: Transport, link: LinkState) -> None:
-        """Work over `transport`. Started anew, with a new one, whenever the connection was made anew."""
+        """Work over `transport`; restarted with a new one after each reconnect."""
         ...
 
 
@@ -46,7 +47,7 @@ class Uplink:
 
     @property
     def status(self) -> LinkStatus:
-        """How the link fares."""
+        """State of the link."""
         return self.link.status
 
     def start(self) -> None:
@@ -57,8 +58,8 @@ class Uplink:
         """Call `function` on the uplink's loop; after the end it is not called."""
         try:
             self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the loop is closed: there is nobody left to tell
-            log.debug("told_after_end")
+        except RuntimeError:  # the loop is closed
+            log.debug("called_after_end")
 
     def stop(self, timeout_s: float = STOP_GRACE_S + 1.0) -> None:
         """End all calls and wait for the thread."""
@@ -76,19 +77,19 @@ class Uplink:
     async def _main(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.identity = load_identity(self._state_dir)  # it may have been renewed
+                self.identity = load_identity(self._state_dir)  # possibly renewed
             except CertificateError as error:
                 self.link.explain(str(error))
                 await self._sleep(IDENTITY_RETRY_S)
                 continue
             try:
                 await self._session()
-            except Exception as error:  # without this thread nothing would ever be delivered
+            except Exception as error:  # without this thread nothing is delivered
                 log.error("session_failed", error=repr(error), advice="it is started again")
                 await self._sleep(IDENTITY_RETRY_S)
 
     async def _session(self) -> None:
-        """One connection with all its jobs, until the end, or until it should be made anew."""
+        """Run all jobs over one connection, until the end or a reconnect."""
         self.link.reconnect.clear()
         transport = self._connect(self.identity, self.address, self._settings)
         jobs = [asyncio.create_task(self._supervise(job, transport)) for job in self._jobs]
@@ -96,12 +97,12 @@ class Uplink:
         ends = [asyncio.create_task(event.wait()) for event in (self._stopping, self.link.reconnect)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
-            log.warning("connection_made_anew", address=self.address, reason="calls met their deadlines")
+            log.warning("reconnecting", address=self.address, reason="calls met their deadlines")
         await end([*jobs, *ends])
         await transport.close()
 
     async def _supervise(self, job: Job, transport: Transport) -> None:
-        """A job that fails in a way nobody foresaw is said so and started again: the rest goes on."""
+        """Run a job, and restart it after an unexpected error, which is logged."""
         while True:
             try:
                 await job.run(transport, self.link)
@@ -110,7 +111,7 @@ class Uplink:
             await asyncio.sleep(1.0)
 
     async def _watch_over(self) -> None:
-        """While calls fail, find out why; and notice when the certificate runs out."""
+        """Diagnose failing calls and an expired certificate."""
         while True:
             await self.link.failed_event.wait()
             self.link.failed_event.clear()

@@ -1,4 +1,4 @@
-"""The verdicts a device got back, how far it has read the event stream, and which samples still wait for one."""
+"""Store of received verdicts, of the event cursor, and of the samples that await a verdict."""
 
 import sqlite3
 import threading
@@ -32,7 +32,7 @@ log = EventLog("verdicts")
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdict:
-    """One verdict as the device keeps it."""
+    """One verdict as stored on the device."""
 
     sample_id: bytes
     decision: str
@@ -44,11 +44,11 @@ class StoredVerdict:
 
 
 class VerdictStore:
-    """A bounded table, safe to use from any thread. Cursor and verdicts change together, so none counts twice."""
+    """Bounded table of verdicts, safe to use from any thread. Cursor and verdicts change in one transaction."""
 
     def __init__(self, path: Path, max_verdicts: int = MAX_VERDICTS) -> None:
-        """Open or make the file; raises StorageError if that cannot be done."""
-        # After a power cut the last verdicts are read again, since the cursor is as old as they are: NORMAL is enough.
+        """Open or create the file; raises StorageError."""
+        # NORMAL is enough: after a power cut the cursor is as old as the verdicts, so the last ones are read again.
         self._connection, self.set_aside = open_checked(path, _SCHEMA, synchronous="NORMAL")
         self._lock = threading.Lock()
         self._awaited = 0
@@ -60,21 +60,21 @@ class VerdictStore:
 
     @property
     def cursor(self) -> int:
-        """The cursor of the last event that was handled; 0 before the first."""
+        """Cursor of the last handled event, 0 before the first."""
         with self._lock:
             return int(self._connection.execute("SELECT cursor FROM progress").fetchone()[0])
 
     def totals(self) -> dict[str, int]:
-        """Verdicts ever stored here, by the names of the counters; as durable as the verdicts themselves."""
+        """Return the totals of stored verdicts by the names of the counters, as durable as the verdicts."""
         with self._lock:
             verdicts, anomalous = self._connection.execute("SELECT verdicts, anomalous FROM progress").fetchone()
         return {"verdicts": int(verdicts), "verdicts_anomalous": int(anomalous)}
 
     def store(self, verdicts: Sequence[Verdict], cursor: int) -> list[Verdict]:
-        """Keep verdicts and the cursor of the last event; returns those that are new. Raises sqlite3.Error."""
+        """Store verdicts and the cursor of the last event; returns the new verdicts. Raises sqlite3.Error."""
         new: list[Verdict] = []
         with self._lock, self._connection as connection:
-            # In the order of their arrival, also when the clock was set back: else the newest were forgotten first.
+            # In order of arrival even if the clock was set back: else the newest would be deleted first.
             now_s = self._newest_s = max(time.time(), self._newest_s)
             connection.execute("BEGIN IMMEDIATE")
             for verdict in verdicts:
@@ -103,7 +103,7 @@ class VerdictStore:
         return new
 
     def expect(self, sample_ids: Sequence[bytes]) -> None:
-        """These samples were acknowledged: a verdict will come, if it has not come already."""
+        """Note that acknowledged samples await a verdict, except those that have one already."""
         with self._lock, self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
@@ -111,7 +111,7 @@ class VerdictStore:
                 "WHERE NOT EXISTS (SELECT 1 FROM verdicts WHERE sample_id = ?1)",
                 [(sample_id,) for sample_id in sample_ids],
             )
-            # UUIDv7 sorts by time: the oldest go, should a service never answer.
+            # UUIDv7 sorts by time: the oldest are deleted if a service never answers.
             connection.execute(
                 "DELETE FROM awaited WHERE sample_id IN (SELECT sample_id FROM awaited ORDER BY sample_id "
                 "LIMIT MAX(0, (SELECT COUNT(*) FROM awaited) - ?))",
@@ -119,7 +119,7 @@ class VerdictStore:
             )
 
     def awaited(self) -> int:
-        """How many acknowledged samples have no verdict yet; as last known while the disk refuses to tell."""
+        """Return the number of acknowledged samples without a verdict; the last known one after a disk error."""
         with self._lock:
             try:
                 self._awaited = int(self._connection.execute("SELECT COUNT(*) FROM awaited").fetchone()[0])
@@ -129,7 +129,7 @@ class VerdictStore:
             return self._awaited
 
     def latest(self, limit: int = 20) -> list[StoredVerdict]:
-        """The verdicts received last, the newest first."""
+        """Return the last received verdicts, the newest first."""
         with self._lock:
             rows = self._connection.execute(
                 "SELECT sample_id, decision, p_value, bundle_id, judged_at_s, received_at_s, reason FROM verdicts "

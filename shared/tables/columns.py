@@ -78,6 +78,8 @@ def fit_layout(
             )
         names = ["", *names]
         notes.append("the header is one field short: the first column holds row numbers and is left out")
+    elif any(len(row) > len(names) for row in rows[has_units:]):
+        notes.append("each row ends with an empty cell, which is ignored")
     elif "" in names:
         notes.append(f"column {names.index('') + 1} has no name and is left out")
     return Layout(tuple(names), has_units, tuple(notes))

@@ -138,7 +138,7 @@ def test_a_silent_link_is_given_up_and_made_anew(cloud: CloudDouble, enrol: Enro
     device.start()
     device.until(lambda: device.counters().get("samples_acknowledged", 0) > 5)
     proxy.hold()
-    device.until(lambda: "connection_made_anew" in device.text())
+    device.until(lambda: "reconnecting" in device.text())
     proxy.release()
     device.until(lambda: device.status()["link"]["connected"])
     assert device.terminate() == 0, device.text()
@@ -426,11 +426,11 @@ def test_the_endpoint_shows_metrics_health_and_status(device: Device) -> None:
     resident = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
     assert int(resident.split()[1]) < 250 * 1024
     live = read_status(device.state)
-    assert live["live"]
+    assert live.live
     assert any("plant: running" in line for line in status_lines(live))
     assert device.terminate() == 0, device.text()
     last = read_status(device.state)
-    assert not last["live"]
+    assert not last.live
     assert any("ago" in line for line in status_lines(last))
 
 

@@ -27,6 +27,7 @@ from edge.counters import Counters
 from edge.settings import AgentSettings
 from edge.settings.alarms import FileSinkSettings, MqttSinkSettings, WebhookSettings
 from shared.errors import DataError
+from shared.status import SinkStatus
 from tests.edge.broker import Broker, needs_broker
 from tests.edge.device import Device
 
@@ -141,12 +142,12 @@ def test_a_server_that_does_not_take_it_is_asked_again(hook: Hook, secret: Path,
     counters = Counters()
     delivery = deliver(webhook(hook, secret, timeout_s=0.3), counters=counters)
     delivery.tell(alarm())
-    until(lambda: delivery.status()["hook"]["error"])
-    assert delivery.status()["hook"]["waiting"] == 1
+    until(lambda: delivery.status()["hook"].error)
+    assert delivery.status()["hook"].waiting == 1
     hook.status = 200
     until(lambda: counters.snapshot()["alarms_sent"] == 1)
     assert len({told["alarm_id"] for told in hook.bodies}) == 1
-    until(lambda: delivery.status()["hook"] == {"waiting": 0, "error": ""})
+    until(lambda: delivery.status()["hook"] == SinkStatus())
 
 
 def test_a_sink_that_hangs_holds_up_no_other(hook: Hook, secret: Path, tmp_path: Path, deliver) -> None:
@@ -254,7 +255,7 @@ def test_a_disk_that_is_full_keeps_the_alarm_waiting(tmp_path: Path, deliver) ->
     assert stat.S_ISCHR(path.stat().st_mode)
     delivery = deliver(FileSinkSettings(id="file", kind="file", path=path))
     delivery.tell(alarm())
-    until(lambda: "space" in str(delivery.status()["file"]["error"]))
+    until(lambda: "space" in str(delivery.status()["file"].error))
     path.unlink()
     until(lambda: path.exists() and path.read_text().endswith("}\n"))
 
@@ -270,7 +271,7 @@ def test_an_outbox_that_refuses_leaves_the_alarm_in_memory(
     delivery = deliver(webhook(hook, secret), counters=counters)
     delivery.tell(alarm())
     until(lambda: counters.snapshot()["alarms_sent"] == 1)
-    assert delivery.status()["hook"]["waiting"] == 0
+    assert delivery.status()["hook"].waiting == 0
 
 
 def test_the_outbox_is_bounded_and_old_alarms_expire(
@@ -281,7 +282,7 @@ def test_the_outbox_is_bounded_and_old_alarms_expire(
     delivery = deliver(webhook(hook, secret, quiet_s=0, max_per_minute=6000, max_age_s=1.5), counters=counters)
     for number in range(25):
         delivery.tell(alarm(number))
-    assert delivery.status()["hook"]["waiting"] == 10
+    assert delivery.status()["hook"].waiting == 10
     assert counters.snapshot()["alarms_dropped"] == 15
     until(lambda: counters.snapshot()["alarms_dropped"] == 25)
 
@@ -312,7 +313,7 @@ def test_a_broker_gets_alarms_once_it_is_reachable(tmp_path: Path, deliver) -> N
     )
     delivery = deliver(settings)
     delivery.tell(alarm())
-    until(lambda: "cannot be reached" in str(delivery.status()["plant"]["error"]))
+    until(lambda: "cannot be reached" in str(delivery.status()["plant"].error))
     broker.start()
     try:
         listener = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
@@ -320,7 +321,7 @@ def test_a_broker_gets_alarms_once_it_is_reachable(tmp_path: Path, deliver) -> N
         listener.connect("127.0.0.1", broker.port)
         listener.subscribe("alarms/#", 1)
         listener.loop_start()
-        until(lambda: delivery.status()["plant"] == {"waiting": 0, "error": ""}, 20)
+        until(lambda: delivery.status()["plant"] == SinkStatus(), 20)
         delivery.tell(alarm(5, source_id="pump"))
         until(lambda: any(topic == "alarms/pump" and told["origin"] == "row 5" for topic, told in heard))
         listener.disconnect()
@@ -382,7 +383,7 @@ def test_a_delivered_alarm_that_the_disk_will_not_forget_is_sent_once_and_holds_
     until(lambda: len(hook.requests) == 3)
     time.sleep(0.5)
     assert [told["origin"] for told in hook.bodies] == ["row 0", "row 1", "row 2"]
-    assert delivery.status()["hook"]["waiting"] == 0
+    assert delivery.status()["hook"].waiting == 0
 
 
 @needs_broker
@@ -394,8 +395,8 @@ def test_a_topic_that_the_broker_forbids_is_no_delivery(tmp_path: Path, deliver)
         url = f"mqtt://127.0.0.1:{broker.port}"
         delivery = deliver(MqttSinkSettings(id="plant", kind="mqtt", url=url, topic="alarms", timeout_s=1.0))
         delivery.tell(alarm())
-        until(lambda: "refuses 'alarms'" in str(delivery.status()["plant"]["error"]))
-        assert delivery.status()["plant"]["waiting"] == 1
+        until(lambda: "refuses 'alarms'" in str(delivery.status()["plant"].error))
+        assert delivery.status()["plant"].waiting == 1
     finally:
         broker.stop()
 

@@ -77,7 +77,7 @@ def test_an_alarm_that_waits_for_its_sink_is_not_too_old_for_a_jump(tmp_path: Pa
     delivery = AlarmDelivery([webhook(hook, secret)], tmp_path / "alarms.db", counters, lambda: "device-1")
     delivery.start()
     delivery.tell(Alarm("plant", "r:1", 1e-6, 0.0, "", "plant-1"))
-    until(lambda: delivery.status()["hook"]["error"])
+    until(lambda: delivery.status()["hook"].error)
     clock.ahead_s, hook.status = YEAR_S, 200
     until(lambda: counters.snapshot()["alarms_sent"] == 1)
     assert counters.snapshot()["alarms_dropped"] == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from edge.settings import UplinkSettings
-from edge.uplink.meter import LEAST_REQUEST_BYTES, LinkMeter, RequestLimits
+from edge.uplink.meter import MIN_REQUEST_BYTES, LinkMeter, RequestLimits
 from tests.edge.clock import Clock
 
 
@@ -80,7 +80,7 @@ def test_a_fast_link_gets_large_requests_again() -> None:
     limits = RequestLimits(settings)
     for _ in range(8):
         limits.late(limits.bytes)
-    assert limits.bytes == LEAST_REQUEST_BYTES
+    assert limits.bytes == MIN_REQUEST_BYTES
     assert limits.deadline_s > settings.deadline_s
     for _ in range(12):
         limits.arrived(0.05)

@@ -10,7 +10,7 @@ def test_code_that_only_the_start_ran_leaves_memory_and_is_back_when_it_is_calle
         import hashlib
         import numpy as np
         import edge.agent
-        from edge.operation.memory import give_back
+        from edge.operation.memory import release_memory
 
         def resident_kib():
             lines = open("/proc/self/status").read().splitlines()
@@ -21,7 +21,7 @@ def test_code_that_only_the_start_ran_leaves_memory_and_is_back_when_it_is_calle
             return hashlib.sha256(np.linalg.inv(numbers).round(6).tobytes()).hexdigest()
 
         expected, before = work(), resident_kib()
-        give_back()
+        release_memory()
         after = resident_kib()
         assert work() == expected
         print(before, after)

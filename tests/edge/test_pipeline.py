@@ -20,7 +20,7 @@ from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.normal_buffer import load_snapshot
 from edge.operation.latency import LatencyHistogram
-from edge.pipeline import Pipeline, Surroundings
+from edge.pipeline import Pipeline, PipelineContext
 from edge.routing.budget import Backlog, UploadBudget
 from edge.settings import AgentSettings, RouterSettings, SpoolSettings, UplinkSettings
 from edge.settings.sources import ImageFolderSettings, ReplaySettings
@@ -44,31 +44,31 @@ BATCH = 64
 
 
 @pytest.fixture
-def around(tmp_path: Path) -> Iterator[Surroundings]:
+def around(tmp_path: Path) -> Iterator[PipelineContext]:
     counters = Counters()
     settings = AgentSettings(state_dir=tmp_path / "state", router=RouterSettings(mode="cloud_only"))
     stop = threading.Event()
     spool = Spool(settings.state_dir / "spool.db", SpoolSettings(), counters)
     alarms = AlarmDelivery([], tmp_path / "alarms.db", counters, str)
-    yield Surroundings(
+    yield PipelineContext(
         settings, counters, spool, UploadBudget(settings.router), LatencyHistogram(), None, alarms, None, stop
     )
     stop.set()
     spool.close()
 
 
-def pipeline_on(path: Path, around: Surroundings) -> Pipeline:
+def pipeline_on(path: Path, around: PipelineContext) -> Pipeline:
     source = ReplaySettings(id="plant", kind="replay", path=path, bundle_name="plant", batch_size=BATCH)
     return Pipeline(source, around)
 
 
-def screened(around: Surroundings) -> int:
+def screened(around: PipelineContext) -> int:
     around.spool.close()
     return around.counters.snapshot()["samples_spooled"]
 
 
 def test_a_bundle_adopted_after_the_source_ended_is_the_running_one(
-    around: Surroundings, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
+    around: PipelineContext, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
 ) -> None:
     pipeline = pipeline_on(write_csv(tmp_path / "r.csv", normal_rows(BATCH)), around)
     pipeline.begin(tabular)
@@ -81,7 +81,7 @@ def test_a_bundle_adopted_after_the_source_ended_is_the_running_one(
 
 
 def test_a_bundle_a_slow_source_has_not_come_to_is_loaded_and_counted_once(
-    around: Surroundings,
+    around: PipelineContext,
     tmp_path: Path,
     tabular: Bundle,
     signing_key: Ed25519PrivateKey,
@@ -111,7 +111,7 @@ def test_a_bundle_a_slow_source_has_not_come_to_is_loaded_and_counted_once(
 
 
 def test_batches_before_a_failure_of_the_source_are_routed(
-    around: Surroundings, tmp_path: Path, tabular: Bundle
+    around: PipelineContext, tmp_path: Path, tabular: Bundle
 ) -> None:
     whole = gzip.compress(write_csv(tmp_path / "r.csv", normal_rows(9000)).read_bytes())
     (tmp_path / "cut.csv.gz").write_bytes(whole[: len(whole) * 2 // 3])
@@ -125,7 +125,7 @@ def test_batches_before_a_failure_of_the_source_are_routed(
 
 @pytest.mark.parametrize("is_paced", [True, False])
 def test_a_batch_of_a_live_source_does_not_wait_for_the_next_one(
-    around: Surroundings, tmp_path: Path, tabular: Bundle, monkeypatch: pytest.MonkeyPatch, is_paced: bool
+    around: PipelineContext, tmp_path: Path, tabular: Bundle, monkeypatch: pytest.MonkeyPatch, is_paced: bool
 ) -> None:
     rows = normal_rows(BATCH).astype(np.float32)
     pause, asked_again = threading.Event(), threading.Event()
@@ -160,7 +160,7 @@ def test_a_batch_of_a_live_source_does_not_wait_for_the_next_one(
 
 
 def test_a_first_bundle_that_cannot_run_leaves_the_source_waiting_for_another(
-    around: Surroundings, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
+    around: PipelineContext, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
 ) -> None:
     pipeline = pipeline_on(write_csv(tmp_path / "r.csv", normal_rows(BATCH)), around)
     second = tabular_bundle(signing_key, version=2)
@@ -176,7 +176,7 @@ def test_a_first_bundle_that_cannot_run_leaves_the_source_waiting_for_another(
 
 
 def test_the_buffer_fills_again_after_a_roll_back_to_another_preprocessing(
-    around: Surroundings, tmp_path: Path, tabular: Bundle
+    around: PipelineContext, tmp_path: Path, tabular: Bundle
 ) -> None:
     from edge.bundles.swap import ScreenerSlot
 
@@ -196,7 +196,7 @@ def test_the_buffer_fills_again_after_a_roll_back_to_another_preprocessing(
 
 
 def test_the_buffer_keeps_graph_inputs_of_readings_for_rounds(
-    around: Surroundings, tmp_path: Path, series: Bundle
+    around: PipelineContext, tmp_path: Path, series: Bundle
 ) -> None:
     rows = normal_rows(30 * BATCH)
     spec = series.manifest.input
@@ -231,7 +231,7 @@ class Follower:
 
 
 def test_an_error_nobody_foresaw_refuses_the_bundle_once_and_for_all(
-    around: Surroundings, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
+    around: PipelineContext, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
 ) -> None:
     cache = BundleCache(tmp_path / "bundles", [signing_key.public_key()])
     bundle_id = tabular.manifest.bundle_id
@@ -290,7 +290,7 @@ def test_the_rate_of_a_camera_or_a_broker_is_measured_for_its_setting_is_only_a_
     assert rates == {"replay": 5.0, "images": 5.0, "camera": 0.0, "mqtt": 0.0, "tail": 0.0}
 
 
-def messages_of_six_pictures(around: Surroundings, folder: Path, images: Bundle) -> list[sample_pb2.Sample]:
+def messages_of_six_pictures(around: PipelineContext, folder: Path, images: Bundle) -> list[sample_pb2.Sample]:
     """Return the spool's contents after a folder of six pictures was screened."""
     (folder / "pictures").mkdir()
     for number, pixels in enumerate(normal_images(6, seed=3)):
@@ -315,7 +315,7 @@ def messages_of_six_pictures(around: Surroundings, folder: Path, images: Bundle)
     ],
 )
 def test_images_travel_in_the_form_that_the_queue_asks_for(
-    pressure: float, encoding: int, is_preview: bool, around: Surroundings, tmp_path: Path, images: Bundle
+    pressure: float, encoding: int, is_preview: bool, around: PipelineContext, tmp_path: Path, images: Bundle
 ) -> None:
     around.budget.follow(Backlog(0, pressure, True, 0.0, 0.0))
     messages = messages_of_six_pictures(around, tmp_path, images)
@@ -328,7 +328,7 @@ def test_images_travel_in_the_form_that_the_queue_asks_for(
 
 
 def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
-    around: Surroundings, tmp_path: Path, images: Bundle
+    around: PipelineContext, tmp_path: Path, images: Bundle
 ) -> None:
     settings = around.settings.model_copy(update={"router": RouterSettings(audit_share=1.0, forward_p_value=1e-6)})
     narrow = dataclasses.replace(around, settings=settings, budget=UploadBudget(settings.router))
@@ -341,7 +341,7 @@ def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
 
 
 def test_a_trial_outlives_the_connection_that_brought_it(
-    around: Surroundings, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
+    around: PipelineContext, tmp_path: Path, tabular: Bundle, signing_key: Ed25519PrivateKey
 ) -> None:
     cache = BundleCache(tmp_path / "bundles", [signing_key.public_key()])
     bundle_id = tabular.manifest.bundle_id

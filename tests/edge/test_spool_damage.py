@@ -16,7 +16,7 @@ from edge.counters import Counters
 from edge.settings import SpoolSettings
 from edge.spool import Spool
 from edge.spool_store import NewSample, Settled
-from edge.sqlite_file import MOST_SET_ASIDE
+from edge.sqlite_file import MAX_SET_ASIDE
 from shared.errors import StorageError
 from tests.edge.forked import Forked
 from tests.edge.test_spool import put, sample, until
@@ -33,7 +33,7 @@ def spool_at(folder: Path) -> tuple[Spool, Counters]:
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, set[bytes], set[bytes]]:
     """The folder of a spool as a kill leaves it, with the ids of all samples and of those that were delivered."""
-    monkeypatch.setattr("edge.spool_store._PART_BYTES", 20_000)  # many batches of recovered samples
+    monkeypatch.setattr("edge.spool_store._CHUNK_BYTES", 20_000)  # many batches of recovered samples
     (tmp_path / "alive").mkdir()
     spool, counters = spool_at(tmp_path / "alive")
     samples = [sample((number % 97 + 1) / 100, 700) for number in range(ROUTED)]
@@ -167,7 +167,7 @@ def test_a_disk_that_damages_the_file_again_and_again_is_not_filled_with_them(tm
         (tmp_path / "spool.db").write_bytes(b"no database at all" * 1000)
         spool, _ = spool_at(tmp_path)
         spool.close()
-    assert len(list(tmp_path.glob("spool.db.damaged-*"))) == MOST_SET_ASIDE
+    assert len(list(tmp_path.glob("spool.db.damaged-*"))) == MAX_SET_ASIDE
 
 
 def _open_as_nobody(path: Path) -> None:

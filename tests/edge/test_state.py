@@ -21,6 +21,7 @@ from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle
 from shared.errors import BundleError, BundleIntegrityError, DataError, SettingsError
 from shared.samples import Decision, Verdict, new_sample_id
+from shared.status import LatencyStatus
 from shared.wire import verdict_to_message
 from tests.edge.bundles import tabular_bundle
 from vedette.v1 import detection_pb2
@@ -196,12 +197,12 @@ def test_bundles_not_announced_or_not_signed_are_removed(
 
 def test_quantiles_of_latencies_are_right_to_a_bin() -> None:
     histogram = LatencyHistogram()
-    assert histogram.summary() == {"p50": None, "p99": None, "samples": 0}
+    assert histogram.summary() == LatencyStatus(p50=None, p99=None, samples=0)
     for latency_ms in np.linspace(1, 100, 1000):
         histogram.record(float(latency_ms))
     summary = histogram.summary()
-    assert summary["p50"] == pytest.approx(50, rel=0.13)
-    assert summary["p99"] == pytest.approx(99, rel=0.13)
+    assert summary.p50 == pytest.approx(50, rel=0.13)
+    assert summary.p99 == pytest.approx(99, rel=0.13)
 
 
 @pytest.mark.parametrize(

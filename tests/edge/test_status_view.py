@@ -11,7 +11,6 @@ import sys
 import termios
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,11 +18,12 @@ from rich.console import Console
 from edge.operation.inspection import read_status
 from edge.operation.status_view import page, watch
 from shared.errors import DataError
+from shared.status import ObservedStatus
 from tests.edge.device import Device
 
 
-def drawn(console: Console, facts: dict[str, Any], before: dict[str, Any], seconds: float) -> str:
-    console.print(page(facts, before, seconds))
+def drawn(console: Console, status: ObservedStatus, before: ObservedStatus, seconds: float) -> str:
+    console.print(page(status, before, seconds))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -42,8 +42,8 @@ def test_a_running_agent_is_drawn_with_its_rates_and_one_that_has_gone_as_such(
     device.until(lambda: device.counters().get("samples_screened", 0) > 100)
     before, started_s = read_status(device.state), time.monotonic()
     time.sleep(1.0)
-    facts, seconds = read_status(device.state), time.monotonic() - started_s
-    text = drawn(console, facts, before, seconds)
+    status, seconds = read_status(device.state), time.monotonic() - started_s
+    text = drawn(console, status, before, seconds)
     assert "running, process" in text
     assert "plant" in text
     assert "alarms to log" in text
@@ -51,7 +51,7 @@ def test_a_running_agent_is_drawn_with_its_rates_and_one_that_has_gone_as_such(
     rate = float(next(line for line in text.splitlines() if "/s" in line).split("│")[1].strip().removesuffix("/s"))
     assert 100 < rate < 300
     device.kill()
-    text = drawn(console, read_status(device.state), facts, 1.0)
+    text = drawn(console, read_status(device.state), status, 1.0)
     assert "does not answer" in text
 
 

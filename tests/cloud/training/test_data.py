@@ -165,3 +165,47 @@ def test_images_flat_and_in_the_mvtec_layout(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="train/good"):
         load_training_data(tmp_path, Modality.IMAGE)
+
+
+def test_a_parquet_file_with_an_index_text_and_times(tmp_path: Path) -> None:
+    frame = table().assign(state=["idle", "run"] * 30, at=pd.date_range("2025-10-24", periods=60, freq="min", tz="UTC"))
+    frame.index = pd.Index(range(100, 160), name=None).astype(float)
+    frame.to_parquet(tmp_path / "r.parquet")
+    data = load(tmp_path / "r.parquet", categories="one_hot")
+    assert data.columns == ("flow", "valve", "state=idle", "state=run")
+    np.testing.assert_array_equal(data.rows[:, 3], np.arange(60) % 2)
+    assert data.categories == {"state": ("idle", "run")}
+    with pytest.raises(DataError, match="--one-hot"):
+        load(tmp_path / "r.parquet")
+
+
+def test_names_in_an_npz_file_are_the_channels(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "rows.npz", X=np.random.default_rng(0).normal(size=(40, 2)), channels=np.array(["heat", "load"])
+    )
+    assert load(tmp_path / "rows.npz").columns == ("heat", "load")
+
+
+def test_columns_that_count_rows_or_time_are_left_out_with_a_note_and_can_be_named(tmp_path: Path) -> None:
+    frame = table().assign(number=np.arange(7, 67), t_ms=1_750_000_000_000 + 1000 * np.arange(60))
+    data = load(as_csv(frame, tmp_path))
+    assert data.columns == ("flow", "valve")
+    assert any("'number' rises by one" in note for note in data.notes)
+    assert any("'t_ms' is taken as the time" in note for note in data.notes)
+    assert load(as_csv(frame, tmp_path), columns=("flow", "number")).columns == ("flow", "number")
+
+
+def test_a_named_input_is_never_taken_for_labels(tmp_path: Path) -> None:
+    path = as_csv(table().assign(target=np.arange(60) % 2), tmp_path)
+    assert load(path).labels is not None
+    named = load(path, columns=("flow", "target"))
+    assert named.columns == ("flow", "target")
+    assert named.labels is None
+
+
+def test_date_and_time_of_day_are_one_time_and_daylight_saving_is_noted(tmp_path: Path) -> None:
+    minutes = [*range(60, 180, 4), *range(120, 240, 4)]
+    frame = table().assign(date="2025-10-26", time=[f"{minute // 60:02}:{minute % 60:02}:00" for minute in minutes])
+    data = load(as_csv(frame, tmp_path), Modality.SERIES)
+    assert data.columns == ("flow", "valve")
+    assert any("daylight saving" in note for note in data.notes)
