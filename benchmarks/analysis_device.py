@@ -25,11 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes
+from cloud.methods.encoders import PatchEncoder, encoder_bytes
 from cloud.serving.analysis import Analysis
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
-from shared.bundle import Bundle, InputSpec, Manifest, sign
+from shared.bundle import ENCODER_FILE, Bundle, InputSpec, Manifest, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor

@@ -98,6 +98,7 @@ LOADED_WITH_A_BUNDLE = {
     "cloud.serving.device",
     "cloud.serving.encoding",
     "cloud.serving.explanations",
+    "cloud.serving.frames",
     "cloud.serving.scoring",
 }
 

@@ -22,7 +22,7 @@ Figures = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchmarkOptions:
     """What is asked for. `command`: how to ask for it again, without machine paths."""
 
     benchmark: str
@@ -35,7 +35,7 @@ class Plan:
     command: str
 
 
-def run_benchmark(plan: Plan, progress: Callable[[str, float], None] | None = None) -> dict[str, Any]:
+def run_benchmark(plan: BenchmarkOptions, progress: Callable[[str, float], None] | None = None) -> dict[str, Any]:
     """All results as JSON values: `sets`, `mean`, and beside them how they were made and what is published.
 
     A set that fails is named under `failed` and stands in no mean. Raises DataError if every set failed.
@@ -120,7 +120,7 @@ def _small_sets(benchmark: str, sets: Sequence[DataSet]) -> tuple[set[str], dict
     return small, broken
 
 
-def _units(plan: Plan, sets: Sequence[DataSet], small: set[str]) -> list[Unit]:
+def _units(plan: BenchmarkOptions, sets: Sequence[DataSet], small: set[str]) -> list[Unit]:
     """Every set and seed; small sets also as they are. One seed of every set comes first."""
     settings = plan.settings.model_dump(mode="json")
     return [
@@ -132,7 +132,11 @@ def _units(plan: Plan, sets: Sequence[DataSet], small: set[str]) -> list[Unit]:
 
 
 def _summary(
-    plan: Plan, results: Sequence[Result], small: set[str], failed: Mapping[str, str], published: Published | None
+    plan: BenchmarkOptions,
+    results: Sequence[Result],
+    small: set[str],
+    failed: Mapping[str, str],
+    published: Published | None,
 ) -> dict[str, Any]:
     sets = _by_set(results, PUBLISHED, failed)
     as_they_are = _by_set(results, AS_THEY_ARE, {})

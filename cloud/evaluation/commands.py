@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cloud.evaluation.device.commands import edge
-from cloud.evaluation.outputs import measured
+from cloud.evaluation.result_files import measure_and_write
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 
@@ -80,7 +80,7 @@ def evaluate(
         with shown_progress() as progress:
             return evaluate_bundle(request, trusted_key(key), progress)
 
-    show_evaluation(measured(measure, json_path))
+    show_evaluation(measure_and_write(measure, json_path))
 
 
 def adbench(
@@ -154,7 +154,7 @@ def _run(
     work: Path | None,
     config: Path | None,
 ) -> None:
-    from cloud.evaluation.bench import Plan, parse_seeds, run_benchmark
+    from cloud.evaluation.bench import BenchmarkOptions, parse_seeds, run_benchmark
     from cloud.evaluation.page import page
     from cloud.evaluation.report import show_benchmark
     from cloud.training.progress import shown_progress
@@ -162,7 +162,7 @@ def _run(
     from shared.home import home_folder
 
     def measure() -> dict[str, Any]:
-        plan = Plan(
+        plan = BenchmarkOptions(
             benchmark,
             _data_folder(data),
             tuple(name.strip() for name in datasets.split(",") if name.strip()),
@@ -175,7 +175,7 @@ def _run(
         with shown_progress() as progress:
             return run_benchmark(plan, progress)
 
-    summary = measured(measure, json_path, output, page)
+    summary = measure_and_write(measure, json_path, output, page)
     show_benchmark(summary)
     if summary["failed"]:
         raise VedetteError(f"{len(summary['failed'])} of the sets failed and stand in no mean: see the list above.")

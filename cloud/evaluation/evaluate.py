@@ -9,16 +9,15 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.evaluation.baselines import baseline_scores
-from cloud.evaluation.evaluation import Evaluation
-from cloud.evaluation.figures import routing_figures, sample_figures
+from cloud.evaluation.evaluation_data import EvaluationData, read_evaluation_data
 from cloud.evaluation.images import at_masks, image_baselines, read_masks
-from cloud.evaluation.material import Material, read_material
+from cloud.evaluation.method_metrics import routing_figures, sample_figures
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, detection_figures
 from cloud.evaluation.pixels import pixel_figures
-from cloud.evaluation.scoring import BundleScorer, Said, Scored
+from cloud.evaluation.result import Evaluation
+from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
-from cloud.training.stages import REFERENCE_FILE
-from shared.bundle import Bundle
+from shared.bundle import REFERENCE_FILE, Bundle
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _REASONS_TOLD = 5
@@ -45,15 +44,15 @@ def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: Progr
     """
     progress("opening the bundle", 0.0)
     bundle = Bundle.open(request.bundle, [trusted])
-    material = read_material(request.data, bundle.manifest, request.label_column, request.time_column)
+    data = read_evaluation_data(request.data, bundle.manifest, request.label_column, request.time_column)
     scorer = BundleScorer(bundle, request.device)
     progress("judging", 0.0)
-    scored = scorer.score(material.blocks(), lambda share: progress("judging", share), material.count)
+    scored = scorer.score(data.blocks(), lambda share: progress("judging", share), data.count)
     progress("fitting the baselines", 0.0)
-    said = {**scored.methods, **_baselines(bundle, scorer, material, scored)}
-    labels = None if material.labels is None else material.labels[scored.kept]
+    said = {**scored.methods, **_baselines(bundle, scorer, data, scored)}
+    labels = None if data.labels is None else data.labels[scored.kept]
     labels = labels if labels is not None and labels.any() and not labels.all() else None
-    evaluation = Evaluation(bundle.manifest, material, scored, said, labels)
+    evaluation = Evaluation(bundle.manifest, data, scored, said, labels)
     result = _result(evaluation, request)
     if request.plots is not None:
         from cloud.evaluation.plots import draw_all
@@ -63,20 +62,20 @@ def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: Progr
     return result
 
 
-def _baselines(bundle: Bundle, scorer: BundleScorer, material: Material, scored: Scored) -> dict[str, Said]:
+def _baselines(bundle: Bundle, scorer: BundleScorer, data: EvaluationData, scored: Scored) -> dict[str, MethodScores]:
     """kNN and Isolation Forest: on the bundle's held-out normals, of images on the good ones beside the judged.
 
     None where there are no such normals.
     """
-    if material.images:
-        kept = [material.images[index] for index in scored.kept]
-        return dict(image_baselines(bundle, material.good, kept)) if material.good else {}
+    if data.images:
+        kept = [data.images[index] for index in scored.kept]
+        return dict(image_baselines(bundle, data.good, kept)) if data.good else {}
     if REFERENCE_FILE not in bundle.files:
         return {}
     normal = scorer.preprocessor.graph_inputs(bundle.arrays(REFERENCE_FILE)["held_out"])
-    inputs = np.concatenate([scorer.inputs(block) for block in material.blocks()])
+    inputs = np.concatenate([scorer.inputs(block) for block in data.blocks()])
     found = baseline_scores(normal.reshape(len(normal), -1), inputs.reshape(len(inputs), -1))
-    return {name: Said(scores) for name, scores in found.items()}
+    return {name: MethodScores(scores) for name, scores in found.items()}
 
 
 def _result(evaluation: Evaluation, request: Request) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def _result(evaluation: Evaluation, request: Request) -> dict[str, Any]:
     return result
 
 
-def describe(method: Said) -> dict[str, float]:
+def describe(method: MethodScores) -> dict[str, float]:
     """What a method says, without labels: quantiles of its scores and p-values, and the share it flags."""
     figures = {f"score_q{100 * share:g}": float(np.quantile(method.scores, share)) for share in QUANTILES}
     if method.p_values is not None:
@@ -118,24 +117,24 @@ def describe(method: Said) -> dict[str, float]:
 def _figures(evaluation: Evaluation) -> dict[str, dict[str, float]]:
     """With labels: figures of samples; of time points for a series, of pixels where there are masks."""
     assert evaluation.labels is not None  # asked for only then
-    material, scored = evaluation.material, evaluation.scored
+    data, scored = evaluation.data, evaluation.scored
     figures = sample_figures(evaluation.labels, evaluation.said)
-    points = material.point_labels
-    if material.starts is not None and material.readings is not None and points is not None:
+    points = data.point_labels
+    if data.starts is not None and data.readings is not None and points is not None:
         for name, method in evaluation.said.items():
-            starts = material.starts[scored.kept]
-            scores = point_scores(method.scores, starts, material.window_length, len(points))
+            starts = data.starts[scored.kept]
+            scores = point_scores(method.scores, starts, data.window_length, len(points))
             figures[name] |= {
                 f"point_{key}" if key != "vus_pr" else key: value
                 for key, value in series_figures(points, scores).items()
             }
-    if material.footage is not None:
-        truth = material.footage.frame_labels
+    if data.clips is not None:
+        truth = data.clips.frame_labels
         for name, method in evaluation.said.items():
-            scores = material.footage.frame_scores(method.scores, scored.kept)
+            scores = data.clips.frame_scores(method.scores, scored.kept)
             figures[name] |= {f"frame_{key}": value for key, value in detection_figures(truth, scores).items()}
-    if material.masks:
-        masks = read_masks([material.masks[index] for index in scored.kept], evaluation.labels)
+    if data.masks:
+        masks = read_masks([data.masks[index] for index in scored.kept], evaluation.labels)
         for name, method in evaluation.said.items():
             if masks is not None and method.maps is not None:
                 figures[name] |= pixel_figures(*at_masks(method.maps, masks))
@@ -144,12 +143,12 @@ def _figures(evaluation: Evaluation) -> dict[str, dict[str, float]]:
 
 def _notes(evaluation: Evaluation, request: Request) -> list[str]:
     notes = []
-    labels = evaluation.material.labels
+    labels = evaluation.data.labels
     if labels is not None and evaluation.labels is None:
         notes.append(
             f"all samples are {'anomalous' if labels.any() else 'normal'} by their labels: no figures of ranking"
         )
     same = evaluation.manifest.training.get("data") == request.data.name
-    if same and not evaluation.material.apart and not evaluation.material.good:
+    if same and not evaluation.data.apart and not evaluation.data.good:
         notes.append("the bundle was trained on data of this name: figures of samples it has seen flatter")
     return notes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cloud.evaluation.baselines import baseline_scores
 from cloud.evaluation.metrics import Labels
-from cloud.evaluation.scoring import Said
+from cloud.evaluation.scoring import MethodScores
 from cloud.modalities import cloud_modality
 from cloud.training.samples.images import read_image
 from shared.bundle import Bundle
@@ -45,7 +45,7 @@ def at_masks(
 
 def image_baselines(
     bundle: Bundle, normal: Sequence[Path], test: Sequence[Path], *, seed: int = 0
-) -> Mapping[str, Said]:
+) -> Mapping[str, MethodScores]:
     """The baselines on the mean and the standard deviation over an image's patches of the bundle's own features."""
     encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle)
     if encoder is None:
@@ -61,4 +61,4 @@ def image_baselines(
 
     order = np.random.default_rng(seed).permutation(len(normal))[:MAX_BASELINE_IMAGES]
     scores = baseline_scores(features([normal[index] for index in np.sort(order)]), features(test), seed=seed)
-    return {name: Said(values) for name, values in scores.items()}
+    return {name: MethodScores(values) for name, values in scores.items()}

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from cloud.evaluation.baselines import baseline_scores
-from cloud.evaluation.figures import Figures, routing_figures, sample_figures
 from cloud.evaluation.images import at_masks, image_baselines, image_blocks, read_masks
 from cloud.evaluation.leaderboard import surprise
+from cloud.evaluation.method_metrics import Figures, routing_figures, sample_figures
 from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.protocols import ImagePart, Part, adbench_part, image_part, series_part
-from cloud.evaluation.scoring import BundleScorer, Said, Scored
+from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
 from cloud.training.data import TableData
 from cloud.training.samples.windows import cut_windows
@@ -30,7 +30,7 @@ from shared.modality import Modality
 
 BASELINE_WINDOW = 10  # time points, as the naive figures beside which ours are shown
 MAX_BASELINE_WINDOWS = 10_000
-_ROWS_A_BLOCK, _WINDOWS_A_BLOCK = 16_384, 4096
+_ROWS_A_BLOCK, WINDOWS_PER_BLOCK = 16_384, 4096
 
 Facts = dict[str, Any]
 
@@ -59,7 +59,7 @@ def score_rows(part: Part, origin: str, settings: TrainingSettings) -> tuple[Fig
     scored = BundleScorer(bundle, settings.device).score(row_blocks(part.test))
     baselines = baseline_scores(part.train, part.test[scored.kept], seed=settings.seed)
     labels = part.labels[scored.kept]
-    said = {**scored.methods, **{name: Said(scores) for name, scores in baselines.items()}}
+    said = {**scored.methods, **{name: MethodScores(scores) for name, scores in baselines.items()}}
     figures = sample_figures(labels, said) | routing_figures(labels, scored, seed=settings.seed)
     return figures, facts_of(bundle, scored, len(part.train), part.labels)
 
@@ -107,8 +107,8 @@ def score_images(part: ImagePart, settings: TrainingSettings) -> tuple[Figures, 
 def window_blocks(readings: NDArray[np.float64], length: int) -> Iterator[NDArray[np.float64]]:
     """The windows (n, length, channels) that begin at every time point, some thousands at a time."""
     count = len(readings) - length + 1
-    for start in range(0, count, _WINDOWS_A_BLOCK):
-        yield cut_windows(readings[start : min(start + _WINDOWS_A_BLOCK, count) + length - 1], length, 1)
+    for start in range(0, count, WINDOWS_PER_BLOCK):
+        yield cut_windows(readings[start : min(start + WINDOWS_PER_BLOCK, count) + length - 1], length, 1)
 
 
 def row_blocks(rows: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:

@@ -22,7 +22,7 @@ Block: TypeAlias = Sequence[Values] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Said:
+class MethodScores:
     """What one method said of n samples, higher scores being more anomalous.
 
     `scores`: (n,). `p_values`: (n,), or None for a method without calibration. `maps`: an anomaly map (rows, columns)
@@ -45,7 +45,7 @@ class Scored:
 
     kept: NDArray[np.intp]
     rejections: tuple[tuple[int, str], ...]
-    methods: Mapping[str, Said]
+    methods: Mapping[str, MethodScores]
     edge: str
     channels: tuple[str, ...] = ()
     contributions: NDArray[np.float64] | None = None
@@ -59,10 +59,10 @@ class _Parts:
     p_values: list[NDArray[np.float64]] = field(default_factory=list)
     maps: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def joined(self) -> Said:
+    def joined(self) -> MethodScores:
         count = sum(map(len, self.scores))
         maps = self.maps if len(self.maps) == count and count else None
-        return Said(np.concatenate(self.scores), np.concatenate(self.p_values), maps)
+        return MethodScores(np.concatenate(self.scores), np.concatenate(self.p_values), maps)
 
 
 class BundleScorer:

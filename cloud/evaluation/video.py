@@ -10,12 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from cloud.evaluation.baselines import KNN
-from cloud.evaluation.figures import Figures, routing_figures
-from cloud.evaluation.footage import Footage
 from cloud.evaluation.leaderboard import surprise
+from cloud.evaluation.method_metrics import Figures, routing_figures
 from cloud.evaluation.metrics import detection_figures
 from cloud.evaluation.scoring import Block, BundleScorer
 from cloud.evaluation.video_baseline import PlaceNeighbours
+from cloud.evaluation.video_clips import VideoClips
 from cloud.methods.encoders import VideoEncoder
 from cloud.modalities import cloud_modality
 from cloud.training.samples.clips import split_clips
@@ -36,13 +36,13 @@ def score_video(path: Path, settings: TrainingSettings) -> tuple[Figures, dict[s
     if not labelled:
         raise DataError(f"{path}: no video below eval or test has a table of labels beside it.")
     bundle = train_bundle(replace(data, test=()), settings, Ed25519PrivateKey.generate())
-    footage = Footage.of(labelled, bundle.manifest.input)
-    truth = footage.frame_labels
+    clips = VideoClips.of(labelled, bundle.manifest.input)
+    truth = clips.frame_labels
     naive = _naive(bundle, replace(data, test=()), settings)
     naive_scores: list[NDArray[np.float64]] = []
 
     def blocks() -> Iterator[Block]:
-        for block in footage.blocks():
+        for block in clips.blocks():
             naive_scores.append(naive.score(block).double().numpy())
             yield cast(Block, block)
 
@@ -50,12 +50,12 @@ def score_video(path: Path, settings: TrainingSettings) -> tuple[Figures, dict[s
 
     def judge(scores: NDArray[np.float64]) -> dict[str, float]:
         """Figures of all frames, from the scores (clips,) of the clips."""
-        return detection_figures(truth, footage.frame_scores(scores, scored.kept))
+        return detection_figures(truth, clips.frame_scores(scores, scored.kept))
 
     said = {name: method.scores for name, method in scored.methods.items()}
     said[KNN] = np.concatenate(naive_scores)[scored.kept]
     figures = {name: judge(scores) for name, scores in said.items()}
-    of_clips = footage.labels
+    of_clips = clips.labels
     assert of_clips is not None  # all of these videos are labelled
     figures |= routing_figures(of_clips[scored.kept], scored, seed=settings.seed, judge=lambda p: judge(surprise(p)))
     facts = {"normal_samples": len(data.normal), "test_samples": len(truth), "anomalies": int(truth.sum())}

@@ -13,7 +13,7 @@ from torch import Tensor
 from cloud.evaluation.baselines import NEIGHBOURS
 from cloud.methods.encoders import VideoEncoder
 
-_CLIPS_A_BLOCK = 32
+CLIPS_PER_BLOCK = 32
 
 
 class PlaceNeighbours:
@@ -38,5 +38,7 @@ class PlaceNeighbours:
 @torch.inference_mode()
 def _appearance(encoder: VideoEncoder, clips: NDArray[Any]) -> Tensor:
     """(places, n, features) of the clips' last frames."""
-    blocks = (torch.from_numpy(clips[start : start + _CLIPS_A_BLOCK]) for start in range(0, len(clips), _CLIPS_A_BLOCK))
+    blocks = (
+        torch.from_numpy(clips[start : start + CLIPS_PER_BLOCK]) for start in range(0, len(clips), CLIPS_PER_BLOCK)
+    )
     return torch.cat([encoder.features(block)[0] for block in blocks]).transpose(0, 1).contiguous()

@@ -27,14 +27,13 @@ from cloud.store import Store
 from cloud.store.engine import DATABASE_FILE
 from shared import federation
 from shared.addresses import Address
-from shared.bundle import Bundle
+from shared.bundle import HEAD_FILE, Bundle
 from shared.diffusion.distillation import DistillationSettings
 from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
 from shared.file_lock import FileLock, FileLockedError
 from shared.modalities import preprocessing_id
 from shared.preprocessing import mask_width
 
-HEAD_FILE = "cloud/head.safetensors"
 RUNS_FOLDER = "runs"
 HEALTH_POLL_S = 0.5
 

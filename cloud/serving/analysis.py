@@ -22,16 +22,13 @@ from cloud.serving.explanations import Shares, explain
 from cloud.serving.frames import clips_of_earlier_frames, frame_shares
 from cloud.serving.maps import Scale
 from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
-from shared.bundle import Bundle, npz_bytes
+from shared.bundle import ANALYSIS_FILE, CLOUD_FOLDER, FUSION_FILE, Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected
 from shared.modalities import load_preprocessor
 from shared.preprocessing import Preprocessor
 from shared.samples import ImageCrop, Opinion, Values, Verdict
 
-FOLDER = "cloud/"
-FUSION_FILE = f"{FOLDER}fusion.npz"
-ANALYSIS_FILE = f"{FOLDER}analysis.json"
 FUSED = "fused"
 
 
@@ -170,4 +167,4 @@ class Analysis:
 
 
 def _state_file(analyzer: str) -> str:
-    return f"{FOLDER}analyzers/{analyzer}.safetensors"
+    return f"{CLOUD_FOLDER}analyzers/{analyzer}.safetensors"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_arrays
 from torch import Tensor
 
-from cloud.methods.encoders import ENCODER_FILE, PatchEncoder, encoder_bytes
+from cloud.methods.encoders import PatchEncoder, encoder_bytes
 from cloud.metrics import auroc
 from cloud.serving.device import pick_device
 from cloud.training.analysis import AnalysisOptions, FittedAnalysis, fit_analysis
@@ -26,13 +26,11 @@ from cloud.training.modalities import TrainingModality, split_samples, training_
 from cloud.training.samples import Split
 from cloud.training.settings import TrainingSettings
 from cloud.training.trimming import trimmed
-from shared.bundle import Bundle, Manifest, npz_bytes, sign
+from shared.bundle import ENCODER_FILE, HEAD_FILE, REFERENCE_FILE, Bundle, Manifest, npz_bytes, sign
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modalities import fit_preprocessor
 from shared.preprocessing import Preprocessor, modes_of
 
-HEAD_FILE = "cloud/head.safetensors"
-REFERENCE_FILE = "cloud/reference.npz"
 MAX_TEST_SAMPLES = 2000
 
 Progress: TypeAlias = Callable[[str, float], None]

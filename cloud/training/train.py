@@ -14,8 +14,8 @@ from cloud.training.head import checked_head
 from cloud.training.modalities import training_modality
 from cloud.training.screeners import VectorScreener
 from cloud.training.settings import TrainingSettings
-from cloud.training.stages import HEAD_FILE, REFERENCE_FILE, Progress, TrainingRun, now
-from shared.bundle import Bundle, Manifest, sign
+from cloud.training.stages import Progress, TrainingRun, now
+from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle, Manifest, sign
 from shared.diffusion.training import noting_short_trainings
 from shared.errors import BundleMismatchError
 from shared.modalities import load_preprocessor

@@ -26,29 +26,6 @@ def linear_alpha_bars(timesteps: int, beta_start: float = 1e-4, beta_end: float 
     return torch.cumprod(1.0 - betas, dim=0)
 
 
-def cosine_alpha_bars(timesteps: int, offset: float = 0.008, max_beta: float = 0.999) -> Tensor:
-    """alpha_bar (timesteps,) float64 of the cosine schedule (Nichol & Dhariwal, ICML 2021, eq. 17)."""
-    at = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
-    curve = torch.cos((at + offset) / (1 + offset) * math.pi / 2).square()
-    betas = (1.0 - curve[1:] / curve[:-1]).clamp(max=max_beta)
-    return torch.cumprod(1.0 - betas, dim=0)
-
-
-def sigmas_of(alpha_bars: Tensor) -> Tensor:
-    """Noise levels, ascending, of a variance-preserving schedule: sqrt((1 - alpha_bar) / alpha_bar)."""
-    return ((1.0 - alpha_bars) / alpha_bars).sqrt()
-
-
-def linear_sigmas(timesteps: int) -> Tensor:
-    """Noise levels (timesteps,) float64, ascending, of DDPM's linear schedule."""
-    return sigmas_of(linear_alpha_bars(timesteps))
-
-
-def cosine_sigmas(timesteps: int) -> Tensor:
-    """Noise levels (timesteps,) float64, ascending, of the cosine schedule."""
-    return sigmas_of(cosine_alpha_bars(timesteps))
-
-
 def edm_sigmas(timesteps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """Noise levels (timesteps,) float64, ascending, evenly spaced in sigma^(1/rho) (EDM, eq. 5)."""
     roots = torch.linspace(sigma_min ** (1 / rho), sigma_max ** (1 / rho), timesteps, dtype=torch.float64)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloud.evaluation.device.material import Material
+from cloud.evaluation.device.workload import Workload
 from cloud.modalities import cloud_modality
 from shared.errors import VedetteError
 from shared.supervision import SupervisedProcess, interrupts_deferred
@@ -48,13 +48,13 @@ class _Count:
 class Device:
     """One enrolled device in a folder. Its link is down, so what is forwarded stays in the spool on its disk."""
 
-    def __init__(self, material: Material, folder: Path) -> None:
+    def __init__(self, workload: Workload, folder: Path) -> None:
         """Enrol it at a service that runs for just that long."""
-        self._material, self._folder = material, folder
+        self._workload, self._folder = workload, folder
         self._state, self.config = folder / "state", folder / "edge.toml"
         self._log, self._bundle = folder / "agent.log", folder / "bundle.vedette"
         folder.mkdir(parents=True, exist_ok=True)
-        self._bundle.write_bytes(material.bundle.archive(edge_only=True))  # what a device fetches
+        self._bundle.write_bytes(workload.bundle.archive(edge_only=True))  # what a device fetches
         self.configure("auto")
         self._enrol()
 
@@ -62,14 +62,14 @@ class Device:
         """Write `edge.toml`: the samples again and again, as fast as they can be screened."""
         source = {
             "id": "bench",
-            "kind": cloud_modality(self._material.modality).source_kind,
-            "path": str(self._material.source),
+            "kind": cloud_modality(self._workload.modality).source_kind,
+            "path": str(self._workload.source),
             "bundle": str(self._bundle),
             "artefact": artefact,
-            "batch_size": self._material.batch_size,
+            "batch_size": self._workload.batch_size,
             "loop": True,
         }
-        lines = [f"state_dir = {json.dumps(str(self._state))}", f"bundle_key = {json.dumps(str(self._material.key))}"]
+        lines = [f"state_dir = {json.dumps(str(self._state))}", f"bundle_key = {json.dumps(str(self._workload.key))}"]
         lines += ["[normal_buffer]", f"capacity = {BUFFER_CAPACITY}"]
         lines += ["[[sources]]", *(f"{name} = {json.dumps(value)}" for name, value in source.items())]
         self.config.write_text("\n".join(lines) + "\n")

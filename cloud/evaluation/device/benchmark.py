@@ -17,9 +17,9 @@ from typing import Any
 from cloud.evaluation.device import padim
 from cloud.evaluation.device.agent import AgentRun, Device
 from cloud.evaluation.device.engine_app import bare_rate
-from cloud.evaluation.device.material import Material, given_material, own_material
 from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
 from cloud.evaluation.device.requirements import COMPARED, requirements
+from cloud.evaluation.device.workload import Workload, generated_workload, given_workload
 from cloud.modalities import cloud_modality
 from shared.errors import SettingsError, VedetteError
 from shared.modality import Modality
@@ -34,7 +34,7 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EdgeBenchmarkOptions:
     """What is asked for. `windows`: time points and channels of each size of a series' windows. `command`: how to ask
     for it again, without machine paths."""
 
@@ -51,7 +51,7 @@ class Plan:
     command: str
 
 
-def run_edge_benchmark(plan: Plan, progress: Progress) -> dict[str, Any]:
+def run_edge_benchmark(plan: EdgeBenchmarkOptions, progress: Progress) -> dict[str, Any]:
     """All figures as JSON values: by kind of samples under `figures`, beside what is required under `requirements`.
 
     Raises VedetteError where a part cannot be measured; one without its peer is left out, and said.
@@ -60,9 +60,9 @@ def run_edge_benchmark(plan: Plan, progress: Progress) -> dict[str, Any]:
         raise SettingsError("--data and --key go with --bundle: name the bundle.")
     figures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="vedette-bench-") as place:
-        for number, material in enumerate(_materials(plan, Path(place), progress)):
+        for number, workload in enumerate(_workloads(plan, Path(place), progress)):
             folder = Path(place) / f"device-{number}"
-            figures[material.kind] = _Bench(plan, material, folder, progress).all()
+            figures[workload.kind] = _Bench(plan, workload, folder, progress).all()
     return {
         "benchmark": "edge",
         "version": version("vedette"),
@@ -81,34 +81,34 @@ def run_edge_benchmark(plan: Plan, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _materials(plan: Plan, place: Path, progress: Progress) -> list[Material]:
+def _workloads(plan: EdgeBenchmarkOptions, place: Path, progress: Progress) -> list[Workload]:
     if plan.bundle is not None:
-        return [given_material(plan.bundle, plan.data, plan.key, place)]
-    found: list[Material] = []
+        return [given_workload(plan.bundle, plan.data, plan.key, place)]
+    found: list[Workload] = []
     for modality in plan.modalities:
         for window in plan.windows if modality is Modality.SERIES else plan.windows[:1]:
-            (folder := place / f"material-{len(found)}").mkdir()
-            found.append(own_material(modality, window, folder, plan.config, plan.is_quick, progress))
+            (folder := place / f"workload-{len(found)}").mkdir()
+            found.append(generated_workload(modality, window, folder, plan.config, plan.is_quick, progress))
     return found
 
 
 class _Bench:
     """The figures of one bundle."""
 
-    def __init__(self, plan: Plan, material: Material, folder: Path, progress: Progress) -> None:
-        self._plan, self._material, self._folder, self._progress = plan, material, folder, progress
-        self._artefacts = [item.name for item in material.bundle.manifest.artefacts if item.precision == "int8"]
+    def __init__(self, plan: EdgeBenchmarkOptions, workload: Workload, folder: Path, progress: Progress) -> None:
+        self._plan, self._workload, self._folder, self._progress = plan, workload, folder, progress
+        self._artefacts = [item.name for item in workload.bundle.manifest.artefacts if item.precision == "int8"]
         if COMPARED not in self._artefacts:
-            raise SettingsError(f"{material.bundle.manifest.bundle_id} has no artefact {COMPARED} to compare.")
+            raise SettingsError(f"{workload.bundle.manifest.bundle_id} has no artefact {COMPARED} to compare.")
         self._runs: dict[str, list[AgentRun]] = {name: [] for name in self._artefacts}  # with a warm cache
         self._first_starts_s: dict[str, float] = {}
         self._say("enrolling a device", 0.0)
-        self._device = Device(material, folder)
-        self._graph = material.write_graph(COMPARED, folder)
+        self._device = Device(workload, folder)
+        self._graph = workload.write_graph(COMPARED, folder)
 
     @property
     def _is_encoded(self) -> bool:
-        return cloud_modality(self._material.modality).has_encoder
+        return cloud_modality(self._workload.modality).has_encoder
 
     def all(self) -> dict[str, Any]:
         """By kind of figure."""
@@ -122,11 +122,11 @@ class _Bench:
         return found
 
     def _samples(self) -> dict[str, Any]:
-        material = self._material
+        workload = self._workload
         return {
-            "batch_size": material.batch_size,
-            "sample": list(material.sample_shape),
-            "engine_input": material.shape(1)[1:],
+            "batch_size": workload.batch_size,
+            "sample": list(workload.sample_shape),
+            "engine_input": workload.shape(1)[1:],
         }
 
     def _throughput(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class _Bench:
         for name in self._artefacts:
             self._say(f"a first start, {name}", 0.0)
             self._first_starts_s[name] = self._device.run(name, SHORT_S).start_s  # after it the engine's cache is warm
-        size = self._material.batch_size
+        size = self._workload.batch_size
         sizes = (size // 4, size) if self._plan.is_quick else self._sizes()
         best = self._best_size("the bare engine", lambda rows, s: bare_rate(self._graph, self._shape(rows), s), sizes)
         bare: list[float] = []
@@ -168,7 +168,7 @@ class _Bench:
         return BATCHES if self._is_encoded else VECTOR_BATCHES
 
     def _shape(self, batch_size: int) -> list[int]:
-        return self._material.shape(batch_size)
+        return self._workload.shape(batch_size)
 
     def _footprint(self, artefact: str) -> dict[str, Any]:
         """What the agents of the rounds took, each with this one bundle and a warm cache."""
@@ -219,12 +219,12 @@ class _Bench:
     def _worker(self, what: str) -> AbstractContextManager[RateWorker]:
         command = [sys.executable, "-P", "-m", "cloud.evaluation.device.rates"]
         name = "FP32 PyTorch" if what == "eager" else what
-        material = self._material
+        workload = self._workload
         settings = {
             "what": what,
-            "bundle": str(material.path),
-            "key": str(material.key),
-            "shape": material.shape(1),
+            "bundle": str(workload.path),
+            "key": str(workload.key),
+            "shape": workload.shape(1),
         }
         return rate_worker(name, command, settings)
 
@@ -232,7 +232,7 @@ class _Bench:
         """The agent beside anomalib's PaDiM, whose bare graph runs at its best batch size, in turns."""
         python = self._plan.peer_python
         assert python is not None
-        height, width = self._material.shape(1)[1:3]
+        height, width = self._workload.shape(1)[1:3]
         self._say("starting the peer", 0.0)
         with rate_worker(
             "The peer, PaDiM", [python, Path(str(padim.__file__))], {"height": height, "width": width}
@@ -275,7 +275,7 @@ class _Bench:
         return found
 
     def _say(self, stage: str, share: float) -> None:
-        self._progress(f"{self._material.kind}: {stage}", share)
+        self._progress(f"{self._workload.kind}: {stage}", share)
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloud.evaluation.outputs import measured
+from cloud.evaluation.result_files import measure_and_write
 from shared.errors import SettingsError
 from shared.modality import Modality
 
@@ -51,12 +51,12 @@ def edge(
     Every figure with a peer is a ratio of turns taken within this run, on the cores that this process may use
     (taskset sets them). Use an idle machine.
     """
-    from cloud.evaluation.device.benchmark import Plan, run_edge_benchmark
+    from cloud.evaluation.device.benchmark import EdgeBenchmarkOptions, run_edge_benchmark
     from cloud.evaluation.device.page import edge_page, show_edge
     from cloud.training.progress import shown_progress
 
     def measure() -> dict[str, Any]:
-        plan = Plan(
+        plan = EdgeBenchmarkOptions(
             modalities=_modalities(modality),
             windows=_windows(windows),
             bundle=bundle,
@@ -72,7 +72,7 @@ def edge(
         with shown_progress() as progress:
             return run_edge_benchmark(plan, progress)
 
-    show_edge(measured(measure, json_path, output, edge_page))
+    show_edge(measure_and_write(measure, json_path, output, edge_page))
 
 
 def _modalities(text: str) -> tuple[Modality, ...]:

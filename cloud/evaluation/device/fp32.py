@@ -14,8 +14,7 @@ from cloud.training.screeners import (
     VideoScreener,
     image_screener,
 )
-from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
-from shared.bundle import Bundle
+from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modalities import load_preprocessor
 

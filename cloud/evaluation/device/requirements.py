@@ -60,7 +60,7 @@ NOT_MEASURED = "not measured: give --peer-python"
 
 
 def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each limit and kind of samples, of `figures` by kind (see `Material.kind`): `what`, `required`, `unit`,
+    """A row for each limit and kind of samples, of `figures` by kind (see `Workload.kind`): `what`, `required`, `unit`,
     `measured`, `met`; None without a peer."""
     rows = []
     for limit in LIMITS:

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.calibration import draw_p_values
 from cloud.evaluation.plots.curves import draw_curves
 from cloud.evaluation.plots.heatmaps import draw_heatmaps
 from cloud.evaluation.plots.rows import draw_contributions
 from cloud.evaluation.plots.style import save
 from cloud.evaluation.plots.timeline import draw_spans, draw_timeline
+from cloud.evaluation.result import Evaluation
 from shared.errors import DataError
 
 _PLOTS = {

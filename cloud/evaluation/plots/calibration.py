@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, clopper_pearson
 from cloud.evaluation.plots.style import ANOMALY, BASELINE, OTHER, dress, label_of, line_of, new_figure
+from cloud.evaluation.result import Evaluation
 from cloud.serving.analysis import FUSED
 
 _BINS = 20

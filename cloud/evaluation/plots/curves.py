@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, average_precision
 from cloud.evaluation.plots.style import BASELINE, OTHER, dress, in_order, is_named, label_of, line_of, new_figure
+from cloud.evaluation.result import Evaluation
 from cloud.metrics import auroc
 
 _MOST_POINTS = 2000

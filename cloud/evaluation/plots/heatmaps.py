@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.images import image_blocks
 from cloud.evaluation.pixels import enlarge
 from cloud.evaluation.plots.style import ANOMALY, TEXT, new_figure
+from cloud.evaluation.result import Evaluation
 from cloud.serving.analysis import FUSED
 from cloud.serving.maps import NORMAL_TOP
 from cloud.training.samples.images import read_image
@@ -20,8 +20,8 @@ _SIDE_PIXELS = 360
 
 def draw_heatmaps(evaluation: Evaluation) -> Figure | None:
     """The most unusual images beside typical normal ones, each with its map; nothing for other data."""
-    material, fused = evaluation.material, evaluation.scored.methods[FUSED]
-    if not material.images or fused.maps is None:
+    data, fused = evaluation.data, evaluation.scored.methods[FUSED]
+    if not data.images or fused.maps is None:
         return None
     chosen = _choose(fused.scores, evaluation.labels)
     figure = new_figure(2.3 * len(chosen) + 0.5, 5.1)
@@ -29,11 +29,11 @@ def draw_heatmaps(evaluation: Evaluation) -> Figure | None:
     shown: AxesImage | None = None
     for column, index in enumerate(chosen):
         position = int(evaluation.scored.kept[index])
-        pixels = next(iter(image_blocks([material.images[position]])))[0]
+        pixels = next(iter(image_blocks([data.images[position]])))[0]
         image = _small(pixels)
         shown = _draw_pair(panels[:, column], image, fused.maps[index])
         _title(panels[0, column], evaluation, index)
-        mask = material.masks[position] if material.masks else None
+        mask = data.masks[position] if data.masks else None
         if mask is not None:
             outline = enlarge((read_image(mask).max(axis=2) > 0).astype(np.float64), image.shape[:2])
             panels[0, column].contour(outline, [0.5], colors=[ANOMALY], linewidths=1.2)
@@ -74,7 +74,7 @@ def _draw_pair(panels: NDArray[np.object_], image: NDArray[np.uint8], values: ND
 
 
 def _title(axes: Axes, evaluation: Evaluation, index: int) -> None:
-    path = evaluation.material.images[int(evaluation.scored.kept[index])]
+    path = evaluation.data.images[int(evaluation.scored.kept[index])]
     p_values = evaluation.scored.methods[FUSED].p_values
     kind = "" if evaluation.labels is None else f"{path.parent.name}, "
     text = "" if p_values is None else f"{kind}p = {p_values[index]:.2g}"

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.style import ANOMALY, CLOUD, dress, new_figure
+from cloud.evaluation.result import Evaluation
 from cloud.modalities import View, cloud_modality
 from cloud.serving.analysis import FUSED
 

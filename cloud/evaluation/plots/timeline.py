@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloud.evaluation.evaluation import Evaluation
 from cloud.evaluation.plots.style import ANOMALY, BASELINE, CLOUD, EDGE, OTHER, dress, label_of, line_of, new_figure
+from cloud.evaluation.result import Evaluation
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import ranges_of
 from cloud.serving.analysis import FUSED
@@ -18,7 +18,7 @@ _CONTEXT = 1.0  # lengths of a span shown before and after it
 
 def draw_timeline(evaluation: Evaluation) -> Figure | None:
     """-log10 p over the whole series, of the fused verdict and of the edge; nothing for other data."""
-    if evaluation.material.starts is None:
+    if evaluation.data.starts is None:
         return None
     edge = evaluation.scored.edge
     figure = new_figure(13, 5)
@@ -48,8 +48,8 @@ def draw_timeline(evaluation: Evaluation) -> Figure | None:
 
 def draw_spans(evaluation: Evaluation) -> Figure | None:
     """The most surprising spans close up: the channels that contribute most there, and the surprise."""
-    material = evaluation.material
-    if material.starts is None or material.readings is None or evaluation.scored.contributions is None:
+    data = evaluation.data
+    if data.starts is None or data.readings is None or evaluation.scored.contributions is None:
         return None
     surprise = _surprise(evaluation, FUSED)
     spans = _spans(evaluation, surprise)
@@ -65,9 +65,9 @@ def draw_spans(evaluation: Evaluation) -> Figure | None:
 def _draw_span(
     panels: NDArray[np.object_], evaluation: Evaluation, surprise: NDArray[np.float64], start: int, end: int
 ) -> None:
-    material, scored = evaluation.material, evaluation.scored
-    assert material.readings is not None  # the caller looked
-    margin = max(round((end - start) * _CONTEXT), 2 * material.window_length)
+    data, scored = evaluation.data, evaluation.scored
+    assert data.readings is not None  # the caller looked
+    margin = max(round((end - start) * _CONTEXT), 2 * data.window_length)
     low, high = max(start - margin, 0), min(end + margin, len(surprise))
     shares = _shares(evaluation, start, end)
     leading = np.argsort(-shares, kind="stable")[:_CHANNELS_SHOWN]
@@ -76,7 +76,7 @@ def _draw_span(
     panels[0].plot(time, surprise[low:high], color=CLOUD, linewidth=1)
     dress(panels[0], f"points {start + 1} to {end}", "", r"$-\log_{10}p$")
     for axes, channel in zip(panels[1:], leading, strict=False):
-        axes.plot(time, material.readings[low:high, channel], color=EDGE, linewidth=1)
+        axes.plot(time, data.readings[low:high, channel], color=EDGE, linewidth=1)
         dress(axes, f"{scored.channels[channel]}, {100 * shares[channel]:.0f} %", "", "")
         axes.title.set_fontweight("normal")
     for axes in panels[1 + len(leading) :]:
@@ -92,11 +92,11 @@ def _shares(evaluation: Evaluation, start: int, end: int) -> NDArray[np.float64]
 
     By the cloud's maps of the windows, which know the time within a window, or else by whole windows.
     """
-    material, scored = evaluation.material, evaluation.scored
-    assert material.starts is not None  # the caller looked
+    data, scored = evaluation.data, evaluation.scored
+    assert data.starts is not None  # the caller looked
     assert scored.contributions is not None
-    starts = material.starts[scored.kept]
-    touching = np.flatnonzero((starts < end) & (starts + material.window_length > start))
+    starts = data.starts[scored.kept]
+    touching = np.flatnonzero((starts < end) & (starts + data.window_length > start))
     maps = scored.methods[FUSED].maps
     if maps is not None:
         inside = [maps[index][max(start - starts[index], 0) : end - starts[index]] for index in touching]
@@ -108,7 +108,7 @@ def _shares(evaluation: Evaluation, start: int, end: int) -> NDArray[np.float64]
 
 def _spans(evaluation: Evaluation, surprise: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Spans to show close up: labelled ones, or where p is below 0.01; those that surprise most, in order of time."""
-    points = evaluation.material.point_labels
+    points = evaluation.data.point_labels
     flags = points if points is not None and points.any() and not points.all() else surprise >= 2
     found = [(int(start), int(end)) for start, end in zip(*ranges_of(flags), strict=True)]
     most = sorted(found, key=lambda span: -float(surprise[span[0] : span[1]].max()))[:_SPANS_SHOWN]
@@ -117,13 +117,13 @@ def _spans(evaluation: Evaluation, surprise: NDArray[np.float64]) -> list[tuple[
 
 def _surprise(evaluation: Evaluation, method: str) -> NDArray[np.float64]:
     """-log10 p of each time point: the mean over the windows that hold it."""
-    material, scored = evaluation.material, evaluation.scored
+    data, scored = evaluation.data, evaluation.scored
     said = scored.methods[method]
-    assert material.starts is not None  # the callers looked
-    assert material.readings is not None
+    assert data.starts is not None  # the callers looked
+    assert data.readings is not None
     p_values = said.p_values if said.p_values is not None else np.ones(len(said.scores))
-    starts = material.starts[scored.kept]
-    return point_scores(-np.log10(p_values), starts, material.window_length, len(material.readings))
+    starts = data.starts[scored.kept]
+    return point_scores(-np.log10(p_values), starts, data.window_length, len(data.readings))
 
 
 def _columns(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -135,7 +135,7 @@ def _columns(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 
 def _shade(axes: Axes, evaluation: Evaluation, length: int) -> None:
     """The labelled spans in the background, none narrower than the eye can see."""
-    points = evaluation.material.point_labels
+    points = evaluation.data.point_labels
     if points is None:
         return
     for start, end in zip(*ranges_of(points), strict=True):

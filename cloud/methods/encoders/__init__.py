@@ -2,11 +2,10 @@
 
 from cloud.methods.encoders.image import FINE_DETAILS, ImageEncoder
 from cloud.methods.encoders.ports import DetailEncoder, Encoder
-from cloud.methods.encoders.storage import ENCODER_FILE, PatchEncoder, encoder_bytes, encoder_state, load_encoder
+from cloud.methods.encoders.storage import PatchEncoder, encoder_bytes, encoder_state, load_encoder
 from cloud.methods.encoders.video import VideoEncoder
 
 __all__ = [
-    "ENCODER_FILE",
     "FINE_DETAILS",
     "DetailEncoder",
     "Encoder",

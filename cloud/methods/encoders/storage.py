@@ -9,11 +9,9 @@ from torch import Tensor
 
 from cloud.methods.encoders.image import ImageEncoder
 from cloud.methods.encoders.video import VideoEncoder
-from shared.bundle import Bundle
+from shared.bundle import ENCODER_FILE, Bundle
 from shared.errors import BundleError
 from shared.modality import Modality
-
-ENCODER_FILE = "cloud/encoder.safetensors"
 
 PatchEncoder: TypeAlias = ImageEncoder | VideoEncoder
 

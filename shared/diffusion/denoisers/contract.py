@@ -1,4 +1,4 @@
-"""The one contract of all denoisers, and what follows from it: the score, the noise and the velocity.
+"""Contract of all denoisers, and the score that follows from it.
 
 A denoiser is a function D(x, sigma) that returns the expected clean sample E[x0 | x] (Karras et al., "Elucidating the
 Design Space of Diffusion-Based Generative Models", here "EDM", NeurIPS 2022, section 2). `x`: (batch, dim) vectors,
@@ -25,18 +25,3 @@ class Denoiser(Protocol):
 def score(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
     """Gradient of the log density of the data noised to level sigma (Tweedie's formula; EDM, eq. 3)."""
     return (denoiser(x, sigma) - x) / per_item(sigma, x) ** 2
-
-
-def epsilon(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
-    """The expected standard normal noise in x: (x - E[x0 | x]) / sigma, what DDPM's networks predict."""
-    return (x - denoiser(x, sigma)) / per_item(sigma, x)
-
-
-def velocity(denoiser: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
-    """The expected v = alpha noise - sqrt(1 - alpha^2) x0 (Salimans & Ho, ICLR 2022, appendix D).
-
-    alpha = 1 / sqrt(1 + sigma^2) is the signal's weight in the variance-preserving process of the same noise level.
-    """
-    level = per_item(sigma, x)
-    denoised = denoiser(x, sigma)
-    return ((x - denoised) / level - level * denoised) / (1.0 + level**2).sqrt()

@@ -11,10 +11,10 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.evaluation.evaluate import Request, evaluate_bundle
-from cloud.evaluation.footage import Footage
 from cloud.evaluation.leaderboard import names
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PlaceNeighbours
+from cloud.evaluation.video_clips import VideoClips
 from cloud.methods import fit_context
 from cloud.training import TrainingSettings, train_bundle
 from cloud.training.encoders import fit_video_encoder
@@ -96,25 +96,25 @@ def test_a_video_shorter_than_a_clip_is_passed_over(tmp_path: Path) -> None:
     for name, count in (("long", 40), ("short", 4)):
         write_video(tmp_path / "test" / f"{name}.avi", frames(count))
         write_labels(tmp_path / "test" / f"{name}.csv", [0] * (count - 1) + [1])
-    footage = Footage.of(find_videos(tmp_path, to_judge=True).test, SPEC)
-    assert len(footage.frame_labels) == 40
-    scores = footage.frame_scores(np.arange(len(footage), dtype=float), np.arange(len(footage)))
+    clips = VideoClips.of(find_videos(tmp_path, to_judge=True).test, SPEC)
+    assert len(clips.frame_labels) == 40
+    scores = clips.frame_scores(np.arange(len(clips), dtype=float), np.arange(len(clips)))
     assert len(scores) == 40
-    assert sum(map(len, footage.blocks())) == len(footage)
+    assert sum(map(len, clips.blocks())) == len(clips)
     with pytest.raises(DataError, match="as long as one clip"):
-        Footage.of([video for video in find_videos(tmp_path, to_judge=True).test if video.info.frames < 5], SPEC)
+        VideoClips.of([video for video in find_videos(tmp_path, to_judge=True).test if video.info.frames < 5], SPEC)
 
 
 def test_a_bundle_that_does_not_say_how_far_apart_frames_are_is_refused(camera: Path) -> None:
     with pytest.raises(DataError, match="how far apart"):
-        Footage.of(find_videos(camera).test, SPEC.model_copy(update={"frame_interval_s": 0.0}))
+        VideoClips.of(find_videos(camera).test, SPEC.model_copy(update={"frame_interval_s": 0.0}))
 
 
 def test_some_unlabelled_videos_leave_the_clips_without_labels(camera: Path) -> None:
     data = find_videos(camera)
-    footage = Footage.of([*data.test, data.normal[0]], SPEC)
-    assert footage.labels is None
-    assert len(footage.frame_labels) == 150
+    clips = VideoClips.of([*data.test, data.normal[0]], SPEC)
+    assert clips.labels is None
+    assert len(clips.frame_labels) == 150
 
 
 def test_videos_without_labels_are_said_to_lack_them(camera: Path, tmp_path: Path) -> None:

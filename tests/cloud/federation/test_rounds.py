@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import save
 from typer.testing import CliRunner
 
-from cloud.federation.rounds import HEAD_FILE, RoundsRequest, run_rounds
+from cloud.federation.rounds import RoundsRequest, run_rounds
 from cloud.registry import publish_to
 from cloud.store.migrate import migrate
 from shared import cli, home
-from shared.bundle import InputSpec, Manifest, sign
+from shared.bundle import HEAD_FILE, InputSpec, Manifest, sign
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import (
     BundleError,

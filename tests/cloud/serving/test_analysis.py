@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 
 from cloud.methods import BASELINES, fit_context
-from cloud.methods.encoders import ENCODER_FILE, encoder_bytes, load_encoder
+from cloud.methods.encoders import encoder_bytes, load_encoder
 from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.serving.device import pick_device
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
 from cloud.training.teachers import patch_teacher
-from shared.bundle import Artefact, Bundle, InputSpec, Manifest, sign
+from shared.bundle import ENCODER_FILE, Artefact, Bundle, InputSpec, Manifest, sign
 from shared.diffusion.training import OptimizerSettings
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.modalities import fit_preprocessor

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cloud.evaluation.scoring import BundleScorer, method_name
-from cloud.training.stages import REFERENCE_FILE
 from edge.screener import Screener, load_screener
+from shared.bundle import REFERENCE_FILE
 from shared.calibration import Calibration
 from shared.engines import EngineConfiguration, load_engine
 from shared.modality import Modality

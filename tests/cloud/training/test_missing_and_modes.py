@@ -12,8 +12,7 @@ from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle
 from cloud.training.data import TableData
 from cloud.training.settings import DataSettings
-from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
-from shared.bundle import Bundle, public_pem
+from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle, public_pem
 from shared.calibration_modes import CalibrationByMode
 from shared.cli import main
 from shared.engines import EngineConfiguration, load_engine, run_graph

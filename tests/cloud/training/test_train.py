@@ -17,8 +17,7 @@ from cloud.training.choices import checked_methods
 from cloud.training.head import hidden_widths
 from cloud.training.modalities import TRAINING_MODALITIES
 from cloud.training.modalities.base import VectorModality
-from cloud.training.stages import HEAD_FILE, REFERENCE_FILE
-from shared.bundle import Bundle
+from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle
 from shared.calibration import Calibration
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.engines import Engine, EngineConfiguration, load_engine, open_graph, run_graph

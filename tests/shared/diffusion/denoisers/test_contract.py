@@ -1,8 +1,7 @@
 import torch
 from torch import Tensor
 
-from shared.diffusion.denoisers import GaussianDenoiser, epsilon, score, velocity
-from shared.diffusion.schedules import diffuse
+from shared.diffusion.denoisers import GaussianDenoiser, score
 
 
 def test_score_is_the_gradient_of_the_log_density(mean: Tensor, covariance: Tensor, generator: torch.Generator) -> None:
@@ -14,19 +13,9 @@ def test_score_is_the_gradient_of_the_log_density(mean: Tensor, covariance: Tens
     assert torch.allclose(score(GaussianDenoiser(mean, covariance), x, sigma), gradient)
 
 
-def test_of_a_known_sample_noise_and_velocity_are_those_that_made_it(generator: torch.Generator) -> None:
-    x0, noise = torch.randn(2, 6, 3, generator=generator, dtype=torch.float64)
-    sigma = torch.linspace(0.1, 5.0, 6, dtype=torch.float64).unsqueeze(1)
-    x = diffuse(x0, sigma, noise)
-    alpha, spread = 1 / (1 + sigma**2).sqrt(), sigma / (1 + sigma**2).sqrt()
-    assert torch.allclose(epsilon(lambda x, sigma: x0, x, sigma), noise)
-    assert torch.allclose(velocity(lambda x, sigma: x0, x, sigma), alpha * noise - spread * x0)
-
-
 def test_one_level_a_sample_serves_windows_and_images(mean: Tensor, covariance: Tensor) -> None:
     x = torch.arange(12, dtype=torch.float64).reshape(4, 3)
     sigma = torch.linspace(0.5, 2.0, 4, dtype=torch.float64).unsqueeze(1)
     denoiser = GaussianDenoiser(mean, covariance)
-    for view in (epsilon, score, velocity):
-        as_images = view(denoiser, x.reshape(4, 1, 1, 3), sigma)
-        assert torch.allclose(as_images.flatten(1), view(denoiser, x, sigma))
+    as_images = score(denoiser, x.reshape(4, 1, 1, 3), sigma)
+    assert torch.allclose(as_images.flatten(1), score(denoiser, x, sigma))

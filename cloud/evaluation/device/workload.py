@@ -24,7 +24,7 @@ SCREENED = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 
 
 @dataclass(frozen=True)
-class Material:
+class Workload:
     """A bundle in an archive at `path`, signed by the key in the file `key`, and the samples at `source`."""
 
     bundle: Bundle
@@ -72,7 +72,7 @@ class Material:
         return folder / Path(graph).name
 
 
-def given_material(bundle: Path, data: Path | None, key: Path | None, folder: Path) -> Material:
+def given_workload(bundle: Path, data: Path | None, key: Path | None, folder: Path) -> Workload:
     """The user's own bundle and data. Raises SettingsError, DataError, BundleError."""
     if data is None:
         raise SettingsError("--bundle needs --data: what the agent shall screen.")
@@ -84,17 +84,17 @@ def given_material(bundle: Path, data: Path | None, key: Path | None, folder: Pa
     if modality not in SCREENED:
         raise SettingsError(f"{bundle}: no agent screens {modality}; give a bundle of {', '.join(SCREENED)}.")
     (folder / "key.pem").write_bytes(public_pem(trusted))
-    return Material(opened, bundle.absolute(), folder / "key.pem", data.absolute())
+    return Workload(opened, bundle.absolute(), folder / "key.pem", data.absolute())
 
 
-def own_material(
+def generated_workload(
     modality: Modality,
     window: tuple[int, int],
     folder: Path,
     config: Path | None,
     is_quick: bool,
     progress: Callable[[str, float], None],
-) -> Material:
+) -> Workload:
     """A bundle with the graph that `vedette train` makes, hardly trained, for speed does not depend on the weights.
 
     `window`: time points and channels of the windows of a series; rows have as many columns as a window channels. One
@@ -114,7 +114,7 @@ def own_material(
         )
     bundle.save(folder / "bench.vedette")
     (folder / "key.pem").write_bytes(public_pem(key.public_key()))
-    return Material(bundle, folder / "bench.vedette", folder / "key.pem", source)
+    return Workload(bundle, folder / "bench.vedette", folder / "key.pem", source)
 
 
 def _settings(modality: Modality, *, is_quick: bool) -> TrainingSettings:

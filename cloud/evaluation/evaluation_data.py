@@ -8,11 +8,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.footage import Footage
 from cloud.evaluation.images import image_blocks
 from cloud.evaluation.methods import row_blocks
 from cloud.evaluation.protocols import mask_of
 from cloud.evaluation.scoring import Block
+from cloud.evaluation.video_clips import VideoClips
 from cloud.training.data import TableData
 from cloud.training.modalities import load_training_data
 from cloud.training.samples.images import ImageData
@@ -22,17 +22,17 @@ from shared.bundle import Manifest
 from shared.errors import DataError
 from shared.modality import Modality
 
-_WINDOWS_A_BLOCK = 4096
+WINDOWS_PER_BLOCK = 4096
 
 
 @dataclass(frozen=True)
-class Material:
+class EvaluationData:
     """Samples to judge, read when they are needed.
 
     `count` samples with `labels` (count,) bool, true for anomalies, or None. Of a series, samples are windows that
     begin at `starts` (count,) in `readings` (time points, channels) with `point_labels`, `apart` where the file
     holds others to train on; of images, `images` are their files, `masks` those of their masks, and `good` are normal
-    ones to fit baselines on; of videos, `footage` holds their clips, each with the label of its last frame.
+    ones to fit baselines on; of videos, `clips` holds their clips, each with the label of its last frame.
     """
 
     modality: Modality
@@ -46,24 +46,26 @@ class Material:
     images: tuple[Path, ...] = ()
     masks: tuple[Path | None, ...] = ()
     good: tuple[Path, ...] = ()
-    footage: Footage | None = None
+    clips: VideoClips | None = None
 
     def blocks(self) -> Iterator[Block]:
         """The samples, some at a time."""
-        if self.footage is not None:
-            yield from (cast(Block, clips) for clips in self.footage.blocks())
+        if self.clips is not None:
+            yield from (cast(Block, clips) for clips in self.clips.blocks())
         elif self.images:
             yield from image_blocks(self.images)
         elif self.readings is not None and self.starts is not None:
             windows = np.lib.stride_tricks.sliding_window_view(self.readings, self.window_length, axis=0)
-            for first in range(0, self.count, _WINDOWS_A_BLOCK):
-                chosen = windows[self.starts[first : first + _WINDOWS_A_BLOCK]]
+            for first in range(0, self.count, WINDOWS_PER_BLOCK):
+                chosen = windows[self.starts[first : first + WINDOWS_PER_BLOCK]]
                 yield np.ascontiguousarray(chosen.transpose(0, 2, 1))
         elif self.readings is not None:
             yield from row_blocks(self.readings)
 
 
-def read_material(path: Path, manifest: Manifest, label_column: str = "", time_column: str = "") -> Material:
+def read_evaluation_data(
+    path: Path, manifest: Manifest, label_column: str = "", time_column: str = ""
+) -> EvaluationData:
     """The data in the bundle's terms. Raises DataError if it does not fit the bundle."""
     named = path.suffix.lower() != ".npz"  # the arrays of an archive have no column names
     settings = DataSettings(
@@ -76,10 +78,10 @@ def read_material(path: Path, manifest: Manifest, label_column: str = "", time_c
     )
     data = load_training_data(path, manifest.modality, settings, to_judge=True)
     if isinstance(data, VideoData):
-        footage = Footage.of(data.test or data.normal, manifest.input)
-        return Material(data.modality, len(footage), footage.labels, footage=footage)
+        clips = VideoClips.of(data.test or data.normal, manifest.input)
+        return EvaluationData(data.modality, len(clips), clips.labels, clips=clips)
     if isinstance(data, ImageData):
-        return _image_material(path, data)
+        return _image_data(path, data)
     assert isinstance(data, TableData)  # that is what rows and series are
     if data.rows.shape[1] != len(manifest.input.channels):
         raise DataError(
@@ -87,18 +89,20 @@ def read_material(path: Path, manifest: Manifest, label_column: str = "", time_c
             f"{len(manifest.input.channels)}: give the data it was made for."
         )
     if manifest.input.window_length:
-        return _series_material(path, data, manifest)
-    return Material(data.modality, len(data.rows), data.labels, data.rows)
+        return _series_data(path, data, manifest)
+    return EvaluationData(data.modality, len(data.rows), data.labels, data.rows)
 
 
-def _image_material(path: Path, data: ImageData) -> Material:
+def _image_data(path: Path, data: ImageData) -> EvaluationData:
     if not data.test:
-        return Material(data.modality, len(data.good), None, images=data.good)
+        return EvaluationData(data.modality, len(data.good), None, images=data.good)
     masks = tuple(mask_of(path, image) for image in data.test)
-    return Material(data.modality, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good)
+    return EvaluationData(
+        data.modality, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good
+    )
 
 
-def _series_material(path: Path, data: TableData, manifest: Manifest) -> Material:
+def _series_data(path: Path, data: TableData, manifest: Manifest) -> EvaluationData:
     """The test part where there is one, else all readings, in the windows that devices see."""
     separate = data.test_rows is not None
     readings = data.test_rows if data.test_rows is not None else data.rows
@@ -111,4 +115,4 @@ def _series_material(path: Path, data: TableData, manifest: Manifest) -> Materia
     touched = None
     if labels is not None:
         touched = np.lib.stride_tricks.sliding_window_view(labels, length).max(axis=1)[starts]
-    return Material(data.modality, len(starts), touched, readings, length, starts, labels, apart=separate)
+    return EvaluationData(data.modality, len(starts), touched, readings, length, starts, labels, apart=separate)

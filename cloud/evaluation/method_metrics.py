@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cloud.evaluation.leaderboard import RANDOM_DRAWS, Judge, leaderboard, without_ties
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, Labels, detection_figures, false_alarms
-from cloud.evaluation.scoring import Said, Scored
+from cloud.evaluation.scoring import MethodScores, Scored
 from cloud.serving.analysis import FUSED
 from shared.errors import DataError
 
@@ -15,7 +15,7 @@ Figures = dict[str, dict[str, float]]
 SLOW_DRAWS = 5
 
 
-def sample_figures(labels: Labels, said: Mapping[str, Said]) -> Figures:
+def sample_figures(labels: Labels, said: Mapping[str, MethodScores]) -> Figures:
     """By method: `auroc`, `auprc`, recalls at fixed false-alarm rates, and where it has p-values the realised rates.
 
     `false_alarms_at_5` is the share of normal samples with p <= 0.05, `.._low` and `.._high` its 95 % interval,

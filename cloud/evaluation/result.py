@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.material import Material
-from cloud.evaluation.scoring import Said, Scored
+from cloud.evaluation.evaluation_data import EvaluationData
+from cloud.evaluation.scoring import MethodScores, Scored
 from shared.bundle import Manifest
 
 
@@ -15,7 +15,7 @@ class Evaluation:
     """All that was found, for reports and plots: `said` are the methods with the baselines."""
 
     manifest: Manifest
-    material: Material
+    data: EvaluationData
     scored: Scored
-    said: dict[str, Said]
+    said: dict[str, MethodScores]
     labels: NDArray[np.bool_] | None

@@ -14,11 +14,11 @@ from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.videos import clip_ends, clip_stride
 
-_CLIPS_A_BLOCK = 32
+CLIPS_PER_BLOCK = 32
 
 
 @dataclass(frozen=True)
-class Footage:
+class VideoClips:
     """Clips of some videos, half a clip's frame interval apart; of a labelled video as far as its labels go.
 
     `ends`: the last frame of each clip, by video. `steps`: frames from one frame of a clip to the next, by video.
@@ -30,7 +30,7 @@ class Footage:
     ends: tuple[NDArray[np.intp], ...]
 
     @classmethod
-    def of(cls, videos: Sequence[Video], spec: InputSpec) -> "Footage":
+    def of(cls, videos: Sequence[Video], spec: InputSpec) -> "VideoClips":
         """All clips of the videos for a graph that takes `spec`; a video shorter than a clip is passed over.
 
         Raises DataError where there is not one clip, or where `spec` does not say how far apart frames are.
@@ -68,7 +68,7 @@ class Footage:
         """The clips (n, frames, height, width, 3), some at a time."""
         for video, ends, step in zip(self.videos, self.ends, self.steps, strict=True):
             clips = read_clips(video, ends, self.spec, step)
-            while block := list(islice(clips, _CLIPS_A_BLOCK)):
+            while block := list(islice(clips, CLIPS_PER_BLOCK)):
                 yield np.stack(block)
 
     def frame_scores(self, scores: NDArray[np.float64], kept: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from cloud.outputs import check_output_path, write_failure, write_json
 from shared.errors import VedetteError
 
 
-def measured(
+def measure_and_write(
     measure: Callable[[], dict[str, Any]],
     json_path: Path | None,
     output: Path | None = None,

@@ -1,0 +1,133 @@
+"""Each benchmark runs once, on small made-up data."""
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks import (
+    __main__,
+    analysis_device,
+    contamination,
+    diffusion_cost,
+    image_choices,
+    image_scale,
+    row_choices,
+    series_choices,
+    video_choices,
+)
+from benchmarks.data_folder import VARIABLE
+from benchmarks.image_tasks import ImageTask
+from benchmarks.row_tasks import Task
+from benchmarks.series_tasks import SeriesTask, inject
+from cloud.training import TrainingSettings
+from shared.modality import Modality
+from tests.cloud.training.conftest import QUICK
+
+METHODS = ("knn", "pca")
+
+
+def replaced(monkeypatch: pytest.MonkeyPatch, module: ModuleType, **values: object) -> None:
+    for name, value in values.items():
+        monkeypatch.setattr(module, name, value)
+
+
+def row_task() -> Task:
+    """A cloud of normal rows, and anomalies far from it."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.standard_normal((300, 4)), 6.0 + rng.standard_normal((60, 4))])
+    return Task("clouds0", rows, np.repeat([0, 1], [300, 60]))
+
+
+def image_task(side: int = 64) -> ImageTask:
+    """Noise, and as a defect a black square."""
+    rng = np.random.default_rng(0)
+
+    def noise(count: int) -> NDArray[np.uint8]:
+        return rng.integers(100, 156, (count, side, side, 3), dtype=np.uint8)
+
+    masks = np.zeros((6, side, side), np.bool_)
+    masks[:, : side // 3, : side // 3] = True
+    defective = np.where(masks[..., None], 0, noise(6)).astype(np.uint8)
+    return ImageTask("noise", "noise", noise(44), noise(6), defective, ("square",) * 6, masks)
+
+
+def test_choices_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced(monkeypatch, row_choices, development_tasks=lambda: [row_task()], DEFAULT=METHODS, MEMBERS=METHODS)
+    replaced(monkeypatch, row_choices, FUSIONS=(METHODS,), QUICK=("knn",), RANGES=(3.0,))
+    figures = row_choices.run()
+    assert float(figures["knn"]) > 95
+    assert float(figures["knn + pca"]) > 95
+    assert float(figures["range_3_knn"]) > 95
+
+
+def test_contamination(monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced(monkeypatch, contamination, packaged_tasks=lambda: [row_task()], adbench_tasks=list, SEEDS=1)
+    replaced(monkeypatch, contamination, DEFAULT_METHODS={Modality.TABULAR: METHODS}, FUSED_TASKS=("clouds0",))
+    figures = contamination.run()
+    assert set(figures) == {"knn", "fused"}
+    assert __main__.table(figures).count("as_it_is") >= 2
+
+
+def test_choices_of_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    time = np.arange(900)[:, None] / np.array([5.0, 9.0, 14.0])
+    readings = np.sin(time) + 0.05 * rng.standard_normal((900, 3))
+    test, labels = inject(readings[500:], readings[:500], rng, 4, longest=20, foreign=None)
+    task = SeriesTask("waves", "waves", readings[:500], test, labels)
+    methods = ("score_norm", series_choices.PLAIN)
+    replaced(monkeypatch, series_choices, GROUPS=("waves",), tasks=lambda group: [task], METHODS=methods, STEPS=5)
+    replaced(monkeypatch, series_choices, FUSIONS=(methods,), SCREENED=())
+    figures = series_choices.run(quick=True)
+    assert all(0 < figures[name]["waves"] <= 1 for name in methods)
+
+
+def test_choices_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainingSettings.model_validate({**QUICK, "image": {"patches": 1000}})
+    replaced(monkeypatch, image_choices, GROUPS=("noise",), tasks=lambda group: [image_task()], HELD_OUT=20)
+    replaced(monkeypatch, image_choices, METHODS=METHODS, FUSIONS=(METHODS,), TrainingSettings=lambda: settings)
+    replaced(monkeypatch, image_choices, DEFAULT_METHODS={Modality.IMAGE: METHODS})
+    figures = image_choices.run(quick=True)
+    assert figures["knn"]["noise"] > 0.9
+    assert 0 <= figures["screener"]["noise"] <= 1
+
+
+def test_scale_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detection is that of `image_choices`, so here its figure is the width that it is given."""
+    replaced(monkeypatch, image_scale, LARGE_GROUPS=("noise",), tasks=lambda group: [image_task()], SHRUNK_PIXELS=32)
+    replaced(monkeypatch, image_scale, figures_of=lambda task: {"width": task.train.shape[2]})
+    figures = image_scale.run()
+    assert {name: found["width"] for name, found in figures.items()} == {"noise shrunk": 32, "noise native": 64}
+
+
+def test_analysis_on_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = analysis_device.AnalysisOptions
+    replaced(monkeypatch, analysis_device, PASSES=1)
+    replaced(
+        monkeypatch, analysis_device, _parts=lambda divisor: [analysis_device._rows(np.random.default_rng(0), 200)]
+    )
+    replaced(monkeypatch, analysis_device, AnalysisOptions=lambda device: options(methods=METHODS, device=device))
+    figures = analysis_device.run(quick=True)
+    assert figures["tabular"]["samples_per_s"]["cpu"] > 0
+
+
+def test_cost_of_diffusion(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainingSettings.model_validate(QUICK)
+    replaced(monkeypatch, diffusion_cost, TrainingSettings=lambda: settings, ROWS=400, JUDGED=8, MANY=4, RESAMPLINGS=5)
+    replaced(monkeypatch, diffusion_cost, packaged_tasks=lambda: [row_task()], TASKS=("clouds0",), DENOISER_STEPS=5)
+    replaced(monkeypatch, diffusion_cost, EVALUATIONS=(diffusion_cost.STEPS,), SCORED_A_KIND=16)
+    replaced(monkeypatch, diffusion_cost, DEFAULT_METHODS={Modality.TABULAR: METHODS}, BASELINES=())
+    figures = diffusion_cost.run()
+    assert figures["training"]["ratio"] > 0
+    assert diffusion_cost.FEW in figures["solvers"]
+
+
+def test_choices_of_video_without_the_camera_s_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert "skipped" in video_choices.run(quick=True)
+
+
+def test_every_benchmark_is_tested_here() -> None:
+    modules = {getattr(value, "__name__", "").removeprefix("benchmarks.") for value in globals().values()}
+    assert set(__main__.NAMES) <= modules
