@@ -1,4 +1,4 @@
-"""Files that only the holder of a key can read: AES-256-GCM (NIST SP 800-38D), a new nonce each time."""
+"""Encryption of files by AES-256-GCM (NIST SP 800-38D), with a new nonce each time."""
 
 import os
 from pathlib import Path
@@ -13,14 +13,14 @@ KEY_BYTES, NONCE_BYTES = 32, 12
 
 
 class Seal:
-    """A key, and what it seals: `purpose` keeps a file from being taken for another kind."""
+    """Key for encryption; `purpose` keeps a file of one kind from being accepted as another."""
 
     def __init__(self, key: bytes, purpose: str) -> None:
         self._cipher, self._purpose = AESGCM(key), purpose.encode()
 
     @classmethod
     def from_file(cls, path: Path, purpose: str) -> "Seal":
-        """The key in a file, 64 hexadecimal digits. Raises SettingsError for anything else."""
+        """Return the key in a file of 64 hexadecimal digits; raises SettingsError for anything else."""
         try:
             key = bytes.fromhex(path.read_text().strip())
         except (OSError, ValueError) as error:
@@ -30,12 +30,12 @@ class Seal:
         return cls(key, purpose)
 
     def seal(self, data: bytes) -> bytes:
-        """Encrypted, with a tag that tells any change."""
+        """Return the data encrypted, with a tag that reveals any change."""
         nonce = os.urandom(NONCE_BYTES)
         return MAGIC + nonce + self._cipher.encrypt(nonce, data, MAGIC + self._purpose)
 
     def open(self, sealed: bytes) -> bytes:
-        """What was sealed. Raises DataError if it was by another key or for another purpose, or was changed since."""
+        """Return the decrypted data; raises DataError for another key or purpose, or data that was changed."""
         body = sealed.removeprefix(MAGIC)
         try:
             return self._cipher.decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], MAGIC + self._purpose)

@@ -160,7 +160,7 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
     cases = [
         (("serve", "--config", unknown), 3, "data_dir"),
         (("serve", "--config", tmp_path / "none.toml"), 3, "no such file"),
-        (("token", "../x", "--config", config), 3, "no device id"),
+        (("token", "../x", "--config", config), 3, "not a device id"),
         (("token", "press-07", "--config", config), 3, "start it first"),
         (("publish", damaged, "--config", config), 5, "Fetch it again"),
         (("rollout", "biopsy", "--config", config), 5, "publish"),
