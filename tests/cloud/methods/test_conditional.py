@@ -1,4 +1,4 @@
-"""Conditional reconstruction: what is normal in one mode is not in another."""
+"""Tests of conditional reconstruction: the same values are normal in one mode and anomalous in another."""
 
 import pytest
 import torch
@@ -34,13 +34,13 @@ def test_a_sample_of_the_other_mode_scores_higher(analyzer: ConditionalReconstru
     assert higher.float().mean() > 0.95
 
 
-def test_an_unknown_mode_is_told_as_the_mean_of_all(analyzer: ConditionalReconstruction) -> None:
+def test_an_unknown_mode_has_the_mean_embedding(analyzer: ConditionalReconstruction) -> None:
     queries = features(3, 2)
-    told = analyzer.embedded(VectorFeatures(queries.vectors, modes=torch.tensor([3, 5, 99])))
-    mean = (told[0] + analyzer.embedded(VectorFeatures(queries.vectors[:1], modes=torch.tensor([10])))[0]) / 2
-    assert torch.allclose(told[1], mean)
-    assert torch.allclose(told[2], mean)
-    assert torch.allclose(analyzer.embedded(VectorFeatures(queries.vectors))[0], mean)
+    conditions = analyzer.condition(VectorFeatures(queries.vectors, modes=torch.tensor([3, 5, 99])))
+    mean = (conditions[0] + analyzer.condition(VectorFeatures(queries.vectors[:1], modes=torch.tensor([10])))[0]) / 2
+    assert torch.allclose(conditions[1], mean)
+    assert torch.allclose(conditions[2], mean)
+    assert torch.allclose(analyzer.condition(VectorFeatures(queries.vectors))[0], mean)
 
 
 def test_its_state_keeps_the_modes(analyzer: ConditionalReconstruction) -> None:
@@ -58,7 +58,7 @@ def test_without_modes_it_shares_the_denoiser() -> None:
 
 
 @pytest.mark.parametrize("modes", [2, 16, 40])
-def test_embeddings_are_of_unit_size_and_apart(modes: int) -> None:
+def test_embeddings_have_unit_size_and_are_distinct(modes: int) -> None:
     rows = embeddings(modes, torch.Generator().manual_seed(0))
     assert rows.square().mean() == pytest.approx(1.0, abs=0.2)
     assert len(torch.unique(rows, dim=0)) == modes

@@ -35,8 +35,8 @@ def noised(sigma: float) -> Features:
 def test_dte_ig_tells_the_noise_level_that_was_added() -> None:
     analyzer = fitted(DteIg())
     for sigma in (0.2, 0.5, 1.0, 2.0):
-        told = analyzer.score(noised(sigma)).scores.mean()  # of log sigma^2
-        assert float(told) == pytest.approx(2 * math.log(sigma), abs=1.0)
+        estimate = analyzer.score(noised(sigma)).scores.mean()  # of log sigma^2
+        assert float(estimate) == pytest.approx(2 * math.log(sigma), abs=1.0)
 
 
 @pytest.mark.parametrize("kind", [DteC, PublishedDteC, DteIg])
@@ -86,8 +86,8 @@ def test_the_likelihood_is_that_of_the_inverse_gamma_distribution(dim: int) -> N
     precision = torch.distributions.Gamma(alpha, beta)
     expected = -(precision.log_prob(1 / variance) - variance.log())  # of log sigma^2
     mean = beta.log() - torch.digamma(alpha)
-    told = negative_log_likelihood(mean.clamp(max=variance.log() + 3), variance.log(), dim) * alpha
-    assert torch.allclose(told[mean < variance.log() + 3], expected[mean < variance.log() + 3], rtol=1e-4)
+    actual = negative_log_likelihood(mean.clamp(max=variance.log() + 3), variance.log(), dim) * alpha
+    assert torch.allclose(actual[mean < variance.log() + 3], expected[mean < variance.log() + 3], rtol=1e-4)
 
 
 def test_the_likelihood_stays_finite_for_absurd_means() -> None:
