@@ -1,7 +1,7 @@
 """A benchmark run: which units there are, and their results as means over seeds and sets."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from cloud.evaluation.protocols import AS_THEY_ARE, PUBLISHED, SMALLEST, DataSet, find_sets, is_small
 from cloud.evaluation.published import Published, published_figures
 from cloud.evaluation.runner import Result, Unit, run_units
+from cloud.training.progress import StageProgress
 from cloud.training.settings import TrainingSettings
 from shared.errors import DataError, SettingsError
 
@@ -35,7 +36,7 @@ class BenchmarkOptions:
     command: str
 
 
-def run_benchmark(plan: BenchmarkOptions, progress: Callable[[str, float], None] | None = None) -> dict[str, Any]:
+def run_benchmark(plan: BenchmarkOptions, progress: StageProgress | None = None) -> dict[str, Any]:
     """All results as JSON values: `sets`, `mean`, and beside them how they were made and what is published.
 
     A set that fails is named under `failed` and stands in no mean. Raises DataError if every set failed.

@@ -1,6 +1,5 @@
 """`vedette evaluate`: what every method of a bundle says of data, and with labels how often it is right."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.result import Evaluation
 from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
+from cloud.training.progress import StageProgress
 from shared.bundle import REFERENCE_FILE, Bundle
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _REASONS_TOLD = 5
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Request:
     plots: Path | None = None
 
 
-def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: Progress) -> dict[str, Any]:
+def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: StageProgress) -> dict[str, Any]:
     """The evaluation as JSON values; plots are written on the way.
 
     Raises BundleError for a bundle that cannot be used, DataError for data that does not fit it.

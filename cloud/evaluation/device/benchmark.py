@@ -21,6 +21,7 @@ from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
 from cloud.evaluation.device.requirements import COMPARED, requirements
 from cloud.evaluation.device.workload import Workload, generated_workload, given_workload
 from cloud.modalities import cloud_modality
+from cloud.training.progress import StageProgress
 from shared.errors import SettingsError, VedetteError
 from shared.modality import Modality
 
@@ -29,8 +30,6 @@ VECTOR_BATCHES = tuple(2**power for power in range(13))  # up to 4096, the most 
 SEARCH_S, SHORT_S = 1.0, 0.5
 ROUTED_VECTORS, ROUTED_IMAGES = 200_000, 4_000
 ROUTING_TIMEOUT_S = 600.0
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class EdgeBenchmarkOptions:
     command: str
 
 
-def run_edge_benchmark(plan: EdgeBenchmarkOptions, progress: Progress) -> dict[str, Any]:
+def run_edge_benchmark(plan: EdgeBenchmarkOptions, progress: StageProgress) -> dict[str, Any]:
     """All figures as JSON values: by kind of samples under `figures`, beside what is required under `requirements`.
 
     Raises VedetteError where a part cannot be measured; one without its peer is left out, and said.
@@ -81,7 +80,7 @@ def run_edge_benchmark(plan: EdgeBenchmarkOptions, progress: Progress) -> dict[s
     }
 
 
-def _workloads(plan: EdgeBenchmarkOptions, place: Path, progress: Progress) -> list[Workload]:
+def _workloads(plan: EdgeBenchmarkOptions, place: Path, progress: StageProgress) -> list[Workload]:
     if plan.bundle is not None:
         return [given_workload(plan.bundle, plan.data, plan.key, place)]
     found: list[Workload] = []
@@ -95,7 +94,7 @@ def _workloads(plan: EdgeBenchmarkOptions, place: Path, progress: Progress) -> l
 class _Bench:
     """The figures of one bundle."""
 
-    def __init__(self, plan: EdgeBenchmarkOptions, workload: Workload, folder: Path, progress: Progress) -> None:
+    def __init__(self, plan: EdgeBenchmarkOptions, workload: Workload, folder: Path, progress: StageProgress) -> None:
         self._plan, self._workload, self._folder, self._progress = plan, workload, folder, progress
         self._artefacts = [item.name for item in workload.bundle.manifest.artefacts if item.precision == "int8"]
         if COMPARED not in self._artefacts:

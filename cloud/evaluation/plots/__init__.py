@@ -1,6 +1,5 @@
 """An evaluation in pictures: curves, calibration, and why samples stand out, as PNG files in a folder."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from cloud.evaluation.plots.calibration import draw_p_values
@@ -10,6 +9,7 @@ from cloud.evaluation.plots.rows import draw_contributions
 from cloud.evaluation.plots.style import save
 from cloud.evaluation.plots.timeline import draw_spans, draw_timeline
 from cloud.evaluation.result import Evaluation
+from shared.diffusion.training import Progress
 from shared.errors import DataError
 
 _PLOTS = {
@@ -22,7 +22,7 @@ _PLOTS = {
 }
 
 
-def draw_all(evaluation: Evaluation, folder: Path, progress: Callable[[float], None]) -> list[Path]:
+def draw_all(evaluation: Evaluation, folder: Path, progress: Progress) -> list[Path]:
     """Draw what the data allows into `folder`, which is made; returns the files, in order.
 
     Raises DataError if it cannot be written.
