@@ -1,9 +1,9 @@
-"""What the router and the spool cost a sample: `python -m edge.routing_cost --config edge.toml --samples N`.
+"""Measurement of router and spool cost per sample: `python -m edge.routing_cost --config edge.toml --samples N`.
 
-Samples of the first source are screened once; then they pass again and again with p-values as those of normal data are,
-drawn uniformly. CPU time is that of the whole process with the kernel's part, from p-values to the committed file:
-decisions, counts, messages, transactions. Standard output is a JSON object: `samples`, `travelled`, `cpu_us` (in all),
-`cpu_us_per_sample`, `cpu_us_per_travelled`.
+Samples of the first source are screened once, then routed repeatedly with uniform p-values, as normal data has. CPU
+time covers user and kernel time of the process from p-values to the committed file: decisions, counts, messages and
+transactions. Standard output is a JSON object: `samples`, `travelled`, `cpu_us` (total), `cpu_us_per_sample`,
+`cpu_us_per_travelled`.
 """
 
 import argparse
@@ -38,7 +38,7 @@ Screened = tuple[SampleBatch, ScreenedBatch]
 
 
 def measure(settings: AgentSettings, samples: int) -> dict[str, float]:
-    """The figures of `samples` samples and a few more, those of the last batch."""
+    """Return the figures for at least `samples` samples, rounded up to a whole batch."""
     screener, screened = _screened(settings)
     random = np.random.default_rng(settings.router.seed)
     with tempfile.TemporaryDirectory(dir=settings.state_dir) as folder:
