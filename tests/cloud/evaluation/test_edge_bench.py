@@ -58,7 +58,7 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
         (("--modality", "sound"), "--modality sound"),
         (("--windows", "16x8,12"), "--windows 16x8,12"),
         (("--windows", "64x64"), "at most 2048 values"),
-        (("--data", "readings.csv"), "go with --bundle"),
+        (("--data", "readings.csv"), "need --bundle"),
         (("--bundle", "pump.vedette"), "--bundle needs --data"),
     ],
 )
