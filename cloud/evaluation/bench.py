@@ -1,7 +1,7 @@
 """Benchmark run: list of units, and their results as means over seeds and data sets."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from cloud.evaluation.protocols import MIN_ROWS, PUBLISHED, WITHOUT_BOOTSTRAP, DataSet, find_sets, is_small
 from cloud.evaluation.published import Published, published_figures
 from cloud.evaluation.runner import Result, Unit, run_units
+from cloud.training.progress import StageProgress
 from cloud.training.settings import TrainingSettings
 from shared.errors import DataError, SettingsError
 
@@ -35,7 +36,7 @@ class BenchmarkOptions:
     command: str
 
 
-def run_benchmark(options: BenchmarkOptions, progress: Callable[[str, float], None] | None = None) -> dict[str, Any]:
+def run_benchmark(options: BenchmarkOptions, progress: StageProgress | None = None) -> dict[str, Any]:
     """Run a benchmark and return all results as JSON values.
 
     The keys are `sets`, `mean`, the options of the run and the published results. A failed set is listed under `failed`

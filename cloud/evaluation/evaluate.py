@@ -1,6 +1,5 @@
 """Evaluation of a bundle on a data set: score statistics of every method and, with labels, its metrics."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.result import Evaluation
 from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
+from cloud.training.progress import StageProgress
 from shared.bundle import REFERENCE_FILE, Bundle
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 MAX_REJECTION_REASONS = 5
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class EvaluationRequest:
     plots: Path | None = None
 
 
-def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progress: Progress) -> dict[str, Any]:
+def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progress: StageProgress) -> dict[str, Any]:
     """Evaluate a bundle, draw the requested plots, and return the result as JSON values.
 
     Raises BundleError if the bundle cannot be used and DataError if the data does not fit it.

@@ -1,6 +1,6 @@
 """Scores of every method of a bundle: the screener's artefacts on their engines, analyzers and fusion."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from cloud.serving.analysis import FUSED, Analysis
 from shared.bundle import Artefact, Bundle
 from shared.calibration_modes import CalibrationByMode
+from shared.diffusion.training import Progress
 from shared.engines import EngineConfiguration, load_engine, run_graph
 from shared.errors import DataError, SampleRejected
 from shared.preprocessing import modes_of
 from shared.samples import Values, Verdict
 
 SCREENER = "screener"
-Progress = Callable[[float], None]
 # Batch of samples: one array of rows or windows, or a sequence with one array per sample.
 Block: TypeAlias = Sequence[Values] | NDArray[np.float64]
 

@@ -43,16 +43,6 @@ def log_uniform_sigmas(count: int, sigma_range: tuple[float, float], *, generato
     return torch.exp(low + (high - low) * torch.rand(count, generator=generator))
 
 
-def sampling_steps(sigmas: Tensor, start_sigma: float, steps: int) -> Tensor:
-    """The levels a sampler walks, descending: `steps` of `sigmas`, from the one nearest `start_sigma`, then 0.
-
-    Starting below the largest level is partial diffusion: the sample is only taken back as far as it was noised.
-    """
-    start = int((sigmas - start_sigma).abs().argmin())
-    picked = torch.unique(torch.linspace(start, 0, steps, dtype=torch.float64).round().long()).flip(0)
-    return torch.cat([sigmas[picked], sigmas.new_zeros(1)])
-
-
 def per_item(sigma: Tensor, x: Tensor) -> Tensor:
     """Noise levels, one an item or one for all, shaped to broadcast against the items of `x` (batch, ...).
 

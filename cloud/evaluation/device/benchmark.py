@@ -21,6 +21,7 @@ from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
 from cloud.evaluation.device.requirements import COMPARED, requirements
 from cloud.evaluation.device.workload import Workload, generated_workload, given_workload
 from cloud.modalities import cloud_modality
+from cloud.training.progress import StageProgress
 from shared.errors import SettingsError, VedetteError
 from shared.modality import Modality
 
@@ -29,8 +30,6 @@ VECTOR_BATCHES = tuple(2**power for power in range(13))  # up to 4096, the maxim
 SEARCH_S, SHORT_S = 1.0, 0.5
 ROUTED_VECTORS, ROUTED_IMAGES = 200_000, 4_000
 ROUTING_TIMEOUT_S = 600.0
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class EdgeBenchmarkOptions:
     command: str
 
 
-def run_edge_benchmark(options: EdgeBenchmarkOptions, progress: Progress) -> dict[str, Any]:
+def run_edge_benchmark(options: EdgeBenchmarkOptions, progress: StageProgress) -> dict[str, Any]:
     """Run the benchmark and return its results as JSON values.
 
     `figures` has the measurements by kind of samples, `requirements` compares them with the limits. Without a peer its
@@ -85,7 +84,7 @@ def run_edge_benchmark(options: EdgeBenchmarkOptions, progress: Progress) -> dic
     }
 
 
-def _workloads(options: EdgeBenchmarkOptions, place: Path, progress: Progress) -> list[Workload]:
+def _workloads(options: EdgeBenchmarkOptions, place: Path, progress: StageProgress) -> list[Workload]:
     if options.bundle is not None:
         return [given_workload(options.bundle, options.data, options.key, place)]
     found: list[Workload] = []
@@ -99,7 +98,9 @@ def _workloads(options: EdgeBenchmarkOptions, place: Path, progress: Progress) -
 class _BundleBenchmark:
     """Benchmark of one bundle."""
 
-    def __init__(self, options: EdgeBenchmarkOptions, workload: Workload, folder: Path, progress: Progress) -> None:
+    def __init__(
+        self, options: EdgeBenchmarkOptions, workload: Workload, folder: Path, progress: StageProgress
+    ) -> None:
         self._options, self._workload, self._folder, self._progress = options, workload, folder, progress
         self._artefacts = [item.name for item in workload.bundle.manifest.artefacts if item.precision == "int8"]
         if COMPARED not in self._artefacts:

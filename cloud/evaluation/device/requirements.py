@@ -14,8 +14,8 @@ VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)
 class Limit:
     """Limit of one figure.
 
-    `path`: keys of the figure in the figures of a kind of samples; `*` stands for every key. `is_floor`: `required` is a
-    minimum, not a maximum.
+    `path`: keys of the figure in the figures of a kind of samples; `*` stands for every key. `is_floor`: `required` is
+    a minimum, not a maximum.
     """
 
     name: str

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.training import TrainingSettings, load_training_data, train_bundle
+from cloud.training.progress import StageProgress
 from shared.bundle import Bundle, public_pem
 from shared.diffusion.distillation import DistillationSettings
 from shared.errors import DataError, SettingsError
@@ -99,7 +99,7 @@ def generated_workload(
     folder: Path,
     config: Path | None,
     is_quick: bool,
-    progress: Callable[[str, float], None],
+    progress: StageProgress,
 ) -> Workload:
     """Train a bundle briefly on synthetic samples and return it as a workload.
 

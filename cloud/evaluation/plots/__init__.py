@@ -1,6 +1,5 @@
 """Plots of an evaluation as PNG files: curves, calibration, and contributions of features and pixels."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from cloud.evaluation.plots.calibration import draw_p_values
@@ -10,6 +9,7 @@ from cloud.evaluation.plots.rows import draw_contributions
 from cloud.evaluation.plots.style import save
 from cloud.evaluation.plots.timeline import draw_spans, draw_timeline
 from cloud.evaluation.result import Evaluation
+from shared.diffusion.training import Progress
 from shared.errors import DataError
 
 _PLOTS = {
@@ -22,7 +22,7 @@ _PLOTS = {
 }
 
 
-def draw_all(evaluation: Evaluation, folder: Path, progress: Callable[[float], None]) -> list[Path]:
+def draw_all(evaluation: Evaluation, folder: Path, progress: Progress) -> list[Path]:
     """Draw all plots that suit the data into `folder` and return their files in order.
 
     The folder is created if necessary. Raises DataError if it cannot be written.

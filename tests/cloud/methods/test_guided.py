@@ -3,9 +3,9 @@
 import torch
 
 from cloud.methods.families.guided import GuidedDenoiser
-from shared.diffusion.denoisers import GaussianDenoiser
 from shared.diffusion.samplers import sample_ddim
 from shared.diffusion.schedules import diffuse
+from tests.shared.diffusion.gaussian import GaussianDenoiser
 
 PRIOR = GaussianDenoiser(torch.zeros(3), torch.eye(3))
 SIGMAS = torch.tensor([2.0, 1.0, 0.3, 0.0])

@@ -24,12 +24,12 @@ from vedette.v1 import sample_pb2
 
 
 class Recorder:
-    """A judge that remembers how many samples came at once; a first value below 0 fails, NaN gives no p-value."""
+    """Judge that records its batch sizes; it fails for a first value below 0 and gives no p-value for NaN."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def judge(self, values, parts=()):
+    def judge(self, values, crops=()):
         self.sizes.append(len(values))
         if any(item[0] < 0 for item in values):
             raise RuntimeError("cannot")
@@ -59,7 +59,7 @@ def test_the_decision_is_the_p_value_against_the_rate():
     assert [item.decision for item in verdicts] == [Decision.ANOMALOUS, Decision.NORMAL, Decision.NORMAL]
 
 
-def test_of_an_image_that_shows_in_part_only_nobody_says_that_it_is_normal():
+def test_a_crop_without_an_anomaly_is_undecided():
     pictures = []
     for level in (200, 5):
         item = encode_payload(np.full((20, 20, 1), level, np.uint8), Modality.IMAGE)
@@ -67,14 +67,14 @@ def test_of_an_image_that_shows_in_part_only_nobody_says_that_it_is_normal():
         pictures.append(item)
 
     class Seer:
-        def judge(self, values, parts):
-            assert [part.region.left for part in parts] == [2, 2]
+        def judge(self, values, crops):
+            assert [crop.region.left for crop in crops] == [2, 2]
             return [Verdict(p_value=0.5 if item[0, 0, 0] == 200 else 0.001) for item in values]
 
     batch = [(replace(waiting(number), modality=Modality.IMAGE), item) for number, item in enumerate(pictures)]
     unclear, odd = judge_batch(Seer(), batch, bundle_id="a-1-0", false_alarm_rate=0.01)
     assert (unclear.decision, odd.decision) == (Decision.UNDECIDED, Decision.ANOMALOUS)
-    assert "only a part" in unclear.reason
+    assert "only a crop" in unclear.reason
     assert unclear.p_value == 0.5
 
 
@@ -96,9 +96,9 @@ def test_one_bad_sample_in_a_large_batch_costs_few_more_calls():
     assert len(judge.sizes) <= 2 * 6 + 1
 
 
-def test_a_judge_that_answers_too_few_is_not_believed():
+def test_too_few_answers_make_the_sample_undecided():
     class Short:
-        def judge(self, values, parts=()):
+        def judge(self, values, crops=()):
             return []
 
     assert judged(Short(), [payload(0.5)])[0].decision is Decision.UNDECIDED
@@ -106,7 +106,7 @@ def test_a_judge_that_answers_too_few_is_not_believed():
 
 def test_a_map_too_large_to_send_is_left_out():
     class Mapper:
-        def judge(self, values, parts=()):
+        def judge(self, values, crops=()):
             return [Verdict(p_value=0.5, anomaly_map=np.zeros((1, MAX_MAP_CELLS + 1), np.uint8))]
 
     (verdict,) = judged(Mapper(), [payload(0.5)])

@@ -6,13 +6,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from shared.diffusion.denoisers import (
-    Denoiser,
-    GaussianDenoiser,
-    ImageDenoiser,
-    VectorDenoiser,
-    WindowDenoiser,
-)
+from shared.diffusion.denoisers import Denoiser, ImageDenoiser, VectorDenoiser, WindowDenoiser
 from shared.diffusion.schedules import diffuse
 from shared.diffusion.training import (
     ExponentialMovingAverage,
@@ -24,6 +18,7 @@ from shared.diffusion.training import (
     train,
     train_denoiser,
 )
+from tests.shared.diffusion.gaussian import GaussianDenoiser
 
 
 def excess(denoiser: Denoiser, exact: Denoiser, x0: Tensor, sigma: float, generator: torch.Generator) -> float:
