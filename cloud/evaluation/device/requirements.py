@@ -1,4 +1,4 @@
-"""What is required of the agent, beside what was measured."""
+"""Requirements of the agent, and their comparison with the measurements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,18 +6,19 @@ from typing import Any
 
 from shared.modality import Modality
 
-COMPARED = "int8_openvino"  # the artefact of the engine whose own tool is the limit
+COMPARED = "int8_openvino"  # artefact of the engine that benchmark_app measures
 VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`path`: where the figure stands in those of a kind of samples; `*`: of each there.
+    """Limit of one figure.
 
-    `is_floor`: at least, not at most.
+    `path`: keys of the figure in the figures of a kind of samples; `*` stands for every key. `is_floor`: `required` is
+    a minimum, not a maximum.
     """
 
-    what: str
+    name: str
     modalities: tuple[Modality, ...]
     path: tuple[str, ...]
     required: float
@@ -60,8 +61,11 @@ NOT_MEASURED = "not measured: give --peer-python"
 
 
 def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each limit and kind of samples, of `figures` by kind (see `Workload.kind`): `what`, `required`, `unit`,
-    `measured`, `met`; None without a peer."""
+    """Return one row per limit and kind of samples.
+
+    `figures`: measurements by kind, see `Workload.kind`. A row has the keys `what`, `required`, `unit`, `measured` and
+    `met`; the last two are None if the figure was not measured.
+    """
     rows = []
     for limit in LIMITS:
         for kind, of_kind in figures.items():
@@ -74,7 +78,7 @@ def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
                 rows.append(
                     {
                         "samples": kind,
-                        "what": f"{limit.what}, {name}" if name else limit.what,
+                        "what": f"{limit.name}, {name}" if name else limit.name,
                         "at": "least" if limit.is_floor else "most",
                         "required": limit.required,
                         "unit": limit.unit,
@@ -87,7 +91,7 @@ def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _found(figures: Any, path: Sequence[str]) -> list[tuple[str, float | None]]:
-    """Names (of what `*` stands for) and values; None where a part was not measured."""
+    """Return (key that replaced `*`, value) pairs; the value is None if the figure was not measured."""
     if figures is None:
         return [("", None)]
     if not path:

@@ -39,11 +39,11 @@ def test_tables_resume_and_a_broken_set_does_not_stop_the_rest(
     assert "## Without the bootstrap" in text
 
     kept = sorted(work.glob("*.json"))
-    assert len(kept) == 3  # two sets, one of them also as it is
+    assert len(kept) == 3  # two sets, one of them also without the bootstrap
     kept[0].unlink()
     kept[1].write_text("{")  # as a power cut might leave it
     assert vedette("bench", "adbench", *options, "--datasets", "small,large") == 0
-    assert "kept from before" in capsys.readouterr().err
+    assert "(resumed)" in capsys.readouterr().err
     assert json.loads(result.read_text())["sets"] == summary["sets"]
 
 

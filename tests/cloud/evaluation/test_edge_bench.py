@@ -40,7 +40,7 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
     assert int8["batch_size"] == int8["eager_batch_size"] == 1
     assert int8["ratio"] == pytest.approx(int8["samples_per_s"] / int8["eager_samples_per_s"])
     routing = figures["routing"]
-    assert routing["travelled"] / routing["samples"] == pytest.approx(0.06, abs=0.01)  # 5 % forwarded, 1 % audited
+    assert routing["forwarded"] / routing["samples"] == pytest.approx(0.06, abs=0.01)  # 5 % forwarded, 1 % audited
     assert routing["cpu_us_per_sample"] * routing["samples"] == pytest.approx(routing["cpu_us"])
     for row in found["requirements"]:
         reached = row["measured"] >= row["required"] if row["at"] == "least" else row["measured"] <= row["required"]
@@ -58,7 +58,7 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
         (("--modality", "sound"), "--modality sound"),
         (("--windows", "16x8,12"), "--windows 16x8,12"),
         (("--windows", "64x64"), "at most 2048 values"),
-        (("--data", "readings.csv"), "go with --bundle"),
+        (("--data", "readings.csv"), "need --bundle"),
         (("--bundle", "pump.vedette"), "--bundle needs --data"),
     ],
 )
