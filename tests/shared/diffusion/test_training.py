@@ -13,8 +13,8 @@ from shared.diffusion.training import (
     OptimizerSettings,
     denoising_losses,
     fit_denoiser,
-    time_limited_trainings,
     spread,
+    time_limited_trainings,
     train,
     train_denoiser,
 )
