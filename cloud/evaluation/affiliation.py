@@ -83,9 +83,8 @@ def _recall(start: float, end: float, low: float, high: float, pieces: NDArray[n
     if not len(pieces):
         return 0.0
     at = _midpoints(start, end)
-    after = np.searchsorted(
-        pieces[:, 0], at
-    )  # number of pieces that start before each point; the last one may contain it
+    # Number of pieces that start before each point; the last one may contain it.
+    after = np.searchsorted(pieces[:, 0], at)
     to_left = np.where(after > 0, at - pieces[np.maximum(after - 1, 0), 1], np.inf)
     to_right = np.where(after < len(pieces), pieces[np.minimum(after, len(pieces) - 1), 0] - at, np.inf)
     distance = np.maximum(np.minimum(to_left, to_right), 0.0)

@@ -178,11 +178,11 @@ def _summary(
 
 def _by_set(results: Sequence[Result], variant: str, failed: Mapping[str, str]) -> dict[str, Figures]:
     """Return the means over the seeds, by set."""
-    found: dict[str, list[Figures]] = {}
+    by_set: dict[str, list[Figures]] = {}
     for result in results:
         if result.unit.variant == variant and not result.error and result.unit.set_name not in failed:
-            found.setdefault(result.unit.set_name, []).append(result.figures)
-    return {name: mean_over(figures) for name, figures in sorted(found.items(), key=lambda item: item[0].lower())}
+            by_set.setdefault(result.unit.set_name, []).append(result.figures)
+    return {name: mean_over(figures) for name, figures in sorted(by_set.items(), key=lambda item: item[0].lower())}
 
 
 def _facts(results: Sequence[Result]) -> dict[str, Any]:

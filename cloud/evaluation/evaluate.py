@@ -73,8 +73,8 @@ def _baselines(bundle: Bundle, scorer: BundleScorer, data: EvaluationData, score
         return {}
     normal = scorer.preprocessor.graph_inputs(bundle.arrays(REFERENCE_FILE)["held_out"])
     inputs = np.concatenate([scorer.inputs(block) for block in data.blocks()])
-    found = baseline_scores(normal.reshape(len(normal), -1), inputs.reshape(len(inputs), -1))
-    return {name: MethodScores(scores) for name, scores in found.items()}
+    baselines = baseline_scores(normal.reshape(len(normal), -1), inputs.reshape(len(inputs), -1))
+    return {name: MethodScores(scores) for name, scores in baselines.items()}
 
 
 def _result(evaluation: Evaluation, request: EvaluationRequest) -> dict[str, Any]:

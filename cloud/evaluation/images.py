@@ -60,11 +60,11 @@ def image_baselines(
     preprocessor = load_preprocessor(bundle)
 
     def features(paths: Sequence[Path]) -> NDArray[np.float64]:
-        found: list[NDArray[np.float64]] = []
+        blocks: list[NDArray[np.float64]] = []
         for block in image_blocks(paths):
             vectors = encoder.encode(preprocessor.prepare(block).inputs)
-            found.append(torch.cat([vectors.mean(dim=1), vectors.std(dim=1)], dim=1).double().numpy())
-        return np.concatenate(found)
+            blocks.append(torch.cat([vectors.mean(dim=1), vectors.std(dim=1)], dim=1).double().numpy())
+        return np.concatenate(blocks)
 
     order = np.random.default_rng(seed).permutation(len(normal))[:MAX_BASELINE_IMAGES]
     scores = baseline_scores(features([normal[index] for index in np.sort(order)]), features(test), seed=seed)

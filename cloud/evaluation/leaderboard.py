@@ -40,7 +40,7 @@ BOUNDARY_SHARE = 0.1  # share of the forwarded samples
 _TIE_STEP = 1e-6  # relative; conformal p-values differ by more with up to a million calibration samples
 
 PValues = NDArray[np.float64]
-Judge = Callable[[PValues], dict[str, float]]
+ComputeMetrics = Callable[[PValues], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +61,37 @@ def leaderboard(
     cloud: PValues,
     *,
     seed: int = 0,
-    judge: Judge | None = None,
+    compute_metrics: ComputeMetrics | None = None,
     draws: int = RANDOM_DRAWS,
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of each routing by name: `edge_only`, `random_10`, `cascade_1` and so on.
 
-    `edge`, `cloud`: (n,) p-values in (0, 1]. `judge`: function from final p-values (n,) to metrics; by default
-    `detection_figures` of the samples; series and video pass metrics of time points or frames. The result adds
-    `upload_share`, and `recall_kept_at_R_far` for each recall that is above 0 for `cloud_only`. Raises DataError unless
-    there are both normal and anomalous samples.
+    `edge`, `cloud`: (n,) p-values in (0, 1]. `compute_metrics`: function from final p-values (n,) to metrics; the
+    default is `detection_figures` of the samples; series and video pass metrics of time points or frames. The result
+    adds `upload_share`, and `recall_kept_at_R_far` for each recall that is above 0 for `cloud_only`. Raises DataError
+    unless there are both normal and anomalous samples.
     """
-    judge = judge if judge is not None else lambda p_values: detection_figures(labels, surprise(p_values))
-    cloud_only = judge(cloud)
+    compute_metrics = (
+        compute_metrics
+        if compute_metrics is not None
+        else lambda p_values: detection_figures(labels, surprise(p_values))
+    )
+    cloud_only = compute_metrics(cloud)
     board = {
-        routing.name: _figures(judge, edge, cloud, routing, cloud_only) for routing in routings(labels, edge, cloud)
+        routing.name: _figures(compute_metrics, edge, cloud, routing, cloud_only)
+        for routing in routings(labels, edge, cloud)
     }
     generator = np.random.default_rng(seed)
     random_name = _percent("random", COMPARED_SHARE)
     drawn = []
     for _ in range(draws):
         routing = Routing(random_name, random_share(len(edge), COMPARED_SHARE, generator))
-        drawn.append(_figures(judge, edge, cloud, routing, cloud_only))
+        drawn.append(_figures(compute_metrics, edge, cloud, routing, cloud_only))
     board[random_name] = {key: float(np.mean([draw[key] for draw in drawn])) for key in drawn[0]}
-    return {name: board[name] for name in names()}
+    return {name: board[name] for name in routing_names()}
 
 
-def names() -> tuple[str, ...]:
+def routing_names() -> tuple[str, ...]:
     """Return the names of all routings in display order."""
     cascades = (_percent("cascade", share) for share in CASCADE_SHARES)
     compared = (_percent("random", COMPARED_SHARE), *cascades, _percent("oracle", COMPARED_SHARE))
@@ -166,9 +171,9 @@ def surprise(p_values: PValues) -> NDArray[np.float64]:
 
 
 def _figures(
-    judge: Judge, edge: PValues, cloud: PValues, routing: Routing, cloud_only: dict[str, float]
+    compute_metrics: ComputeMetrics, edge: PValues, cloud: PValues, routing: Routing, cloud_only: dict[str, float]
 ) -> dict[str, float]:
-    figures = judge(final_p_values(edge, cloud, routing))
+    figures = compute_metrics(final_p_values(edge, cloud, routing))
     kept = {
         name.replace("recall", "recall_kept"): figures[name] / cloud_only[name]
         for name in figures

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.leaderboard import RANDOM_DRAWS, Judge, leaderboard, without_ties
+from cloud.evaluation.leaderboard import RANDOM_DRAWS, ComputeMetrics, leaderboard, without_ties
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, Labels, detection_figures, false_alarms
 from cloud.evaluation.scoring import MethodScores, Scored
 from cloud.serving.analysis import FUSED
@@ -43,15 +43,17 @@ def alarm_figures(labels: Labels, p_values: NDArray[np.float64] | None) -> dict[
     return figures
 
 
-def routing_figures(labels: Labels, scored: Scored, *, seed: int = 0, judge: Judge | None = None) -> Figures:
+def routing_figures(
+    labels: Labels, scored: Scored, *, seed: int = 0, compute_metrics: ComputeMetrics | None = None
+) -> Figures:
     """Return the router leaderboard of the device's screener and the cloud's fused verdict.
 
-    `labels`: (n,) labels of the routed samples. `judge`: see `leaderboard`; with it, fewer random draws are made
-    because it is slow.
+    `labels`: (n,) labels of the routed samples. `compute_metrics`: see `leaderboard`; it is slow, so the random routing
+    is then averaged over SLOW_DRAWS draws only.
     """
     edge, cloud = edge_and_cloud(scored)
-    draws = RANDOM_DRAWS if judge is None else SLOW_DRAWS
-    return leaderboard(labels, edge, cloud, seed=seed, judge=judge, draws=draws)
+    draws = RANDOM_DRAWS if compute_metrics is None else SLOW_DRAWS
+    return leaderboard(labels, edge, cloud, seed=seed, compute_metrics=compute_metrics, draws=draws)
 
 
 def edge_and_cloud(scored: Scored) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

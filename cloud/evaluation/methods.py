@@ -68,7 +68,7 @@ def score_rows(split: Split, origin: str, settings: TrainingSettings) -> tuple[F
 
 
 def score_series(split: Split, origin: str, settings: TrainingSettings) -> tuple[Figures, Facts]:
-    """Train and measure a bundle on the windows of a series, one at every time point of the test split.
+    """Train and measure a bundle on the windows of a series, one at every time point of the test part.
 
     The score of a time point is the mean over the windows that contain it. Routers forward windows, so upload shares
     count windows; a window is anomalous if any of its points is. Raises DataError if the test part is shorter than a
@@ -86,10 +86,10 @@ def score_series(split: Split, origin: str, settings: TrainingSettings) -> tuple
     if window_labels.all():
         return figures, facts_of(bundle, scored, len(split.train), split.labels)
 
-    def judge(p_values: NDArray[np.float64]) -> dict[str, float]:
+    def compute_metrics(p_values: NDArray[np.float64]) -> dict[str, float]:
         return series_figures(split.labels, point_scores(surprise(p_values), scored.kept, length, points))
 
-    board = routing_figures(window_labels, scored, seed=settings.seed, judge=judge)
+    board = routing_figures(window_labels, scored, seed=settings.seed, compute_metrics=compute_metrics)
     return figures | board, facts_of(bundle, scored, len(split.train), split.labels)
 
 
@@ -140,8 +140,8 @@ def _window_baselines(split: Split, seed: int) -> dict[str, NDArray[np.float64]]
     normal = cut_windows(train, length, step).reshape(-1, length * train.shape[1])
     windows = cut_windows(test, length, 1).reshape(-1, length * test.shape[1])
     starts = np.arange(len(windows))
-    found = baseline_scores(normal, windows, seed=seed)
-    return {name: point_scores(scores, starts, length, len(test)) for name, scores in found.items()}
+    baselines = baseline_scores(normal, windows, seed=seed)
+    return {name: point_scores(scores, starts, length, len(test)) for name, scores in baselines.items()}
 
 
 def facts_of(bundle: Bundle, scored: Scored, train_samples: int, labels: NDArray[np.bool_]) -> Facts:

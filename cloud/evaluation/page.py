@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloud.evaluation.bench import LARGE_SETS
-from cloud.evaluation.leaderboard import names as routing_names
+from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.published import BEST
 
 TITLES = {"adbench": "Tables: ADBench", "series": "Series", "images": "Images", "video": "Video"}
@@ -60,7 +60,7 @@ def page(summary: Mapping[str, Any]) -> str:
     sections = [
         f"# {TITLES[summary['benchmark']]}",
         _INTRODUCTIONS[summary["benchmark"]],
-        _made_by(summary),
+        _provenance(summary),
         "## Means over the sets",
         "All figures in per cent.",
         _means(summary),
@@ -96,7 +96,7 @@ def per_cent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
 
 
-def _made_by(summary: Mapping[str, Any]) -> str:
+def _provenance(summary: Mapping[str, Any]) -> str:
     count = len(summary["sets"])
     seeds = f"seed{'s' if len(summary['seeds']) > 1 else ''} {', '.join(map(str, summary['seeds']))}"
     return (
@@ -115,16 +115,16 @@ def _means(summary: Mapping[str, Any]) -> str:
     if published is not None and published["figure"] == headline:
         at = columns.index(headline)
         wanted = [name for name in _PUBLISHED_IN_MEANS if name in published["mean"]]
-        wanted = wanted if published["sets"] else _leading(published["mean"])
+        wanted = wanted if published["sets"] else _best_published(published["mean"])
         blank = [""] * len(columns)
         rows += [
             [f"published: {name}", *blank[:at], per_cent(published["mean"][name]), *blank[at + 1 :]] for name in wanted
         ]
     text = table(["method", *map(display_name, columns)], rows)
-    return text if published is None else f"{text}\n\nPublished figures: {_cited(summary)}"
+    return text if published is None else f"{text}\n\nPublished figures: {_citation(summary)}"
 
 
-def _cited(summary: Mapping[str, Any]) -> str:
+def _citation(summary: Mapping[str, Any]) -> str:
     published = summary["published"]
     covered = [name for name in summary["sets"] if name in published["sets"]]
     if published["note"]:
@@ -136,7 +136,7 @@ def _cited(summary: Mapping[str, Any]) -> str:
     return f"{published['source']}; means over the {len(covered)} of our sets that it has ({ours})."
 
 
-def _leading(means: Mapping[str, float]) -> list[str]:
+def _best_published(means: Mapping[str, float]) -> list[str]:
     return sorted(means, key=lambda name: -means[name])[:8]
 
 
@@ -171,41 +171,47 @@ def _alarms(means: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _large_sets(summary: Mapping[str, Any]) -> list[str]:
-    part = summary.get(LARGE_SETS)
-    if not part or not part["names"] or len(part["names"]) == len(summary["sets"]):
+    large = summary.get(LARGE_SETS)
+    if not large or not large["names"] or len(large["names"]) == len(summary["sets"]):
         return []
-    about = f"{len(part['names'])} sets: {', '.join(part['names'])}."
+    about = f"{len(large['names'])} sets: {', '.join(large['names'])}."
     return [
         "## Sets of 1000 rows and more, which no bootstrap touches",
         about,
-        _short_means(summary, part["names"], part["mean"]),
+        _short_means(summary, large["names"], large["mean"]),
     ]
 
 
 def _without_bootstrap(summary: Mapping[str, Any]) -> list[str]:
-    part = summary.get("without_bootstrap")
+    variant = summary.get("without_bootstrap")
     small = (
-        [name for name in (part or {"sets": {}})["sets"] if name not in summary[LARGE_SETS]["names"]] if part else []
+        [name for name in (variant or {"sets": {}})["sets"] if name not in summary[LARGE_SETS]["names"]]
+        if variant
+        else []
     )
-    if part is None or not (small or part["failed"]):
+    if variant is None or not (small or variant["failed"]):
         return []
     headline = summary["headline"]
     methods = [*_edge(summary), "fused", "baseline_knn"]
     rows = []
     for name in small:
-        pairs = [(summary["sets"].get(name, {}), part["sets"][name])] * len(methods)
+        pairs = [(summary["sets"].get(name, {}), variant["sets"][name])] * len(methods)
         cells = [
-            (per_cent(one.get(of, {}).get(headline)), per_cent(two.get(of, {}).get(headline)))
-            for (one, two), of in zip(pairs, methods, strict=True)
+            (per_cent(with_bootstrap.get(method, {}).get(headline)), per_cent(without.get(method, {}).get(headline)))
+            for (with_bootstrap, without), method in zip(pairs, methods, strict=True)
         ]
         rows.append([name, *(cell for pair in cells for cell in pair)])
     head = ["set", *(text for name in methods for text in (f"`{name}`, bootstrapped", "not bootstrapped"))]
-    failed = [f"{name} could not be judged without the bootstrap: {reason}" for name, reason in part["failed"].items()]
+    failed = [
+        f"{name} could not be judged without the bootstrap: {reason}" for name, reason in variant["failed"].items()
+    ]
     about = (
         "Sets of fewer than 1000 rows under the published protocol and without the bootstrap, with the same split: "
         "copies of training rows in the test part flatter every method that remembers. Means over all sets without "
         "bootstrap: "
-        + ", ".join(f"`{name}` {per_cent(part['mean'][name][headline])}" for name in methods if name in part["mean"])
+        + ", ".join(
+            f"`{name}` {per_cent(variant['mean'][name][headline])}" for name in methods if name in variant["mean"]
+        )
         + "."
     )
     return ["## Without the bootstrap", about, table(head, rows) if rows else "", *failed]
@@ -227,10 +233,10 @@ def _sets(summary: Mapping[str, Any]) -> str:
     """Return the headline figure of the main methods by set, with published figures; the JSON has all others."""
     headline, published = summary["headline"], summary["published"]
     methods = [name for name in (*_EDGE, "fused", "cascade_10", "baseline_knn") if name in summary["mean"]]
-    beside = [
+    published_methods = [
         name
         for name in _PUBLISHED_PER_SET
-        if published is not None and any(name in of for of in published["sets"].values())
+        if published is not None and any(name in figures for figures in published["sets"].values())
     ]
     rows = []
     for name, figures in summary["sets"].items():
@@ -243,7 +249,7 @@ def _sets(summary: Mapping[str, Any]) -> str:
             [
                 name,
                 *counts,
-                *(per_cent(known.get(of)) for of in beside),
+                *(per_cent(known.get(name)) for name in published_methods),
                 *ours,
                 f"`{best}` {per_cent(figures[best][headline])}",
             ]
@@ -253,7 +259,7 @@ def _sets(summary: Mapping[str, Any]) -> str:
         "train",
         "test",
         "anomalies",
-        *(f"published: {name}" for name in beside),
+        *(f"published: {name}" for name in published_methods),
         *(f"`{name}`" for name in methods),
     ]
     return f"{display_name(headline)}.\n\n{table([*head, 'our best'], rows)}"

@@ -158,20 +158,24 @@ def _find_series(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
 
 
 def _find_images(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
-    places = [folder, *sorted(entry for depth in ("*", "*/*") for entry in folder.glob(depth) if entry.is_dir())]
-    found = [place for place in places if (place / "train" / "good").is_dir() and (place / "test").is_dir()]
-    return _named(found, folder), []
+    candidates = [folder, *sorted(entry for depth in ("*", "*/*") for entry in folder.glob(depth) if entry.is_dir())]
+    folders = [
+        candidate
+        for candidate in candidates
+        if (candidate / "train" / "good").is_dir() and (candidate / "test").is_dir()
+    ]
+    return _named(folders, folder), []
 
 
 def _find_video(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
-    places = [folder, *sorted(entry for entry in folder.glob("*") if entry.is_dir())]
-    found = [
-        place
-        for place in places
-        if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in (place / "train").glob("*"))
-        and any((place / name).is_dir() for name in TEST_FOLDERS)
+    candidates = [folder, *sorted(entry for entry in folder.glob("*") if entry.is_dir())]
+    folders = [
+        candidate
+        for candidate in candidates
+        if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in (candidate / "train").glob("*"))
+        and any((candidate / name).is_dir() for name in TEST_FOLDERS)
     ]
-    return _named(found, folder), []
+    return _named(folders, folder), []
 
 
 _FINDERS: dict[str, Callable[[Path], tuple[list[DataSet], list[DataSet]]]] = {

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cloud.evaluation.leaderboard import names as routing_names
+from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.page import display_name, methods_of, per_cent
 
 _LABELLED = (

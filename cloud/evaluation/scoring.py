@@ -95,15 +95,15 @@ class BundleScorer:
         for values in blocks:
             block = cast(Sequence[Values], values)
             verdicts = self.analysis.judge(block)
-            good = [index for index, answer in enumerate(verdicts) if isinstance(answer, Verdict)]
-            found = [answer for answer in verdicts if isinstance(answer, Verdict)]
+            usable = [index for index, answer in enumerate(verdicts) if isinstance(answer, Verdict)]
+            accepted = [answer for answer in verdicts if isinstance(answer, Verdict)]
             bad = [(index, answer) for index, answer in enumerate(verdicts) if isinstance(answer, SampleRejected)]
             rejections += [(done + index, str(reason)) for index, reason in bad]
-            kept += [done + index for index in good]
-            shares += [answer.contributions for answer in found]
-            if found:
-                self._screen(block if not bad else [block[index] for index in good], collectors)
-                _collect(found, collectors)
+            kept += [done + index for index in usable]
+            shares += [answer.contributions for answer in accepted]
+            if accepted:
+                self._screen(block if not bad else [block[index] for index in usable], collectors)
+                _collect(accepted, collectors)
             done += len(block)
             if progress is not None and total:
                 progress(done / total)

@@ -48,16 +48,18 @@ def score_video(path: Path, settings: TrainingSettings) -> tuple[Figures, dict[s
 
     scored = BundleScorer(bundle, settings.device).score(blocks())
 
-    def judge(scores: NDArray[np.float64]) -> dict[str, float]:
+    def compute_metrics(scores: NDArray[np.float64]) -> dict[str, float]:
         """Return the metrics of all frames from scores (clips,) of the clips."""
         return detection_figures(truth, clips.frame_scores(scores, scored.kept))
 
     clip_scores = {name: method.scores for name, method in scored.methods.items()}
     clip_scores[KNN] = np.concatenate(baseline_scores)[scored.kept]
-    figures = {name: judge(scores) for name, scores in clip_scores.items()}
+    figures = {name: compute_metrics(scores) for name, scores in clip_scores.items()}
     clip_labels = clips.labels
     assert clip_labels is not None  # all of these videos are labelled
-    figures |= routing_figures(clip_labels[scored.kept], scored, seed=settings.seed, judge=lambda p: judge(surprise(p)))
+    figures |= routing_figures(
+        clip_labels[scored.kept], scored, seed=settings.seed, compute_metrics=lambda p: compute_metrics(surprise(p))
+    )
     facts = {"normal_samples": len(data.normal), "test_samples": len(truth), "anomalies": int(truth.sum())}
     return figures, {**facts, "edge": scored.edge, "rejected": len(scored.rejections)}
 

@@ -38,15 +38,15 @@ class VideoClips:
         """
         if not spec.frame_interval_s:
             raise DataError("The bundle lacks the interval between the frames of a clip: retrain it.")
-        found = []
+        usable = []
         for video in videos:
             step = frame_step(video, spec.frame_interval_s)
             ends = clip_ends(_frames(video), step, spec.window_length, clip_stride(step))
             if len(ends):
-                found.append((video, step, ends))
-        if not found:
+                usable.append((video, step, ends))
+        if not usable:
             raise DataError("No video is as long as one clip of this bundle: give longer videos.")
-        kept, steps, all_ends = zip(*found, strict=True)
+        kept, steps, all_ends = zip(*usable, strict=True)
         return cls(kept, spec, steps, all_ends)
 
     def __len__(self) -> int:
@@ -76,12 +76,12 @@ class VideoClips:
         """Return scores (frames,) of the labelled frames from scores (n,) of the clips at positions `kept` (n,)."""
         owner = np.repeat(np.arange(len(self.ends)), [len(ends) for ends in self.ends])[kept]
         last = np.concatenate(self.ends)[kept]
-        found = [np.zeros(0)]
+        blocks = [np.zeros(0)]
         for index, (video, step) in enumerate(zip(self.videos, self.steps, strict=True)):
             if video.labels is not None:
                 own, span = owner == index, step * (self.spec.window_length - 1)
-                found.append(frame_scores(scores[own], last[own], span, len(video.labels)))
-        return np.concatenate(found)
+                blocks.append(frame_scores(scores[own], last[own], span, len(video.labels)))
+        return np.concatenate(blocks)
 
 
 def _frames(video: Video) -> int:

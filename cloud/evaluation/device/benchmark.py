@@ -18,16 +18,16 @@ from cloud.evaluation.device import padim
 from cloud.evaluation.device.agent import AgentRun, Device
 from cloud.evaluation.device.engine_app import bare_rate
 from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
-from cloud.evaluation.device.requirements import COMPARED, requirements
+from cloud.evaluation.device.requirements import COMPARED_ARTEFACT, requirements
 from cloud.evaluation.device.workload import Workload, generated_workload, given_workload
 from cloud.modalities import cloud_modality
 from cloud.training.progress import StageProgress
 from shared.errors import SettingsError, VedetteError
 from shared.modality import Modality
 
-BATCHES, FEW_BATCHES = (1, 2, 4, 8, 16, 32), (1, 4)
-VECTOR_BATCHES = tuple(2**power for power in range(13))  # up to 4096, the maximum batch size of a graph
-SEARCH_S, SHORT_S = 1.0, 0.5
+BATCH_SIZES, QUICK_BATCH_SIZES = (1, 2, 4, 8, 16, 32), (1, 4)
+VECTOR_BATCH_SIZES = tuple(2**power for power in range(13))  # up to 4096, the maximum batch size of a graph
+SEARCH_TURN_S, FIRST_START_TURN_S = 1.0, 0.5
 ROUTED_VECTORS, ROUTED_IMAGES = 200_000, 4_000
 ROUTING_TIMEOUT_S = 600.0
 
@@ -87,12 +87,12 @@ def run_edge_benchmark(options: EdgeBenchmarkOptions, progress: StageProgress) -
 def _workloads(options: EdgeBenchmarkOptions, place: Path, progress: StageProgress) -> list[Workload]:
     if options.bundle is not None:
         return [given_workload(options.bundle, options.data, options.key, place)]
-    found: list[Workload] = []
+    workloads: list[Workload] = []
     for modality in options.modalities:
         for window in options.windows if modality is Modality.SERIES else options.windows[:1]:
-            (folder := place / f"workload-{len(found)}").mkdir()
-            found.append(generated_workload(modality, window, folder, options.config, options.is_quick, progress))
-    return found
+            (folder := place / f"workload-{len(workloads)}").mkdir()
+            workloads.append(generated_workload(modality, window, folder, options.config, options.is_quick, progress))
+    return workloads
 
 
 class _BundleBenchmark:
@@ -103,15 +103,15 @@ class _BundleBenchmark:
     ) -> None:
         self._options, self._workload, self._folder, self._progress = options, workload, folder, progress
         self._artefacts = [item.name for item in workload.bundle.manifest.artefacts if item.precision == "int8"]
-        if COMPARED not in self._artefacts:
+        if COMPARED_ARTEFACT not in self._artefacts:
             raise SettingsError(
-                f"{workload.bundle.manifest.bundle_id} has no artefact {COMPARED}, which the benchmark compares."
+                f"{workload.bundle.manifest.bundle_id} has no artefact {COMPARED_ARTEFACT}, which the benchmark needs."
             )
         self._runs: dict[str, list[AgentRun]] = {name: [] for name in self._artefacts}  # with a warm cache
         self._first_starts_s: dict[str, float] = {}
         self._report("enrolling a device", 0.0)
         self._device = Device(workload, folder)
-        self._graph = workload.write_graph(COMPARED, folder)
+        self._graph = workload.write_graph(COMPARED_ARTEFACT, folder)
 
     @property
     def _is_encoded(self) -> bool:
@@ -119,14 +119,14 @@ class _BundleBenchmark:
 
     def measure(self) -> dict[str, Any]:
         """Return all figures by kind."""
-        found: dict[str, Any] = {"samples": self._samples()}
-        found["throughput"] = self._throughput()
-        found["footprint"] = {name: self._footprint(name) for name in self._artefacts}
-        found["int8"] = self._int8()
-        found["routing"] = self._routing()
+        figures: dict[str, Any] = {"samples": self._samples()}
+        figures["throughput"] = self._throughput()
+        figures["footprint"] = {name: self._footprint(name) for name in self._artefacts}
+        figures["int8"] = self._int8()
+        figures["routing"] = self._routing()
         if self._is_encoded:
-            found["peer"] = self._peer() if self._options.peer_python is not None else None
-        return found
+            figures["peer"] = self._peer() if self._options.peer_python is not None else None
+        return figures
 
     def _samples(self) -> dict[str, Any]:
         workload = self._workload
@@ -143,7 +143,9 @@ class _BundleBenchmark:
         """
         for name in self._artefacts:
             self._report(f"first start of {name}", 0.0)
-            self._first_starts_s[name] = self._device.run(name, SHORT_S).start_s  # this warms the engine's cache
+            self._first_starts_s[name] = self._device.run(
+                name, FIRST_START_TURN_S
+            ).start_s  # this warms the engine's cache
         size = self._workload.batch_size
         sizes = (size // 4, size) if self._options.is_quick else self._sizes()
         best = self._best_size("the bare engine", lambda rows, s: bare_rate(self._graph, self._shape(rows), s), sizes)
@@ -155,24 +157,24 @@ class _BundleBenchmark:
             fastest.append(bare_rate(self._graph, self._shape(best), self._options.seconds))
             for name in self._artefacts:
                 self._runs[name].append(self._device.run(name, self._options.seconds))
-        found: dict[str, Any] = {
+        figures: dict[str, Any] = {
             "bare_samples_per_s": statistics.median(bare),
             "bare_best_batch_size": best,
             "bare_best_samples_per_s": statistics.median(fastest),
         }
         for name, runs in self._runs.items():
             rates = [run.samples_per_s for run in runs]
-            found[name] = {
+            figures[name] = {
                 "samples_per_s": statistics.median(rates),
                 "ratio": _ratio(rates, bare),
                 "ratio_to_best": _ratio(rates, fastest),
                 "cpu_us_per_sample": statistics.median(run.cpu_us for run in runs),
                 "travelled_share": statistics.median(run.spooled_share for run in runs),
             }
-        return found
+        return figures
 
     def _sizes(self) -> tuple[int, ...]:
-        return BATCHES if self._is_encoded else VECTOR_BATCHES
+        return BATCH_SIZES if self._is_encoded else VECTOR_BATCH_SIZES
 
     def _shape(self, batch_size: int) -> list[int]:
         return self._workload.shape(batch_size)
@@ -193,13 +195,13 @@ class _BundleBenchmark:
 
         Images use the best batch size of each side, vectors batch size 1.
         """
-        sizes = (FEW_BATCHES if self._options.is_quick else BATCHES) if self._is_encoded else (1,)
+        sizes = (QUICK_BATCH_SIZES if self._options.is_quick else BATCH_SIZES) if self._is_encoded else (1,)
         hint = "throughput" if self._is_encoded else "latency"
         with ExitStack() as stack:
             eager = stack.enter_context(self._worker("eager"))
             sides: dict[str, Callable[[int, float], float]] = {"eager": eager.rate}
             for name in self._artefacts:
-                if name == COMPARED:
+                if name == COMPARED_ARTEFACT:
                     sides[name] = lambda size, s: bare_rate(self._graph, self._shape(size), s, hint)
                 else:
                     sides[name] = stack.enter_context(self._worker(name)).rate
@@ -224,7 +226,7 @@ class _BundleBenchmark:
         if len(sizes) == 1:
             return sizes[0]
         self._report(f"best batch size of {name}", 0.0)
-        return max(sizes, key=lambda size: rate(size, SEARCH_S))
+        return max(sizes, key=lambda size: rate(size, SEARCH_TURN_S))
 
     def _worker(self, target: str) -> AbstractContextManager[RateWorker]:
         command = [sys.executable, "-P", "-m", "cloud.evaluation.device.rates"]
@@ -247,13 +249,13 @@ class _BundleBenchmark:
         with rate_worker(
             "The peer, PaDiM", [python, Path(str(padim.__file__))], {"height": height, "width": width}
         ) as peer:
-            size = self._best_size("PaDiM", peer.rate, FEW_BATCHES if self._options.is_quick else BATCHES)
+            size = self._best_size("PaDiM", peer.rate, QUICK_BATCH_SIZES if self._options.is_quick else BATCH_SIZES)
             ours: list[float] = []
             theirs: list[float] = []
             for done in range(self._options.rounds):
                 self._report("agent and PaDiM", done / self._options.rounds)
                 theirs.append(peer.rate(size, self._options.seconds))
-                ours.append(self._device.run(COMPARED, self._options.seconds).samples_per_s)
+                ours.append(self._device.run(COMPARED_ARTEFACT, self._options.seconds).samples_per_s)
         return {
             "agent_samples_per_s": statistics.median(ours),
             "padim_batch_size": size,
@@ -264,7 +266,7 @@ class _BundleBenchmark:
     def _routing(self) -> dict[str, float]:
         """Measure the CPU time of router and spool with `edge.routing_cost`."""
         self._report("router and spool", 0.0)
-        self._device.configure(COMPARED)
+        self._device.configure(COMPARED_ARTEFACT)
         samples = (ROUTED_IMAGES if self._is_encoded else ROUTED_VECTORS) // (20 if self._options.is_quick else 1)
         command = [sys.executable, "-P", "-m", "edge.routing_cost", "--config", str(self._device.config)]
         try:
@@ -280,11 +282,11 @@ class _BundleBenchmark:
                 f"The measurement of router and spool timed out after {ROUTING_TIMEOUT_S:.0f} s."
             ) from None
         try:
-            found: dict[str, float] = json.loads(done.stdout)
+            figures: dict[str, float] = json.loads(done.stdout)
         except ValueError:
             reason = (done.stderr.strip() or "no error message").splitlines()[-1]
             raise VedetteError(f"Router and spool could not be measured: {reason}") from None
-        return found
+        return figures
 
     def _report(self, stage: str, share: float) -> None:
         self._progress(f"{self._workload.kind}: {stage}", share)

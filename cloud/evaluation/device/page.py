@@ -38,7 +38,7 @@ def edge_page(summary: Mapping[str, Any]) -> str:
         f"{machine['openvino']}."
     )
     rows = [[row["what"], row["samples"], *_cells(row)] for row in summary["requirements"]]
-    parts = ["# The agent: speed and size", _INTRODUCTION, made, "## Against what is required"]
+    parts = ["# The agent: speed and size", _INTRODUCTION, made, "## Requirements"]
     parts.append(table(["figure", "samples", "required", "measured", "met"], rows))
     for kind, figures in summary["figures"].items():
         parts += [f"## {kind.capitalize()}", table(["figure", "value"], [list(row) for row in _flat(figures)])]

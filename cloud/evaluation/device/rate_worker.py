@@ -1,4 +1,8 @@
-"""Client of a worker process that measures throughput: one JSON line per request and answer."""
+"""Client of a worker process that measures throughput.
+
+Requests and answers are JSON lines. The first request has the settings of the worker; its answer is an empty object.
+Each further request has `batch_size` and `seconds`, and its answer has `samples_per_s`.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.modality import Modality
 
-COMPARED = "int8_openvino"  # artefact of the engine that benchmark_app measures
+COMPARED_ARTEFACT = "int8_openvino"  # artefact of the engine that benchmark_app measures
 VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)
 
 
@@ -28,28 +28,35 @@ class Limit:
 
 LIMITS = (
     Limit(
-        "end-to-end throughput, of the bare engine's",
+        "end-to-end throughput, relative to the bare engine",
         VECTORS_AND_IMAGES,
-        ("throughput", COMPARED, "ratio"),
+        ("throughput", COMPARED_ARTEFACT, "ratio"),
         0.9,
         "",
         True,
     ),
     Limit(
-        "the same, at the bare engine's best batch size",
+        "end-to-end throughput, relative to the bare engine at its best batch size",
         VECTORS_AND_IMAGES,
-        ("throughput", COMPARED, "ratio_to_best"),
+        ("throughput", COMPARED_ARTEFACT, "ratio_to_best"),
         0.9,
         "",
         True,
     ),
-    Limit("INT8 throughput, of FP32 PyTorch's", (Modality.IMAGE,), ("int8", "ratio"), 2.5, "", True),
-    Limit("INT8 throughput at batch 1, of FP32 PyTorch's", (Modality.SERIES,), ("int8", "ratio"), 5.0, "", True),
-    Limit("images a second, of PaDiM's on OpenVINO", (Modality.IMAGE,), ("peer", "ratio"), 3.0, "", True),
+    Limit("INT8 throughput, relative to FP32 PyTorch", (Modality.IMAGE,), ("int8", "ratio"), 2.5, "", True),
+    Limit(
+        "INT8 throughput at batch size 1, relative to FP32 PyTorch",
+        (Modality.SERIES,),
+        ("int8", "ratio"),
+        5.0,
+        "",
+        True,
+    ),
+    Limit("images per second, relative to PaDiM on OpenVINO", (Modality.IMAGE,), ("peer", "ratio"), 3.0, "", True),
     Limit("peak resident memory", (Modality.IMAGE,), ("footprint", "*", "peak_resident_mib"), 200.0, "MiB", False),
     Limit("start to first screening", VECTORS_AND_IMAGES, ("footprint", "*", "start_s"), 2.0, "s", False),
     Limit(
-        "CPU of router and spool, a screened sample",
+        "CPU time of router and spool per screened sample",
         VECTORS_AND_IMAGES,
         ("routing", "cpu_us_per_sample"),
         100.0,
@@ -57,7 +64,7 @@ LIMITS = (
         False,
     ),
 )
-NOT_MEASURED = "not measured: give --peer-python"
+NOT_MEASURED_NOTE = "not measured: give --peer-python"
 
 
 def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -68,10 +75,10 @@ def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     rows = []
     for limit in LIMITS:
-        for kind, of_kind in figures.items():
+        for kind, kind_figures in figures.items():
             if kind.partition(" ")[0] not in limit.modalities:
                 continue
-            for name, measured in _found(of_kind, limit.path):
+            for name, measured in _values_at(kind_figures, limit.path):
                 met = None
                 if measured is not None:
                     met = measured >= limit.required if limit.is_floor else measured <= limit.required
@@ -84,13 +91,13 @@ def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
                         "unit": limit.unit,
                         "measured": measured,
                         "met": met,
-                        "note": NOT_MEASURED if measured is None else "",
+                        "note": NOT_MEASURED_NOTE if measured is None else "",
                     }
                 )
     return rows
 
 
-def _found(figures: Any, path: Sequence[str]) -> list[tuple[str, float | None]]:
+def _values_at(figures: Any, path: Sequence[str]) -> list[tuple[str, float | None]]:
     """Return (key that replaced `*`, value) pairs; the value is None if the figure was not measured."""
     if figures is None:
         return [("", None)]
@@ -98,5 +105,5 @@ def _found(figures: Any, path: Sequence[str]) -> list[tuple[str, float | None]]:
         return [("", float(figures))]
     if path[0] == "*":
         parts = {name: part for name, part in figures.items() if isinstance(part, Mapping)}
-        return [(name, value) for name, part in parts.items() for _, value in _found(part, path[1:])]
-    return _found(figures[path[0]], path[1:])
+        return [(name, value) for name, part in parts.items() for _, value in _values_at(part, path[1:])]
+    return _values_at(figures[path[0]], path[1:])

@@ -20,7 +20,7 @@ from shared.modality import Modality
 
 TRAINING_ROWS, REPEATS = 8192, 4  # screening repeats the rows, to fill whole batches of windows
 IMAGES, SIDE_PIXELS = 48, 256
-SCREENED = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
+SUPPORTED_MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def given_workload(bundle: Path, data: Path | None, key: Path | None, folder: Pa
     trusted = trusted_key(key)
     opened = Bundle.open(bundle, [trusted])
     modality = opened.manifest.modality
-    if modality not in SCREENED:
+    if modality not in SUPPORTED_MODALITIES:
         raise SettingsError(
-            f"{bundle}: the benchmark does not measure {modality}; give a bundle of {', '.join(SCREENED)}."
+            f"{bundle}: the benchmark does not measure {modality}; give a bundle of {', '.join(SUPPORTED_MODALITIES)}."
         )
     (folder / "key.pem").write_bytes(public_pem(trusted))
     return Workload(opened, bundle.absolute(), folder / "key.pem", data.absolute())

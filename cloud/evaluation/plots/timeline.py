@@ -121,9 +121,9 @@ def _spans(evaluation: Evaluation, surprise: NDArray[np.float64]) -> list[tuple[
     """Return the most surprising spans in order of time: labelled spans, or spans with p < 0.01 without labels."""
     points = evaluation.data.point_labels
     flags = points if points is not None and points.any() and not points.all() else surprise >= 2
-    found = [(int(start), int(end)) for start, end in zip(*ranges_of(flags), strict=True)]
-    most = sorted(found, key=lambda span: -float(surprise[span[0] : span[1]].max()))[:_MAX_SPANS]
-    return sorted(most)
+    spans = [(int(start), int(end)) for start, end in zip(*ranges_of(flags), strict=True)]
+    most_surprising = sorted(spans, key=lambda span: -float(surprise[span[0] : span[1]].max()))[:_MAX_SPANS]
+    return sorted(most_surprising)
 
 
 def _surprise(evaluation: Evaluation, method: str) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.evaluation.evaluate import EvaluationRequest, evaluate_bundle
-from cloud.evaluation.leaderboard import names
+from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PositionNeighbours
 from cloud.evaluation.video_clips import VideoClips
@@ -73,7 +73,9 @@ def test_the_benchmark_of_videos_by_its_command(camera: Path, tmp_path: Path, ve
     options = ("--data", camera, "--config", config, "--work", tmp_path, "--json", result, "--seeds", "1")
     assert vedette("bench", "video", *options, "--output", tmp_path / "video.md") == 0
     figures = json.loads(result.read_text())["sets"]["camera0"]
-    assert {"fused", "screener_int8_openvino", "screener_int8_onnxruntime", "baseline_knn", *names()} <= set(figures)
+    assert {"fused", "screener_int8_openvino", "screener_int8_onnxruntime", "baseline_knn", *routing_names()} <= set(
+        figures
+    )
     assert figures["fused"]["auroc"] > 0.8
     assert "frame" in (tmp_path / "video.md").read_text()
 
