@@ -113,7 +113,7 @@ def run() -> dict[str, Any]:
 
 def draw_picture(figures: dict[str, Any], path: Path) -> None:
     """Draw AUROC against the number of function evaluations, one line per solver."""
-    from cloud.evaluation.plots.style import BASELINE, CLOUD, EDGE, dress, new_figure, save
+    from cloud.evaluation.plots.style import BASELINE, CLOUD, EDGE, new_figure, save, style_axes
 
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
@@ -129,7 +129,9 @@ def draw_picture(figures: dict[str, Any], path: Path) -> None:
     axes.set_xticks([*EVALUATIONS, MANY], [f"{nfe:,}" for nfe in (*EVALUATIONS, MANY)])
     axes.minorticks_off()
     axes.set_ylim(min(one["auroc"] for one in solvers.values()) - 0.04, 1.0)  # do not magnify small differences
-    dress(axes, "Detection against cost", "function evaluations per draw (NFE)", f"AUROC, mean over {len(TASKS)} tasks")
+    style_axes(
+        axes, "Detection against cost", "function evaluations per draw (NFE)", f"AUROC, mean over {len(TASKS)} tasks"
+    )
     axes.legend(fontsize=8, frameon=False, loc="lower left", ncols=2)
     save(figure, path)
 

@@ -1,4 +1,4 @@
-"""An evaluation in pictures: curves, calibration, and why samples stand out, as PNG files in a folder."""
+"""Plots of an evaluation as PNG files: curves, calibration, and contributions of features and pixels."""
 
 from pathlib import Path
 
@@ -23,9 +23,9 @@ _PLOTS = {
 
 
 def draw_all(evaluation: Evaluation, folder: Path, progress: Progress) -> list[Path]:
-    """Draw what the data allows into `folder`, which is made; returns the files, in order.
+    """Draw all plots that suit the data into `folder` and return their files in order.
 
-    Raises DataError if it cannot be written.
+    The folder is created if necessary. Raises DataError if it cannot be written.
     """
     drawn = []
     try:

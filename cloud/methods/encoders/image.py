@@ -36,7 +36,7 @@ _LEVEL_DETAILS = tuple(
 )
 DETAIL_DIM = sum(_LEVEL_DETAILS)
 FINE_DETAILS = sum(_LEVEL_DETAILS[:2])  # the first of the details, of levels that see few surroundings
-_PIXELS_A_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
+_PIXELS_PER_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
 
 
 class Views(NamedTuple):
@@ -71,7 +71,7 @@ class ImageEncoder(nn.Module):
         self.bilevel = False
         self.eval().requires_grad_(False)
 
-    def of_size(self, height: int, width: int) -> "ImageEncoder":
+    def resized(self, height: int, width: int) -> "ImageEncoder":
         """The same encoder for images of another size; the weights are shared."""
         other = ImageEncoder(height, width, self.dim, self.backbone)
         other.whitening, other.detail_scale, other.bilevel = self.whitening, self.detail_scale, self.bilevel
@@ -127,7 +127,7 @@ class ImageEncoder(nn.Module):
 
     def batches(self, images: NDArray[Any], device: torch.device | str, progress: Progress | None) -> Iterator[Tensor]:
         """Pixels (some, 3, height, width) float32, as many images at a time as memory is meant for."""
-        size = max(1, _PIXELS_A_BATCH // (self.height * self.width))
+        size = max(1, _PIXELS_PER_BATCH // (self.height * self.width))
         for start in range(0, len(images), size):
             yield torch.from_numpy(images[start : start + size]).to(device).permute(0, 3, 1, 2).float()
             if progress is not None:

@@ -42,7 +42,7 @@ def corrupted_patches(
     """
     generator = np.random.default_rng(seed)
     sides = [min(side, MOST_PIXELS_A_SIDE) for side in images.shape[1:3]]
-    encoder = encoder.of_size(*sides)
+    encoder = encoder.resized(*sides)
     area, tile = math.prod(images.shape[1:3]), (TILE_SIDE * PATCH_PIXELS) ** 2
     most = max(1, int(most_pixels / min(area, tile)))
     count = min(COPIES * len(images) * math.ceil(area / tile), most)

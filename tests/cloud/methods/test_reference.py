@@ -31,7 +31,7 @@ def test_neighbours_equal_a_search_over_all_pairs(generator: torch.Generator, mo
 
 def test_a_row_is_not_its_own_neighbour(generator: torch.Generator) -> None:
     own = Reference(torch.randn(40, DIM, generator=generator))
-    found = own.nearest_of_own(39)
+    found = own.nearest_within(39)
     assert found.rows.shape == (40, 39)
     assert (found.rows != torch.arange(40).unsqueeze(1)).all()
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from cloud.serving.analysis import Analysis
-from cloud.serving.crops import known_patches, on_canvas
+from cloud.serving.crops import known_patches, place_crop
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
 from shared.bundle import InputSpec
@@ -114,7 +114,7 @@ def test_previews_and_too_small_crops_are_not_judged(bricks: Bricks) -> None:
 
 def test_a_crop_of_a_larger_image_is_scaled_with_it() -> None:
     part = ImageCrop(1000, 1000, Region(200, 200, 600, 800))
-    canvas = on_canvas(np.full((600, 800, 1), 200, np.uint8), part, (500, 250), (50, 25))
+    canvas = place_crop(np.full((600, 800, 1), 200, np.uint8), part, (500, 250), (50, 25))
     assert canvas.shape == (500, 250, 3)
     known = known_patches(part, (500, 250), (50, 25))
     assert known[20:30, 15:].all()  # the image and the crop end at the same right edge
@@ -135,7 +135,7 @@ def test_any_crop_gives_an_image_of_the_graph_s_size_or_a_reason(
     region = Region(region.top, region.left, min(rows, height - region.top), min(columns, width - region.left))
     part = ImageCrop(height, width, region)
     try:
-        canvas = on_canvas(np.zeros((region.height, region.width, 3), np.uint8), part, (224, 320), (28, 40))
+        canvas = place_crop(np.zeros((region.height, region.width, 3), np.uint8), part, (224, 320), (28, 40))
     except SampleRejected:
         assert known_patches(part, (224, 320), (28, 40)).mean() < 0.01
     else:

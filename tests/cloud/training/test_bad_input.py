@@ -151,7 +151,7 @@ def test_samples_of_another_shape_are_rejected_one_by_one(tmp_path: Path) -> Non
     good = normal_rows(1)[0]
     answers = analysis.judge([good, good[:2], np.append(good, 1.0), np.ones((2, FEATURES)), good])
     assert [isinstance(answer, SampleRejected) for answer in answers] == [False, True, True, True, False]
-    assert "2 features, and 4 are expected" in str(answers[1])
+    assert "2 features; expected 4" in str(answers[1])
 
 
 @pytest.mark.parametrize("missing", ["refuse", "allow"])

@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.methods.fit_context import TRAINING
-from cloud.methods.restoration import MAX_OWN_STEPS
+from cloud.methods.restoration import MAX_SINGLE_METHOD_STEPS
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.modalities.image import TrainingImage
 from cloud.training.modalities.tabular import TrainingTabular
@@ -32,7 +32,9 @@ def test_every_training_runs_its_share_of_the_steps(method: str, tmp_path, monke
     data = load_training_data(tmp_path / "rows.npz", Modality.TABULAR)
     bundle = train_bundle(data, settings, Ed25519PrivateKey.generate())
     whole = TrainingSettings().distillation(TrainingTabular.distillation)
-    own = 2 * MAX_OWN_STEPS if method == "latent" else TRAINING.steps  # trains an autoencoder and a denoiser
+    own = (
+        2 * MAX_SINGLE_METHOD_STEPS if method == "latent" else TRAINING.steps
+    )  # trains both an autoencoder and a denoiser
     assert len(steps) == round(EFFORT * own) + round(EFFORT * whole.steps)
     assert bundle.manifest.training["settings"]["effort"] == EFFORT
 

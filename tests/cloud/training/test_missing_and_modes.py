@@ -125,7 +125,7 @@ def test_a_row_without_values_is_rejected(with_modes: Trained) -> None:
     fresh.iloc[1, :-1] = np.nan
     answers = Analysis.load(with_modes.bundle, "cpu").judge(list(fresh.to_numpy(dtype=np.float32)))
     assert [isinstance(answer, SampleRejected) for answer in answers] == [False, True, False]
-    assert "without a single value" in str(answers[1])
+    assert "without any value" in str(answers[1])
 
 
 def test_evaluation_supports_modes_and_gaps(with_modes: Trained) -> None:

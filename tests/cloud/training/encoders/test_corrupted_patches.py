@@ -106,7 +106,7 @@ def test_a_crop_of_a_large_image_has_the_patches_of_the_whole() -> None:
     for _ in range(6):
         crop = _Crop.drawn(wall.shape[:2], sides, generator)
         rows, columns = crop.pixels
-        smaller = encoder.of_size(*sides)
+        smaller = encoder.resized(*sides)
         details = smaller.views(wall[np.newaxis, rows, columns].copy()).details[0]
         kept = crop.kept(smaller.grid)
         patches = [slice(part.start // PATCH_PIXELS, part.stop // PATCH_PIXELS) for part in crop.pixels]
