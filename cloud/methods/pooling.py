@@ -18,8 +18,8 @@ from torch import Tensor
 TOP_SHARES = ((0.001, 1), (0.01, 3))  # of the patches, and how many these are at least
 PEAK_PATCHES = 3
 TILE_SIDE, TILE_OVERLAP = 80, 20  # patches: 640 and 160 pixels
-SMALLEST_VARIANCE = 1e-8
-LEAST_SHARE = 0.01  # of the mean variance: a black border that never changes must not decide every image
+MIN_VARIANCE = 1e-8
+MIN_VARIANCE_SHARE = 0.01  # of the mean variance: a black border that never changes must not decide every image
 
 
 def image_scores(maps: Tensor) -> Tensor:
@@ -80,10 +80,10 @@ class PlaceScale:
         """
         scores = normal.double()
         count = len(scores)
-        means, variances = scores.mean(dim=0), scores.var(dim=0, correction=0).clamp(min=SMALLEST_VARIANCE)
+        means, variances = scores.mean(dim=0), scores.var(dim=0, correction=0).clamp(min=MIN_VARIANCE)
         within = variances.mean()
-        variances = variances.clamp(min=LEAST_SHARE * float(within))
-        overall = scores.var(correction=0).clamp(min=SMALLEST_VARIANCE)
+        variances = variances.clamp(min=MIN_VARIANCE_SHARE * float(within))
+        overall = scores.var(correction=0).clamp(min=MIN_VARIANCE)
         if count < 3 or scores.shape[1] < 3:
             same = torch.ones_like(means)
             return cls((same * scores.mean()).float(), (same * overall.sqrt()).float())
@@ -100,7 +100,7 @@ def _shrunk(values: Tensor, chance: Tensor) -> Tensor:
     """Values (places,) drawn towards their mean, the more the less of their variance exceeds that of `chance`."""
     centred = values - values.mean()
     real = (centred.square().mean() - chance).clamp(min=0.0)
-    return values.mean() + centred * real / (real + chance).clamp(min=SMALLEST_VARIANCE)
+    return values.mean() + centred * real / (real + chance).clamp(min=MIN_VARIANCE)
 
 
 def _top_weights(patches: int) -> Tensor:

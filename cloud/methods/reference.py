@@ -17,7 +17,7 @@ from shared.diffusion.perturbation import subsample
 
 MAX_REFERENCE = 10_000  # rows; for images, patches
 BLOCK_CELLS = 2**23  # float64 numbers held at once: 64 MiB
-SPARE_CANDIDATES = 4
+EXTRA_CANDIDATES = 4
 
 
 class Neighbours(NamedTuple):
@@ -65,7 +65,7 @@ class Reference:
         repeated = (torch.cat([part, part[:, -1:].expand(-1, count - len(self))], dim=1) for part in found)
         return Neighbours(*repeated)
 
-    def nearest_of_own(self, count: int) -> Neighbours:
+    def nearest_within(self, count: int) -> Neighbours:
         """The `count` rows nearest to each row of the reference, itself left out. `count` must be below its length."""
         known = None if self.variances is None else self.variances == 0
         return self._search(self.vectors, known, count, leave_out_own=True)
@@ -92,7 +92,7 @@ class Reference:
         centre = self.vectors.mean(dim=0)
         centred = self.vectors - centre
         squares = centred.square() + (0.0 if self.variances is None else self.variances)
-        candidates = min(count + SPARE_CANDIDATES, len(self) - leave_out_own)
+        candidates = min(count + EXTRA_CANDIDATES, len(self) - leave_out_own)
         block = max(1, BLOCK_CELLS // max(len(self), candidates * queries.shape[1], 1))
         parts = []
         for start in range(0, len(queries), block):

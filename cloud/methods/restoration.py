@@ -22,7 +22,7 @@ from shared.diffusion.training import OptimizerSettings, Progress
 Restorer = Callable[[Tensor], Tensor]
 
 BLOCK_ROWS = 4096
-MAX_OWN_STEPS = 600  # of a network that serves one method only
+MAX_SINGLE_METHOD_STEPS = 600  # of a network that serves one method only
 MAX_STANDARDISED = 5_000  # vectors that the sizes of normal errors are taken from
 DEVIATION_FLOOR = 1e-2
 ERROR_FLOOR = 1e-6
@@ -84,7 +84,7 @@ class Restoration(Analyzer):
         rows = torch.randperm(samples, generator=generator)[:count].to(features.vectors.device)
         with torch.no_grad():
             parts = [
-                self._errors_of_normals(features.at(some)) for some in torch.split(rows, _samples_a_block(features))
+                self._errors_of_normals(features.at(some)) for some in torch.split(rows, _samples_per_block(features))
             ]
         self._sizes = _joined(parts).sizes()
         report(1.0)
@@ -95,7 +95,7 @@ class Restoration(Analyzer):
         if not len(features):
             return from_patch_scores(features.vectors[:, :, 0].flatten(), features)
         scores, restored = [], []
-        for block in features.blocks(_samples_a_block(features)):
+        for block in features.blocks(_samples_per_block(features)):
             errors = self._errors(block)
             scores.append(errors.log_means(self._sizes))
             if errors.restored is not None:
@@ -161,7 +161,7 @@ class DrawnRestoration(Restoration):
 
     def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         self._denoiser = self._train(features, context, generator, progress)
-        shape = (self._noises_a_draw(), features.dim)
+        shape = (self._noises_per_draw(), features.dim)
         self._noise = opposite_pairs(self._draws(features), shape, generator).to(features.vectors.device)
 
     def _train(
@@ -172,7 +172,7 @@ class DrawnRestoration(Restoration):
     def _draws(self, features: Features) -> int:
         return DRAWS if features.vectors.shape[1] == 1 else PATCH_DRAWS
 
-    def _noises_a_draw(self) -> int:
+    def _noises_per_draw(self) -> int:
         return 1
 
     def _errors(self, features: Features) -> Errors:
@@ -224,7 +224,7 @@ def levels_from(depth_sigma: float, steps: int, sigma_min: float = SIGMA_MIN) ->
 
 def short_training(context: FitContext) -> OptimizerSettings:
     """How a network is trained that serves one method only: like the shared one, but not as long."""
-    most = max(1, round(MAX_OWN_STEPS * context.effort))
+    most = max(1, round(MAX_SINGLE_METHOD_STEPS * context.effort))
     return context.training.model_copy(update={"steps": min(context.training.steps, most)})
 
 
@@ -247,7 +247,7 @@ def part(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _samples_a_block(features: Features) -> int:
+def _samples_per_block(features: Features) -> int:
     return max(1, BLOCK_ROWS // features.vectors.shape[1])
 
 

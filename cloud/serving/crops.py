@@ -11,7 +11,7 @@ from shared.samples import ImageCrop
 _TOLERANCE_PATCHES = 1e-9
 
 
-def on_canvas(
+def place_crop(
     pixels: NDArray[np.uint8], part: ImageCrop, size: tuple[int, int], grid: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """An image of `size`, height and width, x 3 with the pixels of the part in their place, mirrored all around.

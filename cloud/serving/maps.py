@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 NORMAL_TOP = 96.0
 NORMAL_QUANTILE = 0.999
 MAX_RATIO = 1e6  # keeps squares of residuals finite
-SMALLEST_SPAN = 1e-6
+MIN_SPAN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Scale:
     def fit(cls, normal_values: NDArray[Any]) -> Self:
         """The scale of normal values (n, channels)."""
         low, high = np.quantile(np.asarray(normal_values, dtype=np.float64), [0.5, NORMAL_QUANTILE], axis=0)
-        return cls(low, np.maximum(high, low + SMALLEST_SPAN))
+        return cls(low, np.maximum(high, low + MIN_SPAN))
 
     def ratio(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Values (..., channels) with 0 at the low end of the scale and 1 at the high one; not negative."""

@@ -15,6 +15,7 @@ from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
 from cloud.training.modalities.base import GraphProfile
 from cloud.training.parity import check, compare
+from cloud.training.progress import StageProgress
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
 from cloud.training.reference import run_reference
 from cloud.training.screeners import Screener, SeriesScreener, SeriesViews
@@ -89,7 +90,7 @@ def build_artefacts(
     samples: GateSamples,
     profile: GraphProfile,
     tolerances: Mapping[str, float],
-    progress: Callable[[str, float], None],
+    progress: StageProgress,
     views: SeriesViews | None = None,
 ) -> BuiltArtefacts:
     """Export and quantise the screener, then gate and calibrate each artefact.

@@ -6,7 +6,7 @@ folds, and the methods that are kept are fitted on everything. A held-out sample
 ones as a new sample will be, which keeps p-values uniform (Vovk, "Cross-conformal predictors", 2015).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +18,10 @@ from cloud.methods.encoders import Encoder
 from cloud.serving.encoding import Samples
 from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
 from cloud.training.modalities import training_modality
+from shared.diffusion.training import Progress
 
 QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
 COPIES_SHARE = 0.4  # of a fit's, for encoding the corrupted copies of images
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class LocalOutlierFactor(Analyzer):
         self._reference = Reference.drawn(features, context.generator(self.name))
         if len(self._reference) < 2:
             raise DataError("lof: a local density needs at least two normal vectors; give more normal data.")
-        neighbours = self._reference.nearest_of_own(self._count)
+        neighbours = self._reference.nearest_within(self._count)
         self._k_distances = neighbours.distances[:, -1]
         self._densities = self._density(neighbours)
         if progress is not None:

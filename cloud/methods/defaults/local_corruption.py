@@ -23,7 +23,7 @@ from shared.diffusion.local_corruption import (
     CorruptionHead,
     perturbed_patches,
     train_on_corrupted,
-    training_of,
+    training_settings,
 )
 from shared.diffusion.training import Progress
 
@@ -61,7 +61,7 @@ class LocalCorruption(Analyzer):
         generator = context.generator(self.name)
         corrupted = context.corrupted
         patches = corrupted if corrupted is not None else perturbed_patches(features.flat, generator)
-        settings = training_of(patches).shortened(context.effort)
+        settings = training_settings(patches).shortened(context.effort)
         if corrupted is None:
             settings = settings.model_copy(update={"steps": context.training.steps, "batch_size": 512})
         self._head = untrained_head(patches.touched.shape[1], patches.fine, generator).to(features.vectors.device)

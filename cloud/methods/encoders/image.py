@@ -6,7 +6,7 @@ what it gains by, fine structure, drowns distances in noise. Smoothing over 3 x 
 al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -21,6 +21,7 @@ from cloud.methods.encoders.efficientnet import (
     LEVEL_STRIDES,
     Backbone,
 )
+from shared.diffusion.training import Progress
 from shared.errors import BundleError, DataError
 
 PATCH_PIXELS = DEEP_STRIDE // 2
@@ -35,7 +36,7 @@ _LEVEL_DETAILS = tuple(
 )
 DETAIL_DIM = sum(_LEVEL_DETAILS)
 FINE_DETAILS = sum(_LEVEL_DETAILS[:2])  # the first of the details, of levels that see few surroundings
-_PIXELS_A_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
+_PIXELS_PER_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
 
 
 class Views(NamedTuple):
@@ -70,7 +71,7 @@ class ImageEncoder(nn.Module):
         self.bilevel = False
         self.eval().requires_grad_(False)
 
-    def of_size(self, height: int, width: int) -> "ImageEncoder":
+    def resized(self, height: int, width: int) -> "ImageEncoder":
         """The same encoder for images of another size; the weights are shared."""
         other = ImageEncoder(height, width, self.dim, self.backbone)
         other.whitening, other.detail_scale, other.bilevel = self.whitening, self.detail_scale, self.bilevel
@@ -100,12 +101,12 @@ class ImageEncoder(nn.Module):
         uint8: channels first, as convolutions take them."""
         return self._views(images.permute(0, 3, 1, 2).float())
 
-    def encode(self, images: NDArray[Any], progress: Callable[[float], None] | None = None) -> Tensor:
+    def encode(self, images: NDArray[Any], progress: Progress | None = None) -> Tensor:
         """(n, patches, dim) float32 on the encoder's device, of images (n, height, width, 3) uint8."""
         return self.views(images, progress).vectors
 
     @torch.inference_mode()
-    def views(self, images: NDArray[Any], progress: Callable[[float], None] | None = None) -> Views:
+    def views(self, images: NDArray[Any], progress: Progress | None = None) -> Views:
         """Vectors (n, patches, dim) and details (n, patches, DETAIL_DIM) float32 on the encoder's device."""
         if images.shape[1:] != (self.height, self.width, 3):
             raise DataError(
@@ -124,11 +125,9 @@ class ImageEncoder(nn.Module):
         levels = self.levels(pixels)
         return Views(self.whitening(smoothed(levels)), self.details(levels))
 
-    def batches(
-        self, images: NDArray[Any], device: torch.device | str, progress: Callable[[float], None] | None
-    ) -> Iterator[Tensor]:
+    def batches(self, images: NDArray[Any], device: torch.device | str, progress: Progress | None) -> Iterator[Tensor]:
         """Pixels (some, 3, height, width) float32, as many images at a time as memory is meant for."""
-        size = max(1, _PIXELS_A_BATCH // (self.height * self.width))
+        size = max(1, _PIXELS_PER_BATCH // (self.height * self.width))
         for start in range(0, len(images), size):
             yield torch.from_numpy(images[start : start + size]).to(device).permute(0, 3, 1, 2).float()
             if progress is not None:

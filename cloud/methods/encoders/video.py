@@ -7,7 +7,7 @@ and Localization", ICPR 2020, section 3.2); few clips are helped out by the cova
 squared length of a vector is then a Mahalanobis distance at its place, and one model serves all places.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -21,6 +21,7 @@ from cloud.methods.encoders.efficientnet import (
     SHALLOW_CHANNELS,
     Backbone,
 )
+from shared.diffusion.training import Progress
 from shared.errors import BundleError, DataError
 from shared.preprocessing.video import MIN_CLIP_FRAMES
 
@@ -85,7 +86,7 @@ class VideoEncoder(nn.Module):
         vectors = self.whiten(*self.features(clips))
         return vectors.transpose(1, 2).reshape(-1, self.dim, *self.grid)
 
-    def encode(self, clips: NDArray[Any], progress: Callable[[float], None] | None = None) -> Tensor:
+    def encode(self, clips: NDArray[Any], progress: Progress | None = None) -> Tensor:
         """Patch vectors (n, patches, dim) of clips (n, frames, height, width, 3) uint8, on the encoder's device.
 
         Raises DataError for clips of another shape.

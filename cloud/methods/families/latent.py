@@ -157,7 +157,7 @@ class LatentReconstruction(Restoration):
 def code_size(rows: Tensor) -> int:
     """Return the number of principal components that hold KEPT_VARIANCE of `rows` (n, dim).
 
-    At least 1 and, for two or more dimensions, at most dim - 1.
+    The code has at least 1 value, and fewer than the vector if dim is 2 or more.
     """
     centred = (rows - rows.mean(dim=0)).double()
     variances = torch.linalg.eigvalsh(centred.T @ centred).flip(0).clamp(min=0.0)

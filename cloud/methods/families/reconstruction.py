@@ -78,5 +78,5 @@ class DdpmReconstruction(Reconstruction):
     sampler: ClassVar[Sampler] = staticmethod(sample_ddpm)
     default_steps: ClassVar[int] = DDPM_STEPS
 
-    def _noises_a_draw(self) -> int:
+    def _noises_per_draw(self) -> int:
         return 1 + self._steps

@@ -1,7 +1,7 @@
 """Encoded patches of corrupted training images: what heads and analyzers of images learn from."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from cloud.methods.encoders.image import FINE_DETAILS, PATCH_PIXELS, ImageEncode
 from cloud.methods.pooling import TILE_SIDE
 from cloud.training.encoders.corruption import corrupt
 from shared.diffusion.local_corruption import CorruptedPatches
+from shared.diffusion.training import Progress
 
 CHANGED_LEVELS = 12.0  # grey levels: what differs less is taken as not changed
 TOUCHED_SHARE = 0.1  # of a patch's pixels; patches changed less, but changed, count as neither
@@ -32,7 +33,7 @@ def corrupted_patches(
     *,
     seed: int,
     most_pixels: float = MAX_PIXELS,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> CorruptedPatches:
     """Patches of corrupted copies of normal images (n, height, width, 3), and of the images as they are.
 
@@ -41,7 +42,7 @@ def corrupted_patches(
     """
     generator = np.random.default_rng(seed)
     sides = [min(side, MOST_PIXELS_A_SIDE) for side in images.shape[1:3]]
-    encoder = encoder.of_size(*sides)
+    encoder = encoder.resized(*sides)
     area, tile = math.prod(images.shape[1:3]), (TILE_SIDE * PATCH_PIXELS) ** 2
     most = max(1, int(most_pixels / min(area, tile)))
     count = min(COPIES * len(images) * math.ceil(area / tile), most)

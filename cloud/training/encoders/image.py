@@ -1,7 +1,6 @@
 """Fitting of the image encoder: whitening and detail scales from normal images."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from cloud.methods.encoders.image import DEFAULT_DIM, DETAIL_DIM, ImageEncoder, smoothed
 from cloud.training.encoders.corruption import is_bilevel
 from cloud.training.encoders.pretrained import pretrained_backbone
+from shared.diffusion.training import Progress
 
 MAX_WHITENING_PATCHES = 100_000
 WHITENING_FLOOR = 0.01  # of the largest variance; chosen where the head and its neighbours' distances agree best
@@ -24,7 +24,7 @@ def fit_image_encoder(
     *,
     generator: torch.Generator,
     dim: int = DEFAULT_DIM,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[ImageEncoder, Tensor]:
     """Fit the encoder on normal images (n, height, width, 3) uint8, on top of pretrained features.
 

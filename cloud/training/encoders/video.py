@@ -1,6 +1,5 @@
 """Fitting of the video encoder: a mean and a whitening for each position, from normal clips."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from cloud.methods.encoders.video import APPEARANCE_DIM, BATCH_CLIPS, MOTION_DIM, VideoEncoder
 from cloud.training.encoders.pretrained import pretrained_backbone
+from shared.diffusion.training import Progress
 from shared.errors import DataError
 
 # Weight of the spread of motion: people who walk as usual must not hide something that stands in the wrong place.
@@ -22,7 +22,7 @@ def fit_video_encoder(
     *,
     generator: torch.Generator,
     dims: tuple[int, int] = (APPEARANCE_DIM, MOTION_DIM),
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[VideoEncoder, Tensor]:
     """Fit the encoder on normal clips (n, frames, height, width, 3) uint8, on top of pretrained features.
 
