@@ -23,8 +23,8 @@ Plane: TypeAlias = NDArray[np.float32]
 Window: TypeAlias = tuple[slice, slice]
 
 SMALLEST_PIXELS, LARGEST_SHARE = 4.0, 0.22  # how wide a mask is: from so many pixels to a share of the shorter side
-PIXELS_A_PLACE = 80 * 80  # at most; small images have up to LEAST_PLACES
-LEAST_PLACES = 3
+PIXELS_PER_PLACE = 80 * 80  # at most; small images have up to MIN_MAX_PLACES
+MIN_MAX_PLACES = 3
 BILEVEL_MARGIN, BILEVEL_SHARE = 32, 0.98
 MOST_DISPLACED, FILTER_REACH = 16.0, 24  # pixels
 TRIES = 20  # at changing an image before a copy is left as it is
@@ -56,7 +56,7 @@ def corrupt(
 ) -> tuple[NDArray[np.uint8], Plane]:
     """A copy of `image` (height, width, 3) changed in one to `most_places` places, and the change (height, width).
 
-    By default there is one place at most for PIXELS_A_PLACE pixels, or LEAST_PLACES.
+    By default there is one place at most for PIXELS_PER_PLACE pixels, or MIN_MAX_PLACES.
 
     The change is the largest absolute difference over the colours, in grey levels. `other`: a normal image of the same
     shape to take parts from. Where `bilevel`, the copy is thresholded throughout and compared with the thresholded
@@ -78,7 +78,7 @@ def _changed(
     """The image (height, width, 3) blended with something else in some places."""
     changed = original.copy()
     height, width = original.shape[:2]
-    most = most_places or max(LEAST_PLACES, round(height * width / PIXELS_A_PLACE))
+    most = most_places or max(MIN_MAX_PLACES, round(height * width / PIXELS_PER_PLACE))
     for _ in range(generator.integers(1, most + 1)):
         mask = _MASKS[generator.integers(len(_MASKS))](generator, height, width)
         opacity = 1.0 if bilevel or generator.random() < 0.4 else generator.uniform(0.25, 1.0)
