@@ -36,11 +36,11 @@ def test_a_sample_of_the_other_mode_scores_higher(analyzer: ConditionalReconstru
 
 def test_an_unknown_mode_gets_the_mean_embedding(analyzer: ConditionalReconstruction) -> None:
     queries = features(3, 2)
-    embedded = analyzer.embedded(VectorFeatures(queries.vectors, modes=torch.tensor([3, 5, 99])))
-    mean = (embedded[0] + analyzer.embedded(VectorFeatures(queries.vectors[:1], modes=torch.tensor([10])))[0]) / 2
+    embedded = analyzer.condition(VectorFeatures(queries.vectors, modes=torch.tensor([3, 5, 99])))
+    mean = (embedded[0] + analyzer.condition(VectorFeatures(queries.vectors[:1], modes=torch.tensor([10])))[0]) / 2
     assert torch.allclose(embedded[1], mean)
     assert torch.allclose(embedded[2], mean)
-    assert torch.allclose(analyzer.embedded(VectorFeatures(queries.vectors))[0], mean)
+    assert torch.allclose(analyzer.condition(VectorFeatures(queries.vectors))[0], mean)
 
 
 def test_the_state_contains_the_modes(analyzer: ConditionalReconstruction) -> None:
