@@ -48,6 +48,13 @@ REFERENCE_FILE = f"{CLOUD_FOLDER}reference.npz"  # held-out graph inputs
 ENCODER_FILE = f"{CLOUD_FOLDER}encoder.safetensors"
 FUSION_FILE = f"{CLOUD_FOLDER}fusion.npz"
 ANALYSIS_FILE = f"{CLOUD_FOLDER}analysis.json"
+FP32_ONNXRUNTIME, INT8_OPENVINO, INT8_ONNXRUNTIME = "fp32_onnxruntime", "int8_openvino", "int8_onnxruntime"
+GRAPH_FILES = {  # by artefact; the weights of an .xml lie beside it
+    FP32_ONNXRUNTIME: f"{EDGE_FOLDER}screener_fp32.onnx",
+    INT8_OPENVINO: f"{EDGE_FOLDER}screener_int8_openvino.xml",
+    INT8_ONNXRUNTIME: f"{EDGE_FOLDER}screener_int8_onnxruntime.onnx",
+}
+CALIBRATION_FILES = {name: f"{EDGE_FOLDER}calibration_{name}.npz" for name in GRAPH_FILES}
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _FILE_PATH = re.compile(r"(preprocessing|edge|cloud)(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){1,4}")
 _UNIX = 3
