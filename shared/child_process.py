@@ -11,16 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
+from shared.errors import NoAnswerError
+
 _READ_BYTES = 2**16
 _EXIT_WAIT_S = 5.0
-
-
-class NoAnswerError(Exception):
-    """The child gave no valid answer; `exit_code` is None if it still ran when its time was over."""
-
-    def __init__(self, exit_code: int | None) -> None:
-        super().__init__("no answer in time" if exit_code is None else f"ended with exit code {exit_code}")
-        self.exit_code = exit_code
 
 
 class JsonLinesProcess:
@@ -56,11 +50,11 @@ class JsonLinesProcess:
             stdin.flush()
             answer = json.loads(self._read_line(timeout_s))
         except TimeoutError:
-            raise NoAnswerError(self._exit_code(0.0)) from None
+            raise self._no_answer(0.0) from None
         except (OSError, ValueError):
-            raise NoAnswerError(self._exit_code(_EXIT_WAIT_S)) from None
+            raise self._no_answer(_EXIT_WAIT_S) from None
         if not isinstance(answer, dict):
-            raise NoAnswerError(self._exit_code(0.0))
+            raise self._no_answer(0.0)
         return answer
 
     def close(self) -> None:
@@ -87,6 +81,11 @@ class JsonLinesProcess:
             self._unread += data
         line, _, self._unread = self._unread.partition(b"\n")
         return line
+
+    def _no_answer(self, timeout_s: float) -> NoAnswerError:
+        """Return the error of a child that has ended, or may end within `timeout_s` seconds."""
+        code = self._exit_code(timeout_s)
+        return NoAnswerError("no answer in time" if code is None else f"ended with exit code {code}", code)
 
     def _exit_code(self, timeout_s: float) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):

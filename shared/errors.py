@@ -1,6 +1,7 @@
 """Errors of Vedette and their exit codes.
 
     VedetteError                  1   base of all errors
+    ├── NoAnswerError             1   a child process gave no valid answer
     ├── SettingsError             3   a configuration file, variable or option is wrong
     ├── DataError                 4   input data cannot be used
     │   └── SampleRejected        -   one sample cannot be used: counted, the agent continues
@@ -30,6 +31,18 @@ class VedetteError(Exception):
     """Base of all errors that are reported to the user in one line."""
 
     exit_code: ClassVar[int] = 1
+
+
+class NoAnswerError(VedetteError):
+    """A child process gave no valid answer.
+
+    Attributes:
+        child_exit_code: Exit code of the child; None if it still ran when its time was over.
+    """
+
+    def __init__(self, message: str, child_exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.child_exit_code = child_exit_code
 
 
 class SettingsError(VedetteError):

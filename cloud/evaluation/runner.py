@@ -17,8 +17,8 @@ from typing import Any
 
 import cloud
 import shared
-from shared.child_process import JsonLinesProcess, NoAnswerError
-from shared.errors import StorageError
+from shared.child_process import JsonLinesProcess
+from shared.errors import NoAnswerError, StorageError
 from shared.files import write_durably
 
 # Packages of `cloud` and `shared`, and modules of this package, that cannot change a figure.
@@ -152,7 +152,7 @@ class _WorkerPool:
             answer = worker.ask(request)
         except NoAnswerError as error:
             self._own.worker = None
-            reason = _exit_reason(error.exit_code)
+            reason = _exit_reason(error.child_exit_code)
             return Result(
                 unit, {}, {}, error=f"the worker process ended ({reason}); see {self._log.name} in the work folder"
             )

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from shared.bundle import Bundle
-from shared.child_process import JsonLinesProcess, NoAnswerError, serve_json_lines
+from shared.child_process import JsonLinesProcess, serve_json_lines
 from shared.engines import EngineConfiguration, open_graph, weights_path
+from shared.errors import NoAnswerError
 from shared.logs import EventLog
 
 MIN_RUNS, MIN_SECONDS = 5, 0.3

@@ -58,7 +58,7 @@ def test_the_threshold_is_the_smallest_score_whose_p_value_is_at_most_the_rate(n
     threshold = calibration.threshold(rate)
 
     if math.isinf(threshold):  # no tail where all scores are equal
-        assert normal.min() == normal.max()
+        assert normal.max() - normal.min() < np.finfo(np.float64).tiny  # below it, the scale of a tail rounds to 0
         assert rate < 1 / (len(normal) + 1)
         assert calibration.p_values([1e300]).values > rate
         return

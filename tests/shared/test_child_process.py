@@ -7,7 +7,8 @@ from typing import IO
 
 import pytest
 
-from shared.child_process import JsonLinesProcess, NoAnswerError
+from shared.child_process import JsonLinesProcess
+from shared.errors import NoAnswerError
 
 DOUBLER = """
 import os, sys, time
@@ -49,14 +50,14 @@ def test_a_child_that_ends_gives_its_exit_code(child: JsonLinesProcess) -> None:
     for _ in range(2):
         with pytest.raises(NoAnswerError) as caught:
             child.ask({"x": -1})
-        assert caught.value.exit_code == 7
+        assert caught.value.child_exit_code == 7
 
 
 def test_a_child_that_takes_too_long_is_told_apart(child: JsonLinesProcess) -> None:
     assert child.ask({"x": 1}, timeout_s=30)["twice"] == 2
     with pytest.raises(NoAnswerError) as caught:
         child.ask({"x": 1000}, timeout_s=0.2)
-    assert caught.value.exit_code is None
+    assert caught.value.child_exit_code is None
 
 
 @pytest.mark.parametrize("output", ["[1]", "no json", ""])

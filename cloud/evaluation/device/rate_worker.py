@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-from shared.child_process import JsonLinesProcess, NoAnswerError
-from shared.errors import VedetteError
+from shared.child_process import JsonLinesProcess
+from shared.errors import NoAnswerError, VedetteError
 
 TIMEOUT_S = 600.0
 
