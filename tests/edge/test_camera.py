@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.operation.inspection import status_lines
+from edge.operation.inspection import read_status, status_lines
 from edge.settings.sources import CameraSettings
 from edge.sources import open_source
 from shared.bundle import Bundle, InputSpec, public_pem
@@ -309,7 +309,7 @@ def test_an_agent_screens_a_file_to_its_end_while_a_dead_camera_is_sought(
         assert status["sources"]["dead"]["health"] == "disconnected"
         assert "Connection refused" in status["sources"]["dead"]["error"]
         assert any("dead" in problem for problem in status["problems"])
-        assert any("disconnected" in line for line in status_lines(status | {"live": True}))
+        assert any("disconnected" in line for line in status_lines(read_status(device.state)))
         assert device.terminate() == 0, device.text()
         assert "secret" not in device.text() + str(status)
     finally:
