@@ -1,49 +1,49 @@
-# Every target makes its own environment in .venv if that is missing or older than pyproject.toml.
+# Each target creates the environment .venv if it is missing or older than pyproject.toml.
 PYTHON ?= python3
 PIP := .venv/bin/pip install --quiet --disable-pip-version-check
 PROTOS := $(wildcard proto/vedette/v1/*.proto)
 ARGS ?=
-# One worker a core for tests that compute, and two for tests that wait (tests/scheduling.py).
+# One worker per core for tests that compute, and two more for tests that wait (tests/scheduling.py).
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
-# A worker that dies is not replaced: pytest-xdist 3.8 may hang after replacing one.
+# Do not replace a worker that dies: pytest-xdist 3.8 may hang afterwards.
 ON_ALL_CORES := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25 --durations-min=5
 
 .PHONY: demo test test-long check bench soak proto format clean
 
-demo: .venv/demo.installed  ## the whole system on this machine; options in ARGS="--headless --seconds 120"
+demo: .venv/demo.installed  ## run the whole system on this machine; options in ARGS="--headless --seconds 120"
 	.venv/bin/vedette demo $(ARGS)
 
-test: .venv/dev.installed  ## tests on all cores; a part of them on one core with ARGS="tests/edge -k spool"
+test: .venv/dev.installed  ## run the tests on all cores, or selected ones on one core with ARGS="tests/edge -k spool"
 	.venv/bin/python -m pytest $(or $(ARGS),$(ON_ALL_CORES))
 
-test-long: .venv/dev.installed  ## all tests, also those that take minutes: 200 kills, the soak, whole benchmarks
+test-long: .venv/dev.installed  ## run all tests, including those that take minutes: 200 kills, the soak test, whole benchmarks
 	.venv/bin/python -m pytest --long $(or $(ARGS),$(ON_ALL_CORES))
 
-check: .venv/dev.installed  ## style, types, import rules, generated code
+check: .venv/dev.installed  ## check style, types, import rules and generated code
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/python scripts/generate_protobuf.py --check
 
-bench: .venv/dev.installed  ## ratios against a named peer or limit, in one run each
+bench: .venv/dev.installed  ## run the benchmarks; select with ARGS="NAME ..."
 	.venv/bin/python -m benchmarks $(ARGS)
 
 SOAK_MINUTES ?= 30
-soak: .venv/dev.installed  ## the agent for half an hour on a bad line; ARGS="--json FILE --picture FILE"
+soak: .venv/dev.installed  ## run the agent on an unreliable link for SOAK_MINUTES (30); ARGS="--json FILE --picture FILE"
 	.venv/bin/python -m tests.system.soak --minutes $(SOAK_MINUTES) $(ARGS)
 
 proto: .venv/dev.installed  ## generate the protobuf modules
 	.venv/bin/python scripts/generate_protobuf.py
 
-format: .venv/dev.installed  ## put the code into shape
+format: .venv/dev.installed  ## fix style and format the code
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-clean:  ## remove the environment and what tools left behind
+clean:  ## remove the environment, build output and tool caches
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
 
-# Install PyTorch first and pinned: resolved with the rest, pip may choose a build with gigabytes of GPU libraries.
+# Install PyTorch first and pinned: together with the other packages, pip may choose a build with gigabytes of GPU libraries.
 .venv/torch.installed:
 	$(PYTHON) -m venv .venv
 	$(PIP) "torch==2.13.0"

@@ -1,1 +1,1 @@
-"""Ratios against a named peer or limit, each measured in one run: `make bench`."""
+"""Benchmarks that measure ratios against a named peer or limit, both in one run: `make bench`."""

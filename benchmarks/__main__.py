@@ -1,7 +1,7 @@
-"""Run benchmarks by name, print their figures, and write them as JSON and as pages of docs/benchmarks.
+"""Command line of the benchmarks: print figures, write them as JSON and as pages of docs/benchmarks.
 
-python -m benchmarks --data DIR                       all of them
-python -m benchmarks --data DIR diffusion_cost        some of them
+python -m benchmarks --data DIR                       run all benchmarks
+python -m benchmarks --data DIR diffusion_cost        run the named benchmarks
 """
 
 import argparse
@@ -39,10 +39,12 @@ def main() -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help=f"folder of the data sets (default: ${VARIABLE}); without one, only packaged and generated data is used",
+        help=f"folder of the data sets (default: ${VARIABLE}; without it only packaged and generated data is used)",
     )
-    parser.add_argument("--quick", action="store_true", help="smaller run, for benchmarks that have one")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    parser.add_argument(
+        "--quick", action="store_true", help="run fewer tasks or samples where the benchmark supports it"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--write-pages", action="store_true", help="write docs/benchmarks/NAME.md")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
@@ -73,7 +75,7 @@ def table(figures: dict[str, Any]) -> str:
 def write_page(
     name: str, about: str, figures: dict[str, Any], draw_picture: Callable[[dict[str, Any], Path], None] | None = None
 ) -> None:
-    """Write the page of a benchmark, and its picture where it draws one."""
+    """Write the page of a benchmark, and its picture if `draw_picture` is given."""
     picture = PAGES / "images" / f"{name}.png"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     made = f'Made by `make bench ARGS="{name} --data DIR --write-pages"` on {datetime.now(UTC):%Y-%m-%d}, {machine}.'

@@ -1,14 +1,18 @@
 """Anomalies in the training data: detection with and without trimming, at 0, 5 and 10 % contamination.
 
 One-class tasks on real data that comes with packages: each digit of scikit-learn's `digits` and each surface of river's
-`ImageSegments` taken as normal, and both classes of river's `Phishing`; where the ADBench sets are present, these
-as well. `scattered` contamination is drawn from all anomalies, `clustered` from one class of them (where there is but
-one class, from the neighbours of one anomaly). It is in the training and in the held-out part alike. Trimming leaves
-out the share that is contamination, and 5 % where there is none, which is what trimming costs. AUROC is measured on
-fresh samples; `same_kind` counts only the anomalies that clustered contamination is made of. Peer: the same method,
-untrimmed, on the same draw. `removed`: share of the contamination that trimming left out. `false_alarms`: share of
-fresh normals at or below a p-value of 0.1, with the held-out part left as it is, as Vedette does, and trimmed by the
-same rule, as it does not.
+`ImageSegments` as the normal class, and both classes of river's `Phishing`; the ADBench sets as well where they are
+present.
+
+* `scattered` contamination is drawn from all anomalies, `clustered` from one class of them (where there is only one
+  class, from the neighbours of one anomaly). The training and the held-out part are contaminated alike.
+* Trimming leaves out the share of contamination, and 5 % where there is none, which shows the cost of trimming.
+* AUROC is measured on fresh samples. `same_kind` counts only anomalies of the kind that clustered contamination is made
+  of.
+* `ratio`: trimmed over untrimmed AUROC of the same method on the same draw.
+* `removed`: share of the contamination that trimming left out.
+* `false_alarms`: share of fresh normals at or below a p-value of 0.1 with an untrimmed held-out part, as in Vedette.
+  `false_alarms_if_held_out_trimmed`: the same with a trimmed one.
 """
 
 import zlib
@@ -31,16 +35,20 @@ from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 
 SHARES = (0.0, 0.05, 0.1)
-TRIMMED_WITHOUT_NEED = 0.05
+TRIMMED_SHARE_IF_CLEAN = 0.05
 SEEDS = 2
 FUSED_TASKS = ("digits3", "digits8", "segments1", "segments4", "phishing0")
-FUSED_STEPS = 500  # of training, a quarter of the default: this benchmark compares, and trains many times
+FUSED_STEPS = 500  # training steps, a quarter of the default, because the benchmark trains many times
 FALSE_ALARM_RATE = 0.1
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Parts of a task, contamination at the end of the first two. `same_kind`: (test,) bool, of the contamination."""
+    """Training, held-out and test rows of a task, drawn at random.
+
+    The first `clean` rows of `train` are normal, the rest is contamination; `held_out` also ends with contamination.
+    `labels`: (test,) bool, true for anomalies. `same_kind`: (test,) bool, true for the kind of the contamination.
+    """
 
     train: Floats
     held_out: Floats
@@ -51,7 +59,7 @@ class Draw:
 
 
 def run() -> dict[str, Any]:
-    """Mean AUROC over the groups of tasks, as they are and trimmed, with ratios; and the false-alarm rates."""
+    """Return mean AUROC over task groups, untrimmed and trimmed, their ratios, and false-alarm rates."""
     torch.set_num_threads(1)
     packaged = list(packaged_tasks())
     chosen = [task for task in packaged if task.name in FUSED_TASKS]
@@ -64,7 +72,7 @@ def run() -> dict[str, Any]:
 
 
 def measure(tasks: list[Task], methods: tuple[str, ...], seeds: int = SEEDS) -> dict[str, Any]:
-    """The figures of one method, or of the fusion of several: by kind and share of contamination."""
+    """Return the figures of one method or of the fusion of several, by kind and share of contamination."""
     figures: dict[str, Any] = {}
     for clustered in (False, True):
         for share in SHARES if not clustered else SHARES[1:]:
@@ -78,22 +86,22 @@ def measure(tasks: list[Task], methods: tuple[str, ...], seeds: int = SEEDS) -> 
     return figures
 
 
-def compare(parts: Draw, share: float, methods: tuple[str, ...], seed: int) -> dict[str, float]:
-    """One draw, with and without trimming."""
-    cut = share or TRIMMED_WITHOUT_NEED
-    kept = _kept(parts.train, cut, seed)
-    bad = len(parts.train) - parts.clean
-    result: dict[str, float] = {"removed": 1.0 - np.count_nonzero(kept >= parts.clean) / bad} if bad else {}
-    counted = ~parts.labels | parts.same_kind
-    for name, train in {"as_it_is": parts.train, "trimmed": parts.train[kept]}.items():
-        score, fusion = _fit(train, parts.held_out, methods, seed)
-        statistic = fusion.statistic(score(parts.test))
-        result[name] = auroc(parts.labels, statistic)
-        result[f"same_kind_{name}"] = auroc(parts.labels[counted], statistic[counted])
-    fresh = score(parts.test[~parts.labels])
+def compare(split: Draw, share: float, methods: tuple[str, ...], seed: int) -> dict[str, float]:
+    """Return the figures of one draw, with and without trimming."""
+    trimmed_share = share or TRIMMED_SHARE_IF_CLEAN
+    kept = _kept(split.train, trimmed_share, seed)
+    bad = len(split.train) - split.clean
+    result: dict[str, float] = {"removed": 1.0 - np.count_nonzero(kept >= split.clean) / bad} if bad else {}
+    counted = ~split.labels | split.same_kind
+    for name, train in {"untrimmed": split.train, "trimmed": split.train[kept]}.items():
+        score, fusion = _fit(train, split.held_out, methods, seed)
+        statistic = fusion.statistic(score(split.test))
+        result[name] = auroc(split.labels, statistic)
+        result[f"same_kind_{name}"] = auroc(split.labels[counted], statistic[counted])
+    fresh = score(split.test[~split.labels])
     for name, held_out in {
-        "": parts.held_out,
-        "_if_held_out_trimmed": parts.held_out[_kept(parts.held_out, cut, seed)],
+        "": split.held_out,
+        "_if_held_out_trimmed": split.held_out[_kept(split.held_out, trimmed_share, seed)],
     }.items():
         calibrated = Fusion.fit(score(held_out))
         p = calibrated.p_values(calibrated.statistic(fresh)).values
@@ -102,30 +110,36 @@ def compare(parts: Draw, share: float, methods: tuple[str, ...], seed: int) -> d
 
 
 def draw(task: Task, share: float, clustered: bool, seed: int) -> Draw:
-    """Two fifths of the normals to train on, a fifth held out, the rest to test on with the anomalies left over."""
+    """Return two fifths of the normals as training rows and one fifth as held-out rows, both contaminated.
+
+    The test rows are the remaining normals and the anomalies that were not used as contamination.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(task.name.encode())])
-    normal, odd = (rng.permutation(np.flatnonzero(where)) for where in (task.kinds == 0, task.kinds > 0))
-    pool = _cluster(task, odd, rng) if clustered else odd
+    normal, anomalous = (rng.permutation(np.flatnonzero(where)) for where in (task.kinds == 0, task.kinds > 0))
+    pool = _cluster(task, anomalous, rng) if clustered else anomalous
     ends = (2 * len(normal) // 5, 3 * len(normal) // 5)
     bad = [min(round(share / (1 - share) * count), len(pool) // 4) for count in (ends[0], ends[1] - ends[0])]
     train, held_out = (
         np.append(normal[: ends[0]], pool[: bad[0]]),
         np.append(normal[ends[0] : ends[1]], pool[bad[0] : sum(bad)]),
     )
-    test = np.append(normal[ends[1] :], np.setdiff1d(odd, pool[: sum(bad)]))
+    test = np.append(normal[ends[1] :], np.setdiff1d(anomalous, pool[: sum(bad)]))
     rows = task.rows
     return Draw(rows[train], rows[held_out], rows[test], task.kinds[test] > 0, np.isin(test, pool), ends[0])
 
 
-def _cluster(task: Task, odd: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
-    """Positions of the anomalies of one class, in random order; or, of a single class, one and its neighbours."""
-    kinds = np.unique(task.kinds[odd])
+def _cluster(task: Task, anomalous: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return positions of the anomalies of one random class, in random order.
+
+    If there is only one class, return one anomaly and its neighbours.
+    """
+    kinds = np.unique(task.kinds[anomalous])
     if len(kinds) > 1:
-        return np.asarray(odd[task.kinds[odd] == rng.choice(kinds)])
+        return np.asarray(anomalous[task.kinds[anomalous] == rng.choice(kinds)])
     spread = task.rows.std(axis=0)
-    scaled = task.rows[odd] / np.where(spread > 0, spread, 1.0)
+    scaled = task.rows[anomalous] / np.where(spread > 0, spread, 1.0)
     nearest = np.square(scaled - scaled[0]).sum(axis=1).argsort(kind="stable")
-    return odd[rng.permutation(nearest[: len(odd) // 2])]
+    return anomalous[rng.permutation(nearest[: len(anomalous) // 2])]
 
 
 def _inputs(train: Floats, rows: Floats) -> NDArray[np.float32]:
@@ -135,11 +149,12 @@ def _inputs(train: Floats, rows: Floats) -> NDArray[np.float32]:
 
 
 def _kept(rows: Floats, share: float, seed: int) -> NDArray[np.intp]:
+    """Return positions of the rows that trimming by `share` keeps."""
     return likely(torch.from_numpy(_inputs(rows, rows)), share, torch.Generator().manual_seed(seed))
 
 
 def _fit(train: Floats, held_out: Floats, methods: tuple[str, ...], seed: int) -> tuple[Any, Fusion]:
-    """A function from rows to scores by method, and the fusion of these."""
+    """Return a function from rows to scores by method, and the fusion of these scores."""
     context = FitContext(seed=seed, training=OptimizerSettings(steps=FUSED_STEPS))
     normals = VectorFeatures(torch.from_numpy(_inputs(train, train)).unsqueeze(1))
     fitted = {name: ANALYZERS[name]() for name in methods}
@@ -155,12 +170,15 @@ def _fit(train: Floats, held_out: Floats, methods: tuple[str, ...], seed: int) -
 
 
 def _means(found: dict[str, list[dict[str, float]]], clustered: bool) -> dict[str, float]:
-    """Means over the groups, so that ten digits weigh no more than one other task; and the ratio of trimmed to not."""
-    keys: tuple[str, ...] = ("as_it_is", "trimmed", "removed", "false_alarms", "false_alarms_if_held_out_trimmed")
-    keys = (*keys, "same_kind_as_it_is", "same_kind_trimmed") if clustered else keys
+    """Return the means over groups, and the ratio of trimmed to untrimmed AUROC.
+
+    Each group has the same weight, so ten digits weigh as much as one other task.
+    """
+    keys: tuple[str, ...] = ("untrimmed", "trimmed", "removed", "false_alarms", "false_alarms_if_held_out_trimmed")
+    keys = (*keys, "same_kind_untrimmed", "same_kind_trimmed") if clustered else keys
     means = {}
     for key in keys:
         values = [np.mean([one[key] for one in group]) for group in found.values() if key in group[0]]
         if values:
             means[key] = round(float(np.mean(values)), 4)
-    return means | {"ratio": round(means["trimmed"] / means["as_it_is"], 4)}
+    return means | {"ratio": round(means["trimmed"] / means["untrimmed"], 4)}

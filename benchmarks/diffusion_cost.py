@@ -1,27 +1,27 @@
-"""What diffusion costs: training against its limit of 2 minutes, and few-step solvers against a 1000-step DDPM.
+"""Cost of diffusion: training against its limit of 2 minutes, and few-step solvers against a 1000-step DDPM.
 
 `training`: the default screener and analyzers of a table of 10,000 rows by 50 features, by the code of `vedette train`
-with its defaults. The table is made up: six clusters, in each of which the features depend on twelve hidden factors,
-every fifth feature skewed; what training costs hangs on the table's shape, not on what is in it. `ratio`: seconds as a
-share of 120. The cores may be shared with other programs: `cpu_seconds`, of all threads together, are what is left
-without their share. `judging` is all the cloud does for a row of that table (the four default analyzers, p-values,
-contributions) against what a 1000-step DDPM takes for it: `speed_ratio` for eight draws.
+with its defaults. The table is synthetic: six clusters, in each of which the features depend on twelve hidden factors,
+every fifth feature skewed. The cost of training depends on the shape of the table, not on its values. `ratio`: seconds
+as a share of 120. Other programs may share the cores: `cpu_seconds`, over all threads, exclude their share. `judging`:
+the cloud's complete work on a row of that table (the four default analyzers, p-values, contributions) against the time
+of a 1000-step DDPM for it; `speed_ratio` for eight draws.
 
 `solvers`: partial diffusion (`reconstruction` and its relatives) by DPM-Solver++, DDIM and DDPM, from the same depth,
-with the same trained denoiser and the same number of noise draws, eight: what differs is the solver, its number of
-function evaluations (NFE), and the draws, of which each solver has its own. At one evaluation all solvers are the same,
-so how far they differ there is what the draws alone do. `seconds_a_sample` is CPU time, of one thread, for all draws of
-a batch of 128. `ddpm_one_draw` is the 1000-step DDPM as published, without averaging over draws: an eighth of the cost.
-All 1000 steps lie below the depth; of DDPM's linear schedule of 1000 steps up to pure noise, partial diffusion
-to this depth would walk 258, a quarter of the cost. `full_analysis` is the scores of the default analyzers and the
-baseline, the former fused.
+with the same trained denoiser and the same number of noise draws, eight. They differ in the solver, its number of
+function evaluations (NFE), and the draws, which each solver has of its own. At one evaluation all solvers are the same,
+so differences there come from the draws alone. `seconds_per_sample` is CPU time of one thread, for all draws of a batch
+of 128. `ddpm_one_draw` is the 1000-step DDPM as published, without averaging over draws: an eighth of the cost. All
+1000 steps lie below the depth; DDPM's linear schedule of 1000 steps up to pure noise would take 258 steps for partial
+diffusion to this depth, a quarter of the cost. `full_analysis`: scores of the default analyzers, fused, and of the
+baseline.
 
 Data: one-class tasks on real data that comes with packages, two digits of scikit-learn's `digits` and two surfaces of
-river's `ImageSegments` taken as normal; two fifths of the normals are trained on, and 64 fresh normals and 64 anomalies
-of each task are scored, the same ones by every solver: no more, since 1000 steps with eight draws take their time. The
-denoiser is trained for half of its default number of steps. AUROC is the mean over the tasks. `auroc_gain`: few-step
-minus 1000-step, with its 95 % interval over draws of the scored rows (paired bootstrap). `speed_ratio`: 1000-step
-seconds over few-step seconds. The few-step solver is the default, DPM-Solver++ with 3 evaluations.
+river's `ImageSegments` as the normal class. Two fifths of the normals are trained on, and 64 fresh normals and 64
+anomalies of each task are scored, the same ones by every solver; 1000 steps with eight draws take too long for more.
+The denoiser is trained for half of its default number of steps. AUROC is the mean over the tasks. `auroc_gain`:
+few-step minus 1000-step, with its 95 % interval over draws of the scored rows (paired bootstrap). `speed_ratio`:
+1000-step seconds over few-step seconds. The few-step solver is the default, DPM-Solver++ with 3 evaluations.
 """
 
 import time
@@ -64,7 +64,7 @@ from shared.modality import Modality
 ROWS, FEATURES, CLUSTERS, FACTORS, LIMIT_S = 10_000, 50, 6, 12, 120.0
 JUDGED = 256
 TASKS = ("digits3", "digits8", "segments1", "segments4")
-SCORED_A_KIND = 64
+SCORED_PER_LABEL = 64
 DENOISER_STEPS = 1000
 EVALUATIONS, MANY = (1, 2, 3, 5, 10, 50), 1000
 SOLVERS: dict[str, type[Reconstruction]] = {
@@ -80,29 +80,29 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Scored:
-    """What one method said of each task's rows, and the seconds that all of them took."""
+    """Scores of one method for the rows of each task, and the CPU seconds of scoring them."""
 
     scores: list[Floats] = field(default_factory=list)
     seconds: float = 0.0
 
-    def seconds_a_sample(self) -> float:
-        """CPU seconds for a row."""
+    def seconds_per_sample(self) -> float:
+        """Return the CPU seconds per row."""
         return self.seconds / sum(len(scores) for scores in self.scores)
 
 
 def run() -> dict[str, Any]:
-    """Training as a share of its limit; AUROC and seconds a sample by solver and NFE; ratios and differences."""
+    """Return the figures of training, of judging and of each solver, and the comparisons of solvers."""
     torch.set_num_threads(1)
     bundle, training = _train(_table(np.random.default_rng(0)))
     print("training", training, flush=True)
     judging = _judge(bundle)
     print("judging", judging, flush=True)
     labels, scored = _score_tasks()
-    means = {name: _mean_auroc(labels, said.scores) for name, said in scored.items()}
+    means = {name: _mean_auroc(labels, result.scores) for name, result in scored.items()}
     solvers: dict[str, Any] = {}
-    for name, said in scored.items():
-        seconds = said.seconds_a_sample()
-        solvers[name] = {"auroc": round(means[name], 4), "seconds_a_sample": float(f"{seconds:.3g}")}
+    for name, result in scored.items():
+        seconds = result.seconds_per_sample()
+        solvers[name] = {"auroc": round(means[name], 4), "seconds_per_sample": float(f"{seconds:.3g}")}
     against = {
         f"{few}_against_{many}".replace(".", "_"): _compare(labels, scored[few], scored[many])
         for few in (FEW, FULL)
@@ -112,29 +112,32 @@ def run() -> dict[str, Any]:
 
 
 def draw_picture(figures: dict[str, Any], path: Path) -> None:
-    """AUROC against the number of function evaluations, a line a solver."""
-    from cloud.evaluation.plots.style import BASELINE, CLOUD, EDGE, dress, new_figure, save
+    """Draw AUROC against the number of function evaluations, one line per solver."""
+    from cloud.evaluation.plots.style import BASELINE, CLOUD, EDGE, new_figure, save, style_axes
 
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
-    said = figures["solvers"]
+    solvers = figures["solvers"]
     looks = {"dpm_solver": ("DPM-Solver++", CLOUD, "o"), "ddim": ("DDIM", BASELINE, "s"), "ddpm": ("DDPM", EDGE, "^")}
     for solver, (label, colour, marker) in looks.items():
-        points = [(nfe, said[f"{solver}.{nfe}"]["auroc"]) for nfe in (*EVALUATIONS, MANY) if f"{solver}.{nfe}" in said]
+        counts = [nfe for nfe in (*EVALUATIONS, MANY) if f"{solver}.{nfe}" in solvers]
+        points = [(nfe, solvers[f"{solver}.{nfe}"]["auroc"]) for nfe in counts]
         axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5, linewidth=1.6, label=label)
-    axes.plot(MANY, said[ONE_DRAW]["auroc"], "^", color=EDGE, markerfacecolor="white", label="DDPM, one draw")
-    axes.axhline(said[FULL]["auroc"], color=CLOUD, linewidth=1, linestyle="--", label="fused default analyzers")
+    axes.plot(MANY, solvers[ONE_DRAW]["auroc"], "^", color=EDGE, markerfacecolor="white", label="DDPM, one draw")
+    axes.axhline(solvers[FULL]["auroc"], color=CLOUD, linewidth=1, linestyle="--", label="fused default analyzers")
     axes.set_xscale("log")
     axes.set_xticks([*EVALUATIONS, MANY], [f"{nfe:,}" for nfe in (*EVALUATIONS, MANY)])
     axes.minorticks_off()
-    axes.set_ylim(min(one["auroc"] for one in said.values()) - 0.04, 1.0)  # small differences are to look small
-    dress(axes, "Detection against cost", "function evaluations a draw (NFE)", f"AUROC, mean over {len(TASKS)} tasks")
+    axes.set_ylim(min(one["auroc"] for one in solvers.values()) - 0.04, 1.0)  # do not magnify small differences
+    style_axes(
+        axes, "Detection against cost", "function evaluations per draw (NFE)", f"AUROC, mean over {len(TASKS)} tasks"
+    )
     axes.legend(fontsize=8, frameon=False, loc="lower left", ncols=2)
     save(figure, path)
 
 
 def _table(rng: np.random.Generator) -> TableData:
-    """ROWS correlated rows of several clusters, all normal."""
+    """Return a table of ROWS correlated rows from several clusters, all normal."""
     cluster = rng.integers(0, CLUSTERS, ROWS)
     centres = 2.0 * rng.normal(size=(CLUSTERS, FEATURES))
     loadings = rng.normal(size=(CLUSTERS, FACTORS, FEATURES))
@@ -147,7 +150,7 @@ def _table(rng: np.random.Generator) -> TableData:
 
 
 def _train(table: TableData) -> tuple[Bundle, dict[str, Any]]:
-    """The bundle; seconds, their share of the limit, and each stage's share of them."""
+    """Return the bundle; seconds, their share of the limit, and each stage's share of the seconds."""
     begun: list[tuple[str, float]] = []
 
     def on_progress(stage: str, share: float) -> None:
@@ -166,7 +169,10 @@ def _train(table: TableData) -> tuple[Bundle, dict[str, Any]]:
 
 
 def _judge(bundle: Bundle) -> dict[str, float]:
-    """CPU seconds a row of the whole analysis, and how much longer a DDPM takes; its weights do not matter to that."""
+    """Return CPU seconds per row of the whole analysis, and the ratio of a DDPM's seconds to them.
+
+    The denoiser of the DDPM is untrained: its weights do not change the time.
+    """
     analysis = Analysis.load(bundle, "cpu")
     rows = _table(np.random.default_rng(1)).rows[:JUDGED]
     judged = min(_cpu_seconds(lambda: analysis.judge(list(rows))) for _ in range(3)) / JUDGED
@@ -175,36 +181,38 @@ def _judge(bundle: Bundle) -> dict[str, float]:
     with torch.inference_mode():
         one_draw = _cpu_seconds(lambda: sample_ddpm(denoiser, noise, sigmas, noise=lambda step: noise)) / JUDGED
     return {
-        "seconds_a_sample": float(f"{judged:.3g}"),
+        "seconds_per_sample": float(f"{judged:.3g}"),
         "speed_ratio_one_draw": round(one_draw / judged, 1),
         "speed_ratio": round(DRAWS * one_draw / judged, 1),
     }
 
 
 def _score_tasks() -> tuple[list[NDArray[np.bool_]], dict[str, Scored]]:
-    """The labels of each task's rows, and what every method said of them."""
+    """Return the labels of each task's rows, and the scores and seconds by method."""
     labels: list[NDArray[np.bool_]] = []
     scored: dict[str, Scored] = {}
     for task in packaged_tasks():
         if task.name not in TASKS:
             continue
-        parts = draw(task, 0.0, clustered=False, seed=0)
+        split = draw(task, 0.0, clustered=False, seed=0)
         rng = np.random.default_rng(0)
-        kinds = [rng.permutation(np.flatnonzero(parts.labels == kind))[:SCORED_A_KIND] for kind in (False, True)]
-        chosen = np.concatenate(kinds)
-        labels.append(parts.labels[chosen])
-        train, held_out, test = _features(parts, parts.train, parts.held_out, parts.test[chosen])
+        by_label = [
+            rng.permutation(np.flatnonzero(split.labels == label))[:SCORED_PER_LABEL] for label in (False, True)
+        ]
+        chosen = np.concatenate(by_label)
+        labels.append(split.labels[chosen])
+        train, held_out, test = _features(split, split.train, split.held_out, split.test[chosen])
         context = FitContext(training=OptimizerSettings(steps=DENOISER_STEPS))
         for name, analyzer in _solvers().items():
             analyzer.fit(train, context)
             _keep(scored, name, partial(_scores, analyzer, test))
         _keep(scored, FULL, _full(train, held_out, test, context))
-        print(task.name, {name: round(auroc(labels[-1], said.scores[-1]), 3) for name, said in scored.items()})
+        print(task.name, {name: round(auroc(labels[-1], result.scores[-1]), 3) for name, result in scored.items()})
     return labels, scored
 
 
 def _solvers() -> dict[str, Analyzer]:
-    """Each solver with each number of function evaluations; the longest walk by DDPM only."""
+    """Return each solver with each number of function evaluations; only DDPM runs the largest number."""
     solvers: dict[str, Analyzer] = {
         f"{name}.{steps}": kind(steps=steps) for name, kind in SOLVERS.items() for steps in EVALUATIONS
     }
@@ -222,7 +230,7 @@ def _scores(analyzer: Analyzer, features: Features) -> Floats:
 
 
 def _full(train: Features, held_out: Features, test: Features, context: FitContext) -> Callable[[], Floats]:
-    """The default analysis, fitted: a function that scores `test`."""
+    """Fit the default analysis and return a function that scores `test`."""
     members = cloud_modality(Modality.TABULAR).default_methods
     fitted = {name: ANALYZERS[name]() for name in dict.fromkeys((*members, *BASELINES))}
     for analyzer in fitted.values():
@@ -235,21 +243,21 @@ def _full(train: Features, held_out: Features, test: Features, context: FitConte
     return lambda: fusion.statistic(scores(test))
 
 
-def _features(parts: Draw, *groups: Floats) -> list[Features]:
-    spec = InputSpec(channels=tuple(f"x{index}" for index in range(parts.train.shape[1])))
-    preprocessor = fit_preprocessor(Modality.TABULAR, parts.train, spec)
+def _features(split: Draw, *groups: Floats) -> list[Features]:
+    spec = InputSpec(channels=tuple(f"x{index}" for index in range(split.train.shape[1])))
+    preprocessor = fit_preprocessor(Modality.TABULAR, split.train, spec)
     return [VectorFeatures(torch.from_numpy(preprocessor.prepare(rows).inputs).unsqueeze(1)) for rows in groups]
 
 
 def _keep(scored: dict[str, Scored], name: str, score: Callable[[], Floats]) -> None:
-    """Score once, time that, and where it is short time it twice more and keep the shortest."""
+    """Record scores and CPU seconds of one task; repeat a run below one second twice and keep the shortest."""
     results: list[Floats] = []
     seconds = _cpu_seconds(lambda: results.append(score()))
     if seconds < 1.0:
         seconds = min(seconds, *(_cpu_seconds(score) for _ in range(2)))
-    said = scored.setdefault(name, Scored())
-    said.scores.append(results[0])
-    said.seconds += seconds
+    record = scored.setdefault(name, Scored())
+    record.scores.append(results[0])
+    record.seconds += seconds
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
@@ -259,29 +267,31 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def _mean_auroc(labels: list[NDArray[np.bool_]], scores: list[Floats]) -> float:
-    return float(np.mean([auroc(known, said) for known, said in zip(labels, scores, strict=True)]))
+    return float(
+        np.mean([auroc(of_task, scores_of_task) for of_task, scores_of_task in zip(labels, scores, strict=True)])
+    )
 
 
 def _compare(labels: list[NDArray[np.bool_]], few: Scored, many: Scored) -> dict[str, Any]:
-    """Speed and AUROC of `few` against `many`, on the same rows."""
+    """Compare speed and AUROC of `few` with `many` on the same rows."""
     rng = np.random.default_rng(0)
     gains = []
     for _ in range(RESAMPLINGS):
-        rows = [_resampled(known, rng) for known in labels]
-        drawn = [known[at] for known, at in zip(labels, rows, strict=True)]
-        ours, theirs = ([said[at] for said, at in zip(one.scores, rows, strict=True)] for one in (few, many))
-        gains.append(_mean_auroc(drawn, ours) - _mean_auroc(drawn, theirs))
+        rows = [_resampled(of_task, rng) for of_task in labels]
+        drawn = [of_task[at] for of_task, at in zip(labels, rows, strict=True)]
+        of_few, of_many = ([scores[at] for scores, at in zip(one.scores, rows, strict=True)] for one in (few, many))
+        gains.append(_mean_auroc(drawn, of_few) - _mean_auroc(drawn, of_many))
     low, high = np.quantile(gains, (0.025, 0.975))
     gain = _mean_auroc(labels, few.scores) - _mean_auroc(labels, many.scores)
     return {
-        "speed_ratio": round(many.seconds_a_sample() / few.seconds_a_sample(), 1),
+        "speed_ratio": round(many.seconds_per_sample() / few.seconds_per_sample(), 1),
         "auroc_gain": round(gain, 4),
         "auroc_gain_95": f"{low:+.4f} to {high:+.4f}",
     }
 
 
 def _resampled(labels: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
-    """As many positions of each kind as there are, drawn with replacement."""
+    """Return positions drawn with replacement, as many normals and anomalies as in `labels`."""
     return np.concatenate([rng.choice(at, len(at)) for at in (np.flatnonzero(~labels), np.flatnonzero(labels))])
 
 

@@ -1,9 +1,9 @@
-"""Which methods to fuse for images, and how well the screener does: image AUROC on development images.
+"""Fusion members for images and the FP32 screener, compared by image AUROC on development images.
 
-The development images (`benchmarks/image_tasks.py`) are normal ones with defects drawn in: circuit boards of families
+The development images (`benchmarks/image_tasks.py`) are normal images with drawn defects: circuit boards of families
 that were not trained on, solar cells, crops of photographs, and frames of a camera. No labelled part of a benchmark set
-is used, and the drawing shares no code with the corruption that `local_corruption` is trained on. Figures are means by
-group, of each method alone, of fusions and of the FP32 screener.
+is used, and the drawing shares no code with the corruption that `local_corruption` is trained on. Figures are group
+means of each method, each fusion and the screener.
 """
 
 from collections import defaultdict
@@ -33,11 +33,11 @@ from shared.modality import Modality
 METHODS = ("score_norm", "local_corruption", "knn")
 FUSIONS = (("score_norm", "local_corruption"), ("knn", "local_corruption"), METHODS)
 HELD_OUT = 40
-QUICK_TASKS = 1  # of each group
+QUICK_TASKS = 1  # per group
 
 
 def run(quick: bool = False) -> dict[str, Any]:
-    """Mean image AUROC by method and group; with `quick` of one task a group."""
+    """Return mean image AUROC by method and group; `quick` uses one task per group."""
     torch.set_num_threads(1)
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for group in GROUPS:
@@ -52,7 +52,7 @@ def run(quick: bool = False) -> dict[str, Any]:
 
 
 def figures_of(task: ImageTask) -> dict[str, float]:
-    """AUROC of each method and fusion, and of the screener, on one task."""
+    """Return AUROC of each method, each fusion and the screener on one task."""
     train, held_out = task.train[:-HELD_OUT], task.train[-HELD_OUT:]
     spec = InputSpec(image_height=train.shape[1], image_width=train.shape[2])
     preprocessor = fit_preprocessor(Modality.IMAGE, train, spec)
@@ -80,11 +80,11 @@ def figures_of(task: ImageTask) -> dict[str, float]:
     assert isinstance(encoder, ImageEncoder)
     screener = image_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)
     with torch.inference_mode():
-        said = [
+        screened = [
             np.array([float(screener(torch.from_numpy(image[np.newaxis]))[0]) for image in images])
             for images in (task.good, task.defective)
         ]
-    return {**figures, "screener": separation(*said)}
+    return {**figures, "screener": separation(*screened)}
 
 
 def _means(groups: dict[str, list[float]]) -> dict[str, float]:

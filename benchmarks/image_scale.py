@@ -1,9 +1,12 @@
-"""Large images in tiles at their own resolution, or shrunk to one tile: image AUROC on development images.
+"""Large images tiled at native resolution or shrunk to one tile, compared by image AUROC.
 
-Images of 1,216 x 1,216 and 1,280 x 1,280 pixels, put together from normal ones (`LARGE_GROUPS` of
-`benchmarks/image_tasks.py`): sixteen solar cells, as in a module, and four circuit boards, one of each with a defect
-drawn in. No labelled part of a benchmark set is used. `shrunk` is what 640 x 640 pixels, one tile, leave of them.
-`seconds` are those of one core for training and judging all of a task's images.
+Development images of 1,216 x 1,216 and 1,280 x 1,280 pixels are composed of normal images (`LARGE_GROUPS` of
+`benchmarks/image_tasks.py`): sixteen solar cells, as in a module, and four circuit boards. A defective image has a
+defect drawn into one of its cells or boards. No labelled part of a benchmark set is used.
+
+* `native`: tiles at native resolution.
+* `shrunk`: the images reduced to 640 x 640 pixels, one tile.
+* `seconds`: training on and judging all images of a task, on one core.
 """
 
 import dataclasses
@@ -21,7 +24,7 @@ SHRUNK_PIXELS = 640
 
 
 def run() -> dict[str, Any]:
-    """Image AUROC by group, scale and method."""
+    """Return image AUROC by group, scale and method."""
     found: dict[str, Any] = {}
     for group in LARGE_GROUPS:
         for task in tasks(group):
@@ -34,6 +37,8 @@ def run() -> dict[str, Any]:
 
 
 def _shrunk(task: ImageTask) -> ImageTask:
+    """Return the task with images of SHRUNK_PIXELS x SHRUNK_PIXELS."""
+
     def smaller(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return np.stack([resize(image, SHRUNK_PIXELS, SHRUNK_PIXELS) for image in images])
 

@@ -1,9 +1,12 @@
-"""Images to choose defaults by: normal ones, and others of them with defects drawn in; no labelled test part.
+"""Development images for the choice of defaults: normal images, some of them with drawn defects.
 
-`boards`: two-level scans of circuit boards, judged on boards of families that were not trained on. `cells`: solar
-cells. `textures`: crops of photographs (brick, gravel, grass, stained tissue), judged on a part that was not trained
-on. `scene`: frames of a colour camera that does not move, hours apart. The drawing shares no code with the corruption
-that a detector learns from (`cloud.methods.encoders.corruption`). Groups whose data is absent are left out.
+* `boards`: two-level scans of circuit boards, judged on boards of families that were not trained on.
+* `cells`: solar cells.
+* `textures`: crops of photographs (brick, gravel, grass, stained tissue), judged on a part that was not trained on.
+* `scene`: frames of a fixed colour camera, hours apart.
+
+No labelled test part is used. The drawing shares no code with the corruption that a detector learns from
+(`cloud.methods.encoders.corruption`). Groups without data are skipped.
 """
 
 import math
@@ -20,12 +23,12 @@ from benchmarks.data_folder import data_folder
 from shared.errors import DataError
 
 GROUPS = ("boards", "cells", "textures", "scene")
-LARGE_GROUPS = ("modules", "panels")  # put together from several images: sixteen cells, four boards
-UNSEEN_FAMILIES = (("20085", "50600", "77000"), ("00041", "13000", "44000"))  # one task each
-MOST_TRAIN, MOST_GOOD, MOST_DEFECTIVE = 110, 50, 70
+LARGE_GROUPS = ("modules", "panels")  # composed of sixteen cells or four boards
+UNSEEN_FAMILIES = (("20085", "50600", "77000"), ("00041", "13000", "44000"))  # one task per tuple
+MAX_TRAIN, MAX_GOOD, MAX_DEFECTIVE = 110, 50, 70
 LARGE_TRAIN, LARGE_JUDGED = 100, 80
 CELL_PIXELS, CROP_PIXELS, SCENE_PIXELS = 304, 160, (128, 256)
-TRAINED_SHARE = 0.6  # of a photograph's width
+TRAINED_SHARE = 0.6  # share of a photograph's width
 
 Image: TypeAlias = NDArray[np.uint8]
 Region: TypeAlias = NDArray[np.bool_]
@@ -34,8 +37,11 @@ Random: TypeAlias = np.random.Generator
 
 @dataclass(frozen=True)
 class ImageTask:
-    """Normal images (n, height, width, 3) to train on; `good` and `defective` ones to judge, with the `kinds` of the
-    latter and what was drawn: `masks` (defective, height, width)."""
+    """Training and judged images (n, height, width, 3) of one development task.
+
+    `train` and `good` are normal. `kinds` and `masks` (n, height, width) give the kind and the pixels of the defect in
+    each defective image.
+    """
 
     group: str
     name: str
@@ -47,16 +53,15 @@ class ImageTask:
 
 
 def tasks(group: str) -> Iterator[ImageTask]:
-    """The tasks of a group; none where its data is absent."""
+    """Yield the tasks of a group; none if its data is absent."""
     return _GROUPS[group]()
 
 
 def _boards() -> Iterator[ImageTask]:
     paths = sorted((data_folder() / "deeppcb" / "train" / "good").glob("*"))
     for unseen in UNSEEN_FAMILIES if paths else ():
-        apart = [path.name.startswith(unseen) for path in paths]
-        train = _read([path for path, is_apart in zip(paths, apart, strict=True) if not is_apart][:MOST_TRAIN])
-        others = _read(_evenly([path for path, is_apart in zip(paths, apart, strict=True) if is_apart], 2 * MOST_GOOD))
+        train = _read([path for path in paths if not path.name.startswith(unseen)][:MAX_TRAIN])
+        others = _read(_evenly([path for path in paths if path.name.startswith(unseen)], 2 * MAX_GOOD))
         yield _judged("boards", f"without {unseen[0]}", train, others[0::2], others[1::2], _board_defects)
 
 
@@ -65,24 +70,27 @@ def _cells() -> Iterator[ImageTask]:
     if paths:
         images = _read(paths, (CELL_PIXELS, CELL_PIXELS))[np.random.default_rng(0).permutation(len(paths))]
         train, rest = images[:150], images[150:]
-        yield _judged("cells", "cells", train, rest[:MOST_GOOD], rest[MOST_GOOD:], _natural_defect)
+        yield _judged("cells", "cells", train, rest[:MAX_GOOD], rest[MAX_GOOD:], _natural_defect)
 
 
 def _modules() -> Iterator[ImageTask]:
     for cells in _cells():
-        yield _put_together("modules", cells, 4, _natural_defect)
+        yield _composed("modules", cells, 4, _natural_defect)
 
 
 def _panels() -> Iterator[ImageTask]:
     boards = next(_boards(), None)
     if boards is not None:
-        yield _put_together("panels", boards, 2, _board_defects)
+        yield _composed("panels", boards, 2, _board_defects)
 
 
-def _put_together(
+def _composed(
     group: str, task: ImageTask, across: int, draw: Callable[[Image, Random], tuple[Image, str]]
 ) -> ImageTask:
-    """Images of `across` x `across` normal ones of a task; of each that is judged defective one part is spoilt."""
+    """Return a task of images composed of `across` x `across` normal images of another task.
+
+    A defective image has a defect in one of its components.
+    """
     rng = np.random.default_rng(11)
 
     def large(images: Image, count: int) -> Image:
@@ -93,16 +101,16 @@ def _put_together(
         )
 
     good = large(task.good, LARGE_JUDGED)
-    spoilt, kinds = good[LARGE_JUDGED // 2 :].copy(), []
+    damaged, kinds = good[LARGE_JUDGED // 2 :].copy(), []
     height, width = task.good.shape[1:3]
-    for image in spoilt:
+    for image in damaged:
         row, column = rng.integers(across, size=2)
         place = (slice(row * height, (row + 1) * height), slice(column * width, (column + 1) * width))
         image[place], kind = draw(image[place], rng)
         kinds.append(kind)
-    masks = np.abs(spoilt.astype(np.int16) - good[LARGE_JUDGED // 2 :]).max(axis=3) > 8
+    masks = np.abs(damaged.astype(np.int16) - good[LARGE_JUDGED // 2 :]).max(axis=3) > 8
     return ImageTask(
-        group, group, large(task.train, LARGE_TRAIN), good[: LARGE_JUDGED // 2], spoilt, tuple(kinds), masks
+        group, group, large(task.train, LARGE_TRAIN), good[: LARGE_JUDGED // 2], damaged, tuple(kinds), masks
     )
 
 
@@ -140,21 +148,21 @@ _GROUPS: dict[str, Callable[[], Iterator[ImageTask]]] = {
 
 
 def _judged(
-    group: str, name: str, train: Image, good: Image, spoilt: Image, draw: Callable[[Image, Random], tuple[Image, str]]
+    group: str, name: str, train: Image, good: Image, damaged: Image, draw: Callable[[Image, Random], tuple[Image, str]]
 ) -> ImageTask:
     rng = np.random.default_rng(7)
-    drawn = [draw(image, rng) for image in spoilt[:MOST_DEFECTIVE]]
+    drawn = [draw(image, rng) for image in damaged[:MAX_DEFECTIVE]]
     defective = np.stack([image for image, _ in drawn])
-    masks = np.abs(defective.astype(np.int16) - spoilt[: len(defective)]).max(axis=3) > 8
-    return ImageTask(group, name, train, good[:MOST_GOOD], defective, tuple(kind for _, kind in drawn), masks)
+    masks = np.abs(defective.astype(np.int16) - damaged[: len(defective)]).max(axis=3) > 8
+    return ImageTask(group, name, train, good[:MAX_GOOD], defective, tuple(kind for _, kind in drawn), masks)
 
 
-# Circuit boards: a hole, a bite or a break is copper gone; a speck, a spur or a bridge is the same with the levels
-# exchanged.
+# Circuit boards. A hole, a bite or a break removes copper; a speck, a spur or a bridge is the same defect with the two
+# levels exchanged.
 
 
 def _board_defects(image: Image, rng: Random) -> tuple[Image, str]:
-    """Three to twelve small defects, as scanned boards have them."""
+    """Draw three to twelve small defects like those of scanned boards."""
     copper = image[..., 0] > 127
     for _ in range(rng.integers(3, 13)):
         draw = (_draw_inside, _draw_at_edge, _draw_across)[rng.integers(3)]
@@ -166,21 +174,21 @@ def _board_defects(image: Image, rng: Random) -> tuple[Image, str]:
 
 
 def _draw_inside(area: Region, rng: Random) -> Region:
-    """A hole in the area."""
+    """Return the pixels of a hole in the area."""
     depth = cv2.distanceTransform(area.astype(np.uint8), cv2.DIST_L2, 5)
     radius = rng.uniform(2.0, 6.0)
     return _blob_at(_somewhere(depth > radius + 3, rng), radius, area.shape, rng)
 
 
 def _draw_at_edge(area: Region, rng: Random) -> Region:
-    """A bite out of the area's edge."""
+    """Return the pixels of a bite out of the area's edge."""
     depth = cv2.distanceTransform(area.astype(np.uint8), cv2.DIST_L2, 5)
     radius = rng.uniform(3.0, 8.0)
     return _blob_at(_somewhere((depth > 0) & (depth < 0.5 * radius), rng), radius, area.shape, rng)
 
 
 def _draw_across(area: Region, rng: Random) -> Region:
-    """A cut through a narrow part of the area."""
+    """Return the pixels of a cut through a narrow part of the area."""
     depth = cv2.distanceTransform(area.astype(np.uint8), cv2.DIST_L2, 5)
     ridge = (depth >= cv2.dilate(depth, np.ones((5, 5), np.uint8)) - 0.01) & (depth > 1.5) & (depth < 12)
     place = _somewhere(ridge, rng)
@@ -199,7 +207,7 @@ def _draw_across(area: Region, rng: Random) -> Region:
 
 
 def _main_direction(ridge: Region) -> NDArray[np.float64]:
-    """(x, y) of length one along which the marked pixels lie."""
+    """Return the unit vector (x, y) of the main direction of the marked pixels."""
     rows, columns = np.nonzero(ridge)
     if len(rows) < 3:
         return np.array([1.0, 0.0])
@@ -209,7 +217,7 @@ def _main_direction(ridge: Region) -> NDArray[np.float64]:
 
 
 def _somewhere(allowed: Region, rng: Random) -> tuple[int, int] | None:
-    """Row and column of a random allowed pixel."""
+    """Return row and column of a random allowed pixel, or None if there is none."""
     places = np.flatnonzero(allowed)
     if not len(places):
         return None
@@ -218,7 +226,7 @@ def _somewhere(allowed: Region, rng: Random) -> tuple[int, int] | None:
 
 
 def _blob_at(place: tuple[int, int] | None, radius: float, shape: tuple[int, ...], rng: Random) -> Region:
-    """A ragged, longish disc around a place."""
+    """Return the pixels of an irregular ellipse around a place; none without a place."""
     blob = np.zeros(shape[:2], dtype=np.uint8)
     if place is not None:
         angles = np.linspace(0, 2 * math.pi, 12, endpoint=False)
@@ -231,17 +239,17 @@ def _blob_at(place: tuple[int, int] | None, radius: float, shape: tuple[int, ...
     return blob > 0
 
 
-# Anything else: what scratches, dirt, wear, bending and missing or foreign parts do to a picture.
+# Other images: effects of scratches, dirt, wear, bending, and missing or foreign parts.
 
 
 def _natural_defect(image: Image, rng: Random) -> tuple[Image, str]:
-    """One defect of a random kind."""
+    """Draw one defect of a random kind."""
     kind = tuple(_NATURAL)[rng.integers(len(_NATURAL))]
-    for _ in range(20):  # what is erased or moved on a plain ground leaves no trace
-        spoilt = np.clip(_NATURAL[kind](image, rng), 0, 255).astype(np.uint8)
-        if (np.abs(spoilt.astype(np.int16) - image).max(axis=2) > 15).sum() >= 12:
+    for _ in range(20):  # retry defects that are invisible, such as an erased part of a plain area
+        damaged = np.clip(_NATURAL[kind](image, rng), 0, 255).astype(np.uint8)
+        if (np.abs(damaged.astype(np.int16) - image).max(axis=2) > 15).sum() >= 12:
             break
-    return spoilt, kind
+    return damaged, kind
 
 
 def _crack(image: Image, rng: Random) -> NDArray[Any]:
@@ -288,7 +296,7 @@ def _blur(image: Image, rng: Random) -> NDArray[Any]:
 
 
 def _foreign_part(image: Image, rng: Random) -> NDArray[Any]:
-    """A piece of the image, turned and put elsewhere."""
+    """Paste a rotated piece of the image at another place."""
     height, width = image.shape[:2]
     side = min(height, width)
     radius = int(rng.uniform(0.03, 0.1) * side)
@@ -304,7 +312,7 @@ def _foreign_part(image: Image, rng: Random) -> NDArray[Any]:
 
 
 def _bent(image: Image, rng: Random) -> NDArray[Any]:
-    """The image pulled to one side at a place."""
+    """Shift the pixels around a place in one direction."""
     height, width = image.shape[:2]
     mask = _soft_disc(image, rng, 0.05, 0.12)[..., 0]
     direction, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.02, 0.05) * min(height, width)
@@ -326,10 +334,13 @@ _NATURAL: dict[str, Callable[[Image, Random], NDArray[Any]]] = {
 }
 
 
-def _soft_disc(image: Image, rng: Random, least: float, most: float) -> NDArray[np.float32]:
-    """(height, width, 1) near 1 inside an ellipse whose radii are between these shares of the shorter side."""
+def _soft_disc(image: Image, rng: Random, min_share: float, max_share: float) -> NDArray[np.float32]:
+    """Return a mask (height, width, 1) near 1 inside an ellipse and near 0 outside.
+
+    The radii of the ellipse are between these shares of the image's shorter side.
+    """
     height, width = image.shape[:2]
-    first, second = rng.uniform(least, most, 2) * min(height, width)
+    first, second = rng.uniform(min_share, max_share, 2) * min(height, width)
     row, column = rng.uniform(0.1, 0.9) * height, rng.uniform(0.1, 0.9) * width
     turn = rng.uniform(0, math.pi)
     down, across = np.mgrid[:height, :width]
@@ -357,7 +368,7 @@ def _read(paths: list[Path], size: tuple[int, int] | None = None) -> Image:
 
 
 def _frames(path: Path, count: int) -> Image:
-    """Frames of a video, evenly spaced."""
+    """Return `count` evenly spaced frames of a video, enlarged to SCENE_PIXELS."""
     video = cv2.VideoCapture(str(path))
     frames = []
     for position in np.linspace(0, video.get(cv2.CAP_PROP_FRAME_COUNT) * 0.98, count).astype(int):
@@ -369,5 +380,5 @@ def _frames(path: Path, count: int) -> Image:
     return np.stack(frames)
 
 
-def _evenly(items: list[Path], most: int) -> list[Path]:
-    return [items[index] for index in np.linspace(0, len(items) - 1, min(most, len(items))).astype(int)]
+def _evenly(items: list[Path], max_count: int) -> list[Path]:
+    return [items[index] for index in np.linspace(0, len(items) - 1, min(max_count, len(items))).astype(int)]

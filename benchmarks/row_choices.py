@@ -1,9 +1,10 @@
-"""The defaults for rows, and what else was tried, on labelled data of other origin than the published benchmarks'.
+"""Fusion members for rows and alternatives to them, on labelled data of other origin than the published benchmarks'.
 
-Mean AUROC in % over groups of tasks (see `row_tasks`; faults of the Tennessee Eastman process only where their folder
-is present), one seed: each member alone; fusions of several; other rules of fusing the default members; and members by
-how far from the mean values are left as they are before they are compressed (`range_...`, in standard deviations;
-infinite: never). Differences of a few tenths mean nothing.
+Mean AUROC in % over groups of tasks (see `benchmarks/row_tasks.py`; faults of the Tennessee Eastman process only where
+their folder is present), one seed: each member alone; fusions of several; other rules of fusing the default members;
+and members by the distance from the mean up to which values stay linear before they are compressed (`range_...`, in
+standard deviations; infinite: never). Differences of a few tenths are noise. [defaults_rows.md](defaults_rows.md)
+explains the choice.
 """
 
 from collections.abc import Sequence
@@ -41,13 +42,13 @@ FUSIONS = (
     ("knn", "masked_likelihood"),
 )
 QUICK, RANGES = ("knn", "time_estimation", "pca"), (1.5, 3.0, 10.0, np.inf)
-TRAIN_SHARE, HELD_OUT_SHARE, MOST_TEST = 0.4, 0.2, 1500
+TRAIN_SHARE, HELD_OUT_SHARE, MAX_TEST = 0.4, 0.2, 1500
 
 Scores = dict[str, Floats]
 
 
 def run() -> dict[str, Any]:
-    """Mean AUROC in % by choice."""
+    """Return mean AUROC in % by choice."""
     torch.set_num_threads(1)
     found: dict[str, dict[str, list[float]]] = {}
     for task in development_tasks():
@@ -56,12 +57,12 @@ def run() -> dict[str, Any]:
         for name, value in figures.items():
             found.setdefault(name, {}).setdefault(task.group, []).append(value)
     means = {name: float(np.mean([np.mean(group) for group in groups.values()])) for name, groups in found.items()}
-    kept = {"fused": " + ".join(DEFAULT), "range": LINEAR_RANGE}
-    return {**{name: f"{mean:.2f}" for name, mean in means.items()}, "kept": kept}
+    default = {"fused": " + ".join(DEFAULT), "range": LINEAR_RANGE}
+    return {**{name: f"{mean:.2f}" for name, mean in means.items()}, "default": default}
 
 
 def _members_and_fusions(task: Task) -> dict[str, float]:
-    """AUROC in % of members, fusions and rules."""
+    """Return AUROC in % of members, fusions and fusion rules on one task."""
     held_out, test, labels = _scores(task, MEMBERS, LINEAR_RANGE)
     figures = {name: _percent(labels, test[name]) for name in MEMBERS}
     for members in FUSIONS:
@@ -76,7 +77,7 @@ def _members_and_fusions(task: Task) -> dict[str, float]:
 
 
 def _by_range(task: Task) -> dict[str, float]:
-    """AUROC in % of quick members by where compression begins."""
+    """Return AUROC in % of quick members by the range in which values stay linear."""
     figures: dict[str, float] = {}
     for linear_range in RANGES:
         _, test, labels = _scores(task, QUICK, linear_range)
@@ -85,15 +86,15 @@ def _by_range(task: Task) -> dict[str, float]:
 
 
 def _scores(task: Task, methods: Sequence[str], linear_range: float) -> tuple[Scores, Scores, NDArray[np.bool_]]:
-    """Scores by method of held-out normals and of the test part, and the labels of the latter.
+    """Return scores of held-out normals and of the test part by method, and the labels of the test part.
 
-    Two fifths of the normals train and a fifth is held out; the rest is tested on with the anomalies, MOST_TEST of each
-    at most.
+    Two fifths of the normals are training rows and one fifth is held out. The test part is the rest and the anomalies,
+    at most MAX_TEST of each.
     """
     rng = np.random.default_rng(0)
-    normal, odd = (rng.permutation(np.flatnonzero(where)) for where in (task.kinds == 0, task.kinds > 0))
+    normal, anomalous = (rng.permutation(np.flatnonzero(where)) for where in (task.kinds == 0, task.kinds > 0))
     ends = round(TRAIN_SHARE * len(normal)), round((TRAIN_SHARE + HELD_OUT_SHARE) * len(normal))
-    test = np.concatenate([normal[ends[1] :][:MOST_TEST], odd[:MOST_TEST]])
+    test = np.concatenate([normal[ends[1] :][:MAX_TEST], anomalous[:MAX_TEST]])
     train = task.rows[normal[: ends[0]]]
     mean, scale = train.mean(axis=0), scale_of(train.std(axis=0), train.mean(axis=0))
 

@@ -1,6 +1,6 @@
-"""Labelled tables to try methods on: data that comes with packages, and where they are present the real sets.
+"""Labelled tables for development: data that comes with Python packages, and real sets if they are present.
 
-One-class tasks are made of classes: either one class is normal, or one class is the anomaly.
+A one-class task is made from classes: either one class is normal, or one class is the anomaly.
 """
 
 import csv
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from benchmarks.data_folder import data_folder
 
-MOST_ROWS = 3000
-RARE_DIGITS, RARE_SURFACES = (2, 4, 9), (1, 3, 6)  # each the anomaly among the other classes
-PLANT_FAULTS = (5, 10, 11, 16, 19, 20)  # neither trivial nor hidden in the noise
-FAULT_START = 160  # row of a test run at which the fault sets in
+MAX_ROWS = 3000
+RARE_DIGITS, RARE_SURFACES = (2, 4, 9), (1, 3, 6)  # one task per class: this class is the anomaly
+PLANT_FAULTS = (5, 10, 11, 16, 19, 20)  # faults that are neither trivial nor hidden in the noise
+FAULT_START = 160  # first faulty row of a test run
 SHUTTLE_ROWS = 6000
 
 Floats = NDArray[np.float64]
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Task:
-    """`rows`: (n, features). `kinds`: (n,) class of each row, 0 for normal."""
+    """Labelled table: `rows` (n, features) and `kinds` (n,), the class of each row, 0 for normal."""
 
     name: str
     rows: Floats
@@ -33,12 +33,12 @@ class Task:
 
     @property
     def group(self) -> str:
-        """The data that the task is made of: tasks of one group are averaged first."""
+        """Name of the data behind the task; means are taken within a group first."""
         return self.name.rstrip("0123456789")
 
 
 def packaged_tasks() -> Iterator[Task]:
-    """Digits, surfaces and phishing sites, each class once as the normal one."""
+    """Yield tasks of digits, surfaces and phishing sites, with each class once as the normal one."""
     for group, (rows, labels) in _packaged().items():
         classes, kinds = np.unique(labels, return_inverse=True)
         for normal in range(len(classes)):
@@ -46,10 +46,10 @@ def packaged_tasks() -> Iterator[Task]:
 
 
 def development_tasks() -> Iterator[Task]:
-    """Tasks of other origin than the benchmarks', on which defaults for rows are chosen.
+    """Yield the tasks on which defaults for rows are chosen, of other origin than the benchmarks'.
 
-    Packaged ones with one normal class, with one rare class, river's bananas and the shuttle set; and faults of the
-    Tennessee Eastman process where its folder is present.
+    These are packaged sets with one normal class or one rare class, river's bananas and the shuttle set, and faults of
+    the Tennessee Eastman process if its folder is present.
     """
     yield from (task for task in packaged_tasks() if task.name in _ONE_CLASS)
     for group, rare in (("digits", RARE_DIGITS), ("segments", RARE_SURFACES)):
@@ -63,11 +63,14 @@ def development_tasks() -> Iterator[Task]:
 
 
 def adbench_tasks() -> Iterator[Task]:
-    """The ADBench sets of enough rows, at most MOST_ROWS of each; none where the folder is absent."""
+    """Yield the ADBench sets, at most MAX_ROWS rows of each; none if the folder is absent.
+
+    Sets with fewer than 300 normals or 40 anomalies among these rows are skipped.
+    """
     for path in sorted((data_folder() / "adbench" / "Classical").glob("*.npz")):
         with np.load(path) as arrays:
             rows, kinds = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
-        chosen = np.random.default_rng(0).permutation(len(rows))[:MOST_ROWS]
+        chosen = np.random.default_rng(0).permutation(len(rows))[:MAX_ROWS]
         if np.count_nonzero(kinds[chosen] == 0) >= 300 and np.count_nonzero(kinds[chosen]) >= 40:
             yield Task(path.stem.partition("_")[2], rows[chosen], kinds[chosen])
 
@@ -76,19 +79,19 @@ _ONE_CLASS = ("digits0", "digits3", "digits8", "segments1", "segments4", "phishi
 
 
 def _packaged() -> dict[str, tuple[Floats, NDArray[np.generic]]]:
-    """Rows and class labels by group."""
+    """Return rows and class labels by group."""
     from river import datasets
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     return {
         "digits": (digits.data.astype(np.float64), digits.target),
-        "segments": _of_river(datasets.ImageSegments()),
-        "phishing": _of_river(datasets.Phishing()),
+        "segments": _river_rows(datasets.ImageSegments()),
+        "phishing": _river_rows(datasets.Phishing()),
     }
 
 
-def _of_river(samples: Iterable[tuple[Mapping[str, float], object]]) -> tuple[Floats, NDArray[np.generic]]:
+def _river_rows(samples: Iterable[tuple[Mapping[str, float], object]]) -> tuple[Floats, NDArray[np.generic]]:
     found = list(samples)
     rows = np.array([list(row.values()) for row, _ in found], dtype=np.float64)
     return rows, np.array([str(kind) for _, kind in found])
@@ -97,13 +100,13 @@ def _of_river(samples: Iterable[tuple[Mapping[str, float], object]]) -> tuple[Fl
 def _bananas() -> Iterator[Task]:
     from river import datasets
 
-    rows, labels = _of_river(datasets.Bananas())
+    rows, labels = _river_rows(datasets.Bananas())
     for normal, kind in enumerate(np.unique(labels)):
         yield Task(f"bananas{normal}", rows, (labels != kind).astype(np.int64))
 
 
 def _shuttle() -> Task:
-    """The anomaly detection set of river, its first rows."""
+    """Return a task of the first SHUTTLE_ROWS rows of river's shuttle set."""
     import river.datasets
 
     path = Path(str(river.datasets.__file__)).parent / "shuttle.csv.gz"

@@ -1,17 +1,24 @@
-"""Which methods to fuse for series, and how to distil a screener of windows: mean VUS-PR on development series.
+"""Fusion members for series and distillation of the screener, compared by mean VUS-PR on development series.
 
-The development series (`benchmarks/series_tasks.py`) are the training halves of the Server Machine Dataset with
-injected anomalies (`machines`; `later`: fitted long before what is judged), normal stretches of NAB and of the
-Tennessee Eastman process with injected ones (`injected`), that process's faults (`faults`), and labelled NAB series
-(`nab`). No labelled half of a benchmark set is used. Figures are means by group, of each method alone and of fusions; a
-point has the mean score of the windows that hold it. `fused, smoothed`: the default fusion, points averaged once more
-over two window lengths. `plain_knn`: neighbours of plain standardised windows. Networks are trained for a quarter of
-the usual steps.
+The development series (`benchmarks/series_tasks.py`) are:
 
-`screener`: the head, distilled from the default fusion on perturbed inputs alone, and on perturbed windows as well.
-`mixed` and `far` are no VUS-PR but Spearman's rho of the head with its teacher: on windows of which some channels come
-from another machine, and on windows of another machine. `slope`: the same of the second head with so much of the log of
-the distance from the box of normal inputs added (`VectorScreener`).
+* `machines`: the training halves of the Server Machine Dataset with injected anomalies;
+* `later`: the same with a gap of time between the fitted and the judged part;
+* `injected`: normal stretches of NAB and of the Tennessee Eastman process with injected anomalies;
+* `faults`: faults of the Tennessee Eastman process;
+* `nab`: labelled NAB series.
+
+No labelled half of a benchmark set is used. Figures are means by group for each method alone and for fusions. The score
+of a point is the mean score of the windows that hold it. Networks are trained for a quarter of the default steps.
+
+* `fused, smoothed`: the default fusion, with points averaged again over two window lengths.
+* `plain_knn`: nearest neighbours of plain standardised windows.
+* `screener on inputs`, `screener on inputs and windows`: the head, distilled from the default fusion on perturbed
+  inputs alone, or on perturbed windows as well.
+* `mixed`, `far`: Spearman's rho of the head with its teacher instead of VUS-PR, on windows with some channels of
+  another machine (`mixed`) and on windows of another machine (`far`).
+* `slope S`: the same rho for the second head plus S times the log of the distance from the box of normal inputs
+  (`VectorScreener`).
 """
 
 from collections import defaultdict
@@ -53,11 +60,11 @@ FUSIONS = (
     ("time_estimation", "channel_imputation", PLAIN),
     ("time_estimation", "score_norm", "masked_likelihood"),
 )
-TRAIN_SHARE, MOST_WINDOWS, MOST_HELD_OUT, MOST_TEST = 0.7, 6000, 1500, 5000
+TRAIN_SHARE, MAX_WINDOWS, MAX_HELD_OUT, MAX_TEST = 0.7, 6000, 1500, 5000
 STEPS = 500
-QUICK_TASKS = 1  # of each group
-SCREENED = ("machines", "later", "faults")  # groups, of which a screener of the first task is judged
-MOST_FOREIGN = 700
+QUICK_TASKS = 1  # per group
+SCREENED = ("machines", "later", "faults")  # groups whose first task also measures a screener
+MAX_FOREIGN = 700
 SLOPES = (0.0, 0.05, 0.1, 0.2, 0.5)
 
 Floats = NDArray[np.float64]
@@ -65,8 +72,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was fitted on one task: `analyzers` by name on all its normal windows, the `calibration` scores by name of
-    held-out ones, and the windows at `starts` (n,) of the part to judge, `length` long."""
+    """Fitted preprocessor and analyzers of one task, with its windows.
+
+    `calibration`: scores of held-out normal windows by method. `normal`: windows (n, length, channels) to fit on.
+    `test`: judged windows (n, length, channels) that start at the time points `starts` (n,).
+    """
 
     preprocessor: Preprocessor
     analyzers: Mapping[str, Analyzer]
@@ -78,7 +88,7 @@ class Fitted:
 
 
 def run(quick: bool = False) -> dict[str, Any]:
-    """Mean VUS-PR by method and group; with `quick` of one task a group, and one screener."""
+    """Return mean VUS-PR by method and group; `quick` uses one task per group and one screener."""
     torch.set_num_threads(1)
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for group in GROUPS:
@@ -96,34 +106,37 @@ def run(quick: bool = False) -> dict[str, Any]:
 
 
 def fit(task: SeriesTask) -> Fitted:
-    """Calibrated on the end of the normal readings, then fitted on all of them, but for what trains a network."""
+    """Calibrate on the last normal readings and fit on all of them.
+
+    Analyzers that train a network are fitted only once, on the readings before the calibration part.
+    """
     length = choose_length([task.train])
     boundary = int(TRAIN_SHARE * len(task.train))
     train, held_out, every = (
-        _evenly(cut_windows(readings, length, 1), most)
-        for readings, most in (
-            (task.train[:boundary], MOST_WINDOWS),
-            (task.train[boundary:], MOST_HELD_OUT),
-            (task.train, MOST_WINDOWS),
+        _evenly(cut_windows(readings, length, 1), max_count)
+        for readings, max_count in (
+            (task.train[:boundary], MAX_WINDOWS),
+            (task.train[boundary:], MAX_HELD_OUT),
+            (task.train, MAX_WINDOWS),
         )
     )
     channels = tuple(f"channel{index + 1}" for index in range(task.train.shape[1]))
     spec = InputSpec(channels=channels, window_length=length, window_stride=1)
     preprocessor = fit_preprocessor(Modality.SERIES, train, spec)
-    rehearsed = _fitted(_features(preprocessor, train), METHODS)
+    on_part = _fit_analyzers(_features(preprocessor, train), METHODS)
     features = _features(preprocessor, held_out)
-    calibration = {name: _scores(analyzer, features, name) for name, analyzer in rehearsed.items()}
-    kept = _fitted(
+    calibration = {name: _scores(analyzer, features, name) for name, analyzer in on_part.items()}
+    on_all = _fit_analyzers(
         _features(preprocessor, every), [name for name in METHODS if name == PLAIN or ANALYZERS[name].is_quick]
     )
-    stride = -(-(len(task.test) - length + 1) // MOST_TEST)
+    stride = -(-(len(task.test) - length + 1) // MAX_TEST)
     test = cut_windows(task.test, length, stride)
     starts = np.arange(len(test), dtype=np.intp) * stride
-    return Fitted(preprocessor, {**rehearsed, **kept}, calibration, every, test, starts, length)
+    return Fitted(preprocessor, {**on_part, **on_all}, calibration, every, test, starts, length)
 
 
 def method_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
-    """VUS-PR of each method and fusion, and of the default one smoothed."""
+    """Return VUS-PR of each method and fusion, and of the smoothed default fusion."""
     features = _features(fitted.preprocessor, fitted.test)
     scores = {name: _scores(analyzer, features, name) for name, analyzer in fitted.analyzers.items()}
     figures = {name: vus_pr(task.labels, _points(task, fitted, of_method)) for name, of_method in scores.items()}
@@ -137,7 +150,10 @@ def method_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
 
 
 def screener_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
-    """VUS-PR of heads distilled from the default fusion, and how they agree with it on windows of another machine."""
+    """Return VUS-PR of heads distilled from the default fusion.
+
+    Also return Spearman's rho of each head with its teacher on windows of another machine.
+    """
     members = cloud_modality(Modality.SERIES).default_methods
     fusion = _fusion(fitted, members)
     cpu = torch.device("cpu")
@@ -160,30 +176,33 @@ def screener_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
         generator = torch.Generator().manual_seed(0)
         distill_head(head, normals, settings=settings, generator=generator, teacher=teacher, perturbation=own)
         with torch.no_grad():
-            said = head(test).double().numpy()
-            figures[f"screener on {name}"] = vus_pr(task.labels, _points(task, fitted, said))
+            scores = head(test).double().numpy()
+            figures[f"screener on {name}"] = vus_pr(task.labels, _points(task, fitted, scores))
             for kind, windows in _foreign(task, fitted).items():
                 vectors = inputs(windows)
-                wanted = teacher(vectors, torch.zeros(0)).numpy()
-                figures[f"screener on {name}, {kind}"] = _rho(head(vectors), wanted)
+                of_teacher = teacher(vectors, torch.zeros(0)).numpy()
+                figures[f"screener on {name}, {kind}"] = _rho(head(vectors), of_teacher)
                 if own is not None:
                     beyond = VectorScreener.within(head, normals.numpy()).beyond(vectors)
                     for slope in SLOPES:
-                        figures[f"slope {slope}, {kind}"] = _rho(head(vectors) + slope * beyond, wanted)
+                        figures[f"slope {slope}, {kind}"] = _rho(head(vectors) + slope * beyond, of_teacher)
     return figures
 
 
-def _rho(scores: torch.Tensor, wanted: Floats) -> float:
-    return float(spearmanr(scores.numpy(), wanted).statistic)
+def _rho(scores: torch.Tensor, of_teacher: Floats) -> float:
+    return float(spearmanr(scores.numpy(), of_teacher).statistic)
 
 
 def _foreign(task: SeriesTask, fitted: Fitted) -> dict[str, Floats]:
-    """Windows of another machine, and windows of this one with some of their channels; none for other series."""
+    """Return windows of another machine, and windows of this machine with some channels of the other.
+
+    Series that are not of machines have none.
+    """
     if task.group not in ("machines", "later"):
         return {}
     other = next(one for one in tasks(task.group) if one.name != task.name)
-    far = _evenly(cut_windows(other.train, fitted.length, 1), MOST_FOREIGN)
-    own = _evenly(cut_windows(task.test, fitted.length, 1), MOST_FOREIGN)
+    far = _evenly(cut_windows(other.train, fitted.length, 1), MAX_FOREIGN)
+    own = _evenly(cut_windows(task.test, fitted.length, 1), MAX_FOREIGN)
     rng = np.random.default_rng(0)
     taken = rng.random((len(own), 1, far.shape[2])) < rng.uniform(0.05, 0.5, (len(own), 1, 1))
     return {"mixed": np.where(taken, far[: len(own)], own), "far": far}
@@ -197,22 +216,22 @@ def _features(preprocessor: Preprocessor, windows: Floats) -> Features:
     return Samples.prepare(preprocessor, windows).features(None, torch.device("cpu"))
 
 
-def _fitted(features: Features, methods: Any) -> dict[str, Analyzer]:
+def _fit_analyzers(features: Features, methods: Any) -> dict[str, Analyzer]:
     context = FitContext(training=OptimizerSettings(steps=STEPS))
     fitted = {}
     for name in methods:
         fitted[name] = ANALYZERS["knn" if name == PLAIN else name]()
-        fitted[name].fit(_seen_by(name, features), context)
+        fitted[name].fit(_features_for(name, features), context)
     return fitted
 
 
 def _scores(analyzer: Analyzer, features: Features, name: str) -> Floats:
     with torch.inference_mode():
-        scores: Floats = analyzer.score(_seen_by(name, features)).scores.double().numpy()
+        scores: Floats = analyzer.score(_features_for(name, features)).scores.double().numpy()
     return scores
 
 
-def _seen_by(name: str, features: Features) -> Features:
+def _features_for(name: str, features: Features) -> Features:
     if name != PLAIN or not isinstance(features, WindowFeatures):
         return features
     return VectorFeatures(features.windows.flatten(1).unsqueeze(1))
@@ -222,9 +241,10 @@ def _points(task: SeriesTask, fitted: Fitted, scores: Floats) -> Floats:
     return point_scores(scores, fitted.starts, fitted.length, len(task.labels))
 
 
-def _evenly(windows: Floats, most: int) -> Floats:
-    """At most so many of the windows, evenly spaced."""
-    return windows if len(windows) <= most else windows[np.linspace(0, len(windows) - 1, most).astype(np.intp)]
+def _evenly(windows: Floats, max_count: int) -> Floats:
+    """Return at most `max_count` evenly spaced windows."""
+    count = min(max_count, len(windows))
+    return windows[np.linspace(0, len(windows) - 1, count).astype(np.intp)]
 
 
 def _means(groups: Mapping[str, list[float]]) -> dict[str, float]:

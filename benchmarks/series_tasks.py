@@ -1,10 +1,13 @@
-"""Series to choose defaults by: labelled ones and injected anomalies, none from the labelled half of a benchmark set.
+"""Development series for the choice of defaults, none from the labelled half of a benchmark set.
 
-`machines`: the training half of some machines of the Server Machine Dataset, its first 60 % to fit on and anomalies
-injected into the rest, half as large as elsewhere, for figures near 1 tell little. `later`: the same fitted on the
-first 35 % and judged on the last 30 %, so that normal drift counts. `injected`: normal stretches of NAB and of the
-Tennessee Eastman process, anomalies injected. `faults`: faults of that process. `nab`: labelled series of NAB. Groups
-whose folder is absent are left out.
+* `machines`: the training half of some machines of the Server Machine Dataset. The first 60 % are fitted on; the rest
+  has injected anomalies, half as large as elsewhere because figures near 1 separate methods badly.
+* `later`: the same series, fitted on the first 35 % and judged on the last 30 %, so that normal drift counts.
+* `injected`: normal stretches of NAB and of the Tennessee Eastman process with injected anomalies.
+* `faults`: faults of the Tennessee Eastman process.
+* `nab`: labelled series of NAB.
+
+Groups without data are skipped.
 """
 
 import csv
@@ -28,8 +31,8 @@ CLEAN_SERIES = (
     "realAWSCloudwatch/ec2_cpu_utilization_24ae8d",
     "realTweets/Twitter_volume_GOOG",
 )
-EVERY_MACHINE, MACHINE_SIZE = 2, 0.5
-EVERY_NAB, NAB_TRAIN_SHARE, MOST_CLEAN = 4, 0.35, 6000
+MACHINE_STEP, MACHINE_ANOMALY_SCALE = 2, 0.5
+NAB_STEP, NAB_TRAIN_SHARE, MAX_CLEAN = 4, 0.35, 6000
 MARGIN = 50  # time points before the first injected anomaly
 
 Floats = NDArray[np.float64]
@@ -37,7 +40,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SeriesTask:
-    """Normal readings (points, channels) to fit on, and labelled ones: `labels` (points,) bool."""
+    """Normal readings `train` (points, channels), judged readings `test`, and their `labels` (points,) bool."""
 
     group: str
     name: str
@@ -48,9 +51,15 @@ class SeriesTask:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Where an anomaly goes: `readings` (length, channels) to start from; `unit` (channels,), normal deviations;
-    `touched`, positions of the moving channels that it moves; `leading` (channels, k), the strongest correlations as
-    unit vectors; `elsewhere` (length, channels), readings of another time; `foreign`, of another machine, or None."""
+    """Stretch of a series into which an anomaly is injected.
+
+    * `readings`: (length, channels), the normal readings
+    * `mean`, `unit`: (channels,), mean and standard deviation of normal readings
+    * `touched`: positions of the varying channels that the anomaly changes
+    * `leading`: (channels, k), the strongest correlations as unit vectors
+    * `elsewhere`: (length, channels), readings of another time
+    * `foreign`: (length, channels), readings of another machine, or None
+    """
 
     readings: Floats
     mean: Floats
@@ -62,20 +71,23 @@ class Stretch:
 
 
 def tasks(group: str) -> Iterator[SeriesTask]:
-    """The tasks of a group; none where its data is absent."""
+    """Yield the tasks of a group; none if its data is absent."""
     return _GROUPS[group]()
 
 
 def inject(
     readings: Floats, reference: Floats, rng: np.random.Generator, count: int, *, longest: int, foreign: Floats | None
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """The normal `readings` (points, channels) with `count` anomalies, and their labels; sizes are those of
-    `reference`, normal readings to fit on. `foreign`: readings of another machine, for kinds that borrow from it."""
+    """Inject `count` anomalies into normal `readings` (points, channels); return the series and its labels.
+
+    The deviations of `reference`, normal readings to fit on, set the sizes of the anomalies. `longest` is the maximum
+    length in points. `foreign`: readings of another machine; without it the kinds that need it are skipped.
+    """
     unit, mean = reference.std(axis=0), reference.mean(axis=0)
     moving = np.flatnonzero(unit > 1e-6)
     standard = (reference - mean) / np.where(unit > 1e-6, unit, 1.0)
     leading = np.linalg.eigh(np.cov(standard.T).reshape(len(unit), -1))[1][:, ::-1][:, : min(4, len(moving))]
-    kinds = [kind for kind, of_machines in _KINDS.items() if foreign is not None or not of_machines]
+    kinds = [kind for kind, machines_only in _KINDS.items() if foreign is not None or not machines_only]
     out, labels = readings.copy(), np.zeros(len(readings), dtype=np.bool_)
     slots = np.linspace(MARGIN, len(readings), count + 1)
     for slot, room, index in zip(
@@ -100,34 +112,34 @@ def inject(
 
 
 def _magnitude(stretch: Stretch, rng: np.random.Generator) -> Floats:
-    """Signed sizes (touched,): one to four deviations."""
+    """Return signed sizes (touched,) of one to four standard deviations."""
     signs = rng.choice([-1.0, 1.0], len(stretch.touched))
     size: Floats = signs * np.exp(rng.uniform(0.0, np.log(4.0))) * stretch.unit[stretch.touched]
     return size
 
 
-def _added(stretch: Stretch, amount: Floats) -> Floats:
+def _with_offset(stretch: Stretch, amount: Floats) -> Floats:
     out = stretch.readings.copy()
     out[:, stretch.touched] += amount
     return out
 
 
 def _shift(stretch: Stretch, rng: np.random.Generator) -> Floats:
-    return _added(stretch, _magnitude(stretch, rng))
+    return _with_offset(stretch, _magnitude(stretch, rng))
 
 
 def _spike(stretch: Stretch, rng: np.random.Generator) -> Floats:
-    return _added(stretch, 2.5 * _magnitude(stretch, rng))
+    return _with_offset(stretch, 2.5 * _magnitude(stretch, rng))
 
 
 def _ramp(stretch: Stretch, rng: np.random.Generator) -> Floats:
     rising = np.arange(1, len(stretch.readings) + 1)[:, np.newaxis] / len(stretch.readings)
-    return _added(stretch, 1.5 * _magnitude(stretch, rng) * rising)
+    return _with_offset(stretch, 1.5 * _magnitude(stretch, rng) * rising)
 
 
 def _noise(stretch: Stretch, rng: np.random.Generator) -> Floats:
     amount = 0.7 * _magnitude(stretch, rng)
-    return _added(stretch, rng.normal(size=(len(stretch.readings), len(amount))) * amount)
+    return _with_offset(stretch, rng.normal(size=(len(stretch.readings), len(amount))) * amount)
 
 
 def _frozen(stretch: Stretch, rng: np.random.Generator) -> Floats:
@@ -143,7 +155,7 @@ def _transplanted(stretch: Stretch, rng: np.random.Generator) -> Floats:
 
 
 def _constant_moved(stretch: Stretch, rng: np.random.Generator) -> Floats:
-    """A channel that never moved now does; where all move, one is shifted."""
+    """Shift a constant channel; if there is none, shift the touched channels."""
     still = np.flatnonzero(stretch.unit <= 1e-6)
     if not len(still):
         return _shift(stretch, rng)
@@ -153,7 +165,7 @@ def _constant_moved(stretch: Stretch, rng: np.random.Generator) -> Floats:
 
 
 def _burst(stretch: Stretch, rng: np.random.Generator) -> Floats:
-    """Load along a leading correlation, rising and falling."""
+    """Add a load that rises and falls along a leading correlation."""
     direction = stretch.leading[:, rng.integers(0, stretch.leading.shape[1])]
     length = len(stretch.readings)
     steps = np.arange(length)[:, np.newaxis]
@@ -164,8 +176,8 @@ def _burst(stretch: Stretch, rng: np.random.Generator) -> Floats:
     return out
 
 
-def _of_another(stretch: Stretch, rng: np.random.Generator) -> Floats:
-    """A part of the channels as another machine has them."""
+def _foreign_channels(stretch: Stretch, rng: np.random.Generator) -> Floats:
+    """Replace a random part of the channels with those of another machine."""
     if stretch.foreign is None:
         return stretch.readings
     share = rng.uniform(0.05, 0.6)
@@ -174,7 +186,7 @@ def _of_another(stretch: Stretch, rng: np.random.Generator) -> Floats:
 
 
 def _blended(stretch: Stretch, rng: np.random.Generator) -> Floats:
-    """All channels a little like another machine's."""
+    """Blend 5 to 30 % of another machine's readings into all channels."""
     if stretch.foreign is None:
         return stretch.readings
     weight = rng.uniform(0.05, 0.3)
@@ -182,7 +194,7 @@ def _blended(stretch: Stretch, rng: np.random.Generator) -> Floats:
     return out
 
 
-_KINDS: dict[Callable[[Stretch, np.random.Generator], Floats], bool] = {  # true: for machines only
+_KINDS: dict[Callable[[Stretch, np.random.Generator], Floats], bool] = {  # True: for machines only
     _shift: False,
     _spike: False,
     _ramp: False,
@@ -191,28 +203,28 @@ _KINDS: dict[Callable[[Stretch, np.random.Generator], Floats], bool] = {  # true
     _transplanted: False,
     _constant_moved: True,
     _burst: True,
-    _of_another: True,
+    _foreign_channels: True,
     _blended: True,
 }
 
 
 def _machines() -> Iterator[SeriesTask]:
-    yield from _of_machines("machines", train_share=0.6, test_share=0.4)
+    yield from _machine_tasks("machines", train_share=0.6, test_share=0.4)
 
 
 def _later() -> Iterator[SeriesTask]:
-    yield from _of_machines("later", train_share=0.35, test_share=0.3)
+    yield from _machine_tasks("later", train_share=0.35, test_share=0.3)
 
 
-def _of_machines(group: str, *, train_share: float, test_share: float) -> Iterator[SeriesTask]:
+def _machine_tasks(group: str, *, train_share: float, test_share: float) -> Iterator[SeriesTask]:
     normal = {path.stem: _loaded(path, "train") for path in sorted((data_folder() / "smd").glob("machine-*.npz"))}
     names = list(normal)
-    for index, name in list(enumerate(names))[::EVERY_MACHINE]:
+    for index, name in list(enumerate(names))[::MACHINE_STEP]:
         readings, foreign = normal[name], normal[names[(index + 2) % len(names)]]
         train, test = readings[: int(train_share * len(readings))], readings[-int(test_share * len(readings)) :]
         rng = np.random.default_rng([index, len(group)])
         injected, labels = inject(test, train, rng, 14, longest=400, foreign=foreign)
-        yield SeriesTask(group, name, train, test + MACHINE_SIZE * (injected - test), labels)
+        yield SeriesTask(group, name, train, test + MACHINE_ANOMALY_SCALE * (injected - test), labels)
 
 
 def _injected() -> Iterator[SeriesTask]:
@@ -224,7 +236,7 @@ def _injected() -> Iterator[SeriesTask]:
         path = data_folder() / "nab" / "data" / f"{name}.csv"
         if path.is_file():
             values, labels = _nab_series(path)
-            clean = values[~labels][:MOST_CLEAN]
+            clean = values[~labels][:MAX_CLEAN]
             half = len(clean) // 2
             made = inject(clean[half:], clean[:half], rng, 6, longest=120, foreign=None)
             yield SeriesTask("injected", path.stem, clean[:half], *made)
@@ -241,7 +253,7 @@ def _faults() -> Iterator[SeriesTask]:
 
 def _nab() -> Iterator[SeriesTask]:
     names = [name for name, windows in sorted(_nab_windows().items()) if windows and not name.startswith("artificial")]
-    for name in names[1::EVERY_NAB]:
+    for name in names[1::NAB_STEP]:
         values, labels = _nab_series(data_folder() / "nab" / "data" / name)
         cut = min(int(NAB_TRAIN_SHARE * len(values)), int(np.argmax(labels)) - 1)
         if cut >= 0.2 * len(values):

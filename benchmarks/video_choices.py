@@ -1,14 +1,19 @@
-"""The defaults for video, and what else was tried, on hours of a camera with events drawn into them.
+"""Defaults for video and alternatives to them, on hours of a camera with drawn events.
 
-Every other unlabelled hour of `cctv_upcam` is judged, a frame a second, events as `video_tasks` draws them; the hours
-beside it calibrate, the rest is normal. No label is used, and nothing runs where that folder is absent. AUROC in % of
-the frames of a kind of event against the normal frames of the same hour, mean over kinds and hours; `across_hours` sets
-all events against the normal frames of all hours.
+Every other unlabelled hour of `cctv_upcam` is judged at one frame per second, with events drawn by
+`benchmarks/video_tasks.py`. The neighbouring hours are the calibration set, the remaining hours the normal data. No
+label is used. Without the folder of that camera the benchmark is skipped.
 
-`baseline`: the fifth nearest neighbour at each place, unwhitened, mean over places, on the same normal clips. All other
-lines but the last group change one thing of the whitened vectors' length, pooled as `clip_scores` does: the share of
-places pooled, the weight of the motion, the copies in other light, the values kept of appearance, and for how many
-seconds scores are averaged. The last group are the analyzers, their fusion, and the head distilled for the screener.
+Figures are AUROC in % of the frames of one kind of event against the normal frames of the same hour, the mean over
+kinds and hours. `across hours` compares all events with the normal frames of all hours.
+
+* `baseline`: distance to the fifth nearest neighbour at each place, unwhitened, mean over places, on the same normal
+  clips.
+* `default_choice`: length of the whitened vectors, pooled by `clip_scores`.
+* `share_...`, `motion_...`, `relit_...`, `values_...`, `mean_over_...`: the same with one change: the share of places
+  pooled, the weight of motion, the share of relit copies, the number of appearance values, and the seconds over which
+  scores are averaged.
+* The last lines are the analyzers, their fusion, and the head distilled for the screener.
 """
 
 from dataclasses import dataclass
@@ -36,8 +41,8 @@ from shared.images import resize
 from shared.modality import Modality
 
 MEMBERS = cloud_modality(Modality.VIDEO).default_methods
-JUDGED_EVERY = 2  # hours
-TRAIN_EVERY_S, TEST_SECONDS = 24, slice(600, 1300)
+JUDGED_HOUR_STEP = 2  # judge every second hour
+TRAIN_INTERVAL_S, TEST_SECONDS = 24, slice(600, 1300)
 NEIGHBOURS, BATCH = 5, 16
 SHARES, WEIGHTS, RELIT, DIMS, SECONDS = (
     (1.0, 0.3, 0.1),
@@ -53,8 +58,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Encoded:
-    """Features (2, n, places, features) of appearance and motion: of normal clips, of these `relit`, and of the clips
-    that end in each second of a stretch with events; `kinds` (seconds,) of these, -1 for none."""
+    """Appearance and motion features (2, n, places, features) of one hour.
+
+    `normal`: normal clips. `relit`: the same clips in other light. `judged`: the clips that end in each second of a
+    stretch with events. `kinds`: (seconds,) kind of event in each second, -1 for none.
+    """
 
     normal: Tensor
     relit: Tensor
@@ -64,41 +72,41 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Task:
-    """One hour to judge: normal features and their relit copies, features that calibrate, and the hour."""
+    """Judged hour with its normal features, their relit copies and the calibration features `held_out`."""
 
     normal: Tensor
     relit: Tensor
-    apart: Tensor
+    held_out: Tensor
     hour: Encoded
 
 
 def run(quick: bool = False) -> dict[str, Any]:
-    """Mean AUROC in % by choice; with `quick` of one hour, and without analyzers."""
+    """Return mean AUROC in % by choice; `quick` judges one hour and skips the analyzers."""
     torch.set_num_threads(1)
-    encoded, encoder = _encoded(2 * JUDGED_EVERY if quick else None)
+    encoded, encoder = _encode_hours(2 * JUDGED_HOUR_STEP if quick else None)
     if encoder is None:
         return {"skipped": "the folder of the camera is absent"}
-    judged = range(0, len(encoded), JUDGED_EVERY)
+    judged = range(0, len(encoded), JUDGED_HOUR_STEP)
     tasks = [_task(encoded, index) for index in (judged[:1] if quick else judged)]
     found: dict[str, list[Floats]] = {}
     for index, task in enumerate(tasks):
-        scores = {**_choices(task), **({} if quick else _methods(task, encoder))}
+        scores = {**_scores_by_choice(task), **({} if quick else _scores_by_method(task, encoder))}
         for name, values in scores.items():
             found.setdefault(name, []).append(values)
         print(
             f"hour {index + 1} of {len(tasks)}",
-            {name: _of_kinds(task, values) for name, values in scores.items()},
+            {name: _auroc_by_kind(task, values) for name, values in scores.items()},
             flush=True,
         )
-    figures: dict[str, Any] = {name: _mean_of(tasks, values) for name, values in found.items()}
-    kept = {"share": TOP_SHARE, "weight": MOTION_WEIGHT, "appearance": APPEARANCE_DIM, "fused": " + ".join(MEMBERS)}
-    return {**figures, "kept": kept}
+    figures: dict[str, Any] = {name: _summary(tasks, values) for name, values in found.items()}
+    default = {"share": TOP_SHARE, "weight": MOTION_WEIGHT, "appearance": APPEARANCE_DIM, "fused": " + ".join(MEMBERS)}
+    return {**figures, "default": default}
 
 
-def _choices(task: Task) -> dict[str, Floats]:
-    """Scores (seconds,) by choice."""
+def _scores_by_choice(task: Task) -> dict[str, Floats]:
+    """Return scores (seconds,) by choice."""
     places = _lengths(task)
-    scores = {"baseline": _neighbours(task), "as_kept": _array(clip_scores(places))}
+    scores = {"baseline": _neighbours(task), "default_choice": _array(clip_scores(places))}
     for share in SHARES:
         count = max(1, round(share * places.shape[1]))
         scores[f"share_{share:g}"] = _array(places.topk(count, dim=1).values.mean(dim=1))
@@ -110,21 +118,21 @@ def _choices(task: Task) -> dict[str, Floats]:
     for dim in DIMS:
         scores[f"values_{dim}"] = _array(clip_scores(_lengths(task, dim=dim)))
     for seconds in SECONDS:
-        scores[f"mean_over_{seconds}_s"] = _averaged(scores["as_kept"], seconds)
+        scores[f"mean_over_{seconds}_s"] = _averaged(scores["default_choice"], seconds)
     return scores
 
 
-def _methods(task: Task, encoder: VideoEncoder) -> dict[str, Floats]:
-    """Scores (seconds,) of analyzers, their fusion, and the distilled head."""
+def _scores_by_method(task: Task, encoder: VideoEncoder) -> dict[str, Floats]:
+    """Return scores (seconds,) of the analyzers, their fusion and the distilled head."""
     whiten = _whitening(task)
     normal = whiten(torch.cat([task.normal, task.relit], dim=1))
-    apart, judged = whiten(task.apart), whiten(task.hour.judged)
+    calibration, judged = whiten(task.held_out), whiten(task.hour.judged)
     context, held_out, scores = FitContext(seed=0), {}, {}
     for name in MEMBERS:
         analyzer = ANALYZERS[name]()
         analyzer.fit(_features(normal, encoder), context)
         with torch.inference_mode():
-            held_out[name] = _array(analyzer.score(_features(apart, encoder)).scores)
+            held_out[name] = _array(analyzer.score(_features(calibration, encoder)).scores)
             scores[name] = _array(analyzer.score(_features(judged, encoder)).scores)
     scores["fused"] = Fusion.fit(held_out).statistic(scores)
     torch.manual_seed(0)
@@ -136,35 +144,39 @@ def _methods(task: Task, encoder: VideoEncoder) -> dict[str, Floats]:
     return scores
 
 
-def _encoded(most: int | None) -> tuple[list[Encoded], VideoEncoder | None]:
-    """The hours' features, at most so many hours, and the encoder, not yet fitted; none without the folder."""
+def _encode_hours(max_count: int | None) -> tuple[list[Encoded], VideoEncoder | None]:
+    """Return the features of at most `max_count` hours, and the encoder before whitening.
+
+    The encoder is None if the folder is absent.
+    """
     encoder, encoded = None, []
     for index, hour in enumerate(hours()):
-        if index == most:
+        if index == max_count:
             break
         height, width = choose_size(*hour.frames.shape[1:3])
         encoder = encoder or VideoEncoder(height, width, backbone=pretrained_backbone())
-        encoded.append(_of_hour(hour, encoder, np.random.default_rng(index), judged=index % JUDGED_EVERY == 0))
+        encoded.append(_encode_hour(hour, encoder, np.random.default_rng(index), judged=index % JUDGED_HOUR_STEP == 0))
         print(f"{hour.name} encoded", flush=True)
     return encoded, encoder
 
 
-def _of_hour(hour: Hour, encoder: VideoEncoder, rng: np.random.Generator, *, judged: bool) -> Encoded:
+def _encode_hour(hour: Hour, encoder: VideoEncoder, rng: np.random.Generator, *, judged: bool) -> Encoded:
     stretch, kinds, _ = with_events(hour.frames[TEST_SECONDS], rng)
-    ends = np.arange(TRAIN_EVERY_S, len(hour.frames), TRAIN_EVERY_S)
+    ends = np.arange(TRAIN_INTERVAL_S, len(hour.frames), TRAIN_INTERVAL_S)
     normal = _clips(hour.frames, ends, encoder)
     return Encoded(
         _encode(normal, encoder),
         _encode(relit(normal, len(normal), rng), encoder),
-        _of_stretch(stretch if judged else stretch[:2], encoder),
+        _encode_stretch(stretch if judged else stretch[:2], encoder),
         kinds[1:] if judged else kinds[1:2],
     )
 
 
-def _of_stretch(frames: NDArray[np.uint8], encoder: VideoEncoder) -> Tensor:
-    """Features (2, n - 1, places, features) of the clips that end at each of n frames but the first; n is even.
+def _encode_stretch(frames: NDArray[np.uint8], encoder: VideoEncoder) -> Tensor:
+    """Return features (2, n - 1, places, features) of the clips that end at each of n frames except the first.
 
-    Each frame is encoded once: a pair gives its last frame's appearance, and by the motion the first one's, too.
+    n is even. Each frame is encoded once: a pair gives the appearance of its last frame, and with the motion that of
+    its first frame.
     """
     last, motion = _encode(_clips(frames, np.arange(1, len(frames), 2), encoder), encoder)
     appearance = torch.stack([last - motion, last], dim=1).flatten(0, 1)
@@ -172,7 +184,7 @@ def _of_stretch(frames: NDArray[np.uint8], encoder: VideoEncoder) -> Tensor:
 
 
 def _clips(frames: NDArray[np.uint8], ends: NDArray[np.intp], encoder: VideoEncoder) -> NDArray[np.uint8]:
-    """Pairs (n, 2, height, width, 3) of frames a second apart that end at `ends`."""
+    """Return pairs (n, 2, height, width, 3) of frames one second apart that end at `ends`."""
     shape = (len(ends), encoder.frames, encoder.height, encoder.width, 3)
     pairs = np.zeros(shape, dtype=np.uint8)
     for row, end in enumerate(ends):
@@ -199,7 +211,7 @@ def _task(encoded: list[Encoded], index: int) -> Task:
 
 
 class _Whitening:
-    """Vectors (n, places, values) of features (2, n, places, features), as the encoder makes them."""
+    """Transform of features (2, n, places, features) to the encoder's whitened vectors (n, places, values)."""
 
     def __init__(self, normal: Tensor, dim: int, weight: float) -> None:
         self._parts = [
@@ -224,21 +236,21 @@ def _whitening(
 
 
 def _lengths(task: Task, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5) -> Tensor:
-    """Lengths (seconds, places) of the hour's vectors."""
+    """Return the lengths (seconds, places) of the hour's whitened vectors."""
     vectors: Tensor = _whitening(task, dim=dim, weight=weight, copies=copies)(task.hour.judged)
     lengths: Tensor = vectors.norm(dim=2)
     return lengths
 
 
 def _neighbours(task: Task) -> Floats:
-    """Mean over places of the distance to the fifth nearest normal, of appearance."""
+    """Return the mean over places of the distance to the fifth nearest normal appearance."""
     queries, reference = task.hour.judged[0].transpose(0, 1), task.normal[0].transpose(0, 1)
     nearest = torch.cdist(queries, reference).kthvalue(NEIGHBOURS, dim=2).values
     return _array(nearest.mean(dim=0))
 
 
 def _averaged(scores: Floats, seconds: int) -> Floats:
-    """The mean over so many of the last seconds."""
+    """Return the running mean of scores over the last `seconds`."""
     padded = np.concatenate([np.full(seconds - 1, scores[0]), scores])
     averaged: Floats = np.lib.stride_tricks.sliding_window_view(padded, seconds).mean(axis=1)
     return averaged
@@ -252,8 +264,8 @@ def _array(scores: Tensor) -> Floats:
     return scores.double().numpy()
 
 
-def _of_kinds(task: Task, scores: Floats) -> dict[str, float]:
-    """AUROC in % by kind of event, against the normal frames of the hour."""
+def _auroc_by_kind(task: Task, scores: Floats) -> dict[str, float]:
+    """Return AUROC in % by kind of event, against the normal frames of the hour."""
     kinds = task.hour.kinds
     return {
         name: round(100 * auroc(kinds[chosen] == kind, scores[chosen]), 1)
@@ -263,12 +275,12 @@ def _of_kinds(task: Task, scores: Floats) -> dict[str, float]:
     }
 
 
-def _mean_of(tasks: list[Task], scores: list[Floats]) -> str:
-    """The mean over kinds and hours, all hours together, and each kind."""
-    by_hour = [_of_kinds(task, values) for task, values in zip(tasks, scores, strict=True)]
-    drawn = [name for name in KINDS if any(name in of for of in by_hour)]
-    by_kind = {name: float(np.mean([of[name] for of in by_hour if name in of])) for name in drawn}
-    odd = np.concatenate([task.hour.kinds >= 0 for task in tasks])
-    across = 100 * auroc(odd, np.concatenate(scores))
+def _summary(tasks: list[Task], scores: list[Floats]) -> str:
+    """Return a text with the mean over kinds and hours, AUROC across hours, and the mean of each kind."""
+    by_hour = [_auroc_by_kind(task, values) for task, values in zip(tasks, scores, strict=True)]
+    drawn = [name for name in KINDS if any(name in figures for figures in by_hour)]
+    by_kind = {name: float(np.mean([figures[name] for figures in by_hour if name in figures])) for name in drawn}
+    is_event = np.concatenate([task.hour.kinds >= 0 for task in tasks])
+    across = 100 * auroc(is_event, np.concatenate(scores))
     kinds = ", ".join(f"{name} {value:.0f}" for name, value in by_kind.items())
     return f"{np.mean(list(by_kind.values())):.1f}; across hours {across:.1f}; {kinds}"

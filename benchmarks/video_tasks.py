@@ -1,20 +1,20 @@
-"""Hours of a camera with events drawn into them, to choose the defaults for video by; no label is used.
+"""Hours of a camera with drawn events for the choice of video defaults.
 
-Each unlabelled hour of `cctv_upcam` in turn is what is judged, the others are normal. A frame a second is taken.
-Into half of the hour events are drawn that last as long as real ones, in frames that follow one another:
+Each unlabelled hour of `cctv_upcam` is judged in turn, the others are normal, at one frame per second. No label is
+used. Events are drawn into consecutive frames of half of the hour and last as long as real ones:
 
-| kind | what |
+| kind | event |
 |---|---|
 | `person` | a figure walks in, stays, walks out |
-| `crowd` | two to four of them |
-| `displaced` | something that moves in this hour, usually a person, seen where it is not |
-| `animal` | a small thing that roams |
-| `left` | a thing that appears, and lies there |
-| `taken` | a place of the room is emptied |
-| `covered` | something hides a part of the picture |
+| `crowd` | two to four such figures |
+| `displaced` | a moving object of this hour, usually a person, pasted at another place |
+| `animal` | a small object that roams |
+| `left` | an object that appears and stays |
+| `taken` | an object that disappears from the room |
+| `covered` | an object that hides part of the picture |
 | `turned` | the camera is pushed aside |
 
-Light changes, slow and sudden, are normal and lie over a third of the hour, events or not.
+Slow and sudden changes of light are normal. They affect a third of the hour, with and without events.
 """
 
 import math
@@ -32,20 +32,20 @@ from shared.videos import frames_of
 
 CAMERA = "cctv_upcam"
 FRAME_INTERVAL_S = 1.0
-SECONDS = (3, 30)  # an event's length, log-uniform; STILL_FACTOR times as long where nothing moves
+SECONDS = (3, 30)  # log-uniform length of an event; multiplied by STILL_FACTOR for objects that do not move
 STILL_FACTOR = 2
 PAUSE_SECONDS = (10, 40)
 LIGHT_SHARE, LIGHT_SECONDS = 0.33, 60
 GAIN, GAMMA, TINT = (0.8, 1.25), (0.9, 1.12), (0.97, 1.03)
 
 Frame = NDArray[np.uint8]
-Sprite = NDArray[np.float32]  # (height, width, 4): colours in 0..255, and how opaque in 0..1
-Draw = Callable[[Frame, int], Frame]  # the frame with the event, in the second it is at
+Sprite = NDArray[np.float32]  # (height, width, 4): colours in 0..255 and opacity in 0..1
+Draw = Callable[[Frame, int], Frame]  # (frame, second of the event) -> frame with the event
 
 
 @dataclass(frozen=True)
 class Hour:
-    """Frames (seconds, height, width, 3) of a normal video, a second apart."""
+    """Frames (seconds, height, width, 3) of a normal video, one per second."""
 
     name: str
     frames: NDArray[np.uint8]
@@ -53,7 +53,7 @@ class Hour:
 
 @dataclass(frozen=True)
 class Scene:
-    """What events are made from: the median frame of an hour, its frames, and how long the event lasts."""
+    """Input of an event: the median frame and all frames of an hour, and the event's length in seconds."""
 
     median: Frame
     frames: NDArray[np.uint8]
@@ -66,7 +66,7 @@ class Scene:
 
 
 def hours() -> Iterator[Hour]:
-    """The unlabelled hours; none where their folder is absent."""
+    """Yield the unlabelled hours; none if their folder is absent."""
     if not (data_folder() / CAMERA).is_dir():
         return
     for video in find_videos(data_folder() / CAMERA).normal:
@@ -78,9 +78,10 @@ def hours() -> Iterator[Hour]:
 def with_events(
     frames: NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.bool_]]:
-    """The frames (n, height, width, 3) with events and changes of light, and what each frame holds.
+    """Draw events and changes of light into frames (n, height, width, 3).
 
-    That is (n,) the kind's position in KINDS, -1 for nothing; and (n,) whether its light was changed.
+    Return the frames; the position (n,) of each frame's event in KINDS, -1 for none; and a mask (n,) of frames with
+    changed light.
     """
     out, kinds = frames.copy(), np.full(len(frames), -1)
     median = np.median(frames[:: max(1, len(frames) // 200)], axis=0).astype(np.uint8)
@@ -105,7 +106,7 @@ def with_events(
 
 
 def _in_other_light(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The frames in a light that changes at once, or goes up and down again."""
+    """Return the frames in another light, either constant or rising and falling."""
     gain, gamma, tint = rng.uniform(*GAIN), rng.uniform(*GAMMA), rng.uniform(*TINT, size=3)
     share = np.ones(len(frames)) if rng.random() < 0.5 else np.sin(np.linspace(0, np.pi, len(frames)))
     share = share[:, None, None, None]
@@ -142,7 +143,7 @@ def _crowd(scene: Scene, rng: np.random.Generator) -> Draw:
 
 
 def _displaced(scene: Scene, rng: np.random.Generator) -> Draw:
-    """What differs most from the median of another frame of the hour, pasted elsewhere; it shifts a little."""
+    """Paste the largest moving object of another frame at a random place, with a small sway."""
     height, width = scene.size
     sprite = None
     for _ in range(20):
@@ -186,7 +187,7 @@ def _left(scene: Scene, rng: np.random.Generator) -> Draw:
 
 
 def _taken(scene: Scene, rng: np.random.Generator) -> Draw:
-    """A place with edges in it is filled in from around it."""
+    """Inpaint a place that has edges."""
     height, width = scene.size
     edges = cv2.Laplacian(cv2.cvtColor(scene.median, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
     busy = cv2.boxFilter(np.abs(edges), -1, (9, 9))
@@ -239,7 +240,10 @@ KINDS = tuple(_MAKERS)
 
 
 def _visit(left: float, width: int, seconds: int, rng: np.random.Generator) -> Callable[[int], float]:
-    """Where somebody is, in pixels, who comes in at one side, stays at `left`, and goes."""
+    """Return a function from second to x position in pixels of a visitor.
+
+    The visitor comes in at the nearer side, stays at `left`, and leaves.
+    """
     outside = -0.05 * width if left < width / 2 else 1.05 * width
     walking = max(1.0, min(seconds / 3, 5 * rng.uniform(0.5, 1.0)))
 
@@ -251,11 +255,14 @@ def _visit(left: float, width: int, seconds: int, rng: np.random.Generator) -> C
 
 
 def _opacity(rng: np.random.Generator) -> float:
-    return float(rng.uniform(0.6, 1.0))  # a part of a second's motion, glass, bad light
+    return float(rng.uniform(0.6, 1.0))  # below 1 for motion blur, glass or bad light
 
 
 def _figure(tall: float, phase: float, rng: np.random.Generator) -> Sprite:
-    """A figure `tall` pixels high, legs apart by `phase` in -1..1, clothes cut from photographs."""
+    """Return a figure `tall` pixels high whose clothes are cut from photographs.
+
+    `phase` in -1..1 sets the distance between the feet.
+    """
     height = max(8, round(tall))
     width = max(5, round(0.45 * tall))
     centre, unit = width / 2, height / 8
@@ -273,7 +280,7 @@ def _figure(tall: float, phase: float, rng: np.random.Generator) -> Sprite:
 
 
 def _thing(tall: float, wide: float, rng: np.random.Generator, *, blurred: bool = False) -> Sprite:
-    """A lump or a box, its surface cut from a photograph."""
+    """Return an ellipse or a box whose surface is cut from a photograph."""
     height, width = max(3, round(tall)), max(3, round(wide))
     mask = np.zeros((height, width), np.uint8)
     if rng.random() < 0.5:
@@ -306,7 +313,10 @@ def _filled(sprite: Sprite, mask: NDArray[np.uint8], colours: NDArray[np.floatin
 
 
 def _moving_part(scene: Scene, frame: Frame) -> Sprite | None:
-    """The largest connected part of the frame that differs from the median, or None if there is none of some size."""
+    """Return the largest connected region that differs from the median.
+
+    Return None if it covers less than 0.4 % or more than 20 % of the frame.
+    """
     difference = np.abs(frame.astype(np.int16) - scene.median).max(axis=2).astype(np.uint8)
     mask = (cv2.GaussianBlur(difference, (0, 0), 1) > 30).astype(np.uint8)
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
@@ -322,7 +332,7 @@ def _moving_part(scene: Scene, frame: Frame) -> Sprite | None:
 
 
 def _pasted(frame: Frame, sprite: Sprite, top: float, left: float, opacity: float) -> Frame:
-    """The frame with the sprite at (top, left), soft at its edge; what lies outside the frame is cut off."""
+    """Return the frame with the sprite at (top, left), with soft edges and clipped to the frame."""
     height, width = frame.shape[:2]
     shift = np.array([[1.0, 0.0, left], [0.0, 1.0, top]])
     placed = cv2.warpAffine(sprite, shift, (width, height), flags=cv2.INTER_LINEAR)

@@ -18,7 +18,7 @@ from edge.operation.latency import LatencyHistogram
 from edge.operation.metrics import MetricsServer
 from edge.operation.service_manager import notify
 from edge.pipeline import Pipeline, PipelineContext
-from edge.routing.budget import Backlog, UploadBudget
+from edge.routing.budget import UplinkLoad, UploadBudget
 from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
 from edge.settings import AgentSettings
@@ -230,7 +230,7 @@ class Agent:
             notify("WATCHDOG=1")
         spool, meter = self.spool.status(), self.meter
         self.budget.follow(
-            Backlog(
+            UplinkLoad(
                 bytes=spool.bytes,
                 spool_share=spool.bytes / self.settings.spool.max_bytes,
                 connected=self.uplink is not None and self.uplink.status.connected,

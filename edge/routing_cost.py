@@ -1,9 +1,12 @@
-"""What the router and the spool cost a sample: `python -m edge.routing_cost --config edge.toml --samples N`.
+"""CPU cost of the router and the spool: `python -m edge.routing_cost --config edge.toml --samples N`.
 
-Samples of the first source are screened once; then they pass again and again with p-values as those of normal data are,
-drawn uniformly. CPU time is that of the whole process with the kernel's part, from p-values to the committed file:
-decisions, counts, messages, transactions. Standard output is a JSON object: `samples`, `travelled`, `cpu_us` (in all),
-`cpu_us_per_sample`, `cpu_us_per_travelled`.
+Samples of the first source are screened once and then routed repeatedly with uniform p-values, like those of normal
+data. The CPU time is user and system time of the process from p-values to the committed file: decisions, counts,
+messages, transactions. The output is a JSON object:
+
+* `samples`, `forwarded`: numbers of routed samples and of samples in the spool
+* `cpu_us`: total CPU time in microseconds
+* `cpu_us_per_sample`, `cpu_us_per_forwarded`: CPU time divided by these numbers
 """
 
 import argparse
@@ -31,14 +34,14 @@ from shared.errors import SettingsError, VedetteError
 from shared.modalities import sample_type
 from shared.samples import SampleBatch
 
-KEPT_BATCHES = 8
+SCREENED_BATCHES = 8
 POLL_S = 0.002
 
 Screened = tuple[SampleBatch, ScreenedBatch]
 
 
 def measure(settings: AgentSettings, samples: int) -> dict[str, float]:
-    """The figures of `samples` samples and a few more, those of the last batch."""
+    """Route at least `samples` samples in whole batches and return the figures of the JSON object."""
     screener, screened = _screened(settings)
     random = np.random.default_rng(settings.router.seed)
     with tempfile.TemporaryDirectory(dir=settings.state_dir) as folder:
@@ -47,16 +50,16 @@ def measure(settings: AgentSettings, samples: int) -> dict[str, float]:
         budget = UploadBudget(settings.router)
         router = Router(settings.router, settings.sources[0].id, RateMeter(0.0), budget)
         forwarder = Forwarder(router, settings.router, budget, lambda _: None)
-        passed, travelled, cpu_s = 0, 0, 0.0
+        passed, forwarded_count, cpu_s = 0, 0, 0.0
         while passed < samples:
-            batch, once = screened[0]
+            batch, result = screened[0]
             screened = [*screened[1:], screened[0]]
-            again = replace(once, p_values=random.random(len(once.kept)))
+            redrawn = replace(result, p_values=random.random(len(result.kept)))
             started_s = time.process_time()
-            forwarded = forwarder.forward(batch, again, screener)
+            forwarded = forwarder.forward(batch, redrawn, screener)
             spool.append(forwarded.samples, forwarded.counts)
             cpu_s += time.process_time() - started_s
-            passed, travelled = passed + len(once.kept), travelled + len(forwarded.samples)
+            passed, forwarded_count = passed + len(result.kept), forwarded_count + len(forwarded.samples)
         started_s = time.process_time()
         while spool.status().pending and not spool.status().error:
             time.sleep(POLL_S)
@@ -64,17 +67,22 @@ def measure(settings: AgentSettings, samples: int) -> dict[str, float]:
         spool.close()
     return {
         "samples": passed,
-        "travelled": travelled,
+        "forwarded": forwarded_count,
         "cpu_us": cpu_s * 1e6,
         "cpu_us_per_sample": cpu_s / passed * 1e6,
-        "cpu_us_per_travelled": cpu_s / max(travelled, 1) * 1e6,
+        "cpu_us_per_forwarded": cpu_s / max(forwarded_count, 1) * 1e6,
     }
 
 
 def _screened(settings: AgentSettings) -> tuple[Screener, list[Screened]]:
+    """Return the screener of the first source and its first batches, at most SCREENED_BATCHES.
+
+    Raises:
+        SettingsError: The source names no bundle or has no valid sample.
+    """
     source_settings = settings.sources[0]
     if source_settings.bundle is None:
-        raise SettingsError("The first source names no bundle: set its path.")
+        raise SettingsError("The first source names no bundle: set `bundle` to a path.")
     cache = BundleCache(settings.state_dir / "bundles", [load_bundle_key(settings.state_dir, settings.bundle_key)])
     bundle = cache.open(source_settings.bundle)
     usual = sample_type(bundle.manifest.modality).usual_batch_size(bundle.manifest.input)
@@ -85,19 +93,19 @@ def _screened(settings: AgentSettings) -> tuple[Screener, list[Screened]]:
     for batch in open_source(source_settings, screener.modality, screener.spec, stop, "").batches():
         if len(batch):
             found.append((batch, screener.screen(batch)))
-        if len(found) == KEPT_BATCHES:
+        if len(found) == SCREENED_BATCHES:
             stop.set()
             break
     if not found:
-        raise SettingsError("The first source gave no sample that can be screened.")
+        raise SettingsError("The first source has no valid sample to screen.")
     return screener, found
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Parse the command line, measure, and print the JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--samples", type=int, required=True)
+    parser.add_argument("--config", type=Path, required=True, help="settings of the agent (TOML file)")
+    parser.add_argument("--samples", type=int, required=True, help="minimum number of samples to route")
     options = parser.parse_args()
     try:
         json.dump(measure(AgentSettings.load(options.config), options.samples), sys.stdout)

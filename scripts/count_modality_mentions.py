@@ -1,10 +1,10 @@
-"""Count the modules that decide by modality outside the modalities' own modules.
+"""Count of the modules that branch on the modality outside the packages `modalities`.
 
     python scripts/count_modality_mentions.py [ROOT] [--show]
 
-A module counts if it names a member of `Modality`, except to declare its own, or reads a modality off an array: its
-rank, its dtype, or the image size of an input spec. The packages `modalities`, the enum itself and generated code do
-not count.
+A module counts if it names a member of `Modality`, except to declare its own modality, or if it derives the modality
+from the rank or dtype of an array or from the image size of an input spec. The packages `modalities`, the enum itself
+and generated code are excluded.
 """
 
 import argparse
@@ -16,7 +16,7 @@ PACKAGES = ("edge", "cloud", "shared")
 OWN_MODULES = ("cloud/modalities/", "cloud/training/modalities/", "edge/modalities/", "shared/modalities/")
 ENUM = "shared/modality.py"
 NAMED = re.compile(r"\bModality\.[A-Z]{3,}\b")
-DECLARED = re.compile(r"^(?:modality(?:: Modality)?|name) ?= ?Modality\.[A-Z]+,?$")  # no decision
+DECLARED = re.compile(r"^(?:modality(?:: Modality)?|name) ?= ?Modality\.[A-Z]+,?$")  # declarations do not branch
 SNIFFED = re.compile(
     r"\b(?:inputs|train|test|held_out|ratio)\.ndim\b|\bimage_height\b|\bimage_width\b|\.dtype\s*(?:==|!=|is)\s*(?:np\.)?uint8|\bis_image\b"
 )
@@ -44,7 +44,7 @@ def counts(root: Path) -> dict[str, int]:
 
 
 def main() -> None:
-    """Print the counts, and with --show each mention."""
+    """Print the counts, and each mention with --show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).resolve().parents[1])
     parser.add_argument("--show", action="store_true", help="print each mention")
@@ -53,7 +53,7 @@ def main() -> None:
         for name, number, line in mentions(options.root):
             print(f"{name}:{number}: {line}")
     found = counts(options.root)
-    print(", ".join(f"{package} {count}" for package, count in found.items()) + f", in all {sum(found.values())}")
+    print(", ".join(f"{package} {count}" for package, count in found.items()) + f", total {sum(found.values())}")
 
 
 if __name__ == "__main__":

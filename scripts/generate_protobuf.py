@@ -1,4 +1,4 @@
-"""Generate the protobuf and gRPC modules beside their `.proto` files; with --check, fail where they are out of date."""
+"""Generator of the protobuf and gRPC modules beside their `.proto` files; --check fails if any is out of date."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ def generate(target: Path) -> None:
 
 
 def stale() -> list[str]:
-    """The generated modules that differ from what their `.proto` files give now."""
+    """Return the paths of generated modules that are out of date, missing or without a `.proto` file."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
         fresh = {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*_pb2*.py*")}
@@ -30,7 +30,7 @@ def stale() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where something is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a module is out of date")
     if parser.parse_args().check:
         if paths := stale():
             sys.exit(f"out of date, run make proto: {', '.join(paths)}")

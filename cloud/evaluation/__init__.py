@@ -1,1 +1,1 @@
-"""How good a bundle is: figures, the router leaderboard, plots, and benchmarks beside published results."""
+"""Evaluation of bundles: metrics, router leaderboard, plots, and benchmarks with published results."""

@@ -1,7 +1,7 @@
-"""A benchmark run: which units there are, and their results as means over seeds and sets."""
+"""Benchmark run: list of units, and their results as means over seeds and data sets."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -9,21 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from cloud.evaluation.protocols import AS_THEY_ARE, PUBLISHED, SMALLEST, DataSet, find_sets, is_small
+from cloud.evaluation.protocols import MIN_ROWS, PUBLISHED, WITHOUT_BOOTSTRAP, DataSet, find_sets, is_small
 from cloud.evaluation.published import Published, published_figures
 from cloud.evaluation.runner import Result, Unit, run_units
+from cloud.training.progress import StageProgress
 from cloud.training.settings import TrainingSettings
 from shared.errors import DataError, SettingsError
 
 HEADLINE = {"adbench": "auroc", "series": "vus_pr", "images": "auroc", "video": "auroc"}
-LARGE_SETS = f"n_at_least_{SMALLEST}"
+LARGE_SETS = f"n_at_least_{MIN_ROWS}"
 
 Figures = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkOptions:
-    """What is asked for. `command`: how to ask for it again, without machine paths."""
+    """Options of a benchmark run. `command`: the command line that repeats it, without paths of this machine."""
 
     benchmark: str
     data: Path
@@ -35,80 +36,86 @@ class BenchmarkOptions:
     command: str
 
 
-def run_benchmark(plan: BenchmarkOptions, progress: Callable[[str, float], None] | None = None) -> dict[str, Any]:
-    """All results as JSON values: `sets`, `mean`, and beside them how they were made and what is published.
+def run_benchmark(options: BenchmarkOptions, progress: StageProgress | None = None) -> dict[str, Any]:
+    """Run a benchmark and return all results as JSON values.
 
-    A set that fails is named under `failed` and stands in no mean. Raises DataError if every set failed.
+    The keys are `sets`, `mean`, the options of the run and the published results. A failed set is listed under `failed`
+    and excluded from all means. Raises DataError if every set failed.
     """
-    sets = find_sets(plan.benchmark, plan.data, plan.datasets)
-    small, broken = _small_sets(plan.benchmark, sets)
-    units = _units(plan, [item for item in sets if item.name not in broken], small)
+    sets = find_sets(options.benchmark, options.data, options.datasets)
+    small, broken = _small_sets(options.benchmark, sets)
+    units = _units(options, [item for item in sets if item.name not in broken], small)
 
     def report(done: int, result: Result) -> None:
         if progress is not None:
-            state = f" (failed: {result.error})" if result.error else " (kept from before)" if result.resumed else ""
+            state = f" (failed: {result.error})" if result.error else " (resumed)" if result.resumed else ""
             progress(f"{done} of {len(units)}: {result.unit.set_name}{state}", done / len(units))
 
     if progress is not None and units:
         progress(f"{len(units)} runs of {len(sets)} sets", 0.0)
-    results = run_units(units, plan.work, jobs=plan.jobs, progress=report)
+    results = run_units(units, options.work, jobs=options.jobs, progress=report)
     failed = broken | failures(results)
     if len(failed) == len(sets):
         name, reason = next(iter(failed.items()))
         raise DataError(f"Every set failed; {name}: {reason}")
-    published = published_figures(plan.benchmark, plan.data, [item.name for item in sets if item.name not in failed])
-    return _summary(plan, results, small, failed, published)
+    published = published_figures(
+        options.benchmark, options.data, [item.name for item in sets if item.name not in failed]
+    )
+    return _summary(options, results, small, failed, published)
 
 
 def mean_over(figures: Sequence[Figures]) -> Figures:
-    """Means of figures by method, over seeds or sets that have them.
+    """Return the mean of each figure by method, over the seeds or sets that have it.
 
-    The recall that a routing keeps is the ratio of mean recalls: where the cloud finds next to nothing, a ratio of
-    single sets says nothing.
+    `recall_kept_*` is the ratio of mean recalls, because the ratio on a single set is meaningless where the cloud finds
+    almost nothing.
     """
-    methods = list(dict.fromkeys(method for each in figures for method in each))
+    methods = list(dict.fromkeys(method for result in figures for method in result))
     means: Figures = {}
     for method in methods:
-        of = [each[method] for each in figures if method in each]
-        keys = list(dict.fromkeys(key for each in of for key in each))
-        means[method] = {key: float(np.mean([each[key] for each in of if key in each])) for key in keys}
-    alone = means.get("cloud_only", {})
+        values = [result[method] for result in figures if method in result]
+        keys = list(dict.fromkeys(key for row in values for key in row))
+        means[method] = {key: float(np.mean([row[key] for row in values if key in row])) for key in keys}
+    cloud_only = means.get("cloud_only", {})
     for routing in means.values():
         for key in [key for key in routing if key.startswith("recall_kept")]:
             recall = key.replace("recall_kept", "recall")
-            if alone.get(recall):
-                routing[key] = routing[recall] / alone[recall]
+            if cloud_only.get(recall):
+                routing[key] = routing[recall] / cloud_only[recall]
     return means
 
 
 def failures(results: Sequence[Result]) -> dict[str, str]:
-    """The first error of each set that has one; a failure of the variant beside the protocol is named as such."""
+    """Return the first error of each set that failed under the published protocol, by set name."""
     failed: dict[str, str] = {}
     for result in results:
         if result.error and result.unit.variant == PUBLISHED:
-            reason = without_path(result.error, result.unit.path)
+            reason = one_line_without_folders(result.error, result.unit.path)
             failed.setdefault(result.unit.set_name, f"seed {result.unit.seed}: {reason}")
     return failed
 
 
-def without_path(text: str, path: Path) -> str:
-    """A message in one line that names a file without its folders, which are this machine's business."""
+def one_line_without_folders(text: str, path: Path) -> str:
+    """Return a message on one line, with the file name in place of the full path."""
     return re.sub(r"\s+", " ", text.replace(str(path), path.name))
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds 0 to N - 1 of a number N, or those of a list: `5`, `0,3,7`, `4,`. Raises SettingsError for others."""
+    """Parse a number of seeds (`5`: seeds 0 to 4) or a list of seeds (`0,3,7`, `4,`).
+
+    Raises SettingsError for any other text.
+    """
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 0 or max(numbers) >= 2**32 or (numbers == [0] and "," not in text):
-        raise SettingsError(f"--seeds {text}: give how many (5), or which (0,3,7).")
+        raise SettingsError(f"--seeds {text}: give the number of seeds (5) or a list of seeds (0,3,7).")
     return tuple(dict.fromkeys(numbers)) if "," in text else tuple(range(numbers[0]))
 
 
 def _small_sets(benchmark: str, sets: Sequence[DataSet]) -> tuple[set[str], dict[str, str]]:
-    """Names of the sets that the protocol bootstraps, and the error of each set that cannot be read."""
+    """Return the names of the sets that the protocol bootstraps, and the error of each unreadable set."""
     small: set[str] = set()
     broken: dict[str, str] = {}
     for item in sets if benchmark == "adbench" else ():
@@ -116,67 +123,70 @@ def _small_sets(benchmark: str, sets: Sequence[DataSet]) -> tuple[set[str], dict
             if is_small(item.path):
                 small.add(item.name)
         except DataError as error:
-            broken[item.name] = without_path(str(error), item.path)
+            broken[item.name] = one_line_without_folders(str(error), item.path)
     return small, broken
 
 
-def _units(plan: BenchmarkOptions, sets: Sequence[DataSet], small: set[str]) -> list[Unit]:
-    """Every set and seed; small sets also as they are. One seed of every set comes first."""
-    settings = plan.settings.model_dump(mode="json")
+def _units(options: BenchmarkOptions, sets: Sequence[DataSet], small: set[str]) -> list[Unit]:
+    """Return one unit per set and seed; small sets get a second unit without the bootstrap.
+
+    The first seed of every set comes first.
+    """
+    settings = options.settings.model_dump(mode="json")
     return [
-        Unit(plan.benchmark, item.name, item.path, variant, seed, settings)
-        for seed in plan.seeds
+        Unit(options.benchmark, item.name, item.path, variant, seed, settings)
+        for seed in options.seeds
         for item in sets
-        for variant in ((PUBLISHED, AS_THEY_ARE) if item.name in small else (PUBLISHED,))
+        for variant in ((PUBLISHED, WITHOUT_BOOTSTRAP) if item.name in small else (PUBLISHED,))
     ]
 
 
 def _summary(
-    plan: BenchmarkOptions,
+    options: BenchmarkOptions,
     results: Sequence[Result],
     small: set[str],
     failed: Mapping[str, str],
     published: Published | None,
 ) -> dict[str, Any]:
     sets = _by_set(results, PUBLISHED, failed)
-    as_they_are = _by_set(results, AS_THEY_ARE, {})
+    without_bootstrap = _by_set(results, WITHOUT_BOOTSTRAP, {})
     summary: dict[str, Any] = {
         "sets": sets,
         "mean": mean_over(list(sets.values())),
-        "benchmark": plan.benchmark,
-        "command": plan.command,
+        "benchmark": options.benchmark,
+        "command": options.command,
         "version": version("vedette"),
-        "seeds": list(plan.seeds),
-        "headline": HEADLINE[plan.benchmark],
+        "seeds": list(options.seeds),
+        "headline": HEADLINE[options.benchmark],
         "failed": dict(failed),
         "facts": _facts(results),
-        "settings": plan.settings.model_dump(mode="json"),
+        "settings": options.settings.model_dump(mode="json"),
         "published": None if published is None else asdict(published),
     }
-    if plan.benchmark == "adbench":
+    if options.benchmark == "adbench":
         large = {name: figures for name, figures in sets.items() if name not in small}
         summary[LARGE_SETS] = {"names": list(large), "mean": mean_over(list(large.values()))}
-        honest = {**large, **as_they_are}
-        not_so = {
-            result.unit.set_name: without_path(result.error, result.unit.path)
+        figures = {**large, **without_bootstrap}
+        errors = {
+            result.unit.set_name: one_line_without_folders(result.error, result.unit.path)
             for result in results
-            if result.error and result.unit.variant == AS_THEY_ARE
+            if result.error and result.unit.variant == WITHOUT_BOOTSTRAP
         }
-        summary["without_bootstrap"] = {"sets": honest, "mean": mean_over(list(honest.values())), "failed": not_so}
+        summary["without_bootstrap"] = {"sets": figures, "mean": mean_over(list(figures.values())), "failed": errors}
     return summary
 
 
 def _by_set(results: Sequence[Result], variant: str, failed: Mapping[str, str]) -> dict[str, Figures]:
-    """Means over the seeds, by set."""
-    found: dict[str, list[Figures]] = {}
+    """Return the means over the seeds, by set."""
+    by_set: dict[str, list[Figures]] = {}
     for result in results:
         if result.unit.variant == variant and not result.error and result.unit.set_name not in failed:
-            found.setdefault(result.unit.set_name, []).append(result.figures)
-    return {name: mean_over(figures) for name, figures in sorted(found.items(), key=lambda item: item[0].lower())}
+            by_set.setdefault(result.unit.set_name, []).append(result.figures)
+    return {name: mean_over(figures) for name, figures in sorted(by_set.items(), key=lambda item: item[0].lower())}
 
 
 def _facts(results: Sequence[Result]) -> dict[str, Any]:
-    """Facts of each set's first seed, under the protocol."""
+    """Return the facts of the first seed of each set under the published protocol."""
     facts: dict[str, Any] = {}
     for result in results:
         if result.unit.variant == PUBLISHED and not result.error:

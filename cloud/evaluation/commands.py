@@ -1,4 +1,4 @@
-"""`vedette evaluate` and `vedette bench adbench|series|images|video|edge`."""
+"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|edge`."""
 
 import os
 from pathlib import Path
@@ -15,20 +15,24 @@ _DATA = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", envvar="VEDETTE_BENCH_DATA", help="Folder of the data sets."),
 ]
-_DATASETS = Annotated[str, typer.Option(metavar="A,B", help="Only these sets, by name.")]
-_JOBS = Annotated[int, typer.Option(min=0, help="Processes at once; 0: one for each core, for images one.")]
-_JSON = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, also a failure.")]
+_DATASETS = Annotated[str, typer.Option(metavar="A,B", help="Names of the data sets to run; by default all.")]
+_JOBS = Annotated[
+    int, typer.Option(min=0, help="Number of worker processes (0: one per core, or 1 for images and video).")
+]
+_JSON = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the result or the error to this file.")
+]
 _OUTPUT = Annotated[Path | None, typer.Option(metavar="PAGE.md", help="Write the results as a Markdown page.")]
 _WORK = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Where finished runs are kept, to resume from; by default $VEDETTE_HOME/bench."),
+    typer.Option(metavar="DIR", help="Folder of finished runs, reused on resume; by default $VEDETTE_HOME/bench."),
 ]
-_CONFIG = Annotated[Path | None, typer.Option(metavar="FILE", help="Training settings in TOML, as of vedette train.")]
-_SEEDS_HELP = "How many (5: seeds 0 to 4), or which (0,3,7)."
+_CONFIG = Annotated[Path | None, typer.Option(metavar="FILE", help="Training settings in TOML, as for vedette train.")]
+_SEEDS_HELP = "Number of seeds (5: seeds 0 to 4) or a list of seeds (0,3,7)."
 
 
 def add_commands(tree: CommandTree) -> None:
-    """Hang evaluation and the benchmarks into the tree."""
+    """Add the evaluation and benchmark commands to the command tree."""
     tree.root.command(
         epilog="Examples:  vedette evaluate pump.vedette readings.csv --plots plots/  |  "
         "vedette evaluate camera.vedette photos/ --json result.json  |  "
@@ -53,30 +57,34 @@ def add_commands(tree: CommandTree) -> None:
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's archive.")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="What to judge, in a layout that vedette train takes.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle archive to evaluate.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Samples to evaluate, in a layout that vedette train reads.")
+    ],
     json_path: _JSON = None,
-    plots: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw plots into this folder.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to write plots to; by default none are drawn.")
+    ] = None,
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="PUBLIC.pem", help="The trusted public key; by default your signing key's."),
+        typer.Option("--key", metavar="PUBLIC.pem", help="Trusted public key; by default that of your signing key."),
     ] = None,
     label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
     time_column: Annotated[str, typer.Option(help="Column of time stamps; by default timestamp, time, ...")] = "",
-    device: Annotated[str, typer.Option(help='Where the analyzers run: "auto", "cpu" or "cuda".')] = "auto",
+    device: Annotated[str, typer.Option(help='Device of the analyzers: "auto", "cpu" or "cuda".')] = "auto",
 ) -> None:
-    """Judge data with every method of a bundle: artefacts, analyzers, fusion, baselines and the router leaderboard.
+    """Evaluate every method of a bundle on data: artefacts, analyzers, fusion, baselines and router leaderboard.
 
-    With labels, how well each method finds the anomalies; without, what it says of the data and flags. Give data that
-    the bundle was not trained on.
+    With labels, report how well each method finds the anomalies. Without labels, report the distribution of its scores
+    and the share it flags. Give data that the bundle was not trained on.
     """
-    from cloud.evaluation.evaluate import Request, evaluate_bundle
+    from cloud.evaluation.evaluate import EvaluationRequest, evaluate_bundle
     from cloud.evaluation.report import show_evaluation
     from cloud.training.progress import shown_progress
     from shared.home import trusted_key
 
     def measure() -> dict[str, Any]:
-        request = Request(bundle, data, label_column, time_column, device, plots)
+        request = EvaluationRequest(bundle, data, label_column, time_column, device, plots)
         with shown_progress() as progress:
             return evaluate_bundle(request, trusted_key(key), progress)
 
@@ -93,7 +101,7 @@ def adbench(
     work: _WORK = None,
     config: _CONFIG = None,
 ) -> None:
-    """Tables, under the protocol of the published figures: any folder of .npz files with X and y."""
+    """Run the table benchmark under the published ADBench protocol, on a folder of .npz files with X and y."""
     _run("adbench", data, datasets, seeds, jobs, json_path, output, work, config)
 
 
@@ -107,7 +115,7 @@ def series(
     work: _WORK = None,
     config: _CONFIG = None,
 ) -> None:
-    """Series, by VUS-PR: any folder of .npz files with train, test and label."""
+    """Run the series benchmark (VUS-PR) on a folder of .npz files with train, test and label."""
     _run("series", data, datasets, seeds, jobs, json_path, output, work, config)
 
 
@@ -121,7 +129,7 @@ def images(
     work: _WORK = None,
     config: _CONFIG = None,
 ) -> None:
-    """Images, by image AUROC and pixels where there are masks: any folder of folders in the MVTec AD layout."""
+    """Run the image benchmark (image AUROC; pixel metrics with masks) on a folder of sets in the MVTec AD layout."""
     _run("images", data, datasets, seeds, jobs, json_path, output, work, config)
 
 
@@ -135,12 +143,12 @@ def video(
     work: _WORK = None,
     config: _CONFIG = None,
 ) -> None:
-    """Video, by frame AUROC: a folder with train/, eval/ and a table of labels."""
+    """Run the video benchmark (frame AUROC) on a folder with train/, eval/ and a table of labels."""
     _run("video", data, datasets, seeds, jobs, json_path, output, work, config)
 
 
 def _bench() -> None:
-    """Measure detection on whole collections of data sets, beside published figures, and the agent on this machine."""
+    """Measure detection on collections of data sets next to published results, and the agent on this machine."""
 
 
 def _run(
@@ -162,7 +170,7 @@ def _run(
     from shared.home import home_folder
 
     def measure() -> dict[str, Any]:
-        plan = BenchmarkOptions(
+        options = BenchmarkOptions(
             benchmark,
             _data_folder(data),
             tuple(name.strip() for name in datasets.split(",") if name.strip()),
@@ -173,25 +181,25 @@ def _run(
             _command(benchmark, datasets, seeds, config, output),
         )
         with shown_progress() as progress:
-            return run_benchmark(plan, progress)
+            return run_benchmark(options, progress)
 
     summary = measure_and_write(measure, json_path, output, page)
     show_benchmark(summary)
     if summary["failed"]:
-        raise VedetteError(f"{len(summary['failed'])} of the sets failed and stand in no mean: see the list above.")
+        raise VedetteError(f"{len(summary['failed'])} sets failed and are excluded from all means: see the list above.")
 
 
 def _data_folder(given: Path | None) -> Path:
-    """Return the folder of the data sets; raise SettingsError if none is named or it does not exist."""
+    """Return the folder of the data sets; raise SettingsError if it is missing or not named."""
     if given is None:
-        raise SettingsError("No data folder. Name the one with the data sets with --data.")
+        raise SettingsError("No data folder: give the folder of the data sets with --data.")
     if not given.is_dir():
-        raise SettingsError(f"{given}: no such folder. Name the one with the data sets with --data.")
+        raise SettingsError(f"{given}: no such folder. Give the folder of the data sets with --data.")
     return given
 
 
 def _command(benchmark: str, datasets: str, seeds: str, config: Path | None, output: Path | None) -> str:
-    """How to make these results again, without the paths of this machine."""
+    """Return the command line that repeats this run, without paths of this machine."""
     parts = ["vedette bench", benchmark, "--data DATA"]
     parts += [f"--datasets {datasets}"] if datasets else []
     parts += [f"--seeds {seeds}"]

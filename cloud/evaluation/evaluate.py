@@ -1,6 +1,5 @@
-"""`vedette evaluate`: what every method of a bundle says of data, and with labels how often it is right."""
+"""Evaluation of a bundle on a data set: score statistics of every method and, with labels, its metrics."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,16 @@ from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.result import Evaluation
 from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
+from cloud.training.progress import StageProgress
 from shared.bundle import REFERENCE_FILE, Bundle
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
-_REASONS_TOLD = 5
-
-Progress = Callable[[str, float], None]
+MAX_REJECTION_REASONS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked for: a bundle on data, and a folder for plots or None."""
+class EvaluationRequest:
+    """Bundle and data to evaluate, with options; `plots`: folder for plots, or None."""
 
     bundle: Path
     data: Path
@@ -37,22 +35,22 @@ class Request:
     plots: Path | None = None
 
 
-def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: Progress) -> dict[str, Any]:
-    """The evaluation as JSON values; plots are written on the way.
+def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progress: StageProgress) -> dict[str, Any]:
+    """Evaluate a bundle, draw the requested plots, and return the result as JSON values.
 
-    Raises BundleError for a bundle that cannot be used, DataError for data that does not fit it.
+    Raises BundleError if the bundle cannot be used and DataError if the data does not fit it.
     """
     progress("opening the bundle", 0.0)
     bundle = Bundle.open(request.bundle, [trusted])
     data = read_evaluation_data(request.data, bundle.manifest, request.label_column, request.time_column)
     scorer = BundleScorer(bundle, request.device)
-    progress("judging", 0.0)
-    scored = scorer.score(data.blocks(), lambda share: progress("judging", share), data.count)
+    progress("scoring", 0.0)
+    scored = scorer.score(data.blocks(), lambda share: progress("scoring", share), data.count)
     progress("fitting the baselines", 0.0)
-    said = {**scored.methods, **_baselines(bundle, scorer, data, scored)}
+    methods = {**scored.methods, **_baselines(bundle, scorer, data, scored)}
     labels = None if data.labels is None else data.labels[scored.kept]
     labels = labels if labels is not None and labels.any() and not labels.all() else None
-    evaluation = Evaluation(bundle.manifest, data, scored, said, labels)
+    evaluation = Evaluation(bundle.manifest, data, scored, methods, labels)
     result = _result(evaluation, request)
     if request.plots is not None:
         from cloud.evaluation.plots import draw_all
@@ -63,9 +61,10 @@ def evaluate_bundle(request: Request, trusted: Ed25519PublicKey, progress: Progr
 
 
 def _baselines(bundle: Bundle, scorer: BundleScorer, data: EvaluationData, scored: Scored) -> dict[str, MethodScores]:
-    """kNN and Isolation Forest: on the bundle's held-out normals, of images on the good ones beside the judged.
+    """Fit kNN and Isolation Forest and return their scores by name.
 
-    None where there are no such normals.
+    Images: fitted on the good images of the data set. Other data: fitted on the held-out normal samples of the bundle.
+    Returns an empty dict if there are no normal samples.
     """
     if data.images:
         kept = [data.images[index] for index in scored.kept]
@@ -74,11 +73,11 @@ def _baselines(bundle: Bundle, scorer: BundleScorer, data: EvaluationData, score
         return {}
     normal = scorer.preprocessor.graph_inputs(bundle.arrays(REFERENCE_FILE)["held_out"])
     inputs = np.concatenate([scorer.inputs(block) for block in data.blocks()])
-    found = baseline_scores(normal.reshape(len(normal), -1), inputs.reshape(len(inputs), -1))
-    return {name: MethodScores(scores) for name, scores in found.items()}
+    baselines = baseline_scores(normal.reshape(len(normal), -1), inputs.reshape(len(inputs), -1))
+    return {name: MethodScores(scores) for name, scores in baselines.items()}
 
 
-def _result(evaluation: Evaluation, request: Request) -> dict[str, Any]:
+def _result(evaluation: Evaluation, request: EvaluationRequest) -> dict[str, Any]:
     scored, labels, manifest = evaluation.scored, evaluation.labels, evaluation.manifest
     result: dict[str, Any] = {
         "status": "ok",
@@ -87,12 +86,14 @@ def _result(evaluation: Evaluation, request: Request) -> dict[str, Any]:
         "modality": str(manifest.modality),
         "samples": len(scored.kept),
         "rejected": len(scored.rejections),
-        "rejections": [f"sample {position + 1} {reason}" for position, reason in scored.rejections[:_REASONS_TOLD]],
+        "rejections": [
+            f"sample {position + 1} {reason}" for position, reason in scored.rejections[:MAX_REJECTION_REASONS]
+        ],
         "anomalies": None if labels is None else int(labels.sum()),
         "edge": scored.edge,
         "false_alarm_rates": list(FALSE_ALARM_RATES),
         "notes": _notes(evaluation, request),
-        "methods": {name: describe(method) for name, method in evaluation.said.items()},
+        "methods": {name: describe(method) for name, method in evaluation.methods.items()},
         "leaderboard": {},
     }
     if labels is None:
@@ -104,7 +105,7 @@ def _result(evaluation: Evaluation, request: Request) -> dict[str, Any]:
 
 
 def describe(method: MethodScores) -> dict[str, float]:
-    """What a method says, without labels: quantiles of its scores and p-values, and the share it flags."""
+    """Return label-free statistics of a method: quantiles of scores and p-values, and the share it flags."""
     figures = {f"score_q{100 * share:g}": float(np.quantile(method.scores, share)) for share in QUANTILES}
     if method.p_values is not None:
         figures["p_median"] = float(np.median(method.p_values))
@@ -115,13 +116,16 @@ def describe(method: MethodScores) -> dict[str, float]:
 
 
 def _figures(evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    """With labels: figures of samples; of time points for a series, of pixels where there are masks."""
-    assert evaluation.labels is not None  # asked for only then
+    """Return the metrics of all methods on labelled data, by method.
+
+    Besides samples, the metrics cover time points of series, frames of videos, and pixels of images with masks.
+    """
+    assert evaluation.labels is not None  # the caller checked
     data, scored = evaluation.data, evaluation.scored
-    figures = sample_figures(evaluation.labels, evaluation.said)
+    figures = sample_figures(evaluation.labels, evaluation.methods)
     points = data.point_labels
     if data.starts is not None and data.readings is not None and points is not None:
-        for name, method in evaluation.said.items():
+        for name, method in evaluation.methods.items():
             starts = data.starts[scored.kept]
             scores = point_scores(method.scores, starts, data.window_length, len(points))
             figures[name] |= {
@@ -130,25 +134,23 @@ def _figures(evaluation: Evaluation) -> dict[str, dict[str, float]]:
             }
     if data.clips is not None:
         truth = data.clips.frame_labels
-        for name, method in evaluation.said.items():
+        for name, method in evaluation.methods.items():
             scores = data.clips.frame_scores(method.scores, scored.kept)
             figures[name] |= {f"frame_{key}": value for key, value in detection_figures(truth, scores).items()}
     if data.masks:
         masks = read_masks([data.masks[index] for index in scored.kept], evaluation.labels)
-        for name, method in evaluation.said.items():
+        for name, method in evaluation.methods.items():
             if masks is not None and method.maps is not None:
                 figures[name] |= pixel_figures(*at_masks(method.maps, masks))
     return figures
 
 
-def _notes(evaluation: Evaluation, request: Request) -> list[str]:
+def _notes(evaluation: Evaluation, request: EvaluationRequest) -> list[str]:
     notes = []
     labels = evaluation.data.labels
     if labels is not None and evaluation.labels is None:
-        notes.append(
-            f"all samples are {'anomalous' if labels.any() else 'normal'} by their labels: no figures of ranking"
-        )
+        notes.append(f"all samples are {'anomalous' if labels.any() else 'normal'} by their labels: no ranking metrics")
     same = evaluation.manifest.training.get("data") == request.data.name
-    if same and not evaluation.data.apart and not evaluation.data.good:
-        notes.append("the bundle was trained on data of this name: figures of samples it has seen flatter")
+    if same and not evaluation.data.has_test_part and not evaluation.data.good:
+        notes.append("the bundle was trained on data of this name: metrics on training samples are too optimistic")
     return notes

@@ -1,4 +1,4 @@
-"""What is to be judged: samples of a file or folder in a bundle's terms, read when they are needed."""
+"""Samples of a file or folder in the input format of a bundle, read lazily in blocks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,12 +27,17 @@ WINDOWS_PER_BLOCK = 4096
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """Samples to judge, read when they are needed.
+    """Samples to evaluate, read lazily.
 
-    `count` samples with `labels` (count,) bool, true for anomalies, or None. Of a series, samples are windows that
-    begin at `starts` (count,) in `readings` (time points, channels) with `point_labels`, `apart` where the file
-    holds others to train on; of images, `images` are their files, `masks` those of their masks, and `good` are normal
-    ones to fit baselines on; of videos, `clips` holds their clips, each with the label of its last frame.
+    Attributes:
+        count: number of samples.
+        labels: (count,) bool, true for anomalies, or None.
+        readings: rows of a table (count, features), or time points of a series (time points, channels).
+        starts: (count,) first time point of each window of a series.
+        point_labels: (time points,) bool, labels of a series.
+        has_test_part: whether the file of a series has a test part of its own.
+        images: image files; `masks` are their mask files, `good` normal images to fit the baselines on.
+        clips: clips of videos, each labelled by its last frame.
     """
 
     modality: Modality
@@ -42,14 +47,14 @@ class EvaluationData:
     window_length: int = 0
     starts: NDArray[np.intp] | None = None
     point_labels: NDArray[np.bool_] | None = None
-    apart: bool = False
+    has_test_part: bool = False
     images: tuple[Path, ...] = ()
     masks: tuple[Path | None, ...] = ()
     good: tuple[Path, ...] = ()
     clips: VideoClips | None = None
 
     def blocks(self) -> Iterator[Block]:
-        """The samples, some at a time."""
+        """Yield the samples in blocks."""
         if self.clips is not None:
             yield from (cast(Block, clips) for clips in self.clips.blocks())
         elif self.images:
@@ -66,7 +71,7 @@ class EvaluationData:
 def read_evaluation_data(
     path: Path, manifest: Manifest, label_column: str = "", time_column: str = ""
 ) -> EvaluationData:
-    """The data in the bundle's terms. Raises DataError if it does not fit the bundle."""
+    """Read data in the input format of a bundle; raise DataError if it does not fit the bundle."""
     named = path.suffix.lower() != ".npz"  # the arrays of an archive have no column names
     settings = DataSettings(
         label_column=label_column,
@@ -74,7 +79,7 @@ def read_evaluation_data(
         columns=manifest.input.channels if named else (),
         category_values=manifest.input.categories,
         missing="allow" if manifest.input.missing else "refuse",
-        bad_rows="drop",  # such rows are rejected one by one below, and counted
+        bad_rows="drop",  # the scorer rejects and counts such rows one by one
     )
     data = load_training_data(path, manifest.modality, settings, to_judge=True)
     if isinstance(data, VideoData):
@@ -82,11 +87,11 @@ def read_evaluation_data(
         return EvaluationData(data.modality, len(clips), clips.labels, clips=clips)
     if isinstance(data, ImageData):
         return _image_data(path, data)
-    assert isinstance(data, TableData)  # that is what rows and series are
+    assert isinstance(data, TableData)  # rows and series are both tables
     if data.rows.shape[1] != len(manifest.input.channels):
         raise DataError(
-            f"{path}: {data.rows.shape[1]} columns, and {manifest.bundle_id} takes "
-            f"{len(manifest.input.channels)}: give the data it was made for."
+            f"{path}: {data.rows.shape[1]} columns, but {manifest.bundle_id} needs "
+            f"{len(manifest.input.channels)}: give data like its training data."
         )
     if manifest.input.window_length:
         return _series_data(path, data, manifest)
@@ -103,16 +108,18 @@ def _image_data(path: Path, data: ImageData) -> EvaluationData:
 
 
 def _series_data(path: Path, data: TableData, manifest: Manifest) -> EvaluationData:
-    """The test part where there is one, else all readings, in the windows that devices see."""
-    separate = data.test_rows is not None
+    """Return the test part of a series, or all readings if it has none, cut into windows as on devices."""
+    has_test_part = data.test_rows is not None
     readings = data.test_rows if data.test_rows is not None else data.rows
-    labels = data.test_labels if separate else data.labels
+    labels = data.test_labels if has_test_part else data.labels
     length, stride = manifest.input.window_length, max(manifest.input.window_stride, 1)
     if len(readings) < length:
-        raise DataError(f"{path}: {len(readings)} time points, and a window of this bundle has {length}.")
+        raise DataError(f"{path}: {len(readings)} time points, but a window of this bundle has {length}.")
     last = len(readings) - length
     starts = np.unique(np.append(np.arange(0, last + 1, stride), last))
-    touched = None
+    window_labels = None
     if labels is not None:
-        touched = np.lib.stride_tricks.sliding_window_view(labels, length).max(axis=1)[starts]
-    return EvaluationData(data.modality, len(starts), touched, readings, length, starts, labels, apart=separate)
+        window_labels = np.lib.stride_tricks.sliding_window_view(labels, length).max(axis=1)[starts]
+    return EvaluationData(
+        data.modality, len(starts), window_labels, readings, length, starts, labels, has_test_part=has_test_part
+    )

@@ -1,6 +1,6 @@
-"""How well scores tell anomalies from normal samples, and how often they are wrong on normal ones.
+"""Detection metrics: AUROC, AUPRC, recall at a false-alarm rate, and realised false-alarm rates.
 
-Labels are (n,) bool, true for anomalies; scores (n,) are higher for what is more anomalous.
+Labels are (n,) bool, true for anomalies. Scores are (n,), higher for more anomalous samples.
 """
 
 import math
@@ -22,7 +22,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class FalseAlarms:
-    """Normal samples that were flagged, of all normal samples, and the confidence interval of their share."""
+    """Realised false-alarm rate: flagged and total normal samples, their ratio and its confidence interval."""
 
     flagged: int
     normals: int
@@ -32,23 +32,23 @@ class FalseAlarms:
 
 
 def detection_figures(labels: Labels, scores: Scores, rates: Sequence[float] = FALSE_ALARM_RATES) -> dict[str, float]:
-    """`auroc`, `auprc`, and `recall_at_R_far` for each false-alarm rate of R per cent.
+    """Return `auroc`, `auprc`, and `recall_at_R_far` for each false-alarm rate of R per cent.
 
-    Raises DataError unless there are both kinds of samples and all scores are finite.
+    Raises DataError unless there are both normal and anomalous samples and all scores are finite.
     """
     recalls = {recall_name(rate): recall_at(labels, scores, rate) for rate in rates}
     return {"auroc": auroc(labels, scores), "auprc": average_precision(labels, scores), **recalls}
 
 
 def recall_name(rate: float) -> str:
-    """The figure's name: `recall_at_5_far` for a rate of 0.05."""
+    """Return the name of the recall metric at a false-alarm rate: `recall_at_5_far` for 0.05."""
     return f"recall_at_{100 * rate:g}_far"
 
 
 def average_precision(labels: Labels, scores: Scores) -> float:
-    """Area under the precision-recall curve as the sum of precision times the step in recall, without interpolation.
+    """Return the average precision: the sum of precision times the step in recall, without interpolation.
 
-    Tied scores are one step, so that it does not depend on their order.
+    Tied scores form one step, so the result does not depend on their order.
     """
     check_scores(labels, scores)
     order = np.argsort(-scores, kind="stable")
@@ -59,13 +59,13 @@ def average_precision(labels: Labels, scores: Scores) -> float:
 
 
 def recall_at(labels: Labels, scores: Scores, rate: float) -> float:
-    """The share of anomalies found where at most `rate` of the normal samples are flagged."""
+    """Return the share of anomalies found while at most `rate` of the normal samples are flagged."""
     threshold = threshold_at(labels, scores, rate)
     return float(np.mean(scores[labels] > threshold))
 
 
 def threshold_at(labels: Labels, scores: Scores, rate: float) -> float:
-    """The lowest score that at most `rate` of the normal samples exceed."""
+    """Return the lowest score that at most `rate` of the normal samples exceed."""
     check_scores(labels, scores)
     normal = np.sort(scores[~labels])[::-1]
     allowed = int(rate * len(normal) + 1e-9)
@@ -73,21 +73,23 @@ def threshold_at(labels: Labels, scores: Scores, rate: float) -> float:
 
 
 def false_alarms(normal_p_values: NDArray[np.float64], rate: float) -> FalseAlarms:
-    """The share of normal samples (n,) flagged at a nominal false-alarm rate, with its exact 95 % interval.
+    """Return the share of normal samples flagged at a nominal false-alarm rate, with its exact 95 % interval.
 
-    Source of the interval: Clopper & Pearson, "The use of confidence or fiducial limits" (1934). Raises DataError
-    without a normal sample.
+    `normal_p_values`: (n,) p-values of normal samples. Raises DataError if there are none.
     """
     normals = len(normal_p_values)
     if not normals:
-        raise DataError("A false-alarm rate needs normal samples, and there are none.")
+        raise DataError("A false-alarm rate needs normal samples, but there are none.")
     flagged = int(np.count_nonzero(normal_p_values <= rate))
     low, high = clopper_pearson(flagged, normals)
     return FalseAlarms(flagged, normals, flagged / normals, low, high)
 
 
 def clopper_pearson(hits: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The exact confidence interval of a share of `hits` in `trials`."""
+    """Return the exact confidence interval of a proportion of `hits` in `trials`.
+
+    Source: Clopper & Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
+    """
     from scipy.stats import beta
 
     tail = (1 - confidence) / 2

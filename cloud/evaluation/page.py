@@ -1,30 +1,30 @@
-"""A benchmark's results as a Markdown page, with the published figures beside ours and the command that makes it."""
+"""Markdown page of benchmark results, with published figures and the command that repeats the run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloud.evaluation.bench import LARGE_SETS
-from cloud.evaluation.leaderboard import names as routing_names
+from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.published import BEST
 
 TITLES = {"adbench": "Tables: ADBench", "series": "Series", "images": "Images", "video": "Video"}
-_ABOUT = {
+_INTRODUCTIONS = {
     "adbench": (
-        "The published protocol of DTE: sets of fewer than 1000 rows are bootstrapped to 1000, of more than 50,000 "
-        "sampled down to 50,000; the first half of the normal rows in file order trains, the rest and all anomalies "
-        "are judged; features are standardised on the training half. The bootstrap puts copies of one row on both "
-        "sides, so small sets are judged once more as they are."
+        "The published protocol of DTE: sets of fewer than 1000 rows are bootstrapped to 1000, sets of more than "
+        "50,000 are sampled down to 50,000. The first half of the normal rows in file order is the training data; the "
+        "rest and all anomalies are judged. Features are standardised on the training half. The bootstrap puts copies "
+        "of one row on both sides; small sets are therefore also judged without it."
     ),
     "series": (
-        "`train` is taken as normal, `test` is judged. Windows are scored at every time point; a point's score is the "
+        "`train` counts as normal, `test` is judged. Windows are scored at every time point; a point's score is the "
         "mean over the windows that hold it. VUS-PR as in TSB-AD with slopes up to 500 points; F1 and affiliation F1 "
         "each at its best threshold. A router sends windows."
     ),
-    "images": "The good training images are learned from; image AUROC, and pixel AUROC and PRO where there are masks.",
+    "images": "Trained on the good training images; image AUROC, and pixel AUROC and PRO where there are masks.",
     "video": "Frame AUROC over the labelled frames.",
 }
-_SHOWN_PUBLISHED = ("DTE-NP", "KNN", "DTE-C", "ICL", "DTE-IG", "DDPM", "LOF", "IForest", BEST)
-_BESIDE_SETS = ("DTE-NP", "KNN", "DTE-C", BEST)
+_PUBLISHED_IN_MEANS = ("DTE-NP", "KNN", "DTE-C", "ICL", "DTE-IG", "DDPM", "LOF", "IForest", BEST)
+_PUBLISHED_PER_SET = ("DTE-NP", "KNN", "DTE-C", BEST)
 _EDGE = ("screener_fp32", "screener_int8_openvino", "screener_int8_onnxruntime")
 _FIGURES = (
     "vus_pr",
@@ -37,7 +37,7 @@ _FIGURES = (
     "pixel_auroc",
     "pro",
 )
-_WORDS = {
+_DISPLAY_NAMES = {
     "vus_pr": "VUS-PR",
     "auroc": "AUROC",
     "auprc": "AUPRC",
@@ -56,11 +56,11 @@ _WORDS = {
 
 
 def page(summary: Mapping[str, Any]) -> str:
-    """The whole page, of the JSON values of a benchmark run."""
+    """Return the page of a benchmark run from its JSON values."""
     sections = [
         f"# {TITLES[summary['benchmark']]}",
-        _ABOUT[summary["benchmark"]],
-        _made_by(summary),
+        _INTRODUCTIONS[summary["benchmark"]],
+        _provenance(summary),
         "## Means over the sets",
         "All figures in per cent.",
         _means(summary),
@@ -75,35 +75,34 @@ def page(summary: Mapping[str, Any]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def words(figure: str) -> str:
-    """A figure's name for people."""
-    return _WORDS.get(figure, figure.replace("_", " "))
+def display_name(figure: str) -> str:
+    """Return the display name of a figure."""
+    return _DISPLAY_NAMES.get(figure, figure.replace("_", " "))
 
 
 def methods_of(figures: Mapping[str, Any]) -> list[str]:
-    """The methods, without the routings."""
+    """Return the names of the methods, without the routings."""
     return [name for name in figures if name not in routing_names()]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its first column on the left and figures on the right."""
+    """Return a Markdown table with the first column aligned left and all others aligned right."""
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def per_cent(value: float | None) -> str:
-    """A figure in [0, 1] in per cent, to two places; nothing if there is none."""
+    """Return a figure in [0, 1] as per cent with two decimals; empty for None."""
     return "" if value is None else f"{100 * value:.2f}"
 
 
-def _made_by(summary: Mapping[str, Any]) -> str:
+def _provenance(summary: Mapping[str, Any]) -> str:
     count = len(summary["sets"])
     seeds = f"seed{'s' if len(summary['seeds']) > 1 else ''} {', '.join(map(str, summary['seeds']))}"
     return (
         f"Made by `{summary['command']}` with Vedette {summary['version']}: {count} set{'s' if count != 1 else ''}, "
-        f"{seeds}. `fused` is the cloud's verdict; `baseline_knn` and `baseline_isolation_forest` stand on all the "
-        "normal samples, "
-        "standardised, and nothing else."
+        f"{seeds}. `fused` is the cloud's verdict; `baseline_knn` and `baseline_isolation_forest` are fitted on all "
+        "normal samples, standardised, and nothing else."
     )
 
 
@@ -115,17 +114,17 @@ def _means(summary: Mapping[str, Any]) -> str:
     published = summary["published"]
     if published is not None and published["figure"] == headline:
         at = columns.index(headline)
-        wanted = [name for name in _SHOWN_PUBLISHED if name in published["mean"]]
-        wanted = wanted if published["sets"] else _leading(published["mean"])
+        wanted = [name for name in _PUBLISHED_IN_MEANS if name in published["mean"]]
+        wanted = wanted if published["sets"] else _best_published(published["mean"])
         blank = [""] * len(columns)
         rows += [
             [f"published: {name}", *blank[:at], per_cent(published["mean"][name]), *blank[at + 1 :]] for name in wanted
         ]
-    text = table(["method", *map(words, columns)], rows)
-    return text if published is None else f"{text}\n\nPublished figures: {_cited(summary)}"
+    text = table(["method", *map(display_name, columns)], rows)
+    return text if published is None else f"{text}\n\nPublished figures: {_citation(summary)}"
 
 
-def _cited(summary: Mapping[str, Any]) -> str:
+def _citation(summary: Mapping[str, Any]) -> str:
     published = summary["published"]
     covered = [name for name in summary["sets"] if name in published["sets"]]
     if published["note"]:
@@ -137,7 +136,7 @@ def _cited(summary: Mapping[str, Any]) -> str:
     return f"{published['source']}; means over the {len(covered)} of our sets that it has ({ours})."
 
 
-def _leading(means: Mapping[str, float]) -> list[str]:
+def _best_published(means: Mapping[str, float]) -> list[str]:
     return sorted(means, key=lambda name: -means[name])[:8]
 
 
@@ -147,15 +146,17 @@ def _routers(means: Mapping[str, Mapping[str, float]]) -> list[str]:
         return []
     figures = ("upload_share", "vus_pr", "auroc", "auprc", "recall_at_1_far", "recall_kept_at_1_far")
     columns = [
-        name for name in (*figures, "recall_at_5_far", "recall_kept_at_5_far") if any(name in means[of] for of in board)
+        figure
+        for figure in (*figures, "recall_at_5_far", "recall_kept_at_5_far")
+        if any(figure in means[name] for name in board)
     ]
     rows = [[f"`{name}`", *(per_cent(means[name].get(figure)) for figure in columns)] for name in board]
     about = (
-        "A sample that is forwarded gets the cloud's p-value, one that is not keeps the edge's. The cascade forwards "
-        "the lowest p-values of the screener that the device prefers, and holds what stays to be no more suspicious "
-        "than what the cloud says of the last ones forwarded; the oracle knows the labels."
+        "A forwarded sample gets the cloud's p-value; every other sample keeps the edge's. The cascade forwards the "
+        "lowest p-values of the screener that the device prefers. Samples that stay count as no more suspicious than "
+        "the last forwarded ones in the cloud's judgement. The oracle knows the labels."
     )
-    return ["## Router leaderboard", about, table(["routing", *map(words, columns)], rows)]
+    return ["## Router leaderboard", about, table(["routing", *map(display_name, columns)], rows)]
 
 
 def _alarms(means: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -165,45 +166,52 @@ def _alarms(means: Mapping[str, Mapping[str, float]]) -> list[str]:
     columns = ("false_alarms_at_1", "recall_at_p_1", "false_alarms_at_5", "recall_at_p_5")
     head = ["method", "realised at 1 %", "recall there", "realised at 5 %", "recall there"]
     rows = [[f"`{name}`", *(per_cent(means[name].get(figure)) for figure in columns)] for name in shown]
-    about = "The share of normal test samples that calibrated p-values flag, beside the rate that was asked for."
+    about = "The share of normal test samples that calibrated p-values flag, beside the requested rate."
     return ["## False alarms", about, table(head, rows)]
 
 
 def _large_sets(summary: Mapping[str, Any]) -> list[str]:
-    part = summary.get(LARGE_SETS)
-    if not part or not part["names"] or len(part["names"]) == len(summary["sets"]):
+    large = summary.get(LARGE_SETS)
+    if not large or not large["names"] or len(large["names"]) == len(summary["sets"]):
         return []
-    about = f"{len(part['names'])} sets: {', '.join(part['names'])}."
+    about = f"{len(large['names'])} sets: {', '.join(large['names'])}."
     return [
         "## Sets of 1000 rows and more, which no bootstrap touches",
         about,
-        _short_means(summary, part["names"], part["mean"]),
+        _short_means(summary, large["names"], large["mean"]),
     ]
 
 
 def _without_bootstrap(summary: Mapping[str, Any]) -> list[str]:
-    part = summary.get("without_bootstrap")
+    variant = summary.get("without_bootstrap")
     small = (
-        [name for name in (part or {"sets": {}})["sets"] if name not in summary[LARGE_SETS]["names"]] if part else []
+        [name for name in (variant or {"sets": {}})["sets"] if name not in summary[LARGE_SETS]["names"]]
+        if variant
+        else []
     )
-    if part is None or not (small or part["failed"]):
+    if variant is None or not (small or variant["failed"]):
         return []
     headline = summary["headline"]
     methods = [*_edge(summary), "fused", "baseline_knn"]
     rows = []
     for name in small:
-        pairs = [(summary["sets"].get(name, {}), part["sets"][name])] * len(methods)
+        pairs = [(summary["sets"].get(name, {}), variant["sets"][name])] * len(methods)
         cells = [
-            (per_cent(one.get(of, {}).get(headline)), per_cent(two.get(of, {}).get(headline)))
-            for (one, two), of in zip(pairs, methods, strict=True)
+            (per_cent(with_bootstrap.get(method, {}).get(headline)), per_cent(without.get(method, {}).get(headline)))
+            for (with_bootstrap, without), method in zip(pairs, methods, strict=True)
         ]
         rows.append([name, *(cell for pair in cells for cell in pair)])
-    head = ["set", *(text for of in methods for text in (f"`{of}`, bootstrapped", "as it is"))]
-    failed = [f"{name} could not be judged as it is: {reason}" for name, reason in part["failed"].items()]
+    head = ["set", *(text for name in methods for text in (f"`{name}`, bootstrapped", "not bootstrapped"))]
+    failed = [
+        f"{name} could not be judged without the bootstrap: {reason}" for name, reason in variant["failed"].items()
+    ]
     about = (
-        "Sets of fewer than 1000 rows under the published protocol, and as they are, split alike: copies of training "
-        "rows in the test part flatter every method that remembers. Means over all sets without bootstrap: "
-        + ", ".join(f"`{of}` {per_cent(part['mean'][of][headline])}" for of in methods if of in part["mean"])
+        "Sets of fewer than 1000 rows under the published protocol and without the bootstrap, with the same split: "
+        "copies of training rows in the test part flatter every method that remembers. Means over all sets without "
+        "bootstrap: "
+        + ", ".join(
+            f"`{name}` {per_cent(variant['mean'][name][headline])}" for name in methods if name in variant["mean"]
+        )
         + "."
     )
     return ["## Without the bootstrap", about, table(head, rows) if rows else "", *failed]
@@ -215,18 +223,20 @@ def _short_means(summary: Mapping[str, Any], names: Sequence[str], means: Mappin
     published = summary["published"]
     covered = [name for name in names if published is not None and name in published["sets"]]
     if published is not None and covered and len(covered) == len(names):
-        for method in _SHOWN_PUBLISHED:
+        for method in _PUBLISHED_IN_MEANS:
             values = [published["sets"][name][method] for name in covered if method in published["sets"][name]]
             rows += [[f"published: {method}", per_cent(sum(values) / len(values))]] if values else []
-    return table(["method", words(headline)], rows)
+    return table(["method", display_name(headline)], rows)
 
 
 def _sets(summary: Mapping[str, Any]) -> str:
-    """The headline figure of the main methods, with published ones; the rest is in the JSON."""
+    """Return the headline figure of the main methods by set, with published figures; the JSON has all others."""
     headline, published = summary["headline"], summary["published"]
     methods = [name for name in (*_EDGE, "fused", "cascade_10", "baseline_knn") if name in summary["mean"]]
-    beside = [
-        name for name in _BESIDE_SETS if published is not None and any(name in of for of in published["sets"].values())
+    published_methods = [
+        name
+        for name in _PUBLISHED_PER_SET
+        if published is not None and any(name in figures for figures in published["sets"].values())
     ]
     rows = []
     for name, figures in summary["sets"].items():
@@ -239,7 +249,7 @@ def _sets(summary: Mapping[str, Any]) -> str:
             [
                 name,
                 *counts,
-                *(per_cent(known.get(of)) for of in beside),
+                *(per_cent(known.get(name)) for name in published_methods),
                 *ours,
                 f"`{best}` {per_cent(figures[best][headline])}",
             ]
@@ -249,10 +259,10 @@ def _sets(summary: Mapping[str, Any]) -> str:
         "train",
         "test",
         "anomalies",
-        *(f"published: {name}" for name in beside),
+        *(f"published: {name}" for name in published_methods),
         *(f"`{name}`" for name in methods),
     ]
-    return f"{words(headline)}.\n\n{table([*head, 'our best'], rows)}"
+    return f"{display_name(headline)}.\n\n{table([*head, 'our best'], rows)}"
 
 
 def _edge(summary: Mapping[str, Any]) -> list[str]:
@@ -264,4 +274,4 @@ def _failed(summary: Mapping[str, Any]) -> list[str]:
     if not summary["failed"]:
         return []
     lines = [f"- {name}: {reason}" for name, reason in summary["failed"].items()]
-    return ["## Sets that failed, and stand in no mean", "\n".join(lines)]
+    return ["## Failed sets, excluded from all means", "\n".join(lines)]

@@ -1,6 +1,6 @@
-"""How well anomaly maps find the defective pixels, where masks exist.
+"""Pixel metrics of anomaly maps against defect masks: pixel AUROC and PRO (per-region overlap).
 
-Sources: pixel AUROC and PRO, the overlap per region: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129,
+Source: Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129,
 2021, sections 6.2 and 6.3.
 """
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from cloud.metrics import auroc
 from shared.errors import DataError
 
-MAX_SIDE_PIXELS = 256  # larger masks are shrunk: a hundred images of a megapixel would take minutes to sort
+MAX_SIDE_PIXELS = 256  # larger masks are shrunk, because sorting a hundred megapixel images takes minutes
 PRO_LIMIT = 0.3  # false-positive rate up to which the curve is integrated
 PRO_STEPS = 200
 
 
 def pixel_figures(maps: Sequence[NDArray[np.float64]], masks: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
-    """`pixel_auroc` and `pro` of maps (rows, columns) of any size, brought to the size of their masks.
+    """Return `pixel_auroc` and `pro` of anomaly maps, resized to their masks.
 
-    `masks`: (height, width) bool, true where defective; all false for a good image. Raises DataError unless there are
-    defective and good pixels.
+    `maps`: (rows, columns) of any size. `masks`: (height, width) bool, true for defective pixels; all false for a good
+    image. Raises DataError unless there are both defective and good pixels.
     """
     shrunk = [shrink(mask) for mask in masks]
     if not any(mask.any() for mask in shrunk) or all(mask.all() for mask in shrunk):
-        raise DataError("Pixel figures need masks with both defective and good pixels.")
+        raise DataError("Pixel metrics need masks with both defective and good pixels.")
     scores = [enlarge(values, mask.shape) for values, mask in zip(maps, shrunk, strict=True)]
     labels = np.concatenate([mask.ravel() for mask in shrunk])
     flat = np.concatenate([values.ravel() for values in scores])
@@ -33,7 +33,7 @@ def pixel_figures(maps: Sequence[NDArray[np.float64]], masks: Sequence[NDArray[n
 
 
 def pro(scores: Sequence[NDArray[np.float64]], masks: Sequence[NDArray[np.bool_]]) -> float:
-    """The mean share of each defective region that is found, over false-positive rates of pixels up to PRO_LIMIT."""
+    """Return the mean overlap per defective region over pixel false-positive rates up to PRO_LIMIT."""
     good = np.concatenate([values[~mask] for values, mask in zip(scores, masks, strict=True)])
     rates = np.linspace(0.0, PRO_LIMIT, PRO_STEPS + 1)
     thresholds = np.quantile(good, 1.0 - rates)
@@ -47,7 +47,7 @@ def pro(scores: Sequence[NDArray[np.float64]], masks: Sequence[NDArray[np.bool_]
 
 
 def shrink(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask with at most MAX_SIDE_PIXELS a side; a pixel is defective where a part of it is."""
+    """Return the mask with sides of at most MAX_SIDE_PIXELS; a pixel is defective if any part of it is."""
     import cv2
 
     longest = max(mask.shape)
@@ -59,7 +59,7 @@ def shrink(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def enlarge(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """A map (rows, columns) brought to `shape`, bilinearly."""
+    """Return a map (rows, columns) resized to `shape` by bilinear interpolation."""
     import cv2
 
     resized = cv2.resize(values.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
@@ -67,7 +67,7 @@ def enlarge(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.f
 
 
 def _regions(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """The connected regions of a mask, each as a mask."""
+    """Return each connected region of a mask as a mask of its own."""
     import cv2
 
     count, numbers = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)

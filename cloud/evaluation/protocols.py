@@ -1,12 +1,13 @@
-"""The benchmarks' protocols: from a folder of data sets to normal samples to learn from and labelled ones to judge.
+"""Benchmark protocols: find data sets in a folder and split each into training and labelled test samples.
 
-ADBench as published for DTE, semi-supervised (Livernoche et al., "On Diffusion Modeling for Anomaly Detection", ICLR
-2024, section 5): sets of fewer than 1000 rows are bootstrapped to 1000, of more than 50,000 sampled down to 50,000;
-the first half of the normal rows in file order trains; the others and all anomalies are the test part. The bootstrap
-puts copies of one row on both sides, so such sets are also judged as they are (`AS_THEY_ARE`).
+ADBench follows the semi-supervised protocol published for DTE (Livernoche et al., "On Diffusion Modeling for Anomaly
+Detection", ICLR 2024, section 5). Sets of fewer than 1000 rows are bootstrapped to 1000; sets of more than 50,000 rows
+are sampled down to 50,000. The first half of the normal rows in file order is the training data; all other rows are the
+test part. The bootstrap puts copies of one row on both sides, so such sets are also evaluated without it
+(`WITHOUT_BOOTSTRAP`).
 
-Series: `train` is taken as normal, `test` with `label` is judged. Images: the MVTec AD layout. Video: `train/`, `eval/`
-with a label table.
+Series: `train` counts as normal, `test` has the labels `label`. Images: the MVTec AD layout. Video: `train/`, and
+`eval/` with a label table.
 """
 
 import re
@@ -24,23 +25,24 @@ from shared.errors import DataError, SettingsError
 from shared.images import IMAGE_SUFFIXES
 from shared.videos import VIDEO_SUFFIXES
 
-PUBLISHED, AS_THEY_ARE = "published", "as_they_are"
-SMALLEST, LARGEST = 1000, 50_000
+PUBLISHED, WITHOUT_BOOTSTRAP = "published", "without_bootstrap"
+MIN_ROWS, MAX_ROWS = 1000, 50_000  # of a set under the published protocol
 
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """One set of a benchmark: its name in results and where it lies (a file, or a folder)."""
+    """Data set of a benchmark: its name in results, and its file or folder."""
 
     name: str
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Normal samples to learn from, and labelled ones to judge: rows (n, features) or readings (points, channels).
+class Split:
+    """Train-test split of a table or series.
 
-    `labels`: (test,) bool, true for anomalies.
+    `train`: normal rows (n, features) or readings (time points, channels). `test`: the same layout. `labels`: (test,)
+    bool, true for anomalies.
     """
 
     train: NDArray[np.float64]
@@ -49,8 +51,8 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class ImagePart:
-    """Good images to learn from; images to judge, with labels (true for defects) and the mask of each if it has one."""
+class ImageSplit:
+    """Train-test split of images: good training images; test images with labels (true for defects) and masks."""
 
     train: ImageData
     test: tuple[Path, ...]
@@ -59,16 +61,16 @@ class ImagePart:
 
 
 def find_sets(benchmark: str, folder: Path, wanted: Sequence[str] = ()) -> list[DataSet]:
-    """The sets of a benchmark (`adbench`, `series`, `images`, `video`) in a folder, or those of them that are wanted.
+    """Return the data sets of a benchmark (`adbench`, `series`, `images`, `video`) in a folder.
 
-    Names match whatever the case, with or without a leading number. Raises DataError if there are none, SettingsError
-    for a wanted set there is not.
+    `wanted`: names of the sets to return; case and a leading number do not matter. Raises DataError if the folder has
+    no data set, and SettingsError for a wanted set that does not exist.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder. Name the one with the data sets with --data.")
+        raise DataError(f"{folder}: no such folder. Give the folder of the data sets with --data.")
     sets, more = _FINDERS[benchmark](folder)
     if not sets and not more:
-        raise DataError(f"{folder}: holds nothing for this benchmark: {_LAYOUTS[benchmark]}.")
+        raise DataError(f"{folder}: no data sets for this benchmark, which reads {_LAYOUTS[benchmark]}.")
     if not wanted:
         return sets or more
     by_key = {_key(item.name): item for item in (*more, *sets)}
@@ -76,37 +78,39 @@ def find_sets(benchmark: str, folder: Path, wanted: Sequence[str] = ()) -> list[
     missing = [name for name in wanted if _key(name) not in by_key]
     if missing:
         known = ", ".join(item.name for item in (*sets, *more))
-        raise SettingsError(f"--datasets: there is no {missing[0]!r} in {folder}; there are {known}.")
+        raise SettingsError(f"--datasets: there is no {missing[0]!r} in {folder}. Data sets there: {known}.")
     return list({by_key[_key(name)].name: by_key[_key(name)] for name in wanted}.values())
 
 
-def adbench_part(path: Path, variant: str, seed: int) -> Part:
-    """One set under the published protocol, or as it is. Raises DataError if it cannot be used."""
+def adbench_split(path: Path, variant: str, seed: int) -> Split:
+    """Split one table under the published protocol or without the bootstrap; raise DataError if it is unusable."""
     rows, labels = _rows_and_labels(path)
     if variant == PUBLISHED:
-        # The legacy generator, as the published code draws.
+        # The published code uses the legacy generator.
         generator = np.random.RandomState(seed)
-        if len(rows) < SMALLEST:
-            chosen = generator.choice(len(rows), SMALLEST, replace=True)
+        if len(rows) < MIN_ROWS:
+            chosen = generator.choice(len(rows), MIN_ROWS, replace=True)
             rows, labels = rows[chosen], labels[chosen]
-        elif len(rows) > LARGEST:
-            chosen = generator.choice(len(rows), LARGEST, replace=False)
+        elif len(rows) > MAX_ROWS:
+            chosen = generator.choice(len(rows), MAX_ROWS, replace=False)
             rows, labels = rows[chosen], labels[chosen]
     normal = np.flatnonzero(~labels)
     half = round(len(normal) / 2)
     if half < 2 or not labels.any():
-        raise DataError(f"{path}: {len(normal)} normal rows and {int(labels.sum())} anomalies are too few to judge by.")
+        raise DataError(
+            f"{path}: {len(normal)} normal rows and {int(labels.sum())} anomalies are too few for an evaluation."
+        )
     test = np.concatenate([normal[half:], np.flatnonzero(labels)])
-    return Part(rows[normal[:half]], rows[test], labels[test])
+    return Split(rows[normal[:half]], rows[test], labels[test])
 
 
 def is_small(path: Path) -> bool:
-    """Whether the published protocol bootstraps this set."""
-    return len(_rows_and_labels(path)[0]) < SMALLEST
+    """Return whether the published protocol bootstraps this set."""
+    return len(_rows_and_labels(path)[0]) < MIN_ROWS
 
 
-def series_part(path: Path) -> Part:
-    """One series with its separate test part. Raises DataError if it cannot be used."""
+def series_split(path: Path) -> Split:
+    """Split one series into its training and test part; raise DataError if it is unusable."""
     arrays = _arrays(path, ("train", "test", "label"))
     train, test = (_as_rows(path, name, arrays[name]) for name in ("train", "test"))
     labels = _as_labels(path, "label", arrays["label"], len(test))
@@ -114,29 +118,32 @@ def series_part(path: Path) -> Part:
         raise DataError(f"{path}: 'train' has {train.shape[1]} channels and 'test' has {test.shape[1]}.")
     if not labels.any() or labels.all():
         raise DataError(f"{path}: 'label' needs both 0 and 1.")
-    return Part(train, test, labels)
+    return Split(train, test, labels)
 
 
-def image_part(path: Path) -> ImagePart:
-    """One folder in the MVTec AD layout. Raises DataError if it cannot be used."""
+def image_split(path: Path) -> ImageSplit:
+    """Split one folder in the MVTec AD layout; raise DataError if it is unusable."""
     data = find_images(path)
     if data.test_labels is None:
         raise DataError(f"{path}: needs train/good, test/good and test/<defect>, each with images.")
     masks = tuple(mask_of(path, image) for image in data.test)
-    return ImagePart(
+    return ImageSplit(
         ImageData(data.origin, data.good, data.held_out, notes=data.notes), data.test, data.test_labels, masks
     )
 
 
 def mask_of(folder: Path, image: Path) -> Path | None:
-    """The mask of a test image, `ground_truth/<defect>/<name>_mask.png` or of the same name; None without one."""
+    """Return the mask file of a test image, or None.
+
+    Masks are named `ground_truth/<defect>/<name>_mask.png` or `ground_truth/<defect>/<name>.png`.
+    """
     place = folder / "ground_truth" / image.parent.name
     names = (f"{image.stem}{ending}{suffix}" for ending in ("_mask", "") for suffix in sorted(IMAGE_SUFFIXES))
     return next((place / name for name in names if (place / name).is_file()), None)
 
 
 def _find_adbench(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
-    """The classical sets; and beside them, for those who ask by name, the encoded image sets."""
+    """Return the classical sets, and the encoded image sets, which run only when named."""
     root = folder / "adbench" if (folder / "adbench").is_dir() else folder
     if (root / "Classical").is_dir():
         classical = _npz_in(root / "Classical", ("X", "y"))
@@ -151,20 +158,24 @@ def _find_series(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
 
 
 def _find_images(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
-    places = [folder, *sorted(entry for depth in ("*", "*/*") for entry in folder.glob(depth) if entry.is_dir())]
-    found = [place for place in places if (place / "train" / "good").is_dir() and (place / "test").is_dir()]
-    return _named(found, folder), []
+    candidates = [folder, *sorted(entry for depth in ("*", "*/*") for entry in folder.glob(depth) if entry.is_dir())]
+    folders = [
+        candidate
+        for candidate in candidates
+        if (candidate / "train" / "good").is_dir() and (candidate / "test").is_dir()
+    ]
+    return _named(folders, folder), []
 
 
 def _find_video(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
-    places = [folder, *sorted(entry for entry in folder.glob("*") if entry.is_dir())]
-    found = [
-        place
-        for place in places
-        if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in (place / "train").glob("*"))
-        and any((place / name).is_dir() for name in TEST_FOLDERS)
+    candidates = [folder, *sorted(entry for entry in folder.glob("*") if entry.is_dir())]
+    folders = [
+        candidate
+        for candidate in candidates
+        if any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in (candidate / "train").glob("*"))
+        and any((candidate / name).is_dir() for name in TEST_FOLDERS)
     ]
-    return _named(found, folder), []
+    return _named(folders, folder), []
 
 
 _FINDERS: dict[str, Callable[[Path], tuple[list[DataSet], list[DataSet]]]] = {
@@ -182,7 +193,7 @@ _LAYOUTS = {
 
 
 def _npz_in(folder: Path, needed: Sequence[str]) -> list[Path]:
-    """The array files below a folder that hold these arrays."""
+    """Return the array files below a folder that contain the `needed` arrays."""
     return [path for path in sorted(folder.rglob("*.npz")) if set(needed) <= _names_in(path)]
 
 
@@ -190,12 +201,12 @@ def _names_in(path: Path) -> set[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return set(archive.files)
-    except Exception:  # a damaged archive raises whatever zipfile, zlib or numpy think of it; it is no data set
+    except Exception:  # damaged archives raise many types (zipfile, zlib, numpy); they are not data sets
         return set()
 
 
 def _named(paths: Sequence[Path], root: Path) -> list[DataSet]:
-    """Sets by their file's name without number; with the folder's where two would be alike."""
+    """Return sets named after their files without the leading number; duplicates also get their folders' names."""
     plain = [re.sub(r"^\d+_", "", _stem(path)) for path in paths]
     named = [
         DataSet(name if plain.count(name) == 1 else "/".join(path.relative_to(root).with_suffix("").parts), path)
@@ -222,14 +233,14 @@ def _arrays(path: Path, needed: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in needed}
-    except Exception as error:  # as above
+    except Exception as error:  # many types, see _names_in
         raise DataError(f"{path}: cannot be read ({error}).") from None
 
 
 def _as_rows(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
     array = array[:, np.newaxis] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.kind not in "fiub" or not array.size:
-        raise DataError(f"{path}: {name!r} is {array.dtype} of shape {array.shape}, and rows of numbers are needed.")
+        raise DataError(f"{path}: {name!r} is {array.dtype} of shape {array.shape}, but must be rows of numbers.")
     return array.astype(np.float64)
 
 

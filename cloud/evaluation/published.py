@@ -1,4 +1,4 @@
-"""Published figures, read from a folder `reference` beside the data sets, to stand beside ours."""
+"""Published results for comparison, read from a folder `reference` next to the data sets."""
 
 import csv
 import re
@@ -19,9 +19,9 @@ _NOT_METHODS = frozenset({"ts_len", "anomaly_len", "num_anomaly", "avg_anomaly_l
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Figures in [0, 1] by set (of ours) and method, their means over the sets, and where they are from.
+    """Published results: figures in [0, 1] by set and method, their means over the sets, and their source.
 
-    `note` says what must be known to compare them. Sets without published figures are absent.
+    `sets` uses our set names; sets without published figures are absent. `note` explains limits of the comparison.
     """
 
     source: str
@@ -32,7 +32,7 @@ class Published:
 
 
 def published_figures(benchmark: str, data: Path, set_names: Sequence[str]) -> Published | None:
-    """What is published of these sets; nothing if the reference tables are not there, or hold none of them."""
+    """Return the published figures of these sets, or None if the reference tables have none of them."""
     folder = _reference_folder(data)
     if folder is None:
         return None

@@ -1,4 +1,4 @@
-"""Results for a person, as tables on the terminal."""
+"""Result tables for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cloud.evaluation.leaderboard import names as routing_names
-from cloud.evaluation.page import methods_of, per_cent, words
+from cloud.evaluation.leaderboard import routing_names
+from cloud.evaluation.page import display_name, methods_of, per_cent
 
 _LABELLED = (
     "vus_pr",
@@ -25,7 +25,7 @@ _LABELLED = (
 _UNLABELLED = ("score_q50", "score_q99", "score_q100", "p_median", "p_lowest", "flagged_at_1", "flagged_at_5")
 _ROUTINGS = ("upload_share", "vus_pr", "auroc", "auprc", "recall_at_5_far", "recall_kept_at_5_far")
 _NOT_SHARES = ("score_", "p_")
-_HEADS = {
+_HEADERS = {
     "recall_at_1_far": "recall @1%",
     "recall_at_5_far": "recall @5%",
     "recall_kept_at_5_far": "kept @5%",
@@ -42,21 +42,19 @@ _HEADS = {
     "flagged_at_5": "flagged @5%",
 }
 _LEGEND = (
-    "In per cent. recall @5%: anomalies found where 5 % of the normal samples are flagged; alarms @5%: normal samples "
-    "flagged at p <= 0.05; kept: that recall as a share of what the cloud alone finds."
+    "In per cent. recall @5%: anomalies found when 5 % of the normal samples are flagged; alarms @5%: normal samples "
+    "flagged at p <= 0.05; kept @5%: recall @5% as a share of the recall of cloud_only."
 )
 
 
 def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print an evaluation's result."""
+    """Print the result of an evaluation."""
     console = console if console is not None else Console(highlight=False)
     labelled = result["anomalies"] is not None
-    found = f"{result['anomalies']} of them anomalous" if labelled else "without labels of both kinds"
-    console.print(f"{result['bundle']} on {result['data']}: {result['samples']} samples, {found}.", markup=False)
+    counts = f"{result['anomalies']} of them anomalous" if labelled else "without both normal and anomalous labels"
+    console.print(f"{result['bundle']} on {result['data']}: {result['samples']} samples, {counts}.", markup=False)
     if result["rejected"]:
-        console.print(
-            f"{result['rejected']} samples could not be used: {'; '.join(result['rejections'])}", markup=False
-        )
+        console.print(f"{result['rejected']} samples were rejected: {'; '.join(result['rejections'])}", markup=False)
     for note in result["notes"]:
         console.print(f"Note: {note}.", markup=False)
     console.print(_table("Methods", "method", result["methods"], _LABELLED if labelled else _UNLABELLED))
@@ -71,7 +69,7 @@ def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -
 
 
 def show_benchmark(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print a benchmark's means, the published ones beside them, and what failed."""
+    """Print the means of a benchmark, published means, and the failed sets."""
     console = console if console is not None else Console(highlight=False)
     means, headline = summary["mean"], summary["headline"]
     sets = list(summary["sets"])
@@ -85,18 +83,18 @@ def show_benchmark(summary: Mapping[str, Any], console: Console | None = None) -
     if published is not None:
         best = sorted(published["mean"].items(), key=lambda item: -item[1])[:6]
         text = ", ".join(f"{name} {per_cent(value)}" for name, value in best)
-        of = f"{len(published['sets'])} of these sets" if published["sets"] else "sets of this kind"
-        console.print(f"Published {words(headline)}, means over {of}: {text}.", markup=False)
+        covered = f"{len(published['sets'])} of these sets" if published["sets"] else "other sets of this kind"
+        console.print(f"Published {display_name(headline)}, means over {covered}: {text}.", markup=False)
     for name, reason in summary["failed"].items():
         console.print(f"Failed: {name}: {reason}", markup=False)
 
 
-def _table(title: str, what: str, rows: Mapping[str, Mapping[str, float]], figures: Sequence[str]) -> Table:
+def _table(title: str, row_header: str, rows: Mapping[str, Mapping[str, float]], figures: Sequence[str]) -> Table:
     columns = [name for name in figures if any(name in row for row in rows.values())]
     table = Table(title=title, title_justify="left")
-    table.add_column(what, no_wrap=True)
+    table.add_column(row_header, no_wrap=True)
     for column in columns:
-        table.add_column(_HEADS.get(column, words(column)), justify="right")
+        table.add_column(_HEADERS.get(column, display_name(column)), justify="right")
     for name, row in rows.items():
         table.add_row(name, *(_cell(column, row.get(column)) for column in columns))
     return table

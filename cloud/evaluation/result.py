@@ -1,4 +1,4 @@
-"""What an evaluation found: what its figures, its report and its plots are made from."""
+"""Result of an evaluation, input of its metrics, report and plots."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,13 @@ from shared.bundle import Manifest
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was found, for reports and plots: `said` are the methods with the baselines."""
+    """Scores of one bundle on one data set.
+
+    `methods`: scores by name, including the baselines. `labels`: (n,) bool of the scored samples, or None.
+    """
 
     manifest: Manifest
     data: EvaluationData
     scored: Scored
-    said: dict[str, MethodScores]
+    methods: dict[str, MethodScores]
     labels: NDArray[np.bool_] | None

@@ -1,4 +1,4 @@
-"""A measurement with its results where they are wanted, also of a failure."""
+"""Measurements whose result or error is written to files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,19 +14,20 @@ def measure_and_write(
     output: Path | None = None,
     page: Callable[[dict[str, Any]], str] = str,
 ) -> dict[str, Any]:
-    """What `measure` finds, written as JSON to `json_path` and by `page` as a page to `output`, where they are given.
+    """Run `measure`, write its result to the given files, and return it.
 
-    Raises the VedetteError of `measure`, after it was written in place of a result; SettingsError for a place where
-    nothing can be written, before anything is measured.
+    The result goes to `json_path` as JSON and to `output` as the text that `page` makes of it. A VedetteError of
+    `measure` is written to `json_path` and raised again. Raises SettingsError before the measurement if a file cannot
+    be written.
     """
     for path, option in ((json_path, "--json"), (output, "--output")):
         check_output_path(path, option)
     try:
-        found = measure()
+        result = measure()
     except VedetteError as error:
         write_failure(json_path, error)
         raise
-    write_json(json_path, found)
+    write_json(json_path, result)
     if output is not None:
-        output.write_text(page(found), encoding="utf-8")
-    return found
+        output.write_text(page(result), encoding="utf-8")
+    return result

@@ -1,7 +1,7 @@
-"""Benchmark units in worker processes, each kept on disk when it is finished, so that a stopped run resumes.
+"""Runner of benchmark units in worker processes, with results on disk so that a stopped run can resume.
 
-A unit is one set, one variant of the protocol and one seed. Its file is named after all of it and a hash of what its
-figures rest on: settings, data, and the code that computes them.
+A unit is one set, one variant of the protocol and one seed. The name of its result file contains all three and a hash
+of its inputs: settings, data, and the code that computes the figures.
 """
 
 import hashlib
@@ -21,14 +21,23 @@ from shared.child_process import JsonLinesProcess, NoAnswerError
 from shared.errors import StorageError
 from shared.files import write_durably
 
-# Of the packages `cloud` and `shared`: what no figure depends on.
-_NOT_COUNTED = ("console", "demo", "federation", "service", "store")
-_SHOWN = ("bench.py", "commands.py", "page.py", "plots", "published.py", "runner.py", "evaluate.py", "report.py")
+# Packages of `cloud` and `shared`, and modules of this package, that cannot change a figure.
+_UNRELATED_PACKAGES = ("console", "demo", "federation", "service", "store")
+_UNRELATED_MODULES = (
+    "bench.py",
+    "commands.py",
+    "page.py",
+    "plots",
+    "published.py",
+    "runner.py",
+    "evaluate.py",
+    "report.py",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What is computed at one go. `settings`: those of training, as JSON values."""
+    """Unit of work: one set, protocol variant and seed. `settings`: training settings as JSON values."""
 
     benchmark: str
     set_name: str
@@ -40,7 +49,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A unit and its figures by method with facts of its run, or the error it ended in."""
+    """Result of a unit: its figures by method and facts of the run, or its error."""
 
     unit: Unit
     figures: dict[str, dict[str, float]]
@@ -56,15 +65,16 @@ def run_units(
     jobs: int = 1,
     progress: Callable[[int, Result], None] | None = None,
 ) -> list[Result]:
-    """The results of all units, in order; those found on disk are not computed again.
+    """Return the results of all units in order; results found in `work` are reused.
 
-    `progress` gets how many are done, and the last result. `jobs`: worker processes. A unit that fails, or whose
-    process dies, is a result with an error; the others go on. Raises StorageError if `work` cannot be written.
+    `progress` receives the number of finished units and the last result. `jobs`: number of worker processes. A unit
+    that fails, or whose process dies, yields a result with an error; the other units continue. Raises StorageError if
+    `work` cannot be created.
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{work}: cannot be made ({error}). Give --work another folder.") from None
+        raise StorageError(f"{work}: cannot be created ({error}). Give --work another folder.") from None
     code = code_fingerprint()
     files = [work / f"{_label(unit)}-{_fingerprint(unit, code)}.json" for unit in units]
     results: dict[int, Result] = {}
@@ -90,25 +100,25 @@ def run_units(
 
 
 def code_fingerprint() -> str:
-    """A hash of the code that figures depend on."""
+    """Return a hash of the code that figures depend on."""
     digest = hashlib.sha256()
     for package in (cloud, shared):
         root = Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             inner = path.relative_to(root).parts
-            if inner[0] in _NOT_COUNTED or (inner[0] == "evaluation" and inner[1] in _SHOWN):
+            if inner[0] in _UNRELATED_PACKAGES or (inner[0] == "evaluation" and inner[1] in _UNRELATED_MODULES):
                 continue
             digest.update("/".join(inner).encode() + path.read_bytes())
     return digest.hexdigest()
 
 
 def _compute(units: Sequence[Unit], missing: Sequence[int], jobs: int, log: Path) -> Iterator[tuple[int, Result]]:
-    """Results of units as they are finished."""
+    """Yield the index and result of each missing unit when it finishes."""
     if not missing:
         return
-    crew = _Crew(log)
+    workers = _WorkerPool(log)
     with ThreadPoolExecutor(min(jobs, len(missing))) as pool:
-        pending: dict[Future[Result], int] = {pool.submit(crew.run, units[index]): index for index in missing}
+        pending: dict[Future[Result], int] = {pool.submit(workers.run, units[index]): index for index in missing}
         try:
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -117,11 +127,11 @@ def _compute(units: Sequence[Unit], missing: Sequence[int], jobs: int, log: Path
         finally:
             for future in pending:
                 future.cancel()
-            crew.dismiss()
+            workers.close()
 
 
-class _Crew:
-    """A worker process for each thread that asks, replaced when it dies."""
+class _WorkerPool:
+    """Worker processes, one per calling thread; a dead worker is replaced."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -142,11 +152,13 @@ class _Crew:
             answer = worker.ask(request)
         except NoAnswerError as error:
             self._own.worker = None
-            reason = _how(error.exit_code)
-            return Result(unit, {}, {}, error=f"its process ended ({reason}); see {self._log.name} in the work folder")
+            reason = _exit_reason(error.exit_code)
+            return Result(
+                unit, {}, {}, error=f"the worker process ended ({reason}); see {self._log.name} in the work folder"
+            )
         return Result(unit, answer.get("figures", {}), answer.get("facts", {}), error=answer.get("error", ""))
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         with self._lock:
             for worker in self._workers:
                 worker.close()
@@ -165,7 +177,10 @@ class _Crew:
 
 
 def _environment() -> dict[str, str]:
-    """The worker's: our own packages where they are, and one thread for linear algebra unless set otherwise."""
+    """Return the environment of a worker process.
+
+    PYTHONPATH contains our packages. Linear algebra uses one thread unless the environment already sets the number.
+    """
     root = str(Path(str(cloud.__file__)).parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH", "")])]
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -173,7 +188,7 @@ def _environment() -> dict[str, str]:
 
 
 def _read(unit: Unit, file: Path) -> Result | None:
-    """What an earlier run left; nothing if there is none, or it is no result."""
+    """Return the result of an earlier run, or None if the file is missing or invalid."""
     try:
         value = json.loads(file.read_bytes())
         return Result(unit, value["figures"], value["facts"], resumed=True)
@@ -195,14 +210,14 @@ def _fingerprint(unit: Unit, code: str) -> str:
 
 
 def _identity(path: Path) -> Iterable[str]:
-    """What tells the data from other data of the same name: names, sizes and times of change."""
+    """Yield the name, size and modification time of each data file, which identify the data."""
     files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
     for file in files:
         status = file.stat()
         yield f"{file.relative_to(path.parent)} {status.st_size} {status.st_mtime_ns};"
 
 
-def _how(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     if code is None:
-        return "its answer cannot be read"
-    return f"signal {-code}, perhaps for want of memory" if code < 0 else f"exit code {code}"
+        return "invalid answer"
+    return f"signal {-code}, possibly out of memory" if code < 0 else f"exit code {code}"

@@ -1,6 +1,6 @@
-"""What every method of a bundle says of samples: the screener's artefacts on their engines, analyzers and fusion."""
+"""Scores of every method of a bundle: the screener's artefacts on their engines, analyzers and fusion."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from cloud.serving.analysis import FUSED, Analysis
 from shared.bundle import Artefact, Bundle
 from shared.calibration_modes import CalibrationByMode
+from shared.diffusion.training import Progress
 from shared.engines import EngineConfiguration, load_engine, run_graph
 from shared.errors import DataError, SampleRejected
 from shared.preprocessing import modes_of
 from shared.samples import Values, Verdict
 
 SCREENER = "screener"
-Progress = Callable[[float], None]
-# Samples as a batch of them has: one array of rows or windows, or an array for each sample.
+# Batch of samples: one array of rows or windows, or a sequence with one array per sample.
 Block: TypeAlias = Sequence[Values] | NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class MethodScores:
-    """What one method said of n samples, higher scores being more anomalous.
+    """Scores of one method on n samples.
 
-    `scores`: (n,). `p_values`: (n,), or None for a method without calibration. `maps`: an anomaly map (rows, columns)
-    for each sample, in the method's own units, or None.
+    `scores`: (n,), higher for more anomalous samples. `p_values`: (n,), or None for a method without calibration.
+    `maps`: one anomaly map (rows, columns) per sample in the units of the method, or None.
     """
 
     scores: NDArray[np.float64]
@@ -36,11 +36,11 @@ class MethodScores:
 
 @dataclass(frozen=True)
 class Scored:
-    """All methods on the samples that could be used, in order.
+    """Scores of all methods on the n usable samples, in input order.
 
-    `kept`: (n,) positions of these. `rejections`: position and reason of the others. `methods`: by name. `edge`: the
-    method that devices run. `contributions`: the share of each feature or channel, a row (features,) for each sample,
-    or None; of `channels`.
+    `kept`: (n,) positions of the usable samples. `rejections`: position and reason of each rejected sample. `methods`:
+    scores by name. `edge`: name of the method that devices run. `contributions`: (n, channels) share of each feature or
+    channel in `channels`, or None.
     """
 
     kept: NDArray[np.intp]
@@ -52,21 +52,21 @@ class Scored:
 
 
 @dataclass
-class _Parts:
-    """What is gathered of one method, a part for each block of samples."""
+class _ScoreCollector:
+    """Collector of the scores of one method, with one entry per block of samples."""
 
     scores: list[NDArray[np.float64]] = field(default_factory=list)
     p_values: list[NDArray[np.float64]] = field(default_factory=list)
     maps: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def joined(self) -> MethodScores:
+    def concatenated(self) -> MethodScores:
         count = sum(map(len, self.scores))
         maps = self.maps if len(self.maps) == count and count else None
         return MethodScores(np.concatenate(self.scores), np.concatenate(self.p_values), maps)
 
 
 class BundleScorer:
-    """A bundle opened for scoring, each part loaded once."""
+    """Scorer of samples by all methods of a bundle; each artefact and analyzer is loaded once."""
 
     def __init__(self, bundle: Bundle, device: str = "auto") -> None:
         self.analysis = Analysis.load(bundle, device)
@@ -83,11 +83,11 @@ class BundleScorer:
         }
 
     def score(self, blocks: Iterable[Block], progress: Progress | None = None, total: int = 0) -> Scored:
-        """All methods on samples that come in blocks, so that only one block need be in memory.
+        """Score samples with all methods, one block at a time to bound memory.
 
-        `total`: how many samples there will be, for `progress`. Raises DataError if no sample can be used.
+        `total`: expected number of samples, for `progress`. Raises DataError if no sample can be used.
         """
-        parts: dict[str, _Parts] = {}
+        collectors: dict[str, _ScoreCollector] = {}
         kept: list[int] = []
         rejections: list[tuple[int, str]] = []
         shares: list[tuple[tuple[str, float], ...]] = []
@@ -95,55 +95,55 @@ class BundleScorer:
         for values in blocks:
             block = cast(Sequence[Values], values)
             verdicts = self.analysis.judge(block)
-            good = [index for index, answer in enumerate(verdicts) if isinstance(answer, Verdict)]
-            found = [answer for answer in verdicts if isinstance(answer, Verdict)]
+            usable = [index for index, answer in enumerate(verdicts) if isinstance(answer, Verdict)]
+            accepted = [answer for answer in verdicts if isinstance(answer, Verdict)]
             bad = [(index, answer) for index, answer in enumerate(verdicts) if isinstance(answer, SampleRejected)]
             rejections += [(done + index, str(reason)) for index, reason in bad]
-            kept += [done + index for index in good]
-            shares += [answer.contributions for answer in found]
-            if found:
-                self._screen(block if not bad else [block[index] for index in good], parts)
-                _gather(found, parts)
+            kept += [done + index for index in usable]
+            shares += [answer.contributions for answer in accepted]
+            if accepted:
+                self._screen(block if not bad else [block[index] for index in usable], collectors)
+                _collect(accepted, collectors)
             done += len(block)
             if progress is not None and total:
                 progress(done / total)
         if not kept:
             first = f": {rejections[0][1]}" if rejections else ""
             raise DataError(f"None of the {done} samples can be used{first}")
-        methods = {name: gathered.joined() for name, gathered in parts.items()}
+        methods = {name: collector.concatenated() for name, collector in collectors.items()}
         contributions = _as_table(shares, self.channels)
         return Scored(np.array(kept, np.intp), tuple(rejections), methods, self.edge, self.channels, contributions)
 
     def inputs(self, values: Block) -> NDArray[Any]:
-        """Graph inputs (kept, ...) of those samples that can be used."""
+        """Return the graph inputs (kept, ...) of the usable samples."""
         return self.preprocessor.prepare(cast(Sequence[Values], values)).inputs
 
-    def _screen(self, values: Block, parts: dict[str, _Parts]) -> None:
+    def _screen(self, values: Block, collectors: dict[str, _ScoreCollector]) -> None:
         inputs = self.preprocessor.prepare_for_engine(cast(Sequence[Values], values)).inputs
         modes = modes_of(inputs, self.preprocessor.spec)
         for name, (engine, calibration) in self._screeners.items():
             outputs = run_graph(engine, inputs)
             scores = outputs.scores.astype(np.float64)
-            gathered = parts.setdefault(name, _Parts())
-            gathered.scores.append(scores)
-            gathered.p_values.append(calibration.p_values(scores, modes).values)
+            collector = collectors.setdefault(name, _ScoreCollector())
+            collector.scores.append(scores)
+            collector.p_values.append(calibration.p_values(scores, modes).values)
             if outputs.maps is not None:
-                gathered.maps += list(outputs.maps.astype(np.float64))
+                collector.maps += list(outputs.maps.astype(np.float64))
 
 
 def method_name(artefact: Artefact) -> str:
-    """How results name an artefact: `screener_fp32`, `screener_int8_openvino`, `screener_int8_onnxruntime`."""
+    """Return the name of an artefact in results, such as `screener_fp32` or `screener_int8_openvino`."""
     engine = f"_{artefact.engine}" if artefact.precision != "fp32" else ""
     return f"{SCREENER}_{artefact.precision}{engine}"
 
 
-def _gather(verdicts: Sequence[Verdict], parts: dict[str, _Parts]) -> None:
-    """Each analyzer's opinion and the fused one."""
+def _collect(verdicts: Sequence[Verdict], collectors: dict[str, _ScoreCollector]) -> None:
+    """Add the opinion of each analyzer and the fused verdict to the collectors."""
     for position, opinion in enumerate(verdicts[0].opinions):
-        gathered = parts.setdefault(opinion.analyzer, _Parts())
-        gathered.scores.append(np.array([answer.opinions[position].score for answer in verdicts]))
-        gathered.p_values.append(np.array([answer.opinions[position].p_value for answer in verdicts]))
-    fused = parts.setdefault(FUSED, _Parts())
+        collector = collectors.setdefault(opinion.analyzer, _ScoreCollector())
+        collector.scores.append(np.array([answer.opinions[position].score for answer in verdicts]))
+        collector.p_values.append(np.array([answer.opinions[position].p_value for answer in verdicts]))
+    fused = collectors.setdefault(FUSED, _ScoreCollector())
     fused.scores.append(np.array([answer.score for answer in verdicts]))
     fused.p_values.append(np.array([answer.p_value for answer in verdicts]))
     fused.maps += [answer.anomaly_map.astype(np.float64) for answer in verdicts if answer.anomaly_map is not None]

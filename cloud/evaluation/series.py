@@ -1,4 +1,4 @@
-"""Series: from window scores to time points, and the figures of point scores."""
+"""Series metrics: point scores from window scores, and metrics of point scores."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,20 +8,20 @@ from cloud.evaluation.metrics import Labels, Scores, detection_figures
 from cloud.evaluation.vus import vus_pr
 from shared.errors import DataError
 
-FLAGGED_SHARES = np.geomspace(0.001, 0.5, 25)  # of the points, at the thresholds that affiliation F1 is tried at
+FLAGGED_SHARES = np.geomspace(0.001, 0.5, 25)  # shares of flagged points at the candidate thresholds of affiliation F1
 
 
 def point_scores(window_scores: NDArray[np.float64], starts: NDArray[np.intp], length: int, points: int) -> Scores:
-    """Scores (points,) of time points: the mean over the windows that hold a point.
+    """Return the score (points,) of each time point: the mean over the windows that contain it.
 
-    `window_scores` (windows,) of windows that begin at `starts` (windows,) and are `length` long. A point in no window,
-    as one whose readings could not be used, gets the score of the nearest point that has one. Raises DataError if
-    there is no window.
+    `window_scores`: (windows,). `starts`: (windows,) first time point of each window. `length`: time points of a
+    window. A point outside all windows, such as one with unusable readings, gets the score of the nearest scored point.
+    Raises DataError if there is no window.
     """
     if not len(window_scores):
-        raise DataError(f"{points} time points hold no usable window of {length}.")
+        raise DataError(f"no usable window of {length} in {points} time points.")
     sums, counts = np.zeros(points), np.zeros(points)
-    for offset in range(length):  # not by cumulative sums: one huge score would cost all later points their digits
+    for offset in range(length):  # no cumulative sums: one huge score would cost all later points precision
         np.add.at(sums, starts + offset, window_scores)
         np.add.at(counts, starts + offset, 1.0)
     known = np.flatnonzero(counts > 0)
@@ -32,9 +32,9 @@ def point_scores(window_scores: NDArray[np.float64], starts: NDArray[np.intp], l
 
 
 def series_figures(labels: Labels, scores: Scores) -> dict[str, float]:
-    """`vus_pr`, the point-wise figures, and `f1` and `affiliation_f1`, each at its best threshold.
+    """Return `vus_pr`, the point-wise metrics, and `f1` and `affiliation_f1` at their best thresholds.
 
-    Those thresholds know the labels: the two F1 figures say how good it can get, for all methods alike.
+    The best thresholds use the labels, so both F1 figures are upper bounds, for all methods alike.
     """
     return {
         "vus_pr": vus_pr(labels, scores),
@@ -45,13 +45,13 @@ def series_figures(labels: Labels, scores: Scores) -> dict[str, float]:
 
 
 def best_affiliation_f1(labels: Labels, scores: Scores) -> float:
-    """The highest affiliation F1 over thresholds that flag from a thousandth to half of the points."""
+    """Return the highest affiliation F1 over thresholds that flag 0.1 % to 50 % of the points."""
     thresholds = np.unique(np.quantile(scores, 1.0 - FLAGGED_SHARES))
     return max(affiliation(labels, scores >= threshold).f1 for threshold in thresholds)
 
 
 def best_f1(labels: Labels, scores: Scores) -> tuple[float, float]:
-    """The highest point-wise F1 over all thresholds, and the threshold that gives it (flagged: at least as high)."""
+    """Return the highest point-wise F1 over all thresholds and its threshold; scores at the threshold are flagged."""
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(ordered)), len(scores) - 1)

@@ -1,7 +1,7 @@
-"""What any method for clips must beat: neighbours at each place of a frame, with no notion of time.
+"""Baseline for clips: nearest neighbours at each position of the frame, without temporal information.
 
-The distance to the fifth nearest normal frame at the same place, on the encoder's features before any whitening,
-averaged over the places. Neighbours: Ramaswamy, Rastogi & Shim, SIGMOD 2000.
+The score is the distance to the fifth nearest normal frame at the same position, averaged over the positions. Features
+are those of the encoder before whitening. Source: Ramaswamy, Rastogi & Shim, SIGMOD 2000.
 """
 
 from typing import Any, Self
@@ -16,20 +16,20 @@ from cloud.methods.encoders import VideoEncoder
 CLIPS_PER_BLOCK = 32
 
 
-class PlaceNeighbours:
-    """Frames of normal clips, by place."""
+class PositionNeighbours:
+    """Nearest-neighbour search among the last frames of normal clips, one index per position."""
 
     def __init__(self, encoder: VideoEncoder, reference: Tensor) -> None:
         self._encoder = encoder
-        self._reference = reference  # (places, clips, features)
+        self._reference = reference  # (positions, clips, features)
 
     @classmethod
     def fit(cls, encoder: VideoEncoder, clips: NDArray[Any]) -> Self:
-        """The last frames of normal clips (n, frames, height, width, 3) uint8."""
+        """Fit the baseline on the last frames of normal clips (n, frames, height, width, 3) uint8."""
         return cls(encoder, _appearance(encoder, clips))
 
     def score(self, clips: NDArray[Any]) -> Tensor:
-        """Scores (n,) of clips (n, frames, height, width, 3) uint8."""
+        """Return scores (n,) of clips (n, frames, height, width, 3) uint8."""
         distances = torch.cdist(_appearance(self._encoder, clips), self._reference)
         nearest = distances.kthvalue(min(NEIGHBOURS, distances.shape[2]), dim=2).values
         return nearest.mean(dim=0)
@@ -37,7 +37,7 @@ class PlaceNeighbours:
 
 @torch.inference_mode()
 def _appearance(encoder: VideoEncoder, clips: NDArray[Any]) -> Tensor:
-    """(places, n, features) of the clips' last frames."""
+    """Return the features (positions, n, features) of the last frame of each clip."""
     blocks = (
         torch.from_numpy(clips[start : start + CLIPS_PER_BLOCK]) for start in range(0, len(clips), CLIPS_PER_BLOCK)
     )

@@ -1,4 +1,4 @@
-"""The clips of videos that are to be judged, and the way back from their scores to frames."""
+"""Clips of test videos, and frame scores computed from clip scores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ CLIPS_PER_BLOCK = 32
 
 @dataclass(frozen=True)
 class VideoClips:
-    """Clips of some videos, half a clip's frame interval apart; of a labelled video as far as its labels go.
+    """Clips of videos, half a frame interval apart; clips of a labelled video end with its labels.
 
-    `ends`: the last frame of each clip, by video. `steps`: frames from one frame of a clip to the next, by video.
+    `ends`: index of the last frame of each clip, by video. `steps`: distance in video frames between consecutive frames
+    of a clip, by video.
     """
 
     videos: tuple[Video, ...]
@@ -31,21 +32,21 @@ class VideoClips:
 
     @classmethod
     def of(cls, videos: Sequence[Video], spec: InputSpec) -> "VideoClips":
-        """All clips of the videos for a graph that takes `spec`; a video shorter than a clip is passed over.
+        """Return all clips of the videos for a graph with input `spec`; videos shorter than a clip are skipped.
 
-        Raises DataError where there is not one clip, or where `spec` does not say how far apart frames are.
+        Raises DataError if there is no clip or `spec` lacks the frame interval.
         """
         if not spec.frame_interval_s:
-            raise DataError("The bundle does not say how far apart the frames of a clip are: train it anew.")
-        found = []
+            raise DataError("The bundle lacks the interval between the frames of a clip: retrain it.")
+        usable = []
         for video in videos:
             step = frame_step(video, spec.frame_interval_s)
             ends = clip_ends(_frames(video), step, spec.window_length, clip_stride(step))
             if len(ends):
-                found.append((video, step, ends))
-        if not found:
-            raise DataError("No video is as long as one clip of this bundle: give longer ones.")
-        kept, steps, all_ends = zip(*found, strict=True)
+                usable.append((video, step, ends))
+        if not usable:
+            raise DataError("No video is as long as one clip of this bundle: give longer videos.")
+        kept, steps, all_ends = zip(*usable, strict=True)
         return cls(kept, spec, steps, all_ends)
 
     def __len__(self) -> int:
@@ -53,34 +54,34 @@ class VideoClips:
 
     @property
     def labels(self) -> Labels | None:
-        """(clips,) the label of each clip's last frame; None unless every video is labelled."""
+        """Label (clips,) of the last frame of each clip, or None if a video has no labels."""
         labels = [video.labels for video in self.videos if video.labels is not None]
         if len(labels) < len(self.videos):
             return None
-        return np.concatenate([of[ends] for of, ends in zip(labels, self.ends, strict=True)])
+        return np.concatenate([frames[ends] for frames, ends in zip(labels, self.ends, strict=True)])
 
     @property
     def frame_labels(self) -> Labels:
-        """(frames,) of all labelled frames of the labelled videos."""
+        """Labels (frames,) of all labelled frames."""
         return np.concatenate([np.zeros(0, np.bool_), *(v.labels for v in self.videos if v.labels is not None)])
 
     def blocks(self) -> Iterator[NDArray[np.uint8]]:
-        """The clips (n, frames, height, width, 3), some at a time."""
+        """Yield the clips (n, frames, height, width, 3) in blocks of CLIPS_PER_BLOCK."""
         for video, ends, step in zip(self.videos, self.ends, self.steps, strict=True):
             clips = read_clips(video, ends, self.spec, step)
             while block := list(islice(clips, CLIPS_PER_BLOCK)):
                 yield np.stack(block)
 
     def frame_scores(self, scores: NDArray[np.float64], kept: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Scores of the frames of `frame_labels`, from those of the clips at the positions `kept`."""
+        """Return scores (frames,) of the labelled frames from scores (n,) of the clips at positions `kept` (n,)."""
         owner = np.repeat(np.arange(len(self.ends)), [len(ends) for ends in self.ends])[kept]
         last = np.concatenate(self.ends)[kept]
-        found = [np.zeros(0)]
+        blocks = [np.zeros(0)]
         for index, (video, step) in enumerate(zip(self.videos, self.steps, strict=True)):
             if video.labels is not None:
                 own, span = owner == index, step * (self.spec.window_length - 1)
-                found.append(frame_scores(scores[own], last[own], span, len(video.labels)))
-        return np.concatenate(found)
+                blocks.append(frame_scores(scores[own], last[own], span, len(video.labels)))
+        return np.concatenate(blocks)
 
 
 def _frames(video: Video) -> int:

@@ -1,11 +1,11 @@
-"""VUS-PR, the volume under the precision-recall surface: how well point scores find anomalous ranges of a series.
+"""VUS-PR: volume under the precision-recall surface of point scores on a time series.
 
-Labels get slopes of growing length on both sides, so that an alarm a little early or late still counts a part; the
-volume is the mean of the areas under the range-based precision-recall curves over all slope lengths.
+Labels get slopes of increasing length on both sides, so an alarm shortly before or after a range still counts in part.
+The volume is the mean area under the range-based precision-recall curve over all slope lengths.
 
-Source: Paparrizos et al., "Volume Under the Surface", PVLDB 15(11), 2022, sections 4.2 and 4.3. Figures equal those of
-`aeon.benchmarking.metrics.anomaly_detection.range_pr_vus_score`, its defaults included, to rounding; this one sorts the
-scores once and takes about a hundredth of the time (24,000 points: below a second).
+Source: Paparrizos et al., "Volume Under the Surface", PVLDB 15(11), 2022, sections 4.2 and 4.3. Results equal those of
+`aeon.benchmarking.metrics.anomaly_detection.range_pr_vus_score` with its defaults, up to rounding. This implementation
+sorts the scores once and takes about a hundredth of the time (24,000 points: below a second).
 """
 
 import numpy as np
@@ -18,16 +18,17 @@ THRESHOLDS = 250
 
 
 def vus_pr(labels: NDArray[np.bool_], scores: NDArray[np.float64], max_buffer: int = MAX_BUFFER) -> float:
-    """VUS-PR of point scores (time points,), higher being more anomalous, against labels (time points,) bool.
+    """Return VUS-PR of point scores (time points,) against labels (time points,) bool.
 
-    0 where all scores are equal. Raises DataError without an anomaly or for scores that are not finite.
+    Scores are higher for more anomalous points; the result is 0 if all scores are equal. `max_buffer`: largest slope
+    length in time points. Raises DataError without an anomalous point or for scores that are not finite.
     """
     if labels.shape != scores.shape or not labels.any() or not np.isfinite(scores).all():
-        raise DataError("VUS-PR needs one finite score for each label, and at least one anomalous time point.")
+        raise DataError("VUS-PR needs one finite score per label and at least one anomalous time point.")
     if scores.min() == scores.max():
         return 0.0
     thresholds = np.sort(scores)[::-1][np.linspace(0, len(scores) - 1, THRESHOLDS, dtype=np.int_)]
-    # The first (highest) threshold at which a point is flagged: all that the curves need to know of its score.
+    # Index of the first (highest) threshold at which a point is flagged; the curves need nothing else of its score.
     reached_at = np.searchsorted(-thresholds, -scores, side="left")
     flagged = np.cumsum(np.bincount(reached_at, minlength=THRESHOLDS))
     areas = [_area(labels, reached_at, flagged, buffer) for buffer in range(max_buffer + 1)]
@@ -35,29 +36,29 @@ def vus_pr(labels: NDArray[np.bool_], scores: NDArray[np.float64], max_buffer: i
 
 
 def ranges_of(flags: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Starts and ends (exclusive) of the runs of true in (n,) booleans."""
+    """Return the starts and exclusive ends of the runs of true in (n,) booleans."""
     edges = np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))
     return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
 
 
 def _area(labels: NDArray[np.bool_], reached_at: NDArray[np.intp], flagged: NDArray[np.intp], buffer: int) -> float:
-    """The area under the range-based precision-recall curve for one slope length (eqs. 5 to 8 of the paper)."""
+    """Return the area under the range-based precision-recall curve for one slope length (eqs. 5 to 8)."""
     weights = _with_slopes(labels, buffer)
     starts, ends = ranges_of(weights > 0)
     hits = np.cumsum(np.bincount(reached_at, weights=weights, minlength=THRESHOLDS))
-    # A range exists for a threshold once any point of it is flagged.
+    # A range counts as detected at a threshold once any of its points is flagged.
     bounds = np.column_stack([starts, ends]).ravel()
     bounds = bounds[:-1] if bounds[-1] == len(weights) else bounds
     first_hit = np.minimum.reduceat(reached_at, bounds)[::2]
-    existing = np.cumsum(np.bincount(first_hit, minlength=THRESHOLDS)) / len(starts)
+    detected = np.cumsum(np.bincount(first_hit, minlength=THRESHOLDS)) / len(starts)
     total = (float(labels.sum()) + float(weights.sum())) / 2
-    recall = np.concatenate([[0.0], np.minimum(hits / total, 1.0) * existing])
+    recall = np.concatenate([[0.0], np.minimum(hits / total, 1.0) * detected])
     precision = np.concatenate([[1.0], hits / flagged])
     return float((np.diff(recall) * (precision[1:] + precision[:-1]) / 2).sum())
 
 
 def _with_slopes(labels: NDArray[np.bool_], buffer: int) -> NDArray[np.float64]:
-    """Labels as weights in [0, 1], with a slope of half a buffer on both sides of each range (eq. 3)."""
+    """Return labels as weights in [0, 1], with a slope of half a buffer on both sides of each range (eq. 3)."""
     weights = labels.astype(np.float64)
     if buffer <= 1:
         return weights

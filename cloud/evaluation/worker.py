@@ -1,6 +1,6 @@
-"""A process that computes benchmark units: one JSON line in for each, one JSON line out.
+"""Worker process of benchmark units: reads one JSON line per unit and writes one JSON line per result.
 
-Started by the runner as `python -P -m cloud.evaluation.worker`. What libraries print goes to standard error.
+The runner starts it as `python -P -m cloud.evaluation.worker`. Output of libraries goes to standard error.
 """
 
 import time
@@ -12,12 +12,12 @@ from shared.child_process import serve_json_lines
 
 
 def main() -> None:
-    """Answer units until standard input ends."""
+    """Compute units until standard input ends."""
     serve_json_lines(_answer)
 
 
 def _answer(unit: dict[str, Any]) -> dict[str, Any]:
-    """The unit's figures and facts, or the error that it ended in."""
+    """Return the figures and facts of a unit, or its error."""
     from cloud.evaluation.methods import score_unit
     from cloud.training.settings import TrainingSettings
     from shared.errors import VedetteError
@@ -28,7 +28,7 @@ def _answer(unit: dict[str, Any]) -> dict[str, Any]:
         figures, facts = score_unit(unit["benchmark"], Path(unit["path"]), unit["variant"], unit["seed"], settings)
     except VedetteError as error:
         return {"error": str(error)}
-    except Exception as error:  # a set that breaks a method must not stop the others
+    except Exception as error:  # one failing set must not stop the others
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {error}"}
     return {"figures": figures, "facts": {**facts, "seconds": round(time.monotonic() - started_s, 1)}}

@@ -1,4 +1,4 @@
-"""From a batch of stored samples to verdicts: every sample gets one, whatever happens to its neighbours."""
+"""Verdicts on a batch of stored samples: each sample gets one, even where others in the batch fail."""
 
 import math
 import time
@@ -20,10 +20,13 @@ _Readable: TypeAlias = tuple[int, Values, ImageCrop | None]
 
 
 class Judge(Protocol):
-    """What a batch is judged by: `cloud.serving.analysis.Analysis`."""
+    """Port of the analysis that judges batches; implemented by `cloud.serving.analysis.Analysis`."""
 
-    def judge(self, values: Sequence[Values], parts: Sequence[ImageCrop | None]) -> list[Verdict | SampleRejected]:
-        """One answer for each sample, in order; `parts`: which part of its image each is, None for all of it."""
+    def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None]) -> list[Verdict | SampleRejected]:
+        """Return one answer for each sample, in order.
+
+        `crops`: the crop of its image that each sample shows, None for the whole image.
+        """
         ...
 
 
@@ -34,10 +37,10 @@ def judge_batch(
     bundle_id: str,
     false_alarm_rate: float,
 ) -> list[Verdict]:
-    """One verdict for each sample, in order. Blocking.
+    """Return one verdict for each sample, in order. Blocking.
 
     A sample that cannot be read or judged is UNDECIDED, with the reason. If the analysis fails on a batch, the batch
-    is halved until the samples it fails on stand alone.
+    is halved until each failing sample is in a batch of its own.
     """
     answers: list[_Answer] = [SampleRejected("not judged")] * len(batch)
     readable: list[_Readable] = []
@@ -55,13 +58,13 @@ def judge_batch(
         for (waiting, _), answer in zip(batch, answers, strict=True)
     ]
     return [
-        _of_a_part(verdict) if payload is not None and payload.HasField("crop") else verdict
+        _crop_verdict(verdict) if payload is not None and payload.HasField("crop") else verdict
         for verdict, (_, payload) in zip(verdicts, batch, strict=True)
     ]
 
 
 def undecided(waiting: Waiting, reason: str, bundle_id: str = "") -> Verdict:
-    """The verdict on a sample that could not be judged: an operator has to look."""
+    """Return the verdict on a sample that could not be judged; an operator decides instead."""
     return Verdict(
         sample_id=waiting.sample_id,
         decision=Decision.UNDECIDED,
@@ -75,7 +78,7 @@ def _judge_halving(judge: Judge, readable: Sequence[_Readable]) -> list[tuple[in
     if not readable:
         return []
     try:
-        answers = judge.judge([values for _, values, _ in readable], [part for *_, part in readable])
+        answers = judge.judge([values for _, values, _ in readable], [crop for *_, crop in readable])
         if len(answers) != len(readable):
             raise RuntimeError(f"the analysis answered {len(answers)} of {len(readable)} samples")
     except Exception as error:
@@ -95,7 +98,7 @@ def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate
         return undecided(waiting, f"the analysis failed: its p-value is {answer.p_value}", bundle_id)
     anomaly_map = answer.anomaly_map
     if anomaly_map is not None and not _can_be_sent(anomaly_map):
-        anomaly_map = None  # a verdict without its picture is better than one that cannot be sent
+        anomaly_map = None  # a verdict with a map this large could not be sent
     return replace(
         answer,
         sample_id=waiting.sample_id,
@@ -106,11 +109,14 @@ def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate
     )
 
 
-def _of_a_part(verdict: Verdict) -> Verdict:
-    """What is anomalous in a part is so in the whole; of what does not show, nobody can say that it is normal."""
+def _crop_verdict(verdict: Verdict) -> Verdict:
+    """Return the verdict on a whole image, given the verdict on a crop of it.
+
+    An anomaly in the crop is an anomaly of the image. A normal crop leaves the image UNDECIDED.
+    """
     if verdict.decision is not Decision.NORMAL:
         return verdict
-    reason = "only a part of the image travelled, and in it nothing is anomalous"
+    reason = "only a crop of the image was uploaded, and it shows no anomaly"
     return replace(verdict, decision=Decision.UNDECIDED, reason=reason)
 
 

@@ -1,6 +1,6 @@
 """Fitting of a bundle's analysis: analyzers, their fusion and the scales of explanations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,9 @@ from cloud.serving.scoring import ScoredBlock
 from cloud.training.fitting import FitPlan, FittedAnalyzers, fit_analyzers
 from cloud.training.modalities import training_modality
 from cloud.training.worth import image_worth
+from shared.diffusion.training import Progress
 from shared.errors import DataError
 from shared.preprocessing import Preprocessor
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The screener's head: its widths, its distillation, and the check of a head that others trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +15,7 @@ from shared.bundle import Bundle, InputSpec
 from shared.diffusion.distillation import Perturbation, Teacher, distill_head
 from shared.diffusion.perturbation import InputLayout
 from shared.diffusion.time_estimation import TimeEstimationHead
-from shared.diffusion.training import one_thread
+from shared.diffusion.training import Progress, one_thread
 from shared.errors import BundleMismatchError
 from shared.preprocessing import mask_width
 
@@ -49,7 +49,7 @@ def distil(
     device: torch.device,
     teacher: Teacher | None,
     perturbation: Perturbation | None,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> float:
     """Train the head on normal vectors (n, dim), leave it on the CPU and return the last loss."""
     with one_thread():

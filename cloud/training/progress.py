@@ -6,20 +6,21 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 
-ShowProgress: TypeAlias = Callable[[str, float], None]
+StageProgress: TypeAlias = Callable[[str, float], None]
 
 
 @contextmanager
-def shown_progress(console: Console | None = None) -> Iterator[ShowProgress]:
+def shown_progress(console: Console | None = None) -> Iterator[StageProgress]:
     """Yield a function of a stage's name and the share done, which shows both on `console`, else on standard error."""
     console = console if console is not None else Console(stderr=True)
     if not console.is_terminal:
         yield _plain_lines(console)
         return
     columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+    with ProgressBar(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         stage = ""
 
@@ -33,7 +34,7 @@ def shown_progress(console: Console | None = None) -> Iterator[ShowProgress]:
         yield update
 
 
-def _plain_lines(console: Console) -> ShowProgress:
+def _plain_lines(console: Console) -> StageProgress:
     started_s = time.monotonic()
     stage = ""
 

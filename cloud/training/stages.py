@@ -1,11 +1,11 @@
 """The stages of a training run, over one state."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,17 +23,17 @@ from cloud.training.choices import bundle_name
 from cloud.training.data import TrainingData
 from cloud.training.head import distil, new_head
 from cloud.training.modalities import TrainingModality, split_samples, training_modality
+from cloud.training.progress import StageProgress
 from cloud.training.samples import Split
 from cloud.training.settings import TrainingSettings
 from cloud.training.trimming import trimmed
 from shared.bundle import ENCODER_FILE, HEAD_FILE, REFERENCE_FILE, Bundle, Manifest, npz_bytes, sign
 from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.diffusion.training import Progress
 from shared.modalities import fit_preprocessor
 from shared.preprocessing import Preprocessor, modes_of
 
 MAX_TEST_SAMPLES = 2000
-
-Progress: TypeAlias = Callable[[str, float], None]
 
 
 def now() -> str:
@@ -60,7 +60,7 @@ class TrainingRun:
     data: TrainingData
     settings: TrainingSettings
     methods: Sequence[str]
-    report: Progress
+    report: StageProgress
     started_s: float = field(default_factory=time.monotonic)
     modality: TrainingModality = field(init=False)
     generator: torch.Generator = field(init=False)
@@ -226,5 +226,5 @@ class TrainingRun:
             "seconds": round(time.monotonic() - self.started_s, 1),
         }
 
-    def _progress(self, stage: str) -> Callable[[float], None]:
+    def _progress(self, stage: str) -> Progress:
         return lambda share: self.report(stage, share)

@@ -12,11 +12,12 @@ from cloud.training.choices import checked_methods
 from cloud.training.data import TrainingData
 from cloud.training.head import checked_head
 from cloud.training.modalities import training_modality
+from cloud.training.progress import StageProgress
 from cloud.training.screeners import VectorScreener
 from cloud.training.settings import TrainingSettings
-from cloud.training.stages import Progress, TrainingRun, now
+from cloud.training.stages import TrainingRun, now
 from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle, Manifest, sign
-from shared.diffusion.training import noting_short_trainings
+from shared.diffusion.training import time_limited_trainings
 from shared.errors import BundleMismatchError
 from shared.modalities import load_preprocessor
 from shared.preprocessing import modes_of
@@ -28,7 +29,7 @@ def train_bundle(
     data: TrainingData,
     settings: TrainingSettings,
     signing_key: Ed25519PrivateKey,
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Bundle:
     """Train a screener and its analyzers on normal data and pack them into a signed bundle.
 
@@ -37,7 +38,7 @@ def train_bundle(
     """
     methods = checked_methods(settings, data.modality)
     run = TrainingRun(data, settings, methods, progress or _no_progress)
-    with run.modality.threads(), noting_short_trainings() as cut_short:
+    with run.modality.threads(), time_limited_trainings() as cut_short:
         run.read()
         run.prepare()
         run.encode()
@@ -55,7 +56,7 @@ def rebuild_bundle(
     signing_key: Ed25519PrivateKey,
     version: int,
     training_note: Mapping[str, Any],
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Bundle:
     """Return the bundle with another head, as a federated round makes it, and new artefacts and calibrations.
 

@@ -15,8 +15,8 @@ LINK_SHARE = 0.8  # of the measured throughput that new samples may use while th
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
-    """State of the queue and of the link: `bytes` that wait, and `spool_share`, their share of the spool's bound.
+class UplinkLoad:
+    """Load of the queue and of the link: `bytes` that wait, and `spool_share`, their share of the spool's bound.
 
     `throughput_bytes_per_s` and `round_trip_s` are 0 while unknown.
     """
@@ -57,12 +57,12 @@ class UploadBudget:
         """Whether the budget limits bytes."""
         return self._bytes.is_limited
 
-    def follow(self, backlog: Backlog) -> None:
+    def follow(self, load: UplinkLoad) -> None:
         """Adapt to the queue, and set `pressure` to its fill in time or in bytes, 1 when full."""
-        wait_s, limit_s = backlog.wait_s if backlog.connected else 0.0, self._max_queue_s
-        self.pressure = max(backlog.spool_share, wait_s / limit_s if limit_s > 0 else 0.0)
+        wait_s, limit_s = load.wait_s if load.connected else 0.0, self._max_queue_s
+        self.pressure = max(load.spool_share, wait_s / limit_s if limit_s > 0 else 0.0)
         slow = limit_s > 0 and wait_s > (limit_s / 2 if self._follows_link else limit_s)
-        carried = LINK_SHARE * backlog.throughput_bytes_per_s
+        carried = LINK_SHARE * load.throughput_bytes_per_s
         wanted = min(carried, self._configured or carried) if slow else self._configured
         self._follows_link = slow
         if wanted != self.bytes_per_s:

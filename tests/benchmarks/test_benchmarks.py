@@ -1,4 +1,4 @@
-"""Each benchmark runs once, on small made-up data."""
+"""Tests that run each benchmark once on small synthetic data."""
 
 from types import ModuleType
 
@@ -39,14 +39,14 @@ def only_quick_defaults(monkeypatch: pytest.MonkeyPatch, modality: Modality) -> 
 
 
 def row_task() -> Task:
-    """A cloud of normal rows, and anomalies far from it."""
+    """Return a task with one cluster of normal rows and a distant cluster of anomalies."""
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.standard_normal((300, 4)), 6.0 + rng.standard_normal((60, 4))])
     return Task("clouds0", rows, np.repeat([0, 1], [300, 60]))
 
 
 def image_task(side: int = 64) -> ImageTask:
-    """Noise, and as a defect a black square."""
+    """Return a task of noise images whose defect is a black square."""
     rng = np.random.default_rng(0)
 
     def noise(count: int) -> NDArray[np.uint8]:
@@ -73,7 +73,7 @@ def test_contamination(monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch, contamination, FUSED_TASKS=("clouds0",))
     figures = contamination.run()
     assert set(figures) == {"knn", "fused"}
-    assert __main__.table(figures).count("as_it_is") >= 2
+    assert __main__.table(figures).count("untrimmed") >= 2
 
 
 def test_choices_of_series(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,7 @@ def test_choices_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scale_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The detection is that of `image_choices`, so here its figure is the width that it is given."""
+    """Check the scaling alone: `image_choices` is replaced by a function that returns the image width."""
     replaced(monkeypatch, image_scale, LARGE_GROUPS=("noise",), tasks=lambda group: [image_task()], SHRUNK_PIXELS=32)
     replaced(monkeypatch, image_scale, figures_of=lambda task: {"width": task.train.shape[2]})
     figures = image_scale.run()
@@ -111,7 +111,7 @@ def test_analysis_on_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     options = analysis_device.AnalysisOptions
     replaced(monkeypatch, analysis_device, PASSES=1)
     replaced(
-        monkeypatch, analysis_device, _parts=lambda divisor: [analysis_device._rows(np.random.default_rng(0), 200)]
+        monkeypatch, analysis_device, _data_sets=lambda divisor: [analysis_device._rows(np.random.default_rng(0), 200)]
     )
     replaced(monkeypatch, analysis_device, AnalysisOptions=lambda device: options(methods=METHODS, device=device))
     figures = analysis_device.run(quick=True)
@@ -122,7 +122,7 @@ def test_cost_of_diffusion(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = TrainingSettings.model_validate(QUICK)
     replaced(monkeypatch, diffusion_cost, TrainingSettings=lambda: settings, ROWS=400, JUDGED=8, MANY=4, RESAMPLINGS=5)
     replaced(monkeypatch, diffusion_cost, packaged_tasks=lambda: [row_task()], TASKS=("clouds0",), DENOISER_STEPS=5)
-    replaced(monkeypatch, diffusion_cost, EVALUATIONS=(diffusion_cost.STEPS,), SCORED_A_KIND=16)
+    replaced(monkeypatch, diffusion_cost, EVALUATIONS=(diffusion_cost.STEPS,), SCORED_PER_LABEL=16)
     only_quick_defaults(monkeypatch, Modality.TABULAR)
     replaced(monkeypatch, diffusion_cost, BASELINES=())
     figures = diffusion_cost.run()
@@ -130,11 +130,11 @@ def test_cost_of_diffusion(monkeypatch: pytest.MonkeyPatch) -> None:
     assert diffusion_cost.FEW in figures["solvers"]
 
 
-def test_choices_of_video_without_the_camera_s_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_choices_are_skipped_without_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert "skipped" in video_choices.run(quick=True)
 
 
-def test_every_benchmark_is_tested_here() -> None:
+def test_this_module_covers_every_benchmark() -> None:
     modules = {getattr(value, "__name__", "").removeprefix("benchmarks.") for value in globals().values()}
     assert set(__main__.NAMES) <= modules

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from edge.routing.budget import LINK_SHARE, Backlog, UploadBudget
+from edge.routing.budget import LINK_SHARE, UplinkLoad, UploadBudget
 from edge.settings import RouterSettings
 from edge.token_bucket import TokenBucket
 from tests.edge.clock import Clock
 
 
-def backlog(bytes: int, throughput: float, *, connected: bool = True, share: float = 0.0) -> Backlog:
-    return Backlog(bytes, share, connected, throughput, 0.0)
+def load(bytes: int, throughput: float, *, connected: bool = True, share: float = 0.0) -> UplinkLoad:
+    return UplinkLoad(bytes, share, connected, throughput, 0.0)
 
 
 def budget_of(clock: Clock, **settings: object) -> UploadBudget:
@@ -20,42 +20,42 @@ def budget_of(clock: Clock, **settings: object) -> UploadBudget:
 def test_a_slow_link_sets_the_budget_until_the_queue_is_half_gone() -> None:
     budget = budget_of(Clock())
     assert not budget.counts_bytes
-    budget.follow(backlog(50_000, 1000.0))
+    budget.follow(load(50_000, 1000.0))
     assert budget.bytes_per_s == 0
     assert budget.pressure == pytest.approx(0.5)
-    budget.follow(backlog(110_000, 1000.0))
+    budget.follow(load(110_000, 1000.0))
     assert budget.bytes_per_s == pytest.approx(LINK_SHARE * 1000.0)
-    budget.follow(backlog(60_000, 1000.0))  # still more than half: it must not swing to and fro
+    budget.follow(load(60_000, 1000.0))  # still more than half: it must not swing to and fro
     assert budget.bytes_per_s > 0
-    budget.follow(backlog(40_000, 1000.0))
+    budget.follow(load(40_000, 1000.0))
     assert budget.bytes_per_s == 0
 
 
 def test_the_configured_rate_is_never_exceeded() -> None:
     budget = budget_of(Clock(), max_bytes_per_s=500)
-    budget.follow(backlog(10**9, 10_000.0))
+    budget.follow(load(10**9, 10_000.0))
     assert budget.bytes_per_s == 500
-    budget.follow(backlog(10**9, 100.0))
+    budget.follow(load(10**9, 100.0))
     assert budget.bytes_per_s == pytest.approx(80.0)
 
 
 def test_without_a_connection_the_spool_fills_at_the_configured_rate() -> None:
     budget = budget_of(Clock())
-    budget.follow(backlog(10**9, 10.0, connected=False))
+    budget.follow(load(10**9, 10.0, connected=False))
     assert budget.bytes_per_s == 0
     assert budget.grant(np.full(1000, 1e6)) == 1000
 
 
 def test_a_limit_of_0_never_follows() -> None:
     budget = budget_of(Clock(), max_queue_s=0)
-    budget.follow(backlog(10**9, 1.0))
+    budget.follow(load(10**9, 1.0))
     assert budget.bytes_per_s == budget.pressure == 0
 
 
 def test_over_a_slow_link_no_more_is_granted_than_it_carries() -> None:
     clock = Clock()
     budget = budget_of(clock, burst_s=2)
-    budget.follow(backlog(10**6, 1000.0))
+    budget.follow(load(10**6, 1000.0))
     granted = 0
     for _ in range(600):
         clock.now += 0.1
@@ -66,7 +66,7 @@ def test_over_a_slow_link_no_more_is_granted_than_it_carries() -> None:
 
 def test_a_full_spool_is_pressure_too() -> None:
     budget = budget_of(Clock())
-    budget.follow(backlog(10**6, 0.0, share=0.9))
+    budget.follow(load(10**6, 0.0, share=0.9))
     assert budget.pressure == pytest.approx(0.9)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.routing.budget import Backlog, UploadBudget
+from edge.routing.budget import UplinkLoad, UploadBudget
 from edge.routing.planner import UploadPlanner, complete_form
 from edge.settings import RouterSettings
 from shared.bundle import InputSpec
@@ -47,7 +47,7 @@ def test_quality_falls_step_by_step_as_the_queue_grows() -> None:
     planner, budget = planner_with(max_queue_s=100)
     seen = []
     for wait_s in (0, 10, 30, 60, 80, 500):
-        budget.follow(Backlog(wait_s * 1000, 0.0, True, 1000.0, 0.0))
+        budget.follow(UplinkLoad(wait_s * 1000, 0.0, True, 1000.0, 0.0))
         seen.append(planner.choose_form(Modality.IMAGE, 1e6))
     assert seen == [LOSSLESS, LOSSLESS, JPEG, CROP, FEATURES, FEATURES]
 
@@ -79,13 +79,13 @@ def test_a_steady_stream_uses_the_whole_budget_at_less_quality() -> None:
 
 def test_lossless_alone_stays_lossless() -> None:
     planner, budget = planner_with(payloads=["lossless"], max_bytes_per_s=10, max_queue_s=1)
-    budget.follow(Backlog(10**9, 1.0, True, 10.0, 0.0))
+    budget.follow(UplinkLoad(10**9, 1.0, True, 10.0, 0.0))
     assert planner.choose_form(Modality.IMAGE, 1e9) == LOSSLESS
 
 
 def test_rows_and_windows_are_always_lossless() -> None:
     planner, budget = planner_with()
-    budget.follow(Backlog(10**12, 1.0, True, 1.0, 0.0))
+    budget.follow(UplinkLoad(10**12, 1.0, True, 1.0, 0.0))
     assert planner.choose_form(Modality.SERIES, 1e9) == LOSSLESS
     assert planner.choose_form(Modality.TABULAR, 1e9) == LOSSLESS
 

@@ -22,7 +22,7 @@ from edge.counters import Counters
 from edge.normal_buffer import load_snapshot
 from edge.operation.latency import LatencyHistogram
 from edge.pipeline import Pipeline, PipelineContext
-from edge.routing.budget import Backlog, UploadBudget
+from edge.routing.budget import UplinkLoad, UploadBudget
 from edge.settings import AgentSettings, RouterSettings, SpoolSettings, UplinkSettings
 from edge.settings.sources import ImageFolderSettings, ReplaySettings
 from edge.sources import SourceHealth
@@ -322,7 +322,7 @@ def messages_of_six_pictures(around: PipelineContext, folder: Path, images: Bund
 def test_images_travel_in_the_form_that_the_queue_asks_for(
     pressure: float, encoding: int, is_preview: bool, around: PipelineContext, tmp_path: Path, images: Bundle
 ) -> None:
-    around.budget.follow(Backlog(0, pressure, True, 0.0, 0.0))
+    around.budget.follow(UplinkLoad(0, pressure, True, 0.0, 0.0))
     messages = messages_of_six_pictures(around, tmp_path, images)
     assert len(messages) == 6
     for message in messages:
@@ -337,7 +337,7 @@ def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
 ) -> None:
     settings = around.settings.model_copy(update={"router": RouterSettings(audit_share=1.0, forward_p_value=1e-6)})
     narrow = dataclasses.replace(around, settings=settings, budget=UploadBudget(settings.router))
-    narrow.budget.follow(Backlog(0, 0.9, True, 0.0, 0.0))
+    narrow.budget.follow(UplinkLoad(0, 0.9, True, 0.0, 0.0))
     messages = messages_of_six_pictures(narrow, tmp_path, images)
     assert [message.screening.route for message in messages] == [sample_pb2.ROUTE_AUDIT] * 6
     assert not any(message.payload.HasField("crop") for message in messages)

@@ -1,1 +1,1 @@
-"""The agent's speed and size on this machine, as the command that users run, against named limits and peers."""
+"""Benchmark of the agent on this machine: speed, memory and start, compared with limits and peers."""

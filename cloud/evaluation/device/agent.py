@@ -1,4 +1,4 @@
-"""The agent as `vedette edge run`, in a process of its own, measured from outside."""
+"""Measurement of the agent (`vedette edge run`) in a process of its own, from the outside."""
 
 import contextlib
 import json
@@ -17,17 +17,25 @@ from shared.errors import VedetteError
 from shared.supervision import SupervisedProcess, interrupts_deferred
 
 POLL_S = 0.01
-# Early on every other accepted window enters the buffer, after a year hardly one does: a small one is soon like that.
+# A new buffer takes every other accepted window, one that has run for a year hardly any. A small buffer settles soon.
 BUFFER_CAPACITY = 64
 START_TIMEOUT_S, CALL_TIMEOUT_S = 120.0, 120.0
-SETTLE_S = 0.5  # from the first screened batch to where counting begins
-_COUNTED_AGAIN = ("spool.db", "spool.db-wal", "spool.db-shm", "counters.json", "status.json")
+SETTLE_S = 0.5  # from the first screened batch to the start of the measurement
+_RESET_FILES = ("spool.db", "spool.db-wal", "spool.db-shm", "counters.json", "status.json")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRun:
-    """One run. `start_s`, `start_cpu_s`: from the command to the first screened batch. `cpu_us`: of all threads, for
-    a sample. `peak_mib`: the most that was resident. `travelled`: share of what was screened that went to the spool."""
+    """Measurements of one run of the agent.
+
+    Attributes:
+        samples_per_s: screened samples per second.
+        cpu_us: CPU time of all threads per sample, in microseconds.
+        start_s: time from the command to the first screened batch; `start_cpu_s` is the CPU time.
+        peak_mib: peak resident memory.
+        loads_torch: whether the process loaded PyTorch.
+        spooled_share: share of the screened samples that went to the spool.
+    """
 
     samples_per_s: float
     cpu_us: float
@@ -35,31 +43,31 @@ class AgentRun:
     start_cpu_s: float
     peak_mib: float
     loads_torch: bool
-    travelled: float
+    spooled_share: float
 
 
 @dataclass(frozen=True, slots=True)
-class _Count:
+class _Snapshot:
     counters: dict[str, int]
     at_s: float
     cpu_s: float
 
 
 class Device:
-    """One enrolled device in a folder. Its link is down, so what is forwarded stays in the spool on its disk."""
+    """Enrolled device in a folder. Its link is down, so forwarded samples stay in its spool."""
 
     def __init__(self, workload: Workload, folder: Path) -> None:
-        """Enrol it at a service that runs for just that long."""
+        """Enrol the device at a service that runs only for the enrolment."""
         self._workload, self._folder = workload, folder
         self._state, self.config = folder / "state", folder / "edge.toml"
         self._log, self._bundle = folder / "agent.log", folder / "bundle.vedette"
         folder.mkdir(parents=True, exist_ok=True)
-        self._bundle.write_bytes(workload.bundle.archive(edge_only=True))  # what a device fetches
+        self._bundle.write_bytes(workload.bundle.archive(edge_only=True))  # the part that devices fetch
         self.configure("auto")
         self._enrol()
 
     def configure(self, artefact: str) -> None:
-        """Write `edge.toml`: the samples again and again, as fast as they can be screened."""
+        """Write `edge.toml` with a source that repeats the samples as fast as the agent screens them."""
         source = {
             "id": "bench",
             "kind": cloud_modality(self._workload.modality).source_kind,
@@ -75,9 +83,12 @@ class Device:
         self.config.write_text("\n".join(lines) + "\n")
 
     def run(self, artefact: str, seconds: float) -> AgentRun:
-        """Start the agent anew, count for some seconds, and end it. Raises VedetteError if it ends by itself."""
+        """Start the agent, measure it for `seconds`, and stop it.
+
+        Raises VedetteError if the agent stops by itself or is not ready in time.
+        """
         self.configure(artefact)
-        for name in _COUNTED_AGAIN:
+        for name in _RESET_FILES:
             (self._state / name).unlink(missing_ok=True)
         started_s = time.perf_counter()
         agent = self._start("edge", "run", "--config", str(self.config))
@@ -99,24 +110,24 @@ class Device:
                 start_cpu_s=start_cpu_s,
                 peak_mib=_peak_mib(agent.pid),
                 loads_torch="libtorch" in Path(f"/proc/{agent.pid}/maps").read_text(),
-                travelled=(after.counters["samples_spooled"] - before.counters["samples_spooled"]) / count,
+                spooled_share=(after.counters["samples_spooled"] - before.counters["samples_spooled"]) / count,
             )
         finally:
             agent.stop(5.0)
 
-    def _next_count(self, agent: SupervisedProcess, address: str) -> _Count:
-        """The counters just after a batch was counted: whole batches pass between two such moments."""
+    def _next_count(self, agent: SupervisedProcess, address: str) -> _Snapshot:
+        """Return the counters right after a batch, so that two snapshots enclose whole batches."""
         started_s = time.perf_counter()
         seen = self._counters(agent, address, started_s)["samples_screened"]
         while True:
             time.sleep(POLL_S)
             counters = self._counters(agent, address, started_s)
             if counters["samples_screened"] > seen:
-                return _Count(counters, time.perf_counter(), _cpu_s(agent.pid))
+                return _Snapshot(counters, time.perf_counter(), _cpu_s(agent.pid))
             self._check(agent, started_s)
 
     def _counters(self, agent: SupervisedProcess, address: str, started_s: float) -> dict[str, int]:
-        """What the agent has counted. Raises VedetteError if it does not say so any more."""
+        """Return the counters of the agent; raise VedetteError if it no longer answers."""
         while True:
             with contextlib.suppress(OSError, ValueError):
                 return dict(_status(address)["counters"])
@@ -141,7 +152,7 @@ class Device:
             shutil.rmtree(data, ignore_errors=True)
 
     def _wait_for_address(self, agent: SupervisedProcess) -> str:
-        """Where the agent answers, once it says so."""
+        """Wait for the agent to publish its metrics address and return it."""
         started_s = time.perf_counter()
         while True:
             with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
@@ -163,16 +174,16 @@ class Device:
 
     def _start(self, *arguments: str) -> SupervisedProcess:
         command = [str(Path(sys.executable).with_name("vedette")), *arguments]
-        # A device runs a package that pip has compiled: bytecode may be kept here, too, after the first start.
+        # On devices pip has compiled the package, so bytecode may be cached here, too, after the first start.
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
         with interrupts_deferred():
             return SupervisedProcess(command, log=self._log, environment=environment, folder=self._folder)
 
     def _check(self, process: SupervisedProcess, started_s: float) -> None:
         if process.exit_code() is not None:
-            raise VedetteError(f"A process of the benchmark ended: {process.last_error()}")
+            raise VedetteError(f"A process of the benchmark stopped: {process.last_error()}")
         if time.perf_counter() - started_s > START_TIMEOUT_S:
-            raise VedetteError(f"A process of the benchmark did not get ready within {START_TIMEOUT_S:.0f} s.")
+            raise VedetteError(f"A process of the benchmark was not ready within {START_TIMEOUT_S:.0f} s.")
 
 
 def _status(address: str) -> dict[str, Any]:
@@ -182,7 +193,10 @@ def _status(address: str) -> dict[str, Any]:
 
 
 def _cpu_s(pid: int) -> float:
-    """CPU time of a process with all its threads; fields 14 and 15 of its stat, counted after the name in brackets."""
+    """Return the CPU time of a process and all its threads in seconds.
+
+    These are fields 14 and 15 of its `stat` file, counted from the end of the process name in brackets.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""`vedette bench edge`."""
+"""Command `vedette bench edge`."""
 
 import re
 from pathlib import Path
@@ -15,29 +15,30 @@ MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 
 def edge(
     modality: Annotated[
-        str, typer.Option(metavar="A,B", help=f"Which screeners, of {', '.join(MODALITIES)}.")
+        str, typer.Option(metavar="A,B", help=f"Screeners to measure, from {', '.join(MODALITIES)}.")
     ] = f"{Modality.SERIES},{Modality.IMAGE}",
     windows: Annotated[
-        str, typer.Option(metavar="TxC,TxC", help="Series: time points and channels of the windows, over --config.")
+        str, typer.Option(metavar="TxC,TxC", help="Windows of series, as time points x channels; overrides --config.")
     ] = "16x8,32x38",
     bundle: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Measure this bundle; by default small ones are trained.")
+        Path | None, typer.Option(metavar="FILE", help="Bundle to measure; by default small bundles are trained.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="What the agent screens: a file or folder that fits --bundle.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DATA", help="File or folder of samples for --bundle.")] = None,
     key: Annotated[
-        Path | None, typer.Option(metavar="PUBLIC.pem", help="The key --bundle is signed with; by default yours.")
+        Path | None,
+        typer.Option(metavar="PUBLIC.pem", help="Public key of --bundle; by default that of your signing key."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often both sides of a ratio take turns.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long each turn is measured.")] = 4.0,
-    quick: Annotated[bool, typer.Option("--quick", help="One round of a second: to see that it works.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of each side of a ratio.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Length of each turn in seconds.")] = 4.0,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of one second, as a smoke test.")] = False,
     peer_python: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Python of an environment with anomalib, OpenVINO and ONNX: the peer."),
+        typer.Option(
+            metavar="PATH", help="Python of an environment with anomalib, OpenVINO and ONNX, to measure the peer."
+        ),
     ] = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the result here, also a failure.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the result or the error to this file.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="PAGE.md", help="Write the results as a Markdown page.")
@@ -46,17 +47,17 @@ def edge(
         Path | None, typer.Option(metavar="FILE", help="Training settings in TOML for the small bundles.")
     ] = None,
 ) -> None:
-    """The agent's throughput, memory, start and cost here, each beside what is required of it.
+    """Measure the agent's throughput, memory, start time and routing cost on this machine against the limits.
 
-    Every figure with a peer is a ratio of turns taken within this run, on the cores that this process may use
-    (taskset sets them). Use an idle machine.
+    Each comparison is a ratio of alternating turns within this run, on the cores that this process may use (set them
+    with taskset). Use an idle machine.
     """
     from cloud.evaluation.device.benchmark import EdgeBenchmarkOptions, run_edge_benchmark
     from cloud.evaluation.device.page import edge_page, show_edge
     from cloud.training.progress import shown_progress
 
     def measure() -> dict[str, Any]:
-        plan = EdgeBenchmarkOptions(
+        options = EdgeBenchmarkOptions(
             modalities=_modalities(modality),
             windows=_windows(windows),
             bundle=bundle,
@@ -70,7 +71,7 @@ def edge(
             command=_command(modality, windows, bundle, rounds, seconds, quick, peer_python, output),
         )
         with shown_progress() as progress:
-            return run_edge_benchmark(plan, progress)
+            return run_edge_benchmark(options, progress)
 
     show_edge(measure_and_write(measure, json_path, output, edge_page))
 
@@ -107,7 +108,7 @@ def _command(
     peer_python: Path | None,
     output: Path | None,
 ) -> str:
-    """How to make these results again, without the paths of this machine."""
+    """Return the command line that repeats this run, without paths of this machine."""
     parts = ["vedette bench edge"]
     parts += (
         [f"--modality {modality} --windows {windows}"] if bundle is None else [f"--bundle {bundle.name} --data DATA"]

@@ -1,4 +1,4 @@
-"""The torch module that a bundle's graphs were exported from, put together again from its cloud part."""
+"""FP32 torch module of a bundle's screener, rebuilt from the cloud part of the bundle."""
 
 import numpy as np
 from safetensors.numpy import load
@@ -20,7 +20,7 @@ from shared.modalities import load_preprocessor
 
 
 def fp32_screener(bundle: Bundle) -> Screener | SeriesScreener:
-    """The screener with the weights of the bundle; the scales of an image screener are those of made-up images."""
+    """Return the screener with the bundle's weights; an image screener takes its scales from random images."""
     head = TimeEstimationHead.from_arrays(load(bundle.read(HEAD_FILE)))
     encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle)
     if encoder is None:

@@ -1,8 +1,9 @@
-"""anomalib's PaDiM on OpenVINO, for `rate_worker`: run by the Python of the peer's environment, which lacks Vedette.
+"""Worker process that measures anomalib's PaDiM on OpenVINO; `rate_worker` describes its protocol.
 
-The first line names the size of the images. The model is anomalib's own, with its default backbone and layers, fitted
-on made-up images and exported to ONNX; its weights are not downloaded, for speed does not depend on them. Its requests
-are kept full with OpenVINO's hint for throughput, in whatever precision OpenVINO chooses.
+It runs in the Python of the peer's environment, which lacks Vedette. The first line gives the size of the images. The
+model is anomalib's, with its default backbone and layers, fitted on random images and exported to ONNX. No pretrained
+weights are downloaded, because speed does not depend on them. OpenVINO chooses the precision, and its throughput hint
+keeps the request queue full.
 """
 
 import json
@@ -17,7 +18,7 @@ FITTED_IMAGES = 16
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     settings = json.loads(sys.stdin.readline())

@@ -1,4 +1,4 @@
-"""The agent's figures for people: as a Markdown page, and as tables on the terminal."""
+"""Markdown page and terminal tables of the agent benchmark."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,26 +8,29 @@ from rich.table import Table
 
 from cloud.evaluation.page import table
 
-_ABOUT = (
+_INTRODUCTION = (
     "The agent is `vedette edge run` in a process of its own: it reads and decodes samples, prepares them, screens "
-    "them, routes them by p-value, and commits what travels to its spool on disk; its link is down. The bare engine "
-    "is OpenVINO's `benchmark_app` on the same INT8 artefact (of a series, the views of windows are a part of it) "
-    "with the same batch size, hint (throughput) and precision (f32 around the INT8 layers), and once more with the "
-    "batch size that is its best. Both sides of a ratio take turns on the same cores; it is the median over the "
-    "rounds of the ratio within each. PyTorch runs the modules that the artefact was exported from, in FP32, eager, "
-    "on as many threads as there are cores; images at the best batch size of each side, vectors at 1. PaDiM is "
-    "anomalib's, exported to ONNX, its requests kept full at its best batch size, beside the agent from file to "
-    "spool. The buffer of accepted windows holds 64 instead of 4096, and so is soon as settled as that of an agent "
-    "that has run for long. Memory (the most that was resident: an agent drops pages of library code that its start "
-    "alone ran) and start are those of an agent with one bundle whose cache of compiled models is warm. Router and"
-    " spool: CPU time from p-values to the committed file, 5 % forwarded and 1 % audited. Small bundles are trained "
-    "for it on synthetic series and on crops of a photograph of bricks, which the agent then screens; speed does not "
-    "depend on the weights."
+    "them, routes them by p-value, and commits forwarded samples to its spool on disk; its link is down.\n\n"
+    "* **Bare engine**: OpenVINO's `benchmark_app` on the same INT8 artefact (for a series it includes the views of"
+    " windows) with the same batch size, hint (throughput) and precision (f32 around the INT8 layers), and once "
+    "more with its best batch size. Both sides of a ratio take turns on the same cores; the figure is the median "
+    "over the rounds of the ratio within each.\n"
+    "* **PyTorch** runs the modules that the artefact was exported from, in FP32, eager, on as many threads as "
+    "there are cores; images at the best batch size of each side, vectors at 1.\n"
+    "* **PaDiM** is anomalib's, exported to ONNX, with its request queue kept full at its best batch size, beside "
+    "the agent from file to spool.\n"
+    "* The buffer of accepted windows holds 64 instead of 4096, so it settles as soon as that of an agent that has "
+    "run for long.\n"
+    "* **Memory** (peak resident set; an agent releases pages of library code that only its start uses) and "
+    "**start** are those of an agent with one bundle whose cache of compiled models is warm.\n"
+    "* **Router and spool**: CPU time from p-values to the committed file, 5 % forwarded and 1 % audited.\n\n"
+    "Small bundles are trained for the measurement on synthetic series and on crops of a photograph of bricks, "
+    "which the agent then screens; speed does not depend on the weights."
 )
 
 
 def edge_page(summary: Mapping[str, Any]) -> str:
-    """The whole page, of the JSON values of a run."""
+    """Return the page of a run from its JSON values."""
     machine = summary["machine"]
     made = (
         f"Made by `{summary['command']}` with Vedette {summary['version']} on {machine['cores']} "
@@ -35,7 +38,7 @@ def edge_page(summary: Mapping[str, Any]) -> str:
         f"{machine['openvino']}."
     )
     rows = [[row["what"], row["samples"], *_cells(row)] for row in summary["requirements"]]
-    parts = ["# The agent: speed and size", _ABOUT, made, "## Against what is required"]
+    parts = ["# The agent: speed and size", _INTRODUCTION, made, "## Requirements"]
     parts.append(table(["figure", "samples", "required", "measured", "met"], rows))
     for kind, figures in summary["figures"].items():
         parts += [f"## {kind.capitalize()}", table(["figure", "value"], [list(row) for row in _flat(figures)])]
@@ -43,9 +46,9 @@ def edge_page(summary: Mapping[str, Any]) -> str:
 
 
 def show_edge(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print what is required beside what was measured."""
+    """Print the requirements with the measurements."""
     console = console if console is not None else Console(highlight=False)
-    shown = Table(title="The agent, against what is required", title_justify="left")
+    shown = Table(title="Agent against requirements", title_justify="left")
     for name in ("figure", "samples"):
         shown.add_column(name)
     for name in ("required", "measured", "met"):
@@ -61,7 +64,7 @@ def show_edge(summary: Mapping[str, Any], console: Console | None = None) -> Non
             details.add_row(name, value)
         console.print(details)
     if summary["quick"]:
-        console.print("One short round: these figures show that it works, and little else.", style="dim", markup=False)
+        console.print("One short round: a smoke test, not a measurement.", style="dim", markup=False)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -1,7 +1,7 @@
-"""FP32 PyTorch eager and INT8 ONNX Runtime on a bundle's screener, for `rate_worker`.
+"""Worker process that measures a bundle's screener on FP32 PyTorch eager or INT8 ONNX Runtime.
 
-Started as `python -P -m cloud.evaluation.device.rates`. The first line names the bundle, its key, and what shall run:
-"eager" or an artefact of ONNX Runtime.
+It is started as `python -P -m cloud.evaluation.device.rates`; `rate_worker` describes its protocol. The first line
+gives the bundle, its key, and the target: "eager" or the name of an ONNX Runtime artefact.
 """
 
 import os
@@ -19,17 +19,17 @@ Step = Callable[[NDArray[Any]], object]
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     settings: dict[str, Any] = {}
     steps: list[Step] = []
 
-    def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
         if not steps:
-            settings.update(asked)
+            settings.update(request)
             steps.append(_step(settings))
             return {}
-        inputs = _inputs([asked["batch_size"], *settings["shape"][1:]])
-        return {"samples_per_s": _rate(steps[0], inputs, asked["seconds"])}
+        inputs = _inputs([request["batch_size"], *settings["shape"][1:]])
+        return {"samples_per_s": _rate(steps[0], inputs, request["seconds"])}
 
     serve_json_lines(answer)
 
@@ -56,11 +56,11 @@ def _step(settings: dict[str, Any]) -> Step:
 
     bundle = Bundle.open(Path(settings["bundle"]), [load_trusted_key(Path(settings["key"]))])
     cores = len(os.sched_getaffinity(0))
-    if settings["what"] == "eager":
+    if settings["target"] == "eager":
         return _eager(bundle, cores)
     from shared.engines import EngineConfiguration, load_engine
 
-    engine = load_engine(bundle, settings["what"], EngineConfiguration())
+    engine = load_engine(bundle, settings["target"], EngineConfiguration())
     return lambda inputs: engine.start(inputs).result()
 
 

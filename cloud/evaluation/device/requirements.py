@@ -1,4 +1,4 @@
-"""What is required of the agent, beside what was measured."""
+"""Requirements of the agent, and their comparison with the measurements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,18 +6,19 @@ from typing import Any
 
 from shared.modality import Modality
 
-COMPARED = "int8_openvino"  # the artefact of the engine whose own tool is the limit
+COMPARED_ARTEFACT = "int8_openvino"  # artefact of the engine that benchmark_app measures
 VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`path`: where the figure stands in those of a kind of samples; `*`: of each there.
+    """Limit of one figure.
 
-    `is_floor`: at least, not at most.
+    `path`: keys of the figure in the figures of a kind of samples; `*` stands for every key. `is_floor`: `required` is
+    a minimum, not a maximum.
     """
 
-    what: str
+    name: str
     modalities: tuple[Modality, ...]
     path: tuple[str, ...]
     required: float
@@ -27,28 +28,35 @@ class Limit:
 
 LIMITS = (
     Limit(
-        "end-to-end throughput, of the bare engine's",
+        "end-to-end throughput, relative to the bare engine",
         VECTORS_AND_IMAGES,
-        ("throughput", COMPARED, "ratio"),
+        ("throughput", COMPARED_ARTEFACT, "ratio"),
         0.9,
         "",
         True,
     ),
     Limit(
-        "the same, at the bare engine's best batch size",
+        "end-to-end throughput, relative to the bare engine at its best batch size",
         VECTORS_AND_IMAGES,
-        ("throughput", COMPARED, "ratio_to_best"),
+        ("throughput", COMPARED_ARTEFACT, "ratio_to_best"),
         0.9,
         "",
         True,
     ),
-    Limit("INT8 throughput, of FP32 PyTorch's", (Modality.IMAGE,), ("int8", "ratio"), 2.5, "", True),
-    Limit("INT8 throughput at batch 1, of FP32 PyTorch's", (Modality.SERIES,), ("int8", "ratio"), 5.0, "", True),
-    Limit("images a second, of PaDiM's on OpenVINO", (Modality.IMAGE,), ("peer", "ratio"), 3.0, "", True),
+    Limit("INT8 throughput, relative to FP32 PyTorch", (Modality.IMAGE,), ("int8", "ratio"), 2.5, "", True),
+    Limit(
+        "INT8 throughput at batch size 1, relative to FP32 PyTorch",
+        (Modality.SERIES,),
+        ("int8", "ratio"),
+        5.0,
+        "",
+        True,
+    ),
+    Limit("images per second, relative to PaDiM on OpenVINO", (Modality.IMAGE,), ("peer", "ratio"), 3.0, "", True),
     Limit("peak resident memory", (Modality.IMAGE,), ("footprint", "*", "peak_resident_mib"), 200.0, "MiB", False),
     Limit("start to first screening", VECTORS_AND_IMAGES, ("footprint", "*", "start_s"), 2.0, "s", False),
     Limit(
-        "CPU of router and spool, a screened sample",
+        "CPU time of router and spool per screened sample",
         VECTORS_AND_IMAGES,
         ("routing", "cpu_us_per_sample"),
         100.0,
@@ -56,43 +64,46 @@ LIMITS = (
         False,
     ),
 )
-NOT_MEASURED = "not measured: give --peer-python"
+NOT_MEASURED_NOTE = "not measured: give --peer-python"
 
 
 def requirements(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row for each limit and kind of samples, of `figures` by kind (see `Workload.kind`): `what`, `required`, `unit`,
-    `measured`, `met`; None without a peer."""
+    """Return one row per limit and kind of samples.
+
+    `figures`: measurements by kind, see `Workload.kind`. A row has the keys `what`, `required`, `unit`, `measured` and
+    `met`; the last two are None if the figure was not measured.
+    """
     rows = []
     for limit in LIMITS:
-        for kind, of_kind in figures.items():
+        for kind, kind_figures in figures.items():
             if kind.partition(" ")[0] not in limit.modalities:
                 continue
-            for name, measured in _found(of_kind, limit.path):
+            for name, measured in _values_at(kind_figures, limit.path):
                 met = None
                 if measured is not None:
                     met = measured >= limit.required if limit.is_floor else measured <= limit.required
                 rows.append(
                     {
                         "samples": kind,
-                        "what": f"{limit.what}, {name}" if name else limit.what,
+                        "what": f"{limit.name}, {name}" if name else limit.name,
                         "at": "least" if limit.is_floor else "most",
                         "required": limit.required,
                         "unit": limit.unit,
                         "measured": measured,
                         "met": met,
-                        "note": NOT_MEASURED if measured is None else "",
+                        "note": NOT_MEASURED_NOTE if measured is None else "",
                     }
                 )
     return rows
 
 
-def _found(figures: Any, path: Sequence[str]) -> list[tuple[str, float | None]]:
-    """Names (of what `*` stands for) and values; None where a part was not measured."""
+def _values_at(figures: Any, path: Sequence[str]) -> list[tuple[str, float | None]]:
+    """Return (key that replaced `*`, value) pairs; the value is None if the figure was not measured."""
     if figures is None:
         return [("", None)]
     if not path:
         return [("", float(figures))]
     if path[0] == "*":
         parts = {name: part for name, part in figures.items() if isinstance(part, Mapping)}
-        return [(name, value) for name, part in parts.items() for _, value in _found(part, path[1:])]
-    return _found(figures[path[0]], path[1:])
+        return [(name, value) for name, part in parts.items() for _, value in _values_at(part, path[1:])]
+    return _values_at(figures[path[0]], path[1:])

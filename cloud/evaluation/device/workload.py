@@ -1,8 +1,7 @@
-"""What an agent is measured on: a bundle on disk, and samples that its source reads again and again."""
+"""Workload of the agent benchmark: a bundle on disk, and samples that the agent's source repeats."""
 
 import contextlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.training import TrainingSettings, load_training_data, train_bundle
+from cloud.training.progress import StageProgress
 from shared.bundle import Bundle, public_pem
 from shared.diffusion.distillation import DistillationSettings
 from shared.errors import DataError, SettingsError
@@ -18,9 +18,9 @@ from shared.images import encode_png
 from shared.modalities import load_preprocessor, sample_type
 from shared.modality import Modality
 
-ROWS, TIMES = 8192, 4  # to train on; so many times over to screen, enough for whole batches of windows
+TRAINING_ROWS, REPEATS = 8192, 4  # screening repeats the rows, to fill whole batches of windows
 IMAGES, SIDE_PIXELS = 48, 256
-SCREENED = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
+SUPPORTED_MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 
 
 @dataclass(frozen=True)
@@ -34,37 +34,37 @@ class Workload:
 
     @property
     def modality(self) -> Modality:
-        """That of the bundle."""
+        """Modality of the bundle."""
         return Modality(self.bundle.manifest.modality)
 
     @property
     def kind(self) -> str:
-        """Of its samples: the modality, and of a series the size of its windows."""
+        """Kind of samples: the modality and, for series, the size of the windows."""
         size = " x ".join(map(str, self.sample_shape))
         return f"{self.modality} {size}" if self.modality is Modality.SERIES else str(self.modality)
 
     @property
     def batch_size(self) -> int:
-        """Samples at once, of the agent and of the bare engine."""
+        """Batch size of the agent and of the bare engine."""
         return sample_type(self.modality).usual_batch_size(self.bundle.manifest.input)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
-        """Of one sample as it is prepared: a row, a window, or an image of the graph's size."""
+        """Shape of one prepared sample: a row, a window, or an image of the graph's size."""
         spec = self.bundle.manifest.input
         if self.modality is Modality.IMAGE:
             return spec.image_height, spec.image_width, 3
         return (spec.window_length, len(spec.channels)) if spec.window_length else (len(spec.channels),)
 
     def shape(self, batch_size: int) -> list[int]:
-        """The shape of so many engine inputs."""
+        """Return the shape of a batch of engine inputs."""
         if self.modality is Modality.IMAGE:
             return [batch_size, *self.sample_shape]
         sample = np.zeros((1, *self.sample_shape), np.float32)
         return [batch_size, *load_preprocessor(self.bundle).prepare_for_engine(sample).inputs.shape[1:]]
 
     def write_graph(self, artefact: str, folder: Path) -> Path:
-        """Put an artefact's graph into a folder, for the engine's own tools; returns its path."""
+        """Write the graph of an artefact into a folder and return its path; tools of the engine read it."""
         graph = self.bundle.manifest.artefact(artefact).graph
         paths = [graph, graph.removesuffix(".xml") + ".bin"] if graph.endswith(".xml") else [graph]
         for path in paths:
@@ -73,16 +73,22 @@ class Workload:
 
 
 def given_workload(bundle: Path, data: Path | None, key: Path | None, folder: Path) -> Workload:
-    """The user's own bundle and data. Raises SettingsError, DataError, BundleError."""
+    """Return the workload of a given bundle and its data.
+
+    Raises SettingsError without data or for a modality that agents do not screen, DataError if the data does not exist,
+    and BundleError if the bundle cannot be opened.
+    """
     if data is None:
-        raise SettingsError("--bundle needs --data: what the agent shall screen.")
+        raise SettingsError("--bundle needs --data: give the samples for the agent to screen.")
     if not data.exists():
         raise DataError(f"{data}: no such file or folder. Correct --data.")
     trusted = trusted_key(key)
     opened = Bundle.open(bundle, [trusted])
     modality = opened.manifest.modality
-    if modality not in SCREENED:
-        raise SettingsError(f"{bundle}: no agent screens {modality}; give a bundle of {', '.join(SCREENED)}.")
+    if modality not in SUPPORTED_MODALITIES:
+        raise SettingsError(
+            f"{bundle}: the benchmark does not measure {modality}; give a bundle of {', '.join(SUPPORTED_MODALITIES)}."
+        )
     (folder / "key.pem").write_bytes(public_pem(trusted))
     return Workload(opened, bundle.absolute(), folder / "key.pem", data.absolute())
 
@@ -93,12 +99,13 @@ def generated_workload(
     folder: Path,
     config: Path | None,
     is_quick: bool,
-    progress: Callable[[str, float], None],
+    progress: StageProgress,
 ) -> Workload:
-    """A bundle with the graph that `vedette train` makes, hardly trained, for speed does not depend on the weights.
+    """Train a bundle briefly on synthetic samples and return it as a workload.
 
-    `window`: time points and channels of the windows of a series; rows have as many columns as a window channels. One
-    made in a hurry (`is_quick`) lacks a part of the image screener.
+    The graph equals that of `vedette train`; speed does not depend on the weights. `window`: time points and channels
+    of the windows of a series; rows of a table have as many columns as a window has channels. `is_quick` leaves out the
+    corruption head of the image screener.
     """
     key = Ed25519PrivateKey.generate()
     length, channels = window
@@ -118,7 +125,7 @@ def generated_workload(
 
 
 def _settings(modality: Modality, *, is_quick: bool) -> TrainingSettings:
-    # The corruption head is a part of the image screener's graph wherever that method is fused, as it is by default.
+    # The image screener's graph contains the corruption head if that method is fused, which is the default.
     has_corruption_head = modality is Modality.IMAGE and not is_quick
     return TrainingSettings.model_validate(
         {
@@ -132,17 +139,17 @@ def _settings(modality: Modality, *, is_quick: bool) -> TrainingSettings:
 
 
 def write_samples(modality: Modality, channels: int, folder: Path) -> Path:
-    """Correlated rows or readings of so many channels in an NPZ file, or crops of a photograph in a folder; where."""
+    """Write correlated rows or readings to an NPZ file, or photograph crops to a folder, and return the path."""
     random = np.random.default_rng(0)
     if modality is not Modality.IMAGE:
-        latent = random.normal(size=(ROWS, channels))
+        latent = random.normal(size=(TRAINING_ROWS, channels))
         if modality is Modality.SERIES:
-            phases = np.arange(ROWS)[:, np.newaxis] / random.uniform(5.0, 60.0, channels)
+            phases = np.arange(TRAINING_ROWS)[:, np.newaxis] / random.uniform(5.0, 60.0, channels)
             latent = np.sin(phases) + 0.1 * latent
         path = folder / "readings.npz"
         values = (latent @ random.normal(size=(channels, channels))).astype(np.float32)
-        # By the names that trainings and agents look for: that of a series takes `train`, that of rows `X`.
-        np.savez(path, train=values, X=np.tile(values, (TIMES, 1)) if modality is Modality.SERIES else values)
+        # Training reads `train` for series; agents, and training on rows, read `X`.
+        np.savez(path, train=values, X=np.tile(values, (REPEATS, 1)) if modality is Modality.SERIES else values)
         return path
     from skimage import data
 

@@ -1,6 +1,5 @@
-"""An evaluation in pictures: curves, calibration, and why samples stand out, as PNG files in a folder."""
+"""Plots of an evaluation as PNG files: curves, calibration, and contributions of features and pixels."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from cloud.evaluation.plots.calibration import draw_p_values
@@ -10,6 +9,7 @@ from cloud.evaluation.plots.rows import draw_contributions
 from cloud.evaluation.plots.style import save
 from cloud.evaluation.plots.timeline import draw_spans, draw_timeline
 from cloud.evaluation.result import Evaluation
+from shared.diffusion.training import Progress
 from shared.errors import DataError
 
 _PLOTS = {
@@ -22,10 +22,10 @@ _PLOTS = {
 }
 
 
-def draw_all(evaluation: Evaluation, folder: Path, progress: Callable[[float], None]) -> list[Path]:
-    """Draw what the data allows into `folder`, which is made; returns the files, in order.
+def draw_all(evaluation: Evaluation, folder: Path, progress: Progress) -> list[Path]:
+    """Draw all plots that suit the data into `folder` and return their files in order.
 
-    Raises DataError if it cannot be written.
+    The folder is created if necessary. Raises DataError if it cannot be written.
     """
     drawn = []
     try:

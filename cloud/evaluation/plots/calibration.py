@@ -1,4 +1,4 @@
-"""Are p-values what they say they are? On normal samples they should be uniform."""
+"""Calibration plots: p-values of normal samples, which should be uniform."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, clopper_pearson
-from cloud.evaluation.plots.style import ANOMALY, BASELINE, OTHER, dress, label_of, line_of, new_figure
+from cloud.evaluation.plots.style import ANOMALY, BASELINE, OTHER, legend_label, line_style, new_figure, style_axes
 from cloud.evaluation.result import Evaluation
 from cloud.serving.analysis import FUSED
 
@@ -15,9 +15,9 @@ _BAND_POINTS = 60
 
 
 def draw_p_values(evaluation: Evaluation) -> Figure | None:
-    """Histograms on normal (and anomalous) samples of the edge's and the fused p-values, and the realised rates."""
+    """Draw histograms of the edge's and the fused p-values, and the realised rates; None without p-values."""
     edge = evaluation.scored.edge
-    p_values = {name: evaluation.said[name].p_values for name in (edge, FUSED)}
+    p_values = {name: evaluation.methods[name].p_values for name in (edge, FUSED)}
     shown = {name: values for name, values in p_values.items() if values is not None}
     if not shown:
         return None
@@ -25,7 +25,7 @@ def draw_p_values(evaluation: Evaluation) -> Figure | None:
     figure = new_figure(13.5, 4.3)
     panels = figure.subplots(1, len(shown) + 1)
     for axes, (name, values) in zip(panels, shown.items(), strict=False):
-        _histogram(axes, values, normal, line_of(name, edge)[0], label_of(name, edge))
+        _histogram(axes, values, normal, line_style(name, edge)[0], legend_label(name, edge))
     _realised(panels[-1], {name: values[normal] for name, values in shown.items()}, edge, evaluation.labels is not None)
     return figure
 
@@ -47,7 +47,7 @@ def _histogram(axes: Axes, values: NDArray[np.float64], normal: NDArray[np.bool_
             label="anomalies",
         )
     axes.axhline(100 / _BINS, color=BASELINE, linewidth=1, linestyle="--", label="uniform")
-    dress(axes, f"p-values: {name}", "p-value", "per cent of samples")
+    style_axes(axes, f"p-values: {name}", "p-value", "per cent of samples")
     axes.set_xlim(0, 1)
     top = max(np.histogram(values[normal], edges, weights=weights[0])[0].max() * 1.3, 3 * 100 / _BINS)
     axes.set_ylim(0, top)
@@ -60,7 +60,7 @@ def _histogram(axes: Axes, values: NDArray[np.float64], normal: NDArray[np.bool_
 
 
 def _realised(axes: Axes, normals: dict[str, NDArray[np.float64]], edge: str, labelled: bool) -> None:
-    """The share flagged against the rate asked for, on logarithmic scales: the low end is where alarms are set."""
+    """Draw the share flagged against the requested rate; log scales show the low rates that alarms use."""
     count = len(next(iter(normals.values())))
     lowest = max(0.5 / count, 1e-4)
     rates = np.geomspace(lowest, 1.0, 200)
@@ -73,15 +73,15 @@ def _realised(axes: Axes, normals: dict[str, NDArray[np.float64]], edge: str, la
         color=OTHER,
         alpha=0.45,
         linewidth=0,
-        label="95 % interval of chance",
+        label="95 % interval under uniformity",
     )
     axes.plot(rates, rates, color=BASELINE, linewidth=1, linestyle="--")
     for name, values in normals.items():
         ordered = np.sort(values)
         shares = np.searchsorted(ordered, rates, side="right") / count
-        colour, _, width, _ = line_of(name, edge)
+        colour, _, width, _ = line_style(name, edge)
         axes.plot(
-            rates, np.where(shares > 0, shares, np.nan), color=colour, linewidth=width, label=label_of(name, edge)
+            rates, np.where(shares > 0, shares, np.nan), color=colour, linewidth=width, label=legend_label(name, edge)
         )
     for rate in FALSE_ALARM_RATES:
         axes.axvline(rate, color=OTHER, linewidth=0.8)
@@ -89,10 +89,10 @@ def _realised(axes: Axes, normals: dict[str, NDArray[np.float64]], edge: str, la
     axes.set_yscale("log")
     axes.set_xlim(lowest, 1)
     axes.set_ylim(lowest / 1.5, 1.2)
-    dress(
+    style_axes(
         axes,
         "Realised false alarms" if labelled else "Share flagged",
-        "rate asked for (p at most)",
+        "requested rate (p at most)",
         "share of normal samples flagged" if labelled else "share flagged",
     )
     axes.legend(fontsize=8, frameon=False, loc="upper left")

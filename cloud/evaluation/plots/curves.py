@@ -6,36 +6,45 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, average_precision
-from cloud.evaluation.plots.style import BASELINE, OTHER, dress, in_order, is_named, label_of, line_of, new_figure
+from cloud.evaluation.plots.style import (
+    BASELINE,
+    OTHER,
+    has_own_legend_entry,
+    legend_label,
+    line_style,
+    new_figure,
+    ordered_methods,
+    style_axes,
+)
 from cloud.evaluation.result import Evaluation
 from cloud.metrics import auroc
 
-_MOST_POINTS = 2000
+_MAX_POINTS = 2000
 
 
 def draw_curves(evaluation: Evaluation) -> Figure | None:
-    """Both curves side by side; nothing without labels."""
+    """Draw both curves side by side; None without labels."""
     labels = evaluation.labels
     if labels is None:
         return None
     figure = new_figure(11, 4.8)
     left, right = figure.subplots(1, 2)
     edge = evaluation.scored.edge
-    crowd = False
-    for method in in_order(evaluation.said, edge):
-        scores = evaluation.said[method].scores
-        colour, style, width, layer = line_of(method, edge)
-        named = is_named(method, edge)
+    others_in_legend = False
+    for method in ordered_methods(evaluation.methods, edge):
+        scores = evaluation.methods[method].scores
+        colour, dashes, width, layer = line_style(method, edge)
+        named = has_own_legend_entry(method, edge)
         rates, recalls, precisions = _curve(labels, scores)
-        look = {"color": colour, "linestyle": style, "linewidth": width, "zorder": layer}
-        name = label_of(method, edge) if named else "_" if crowd else "other methods"
+        style = {"color": colour, "linestyle": dashes, "linewidth": width, "zorder": layer}
+        name = legend_label(method, edge) if named else "_" if others_in_legend else "other methods"
         roc_name = f"{name}, {100 * auroc(labels, scores):.1f}" if named else name
         pr_name = f"{name}, {100 * average_precision(labels, scores):.1f}" if named else name
-        left.plot(rates, recalls, label=roc_name, **look)
-        right.plot(recalls, precisions, label=pr_name, **look)
-        crowd = crowd or not named
+        left.plot(rates, recalls, label=roc_name, **style)
+        right.plot(recalls, precisions, label=pr_name, **style)
+        others_in_legend = others_in_legend or not named
     _finish_roc(left)
-    dress(right, "Precision and recall (area in per cent)", "recall", "precision")
+    style_axes(right, "Precision and recall (area in per cent)", "recall", "precision")
     share = float(labels.mean())
     right.axhline(share, color=BASELINE, linewidth=0.8, linestyle=(0, (1, 3)))
     right.annotate(
@@ -50,7 +59,7 @@ def draw_curves(evaluation: Evaluation) -> Figure | None:
 
 
 def _finish_roc(axes: Axes) -> None:
-    dress(axes, "ROC (area in per cent)", "false-alarm rate", "recall")
+    style_axes(axes, "ROC (area in per cent)", "false-alarm rate", "recall")
     axes.plot([0, 1], [0, 1], color=OTHER, linewidth=0.8, linestyle=(0, (1, 3)))
     for rate in FALSE_ALARM_RATES:
         axes.axvline(rate, color=OTHER, linewidth=0.8)
@@ -60,13 +69,13 @@ def _finish_roc(axes: Axes) -> None:
 def _curve(
     labels: NDArray[np.bool_], scores: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """False-alarm rate, recall and precision at each threshold, thinned to what a picture can show."""
+    """Return false-alarm rate, recall and precision at up to _MAX_POINTS thresholds."""
     order = np.argsort(-scores, kind="stable")
     last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     hits = np.cumsum(labels[order])[last_of_ties]
     flagged = last_of_ties + 1
-    if len(flagged) > _MOST_POINTS:
-        thin = np.unique(np.linspace(0, len(flagged) - 1, _MOST_POINTS, dtype=np.intp))
+    if len(flagged) > _MAX_POINTS:
+        thin = np.unique(np.linspace(0, len(flagged) - 1, _MAX_POINTS, dtype=np.intp))
         hits, flagged = hits[thin], flagged[thin]
     rates = np.concatenate([[0.0], (flagged - hits) / max(len(labels) - hits[-1], 1)])
     recalls = np.concatenate([[0.0], hits / hits[-1]])

@@ -1,4 +1,4 @@
-"""Where images are unusual: the cloud's map beside the image, on the scale of normal images."""
+"""Heat maps: images and the cloud's anomaly maps, on the scale of normal images."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,12 +14,12 @@ from cloud.serving.analysis import FUSED
 from cloud.serving.maps import NORMAL_TOP
 from cloud.training.samples.images import read_image
 
-_EACH_KIND = 4
+_IMAGES_PER_KIND = 4
 _SIDE_PIXELS = 360
 
 
 def draw_heatmaps(evaluation: Evaluation) -> Figure | None:
-    """The most unusual images beside typical normal ones, each with its map; nothing for other data."""
+    """Draw anomalous and typical normal images, each with its map; None for other data."""
     data, fused = evaluation.data, evaluation.scored.methods[FUSED]
     if not data.images or fused.maps is None:
         return None
@@ -45,27 +45,31 @@ def draw_heatmaps(evaluation: Evaluation) -> Figure | None:
 
 
 def _choose(scores: NDArray[np.float64], labels: NDArray[np.bool_] | None) -> list[int]:
-    """The most unusual anomalies and normal images about the median; without labels the extremes of all."""
+    """Return the positions of the images to show.
+
+    With labels: anomalies spread over the ranking, and normal images around the median. Without labels: the images with
+    the highest scores, and images around the median.
+    """
     order = np.argsort(-scores, kind="stable")
     if labels is None:
-        top = [int(index) for index in order[:_EACH_KIND]]
+        top = [int(index) for index in order[:_IMAGES_PER_KIND]]
         return top + [index for index in _around_median(order) if index not in top]
     anomalies = order[labels[order]]
-    # Evenly through the ranking, from the plainest to the hardest: the easy ones alone would flatter.
-    spread = np.unique(np.linspace(0, len(anomalies) - 1, _EACH_KIND, dtype=np.intp))
+    # Spread over the ranking, from the easiest to the hardest: the easiest alone would look too good.
+    spread = np.unique(np.linspace(0, len(anomalies) - 1, _IMAGES_PER_KIND, dtype=np.intp))
     return [*anomalies[spread].tolist(), *_around_median(order[~labels[order]])]
 
 
 def _around_median(order: NDArray[np.intp]) -> list[int]:
-    middle = max(0, len(order) // 2 - _EACH_KIND // 4)
-    return [int(index) for index in order[middle : middle + _EACH_KIND // 2]]
+    middle = max(0, len(order) // 2 - _IMAGES_PER_KIND // 4)
+    return [int(index) for index in order[middle : middle + _IMAGES_PER_KIND // 2]]
 
 
 def _draw_pair(panels: NDArray[np.object_], image: NDArray[np.uint8], values: NDArray[np.float64]) -> AxesImage:
     for axes in panels:
         axes.set_axis_off()
     panels[0].imshow(image)
-    panels[1].imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=600)  # dim: the heat is what is looked at
+    panels[1].imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=600)  # dimmed, so that the heat map stands out
     heat = enlarge(values, image.shape[:2])
     drawn: AxesImage = panels[1].imshow(
         heat, cmap="inferno", vmin=0, vmax=255, alpha=np.clip(heat / NORMAL_TOP, 0.25, 0.9)

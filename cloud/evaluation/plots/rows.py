@@ -1,24 +1,24 @@
-"""Which features make the strangest rows of a table strange."""
+"""Bar charts of the features that contribute most to the most anomalous rows of a table."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cloud.evaluation.plots.style import ANOMALY, CLOUD, dress, new_figure
+from cloud.evaluation.plots.style import ANOMALY, CLOUD, new_figure, style_axes
 from cloud.evaluation.result import Evaluation
 from cloud.modalities import View, cloud_modality
 from cloud.serving.analysis import FUSED
 
-_ROWS_SHOWN, _FEATURES_SHOWN, _LONGEST_NAME = 6, 8, 24
+_MAX_ROWS, _MAX_FEATURES, _MAX_NAME_LENGTH = 6, 8, 24
 
 
 def draw_contributions(evaluation: Evaluation) -> Figure | None:
-    """Shares of the leading features in the rows with the highest fused scores; nothing for other data."""
+    """Draw the shares of the leading features in the rows with the highest fused scores; None for other data."""
     scored = evaluation.scored
     if cloud_modality(evaluation.manifest.modality).view is not View.TABLE or scored.contributions is None:
         return None
     fused = scored.methods[FUSED]
-    order = np.argsort(-fused.scores, kind="stable")[:_ROWS_SHOWN]
+    order = np.argsort(-fused.scores, kind="stable")[:_MAX_ROWS]
     columns = min(3, len(order))
     lines = -(-len(order) // columns)
     figure = new_figure(4.4 * columns, 2.7 * lines)
@@ -32,9 +32,9 @@ def draw_contributions(evaluation: Evaluation) -> Figure | None:
 
 def _draw_row(axes: Axes, evaluation: Evaluation, index: int) -> None:
     scored = evaluation.scored
-    assert scored.contributions is not None  # the caller looked
+    assert scored.contributions is not None  # the caller checked
     shares = scored.contributions[index]
-    leading = np.argsort(-shares, kind="stable")[:_FEATURES_SHOWN][::-1]
+    leading = np.argsort(-shares, kind="stable")[:_MAX_FEATURES][::-1]
     p_values = scored.methods[FUSED].p_values
     p_text = "" if p_values is None else f", p = {p_values[index]:.1g}"
     anomalous = evaluation.labels is not None and bool(evaluation.labels[index])
@@ -45,10 +45,10 @@ def _draw_row(axes: Axes, evaluation: Evaluation, index: int) -> None:
         color=ANOMALY if anomalous else CLOUD,
         height=0.7,
     )
-    dress(axes, f"Row {int(scored.kept[index]) + 1}{kind}{p_text}", "per cent of what is unusual", "")
+    style_axes(axes, f"Row {int(scored.kept[index]) + 1}{kind}{p_text}", "contribution in per cent", "")
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, max(100 * float(shares.max()) * 1.08, 1))
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[: _MAX_NAME_LENGTH - 1]}…"

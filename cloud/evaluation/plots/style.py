@@ -1,4 +1,4 @@
-"""How all plots look: few colours, each with one meaning, and no more ink than needed."""
+"""Common style of all plots: colours with one meaning each, line styles, axes and legend labels."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,20 +15,20 @@ _DPI = 130
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, laid out by itself."""
+    """Return an empty figure with constrained layout; `width` and `height` are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure; returns the path."""
+    """Write the figure as PNG and return its path."""
     figure.savefig(path, dpi=_DPI)
     return path
 
 
-def dress(axes: Axes, title: str, x: str, y: str) -> None:
-    """Titles and a faint grid, no frame."""
+def style_axes(axes: Axes, title: str, x: str, y: str) -> None:
+    """Set title and axis labels, draw a light grid, and hide the top and right spines."""
     axes.set_title(title, loc="left", fontsize=10, color=TEXT, fontweight="bold")
     axes.set_xlabel(x, fontsize=9, color=TEXT)
     axes.set_ylabel(y, fontsize=9, color=TEXT)
@@ -41,8 +41,8 @@ def dress(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_color(OTHER)
 
 
-def line_of(method: str, edge: str) -> tuple[str, str, float, int]:
-    """Colour, line style, width and layer of a method's line; `edge`: the artefact that devices run."""
+def line_style(method: str, edge: str) -> tuple[str, str, float, int]:
+    """Return colour, line style, width and layer of a method's line; `edge`: the artefact that devices run."""
     if method == FUSED:
         return CLOUD, "-", 2.2, 5
     if method == edge:
@@ -52,19 +52,19 @@ def line_of(method: str, edge: str) -> tuple[str, str, float, int]:
     return OTHER, "-", 1.0, 2
 
 
-def is_named(method: str, edge: str) -> bool:
-    """Whether a legend names the method by itself: the others are one grey crowd."""
+def has_own_legend_entry(method: str, edge: str) -> bool:
+    """Return whether the method has a legend entry of its own; all others are grey and share one entry."""
     return method in (FUSED, edge) or method.startswith("baseline_")
 
 
-def label_of(method: str, edge: str) -> str:
-    """A method's name in a legend."""
+def legend_label(method: str, edge: str) -> str:
+    """Return the name of a method in a legend."""
     if method == FUSED:
         return "fused (cloud)"
     return f"{method.removeprefix('screener_')} (edge)" if method == edge else method.replace("_", " ")
 
 
-def in_order(methods: Iterable[str], edge: str) -> list[str]:
-    """The named methods first, the most important at the head."""
+def ordered_methods(methods: Iterable[str], edge: str) -> list[str]:
+    """Return methods in order of importance: fused, edge, baselines, others."""
     rank = {FUSED: 0, edge: 1}
     return sorted(methods, key=lambda name: (rank.get(name, 2 if name.startswith("baseline_") else 3), name))

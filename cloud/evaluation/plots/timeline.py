@@ -1,23 +1,33 @@
-"""A series in time: how unusual each point is, where the labelled spans lie, and which channels stand out there."""
+"""Timelines of a series: surprise of each point, labelled spans, and the channels that contribute most."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cloud.evaluation.plots.style import ANOMALY, BASELINE, CLOUD, EDGE, OTHER, dress, label_of, line_of, new_figure
+from cloud.evaluation.plots.style import (
+    ANOMALY,
+    BASELINE,
+    CLOUD,
+    EDGE,
+    OTHER,
+    legend_label,
+    line_style,
+    new_figure,
+    style_axes,
+)
 from cloud.evaluation.result import Evaluation
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import ranges_of
 from cloud.serving.analysis import FUSED
 
-_COLUMNS = 1400  # points across a timeline: of more, the highest of each column is shown
-_SPANS_SHOWN, _CHANNELS_SHOWN = 3, 3
-_CONTEXT = 1.0  # lengths of a span shown before and after it
+_COLUMNS = 1400  # points of a timeline; longer series show the maximum of each column
+_MAX_SPANS, _MAX_CHANNELS = 3, 3
+_CONTEXT = 1.0  # margin before and after a span, in lengths of the span
 
 
 def draw_timeline(evaluation: Evaluation) -> Figure | None:
-    """-log10 p over the whole series, of the fused verdict and of the edge; nothing for other data."""
+    """Draw -log10 p of the fused verdict and of the edge over the whole series; None for other data."""
     if evaluation.data.starts is None:
         return None
     edge = evaluation.scored.edge
@@ -26,8 +36,8 @@ def draw_timeline(evaluation: Evaluation) -> Figure | None:
     for axes, name in zip(panels, (FUSED, edge), strict=True):
         surprise = _surprise(evaluation, name)
         at, highest = _columns(surprise)
-        axes.fill_between(at, highest, color=line_of(name, edge)[0], alpha=0.35, linewidth=0)
-        axes.plot(at, highest, color=line_of(name, edge)[0], linewidth=0.8)
+        axes.fill_between(at, highest, color=line_style(name, edge)[0], alpha=0.35, linewidth=0)
+        axes.plot(at, highest, color=line_style(name, edge)[0], linewidth=0.8)
         axes.axhline(2, color=BASELINE, linewidth=0.9, linestyle="--")
         axes.annotate(
             "p = 0.01",
@@ -40,14 +50,14 @@ def draw_timeline(evaluation: Evaluation) -> Figure | None:
             annotation_clip=False,
         )
         _shade(axes, evaluation, len(surprise))
-        dress(axes, label_of(name, edge), "time point" if name == edge else "", r"surprise, $-\log_{10}p$")
+        style_axes(axes, legend_label(name, edge), "time point" if name == edge else "", r"surprise, $-\log_{10}p$")
         axes.set_xlim(0, len(surprise))
         axes.set_ylim(0, max(float(highest.max()) * 1.08, 3))
     return figure
 
 
 def draw_spans(evaluation: Evaluation) -> Figure | None:
-    """The most surprising spans close up: the channels that contribute most there, and the surprise."""
+    """Draw the most surprising spans: their surprise and their leading channels; None for other data."""
     data = evaluation.data
     if data.starts is None or data.readings is None or evaluation.scored.contributions is None:
         return None
@@ -56,7 +66,7 @@ def draw_spans(evaluation: Evaluation) -> Figure | None:
     if not spans:
         return None
     figure = new_figure(4.6 * len(spans), 6)
-    panels = figure.subplots(_CHANNELS_SHOWN + 1, len(spans), squeeze=False, sharex="col")
+    panels = figure.subplots(_MAX_CHANNELS + 1, len(spans), squeeze=False, sharex="col")
     for column, (start, end) in enumerate(spans):
         _draw_span(panels[:, column], evaluation, surprise, start, end)
     return figure
@@ -66,18 +76,18 @@ def _draw_span(
     panels: NDArray[np.object_], evaluation: Evaluation, surprise: NDArray[np.float64], start: int, end: int
 ) -> None:
     data, scored = evaluation.data, evaluation.scored
-    assert data.readings is not None  # the caller looked
+    assert data.readings is not None  # the caller checked
     margin = max(round((end - start) * _CONTEXT), 2 * data.window_length)
     low, high = max(start - margin, 0), min(end + margin, len(surprise))
     shares = _shares(evaluation, start, end)
-    leading = np.argsort(-shares, kind="stable")[:_CHANNELS_SHOWN]
+    leading = np.argsort(-shares, kind="stable")[:_MAX_CHANNELS]
     time = np.arange(low, high)
     panels[0].fill_between(time, surprise[low:high], color=CLOUD, alpha=0.35, linewidth=0)
     panels[0].plot(time, surprise[low:high], color=CLOUD, linewidth=1)
-    dress(panels[0], f"points {start + 1} to {end}", "", r"$-\log_{10}p$")
+    style_axes(panels[0], f"points {start + 1} to {end}", "", r"$-\log_{10}p$")
     for axes, channel in zip(panels[1:], leading, strict=False):
         axes.plot(time, data.readings[low:high, channel], color=EDGE, linewidth=1)
-        dress(axes, f"{scored.channels[channel]}, {100 * shares[channel]:.0f} %", "", "")
+        style_axes(axes, f"{scored.channels[channel]}, {100 * shares[channel]:.0f} %", "", "")
         axes.title.set_fontweight("normal")
     for axes in panels[1 + len(leading) :]:
         axes.set_visible(False)
@@ -88,12 +98,13 @@ def _draw_span(
 
 
 def _shares(evaluation: Evaluation, start: int, end: int) -> NDArray[np.float64]:
-    """The share of each channel in what is unusual between two time points.
+    """Return the contribution (channels,) of each channel between two time points.
 
-    By the cloud's maps of the windows, which know the time within a window, or else by whole windows.
+    It is computed from the cloud's maps, which resolve time within a window, or from the contributions of whole windows
+    if there are no maps.
     """
     data, scored = evaluation.data, evaluation.scored
-    assert data.starts is not None  # the caller looked
+    assert data.starts is not None  # the caller checked
     assert scored.contributions is not None
     starts = data.starts[scored.kept]
     touching = np.flatnonzero((starts < end) & (starts + data.window_length > start))
@@ -107,34 +118,34 @@ def _shares(evaluation: Evaluation, start: int, end: int) -> NDArray[np.float64]
 
 
 def _spans(evaluation: Evaluation, surprise: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Spans to show close up: labelled ones, or where p is below 0.01; those that surprise most, in order of time."""
+    """Return the most surprising spans in order of time: labelled spans, or spans with p < 0.01 without labels."""
     points = evaluation.data.point_labels
     flags = points if points is not None and points.any() and not points.all() else surprise >= 2
-    found = [(int(start), int(end)) for start, end in zip(*ranges_of(flags), strict=True)]
-    most = sorted(found, key=lambda span: -float(surprise[span[0] : span[1]].max()))[:_SPANS_SHOWN]
-    return sorted(most)
+    spans = [(int(start), int(end)) for start, end in zip(*ranges_of(flags), strict=True)]
+    most_surprising = sorted(spans, key=lambda span: -float(surprise[span[0] : span[1]].max()))[:_MAX_SPANS]
+    return sorted(most_surprising)
 
 
 def _surprise(evaluation: Evaluation, method: str) -> NDArray[np.float64]:
-    """-log10 p of each time point: the mean over the windows that hold it."""
+    """Return -log10 p (time points,): the mean over the windows that contain each point."""
     data, scored = evaluation.data, evaluation.scored
-    said = scored.methods[method]
-    assert data.starts is not None  # the callers looked
+    method_scores = scored.methods[method]
+    assert data.starts is not None  # the callers checked
     assert data.readings is not None
-    p_values = said.p_values if said.p_values is not None else np.ones(len(said.scores))
+    p_values = method_scores.p_values if method_scores.p_values is not None else np.ones(len(method_scores.scores))
     starts = data.starts[scored.kept]
     return point_scores(-np.log10(p_values), starts, data.window_length, len(data.readings))
 
 
 def _columns(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Positions and heights to draw: of a long series the highest of every few points."""
+    """Return positions and heights to draw, with the maximum of each column for a long series."""
     step = max(1, -(-len(values) // _COLUMNS))
     padded = np.concatenate([values, np.full(-len(values) % step, values[-1])])
     return np.arange(0, len(values), step, dtype=np.float64), padded.reshape(-1, step).max(axis=1)
 
 
 def _shade(axes: Axes, evaluation: Evaluation, length: int) -> None:
-    """The labelled spans in the background, none narrower than the eye can see."""
+    """Shade the labelled spans in the background, with a visible minimum width."""
     points = evaluation.data.point_labels
     if points is None:
         return

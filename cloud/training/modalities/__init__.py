@@ -5,7 +5,6 @@ distillation, encoder, teacher, and how its graphs are built. To add one, write 
 line below; its serving side is in `cloud.modalities`.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from cloud.training.modalities.tabular import TrainingTabular
 from cloud.training.modalities.video import TrainingVideo
 from cloud.training.samples import Split
 from cloud.training.settings import DataSettings, TrainingSettings
+from shared.diffusion.training import Progress
 from shared.errors import DataError
 from shared.modality import Modality
 
@@ -54,9 +54,7 @@ def load_training_data(
     return training_modality(modality).find(path, settings, to_judge=to_judge)
 
 
-def split_samples(
-    data: TrainingData, settings: TrainingSettings, progress: Callable[[float], None] | None = None
-) -> Split:
+def split_samples(data: TrainingData, settings: TrainingSettings, progress: Progress | None = None) -> Split:
     """Read the samples and split them by use. Raises DataError if there are too few normal ones."""
     generator = np.random.default_rng(settings.seed)
     return training_modality(data.modality).split(data, settings, generator, progress)

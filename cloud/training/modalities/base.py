@@ -22,14 +22,12 @@ from cloud.training.teachers import fused_teacher
 from shared.diffusion.distillation import DistillationSettings, Perturbation, Teacher
 from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.time_estimation import TimeEstimationHead
-from shared.diffusion.training import one_thread
+from shared.diffusion.training import Progress, one_thread
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor
 
 if TYPE_CHECKING:
     from cloud.serving.analysis import Analysis
-
-Progress = Callable[[float], None]
 
 CORE_SHARE, RANGE_FACTOR = 0.99, 2.0
 

@@ -14,7 +14,7 @@ from cloud.methods import Need
 from cloud.methods.encoders import Encoder, ImageEncoder, PatchEncoder
 from cloud.training.data import TrainingData
 from cloud.training.encoders import choose_size, corrupted_patches, fit_image_encoder
-from cloud.training.modalities.base import EncodedModality, Progress
+from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
 from cloud.training.samples.images import ImageData, find_images, read_image
 from cloud.training.screeners import Screener, image_screener
@@ -25,6 +25,7 @@ from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.diffusion.distillation import Teacher
 from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.diffusion.training import Progress
 from shared.errors import DataError, SampleRejected
 from shared.modality import Modality
 from shared.preprocessing import ImagePreprocessor

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cloud.methods import Need
 from cloud.training.data import TableData, TrainingData, read_table_data
-from cloud.training.modalities.base import Progress, VectorModality
+from cloud.training.modalities.base import VectorModality
 from cloud.training.samples import MIN_TRAIN, Split, modes_in, with_anomalies
 from cloud.training.samples.perturbed_windows import perturbed_inputs
 from cloud.training.samples.windows import choose_length, cut_windows, segments_of
@@ -18,6 +18,7 @@ from cloud.training.settings import DataSettings, TrainingSettings
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.diffusion.distillation import DistillationSettings, Perturbation
+from shared.diffusion.training import Progress
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor

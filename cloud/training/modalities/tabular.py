@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from cloud.training.data import TableData, TrainingData, read_table_data
-from cloud.training.modalities.base import Progress, VectorModality
+from cloud.training.modalities.base import VectorModality
 from cloud.training.samples import Split, modes_in, random_shares, with_anomalies
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.bundle import InputSpec
 from shared.diffusion.distillation import DistillationSettings
+from shared.diffusion.training import Progress
 from shared.modality import Modality
 
 

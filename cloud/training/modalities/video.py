@@ -11,7 +11,7 @@ from torch import Tensor
 from cloud.methods.encoders import PatchEncoder, VideoEncoder
 from cloud.training.data import TrainingData
 from cloud.training.encoders import fit_video_encoder
-from cloud.training.modalities.base import EncodedModality, Progress
+from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import Split
 from cloud.training.samples.clips import split_clips
 from cloud.training.samples.videos import VideoData, find_videos
@@ -19,6 +19,7 @@ from cloud.training.screeners import Screener, VideoScreener
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.diffusion.distillation import Teacher
 from shared.diffusion.time_estimation import TimeEstimationHead
+from shared.diffusion.training import Progress
 from shared.modality import Modality
 
 if TYPE_CHECKING:

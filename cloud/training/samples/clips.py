@@ -1,7 +1,7 @@
 """Clips cut from videos, split by use, and the way back from scores of clips to scores of frames."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from cloud.training.settings import VideoSettings
 from shared import videos
 from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
+from shared.diffusion.training import Progress
 from shared.errors import DataError
 from shared.images import resize
 from shared.videos import clip_ends, clip_stride, frames_of
@@ -23,8 +24,6 @@ MAX_ENLARGEMENT = 2.0  # enlarging small frames helps up to here; beyond it no d
 MIN_VIDEOS_TO_HOLD_OUT = 4  # with fewer videos, the end of each is held out instead of whole ones
 GAIN, GAMMA, TINT = (0.7, 1.35), (0.85, 1.2), (0.95, 1.05)  # ranges of a change of light
 
-Report = Callable[[float], None]
-
 
 def split_clips(
     data: VideoData,
@@ -32,7 +31,7 @@ def split_clips(
     generator: np.random.Generator,
     *,
     held_out_share: float = 0.3,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Split:
     """Choose, decode and split the clips of the videos.
 
@@ -160,7 +159,7 @@ Cut = tuple[Video, NDArray[np.intp]]
 class _Reader:
     """Reader of clips of one shape that reports the share done."""
 
-    def __init__(self, spec: InputSpec, total: int, progress: Report | None) -> None:
+    def __init__(self, spec: InputSpec, total: int, progress: Progress | None) -> None:
         self._spec, self._total, self._progress = spec, total, progress
         self._done = 0
 

@@ -1,7 +1,6 @@
-"""Denoisers: functions D(x, sigma) that return the expected clean sample E[x0 | x], exact or trained."""
+"""Denoisers: functions D(x, sigma) that return the expected clean sample E[x0 | x]."""
 
 from shared.diffusion.denoisers.contract import Denoiser, score
-from shared.diffusion.denoisers.gaussian import GaussianDenoiser, time_posterior
 from shared.diffusion.denoisers.image import ImageDenoiser
 from shared.diffusion.denoisers.preconditioning import PreconditionedDenoiser, SigmaEmbedding, initialise
 from shared.diffusion.denoisers.vector import ResidualBlock, VectorDenoiser
@@ -9,7 +8,6 @@ from shared.diffusion.denoisers.window import WindowDenoiser
 
 __all__ = [
     "Denoiser",
-    "GaussianDenoiser",
     "ImageDenoiser",
     "PreconditionedDenoiser",
     "ResidualBlock",
@@ -18,5 +16,4 @@ __all__ = [
     "WindowDenoiser",
     "initialise",
     "score",
-    "time_posterior",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloud.evaluation.bench import mean_over, parse_seeds
-from cloud.evaluation.leaderboard import names
+from cloud.evaluation.leaderboard import routing_names
 from shared.errors import SettingsError
 
 SCREENERS = {"screener_fp32", "screener_int8_openvino", "screener_int8_onnxruntime"}
@@ -26,7 +26,7 @@ def test_tables_resume_and_a_broken_set_does_not_stop_the_rest(
     assert set(summary["sets"]) == {"small", "large"}
     assert set(summary["failed"]) == {"broken"}
     for figures in (*summary["sets"].values(), summary["mean"]):
-        assert set(figures) == SCREENERS | BASELINES | {"knn", "fused"} | set(names())
+        assert set(figures) == SCREENERS | BASELINES | {"knn", "fused"} | set(routing_names())
         assert figures["baseline_knn"]["auroc"] > 0.95
         assert figures["fused"]["auroc"] > 0.9
         assert {"auroc", "auprc", "recall_at_5_far", "false_alarms_at_5"} <= set(figures["fused"])
@@ -39,11 +39,11 @@ def test_tables_resume_and_a_broken_set_does_not_stop_the_rest(
     assert "## Without the bootstrap" in text
 
     kept = sorted(work.glob("*.json"))
-    assert len(kept) == 3  # two sets, one of them also as it is
+    assert len(kept) == 3  # two sets, one of them also without the bootstrap
     kept[0].unlink()
     kept[1].write_text("{")  # as a power cut might leave it
     assert vedette("bench", "adbench", *options, "--datasets", "small,large") == 0
-    assert "kept from before" in capsys.readouterr().err
+    assert "(resumed)" in capsys.readouterr().err
     assert json.loads(result.read_text())["sets"] == summary["sets"]
 
 
@@ -53,7 +53,7 @@ def test_series(tmp_path: Path, series_folder: Path, quick: Path, vedette) -> No
     assert vedette("bench", "series", *options, "--output", tmp_path / "series.md") == 0
     figures = json.loads(result.read_text())["sets"]["pump"]
     assert figures["fused"]["vus_pr"] > 0.6
-    assert set(figures) >= SCREENERS | BASELINES | set(names())
+    assert set(figures) >= SCREENERS | BASELINES | set(routing_names())
     assert {"vus_pr", "affiliation_f1", "f1", "upload_share"} <= set(figures["cascade_10"])
     assert "VUS-PR" in (tmp_path / "series.md").read_text()
 

@@ -8,7 +8,7 @@ import pytest
 
 from cloud.evaluation.device.page import edge_page
 from cloud.evaluation.device.rate_worker import rate_worker
-from cloud.evaluation.device.requirements import NOT_MEASURED, requirements
+from cloud.evaluation.device.requirements import NOT_MEASURED_NOTE, requirements
 from shared.errors import SettingsError, VedetteError
 
 AGENTS = ("int8_openvino", "int8_onnxruntime")
@@ -40,7 +40,7 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
     assert int8["batch_size"] == int8["eager_batch_size"] == 1
     assert int8["ratio"] == pytest.approx(int8["samples_per_s"] / int8["eager_samples_per_s"])
     routing = figures["routing"]
-    assert routing["travelled"] / routing["samples"] == pytest.approx(0.06, abs=0.01)  # 5 % forwarded, 1 % audited
+    assert routing["forwarded"] / routing["samples"] == pytest.approx(0.06, abs=0.01)  # 5 % forwarded, 1 % audited
     assert routing["cpu_us_per_sample"] * routing["samples"] == pytest.approx(routing["cpu_us"])
     for row in found["requirements"]:
         reached = row["measured"] >= row["required"] if row["at"] == "least" else row["measured"] <= row["required"]
@@ -58,7 +58,7 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
         (("--modality", "sound"), "--modality sound"),
         (("--windows", "16x8,12"), "--windows 16x8,12"),
         (("--windows", "64x64"), "at most 2048 values"),
-        (("--data", "readings.csv"), "go with --bundle"),
+        (("--data", "readings.csv"), "need --bundle"),
         (("--bundle", "pump.vedette"), "--bundle needs --data"),
     ],
 )
@@ -71,7 +71,7 @@ def test_options_that_do_not_fit_are_refused_in_a_line_and_in_the_json(
     assert reason in json.loads(result.read_text())["error"]
 
 
-def test_a_limit_is_at_least_or_at_most_and_one_without_its_peer_is_not_said_to_be_met() -> None:
+def test_a_limit_is_at_least_or_at_most_and_one_without_a_peer_is_not_met() -> None:
     figures = {
         "image": {
             "throughput": {"bare_samples_per_s": 100.0, "int8_openvino": {"ratio": 0.9, "ratio_to_best": 0.8}},
@@ -84,7 +84,7 @@ def test_a_limit_is_at_least_or_at_most_and_one_without_its_peer_is_not_said_to_
     rows = requirements(figures)
     met = {row["what"]: row["met"] for row in rows}
     assert list(met.values()) == [True, False, False, None, False, True, False]
-    assert [row["note"] for row in rows if row["met"] is None] == [NOT_MEASURED]
+    assert [row["note"] for row in rows if row["met"] is None] == [NOT_MEASURED_NOTE]
     summary = {
         "command": "vedette bench edge",
         "version": "1",
@@ -92,7 +92,7 @@ def test_a_limit_is_at_least_or_at_most_and_one_without_its_peer_is_not_said_to_
         "requirements": rows,
         "figures": figures,
     }
-    assert f"| at least 3 | {NOT_MEASURED} |" in edge_page(summary)
+    assert f"| at least 3 | {NOT_MEASURED_NOTE} |" in edge_page(summary)
 
 
 def test_a_peer_that_cannot_run_is_reported_with_its_last_line(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.evaluation.leaderboard import names
+from cloud.evaluation.leaderboard import routing_names
 from shared.images import decode_image
 
 SCREENERS = {"screener_fp32", "screener_int8_openvino", "screener_int8_onnxruntime"}
@@ -42,7 +42,7 @@ def test_rows_with_labels_without_and_unfit(
     assert set(found["methods"]) == METHODS
     assert found["methods"]["fused"]["auroc"] > 0.9
     assert found["methods"]["fused"]["false_alarms_at_5_low"] <= 0.05
-    assert list(found["leaderboard"]) == list(names())
+    assert list(found["leaderboard"]) == list(routing_names())
     assert found["leaderboard"]["edge_only"]["auroc"] == pytest.approx(found["methods"][found["edge"]]["auroc"])
     shown = capsys.readouterr().out
     assert "screener_int8_onnxruntime" in shown

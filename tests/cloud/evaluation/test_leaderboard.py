@@ -10,9 +10,9 @@ from cloud.evaluation.leaderboard import (
     final_p_values,
     leaderboard,
     lowest_share,
-    names,
     oracle_share,
     random_share,
+    routing_names,
     surprise,
     without_ties,
 )
@@ -34,7 +34,7 @@ def opinions(seed: int, count: int = 400, share: float = 0.1, edge_noise: float 
 def test_the_board_has_every_routing_and_its_ends_are_the_edge_and_the_cloud() -> None:
     labels, edge, cloud = opinions(0)
     board = leaderboard(labels, edge, cloud)
-    assert list(board) == list(names())
+    assert list(board) == list(routing_names())
     assert set(board) == {
         "edge_only", "random_10", "cascade_1", "cascade_2", "cascade_5", "cascade_10", "oracle_10", "cloud_only",
     }  # fmt: skip
@@ -131,8 +131,10 @@ def test_where_the_cloud_finds_nothing_there_is_nothing_to_keep() -> None:
     assert not any(name.startswith("recall_kept") for figures in board.values() for name in figures)
 
 
-def test_other_things_than_samples_can_be_judged() -> None:
+def test_metrics_of_other_units_than_samples_are_accepted() -> None:
     labels, edge, cloud = opinions(0)
-    board = leaderboard(labels, edge, cloud, judge=lambda p: {"recall_at_2_far": float((p < 0.1).mean())}, draws=2)
+    board = leaderboard(
+        labels, edge, cloud, compute_metrics=lambda p: {"recall_at_2_far": float((p < 0.1).mean())}, draws=2
+    )
     assert board["cascade_10"].keys() == {"recall_at_2_far", "recall_kept_at_2_far", "upload_share"}
     assert board["edge_only"]["recall_at_2_far"] == np.mean(edge < 0.1)

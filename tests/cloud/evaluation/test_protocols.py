@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cloud.evaluation.baselines import KNN, baseline_scores
-from cloud.evaluation.protocols import AS_THEY_ARE, PUBLISHED, adbench_part, find_sets, image_part, series_part
+from cloud.evaluation.protocols import PUBLISHED, WITHOUT_BOOTSTRAP, adbench_split, find_sets, image_split, series_split
 from cloud.evaluation.published import BEST, published_figures
 from cloud.metrics import auroc
 from shared.errors import DataError, SettingsError
@@ -25,25 +25,25 @@ def save(path: Path, rows: int, anomalies: int) -> Path:
 
 
 def test_the_first_half_of_the_normal_rows_in_file_order_trains(tmp_path: Path) -> None:
-    part = adbench_part(save(tmp_path / "a.npz", 1200, 200), PUBLISHED, seed=3)
-    assert part.train[:, 0].tolist() == list(range(500))
-    assert part.test[:, 0].tolist() == list(range(500, 1200))
-    assert part.labels.sum() == 200
+    split = adbench_split(save(tmp_path / "a.npz", 1200, 200), PUBLISHED, seed=3)
+    assert split.train[:, 0].tolist() == list(range(500))
+    assert split.test[:, 0].tolist() == list(range(500, 1200))
+    assert split.labels.sum() == 200
 
 
 def test_small_sets_are_bootstrapped_and_large_ones_thinned_by_the_seed(tmp_path: Path) -> None:
     small = save(tmp_path / "small.npz", 90, 10)
-    part = adbench_part(small, PUBLISHED, seed=0)
-    assert len(part.train) + len(part.test) == 1000
-    assert set(part.train[:, 0]) & set(part.test[:, 0])  # the leak that the other variant is free of
-    other = adbench_part(small, PUBLISHED, seed=1)
-    assert len(other.train) != len(part.train) or not np.array_equal(other.train, part.train)
-    np.testing.assert_array_equal(adbench_part(small, PUBLISHED, seed=0).train, part.train)
-    honest = adbench_part(small, AS_THEY_ARE, seed=0)
+    split = adbench_split(small, PUBLISHED, seed=0)
+    assert len(split.train) + len(split.test) == 1000
+    assert set(split.train[:, 0]) & set(split.test[:, 0])  # the leak that the other variant is free of
+    other = adbench_split(small, PUBLISHED, seed=1)
+    assert len(other.train) != len(split.train) or not np.array_equal(other.train, split.train)
+    np.testing.assert_array_equal(adbench_split(small, PUBLISHED, seed=0).train, split.train)
+    honest = adbench_split(small, WITHOUT_BOOTSTRAP, seed=0)
     assert not set(honest.train[:, 0]) & set(honest.test[:, 0])
     assert len(honest.train) == 40
 
-    large = adbench_part(save(tmp_path / "large.npz", 60_000, 600), PUBLISHED, seed=0)
+    large = adbench_split(save(tmp_path / "large.npz", 60_000, 600), PUBLISHED, seed=0)
     assert len(large.train) + len(large.test) == 50_000
     assert len(np.unique(np.concatenate([large.train, large.test])[:, 0])) == 50_000
 
@@ -74,22 +74,22 @@ def test_two_files_of_one_name_are_two_sets(tmp_path: Path) -> None:
 
 def test_sets_that_cannot_be_judged_are_reported(tmp_path: Path, tables: Path) -> None:
     with pytest.raises(DataError, match="0 for normal and 1 for anomalous"):
-        adbench_part(tables / "broken.npz", PUBLISHED, 0)
+        adbench_split(tables / "broken.npz", PUBLISHED, 0)
     with pytest.raises(DataError, match="too few"):
-        adbench_part(save(tmp_path / "none.npz", 1000, 0), PUBLISHED, 0)
+        adbench_split(save(tmp_path / "none.npz", 1000, 0), PUBLISHED, 0)
     np.savez(tmp_path / "s.npz", train=np.ones((9, 2)), test=np.ones((9, 3)), label=np.ones(9))
     with pytest.raises(DataError, match="2 channels and 'test' has 3"):
-        series_part(tmp_path / "s.npz")
+        series_split(tmp_path / "s.npz")
 
 
 def test_images_come_with_labels_and_masks_and_train_on_nothing_of_the_test_part(image_folder: Path) -> None:
-    part = image_part(image_folder / "tiles")
-    assert len(part.train.good) == 44
-    assert part.train.test == ()
-    assert part.labels.sum() == 8
-    defective = [mask.name for mask, label in zip(part.masks, part.labels, strict=True) if label and mask]
+    split = image_split(image_folder / "tiles")
+    assert len(split.train.good) == 44
+    assert split.train.test == ()
+    assert split.labels.sum() == 8
+    defective = [mask.name for mask, label in zip(split.masks, split.labels, strict=True) if label and mask]
     assert defective == [f"{index:03d}_mask.png" for index in range(8)]
-    assert not any(mask for mask, label in zip(part.masks, part.labels, strict=True) if not label)
+    assert not any(mask for mask, label in zip(split.masks, split.labels, strict=True) if not label)
 
 
 def test_published_figures_are_found_beside_the_data(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_knn_under_the_protocol_has_the_published_figure(name: str) -> None:
     if not (REAL / "adbench").is_dir():
         pytest.skip("the data sets are not here: set VEDETTE_BENCH_DATA")
     (item,) = find_sets("adbench", REAL, [name])
-    part = adbench_part(item.path, PUBLISHED, seed=0)
+    split = adbench_split(item.path, PUBLISHED, seed=0)
     published = published_figures("adbench", REAL, [item.name])
     assert published is not None
-    ours = auroc(part.labels, baseline_scores(part.train, part.test)[KNN])
+    ours = auroc(split.labels, baseline_scores(split.train, split.test)[KNN])
     assert ours == pytest.approx(published.sets[item.name]["KNN"], abs=1.01e-4)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud.evaluation.evaluate import Request, evaluate_bundle
-from cloud.evaluation.leaderboard import names
+from cloud.evaluation.evaluate import EvaluationRequest, evaluate_bundle
+from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.video import score_video
-from cloud.evaluation.video_baseline import PlaceNeighbours
+from cloud.evaluation.video_baseline import PositionNeighbours
 from cloud.evaluation.video_clips import VideoClips
 from cloud.methods import fit_context
 from cloud.training import TrainingSettings, train_bundle
@@ -73,7 +73,9 @@ def test_the_benchmark_of_videos_by_its_command(camera: Path, tmp_path: Path, ve
     options = ("--data", camera, "--config", config, "--work", tmp_path, "--json", result, "--seeds", "1")
     assert vedette("bench", "video", *options, "--output", tmp_path / "video.md") == 0
     figures = json.loads(result.read_text())["sets"]["camera0"]
-    assert {"fused", "screener_int8_openvino", "screener_int8_onnxruntime", "baseline_knn", *names()} <= set(figures)
+    assert {"fused", "screener_int8_openvino", "screener_int8_onnxruntime", "baseline_knn", *routing_names()} <= set(
+        figures
+    )
     assert figures["fused"]["auroc"] > 0.8
     assert "frame" in (tmp_path / "video.md").read_text()
 
@@ -83,7 +85,7 @@ def test_evaluate_judges_the_frames_of_videos(camera: Path, tmp_path: Path) -> N
     data = replace(find_videos(camera), test=())
     bundle = tmp_path / "camera.vedette"
     bundle.write_bytes(train_bundle(data, SETTINGS, key).archive())
-    result = evaluate_bundle(Request(bundle, camera / "eval"), key.public_key(), lambda stage, share: None)
+    result = evaluate_bundle(EvaluationRequest(bundle, camera / "eval"), key.public_key(), lambda stage, share: None)
     assert result["modality"] == "video"
     assert 0 < result["anomalies"] < result["samples"]
     assert result["methods"]["fused"]["frame_auroc"] > 0.85
@@ -106,7 +108,7 @@ def test_a_video_shorter_than_a_clip_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_bundle_that_does_not_say_how_far_apart_frames_are_is_refused(camera: Path) -> None:
-    with pytest.raises(DataError, match="how far apart"):
+    with pytest.raises(DataError, match="interval between the frames"):
         VideoClips.of(find_videos(camera).test, SPEC.model_copy(update={"frame_interval_s": 0.0}))
 
 
@@ -128,6 +130,6 @@ def test_the_baseline_compares_a_place_with_itself_alone() -> None:
     left = frames(80, seed=0).reshape(40, 2, 64, 96, 3)
     left[:, :, 20:44, 4:28] = (240, 60, 30)  # a box that always stands there
     encoder = fit_video_encoder(left, generator=torch.Generator().manual_seed(0), dims=(16, 8))[0]
-    baseline = PlaceNeighbours.fit(encoder, left)
+    baseline = PositionNeighbours.fit(encoder, left)
     moved = np.ascontiguousarray(left[:5, :, :, ::-1])
     assert baseline.score(moved).min() > baseline.score(left[5:]).max()

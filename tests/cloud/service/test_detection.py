@@ -132,10 +132,10 @@ async def test_an_analysis_that_fails_on_one_sample_costs_the_others_nothing(tmp
         def __init__(self, analysis: Analysis):
             self._analysis = analysis
 
-        def judge(self, values, parts=()):
+        def judge(self, values, crops=()):
             if any(np.array_equal(item, poison) for item in values):
                 raise RuntimeError("out of memory")
-            return self._analysis.judge(values, parts)
+            return self._analysis.judge(values, crops)
 
     def load(bundle):
         return Fragile(Analysis.load(bundle))
@@ -190,7 +190,7 @@ async def test_too_large_a_backlog_asks_to_wait_and_takes_nothing(tmp_path, biop
     loop = asyncio.get_running_loop()
 
     class Slow:
-        def judge(self, values, parts=()):
+        def judge(self, values, crops=()):
             asyncio.run_coroutine_threadsafe(blocked.wait(), loop).result()
             raise RuntimeError("enough")
 

@@ -8,7 +8,6 @@ from shared.diffusion.schedules import (
     linear_alpha_bars,
     log_uniform_sigmas,
     per_item,
-    sampling_steps,
 )
 
 
@@ -46,19 +45,6 @@ def test_log_uniform_levels_fill_each_decade_alike(generator: torch.Generator) -
     assert sigmas.min() >= 0.01
     assert sigmas.max() <= 10.0
     assert (sigmas < 0.1).float().mean() == pytest.approx(1 / 3, abs=0.02)
-
-
-def test_sampling_steps_start_at_the_depth_and_end_clean() -> None:
-    steps = sampling_steps(edm_sigmas(64, 0.05, 1.5), start_sigma=1.0, steps=4)
-    assert len(steps) == 5
-    assert steps[0] == pytest.approx(1.0, rel=0.05)
-    assert steps[-1] == 0
-    assert (steps.diff() < 0).all()
-
-
-def test_one_sampling_step_starts_at_the_depth_too() -> None:
-    steps = sampling_steps(edm_sigmas(64, 0.05, 1.5), start_sigma=1.0, steps=1)
-    assert steps.tolist() == [pytest.approx(1.0, rel=0.05), 0.0]
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (4, 6, 2), (4, 2, 5, 5)])

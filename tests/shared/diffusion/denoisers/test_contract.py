@@ -1,7 +1,8 @@
 import torch
 from torch import Tensor
 
-from shared.diffusion.denoisers import GaussianDenoiser, score
+from shared.diffusion.denoisers import score
+from tests.shared.diffusion.gaussian import GaussianDenoiser
 
 
 def test_score_is_the_gradient_of_the_log_density(mean: Tensor, covariance: Tensor, generator: torch.Generator) -> None:

@@ -1,11 +1,11 @@
 import torch
 from torch import Tensor, nn
 
-from shared.diffusion.denoisers import GaussianDenoiser, time_posterior
 from shared.diffusion.neighbours import nearest_distances
 from shared.diffusion.schedules import diffuse, geometric_sigmas
 from shared.diffusion.time_estimation import log_posterior_mean
 from shared.diffusion.training import OptimizerSettings, train
+from tests.shared.diffusion.gaussian import GaussianDenoiser, time_posterior
 
 
 def isotropic(dim: int, deviation: float) -> GaussianDenoiser:
