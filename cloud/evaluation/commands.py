@@ -190,11 +190,9 @@ def _run(
 
 
 def _data_folder(given: Path | None) -> Path:
-    """Return the folder of the data sets; raise SettingsError if it is missing or not named."""
+    """Return the folder of the data sets; raise SettingsError if none is given."""
     if given is None:
         raise SettingsError("No data folder: give the folder of the data sets with --data.")
-    if not given.is_dir():
-        raise SettingsError(f"{given}: no such folder. Give the folder of the data sets with --data.")
     return given
 
 
