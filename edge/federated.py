@@ -1,8 +1,8 @@
-"""What a device does in a federated round: train the head it is sent on its own normal samples.
+"""A device's part of a federated round: training of the received head on its own normal samples.
 
-This is the one module of `edge` that may load torch. Flower starts it in a process of its own for each message, so the
-agent beside it never does. The samples stay here: the answer is the head's arrays and three numbers, or a refusal in
-words that hold neither a sample nor a path.
+No other module of `edge` may load torch. Flower runs this one in a separate process for each message, so the agent
+never loads torch. Samples do not leave the device: the reply holds the arrays of the head and three numbers, or an
+error text without samples and paths.
 """
 
 import logging
@@ -26,8 +26,14 @@ from shared.diffusion.perturbation import InputLayout, subsample
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.errors import FederationError, SettingsError, VedetteError
 
-# What a device grants a round at most, whatever the server asks for.
-GRANTED = {"steps": 20_000, "max_seconds": 300.0, "batch_size": 4096, "perturbed": 200_000, "max_reference": 20_000}
+# Upper limits of the settings that a server may request.
+MAX_SETTINGS = {
+    "steps": 20_000,
+    "max_seconds": 300.0,
+    "batch_size": 4096,
+    "perturbed": 200_000,
+    "max_reference": 20_000,
+}
 MAX_PARAMETERS = 20_000_000
 CODE_REFUSED = 100  # above Flower's own error codes
 
@@ -37,7 +43,7 @@ app = ClientApp()
 
 @app.train()
 def answer(message: Message, context: Context) -> Message:
-    """Train on this device's normal buffer and answer with the trained arrays, or with an error that says why not."""
+    """Train on this device's normal buffer and reply with the trained arrays, or with an error and its reason."""
     try:
         content = train_head(message.content, context.node_config, node_id=context.node_id)
     except VedetteError as error:
@@ -47,13 +53,13 @@ def answer(message: Message, context: Context) -> Message:
 
 
 def train_head(request: RecordDict, node_config: Mapping[str, Any], *, node_id: int) -> RecordDict:
-    """The answer to one training message: the trained arrays and their metrics, weighted by the number of samples.
+    """Return the reply to one training message: the trained arrays and metrics, with the number of samples as weight.
 
-    `node_config` names the buffer, which is one snapshot or a folder of them. Raises FederationError, in words fit to
-    leave the device, if the request is malformed or there are too few normal samples of that preprocessing.
+    `node_config` names the buffer, which is one snapshot or a folder of snapshots. Raises FederationError if the
+    request is malformed or there are too few normal samples of that preprocessing; its text may leave the device.
     """
     config = request[federation.CONFIG]
-    settings = granted_distillation(str(config[federation.KEY_DISTILLATION]))
+    settings = limited_distillation(str(config[federation.KEY_DISTILLATION]))
     arrays = {name: array.numpy() for name, array in request[federation.ARRAYS].items()}
     head = _head(arrays)
     normals = normal_samples(
@@ -84,10 +90,10 @@ def train_head(request: RecordDict, node_config: Mapping[str, Any], *, node_id: 
 
 
 def normal_samples(buffer: Path, preprocessing_id: str, dim: int, seal: Seal | None = None) -> NDArray[np.float32]:
-    """The normal graph inputs (n, dim) of that preprocessing in a snapshot, or in all snapshots of a folder.
+    """Return the normal graph inputs (n, dim) of that preprocessing in a snapshot, or in all snapshots of a folder.
 
-    Snapshots of another preprocessing are left out, for their numbers mean other things. Raises FederationError if
-    nothing is left, or if it does not fit the head.
+    Snapshots of another preprocessing are omitted, because their values have another meaning. Raises FederationError if
+    no sample remains, or if the samples do not fit the head.
     """
     paths = sorted(buffer.glob("*.npz")) if buffer.is_dir() else [buffer]
     snapshots = [snapshot for path in paths if (snapshot := _snapshot(path, seal)) is not None]
@@ -122,17 +128,17 @@ def _snapshot(path: Path, seal: Seal | None) -> NormalSnapshot | None:
 
 def _head(arrays: Mapping[str, NDArray[Any]]) -> TimeEstimationHead:
     if sum(array.size for array in arrays.values()) > MAX_PARAMETERS:
-        raise FederationError(f"the head has more than the {MAX_PARAMETERS} parameters a device takes")
+        raise FederationError(f"the head has more than {MAX_PARAMETERS} parameters")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise FederationError("the head's arrays are not finite")
     try:
         return TimeEstimationHead.from_arrays(arrays)
     except ValueError as error:
-        raise FederationError(f"the arrays are no head: {error}") from None
+        raise FederationError(f"the arrays are not a head: {error}") from None
 
 
 def _layout(config: Mapping[str, Any], dim: int) -> InputLayout:
-    """Which inputs are no values. A server of an older version does not say, and its bundles have none such."""
+    """Return the columns that hold no values; 0 for servers of older versions, whose bundles have no such columns."""
     layout = InputLayout(int(config.get(federation.KEY_MASKED, 0)), int(config.get(federation.KEY_MODES, 0)))
     used = 2 * layout.masked + layout.modes
     if min(layout.masked, layout.modes) < 0 or (used != dim if layout.masked else used >= dim):
@@ -140,12 +146,14 @@ def _layout(config: Mapping[str, Any], dim: int) -> InputLayout:
     return layout
 
 
-def granted_distillation(text: str) -> DistillationSettings:
-    """The settings a round asks for, within what a device grants: the server cannot keep it busy for hours."""
+def limited_distillation(text: str) -> DistillationSettings:
+    """Return the requested settings, bounded by MAX_SETTINGS so that a server cannot occupy a device for hours."""
     try:
-        asked = DistillationSettings.model_validate_json(text)
+        requested = DistillationSettings.model_validate_json(text)
     except ValidationError:
         raise FederationError(
             "the round's training settings are not valid; the server may be of another version"
         ) from None
-    return asked.model_copy(update={name: min(getattr(asked, name), most) for name, most in GRANTED.items()})
+    return requested.model_copy(
+        update={name: min(getattr(requested, name), maximum) for name, maximum in MAX_SETTINGS.items()}
+    )

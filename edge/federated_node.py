@@ -1,4 +1,4 @@
-"""Flower's SuperNode for this device, as a child that is watched, started again when it fails, and ended in order."""
+"""Supervision of Flower's SuperNode on this device: start, restart after failures, orderly shutdown."""
 
 import json
 import time
@@ -17,14 +17,17 @@ from shared.files import write_durably
 from shared.supervision import SupervisedProcess, stoppable, supervised
 
 POLL_S = 0.2
-STEADY_S = 60.0  # a node that ran this long was well, so its next failure starts the count anew
+STABLE_AFTER_S = 60.0  # a node that ran this long resets the back-off
 RETRY_WAIT_S, MAX_RETRY_WAIT_S, MAX_RETRIES = 1.0, 15.0, 5
 
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """What a device's node is told. `buffer`: a snapshot of normal samples, or a folder of them; it may come later.
-    `buffer_key`: file with the key that snapshots are sealed with."""
+    """Options of a device's node.
+
+    `buffer`: a snapshot of normal samples or a folder of snapshots, which need not exist yet. `buffer_key`: file with
+    the encryption key of the snapshots.
+    """
 
     server: Address
     state_dir: Path
@@ -47,14 +50,14 @@ class NodeOptions:
 
 
 def write_node_config(options: NodeOptions) -> Path:
-    """What the device's own part of a round reads; as a file, for on a command line no path may hold a quote."""
+    """Write the node configuration to a file, since paths on the command line must not contain quotes."""
     values: dict[str, str | int] = {
         federation.NODE_BUFFER: str(options.buffer.resolve()),
         federation.NODE_THREADS: options.threads,
     }
     if options.buffer_key is not None:
         values[federation.NODE_BUFFER_KEY] = str(options.buffer_key.resolve())
-    # JSON's strings and numbers are TOML's as well.
+    # JSON strings and numbers are valid TOML.
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
     path = options.state_dir.resolve() / "node.toml"
     write_durably(path, "".join(lines).encode(), mode=0o600)
@@ -62,7 +65,7 @@ def write_node_config(options: NodeOptions) -> Path:
 
 
 def supernode_command(options: NodeOptions, config: Path, port: int) -> list[str]:
-    """The command line of a SuperNode whose local helpers reach it at `port` on loopback."""
+    """Return the command line of a SuperNode whose local processes connect to `port` on loopback."""
     command = [federation.flower_command("flower-supernode"), "--superlink", str(options.server)]
     command += ["--port", str(port), "--node-config", str(config)]
     if options.authority is None:
@@ -75,10 +78,10 @@ def supernode_command(options: NodeOptions, config: Path, port: int) -> list[str
 
 
 def run_node(options: NodeOptions, *, say: Callable[[str], None]) -> None:
-    """Run a SuperNode until a signal ends this process; returns then.
+    """Run a SuperNode until this process receives a signal, then return.
 
-    The SuperNode itself waits for a server that is not there yet. If it ends, as when the server was started anew, it
-    is started again after a growing wait; raises FederationError once it has failed too often in a row.
+    The SuperNode waits for a server that is not reachable yet. If the SuperNode ends, for example after a restart of
+    the server, it is restarted with exponential back-off. Raises FederationError after MAX_RETRIES failures in a row.
     """
     options.check()
     backoff = Backoff(RETRY_WAIT_S, MAX_RETRY_WAIT_S)
@@ -90,7 +93,7 @@ def run_node(options: NodeOptions, *, say: Callable[[str], None]) -> None:
                     say(f"Joining the rounds at {options.server} with {options.buffer} (log: {child.log}).")
                     while (code := child.exit_code()) is None:
                         time.sleep(POLL_S)
-                    if time.monotonic() - started_s > STEADY_S:
+                    if time.monotonic() - started_s > STABLE_AFTER_S:
                         backoff.reset()
                     if backoff.failures == MAX_RETRIES:
                         raise FederationError(

@@ -1,4 +1,4 @@
-"""A bounded random sample of what a source accepted: what a federated round trains on. It never leaves the device.
+"""Bounded random sample of the accepted samples of a source, for federated rounds. It never leaves the device.
 
 Source: reservoir sampling, algorithm R: Vitter, "Random sampling with a reservoir" (1985).
 """
@@ -27,7 +27,10 @@ log = EventLog("normal_buffer")
 
 @dataclass(frozen=True, slots=True)
 class NormalSnapshot:
-    """`inputs`: (n, dim) float32 graph inputs of accepted samples. `seen`: how many they are a random sample of."""
+    """Content of a normal buffer.
+
+    `inputs`: (n, dim) float32 graph inputs of accepted samples. `seen`: number of samples that they were drawn from.
+    """
 
     inputs: NDArray[np.float32]
     seen: int
@@ -35,7 +38,7 @@ class NormalSnapshot:
     bundle_name: str
 
     def to_bytes(self) -> bytes:
-        """An NPZ file."""
+        """Return the snapshot as an NPZ file."""
         return npz_bytes(
             {
                 "inputs": self.inputs,
@@ -47,7 +50,7 @@ class NormalSnapshot:
 
 
 def load_snapshot(path: Path, seal: Seal | None = None) -> NormalSnapshot:
-    """The snapshot in an NPZ file, which may be sealed. Raises DataError if there is none, or it cannot be opened."""
+    """Return the snapshot in an NPZ file, which may be sealed; raises DataError if it cannot be read."""
     try:
         data = path.read_bytes()
         if is_sealed(data):
@@ -63,12 +66,12 @@ def load_snapshot(path: Path, seal: Seal | None = None) -> NormalSnapshot:
             f"{path}: no normal buffer could be read ({error}). Let the agent screen for a while."
         ) from None
     if inputs.ndim != 2 or not np.isfinite(inputs).all() or seen < len(inputs):
-        raise DataError(f"{path}: not a normal buffer. Remove it: the agent makes a new one.")
+        raise DataError(f"{path}: not a normal buffer. Remove it; the agent creates a new one.")
     return NormalSnapshot(inputs, seen, *texts)
 
 
 class NormalBuffer:
-    """The buffer of one source: offered to by its pipeline, saved from any thread."""
+    """Normal buffer of one source: filled by its pipeline, saved from any thread."""
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class NormalBuffer:
         seed: int = 0,
         seal: Seal | None = None,
     ) -> None:
-        """`seal`: what snapshots are sealed with."""
+        """Start empty. `seal`: key to encrypt snapshots with; None for no encryption."""
         self.path, self._capacity, self._seal = path, capacity, seal
         self.preprocessing_id, self._bundle_name = preprocessing_id, bundle_name
         self._random = np.random.default_rng(seed)
@@ -89,9 +92,9 @@ class NormalBuffer:
 
     @classmethod
     def open(cls, path: Path, capacity: int, preprocessing_id: str, bundle_name: str, seal: Seal | None = None) -> Self:
-        """Continue from the snapshot at `path`, if it holds inputs of the same preprocessing; else start empty.
+        """Continue from the snapshot at `path` if its preprocessing is the same; otherwise start empty.
 
-        One that is not sealed yet is, from the next snapshot on.
+        With a `seal`, the next snapshot is encrypted even if this one is not.
         """
         buffer = cls(path, capacity, preprocessing_id, bundle_name, seed=time.time_ns(), seal=seal)
         if not path.exists():
@@ -106,7 +109,7 @@ class NormalBuffer:
             if seal is not None and not is_sealed(path.read_bytes()):
                 buffer._saved_seen = 0
         else:
-            log.info("snapshot_outdated", path=path, reason="the bundle prepares its inputs in another way")
+            log.info("snapshot_outdated", path=path, reason="the bundle has another preprocessing")
         return buffer
 
     def offer(
@@ -115,8 +118,11 @@ class NormalBuffer:
         accepted: NDArray[np.bool_],
         graph_inputs: Callable[[NDArray[Any]], NDArray[Any]],
     ) -> None:
-        """Engine inputs (n, ...) of samples, of which each accepted one (n,) is kept with the probability
-        capacity / seen. `graph_inputs` turns those that are kept, soon few, into what is kept of them."""
+        """Keep each accepted sample with probability capacity / seen.
+
+        `inputs`: engine inputs (n, ...). `accepted`: (n,). `graph_inputs`: function from engine inputs to graph inputs,
+        which runs on the kept samples only.
+        """
         positions = np.flatnonzero(accepted)
         if not len(positions) or not self._capacity:
             return
@@ -130,12 +136,12 @@ class NormalBuffer:
                 kept = graph_inputs(inputs[positions[chosen]])
                 if self._inputs is None:
                     self._inputs = np.empty((self._capacity, kept.shape[1]), dtype=np.float32)
-                self._inputs[places[chosen]] = kept  # of two for one place the later wins, as one by one
+                self._inputs[places[chosen]] = kept  # of two samples for one place the later one stays
             self._filled += room
             self._seen += len(positions)
 
     def save(self) -> None:
-        """Write a snapshot if there is something new; raises OSError when the disk refuses."""
+        """Write a snapshot if samples were added; raises OSError on disk errors."""
         with self._lock:
             if self._inputs is None or self._seen == self._saved_seen:
                 return

@@ -16,7 +16,7 @@ from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
-from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay, load_screener
+from edge.screener import PendingScreening, ScreenedBatch, Screener, load_screener
 from edge.sealing import Seal
 from edge.settings import AgentSettings
 from edge.settings.sources import SourceSettings
@@ -52,7 +52,7 @@ class PipelineContext:
 @dataclass(frozen=True, slots=True)
 class _BatchInFlight:
     batch: SampleBatch
-    screening: ScreeningUnderWay
+    screening: PendingScreening
     started_s: float
 
 
@@ -233,7 +233,7 @@ class Pipeline:
             latency_ms = (time.perf_counter() - item.started_s) * 1000
             self._around.screen_latency.record(latency_ms, len(item.batch))
 
-    def _finish(self, batch: SampleBatch, under_way: ScreeningUnderWay, slot: ScreenerSlot) -> None:
+    def _finish(self, batch: SampleBatch, under_way: PendingScreening, slot: ScreenerSlot) -> None:
         """Route one batch, spool its forwarded samples, and count all samples."""
         screener, screened = slot.result(batch, under_way)
         if screened.rejections:

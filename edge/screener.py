@@ -1,4 +1,4 @@
-"""From samples to calibrated p-values: preprocessing, graph, calibration, all of one bundle."""
+"""Screening of samples by preprocessing, graph and calibration of one bundle."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from shared.modalities import load_preprocessor, preprocessing_id, sample_type
 from shared.preprocessing import Prepared, Preprocessor, modes_of
 from shared.samples import SampleBatch
 
-NORMAL_MAP_LEVEL = 96.0  # of 255: the brightest cells of a normal image
-UNSCORED = float(np.finfo(np.float32).max)  # stands for a score that is no number: finite, and above all others
+NORMAL_MAP_LEVEL = 96.0  # out of 255: level of the brightest cells of a normal image
+UNSCORED = float(np.finfo(np.float32).max)  # replaces a NaN or infinite score; finite and the largest
 
 log = EventLog("screener")
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenedBatch:
-    """What the graph said of a batch; everything is in the order of `kept`.
+    """Scores and p-values of a batch, in the order of `kept`.
 
     `kept`: (kept,) positions in the batch. `inputs`: (kept, ...) engine inputs. `scores`, `p_values`: (kept,) float64.
     `extrapolated`: (kept,) bool. `maps`: (kept, h, w) raw patch scores, or None. `rejections`: position and reason of
-    each sample that could not be screened. `unscored`: how many scores were no number.
+    each sample that could not be screened. `unscored`: number of scores that were NaN or infinite.
     """
 
     kept: NDArray[np.intp]
@@ -45,7 +45,7 @@ class ScreenedBatch:
 
 
 class Screener:
-    """One artefact of one bundle, loaded. Used by one thread at a time."""
+    """Loaded artefact of a bundle, for use by one thread at a time."""
 
     def __init__(self, bundle: Bundle, artefact_name: str, preprocessor: Preprocessor, engine: Engine) -> None:
         manifest = bundle.manifest
@@ -66,8 +66,8 @@ class Screener:
         self._map_range = (low, high if high > low else low + 1.0)
         self.depth = engine.depth
 
-    def start(self, batch: SampleBatch) -> "ScreeningUnderWay":
-        """Start on a batch; at most `depth` may be under way."""
+    def start(self, batch: SampleBatch) -> "PendingScreening":
+        """Start on a batch; at most `depth` batches may be in progress."""
         prepared = self._preprocessor.prepare_for_engine(batch.values)
         pending: Pending | EngineError | None = None
         if len(prepared.kept):
@@ -75,16 +75,16 @@ class Screener:
                 pending = self._engine.start(prepared.inputs)
             except EngineError as error:
                 pending = error
-        return ScreeningUnderWay(self, prepared, pending)
+        return PendingScreening(self, prepared, pending)
 
     def screen(self, batch: SampleBatch) -> ScreenedBatch:
-        """Screen a batch and wait for it."""
+        """Screen a batch and wait for the result."""
         return self.start(batch).result()
 
     def warm_up(self, batch_size: int) -> None:
-        """Run on made-up inputs, so that the first samples need not wait for what a first run makes ready.
+        """Run the graph on zeros, so that the first samples do not wait for its initialisation.
 
-        Raises EngineError if the graph fails or gives anything but one number a sample.
+        Raises EngineError if the graph fails or does not return one score per sample.
         """
         shape = (batch_size, *(abs(size) for size in self._engine.input_shape[1:]))
         inputs = np.zeros(shape, dtype=sample_type(self.modality).engine_dtype)
@@ -92,42 +92,42 @@ class Screener:
         if output.scores.shape != (batch_size,):
             raise EngineError(
                 f"Bundle {self.bundle_id}, {self.artefact}: scores of shape {output.scores.shape} for {batch_size} "
-                "samples: the graph is no screener."
+                "samples: not a screener graph."
             )
 
     def scaled_map(self, raw: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """A map (h, w) of raw patch scores as it travels: a normal image stays dark, 255 is far outside."""
+        """Return a map (h, w) of raw patch scores in uint8: dark for normal images, 255 far outside normal."""
         low, high = self._map_range
         scaled = (raw.astype(np.float64) - low) / (high - low) * NORMAL_MAP_LEVEL
         return np.nan_to_num(np.clip(scaled, 0, 255), nan=255).astype(np.uint8)
 
     def graph_inputs(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """What the artefact makes of engine inputs (n, ...)."""
+        """Return the graph inputs that the artefact computes from engine inputs (n, ...)."""
         return self._preprocessor.graph_inputs(inputs)
 
     def judge(self, prepared: Prepared, scores: NDArray[np.float32], maps: NDArray[np.float32] | None) -> ScreenedBatch:
-        """Raw scores (kept,) as p-values; one that is no number is the most suspicious."""
+        """Return the p-values of raw scores (kept,); NaN and infinite scores get the smallest p-value."""
         values = scores.astype(np.float64)
         unscored = ~np.isfinite(values)
         count = int(np.count_nonzero(unscored))
         if count:
             values = np.where(unscored, UNSCORED, values)
         p = self._calibration.p_values(values, modes_of(prepared.inputs, self.spec))
-        # Not left to the calibration: one without a tail gives no p-value below 1 / (n + 1).
+        # A calibration without a tail gives no p-value below 1 / (n + 1), so set the smallest one here.
         p_values = np.where(unscored, MIN_P_VALUE, p.values)
         return ScreenedBatch(
             prepared.kept, prepared.inputs, values, p_values, p.extrapolated, maps, prepared.rejections, count
         )
 
 
-class ScreeningUnderWay:
-    """A batch whose scores are still being computed."""
+class PendingScreening:
+    """Batch whose scores are being computed."""
 
     def __init__(self, screener: Screener, prepared: Prepared, pending: Pending | EngineError | None) -> None:
         self.screener, self._prepared, self._pending = screener, prepared, pending
 
     def result(self) -> ScreenedBatch:
-        """Wait for the scores. Where the engine fails, no sample counts as normal: each is most suspicious."""
+        """Wait for the scores; if the engine fails, every sample gets the smallest p-value."""
         maps = None
         if self._pending is None:
             scores = np.empty(0, dtype=np.float32)
@@ -147,9 +147,9 @@ class ScreeningUnderWay:
 
 
 def load_screener(bundle: Bundle, artefact: str, batch_size: int, cache_folder: Path) -> Screener:
-    """Load the artefact (`auto`: the fastest here, see `engines.choice`) and warm it up.
+    """Load the artefact (`auto`: the fastest on this machine, see `engines.choice`) and warm it up.
 
-    Raises BundleError, BundleMismatchError or EngineError, with what to do.
+    Raises BundleError, BundleMismatchError or EngineError, whose messages say how to resolve it.
     """
     configuration = EngineConfiguration(cache_folder)
     choice = Choice((artefact,), "configured")

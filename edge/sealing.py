@@ -1,4 +1,4 @@
-"""Encryption of files by AES-256-GCM (NIST SP 800-38D), with a new nonce each time."""
+"""Encryption of files by AES-256-GCM (NIST SP 800-38D), with a new nonce for each file."""
 
 import os
 from pathlib import Path
@@ -24,9 +24,9 @@ class Seal:
         try:
             key = bytes.fromhex(path.read_text().strip())
         except (OSError, ValueError) as error:
-            raise SettingsError(f"{path}: no key ({error}). Make one: openssl rand -hex 32 > {path}") from None
+            raise SettingsError(f"{path}: no key ({error}). Create one: openssl rand -hex 32 > {path}") from None
         if len(key) != KEY_BYTES:
-            raise SettingsError(f"{path}: {len(key)} bytes, and a key has 32. Make one: openssl rand -hex 32 > {path}")
+            raise SettingsError(f"{path}: {len(key)} bytes; a key has 32. Create one: openssl rand -hex 32 > {path}")
         return cls(key, purpose)
 
     def seal(self, data: bytes) -> bytes:
@@ -44,5 +44,5 @@ class Seal:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether `Seal.seal` made it."""
+    """Return whether `Seal.seal` encrypted the data."""
     return data.startswith(MAGIC)

@@ -1,1 +1,1 @@
-"""What both sides speak: samples, calibration, bundles, the wire, and the diffusion core."""
+"""Code that devices and the service share: samples, calibration, bundles, the wire and the diffusion core."""

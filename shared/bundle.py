@@ -1,14 +1,14 @@
-"""The versioned, signed package a device runs, and how to trust one.
+"""Bundles: versioned, signed packages that devices run, and the keys that sign them.
 
-A bundle is an uncompressed ZIP archive: `manifest.json`, `manifest.sig` (its Ed25519 signature) and the files the
-manifest lists with their SHA-256. The manifest is verified before it is parsed, a file before it is handed out. Files
-lie under three folders: `preprocessing/` (both sides), `edge/` (graphs and calibrations), `cloud/` (analyzers and
-fusion). A device fetches the archive without `cloud/`: the signature covers the manifest, so it still holds.
+A bundle is an uncompressed ZIP archive: `manifest.json`, `manifest.sig` (its Ed25519 signature) and the files that the
+manifest lists with their SHA-256. The manifest is verified before it is parsed, and each file before it is read. Files
+lie in three folders: `preprocessing/` (used on both sides), `edge/` (graphs and calibrations) and `cloud/` (analyzers
+and fusion). A device fetches the archive without `cloud/`; the signature stays valid because it covers the manifest.
 
-One bundle has one archive, byte for byte: what a ZIP file says beside names and contents (dates, comments, gaps) is
-fixed, so that no byte of an archive can change unnoticed.
+The archive of a bundle is reproducible byte for byte. All ZIP metadata other than names and contents (dates, comments,
+gaps) is fixed, so any changed byte is detected.
 
-Everything inside is ONNX, OpenVINO IR, safetensors, NPZ without pickle, or JSON: nothing executes on load.
+The files are ONNX, OpenVINO IR, safetensors, NPZ without pickle, or JSON. None of them executes code on load.
 """
 
 import base64
@@ -48,6 +48,13 @@ REFERENCE_FILE = f"{CLOUD_FOLDER}reference.npz"  # held-out graph inputs
 ENCODER_FILE = f"{CLOUD_FOLDER}encoder.safetensors"
 FUSION_FILE = f"{CLOUD_FOLDER}fusion.npz"
 ANALYSIS_FILE = f"{CLOUD_FOLDER}analysis.json"
+FP32_ONNXRUNTIME, INT8_OPENVINO, INT8_ONNXRUNTIME = "fp32_onnxruntime", "int8_openvino", "int8_onnxruntime"
+GRAPH_FILES = {  # by artefact; the weights of an .xml lie beside it
+    FP32_ONNXRUNTIME: f"{EDGE_FOLDER}screener_fp32.onnx",
+    INT8_OPENVINO: f"{EDGE_FOLDER}screener_int8_openvino.xml",
+    INT8_ONNXRUNTIME: f"{EDGE_FOLDER}screener_int8_onnxruntime.onnx",
+}
+CALIBRATION_FILES = {name: f"{EDGE_FOLDER}calibration_{name}.npz" for name in GRAPH_FILES}
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _FILE_PATH = re.compile(r"(preprocessing|edge|cloud)(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){1,4}")
 _UNIX = 3
@@ -59,14 +66,14 @@ class _Strict(BaseModel):
 
 
 class FileEntry(_Strict):
-    """What the manifest says of one file."""
+    """Entry of the manifest for one file."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int = Field(ge=0, le=MAX_ARCHIVE_BYTES)
 
 
 class Artefact(_Strict):
-    """One screener graph for one engine, with its own calibration."""
+    """Screener graph for one engine, with its own calibration."""
 
     name: str = Field(description='such as "int8_openvino"')
     engine: str = Field(description='"openvino" or "onnxruntime"')
@@ -77,17 +84,19 @@ class Artefact(_Strict):
 
 
 class InputSpec(_Strict):
-    """What one sample must look like. Fields that do not apply to the modality are empty."""
+    """Format of one sample. Fields that do not apply to the modality are empty."""
 
     channels: tuple[str, ...] = Field(default=(), description="names of tabular features or series channels, in order")
     window_length: int = Field(default=0, ge=0, description="time points of a series window")
     window_stride: int = Field(default=0, ge=0, description="time points between the starts of two windows")
     image_height: int = Field(default=0, ge=0, description="rows the graph expects, after resizing")
     image_width: int = Field(default=0, ge=0, description="columns the graph expects, after resizing")
-    frame_interval_s: float = Field(default=0.0, ge=0, description="from one frame of a clip to the next")
-    missing: bool = Field(default=False, description="NaN is a missing value, and no reason for rejection")
-    mode_channel: str = Field(default="", description="the channel that holds the operating mode; empty: none does")
-    modes: tuple[float, ...] = Field(default=(), description="the modes of the training data, ascending")
+    frame_interval_s: float = Field(default=0.0, ge=0, description="seconds between two frames of a clip")
+    missing: bool = Field(
+        default=False, description="whether NaN stands for a missing value instead of causing rejection"
+    )
+    mode_channel: str = Field(default="", description="channel with the operating mode; empty without one")
+    modes: tuple[float, ...] = Field(default=(), description="operating modes of the training data, ascending")
     categories: dict[str, tuple[str, ...]] = Field(
         default={}, description='values of each column of text; value "on" of column "pump" is channel "pump=on"'
     )
@@ -96,33 +105,33 @@ class InputSpec(_Strict):
     @model_validator(mode="after")
     def _has_its_mode(self) -> Self:
         if self.mode_channel and self.mode_channel not in self.channels:
-            raise ValueError(f"the mode channel {self.mode_channel!r} is none of the channels")
+            raise ValueError(f"the mode channel {self.mode_channel!r} is not one of the channels")
         return self
 
     @property
     def value_channels(self) -> tuple[str, ...]:
-        """The channels that are measured: all but the mode."""
+        """Channels that are measured: all except the operating mode."""
         return tuple(name for name in self.channels if name != self.mode_channel)
 
     @model_serializer(mode="wrap")
-    def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the fields that came later, where they say nothing: an older bundle keeps its bytes and its id."""
+    def _omit_unset_later_fields(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Omit later fields that have their default value, so that older bundles keep their bytes and ids."""
         values: dict[str, Any] = handler(self)
         later = {name: getattr(self, name) for name in _LATER_FIELDS}
         return {key: value for key, value in values.items() if later.get(key, True)}
 
 
 class ParityFigures(_Strict):
-    """How one artefact agrees with the FP32 torch model on held-out normal data."""
+    """Agreement of one artefact with the FP32 torch model on held-out normal data."""
 
     rank_correlation: float = Field(description="Spearman's rho of the scores")
-    label_agreement: float = Field(description="share of samples on the same side of each one's own threshold")
+    label_agreement: float = Field(description="share of samples with the same label, each model at its own threshold")
     max_score_difference: float
     auroc_difference: float | None = Field(default=None, description="artefact minus FP32, when labels exist")
 
 
 class Manifest(_Strict):
-    """What a bundle is, how it was made, and the hash of every file in it."""
+    """Manifest of a bundle: identity, input format, artefacts, training facts and the hash of every file."""
 
     format_version: int = FORMAT_VERSION
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
@@ -132,24 +141,24 @@ class Manifest(_Strict):
     input: InputSpec
     artefacts: tuple[Artefact, ...]
     preferred_artefact: str
-    parity: dict[str, ParityFigures] = Field(description="by artefact name; only bundles that passed the gate exist")
-    tolerances: dict[str, float] = Field(description="the gate's")
-    training: dict[str, Any] = Field(description="facts of the training run, for people")
-    parent_bundle_id: str = Field(default="", description="the bundle a federated round started from")
+    parity: dict[str, ParityFigures] = Field(description="figures of the parity gate by artefact name")
+    tolerances: dict[str, float] = Field(description="tolerances of the parity gate")
+    training: dict[str, Any] = Field(description="facts about the training run, for display")
+    parent_bundle_id: str = Field(default="", description="bundle that the federated round started from")
     files: dict[str, FileEntry]
 
     @property
     def bundle_id(self) -> str:
-        """Name, version and a hash of the contents: two different bundles never share one."""
+        """Identifier made of name, version and a hash of the contents, unique to each bundle."""
         digest = hashlib.sha256(self.to_bytes()).hexdigest()
         return f"{self.name}-{self.version}-{digest[:8]}"
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: what is signed."""
+        """Return the canonical JSON that is signed."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     def artefact(self, name: str) -> Artefact:
-        """The artefact of that name; raises BundleMismatchError naming those there are."""
+        """Return the artefact of that name; raises BundleMismatchError, which lists the known names."""
         for artefact in self.artefacts:
             if artefact.name == name:
                 return artefact
@@ -159,7 +168,7 @@ class Manifest(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle in memory. `files`: bytes by path, for the folders that were in the archive."""
+    """Verified bundle in memory. `files`: bytes by path, for the folders that were in the archive."""
 
     manifest: Manifest
     signature: bytes
@@ -167,11 +176,11 @@ class Bundle:
 
     @classmethod
     def open(cls, source: Path | bytes, trusted_keys: Iterable[Ed25519PublicKey], *, edge_only: bool = False) -> Self:
-        """Read an archive and verify all of it: signature, hashes, sizes, no file too many.
+        """Read an archive and verify its signature, hashes, sizes and list of files.
 
-        A device's archive lacks `cloud/`; pass `edge_only=True` where that is enough.
-        Raises BundleIntegrityError for any byte that is not what a trusted key signed, BundleError for a file that
-        cannot be read, BundleMismatchError for a format this version does not know.
+        A device's archive has no `cloud/` folder; pass `edge_only=True` to accept it.
+        Raises BundleIntegrityError for bytes that a trusted key did not sign, BundleError for a file that cannot be
+        read, and BundleMismatchError for a format that this version does not support.
         """
         where = str(source) if isinstance(source, Path) else "the bundle"
         data = _read_source(source, where)
@@ -179,65 +188,65 @@ class Bundle:
         manifest_bytes, signature = content.pop(_MANIFEST, b""), content.pop(_SIGNATURE, b"")
         if not any(_signed_by(key, signature, manifest_bytes) for key in trusted_keys):
             raise BundleIntegrityError(
-                f"{where}: not signed by a trusted key, or altered since. Fetch it again, or check which key signs "
-                "your bundles (vedette bundle inspect shows its id)."
+                f"{where}: not signed by a trusted key, or changed after signing. Fetch it again, or check which key "
+                "signs your bundles (vedette bundle inspect shows its id)."
             )
         manifest = _parse_manifest(manifest_bytes, where)
         _check_files(manifest, content, where)
         bundle = cls(manifest, signature, content)
         if bundle.archive() != data:
-            raise BundleIntegrityError(f"{where}: altered beside its files' contents. Fetch it again.")
+            raise BundleIntegrityError(f"{where}: ZIP metadata was changed after signing. Fetch it again.")
         _check_complete(bundle, where, edge_only=edge_only)
         return bundle
 
     @staticmethod
     def peek(source: Path | bytes) -> Manifest:
-        """The manifest of an archive, NOT verified: to show what a bundle says it is, never to run it."""
+        """Return the manifest of an archive WITHOUT verification, for display only; never run such a bundle."""
         where = str(source) if isinstance(source, Path) else "the bundle"
         return _parse_manifest(_read_archive(_read_source(source, where), where).get(_MANIFEST, b""), where)
 
     def read(self, path: str) -> bytes:
-        """One file's bytes; raises BundleError if this archive does not hold it."""
+        """Return the bytes of one file; raises BundleError if this archive does not contain it."""
         try:
             return self.files[path]
         except KeyError:
-            raise BundleError(f"Bundle {self.manifest.bundle_id} does not hold {path!r}.") from None
+            raise BundleError(f"Bundle {self.manifest.bundle_id} does not contain {path!r}.") from None
 
     def arrays(self, path: str) -> dict[str, NDArray[Any]]:
-        """The arrays of one NPZ file (never unpickled); raises BundleError if it is not one."""
+        """Return the arrays of one NPZ file, read without pickle; raises BundleError if it is not an NPZ file."""
         try:
             with np.load(io.BytesIO(self.read(path)), allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
         except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise BundleError(f"Bundle {self.manifest.bundle_id}: {path} is no array file: {error}.") from None
+            raise BundleError(f"Bundle {self.manifest.bundle_id}: {path} is not an array file: {error}.") from None
 
     def json(self, path: str) -> Any:
-        """The value in one JSON file; raises BundleError if it is not JSON."""
+        """Return the value in one JSON file; raises BundleError if it is not JSON."""
         try:
             return json.loads(self.read(path))
         except ValueError as error:
             raise BundleError(f"Bundle {self.manifest.bundle_id}: {path} is not JSON: {error}.") from None
 
     def archive(self, *, edge_only: bool = False) -> bytes:
-        """The archive's bytes, the same for the same bundle; `edge_only` leaves out `cloud/`."""
+        """Return the archive, equal for equal bundles; `edge_only` omits `cloud/`."""
         folders = EDGE_FOLDERS if edge_only else ALL_FOLDERS
         files = {path: data for path, data in sorted(self.files.items()) if path.startswith(folders)}
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
             for path, data in {_MANIFEST: self.manifest.to_bytes(), _SIGNATURE: self.signature, **files}.items():
-                entry = zipfile.ZipInfo(path)  # of a fixed date
+                entry = zipfile.ZipInfo(path)  # its default date is fixed
                 entry.create_system = _UNIX
                 archive.writestr(entry, data)
         return buffer.getvalue()
 
     def save(self, path: Path) -> None:
-        """Write the archive so that `path` holds either all of it or what was there before."""
+        """Write the archive atomically: after a failure `path` still holds the previous content."""
         write_durably(path, self.archive())
 
     def extract(self, path: str, folder: Path) -> Path:
-        """Write one file of the archive below `folder`, for engines that read from disk; returns where it lies.
+        """Write one file of the archive below `folder`, for engines that read from disk, and return its path.
 
-        The file is replaced, not written over: an engine may have the older one mapped into its memory.
+        An existing file is replaced instead of overwritten, because an engine may have mapped it into memory.
         """
         target = folder / path
         write_durably(target, self.read(path))
@@ -245,11 +254,12 @@ class Bundle:
 
 
 def sign(manifest: Manifest, files: Mapping[str, bytes], key: Ed25519PrivateKey) -> Bundle:
-    """A bundle of `files` (bytes by path); the manifest's own list of files is made anew from them."""
+    """Return a signed bundle of `files` (bytes by path); they replace the file list of `manifest`."""
     misplaced = [path for path in files if not _FILE_PATH.fullmatch(path)]
     if misplaced:
         raise BundleError(
-            f"Files of a bundle lie below {', '.join(ALL_FOLDERS)} and have plain names: not so {', '.join(misplaced)}."
+            f"Invalid paths in a bundle: {', '.join(misplaced)}. Files must lie below {', '.join(ALL_FOLDERS)} and "
+            "have plain names."
         )
     entries = {
         path: FileEntry(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data)) for path, data in files.items()
@@ -259,16 +269,16 @@ def sign(manifest: Manifest, files: Mapping[str, bytes], key: Ed25519PrivateKey)
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Named arrays as the bytes of an NPZ file, for a bundle."""
+    """Return named arrays as the bytes of an NPZ file."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
 def new_signing_key(path: Path) -> Ed25519PrivateKey:
-    """Make a signing key and write it to `path` (PEM, readable by the owner only).
+    """Create a signing key and write it to `path` (PEM, readable by the owner only).
 
-    A key is never replaced: where one stands already, as when two processes start at once, that one is returned.
+    An existing key is returned and never replaced, for example when two processes start at once.
     """
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -280,18 +290,18 @@ def new_signing_key(path: Path) -> Ed25519PrivateKey:
 
 
 def load_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The private key in a PEM file; raises CertificateError if there is none."""
+    """Return the private key in a PEM file; raises CertificateError if there is none."""
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateError(f"{path}: no signing key could be read ({error}).") from None
     if not isinstance(key, Ed25519PrivateKey):
-        raise CertificateError(f"{path}: a bundle is signed with an Ed25519 key, and this is another kind.")
+        raise CertificateError(f"{path}: bundles are signed with Ed25519 keys; this is a key of another kind.")
     return key
 
 
 def load_trusted_key(path: Path) -> Ed25519PublicKey:
-    """The public key in a PEM file; raises CertificateError if there is none."""
+    """Return the public key in a PEM file; raises CertificateError if there is none."""
     try:
         return parse_public_key(path.read_bytes())
     except OSError as error:
@@ -301,23 +311,23 @@ def load_trusted_key(path: Path) -> Ed25519PublicKey:
 
 
 def parse_public_key(pem: bytes) -> Ed25519PublicKey:
-    """The Ed25519 public key in PEM bytes; raises CertificateError if it is something else."""
+    """Return the Ed25519 public key in PEM bytes; raises CertificateError for anything else."""
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError("not a public key in PEM. Take the public half of the key that signs bundles.") from None
+        raise CertificateError("not a public key in PEM. Give the public half of the key that signs bundles.") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise CertificateError("bundles are signed with an Ed25519 key, and this is another kind.")
+        raise CertificateError("bundles are signed with Ed25519 keys; this is a key of another kind.")
     return key
 
 
 def public_pem(key: Ed25519PublicKey) -> bytes:
-    """The key as PEM."""
+    """Return the key as PEM."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """A short fingerprint of a key, to compare by eye."""
+    """Return a short fingerprint of a key, for comparison by eye."""
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return base64.b32encode(hashlib.sha256(raw).digest())[:12].decode().lower()
 
@@ -326,7 +336,7 @@ def _read_source(source: Path | bytes, where: str) -> bytes:
     try:
         size = source.stat().st_size if isinstance(source, Path) else len(source)
         if size > MAX_ARCHIVE_BYTES:
-            raise BundleError(f"{where}: {size} bytes, and a bundle has at most {MAX_ARCHIVE_BYTES}.")
+            raise BundleError(f"{where}: {size} bytes; a bundle has at most {MAX_ARCHIVE_BYTES}.")
         return source.read_bytes() if isinstance(source, Path) else source
     except FileNotFoundError:
         raise BundleError(f"{where}: no such bundle.") from None
@@ -339,11 +349,15 @@ def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             if len(entries) > MAX_FILES or sum(entry.file_size for entry in entries) > len(data):
-                raise BundleIntegrityError(f"{where}: more files or bytes than a bundle has. Fetch it again.")
+                raise BundleIntegrityError(
+                    f"{where}: too many files, or more bytes than the archive has. Fetch it again."
+                )
             if len({entry.filename for entry in entries}) != len(entries):
-                raise BundleIntegrityError(f"{where}: holds two files of one name. Fetch it again.")
+                raise BundleIntegrityError(f"{where}: contains two files of one name. Fetch it again.")
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise BundleIntegrityError(f"{where}: compressed, and a bundle is not. Fetch it again.")
+                raise BundleIntegrityError(
+                    f"{where}: compressed; the files of a bundle are stored uncompressed. Fetch it again."
+                )
             return {entry.filename: archive.read(entry) for entry in entries}
     except (
         zipfile.BadZipFile,
@@ -354,7 +368,7 @@ def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
         OSError,
         struct.error,
     ) as error:
-        raise BundleIntegrityError(f"{where}: damaged, or no bundle ({error}). Fetch it again.") from None
+        raise BundleIntegrityError(f"{where}: damaged, or not a bundle ({error}). Fetch it again.") from None
 
 
 def _signed_by(key: Ed25519PublicKey, signature: bytes, data: bytes) -> bool:
@@ -373,31 +387,35 @@ def _parse_manifest(data: bytes, where: str) -> Manifest:
         version = value.get("format_version") if isinstance(value, dict) else None
         if version != FORMAT_VERSION:
             is_newer = isinstance(version, int) and version > FORMAT_VERSION
-            advice = "Update Vedette" if is_newer else "Train the bundle anew"
+            advice = "Update Vedette" if is_newer else "Retrain the bundle"
             raise BundleMismatchError(
-                f"{where}: format {version}, and this version reads format {FORMAT_VERSION}. {advice}."
+                f"{where}: format {version}; this version reads format {FORMAT_VERSION}. {advice}."
             )
         return Manifest.model_validate(value)
     except (ValueError, RecursionError) as error:
-        raise BundleIntegrityError(f"{where}: its manifest is not one: {error}.") from None
+        raise BundleIntegrityError(f"{where}: invalid manifest: {error}.") from None
 
 
 def _check_files(manifest: Manifest, content: Mapping[str, bytes], where: str) -> None:
     unknown = content.keys() - manifest.files.keys()
     if unknown:
-        raise BundleIntegrityError(f"{where}: holds files its manifest does not list: {', '.join(sorted(unknown))}.")
+        raise BundleIntegrityError(
+            f"{where}: contains files that its manifest does not list: {', '.join(sorted(unknown))}."
+        )
     misplaced = [path for path in manifest.files if not _FILE_PATH.fullmatch(path)]
     if misplaced:
         raise BundleIntegrityError(f"{where}: names files outside a bundle's folders: {', '.join(misplaced)}.")
     for path, data in content.items():
         if hashlib.sha256(data).hexdigest() != manifest.files[path].sha256:
-            raise BundleIntegrityError(f"{where}: {path} is not the file that was signed. Fetch the bundle again.")
+            raise BundleIntegrityError(
+                f"{where}: {path} differs from the file that was signed. Fetch the bundle again."
+            )
 
 
 def _check_complete(bundle: Bundle, where: str, *, edge_only: bool) -> None:
     missing = sorted(bundle.manifest.files.keys() - bundle.files.keys())
     edge_missing = [path for path in missing if path.startswith(EDGE_FOLDERS)]
     if edge_missing:
-        raise BundleIntegrityError(f"{where}: lacks {', '.join(edge_missing)}. Fetch it again.")
+        raise BundleIntegrityError(f"{where}: {', '.join(edge_missing)} missing. Fetch it again.")
     if missing and not edge_only:
-        raise BundleError(f"{where}: lacks {', '.join(missing)}; it is a device's copy. Take the whole bundle.")
+        raise BundleError(f"{where}: {', '.join(missing)} missing: this is a device's copy. Use the whole bundle.")

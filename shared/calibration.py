@@ -1,4 +1,4 @@
-"""From a raw score to a p-value: split conformal, with a generalised Pareto tail beyond what the data resolves.
+"""Calibration of raw scores to p-values: split conformal, with a generalised Pareto tail beyond the largest score.
 
 A calibration belongs to one artefact on one engine and is fitted on held-out normal data only.
 
@@ -24,7 +24,7 @@ MIN_CALIBRATION_SIZE = 20
 TAIL_SHARE = 0.1
 MIN_TAIL_SIZE = 10
 MAX_TAIL_SHAPE = 0.9
-EXPONENTIAL_SHAPE = 1e-9  # below this a shape is taken for 0: the exponential tail
+EXPONENTIAL_SHAPE = 1e-9  # smaller shapes count as 0: the exponential tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,10 @@ class Calibration:
         return cls(scores, *tail)
 
     def p_values(self, scores: ArrayLike) -> PValues:
-        """The share of normal samples expected to score at least this high; a score that is NaN gets the smallest.
+        """Return the expected share of normal samples that score at least this high; NaN gets the smallest p-value.
 
-        Within the data (1 + #{calibration scores >= score}) / (n + 1), which is valid for any score distribution;
-        beyond the largest calibration score the share of 1 / (n + 1) that the fitted tail leaves, never below
+        Up to the largest calibration score the p-value is (1 + #{calibration scores >= score}) / (n + 1), which is
+        valid for any score distribution. Beyond it the fitted tail divides the remaining 1 / (n + 1), down to
         MIN_P_VALUE. A higher score never has a higher p-value.
         """
         asked = np.asarray(scores, dtype=np.float64)
@@ -87,11 +87,11 @@ class Calibration:
         return PValues(np.maximum(values, MIN_P_VALUE), extrapolated)
 
     def surprise(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """-log p of scores (n,), for combining opinions: without the steps and without the floor of `p_values`.
+        """Return -log p of scores (n,), for combining analyzers, without the steps and the floor of `p_values`.
 
-        Between calibration scores it is interpolated, for steps would tie samples that the scores tell apart; beyond
-        the largest it follows the tail as far as that goes, so that the farther of two anomalies keeps its lead. NaN
-        is taken for the largest finite score.
+        Values between calibration scores are interpolated, because steps would tie samples with different scores.
+        Beyond the largest calibration score the tail has no floor, so two distant anomalies keep their order. NaN
+        counts as the largest finite score.
         """
         asked = np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=MAX_SCORE, posinf=MAX_SCORE, neginf=-MAX_SCORE)
         known, first_of_ties = np.unique(self.scores, return_index=True)
@@ -103,15 +103,15 @@ class Calibration:
         return np.where(asked > known[-1], beyond, within)
 
     def threshold(self, rate: float) -> float:
-        """The smallest score whose p-value is at most `rate`, the false-alarm rate per sample.
+        """Return the smallest score whose p-value is at most `rate`, the false-alarm rate per sample.
 
-        It is infinite when there is no such score: all calibration scores are equal, and `rate` is below 1 / (n + 1).
+        Returns infinity if no score is high enough: all calibration scores are equal, and `rate` is below 1 / (n + 1).
         Raises DataError unless MIN_P_VALUE <= rate < 1.
         """
         if not MIN_P_VALUE <= rate < 1:
-            raise DataError(f"A false-alarm rate lies between {MIN_P_VALUE} and 1, not at {rate}.")
+            raise DataError(f"A false-alarm rate must lie between {MIN_P_VALUE} and 1, and is {rate}.")
         size = len(self.scores)
-        at_or_above = int(rate * (size + 1.0))  # calibration scores there, and one for the sample itself
+        at_or_above = int(rate * (size + 1.0))  # number of calibration scores, plus one for the sample itself
         while (at_or_above + 1.0) / (size + 1.0) <= rate:  # the product was rounded, and p-values are quotients
             at_or_above += 1
         while at_or_above / (size + 1.0) > rate:
@@ -124,18 +124,18 @@ class Calibration:
 
     @property
     def calibration_id(self) -> str:
-        """A short hash of the contents: equal calibrations have equal ids."""
+        """Short hash of the contents; equal calibrations have equal ids."""
         digest = hashlib.sha256(self.scores.astype("<f8").tobytes())
         digest.update(np.array([self.tail_start, self.tail_scale, self.tail_shape], dtype="<f8").tobytes())
         return digest.hexdigest()[:12]
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
-        """The contents as named arrays, for a bundle."""
+        """Return the contents as named arrays, for a bundle."""
         return {"scores": self.scores, "tail": np.array([self.tail_start, self.tail_scale, self.tail_shape])}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The calibration that `to_arrays` wrote; raises DataError if the arrays are not such."""
+        """Return the calibration that `to_arrays` wrote; raises DataError for other arrays."""
         try:
             scores = np.asarray(arrays["scores"], dtype=np.float64)
             start, scale, shape = (float(x) for x in np.asarray(arrays["tail"], dtype=np.float64))
@@ -144,15 +144,15 @@ class Calibration:
         ordered = scores.ndim == 1 and len(scores) > 0 and bool(np.all(np.diff(scores) >= 0))
         finite = ordered and bool(np.isfinite([*scores[[0, -1]], start, scale, shape]).all())
         if not (finite and start <= scores[-1] and scale >= 0 and shape >= 0):
-            raise DataError("Not a calibration: its scores are not ascending, or its tail is none.")
+            raise DataError("Not a calibration: its scores are not ascending, or its tail is invalid.")
         return cls(scores, start, scale, shape)
 
     def _beyond_largest(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """-log of the share expected beyond scores (n,) of what lies beyond the largest calibration score."""
+        """Return -log of P(score > s | score > largest calibration score) for scores s (n,)."""
         return self._tail_surprise(scores) - self._tail_surprise(self.scores[-1:])
 
     def _tail_surprise(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """-log of the share of the tail that lies beyond scores (n,), each at least `tail_start`."""
+        """Return -log of the share of the tail beyond scores (n,), each at least `tail_start`."""
         with np.errstate(over="ignore"):
             excess = (scores - self.tail_start) / self.tail_scale
         if self.tail_shape > EXPONENTIAL_SHAPE:
@@ -161,7 +161,7 @@ class Calibration:
         return result
 
     def _tail_threshold(self, rate: float) -> float:
-        """The smallest score beyond all calibration scores whose tail p-value is at most `rate`."""
+        """Return the smallest score beyond all calibration scores whose tail p-value is at most `rate`."""
         log_odds = float(self._tail_surprise(self.scores[-1:])[0]) - np.log(rate * (len(self.scores) + 1.0))
         shape = self.tail_shape
         excess = np.expm1(shape * log_odds) / shape if shape > EXPONENTIAL_SHAPE else log_odds
@@ -174,9 +174,9 @@ class Calibration:
 
 
 def _fit_tail(scores: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Start, scale and shape of the tail by probability-weighted moments; scale 0 where all scores are equal.
+    """Return start, scale and shape of the tail by probability-weighted moments; scale 0 if all scores are equal.
 
-    The tail holds TAIL_SHARE of the scores, and all ties of its smallest: quantised graphs give many equal scores.
+    The tail holds TAIL_SHARE of the scores and all ties of the smallest of them, as quantised graphs give many ties.
     """
     size = max(int(len(scores) * TAIL_SHARE), MIN_TAIL_SIZE)
     start = float(scores[max(int(np.searchsorted(scores, scores[-size], side="left")) - 1, 0)])
@@ -184,7 +184,7 @@ def _fit_tail(scores: NDArray[np.float64]) -> tuple[float, float, float]:
     if len(excess) == 0:
         return start, 0.0, 0.0
     mean = float(excess.mean())
-    # Too few for a shape, as when nearly all scores are one value: the exponential tail of their mean.
+    # Too few scores to estimate a shape: use the exponential tail of their mean.
     if len(excess) < MIN_TAIL_SIZE:
         return start, mean, 0.0
     weights = 1.0 - (np.arange(1, len(excess) + 1) - 0.35) / len(excess)

@@ -1,12 +1,11 @@
-"""Calibration by operating mode: the false-alarm rate holds in each mode, not only over all of them together.
+"""Calibration by operating mode, so that the false-alarm rate holds in each mode and not only on average.
 
-A score that is common at full load may be alarming at idle. Each mode with enough held-out normals has a calibration
+A score that is common at full load may be anomalous at idle. Each mode with enough held-out normals has a calibration
 of its own (Mondrian conformal prediction: Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World" (2005),
 section 4.5); given the mode of each sample, its p-values are as valid as those of `calibration`.
 
-Known modes with too few held-out normals share one calibration, which is valid for them taken together. Where even
-that has too few, and for a mode that was never trained on, the p-value is the smallest that any calibration gives:
-nothing vouches for such a sample, so the strictest mode judges it.
+Known modes with too few held-out normals share one calibration, which is valid for them as a group. If the group has
+too few as well, or the mode is not in the training data, the p-value is the smallest that any calibration gives.
 """
 
 import hashlib
@@ -25,9 +24,10 @@ UNKNOWN = -1
 
 @dataclass(frozen=True, slots=True)
 class CalibrationByMode:
-    """`by_mode`: calibrations of their own, by mode (0, 1, ...). `rest`: that of the known modes named in `rare`.
+    """Calibrations of the operating modes.
 
-    Without modes there is nothing but `rest`, and it judges every sample.
+    `by_mode`: calibration of each frequent mode (0, 1, ...). `rest`: shared calibration of the known modes in `rare`.
+    Without modes only `rest` exists and applies to every sample.
     """
 
     by_mode: Mapping[int, Calibration]
@@ -54,10 +54,10 @@ class CalibrationByMode:
         return cls(own, rest, rare if rest is not None else frozenset())
 
     def p_values(self, scores: ArrayLike, modes: NDArray[np.int64] | None = None) -> PValues:
-        """As `Calibration.p_values`, each by the calibration of its mode; `modes`: (batch,), None: not known."""
+        """Return p-values as `Calibration.p_values`, by mode; `modes`: (batch,), None if unknown."""
         asked = np.atleast_1d(np.asarray(scores, dtype=np.float64))
         values, extrapolated = np.ones(len(asked)), np.zeros(len(asked), dtype=np.bool_)
-        for rows, calibrations in self._judges(modes):
+        for rows, calibrations in self._by_mode(modes):
             for calibration in calibrations:
                 found = calibration.p_values(asked[rows])
                 smaller = found.values < values[rows]
@@ -66,20 +66,20 @@ class CalibrationByMode:
         return PValues(values, extrapolated)
 
     def surprise(self, scores: ArrayLike, modes: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """As `Calibration.surprise`, each by the calibration of its mode; the largest where none is its own."""
+        """Return -log p as `Calibration.surprise`, by mode; the largest of all calibrations for an unknown mode."""
         asked = np.atleast_1d(np.asarray(scores, dtype=np.float64))
         result = np.zeros(len(asked))
-        for rows, calibrations in self._judges(modes):
+        for rows, calibrations in self._by_mode(modes):
             result[rows] = np.max([calibration.surprise(asked[rows]) for calibration in calibrations], axis=0)
         return result
 
     def threshold(self, rate: float, mode: int = UNKNOWN) -> float:
-        """The smallest score of a sample of that mode whose p-value is at most `rate`; see `Calibration.threshold`."""
-        return min(calibration.threshold(rate) for calibration in self._of(mode))
+        """Return the smallest score in that mode whose p-value is at most `rate`; see `Calibration.threshold`."""
+        return min(calibration.threshold(rate) for calibration in self._calibrations_of(mode))
 
     @property
     def calibration_id(self) -> str:
-        """A short hash of the contents; without modes that of the one calibration."""
+        """Short hash of the contents; without modes that of the only calibration."""
         if not self.by_mode and self.rest is not None:
             return self.rest.calibration_id
         parts = [f"{mode}={calibration.calibration_id}" for mode, calibration in sorted(self.by_mode.items())]
@@ -87,7 +87,7 @@ class CalibrationByMode:
         return hashlib.sha256(";".join(parts).encode()).hexdigest()[:12]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The contents as named arrays, for a bundle; without modes those of the one calibration."""
+        """Return the contents as named arrays, for a bundle; without modes those of the only calibration."""
         arrays: dict[str, NDArray[Any]] = dict(self.rest.to_arrays()) if self.rest is not None else {}
         for mode, calibration in self.by_mode.items():
             arrays |= {f"mode{mode}.{key}": array for key, array in calibration.to_arrays().items()}
@@ -95,7 +95,7 @@ class CalibrationByMode:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """What `to_arrays` or `Calibration.to_arrays` wrote; raises DataError if the arrays are not such."""
+        """Return the calibration in arrays of `to_arrays` or `Calibration.to_arrays`; raises DataError for others."""
         parts: dict[str, dict[str, NDArray[Any]]] = {}
         for name, array in arrays.items():
             owner, _, key = name.rpartition(".")
@@ -109,17 +109,17 @@ class CalibrationByMode:
         rest = Calibration.from_arrays(plain) if "scores" in plain or not own else None
         return cls(own, rest, rare)
 
-    def _of(self, mode: int) -> list[Calibration]:
-        """The calibrations that judge a mode: its own, or all there are."""
+    def _calibrations_of(self, mode: int) -> list[Calibration]:
+        """Return the calibrations that apply to a mode: its own, or all of them."""
         if mode in self.by_mode:
             return [self.by_mode[mode]]
         if self.rest is not None and (mode in self.rare or not self.by_mode):
             return [self.rest]
         return [*self.by_mode.values(), *([self.rest] if self.rest is not None else [])]
 
-    def _judges(self, modes: NDArray[np.int64] | None) -> list[tuple[slice | NDArray[np.intp], list[Calibration]]]:
-        """Positions of the samples of each mode, and the calibrations that judge them."""
+    def _by_mode(self, modes: NDArray[np.int64] | None) -> list[tuple[slice | NDArray[np.intp], list[Calibration]]]:
+        """Return the positions of the samples of each mode, and the calibrations that apply to them."""
         if modes is None:
-            return [(slice(None), self._of(UNKNOWN))]
+            return [(slice(None), self._calibrations_of(UNKNOWN))]
         given = np.asarray(modes, dtype=np.int64)
-        return [(np.flatnonzero(given == mode), self._of(int(mode))) for mode in np.unique(given)]
+        return [(np.flatnonzero(given == mode), self._calibrations_of(int(mode))) for mode in np.unique(given)]

@@ -1,10 +1,10 @@
-"""The kinds of samples. Apart from `samples`, so that a command can name them without loading NumPy."""
+"""Kinds of samples, in a module of their own so that commands can import them without NumPy."""
 
 from enum import StrEnum
 
 
 class Modality(StrEnum):
-    """The kind of a sample."""
+    """Kind of a sample."""
 
     TABULAR = "tabular"
     SERIES = "series"

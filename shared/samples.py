@@ -1,7 +1,7 @@
-"""Samples and what is said of them on their way: the vocabulary every other module uses.
+"""Samples, screening results and verdicts: the data types that all other modules use.
 
-Samples move in batches through the edge (a struct of arrays, so that the cost of Python is paid once a batch),
-and one by one only after the router has picked them.
+On a device samples move in batches, as a struct of arrays, which pays the cost of Python once a batch. The router's
+selection moves one sample at a time.
 """
 
 import math
@@ -24,7 +24,7 @@ Values: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
 
 
 class Route(StrEnum):
-    """The router's decision on one sample."""
+    """Decision of the router on one sample."""
 
     ACCEPT = "accept"
     FORWARD = "forward"
@@ -33,7 +33,7 @@ class Route(StrEnum):
 
 
 class Decision(StrEnum):
-    """The cloud's decision on one sample."""
+    """Decision of the cloud on one sample."""
 
     NORMAL = "normal"
     ANOMALOUS = "anomalous"
@@ -42,7 +42,7 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A sample that could not be screened: where it came from and why. It never counts as normal."""
+    """Origin of a sample that could not be screened, and the reason. It never counts as normal."""
 
     origin: str
     reason: str
@@ -55,10 +55,10 @@ class SampleBatch:
     `values`: tabular (batch, features) float32; series (batch, length, channels) float32; image: a sequence of
     (height, width, bands) uint8 in RGB or grey, whose sizes may differ. `captured_at_s`: (batch,) float64, seconds
     since the epoch. `origins`: where each sample came from, such as a file name or "readings.csv:1042".
-    `encoded`: the file bytes of each image as the source read them, when it has them, so that they travel unchanged.
-    `rejections`: what the source could not read on the way to this batch. `cursor`: where the source goes on after this
-    batch; it is kept in one transaction with what became of the batch, and `on_kept` is called then, from any thread.
-    Empty: the source does not ask for that.
+    `encoded`: file content of each image, if the source has it, to be sent unchanged. `rejections`: samples that the
+    source could not read since the previous batch. `cursor`: position of the source after this batch, stored in one
+    transaction with the batch's results; empty if the source does not resume. `on_kept` is called after that
+    transaction, from any thread.
     """
 
     source_id: str
@@ -77,7 +77,7 @@ class SampleBatch:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A rectangle of an image, in its pixels."""
+    """Rectangle in an image, in pixels."""
 
     top: int
     left: int
@@ -86,20 +86,20 @@ class Region:
 
     @property
     def rows(self) -> slice:
-        """Of the image."""
+        """Rows of the image."""
         return slice(self.top, self.top + self.height)
 
     @property
     def columns(self) -> slice:
-        """Of the image."""
+        """Columns of the image."""
         return slice(self.left, self.left + self.width)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageCrop:
-    """What travels of an image of `height` x `width` pixels that does not travel whole.
+    """Part of an image of `height` x `width` pixels that is sent instead of the whole image.
 
-    `region`: where the pixels lie in it; None: they are a small preview of all of it, for people to look at.
+    `region`: place of the sent pixels in the image; None if they are a small preview of the whole image.
     """
 
     height: int
@@ -109,7 +109,7 @@ class ImageCrop:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample on its way to the cloud. `values` as one item of `SampleBatch.values`, or the pixels of a `crop`."""
+    """One sample to send. `values`: one item of `SampleBatch.values`, or the pixels of a `crop`."""
 
     sample_id: uuid.UUID
     source_id: str
@@ -123,7 +123,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """What the edge said of one sample. `anomaly_map`: (height, width) uint8, 255 far outside normal, or None."""
+    """Result of screening one sample. `anomaly_map`: (height, width) uint8, 255 far outside normal, or None."""
 
     score: float
     p_value: float
@@ -137,7 +137,7 @@ class Screening:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one analyzer said of one sample."""
+    """Score and p-value that one analyzer gave to one sample."""
 
     analyzer: str
     score: float
@@ -150,7 +150,7 @@ NO_SAMPLE_ID = uuid.UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The cloud's fused answer for one sample.
+    """Fused result of the cloud's analysis of one sample.
 
     An analysis fills in `p_value`, `extrapolated`, `opinions`, `anomaly_map`, `contributions` and `score`; the service
     adds `sample_id`, `decision`, `bundle_id` and `judged_at_s`. Until then the decision is UNDECIDED.
@@ -174,26 +174,26 @@ class Verdict:
 
 
 class _SampleIds:
-    """Makes UUIDv7 (RFC 9562, section 6.2 method 1): later ids of one process sort after earlier ones.
+    """Generator of UUIDv7 (RFC 9562, section 6.2 method 1): later ids of one process sort after earlier ones.
 
-    Random bits come from the operating system for many ids at a time: asking for each takes longer than all else.
+    Random bits for many ids come from one system call, since a call per id would take most of the time.
     """
 
     def __init__(self) -> None:
-        self._forget()
-        os.register_at_fork(after_in_child=self._forget)  # a child must not wait for a lock that its parent held
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)  # a child must not wait for a lock that its parent held
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._last_ms, self._counter = 0, 0
 
     def new(self, count: int) -> list[uuid.UUID]:
-        """The next ids, in their order."""
+        """Return the next `count` ids, in ascending order."""
         with self._lock:
             now_ms = time.time_ns() // 1_000_000
             if now_ms > self._last_ms:
                 self._last_ms, self._counter = now_ms, secrets.randbits(11)
-            # Else the same millisecond, or the clock went back: keep the order.
+            # Otherwise the millisecond is the same, or the clock went back: count on to keep the order.
             first = self._last_ms << 12 | self._counter
             self._last_ms, self._counter = divmod(first + count, 1 << 12)
         random62 = np.frombuffer(os.urandom(8 * count), np.uint64) >> np.uint64(2)
@@ -207,10 +207,10 @@ _SAMPLE_IDS = _SampleIds()
 
 
 def new_sample_id() -> uuid.UUID:
-    """A UUIDv7 that sorts after all that this process made before."""
+    """Return a UUIDv7 that sorts after all earlier ones of this process."""
     return _SAMPLE_IDS.new(1)[0]
 
 
 def new_sample_ids(count: int) -> list[uuid.UUID]:
-    """As many of them, in their order."""
+    """Return `count` UUIDv7, in ascending order."""
     return _SAMPLE_IDS.new(count)

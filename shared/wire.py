@@ -22,7 +22,7 @@ from shared.samples import Decision, ImageCrop, Opinion, Region, Route, Sample, 
 from vedette.v1 import sample_pb2
 
 MAX_MESSAGE_BYTES = 32 * 2**20
-MAX_SAMPLES_A_REQUEST = 1024
+MAX_SAMPLES_PER_REQUEST = 1024
 MAX_TEXT_CHARACTERS = 512
 MAX_MAP_CELLS = 2**20
 EARLIEST_S = datetime(1900, 1, 1, tzinfo=UTC).timestamp()

@@ -18,7 +18,7 @@ from cloud.store.events import BundleChange, StoredEvent, events_after, newest_c
 from cloud.store.ingest import IngestStatus, Received, store_samples
 from shared.errors import SampleRejected, StorageError
 from shared.logs import EventLog
-from shared.wire import MAX_SAMPLES_A_REQUEST, undecoded_from_message, verdict_to_message
+from shared.wire import MAX_SAMPLES_PER_REQUEST, undecoded_from_message, verdict_to_message
 from vedette.v1 import detection_pb2, detection_pb2_grpc, sample_pb2
 
 STORAGE_RETRY_MS = 2000
@@ -66,8 +66,8 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
         started_s = time.perf_counter()
         device_id = await self._access.device_id(context)
         count, size = len(request.samples), request.ByteSize()
-        if count > MAX_SAMPLES_A_REQUEST:
-            message = f"{count} samples in one request, and the limit is {MAX_SAMPLES_A_REQUEST}: send fewer at once."
+        if count > MAX_SAMPLES_PER_REQUEST:
+            message = f"{count} samples in one request, and the limit is {MAX_SAMPLES_PER_REQUEST}: send fewer at once."
             await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
         refusal = self._admission.refusal(device_id, count, size)
         if refusal is not None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cloud.methods import Features
 from cloud.methods.encoders import Encoder
 from cloud.modalities import cloud_modality
-from cloud.serving.crops import known_patches, on_canvas
+from cloud.serving.crops import known_patches, place_crop
 from shared.errors import SampleRejected
 from shared.preprocessing import Preprocessor, SeriesWindows, modes_of
 from shared.samples import ImageCrop, Values
@@ -130,7 +130,7 @@ def _on_canvases(
     for position, crop in enumerate(crops):
         if crop is not None:
             try:
-                images[position] = on_canvas(np.asarray(values[position], np.uint8), crop, size, grid)
+                images[position] = place_crop(np.asarray(values[position], np.uint8), crop, size, grid)
             except SampleRejected as error:
                 images[position] = np.empty((0, 0, 3), np.uint8)
                 rejected.append((position, str(error)))

@@ -17,7 +17,7 @@ from cloud.training.screeners import VectorScreener
 from cloud.training.settings import TrainingSettings
 from cloud.training.stages import TrainingRun, now
 from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle, Manifest, sign
-from shared.diffusion.training import noting_short_trainings
+from shared.diffusion.training import time_limited_trainings
 from shared.errors import BundleMismatchError
 from shared.modalities import load_preprocessor
 from shared.preprocessing import modes_of
@@ -38,7 +38,7 @@ def train_bundle(
     """
     methods = checked_methods(settings, data.modality)
     run = TrainingRun(data, settings, methods, progress or _no_progress)
-    with run.modality.threads(), noting_short_trainings() as cut_short:
+    with run.modality.threads(), time_limited_trainings() as cut_short:
         run.read()
         run.prepare()
         run.encode()

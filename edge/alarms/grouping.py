@@ -16,7 +16,7 @@ class Grouping:
     def __init__(self, quiet_s: float, max_per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._quiet_s, self._clock = quiet_s, clock
         self._budget = TokenBucket(max_per_minute / 60.0, 60.0, clock)
-        self._told_at_s: dict[str, float] = {}
+        self._sent_at_s: dict[str, float] = {}
         self._held: dict[str, Message] = {}
 
     def add(self, alarm: Alarm) -> Message | None:
@@ -40,9 +40,9 @@ class Grouping:
 
     def _take(self, source_id: str) -> Message | None:
         now_s = self._clock()
-        told_at_s = self._told_at_s.get(source_id)
-        if (told_at_s is not None and now_s - told_at_s < self._quiet_s) or self._budget.level() < 1.0:
+        sent_at_s = self._sent_at_s.get(source_id)
+        if (sent_at_s is not None and now_s - sent_at_s < self._quiet_s) or self._budget.level() < 1.0:
             return None
         self._budget.spend(1.0)
-        self._told_at_s[source_id] = now_s
+        self._sent_at_s[source_id] = now_s
         return self._held.pop(source_id)

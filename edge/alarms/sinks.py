@@ -16,7 +16,7 @@ from edge.broker import BrokerLink
 from edge.settings.alarms import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
 from shared.errors import DataError, VedetteError
 
-LEAST_SECRET_BYTES = 16
+MIN_SECRET_BYTES = 16
 POLL_S = 0.05
 
 
@@ -93,10 +93,10 @@ class WebhookSink:
             context = ssl.create_default_context(cafile=settings.ca) if settings.url.startswith("https") else None
         except (OSError, ssl.SSLError) as error:
             raise DataError(f"Alarm sink {settings.id!r}: secret_file or ca cannot be used ({error}).") from None
-        if len(self._secret) < LEAST_SECRET_BYTES:
+        if len(self._secret) < MIN_SECRET_BYTES:
             raise DataError(
                 f"Alarm sink {settings.id!r}: {settings.secret_file} holds {len(self._secret)} bytes, and "
-                f"{LEAST_SECRET_BYTES} are needed: openssl rand -hex 32 > {settings.secret_file}"
+                f"{MIN_SECRET_BYTES} are needed: openssl rand -hex 32 > {settings.secret_file}"
             )
         self._opener = urllib.request.build_opener(_NoRedirection(), urllib.request.HTTPSHandler(context=context))
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from edge.screener import ScreenedBatch, Screener, ScreeningUnderWay
+from edge.screener import PendingScreening, ScreenedBatch, Screener
 from shared.errors import BundleMismatchError
 from shared.logs import EventLog
 from shared.samples import SampleBatch
@@ -98,7 +98,7 @@ class ScreenerSlot:
             self._on_trial.decide(True)
             self._on_trial = None
 
-    def result(self, batch: SampleBatch, under_way: ScreeningUnderWay) -> tuple[Screener, ScreenedBatch]:
+    def result(self, batch: SampleBatch, under_way: PendingScreening) -> tuple[Screener, ScreenedBatch]:
         """Return the screened batch and its screener: the previous one if the screener on trial fails on it."""
         screener, screened = under_way.screener, under_way.result()
         if self._on_trial is not None and screener is self.current:

@@ -31,7 +31,7 @@ from shared.videos import DEFAULT_FRAMES_PER_SECOND, pyav
 FIRST_WAIT_S = 0.5
 STABLE_AFTER_S = 30.0  # a connection that lasted this long resets the back-off
 WAKE_S = 0.2
-MAX_DAMAGED_IN_A_ROW = 500  # packets
+MAX_CONSECUTIVE_DAMAGED = 500  # packets
 _RTSP_DEFAULTS = {"rtsp_transport": "tcp"}  # over UDP, losses show as damaged pictures
 
 log = EventLog("camera")
@@ -248,7 +248,7 @@ def _decoded(container: Any, name: str) -> Iterator[Any]:
                 frames = packet.decode()
             except av.error.InvalidDataError:  # damaged packet: the picture recovers at the next key frame
                 damaged += 1
-                if damaged >= MAX_DAMAGED_IN_A_ROW:
+                if damaged >= MAX_CONSECUTIVE_DAMAGED:
                     raise DataError(f"{name}: {damaged} packets in a row cannot be decoded.") from None
                 continue
             for frame in frames:

@@ -1,7 +1,7 @@
-"""Samples made of a camera's frames: each frame by itself, or clips as the bundle was trained on.
+"""Samplers that make images or clips from the frames of a camera or video file.
 
-A clip is `window_length` frames, `frame_interval_s` apart, resized to the graph's input; clips overlap by half an
-interval. That bounds memory and upload, and what travels is what the screener saw.
+A clip is `window_length` frames, `frame_interval_s` apart, at the size of the graph's input. A new clip ends every half
+interval. Resizing before the clip is stored bounds memory and upload, and the device sends the pixels that it screened.
 """
 
 from collections import deque
@@ -17,18 +17,18 @@ from shared.images import resize
 from shared.modality import Modality
 from shared.videos import clip_stride, frame_step
 
-MAX_DRIFT = 0.5  # of the frame interval: the farthest a frame of a live stream may lie from its place in the clip
+MAX_DRIFT = 0.5  # share of the frame interval: maximum distance of a live frame from its place in the clip
 
 
 class Sampler(Protocol):
-    """Makes samples of frames that come one by one."""
+    """Converter of a sequence of frames to samples."""
 
     modality: Modality
     gate: FrameGate
     counts_skipped: bool  # a frame that gives no sample counts as skipped
 
     def restart(self, frames_per_second: float = 0.0) -> None:
-        """Forget all frames: another connection, or a file from its start. The rate is 0 for a live stream."""
+        """Forget all frames, for a new connection or the start of a file. The rate is 0 for a live stream."""
         ...
 
     def wants(self, number: int) -> bool:
@@ -44,7 +44,7 @@ class Sampler(Protocol):
 
 
 class FrameSampler:
-    """Gives each frame that passes stride and motion gate as an image."""
+    """Sampler that returns each frame that passes stride and motion gate as an image."""
 
     modality = Modality.IMAGE
     counts_skipped = True
@@ -68,11 +68,11 @@ class FrameSampler:
 
 
 class ClipSampler:
-    """Gives clips (frames, height, width, 3) at the size of the graph.
+    """Sampler that returns clips (frames, height, width, 3) at the size of the graph.
 
-    Frames of a file are counted, exactly as training counts them. Frames of a live stream go by their time: one is
-    kept each half interval, and a clip is made where all its frames lie within MAX_DRIFT of their places. Of the clips,
-    every `frame_stride`-th whose last frame passes the motion gate is given.
+    Frames of a file are selected by number, exactly as in training. Frames of a live stream are selected by time: one
+    frame is kept each half interval, and a clip needs all its frames within MAX_DRIFT of their places. Every
+    `frame_stride`-th clip is returned if its last frame passes the motion gate.
     """
 
     modality = Modality.VIDEO

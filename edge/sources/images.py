@@ -1,4 +1,4 @@
-"""A folder of image files, in the order of their names, with all below it."""
+"""Source of the image files in a folder and its subfolders, in the order of their paths."""
 
 import itertools
 import time
@@ -19,10 +19,10 @@ from shared.samples import Rejection, SampleBatch
 
 
 class ImageFolderSource:
-    """Each file a sample; its origin is the path below the folder. Other files are passed over."""
+    """Source with a sample for each image file; its origin is the path below the folder. Other files are ignored."""
 
     modality = Modality.IMAGE
-    health = SourceHealth()  # a file is there, or the source fails
+    health = SourceHealth()  # always running: a missing folder or an empty one raises
 
     def __init__(self, settings: ImageFolderSettings, pacer: Pacer) -> None:
         self.source_id = settings.id
@@ -31,14 +31,14 @@ class ImageFolderSource:
             raise DataError(f"{settings.path}: no such folder. Correct the path of source {settings.id!r}.")
         self._files = sorted(path for path in settings.path.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not self._files:
-            raise DataError(f"{settings.path}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+            raise DataError(f"{settings.path}: contains no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
 
     def batches(self) -> Iterator[SampleBatch]:
         """See `Source.batches`."""
         if self.is_paced:
             yield from (self._read(files) for files in self._groups())
             return
-        with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:  # decodes the next batch meanwhile
+        with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:  # decodes the next batch in parallel
             ahead: Future[SampleBatch] | None = None
             for files in self._groups():
                 coming = reader.submit(self._read, files)
@@ -49,7 +49,7 @@ class ImageFolderSource:
                 yield ahead.result()
 
     def _groups(self) -> Iterator[list[Path]]:
-        """The files of each batch, when they are due."""
+        """Yield the files of each batch at the time it is due."""
         size = self._pacer.batch_size
         for _ in itertools.repeat(None) if self._settings.loop else range(1):
             for start in range(0, len(self._files), size):
@@ -63,14 +63,14 @@ class ImageFolderSource:
 
 
 def read_images(source_id: str, folder: Path, files: Sequence[Path]) -> SampleBatch:
-    """The images in these files below the folder, each a sample or a rejection."""
+    """Return the images in these files below the folder, each as a sample or a rejection."""
     values: list[NDArray[np.uint8]] = []
     encoded, origins, rejections = [], [], []
     for path in files:
         origin = path.relative_to(folder).as_posix()
         try:
-            if not path.is_file() and path.exists():  # such as a pipe, whose reading may never end
-                rejections.append(Rejection(origin, "is no file."))
+            if not path.is_file() and path.exists():  # for example a pipe, where reading may block forever
+                rejections.append(Rejection(origin, "is not a file."))
                 continue
             data = path.read_bytes()
             pixels = decode_image(data, origin=origin)

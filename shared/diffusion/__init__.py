@@ -1,4 +1,5 @@
-"""The diffusion core: schedules, denoisers, samplers, time estimation and their training.
+"""Diffusion core: schedules, denoisers, samplers, time estimation and their training.
 
-The only part of `shared` with PyTorch. Import from its modules: a process that judges must not load what distils.
+The only part of `shared` that imports PyTorch. Import from its modules: a process that only judges must not load the
+training code.
 """

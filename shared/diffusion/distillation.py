@@ -1,10 +1,10 @@
-"""Train a small head on what a slower teacher says of perturbed normal samples.
+"""Distillation of a small head from a slower teacher, on perturbed normal samples.
 
-The published way, to classify the noise level of isotropically noised normals, leaves a network blind far from the
-data. Here normals are perturbed in many ways, and the network regresses what a teacher says of those points: a soft and
-exact label, so training is short and stable (Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network",
-2015). The teacher is the cloud's fused verdict where there is one, so that edge and cloud agree by construction; or
-DTE-NP (see `time_estimation`), which needs nothing but normal samples, hence serves a device too.
+The published training classifies the noise level of normals with isotropic noise. Such a network fails far from the
+data. Here normals are perturbed in several ways, and the network regresses the teacher's scores of them. These labels
+are soft and exact, so training is short and stable (Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural
+Network", 2015). The teacher is the cloud's fusion if there is one: edge and cloud then agree by construction.
+Otherwise the teacher is DTE-NP (see `time_estimation`), which needs only normal samples and also runs on a device.
 """
 
 import copy
@@ -20,19 +20,19 @@ from shared.diffusion.perturbation import PLAIN, InputLayout, perturb, subsample
 from shared.diffusion.time_estimation import TimeEstimationHead, log_posterior_mean
 from shared.diffusion.training import OptimizerSettings, Progress, train
 
-LABELLING_SHARE = 0.2  # of the progress reported
-NEARBY_QUANTILE = 0.95  # of the normals' own scores: what scores higher is not near them
-ANCHOR_SHARE = 0.5  # of the perturbed vectors, the farthest ones: two scales of scores are matched on them
+LABELLING_SHARE = 0.2  # of the reported progress
+NEARBY_QUANTILE = 0.95  # of the normals' own scores: a vector with a higher score is not near them
+ANCHOR_SHARE = 0.5  # share of perturbed vectors, the farthest ones, on which two scales of scores are matched
 
+CUSTOM_SHARE = 0.5  # of the perturbed vectors, made by the caller's `perturbation` if there is one
 
-OWN_SHARE = 0.5  # of the perturbed vectors, made by the caller where it knows a way
-# Targets (n,) of vectors (n, dim) and of the rows (n,) they came from, -1 where from none.
+# From vectors (n, dim) and their rows of origin (n,), -1 for none, to target scores (n,).
 Teacher = Callable[[Tensor, Tensor], Tensor]
-Perturbation = Callable[[int, torch.Generator], Tensor]  # so many perturbed vectors (n, dim)
+Perturbation = Callable[[int, torch.Generator], Tensor]  # from n and a generator to perturbed vectors (n, dim)
 
 
 class DistillationSettings(OptimizerSettings):
-    """How a head is distilled."""
+    """Settings of the distillation of a head."""
 
     steps: int = Field(default=2000, ge=1, le=1_000_000, title="Steps", description="gradient steps")
     batch_size: int = Field(default=512, ge=1, le=65_536, title="Batch size", description="vectors a step")
@@ -51,7 +51,7 @@ class DistillationSettings(OptimizerSettings):
     )
 
     def shortened(self, share: float) -> Self:
-        """The same with that share of its steps and of its perturbed vectors, at least one."""
+        """Return settings with a share of the steps and of the perturbed vectors, at least one each."""
         fewer = {"perturbed": max(1, round(self.perturbed * share))}
         return super().shortened(share).model_copy(update=fewer)
 
@@ -67,27 +67,35 @@ def distill_head(
     perturbation: Perturbation | None = None,
     progress: Progress | None = None,
 ) -> float:
-    """Train `head` in place on `normals` (n, dim) float32; returns the last mean square error of the scores.
+    """Train `head` in place on `normals` (n, dim) float32; return the last mean square error of its scores.
 
-    `teacher` is asked once for the scores of perturbed normals; without one it is DTE-NP among the normals themselves.
-    They are made by `perturb`, and by `perturbation` the share OWN_SHARE of them where one is given: for inputs that
-    depend on one another, as those of a window do, it makes what samples can look like.
-    The optimiser is made anew at each call, so a federated round may call it for a few steps on a given head.
-    Raises ValueError for fewer than two normals.
+    The teacher scores all perturbed normals once. Each call creates a new optimiser, so a federated round can call this
+    for a few steps on a given head. Raises ValueError for fewer than two normals.
+
+    Args:
+        head: Network to train.
+        normals: Vectors of normal samples.
+        settings: Optimiser, and number of perturbed vectors and neighbours.
+        generator: Source of all randomness, on the CPU.
+        teacher: Function from perturbed vectors to target scores. None: DTE-NP among the normals.
+        layout: Columns that hold a mask or modes instead of values.
+        perturbation: Maker of realistic perturbed vectors where inputs depend on one another, as in a window. It makes
+            CUSTOM_SHARE of the perturbed vectors, and `perturb` the rest.
+        progress: Function that receives the share done.
     """
     if len(normals) < 2:
-        raise ValueError(f"A head is distilled from at least two normal vectors, not {len(normals)}.")
+        raise ValueError(f"Distillation needs at least two normal vectors, not {len(normals)}.")
     device = next(head.parameters()).device
     reference = subsample(normals.to(device), settings.max_reference, generator)
     count = min(settings.perturbed, settings.steps * settings.batch_size)
-    own = 0 if perturbation is None else round(OWN_SHARE * count)
-    inputs, rows = perturb(reference, count - own, generator, layout)
+    custom = 0 if perturbation is None else round(CUSTOM_SHARE * count)
+    inputs, rows = perturb(reference, count - custom, generator, layout)
     if perturbation is not None:
-        made = perturbation(own, generator).to(device)
+        made = perturbation(custom, generator).to(device)
         inputs, rows = torch.cat([inputs, made]), torch.cat([rows, rows.new_full((len(made),), -1)])
-    ask = teacher if teacher is not None else neighbour_teacher(reference, settings.neighbours)
+    label = teacher if teacher is not None else neighbour_teacher(reference, settings.neighbours)
     with torch.no_grad():
-        targets = ask(inputs, rows)
+        targets = label(inputs, rows)
     report = progress or (lambda share: None)
     report(LABELLING_SHARE)
 
@@ -101,39 +109,39 @@ def distill_head(
 
 
 def neighbour_teacher(reference: Tensor, neighbours: int) -> Teacher:
-    """DTE-NP among `reference` (n, dim): the log posterior mean noise level. A vector's own row is no neighbour."""
+    """Return DTE-NP among `reference` (n, dim): the log posterior mean noise level, without a vector's own row."""
 
-    def ask(inputs: Tensor, rows: Tensor) -> Tensor:
+    def label(inputs: Tensor, rows: Tensor) -> Tensor:
         distances = nearest_distances(inputs, reference, neighbours, own_rows=rows)
         return log_posterior_mean(distances, reference.shape[1])
 
-    return ask
+    return label
 
 
 def local_teacher(head: TimeEstimationHead, normals: Tensor, neighbours: int) -> Teacher:
-    """What a device can add to a head it was sent: what lies among its own normals is no more suspicious than they are.
+    """Return a teacher that adapts a received head to the normal vectors (n, dim) of one device.
 
-    Near the `normals` (n, dim) the lower of two scores: the given head's, and DTE-NP's among them, brought to the
-    head's scale by a line through both scores of vectors far away, which both call anomalous. Elsewhere the given
-    head's. So a round takes in what this device knows of normality, whatever teacher the head once had, and leaves
-    alone what the fleet knows of anomalies.
+    Near the `normals` the target is the lower of two scores: that of the received head, and DTE-NP's among the normals,
+    brought to the head's scale by a line through both scores of distant vectors. Elsewhere the target is the score of
+    the received head. A federated round thus adds the device's knowledge of normal samples for any teacher of the
+    head, and keeps the fleet's knowledge of anomalies.
     """
-    sent = copy.deepcopy(head).eval().requires_grad_(False)
+    received = copy.deepcopy(head).eval().requires_grad_(False)
     by_neighbours = neighbour_teacher(normals, neighbours)
     own = by_neighbours(normals, torch.arange(len(normals), device=normals.device))
     nearby = own.quantile(NEARBY_QUANTILE)
 
-    def ask(inputs: Tensor, rows: Tensor) -> Tensor:
-        given, local = sent(inputs), by_neighbours(inputs, rows)
+    def label(inputs: Tensor, rows: Tensor) -> Tensor:
+        given, local = received(inputs), by_neighbours(inputs, rows)
         far = local.argsort(descending=True)[: max(2, int(len(local) * ANCHOR_SHARE))]
         slope, offset = _line(local[far], given[far])
         return torch.where(local <= nearby, torch.minimum(given, slope * local + offset), given)
 
-    return ask
+    return label
 
 
 def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope, at least 0, and offset of the least squares line through (n,) points."""
+    """Return the slope, at least 0, and the offset of the least squares line through points (n,)."""
     spread = (x - x.mean()).square().mean()
     slope = ((x - x.mean()) * (y - y.mean())).mean() / spread.clamp(min=1e-12)
     slope = torch.where(spread > 0, slope.clamp(min=0.0), 0.0)

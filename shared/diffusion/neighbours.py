@@ -4,24 +4,28 @@ import torch
 from torch import Tensor
 
 BLOCK_CELLS = 2**24  # query-reference pairs held at once: 64 MiB of float32
-SPARE_CANDIDATES = 4
+EXTRA_CANDIDATES = 4
 
 
 def nearest_distances(queries: Tensor, reference: Tensor, count: int, *, own_rows: Tensor | None = None) -> Tensor:
-    """Euclidean distances (queries, count), ascending, from each query to its nearest rows of `reference`.
+    """Return Euclidean distances (queries, count), ascending, from each query to its nearest rows of `reference`.
 
-    `queries`: (queries, dim), `reference`: (rows, dim). `own_rows`: (queries,) int64, the row each query was made
-    from, which then does not count as its neighbour (leave one out); -1 for none. Where the reference has fewer
-    rows than asked for, the farthest one is repeated.
+    Candidates come from |q|^2 - 2 q.r + |r|^2, whose rounding error grows with the norms. Their distances are then
+    recomputed from the differences: equal vectors are at distance 0, and results do not depend on the block size.
+    Raises ValueError for a reference without another row.
 
-    Candidates come from |q|^2 - 2 q.r + |r|^2, whose rounding error grows with the norms; their distances are then
-    taken anew from the differences, so that equal vectors are at distance 0 and a query's block does not matter.
+    Args:
+        queries: (queries, dim).
+        reference: (rows, dim).
+        count: Number of neighbours. If the reference has fewer rows, the farthest one is repeated.
+        own_rows: (queries,) int64, the row that each query was made from, which is not its neighbour (leave one out);
+            -1 for none.
     """
     rows = len(reference) - (0 if own_rows is None else 1)
     if rows < 1:
-        raise ValueError(f"No neighbour to look for among {len(reference)} reference rows.")
+        raise ValueError(f"Nearest neighbours need more than {len(reference)} reference rows.")
     found = min(count, rows)
-    candidates = min(found + SPARE_CANDIDATES, rows)
+    candidates = min(found + EXTRA_CANDIDATES, rows)
     centre = reference.mean(0)
     centred = reference - centre
     square_norms = centred.square().sum(1)
@@ -29,7 +33,7 @@ def nearest_distances(queries: Tensor, reference: Tensor, count: int, *, own_row
     parts = []
     for start in range(0, len(queries), block):
         query = queries[start : start + block]
-        order = torch.addmm(square_norms, query - centre, centred.T, alpha=-2.0)  # |q|^2 orders nothing
+        order = torch.addmm(square_norms, query - centre, centred.T, alpha=-2.0)  # |q|^2 does not change the order
         if own_rows is not None:
             own = own_rows[start : start + block]
             has_own = (own >= 0).nonzero().squeeze(1)

@@ -11,9 +11,13 @@ from shared.diffusion.schedules import log_uniform_sigmas
 
 @dataclass(frozen=True, slots=True)
 class InputLayout:
-    """Which columns of a head's inputs are no values. After `masked` values comes the mask of as many columns, 1 where
-    one was observed and 0 where it is missing, and is 0 itself; the last `modes` columns say in which operating mode
-    a sample is."""
+    """Columns of a head's inputs that do not hold values.
+
+    Attributes:
+        masked: Number of values with a mask. The mask follows the values: 1 for an observed value, 0 for a missing one,
+            which is 0 itself. 0: there is no mask.
+        modes: Number of columns at the end that one-hot encode the operating mode. 0: there are no modes.
+    """
 
     masked: int = 0
     modes: int = 0
@@ -21,11 +25,11 @@ class InputLayout:
 
 PLAIN = InputLayout()
 MAX_HIDDEN_SHARE = 0.8
-SWAPPED_SHARE = 0.2  # of the perturbed vectors, in the mode of another row
+SWAPPED_SHARE = 0.2  # of the perturbed vectors, which get the mode of another row
 
 
 def subsample(vectors: Tensor, limit: int, generator: torch.Generator) -> Tensor:
-    """At most `limit` of the rows, drawn without replacement; all of them, in order, where they are no more."""
+    """Return at most `limit` rows, drawn without replacement; all rows in order if there are no more."""
     if len(vectors) <= limit:
         return vectors
     return vectors[torch.randperm(len(vectors), generator=generator)[:limit].to(vectors.device)]
@@ -34,11 +38,19 @@ def subsample(vectors: Tensor, limit: int, generator: torch.Generator) -> Tensor
 def perturb(
     normals: Tensor, count: int, generator: torch.Generator, layout: InputLayout = PLAIN
 ) -> tuple[Tensor, Tensor]:
-    """`count` vectors made from random normals, and the rows (count,) they were made from.
+    """Return `count` vectors made from random normals, and the rows (count,) that they were made from.
 
-    In equal shares: untouched; isotropic noise; noise in some coordinates; some coordinates resampled from their
-    marginals; rescaled. Sizes and shares are log-uniform, over two decades of noise. With a mask in the `layout`, half
-    of the vectors then lose more values, down to one; with modes, a share is put in the mode of another row.
+    Equal shares of the vectors are:
+
+    - unchanged,
+    - changed by isotropic noise,
+    - changed by noise in some coordinates,
+    - changed by resampling some coordinates from their marginals,
+    - rescaled.
+
+    Noise levels, shares of coordinates and factors are log-uniform; noise levels span two decades. With a mask in the
+    `layout`, half of the vectors then lose more values, down to one. With modes, SWAPPED_SHARE of the vectors get the
+    mode of another row.
     """
     if layout == PLAIN:
         return _perturb_values(normals, count, generator)
@@ -56,7 +68,7 @@ def perturb(
 
 
 def _hide_more(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """The mask (count, dim) of 0 and 1 with more zeros in half of its rows, but never nothing else."""
+    """Return the mask (count, dim) of 0 and 1 with more zeros in half of its rows; each row keeps at least one 1."""
     count, dim = mask.shape
     share = log_uniform_sigmas(count, (1.0 / (dim + 1), MAX_HIDDEN_SHARE), generator=generator).unsqueeze(1)
     chosen = torch.rand((count, 1), generator=generator) < 0.5

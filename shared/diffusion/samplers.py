@@ -3,9 +3,9 @@
     sample(denoiser, x, sigmas, *, noise) -> Tensor
 
 `x`: (batch, ...) vectors, windows or images at noise level sigmas[0]; `sigmas`: (steps + 1,), descending, usually to
-0; `noise(step)`: standard normal (batch, ...) or broadcast to it, for samplers that add noise. Noise is an argument,
-so that the result of an item does not depend on its batch. All samplers work in the process x = x0 + sigma * noise,
-which does not scale the signal (alpha = 1).
+0; `noise(step)`: standard normal (batch, ...) or broadcast to it; only samplers that add noise use it. Noise is an
+argument, so that the result of an item does not depend on its batch. All samplers work in the process
+x = x0 + sigma * noise, which does not scale the signal (alpha = 1).
 
 | sampler             | adds noise | order | denoiser calls | source                                   |
 |---------------------|------------|-------|----------------|------------------------------------------|

@@ -1,9 +1,9 @@
-"""Diffusion time estimation: how much noise must have been added to a normal sample to get this one?
+"""Diffusion time estimation: the amount of noise that turns a normal sample into a given one.
 
 Source: Livernoche, Jain, Hezaveh & Ravanbakhsh, "On Diffusion Modeling for Anomaly Detection" (ICLR 2024), section 4.
 Given one normal sample at distance r in d dimensions, the noise variance sigma^2 of x has the posterior
 InverseGamma(d/2 - 1, r^2/2), whose mean is r^2 / (d - 4). DTE-NP averages that over the k nearest normal samples,
-since the others have no weight; a network that estimates it needs no reference samples at all.
+because the others have negligible weight. A network that estimates it needs no reference samples.
 """
 
 from collections.abc import Mapping
@@ -15,24 +15,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-SIGMA_FLOOR = 0.02  # in units of the normal data's spread: below it, samples count as equal
+SIGMA_FLOOR = 0.02  # in standard deviations of normal data; samples nearer than this count as equal
 
 
 def log_posterior_mean(distances: Tensor, dim: int) -> Tensor:
-    """Log of the posterior mean noise level: (batch,) from `distances` (batch, neighbours) to the nearest normals.
+    """Return the log posterior mean noise level (batch,) for `distances` (batch, neighbours) to the nearest normals.
 
-    Half the log of the mean noise variance, r^2 / (d - 4) averaged over the neighbours. Where d <= 4 the posterior has
-    no mean; its scale r^2 stands in, which orders samples alike. SIGMA_FLOOR keeps duplicates finite.
+    This is half the log of the mean noise variance, r^2 / (d - 4) averaged over the neighbours. For d <= 4 the
+    posterior has no mean; its scale r^2 replaces it, which orders samples equally. SIGMA_FLOOR keeps the score of
+    duplicates finite.
     """
     variance = distances.square().mean(dim=1) / max(dim - 4, 1)
     return 0.5 * torch.log(variance + SIGMA_FLOOR**2)
 
 
 class TimeEstimationHead(nn.Module):
-    """ReLU MLP that estimates the log posterior mean noise level of a vector: one forward pass, no reference samples.
+    """ReLU MLP that estimates the log posterior mean noise level of a vector without reference samples.
 
-    Inputs are of about unit spread on normal data. A ReLU network goes on linearly beyond the range it was trained on,
-    so a vector far outside scores high; preprocessing compresses such values, which keeps the range of an INT8 input.
+    Inputs have about unit variance on normal data. A ReLU network extrapolates linearly beyond its training range, so a
+    distant vector scores high. Preprocessing compresses such values, which keeps the range of an INT8 input.
     """
 
     def __init__(self, dim: int, hidden: tuple[int, ...] = (256, 384, 256)):
@@ -45,17 +46,17 @@ class TimeEstimationHead(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores (batch,) of vectors (batch, dim); higher is more anomalous."""
+        """Return scores (batch,) of vectors (batch, dim); higher is more anomalous."""
         scores: Tensor = self.layers(x).squeeze(-1)
         return scores
 
     def to_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The parameters by name, copied."""
+        """Return copies of the parameters, by name."""
         return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """The head that `to_arrays` wrote, its sizes those of the arrays. Raises ValueError if they do not fit."""
+        """Return the head that `to_arrays` wrote, with the sizes of the arrays. Raises ValueError for other arrays."""
         names = sorted((name for name in arrays if name.endswith(".weight")), key=lambda name: int(name.split(".")[1]))
         weights = [np.asarray(arrays[name]) for name in names]
         if not weights or any(weight.ndim != 2 for weight in weights):

@@ -1,4 +1,4 @@
-"""One training loop for every network here, its running mean of weights, and the training of denoisers."""
+"""Training loop of all networks, with an exponential moving average of the weights, and training of denoisers."""
 
 import copy
 import math
@@ -17,14 +17,16 @@ from shared.diffusion.schedules import diffuse, log_uniform_sigmas, per_item
 from shared.settings import Settings
 
 Progress = Callable[[float], None]
+"""Function that receives the share of the work done, from 0 to 1."""
+
 REPORT_STEPS = 25
-LOSS_SHARE = 0.05  # of one more loss in the running mean that is returned
+LOSS_SHARE = 0.05  # weight of the latest loss in the returned running mean
 
 
 class ExponentialMovingAverage:
-    """A running mean of a network's parameters, which scores better and more steadily than the last step's.
+    """Exponential moving average of a network's parameters; it scores better and more steadily than the last step.
 
-    The decay starts low and rises to its limit, so that the average of a short training is not its initial weights.
+    The decay starts low and rises to its limit, so that initial weights do not dominate after a short training.
     """
 
     def __init__(self, module: nn.Module, decay: float):
@@ -33,7 +35,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Take in the parameters of one more step."""
+        """Add the parameters of one more step."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
         for mean, value in zip(self.average.parameters(), module.parameters(), strict=True):
@@ -41,54 +43,56 @@ class ExponentialMovingAverage:
 
 
 class OptimizerSettings(Settings):
-    """How a network is trained."""
+    """Settings of the training of a network."""
 
     steps: int = Field(default=1500, ge=1, le=1_000_000, title="Steps", description="gradient steps")
-    batch_size: int = Field(default=256, ge=1, le=65_536, title="Batch size", description="vectors a step")
+    batch_size: int = Field(default=256, ge=1, le=65_536, title="Batch size", description="vectors per step")
     learning_rate: float = Field(
         default=1e-3, gt=0, le=1, title="Learning rate", description="of Adam, at the first step"
     )
     ema_decay: float = Field(
-        default=0.995, ge=0, lt=1, title="Averaging", description="decay of the weights' running mean"
+        default=0.995, ge=0, lt=1, title="Averaging", description="decay of the moving average of the weights"
     )
     max_seconds: float = Field(
         default=600.0,
         gt=0,
         title="Time limit, seconds",
-        description="of computing: training stops after it with what it has, and takes longer on a busy machine",
+        description="limit on computing time, after which training stops early; longer in wall time on a busy machine",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
         title="Precision",
-        description="bfloat16: matrix products in half the bits, for processors made for that; weights stay in float32",
+        description="bfloat16: matrix products in 16 bits, on processors that support it; weights stay in float32",
     )
 
     def shortened(self, share: float) -> Self:
-        """The same with that share of its steps, at least one."""
+        """Return settings with a share of the steps, at least one."""
         return self.model_copy(update={"steps": max(1, round(self.steps * share))})
 
 
-_cut_short: ContextVar[list[str] | None] = ContextVar("cut_short", default=None)
+_time_limited: ContextVar[list[str] | None] = ContextVar("time_limited", default=None)
 
 
 @contextmanager
-def noting_short_trainings() -> Iterator[list[str]]:
-    """A list that tells, once the block is done, which trainings in it were ended by the clock: on a slower machine
-    they end with other weights."""
+def time_limited_trainings() -> Iterator[list[str]]:
+    """Yield a list that collects a note for each training in the block that its time limit ended early.
+
+    On a slower machine such a training ends with other weights.
+    """
     notes: list[str] = []
-    token = _cut_short.set(notes)
+    token = _time_limited.set(notes)
     try:
         yield notes
     finally:
-        _cut_short.reset(token)
+        _time_limited.reset(token)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute on one CPU thread inside the block.
 
-    Layers this small gain little from a second thread on idle cores, and lose a lot on busy ones (six times, measured
-    on two), where each layer waits for its slowest thread.
+    Layers this small gain little from a second thread on idle cores. On busy cores each layer waits for its slowest
+    thread, which took six times as long, measured on two cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -107,12 +111,12 @@ def train(
     progress: Progress | None = None,
     clock: Callable[[], float] = time.thread_time,
 ) -> float:
-    """Train `module` in place by Adam on `batch_loss()`, which draws its own batch; returns the last losses' mean.
+    """Train `module` in place by Adam on `batch_loss()`, which draws its own batch; return the mean of the last losses.
 
-    The learning rate falls to zero along a cosine. `progress` is called with the share done, now and then and at the
-    end. The weights left in `module` are their running mean. On a machine too slow for all steps within `max_seconds`
-    the cosine is walked by the clock from half that time on, so that an early end is a finished training too. The clock
-    is that of this thread's own work, for weights must not depend on what else the machine does.
+    The learning rate follows a cosine to zero, and the final weights are the moving average. If all steps would take
+    longer than `max_seconds`, the cosine follows the clock from half that time on, so that the learning rate still
+    reaches zero. The clock counts only the work of this thread, because weights must not depend on other processes.
+    `progress` receives the share done every REPORT_STEPS steps and at the end.
     """
     optimizer = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
     average = ExponentialMovingAverage(module, settings.ema_decay)
@@ -137,7 +141,7 @@ def train(
             report(min(done, 1.0))
         if done >= 1.0:
             break
-    notes = _cut_short.get()
+    notes = _time_limited.get()
     if step + 1 < settings.steps and notes is not None:
         notes.append(
             f"{type(module).__name__}: {step + 1} of {settings.steps} steps in the {settings.max_seconds:g} s allowed"
@@ -150,11 +154,11 @@ def train(
 def denoising_losses(
     denoiser: PreconditionedDenoiser, x0: Tensor, sigma: Tensor, noise: Tensor, observed: Tensor | None = None
 ) -> Tensor:
-    """Weighted square errors (batch,) of the denoised x0 + sigma * noise (EDM, eq. 2 with the weight of table 1).
+    """Return weighted square errors (batch,) of denoising x0 + sigma * noise (EDM, eq. 2 with the weight of table 1).
 
-    `x0`, `noise`: (batch, ...); `sigma`: one level an item. The weight makes the network's own target unit variance at
-    every noise level, so that no level drowns the others. `observed`: bool of the shape of `x0`, false where what
-    stands in for a missing value is not to be learned.
+    `x0`, `noise`: (batch, ...); `sigma`: one level per item. The weight gives the network's target unit variance at
+    every noise level, so that no level dominates. `observed`: bool in the shape of `x0`, false for missing values,
+    which do not count.
     """
     level = per_item(sigma, x0)
     denoised = denoiser(diffuse(x0, level, noise), level)
@@ -175,11 +179,11 @@ def fit_denoiser(
     observed: Tensor | None = None,
     progress: Progress | None = None,
 ) -> float:
-    """Train `denoiser` in place on `normals` (n, ...) of its kind; returns the mean of the last losses.
+    """Train `denoiser` in place on `normals` (n, ...) of its shape; return the mean of the last losses.
 
-    `observed`: bool of the shape of `normals`; missing values count in no loss, lest what stands in for them be taken
-    for the likeliest value there is. Noise levels are drawn log-uniformly from `sigma_range`. Raises ValueError where
-    there are no normals.
+    Noise levels are drawn log-uniformly from `sigma_range`. `observed`: bool in the shape of `normals`, false for
+    missing values. They do not count in the loss: the denoiser must not learn their fill value as the most likely one.
+    Raises ValueError if there are no normals.
     """
     _require_some(normals)
     batch = settings.batch_size
@@ -203,7 +207,7 @@ def train_denoiser(
     observed: Tensor | None = None,
     progress: Progress | None = None,
 ) -> VectorDenoiser:
-    """A new denoiser of the normal vectors (n, dim), trained by `fit_denoiser`."""
+    """Return a new denoiser of the normal vectors (n, dim), trained by `fit_denoiser`."""
     denoiser = VectorDenoiser.initialised(normals.shape[1], sigma_data=spread(normals), generator=generator)
     denoiser.to(normals.device)
     fit_denoiser(denoiser, normals, sigma_range, settings, generator=generator, observed=observed, progress=progress)
@@ -211,11 +215,11 @@ def train_denoiser(
 
 
 def spread(normals: Tensor) -> float:
-    """Root mean variance of the samples' values (n, ...), kept away from zero for constant data: a `sigma_data`."""
+    """Return the root mean variance of samples (n, ...) as a `sigma_data`, at least 0.1 even for constant data."""
     _require_some(normals)
     return float(normals.var(dim=0, correction=0).mean().sqrt().clamp(0.1, 1e3))
 
 
 def _require_some(normals: Tensor) -> None:
     if not len(normals):
-        raise ValueError("A denoiser is trained on at least one normal sample; there are none.")
+        raise ValueError("Training a denoiser needs at least one normal sample; there are none.")

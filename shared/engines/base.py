@@ -1,4 +1,4 @@
-"""The protocol of an engine: it starts on a batch and returns the graph's outputs later."""
+"""Protocol of an engine, which starts on a batch and returns the outputs of the graph later."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SCORE, ANOMALY_MAP = "score", "anomaly_map"
-DEPTH = 3  # batches: one is routed, one computes, one waits, so that no core is idle in between
+DEPTH = 3  # batches: one in the router, one in the engine, one waiting, so that no core is idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class GraphOutput:
 
 
 class Pending(Protocol):
-    """A batch that an engine works on."""
+    """Batch in progress."""
 
     def result(self) -> GraphOutput:
         """Wait for the batch and return its outputs; raise EngineError if the engine failed."""
@@ -32,7 +32,7 @@ class Pending(Protocol):
 
 
 class Engine(Protocol):
-    """A graph loaded by an engine; used by one thread at a time.
+    """Graph loaded by an engine, for use by one thread at a time.
 
     Attributes:
         name: Name of the engine.

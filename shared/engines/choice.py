@@ -1,7 +1,7 @@
-"""Which artefact of a bundle runs where none is configured: the fastest here, measured once and remembered.
+"""Choice of the artefact to run if none is configured: the fastest on this machine, measured once and cached.
 
-All artefacts of a bundle passed its parity gate and are calibrated each by itself, so speed alone decides; the one that
-the bundle prefers stays unless another saves a tenth of the time.
+Each artefact of a bundle passed the parity gate and has its own calibration, so only speed matters. Another artefact
+replaces the preferred one of the bundle if it saves at least a tenth of the time.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from shared.errors import FileNotWrittenError
 from shared.files import write_durably
 from shared.logs import EventLog
 
-MEMORY_FILE = "artefacts.json"
-WORTHWHILE = 0.9
-MOST_REMEMBERED = 100
+CHOICES_FILE = "artefacts.json"
+MAX_TIME_SHARE = 0.9  # of the preferred artefact's time, for another one to replace it
+MAX_CACHED_CHOICES = 100
 _INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm", "sve")
 
 log = EventLog("engines")
@@ -30,33 +30,40 @@ log = EventLog("engines")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Artefacts in the order in which to try them, and why the first is first."""
+    """Artefacts in the order to try them, and the reason for the first."""
 
     names: tuple[str, ...]
     reason: str
 
 
 def choose_artefact(bundle: Bundle, batch_size: int, configuration: EngineConfiguration) -> Choice:
-    """Remembered, or else measured, which takes some seconds. A new version of a bundle is not measured again."""
+    """Return the cached choice, or measure the artefacts, which takes some seconds.
+
+    A new version of a bundle reuses the measurement of the older one.
+    """
     preferred = bundle.manifest.preferred_artefact
     names = [preferred, *(item.name for item in bundle.manifest.artefacts if item.name != preferred)]
     if len(names) == 1:
         return Choice((preferred,), "the only one")
     key = _key(bundle, names, batch_size, configuration)
-    remembered = _read(configuration)
-    found = remembered.get(key)
+    cached = _read(configuration)
+    found = cached.get(key)
     if found is None:
         found = measure(bundle, batch_size, configuration)
         log.info(
-            "artefacts_measured", bundle=bundle.manifest.bundle_id, batch_size=batch_size, cpu=cpu(), **_told(found)
+            "artefacts_measured",
+            bundle=bundle.manifest.bundle_id,
+            batch_size=batch_size,
+            cpu=cpu(),
+            **_log_fields(found),
         )
         if found:
-            _remember(configuration, remembered, key, found)
+            _cache(configuration, cached, key, found)
     times = {name: value for name in names if isinstance(value := found.get(name), float)}
     if not times:
         return Choice(tuple(names), "preferred; none could be measured")
     fastest = min(times, key=lambda name: times[name])
-    if preferred in times and times[fastest] > WORTHWHILE * times[preferred]:
+    if preferred in times and times[fastest] > MAX_TIME_SHARE * times[preferred]:
         fastest = preferred
     others = [name for name in names if name != fastest]
     figures = ", ".join(f"{name} {value:.3g} ms" for name, value in times.items())
@@ -64,7 +71,7 @@ def choose_artefact(bundle: Bundle, batch_size: int, configuration: EngineConfig
 
 
 def cpu() -> str:
-    """The processor's architecture, its cores for this process, and the instruction sets that speed up INT8."""
+    """Return the architecture, the cores of this process, and the instruction sets that speed up INT8."""
     known = []
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -76,7 +83,7 @@ def cpu() -> str:
 
 
 def _key(bundle: Bundle, names: Sequence[str], batch_size: int, configuration: EngineConfiguration) -> str:
-    """Of all that the times depend on."""
+    """Return a hash of everything that the times depend on."""
     spec = bundle.manifest.input.model_dump_json()
     engines = [_version(package) for package in ("openvino", "onnxruntime")]
     settings = configuration.to_json() | {"cache_folder": None}
@@ -91,8 +98,8 @@ def _version(package: str) -> str:
         return ""
 
 
-def _told(found: dict[str, float | str]) -> dict[str, str]:
-    """Times and failures as a log shows them."""
+def _log_fields(found: dict[str, float | str]) -> dict[str, str]:
+    """Return times and failures as texts for the log."""
     return {name: f"{value:.3g} ms" if isinstance(value, float) else value for name, value in found.items()}
 
 
@@ -100,7 +107,7 @@ def _read(configuration: EngineConfiguration) -> dict[str, dict[str, float | str
     if configuration.cache_folder is None:
         return {}
     try:
-        values = json.loads((configuration.cache_folder / MEMORY_FILE).read_bytes())
+        values = json.loads((configuration.cache_folder / CHOICES_FILE).read_bytes())
         return {
             str(key): {str(name): value for name, value in one.items() if isinstance(value, float | str)}
             for key, one in values.items()
@@ -109,17 +116,17 @@ def _read(configuration: EngineConfiguration) -> dict[str, dict[str, float | str
         return {}
 
 
-def _remember(
+def _cache(
     configuration: EngineConfiguration,
-    remembered: dict[str, dict[str, float | str]],
+    cached: dict[str, dict[str, float | str]],
     key: str,
     found: dict[str, float | str],
 ) -> None:
     if configuration.cache_folder is None:
         return
-    path = configuration.cache_folder / MEMORY_FILE
-    kept = dict(list(remembered.items())[-MOST_REMEMBERED + 1 :])
+    path = configuration.cache_folder / CHOICES_FILE
+    kept = dict(list(cached.items())[-MAX_CACHED_CHOICES + 1 :])
     try:
         write_durably(path, json.dumps({**kept, key: found}).encode())
     except (OSError, FileNotWrittenError) as error:
-        log.warning("choice_not_remembered", path=path, error=error)
+        log.warning("choice_not_cached", path=path, error=error)

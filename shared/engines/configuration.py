@@ -11,9 +11,9 @@ from shared.engines.pieces import PieceSizes, usable_cores
 
 @dataclass(frozen=True, slots=True)
 class EngineConfiguration:
-    """How graphs run.
+    """Threads, precision and caching of the engines.
 
-    The defaults are what devices run. A calibration is valid for the configuration that it was made with, so other
+    Devices use the defaults. A calibration is valid for the configuration that it was made with, so other
     values are for measurements only. `cache_folder` alone does not affect scores.
 
     Attributes:

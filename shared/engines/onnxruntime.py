@@ -1,7 +1,7 @@
-"""ONNX Runtime on the CPU. Each core has a thread of its own, which computes one piece of a batch after the other.
+"""ONNX Runtime on the CPU: one thread per core, each of which computes whole pieces of a batch.
 
-That fills the cores better than all of them sharing every product of matrices, after each of which the fast wait for
-the slow.
+This uses the cores better than sharing every matrix product among them, where fast threads wait for slow ones after
+each product.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from shared.errors import EngineError, MissingExtraError
 
 
 class OnnxRuntimeEngine:
-    """A session that all threads share."""
+    """Engine with one session that all threads share."""
 
     name = "onnxruntime"
     depth = DEPTH
@@ -34,14 +34,14 @@ class OnnxRuntimeEngine:
             raise MissingExtraError("This bundle runs on ONNX Runtime: pip install 'vedette[edge]'.") from None
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = 1  # of each of ours
+        options.intra_op_num_threads = 1  # for each of our threads
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class
             raise EngineError(f"ONNX Runtime refuses the graph: {str(error)[:300]}. Try another artefact.") from None
         known = [output.name for output in self._session.get_outputs()]
         if SCORE not in known:
-            raise EngineError(f"The graph has no output {SCORE!r} but {', '.join(known)}: it is no screener.")
+            raise EngineError(f"The graph has no output {SCORE!r} but {', '.join(known)}: not a screener graph.")
         self._names = [name for name in (SCORE, ANOMALY_MAP) if name in known]
         graph_input = self._session.get_inputs()[0]
         self._input_name = graph_input.name
@@ -64,7 +64,7 @@ class _OnnxRuntimePending:
         self._futures, self._count = futures, count
 
     def result(self) -> GraphOutput:
-        """Wait for the outputs of all pieces, also after one failed: nothing of a batch runs on once it is answered."""
+        """Wait for all pieces, also after a failure, so that no work on the batch continues, and return the outputs."""
         wait(self._futures)
         try:
             parts = [future.result() for future in self._futures]

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: a stream for each core or so, asynchronous requests, compiled models cached on disk.
+"""OpenVINO on the CPU: parallel streams, asynchronous requests, compiled models cached on disk.
 
 A batch is cut into pieces (`pieces`), so that all streams work on it.
 """
@@ -17,7 +17,7 @@ from shared.engines.configuration import EngineConfiguration
 from shared.engines.pieces import PieceSizes
 from shared.errors import EngineError, MissingExtraError
 
-# OpenVINO's package loads it if it can. An agent converts no models, and saves 7 MiB and a tenth of its start.
+# OpenVINO imports it if installed. An agent converts no models; without it, start takes a tenth less and 7 MiB less.
 _CONVERTER = "openvino.tools.ovc"
 
 
@@ -94,13 +94,13 @@ class _OpenVinoPending:
         position = self._outputs[name]
         parts: Sequence[NDArray[Any]] = [request.get_output_tensor(position).data for request in self._requests]
         if len(parts) == 1:
-            return np.array(parts[0][: self._count], dtype=np.float32)  # a copy: the request uses its memory again
+            return np.array(parts[0][: self._count], dtype=np.float32)  # a copy, because the request reuses its memory
         joined: NDArray[np.float32] = np.concatenate(parts)[: self._count].astype(np.float32, copy=False)
         return joined
 
 
 def _wait_for(requests: Sequence[Any]) -> RuntimeError | None:
-    """Wait for each, also after one failed, since the rest still read the inputs' memory; returns the first error."""
+    """Wait for all requests, which read the inputs' memory, and return the first error."""
     first: RuntimeError | None = None
     for request in requests:
         try:
@@ -112,10 +112,10 @@ def _wait_for(requests: Sequence[Any]) -> RuntimeError | None:
 
 @functools.cache
 def _core() -> Any:
-    """The process's one runtime, which is never given back.
+    """Return the runtime of this process, which is never unloaded.
 
-    Where the processor has AMX, its CPU plugin gives the thread that loads it a signal stack, and takes that stack's
-    memory away when it is unloaded: on another thread, and the next signal to the first ends the process.
+    On processors with AMX, the CPU plugin allocates a signal stack for the thread that loads it and frees that memory
+    when it is unloaded. If another thread unloads it, the next signal to the first thread kills the process.
     """
     with _without(_CONVERTER):
         try:
@@ -127,7 +127,7 @@ def _core() -> Any:
 
 @contextlib.contextmanager
 def _without(module: str) -> Iterator[None]:
-    """Let an import of that module fail for a while, unless it is loaded already."""
+    """Make imports of that module fail within the context, unless it is already loaded."""
     modules: dict[str, Any] = sys.modules
     if module in modules:
         yield
@@ -152,7 +152,7 @@ def _options(configuration: EngineConfiguration) -> dict[str, str]:
 
 
 def _fix_single_images(model: Any, pieces: PieceSizes) -> None:
-    """Let a graph that is given one image at a time anyway take just that: less memory, and a tenth less time."""
+    """Fix the batch size of a graph to 1 if its pieces hold one image: less memory, and a tenth less time."""
     graph_input = model.input(0)
     _, *sample = _shape(graph_input.partial_shape)
     if len(sample) > 1 and min(sample) > 0 and pieces.max_images(sample) == 1:
@@ -162,7 +162,7 @@ def _fix_single_images(model: Any, pieces: PieceSizes) -> None:
 def _output_positions(compiled: Any) -> dict[str, int]:
     names = {name: position for position, port in enumerate(compiled.outputs) for name in port.names}
     if SCORE not in names:
-        raise EngineError(f"The graph has no output {SCORE!r} but {', '.join(sorted(names))}: it is no screener.")
+        raise EngineError(f"The graph has no output {SCORE!r} but {', '.join(sorted(names))}: not a screener graph.")
     return {name: names[name] for name in (SCORE, ANOMALY_MAP) if name in names}
 
 

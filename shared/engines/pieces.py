@@ -6,7 +6,7 @@ Measured CPU time per window, by piece size:
   and 78 us for 1216 readings;
 * two cores with AVX-512 and VNNI, pieces of 512, 1024 and 2048: 3.8, 3.7 and 3.6 us for 128 readings.
 
-An image of 256 x 256 pixels fills the caches and is as fast alone as together with others.
+An image of 256 x 256 pixels fills the caches, so larger pieces are not faster.
 """
 
 import math
@@ -29,9 +29,9 @@ class PieceSizes:
         max_vectors: Rows or windows in a piece, at most. More gain little and need memory between the layers.
         max_vector_bytes: Bytes of float32 input in a piece of vectors, at most. More do not fit into the caches.
         max_image_bytes: Bytes of uint8 input in a piece of images or clips, at most; one image is always allowed.
-        row_multiple: Every piece of vectors has a multiple of this many rows; the last one is padded. Kernels treat the
-            rows beyond the last whole register differently, and a single row by another kernel, so without padding the
-            last bit of a float score would depend on the batch that the row came in.
+        row_multiple: Every piece of vectors has a multiple of this many rows; the last one is padded. Kernels
+            compute the rows beyond the last whole register, and single rows, in other ways. Without padding the last
+            bit of a float score would depend on the batch.
     """
 
     min_vectors: int = 128

@@ -19,21 +19,21 @@ from shared.child_process import JsonLinesProcess, NoAnswerError, serve_json_lin
 from shared.engines import EngineConfiguration, open_graph, weights_path
 from shared.logs import EventLog
 
-LEAST_RUNS, LEAST_S = 5, 0.3
-MOST_VALUES = 2**22  # of a batch of images
+MIN_RUNS, MIN_SECONDS = 5, 0.3
+MAX_VALUES = 2**22  # of a batch of images
 TIMEOUT_S = 120.0
 
 log = EventLog("engines")
 
 
 def measure(bundle: Bundle, batch_size: int, configuration: EngineConfiguration) -> dict[str, float | str]:
-    """By artefact: milliseconds a batch takes, or why it does not run. Empty where the trial fails, which is logged."""
+    """Return milliseconds per batch or an error text by artefact; empty if the trial fails, which is logged."""
     spec = bundle.manifest.input
     is_image = bool(spec.image_height)
     frames = (spec.window_length,) if is_image and spec.window_length else ()
     sample = [*frames, spec.image_height, spec.image_width, 3] if is_image else []
-    # Of large images one tells as much as a batch, and sooner.
-    shape = [max(1, min(batch_size, MOST_VALUES // math.prod(sample))) if is_image else batch_size, *sample]
+    # A single large image gives the same comparison as a batch, in less time.
+    shape = [max(1, min(batch_size, MAX_VALUES // math.prod(sample))) if is_image else batch_size, *sample]
     with tempfile.TemporaryDirectory() as folder:
         graphs = []
         for number, artefact in enumerate(bundle.manifest.artefacts):
@@ -71,8 +71,8 @@ def _milliseconds(graph: dict[str, Any], configuration: EngineConfiguration, sha
         inputs = generator.standard_normal(shape, dtype=np.float32)
     engine.start(inputs).result()
     times: list[float] = []
-    end_s = time.perf_counter() + LEAST_S
-    while len(times) < LEAST_RUNS or time.perf_counter() < end_s:
+    end_s = time.perf_counter() + MIN_SECONDS
+    while len(times) < MIN_RUNS or time.perf_counter() < end_s:
         started_s = time.perf_counter()
         engine.start(inputs).result()
         times.append(time.perf_counter() - started_s)

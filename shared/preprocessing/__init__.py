@@ -1,8 +1,8 @@
-"""The numeric part of preprocessing: from samples to graph inputs and engine inputs.
+"""Preprocessing of samples to graph inputs and engine inputs.
 
-Heads and analyzers see graph inputs, artefacts take engine inputs. Fitted on normal data; devices and service run the
-same code, with NumPy alone, and OpenCV (imported at first use) for images. `shared.modalities` chooses which class a
-modality uses.
+Heads and analyzers read graph inputs; artefacts read engine inputs. Preprocessing is fitted on normal data. Devices and
+the service run the same code, which needs NumPy and, for images, OpenCV (imported at first use). `shared.modalities`
+selects the class for a modality.
 """
 
 from shared.preprocessing.base import Prepared, Preprocessor, SeriesWindows

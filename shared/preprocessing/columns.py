@@ -1,8 +1,9 @@
-"""What the graph inputs of a row or window hold, side by side, as the bundle's `InputSpec` says:
+"""Columns of the graph inputs of a row or window.
 
-    values | mask of the observed ones (tabular, where values may be missing) | one column for each operating mode
+    values | mask of the observed values (rows that may have missing values) | one column for each operating mode
 
-So whoever has graph inputs (an analyzer, the normal buffer, a federated round) has all there is to know of a sample.
+The bundle's `InputSpec` gives their numbers. Graph inputs alone are sufficient for an analyzer, the normal buffer and a
+federated round.
 """
 
 from dataclasses import dataclass
@@ -17,9 +18,12 @@ from shared.calibration_modes import UNKNOWN
 
 @dataclass(frozen=True, slots=True)
 class InputColumns:
-    """`vectors`: (n, dim), the values, 0 where one is missing, and behind them the columns of the modes. `observed`:
-    (n, dim) bool, None where nothing can be missing. `modes`: (n,) int64, positions in the spec's modes, UNKNOWN for
-    one that was not trained on; None without a mode channel."""
+    """Graph inputs separated into their columns.
+
+    `vectors`: (n, dim), the values, 0 for a missing value, followed by the columns of the modes. `observed`: (n, dim)
+    bool, None if values cannot be missing. `modes`: (n,) int64, positions in the spec's modes, UNKNOWN for a mode that
+    is not in the training data; None without a mode channel.
+    """
 
     vectors: NDArray[Any]
     observed: NDArray[np.bool_] | None = None
@@ -27,7 +31,7 @@ class InputColumns:
 
 
 def columns_of(inputs: NDArray[Any], spec: InputSpec) -> InputColumns:
-    """The parts of graph inputs (n, width); images (n, ...) are all one."""
+    """Return graph inputs (n, width) separated into their columns; images (n, ...) stay whole."""
     modes = modes_of(inputs, spec)
     masked = mask_width(spec)
     if not masked:
@@ -38,7 +42,7 @@ def columns_of(inputs: NDArray[Any], spec: InputSpec) -> InputColumns:
 
 
 def modes_of(inputs: NDArray[Any], spec: InputSpec) -> NDArray[np.int64] | None:
-    """The mode of each sample (n,), as in `InputColumns`, of graph inputs or engine inputs: both end with the modes."""
+    """Return the mode of each sample (n,), as in `InputColumns`; graph inputs and engine inputs both end with it."""
     if not spec.mode_channel:
         return None
     chosen = inputs[:, inputs.shape[1] - len(spec.modes) :] > 0.5
@@ -46,5 +50,5 @@ def modes_of(inputs: NDArray[Any], spec: InputSpec) -> NDArray[np.int64] | None:
 
 
 def mask_width(spec: InputSpec) -> int:
-    """How many columns of the graph inputs are the mask of as many leading ones; windows are imputed instead."""
+    """Return the number of mask columns in graph inputs; 0 for windows, whose missing readings are imputed."""
     return len(spec.value_channels) if spec.missing and not spec.window_length else 0

@@ -1,4 +1,4 @@
-"""Images: resized to the size of the graph, in RGB. The graph itself scales the pixels."""
+"""Preprocessing of images: RGB at the size of the graph, which scales the pixel values itself."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ MIN_SIDE_PIXELS = 8
 
 
 class ImagePreprocessor(Preprocessor):
-    """Pixels (height, width, 1 or 3) uint8 of any size to graph inputs (n, image_height, image_width, 3) uint8."""
+    """Resizing of pixels (height, width, 1 or 3) uint8 to graph inputs (n, image_height, image_width, 3) uint8."""
 
     modality = Modality.IMAGE
 
@@ -26,13 +26,13 @@ class ImagePreprocessor(Preprocessor):
         self.spec = spec
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Graph inputs (kept, image_height, image_width, 3) uint8."""
+        """Return graph inputs (kept, image_height, image_width, 3) uint8."""
         height, width = self.spec.image_height, self.spec.image_width
         inputs = np.empty((len(values), height, width, 3), dtype=np.uint8)
         kept: list[int] = []
         rejections: list[tuple[int, str]] = []
         for position, pixels in enumerate(values):
-            reason = _reason_against(pixels)
+            reason = _rejection_reason(pixels)
             if reason:
                 rejections.append((position, reason))
                 continue
@@ -41,16 +41,18 @@ class ImagePreprocessor(Preprocessor):
         return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
 
     def files(self) -> dict[str, bytes]:
-        """Nothing: the size stands in the manifest."""
+        """Return no files, since the manifest holds the size."""
         return {}
 
 
-def _reason_against(pixels: Any) -> str:
-    """Why these pixels cannot be used, or nothing."""
+def _rejection_reason(pixels: Any) -> str:
+    """Return why the pixels are invalid, or an empty text."""
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
         return "is not an image of 8-bit pixels."
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
-        return f"has shape {pixels.shape}, and (height, width, 1 or 3) is expected."
+        return f"has shape {pixels.shape}; expected (height, width, 1 or 3)."
     if min(pixels.shape[:2]) < MIN_SIDE_PIXELS:
-        return f"is {pixels.shape[0]} x {pixels.shape[1]} pixels: at least {MIN_SIDE_PIXELS} x {MIN_SIDE_PIXELS}."
+        return (
+            f"has {pixels.shape[0]} x {pixels.shape[1]} pixels; the minimum is {MIN_SIDE_PIXELS} x {MIN_SIDE_PIXELS}."
+        )
     return ""

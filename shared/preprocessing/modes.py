@@ -1,7 +1,7 @@
-"""Operating modes: one channel says how the machine runs, and the graph inputs tell the modes apart.
+"""Preprocessing of samples with an operating mode: one-hot columns of the mode, added to the graph inputs.
 
-The mode is a number, as all of a sample is. A window's mode is that of its last reading. Each mode of the training data
-has a column of its own in the graph inputs; a mode that was not trained on, or is missing, has 0 in all of them.
+One channel holds the mode, as a number. The mode of a window is that of its last reading. Each mode of the training
+data has a column in the graph inputs. A mode that is missing or not in the training data has 0 in all columns.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ MAX_MODES = 32
 
 
 class ModePreprocessor:
-    """Another preprocessing for the measured channels, with a column for each mode behind its graph inputs."""
+    """Wrapper that prepares the measured channels by `inner` and appends a column for each mode."""
 
     def __init__(self, inner: Preprocessor, spec: InputSpec) -> None:
         self.inner, self.spec = inner, spec
@@ -26,15 +26,15 @@ class ModePreprocessor:
         self._column = spec.channels.index(spec.mode_channel)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Graph inputs (kept, inner + modes) float32 of samples with all channels, the mode among them."""
+        """Return graph inputs (kept, inner + modes) float32 of samples with all channels, including the mode."""
         return self._prepare(values, self.inner.prepare)
 
     def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Engine inputs, the columns of the modes behind those of the measured channels."""
+        """Return engine inputs: those of the measured channels, then the columns of the modes."""
         return self._prepare(values, self.inner.prepare_for_engine)
 
     def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[Any]:
-        """Graph inputs (n, inner + modes) of engine inputs."""
+        """Return graph inputs (n, inner + modes) of engine inputs."""
         width = engine_inputs.shape[1] - len(self.spec.modes)
         return np.concatenate([self.inner.graph_inputs(engine_inputs[:, :width]), engine_inputs[:, width:]], axis=1)
 
@@ -52,13 +52,13 @@ class ModePreprocessor:
         return Prepared(inputs, kept[prepared.kept], sorted(rejections), prepared.windows)
 
     def files(self) -> dict[str, bytes]:
-        """What the inner preprocessing stores: the modes stand in the manifest."""
+        """Return the files of the inner preprocessing; the manifest holds the modes."""
         return self.inner.files()
 
     def _readable(
         self, values: NDArray[Any] | Sequence[NDArray[Any]]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], list[tuple[int, str]]]:
-        """Positions (kept,) and values (kept, ..., channels) of the samples of the right shape; why others are not."""
+        """Return positions (kept,) and values (kept, ..., channels) of well-shaped samples, and the rejections."""
         shape = (self.spec.window_length,) if self.spec.window_length else ()
         wanted = (*shape, len(self.spec.channels))
         if isinstance(values, np.ndarray) and values.shape[1:] == wanted and values.dtype.kind in "fiub":
@@ -75,26 +75,26 @@ class ModePreprocessor:
                 rejections.append((position, "is not a sample of numbers."))
             else:
                 given, expected = (" x ".join(map(str, size)) or "no" for size in (sample.shape, wanted))
-                rejections.append((position, f"has {given} values, and {expected} are expected, the mode included."))
+                rejections.append((position, f"has {given} values; expected {expected}, including the mode."))
         stacked = np.stack(samples) if samples else np.empty((0, *wanted))
         return np.array(kept, dtype=np.intp), stacked, rejections
 
 
 def inner_spec(spec: InputSpec) -> InputSpec:
-    """The spec of the measured channels alone."""
+    """Return the spec of the measured channels alone."""
     return spec.model_copy(update={"channels": spec.value_channels, "mode_channel": "", "modes": ()})
 
 
 def without_mode(values: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> NDArray[np.float64]:
-    """Samples (n, ..., channels) without the channel of the mode. Raises DataError if they do not have the channels."""
+    """Return samples (n, ..., channels) without the mode; raises DataError if they do not fit the channels."""
     samples = np.asarray(values, dtype=np.float64)
     if samples.ndim < 2 or samples.shape[-1] != len(spec.channels):
-        raise DataError(f"Normal samples have shape {samples.shape}, and {len(spec.channels)} channels are named.")
+        raise DataError(f"Normal samples have shape {samples.shape}; the spec names {len(spec.channels)} channels.")
     return np.delete(samples, spec.channels.index(spec.mode_channel), axis=-1)
 
 
 def one_hot(mode: NDArray[Any], spec: InputSpec) -> NDArray[np.float32]:
-    """(n, modes) float32: 1 in the column of each sample's mode (n,), compared as the float32 that travels."""
+    """Return one-hot modes (n, modes) float32; `mode` (n,) is compared in float32, as samples are sent."""
     known = np.asarray(spec.modes, dtype=np.float32)
     matches = np.asarray(mode, dtype=np.float32)[:, np.newaxis] == known
     return np.asarray(matches, dtype=np.float32)

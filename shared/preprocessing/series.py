@@ -1,16 +1,17 @@
-"""Windows of sensor readings: channels standardised, and three views of a window side by side as graph inputs.
+"""Preprocessing of windows: standardised channels, and three views of a window side by side as graph inputs.
 
-1. Scores on the leading principal components, all divided by one deviation: where the window lies among normal ones.
-   Distances between them are those between windows; whitening each component would let the faint ones outvote the rest.
-2. The distance from the components' subspace: a shape that no component points to.
-3. For each channel, how unexpected it is given all the others (`conditional_gaussian`): a broken relation between
-   channels lies along faint directions, which the first view leaves out and the second drowns.
+1. Scores on the leading principal components, all divided by one deviation: the position among normal windows.
+   Distances between scores are distances between windows. Whitening would give low-variance components the same weight.
+2. The distance from the subspace of the components, for shapes outside it.
+3. For each channel, how unexpected it is given all the others (`conditional_gaussian`). Broken relations between
+   channels lie along low-variance directions, which the first view omits and the second hardly shows.
 
-Where the spec allows it a reading may be missing (NaN): it is imputed with its mean given the observed ones, and only
-those are scored. A channel missing as a whole counts as expected; a window of nothing but missing readings is rejected.
+If the spec allows it, a reading may be missing (NaN). It is imputed with its mean given the observed readings, and only
+observed readings are scored. A channel without any reading counts as expected; a window without any reading is
+rejected.
 
-On devices the artefact does all of this (`cloud.methods.encoders.series_views`) from the readings on.
-Where one may be missing, it is given windows that are standardised and imputed already, and what was observed of them.
+On devices the artefact computes the views from raw readings (`cloud.methods.encoders.series_views`). If readings may be
+missing, its inputs are standardised and imputed windows together with their mask.
 
 Source of the second view: Jackson & Mudholkar, "Control procedures for residuals associated with principal component
 analysis" (1979).
@@ -31,26 +32,29 @@ from shared.preprocessing.base import (
     Prepared,
     SeriesWindows,
     compress,
-    say_not_finite,
+    not_finite_reason,
     scale_of,
     standardise,
 )
 from shared.preprocessing.conditional_gaussian import ConditionalGaussian
 
 EXPLAINED_VARIANCE = 0.99
-MAX_COMPONENTS = 63  # with the distance from their subspace: 64 inputs, before those of the channels
-VIEW_RANGE = 10.0  # deviations; beyond them a view is compressed
+MAX_COMPONENTS = 63  # 64 inputs together with the distance, plus those of the channels
+VIEW_RANGE = 10.0  # deviations; larger values of a view are compressed
 MAX_WINDOW_VALUES = 2048  # length * channels, which bounds the covariance matrix
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
-SURPRISE_WEIGHT = 0.5  # of a channel's surprise beside the other inputs, in deviations on normal data
-SURPRISE_SPREAD = 0.05  # least deviation of a surprise: a channel that is a copy of another never surprises
+SURPRISE_WEIGHT = 0.5  # weight of a channel's surprise relative to the other inputs, in deviations on normal data
+SURPRISE_SPREAD = 0.05  # minimum deviation of a surprise; the copy of another channel has none
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """`mean`, `scale`: (channels,). `components`: (k, length * channels), orthonormal rows. `deviation`: (1,), of the
-    scores. `residual`: mean and deviation of the distance from the subspace. `surprise`: (2, groups), mean and
-    unit of the surprises."""
+    """Fitted parameters of the views.
+
+    `mean`, `scale`: (channels,). `components`: (k, length * channels), orthonormal rows. `deviation`: (1,), of the
+    scores. `residual`: (2,), mean and deviation of the distance from the subspace. `surprise`: (2, groups), mean and
+    unit of the surprises.
+    """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -61,7 +65,7 @@ class Views:
 
 
 class SeriesPreprocessor:
-    """Windows (n, length, channels) to graph inputs (n, components + 1 + groups of channels) float32."""
+    """Conversion of windows (n, length, channels) to graph inputs (n, components + 1 + groups of channels) float32."""
 
     modality = Modality.SERIES
     file_path: ClassVar[str] = f"{PREPROCESSING_FOLDER}series.npz"
@@ -81,7 +85,7 @@ class SeriesPreprocessor:
         observed = ~np.isnan(values)
         kept = observed.any(axis=(1, 2))
         if kept.sum() < 2:
-            raise DataError(f"Of {len(values)} normal windows {kept.sum()} hold a reading, and two are needed.")
+            raise DataError(f"{kept.sum()} of {len(values)} normal windows contain a reading; two are needed.")
         values, observed = values[kept], observed[kept]
         mean, spread = _moments(values, observed)
         scale = scale_of(spread, mean)
@@ -100,30 +104,31 @@ class SeriesPreprocessor:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
-        """What `files` wrote; raises BundleError if the arrays are not such."""
+        """Return the preprocessing that `files` wrote; raises BundleError for other arrays."""
         names = Views.__dataclass_fields__
         try:
             views = Views(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
             gaussian = ConditionalGaussian.from_arrays(arrays)
         except KeyError as error:
-            raise BundleError(f"{cls.file_path} lacks {error}: train the bundle anew.") from None
+            raise BundleError(f"{cls.file_path} lacks {error}: retrain the bundle.") from None
         except ValueError as error:
-            raise BundleError(f"{cls.file_path}: {error}; train the bundle anew.") from None
+            raise BundleError(f"{cls.file_path}: {error}; retrain the bundle.") from None
         shape = (spec.window_length, len(spec.channels))
         if gaussian.centre.shape != shape or views.mean.shape != shape[1:]:
-            raise BundleError(f"{cls.file_path} does not fit the bundle's windows: train the bundle anew.")
+            raise BundleError(f"{cls.file_path} does not fit the bundle's windows: retrain the bundle.")
         return cls(spec, views, gaussian)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Graph inputs (kept, inputs) float32 of windows (n, length, channels); NaN is missing, if allowed."""
+        """Return graph inputs (kept, inputs) float32 of windows (n, length, channels); NaN is missing, if allowed."""
         windows, kept, rejections = self._readable(values)
         seen = self.standardised(windows)
         return Prepared(self._graph_inputs(seen), kept, rejections, seen)
 
     def prepare_for_engine(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Engine inputs (kept, width) float32 of windows (n, length, channels): their length * channels readings. Where
-        one may be missing these are standardised and imputed, and behind them stands for each whether it was observed,
-        1 or 0."""
+        """Return engine inputs (kept, width) float32 of windows (n, length, channels): length * channels readings.
+
+        If readings may be missing, they are standardised and imputed, followed by their mask: 1 if observed, else 0.
+        """
         windows, kept, rejections = self._readable(values)
         inputs = windows
         if self.spec.missing:
@@ -132,11 +137,11 @@ class SeriesPreprocessor:
         if inputs.dtype != np.float32:
             inputs = np.clip(inputs, -MAX_FLOAT32, MAX_FLOAT32)
         width = self.gaussian.centre.size * (2 if self.spec.missing else 1)
-        # A copy: windows share memory, and an engine needs rows of its own.
+        # A copy, because overlapping windows share memory and an engine needs separate rows.
         return Prepared(np.array(inputs, np.float32, order="C").reshape(len(kept), width), kept, rejections)
 
     def graph_inputs(self, engine_inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Graph inputs (n, inputs) float32 of engine inputs."""
+        """Return graph inputs (n, inputs) float32 of engine inputs."""
         length, channels = self.gaussian.centre.shape
         rows = length * (2 if self.spec.missing else 1)
         windows = engine_inputs.reshape(len(engine_inputs), rows, channels)
@@ -145,7 +150,7 @@ class SeriesPreprocessor:
         return self._graph_inputs(SeriesWindows(windows[:, :length].astype(np.float64), windows[:, length:] > 0.5))
 
     def standardised(self, windows: NDArray[Any]) -> SeriesWindows:
-        """Usable windows (n, length, channels) as the views see them; NaN is a missing reading."""
+        """Return valid windows (n, length, channels) standardised and imputed; NaN is a missing reading."""
         values = np.asarray(windows, dtype=np.float64)
         observed = ~np.isnan(values)
         if observed.all():
@@ -155,24 +160,24 @@ class SeriesPreprocessor:
         return SeriesWindows(standard, observed)
 
     def residuals(self, seen: SeriesWindows) -> NDArray[np.float64]:
-        """Where and in which channel windows that `prepare` gave are not as expected: (n, length, channels).
+        """Return how unexpected each reading of windows from `prepare` is: (n, length, channels).
 
-        The distance of each reading from what its channel is imputed as given the others, in deviations on normal data,
-        times its distance from the mean where that is above one deviation: a wrong channel misleads the imputation of
-        the right ones too, but only the wrong one is far out itself. 0 for a missing reading. It holds what the
-        principal components cannot show.
+        This is the distance of a reading from its imputation given the other channels, in deviations on normal data,
+        multiplied by its distance from the mean if that exceeds one deviation. A faulty channel also distorts the
+        imputation of the others, but only its own readings are far from their mean. 0 for a missing reading.
+        Deviations that principal components cannot show are included.
         """
         itself = np.maximum(np.abs(seen.values - self.gaussian.centre), 1.0)
         return np.where(seen.observed, np.abs(self.gaussian.residuals(seen.values)) * itself, 0.0)
 
     def files(self) -> dict[str, bytes]:
-        """The scaling, the components and the distribution of windows, as one array file."""
+        """Return the scaling, the components and the distribution of windows as one NPZ file."""
         arrays = {name: getattr(self.views, name) for name in Views.__dataclass_fields__}
         return {self.file_path: npz_bytes({**arrays, **self.gaussian.to_arrays()})}
 
     @property
     def surprise_columns(self) -> slice:
-        """Which graph inputs say how unexpected each channel (or group of channels) is given the others."""
+        """Graph inputs that hold the surprise of each channel (or group of channels) given the others."""
         return slice(len(self.views.components) + 1, self._width)
 
     @property
@@ -182,27 +187,29 @@ class SeriesPreprocessor:
     def _readable(
         self, values: NDArray[Any] | Sequence[NDArray[Any]]
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp], list[tuple[int, str]]]:
-        """The windows (kept, length, channels) that can be used, their positions, and why the others cannot."""
+        """Return the valid windows (kept, length, channels), their positions, and the rejections."""
         shape = (self.spec.window_length, len(self.spec.channels))
         windows = _as_windows(values)
         if windows is None:
             return self._readable_one_by_one(values)
         if windows.ndim != 3 or windows.shape[1:] != shape:
             given = " x ".join(str(size) for size in windows.shape[1:])
-            reason = f"is a window of {given or 'no'} values, and {shape[0]} x {shape[1]} are expected."
+            reason = f"is a window of {given or 'no'} values; expected {shape[0]} x {shape[1]}."
             return np.empty((0, *shape)), np.zeros(0, np.intp), [(position, reason) for position in range(len(windows))]
-        if np.isfinite(_readings(windows)).all():  # nearly always
+        if np.isfinite(_readings(windows)).all():  # the usual case
             return windows, np.arange(len(windows), dtype=np.intp), []
         finite = np.isfinite(windows)
         allowed = finite | (np.isnan(windows) if self.spec.missing else np.False_)
         usable = allowed.all(axis=(1, 2)) & finite.any(axis=(1, 2))
-        rejections = [(position, self._complaint(windows[position])) for position in np.flatnonzero(~usable).tolist()]
+        rejections = [
+            (position, self._rejection_reason(windows[position])) for position in np.flatnonzero(~usable).tolist()
+        ]
         return windows[usable], np.flatnonzero(usable), rejections
 
     def _readable_one_by_one(
         self, values: NDArray[Any] | Sequence[NDArray[Any]]
     ) -> tuple[NDArray[np.floating[Any]], NDArray[np.intp], list[tuple[int, str]]]:
-        """Windows of differing shapes or types: each alone, so that one bad window spoils no other."""
+        """Check windows of differing shapes or types one by one, so that an invalid window affects no other."""
         usable: list[NDArray[np.floating[Any]]] = [np.empty((0, *self.gaussian.centre.shape))]
         kept: list[int] = []
         rejections: list[tuple[int, str]] = []
@@ -226,35 +233,35 @@ class SeriesPreprocessor:
         side_by_side = np.column_stack([scores / views.deviation, distance, surprises])
         return compress(side_by_side, VIEW_RANGE).astype(np.float32)
 
-    def _complaint(self, window: NDArray[np.floating[Any]]) -> str:
-        """Why a window cannot be used."""
+    def _rejection_reason(self, window: NDArray[np.floating[Any]]) -> str:
+        """Return why a window is invalid."""
         if np.isnan(window).all():
-            return "is a window without a single reading: all its values are NaN."
+            return "is a window without any reading: all values are NaN."
         bad = np.isinf(window) if self.spec.missing else ~np.isfinite(window)
         time_point, channel = np.unravel_index(int(np.argmax(bad)), window.shape)
         where = f"channel {self.spec.channels[channel]!r} at time point {time_point} of the window"
-        return say_not_finite(float(window[time_point, channel]), where)
+        return not_finite_reason(float(window[time_point, channel]), where)
 
 
 def _check_windows(values: NDArray[np.float64], spec: InputSpec) -> None:
     shape = (spec.window_length, len(spec.channels))
     if values.ndim != 3 or values.shape[1:] != shape or len(values) < 2:
-        raise DataError(f"Normal windows have shape {values.shape}, and two or more of {shape} are expected.")
+        raise DataError(f"Normal windows have shape {values.shape}; expected two or more of shape {shape}.")
     if shape[0] * shape[1] > MAX_WINDOW_VALUES:
         raise DataError(
             f"A window of {shape[0]} time points and {shape[1]} channels has more than {MAX_WINDOW_VALUES} values: "
             "set a shorter series.window_length, or leave channels out with data.columns."
         )
     if np.isinf(values).any():
-        raise DataError("A normal window holds an infinite reading: remove it, or leave such rows out when training.")
+        raise DataError("A normal window contains an infinite reading: remove such rows from the training data.")
     if not spec.missing and np.isnan(values).any():
-        raise DataError("A normal window holds NaN, and this preprocessing was not asked to allow missing readings.")
+        raise DataError("A normal window contains NaN, and this preprocessing does not allow missing readings.")
 
 
 def _moments(
     values: NDArray[np.float64], observed: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation (channels,) of the observed readings; 0 and 0 for a channel that was never observed."""
+    """Return mean and deviation (channels,) of the observed readings; 0 and 0 for a channel that was never observed."""
     counts = np.maximum(observed.sum(axis=(0, 1)), 1)
     mean = np.where(observed, values, 0.0).sum(axis=(0, 1)) / counts
     squares = np.where(observed, np.square(np.where(observed, values, mean) - mean), 0.0)
@@ -262,7 +269,7 @@ def _moments(
 
 
 def _principal_components(flat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Variances (k,), descending, and orthonormal components (k, values) of centred rows (n, values)."""
+    """Return variances (k,), descending, and orthonormal components (k, values) of centred rows (n, values)."""
     eigenvalues, vectors = np.linalg.eigh(flat.T @ flat / len(flat))
     eigenvalues, vectors = np.maximum(eigenvalues[::-1], 0.0), vectors[:, ::-1]
     share = np.cumsum(eigenvalues) / max(float(eigenvalues.sum()), 1e-300)
@@ -272,15 +279,17 @@ def _principal_components(flat: NDArray[np.float64]) -> tuple[NDArray[np.float64
 
 
 def _distances(flat: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) distance of each row from the components' subspace, by Pythagoras."""
+    """Return the distance of each row from the subspace of the components (n,), by Pythagoras."""
     squared = np.einsum("nd,nd->n", flat, flat) - np.einsum("nk,nk->n", scores, scores)
     distances: NDArray[np.float64] = np.sqrt(np.maximum(squared, 0.0))
     return distances
 
 
 def _readings(windows: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """What windows (n, length, channels) hold, without looking twice: the rows (rows, channels) that they were cut from
-    where they are overlapping views of these; else the windows themselves."""
+    """Return the rows (rows, channels) that overlapping windows (n, length, channels) are views of, else the windows.
+
+    It lets a check read each value once.
+    """
     count, length, channels = windows.shape
     step, row, _ = windows.strides
     if count < 2 or row <= 0 or step % row or not row <= step < length * row:

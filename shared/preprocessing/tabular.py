@@ -1,8 +1,8 @@
-"""Tabular rows: each feature standardised by the mean and deviation of the normal rows.
+"""Preprocessing of table rows: each feature standardised by the mean and deviation of the normal rows.
 
-Where the spec allows missing values (NaN), the graph inputs are the values, 0 (the mean) where one is missing, and then
-a mask of as many columns, 1 where a value was observed: what is missing can be told from what is average. A row
-without a single value is rejected.
+If the spec allows missing values (NaN), the graph inputs are the values, 0 (the mean) for a missing value, followed by
+a mask with as many columns, 1 for an observed value. The mask separates missing from average values. A row without any
+value is rejected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from shared.bundle import PREPROCESSING_FOLDER, InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
 from shared.modality import Modality
-from shared.preprocessing.base import Prepared, Preprocessor, reject_all, say_not_finite, scale_of, standardise
+from shared.preprocessing.base import Prepared, Preprocessor, not_finite_reason, reject_all, scale_of, standardise
 
 
 class TabularPreprocessor(Preprocessor):
-    """Rows (n, features) to graph inputs float32, compressed beyond three deviations: (n, features), or (n, 2 features)
-    with the mask where values may be missing."""
+    """Standardisation of rows (n, features), compressed beyond three deviations.
+
+    Graph inputs are float32: (n, features), or (n, 2 features) with the mask if values may be missing.
+    """
 
     modality = Modality.TABULAR
     file_path: ClassVar[str] = f"{PREPROCESSING_FOLDER}tabular.npz"
@@ -30,51 +32,53 @@ class TabularPreprocessor(Preprocessor):
 
     @classmethod
     def fit(cls, rows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
-        """Fit on normal rows (n, features), finite or, if the spec allows it, NaN: on what was observed of a feature.
+        """Fit on the observed values of normal rows (n, features), finite or, if the spec allows it, NaN.
 
-        Raises DataError if they have not the features of `spec`, or for a feature of which nothing was observed.
+        Raises DataError if they do not have the features of `spec`, or if a feature has no observed value.
         """
         values = np.asarray(rows, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != len(spec.channels) or not len(values):
-            raise DataError(f"Normal rows have shape {values.shape}, and {len(spec.channels)} features are named.")
+            raise DataError(f"Normal rows have shape {values.shape}; the spec names {len(spec.channels)} features.")
         observed = ~np.isnan(values)
         if not spec.missing and not observed.all():
-            raise DataError("A normal row holds NaN, and this preprocessing was not asked to allow missing values.")
+            raise DataError("A normal row contains NaN, and this preprocessing does not allow missing values.")
         counts = observed.sum(axis=0)
         if not counts.all():
             empty = spec.channels[int(np.argmin(counts))]
-            raise DataError(f"Feature {empty!r} is missing in every normal row to train on: leave it out.")
+            raise DataError(f"Feature {empty!r} has no value in the training rows: leave it out.")
         mean = np.where(observed, values, 0.0).sum(axis=0) / counts
         squares = np.square(np.where(observed, values, mean) - mean).sum(axis=0) / counts
         return cls(spec, mean, scale_of(np.sqrt(squares), mean))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
-        """What `files` wrote; raises BundleError if the arrays are not such."""
+        """Return the preprocessing that `files` wrote; raises BundleError for other arrays."""
         try:
             mean, scale = (np.asarray(arrays[key], dtype=np.float64) for key in ("mean", "scale"))
         except KeyError as error:
-            raise BundleError(f"{cls.file_path} lacks {error}: train the bundle anew.") from None
+            raise BundleError(f"{cls.file_path} lacks {error}: retrain the bundle.") from None
         if not mean.shape == scale.shape == (len(spec.channels),):
-            raise BundleError(f"{cls.file_path} does not fit the bundle's features: train the bundle anew.")
+            raise BundleError(f"{cls.file_path} does not fit the bundle's features: retrain the bundle.")
         return cls(spec, mean, scale)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Graph inputs (kept, width) float32 of rows (n, features)."""
+        """Return graph inputs (kept, width) float32 of rows (n, features)."""
         width = len(self.spec.channels)
         rows = _as_rows(values)
         if rows is None:
             return self._prepare_one_by_one(values)
         if rows.ndim != 2 or rows.shape[1] != width:
             given = rows.shape[1:] if rows.ndim != 2 else rows.shape[1]
-            return reject_all(len(rows), (self._width,), f"has {given} features, and {width} are expected.")
+            return reject_all(len(rows), (self._width,), f"has {given} features; expected {width}.")
         usable = self._usable(rows)
         kept = np.flatnonzero(usable)
-        rejections = [(position, self._complaint(rows[position])) for position in np.flatnonzero(~usable).tolist()]
+        rejections = [
+            (position, self._rejection_reason(rows[position])) for position in np.flatnonzero(~usable).tolist()
+        ]
         return Prepared(self._inputs(rows if len(kept) == len(rows) else rows[kept]), kept, rejections)
 
     def files(self) -> dict[str, bytes]:
-        """The means and scales, as one array file."""
+        """Return the means and scales as one NPZ file."""
         return {self.file_path: npz_bytes({"mean": self._mean, "scale": self._scale})}
 
     @property
@@ -82,7 +86,7 @@ class TabularPreprocessor(Preprocessor):
         return len(self.spec.channels) * (2 if self.spec.missing else 1)
 
     def _usable(self, rows: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """(n,) whether a row can be used: finite, or where values may be missing, with one value and no infinity."""
+        """Return which rows are valid (n,): finite, or if values may be missing, with a value and no infinity."""
         if not self.spec.missing:
             return np.asarray(np.isfinite(rows).all(axis=1))
         return np.asarray(~np.isinf(rows).any(axis=1) & ~np.isnan(rows).all(axis=1))
@@ -95,16 +99,16 @@ class TabularPreprocessor(Preprocessor):
         inputs: NDArray[np.float32] = np.concatenate([values, observed], axis=1).astype(np.float32)
         return inputs
 
-    def _complaint(self, row: NDArray[np.float64]) -> str:
-        """Why a row cannot be used."""
+    def _rejection_reason(self, row: NDArray[np.float64]) -> str:
+        """Return why a row is invalid."""
         if self.spec.missing and np.isnan(row).all():
-            return "is a row without a single value: all are NaN."
+            return "is a row without any value: all are NaN."
         bad = np.isinf(row) if self.spec.missing else ~np.isfinite(row)
         feature = int(np.argmax(bad))
-        return say_not_finite(float(row[feature]), f"feature {self.spec.channels[feature]!r}")
+        return not_finite_reason(float(row[feature]), f"feature {self.spec.channels[feature]!r}")
 
     def _prepare_one_by_one(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Rows of differing lengths or types: each alone, so that one bad row spoils no other."""
+        """Prepare rows of differing lengths or types one by one, so that an invalid row affects no other."""
         inputs, kept, rejections = [], [], []
         for position, value in enumerate(values):
             row = _as_rows([value])

@@ -1,4 +1,4 @@
-"""Clips: each frame resized to the size of the graph, in RGB. The graph itself scales the pixels."""
+"""Preprocessing of clips: RGB frames at the size of the graph, which scales the pixel values itself."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ MIN_CLIP_FRAMES = 2  # one frame has no temporal difference
 
 
 class VideoPreprocessor(Preprocessor):
-    """Clips (frames, height, width, 1 or 3) uint8 of any size to graph inputs (n, frames, height, width, 3) uint8.
+    """Resizing of clips (frames, height, width, 1 or 3) uint8 to graph inputs (n, frames, height, width, 3) uint8.
 
     `spec.window_length` is the number of frames of a clip.
     """
@@ -29,12 +29,12 @@ class VideoPreprocessor(Preprocessor):
             raise DataError(f"A graph for frames of {spec.image_height} x {spec.image_width} pixels is too small.")
         if spec.window_length < MIN_CLIP_FRAMES:
             raise DataError(
-                f"A clip has {MIN_CLIP_FRAMES} frames or more, not {spec.window_length}: raise video.clip_frames."
+                f"A clip needs at least {MIN_CLIP_FRAMES} frames, not {spec.window_length}: raise video.clip_frames."
             )
         self.spec = spec
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
-        """Graph inputs (kept, frames, image_height, image_width, 3) uint8."""
+        """Return graph inputs (kept, frames, image_height, image_width, 3) uint8."""
         frames, height, width = self.spec.window_length, self.spec.image_height, self.spec.image_width
         if isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.shape[1:] == self._shape:
             return Prepared(values, np.arange(len(values), dtype=np.intp), [])
@@ -42,7 +42,7 @@ class VideoPreprocessor(Preprocessor):
         kept: list[int] = []
         rejections: list[tuple[int, str]] = []
         for position, clip in enumerate(values):
-            reason = _reason_against(clip, frames)
+            reason = _rejection_reason(clip, frames)
             if reason:
                 rejections.append((position, reason))
                 continue
@@ -52,7 +52,7 @@ class VideoPreprocessor(Preprocessor):
         return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
 
     def files(self) -> dict[str, bytes]:
-        """Nothing: the sizes stand in the manifest."""
+        """Return no files, since the manifest holds the sizes."""
         return {}
 
     @property
@@ -60,14 +60,14 @@ class VideoPreprocessor(Preprocessor):
         return self.spec.window_length, self.spec.image_height, self.spec.image_width, 3
 
 
-def _reason_against(clip: Any, frames: int) -> str:
-    """Why this clip cannot be used, or nothing."""
+def _rejection_reason(clip: Any, frames: int) -> str:
+    """Return why the clip is invalid, or an empty text."""
     if not isinstance(clip, np.ndarray) or clip.dtype != np.uint8:
         return "is not a clip of 8-bit pixels."
     if clip.ndim != 4 or clip.shape[3] not in (1, 3):
-        return f"has shape {clip.shape}, and (frames, height, width, 1 or 3) is expected."
+        return f"has shape {clip.shape}; expected (frames, height, width, 1 or 3)."
     if clip.shape[0] != frames:
-        return f"has {clip.shape[0]} frames, and {frames} are expected."
+        return f"has {clip.shape[0]} frames; expected {frames}."
     if min(clip.shape[1:3]) < MIN_SIDE_PIXELS:
-        return f"is {clip.shape[1]} x {clip.shape[2]} pixels: at least {MIN_SIDE_PIXELS} x {MIN_SIDE_PIXELS}."
+        return f"has {clip.shape[1]} x {clip.shape[2]} pixels; the minimum is {MIN_SIDE_PIXELS} x {MIN_SIDE_PIXELS}."
     return ""

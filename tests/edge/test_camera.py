@@ -20,6 +20,7 @@ from shared.bundle import Bundle, InputSpec, public_pem
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import SampleBatch
+from shared.status import ObservedStatus
 from tests.edge.device import Device
 from tests.edge.network_camera import Recording, picture
 
@@ -309,7 +310,7 @@ def test_an_agent_screens_a_file_to_its_end_while_a_dead_camera_is_sought(
         assert status["sources"]["dead"]["health"] == "disconnected"
         assert "Connection refused" in status["sources"]["dead"]["error"]
         assert any("dead" in problem for problem in status["problems"])
-        assert any("disconnected" in line for line in status_lines(status | {"live": True}))
+        assert any("disconnected" in line for line in status_lines(ObservedStatus(**status, live=True)))
         assert device.terminate() == 0, device.text()
         assert "secret" not in device.text() + str(status)
     finally:

@@ -150,17 +150,17 @@ def test_arrays_that_are_no_sound_head_are_refused(tmp_path: Path) -> None:
         train(request(head), tmp_path / "a.npz")
     content = request()
     content[federation.ARRAYS] = ArrayRecord({"layers.0.bias": Array(np.zeros(3, np.float32))})
-    with pytest.raises(FederationError, match="no head"):
+    with pytest.raises(FederationError, match="not a head"):
         train(content, tmp_path / "a.npz")
 
 
 def test_the_server_cannot_keep_a_device_busy_for_hours() -> None:
     greedy = DistillationSettings(steps=1_000_000, max_seconds=86_400.0, batch_size=65_536, perturbed=10**9)
-    granted = federated.granted_distillation(greedy.model_dump_json())
-    assert granted.steps == federated.GRANTED["steps"]
-    assert granted.max_seconds == federated.GRANTED["max_seconds"]
-    assert granted.batch_size == federated.GRANTED["batch_size"]
-    assert granted.perturbed == federated.GRANTED["perturbed"]
+    granted = federated.limited_distillation(greedy.model_dump_json())
+    assert granted.steps == federated.MAX_SETTINGS["steps"]
+    assert granted.max_seconds == federated.MAX_SETTINGS["max_seconds"]
+    assert granted.batch_size == federated.MAX_SETTINGS["batch_size"]
+    assert granted.perturbed == federated.MAX_SETTINGS["perturbed"]
 
 
 def test_the_client_app_answers_with_an_error_instead_of_failing(tmp_path: Path) -> None:

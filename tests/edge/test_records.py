@@ -1,4 +1,4 @@
-"""What sensors send: numbers as texts, bad quality, times in any unit, and garbage, which spoils nothing else."""
+"""Tests of reading records: numbers as text, bad quality, time formats, and invalid payloads."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def read(of: RecordReader, payload: Any) -> tuple[list[Reading], list[str]]:
     )
 
 
-def test_values_are_found_by_the_names_of_channels() -> None:
+def test_values_are_found_by_channel_name() -> None:
     readings, reasons = read(reader(), {"load": 3, "heat": "41.5", "other": [1]})
     assert readings == [Reading(NOW_S, {0: 41.5, 1: 3.0})]
     assert reasons == []
@@ -53,19 +53,19 @@ def test_values_are_found_by_paths_and_lists_hold_several_records() -> None:
     [1_800_000_000, 1_800_000_000_000, 1.8e15, 1_800_000_000_000_000_000, "1800000000", "2027-01-15T08:00:00Z",
      "2027-01-15T09:00:00+01:00", "2027-01-15 08:00:00"],
 )  # fmt: skip
-def test_times_of_any_unit(stamp: Any) -> None:
+def test_time_units_and_formats_are_recognised(stamp: Any) -> None:
     readings, _ = read(reader(time_path="ts"), {"ts": stamp, "heat": 1, "load": 2})
     assert readings[0].at_s == 1.8e9
 
 
 @pytest.mark.parametrize("stamp", ["yesterday", None, True, {}, "", "9" * 500, 1e300])
-def test_a_time_that_is_none_rejects_the_record(stamp: Any) -> None:
+def test_an_invalid_time_rejects_the_record(stamp: Any) -> None:
     readings, reasons = read(reader(time_path="ts"), {"ts": stamp, "heat": 1, "load": 2})
     assert readings == []
     assert "time" in reasons[0]
 
 
-def test_bad_quality_is_missing_and_each_channel_may_have_its_own() -> None:
+def test_bad_quality_gives_a_missing_value_per_record_or_per_channel() -> None:
     of = reader(quality_path="q")
     assert math.isnan(read(of, {"q": "Bad", "heat": 1, "load": 2})[0][0].values[0])
     assert read(of, {"q": "GOOD", "heat": 1, "load": 2})[0][0].values == {0: 1.0, 1: 2.0}
@@ -76,7 +76,7 @@ def test_bad_quality_is_missing_and_each_channel_may_have_its_own() -> None:
     assert values[1] == 2.0
 
 
-def test_a_bare_number_is_the_one_channel() -> None:
+def test_a_bare_number_is_the_value_of_a_single_channel() -> None:
     one = reader(("heat",))
     for payload in (b"21.5", b" 21.5\n", b'"21.5"', b"+21.5", b'{"heat": 21.5}'):
         assert read(one, payload)[0] == [Reading(NOW_S, {0: 21.5})]
@@ -85,7 +85,7 @@ def test_a_bare_number_is_the_one_channel() -> None:
     assert read(one, b"OFF")[1] == ["channel 'heat' cannot be read: 'OFF' is not a number."]
 
 
-def test_one_bad_value_leaves_the_others() -> None:
+def test_one_bad_value_does_not_affect_the_others() -> None:
     readings, reasons = read(reader(), {"heat": "broken", "load": 2})
     assert readings == [Reading(NOW_S, {1: 2.0})]
     assert reasons == ["channel 'heat' cannot be read: 'broken' is not a number."]
@@ -95,7 +95,7 @@ def test_one_bad_value_leaves_the_others() -> None:
         assert len(reasons) == 1
 
 
-def test_garbage_is_bounded() -> None:
+def test_oversized_and_invalid_payloads_are_rejected() -> None:
     assert "limit" in read(reader(), b"x" * (MAX_PAYLOAD_BYTES + 1))[1][0]
     assert "limit" in read(reader(), [1] * (MAX_RECORDS + 1))[1][0]
     assert "not JSON" in read(reader(), b"\xff\xfe")[1][0]
@@ -106,7 +106,7 @@ def test_garbage_is_bounded() -> None:
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["heat", "load", "ts", "q"]), inner),
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_whatever_comes_is_a_finite_reading_or_a_rejection(payload: bytes) -> None:
+def test_any_payload_gives_finite_readings_or_rejections(payload: bytes) -> None:
     of = reader(time_path="ts", quality_path="q", channels={"heat": {"path": "heat[0].v || heat"}})
     for item in of.read(payload, NOW_S, "t"):
         if isinstance(item, Reading):
@@ -116,12 +116,12 @@ def test_whatever_comes_is_a_finite_reading_or_a_rejection(payload: bytes) -> No
             assert len(item.reason) < 400
 
 
-def test_a_wrong_path_is_refused_at_the_start() -> None:
+def test_an_invalid_path_is_refused_at_the_start() -> None:
     with pytest.raises(SettingsError, match="channel 'heat': path: 'a-b' is no JMESPath"):
         reader(channels={"heat": {"path": "a-b"}})
 
 
-def test_a_channel_without_a_field_has_no_reading_and_one_that_is_none_either() -> None:
+def test_missing_and_null_fields_give_no_reading_and_nan_a_missing_value() -> None:
     assert read(reader(), {"heat": 1})[0] == [Reading(NOW_S, {0: 1.0})]
     assert read(reader(), {"heat": 1, "load": None})[0] == [Reading(NOW_S, {0: 1.0})]
     assert math.isnan(read(reader(), {"heat": 1, "load": "NaN"})[0][0].values[1])

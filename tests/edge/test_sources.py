@@ -1,4 +1,4 @@
-"""Columns by name, windows as the bundle wants them, rates kept, and bad input as rejections or one clear error."""
+"""Tests of file sources: columns by name, windows, rates, rejections and one-line errors."""
 
 import gzip
 import os
@@ -52,7 +52,7 @@ def csv_of(path: Path, rows: np.ndarray, header: str = "a,x,b") -> Path:
 
 
 @pytest.mark.parametrize("name", ["readings.csv", "readings.csv.gz"])
-def test_columns_are_picked_by_name_in_the_bundle_s_order(tmp_path: Path, name: str) -> None:
+def test_columns_are_selected_by_name_in_the_bundle_s_order(tmp_path: Path, name: str) -> None:
     rows = np.arange(30.0).reshape(10, 3)
     found = batches(csv_of(tmp_path / name, rows), batch_size=4)
     assert [len(batch) for batch in found] == [4, 4, 2]
@@ -60,7 +60,7 @@ def test_columns_are_picked_by_name_in_the_bundle_s_order(tmp_path: Path, name: 
     assert origins_of(found) == [f"{name}:{number}" for number in range(10)]
 
 
-def test_an_npz_with_names_is_picked_by_name_and_one_without_by_its_width(tmp_path: Path) -> None:
+def test_npz_columns_are_selected_by_name_or_checked_by_count(tmp_path: Path) -> None:
     rows = np.arange(20.0).reshape(10, 2)
     np.savez(tmp_path / "named.npz", X=rows, channels=np.array(["a", "b"]), y=np.zeros(10))
     np.testing.assert_array_equal(values_of(batches(tmp_path / "named.npz")), rows[:, ::-1])
@@ -72,12 +72,12 @@ def test_an_npz_with_names_is_picked_by_name_and_one_without_by_its_width(tmp_pa
     ("header", "words"),
     [("a,x,c", "lacks column 'b'"), ("a,b,b", "column 'b' appears more than once"), ("", "lacks column")],
 )
-def test_a_header_that_does_not_fit_is_one_clear_error(tmp_path: Path, header: str, words: str) -> None:
+def test_a_wrong_header_is_a_one_line_error(tmp_path: Path, header: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         batches(csv_of(tmp_path / "r.csv", np.ones((3, 3)), header))
 
 
-def test_files_that_cannot_be_used_are_clear_errors(tmp_path: Path) -> None:
+def test_unusable_files_are_one_line_errors(tmp_path: Path) -> None:
     np.savez(tmp_path / "wide.npz", X=np.ones((3, 5)))
     np.savez(tmp_path / "other.npz", Z=np.ones((3, 2)))
     np.savez(tmp_path / "texts.npz", X=np.array([["x", "y"]]))
@@ -100,15 +100,15 @@ def test_files_that_cannot_be_used_are_clear_errors(tmp_path: Path) -> None:
             batches(tmp_path / name)
 
 
-def test_cells_that_are_no_numbers_reject_their_row_and_no_other(tmp_path: Path) -> None:
+def test_cells_that_are_not_numbers_reject_only_their_row(tmp_path: Path) -> None:
     lines = ["a,b", "1,2", "n/a,2", "3", "", '"4",5', "6,1e60", "7,nan", "8,9"]
     (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
     found = batches(tmp_path / "r.csv")
     rejected = {item.origin: item.reason for batch in found for item in batch.rejections}
-    assert set(rejected) == {"r.csv:1", "r.csv:2"}  # a blank line is no row
+    assert set(rejected) == {"r.csv:1", "r.csv:2"}  # blank lines are not rows
     assert "'n/a'" in rejected["r.csv:1"]
     assert "missing" in rejected["r.csv:2"]
-    # What is a number in its own way, infinite or NaN, is for the preprocessing to judge.
+    # Infinite and NaN cells are numbers; the preprocessing decides about them.
     assert origins_of(found) == ["r.csv:0", "r.csv:4", "r.csv:5", "r.csv:6", "r.csv:7"]
 
 
@@ -117,10 +117,10 @@ def test_cells_that_are_no_numbers_reject_their_row_and_no_other(tmp_path: Path)
     length=st.integers(1, 9),
     stride=st.integers(1, 12),
     chunk=st.sampled_from([1, 3, 7, 64]),
-    most_values=st.sampled_from([0, 20, 1000]),
+    max_values=st.sampled_from([0, 20, 1000]),
 )
-def test_windows_are_the_same_however_the_file_is_read(
-    tmp_path_factory: pytest.TempPathFactory, count: int, length: int, stride: int, chunk: int, most_values: int
+def test_windows_do_not_depend_on_the_chunk_size(
+    tmp_path_factory: pytest.TempPathFactory, count: int, length: int, stride: int, chunk: int, max_values: int
 ) -> None:
     rows = np.arange(count * 2.0).reshape(count, 2)
     path = tmp_path_factory.mktemp("series") / "w.npz"
@@ -129,7 +129,7 @@ def test_windows_are_the_same_however_the_file_is_read(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables_module, "CHUNK_ROWS", chunk)
         patch.setattr(replay_module, "CHUNK_ROWS", chunk)
-        patch.setattr(replay_module, "MAX_BUFFERED_VALUES", most_values)
+        patch.setattr(replay_module, "MAX_BUFFERED_VALUES", max_values)
         if count == 0:
             with pytest.raises(DataError):
                 batches(path, Modality.SERIES, spec)
@@ -142,7 +142,7 @@ def test_windows_are_the_same_however_the_file_is_read(
 
 
 @pytest.mark.parametrize(("channels", "length", "stride"), [(2, 8, 4), (10, 20, 1), (15, 25, 2), (38, 32, 8)])
-def test_batches_of_windows_are_full_wherever_the_file_is_long_enough(
+def test_batches_of_windows_are_full_until_the_end_of_the_file(
     tmp_path: Path, channels: int, length: int, stride: int
 ) -> None:
     names = tuple(f"c{number}" for number in range(channels))
@@ -150,16 +150,14 @@ def test_batches_of_windows_are_full_wherever_the_file_is_long_enough(
     size = sample_type(Modality.SERIES).usual_batch_size(spec)
     np.savez(tmp_path / "long.npz", X=np.zeros((3 * size * stride + length, channels), np.float32))
     sizes = [len(batch) for batch in batches(tmp_path / "long.npz", Modality.SERIES, spec)]
-    # The last windows that begin in a portion need what comes after it.
+    # The last windows that begin in a chunk need readings of the next one.
     assert all(found > size - length for found in sizes[:-1])
     assert sum(sizes) == 3 * size + 1
     assert len(sizes) <= 4
 
 
 @pytest.mark.parametrize(("batch_size", "stride"), [(None, 16), (3000, 1), (4095, 1), (16, 300)])
-def test_all_that_can_be_read_of_a_file_that_breaks_off_is_screened(
-    tmp_path: Path, batch_size: int | None, stride: int
-) -> None:
+def test_the_readable_part_of_a_truncated_file_is_screened(tmp_path: Path, batch_size: int | None, stride: int) -> None:
     rows = np.random.default_rng(0).normal(size=(30_000, 2))
     path = csv_of(tmp_path / "r.csv.gz", rows, "a,b")
     path.write_bytes(path.read_bytes()[:-50_000])
@@ -167,7 +165,7 @@ def test_all_that_can_be_read_of_a_file_that_breaks_off_is_screened(
     settings = ReplaySettings(id="s", kind="replay", path=path, bundle=Path("b"), batch_size=batch_size)
     source, found = open_source(settings, Modality.SERIES, spec, threading.Event()), []
     with pytest.raises(DataError, match="cannot be read further"):
-        found.extend(source.batches())  # keeps what came before the error
+        found.extend(source.batches())  # keeps the batches before the error
     chunks: list[tables_module.Chunk] = []
     with pytest.raises(DataError):
         chunks.extend(tables_module.open_table(path, ("a", "b")).chunks())
@@ -176,12 +174,12 @@ def test_all_that_can_be_read_of_a_file_that_breaks_off_is_screened(
     assert sum(map(len, found)) == (count - 16) // stride + 1
 
 
-def test_the_batches_that_may_be_asked_for_are_those_that_a_graph_takes() -> None:
+def test_the_maximum_batch_size_is_that_of_the_graphs() -> None:
     (bound,) = [item.le for item in ReplaySettings.model_fields["batch_size"].metadata if hasattr(item, "le")]
     assert bound == MAX_BATCH_SIZE
 
 
-def test_windows_cut_beforehand_are_taken_if_their_length_fits(tmp_path: Path) -> None:
+def test_stored_windows_are_accepted_if_their_length_fits(tmp_path: Path) -> None:
     np.savez(tmp_path / "cut.npz", X=np.ones((7, 5, 2)))
     assert values_of(batches(tmp_path / "cut.npz", Modality.SERIES, WINDOWS)).shape == (7, 5, 2)
     np.savez(tmp_path / "long.npz", X=np.ones((7, 6, 2)))
@@ -189,14 +187,14 @@ def test_windows_cut_beforehand_are_taken_if_their_length_fits(tmp_path: Path) -
         batches(tmp_path / "long.npz", Modality.SERIES, WINDOWS)
 
 
-def test_a_loop_starts_again_and_ends_when_told(tmp_path: Path) -> None:
+def test_a_loop_restarts_the_file_and_ends_at_the_time_limit(tmp_path: Path) -> None:
     path = csv_of(tmp_path / "r.csv", np.ones((10, 3)))
     found = batches(path, loop=True, rate_per_s=400, stop_after_s=0.4, batch_size=8)
     assert 60 <= len(origins_of(found)) <= 161
     assert origins_of(found)[10] == "r.csv:0"
 
 
-def test_the_rate_is_kept_and_batches_stay_young(tmp_path: Path) -> None:
+def test_the_rate_and_the_maximum_age_of_batches_are_kept(tmp_path: Path) -> None:
     path = csv_of(tmp_path / "r.csv", np.ones((60, 3)))
     started_s = time.monotonic()
     found = batches(path, rate_per_s=120, max_batch_age_ms=50, batch_size=64)
@@ -208,7 +206,7 @@ def test_the_rate_is_kept_and_batches_stay_young(tmp_path: Path) -> None:
     ("rate_per_s", "batch_size", "expected"),
     [(0.0, None, 2048), (0.0, 16, 16), (50.0, None, 5), (50.0, 3, 3), (2.0, None, 1), (1e6, None, 2048)],
 )
-def test_no_more_are_screened_at_once_than_come_while_a_batch_may_wait(
+def test_the_batch_size_is_limited_by_the_rate_and_the_maximum_age(
     rate_per_s: float, batch_size: int | None, expected: int
 ) -> None:
     settings = ReplaySettings(
@@ -217,7 +215,7 @@ def test_no_more_are_screened_at_once_than_come_while_a_batch_may_wait(
     assert settings.batch_size_for(usual=2048) == expected
 
 
-def test_a_source_that_fell_behind_makes_no_burst() -> None:
+def test_a_source_that_fell_behind_does_not_burst() -> None:
     stop = threading.Event()
     pacer = Pacer(100.0, 10, 0.0, stop)
     assert pacer.wait(1)
@@ -237,7 +235,7 @@ def test_stopping_ends_a_wait_at_once() -> None:
     assert time.monotonic() - started_s < 2
 
 
-def test_images_come_with_their_bytes_and_broken_ones_as_rejections(tmp_path: Path) -> None:
+def test_images_keep_their_encoded_bytes_and_broken_ones_are_rejected(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (5, 40, 50, 3)).astype(np.uint8)
     (tmp_path / "sub").mkdir()
     for number, picture in enumerate(pixels):
@@ -254,7 +252,7 @@ def test_images_come_with_their_bytes_and_broken_ones_as_rejections(tmp_path: Pa
         assert found[0].encoded[0] == (tmp_path / "sub" / "0.png").read_bytes()
 
 
-def test_a_folder_without_images_and_a_source_of_another_kind_are_clear_errors(tmp_path: Path) -> None:
+def test_a_folder_without_images_and_a_wrong_kind_of_source_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no image"):
         batches(tmp_path, Modality.IMAGE, IMAGES)
     with pytest.raises(DataError, match="no such folder"):
@@ -264,7 +262,7 @@ def test_a_folder_without_images_and_a_source_of_another_kind_are_clear_errors(t
         open_source(settings, Modality.TABULAR, ROWS, threading.Event())
 
 
-def test_garbage_in_the_place_of_a_table_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(b"no gzip at all")
     (tmp_path / "b.csv.gz").write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + bytes(range(7, 200)))
     (tmp_path / "c.csv").write_text('"' + "x" * 200_000 + "\n1,2,3\n")
@@ -276,7 +274,7 @@ def test_garbage_in_the_place_of_a_table_is_a_clear_error(tmp_path: Path) -> Non
             batches(tmp_path / name)
 
 
-def test_a_line_that_is_no_csv_rejects_itself_alone(tmp_path: Path) -> None:
+def test_an_invalid_csv_line_rejects_only_itself(tmp_path: Path) -> None:
     path = csv_of(tmp_path / "r.csv", np.arange(9).reshape(3, 3))
     with path.open("a") as file:
         file.write('"' + "x" * 200_000 + "\n")
@@ -285,7 +283,7 @@ def test_a_line_that_is_no_csv_rejects_itself_alone(tmp_path: Path) -> None:
     assert sum(len(batch.rejections) for batch in found) == 1
 
 
-def test_a_pipe_and_a_folder_named_like_images_are_rejected_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_and_a_folder_named_like_images_are_rejected_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
@@ -297,7 +295,7 @@ def test_a_pipe_and_a_folder_named_like_images_are_rejected_and_not_waited_for(t
     }
 
 
-def test_an_empty_cell_is_a_missing_value_where_the_bundle_allows_it(tmp_path: Path) -> None:
+def test_an_empty_cell_is_a_missing_value_if_the_bundle_allows_it(tmp_path: Path) -> None:
     path = tmp_path / "gaps.csv"
     path.write_text("a,x,b\n1,0,2\n,0,3\n4,0,NA\nbroken,0,5\n6\n")
     allowed = batches(path, spec=InputSpec(channels=("b", "a"), missing=True))
@@ -308,7 +306,7 @@ def test_an_empty_cell_is_a_missing_value_where_the_bundle_allows_it(tmp_path: P
     assert len([rejection for batch in refused for rejection in batch.rejections]) == 4
 
 
-def test_a_parquet_file_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
+def test_parquet_columns_are_selected_by_name(tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -327,8 +325,8 @@ def test_a_parquet_file_is_read_by_the_names_of_its_columns(tmp_path: Path) -> N
     (tmp_path / "cut.parquet").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="not a readable Parquet file"):
         batches(tmp_path / "cut.parquet")
-    spoilt = bytearray(whole)
-    spoilt[200:2000] = b"x" * 1800
-    (tmp_path / "spoilt.parquet").write_bytes(spoilt)
-    with pytest.raises(DataError, match="spoilt"):
-        batches(tmp_path / "spoilt.parquet")
+    damaged = bytearray(whole)
+    damaged[200:2000] = b"x" * 1800
+    (tmp_path / "damaged.parquet").write_bytes(damaged)
+    with pytest.raises(DataError, match=r"damaged\.parquet"):
+        batches(tmp_path / "damaged.parquet")

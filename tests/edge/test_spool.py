@@ -1,4 +1,4 @@
-"""What is in the spool stays until it is settled; what leaves undelivered is the least suspicious, and counted."""
+"""Tests of the spool: samples stay until settled, and only the least suspicious are dropped and counted."""
 
 import sqlite3
 import threading
@@ -51,7 +51,7 @@ def put(spool: Spool, samples: list[NewSample], **counts: int) -> None:
     assert done.wait(5)
 
 
-def test_the_most_suspicious_come_first_and_none_twice(spool_at) -> None:
+def test_samples_are_taken_once_in_order_of_suspicion(spool_at) -> None:
     spool, _ = spool_at()
     p_values = [0.5, 0.001, 0.04, 0.2, 0.003]
     samples = {p: sample(p) for p in p_values}
@@ -64,7 +64,7 @@ def test_the_most_suspicious_come_first_and_none_twice(spool_at) -> None:
     assert [item.sample_id for item in spool.take(10, 10_000)] == taken[2:]
 
 
-def test_while_the_disk_is_slow_more_samples_go_into_a_transaction(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_disk_gets_more_samples_per_transaction(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
     commit, commits, commit_s = SpoolStore.commit, [], 0.02
 
     def slowly(*arguments):
@@ -80,20 +80,20 @@ def test_while_the_disk_is_slow_more_samples_go_into_a_transaction(spool_at, mon
         time.sleep(0.005)
     elapsed_s = time.monotonic() - started_s
     until(lambda: sum(commits) == 60)
-    # After so slow a commit the spool gathers for MAX_GROUP_S, 70 ms a transaction with the commit itself. Gathering
-    # for MIN_GROUP_S, 25 ms a transaction, it would make nearly three times as many of them.
+    # After a slow commit the spool groups samples for MAX_GROUP_S: 70 ms per transaction including the commit. With
+    # MIN_GROUP_S, 25 ms per transaction, there would be nearly three times as many transactions.
     assert GROUP_TIME_PER_COMMIT * commit_s > MAX_GROUP_S
     assert len(commits) <= elapsed_s / (commit_s + MAX_GROUP_S) + 2
 
 
-def test_a_batch_keeps_its_limit_in_bytes_but_never_stays_empty(spool_at) -> None:
+def test_a_batch_keeps_its_byte_limit_but_has_at_least_one_sample(spool_at) -> None:
     spool, _ = spool_at()
     put(spool, [sample(0.1, 1000) for _ in range(4)])
     assert len(spool.take(10, 2500)) == 2
     assert len(spool.take(10, 10)) == 1
 
 
-def test_settled_samples_are_gone_and_what_is_left_survives_a_restart(spool_at) -> None:
+def test_settled_samples_are_deleted_and_the_rest_survives_a_restart(spool_at) -> None:
     spool, counters = spool_at()
     put(spool, [sample(0.1 * n) for n in range(1, 6)], samples_forwarded=5)
     taken = spool.take(3, 10_000)
@@ -120,7 +120,7 @@ def test_a_full_spool_drops_the_least_suspicious_and_counts_them(spool_at) -> No
     assert {item.sample_id for item in keepers} <= kept
 
 
-def test_what_is_in_flight_is_not_dropped(spool_at) -> None:
+def test_samples_in_flight_are_not_dropped(spool_at) -> None:
     spool, _ = spool_at(max_bytes=1 << 16)
     put(spool, [sample(0.9, 1000) for _ in range(20)])
     flying = {item.sample_id for item in spool.take(10, 1 << 20)}
@@ -140,7 +140,7 @@ def test_old_samples_are_dropped_and_counted(spool_at) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 3000)), max_size=60), st.integers(1 << 10, 1 << 15))
-def test_the_bound_holds_and_no_kept_sample_is_less_suspicious_than_a_dropped_one(
+def test_the_limit_holds_and_the_least_suspicious_samples_are_dropped(
     tmp_path_factory: pytest.TempPathFactory, arrivals: list[tuple[float, int]], max_bytes: int
 ) -> None:
     store = SpoolStore(tmp_path_factory.mktemp("spool") / "spool.db", max_bytes, 1e6)
@@ -154,12 +154,12 @@ def test_the_bound_holds_and_no_kept_sample_is_less_suspicious_than_a_dropped_on
     store.close()
 
 
-def test_a_disk_that_refuses_is_said_and_what_waits_is_written_later(spool_at, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_pending_samples_are_written_later(spool_at, tmp_path: Path) -> None:
     spool, counters = spool_at(max_pending_bytes=1 << 16)
     put(spool, [sample(0.5)])
     writer = spool._store._writer
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
-    writer.execute(f"PRAGMA max_page_count = {pages}")  # to SQLite, a full disk
+    writer.execute(f"PRAGMA max_page_count = {pages}")  # a full disk for SQLite
     most = sample(1e-6, 1000)
     for _ in range(100):
         spool.append([sample(0.01, 2000)], {"samples_forwarded": 1})
@@ -176,7 +176,7 @@ def test_a_disk_that_refuses_is_said_and_what_waits_is_written_later(spool_at, t
     assert spool.take(1, 10_000)[0].sample_id == most.sample_id
 
 
-def test_a_file_damaged_at_run_time_is_set_aside(spool_at, tmp_path: Path) -> None:
+def test_a_file_damaged_while_running_is_set_aside(spool_at, tmp_path: Path) -> None:
     spool, counters = spool_at()
     put(spool, [sample(0.5, 3000) for _ in range(50)])
     spool._store._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -201,19 +201,19 @@ def test_a_file_damaged_at_start_is_set_aside(tmp_path: Path, damage: bytes | No
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
     again = SpoolStore(path, 1 << 20, 1e6)
-    assert (again.samples > 0) == (damage is None)  # what can be read of half a file is taken over
+    assert (again.samples > 0) == (damage is None)  # the readable samples of half a file are recovered
     assert (again.set_aside is not None) == (damage != b"")  # an empty file is a new database
     again.commit([sample(0.1)], [], set(), {})
     again.close()
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_folder_without_write_access_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be made"):
         SpoolStore(tmp_path / "file" / "spool.db", 1 << 20, 1e6)
 
 
-def test_numbers_from_an_older_file_settle_nothing_in_a_new_one(tmp_path: Path) -> None:
+def test_sample_numbers_of_an_older_file_settle_nothing_in_a_new_one(tmp_path: Path) -> None:
     store = SpoolStore(tmp_path / "a.db", 1 << 20, 1e6)
     store.commit([sample(0.1)], [], set(), {})
     stale = store.take(1, 1000, set())[0]
@@ -225,11 +225,11 @@ def test_numbers_from_an_older_file_settle_nothing_in_a_new_one(tmp_path: Path) 
     other.close()
 
 
-def test_a_callback_that_fails_does_not_end_the_thread_that_makes_samples_durable(spool_at) -> None:
+def test_a_failing_callback_does_not_end_the_writer_thread(spool_at) -> None:
     spool, _ = spool_at()
 
     def fail() -> None:
-        raise UnicodeEncodeError("utf-8", "x", 0, 1, "of the screening log, say")
+        raise UnicodeEncodeError("utf-8", "x", 0, 1, "invalid text in the screening log")
 
     spool.append([sample(0.1)], {}, [fail])
     until(lambda: spool.status().samples == 1)
@@ -237,9 +237,7 @@ def test_a_callback_that_fails_does_not_end_the_thread_that_makes_samples_durabl
     until(lambda: spool.status().samples == 2)
 
 
-def test_an_error_of_any_kind_is_said_and_what_waits_is_written_later(
-    spool_at, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_write_error_is_reported_and_retried(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, _ = spool_at()
     commit = spool._store.commit
     errors = [MemoryError("no room")]
@@ -255,7 +253,7 @@ def test_an_error_of_any_kind_is_said_and_what_waits_is_written_later(
     assert not errors
 
 
-def test_a_disk_with_a_little_room_takes_the_most_suspicious(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_almost_full_disk_gets_the_most_suspicious_samples(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, counters = spool_at(max_pending_bytes=2**20)
     commit, room = spool._store.commit, [0]
     first: list[SpooledSample] = []
@@ -283,7 +281,7 @@ def test_a_disk_with_a_little_room_takes_the_most_suspicious(spool_at, monkeypat
     assert counters.snapshot()["samples_dropped"] == 0
 
 
-def test_a_batch_with_a_cursor_is_written_whole_or_not_at_all(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_with_a_cursor_is_written_atomically(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, _ = spool_at(max_pending_bytes=2**16)
     commit, seen = SpoolStore.commit, []
 
@@ -303,9 +301,7 @@ def test_a_batch_with_a_cursor_is_written_whole_or_not_at_all(spool_at, monkeypa
     until(lambda: spool.cursor("log") == "100")
 
 
-def test_while_the_disk_refuses_a_batch_with_a_cursor_is_neither_counted_nor_called_kept(
-    spool_at, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_with_a_cursor_is_not_confirmed_before_it_is_written(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, counters = spool_at(max_pending_bytes=2**16)
     commit = SpoolStore.commit
 
@@ -321,7 +317,9 @@ def test_while_the_disk_refuses_a_batch_with_a_cursor_is_neither_counted_nor_cal
             [lambda number=number: kept.append(number)],
             {"log": str(number)},
         )
-    spool.append([sample(0.5, 2**16) for _ in range(3)], {"samples_screened": 3})  # of no cursor: beyond the bound
+    spool.append(
+        [sample(0.5, 2**16) for _ in range(3)], {"samples_screened": 3}
+    )  # without a cursor and beyond the limit
     until(lambda: counters.snapshot()["samples_dropped"])
     assert kept == []
     assert counters.snapshot()["samples_screened"] == 3
@@ -331,7 +329,7 @@ def test_while_the_disk_refuses_a_batch_with_a_cursor_is_neither_counted_nor_cal
     assert spool.cursor("log") == "1"
 
 
-def test_cursors_outlive_a_damaged_page_of_samples(spool_at, tmp_path: Path) -> None:
+def test_cursors_survive_a_damaged_page_of_samples(spool_at, tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     spool, _ = spool_at()
     spool.append([sample(0.01 * index, 3000) for index in range(1, 99)], {}, cursors={"log": "here"})
@@ -349,7 +347,7 @@ def test_cursors_outlive_a_damaged_page_of_samples(spool_at, tmp_path: Path) -> 
     assert again.cursor("log") == "here"
 
 
-def test_a_file_of_the_first_agents_goes_on(tmp_path: Path) -> None:
+def test_a_spool_file_of_the_first_version_can_be_used(tmp_path: Path) -> None:
     store = SpoolStore(tmp_path / "spool.db", 10**6, 3600)
     store.commit([sample(0.03), sample(0.01)], [], set(), {})
     store.close()

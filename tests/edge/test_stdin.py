@@ -1,4 +1,4 @@
-"""Lines that another program writes: JSON or CSV, to the last one before the input ends, whatever they hold."""
+"""Tests of the standard-input source: JSON and CSV lines from another program, valid or not."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def reasons_of(found: list[SampleBatch]) -> list[tuple[str, str]]:
     return [(item.origin, item.reason) for batch in found for item in batch.rejections]
 
 
-def test_json_lines_to_the_last_one() -> None:
+def test_json_lines_are_read_to_the_end() -> None:
     found = batches(b'{"heat": 1, "load": 2}\n\nnonsense\n{"load": 4, "heat": 3}')
     assert values_of(found) == [[1, 2], [3, 4]]
     assert reasons_of(found) == [("stdin:3", "is not JSON: 'nonsense'.")]
@@ -52,7 +52,7 @@ def test_json_lines_to_the_last_one() -> None:
 @pytest.mark.parametrize(
     "text", ["load,heat\n2,1\n4,3\n", "load;x;heat\r\n2;9;1\r\n4;9;3\r\n", "\ufeffload\theat\n2\t1\n4\t3"]
 )
-def test_csv_lines_by_their_header(text: str) -> None:
+def test_csv_columns_are_selected_by_the_header(text: str) -> None:
     assert values_of(batches(text.encode(), format="csv")) == [[1, 2], [3, 4]]
 
 
@@ -71,19 +71,19 @@ def test_windows_of_aligned_readings_are_flushed_at_the_end() -> None:
     assert [[row[0] for row in window] for window in values_of(found)] == [[1, 3, 5], [3, 5, 7], [5, 7, 9]]
 
 
-def test_an_endless_line_is_rejected_and_the_next_one_read() -> None:
+def test_an_overlong_line_is_rejected_and_the_next_one_read() -> None:
     found = batches(b"x" * (3 * MAX_PAYLOAD_BYTES) + b'\n{"heat": 1, "load": 2}\n')
     assert values_of(found) == [[1, 2]]
     assert "longer" in reasons_of(found)[0][1]
 
 
-def test_only_one_source_can_read_the_standard_input() -> None:
+def test_only_one_source_can_read_standard_input() -> None:
     source = {"kind": "stdin", "bundle": "b"}
     with pytest.raises(ValueError, match="only one can"):
         AgentSettings.model_validate({"state_dir": "s", "sources": [{"id": "a", **source}, {"id": "b", **source}]})
 
 
-def test_an_agent_screens_what_is_piped_into_it(device: Device) -> None:
+def test_an_agent_screens_piped_lines(device: Device) -> None:
     rows = normal_rows(3000, seed=9)
     lines = "\n".join(json.dumps(dict(zip(("heat", "load", "flow"), row.tolist(), strict=True))) for row in rows)
     bundle = device.settings["sources"][0]["bundle"]
@@ -95,7 +95,7 @@ def test_an_agent_screens_what_is_piped_into_it(device: Device) -> None:
     assert device.counters()["samples_screened"] == 3000
 
 
-def test_a_csv_line_is_cut_as_its_header_and_a_missing_column_is_an_error() -> None:
+def test_csv_lines_use_the_header_s_delimiter_and_a_missing_column_is_an_error() -> None:
     found = batches(b"heat;load\n1,5;2,5\n3;4\n", format="csv")
     assert values_of(found) == [[1.5, 2.5], [3, 4]]
     assert reasons_of(found) == []
@@ -103,7 +103,7 @@ def test_a_csv_line_is_cut_as_its_header_and_a_missing_column_is_an_error() -> N
         batches(b"heat,lod\n1,2\n", format="csv")
 
 
-def test_an_agent_whose_input_stays_open_ends_in_order(device: Device) -> None:
+def test_an_agent_with_open_input_stops_cleanly(device: Device) -> None:
     bundle = device.settings["sources"][0]["bundle"]
     device.settings["sources"] = [{"id": "line", "kind": "stdin", "bundle": bundle}]
     device.write()
@@ -117,6 +117,6 @@ def test_an_agent_whose_input_stays_open_ends_in_order(device: Device) -> None:
         while device.counters().get("samples_screened") != 1 and time.monotonic() < end_s:
             time.sleep(0.05)
         process.terminate()
-        said = process.stderr.read().decode()
-        assert process.wait(10) == 0, said
-        assert "Fatal" not in said
+        errors = process.stderr.read().decode()
+        assert process.wait(10) == 0, errors
+        assert "Fatal" not in errors

@@ -104,7 +104,7 @@ def test_every_flipped_byte_is_refused(bundle: Bundle, edge_only: bool) -> None:
 def test_a_file_of_other_contents_is_refused_though_the_archive_is_sound(bundle: Bundle) -> None:
     for path in FILES:
         changed = Bundle(bundle.manifest, bundle.signature, {**bundle.files, path: bundle.files[path] + b"!"})
-        with pytest.raises(BundleIntegrityError, match="not the file that was signed"):
+        with pytest.raises(BundleIntegrityError, match="differs from the file that was signed"):
             Bundle.open(changed.archive(), TRUSTED)
 
 
@@ -149,12 +149,12 @@ def test_a_compressed_archive_is_refused(bundle: Bundle, compression: int) -> No
 
 def test_an_archive_that_promises_gigabytes_is_refused_before_they_are_read() -> None:
     bomb = zipped([("manifest.json", bytes(50_000_000))], zipfile.ZIP_DEFLATED)
-    with pytest.raises(BundleIntegrityError, match="more files or bytes"):
+    with pytest.raises(BundleIntegrityError, match="too many files, or more bytes"):
         Bundle.open(bomb, TRUSTED)
 
 
 def test_too_many_files_are_refused() -> None:
-    with pytest.raises(BundleIntegrityError, match="more files"):
+    with pytest.raises(BundleIntegrityError, match="too many files"):
         Bundle.open(zipped([(f"edge/{number}", b"") for number in range(bundles.MAX_FILES + 1)]), TRUSTED)
 
 
@@ -171,7 +171,7 @@ def test_a_path_that_leaves_the_folders_is_refused_even_when_signed(path: str) -
 def test_a_mode_channel_that_is_none_of_the_channels_is_refused_even_when_signed() -> None:
     manifest = json.loads(make_manifest().to_bytes())
     manifest["input"]["mode_channel"] = "elsewhere"
-    with pytest.raises(BundleIntegrityError, match="'elsewhere' is none of the channels"):
+    with pytest.raises(BundleIntegrityError, match="'elsewhere' is not one of the channels"):
         Bundle.open(signed_by_hand(manifest, {}), TRUSTED)
 
 
@@ -217,7 +217,7 @@ def test_a_device_copy_lacks_the_cloud_part_and_says_so(bundle: Bundle) -> None:
 def test_a_device_copy_without_an_edge_file_is_refused(bundle: Bundle) -> None:
     files = {path: data for path, data in bundle.files.items() if path != "edge/screener_fp32.onnx"}
     partial = Bundle(bundle.manifest, bundle.signature, files)
-    with pytest.raises(BundleIntegrityError, match=r"lacks edge/screener_fp32\.onnx"):
+    with pytest.raises(BundleIntegrityError, match=r"edge/screener_fp32\.onnx missing"):
         Bundle.open(partial.archive(edge_only=True), TRUSTED, edge_only=True)
 
 
@@ -226,7 +226,7 @@ def test_another_format_is_told_apart_from_damage() -> None:
     newer = manifest | {"format_version": FORMAT_VERSION + 1, "unheard_of": 1}
     with pytest.raises(BundleMismatchError, match="Update Vedette"):
         Bundle.open(signed_by_hand(newer, {}), TRUSTED)
-    with pytest.raises(BundleMismatchError, match="Train the bundle anew"):
+    with pytest.raises(BundleMismatchError, match="Retrain the bundle"):
         Bundle.open(signed_by_hand(manifest | {"format_version": FORMAT_VERSION - 1}, {}), TRUSTED)
 
 
@@ -239,7 +239,7 @@ def test_a_signed_manifest_that_is_none_is_refused(manifest: bytes) -> None:
 def test_a_manifest_of_another_spelling_is_refused() -> None:
     manifest = make_manifest()
     spaced = json.dumps(json.loads(manifest.to_bytes()), indent=1).encode()
-    with pytest.raises(BundleIntegrityError, match="altered"):
+    with pytest.raises(BundleIntegrityError, match="changed after signing"):
         Bundle.open(signed_by_hand(spaced, {}), TRUSTED)
 
 
@@ -271,7 +271,7 @@ def test_an_archive_over_the_limit_is_not_read(tmp_path: Path, monkeypatch: pyte
     [b"", b"no zip", npz_bytes({"a": np.zeros(9)})[:-30], b"\x93NUMPY\x01\x00", b"\x80\x04\x95pickle", b"PK\x05\x06"],
 )
 def test_array_files_that_are_none_are_told(content: bytes) -> None:
-    with pytest.raises(BundleError, match="no array file"):
+    with pytest.raises(BundleError, match="not an array file"):
         sign(make_manifest(), {"edge/a.npz": content}, KEY).arrays("edge/a.npz")
 
 
@@ -280,7 +280,7 @@ def test_a_lone_array_or_a_pickled_one_is_no_array_file() -> None:
     np.save(lone, np.zeros(3))
     np.savez(pickled, a=np.array([object()], dtype=object))
     for content in (lone.getvalue(), pickled.getvalue()):
-        with pytest.raises(BundleError, match="no array file"):
+        with pytest.raises(BundleError, match="not an array file"):
             sign(make_manifest(), {"edge/a.npz": content}, KEY).arrays("edge/a.npz")
 
 

@@ -120,9 +120,9 @@ def test_resize_averages_and_repeats_a_grey_band() -> None:
     "pixels", [np.zeros((4, 4, 2), np.uint8), np.zeros((4, 4)), np.zeros((0, 4, 3), np.uint8), np.zeros(4, np.uint8)]
 )
 def test_what_is_no_picture_is_not_written(pixels: NDArray[np.uint8]) -> None:
-    with pytest.raises(SampleRejected, match="no grey or RGB image"):
+    with pytest.raises(SampleRejected, match="not a grey or RGB image"):
         encode_png(pixels)
-    with pytest.raises(SampleRejected, match="no grey or RGB image"):
+    with pytest.raises(SampleRejected, match="not a grey or RGB image"):
         encode_jpeg(pixels)
 
 
@@ -132,5 +132,5 @@ def test_a_picture_too_wide_for_jpeg_is_told() -> None:
 
 
 def test_opencv_is_loaded_only_for_pictures(tmp_path: Path) -> None:
-    code = "import sys, shared.wire; assert 'cv2' not in sys.modules; shared.wire.encode_png; sys.exit(0)"
+    code = "import sys, shared.wire; assert 'cv2' not in sys.modules; shared.images.encode_png; sys.exit(0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,1 +1,1 @@
-"""Baselines that stand beside every verdict or benchmark and are not fused by default."""
+"""Baseline scoring methods: shown beside verdicts and benchmark results, not fused by default."""

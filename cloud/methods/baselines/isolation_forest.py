@@ -1,7 +1,12 @@
-"""Baseline: Isolation Forest (Liu, Ting & Zhou, ICDM 2008): anomalies are cut off from the rest in few random splits.
+"""Isolation Forest (Liu, Ting & Zhou, ICDM 2008), a baseline.
 
-The trees are scikit-learn's, kept as plain arrays instead of a pickle and walked by torch in blocks. Scores are those
-of `-IsolationForest.score_samples`. A missing entry counts as the mean of normal values.
+Few random splits isolate an anomaly from the other vectors. With h(x) the path length of x in a tree and c the expected
+path length (eq. 1), the score is, without unit,
+
+    s(x) = 2^(-mean over trees of h(x) / c)   (eq. 2)
+
+scikit-learn grows the trees. They are stored as plain arrays instead of a pickle, and torch evaluates them in blocks.
+Scores equal `-IsolationForest.score_samples`. A missing entry counts as the mean of normal values.
 """
 
 from collections.abc import Mapping
@@ -19,16 +24,16 @@ from shared.diffusion.perturbation import subsample
 from shared.diffusion.training import Progress
 
 TREES = 100
-ROWS_A_TREE = 256
+ROWS_PER_TREE = 256  # normal vectors that each tree is grown on
 BLOCK_ROWS = 8192
 EULER_GAMMA = 0.5772156649015329
 
 
 class IsolationForest(Analyzer):
-    """2^(-mean path length / expected path length) over 100 trees of 256 rows each: in (0, 1), 0.5 for typical data.
+    """Isolation Forest of 100 trees of 256 rows each; scores in (0, 1), 0.5 for typical data.
 
-    Trees lie side by side in arrays of shape (trees, nodes), padded: `feature` int64, `threshold` float64, `left` and
-    `right` int64, which in a leaf point to the leaf itself, and `path_length` float64, that of a leaf.
+    The trees are stored in arrays of shape (trees, nodes), padded to the largest tree: `feature` int64, `threshold`
+    float64, `left` and `right` int64 (a leaf points to itself) and `path_length` float64 (that of the leaf).
     """
 
     name: ClassVar[str] = "isolation_forest"
@@ -38,30 +43,30 @@ class IsolationForest(Analyzer):
         self._trees = dict(trees or {})
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Grow the trees on at most MAX_REFERENCE of the normal vectors."""
-        from sklearn.ensemble import IsolationForest as SklearnForest  # loading it takes as long as all of Vedette
+        """Grow the trees on at most MAX_REFERENCE normal vectors."""
+        from sklearn.ensemble import IsolationForest as SklearnForest  # slow to import: as long as all of Vedette
 
         generator = context.generator(self.name)
         normals = subsample(features.flat_visible, MAX_REFERENCE, generator).cpu().numpy()
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-        forest = SklearnForest(n_estimators=TREES, max_samples=min(ROWS_A_TREE, len(normals)), random_state=seed)
+        forest = SklearnForest(n_estimators=TREES, max_samples=min(ROWS_PER_TREE, len(normals)), random_state=seed)
         self._trees = _as_arrays(forest.fit(normals))
         self.to(features.vectors.device)
         if progress is not None:
             progress(1.0)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Anomaly scores in (0, 1) (eq. 2)."""
+        """Return anomaly scores in (0, 1) (eq. 2)."""
         scores = in_blocks(self._scores, features.flat_visible, BLOCK_ROWS)
         return from_patch_scores(scores.float(), features)
 
     def state(self) -> dict[str, Tensor]:
-        """The trees as arrays."""
+        """Return the trees as arrays."""
         return cpu_state(self._trees)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with these trees."""
+        """Return the analyzer with the stored trees."""
         names = ("feature", "threshold", "left", "right", "path_length", "expected_path_length")
         return cls({name: state[name] for name in names})
 
@@ -71,29 +76,29 @@ class IsolationForest(Analyzer):
         return self
 
     def _scores(self, vectors: Tensor) -> Tensor:
-        """Scores (rows,) float64 of vectors (rows, dim): all trees are walked at once, a level a step."""
+        """Return scores (rows,) float64 of vectors (rows, dim); each step descends one level in all trees."""
         feature, threshold = self._trees["feature"], self._trees["threshold"]
         tree = torch.arange(len(feature), device=feature.device)
         node = torch.zeros((len(vectors), len(feature)), dtype=torch.int64, device=vectors.device)
         while True:
             goes_left = vectors.gather(1, feature[tree, node]) <= threshold[tree, node]
-            following = torch.where(goes_left, self._trees["left"][tree, node], self._trees["right"][tree, node])
-            if torch.equal(following, node):
+            children = torch.where(goes_left, self._trees["left"][tree, node], self._trees["right"][tree, node])
+            if torch.equal(children, node):
                 break
-            node = following
+            node = children
         lengths = self._trees["path_length"][tree, node].mean(dim=1)
         return torch.pow(2.0, -lengths / self._trees["expected_path_length"])
 
 
 def expected_path_length(rows: Any) -> Any:
-    """Mean path length of an unsuccessful search in a binary search tree of `rows` (eq. 1): the end of a cut branch."""
+    """Return the mean length of unsuccessful searches in a binary tree of `rows` vectors (eq. 1)."""
     count = np.maximum(np.asarray(rows, dtype=np.float64), 2.0)
     length = 2.0 * (np.log(count - 1.0) + EULER_GAMMA) - 2.0 * (count - 1.0) / count
     return np.select([np.asarray(rows) <= 1, np.asarray(rows) == 2], [0.0, 1.0], length)
 
 
 def _as_arrays(forest: Any) -> dict[str, Tensor]:
-    """The trees of a fitted scikit-learn forest, padded to the largest."""
+    """Return the trees of a fitted scikit-learn forest as arrays, padded to the largest tree."""
     nodes = max(tree.tree_.node_count for tree in forest.estimators_)
     shape = (len(forest.estimators_), nodes)
     feature, threshold = np.zeros(shape, dtype=np.int64), np.full(shape, np.inf)

@@ -1,6 +1,7 @@
-"""Baseline: the distance to the k-th nearest normal vector (Ramaswamy, Rastogi & Shim, SIGMOD 2000).
+"""Distance to the k-th nearest normal vector (Ramaswamy, Rastogi & Shim, SIGMOD 2000), a baseline.
 
-For images this is patch-kNN, the core of PatchCore (Roth et al., CVPR 2022) with a random memory bank.
+The score is the Euclidean distance, in units of the features. For images this is patch-kNN, the core of PatchCore (Roth
+et al., CVPR 2022) with a random memory bank.
 """
 
 from collections.abc import Mapping
@@ -29,23 +30,23 @@ class KNearestNeighbours(Analyzer):
         self._reference = reference or Reference(torch.empty((0, 0)))
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Keep a random part of the normal vectors."""
+        """Store a random subset of the normal vectors as the reference."""
         self._reference = Reference.drawn(features, context.generator(self.name))
         if progress is not None:
             progress(1.0)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Distances, in units of the features."""
+        """Return distances to the 5th nearest reference vector, in units of the features."""
         distances = self._reference.nearest(features, NEIGHBOURS).distances
         return from_patch_scores(distances[:, -1].float(), features)
 
     def state(self) -> dict[str, Tensor]:
-        """The reference vectors."""
+        """Return the reference vectors."""
         return cpu_state(self._reference.state())
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with these reference vectors."""
+        """Return the analyzer with the stored reference vectors."""
         return cls(Reference.from_state(state))
 
     def to(self, device: torch.device) -> Self:

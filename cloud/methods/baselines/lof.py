@@ -1,8 +1,11 @@
-"""Baseline: Local Outlier Factor (Breunig, Kriegel, Ng & Sander, SIGMOD 2000), for novelties.
+"""Local Outlier Factor (Breunig, Kriegel, Ng & Sander, SIGMOD 2000) for novelty detection.
 
-How much sparser the data is around a sample than around the sample's neighbours. The definition and the figures are
-those of scikit-learn's `LocalOutlierFactor(novelty=True)`, which cannot be fitted with missing values or kept without
-pickle; the neighbours are those of `cloud.methods.reference`.
+With lrd the local reachability density, the score is the ratio (without unit)
+
+    LOF(x) = mean over the nearest normal vectors y of  lrd(y) / lrd(x)
+
+Definition and values are those of scikit-learn's `LocalOutlierFactor(novelty=True)`, which does not support missing
+values and is stored as a pickle only. The neighbours come from `cloud.methods.reference`.
 """
 
 from collections.abc import Mapping
@@ -19,11 +22,14 @@ from shared.diffusion.training import Progress
 from shared.errors import DataError
 
 NEIGHBOURS = 20
-DENSITY_FLOOR = 1e-10  # added to mean distances, as scikit-learn does: duplicates are dense, not infinitely so
+DENSITY_FLOOR = 1e-10  # added to mean distances, as in scikit-learn; bounds the density of duplicates
 
 
 class LocalOutlierFactor(Analyzer):
-    """Mean local density of the 20 nearest of at most MAX_REFERENCE normal vectors, over the sample's own."""
+    """Mean local density of the 20 nearest normal vectors, divided by the density of the sample.
+
+    The neighbours come from at most MAX_REFERENCE normal vectors.
+    """
 
     name: ClassVar[str] = "lof"
     is_quick: ClassVar[bool] = True
@@ -36,19 +42,22 @@ class LocalOutlierFactor(Analyzer):
         self._densities = torch.empty(0) if densities is None else densities  # (rows,) float64
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Keep a random part of the normal vectors, each with its k-distance and density. Raises DataError for one."""
+        """Store a random subset of the normal vectors with their k-distances and densities.
+
+        Raises DataError for fewer than two normal vectors.
+        """
         self._reference = Reference.drawn(features, context.generator(self.name))
         if len(self._reference) < 2:
             raise DataError("lof: a local density needs at least two normal vectors; give more normal data.")
-        neighbours = self._reference.nearest_of_own(self._neighbours)
+        neighbours = self._reference.nearest_within(self._count)
         self._k_distances = neighbours.distances[:, -1]
         self._densities = self._density(neighbours)
         if progress is not None:
             progress(1.0)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Outlier factors: about 1 within normal data. A vector of which nothing was observed has 1."""
-        neighbours = self._reference.nearest(features, self._neighbours)
+        """Return outlier factors: about 1 within normal data, 1 for a vector without an observed entry."""
+        neighbours = self._reference.nearest(features, self._count)
         factors = self._densities[neighbours.rows].mean(dim=1) / self._density(neighbours)
         observed = features.flat_observed
         if observed is not None:
@@ -56,26 +65,27 @@ class LocalOutlierFactor(Analyzer):
         return from_patch_scores(factors.float(), features)
 
     def state(self) -> dict[str, Tensor]:
-        """The reference vectors, their k-distances and densities."""
+        """Return the reference vectors, their k-distances and densities."""
         own = {"k_distances": self._k_distances, "densities": self._densities}
         return cpu_state({**self._reference.state(), **own})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with these reference vectors."""
+        """Return the analyzer with the stored reference vectors, k-distances and densities."""
         return cls(Reference.from_state(state), state["k_distances"], state["densities"])
 
     def to(self, device: torch.device) -> Self:
-        """Move the reference to a device."""
+        """Move the reference, k-distances and densities to a device."""
         self._reference.to(device)
         self._k_distances, self._densities = self._k_distances.to(device), self._densities.to(device)
         return self
 
     @property
-    def _neighbours(self) -> int:
+    def _count(self) -> int:
+        """Number of neighbours, at most NEIGHBOURS and below the size of the reference."""
         return min(NEIGHBOURS, len(self._reference) - 1)
 
     def _density(self, neighbours: Neighbours) -> Tensor:
-        """Local reachability densities (rows,): one over the mean reachability distance (definitions 5 and 6)."""
+        """Return one over the mean reachability distance: (rows,) (definitions 5 and 6)."""
         reachability = torch.maximum(neighbours.distances, self._k_distances[neighbours.rows])
         return 1.0 / (reachability.mean(dim=1) + DENSITY_FLOOR)

@@ -1,8 +1,13 @@
-"""Baseline: principal components (Shyu et al., "A Novel Anomaly Detection Scheme Based on Principal Component
-Classifier", ICDM workshop 2003): squares of all components, major and minor, each in units of its variance.
+"""Principal component classifier (Shyu et al., ICDM workshop 2003).
 
-With all components this is the Mahalanobis distance. Minor components are floored, so that an exact dependence between
-features in little data is not taken for a law.
+Source: Shyu, Chen, Sarinnapakorn & Chang, "A Novel Anomaly Detection Scheme Based on Principal Component Classifier".
+
+With y_i the i-th principal component of x, major and minor ones, and v_i its variance on normal data, the score is
+
+    s(x) = 1/2 log(mean over i of  y_i^2 / v_i)   (log of standard deviations)
+
+With all components this is the log of the Mahalanobis distance, up to a constant. Variances have a floor, so that an
+exact dependence between features in little data does not dominate the score.
 """
 
 from collections.abc import Mapping
@@ -18,22 +23,25 @@ from cloud.methods.reference import BLOCK_CELLS, MAX_REFERENCE
 from shared.diffusion.perturbation import subsample
 from shared.diffusion.training import Progress
 
-VARIANCE_FLOOR = 0.01  # of a component, in square units of the features' spread
+VARIANCE_FLOOR = 0.01  # minimum variance of a component, in squared units of the features
 
 
 class PrincipalComponents(Analyzer):
-    """Log of the root mean square of a vector's components, each in its deviations on normal data."""
+    """Log root mean square of the principal components, each in its own standard deviations."""
 
     name: ClassVar[str] = "pca"
     is_quick: ClassVar[bool] = True
 
     def __init__(self, mean: Tensor | None = None, components: Tensor | None = None, variances: Tensor | None = None):
         self._mean = torch.empty(0) if mean is None else mean  # (dim,)
-        self._components = torch.empty((0, 0)) if components is None else components  # (dim, dim), in columns
+        self._components = torch.empty((0, 0)) if components is None else components  # (dim, dim), one per column
         self._variances = torch.empty(0) if variances is None else variances  # (dim,), ascending
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Mean and covariance of at most MAX_REFERENCE normal vectors, from the pairs of entries that are observed."""
+        """Estimate mean and covariance from pairs of observed entries.
+
+        At most MAX_REFERENCE normal vectors are used.
+        """
         count = len(features.flat)
         rows = subsample(torch.arange(count), MAX_REFERENCE, context.generator(self.name)).to(features.flat.device)
         normals, observed = features.flat_visible[rows].double(), features.flat_observed
@@ -48,7 +56,7 @@ class PrincipalComponents(Analyzer):
             progress(1.0)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Log deviations. Of a vector with missing entries, those of the observed ones among themselves."""
+        """Return log deviations; for vectors with missing entries, those of the observed entries alone."""
         vectors, observed = features.flat_visible, features.flat_observed
         missing = torch.zeros(0) if observed is None else ~observed
         block = max(1, BLOCK_CELLS // max(vectors.shape[1] ** (1 if observed is None else 2), 1))
@@ -58,32 +66,32 @@ class PrincipalComponents(Analyzer):
             if observed is None:
                 return self._mean_square(deviations)
             known = observed[rows].float().mean(dim=1)
-            return self._mean_square(self._completed(deviations, missing[rows])) / known.clamp(min=1e-9)
+            return self._mean_square(self._imputed(deviations, missing[rows])) / known.clamp(min=1e-9)
 
         means = in_blocks(squares, torch.arange(len(vectors), device=vectors.device), block)
         return from_patch_scores(0.5 * torch.log(means + 1e-6), features)
 
     def state(self) -> dict[str, Tensor]:
-        """Mean, components and variances."""
+        """Return mean, components and variances."""
         return cpu_state({"mean": self._mean, "components": self._components, "variances": self._variances})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with these components."""
+        """Return the analyzer with the stored mean, components and variances."""
         return cls(state["mean"], state["components"], state["variances"])
 
     def to(self, device: torch.device) -> Self:
-        """Move the components to a device."""
+        """Move mean, components and variances to a device."""
         self._mean, self._components = self._mean.to(device), self._components.to(device)
         self._variances = self._variances.to(device)
         return self
 
     def _mean_square(self, deviations: Tensor) -> Tensor:
-        """Mean square of the components (rows,), each over its variance."""
+        """Return the mean over components of the square divided by the variance: (rows,)."""
         return ((deviations @ self._components).square() / self._variances).mean(dim=1)
 
-    def _completed(self, deviations: Tensor, missing: Tensor) -> Tensor:
-        """Deviations (rows, dim) with those missing put where they add the least: their mean given the observed ones.
+    def _imputed(self, deviations: Tensor, missing: Tensor) -> Tensor:
+        """Return deviations (rows, dim) with each missing entry at its conditional mean.
 
         The Mahalanobis distance is then that of the observed entries under their own covariance.
         """
@@ -91,5 +99,5 @@ class PrincipalComponents(Analyzer):
         known = torch.where(missing, 0.0, deviations)
         both = missing.unsqueeze(2) & missing.unsqueeze(1)
         system = torch.where(both, precision, torch.eye(len(precision), device=precision.device))
-        pull = torch.where(missing, -(known @ precision), 0.0)
-        return torch.where(missing, torch.linalg.solve(system, pull), deviations)
+        right_side = torch.where(missing, -(known @ precision), 0.0)
+        return torch.where(missing, torch.linalg.solve(system, right_side), deviations)

@@ -1,1 +1,1 @@
-"""Methods that a modality fuses unless its training names others."""
+"""Scoring methods that the modalities fuse by default."""

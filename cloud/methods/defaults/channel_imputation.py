@@ -1,14 +1,17 @@
-"""Each channel of a window told from all the others: which channels broke?
+"""Channel imputation: the conditional surprise of each channel of a window given the others.
 
-Imputation as the score of a series, in the sense of Chen et al., "ImDiffusion: Imputed Diffusion Models for
-Multivariate Time Series Anomaly Detection" (VLDB 2023), with the exact conditional distribution of normally distributed
-windows in the place of a sampled one: see `shared.preprocessing.conditional_gaussian`. It needs no training steps, no
-noise and no sampling, and what is predicted comes with its variance, so a channel that nothing foretells does not drown
-the others.
+Imputation error as the anomaly score of a series follows Chen et al., "ImDiffusion: Imputed Diffusion Models for
+Multivariate Time Series Anomaly Detection" (VLDB 2023). Here the exact conditional distribution of a normal
+distribution replaces the sampled one (`shared.preprocessing.conditional_gaussian`). The method needs no training steps,
+noise or sampling, and each prediction has its variance, so unpredictable channels do not dominate the score.
 
-How unexpected each channel is stands among a window's graph inputs already, in deviations of its own on normal windows:
-a channel whose relations drift in normal operation is weighed down. So this method has nothing to learn from windows,
-and a screener can be distilled from it. Of a table's row or an image's patch the values are taken for the channels.
+The surprise of a channel is log(1 + 3 m / limit), with m the mean square deviation of its observed values from their
+conditional mean, in units of the conditional covariance, and limit the 90 % quantile of m on normal data. The score is
+the mean of the highest surprises, over TOP_SHARE of the channels.
+
+The features of a window contain its surprises, each standardised on normal windows, so a channel whose relations drift
+in normal operation has less weight. The method learns nothing from windows, and a screener can be distilled from it.
+For table rows and image patches, the values of a vector stand in for the channels.
 """
 
 from collections.abc import Mapping
@@ -25,12 +28,12 @@ from cloud.methods.fit_context import FitContext
 from shared.diffusion.training import Progress
 from shared.preprocessing.conditional_gaussian import ConditionalGaussian
 
-TOP_SHARE = 0.2  # of the channels: an anomaly shows in some of them only
-MAX_FITTED = 50_000  # vectors, evenly spaced
+TOP_SHARE = 0.2  # share of the channels averaged: an anomaly affects only some of them
+MAX_FITTED = 50_000  # normal vectors, evenly spaced
 
 
 class ChannelImputation(Analyzer):
-    """Mean surprise of the most surprising fifth of the channels; of a table's row or a patch, of its values."""
+    """Mean over the fifth of the channels, or values of a vector, with the highest surprise."""
 
     name: ClassVar[str] = "channel_imputation"
     is_quick: ClassVar[bool] = True
@@ -39,7 +42,7 @@ class ChannelImputation(Analyzer):
         self._gaussian = gaussian
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Nothing, of windows; else take the normal distribution of the vectors, and the usual size of surprises."""
+        """Fit the normal distribution and the surprise limits to rows or patches; do nothing for windows."""
         self._gaussian = None
         if not isinstance(features, ViewFeatures):
             rows, observed = _rows(features)
@@ -49,7 +52,7 @@ class ChannelImputation(Analyzer):
             progress(1.0)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Surprises; a channel of which nothing was observed has none."""
+        """Return the mean of the highest surprises; 0 for a channel without an observed value."""
         if isinstance(features, ViewFeatures):
             surprises = features.flat[:, features.surprise_columns]
         else:
@@ -58,13 +61,13 @@ class ChannelImputation(Analyzer):
         return from_patch_scores(surprises.topk(count, dim=1).values.mean(dim=1), features)
 
     def state(self) -> dict[str, Tensor]:
-        """The distribution of normal vectors; nothing, where windows bring their surprises with them."""
+        """Return the arrays of the normal distribution; empty for windows."""
         arrays = {} if self._gaussian is None else self._gaussian.to_arrays()
         return cpu_state({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with this distribution."""
+        """Return the analyzer with the stored distribution. Raises RuntimeError if the arrays do not fit."""
         if not state:
             return cls()
         try:
@@ -73,7 +76,10 @@ class ChannelImputation(Analyzer):
             raise RuntimeError(f"{cls.name}: {error}") from None
 
     def to(self, device: torch.device) -> Self:
-        """Stays on the CPU, where its one matrix product is quick enough; answers on the features' device."""
+        """Return the analyzer unchanged.
+
+        It computes on the CPU, a single matrix product, and copies the scores to the device of the features.
+        """
         return self
 
     def _surprises(self, features: Features) -> NDArray[np.float64]:
@@ -86,7 +92,7 @@ class ChannelImputation(Analyzer):
 
 
 def _rows(features: Features) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
-    """Vectors as windows of one time point (n, 1, dim), with what was observed."""
+    """Return the vectors as windows of one time point (n, 1, dim), and their mask (None: complete)."""
     rows = features.flat.unsqueeze(1).detach().cpu().double().numpy()
     observed = features.flat_observed
     if observed is None or bool(observed.all()):

@@ -1,12 +1,13 @@
-"""Negative log-likelihood of a sample under the diffusion model, from how well its noised copies are denoised.
+"""Negative log-likelihood under the diffusion model, from the denoising errors of noised copies.
 
-Source: the pointwise denoising relation, Kong, Brekelmans & Ver Steeg, "Information-Theoretic Diffusion" (ICLR 2023,
-eq. 8). With the optimal denoiser D and noise of level sigma it is exact,
+Source: pointwise denoising relation, Kong, Brekelmans & Ver Steeg, "Information-Theoretic Diffusion" (ICLR 2023, eq.
+8). For the optimal denoiser D and Gaussian noise of level sigma it is exact:
 
-    -log p(x) = const + integral of E |x - D(x + sigma eps, sigma)|^2 / sigma^2  d log sigma,
+    -log p(x) = const + integral of E |x - D(x + sigma eps, sigma)|^2 / sigma^2  d log sigma   (nats)
 
-and the constant is the same for all x. Where the gradient of the density vanishes between two clusters the norm of the
-score (see `score_norm`) takes a sample for normal; its noised copies, drawn to either side, are denoised badly.
+The constant is the same for all x. Between two clusters, where the gradient of the density vanishes, the norm of the
+score (`score_norm`) is as small as for normal samples. The denoising error is large there, because the noised copies
+are drawn towards either cluster.
 """
 
 import math
@@ -24,14 +25,14 @@ from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.schedules import geometric_sigmas
 from shared.diffusion.training import Progress
 
-SIGMA_RANGE = (0.1, 5.0)  # standard deviations: below, the network has seen too little noise to be held to it
+SIGMA_RANGE = (0.1, 5.0)  # in normal standard deviations; the denoiser is not accurate enough below 0.1
 LEVELS = 8
-DRAWS = 4  # of noise at each level, in pairs of opposite sign, whose first-order errors cancel
+DRAWS = 4  # noise draws per level, in pairs of opposite sign whose first-order errors cancel
 BLOCK_ROWS = 4096
 
 
 class DenoisingLikelihood(Analyzer):
-    """-log p up to a constant, by the trapezoidal rule over LEVELS noise levels, DRAWS of noise each."""
+    """-log p(x) up to a constant, integrated over LEVELS noise levels with DRAWS draws each."""
 
     name: ClassVar[str] = "denoising_likelihood"
 
@@ -40,50 +41,50 @@ class DenoisingLikelihood(Analyzer):
         self._noise = torch.empty((0, 0, 0)) if noise is None else noise  # (levels, draws, dim)
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Train the workshop's denoiser, and draw the noise that every sample will be given."""
+        """Train the shared denoiser, and draw the noise that is added to every sample."""
         self._denoiser = context.denoiser(features.flat, features.flat_observed, progress)
         shape = (LEVELS, DRAWS // 2, features.dim)
         half = torch.randn(shape, generator=context.generator(self.name))
         self._noise = torch.cat([half, -half], dim=1).to(features.vectors.device)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Nats above the constant; of the observed entries alone, where some are missing."""
+        """Return -log p(x) in nats, up to a constant, over the observed entries and scaled to all of them."""
         vectors, observed = features.flat, features.flat_observed
 
         def scores(rows: Tensor) -> Tensor:
             return self._nats(vectors[rows], None if observed is None else observed[rows])
 
-        every = torch.arange(len(vectors), device=vectors.device)
-        return from_patch_scores(in_blocks(scores, every, BLOCK_ROWS), features)
+        positions = torch.arange(len(vectors), device=vectors.device)
+        return from_patch_scores(in_blocks(scores, positions, BLOCK_ROWS), features)
 
     def state(self) -> dict[str, Tensor]:
-        """The denoiser and the noise."""
+        """Return the weights of the denoiser and the noise draws."""
         return cpu_state({**self._trained().to_state(), "noise": self._noise})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with this denoiser and this noise."""
+        """Return the analyzer with the stored denoiser and noise draws."""
         return cls(VectorDenoiser.from_state(state), state["noise"])
 
     def to(self, device: torch.device) -> Self:
-        """Move the network to a device."""
+        """Move the denoiser and the noise draws to a device."""
         self._trained().to(device)
         self._noise = self._noise.to(device)
         return self
 
     @torch.no_grad()
     def _nats(self, vectors: Tensor, observed: Tensor | None) -> Tensor:
-        """(rows,) the integral over log sigma."""
+        """Return the integral over log sigma for each row, in nats: (rows,)."""
         known = torch.ones_like(vectors, dtype=torch.bool) if observed is None else observed
         clean = torch.where(known, vectors, 0.0)
         sigmas = geometric_sigmas(LEVELS, *SIGMA_RANGE).to(vectors)
         step = math.log(SIGMA_RANGE[1] / SIGMA_RANGE[0]) / (LEVELS - 1)
         total = torch.zeros_like(clean[:, 0])
         for level, (sigma, draws) in enumerate(zip(sigmas, self._noise, strict=True)):
-            ends = 0.5 if level in (0, LEVELS - 1) else 1.0
+            weight = 0.5 if level in (0, LEVELS - 1) else 1.0  # trapezoidal rule
             for noise in draws:
                 errors = clean - self._trained()(clean + sigma * noise, sigma.expand(len(clean), 1))
-                total += ends * step / len(draws) * sum_observed((errors / sigma).square(), known)
+                total += weight * step / len(draws) * sum_observed((errors / sigma).square(), known)
         return total
 
     def _trained(self) -> VectorDenoiser:

@@ -1,9 +1,11 @@
-"""How likely each place of an image was taken away from normal: time estimation with local, structured noise.
+"""Local corruption: a classifier of corrupted image patches, or time estimation with local noise.
 
-Source: the corruption is cold diffusion's (Bansal et al., NeurIPS 2023) with the masks of DRAEM (Zavrtanik, Kristan &
-Skocaj, ICCV 2021) and CutPaste (Li et al., CVPR 2021); the estimate in one pass is that of Livernoche et al. (ICLR
-2024). Unlike distances it needs no likeness of layout: what it learns is what a normal place looks like beside what it
-turns into.
+Sources: the forward process is cold diffusion (Bansal et al., NeurIPS 2023) with the masks of DRAEM (Zavrtanik, Kristan
+& Skocaj, ICCV 2021) and CutPaste (Li et al., CVPR 2021); estimation in one pass follows Livernoche et al. (ICLR 2024).
+
+The score of a patch p is log P(corrupted | p) - log P(untouched | p), in nats. The score of an image is the mean of its
+highest patches (`peak_scores`). Unlike distances to normal patches, the classifier does not need test images with the
+same layout as the training images: it learns the difference between normal patches and their corrupted versions.
 """
 
 from collections.abc import Mapping
@@ -21,54 +23,55 @@ from shared.diffusion.local_corruption import (
     CorruptionHead,
     perturbed_patches,
     train_on_corrupted,
-    training_of,
+    training_settings,
 )
 from shared.diffusion.training import Progress
 
-BLOCK_ROWS = 16_384  # patches at a time, in whole samples
+BLOCK_ROWS = 16_384  # patches per block; a block holds whole samples
 
 
 class LocalCorruption(Analyzer):
     """Log odds that a patch was corrupted, from its details.
 
-    Without an ImageWorkshop, or without details, the vectors themselves are perturbed and judged, each by itself.
+    Where `FitContext.corrupted` is None, the head is trained on perturbed vectors. Features without details are scored
+    by their vectors, each independent of the others.
     """
 
     name: ClassVar[str] = "local_corruption"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CORRUPTED_COPIES})
-    is_place_scaled: ClassVar[bool] = False  # trained on patches of all places
+    is_place_scaled: ClassVar[bool] = False  # one head for the patches of all positions
 
     def __init__(self, head: CorruptionHead | None = None):
         self._head = head
 
     @property
     def corruption_head(self) -> CorruptionHead | None:
-        """The trained network, if it was trained."""
+        """Trained head; None before `fit`."""
         return self._head
 
     @property
     def head(self) -> CorruptionHead:
-        """The trained network. Raises RuntimeError before `fit`."""
+        """Trained head. Raises RuntimeError before `fit`."""
         if self._head is None:
             raise RuntimeError("LocalCorruption is not fitted: call fit() first.")
         return self._head
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Train the head."""
+        """Train the head on corrupted and untouched patches."""
         generator = context.generator(self.name)
         corrupted = context.corrupted
         patches = corrupted if corrupted is not None else perturbed_patches(features.flat, generator)
-        settings = training_of(patches).shortened(context.effort)
+        settings = training_settings(patches).shortened(context.effort)
         if corrupted is None:
             settings = settings.model_copy(update={"steps": context.training.steps, "batch_size": 512})
-        self._head = new_head(patches.touched.shape[1], patches.fine, generator).to(features.vectors.device)
+        self._head = untrained_head(patches.touched.shape[1], patches.fine, generator).to(features.vectors.device)
         with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
             torch.manual_seed(generator.initial_seed())
             train_on_corrupted(self._head, patches, settings=settings, generator=generator, progress=progress)
 
     @torch.no_grad()
     def score(self, features: Features) -> AnalyzerOutput:
-        """Log odds."""
+        """Return log odds of corruption per patch (maps), and for images the mean of the highest patches."""
         if not isinstance(features, DetailFeatures):
             blocks = torch.split(features.flat[:, :, None, None], BLOCK_ROWS)
         else:
@@ -78,12 +81,12 @@ class LocalCorruption(Analyzer):
         return output if output.maps is None else replace(output, scores=peak_scores(output.maps))
 
     def state(self) -> dict[str, Tensor]:
-        """The head's weights."""
+        """Return the weights of the head."""
         return cpu_state(self.head.state_dict())
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with these weights."""
+        """Return the analyzer with the stored head. Raises RuntimeError if the weights do not fit."""
         try:
             return cls(CorruptionHead.from_arrays({name: value.numpy() for name, value in state.items()}).eval())
         except ValueError as error:
@@ -95,8 +98,11 @@ class LocalCorruption(Analyzer):
         return self
 
 
-def new_head(dim: int, fine: int | None, generator: torch.Generator) -> CorruptionHead:
-    """An untrained head for patches of `dim` values, `fine` of them fine, its first weights from `generator`."""
-    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
+def untrained_head(dim: int, fine: int | None, generator: torch.Generator) -> CorruptionHead:
+    """Return an untrained head for patches of `dim` values, with initial weights from `generator`.
+
+    The first `fine` values are those of the fine levels; None: all of them.
+    """
+    with torch.random.fork_rng(devices=[]):  # layers initialise their weights from the global generator
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         return CorruptionHead(dim, fine)

@@ -1,11 +1,16 @@
-"""Masked likelihood: hide cells of a sample, predict them from the rest, and ask how likely the hidden values were.
+"""Masked likelihood: the negative log-likelihood of hidden cells given the visible cells.
 
-A network learns the conditional distribution of any cells given any others, as a masked (absorbing-state) diffusion
-does: Austin et al., "Structured Denoising Diffusion Models in Discrete State-Spaces" (NeurIPS 2021), in the
-order-agnostic form of Hoogeboom et al., "Autoregressive Diffusion Models" (ICLR 2022, eq. 5). That anomalies show in
-cells which their neighbours do not explain is from Yin et al., "MCM: Masked Cell Modeling for Anomaly Detection in
-Tabular Data" (ICLR 2024). The score is a mean negative log-likelihood, so a cell that is hard to predict in any sample
-counts little, and a sample is asked about its observed cells alone.
+A network learns the conditional distribution of any cells given any others, as masked (absorbing-state) diffusion does:
+Austin et al., "Structured Denoising Diffusion Models in Discrete State-Spaces" (NeurIPS 2021), in the order-agnostic
+form of Hoogeboom et al., "Autoregressive Diffusion Models" (ICLR 2022, eq. 5). Scoring cells by their neighbours
+follows Yin et al., "MCM: Masked Cell Modeling for Anomaly Detection in Tabular Data" (ICLR 2024).
+
+The score is, in nats up to a constant,
+
+    s(x) = mean over observed cells c and masks m that hide c of  -log p(x_c | x_visible(m))
+
+A cell that is hard to predict in normal samples has a wide distribution and little weight. Missing cells are hidden
+from the network and not scored.
 """
 
 import math
@@ -22,32 +27,32 @@ from cloud.methods.fit_context import FitContext
 from shared.diffusion.denoisers import initialise
 from shared.diffusion.training import Progress, train
 
-HIDDEN_SHARES = (0.1, 0.9)  # of the cells, uniform, in training
-SCORED_SHARES = (0.1, 0.25, 0.5)  # every cell is hidden once among few, once among some, once among many
-COMPONENTS = 3  # of the mixture that describes a hidden cell
-MAX_MIXTURE_DIM = 32  # beyond, one component: with many cells visible the rest leaves little to be undecided about
-FREEDOM = 4.0  # degrees of freedom of Student's t: heavier tails than normal, so one wild cell does not decide all
-SIGMA_FLOOR = 0.05  # standard deviations: a cell that is a function of others would have an infinite density
+HIDDEN_SHARES = (0.1, 0.9)  # range of the share of hidden cells in training, drawn uniformly
+SCORED_SHARES = (0.1, 0.25, 0.5)  # shares of hidden cells in scoring; each cell is hidden once for each share
+COMPONENTS = 3  # mixture components of the distribution of a hidden cell
+MAX_MIXTURE_DIM = 32  # one component above it: many visible cells leave little ambiguity
+DEGREES_OF_FREEDOM = 4.0  # of Student's t: heavy tails keep one extreme cell from dominating the mean
+SIGMA_FLOOR = 0.05  # in standard deviations; bounds the density of a cell that is a function of the others
 WIDTH, BLOCKS = 192, 3
 BLOCK_ROWS = 4096
-STEPS_SHARE, BATCH_SIZE = 0.75, 192  # of the workshop's steps
+STEP_SHARE, BATCH_SIZE = 0.75, 192  # share of the common training steps; samples per step
 
 
 class _Block(nn.Module):
-    """h + W2 silu(W1 norm(h))."""
+    """Residual block: h + W2 silu(W1 norm(h))."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm, self.first, self.second = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """One residual step."""
+        """Return the output of the block, shaped like `hidden` (batch, width)."""
         update: Tensor = self.second(nn.functional.silu(self.first(self.norm(hidden))))
         return hidden + update
 
 
 class CellPredictor(nn.Module):
-    """The distribution of every cell given the visible ones: a mixture of Student's t distributions."""
+    """Distribution of each cell given the visible cells, a mixture of Student's t distributions."""
 
     def __init__(self, dim: int, components: int) -> None:
         super().__init__()
@@ -56,18 +61,21 @@ class CellPredictor(nn.Module):
         self.output = nn.Sequential(nn.LayerNorm(WIDTH), nn.SiLU(), nn.Linear(WIDTH, 3 * components * dim))
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """Negative log-likelihood (batch, dim), up to a constant, of the cells of `x` given the `visible` (0 or 1)."""
+        """Return the negative log-likelihood of each cell of `x`, in nats up to a constant: (batch, dim).
+
+        `visible`: mask of 0 and 1, (batch, dim) or (dim,); the network sees the cells with 1 only.
+        """
         raw = self.output(self.body(torch.cat([x * visible, visible.expand_as(x)], dim=1)))
         means, spreads, weights = raw.view(len(x), self.dim, 3, self.components).unbind(2)
-        sigma = nn.functional.softplus(spreads + 0.54) + SIGMA_FLOOR  # about 1 at first
+        sigma = nn.functional.softplus(spreads + 0.54) + SIGMA_FLOOR  # about 1 before training
         squares = ((x.unsqueeze(2) - means) / sigma).square()
-        log_density = -0.5 * (FREEDOM + 1.0) * torch.log1p(squares / FREEDOM) - torch.log(sigma)
+        log_density = -0.5 * (DEGREES_OF_FREEDOM + 1.0) * torch.log1p(squares / DEGREES_OF_FREEDOM) - torch.log(sigma)
         nll: Tensor = -torch.logsumexp(log_density + torch.log_softmax(weights, dim=2), dim=2)
         return nll
 
 
 class MaskedLikelihood(Analyzer):
-    """Mean negative log-likelihood of hidden cells, each hidden once for every share in SCORED_SHARES."""
+    """Mean negative log-likelihood of the cells, each hidden once for every share in SCORED_SHARES."""
 
     name: ClassVar[str] = "masked_likelihood"
 
@@ -76,7 +84,7 @@ class MaskedLikelihood(Analyzer):
         self._masks = torch.empty((0, 0)) if masks is None else masks  # (masks, dim), 1 where visible
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Train the predictor on normal vectors, and draw the masks."""
+        """Train the predictor on normal vectors, and draw the masks for scoring."""
         normals, dim = features.flat, features.dim
         observed = None if features.observed is None else features.observed.flatten(0, 1)
         generator = context.generator(self.name)
@@ -85,7 +93,7 @@ class MaskedLikelihood(Analyzer):
         self._predictor = predictor.to(normals.device)
 
         settings = context.training.model_copy(
-            update={"steps": math.ceil(STEPS_SHARE * context.training.steps), "batch_size": BATCH_SIZE}
+            update={"steps": math.ceil(STEP_SHARE * context.training.steps), "batch_size": BATCH_SIZE}
         )
 
         def batch_loss() -> Tensor:
@@ -95,28 +103,28 @@ class MaskedLikelihood(Analyzer):
             hidden = (torch.rand((len(rows), dim), generator=generator) < share).to(normals.device)
             known = torch.ones_like(hidden) if observed is None else observed[rows.to(normals.device)]
             nll = predictor(normals[rows.to(normals.device)], (known & ~hidden).float())
-            asked = (known & hidden).float()
-            loss: Tensor = (nll * asked).sum() / asked.sum().clamp(min=1.0)
+            targets = (known & hidden).float()
+            loss: Tensor = (nll * targets).sum() / targets.sum().clamp(min=1.0)
             return loss
 
         train(predictor, batch_loss, settings, progress=progress)
         self._masks = _covering_masks(dim, generator).to(normals.device)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Mean negative log-likelihoods of the observed cells, and that of each cell; 0 where nothing is observed."""
+        """Return mean and single negative log-likelihoods of the observed cells; 0 for missing cells."""
         vectors = features.flat
         observed = None if features.observed is None else features.observed.flatten(0, 1)
-        parts = [torch.zeros_like(vectors[:0])]
+        blocks = [torch.zeros_like(vectors[:0])]
         for start in range(0, len(vectors), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
-            parts.append(self._surprises(vectors[block], None if observed is None else observed[block]))
-        surprises = torch.cat(parts)
+            rows = slice(start, start + BLOCK_ROWS)
+            blocks.append(self._cell_nll(vectors[rows], None if observed is None else observed[rows]))
+        surprises = torch.cat(blocks)
         counts = surprises.shape[1] if observed is None else observed.sum(dim=1).clamp(min=1)
         output = from_patch_scores(surprises.sum(dim=1) / counts, features)
         return replace(output, surprises=surprises.view(features.vectors.shape))
 
     def state(self) -> dict[str, Tensor]:
-        """The predictor and the masks."""
+        """Return the weights and shape of the predictor, and the masks."""
         predictor = self._trained()
         weights = {f"weights.{name}": value for name, value in predictor.state_dict().items()}
         shape = torch.tensor([predictor.dim, predictor.components])
@@ -124,7 +132,7 @@ class MaskedLikelihood(Analyzer):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with this predictor and these masks."""
+        """Return the analyzer with the stored predictor and masks."""
         dim, components = (int(value) for value in state["shape"])
         predictor = CellPredictor(dim, components)
         prefix = "weights."
@@ -134,13 +142,14 @@ class MaskedLikelihood(Analyzer):
         return cls(predictor.eval(), state["masks"])
 
     def to(self, device: torch.device) -> Self:
-        """Move the network to a device."""
+        """Move the predictor and the masks to a device."""
         self._trained().to(device)
         self._masks = self._masks.to(device)
         return self
 
     @torch.no_grad()
-    def _surprises(self, vectors: Tensor, observed: Tensor | None) -> Tensor:
+    def _cell_nll(self, vectors: Tensor, observed: Tensor | None) -> Tensor:
+        """Return the mean negative log-likelihood of each cell over the masks that hide it: (rows, dim)."""
         known = torch.ones_like(vectors) if observed is None else observed.to(vectors.dtype)
         total = torch.zeros_like(vectors)
         for mask in self._masks:
@@ -154,7 +163,7 @@ class MaskedLikelihood(Analyzer):
 
 
 def _covering_masks(dim: int, generator: torch.Generator) -> Tensor:
-    """(masks, dim) float32, 1 where visible: for each share, random groups of cells that hide every cell once."""
+    """Return masks (masks, dim) float32, 1 = visible, that hide each cell once for each share."""
     masks = []
     for share in SCORED_SHARES:
         size = max(1, math.ceil(share * dim))

@@ -1,7 +1,7 @@
 """Diffusion time estimation without a network, DTE-NP (Livernoche et al., ICLR 2024, section 4.1).
 
-The score is the log of the posterior mean noise level given the nearest normal vectors: what the screener's head is
-distilled from. See `shared.diffusion.time_estimation`.
+The score is the log of the posterior mean noise level given the distances to the nearest normal vectors
+(`shared.diffusion.time_estimation`). The head of the screener is distilled from this score.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,10 @@ NEIGHBOURS = 5
 
 
 class TimeEstimation(Analyzer):
-    """Posterior mean of the diffusion time given the 5 nearest of at most MAX_REFERENCE normal vectors."""
+    """Log posterior mean of the noise level, given the 5 nearest reference vectors.
+
+    The reference holds at most MAX_REFERENCE normal vectors.
+    """
 
     name: ClassVar[str] = "time_estimation"
     is_quick: ClassVar[bool] = True
@@ -30,23 +33,23 @@ class TimeEstimation(Analyzer):
         self._reference = reference or Reference(torch.empty((0, 0)))
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Keep a random part of the normal vectors."""
+        """Store a random subset of the normal vectors as the reference."""
         self._reference = Reference.drawn(features, context.generator(self.name))
         if progress is not None:
             progress(1.0)
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Log noise levels."""
+        """Return log noise levels, log of units of the features."""
         distances = self._reference.nearest(features, NEIGHBOURS).distances
         return from_patch_scores(log_posterior_mean(distances, features.dim).float(), features)
 
     def state(self) -> dict[str, Tensor]:
-        """The reference vectors."""
+        """Return the reference vectors."""
         return cpu_state(self._reference.state())
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with these reference vectors."""
+        """Return the analyzer with the stored reference vectors."""
         return cls(Reference.from_state(state))
 
     def to(self, device: torch.device) -> Self:

@@ -1,1 +1,1 @@
-"""Methods of the surveyed families that no default uses; each has its row in docs/benchmarks/every_method.md."""
+"""Scoring methods that no default uses; docs/benchmarks/every_method.md has their results."""

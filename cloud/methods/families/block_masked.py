@@ -1,11 +1,17 @@
-"""Block-masked reconstruction: blocks of a sample are replaced by noise, and inpainted from what surrounds them.
+"""Block-masked reconstruction: the error of inpainted blocks of a sample.
 
-Source: Iqbal, Khalid, Chen & Hua, "Unsupervised Anomaly Detection in Medical Images Using Masked Diffusion
-Model" (mDDPM, MLMI 2023). A denoiser that sees the sample, however noised,
-may hand back what it never saw: the identity shortcut. Of what is replaced there is nothing to hand back.
+Source: Iqbal, Khalid, Chen & Hua, "Unsupervised Anomaly Detection in Medical Images Using Masked Diffusion Model"
+(mDDPM, MLMI 2023).
 
-Blocks: groups of a row's features, spans of a window, squares of a grid of patches. A cover is a set of blocks that
-together hide everything once; several covers with other borders are averaged over.
+A block is replaced by noise and inpainted from the visible rest. Hidden entries cannot be copied from the input. This
+avoids the identity shortcut: a denoiser that sees the whole sample, even a noised one, may return structure that it
+never saw in training.
+
+A block is a group of features of a row, a span of a window, or squares of a grid of patches. A cover is a set of blocks
+that hides each entry once. With x^ the inpainted entries, e_i^2 the mean square error of entry i on normal data, the
+mean taken over entries i and covers with different borders, the score is
+
+    s(x) = log mean (x_i - x^_i)^2 / e_i^2   (no unit, 0 for average normal data)
 """
 
 from collections.abc import Mapping
@@ -24,16 +30,16 @@ from shared.diffusion.denoisers import PreconditionedDenoiser
 from shared.diffusion.samplers import sample_dpm_solver
 from shared.diffusion.training import Progress, train
 
-BLOCKS = 4  # of a cover: each hides about a quarter
-COVERS = 4  # of rows and windows
-GRID_COVERS = 2
-SQUARE = 3  # patches on the side of a hidden square
-DEPTH_SIGMA = 5.0  # of the noise that replaces a block: nothing of the sample shows through, which is not in it
-STEPS = 1  # the expected values: more steps draw one of the possible ones, and add its scatter to the error
+BLOCKS = 4  # blocks per cover, each of about a quarter of the entries
+COVERS = 4  # covers of rows and windows
+GRID_COVERS = 2  # covers of patch grids
+SQUARE = 3  # side of a hidden square, in patches
+DEPTH_SIGMA = 5.0  # level of the noise that replaces a block, in units of the normal spread
+STEPS = 1  # one step predicts the mean; with more steps the scatter of a drawn sample adds to the error
 
 
 class BlockMaskedReconstruction(Restoration):
-    """Log of the square error of what was inpainted, each entry hidden once in every cover."""
+    """Log mean square error of the inpainted entries, each entry hidden once per cover."""
 
     name: ClassVar[str] = "block_masked"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.WINDOWS, Need.PATCH_GRID})
@@ -42,7 +48,7 @@ class BlockMaskedReconstruction(Restoration):
         super().__init__()
         self._kind = Kind.ROWS
         self._network: PreconditionedDenoiser | None = None
-        self._seed = 0  # of covers and noise: the same ones for every sample
+        self._seed = 0  # of the covers and noise, which are the same for every sample
 
     def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         self._kind = kind = Kind.of(features)
@@ -57,11 +63,11 @@ class BlockMaskedReconstruction(Restoration):
             picked = torch.randint(len(values), (count,), generator=generator).to(values.device)
             x0, sigma = values[picked], draw_levels(count, values, generator)
             known = None if observed is None else observed[picked]
-            hidden = self._some_blocks(x0, generator)
+            hidden = self._random_blocks(x0, generator)
             noise = torch.randn(x0.shape, generator=generator).to(x0.device)
             noised = torch.where(hidden, x0 + sigma * noise, 0.0)
             targets = hidden if known is None else hidden & known
-            return self._told(x0, hidden, known).loss(noised, sigma, x0, targets)
+            return self._conditioned(x0, hidden, known).loss(noised, sigma, x0, targets)
 
         train(self._network, batch_loss, settings, progress=progress)
 
@@ -73,31 +79,31 @@ class BlockMaskedReconstruction(Restoration):
         for ids, draw in zip(covers, noise, strict=True):
             for block in range(BLOCKS):
                 hidden = (ids == block).expand(values.shape)
-                back = self._inpainted(values, hidden, known, draw, sigmas)
-                total += back
-                squares += torch.where(hidden, values - back, 0.0).square()
+                inpainted = self._inpainted(values, hidden, known, draw, sigmas)
+                total += inpainted
+                squares += torch.where(hidden, values - inpainted, 0.0).square()
         return self._kind.errors(features, squares / len(covers), total / len(covers))
 
     def _inpainted(self, values: Tensor, hidden: Tensor, known: Tensor | None, noise: Tensor, sigmas: Tensor) -> Tensor:
-        """What is put in place of the hidden entries, and 0 elsewhere: shaped like `values`."""
-        told = self._told(values, hidden, known)
+        """Return the restored hidden entries, and 0 elsewhere: shaped like `values`."""
+        denoiser = self._conditioned(values, hidden, known)
         start = (DEPTH_SIGMA * noise).expand(values.shape)
-        back = sample_dpm_solver(lambda x, sigma: told(torch.where(hidden, x, 0.0), sigma), start, sigmas)
-        return torch.where(hidden, back, 0.0)
+        restored = sample_dpm_solver(lambda x, sigma: denoiser(torch.where(hidden, x, 0.0), sigma), start, sigmas)
+        return torch.where(hidden, restored, 0.0)
 
-    def _told(self, values: Tensor, hidden: Tensor, known: Tensor | None) -> ConditionedDenoiser:
-        """The denoiser that sees all but what is hidden, and where that is."""
+    def _conditioned(self, values: Tensor, hidden: Tensor, known: Tensor | None) -> ConditionedDenoiser:
+        """Return the denoiser conditioned on the visible entries and the positions of the others."""
         unseen = hidden if known is None else hidden | ~known
         visible = torch.where(unseen, 0.0, values)
         axis = self._kind.channel_axis
         return ConditionedDenoiser(self._trained(), torch.cat([visible, self._flags(unseen)], dim=axis), axis)
 
     def _flags(self, unseen: Tensor) -> Tensor:
-        """1 where an entry is not seen. On grids whole patches are hidden: one channel says it."""
+        """Return 1 for entries that are not visible; one channel for grids, which hide whole patches."""
         return (unseen[:, :1] if self._kind is Kind.GRIDS else unseen).float()
 
-    def _some_blocks(self, values: Tensor, generator: torch.Generator) -> Tensor:
-        """One random block of a random cover for each sample: bool, shaped like `values`."""
+    def _random_blocks(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Return one random block of a random cover for each sample: bool, shaped like `values`."""
         ids = random_covers(self._kind, values, len(values), generator)
         chosen = torch.randint(BLOCKS, (len(values),), generator=generator)
         if self._kind is Kind.ROWS:
@@ -105,7 +111,7 @@ class BlockMaskedReconstruction(Restoration):
         return (ids == chosen.reshape(-1, *[1] * (ids.ndim - 1))).expand(values.shape).to(values.device)
 
     def _covers_and_noise(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The same at every call for samples of this size."""
+        """Return covers and noise for samples of this size, the same at every call."""
         generator = torch.Generator().manual_seed(self._seed)
         count = GRID_COVERS if self._kind is Kind.GRIDS else COVERS
         covers = random_covers(self._kind, values, count, generator).to(values.device)
@@ -129,11 +135,14 @@ class BlockMaskedReconstruction(Restoration):
 
 
 def random_covers(kind: Kind, values: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Covers of samples like `values`: the block (0 to BLOCKS - 1) of each entry, int64, to be broadcast against them.
+    """Return random covers of samples like `values`: block indices, int64 from 0 to BLOCKS - 1.
 
-    Rows: (count, dim), random groups of features. Windows: (count, length, 1), spans of all channels that start at a
-    random time and go round. Grids: (count, 1, rows, columns), squares of which each block takes every other one in
-    both directions, so that what is hidden is surrounded by what is not.
+    The shapes broadcast against `values`:
+
+    * rows: (count, dim), random groups of features;
+    * windows: (count, length, 1), spans over all channels that start at a random time and wrap around;
+    * grids: (count, 1, rows, columns), squares. A block is every other square in both directions, so that visible
+      patches surround each hidden square.
     """
     if kind is Kind.ROWS:
         return torch.rand((count, values.shape[1]), generator=generator).argsort(dim=1).argsort(dim=1) % BLOCKS

@@ -1,8 +1,13 @@
-"""Conditional reconstruction: what comes back is normal for the sample's own class or operating mode.
+"""Conditional reconstruction: partial diffusion conditioned on the class or operating mode.
 
 Source: class-conditional denoisers as in Dhariwal & Nichol, "Diffusion Models Beat GANs on Image Synthesis" (NeurIPS
-2021); for detection, the condition plays the part that the category has in He et al., "DiAD" (AAAI 2024). What is
-normal in one mode and not in another is missed by a denoiser that knows only all of them together.
+2021). For anomaly detection, the mode has the role of the category in He et al., "DiAD" (AAAI 2024).
+
+With x^ the restored sample and e_i^2 the mean square error of value i on normal data, the score is
+
+    s(x) = log mean over i of  (x_i - x^_i)^2 / e_i^2   (no unit, 0 for average normal data)
+
+An unconditional denoiser misses values that are normal in another mode only.
 """
 
 import math
@@ -22,16 +27,16 @@ from shared.diffusion.samplers import sample_ddim
 from shared.diffusion.schedules import diffuse
 from shared.diffusion.training import OptimizerSettings, Progress, train
 
-DEPTH_SIGMA = 1.0
+DEPTH_SIGMA = 1.0  # in units of the normal spread
 STEPS = 3
-EMBEDDING_COLUMNS = 16  # at most: fewer modes have one column each
+EMBEDDING_COLUMNS = 16  # maximum; fewer modes have one column each
 
 
 class ConditionalReconstruction(DrawnRestoration):
-    """Log of the square error after partial diffusion, by a denoiser told the mode.
+    """Log mean square error after partial diffusion, with a denoiser conditioned on the mode.
 
-    Without modes there is one, no embedding, and the workshop's own denoiser. A mode never seen in training gets the
-    mean of all embeddings: it is judged as one of the known modes, no matter which.
+    Without modes, or with a single mode, the shared denoiser is used and there is no embedding. A mode that was not in
+    the training data gets the mean of all embeddings, and the denoiser answers with a mixture of the known modes.
     """
 
     name: ClassVar[str] = "conditional"
@@ -41,16 +46,16 @@ class ConditionalReconstruction(DrawnRestoration):
         self._modes = torch.empty(0, dtype=torch.int64)  # (modes,) ascending
         self._embeddings = torch.empty((0, 0))  # (modes, columns)
 
-    def embedded(self, features: Features) -> Tensor:
-        """What the denoiser is told of each vector: (samples * patches, columns)."""
+    def condition(self, features: Features) -> Tensor:
+        """Return the mode embedding of each vector: (samples * patches, columns)."""
         samples, patches, _ = features.vectors.shape
         unknown = self._embeddings.mean(dim=0).expand(samples, -1)
         modes = _modes(features)
         if modes is None or not len(self._modes):
             return unknown.repeat_interleave(patches, dim=0)
-        place = torch.searchsorted(self._modes, modes).clamp(max=len(self._modes) - 1)
-        known = (self._modes[place] == modes).unsqueeze(1)
-        return torch.where(known, self._embeddings[place], unknown).repeat_interleave(patches, dim=0)
+        index = torch.searchsorted(self._modes, modes).clamp(max=len(self._modes) - 1)
+        known = (self._modes[index] == modes).unsqueeze(1)
+        return torch.where(known, self._embeddings[index], unknown).repeat_interleave(patches, dim=0)
 
     def _train(
         self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress
@@ -64,12 +69,12 @@ class ConditionalReconstruction(DrawnRestoration):
             return super()._train(features, context, generator, progress)
         self._embeddings = embeddings(len(modes), generator).to(device)
         settings = short_training(context)
-        return train_told(features, self.embedded(features), settings, generator, progress)
+        return train_conditioned(features, self.condition(features), settings, generator, progress)
 
     def _restorer(self, features: Features) -> Restorer:
         rows, sigmas = features.flat_visible, levels_from(DEPTH_SIGMA, STEPS)
-        told = ConditionedDenoiser(self._trained(), self.embedded(features))
-        return lambda noise: sample_ddim(told, diffuse(rows, DEPTH_SIGMA, noise[0]), sigmas)
+        denoiser = ConditionedDenoiser(self._trained(), self.condition(features))
+        return lambda noise: sample_ddim(denoiser, diffuse(rows, DEPTH_SIGMA, noise[0]), sigmas)
 
     def _learned(self) -> dict[str, Tensor]:
         return {**super()._learned(), "modes": self._modes, "embeddings": self._embeddings}
@@ -88,18 +93,21 @@ def _modes(features: Features) -> Tensor | None:
 
 
 def embeddings(modes: int, generator: torch.Generator) -> Tensor:
-    """(modes, columns), of root mean square 1: a column for each mode, or random directions where they are many."""
+    """Return mode embeddings (modes, columns) of root mean square 1.
+
+    Up to EMBEDDING_COLUMNS modes are one-hot with one column each; more modes are random directions.
+    """
     if modes <= EMBEDDING_COLUMNS:
         return torch.eye(modes) * math.sqrt(modes)
     return torch.randn((modes, EMBEDDING_COLUMNS), generator=generator)
 
 
-def train_told(
-    features: Features, told: Tensor, settings: OptimizerSettings, generator: torch.Generator, progress: Progress
+def train_conditioned(
+    features: Features, condition: Tensor, settings: OptimizerSettings, generator: torch.Generator, progress: Progress
 ) -> PreconditionedDenoiser:
-    """The denoiser of the features' vectors that is told `told` (samples * patches, columns) of each."""
+    """Return a trained denoiser of the vectors with further inputs `condition` (vectors, columns)."""
     rows, observed = features.flat_visible, features.flat_observed
-    network = Kind.ROWS.new_network(rows, generator, extra=told.shape[1])
+    network = Kind.ROWS.new_network(rows, generator, extra=condition.shape[1])
     count = settings.batch_size
 
     def batch_loss() -> Tensor:
@@ -107,7 +115,7 @@ def train_told(
         x0, sigma = rows[picked], draw_levels(count, rows, generator)
         noise = torch.randn(x0.shape, generator=generator).to(x0.device)
         counted = None if observed is None else observed[picked]
-        return ConditionedDenoiser(network, told[picked]).loss(diffuse(x0, sigma, noise), sigma, x0, counted)
+        return ConditionedDenoiser(network, condition[picked]).loss(diffuse(x0, sigma, noise), sigma, x0, counted)
 
     train(network, batch_loss, settings, progress=progress)
     return network

@@ -1,8 +1,12 @@
 """Diffusion time estimation by classification, DTE-C (Livernoche et al., ICLR 2024, section 4.2).
 
-A network classifies the noise level of noised normal vectors; the score of a vector is the posterior mean of its level
-(the mode, the most likely bin, saturates). `dte_c_published` keeps the settings of the paper's released code but for
-the length of the training, which is bounded.
+A network classifies the noise level of noised normal vectors into B bins. With p_b the predicted probabilities and m
+the posterior mean of the level, the score is the log odds of m:
+
+    m(x) = sum over b of  p_b(x) b / (B - 1),    s(x) = log m(x) - log(1 - m(x))
+
+The mode, which is the most likely bin, saturates. `dte_c_published` has the settings of the paper's released code,
+except that the number of training steps is bounded.
 """
 
 import math
@@ -19,15 +23,15 @@ from cloud.methods.fit_context import FitContext
 from cloud.methods.noised import NoiseNetwork, linear, log_uniform, train_on_noised
 from shared.diffusion.training import OptimizerSettings, Progress
 
-SIGMA_RANGE = (0.05, 5.0)  # of the log-uniform schedule, in units of the normal data's spread
-TIMESTEPS = 400  # of the linear schedule, as published
-BETA_END = 0.01
-MAX_RATE_FACTOR = 10.0
+SIGMA_RANGE = (0.05, 5.0)  # log-uniform schedule, in units of the normal data's spread
+TIMESTEPS = 400  # linear schedule, as published
+BETA_END = 0.01  # linear schedule, as published
+MAX_RATE_FACTOR = 10.0  # bound on the increase of the learning rate when epochs are cut
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a DTE-C network is built and trained."""
+    """Network and training parameters of DTE-C."""
 
     schedule: Literal["linear", "log_uniform"] = "log_uniform"
     bins: int = 7
@@ -35,30 +39,31 @@ class Recipe:
     radial: bool = True
     dropout: float = 0.0
     weight_decay: float = 0.0
-    softmax_twice: bool = False  # as in the released code, where cross entropy is taken of probabilities
+    softmax_twice: bool = False  # as in the released code, which passes probabilities to the cross entropy
     batch_size: int = 256
     learning_rate: float = 1e-3
     ema_decay: float = 0.995
-    step_share: float = 0.75  # of the workshop's training steps
-    epochs: int | None = None  # training ends after them where they take fewer steps
+    step_share: float = 0.75  # share of the common training steps
+    epochs: int | None = None  # maximum; None: no limit
 
     def optimizer(self, training: OptimizerSettings, rows: int) -> OptimizerSettings:
-        """The workshop's training, with this recipe's batches and rates.
+        """Return the common training settings with the batch size, learning rate and steps of this recipe.
 
-        Where there are more epochs than steps, the learning rate makes up for it, up to MAX_RATE_FACTOR.
+        If the epochs need more steps than there are, the learning rate is raised by the same factor, at most by
+        MAX_RATE_FACTOR.
         """
         steps = max(1, round(training.steps * self.step_share))
-        wanted = steps if self.epochs is None else self.epochs * math.ceil(rows / self.batch_size)
+        epoch_steps = steps if self.epochs is None else self.epochs * math.ceil(rows / self.batch_size)
         changes = {
-            "steps": min(steps, wanted),
+            "steps": min(steps, epoch_steps),
             "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate * min(max(wanted / steps, 1.0), MAX_RATE_FACTOR),
+            "learning_rate": self.learning_rate * min(max(epoch_steps / steps, 1.0), MAX_RATE_FACTOR),
             "ema_decay": self.ema_decay,
         }
         return training.model_copy(update=changes)
 
     def loss(self, network: NoiseNetwork, logits: Tensor, position: Tensor) -> Tensor:
-        """Cross entropy of the bins, and the weights' squares where they decay."""
+        """Return the cross entropy of the bins plus the L2 penalty on the weights."""
         outputs = logits.softmax(dim=1) if self.softmax_twice else logits
         loss = torch.nn.functional.cross_entropy(outputs, (position * self.bins).long())
         if self.weight_decay > 0.0:
@@ -83,7 +88,7 @@ PUBLISHED = Recipe(
 
 
 class DteC(Analyzer):
-    """Log odds of the posterior mean noise level: how far it lies between the lowest bin and the highest."""
+    """Log odds of the posterior mean noise level, scaled to [0, 1] over the bins."""
 
     name: ClassVar[str] = "dte_c"
     recipe: ClassVar[Recipe] = Recipe()
@@ -109,16 +114,16 @@ class DteC(Analyzer):
         self._network = network
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Log odds of the mean level. They order vectors as the mean does, but tell apart those near its limits."""
+        """Return the log odds of the mean level: same order as the mean, but better resolved near 0 and 1."""
         return from_patch_scores(mean_log_odds(self._trained().parameters_of(features)), features)
 
     def state(self) -> dict[str, Tensor]:
-        """The network."""
+        """Return the weights and shape of the network."""
         return cpu_state(self._trained().to_state())
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with this network."""
+        """Return the analyzer with the stored network."""
         return cls(network=NoiseNetwork.from_state(state))
 
     def to(self, device: torch.device) -> Self:
@@ -133,16 +138,17 @@ class DteC(Analyzer):
 
 
 class PublishedDteC(DteC):
-    """DTE-C with the settings of the paper's released code, to stand beside ours."""
+    """DTE-C with the settings of the paper's released code, for comparison."""
 
     name: ClassVar[str] = "dte_c_published"
     recipe: ClassVar[Recipe] = PUBLISHED
 
 
 def mean_log_odds(logits: Tensor) -> Tensor:
-    """log(m / (1 - m)) (batch,) of the mean m in [0, 1] of bins whose logits are (batch, bins), taken in logs.
+    """Return log(m / (1 - m)) for the posterior mean m in [0, 1] of `logits` (batch, bins): (batch,).
 
-    Bins lie evenly from 0 to 1: in log sigma, or in timesteps, as the schedule has it.
+    Computed in the log domain. Bins are evenly spaced from 0 to 1, in log sigma or in timesteps depending on the
+    schedule.
     """
     level = torch.linspace(0.0, 1.0, logits.shape[1], device=logits.device)
     above = torch.logsumexp(logits[:, 1:] + torch.log(level[1:]), dim=1)

@@ -1,7 +1,10 @@
 """Diffusion time estimation by regression, DTE-IG (Livernoche et al., ICLR 2024, section 4.2).
 
-Given its origin, the variance of the noise in a noised vector has an inverse gamma posterior, whose shape is known and
-whose scale a network learns by maximum likelihood. The score is a posterior mean; the mode saturates.
+For a known origin at distance r, the noise variance in a noised vector of d dimensions has the posterior
+InverseGamma(alpha, beta) with alpha = d / 2 - 1 and beta = r^2 / 2. A network learns beta(x) by maximum likelihood. The
+score is the posterior mean; the mode saturates:
+
+    s(x) = E[log sigma^2 | x] = log beta(x) - digamma(alpha)   (log of squared units of the features)
 """
 
 from collections.abc import Mapping
@@ -18,14 +21,14 @@ from shared.diffusion.training import OptimizerSettings, Progress
 
 SIGMA_RANGE = (0.05, 5.0)  # in units of the normal data's spread
 HIDDEN = (256, 256)
-MIN_SHAPE = 0.5
-MAX_EXCESS = 3.0  # of a log variance over the true one; beyond it the likelihood goes on in a straight line
-STEP_SHARE = 0.75  # of the workshop's training steps
+MIN_SHAPE = 0.5  # minimum alpha of the inverse gamma distribution
+MAX_EXCESS = 3.0  # excess of the predicted log variance beyond which the loss is linear
+STEP_SHARE = 0.75  # share of the common training steps
 BATCH_SIZE = 256
 
 
 class DteIg(Analyzer):
-    """Posterior mean of the log noise variance, log of square units of the features."""
+    """Posterior mean of the log noise variance, log of squared units of the features."""
 
     name: ClassVar[str] = "dte_ig"
 
@@ -50,16 +53,16 @@ class DteIg(Analyzer):
         self._network = network
 
     def score(self, features: Features) -> AnalyzerOutput:
-        """Expected log noise variances."""
+        """Return posterior means of the log noise variance."""
         return from_patch_scores(self._trained().parameters_of(features)[:, 0], features)
 
     def state(self) -> dict[str, Tensor]:
-        """The network."""
+        """Return the weights and shape of the network."""
         return cpu_state(self._trained().to_state())
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer with this network."""
+        """Return the analyzer with the stored network."""
         return cls(NoiseNetwork.from_state(state))
 
     def to(self, device: torch.device) -> Self:
@@ -74,10 +77,10 @@ class DteIg(Analyzer):
 
 
 def negative_log_likelihood(mean_log_variance: Tensor, log_variance: Tensor, dim: int) -> Tensor:
-    """-log InverseGamma(sigma^2; alpha, beta) / alpha, as a density of log sigma^2: (batch,).
+    """Return -log InverseGamma(sigma^2; alpha, beta) / alpha, as a density of log sigma^2: (batch,).
 
-    alpha = dim / 2 - 1, as published, kept above MIN_SHAPE. beta comes from the mean that the network gives,
-    E[log sigma^2] = log beta - digamma(alpha), which exists for every alpha, that of sigma^2 only above 1.
+    alpha = dim / 2 - 1 as published, but at least MIN_SHAPE. beta follows from the mean predicted by the network,
+    E[log sigma^2] = log beta - digamma(alpha). This mean exists for every alpha; that of sigma^2 only for alpha > 1.
     """
     alpha = log_variance.new_tensor(max(dim / 2 - 1, MIN_SHAPE))
     excess = mean_log_variance - log_variance

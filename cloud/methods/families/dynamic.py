@@ -1,9 +1,13 @@
-"""Dynamic depth: each sample is noised as deep as it looks anomalous.
+"""Dynamic-depth reconstruction: partial diffusion to a noise depth chosen for each sample.
 
-Source: Tebbe & Tayyub, "Dynamic Addition of Noise in a Diffusion Model for Anomaly Detection" (CVPR workshops 2024).
-A fixed depth is too shallow for large anomalies, which survive it, and too deep for normal samples, which lose their
-detail. There the depth comes from distances to normal features; here from the diffusion time that DTE-NP estimates
-from them (Livernoche et al., ICLR 2024), which is a depth in the very unit of noise: what the screener computes too.
+Source: Tebbe & Tayyub, "Dynamic Addition of Noise in a Diffusion Model for Anomaly Detection" (CVPR workshops 2024). A
+fixed depth is too shallow for large anomalies, which survive it, and too deep for normal samples, which lose detail.
+The paper derives the depth from distances to normal features. Here it is the diffusion time that DTE-NP estimates from
+those distances (Livernoche et al., ICLR 2024), which has the unit of a noise level and is also the screener's score.
+
+With x^ the restored sample and e_i^2 the mean square error of value i on normal data, the score is
+
+    s(x) = log mean over i of  (x_i - x^_i)^2 / e_i^2   (no unit, 0 for average normal data)
 """
 
 from collections.abc import Mapping
@@ -29,14 +33,14 @@ from shared.diffusion.schedules import diffuse, geometric_sigmas
 from shared.diffusion.time_estimation import log_posterior_mean
 from shared.diffusion.training import Progress
 
-DEPTH_RANGE = (0.25, 4.0)
-DEPTHS = 5  # each twice the last
+DEPTH_RANGE = (0.25, 4.0)  # in units of the normal spread
+DEPTHS = 5  # number of levels, each twice the previous one
 STEPS = 3
 NEIGHBOURS = 5
 
 
 class DynamicReconstruction(DrawnRestoration):
-    """Log of the square error after partial diffusion to the depth nearest each sample's estimated noise level."""
+    """Log mean square error after partial diffusion to the depth nearest to the estimated noise level."""
 
     name: ClassVar[str] = "dynamic"
 
@@ -45,8 +49,8 @@ class DynamicReconstruction(DrawnRestoration):
         self._reference: Reference | None = None
 
     def depths(self, features: Features) -> Tensor:
-        """The depth of each vector (samples * patches,): one of the levels in DEPTH_RANGE."""
-        return self._depths_at(self._known().nearest(features, NEIGHBOURS).distances)
+        """Return the noise depth of each vector, one of the levels in DEPTH_RANGE: (samples * patches,)."""
+        return self._depths_from(self._fitted_reference().nearest(features, NEIGHBOURS).distances)
 
     def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         super()._learn(features, context, generator, progress)
@@ -56,31 +60,34 @@ class DynamicReconstruction(DrawnRestoration):
         return self._restorer_from(features, self.depths(features))
 
     def _errors_of_normals(self, features: Features) -> Errors:
-        """A normal in the reference is no neighbour of its own, or it would look shallower than a fresh one."""
-        distances = self._known().nearest(features, NEIGHBOURS + 1).distances
-        others = torch.where(distances[:, :1] == 0, distances[:, 1:], distances[:, :-1])
-        return errors_over_draws(features, self._noise, self._restorer_from(features, self._depths_at(others)))
+        """Return errors of training samples.
 
-    def _depths_at(self, distances: Tensor) -> Tensor:
+        A sample is not its own neighbour, which would make its depth too shallow.
+        """
+        distances = self._fitted_reference().nearest(features, NEIGHBOURS + 1).distances
+        others = torch.where(distances[:, :1] == 0, distances[:, 1:], distances[:, :-1])
+        return errors_over_draws(features, self._noise, self._restorer_from(features, self._depths_from(others)))
+
+    def _depths_from(self, distances: Tensor) -> Tensor:
         levels = geometric_sigmas(DEPTHS, *DEPTH_RANGE).to(distances)
-        estimate = log_posterior_mean(distances, self._known().vectors.shape[1])
+        estimate = log_posterior_mean(distances, self._fitted_reference().vectors.shape[1])
         return levels[(estimate.unsqueeze(1) - levels.log()).abs().argmin(dim=1)]
 
     def _restorer_from(self, features: Features, depths: Tensor) -> Restorer:
         rows = features.flat_visible
-        members = [(float(depth), (depths == depth).nonzero().squeeze(1)) for depth in torch.unique(depths)]
+        groups = [(float(depth), (depths == depth).nonzero().squeeze(1)) for depth in torch.unique(depths)]
 
         def restored(noise: Tensor) -> Tensor:
-            back = torch.empty_like(rows)
-            for depth, chosen in members:
+            clean = torch.empty_like(rows)
+            for depth, chosen in groups:
                 noised = diffuse(rows[chosen], depth, noise[0])
-                back[chosen] = sample_ddim(self._trained(), noised, levels_from(depth, STEPS))
-            return back
+                clean[chosen] = sample_ddim(self._trained(), noised, levels_from(depth, STEPS))
+            return clean
 
         return restored
 
     def _learned(self) -> dict[str, Tensor]:
-        return {**super()._learned(), **prefixed("reference", self._known().state())}
+        return {**super()._learned(), **prefixed("reference", self._fitted_reference().state())}
 
     def _adopt(self, state: Mapping[str, Tensor]) -> None:
         super()._adopt(state)
@@ -88,9 +95,9 @@ class DynamicReconstruction(DrawnRestoration):
 
     def _move(self, device: torch.device) -> None:
         super()._move(device)
-        self._known().to(device)
+        self._fitted_reference().to(device)
 
-    def _known(self) -> Reference:
+    def _fitted_reference(self) -> Reference:
         if self._reference is None:
             raise RuntimeError("dynamic is not fitted: call fit() first.")
         return self._reference

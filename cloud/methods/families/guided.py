@@ -1,8 +1,15 @@
-"""Input-guided reconstruction: on the way back from noise, each step is pulled towards the sample itself.
+"""Input-guided reconstruction: partial diffusion with each step guided towards the sample.
 
 Source: Mousakhan, Brox & Tayyub, "Anomaly Detection with Conditioned Denoising Diffusion Models" (DDAD, 2023).
-There the noise estimate becomes eps - w sqrt(1 - alpha_bar) (y_t - x_t), y_t being the target y noised with eps.
-For the clean sample that is D + w sigma^2 / (1 + sigma^2) (y - D): a denoiser, which any sampler can walk by.
+
+In the paper the noise estimate becomes eps - w sqrt(1 - alpha_bar) (y_t - x_t), with y_t the target y noised with eps.
+In terms of the clean sample this is a denoiser, which any sampler can use:
+
+    D'(x, sigma) = D + w sigma^2 / (1 + sigma^2) (y - D),    D = D(x, sigma)
+
+With x^ the restored sample and e_i^2 the mean square error of value i on normal data, the score is
+
+    s(x) = log mean over i of  (x_i - x^_i)^2 / e_i^2   (no unit, 0 for average normal data)
 """
 
 from typing import ClassVar
@@ -15,28 +22,29 @@ from shared.diffusion.denoisers import Denoiser
 from shared.diffusion.samplers import sample_ddim
 from shared.diffusion.schedules import diffuse
 
-DEPTH_SIGMA = 2.0
+DEPTH_SIGMA = 2.0  # in units of the normal spread
 STEPS = 3
-GUIDANCE = 0.7  # w: 0 is plain reconstruction, and much above 1 brings back the sample, whatever it is
+GUIDANCE = 0.7  # w; 0 is plain reconstruction, and values far above 1 restore the sample itself
 
 
 class GuidedDenoiser:
-    """A denoiser whose clean sample is pulled towards `target`, the more the higher the noise."""
+    """Denoiser whose output is moved towards `target`, further at higher noise levels."""
 
     def __init__(self, denoiser: Denoiser, target: Tensor, guidance: float):
         self._denoiser, self._target, self._guidance = denoiser, target, guidance
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """The clean sample of x (batch, dim) at levels (batch, 1), between the denoiser's and the target."""
+        """Return the guided estimate of the clean sample for x (batch, dim) at levels sigma (batch, 1)."""
         denoised = self._denoiser(x, sigma)
-        pull = (self._guidance * sigma**2 / (1.0 + sigma**2)).clamp(max=1.0)
-        return denoised + pull * (self._target - denoised)
+        weight = (self._guidance * sigma**2 / (1.0 + sigma**2)).clamp(max=1.0)
+        return denoised + weight * (self._target - denoised)
 
 
 class GuidedReconstruction(DrawnRestoration):
-    """Log of the square error of what comes back under guidance.
+    """Log mean square error of the guided reconstruction.
 
-    Guidance keeps apart from the error what merely varies between normal samples: noise this deep would lose it.
+    Guidance restores normal variation between samples, which noise of this depth removes, and keeps it out of the
+    error.
     """
 
     name: ClassVar[str] = "guided"

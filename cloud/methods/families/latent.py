@@ -1,8 +1,15 @@
-"""Reconstruction in a latent space: an autoencoder's code is noised and restored in place of the sample.
+"""Latent reconstruction: partial diffusion of an autoencoder's code instead of the sample.
 
 Source: Rombach, Blattmann, Lorenz, Esser & Ommer, "High-Resolution Image Synthesis with Latent Diffusion Models" (CVPR
-2022); for detection Pinaya et al., "Fast Unsupervised Brain Anomaly Detection and Segmentation with Diffusion Models"
-(MICCAI 2022). What the code cannot hold shows in the input, what is an unusual code shows in the code.
+2022); for anomaly detection Pinaya et al., "Fast Unsupervised Brain Anomaly Detection and Segmentation with Diffusion
+Models" (MICCAI 2022).
+
+With z the standardised code, z^ the restored code, x^ its decoded vector, and e_i^2 the mean square error of coordinate
+i on normal data, the score is
+
+    s(x) = log mean over coordinates i of (x, z) of  (x_i - x^_i)^2 / e_i^2   (no unit, 0 for average normal data)
+
+Structure that the code cannot represent shows in the input errors; unusual codes show in the code errors.
 """
 
 from collections.abc import Mapping
@@ -30,54 +37,57 @@ from shared.diffusion.samplers import sample_dpm_solver
 from shared.diffusion.schedules import diffuse
 from shared.diffusion.training import OptimizerSettings, Progress, train, train_denoiser
 
-KEPT_VARIANCE = 0.9  # the code has as many values as principal components hold this share
+KEPT_VARIANCE = 0.9  # share of the variance that sets the code size, by principal components
 HIDDEN = 128
-DEPTH_SIGMA = 0.25  # in units of the code's spread
+DEPTH_SIGMA = 0.25  # in units of the standard deviation of the code
 STEPS = 1
 SPREAD_FLOOR = 1e-3
 
 
 class Autoencoder(nn.Module):
-    """Vectors (batch, dim) to codes (batch, code) and back, by ReLU networks with one hidden layer beside a line."""
+    """Autoencoder of vectors (batch, dim) with codes (batch, code).
+
+    Encoder and decoder are each the sum of a linear map and a ReLU network with one hidden layer.
+    """
 
     def __init__(self, dim: int, code: int, hidden: int = HIDDEN):
         super().__init__()
         self.sizes = (dim, code, hidden)
-        self.encode_line, self.encode_bend = nn.Linear(dim, code), _bend(dim, hidden, code)
-        self.decode_line, self.decode_bend = nn.Linear(code, dim), _bend(code, hidden, dim)
+        self.encode_line, self.encode_bend = nn.Linear(dim, code), _relu_network(dim, hidden, code)
+        self.decode_line, self.decode_bend = nn.Linear(code, dim), _relu_network(code, hidden, dim)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Codes."""
+        """Return the codes (batch, code) of vectors (batch, dim)."""
         code: Tensor = self.encode_line(x) + self.encode_bend(x)
         return code
 
     def decode(self, code: Tensor) -> Tensor:
-        """Vectors."""
+        """Return the vectors (batch, dim) of codes (batch, code)."""
         x: Tensor = self.decode_line(code) + self.decode_bend(code)
         return x
 
     def to_state(self) -> dict[str, Tensor]:
-        """All that `from_state` needs."""
+        """Return the weights and sizes for `from_state`."""
         return {"sizes": torch.tensor(self.sizes), **self.state_dict()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The autoencoder that `to_state` described."""
+        """Return the autoencoder described by `to_state`."""
         autoencoder = cls(*(int(size) for size in state["sizes"]))
         autoencoder.load_state_dict({name: value for name, value in state.items() if name != "sizes"})
         return autoencoder.eval()
 
 
 class LatentReconstruction(Restoration):
-    """Log of the mean square error in the input and, after partial diffusion, of the code."""
+    """Log mean square error of the input and the code after partial diffusion of the code."""
 
     name: ClassVar[str] = "latent"
 
     def __init__(self) -> None:
         super().__init__()
-        self._parts: tuple[Autoencoder, VectorDenoiser] | None = None
-        self._code_scale = torch.empty((0, 0))  # (2, code): mean and deviation on normal data
-        self._noise = torch.empty((0, 0))  # (draws, code): the same for every sample
+        self._networks: tuple[Autoencoder, VectorDenoiser] | None = None
+        self._code_scale = torch.empty((0, 0))  # (2, code): mean and standard deviation on normal data
+        self._noise = torch.empty((0, 0))  # (draws, code), the same for every sample
 
     def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         rows, observed = features.flat_visible, features.flat_observed
@@ -97,7 +107,7 @@ class LatentReconstruction(Restoration):
             generator=generator,
             progress=lambda share: progress(0.3 + 0.7 * share),
         )
-        self._parts = (autoencoder, denoiser)
+        self._networks = (autoencoder, denoiser)
         draws = DRAWS if features.vectors.shape[1] == 1 else PATCH_DRAWS
         self._noise = opposite_pairs(draws, (codes.shape[1],), generator).to(rows.device)
 
@@ -107,14 +117,14 @@ class LatentReconstruction(Restoration):
         codes = self._scaled(autoencoder.encode(rows))
         total_code, total = torch.zeros_like(codes), torch.zeros_like(rows)
         for noise in self._noise:
-            back = sample_dpm_solver(denoiser, diffuse(codes, DEPTH_SIGMA, noise), sigmas)
-            total_code += back
-            total += autoencoder.decode(back * self._code_scale[1] + self._code_scale[0])
+            restored_code = sample_dpm_solver(denoiser, diffuse(codes, DEPTH_SIGMA, noise), sigmas)
+            total_code += restored_code
+            total += autoencoder.decode(restored_code * self._code_scale[1] + self._code_scale[0])
         code, restored = total_code / len(self._noise), total / len(self._noise)
         squares = torch.cat([rows - restored, codes - code], dim=1).square()
         shape = features.vectors.shape
         observed = None
-        if features.observed is not None:  # a code is of all entries together, as long as there is one
+        if features.observed is not None:  # a code counts as observed if any entry of its vector is
             any_observed = features.observed.any(dim=2, keepdim=True).expand(*shape[:2], codes.shape[1])
             observed = torch.cat([features.observed, any_observed], dim=2)
         return Errors(squares.reshape(*shape[:2], -1), observed, restored.reshape(shape))
@@ -130,7 +140,7 @@ class LatentReconstruction(Restoration):
 
     def _adopt(self, state: Mapping[str, Tensor]) -> None:
         autoencoder = Autoencoder.from_state(part("autoencoder", state))
-        self._parts = (autoencoder, VectorDenoiser.from_state(part("denoiser", state)))
+        self._networks = (autoencoder, VectorDenoiser.from_state(part("denoiser", state)))
         self._code_scale, self._noise = state["code_scale"], state["noise"]
 
     def _move(self, device: torch.device) -> None:
@@ -139,13 +149,16 @@ class LatentReconstruction(Restoration):
         self._code_scale, self._noise = self._code_scale.to(device), self._noise.to(device)
 
     def _trained(self) -> tuple[Autoencoder, VectorDenoiser]:
-        if self._parts is None:
+        if self._networks is None:
             raise RuntimeError("latent is not fitted: call fit() first.")
-        return self._parts
+        return self._networks
 
 
 def code_size(rows: Tensor) -> int:
-    """How many principal components of `rows` (n, dim) hold KEPT_VARIANCE: at least 1, and fewer than all."""
+    """Return the number of principal components that hold KEPT_VARIANCE of `rows` (n, dim).
+
+    The code has at least 1 value, and fewer than the vector if dim is 2 or more.
+    """
     centred = (rows - rows.mean(dim=0)).double()
     variances = torch.linalg.eigvalsh(centred.T @ centred).flip(0).clamp(min=0.0)
     needed = int((variances.cumsum(0) < KEPT_VARIANCE * variances.sum()).sum()) + 1
@@ -160,7 +173,7 @@ def train_autoencoder(
     generator: torch.Generator,
     progress: Progress,
 ) -> None:
-    """Train in place by the square error over the observed entries of `rows` (n, dim)."""
+    """Train `autoencoder` in place on the square error over the observed entries of `rows` (n, dim)."""
 
     def batch_loss() -> Tensor:
         picked = torch.randint(len(rows), (settings.batch_size,), generator=generator).to(rows.device)
@@ -171,5 +184,5 @@ def train_autoencoder(
     train(autoencoder, batch_loss, settings, progress=progress)
 
 
-def _bend(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+def _relu_network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))

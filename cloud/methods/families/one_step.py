@@ -1,8 +1,17 @@
-"""One-step reconstruction: one call of the denoiser in place of a walk, at a low and a high level of noise.
+"""One-step reconstruction: one call of the denoiser at a low and one at a high noise level.
 
 Source: Zhang, Wang, Zeng, Wu & Jiang, "DiffusionAD: Norm-guided One-step Denoising Diffusion for Anomaly Detection"
-(2023), section 3.3. From much noise large anomalies are restored, and normal detail is lost; from little noise it is
-the other way round. So the restoration from the low level is moved towards that from the high one.
+(2023), section 3.3.
+
+The two calls replace the sampling steps. High noise removes large anomalies, but also normal detail; low noise keeps
+both. The estimate from low noise is therefore moved by the difference between the estimate from high noise and the
+sample:
+
+    x^ = D(x + sigma_low eps) + w (D(x + sigma_high eps) - x)
+
+With e_i^2 the mean square error of value i on normal data, the score is
+
+    s(x) = log mean over i of  (x_i - x^_i)^2 / e_i^2   (no unit, 0 for average normal data)
 """
 
 from typing import ClassVar
@@ -14,13 +23,13 @@ from cloud.methods.features import Features
 from cloud.methods.restoration import DrawnRestoration, Restorer
 from shared.diffusion.schedules import diffuse
 
-LOW_SIGMA = 0.5
+LOW_SIGMA = 0.5  # in units of the normal spread
 HIGH_SIGMA = 1.0
-NORM_GUIDANCE = 1.0  # how far the difference of the high restoration from the sample adds to that of the low one
+NORM_GUIDANCE = 1.0  # w; weight of the difference between high-noise estimate and sample
 
 
 class OneStepReconstruction(DrawnRestoration):
-    """Log of the square error of D(x + low noise) + w (D(x + high noise) - x)."""
+    """Log mean square error of x^ = D(x + low noise) + w (D(x + high noise) - x)."""
 
     name: ClassVar[str] = "one_step"
 

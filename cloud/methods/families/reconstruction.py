@@ -1,8 +1,13 @@
-"""Partial diffusion: noise a sample to a chosen depth, take it back to where normal samples lie, measure the way.
+"""Reconstruction by partial diffusion: the difference between a sample and its denoised copy.
 
-Source: Wyatt et al., "AnoDDPM" (CVPR workshops 2022), here with Gaussian noise; for the way back DDPM (Ho, Jain &
-Abbeel, NeurIPS 2020), DDIM (Song, Meng & Ermon, ICLR 2021) or DPM-Solver++ (Lu et al., 2022). What is normal survives
-the noise; what is not comes back as something normal, and the difference is the error.
+Source: Wyatt et al., "AnoDDPM" (CVPR workshops 2022), here with Gaussian noise. The samplers are DDPM (Ho, Jain &
+Abbeel, NeurIPS 2020), DDIM (Song, Meng & Ermon, ICLR 2021) and DPM-Solver++ (Lu et al., 2022).
+
+A sample is noised to level DEPTH_SIGMA and denoised. Normal structure survives the noise, while anomalous structure is
+replaced by a normal one. With x^ the mean over noise draws and e_i^2 the mean square error of value i on normal data,
+the score is
+
+    s(x) = log mean over i of  (x_i - x^_i)^2 / e_i^2   (no unit, 0 for average normal data)
 """
 
 from collections.abc import Mapping
@@ -16,16 +21,18 @@ from cloud.methods.restoration import DrawnRestoration, Restorer, levels_from
 from shared.diffusion.samplers import Sampler, sample_ddim, sample_ddpm, sample_dpm_solver
 from shared.diffusion.schedules import diffuse
 
-DEPTH_SIGMA = 1.0
+DEPTH_SIGMA = 1.0  # in units of the normal spread
 STEPS = 3
 DDPM_STEPS = 4
 
 
 class Reconstruction(DrawnRestoration):
-    """Log mean square error of what comes back on average, each coordinate in units of its error on normal data.
+    """Log mean square error of the mean reconstruction, in units of the errors on normal data.
 
-    `steps`: calls of the denoiser for a draw, 1 to 1000 and more. `depth_sigma`: how deep a sample is noised, in units
-    of the normal spread. `draws`: noise draws averaged over; None: 8 for a row or window, 2 for an image's patches.
+    Args:
+        steps: Calls of the denoiser per draw, at least 1. None: the default of the class.
+        depth_sigma: Noise level that samples are noised to, in units of the normal spread.
+        draws: Noise draws to average over. None: 8 for a row or window, 2 for the patches of an image.
     """
 
     name: ClassVar[str] = "reconstruction"
@@ -34,10 +41,10 @@ class Reconstruction(DrawnRestoration):
 
     def __init__(self, *, steps: int | None = None, depth_sigma: float = DEPTH_SIGMA, draws: int | None = None):
         super().__init__()
-        self._steps, self._depth_sigma, self._wanted_draws = steps or self.default_steps, depth_sigma, draws
+        self._steps, self._depth_sigma, self._chosen_draws = steps or self.default_steps, depth_sigma, draws
 
     def _draws(self, features: Features) -> int:
-        return self._wanted_draws or super()._draws(features)
+        return self._chosen_draws or super()._draws(features)
 
     def _restorer(self, features: Features) -> Restorer:
         rows, sigmas = features.flat_visible, levels_from(self._depth_sigma, self._steps)
@@ -58,18 +65,18 @@ class Reconstruction(DrawnRestoration):
 
 
 class DdimReconstruction(Reconstruction):
-    """The way back by DDIM, deterministic and of first order."""
+    """Reconstruction with DDIM, a deterministic first-order sampler."""
 
     name: ClassVar[str] = "reconstruction_ddim"
     sampler: ClassVar[Sampler] = staticmethod(sample_ddim)
 
 
 class DdpmReconstruction(Reconstruction):
-    """The way back by DDPM's ancestral sampling, its noise fixed like that of the way there."""
+    """Reconstruction with the ancestral sampler of DDPM; its noise is drawn once, at the fit."""
 
     name: ClassVar[str] = "reconstruction_ddpm"
     sampler: ClassVar[Sampler] = staticmethod(sample_ddpm)
     default_steps: ClassVar[int] = DDPM_STEPS
 
-    def _noises_a_draw(self) -> int:
+    def _noises_per_draw(self) -> int:
         return 1 + self._steps

@@ -1,10 +1,15 @@
-"""Partial diffusion with smooth noise: what is noised and restored are whole regions, not single cells.
+"""Simplex reconstruction: partial diffusion with noise that is smooth over the sample.
 
 Source: Wyatt, Leach, Schmon & Willcocks, "AnoDDPM: Anomaly Detection with Denoising Diffusion Probabilistic Models
-using Simplex Noise" (CVPR workshops 2022). White noise hides little of a large anomaly, and the denoiser finds it
-again; noise with long waves covers it. Grids of patches get simplex noise over the grid, windows along their time.
-A table's row has no neighbourhood: its stand-in is noise with the correlation of the normal rows, which moves together
-what belongs together. The denoiser has to know the noise, so it is trained for it.
+using Simplex Noise" (CVPR workshops 2022).
+
+White noise covers little of a large anomaly, and the denoiser restores it; noise with long waves covers all of it.
+Grids of patches get simplex noise over the grid, windows along time. Rows have no neighbourhood: their noise has the
+covariance of the normal rows, which changes related features together. A denoiser is trained for each kind of noise.
+
+With x^ the mean restored sample and e_i^2 the mean square error of value i on normal data, the score is
+
+    s(x) = log mean over i of  (x_i - x^_i)^2 / e_i^2   (no unit, 0 for average normal data)
 """
 
 from collections.abc import Mapping
@@ -34,14 +39,14 @@ from shared.diffusion.samplers import sample_dpm_solver
 from shared.diffusion.schedules import diffuse
 from shared.diffusion.training import Progress, train
 
-DEPTH_SIGMA = 1.0
+DEPTH_SIGMA = 1.0  # in units of the normal spread
 STEPS = 3
-FIELDS = 512  # smooth fields that training draws from
-SHRINKAGE = 0.1  # of the normal rows' covariance, towards none between features
+FIELDS = 512  # number of smooth fields that training draws from
+SHRINKAGE = 0.1  # shrinkage of the covariance of normal rows towards independent features
 
 
 class SimplexReconstruction(Restoration):
-    """Log of the square error after partial diffusion with noise that is smooth over the sample."""
+    """Log mean square error after partial diffusion with noise that is smooth over the sample."""
 
     name: ClassVar[str] = "simplex"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.WINDOWS, Need.PATCH_GRID})
@@ -50,8 +55,8 @@ class SimplexReconstruction(Restoration):
         super().__init__()
         self._kind = Kind.ROWS
         self._denoiser: PreconditionedDenoiser | None = None
-        self._seed = 0  # of the noise draws: the same ones for every sample
-        self._mixing = torch.empty((0, 0))  # (dim, dim), of rows: white noise times it is as correlated as normals are
+        self._seed = 0  # of the noise draws, which are the same for every sample
+        self._mixing = torch.empty((0, 0))  # (dim, dim), rows only: gives white noise the covariance of normal rows
 
     def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         self._kind = Kind.of(features)
@@ -83,13 +88,16 @@ class SimplexReconstruction(Restoration):
         return self._kind.errors(features, (values - mean).square(), mean)
 
     def _draws(self, values: Tensor) -> Tensor:
-        """Opposite pairs of noise for samples of this size, the same at every call: (draws, ...)."""
+        """Return opposite pairs of noise (draws, ...) for samples of this size, the same at every call."""
         draws = PATCH_DRAWS if self._kind is Kind.GRIDS else DRAWS
         half = self._noise(draws // 2, values, torch.Generator().manual_seed(self._seed))
         return torch.cat([half, -half])
 
     def _noise(self, count: int, values: Tensor, generator: torch.Generator, bank: Tensor | None = None) -> Tensor:
-        """Noise for `count` samples like `values`; smooth fields are drawn from `bank` (fields, rows, columns)."""
+        """Return noise for `count` samples like `values`.
+
+        Smooth fields are drawn from `bank` (fields, rows, columns); None: they are generated.
+        """
         channels = values.shape[self._kind.channel_axis]
         if self._kind is Kind.ROWS:
             return torch.randn((count, channels), generator=generator).to(values.device) @ self._mixing.T
@@ -102,7 +110,7 @@ class SimplexReconstruction(Restoration):
         return shaped if self._kind is Kind.GRIDS else shaped.squeeze(2).transpose(1, 2)
 
     def _size(self, values: Tensor) -> tuple[int, int]:
-        """Rows and columns of a smooth field over a sample."""
+        """Return the rows and columns of a smooth field over a sample."""
         return (values.shape[2], values.shape[3]) if self._kind is Kind.GRIDS else (1, values.shape[1])
 
     def _learned(self) -> dict[str, Tensor]:
@@ -124,7 +132,10 @@ class SimplexReconstruction(Restoration):
 
 
 def covariance_root(rows: Tensor) -> Tensor:
-    """L (dim, dim) with L L^T the covariance of `rows` (n, dim), shrunk, scaled to a mean variance of 1."""
+    """Return the Cholesky factor L (dim, dim) of the covariance of `rows` (n, dim).
+
+    The covariance L L^T is scaled to a mean variance of 1 and shrunk by SHRINKAGE.
+    """
     centred = (rows - rows.mean(dim=0)).double()
     covariance = centred.T @ centred / len(rows)
     mean_variance = covariance.diagonal().mean().clamp(min=1e-6)

@@ -1,7 +1,7 @@
-"""The denoiser of pixel crops and patch grids (batch, channels, height, width): a U-Net with attention.
+"""Denoiser of pixel crops and patch grids (batch, channels, height, width): a U-Net with attention.
 
 Source: Ronneberger, Fischer & Brox, "U-Net" (MICCAI 2015), as DDPM uses it (Ho et al., NeurIPS 2020, appendix B):
-residual blocks that know the noise level, self-attention where the grid is coarsest.
+residual blocks conditioned on the noise level, and self-attention at the coarsest grid.
 """
 
 from itertools import pairwise
@@ -16,7 +16,7 @@ HEAD_CHANNELS = 32  # of one attention head
 
 
 class ImageBlock(nn.Module):
-    """S h + W2 * silu(W1 * silu(norm(h)) + E embedding); S is the identity where the widths agree."""
+    """Residual block S h + W2 * silu(W1 * silu(norm(h)) + E embedding); S is the identity for equal widths."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int):
         super().__init__()
@@ -27,7 +27,7 @@ class ImageBlock(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, kernel_size=1)
 
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """One residual step: (batch, outputs, height, width)."""
+        """Apply one residual step: (batch, outputs, height, width)."""
         level = self.embed(embedding)[:, :, None, None]
         update = self.first(nn.functional.silu(self.norm(hidden))) + level
         stepped: Tensor = self.skip(hidden) + self.second(nn.functional.silu(update))
@@ -35,7 +35,7 @@ class ImageBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """h + attention of every position to all (Vaswani et al., NeurIPS 2017): memory grows with the positions."""
+    """Residual attention of each position to all (Vaswani et al., NeurIPS 2017); memory grows with their number."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
         self.output = nn.Conv2d(channels, channels, kernel_size=1)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """One residual step."""
+        """Apply one residual step."""
         joined: Tensor = self.queries_keys_values(self.norm(hidden))
         # (batch, 3 * channels, height, width) to three of (batch, heads, positions, head channels)
         split = joined.reshape(len(joined), 3, self.heads, -1, joined.shape[2] * joined.shape[3])
@@ -58,8 +58,8 @@ class SelfAttention(nn.Module):
 class ImageDenoiser(PreconditionedDenoiser):
     """U-Net for images (batch, channels, height, width) of any size.
 
-    A size that is no multiple of 2^(levels - 1) is padded with its edge and cropped again. Each level has half the
-    size and twice the width of the one before.
+    A size that is not a multiple of 2^(levels - 1) is padded with its edge and cropped again. Each level has half the
+    resolution and twice the width of the previous one.
     """
 
     SIZES: ClassVar[tuple[str, ...]] = ("width", "levels")
@@ -79,22 +79,22 @@ class ImageDenoiser(PreconditionedDenoiser):
         self.output = nn.Sequential(ChannelNorm(width), nn.SiLU(), last)
 
     def network(self, scaled: Tensor, embedding: Tensor) -> Tensor:
-        """F: (batch, channels, height, width) from `scaled` of that shape and the embedded noise levels."""
+        """Return F (batch, channels, height, width) for `scaled` of that shape and the embedded noise levels."""
         height, width = scaled.shape[2:]
         multiple = 2 ** len(self.down)
         padding = (0, -width % multiple, 0, -height % multiple)
         hidden = self.input(nn.functional.pad(scaled, padding, mode="replicate"))
-        # 1. Down: keep what each level saw.
+        # 1. Down, keeping the input of each level.
         kept = []
         for block in self.down:
             hidden = block(hidden, embedding)
             kept.append(hidden)
             hidden = nn.functional.avg_pool2d(hidden, 2)
-        # 2. The coarsest level sees the whole image.
+        # 2. Attention over the whole image at the coarsest level.
         hidden = self.leave(self.attention(self.enter(hidden, embedding)), embedding)
-        # 3. Up again, beside what was kept.
-        for block, seen in zip(self.up, reversed(kept), strict=True):
+        # 3. Up, with skip connections.
+        for block, skipped in zip(self.up, reversed(kept), strict=True):
             hidden = nn.functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
-            hidden = block(torch.cat([hidden, seen], dim=1), embedding)
+            hidden = block(torch.cat([hidden, skipped], dim=1), embedding)
         predicted: Tensor = self.output(hidden)
         return predicted[:, :, :height, :width]

@@ -1,4 +1,4 @@
-"""What all trained denoisers share: EDM's preconditioning, the embedding of the noise level, initial weights, state."""
+"""Base of trained denoisers: EDM's preconditioning, embedding of the noise level, initial weights and state."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from shared.diffusion.schedules import per_item
 
 WEIGHTS = "weights."
-SMALLEST_SIGMA = 1e-10  # its logarithm is finite
+MIN_SIGMA = 1e-10  # keeps the logarithm finite
 
 
 class SigmaEmbedding(nn.Module):
@@ -26,20 +26,20 @@ class SigmaEmbedding(nn.Module):
 
     @property
     def width(self) -> int:
-        """How many values embed one level."""
+        """Number of values that embed one level."""
         return 2 * len(self.frequencies)
 
     def forward(self, sigma: Tensor) -> Tensor:
-        """Embed noise levels."""
-        angle = torch.log(sigma.clamp(min=SMALLEST_SIGMA)) * self.frequencies
+        """Embed noise levels (batch, 1)."""
+        angle = torch.log(sigma.clamp(min=MIN_SIGMA)) * self.frequencies
         return torch.cat([torch.sin(angle), torch.cos(angle)], dim=-1)
 
 
 class PreconditionedDenoiser(nn.Module, ABC):
-    """D(x, sigma) = c_skip x + c_out F(c_in x, sigma), EDM's preconditioning (table 1, right column).
+    """Denoiser D(x, sigma) = c_skip x + c_out F(c_in x, sigma) with EDM's preconditioning (table 1, right column).
 
-    The network F, all that a subclass defines, sees inputs of unit variance at every noise level, and predicts the
-    sample at high noise but the noise at low noise. A subclass MUST take its channels first and the sizes named in
+    A subclass defines only the network F. It gets inputs of unit variance at every noise level, and predicts the sample
+    at high noise and the noise at low noise. A subclass MUST take its channels first and the sizes named in
     SIZES as keywords, and MUST end its network in `output`, whose last layer has weights.
     """
 
@@ -53,22 +53,22 @@ class PreconditionedDenoiser(nn.Module, ABC):
 
     @abstractmethod
     def network(self, scaled: Tensor, embedding: Tensor) -> Tensor:
-        """F: shaped like `scaled` (batch, ...), from it and the embedded noise levels (batch, embedding)."""
+        """Return F, shaped like `scaled` (batch, ...), for the embedded noise levels (batch, embedding)."""
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """E[x0 | x]: shaped like `x` (batch, ...), from it and `sigma` (batch, 1) or (batch, 1, ..., 1)."""
+        """Return E[x0 | x], shaped like `x` (batch, ...), for `sigma` (batch, 1) or (batch, 1, ..., 1)."""
         level = per_item(sigma, x)
         total = (level**2 + self.sigma_data**2).sqrt()
         c_skip, c_out, c_in = self.sigma_data**2 / total**2, level * self.sigma_data / total, 1.0 / total
         return c_skip * x + c_out * self.network(c_in * x, self.embedding(level.reshape(-1, 1)))
 
     def loss_weight(self, level: Tensor) -> Tensor:
-        """The weight of square errors that gives F's own target unit variance at every level (EDM, table 1)."""
+        """Return the weight of square errors that gives F's target unit variance at every level (EDM, table 1)."""
         return (level**2 + self.sigma_data**2) / (level * self.sigma_data) ** 2
 
     @classmethod
     def initialised(cls, channels: int, *, sigma_data: float, generator: torch.Generator, **sizes: int) -> Self:
-        """A new denoiser whose initial weights come from `generator`; at first it returns c_skip x."""
+        """Return a new denoiser with initial weights from `generator`; before training it returns c_skip x."""
         denoiser = cls(channels, sigma_data=sigma_data, **sizes)
         initialise(denoiser, generator)
         for weight in denoiser.output[-1].parameters():  # the bias is zero already
@@ -76,7 +76,7 @@ class PreconditionedDenoiser(nn.Module, ABC):
         return denoiser
 
     def to_state(self) -> dict[str, Tensor]:
-        """All that `from_state` needs."""
+        """Return the state as tensors, for `from_state`."""
         shape = torch.tensor([self.channels, *self.sizes.values()], dtype=torch.int64)
         data = torch.tensor([self.sigma_data], dtype=torch.float64)
         weights = {f"{WEIGHTS}{name}": value.detach().cpu() for name, value in self.state_dict().items()}
@@ -84,7 +84,7 @@ class PreconditionedDenoiser(nn.Module, ABC):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The denoiser that `to_state` described. Raises KeyError, ValueError or RuntimeError for another's state."""
+        """Return the denoiser that `to_state` described. Raises KeyError, ValueError or RuntimeError for others."""
         channels, *sizes = (int(value) for value in state["shape"])
         if len(sizes) != len(cls.SIZES):
             raise ValueError(f"Not the state of a {cls.__name__}: it has {len(sizes) + 1} sizes.")
@@ -97,10 +97,10 @@ class PreconditionedDenoiser(nn.Module, ABC):
 
 
 class ChannelNorm(nn.Module):
-    """Unit root mean square over the channels at every position: (batch, channels, ...) to the same.
+    """Normalisation to unit root mean square over the channels at every position of (batch, channels, ...).
 
-    It keeps a network's answer bounded however far its input lies from the data, and one position's outlier out of
-    the others' statistics (Karras et al., ICLR 2018, section 4.2; with a gain as in RMSNorm).
+    It bounds a network's output for inputs far from the data. Statistics are those of one position, so an outlier does
+    not affect others (Karras et al., ICLR 2018, section 4.2; with a gain as in RMSNorm).
     """
 
     def __init__(self, channels: int):
@@ -108,13 +108,13 @@ class ChannelNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(channels))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Normalise."""
+        """Normalise each position."""
         size = (hidden.square().mean(dim=1, keepdim=True) + 1e-5).rsqrt()
         return hidden * size * self.gain.reshape(-1, *[1] * (hidden.ndim - 2))
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of linear and convolution layers from `generator`: uniform within 1 / sqrt(inputs), no bias."""
+    """Initialise linear and convolution layers from `generator`, uniform within 1 / sqrt(inputs); zero biases."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
             bound = 1.0 / math.sqrt(max(layer.weight[0].numel(), 1))

@@ -1,4 +1,4 @@
-"""The denoiser of vectors (batch, dim): a residual MLP."""
+"""Denoiser of vectors (batch, dim): a residual MLP."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from shared.diffusion.denoisers.preconditioning import PreconditionedDenoiser
 
 
 class ResidualBlock(nn.Module):
-    """h + W2 silu(W1 norm(h) + E embedding). The norm keeps it bounded however far the input lies from the data."""
+    """Residual block h + W2 silu(W1 norm(h) + E embedding); the norm bounds it for inputs far from the data."""
 
     def __init__(self, width: int, embedding: int):
         super().__init__()
@@ -18,7 +18,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """One residual step."""
+        """Apply one residual step."""
         update: Tensor = self.second(nn.functional.silu(self.first(self.norm(hidden)) + self.embed(embedding)))
         return hidden + update
 
@@ -36,7 +36,7 @@ class VectorDenoiser(PreconditionedDenoiser):
         self.output = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim))
 
     def network(self, scaled: Tensor, embedding: Tensor) -> Tensor:
-        """F: (batch, dim) from `scaled` (batch, dim) and the embedded noise levels."""
+        """Return F (batch, dim) for `scaled` (batch, dim) and the embedded noise levels."""
         hidden = self.input(scaled)
         for block in self.body:
             hidden = block(hidden, embedding)

@@ -1,7 +1,7 @@
-"""The denoiser of windows of series (batch, length, channels): dilated convolutions over time.
+"""Denoiser of windows of series (batch, length, channels): dilated convolutions over time.
 
-Source: van den Oord et al., "WaveNet" (2016), and Kong et al., "DiffWave" (ICLR 2021), here without the causal mask
-and the gates: an anomaly shows against what comes after it, too.
+Source: van den Oord et al., "WaveNet" (2016), and Kong et al., "DiffWave" (ICLR 2021), here without
+gates and without the causal mask: later readings also reveal an anomaly.
 """
 
 from typing import ClassVar
@@ -12,7 +12,7 @@ from shared.diffusion.denoisers.preconditioning import ChannelNorm, Precondition
 
 
 class WindowBlock(nn.Module):
-    """h + W2 silu(W1 * norm(h) + E embedding), where W1 reaches `dilation` time points to either side."""
+    """Residual block h + W2 silu(W1 * norm(h) + E embedding); W1 reaches `dilation` time points to either side."""
 
     def __init__(self, width: int, dilation: int, embedding: int):
         super().__init__()
@@ -22,7 +22,7 @@ class WindowBlock(nn.Module):
         self.second = nn.Conv1d(width, width, kernel_size=1)
 
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """One residual step."""
+        """Apply one residual step."""
         level = self.embed(embedding).unsqueeze(-1)
         update: Tensor = self.second(nn.functional.silu(self.first(self.norm(hidden)) + level))
         return hidden + update
@@ -31,7 +31,7 @@ class WindowBlock(nn.Module):
 class WindowDenoiser(PreconditionedDenoiser):
     """Dilated convolutions for windows (batch, length, channels) of any length.
 
-    Dilations double from block to block, so a time point is seen with 2^blocks - 1 others on either side.
+    Dilations double from block to block, so the receptive field is 2^blocks - 1 time points to either side.
     """
 
     SIZES: ClassVar[tuple[str, ...]] = ("width", "blocks")
@@ -43,7 +43,7 @@ class WindowDenoiser(PreconditionedDenoiser):
         self.output = nn.Sequential(ChannelNorm(width), nn.SiLU(), nn.Conv1d(width, channels, kernel_size=1))
 
     def network(self, scaled: Tensor, embedding: Tensor) -> Tensor:
-        """F: (batch, length, channels) from `scaled` of that shape and the embedded noise levels."""
+        """Return F (batch, length, channels) for `scaled` of that shape and the embedded noise levels."""
         hidden = self.input(scaled.transpose(1, 2))
         for block in self.body:
             hidden = block(hidden, embedding)

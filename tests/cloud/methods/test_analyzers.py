@@ -1,4 +1,4 @@
-"""What every analyzer must do, run against each."""
+"""Contract tests that run against every analyzer."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Fitted:
 
 @pytest.fixture(scope="module", params=list(ANALYZERS))
 def fitted(request: pytest.FixtureRequest) -> Fitted:
-    """Each analyzer, fitted once for all the tests that only ask it."""
+    """Return each analyzer, fitted once for all tests that only score."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     analyzer, shares = ANALYZERS[request.param](), list[float]()
@@ -67,7 +67,7 @@ def context(steps: int = 30) -> FitContext:
 
 
 def rows(count: int, generator: torch.Generator) -> Tensor:
-    """Normal vectors: unit spread, with two coordinates that always agree."""
+    """Return normal vectors of unit variance, with two equal coordinates."""
     vectors = torch.randn(count, DIM, generator=generator)
     vectors[:, 1] = vectors[:, 0]
     return vectors
@@ -86,17 +86,17 @@ def test_anomalies_score_higher_than_normals(fitted: Fitted, generator: torch.Ge
     broken = rows(200, generator)
     broken[:, 1] = -broken[:, 0] + 2.0
     anomalous = fitted.analyzer.score(as_features(broken)).scores
-    # Trees see one feature at a time; the others are slow to train, and their training is short here.
-    least_auroc = {"isolation_forest": 0.65, "dte_ig": 0.7, "imputation": 0.65}.get(fitted.analyzer.name, 0.8)
-    assert (normal.unsqueeze(1) < anomalous).float().mean() > least_auroc
+    # Trees split on one feature at a time; the other two need longer training than this test has.
+    min_auroc = {"isolation_forest": 0.65, "dte_ig": 0.7, "imputation": 0.65}.get(fitted.analyzer.name, 0.8)
+    assert (normal.unsqueeze(1) < anomalous).float().mean() > min_auroc
 
 
-def test_one_value_far_out_scores_higher_than_nearly_all_normals(fitted: Fitted, generator: torch.Generator) -> None:
+def test_one_extreme_value_scores_higher_than_nearly_all_normals(fitted: Fitted, generator: torch.Generator) -> None:
     normal = fitted.analyzer.score(as_features(rows(200, generator))).scores
     far = rows(200, generator)
     far[torch.arange(200), torch.randint(2, DIM, (200,), generator=generator)] = 8.0
-    least_auroc = {"isolation_forest": 0.9}.get(fitted.analyzer.name, 0.95)
-    assert (normal.unsqueeze(1) < fitted.analyzer.score(as_features(far)).scores).float().mean() > least_auroc
+    min_auroc = {"isolation_forest": 0.9}.get(fitted.analyzer.name, 0.95)
+    assert (normal.unsqueeze(1) < fitted.analyzer.score(as_features(far)).scores).float().mean() > min_auroc
 
 
 def test_a_score_does_not_depend_on_the_batch(fitted: Fitted, generator: torch.Generator) -> None:
@@ -108,7 +108,9 @@ def test_a_score_does_not_depend_on_the_batch(fitted: Fitted, generator: torch.G
     assert torch.allclose(together, reversed_order, atol=1e-4)
 
 
-def test_blocks_change_nothing(fitted: Fitted, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_scores(
+    fitted: Fitted, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queries = as_features(rows(50, generator))
     whole = fitted.analyzer.score(queries)
     for module in (
@@ -127,13 +129,13 @@ def test_blocks_change_nothing(fitted: Fitted, generator: torch.Generator, monke
     assert torch.allclose(fitted.analyzer.score(queries).scores, whole.scores, atol=1e-4)
 
 
-def test_state_survives_a_file(fitted: Fitted, generator: torch.Generator) -> None:
+def test_state_survives_a_round_trip_through_a_file(fitted: Fitted, generator: torch.Generator) -> None:
     queries = as_features(rows(20, generator))
     state = fitted.analyzer.state()
     again = type(fitted.analyzer).from_state(load(save(state)))
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.state().items())
     assert set(again.state()) == set(state)
-    # Scores not to the last bit: on another processor one analyzer's sums came out otherwise from what was loaded.
+    # Compare scores with a tolerance: on another processor the sums of one analyzer differed after loading.
     assert torch.allclose(again.score(queries).scores, fitted.analyzer.score(queries).scores, rtol=1e-5, atol=1e-6)
 
 
@@ -150,7 +152,7 @@ def test_fitting_reports_rising_progress(fitted: Fitted) -> None:
     assert fitted.progress[-1] == 1.0
 
 
-def test_images_get_maps_and_the_score_of_their_worst_patches(analyzer: Analyzer, generator: torch.Generator) -> None:
+def test_images_get_maps_and_scores_of_their_worst_patches(analyzer: Analyzer, generator: torch.Generator) -> None:
     analyzer.fit(as_images(40, generator), context(100))
     images = as_images(8, generator)
     images.vectors[3, 7] += 6.0
@@ -163,7 +165,7 @@ def test_images_get_maps_and_the_score_of_their_worst_patches(analyzer: Analyzer
 
 
 @pytest.mark.parametrize("kind", ["constant", "duplicates", "one constant coordinate", "huge"])
-def test_scores_are_finite_whatever_the_data(analyzer: Analyzer, generator: torch.Generator, kind: str) -> None:
+def test_scores_are_finite_on_degenerate_data(analyzer: Analyzer, generator: torch.Generator, kind: str) -> None:
     normals = rows(100, generator)
     if kind == "constant":
         normals[:] = 0.0
@@ -180,10 +182,10 @@ def test_scores_are_finite_whatever_the_data(analyzer: Analyzer, generator: torc
     assert output.reconstruction is None or torch.isfinite(output.reconstruction).all()
 
 
-def test_the_farther_out_the_higher(fitted: Fitted, generator: torch.Generator) -> None:
+def test_scores_rise_with_the_distance_from_the_normals(fitted: Fitted, generator: torch.Generator) -> None:
     direction = torch.nn.functional.normalize(torch.randn(1, DIM, generator=generator))
     scores = fitted.analyzer.score(as_features(direction * torch.tensor([[8.0], [20.0], [100.0], [1000.0]]))).scores
-    # A tree cuts off all that lies beyond the normals' range as early.
+    # A tree isolates all values beyond the range of the normals at the same depth.
     assert (scores.diff() >= 0).all() if fitted.analyzer.name == "isolation_forest" else (scores.diff() > 0).all()
 
 

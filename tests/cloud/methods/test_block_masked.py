@@ -1,4 +1,4 @@
-"""Block masks: what is hidden cannot be handed back."""
+"""Tests of block masks: a masked entry must not leak into its own reconstruction."""
 
 import pytest
 import torch
@@ -18,18 +18,18 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-def test_each_block_of_a_cover_hides_about_its_share(kind: Kind) -> None:
+def test_each_block_of_a_cover_masks_its_share(kind: Kind) -> None:
     values = torch.zeros(SHAPES[kind])
     ids = random_covers(kind, values, 50, generator()).expand(50, *values.shape[1:])
     shares = torch.stack([(ids == block).flatten(1).float().mean(dim=1) for block in range(block_masked.BLOCKS)])
     assert torch.allclose(shares.sum(dim=0), torch.ones(50))
     assert (shares > 0.1).all()
     assert (shares < 0.45).all()
-    assert len(torch.unique(ids.flatten(1), dim=0)) > 1  # covers have other borders
+    assert len(torch.unique(ids.flatten(1), dim=0)) > 1  # the borders of covers differ
 
 
-def test_a_hidden_entry_does_not_show_in_its_own_reconstruction() -> None:
-    """The identity shortcut: whatever stands in an entry, what is put in its place is the same."""
+def test_a_masked_entry_does_not_affect_its_own_reconstruction() -> None:
+    """Check that there is no identity shortcut: the reconstruction of an entry does not depend on its value."""
     analyzer = BlockMaskedReconstruction()
     normals = VectorFeatures(torch.randn(200, 1, 6, generator=generator()))
     analyzer.fit(normals, FitContext(training=OptimizerSettings(steps=50, batch_size=64)))
@@ -43,8 +43,8 @@ def test_a_hidden_entry_does_not_show_in_its_own_reconstruction() -> None:
     assert not torch.equal(before[:, :, 0], after[:, :, 0])
 
 
-def test_a_patch_that_does_not_fit_its_surroundings_scores_highest() -> None:
-    """Each image has a level of its own, so that every patch alone is normal."""
+def test_a_patch_unlike_its_neighbours_scores_highest() -> None:
+    """Give each image its own level, so that every patch alone is normal."""
     levels = torch.randn(120, 1, 1, generator=generator()).expand(120, 64, 4)
     images = PatchFeatures(levels + 0.1 * torch.randn(120, 64, 4, generator=generator(1)), grid=(8, 8))
     analyzer = BlockMaskedReconstruction()
@@ -70,7 +70,7 @@ def test_windows_are_scored_by_their_spans() -> None:
     assert (scores > analyzer.score(features).scores).float().mean() > 0.8
 
 
-def test_windows_are_needed_where_it_was_fitted_on_them() -> None:
+def test_an_analyzer_fitted_on_windows_refuses_other_features() -> None:
     features = WindowFeatures(torch.zeros(4, 1, 8), windows=torch.zeros(4, 8, 1), surprise_columns=slice(0, 0))
     analyzer = BlockMaskedReconstruction()
     analyzer.fit(features, FitContext(training=OptimizerSettings(steps=2, batch_size=8)))

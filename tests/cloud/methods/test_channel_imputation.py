@@ -20,7 +20,7 @@ SPEC = InputSpec(channels=tuple("abcde"), window_length=LENGTH, window_stride=1,
 
 
 def windows(count: int, seed: int) -> NDArray[np.float64]:
-    """Normal windows: the first two channels agree up to a little noise, the others go their own ways."""
+    """Return normal windows whose first two channels agree up to small noise; the others are independent."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(count, LENGTH, CHANNELS))
     values[:, :, 1] = values[:, :, 0] + 0.1 * rng.normal(size=(count, LENGTH))
@@ -46,22 +46,22 @@ def scores(preprocessor: Preprocessor, values: NDArray[np.float64]) -> Tensor:
     return stored.score(asked).scores
 
 
-def test_a_broken_relation_between_channels_shows_though_no_value_is_unusual(preprocessor: Preprocessor) -> None:
+def test_a_broken_relation_between_usual_values_raises_the_score(preprocessor: Preprocessor) -> None:
     normal = windows(300, 2)
     broken = normal.copy()
     broken[:, :, 1] = windows(300, 3)[:, :, 1]
     assert (scores(preprocessor, broken) > scores(preprocessor, normal).quantile(0.99)).float().mean() > 0.95
 
 
-def test_missing_values_are_not_evidence(preprocessor: Preprocessor) -> None:
+def test_missing_values_do_not_raise_the_score(preprocessor: Preprocessor) -> None:
     given = windows(400, 4)
     hollow = np.where(np.random.default_rng(5).random(given.shape) > 0.3, given, np.nan)
-    said = scores(preprocessor, hollow)
-    assert torch.isfinite(said).all()
-    assert said.mean() < scores(preprocessor, given).mean() + 0.1
+    hollow_scores = scores(preprocessor, hollow)
+    assert torch.isfinite(hollow_scores).all()
+    assert hollow_scores.mean() < scores(preprocessor, given).mean() + 0.1
 
 
-def test_what_is_left_of_a_broken_window_still_shows(preprocessor: Preprocessor) -> None:
+def test_a_broken_window_with_gaps_still_has_a_high_score(preprocessor: Preprocessor) -> None:
     given = windows(100, 6)
     given[:, :, 4] = np.nan
     broken = given.copy()
@@ -69,8 +69,8 @@ def test_what_is_left_of_a_broken_window_still_shows(preprocessor: Preprocessor)
     assert (scores(preprocessor, broken) > scores(preprocessor, given)).float().mean() > 0.95
 
 
-def test_a_channel_whose_relation_often_breaks_counts_less_than_one_whose_never_does() -> None:
-    """In one normal window of ten the third channel leaves the fourth; the second never leaves the first."""
+def test_a_channel_with_an_unreliable_relation_counts_less() -> None:
+    """Break the relation of channels 3 and 4 in one normal window of ten, and that of channels 1 and 2 never."""
     normal = windows(3000, 7)
     normal[:, :, 3] = normal[:, :, 2] + 0.1 * normal[:, :, 3]
     normal[::10, :, 3] *= -1
@@ -81,7 +81,7 @@ def test_a_channel_whose_relation_often_breaks_counts_less_than_one_whose_never_
     assert (scores(fickle, never) > scores(fickle, often)).all()
 
 
-def test_where_the_mode_stands_behind_the_inputs_it_is_no_surprise() -> None:
+def test_mode_inputs_do_not_raise_the_score() -> None:
     spec = InputSpec(channels=(*"abcde", "mode"), window_length=LENGTH, mode_channel="mode", modes=(0.0, 1.0))
     given = np.concatenate([windows(500, 8), np.zeros((500, LENGTH, 1))], axis=2)
     given[::2, :, 5] = 1.0
@@ -91,7 +91,7 @@ def test_where_the_mode_stands_behind_the_inputs_it_is_no_surprise() -> None:
     assert torch.equal(scores(with_modes, given), scores(with_modes, other))
 
 
-def test_vectors_alone_are_windows_of_one_time_point() -> None:
+def test_vectors_are_windows_of_one_time_point() -> None:
     analyzer = ChannelImputation()
     rows = torch.from_numpy(windows(800, 9)[:, 0]).float()
     analyzer.fit(VectorFeatures(rows.unsqueeze(1)), FitContext())

@@ -1,4 +1,4 @@
-"""Conditional reconstruction: what is normal in one mode is not in another."""
+"""Tests of conditional reconstruction, where a sample may be normal in one mode and anomalous in another."""
 
 import pytest
 import torch
@@ -34,22 +34,22 @@ def test_a_sample_of_the_other_mode_scores_higher(analyzer: ConditionalReconstru
     assert higher.float().mean() > 0.95
 
 
-def test_an_unknown_mode_is_told_as_the_mean_of_all(analyzer: ConditionalReconstruction) -> None:
+def test_an_unknown_mode_gets_the_mean_embedding(analyzer: ConditionalReconstruction) -> None:
     queries = features(3, 2)
-    told = analyzer.embedded(VectorFeatures(queries.vectors, modes=torch.tensor([3, 5, 99])))
-    mean = (told[0] + analyzer.embedded(VectorFeatures(queries.vectors[:1], modes=torch.tensor([10])))[0]) / 2
-    assert torch.allclose(told[1], mean)
-    assert torch.allclose(told[2], mean)
-    assert torch.allclose(analyzer.embedded(VectorFeatures(queries.vectors))[0], mean)
+    embedded = analyzer.condition(VectorFeatures(queries.vectors, modes=torch.tensor([3, 5, 99])))
+    mean = (embedded[0] + analyzer.condition(VectorFeatures(queries.vectors[:1], modes=torch.tensor([10])))[0]) / 2
+    assert torch.allclose(embedded[1], mean)
+    assert torch.allclose(embedded[2], mean)
+    assert torch.allclose(analyzer.condition(VectorFeatures(queries.vectors))[0], mean)
 
 
-def test_its_state_keeps_the_modes(analyzer: ConditionalReconstruction) -> None:
+def test_the_state_contains_the_modes(analyzer: ConditionalReconstruction) -> None:
     queries = features(50, 2)
     again = ConditionalReconstruction.from_state(analyzer.state())
     assert torch.equal(again.score(queries).scores, analyzer.score(queries).scores)
 
 
-def test_without_modes_it_shares_the_denoiser() -> None:
+def test_the_denoiser_is_shared_without_modes() -> None:
     plain = VectorFeatures(features(50, 1).vectors)
     context = FitContext(training=OptimizerSettings(steps=20, batch_size=32))
     fitted = ConditionalReconstruction()
@@ -58,7 +58,7 @@ def test_without_modes_it_shares_the_denoiser() -> None:
 
 
 @pytest.mark.parametrize("modes", [2, 16, 40])
-def test_embeddings_are_of_unit_size_and_apart(modes: int) -> None:
+def test_embeddings_have_unit_size_and_differ(modes: int) -> None:
     rows = embeddings(modes, torch.Generator().manual_seed(0))
     assert rows.square().mean() == pytest.approx(1.0, abs=0.2)
     assert len(torch.unique(rows, dim=0)) == modes

@@ -1,4 +1,4 @@
-"""The likelihood by denoising, against closed forms."""
+"""Tests of the denoising likelihood against closed forms."""
 
 import numpy as np
 import torch
@@ -30,12 +30,12 @@ def fitted(
     return analyzer
 
 
-def test_of_a_normal_distribution_it_is_half_the_squared_distance_from_the_mean() -> None:
+def test_the_score_of_a_normal_distribution_is_half_the_squared_distance() -> None:
     analyzer = fitted(DenoisingLikelihood(), normal(4000, 1))
     fresh = normal(1500, 2)
     nats = analyzer.score(VectorFeatures(fresh.unsqueeze(1))).scores.numpy()
     squared = fresh.square().sum(dim=1).numpy()
-    # The integral of sigma^2 / (1 + sigma^2)^2 over log sigma: a half, but for the levels left out at both ends.
+    # The integral of sigma^2 / (1 + sigma^2)^2 over log sigma is 1/2, less the parts outside the range of levels.
     low, high = SIGMA_RANGE
     expected = 0.5 * (1 / (1 + low**2) - 1 / (1 + high**2))
     slope = np.polyfit(squared, nats, 1)[0]
@@ -43,7 +43,7 @@ def test_of_a_normal_distribution_it_is_half_the_squared_distance_from_the_mean(
     assert np.corrcoef(squared, nats)[0, 1] > 0.95
 
 
-def test_halfway_between_clusters_is_unlikely_though_the_score_vanishes_there() -> None:
+def test_a_point_halfway_between_clusters_is_unlikely() -> None:
     clusters = two_clusters(3000)
     halfway = VectorFeatures(torch.zeros(1, 1, DIM))
     within = VectorFeatures(clusters[:500].unsqueeze(1))
@@ -55,7 +55,7 @@ def test_halfway_between_clusters_is_unlikely_though_the_score_vanishes_there() 
     assert share_below(fitted(ScoreNorm(), clusters)) < 0.9
 
 
-def test_noise_is_drawn_once_and_travels_with_the_state() -> None:
+def test_noise_is_drawn_once_and_stored_in_the_state() -> None:
     analyzer = fitted(DenoisingLikelihood(), normal(500, 1), steps=60)
     features = VectorFeatures(normal(40, 3).unsqueeze(1))
     copy = DenoisingLikelihood.from_state(analyzer.state())
@@ -65,7 +65,7 @@ def test_noise_is_drawn_once_and_travels_with_the_state() -> None:
     )
 
 
-def test_what_stands_in_for_missing_values_does_not_become_the_likeliest_value() -> None:
+def test_substitutes_of_missing_values_do_not_become_the_likeliest_values() -> None:
     generator = torch.Generator().manual_seed(6)
     values = torch.where(torch.rand((3000, 4), generator=generator) < 0.5, 1.0, -1.0)
     values = values + 0.1 * torch.randn(values.shape, generator=generator)

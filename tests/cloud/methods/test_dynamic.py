@@ -1,4 +1,4 @@
-"""Dynamic depth: the farther from the normals, the deeper."""
+"""Tests of dynamic depth, which grows with the distance from the normals."""
 
 import pytest
 import torch
@@ -26,8 +26,8 @@ def test_depth_follows_the_distance_within_its_range(analyzer: DynamicReconstruc
     assert depths[-1] == pytest.approx(dynamic.DEPTH_RANGE[1])
 
 
-def test_what_was_learned_from_gets_the_depth_of_what_is_fresh(analyzer: DynamicReconstruction) -> None:
-    """Each normal is in the reference at distance 0 from itself, and must not be taken for its own neighbour."""
+def test_training_rows_get_the_depth_of_fresh_rows(analyzer: DynamicReconstruction) -> None:
+    """Check that a normal in the reference, at distance 0 from itself, is not its own neighbour."""
     fresh = VectorFeatures(torch.randn(400, 1, 8, generator=torch.Generator().manual_seed(4)))
     own = VectorFeatures(torch.randn(400, 1, 8, generator=torch.Generator().manual_seed(3)))
     with torch.no_grad():

@@ -7,7 +7,7 @@ from shared.errors import DataError
 
 
 def dependent_scores(count: int, rng: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-    """Scores of three analyzers on normals: two near relatives on different scales, and an independent one."""
+    """Return scores of three analyzers on normals: two correlated ones on different scales and an independent one."""
     common = rng.standard_normal(count)
     return {
         "first": np.exp(common),
@@ -16,7 +16,7 @@ def dependent_scores(count: int, rng: np.random.Generator) -> dict[str, NDArray[
     }
 
 
-def test_fused_p_values_are_uniform_on_normals_though_analyzers_depend_on_one_another() -> None:
+def test_fused_p_values_are_uniform_on_normals_with_dependent_analyzers() -> None:
     rng = np.random.default_rng(0)
     shares = {rate: [] for rate in (0.01, 0.05, 0.2, 0.5)}
     for _ in range(30):
@@ -29,7 +29,7 @@ def test_fused_p_values_are_uniform_on_normals_though_analyzers_depend_on_one_an
 
 
 @pytest.mark.parametrize("size", [20, 39, 40, 41])
-def test_few_held_out_normals_give_no_flood_of_alarms(size: int) -> None:
+def test_few_held_out_normals_do_not_raise_the_false_alarm_rate(size: int) -> None:
     rng = np.random.default_rng(1)
     rates = []
     for _ in range(60):
@@ -38,7 +38,7 @@ def test_few_held_out_normals_give_no_flood_of_alarms(size: int) -> None:
     assert 0.04 < np.mean(rates) < 0.16
 
 
-def test_agreement_weighs_more_than_one_opinion_alone() -> None:
+def test_agreement_of_analyzers_weighs_more_than_one_high_score() -> None:
     rng = np.random.default_rng(2)
     held_out = {name: rng.standard_normal(2000) for name in ("first", "second", "third")}
     fusion = Fusion.fit(held_out)
@@ -48,7 +48,7 @@ def test_agreement_weighs_more_than_one_opinion_alone() -> None:
     assert fusion.p_values(fusion.statistic(all_three)).values[0] < 1e-3
 
 
-def test_members_count_by_their_worth_and_all_the_same_where_none_has_any() -> None:
+def test_members_are_weighted_by_worth_and_equally_without_worth() -> None:
     rng = np.random.default_rng(5)
     held_out = dependent_scores(400, rng)
     worth = {"first": 0.0, "second": 0.3, "third": 0.1}
@@ -68,7 +68,7 @@ def test_members_count_by_their_worth_and_all_the_same_where_none_has_any() -> N
         Fusion.from_arrays(damaged)
 
 
-def test_fused_p_values_are_uniform_on_normals_whatever_the_weights() -> None:
+def test_fused_p_values_are_uniform_on_normals_for_any_weights() -> None:
     rng = np.random.default_rng(6)
     shares = []
     for _ in range(40):
@@ -77,7 +77,7 @@ def test_fused_p_values_are_uniform_on_normals_whatever_the_weights() -> None:
     assert np.mean(shares) == pytest.approx(0.05, rel=0.12)
 
 
-def test_the_statistic_rises_with_every_score_without_steps() -> None:
+def test_the_statistic_rises_continuously_with_every_score() -> None:
     rng = np.random.default_rng(3)
     fusion = Fusion.fit(dependent_scores(60, rng))
     scores = {"first": np.full(200, 1.0), "second": np.linspace(99, 104, 200), "third": np.full(200, 0.4)}
@@ -86,7 +86,7 @@ def test_the_statistic_rises_with_every_score_without_steps() -> None:
     assert (differences > 0).mean() > 0.8
 
 
-def test_a_score_that_is_nan_or_infinite_is_as_suspicious_as_can_be() -> None:
+def test_nan_and_infinite_scores_get_the_smallest_p_value() -> None:
     rng = np.random.default_rng(4)
     fusion = Fusion.fit(dependent_scores(500, rng))
     highest = fusion.statistic(dependent_scores(500, rng)).max()
@@ -96,7 +96,7 @@ def test_a_score_that_is_nan_or_infinite_is_as_suspicious_as_can_be() -> None:
         assert statistic[0] > highest
 
 
-def test_constant_scores_say_nothing_and_break_nothing() -> None:
+def test_constant_scores_are_ignored() -> None:
     rng = np.random.default_rng(5)
     fusion = Fusion.fit({"constant": np.zeros(200), "useful": rng.standard_normal(200)})
     statistic = fusion.statistic({"constant": np.zeros(2), "useful": np.array([0.0, 4.0])})
@@ -104,7 +104,7 @@ def test_constant_scores_say_nothing_and_break_nothing() -> None:
     assert statistic[1] > statistic[0]
 
 
-def test_arrays_bring_the_same_fusion_back() -> None:
+def test_a_fusion_survives_a_round_trip_through_arrays() -> None:
     rng = np.random.default_rng(6)
     fusion = Fusion.fit(dependent_scores(100, rng))
     again = Fusion.from_arrays(fusion.to_arrays())
@@ -113,7 +113,7 @@ def test_arrays_bring_the_same_fusion_back() -> None:
     assert again.own["first"].calibration_id == fusion.own["first"].calibration_id
 
 
-def test_what_is_no_fusion_is_refused() -> None:
+def test_invalid_arrays_are_refused() -> None:
     arrays = Fusion.fit(dependent_scores(100, np.random.default_rng(7))).to_arrays()
     with pytest.raises(DataError, match="Not a fusion"):
         Fusion.from_arrays({name: array for name, array in arrays.items() if not name.startswith("fused")})
@@ -121,7 +121,7 @@ def test_what_is_no_fusion_is_refused() -> None:
         Fusion.from_arrays({"scores": np.zeros(3)})
 
 
-def test_a_missing_opinion_is_an_error_that_names_it() -> None:
+def test_a_missing_score_is_an_error_that_names_the_analyzer() -> None:
     rng = np.random.default_rng(8)
     fusion = Fusion.fit(dependent_scores(100, rng))
     with pytest.raises(DataError, match="third"):
@@ -134,7 +134,7 @@ def test_too_few_held_out_normals_are_an_error() -> None:
 
 
 def scores_by_mode(count: int, rng: np.random.Generator) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
-    """Two modes, the second ten times rarer and of ten times higher scores."""
+    """Return scores in two modes; the second is ten times rarer and has ten times higher scores."""
     modes = (rng.random(count) < 0.1).astype(np.int64)
     return {name: scores * 10.0**modes for name, scores in dependent_scores(count, rng).items()}, modes
 
@@ -152,7 +152,7 @@ def test_with_modes_fused_p_values_are_uniform_in_each() -> None:
     assert np.mean(found[1]) == pytest.approx(0.1, rel=0.2)
 
 
-def test_a_mode_never_fitted_is_no_less_suspicious_than_in_any_mode() -> None:
+def test_an_unknown_mode_gets_the_smallest_p_value_of_all_modes() -> None:
     rng = np.random.default_rng(10)
     fusion = Fusion.from_arrays(Fusion.fit(*scores_by_mode(2000, rng)).to_arrays())
     scores, _ = scores_by_mode(300, rng)
@@ -165,7 +165,7 @@ def test_a_mode_never_fitted_is_no_less_suspicious_than_in_any_mode() -> None:
     assert (p[0] <= np.minimum(p[1], p[2])).all()
 
 
-def test_a_mode_too_rare_for_two_hands_still_has_its_own_calibration() -> None:
+def test_a_rare_mode_still_has_its_own_calibration() -> None:
     rng = np.random.default_rng(3)
     modes = np.repeat([0, 1], [400, 30])
     scores = {name: values + 5.0 * modes for name, values in dependent_scores(430, rng).items()}

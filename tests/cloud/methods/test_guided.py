@@ -1,4 +1,4 @@
-"""Guidance: the pull towards the sample."""
+"""Tests of guidance towards the sample."""
 
 import torch
 
@@ -16,8 +16,8 @@ def restored(guidance: float, target: torch.Tensor) -> torch.Tensor:
     return sample_ddim(GuidedDenoiser(PRIOR, target, guidance), diffuse(target, 2.0, noise), SIGMAS)
 
 
-def test_the_pull_is_that_of_the_paper() -> None:
-    """DDAD in its own variables: eps - w sqrt(1 - alpha_bar) (y_t - x_t)."""
+def test_guidance_equals_the_published_formula() -> None:
+    """Compare with DDAD in the paper's variables: eps - w sqrt(1 - alpha_bar) (y_t - x_t)."""
     x, target, sigma, weight = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([[0.8]]), 0.6
     alpha_bar = 1.0 / (1.0 + sigma**2)
     epsilon = (x - PRIOR(x, sigma)) / sigma
@@ -28,7 +28,7 @@ def test_the_pull_is_that_of_the_paper() -> None:
     assert torch.allclose(GuidedDenoiser(PRIOR, target, weight)(x, sigma), clean, atol=1e-5)
 
 
-def test_more_guidance_comes_back_nearer_to_the_sample() -> None:
+def test_more_guidance_restores_nearer_to_the_sample() -> None:
     target = torch.full((50, 3), 2.0)
     distances = [(restored(guidance, target) - target).norm() for guidance in (0.0, 0.5, 1.0)]
     assert distances[0] > distances[1] > distances[2]

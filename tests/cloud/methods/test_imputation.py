@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
 
 
 def waves(count: int, seed: int) -> Tensor:
-    """Noisy waves at random phases, a fixed lag between the channels: (count, LENGTH, CHANNELS)."""
+    """Return noisy waves (count, LENGTH, CHANNELS) at random phases, with a fixed lag between channels."""
     generator = torch.Generator().manual_seed(seed)
     phase = 6.28 * torch.rand((count, 1, 1), generator=generator)
     time = torch.arange(LENGTH).reshape(1, -1, 1) * 6.28 / 16
@@ -45,13 +45,13 @@ def fitted() -> Imputation:
     return analyzer
 
 
-def test_each_reading_is_hidden_once_in_time_and_once_with_its_channel() -> None:
+def test_each_reading_is_masked_once_in_time_and_once_with_its_channel() -> None:
     assert (1 - grating_masks(10, 4)).sum(dim=0).eq(2).all()
     assert (1 - grating_masks(10, 1)).sum(dim=0).eq(1).all()
     assert (1 - grating_masks(1, 1)).sum(dim=0).eq(1).all()
 
 
-def test_a_span_that_its_surroundings_do_not_foretell_scores_higher(fitted: Imputation) -> None:
+def test_an_unpredictable_span_scores_higher(fitted: Imputation) -> None:
     normal = waves(60, 2)
     frozen = normal.clone()
     frozen[:, 5:12, 1] = frozen[:, 5:6, 1]
@@ -59,7 +59,7 @@ def test_a_span_that_its_surroundings_do_not_foretell_scores_higher(fitted: Impu
     assert (fitted.score(features(frozen)).scores > scores).float().mean() > 0.85
 
 
-def test_what_is_missing_does_not_count(fitted: Imputation) -> None:
+def test_missing_readings_do_not_count(fitted: Imputation) -> None:
     given = waves(20, 3)
     observed = torch.ones_like(given, dtype=torch.bool)
     observed[:, 3:6, 0] = False
@@ -70,14 +70,14 @@ def test_what_is_missing_does_not_count(fitted: Imputation) -> None:
     assert nothing.abs().max() < 1e-5
 
 
-def test_a_score_depends_on_neither_batch_nor_block(fitted: Imputation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_score_does_not_depend_on_batch_or_block_size(fitted: Imputation, monkeypatch: pytest.MonkeyPatch) -> None:
     given = features(waves(20, 4))
     whole = fitted.score(given).scores
     monkeypatch.setattr(imputation, "BLOCK_ROWS", 3)
     torch.testing.assert_close(fitted.score(given).scores, whole, rtol=1e-4, atol=1e-4)
 
 
-def test_state_survives_a_file(fitted: Imputation) -> None:
+def test_state_survives_a_round_trip_through_a_file(fitted: Imputation) -> None:
     given = features(waves(10, 5))
     again = Imputation.from_state(load(save(fitted.state())))
     assert torch.equal(again.score(given).scores, fitted.score(given).scores)

@@ -12,14 +12,14 @@ def as_features(rows: np.ndarray) -> Features:
 
 
 def scikit_learn_scores(normals: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Those of a forest seeded as the analyzer seeds its own."""
+    """Return the scores of scikit-learn's forest with the analyzer's seed."""
     seed = int(torch.randint(2**31 - 1, (1,), generator=FitContext(seed=4).generator("isolation_forest")))
     forest = SklearnForest(n_estimators=TREES, max_samples=min(256, len(normals)), random_state=seed).fit(normals)
     scores: np.ndarray = -forest.score_samples(queries)
     return scores
 
 
-def test_scores_are_those_of_scikit_learn() -> None:
+def test_scores_equal_those_of_scikit_learn() -> None:
     pixels = load_digits().data.astype(np.float32)
     normals, queries = pixels[:900], np.concatenate([pixels[800:], 5.0 * pixels[:50]])
     analyzer = IsolationForest()
@@ -28,7 +28,7 @@ def test_scores_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(analyzer.score(as_features(queries)).scores.numpy(), expected, atol=1e-6)
 
 
-def test_few_and_constant_rows_score_as_in_scikit_learn() -> None:
+def test_scores_of_few_and_constant_rows_equal_those_of_scikit_learn() -> None:
     for normals in (np.zeros((30, 3), np.float32), np.eye(3, dtype=np.float32)):
         analyzer = IsolationForest()
         analyzer.fit(as_features(normals), FitContext(seed=4))
@@ -37,7 +37,7 @@ def test_few_and_constant_rows_score_as_in_scikit_learn() -> None:
         np.testing.assert_allclose(analyzer.score(as_features(queries)).scores.numpy(), expected, atol=1e-6)
 
 
-def test_the_state_is_plain_arrays_and_small() -> None:
+def test_the_state_is_a_small_set_of_arrays() -> None:
     analyzer = IsolationForest()
     analyzer.fit(as_features(np.random.default_rng(0).standard_normal((2000, 10))), FitContext())
     state = analyzer.state()

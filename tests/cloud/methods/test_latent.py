@@ -1,4 +1,4 @@
-"""The latent space: what the code cannot hold, and unusual codes."""
+"""Tests of latent reconstruction: rows that the code cannot represent, and rows with unusual codes."""
 
 import pytest
 import torch
@@ -10,20 +10,20 @@ from shared.diffusion.training import OptimizerSettings
 
 
 def on_a_plane(count: int, seed: int) -> torch.Tensor:
-    """Rows of 6 features that two numbers explain."""
+    """Return rows of 6 features on a two-dimensional plane."""
     generator = torch.Generator().manual_seed(seed)
     axes = torch.nn.functional.normalize(torch.randn(2, 6, generator=torch.Generator().manual_seed(9)), dim=1)
     return torch.randn(count, 2, generator=generator) @ axes
 
 
-def test_the_code_is_as_large_as_the_data_needs() -> None:
+def test_the_size_of_the_code_follows_the_rank_of_the_data() -> None:
     assert code_size(on_a_plane(200, 0)) == 2
     assert code_size(torch.zeros(50, 4)) == 1
     assert code_size(torch.randn(500, 4, generator=torch.Generator().manual_seed(0))) == 3
     assert code_size(torch.randn(50, 1)) == 1
 
 
-@pytest.mark.parametrize("kind", ["off the plane", "an unusual place on it"])
+@pytest.mark.parametrize("kind", ["off the plane", "far out on the plane"])
 def test_both_kinds_of_anomaly_score_higher(kind: str) -> None:
     analyzer = LatentReconstruction()
     normals = VectorFeatures(on_a_plane(500, 1).unsqueeze(1))

@@ -6,8 +6,8 @@ from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.training import OptimizerSettings
 
 
-def test_it_learns_from_the_details_of_the_corrupted_copies_it_is_given() -> None:
-    """A direction in which normal patches vary as much counts only if corruption is seen to move along it."""
+def test_the_head_learns_from_corrupted_copies() -> None:
+    """Check that a direction of normal variation counts only if corrupted copies move along it."""
     generator = torch.Generator().manual_seed(0)
     touched, untouched = (torch.randn(count, 8, generator=generator) for count in (400, 5600))
     touched[:, 0] += 3.0
@@ -30,6 +30,6 @@ def test_equal_seeds_train_equal_heads() -> None:
     for _ in range(2):
         analyzer = LocalCorruption()
         analyzer.fit(features, FitContext(seed=4, training=OptimizerSettings(steps=40)))
-        torch.rand(7)  # the global generator has no part in it
+        torch.rand(7)  # the global generator must not matter
         scores.append(analyzer.score(features).scores)
     torch.testing.assert_close(scores[0], scores[1])

@@ -9,7 +9,7 @@ from cloud.methods.baselines.lof import LocalOutlierFactor
 from shared.errors import DataError
 
 
-def test_factors_are_those_of_scikit_learn() -> None:
+def test_factors_equal_those_of_scikit_learn() -> None:
     pixels = load_digits().data / 16.0
     pixels = (pixels + 0.01 * np.random.default_rng(0).standard_normal(pixels.shape)).astype(np.float32)  # no ties
     normals, queries = pixels[:600], np.concatenate([pixels[500:900], 3.0 * pixels[900:950]])
@@ -20,7 +20,7 @@ def test_factors_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(factors, expected, rtol=1e-6)
 
 
-def test_a_gap_next_to_dense_data_is_worse_than_one_in_sparse_data() -> None:
+def test_a_gap_near_dense_data_scores_higher_than_one_in_sparse_data() -> None:
     generator = torch.Generator().manual_seed(0)
     dense, sparse = 0.1 * torch.randn(300, 1, 2, generator=generator), 3.0 * torch.randn(300, 1, 2, generator=generator)
     analyzer = LocalOutlierFactor()
@@ -29,7 +29,7 @@ def test_a_gap_next_to_dense_data_is_worse_than_one_in_sparse_data() -> None:
     assert near_dense > 3.0 > near_sparse
 
 
-def test_three_normals_are_enough_and_one_is_not() -> None:
+def test_three_normals_can_be_fitted_and_one_cannot() -> None:
     analyzer = LocalOutlierFactor()
     analyzer.fit(VectorFeatures(torch.tensor([[[0.0]], [[1.0]], [[2.0]]])), FitContext())
     assert torch.isfinite(analyzer.score(VectorFeatures(torch.tensor([[[9.0]], [[1.0]]]))).scores).all()

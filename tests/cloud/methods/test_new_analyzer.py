@@ -1,4 +1,4 @@
-"""A new analyzer is one file and one line in the registry: it trains, is stored, serves and is shown."""
+"""Test that a new analyzer needs only a class and a line in the registry."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Self
@@ -19,7 +19,7 @@ from shared.samples import Verdict
 
 
 class LargestValue(Analyzer):
-    """Largest absolute value of a vector, in units of its size on normal data."""
+    """Analyzer by the largest absolute value of a vector, relative to its mean on normal data."""
 
     name: ClassVar[str] = "largest_value"
     is_quick: ClassVar[bool] = True
@@ -45,7 +45,7 @@ class LargestValue(Analyzer):
         return self
 
 
-def test_one_line_in_the_registry_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registered_analyzer_is_trained_stored_served_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ANALYZERS, LargestValue.name, LargestValue)
     rng = np.random.default_rng(0)
     train, held_out = rng.standard_normal((100, 4)), rng.standard_normal((60, 4))

@@ -1,4 +1,4 @@
-"""One-step reconstruction: two calls of the denoiser for a draw, whatever the sample."""
+"""Test of one-step reconstruction, which calls the denoiser twice per draw."""
 
 import torch
 
@@ -9,7 +9,7 @@ from cloud.methods.restoration import DRAWS
 from shared.diffusion.training import OptimizerSettings
 
 
-def test_a_draw_costs_two_calls_of_the_denoiser() -> None:
+def test_a_draw_calls_the_denoiser_twice() -> None:
     normals = VectorFeatures(torch.randn(100, 1, 4, generator=torch.Generator().manual_seed(3)))
     context = FitContext(training=OptimizerSettings(steps=20, batch_size=32))
     analyzer = OneStepReconstruction()

@@ -14,15 +14,15 @@ def fitted(normals: torch.Tensor) -> PrincipalComponents:
     return analyzer
 
 
-def test_the_score_is_the_mahalanobis_distance_where_no_component_is_floored() -> None:
+def test_the_score_without_floored_components_is_the_mahalanobis_distance() -> None:
     rows = load_iris().data.astype(np.float32)
     scores = fitted(torch.from_numpy(rows[50:])).score(VectorFeatures(torch.from_numpy(rows).unsqueeze(1))).scores
     expected = EmpiricalCovariance().fit(rows[50:]).mahalanobis(rows)
     np.testing.assert_allclose(scores.exp().square() * 4, expected, rtol=1e-3)
 
 
-def test_observed_entries_are_judged_among_themselves() -> None:
-    """As if the missing columns had never been: under the covariance of the others."""
+def test_a_row_with_gaps_is_scored_by_its_observed_columns_alone() -> None:
+    """Compare with an analyzer fitted without the missing columns."""
     generator = torch.Generator().manual_seed(0)
     normals = torch.randn(500, 5, generator=generator) @ torch.randn(5, 5, generator=generator)
     queries = normals[:40] + 2.0 * torch.randn(40, 5, generator=generator)
@@ -34,7 +34,7 @@ def test_observed_entries_are_judged_among_themselves() -> None:
     assert torch.allclose(scores, alone, atol=1e-3)
 
 
-def test_a_broken_dependence_shows_in_a_minor_component() -> None:
+def test_a_broken_dependence_raises_a_minor_component() -> None:
     generator = torch.Generator().manual_seed(0)
     first = torch.randn(400, 1, generator=generator)
     analyzer = fitted(torch.cat([first, first + 0.1 * torch.randn(400, 1, generator=generator)], dim=1))
@@ -43,7 +43,7 @@ def test_a_broken_dependence_shows_in_a_minor_component() -> None:
     assert broken > 5.0
 
 
-def test_a_constant_column_is_known_up_to_the_floor() -> None:
+def test_a_constant_column_has_the_floor_as_deviation() -> None:
     normals = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
     normals[:, 2] = 0.0
     score = fitted(normals).score(VectorFeatures(torch.tensor([[[0.0, 0.0, 1.0]]]))).scores.exp().square() * 3

@@ -6,7 +6,7 @@ from cloud.methods import Features, FitContext, KNearestNeighbours, PatchFeature
 
 
 def images(count: int, seed: int) -> Features:
-    """Two places of three vary little, the third a lot."""
+    """Return images with three places: two vary little, the third strongly."""
     vectors = torch.randn(count, 3, 4, generator=torch.Generator().manual_seed(seed))
     return PatchFeatures(vectors * torch.tensor([0.1, 0.1, 3.0])[:, None], grid=(1, 3))
 
@@ -18,7 +18,7 @@ def placed() -> PlaceScaled:
     return analyzer
 
 
-def test_what_is_unusual_for_its_place_counts_although_it_is_usual_elsewhere(placed: PlaceScaled) -> None:
+def test_a_patch_unusual_only_at_its_place_scores_high(placed: PlaceScaled) -> None:
     odd = images(50, 1)
     odd.vectors[:, 0] = 10.0 * odd.vectors[:, 0].abs() + 1.0
     normal = images(50, 2)
@@ -27,7 +27,7 @@ def test_what_is_unusual_for_its_place_counts_although_it_is_usual_elsewhere(pla
     assert found > 0.9 > plain
 
 
-def test_state_survives_a_file_and_says_what_it_is_of(placed: PlaceScaled) -> None:
+def test_state_survives_a_round_trip_and_names_its_method(placed: PlaceScaled) -> None:
     state = load(save(placed.state()))
     assert PlaceScaled.holds(state)
     assert not PlaceScaled.holds(placed.inner.state())
@@ -36,6 +36,6 @@ def test_state_survives_a_file_and_says_what_it_is_of(placed: PlaceScaled) -> No
     torch.testing.assert_close(again.score(images(5, 3)).scores, placed.score(images(5, 3)).scores)
 
 
-def test_rows_have_no_places() -> None:
+def test_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="no map"):
         PlaceScaled(KNearestNeighbours()).fit(VectorFeatures(torch.randn(50, 1, 4)), FitContext())

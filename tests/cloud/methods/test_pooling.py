@@ -6,7 +6,7 @@ import torch
 from cloud.methods.pooling import TILE_OVERLAP, TILE_SIDE, PlaceScale, image_scores, peak_scores, tiles_of
 
 
-def test_one_bad_patch_and_many_slightly_bad_ones_both_raise_an_image() -> None:
+def test_one_bad_patch_and_many_slightly_bad_ones_both_raise_the_score() -> None:
     images = torch.zeros(3, 25, 40)
     images[1, 3, 17] = 5.0
     images[2, :12] = 1.0
@@ -22,14 +22,14 @@ def test_the_score_is_the_mean_over_two_shares_of_the_patches() -> None:
     torch.testing.assert_close(image_scores(torch.tensor([[[3.0, 1.0]]])), torch.tensor([(3.0 + 2.0) / 2]))
 
 
-def test_how_much_there_is_to_see_is_no_matter() -> None:
-    """Two boards, one with twice the tracks, each of them usual: the worst places are the same."""
+def test_the_amount_of_detail_does_not_change_the_score() -> None:
+    """Compare two normal boards with equal worst places, one with twice the tracks."""
     few, many = torch.zeros(2, 40, 50)
     few[:10], many[:20] = 1.0, 1.0
     assert image_scores(few[None]) == image_scores(many[None])
 
 
-def test_places_that_differ_are_each_brought_to_the_same_scale() -> None:
+def test_places_with_different_scores_are_scaled_separately() -> None:
     generator = torch.Generator().manual_seed(0)
     usual, spread = torch.linspace(-5, 5, 60), torch.linspace(0.2, 3.0, 60)
     normal = usual + spread * torch.randn(100, 60, generator=generator)
@@ -38,15 +38,15 @@ def test_places_that_differ_are_each_brought_to_the_same_scale() -> None:
     assert 0.7 < places.std(dim=0).min() < places.std(dim=0).max() < 1.4
 
 
-def test_places_that_differ_by_chance_alone_keep_one_scale() -> None:
-    """Few images without a layout in common: their means at each place are noise, and must not be subtracted."""
+def test_places_that_differ_only_by_chance_share_one_scale() -> None:
+    """Check that means per place are not subtracted for few images without a common layout: they are noise."""
     normal = torch.randn(10, 400, generator=torch.Generator().manual_seed(1))
     scale = PlaceScale.fit(normal)
     assert scale.mean.std() < 0.25 * normal.mean(dim=0).std()
     assert scale.deviation.std() < 0.1
 
 
-def test_a_background_that_never_changes_does_not_decide_the_image() -> None:
+def test_a_constant_background_does_not_decide_the_score() -> None:
     generator = torch.Generator().manual_seed(2)
     normal = torch.randn(60, 100, generator=generator)
     normal[:, :30] = 0.5
@@ -70,7 +70,7 @@ def test_little_or_constant_data_gives_finite_scores(shape: tuple[int, int]) -> 
         assert torch.isfinite(scale.standardised(torch.full((1, shape[1]), 3.0))).all()
 
 
-def test_three_sure_patches_settle_an_image_of_any_size() -> None:
+def test_three_clearly_anomalous_patches_suffice_for_any_image_size() -> None:
     small, large = torch.zeros(1, 5, 8), torch.zeros(1, 200, 200)
     small[0, 0, :4] = large[0, 0, :4] = torch.tensor([9.0, 7.0, 5.0, 4.0])
     torch.testing.assert_close(peak_scores(small), torch.tensor([7.0]))
@@ -97,7 +97,7 @@ def test_tiles_cover_every_patch_and_overlap(rows: int, columns: int) -> None:
         assert first + TILE_SIDE - second >= TILE_OVERLAP
 
 
-def test_a_scratch_counts_as_much_in_a_large_image_as_in_a_small_one() -> None:
+def test_a_scratch_counts_equally_in_large_and_small_images() -> None:
     generator = torch.Generator().manual_seed(5)
     small = torch.rand(1, 80, 80, generator=generator)
     large = torch.rand(1, 256, 256, generator=generator)

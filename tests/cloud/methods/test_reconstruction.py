@@ -1,4 +1,4 @@
-"""Partial diffusion: the solvers agree where they walk the same way, and a plan survives its state."""
+"""Tests of partial diffusion: agreement of the solvers on one step, and stored settings."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def context(normals: Features) -> FitContext:
 
 
 def test_all_solvers_take_the_same_single_step(normals: Features, context: FitContext) -> None:
-    """From one level to none there is one way: the expected clean sample."""
+    """Check that a single step of every solver gives the expected clean sample."""
     restored = []
     for kind in (Reconstruction, DdimReconstruction, DdpmReconstruction):
         analyzer = kind(steps=1, draws=64)
@@ -32,7 +32,7 @@ def test_all_solvers_take_the_same_single_step(normals: Features, context: FitCo
     assert restored[0] is not None
     for other in restored[1:]:
         assert other is not None
-        assert (restored[0] - other).abs().mean() < 0.1  # they draw other noise
+        assert (restored[0] - other).abs().mean() < 0.1  # the noise draws differ
 
 
 def test_solvers_differ_over_several_steps(normals: Features, context: FitContext) -> None:
@@ -46,7 +46,7 @@ def test_solvers_differ_over_several_steps(normals: Features, context: FitContex
 
 
 @pytest.mark.parametrize("kind", [Reconstruction, DdpmReconstruction])
-def test_the_number_of_steps_is_kept_by_the_state(
+def test_the_state_contains_the_number_of_steps(
     kind: type[Reconstruction], normals: Features, context: FitContext
 ) -> None:
     analyzer = kind(steps=20, depth_sigma=0.5, draws=2)
@@ -56,7 +56,7 @@ def test_the_number_of_steps_is_kept_by_the_state(
 
 
 @pytest.mark.parametrize(("steps", "draws"), [(1, 2), (5, 4)])
-def test_a_draw_costs_one_call_of_the_denoiser_a_step(
+def test_a_draw_calls_the_denoiser_once_per_step(
     steps: int, draws: int, normals: Features, context: FitContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     analyzer = Reconstruction(steps=steps, draws=draws)

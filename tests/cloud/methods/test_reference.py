@@ -20,7 +20,7 @@ def masked(count: int, generator: torch.Generator, missing: float = 0.2) -> Feat
     return VectorFeatures(torch.where(observed, vectors, 0.0), observed=observed)
 
 
-def test_neighbours_are_those_of_all_pairs(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_equal_a_search_over_all_pairs(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "BLOCK_CELLS", 5000)  # several blocks
     normals, queries = torch.randn(300, 1, DIM, generator=generator), torch.randn(70, 1, DIM, generator=generator)
     found = Reference.drawn(VectorFeatures(normals), generator).nearest(VectorFeatures(queries), 7)
@@ -31,12 +31,12 @@ def test_neighbours_are_those_of_all_pairs(generator: torch.Generator, monkeypat
 
 def test_a_row_is_not_its_own_neighbour(generator: torch.Generator) -> None:
     own = Reference(torch.randn(40, DIM, generator=generator))
-    found = own.nearest_of_own(39)
+    found = own.nearest_within(39)
     assert found.rows.shape == (40, 39)
     assert (found.rows != torch.arange(40).unsqueeze(1)).all()
 
 
-def test_distances_are_over_observed_entries_scaled_to_all(generator: torch.Generator) -> None:
+def test_distances_over_observed_entries_are_scaled_to_all_entries(generator: torch.Generator) -> None:
     normals = torch.randn(100, 1, DIM, generator=generator)
     queries = masked(20, generator)
     assert queries.observed is not None
@@ -46,7 +46,7 @@ def test_distances_are_over_observed_entries_scaled_to_all(generator: torch.Gene
         assert torch.allclose(row, squares.sqrt().sort().values[:3], atol=1e-5)
 
 
-def test_a_reference_row_with_little_in_it_is_nobodys_nearest(generator: torch.Generator) -> None:
+def test_a_reference_row_with_few_values_is_never_nearest(generator: torch.Generator) -> None:
     normals = masked(200, generator, missing=0.0)
     assert normals.observed is not None
     normals.observed[0, 0, 1:] = False
@@ -55,7 +55,7 @@ def test_a_reference_row_with_little_in_it_is_nobodys_nearest(generator: torch.G
     assert (found.rows == torch.arange(1, 200).unsqueeze(1)).all()
 
 
-def test_a_large_normal_set_is_drawn_from(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_normal_set_is_sampled(generator: torch.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "MAX_REFERENCE", 50)
     normals = torch.arange(400.0).reshape(400, 1, 1)
     drawn = Reference.drawn(VectorFeatures(normals), generator).vectors.flatten()
@@ -73,7 +73,7 @@ NAMES += ON_THE_DENOISER
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_stands_in_for_a_missing_value_does_not_count(name: str, generator: torch.Generator) -> None:
+def test_the_substitute_of_a_missing_value_does_not_count(name: str, generator: torch.Generator) -> None:
     normals, queries = masked(300, generator), masked(40, generator)
     assert normals.observed is not None
     assert queries.observed is not None
@@ -85,7 +85,7 @@ def test_what_stands_in_for_a_missing_value_does_not_count(name: str, generator:
     if name in (
         "score_norm",
         "denoising_likelihood",
-    ):  # its denoiser is the workshop's, which sees the vectors only: 0 is the contract
+    ):  # its shared denoiser gets only the vectors, where missing values must be 0
         normals_filled, queries_filled = normals, queries
     else:
         normals_filled, queries_filled = filled(normals, 7.0), filled(queries, -9.0)
@@ -98,7 +98,7 @@ def test_what_stands_in_for_a_missing_value_does_not_count(name: str, generator:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_missing_values_are_no_anomaly_and_hide_none(name: str, generator: torch.Generator) -> None:
+def test_missing_values_neither_raise_scores_nor_hide_anomalies(name: str, generator: torch.Generator) -> None:
     analyzer = ANALYZERS[name]()
     analyzer.fit(masked(600, generator, missing=0.0), short_context())
     whole = analyzer.score(masked(300, generator, missing=0.0)).scores
@@ -114,7 +114,7 @@ def test_missing_values_are_no_anomaly_and_hide_none(name: str, generator: torch
 @pytest.mark.parametrize(
     "name", ["knn", "time_estimation", "lof", "pca", "isolation_forest", "score_norm", "denoising_likelihood"]
 )
-def test_nothing_speaks_against_a_sample_of_which_nothing_is_known(name: str, generator: torch.Generator) -> None:
+def test_a_sample_without_observed_values_has_a_low_score(name: str, generator: torch.Generator) -> None:
     analyzer = ANALYZERS[name]()
     normals = masked(300, generator)
     analyzer.fit(normals, short_context())

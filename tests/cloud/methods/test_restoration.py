@@ -1,4 +1,4 @@
-"""What the methods share that restore a sample: the sizes of errors, missing entries, levels."""
+"""Tests of code shared by restoration methods: error scales, missing entries, noise levels."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_noise_draws_come_in_opposite_pairs() -> None:
 
 
 @pytest.mark.parametrize("kind", [Reconstruction, GuidedReconstruction])
-def test_what_stands_in_a_missing_entry_does_not_matter(
+def test_the_substitute_of_a_missing_entry_does_not_count(
     kind: type[Reconstruction] | type[GuidedReconstruction],
 ) -> None:
     generator = torch.Generator().manual_seed(4)
@@ -58,7 +58,7 @@ def test_what_stands_in_a_missing_entry_does_not_matter(
     assert torch.equal(scores, analyzer.score(VectorFeatures(other, observed=observed)).scores)
 
 
-def test_a_broken_entry_that_was_observed_raises_the_score_of_a_row_with_gaps() -> None:
+def test_an_observed_anomaly_raises_the_score_of_a_row_with_gaps() -> None:
     generator = torch.Generator().manual_seed(4)
     vectors = torch.randn(200, 1, 5, generator=generator)
     analyzer = Reconstruction()

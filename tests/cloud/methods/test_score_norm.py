@@ -6,7 +6,7 @@ from cloud.methods.defaults.score_norm import ScoreNorm, level_weights
 from shared.diffusion.training import OptimizerSettings
 
 
-def test_a_level_weighs_by_how_well_it_tells_perturbed_from_normal() -> None:
+def test_a_level_is_weighted_by_its_separation_of_perturbed_and_normal_rows() -> None:
     generator = torch.Generator().manual_seed(0)
     normal = torch.randn(500, 3, generator=generator)
     perturbed = torch.randn(500, 3, generator=generator) + torch.tensor([3.0, 0.5, -3.0])
@@ -15,12 +15,12 @@ def test_a_level_weighs_by_how_well_it_tells_perturbed_from_normal() -> None:
     assert sharp > 2 * blunt > 100 * inverted
 
 
-def test_levels_weigh_the_same_where_none_tells_anything() -> None:
+def test_levels_without_separation_have_equal_weights() -> None:
     assert torch.allclose(level_weights(torch.zeros(9, 4), torch.zeros(7, 4)), torch.full((4,), 0.25))
 
 
-def test_an_anomaly_between_the_normals_shows_at_small_noise() -> None:
-    """On a ring the middle is no farther from all than the ring itself: only small noise tells it apart."""
+def test_an_anomaly_between_the_normals_scores_high_at_small_noise() -> None:
+    """Use normals on a ring: only small noise separates the centre, which is as near to all rows as the ring."""
     angle = 6.2832 * torch.rand(1500, generator=torch.Generator().manual_seed(0))
     ring = torch.stack([angle.cos(), angle.sin()], dim=1) * 1.4
     analyzer = ScoreNorm()

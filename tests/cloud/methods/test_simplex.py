@@ -1,4 +1,4 @@
-"""Simplex noise, and the analyzer on rows, windows and grids."""
+"""Tests of simplex noise and of its analyzer on rows, windows and grids."""
 
 import pytest
 import torch
@@ -15,14 +15,14 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(28, 28), (1, 100), (5, 40)])
-def test_fields_are_of_unit_size_without_offset(rows: int, columns: int) -> None:
+def test_fields_have_unit_variance_and_zero_mean(rows: int, columns: int) -> None:
     fields = smooth_fields(400, rows, columns, generator())
     assert fields.shape == (400, rows, columns)
     assert fields.square().mean() == pytest.approx(1.0, abs=0.1)
     assert fields.mean() == pytest.approx(0.0, abs=0.05)
 
 
-def test_neighbours_agree_and_far_cells_do_not() -> None:
+def test_near_cells_correlate_and_far_cells_do_not() -> None:
     fields = smooth_fields(200, 28, 28, generator())
     beside = (fields[:, :, 1:] * fields[:, :, :-1]).mean()
     below = (fields[:, 1:] * fields[:, :-1]).mean()
@@ -32,13 +32,13 @@ def test_neighbours_agree_and_far_cells_do_not() -> None:
     assert abs(far) < 0.15
 
 
-def test_fields_are_independent_and_the_same_for_a_seed() -> None:
+def test_fields_are_independent_and_reproducible() -> None:
     fields = smooth_fields(200, 12, 12, generator(1))
     assert torch.equal(fields, smooth_fields(200, 12, 12, generator(1)))
     assert abs((fields[::2] * fields[1::2]).mean()) < 0.1
 
 
-def test_row_noise_has_the_correlation_of_the_normals() -> None:
+def test_row_noise_is_correlated_like_the_normals() -> None:
     rows = torch.randn(2000, 3, generator=generator())
     rows[:, 1] = rows[:, 0]
     root = covariance_root(rows)
@@ -48,7 +48,7 @@ def test_row_noise_has_the_correlation_of_the_normals() -> None:
     assert covariance.diagonal().mean() == pytest.approx(1.0, abs=1e-4)
 
 
-def test_grids_and_windows_are_restored_as_a_whole() -> None:
+def test_grids_and_windows_are_restored_completely() -> None:
     context = FitContext(training=OptimizerSettings(steps=3, batch_size=8))
     images = PatchFeatures(torch.randn(6, 20, 3, generator=generator()), grid=(4, 5))
     windows = WindowFeatures(

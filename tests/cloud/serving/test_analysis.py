@@ -1,4 +1,4 @@
-"""An analysis fitted, stored in a signed bundle, loaded and asked, for each modality."""
+"""Tests of fitting an analysis, storing it in a signed bundle, loading it and judging, for each modality."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def make_bundle(preprocessor: Preprocessor, files: Mapping[str, bytes]) -> Bundl
 
 
 def readings(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Normal rows in their own units: flow follows pressure."""
+    """Return normal rows in physical units, in which flow follows pressure."""
     rows = rng.standard_normal((count, 4))
     rows[:, 1] = 2 * rows[:, 0] + 0.1 * rng.standard_normal(count)
     return (rows * [10, 3, 0.1, 1000] + [100, 20, 1, 0]).astype(np.float32)
@@ -93,14 +93,14 @@ def judged(answers: list[Verdict | SampleRejected]) -> list[Verdict]:
     return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
-def test_normal_rows_are_judged_normal_at_the_rate_asked_for(plant: Plant) -> None:
+def test_the_false_alarm_rate_of_normal_rows_is_the_configured_one(plant: Plant) -> None:
     answers = judged(plant.loaded.judge(list(readings(1500, np.random.default_rng(1)))))
     p = np.array([answer.p_value for answer in answers])
     assert (p <= 0.1).mean() == pytest.approx(0.1, abs=0.05)
     assert (p <= 0.01).mean() < 0.03
 
 
-def test_what_was_held_out_to_calibrate_is_learned_from_afterwards(plant: Plant) -> None:
+def test_the_refit_includes_the_held_out_samples(plant: Plant) -> None:
     rng = np.random.default_rng(0)
     train, held_out = readings(600, rng), readings(400, rng)
     prepared = plant.preprocessor.prepare(held_out).inputs
@@ -109,7 +109,7 @@ def test_what_was_held_out_to_calibrate_is_learned_from_afterwards(plant: Plant)
     assert {row.tobytes() for row in prepared} <= {row.tobytes() for row in reference}
 
 
-def test_a_refit_can_be_done_without() -> None:
+def test_the_refit_can_be_switched_off() -> None:
     rng = np.random.default_rng(0)
     train, held_out = readings(60, rng), readings(50, rng)
     preprocessor = fit_preprocessor(Modality.TABULAR, train, InputSpec(channels=CHANNELS))
@@ -135,13 +135,13 @@ def test_an_anomaly_is_found_and_explained(plant: Plant) -> None:
     assert answer.anomaly_map is None
 
 
-def test_a_broken_dependence_is_found_though_every_reading_is_in_range(plant: Plant) -> None:
+def test_a_broken_dependence_of_usual_readings_is_found(plant: Plant) -> None:
     row = np.array([112.0, 13.0, 1.0, 0.0], dtype=np.float32)
     (answer,) = judged(plant.loaded.judge([row]))
     assert answer.p_value < 0.02
 
 
-def test_a_bad_sample_gets_its_reason_and_spoils_no_other(plant: Plant) -> None:
+def test_a_bad_sample_is_rejected_without_affecting_others(plant: Plant) -> None:
     good = readings(1, np.random.default_rng(2))[0]
     answers = plant.loaded.judge([good, np.full(4, np.nan, np.float32), np.ones(3, np.float32), good])
     assert [type(answer) for answer in answers] == [Verdict, SampleRejected, SampleRejected, Verdict]
@@ -157,14 +157,14 @@ def test_huge_readings_are_judged_and_finite(plant: Plant) -> None:
         assert sum(share for _, share in answer.contributions) == pytest.approx(1.0)
 
 
-def test_a_loaded_analysis_says_what_the_fitted_one_did(plant: Plant) -> None:
+def test_a_loaded_analysis_gives_the_verdicts_of_the_fitted_one(plant: Plant) -> None:
     rows = readings(50, np.random.default_rng(3))
     before, after = plant.fitted.score(rows), plant.loaded.score(rows)
     assert set(before) == {*cloud_modality(Modality.TABULAR).default_methods, *BASELINES, "fused"}
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_scores_do_not_depend_on_the_batch_and_are_those_judged(plant: Plant) -> None:
+def test_scores_do_not_depend_on_the_batch_and_equal_those_of_verdicts(plant: Plant) -> None:
     rows = readings(30, np.random.default_rng(4))
     together = plant.loaded.score(rows)["fused"]
     alone = np.concatenate([plant.loaded.score(rows[index : index + 1])["fused"] for index in range(30)])
@@ -179,7 +179,7 @@ def test_progress_rises_to_the_end(plant: Plant) -> None:
     assert plant.progress[-1] == 1.0
 
 
-def test_nothing_to_score_gives_empty_scores(plant: Plant) -> None:
+def test_an_empty_batch_gives_empty_scores(plant: Plant) -> None:
     scores = plant.loaded.score(np.zeros((0, 4), np.float32))
     assert all(len(values) == 0 for values in scores.values())
 
@@ -218,14 +218,14 @@ def test_an_unusable_device_is_a_clear_error() -> None:
 
 
 def waves(count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Windows (count, 24, 2): a sine of any phase, and its cosine in other units."""
+    """Return windows (count, 24, 2): a sine of random phase and its cosine in other units."""
     phase = rng.uniform(0, 2 * np.pi, (count, 1))
     angle = phase + 2 * np.pi * np.arange(24) / 12
     windows = np.stack([80 + 20 * np.sin(angle), 0.5 * np.cos(angle)], axis=2)
     return (windows + rng.standard_normal(windows.shape) * [2.0, 0.05]).astype(np.float32)
 
 
-def test_series_get_a_map_of_where_the_window_is_wrong() -> None:
+def test_series_get_a_map_that_locates_the_anomaly() -> None:
     rng = np.random.default_rng(6)
     spec = InputSpec(channels=("arterial", "flow"), window_length=24, window_stride=12)
     train = waves(500, rng)
@@ -247,7 +247,7 @@ def test_series_get_a_map_of_where_the_window_is_wrong() -> None:
 
 
 def textures(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Images (count, 64, 64, 3) of a striped surface."""
+    """Return images (count, 64, 64, 3) of a striped surface."""
     rows = np.arange(64)[:, np.newaxis]
     stripes = 128 + 60 * np.sin(rows / 3 + rng.uniform(0, 6, (count, 1, 1)))
     images = stripes[..., np.newaxis] + rng.normal(0, 8, (count, 64, 64, 3))
@@ -256,7 +256,7 @@ def textures(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def surface() -> Bundle:
-    """Of `textures`."""
+    """Return a bundle with an analysis fitted on `textures`."""
     rng = np.random.default_rng(7)
     train = textures(60, rng)
     spec = InputSpec(image_height=64, image_width=64)
@@ -289,7 +289,7 @@ def test_images_get_a_map_that_is_bright_at_the_defect_and_dark_elsewhere(surfac
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 @pytest.mark.parametrize("kind", ["rows", "images"])
-def test_a_cuda_device_says_what_the_cpu_says(kind: str, plant: Plant, surface: Bundle) -> None:
+def test_cuda_and_cpu_give_equal_verdicts(kind: str, plant: Plant, surface: Bundle) -> None:
     rng = np.random.default_rng(9)
     bundle, samples = (plant.bundle, list(readings(40, rng))) if kind == "rows" else (surface, list(textures(20, rng)))
     samples[0] = 2 * samples[0]
@@ -298,7 +298,7 @@ def test_a_cuda_device_says_what_the_cpu_says(kind: str, plant: Plant, surface: 
     assert [one.score for one in theirs] == pytest.approx([one.score for one in ours], rel=1e-3, abs=1e-3)
 
 
-def test_a_head_for_patches_is_taught_what_the_analyzers_that_compare_them_say() -> None:
+def test_the_teacher_of_a_patch_head_is_the_analyzers_of_patches() -> None:
     rng = np.random.default_rng(8)
     train = textures(60, rng)
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=64, image_width=64))

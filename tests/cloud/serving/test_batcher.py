@@ -66,19 +66,19 @@ def test_a_crop_without_an_anomaly_is_undecided():
         item.crop.CopyFrom(sample_pb2.ImageCrop(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
         pictures.append(item)
 
-    class Seer:
+    class FixedJudge:
         def judge(self, values, crops):
             assert [crop.region.left for crop in crops] == [2, 2]
             return [Verdict(p_value=0.5 if item[0, 0, 0] == 200 else 0.001) for item in values]
 
     batch = [(replace(waiting(number), modality=Modality.IMAGE), item) for number, item in enumerate(pictures)]
-    unclear, odd = judge_batch(Seer(), batch, bundle_id="a-1-0", false_alarm_rate=0.01)
+    unclear, odd = judge_batch(FixedJudge(), batch, bundle_id="a-1-0", false_alarm_rate=0.01)
     assert (unclear.decision, odd.decision) == (Decision.UNDECIDED, Decision.ANOMALOUS)
     assert "only a crop" in unclear.reason
     assert unclear.p_value == 0.5
 
 
-def test_every_failure_is_undecided_and_its_neighbours_are_judged():
+def test_a_failed_sample_is_undecided_and_the_others_are_judged():
     broken = payload(0.5)
     broken.data = b"123"
     payloads = [payload(0.5), payload(-1), payload(7), payload(float("nan")), broken, None, payload(0.001)]
@@ -114,7 +114,7 @@ def test_a_map_too_large_to_send_is_left_out():
     assert verdict.anomaly_map is None
 
 
-def test_batches_are_of_one_bundle_and_bounded():
+def test_batches_have_one_bundle_and_a_bounded_size():
     window = [waiting(number, f"bundle-{number % 2}") for number in range(10)]
     batches = list(_batches(window, 3))
     assert [len(batch) for batch in batches] == [3, 3, 2, 2]
@@ -148,7 +148,7 @@ async def add(store, count: int) -> None:
 
 @contextlib.asynccontextmanager
 async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failure=lambda error: None):
-    """A running batcher; yields it and the list of what it has judged."""
+    """Run a batcher; yield it and the list of judged samples."""
     worker = Worker("test")
     done: list = []
 
@@ -185,7 +185,7 @@ async def until(condition, timeout_s: float = 10) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_flood_is_judged_in_full_batches_and_nothing_is_left(store):
+async def test_a_burst_is_judged_completely_in_full_batches(store):
     judge = Recorder()
     await add(store, 100)
     async with batching(store, judge) as (_, done):
@@ -194,17 +194,17 @@ async def test_a_flood_is_judged_in_full_batches_and_nothing_is_left(store):
     assert (await backlog(store)).total == 0
 
 
-async def test_a_lone_sample_is_judged_at_once(store):
+async def test_a_single_sample_is_judged_without_delay(store):
     async with batching(store, Recorder()) as (batcher, done):
-        await asyncio.sleep(0.2)  # it sleeps now
+        await asyncio.sleep(0.2)  # the batcher is idle now
         await add(store, 1)
         started_s = time.monotonic()
         batcher.wake()
         await until(lambda: done)
-        assert time.monotonic() - started_s < 0.9  # not first at the next poll
+        assert time.monotonic() - started_s < 0.9  # earlier than the next poll
 
 
-async def test_a_store_that_fails_for_a_while_is_tried_again(store):
+async def test_a_failing_store_is_retried(store):
     failures: list[Exception] = []
 
     async def find_bundle(bundle_id: str) -> str:
@@ -218,7 +218,7 @@ async def test_a_store_that_fails_for_a_while_is_tried_again(store):
     assert len(failures) == 2
 
 
-async def test_samples_wait_for_a_store_that_cannot_give_their_bundle(store, biopsies):
+async def test_samples_wait_until_the_store_provides_their_bundle(store, biopsies):
     failures: list[Exception] = []
 
     async def newest(bundle_id: str) -> str:
@@ -240,7 +240,7 @@ async def test_samples_wait_for_a_store_that_cannot_give_their_bundle(store, bio
     assert all(verdict.decision is Decision.NORMAL for _, verdict in done)
 
 
-async def test_verdicts_wait_for_a_full_disk_and_are_not_judged_again(store):
+async def test_verdicts_wait_for_free_disk_space_without_another_analysis(store):
     judge = Recorder()
     failures: list[Exception] = []
     async with store.writing() as connection:
@@ -256,7 +256,7 @@ async def test_verdicts_wait_for_a_full_disk_and_are_not_judged_again(store):
     assert judge.sizes == [5]
 
 
-async def test_a_bundle_that_cannot_be_loaded_is_said_at_once_and_not_tried_again_for_a_while(biopsies):
+async def test_a_bundle_that_cannot_be_loaded_fails_at_once_and_is_retried_later(biopsies):
     attempts: list[str] = []
 
     async def open_bundle(bundle_id: str):
@@ -272,7 +272,7 @@ async def test_a_bundle_that_cannot_be_loaded_is_said_at_once_and_not_tried_agai
     worker.stop(1)
 
 
-async def test_a_store_that_cannot_be_read_is_no_fault_of_the_bundle():
+async def test_a_store_error_does_not_mark_the_bundle_as_damaged():
     answers = [StorageError("locked"), BundleError("damaged")]
 
     async def open_bundle(bundle_id):
@@ -282,12 +282,12 @@ async def test_a_store_that_cannot_be_read_is_no_fault_of_the_bundle():
     cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4)
     with pytest.raises(StorageError):
         await cache.get("a-1-0")
-    with pytest.raises(BundleError, match="damaged"):  # tried again at once
+    with pytest.raises(BundleError, match="damaged"):  # retried at once
         await cache.get("a-1-0")
     worker.stop(1)
 
 
-async def test_only_the_bundles_used_last_stay_in_memory(biopsies):
+async def test_only_the_most_recently_used_bundles_stay_in_memory(biopsies):
     loaded: list[int] = []
 
     async def open_bundle(bundle_id: str):
@@ -305,7 +305,7 @@ async def test_only_the_bundles_used_last_stay_in_memory(biopsies):
     worker.stop(1)
 
 
-async def test_the_worker_returns_raises_and_survives_cancelling():
+async def test_the_worker_returns_raises_and_survives_cancellation():
     worker = Worker("test")
     assert await worker.run(lambda x: x + 1, 1) == 2
     with pytest.raises(ZeroDivisionError):
@@ -319,6 +319,6 @@ async def test_the_worker_returns_raises_and_survives_cancelling():
     assert worker.stop(1)
 
 
-def test_a_verdict_that_nobody_decided_is_undecided():
+def test_a_verdict_without_a_decision_is_undecided():
     assert Verdict().decision is Decision.UNDECIDED
     assert judged(Recorder(), [payload(0.5)])[0].p_value == 0.5

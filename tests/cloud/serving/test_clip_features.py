@@ -15,8 +15,8 @@ from shared.preprocessing import ImagePreprocessor, Preprocessor, VideoPreproces
 SIDE = 32
 
 
-class Plain:
-    """Four patches of one value, in each picture the same."""
+class ConstantEncoder:
+    """Encoder that gives four equal patches for every picture."""
 
     grid = (2, 2)
 
@@ -25,23 +25,23 @@ class Plain:
 
 
 def scores(preprocessor: Preprocessor, inputs: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """The patch scores, and what an analyzer makes of them, of some of the samples."""
+    """Return patch scores of some samples, and an analyzer's scores pooled from them."""
     samples = Samples.prepare(preprocessor, inputs)
-    features = samples.fit_features(Plain(), torch.device("cpu"), torch.Generator()).at(slice(0, 2))
-    judged = samples.features(Plain(), torch.device("cpu"))
+    features = samples.fit_features(ConstantEncoder(), torch.device("cpu"), torch.Generator()).at(slice(0, 2))
+    judged = samples.features(ConstantEncoder(), torch.device("cpu"))
     fitted = from_patch_scores(features.flat[:, 0], features).scores
     torch.testing.assert_close(from_patch_scores(judged.flat[:, 0], judged).scores[:2], fitted)
     return features.vectors.squeeze(2), fitted
 
 
-def test_analyzers_pool_clips_as_their_screener_does() -> None:
+def test_analyzers_and_screener_pool_clips_alike() -> None:
     spec = InputSpec(image_height=SIDE, image_width=SIDE, window_length=2, frame_interval_s=1.0)
     patches, pooled = scores(VideoPreprocessor(spec), np.zeros((3, 2, SIDE, SIDE, 3), dtype=np.uint8))
     torch.testing.assert_close(pooled, clip_scores(patches))
     assert not torch.allclose(pooled, image_scores(patches.unflatten(1, (2, 2))))
 
 
-def test_images_keep_their_own_pooling() -> None:
+def test_images_use_the_pooling_of_images() -> None:
     spec = InputSpec(image_height=SIDE, image_width=SIDE)
     patches, pooled = scores(ImagePreprocessor(spec), np.zeros((3, SIDE, SIDE, 3), dtype=np.uint8))
     torch.testing.assert_close(pooled, image_scores(patches.unflatten(1, (2, 2))))

@@ -1,4 +1,4 @@
-"""Parts of images are judged by what they show, as in the whole image; what they do not show decides nothing."""
+"""Tests of judging crops like the whole image, by their visible area alone."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from cloud.serving.analysis import Analysis
-from cloud.serving.crops import known_patches, on_canvas
+from cloud.serving.crops import known_patches, place_crop
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
 from shared.bundle import InputSpec
@@ -35,7 +35,7 @@ class Bricks:
 
 
 def crops(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Pieces of a photographed wall, (count, SIDE, SIDE, 3)."""
+    """Return crops (count, SIDE, SIDE, 3) of a photographed wall."""
     wall = data.brick()
     starts = rng.integers(0, 512 - SIDE, (count, 2))
     pieces = np.stack([wall[top : top + SIDE, left : left + SIDE] for top, left in starts])
@@ -64,7 +64,7 @@ def verdicts(analysis: Analysis, images: list[NDArray[np.uint8]], parts: list[Im
     return [answer for answer in answers if isinstance(answer, Verdict)]
 
 
-def test_a_defect_is_as_anomalous_in_a_part_as_in_the_whole(bricks: Bricks) -> None:
+def test_a_defect_is_as_anomalous_in_a_crop_as_in_the_whole_image(bricks: Bricks) -> None:
     part = ImageCrop(SIDE, SIDE, AROUND)
     cut = [image[AROUND.rows, AROUND.columns] for image in bricks.broken]
     whole = verdicts(bricks.analysis, list(bricks.broken), [])
@@ -79,17 +79,17 @@ def test_a_defect_is_as_anomalous_in_a_part_as_in_the_whole(bricks: Bricks) -> N
         )
 
 
-def test_the_seam_around_a_part_is_no_anomaly(bricks: Bricks) -> None:
+def test_the_border_of_a_crop_is_not_anomalous(bricks: Bricks) -> None:
     cut = [image[AROUND.rows, AROUND.columns] for image in bricks.good]
     whole = verdicts(bricks.analysis, list(bricks.good), [])
     parts = verdicts(bricks.analysis, cut, [ImageCrop(SIDE, SIDE, AROUND)] * 4)
     for one, other in zip(whole, parts, strict=True):
         assert other.score <= one.score * 1.05
         assert other.anomaly_map is not None
-        assert other.anomaly_map[:8].max() < 96  # what the part does not show is dark
+        assert other.anomaly_map[:8].max() < 96  # dark outside the crop
 
 
-def test_parts_and_whole_images_are_judged_side_by_side(bricks: Bricks) -> None:
+def test_crops_and_whole_images_are_judged_in_one_batch(bricks: Bricks) -> None:
     part = ImageCrop(SIDE, SIDE, AROUND)
     mixed = [bricks.broken[0], bricks.broken[1][AROUND.rows, AROUND.columns], bricks.good[2]]
     alone = [
@@ -99,7 +99,7 @@ def test_parts_and_whole_images_are_judged_side_by_side(bricks: Bricks) -> None:
     assert [one.score for one in together] == pytest.approx([one.score for one in alone], rel=1e-4)
 
 
-def test_a_preview_and_a_part_too_small_are_not_judged(bricks: Bricks) -> None:
+def test_previews_and_too_small_crops_are_not_judged(bricks: Bricks) -> None:
     small = bricks.good[0][:100, :100]
     answers = bricks.analysis.judge(
         [small, bricks.good[0], small],
@@ -112,12 +112,12 @@ def test_a_preview_and_a_part_too_small_are_not_judged(bricks: Bricks) -> None:
     assert isinstance(answers[2], SampleRejected)
 
 
-def test_the_part_of_a_larger_image_is_scaled_with_it() -> None:
+def test_a_crop_of_a_larger_image_is_scaled_with_it() -> None:
     part = ImageCrop(1000, 1000, Region(200, 200, 600, 800))
-    canvas = on_canvas(np.full((600, 800, 1), 200, np.uint8), part, (500, 250), (50, 25))
+    canvas = place_crop(np.full((600, 800, 1), 200, np.uint8), part, (500, 250), (50, 25))
     assert canvas.shape == (500, 250, 3)
     known = known_patches(part, (500, 250), (50, 25))
-    assert known[20:30, 15:].all()  # to the right the image ends where the part does
+    assert known[20:30, 15:].all()  # the image and the crop end at the same right edge
     assert not known[:, : (50 + CONTEXT_PIXELS) // 10].any()
     assert not known[: (100 + CONTEXT_PIXELS) // 10].any()
     assert not known[31:].any()
@@ -127,7 +127,7 @@ sides, starts = st.integers(1, 400), st.integers(0, 399)
 
 
 @given(st.tuples(sides, sides), st.tuples(starts, starts), st.tuples(sides, sides))
-def test_any_part_gives_an_image_of_the_graph_s_size_or_a_reason(
+def test_any_crop_gives_an_image_of_the_graph_s_size_or_a_reason(
     whole: tuple[int, int], corner: tuple[int, int], extent: tuple[int, int]
 ) -> None:
     (height, width), (top, left), (rows, columns) = whole, corner, extent
@@ -135,7 +135,7 @@ def test_any_part_gives_an_image_of_the_graph_s_size_or_a_reason(
     region = Region(region.top, region.left, min(rows, height - region.top), min(columns, width - region.left))
     part = ImageCrop(height, width, region)
     try:
-        canvas = on_canvas(np.zeros((region.height, region.width, 3), np.uint8), part, (224, 320), (28, 40))
+        canvas = place_crop(np.zeros((region.height, region.width, 3), np.uint8), part, (224, 320), (28, 40))
     except SampleRejected:
         assert known_patches(part, (224, 320), (28, 40)).mean() < 0.01
     else:
@@ -143,14 +143,14 @@ def test_any_part_gives_an_image_of_the_graph_s_size_or_a_reason(
         assert known_patches(part, (224, 320), (28, 40)).any()
 
 
-def test_of_a_whole_image_every_patch_is_known() -> None:
+def test_every_patch_of_a_whole_image_is_known() -> None:
     assert known_patches(ImageCrop(300, 300, Region(0, 0, 300, 300)), (224, 224), (28, 28)).all()
     assert not known_patches(ImageCrop(300, 300, None), (224, 224), (28, 28)).any()
 
 
 @example(2, 11, 32, 1.0, 0)
 @given(st.integers(2, 90), st.integers(2, 90), st.sampled_from([8, 16, 32]), st.floats(0.3, 3.0), st.integers(0, 2**32))
-def test_what_a_device_cuts_out_can_be_judged(rows: int, columns: int, patch: int, zoom: float, seed: int) -> None:
+def test_crops_made_by_a_device_can_be_judged(rows: int, columns: int, patch: int, zoom: float, seed: int) -> None:
     size, random = (16 * rows, 16 * columns), np.random.default_rng(seed)
     grid = max(1, size[0] // patch), max(1, size[1] // patch)
     hot = np.zeros(grid, np.uint8)

@@ -1,4 +1,4 @@
-"""The frames of a clip are told apart by what is odd in each."""
+"""Tests of the share of each frame in the anomaly of a clip."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import pytest
 from cloud.serving.frames import clips_of_earlier_frames, frame_shares
 
 
-def test_earlier_frames_end_clips_of_their_own() -> None:
+def test_each_earlier_frame_ends_a_separate_clip() -> None:
     clips = np.arange(2 * 3, dtype=np.uint8).reshape(2, 3, 1, 1, 1) + np.zeros((1, 1, 2, 2, 3), np.uint8)
     earlier = clips_of_earlier_frames(clips)
     assert earlier.shape == (4, 3, 2, 2, 3)
     assert earlier[..., 0, 0, 0].tolist() == [[0, 0, 0], [0, 0, 1], [3, 3, 3], [3, 3, 4]]
 
 
-def test_the_surprising_frame_has_the_largest_share() -> None:
+def test_the_anomalous_frame_has_the_largest_share() -> None:
     (odd, calm) = frame_shares(np.array([[0.5, 1e-6, 0.5], [1.0, 1.0, 1.0]]))
     assert [name for name, _ in odd] == ["frame 1", "frame 2", "frame 3"]
     assert dict(odd)["frame 2"] > 0.8
@@ -21,7 +21,7 @@ def test_the_surprising_frame_has_the_largest_share() -> None:
     assert [share for _, share in calm] == pytest.approx([1 / 3] * 3)
 
 
-def test_a_p_value_of_nought_is_finite() -> None:
+def test_a_p_value_of_zero_gives_finite_shares() -> None:
     ((first, second),) = frame_shares(np.array([[0.0, 0.9]]))
     assert first[1] + second[1] == pytest.approx(1)
     assert first[1] > second[1]

@@ -1,4 +1,4 @@
-"""Bundles of each modality, trained once on small real data."""
+"""Fixtures: bundles of each modality, trained once on small real data."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ QUICK = {
 
 @dataclass(frozen=True)
 class Trained:
-    """A bundle and the key that signed it; `stages`: what the run reported."""
+    """Bundle, its signing key, and the reported `stages` of the training run."""
 
     key: Ed25519PrivateKey
     bundle: Bundle
@@ -35,7 +35,7 @@ class Trained:
 
 
 def train(path: Path, modality: Modality, **settings: object) -> Trained:
-    """Train a bundle on the data at `path`, or read the one trained from the same data by the same code."""
+    """Train a bundle on the data at `path`, or read the stored one for the same data and code."""
     torch.set_num_threads(1)
     chosen = TrainingSettings.model_validate({**QUICK, **settings})
     arguments = [path.name, _content(path), modality, chosen.model_dump(mode="json")]
@@ -65,7 +65,7 @@ def _content(path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def biopsy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Wisconsin breast cancer, where benign is normal: 357 rows and 212 anomalies."""
+    """Write the Wisconsin breast cancer set with benign as normal: 357 rows and 212 anomalies."""
     from sklearn.datasets import load_breast_cancer
 
     data = load_breast_cancer()
@@ -80,7 +80,7 @@ def tabular(biopsy_file: Path) -> Trained:
 
 
 def pressure() -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Arterial pressure of the UCR archive around its one anomaly."""
+    """Return arterial pressure of the UCR archive around its only anomaly."""
     import pandas as pd
 
     aeon = pytest.importorskip("aeon")
@@ -99,7 +99,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="session")
 def brick_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Crops of a photographed brick wall; as defects, crops of grass."""
+    """Write crops of a photographed brick wall; the defective images are crops of grass."""
     from skimage import data
 
     folder = tmp_path_factory.mktemp("bricks")

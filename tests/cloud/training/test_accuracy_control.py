@@ -12,12 +12,13 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
-from cloud.training.artefacts import INT8_ONNXRUNTIME, INT8_OPENVINO, BuiltArtefacts, GateSamples, build_artefacts
+from cloud.training.artefacts import BuiltArtefacts, GateSamples, build_artefacts
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.quantise import OnnxRuntimeQuantiser
 from cloud.training.settings import ToleranceSettings
+from shared.bundle import INT8_ONNXRUNTIME, INT8_OPENVINO
 from shared.errors import ParityError
 
 TOLERANCES = ToleranceSettings().model_dump()
@@ -25,8 +26,8 @@ DEPTH, WIDTH, SENSITIVE = 12, 24, 7
 GAIN = 3000.0
 
 
-class Sensitive(nn.Module):
-    """Convolutions, of which one reads a channel GAIN times as large as the others, and hardly heeds it."""
+class SensitiveNetwork(nn.Module):
+    """Convolutions with one layer whose input has a channel GAIN times as large as the others, with tiny weights."""
 
     output_names = ("score", "anomaly_map")
 
@@ -57,7 +58,7 @@ class Sensitive(nn.Module):
 
 
 def images(count: int, seed: int) -> np.ndarray:
-    """Blocks of noise, each image with a contrast of its own."""
+    """Return images of noise with a random contrast per image."""
     generator = np.random.default_rng(seed)
     contrast = generator.uniform(0.2, 1.0, (count, 1, 1, 3))
     blocks = generator.uniform(-1.0, 1.0, (count, 4, 4, 3)).repeat(4, axis=1).repeat(4, axis=2)
@@ -67,13 +68,11 @@ def images(count: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def built() -> BuiltArtefacts:
     samples = GateSamples(images(32, 0), images(150, 1))
-    return build_artefacts(Sensitive(), samples, EncodedModality.graphs, TOLERANCES, lambda stage, share: None)
+    return build_artefacts(SensitiveNetwork(), samples, EncodedModality.graphs, TOLERANCES, lambda stage, share: None)
 
 
 @pytest.mark.parametrize("artefact", [INT8_OPENVINO, INT8_ONNXRUNTIME])
-def test_the_layer_that_eight_bits_would_ruin_stays_in_float_and_few_others_do(
-    built: BuiltArtefacts, artefact: str
-) -> None:
+def test_the_sensitive_layer_and_few_others_stay_in_float(built: BuiltArtefacts, artefact: str) -> None:
     in_float = built.float_layers[artefact]
     always = {"layers.0", "layers.1", "layers.2", f"layers.{DEPTH - 1}"}
     assert built.layers == DEPTH
@@ -82,7 +81,7 @@ def test_the_layer_that_eight_bits_would_ruin_stays_in_float_and_few_others_do(
     assert built.parity[artefact].rank_correlation >= TOLERANCES["rank_correlation"]
 
 
-def test_the_layers_named_are_those_that_the_graph_computes_in_float(built: BuiltArtefacts) -> None:
+def test_the_reported_layers_are_in_float_in_the_graph(built: BuiltArtefacts) -> None:
     graph = onnx.load_from_string(built.files["edge/screener_int8_onnxruntime.onnx"]).graph
     weights = [node.input[1] for node in graph.node if node.op_type == "Conv"]
     assert len(weights) == DEPTH
@@ -90,7 +89,7 @@ def test_the_layers_named_are_those_that_the_graph_computes_in_float(built: Buil
     assert found == set(built.float_layers[INT8_ONNXRUNTIME])
 
 
-def test_no_pair_of_products_can_leave_sixteen_bits_where_a_device_sums_them_so(built: BuiltArtefacts) -> None:
+def test_sums_of_two_products_fit_into_sixteen_bits(built: BuiltArtefacts) -> None:
     import openvino
 
     graph = onnx.load_from_string(built.files["edge/screener_int8_onnxruntime.onnx"]).graph
@@ -105,8 +104,8 @@ def test_no_pair_of_products_can_leave_sixteen_bits_where_a_device_sums_them_so(
         assert max(int(np.abs(part.astype(int)).max()) for part in tensors) * 2 * 255 < 2**15
 
 
-def test_the_ranking_puts_what_is_ruined_first_whatever_its_place() -> None:
-    model = export_onnx(Sensitive())
+def test_the_ranking_starts_with_the_sensitive_layers() -> None:
+    model = export_onnx(SensitiveNetwork())
     names = [layer.name for layer in Layers.of(model).all if layer.may_be_int8]
     ranking = rank_layers(model, names, (), OnnxRuntimeQuantiser(model, images(16, 0), 1), images(8, 1))
     assert sorted(ranking) == sorted(names)
@@ -114,7 +113,7 @@ def test_the_ranking_puts_what_is_ruined_first_whatever_its_place() -> None:
 
 
 @given(count=st.integers(1, 60), data=st.data())
-def test_as_few_layers_as_pass_are_put_back_in_few_attempts(count: int, data: st.DataObject) -> None:
+def test_the_minimum_of_float_layers_is_found_in_few_attempts(count: int, data: st.DataObject) -> None:
     needed, attempts = data.draw(st.integers(0, count - 1)), []
 
     def attempt(in_float: Collection[str]) -> int:
@@ -129,7 +128,7 @@ def test_as_few_layers_as_pass_are_put_back_in_few_attempts(count: int, data: st
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 9])
-def test_what_passes_with_nothing_in_eight_bits_only_is_refused_with_its_last_figure(count: int) -> None:
+def test_a_graph_that_passes_only_in_float_is_refused_with_its_last_figure(count: int) -> None:
     def attempt(in_float: Collection[str]) -> None:
         if len(in_float) < count or not count:
             raise ParityError(f"its rank correlation is 0.{len(in_float)}.")

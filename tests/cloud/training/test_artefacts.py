@@ -24,7 +24,7 @@ TOLERANCES = ToleranceSettings().model_dump()
 
 def screener(seed: int) -> VectorScreener:
     torch.manual_seed(seed)
-    head = TimeEstimationHead(4, (32, 32, 32))  # deep enough for something to stay in INT8
+    head = TimeEstimationHead(4, (32, 32, 32))  # deep enough that some layers stay in INT8
     return VectorScreener.within(head, np.zeros((1, 4)))
 
 
@@ -34,7 +34,9 @@ def samples() -> GateSamples:
 
 
 @pytest.mark.parametrize("quantiser", ["OpenVinoQuantiser", "OnnxRuntimeQuantiser"])
-def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.MonkeyPatch, quantiser: str) -> None:
+def test_a_graph_that_disagrees_on_one_engine_prevents_the_bundle(
+    monkeypatch: pytest.MonkeyPatch, quantiser: str
+) -> None:
     real = getattr(artefacts, quantiser)
 
     def of_another_screener(model: bytes, inputs: NDArray[Any], batch_size: int) -> Any:
@@ -46,23 +48,23 @@ def test_there_is_no_bundle_if_one_engines_graph_disagrees(monkeypatch: pytest.M
         build_artefacts(screener(0), samples(), VectorModality.graphs, TOLERANCES, lambda stage, share: None)
 
 
-def test_beyond_the_box_the_score_grows_by_the_slope_and_within_it_is_the_head_s() -> None:
+def test_the_score_grows_by_the_slope_outside_the_box_and_is_the_head_s_inside() -> None:
     head = TimeEstimationHead(3)
     whole = VectorScreener(head, torch.tensor([6.0, 8.0, 6.0]))
     inside = torch.tensor([[5.9, -7.9, 0.0], [0.0, 0.0, -6.0]])
-    outside = torch.tensor([[9.0, 12.0, 0.0]])  # 3 and 4 beyond
+    outside = torch.tensor([[9.0, 12.0, 0.0]])  # 3 and 4 outside the box
     assert torch.equal(whole(inside), head(inside))
     added = whole(outside) - head(outside)
     assert float(added[0]) == pytest.approx(SLOPE_BEYOND * 0.5 * np.log1p(25.0), abs=1e-4)
     flat = TimeEstimationHead(3)
     with torch.no_grad():
         for parameter in flat.parameters():
-            parameter.zero_()  # a head that is saturated everywhere
+            parameter.zero_()  # a head with constant output
     scores = VectorScreener(flat, torch.full((3,), 6.0))(10.0 ** torch.arange(1.0, 9.0).unsqueeze(1).expand(8, 3))
     assert (torch.diff(scores) > 0.9 * SLOPE_BEYOND * np.log(10.0)).all()
 
 
-def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() -> None:
+def test_scores_rise_with_the_distance_from_the_normals_on_every_engine() -> None:
     rows = np.random.default_rng(1).standard_normal((600, 4)).astype(np.float32)
     head = TimeEstimationHead(4)
     distil = DistillationSettings(steps=200, batch_size=256, perturbed=5000)
@@ -85,9 +87,9 @@ def test_farther_out_is_more_suspicious_on_every_engine_as_far_as_readings_go() 
     }
     for name, engine in engines.items():
         scores = run_graph(engine, far).scores.astype(np.float64)
-        # What the head, saturated, takes back by its rounding is small beside what the slope adds in the end.
+        # Rounding of the saturated head may lower the score slightly; the slope outweighs it.
         assert (np.diff(scores) > (-0.05 if name.startswith("int8") else 0.0)).all(), (name, scores)
         assert (scores[1:] > scores[0]).all(), (name, scores)
-        # One false alarm a day at 50 readings a second is in reach of a reading that is far enough out.
+        # A reading far outside must be able to pass the level of one false alarm per day at 50 readings per second.
         alarm = Calibration.fit(run_graph(engine, rows[400:]).scores).p_values(scores[-1:]).values[0]
         assert alarm < 1 / (50 * 86_400), (name, alarm)

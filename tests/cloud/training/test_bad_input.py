@@ -1,4 +1,4 @@
-"""Data as it should not be, through the public entry point: a clear error, or a bundle whose scores are numbers."""
+"""Tests of training on faulty data: a one-line error, or a bundle with finite scores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,16 +51,16 @@ def normal_rows(count: int = 160, seed: int = 0) -> NDArray[np.float64]:
 
 
 def assert_numbers(bundle: Bundle, rows: NDArray[np.float64]) -> None:
-    """Every method gives every usable sample a finite score and a p-value in (0, 1]."""
+    """Assert that every method gives every valid sample a finite score and a p-value in (0, 1]."""
     scored = BundleScorer(bundle, "cpu").score([rows])
     assert len(scored.kept) == len(rows)
-    for name, said in scored.methods.items():
-        assert np.isfinite(said.scores).all(), name
-        assert said.p_values is not None
-        assert ((said.p_values > 0) & (said.p_values <= 1)).all(), name
+    for name, method in scored.methods.items():
+        assert np.isfinite(method.scores).all(), name
+        assert method.p_values is not None
+        assert ((method.p_values > 0) & (method.p_values <= 1)).all(), name
 
 
-def test_constant_features_are_told_of_and_one_that_moves_is_anomalous(tmp_path: Path) -> None:
+def test_constant_features_are_noted_and_a_changed_one_is_anomalous(tmp_path: Path) -> None:
     rows = normal_rows()
     rows[:, 2] = 7.0
     bundle = trained(tmp_path, rows)
@@ -74,7 +74,7 @@ def test_constant_features_are_told_of_and_one_that_moves_is_anomalous(tmp_path:
     assert np.median(p[20:]) < 0.02 < np.median(p[:20])
 
 
-def test_nothing_but_constant_features_is_refused(tmp_path: Path) -> None:
+def test_data_with_only_constant_features_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="every column is constant"):
         trained(tmp_path, np.ones((100, 3)))
 
@@ -87,7 +87,7 @@ def test_a_column_without_a_value_is_named(tmp_path: Path, missing: str) -> None
         trained(tmp_path, rows, missing=missing)
 
 
-def test_a_column_that_only_anomalies_have_is_named(tmp_path: Path) -> None:
+def test_a_column_with_values_only_in_anomalies_is_named(tmp_path: Path) -> None:
     rows, labels = normal_rows(), np.arange(160) >= 150
     rows[:150, 3] = np.nan
     with pytest.raises(DataError, match=r"column 'x4' is missing in every normal row"):
@@ -99,14 +99,14 @@ def test_three_rows_are_too_few(tmp_path: Path) -> None:
         trained(tmp_path, normal_rows(3))
 
 
-def test_one_class_only_trains_without_an_auroc_and_without_normals_is_refused(tmp_path: Path) -> None:
+def test_one_class_trains_without_an_auroc_and_needs_normals(tmp_path: Path) -> None:
     bundle = trained(tmp_path, normal_rows(), np.zeros(160))
     assert bundle.manifest.training["auroc"] == {}
     with pytest.raises(DataError, match="a label of 0 means normal"):
         trained(tmp_path, normal_rows(), np.ones(160))
 
 
-def test_any_label_but_0_is_an_anomaly(tmp_path: Path) -> None:
+def test_every_label_except_0_is_an_anomaly(tmp_path: Path) -> None:
     rows = normal_rows()
     rows[120:] += 9.0
     labels = np.where(np.arange(160) < 120, 0, np.arange(160) % 3 - 3)
@@ -118,7 +118,7 @@ def test_any_label_but_0_is_an_anomaly(tmp_path: Path) -> None:
             trained(tmp_path, rows, broken)
 
 
-def test_duplicated_rows_give_numbers_and_a_stranger_is_anomalous(tmp_path: Path) -> None:
+def test_duplicated_rows_give_numbers_and_a_different_row_is_anomalous(tmp_path: Path) -> None:
     distinct = normal_rows(6)
     bundle = trained(tmp_path, np.repeat(distinct, 40, axis=0))
     fresh = np.concatenate([distinct, distinct[:2] + 6.0])
@@ -127,7 +127,7 @@ def test_duplicated_rows_give_numbers_and_a_stranger_is_anomalous(tmp_path: Path
     assert scores[6:].min() > scores[:6].max()
 
 
-def test_a_value_beyond_float32_is_refused_in_training_and_anomalous_in_use(tmp_path: Path) -> None:
+def test_a_value_beyond_float32_is_refused_in_training_and_anomalous_later(tmp_path: Path) -> None:
     rows = normal_rows()
     rows[5, 1] = 1e300
     with pytest.raises(DataError, match=r"row 6, column 'x2' is 1e\+300, which is too large"):
@@ -151,11 +151,11 @@ def test_samples_of_another_shape_are_rejected_one_by_one(tmp_path: Path) -> Non
     good = normal_rows(1)[0]
     answers = analysis.judge([good, good[:2], np.append(good, 1.0), np.ones((2, FEATURES)), good])
     assert [isinstance(answer, SampleRejected) for answer in answers] == [False, True, True, True, False]
-    assert "2 features, and 4 are expected" in str(answers[1])
+    assert "2 features; expected 4" in str(answers[1])
 
 
 @pytest.mark.parametrize("missing", ["refuse", "allow"])
-def test_all_of_it_at_once_gives_numbers_from_the_methods_in_use(
+def test_all_faults_at_once_give_numbers_from_the_default_methods(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setattr("cloud.methods.fit_context.TRAINING", OptimizerSettings(steps=40))
@@ -184,7 +184,7 @@ def series_of(folder: Path, values: NDArray[np.float64], **data: object) -> Bund
     return train_bundle(loaded, chosen, Ed25519PrivateKey.generate())
 
 
-def test_a_series_with_gaps_a_dead_channel_and_a_mode_gives_numbers(tmp_path: Path) -> None:
+def test_a_series_with_gaps_a_constant_channel_and_a_mode_gives_numbers(tmp_path: Path) -> None:
     values = np.column_stack([readings(), np.full(400, 3.0), np.arange(400) // 20 % 2])
     values[50:53] = np.where(np.arange(5) < 4, np.nan, values[50:53])
     values[100:300:7, 1] = np.nan
@@ -194,7 +194,7 @@ def test_a_series_with_gaps_a_dead_channel_and_a_mode_gives_numbers(tmp_path: Pa
     assert_numbers(bundle, np.ascontiguousarray(windows))
 
 
-def test_huge_readings_and_a_series_that_repeats_itself_give_numbers(tmp_path: Path) -> None:
+def test_huge_readings_and_a_periodic_series_give_numbers(tmp_path: Path) -> None:
     def windows(values: NDArray[np.float64]) -> NDArray[np.float64]:
         cut = np.lib.stride_tricks.sliding_window_view(values, 8, axis=0)[::8]
         return np.ascontiguousarray(cut.transpose(0, 2, 1))
@@ -206,7 +206,7 @@ def test_huge_readings_and_a_series_that_repeats_itself_give_numbers(tmp_path: P
     assert_numbers(series_of(tmp_path, repeated), windows(np.concatenate([repeated[:80], 1e30 * readings(80)])))
 
 
-def test_a_series_that_cannot_be_learnt_from_is_refused(tmp_path: Path) -> None:
+def test_an_unusable_series_is_refused(tmp_path: Path) -> None:
     for change, words in (
         (np.full((400, 3), 2.0), "every column is constant"),
         (readings(3), "give 0 windows"),

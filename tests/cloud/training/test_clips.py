@@ -24,7 +24,7 @@ def split(folder: Path, **settings: object) -> Split:
     return split_clips(find_videos(folder), chosen, np.random.default_rng(0))
 
 
-def test_a_clip_is_its_frames_at_the_interval_set(tmp_path: Path) -> None:
+def test_a_clip_has_frames_at_the_configured_interval(tmp_path: Path) -> None:
     pictures = frames(30)
     pictures[:] = np.arange(30, dtype=np.uint8)[:, None, None, None] * 8
     write_video(tmp_path / "a.avi", pictures)
@@ -35,19 +35,19 @@ def test_a_clip_is_its_frames_at_the_interval_set(tmp_path: Path) -> None:
     np.testing.assert_allclose(levels, [[0, 5, 10], [8, 13, 18], [16, 21, 26]], atol=0.6)
 
 
-def test_of_one_video_the_end_is_held_out(tmp_path: Path) -> None:
+def test_the_end_of_a_single_video_is_held_out(tmp_path: Path) -> None:
     pictures = frames(400)
     pictures[:] = (np.arange(400) / 2).astype(np.uint8)[:, None, None, None]
     write_video(tmp_path / "a.avi", pictures)
     found = split(tmp_path, relit_share=0)
     assert found.spec.window_length == 2
     assert found.train.shape[1:] == (2, 64, 96, 3)
-    assert found.train[..., 1].max() < found.held_out[..., 1].min()  # no frame serves both
+    assert found.train[..., 1].max() < found.held_out[..., 1].min()  # no frame is in both sets
     assert len(found.held_out) == pytest.approx(0.3 * (len(found.train) + len(found.held_out)), rel=0.1)
     assert found.test is None
 
 
-def test_of_many_videos_whole_ones_are_held_out(tmp_path: Path) -> None:
+def test_whole_videos_are_held_out_if_there_are_several(tmp_path: Path) -> None:
     for index in range(6):
         pictures = frames(80)
         pictures[:] = 40 * index + 10
@@ -60,7 +60,7 @@ def test_of_many_videos_whole_ones_are_held_out(tmp_path: Path) -> None:
     assert len(hours[1]) == 2
 
 
-def test_a_folder_validation_is_held_out_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_validation_is_the_held_out_set(tmp_path: Path) -> None:
     write_video(tmp_path / "train" / "a.avi", frames(200))
     bright = frames(200)
     bright[:] = 250
@@ -70,7 +70,7 @@ def test_a_folder_validation_is_held_out_as_it_is(tmp_path: Path) -> None:
     assert found.train.mean() < 200
 
 
-def test_labelled_frames_of_normal_hours_are_left_out(tmp_path: Path) -> None:
+def test_frames_labelled_anomalous_are_not_trained_on(tmp_path: Path) -> None:
     write_video(tmp_path / "train" / "a.avi", frames(400, box=range(100, 150)))
     write_labels(tmp_path / "train" / "a.csv", [int(100 <= index < 150) for index in range(400)])
     found = split(tmp_path, relit_share=0)
@@ -78,7 +78,7 @@ def test_labelled_frames_of_normal_hours_are_left_out(tmp_path: Path) -> None:
     assert (redness > 100).sum() == 0
 
 
-def test_labelled_videos_are_there_to_measure_on(tmp_path: Path) -> None:
+def test_labelled_videos_are_the_test_set(tmp_path: Path) -> None:
     write_video(tmp_path / "train" / "a.avi", frames(400))
     write_video(tmp_path / "test" / "b.avi", frames(60, box=range(20, 40)))
     write_labels(tmp_path / "test" / "b.csv", [int(20 <= index < 40) for index in range(60)])
@@ -95,7 +95,7 @@ def test_too_little_video_is_refused(tmp_path: Path) -> None:
         split(tmp_path)
 
 
-def test_no_more_clips_are_read_than_set(tmp_path: Path) -> None:
+def test_the_number_of_clips_is_limited(tmp_path: Path) -> None:
     for index in range(4):
         write_video(tmp_path / f"{index}.avi", frames(300))
     found = split(tmp_path, max_clips=60, max_held_out=40, relit_share=0.5)
@@ -103,7 +103,7 @@ def test_no_more_clips_are_read_than_set(tmp_path: Path) -> None:
     assert len(found.held_out) <= 40
 
 
-def test_a_file_that_breaks_off_is_told(tmp_path: Path) -> None:
+def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", frames(40))
     video = find_videos(tmp_path).normal[0]
     whole = path.read_bytes()
@@ -112,7 +112,7 @@ def test_a_file_that_breaks_off_is_told(tmp_path: Path) -> None:
         list(read_clips(video, np.array([38]), InputSpec(image_height=32, image_width=32, window_length=2), step=1))
 
 
-def test_relit_clips_differ_in_light_alone() -> None:
+def test_relit_clips_differ_only_in_light() -> None:
     clips = frames(8)[None].repeat(3, axis=0)
     out = relit(clips, 5, np.random.default_rng(0))
     assert out.shape == (5, 8, *clips.shape[2:])
@@ -126,7 +126,7 @@ def test_relit_clips_differ_in_light_alone() -> None:
 @pytest.mark.parametrize(
     ("size", "expected"), [((64, 128), (128, 256)), ((1080, 1920), (160, 288)), ((480, 640), (192, 256))]
 )
-def test_the_graph_keeps_the_proportions_of_the_camera(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_the_graph_keeps_the_aspect_ratio_of_the_camera(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert choose_size(*size) == expected
 
 

@@ -1,4 +1,4 @@
-"""The commands as a person types them: results, exit codes, one line for each failure."""
+"""Tests of the training commands: results, exit codes and one-line errors."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ perturbed = 2000
 
 
 def vedette(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of a command."""
+    """Run a command and return its exit code."""
     monkeypatch.setattr("sys.argv", ["vedette", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
         main()
@@ -47,7 +47,7 @@ def test_train_inspect_verify_and_sign(
     assert vedette(monkeypatch, "train", biopsy_file, *options) == 0
     written = capsys.readouterr()
     assert "Made a signing key" in written.err
-    assert "distilling the head" in written.err  # plain lines, since this is no terminal
+    assert "distilling the head" in written.err  # plain lines without a terminal
     facts = json.loads(summary.read_text())
     assert facts["status"] == "ok"
     assert facts["name"] == "biopsy"
@@ -77,7 +77,7 @@ def test_train_inspect_verify_and_sign(
     assert vedette(monkeypatch, "bundle", "verify", bundle, "--key", public) == 5
 
 
-def test_a_failure_is_one_line_its_code_and_valid_json(
+def test_a_failure_gives_one_line_an_exit_code_and_valid_json(
     tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     summary = tmp_path / "out.json"
@@ -105,7 +105,7 @@ def test_wrong_settings_are_refused_before_anything_runs(
     assert expected in capsys.readouterr().err
 
 
-def test_options_win_over_the_file_and_can_be_shown(
+def test_options_override_the_file_and_can_be_printed(
     tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--modality", "series", "--config", config, "--window-length", 64, "--print-config")
@@ -118,7 +118,7 @@ def test_options_win_over_the_file_and_can_be_shown(
     )
 
 
-def test_a_missing_output_folder_is_said_before_training(
+def test_a_missing_output_folder_is_an_error_before_training(
     tmp_path: Path, biopsy_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "absent" / "b.vedette"

@@ -1,4 +1,4 @@
-"""The views of windows inside an artefact say what the preprocessing says, on every engine."""
+"""Tests that the window views inside an artefact equal those of the preprocessing, on every engine."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ WINDOWS, LENGTH = 400, 6
 
 
 def windows_of(channels: int, *, missing: bool, modes: bool, seed: int = 0) -> np.ndarray:
-    """Correlated readings far from zero, some of them wild; the mode, if there is one, is the last channel."""
+    """Return correlated readings far from zero with some outliers; the last channel is the mode, if any."""
     rng = np.random.default_rng(seed)
     latent = rng.standard_normal((WINDOWS, LENGTH, channels))
     mixed = latent @ np.random.default_rng(1).standard_normal((channels, channels))
@@ -46,9 +46,9 @@ def fitted(channels: int, *, missing: bool = False, modes: bool = False) -> Prep
 @pytest.mark.parametrize(
     ("channels", "missing", "modes"),
     [(1, False, False), (5, True, True), (5, False, True), (131, True, False), (131, False, False)],
-    # of 131, two are hidden together, and one with nothing
+    # 131 channels: 130 are masked in pairs and one alone
 )
-def test_every_engine_makes_the_same_views_as_the_preprocessing(channels: int, missing: bool, modes: bool) -> None:
+def test_every_engine_computes_the_views_of_the_preprocessing(channels: int, missing: bool, modes: bool) -> None:
     preprocessor = fitted(channels, missing=missing, modes=modes)
     fresh = windows_of(channels, missing=missing, modes=modes, seed=7)
     fresh[3, 2, 0] = np.inf
@@ -66,7 +66,7 @@ def test_every_engine_makes_the_same_views_as_the_preprocessing(channels: int, m
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_an_artefact_with_its_front_scores_windows_as_its_graph_scores_their_views(missing: bool) -> None:
+def test_a_composed_artefact_scores_windows_as_its_graph_scores_views(missing: bool) -> None:
     preprocessor = fitted(5, missing=missing)
     windows = windows_of(5, missing=missing, modes=False, seed=3)
     graph_inputs = preprocessor.prepare(windows).inputs
@@ -85,11 +85,11 @@ def test_an_artefact_with_its_front_scores_windows_as_its_graph_scores_their_vie
     }
     for name, (graph, whole) in pairs.items():
         expected, found = _scores(graph, graph_inputs), _scores(whole, engine_inputs)
-        steps = 1e-4 if name == "fp32" else 0.02  # rounding may take a value to the next of 256 steps
+        steps = 1e-4 if name == "fp32" else 0.02  # rounding may move a value to the next of 256 steps
         assert found == pytest.approx(expected, abs=steps * float(np.ptp(expected))), name
 
 
-def test_rows_and_images_have_no_front() -> None:
+def test_rows_and_images_have_no_views() -> None:
     rows = fit_preprocessor(Modality.TABULAR, np.random.default_rng(0).random((50, 2)), InputSpec(channels=("a", "b")))
     assert SeriesViews.of(rows) is None
     inputs = rows.prepare(np.ones((3, 2))).inputs
@@ -104,7 +104,7 @@ def _scores(files: dict[str, bytes], inputs: np.ndarray) -> np.ndarray:
     return run_graph(open_graph("onnxruntime", files[".onnx"], None, configuration), inputs).scores
 
 
-# The views alone have no output `score`, so the engines of `shared.engines` refuse them.
+# The graph of the views has no output `score`, so the engines of `shared.engines` refuse it.
 def _torch(views: SeriesViews) -> Callable[[np.ndarray], np.ndarray]:
     return lambda inputs: views(torch.from_numpy(inputs)).numpy()
 

@@ -31,7 +31,7 @@ def as_csv(frame: pd.DataFrame, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_label_and_time_columns_are_found_and_left_out(tmp_path: Path, suffix: str) -> None:
+def test_label_and_time_columns_are_found_and_excluded(tmp_path: Path, suffix: str) -> None:
     frame = table().assign(Anomaly=np.arange(60) % 10 == 0, timestamp=np.arange(60))
     path = tmp_path / f"readings.{suffix}"
     frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
@@ -92,7 +92,7 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("name", BAD_TABLES)
-def test_a_bad_table_is_one_line_that_says_what_and_where(tmp_path: Path, name: str) -> None:
+def test_a_bad_table_is_a_one_line_error_with_cause_and_place(tmp_path: Path, name: str) -> None:
     change, settings, expected = BAD_TABLES[name]
     with pytest.raises(DataError) as caught:
         load(as_csv(change(table()), tmp_path), **settings)
@@ -101,7 +101,7 @@ def test_a_bad_table_is_one_line_that_says_what_and_where(tmp_path: Path, name: 
     assert "\n" not in str(caught.value)
 
 
-def test_bad_rows_can_be_dropped_and_are_told_of(tmp_path: Path) -> None:
+def test_bad_rows_can_be_dropped_with_a_note(tmp_path: Path) -> None:
     path = as_csv(table().assign(flow=lambda f: f.flow.where(f.index != 4)), tmp_path)
     data = load(path, bad_rows="drop")
     assert np.flatnonzero(~data.usable).tolist() == [4]
@@ -123,13 +123,13 @@ def test_damaged_files_are_data_errors(tmp_path: Path, content: bytes, suffix: s
         load(path)
 
 
-def test_a_pickle_inside_an_npz_is_never_opened(tmp_path: Path) -> None:
+def test_a_pickle_inside_an_npz_is_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", X=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match=r"rows\.npz"):
         load(tmp_path / "rows.npz")
 
 
-def test_missing_arrays_paths_and_foreign_suffixes(tmp_path: Path) -> None:
+def test_missing_arrays_missing_paths_and_unknown_suffixes_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", data=np.ones(3))
     with pytest.raises(DataError, match="no array 'X' but data"):
         load(tmp_path / "rows.npz")
@@ -167,7 +167,7 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
         load_training_data(tmp_path, Modality.IMAGE)
 
 
-def test_a_parquet_file_with_an_index_text_and_times(tmp_path: Path) -> None:
+def test_a_parquet_file_with_index_text_and_times(tmp_path: Path) -> None:
     frame = table().assign(state=["idle", "run"] * 30, at=pd.date_range("2025-10-24", periods=60, freq="min", tz="UTC"))
     frame.index = pd.Index(range(100, 160), name=None).astype(float)
     frame.to_parquet(tmp_path / "r.parquet")
@@ -186,7 +186,7 @@ def test_names_in_an_npz_file_are_the_channels(tmp_path: Path) -> None:
     assert load(tmp_path / "rows.npz").columns == ("heat", "load")
 
 
-def test_columns_that_count_rows_or_time_are_left_out_with_a_note_and_can_be_named(tmp_path: Path) -> None:
+def test_columns_that_count_rows_or_time_are_excluded_unless_named(tmp_path: Path) -> None:
     frame = table().assign(number=np.arange(7, 67), t_ms=1_750_000_000_000 + 1000 * np.arange(60))
     data = load(as_csv(frame, tmp_path))
     assert data.columns == ("flow", "valve")
@@ -195,7 +195,7 @@ def test_columns_that_count_rows_or_time_are_left_out_with_a_note_and_can_be_nam
     assert load(as_csv(frame, tmp_path), columns=("flow", "number")).columns == ("flow", "number")
 
 
-def test_a_named_input_is_never_taken_for_labels(tmp_path: Path) -> None:
+def test_a_named_input_is_never_used_as_labels(tmp_path: Path) -> None:
     path = as_csv(table().assign(target=np.arange(60) % 2), tmp_path)
     assert load(path).labels is not None
     named = load(path, columns=("flow", "target"))
@@ -203,7 +203,7 @@ def test_a_named_input_is_never_taken_for_labels(tmp_path: Path) -> None:
     assert named.labels is None
 
 
-def test_date_and_time_of_day_are_one_time_and_daylight_saving_is_noted(tmp_path: Path) -> None:
+def test_date_and_time_columns_are_combined_and_daylight_saving_is_noted(tmp_path: Path) -> None:
     minutes = [*range(60, 180, 4), *range(120, 240, 4)]
     frame = table().assign(date="2025-10-26", time=[f"{minute // 60:02}:{minute % 60:02}:00" for minute in minutes])
     data = load(as_csv(frame, tmp_path), Modality.SERIES)

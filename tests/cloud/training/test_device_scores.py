@@ -1,4 +1,4 @@
-"""A calibration is made of the very scores that a device computes."""
+"""Tests that calibrations use exactly the scores that a device computes."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def trained(request: pytest.FixtureRequest) -> Trained:
 
 
 def samples(trained: Trained) -> NDArray[np.generic]:
-    """Samples of the bundle's modality as a source hands them over."""
+    """Return samples of the bundle's modality in the form that a source yields."""
     spec, generator = trained.bundle.manifest.input, np.random.default_rng(0)
     if trained.bundle.manifest.modality is Modality.IMAGE:
         return generator.integers(0, 256, (40, spec.image_height, spec.image_width, 3), np.uint8)
@@ -38,7 +38,7 @@ def samples(trained: Trained) -> NDArray[np.generic]:
 
 
 def screened(screener: Screener, values: NDArray[np.generic], batch_size: int) -> NDArray[np.float64]:
-    """Scores (n,) by the agent's screener, in batches of that size."""
+    """Return scores (n,) of the agent's screener for this batch size."""
     batches = []
     for start in range(0, len(values), batch_size):
         part = values[start : start + batch_size]
@@ -58,8 +58,8 @@ def test_evaluation_scores_equal_those_of_the_agent_in_any_batch(
         .methods[method_name(trained.bundle.manifest.artefact(artefact))]
     )
     screener = load_screener(trained.bundle, artefact, 64, tmp_path)
-    # Bit for bit on OpenVINO. Outside the box of normal inputs a distance is added, which is a sum: ONNX Runtime's
-    # depends in its last bit on the memory address, and so on the place of the row in its batch.
+    # Exact on OpenVINO. Outside the box of normal inputs the score contains a distance, which is a sum. With ONNX
+    # Runtime its last bit depends on the memory address, and therefore on the row's position in the batch.
     tolerance = 1e-6 if "onnxruntime" in artefact else 0.0
     for batch_size in BATCHES:
         found = screened(screener, values, batch_size)

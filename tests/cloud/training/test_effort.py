@@ -1,11 +1,11 @@
-"""A share of the effort: every training of a run takes that share of its steps, and the bundle says so."""
+"""Tests of the setting `effort`, which scales the steps of every training and is recorded in the bundle."""
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.methods.fit_context import TRAINING
-from cloud.methods.restoration import MAX_OWN_STEPS
+from cloud.methods.restoration import MAX_SINGLE_METHOD_STEPS
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.modalities.image import TrainingImage
 from cloud.training.modalities.tabular import TrainingTabular
@@ -17,7 +17,7 @@ EFFORT = 0.02
 
 
 @pytest.mark.parametrize("method", ["score_norm", "local_corruption", "latent"])
-def test_every_training_takes_its_share_of_the_steps(method: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_training_runs_its_share_of_the_steps(method: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = np.random.default_rng(0).normal(size=(400, 2))
     np.savez(tmp_path / "rows.npz", X=(hidden @ [[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]]).astype(np.float32), y=np.zeros(400))
     steps = []
@@ -32,12 +32,14 @@ def test_every_training_takes_its_share_of_the_steps(method: str, tmp_path, monk
     data = load_training_data(tmp_path / "rows.npz", Modality.TABULAR)
     bundle = train_bundle(data, settings, Ed25519PrivateKey.generate())
     whole = TrainingSettings().distillation(TrainingTabular.distillation)
-    own = 2 * MAX_OWN_STEPS if method == "latent" else TRAINING.steps  # an autoencoder and a denoiser
+    own = (
+        2 * MAX_SINGLE_METHOD_STEPS if method == "latent" else TRAINING.steps
+    )  # trains both an autoencoder and a denoiser
     assert len(steps) == round(EFFORT * own) + round(EFFORT * whole.steps)
     assert bundle.manifest.training["settings"]["effort"] == EFFORT
 
 
-def test_the_teacher_labels_less_too_and_nothing_comes_down_to_none() -> None:
+def test_the_teacher_labels_fewer_inputs_and_no_count_becomes_zero() -> None:
     shortened = DistillationSettings(steps=3000, perturbed=60_000).shortened(0.1)
     assert (shortened.steps, shortened.perturbed) == (300, 6000)
     assert DistillationSettings(steps=3).shortened(0.01).steps == 1

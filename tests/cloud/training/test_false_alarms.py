@@ -1,4 +1,4 @@
-"""What a p-value promises, kept on real data: uniform on fresh normals, and false alarms as many as were asked for."""
+"""Tests of p-values on real data: uniform on fresh normals, with the configured rate of false alarms."""
 
 import os
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 
 def digits() -> tuple[Floats, NDArray[np.int64]]:
-    """Handwritten digits, all of them normal, and which digit each is."""
+    """Return handwritten digits, all normal, and the digit of each row."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -47,7 +47,7 @@ def digits() -> tuple[Floats, NDArray[np.int64]]:
 
 
 def scores_of(rows: Floats, train_rows: int) -> dict[str, Floats]:
-    """Scores of the rows behind the first `train_rows`, on which the analyzers are fitted."""
+    """Fit the analyzers on the first `train_rows` rows and return the scores of the others."""
     torch.set_num_threads(1)
     spec = InputSpec(channels=tuple(f"x{index}" for index in range(rows.shape[1])))
     preprocessor = fit_preprocessor(Modality.TABULAR, rows[:train_rows], spec)
@@ -61,7 +61,7 @@ def scores_of(rows: Floats, train_rows: int) -> dict[str, Floats]:
 
 
 def interval(count: int, total: int) -> tuple[float, float]:
-    """The Clopper-Pearson interval (Biometrika 1934) of a rate that made `count` of `total`."""
+    """Return the Clopper-Pearson interval (Biometrika 1934) of the rate for `count` events in `total`."""
     tail = (1 - CONFIDENCE) / 2
     low = 0.0 if count == 0 else float(beta.ppf(tail, count, total - count + 1))
     high = 1.0 if count == total else float(beta.ppf(1 - tail, count + 1, total - count))
@@ -69,15 +69,18 @@ def interval(count: int, total: int) -> tuple[float, float]:
 
 
 def likely_counts(rate: float, calibrated_on: int, total: int) -> tuple[float, float]:
-    """Between which counts the false alarms of `total` fresh normals lie with CONFIDENCE: the calibration is a sample,
-    too, so they are beta-binomial (Vovk, "Conditional validity of inductive conformal predictors", 2012, section 2)."""
+    """Return the bounds of the false alarms among `total` fresh normals with probability CONFIDENCE.
+
+    The calibration set is itself a sample, so the count is beta-binomial (Vovk, "Conditional validity of inductive
+    conformal predictors", 2012, section 2).
+    """
     ranks = int(rate * (calibrated_on + 1) + 1e-9)
     law = betabinom(total, ranks, calibrated_on + 1 - ranks)
     return float(law.ppf((1 - CONFIDENCE) / 2)), float(law.ppf((1 + CONFIDENCE) / 2))
 
 
 def farthest_from_uniform(p: Floats, steps: int) -> float:
-    """Largest difference of the distribution of p (n,), multiples of 1 / steps, from the uniform one on these."""
+    """Return the largest distance of the distribution of p (n,) from the uniform one on multiples of 1 / steps."""
     levels = np.arange(1, steps + 1) / steps
     shares = np.searchsorted(np.sort(p), levels + 1e-9, side="right") / len(p)
     return float(np.abs(shares - levels).max())
@@ -95,8 +98,11 @@ def digit_scores() -> tuple[dict[str, Floats], NDArray[np.int64]]:
 def test_p_values_of_fresh_normals_are_uniform_over_many_splits(
     digit_scores: tuple[dict[str, Floats], NDArray[np.int64]], method: str, by_mode: bool
 ) -> None:
-    """One fresh sample a split, so that splits are independent: then the bound of Dvoretzky, Kiefer & Wolfowitz with
-    Massart's constant (1990) holds for the share of p-values at or below any level, all levels at once."""
+    """Compare with the bound of Dvoretzky, Kiefer & Wolfowitz with Massart's constant (1990).
+
+    One fresh sample per split makes the splits independent, so the bound holds for the share of p-values at or below
+    all levels at once.
+    """
     scores, kinds = digit_scores
     rng = np.random.default_rng(1)
     splits, size = 1500, 100
@@ -105,7 +111,7 @@ def test_p_values_of_fresh_normals_are_uniform_over_many_splits(
         mode = split % 3
         pool = rng.permutation(np.flatnonzero(kinds == mode) if by_mode else len(kinds))
         chosen, fresh = pool[:size], pool[size : size + 1]
-        if by_mode:  # another mode beside it, of other scores
+        if by_mode:  # add another mode with other scores
             chosen = np.concatenate([chosen, rng.permutation(np.flatnonzero(kinds == (mode + 1) % 3))[:60]])
         found[split] = one_p_value(scores, kinds if by_mode else None, method, chosen, fresh)
     steps = (size // 2 if method == "fused" else size) + 1
@@ -134,8 +140,10 @@ def one_p_value(
     return float(fusion.p_values(statistic, of(fresh)).values[0])
 
 
-def test_scores_of_the_training_part_would_not_do(digit_scores: tuple[dict[str, Floats], NDArray[np.int64]]) -> None:
-    """What the test above is there to find: calibrated on half the distances, normals look odd."""
+def test_calibration_on_training_scores_raises_false_alarms(
+    digit_scores: tuple[dict[str, Floats], NDArray[np.int64]],
+) -> None:
+    """Check that calibration on shorter distances, like those of training rows, gives normals small p-values."""
     scores = digit_scores[0]["knn"]
     calibration = CalibrationByMode.fit(scores[:400] * 0.8)
     assert (calibration.p_values(scores[400:]).values <= 0.05).mean() > 0.1
@@ -151,19 +159,21 @@ def trained_on_digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1])
-def test_realised_false_alarms_fit_the_rate_asked_for(trained_on_digits: tuple[Trained, Floats], rate: float) -> None:
+def test_realised_false_alarms_match_the_configured_rate(
+    trained_on_digits: tuple[Trained, Floats], rate: float
+) -> None:
     trained, fresh = trained_on_digits
     scored = BundleScorer(trained.bundle, "cpu").score([fresh])
     assert {"fused", "screener_fp32", "screener_int8_openvino", "screener_int8_onnxruntime"} <= set(scored.methods)
-    for name, said in scored.methods.items():
-        assert said.p_values is not None
+    for name, method in scored.methods.items():
+        assert method.p_values is not None
         calibrated_on = trained.bundle.manifest.training["held_out_samples"] // (2 if name == "fused" else 1)
         low, high = likely_counts(rate, calibrated_on, len(fresh))
-        assert low <= (said.p_values <= rate).sum() <= high, name
+        assert low <= (method.p_values <= rate).sum() <= high, name
 
 
-def test_alarms_a_day_are_those_beyond_the_threshold_of_their_rate(trained_on_digits: tuple[Trained, Floats]) -> None:
-    """A day of 697 samples, of which 30 may alarm: the router's level, the threshold and the alarms are one thing."""
+def test_alarms_per_day_are_the_samples_beyond_the_threshold(trained_on_digits: tuple[Trained, Floats]) -> None:
+    """Check that the router's level, the threshold and the alarms agree for a day of 697 samples with 30 alarms."""
     trained, fresh = trained_on_digits
     artefact = trained.bundle.manifest.artefact("int8_onnxruntime")
     calibration = CalibrationByMode.from_arrays(trained.bundle.arrays(artefact.calibration))
@@ -188,8 +198,8 @@ def fit_inputs(trained: Trained, rows: Floats) -> NDArray[np.float32]:
     return inputs
 
 
-def test_the_screeners_false_alarms_are_those_asked_for_over_many_splits() -> None:
-    """The head is calibrated on samples that the cloud's analyzers learn from in the end: its teacher must not have."""
+def test_the_screener_keeps_its_false_alarm_rate_over_many_splits() -> None:
+    """Check that the head's teacher is not fitted on the samples that calibrate the head."""
     torch.set_num_threads(1)
     rate, alarms, fresh_rows = 0.1, 0, 0
     settings = DistillationSettings(steps=300, batch_size=128, perturbed=4000)
@@ -209,12 +219,12 @@ def test_the_screeners_false_alarms_are_those_asked_for_over_many_splits() -> No
             of_held_out, of_fresh = (head(part).double().numpy() for part in inputs[1:])
         alarms += int((CalibrationByMode.fit(of_held_out).p_values(of_fresh).values <= rate).sum())
         fresh_rows += len(fresh)
-    assert alarms / fresh_rows == pytest.approx(rate, abs=0.03)  # 6 calibrations on 80 scores: a deviation of 0.014
+    assert alarms / fresh_rows == pytest.approx(rate, abs=0.03)  # 6 calibrations on 80 scores: standard deviation 0.014
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", REAL_SETS)
-def test_realised_false_alarms_fit_the_rate_on_the_real_sets(name: str) -> None:
+def test_realised_false_alarms_match_the_rate_on_the_real_sets(name: str) -> None:
     path = REAL / f"{name}.npz"
     if not path.is_file():
         pytest.skip("the data sets are not here: set VEDETTE_BENCH_DATA")

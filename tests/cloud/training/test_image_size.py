@@ -1,4 +1,4 @@
-"""The size of an image graph: as set, or as the normal images are."""
+"""Tests of the input size of an image graph, from the settings or the normal images."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def size(folder: Path, **image: int) -> tuple[int, int]:
     return split.spec.image_height, split.spec.image_width
 
 
-def test_images_keep_the_size_that_most_of_them_have(tmp_path: Path) -> None:
+def test_the_most_frequent_image_size_is_used(tmp_path: Path) -> None:
     write(tmp_path, 40, 160, 208)
     write(tmp_path, 5, 400, 400)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG no image")
@@ -35,7 +35,7 @@ def test_images_keep_the_size_that_most_of_them_have(tmp_path: Path) -> None:
     assert size(tmp_path, height=64, width=96) == (64, 96)
 
 
-def test_large_images_shrink_to_the_pixels_allowed(tmp_path: Path) -> None:
+def test_large_images_shrink_to_the_pixel_limit(tmp_path: Path) -> None:
     write(tmp_path, 40, 300, 600)
     height, width = size(tmp_path, max_pixels=128 * 128)
     assert height * width < 1.1 * 128 * 128

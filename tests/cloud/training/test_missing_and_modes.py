@@ -1,4 +1,4 @@
-"""Rows with gaps and operating modes from the file to verdicts, on the device's engine and in the cloud."""
+"""Tests of rows with gaps and operating modes, from the file to verdicts on the device and in the cloud."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ MODES = (0, 1, 2)
 
 
 def segments() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Image segments (river's copy of the Statlog set): 2310 rows of 18 features, and the kind of surface of each."""
+    """Return river's copy of the Statlog image segments: 2310 rows of 18 features, and the surface of each."""
     datasets = pytest.importorskip("river.datasets")
     samples = list(datasets.ImageSegments())
     rows = np.array([list(values.values()) for values, _ in samples], dtype=np.float64)
@@ -37,7 +37,7 @@ def segments() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 
 def plant(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows to train on and fresh ones: the kind of surface is the mode, a tenth of the values is missing."""
+    """Return training rows and fresh rows with the surface as mode and 10 % of the values missing."""
     rows, kinds = segments()
     order = np.random.default_rng(seed).permutation(np.flatnonzero(kinds < len(MODES)))
     frame = pd.DataFrame(rows, columns=[f"s{index}" for index in range(rows.shape[1])]).iloc[order]
@@ -62,7 +62,7 @@ def verdicts(bundle: Bundle, frame: pd.DataFrame) -> list[Verdict]:
 
 
 def screened(bundle: Bundle, frame: pd.DataFrame) -> NDArray[np.float64]:
-    """p-values (n,) of the INT8 graph on ONNX Runtime."""
+    """Return p-values (n,) of the INT8 graph on ONNX Runtime."""
     artefact = bundle.manifest.artefact("int8_onnxruntime")
     inputs = load_preprocessor(bundle).prepare(frame.to_numpy()).inputs
     scores = run_graph(load_engine(bundle, artefact.name, EngineConfiguration()), inputs).scores
@@ -71,7 +71,7 @@ def screened(bundle: Bundle, frame: pd.DataFrame) -> NDArray[np.float64]:
     return calibration.p_values(scores, modes_of(inputs, bundle.manifest.input)).values
 
 
-def test_the_bundle_says_what_may_be_missing_and_which_modes_there_are(with_modes: Trained) -> None:
+def test_the_manifest_lists_modes_and_allows_missing_values(with_modes: Trained) -> None:
     spec = with_modes.bundle.manifest.input
     assert spec.missing
     assert spec.mode_channel == "mode"
@@ -82,13 +82,13 @@ def test_the_bundle_says_what_may_be_missing_and_which_modes_there_are(with_mode
     assert with_modes.bundle.arrays(REFERENCE_FILE)["held_out"].shape[1] == 2 * values + len(MODES)
 
 
-def test_normal_rows_with_gaps_keep_their_rate_in_every_mode(with_modes: Trained) -> None:
+def test_normal_rows_with_gaps_keep_the_false_alarm_rate_in_every_mode(with_modes: Trained) -> None:
     fresh = plant(0)[1]
     cloud = np.array([answer.p_value for answer in verdicts(with_modes.bundle, fresh)])
     edge = screened(with_modes.bundle, fresh)
     held_out = modes_of(with_modes.bundle.arrays(REFERENCE_FILE)["held_out"], with_modes.bundle.manifest.input)
     assert held_out is not None
-    for p, share in ((cloud, 2), (edge, 1)):  # the cloud calibrates its members on one half, the fusion on the other
+    for p, share in ((cloud, 2), (edge, 1)):  # the cloud calibrates members and fusion on one half each
         for index, mode in enumerate(MODES):
             of_mode = p[fresh["mode"] == mode]
             low, high = likely_counts(0.3, int((held_out == index).sum()) // share, len(of_mode))
@@ -96,14 +96,14 @@ def test_normal_rows_with_gaps_keep_their_rate_in_every_mode(with_modes: Trained
             assert (of_mode <= 0.3).mean() == pytest.approx(0.3, abs=0.2)
 
 
-def test_readings_of_another_mode_are_anomalous_though_each_mode_is_normal(with_modes: Trained) -> None:
+def test_readings_of_another_mode_are_anomalous(with_modes: Trained) -> None:
     fresh = plant(0)[1]
     swapped = fresh.assign(mode=(fresh["mode"] + 1) % len(MODES))
     assert np.median([answer.p_value for answer in verdicts(with_modes.bundle, swapped)]) < 0.25
     assert np.median(screened(with_modes.bundle, swapped)) < 0.25
 
 
-def test_a_mode_never_seen_is_judged_by_the_strictest(with_modes: Trained) -> None:
+def test_an_unknown_mode_is_judged_by_the_strictest_calibration(with_modes: Trained) -> None:
     fresh = plant(0)[1]
     unknown = screened(with_modes.bundle, fresh.assign(mode=77.0))
     assert np.median(unknown) < np.median(screened(with_modes.bundle, fresh))
@@ -111,7 +111,7 @@ def test_a_mode_never_seen_is_judged_by_the_strictest(with_modes: Trained) -> No
     assert all(0 < answer.p_value <= 1 for answer in answers)
 
 
-def test_what_is_missing_has_no_share_in_the_reasons(with_modes: Trained) -> None:
+def test_missing_values_do_not_contribute_to_the_score(with_modes: Trained) -> None:
     fresh = plant(0)[1].iloc[:50]
     for answer, (_, row) in zip(verdicts(with_modes.bundle, fresh), fresh.iterrows(), strict=True):
         shares = dict(answer.contributions)
@@ -120,23 +120,23 @@ def test_what_is_missing_has_no_share_in_the_reasons(with_modes: Trained) -> Non
             assert sum(shares[name] for name in fresh.columns[:-1] if np.isnan(row[name])) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_row_of_gaps_only_is_rejected_and_not_called_normal(with_modes: Trained) -> None:
+def test_a_row_without_values_is_rejected(with_modes: Trained) -> None:
     fresh = plant(0)[1].iloc[:3].copy()
     fresh.iloc[1, :-1] = np.nan
     answers = Analysis.load(with_modes.bundle, "cpu").judge(list(fresh.to_numpy(dtype=np.float32)))
     assert [isinstance(answer, SampleRejected) for answer in answers] == [False, True, False]
-    assert "without a single value" in str(answers[1])
+    assert "without any value" in str(answers[1])
 
 
-def test_evaluation_knows_modes_and_gaps(with_modes: Trained) -> None:
+def test_evaluation_supports_modes_and_gaps(with_modes: Trained) -> None:
     fresh = plant(0)[1]
     scored = BundleScorer(with_modes.bundle, "cpu").score([fresh.to_numpy()])
-    said = scored.methods["screener_int8_onnxruntime"]
-    assert said.p_values is not None
-    np.testing.assert_allclose(said.p_values, screened(with_modes.bundle, fresh))
+    method = scored.methods["screener_int8_onnxruntime"]
+    assert method.p_values is not None
+    np.testing.assert_allclose(method.p_values, screened(with_modes.bundle, fresh))
 
 
-def test_a_new_head_is_calibrated_by_mode_as_well(with_modes: Trained) -> None:
+def test_a_new_head_is_calibrated_by_mode(with_modes: Trained) -> None:
     from safetensors.numpy import load
 
     head = load(with_modes.bundle.read(HEAD_FILE))
@@ -152,7 +152,7 @@ def load_data(frame: pd.DataFrame, folder: Path, **settings: object) -> TableDat
     return data
 
 
-def test_gaps_are_refused_until_they_are_allowed(tmp_path: Path) -> None:
+def test_gaps_are_refused_unless_allowed(tmp_path: Path) -> None:
     frame = plant(0)[0]
     with pytest.raises(DataError, match="--allow-missing"):
         load_data(frame, tmp_path)
@@ -176,7 +176,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_a_mode_or_a_row_is_one_clear_line(tmp_path: Path, name: str) -> None:
+def test_invalid_modes_and_rows_are_one_line_errors(tmp_path: Path, name: str) -> None:
     settings, cells, expected = BAD[name]
     frame = plant(0)[0].fillna({"s1": 0.5}).astype(object)
     for column, value in cells.items():
@@ -186,13 +186,13 @@ def test_what_cannot_be_a_mode_or_a_row_is_one_clear_line(tmp_path: Path, name: 
     assert expected in str(caught.value)
 
 
-def test_a_mode_column_need_not_be_among_the_named_ones(tmp_path: Path) -> None:
+def test_a_mode_column_need_not_be_a_named_input(tmp_path: Path) -> None:
     data = load_data(plant(0)[0], tmp_path, missing="allow", columns=("s1", "s2"), mode_column="mode", bad_rows="drop")
     assert data.columns == ("s1", "s2", "mode")
     assert data.mode_column == "mode"
 
 
-def test_evaluate_takes_data_with_gaps_where_the_bundle_does(
+def test_evaluate_accepts_gaps_if_the_bundle_does(
     tmp_path: Path, with_modes: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(0)[1].assign(label=0).to_csv(tmp_path / "fresh.csv", index=False)

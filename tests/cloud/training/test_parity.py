@@ -15,7 +15,7 @@ def scores(count: int = 500) -> np.ndarray:
     return np.random.default_rng(0).gamma(2.0, size=count)
 
 
-def test_figures_equal_those_of_named_peers_with_ties() -> None:
+def test_rank_correlation_with_ties_equals_that_of_scipy() -> None:
     generator = np.random.default_rng(1)
     first, second = generator.integers(0, 9, 200).astype(float), generator.integers(0, 9, 200).astype(float)
     assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second)[0])
@@ -37,7 +37,7 @@ def test_equal_artefacts_pass() -> None:
         ("int8_onnxruntime", lambda s: np.where(s > np.quantile(s, 0.9), s.max() - s, s), "correlation|agreement"),
     ],
 )
-def test_a_deviating_artefact_is_refused_by_name_and_figure(
+def test_a_deviating_artefact_is_refused_with_name_and_figure(
     artefact: str, damage: Callable[[np.ndarray], np.ndarray], figure: str
 ) -> None:
     damaged = damage(scores())
@@ -58,7 +58,7 @@ def test_a_loss_of_auroc_is_refused_and_a_gain_is_not() -> None:
         check("int8_openvino", loss, TOLERANCES, scores())
 
 
-def test_an_artefact_whose_score_is_no_number_is_refused() -> None:
+def test_an_artefact_with_a_nan_score_is_refused() -> None:
     labels = np.arange(100) >= 80
     good = labels.astype(float)
     broken = np.where(np.arange(100) == 90, np.nan, good)

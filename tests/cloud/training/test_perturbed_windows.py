@@ -14,7 +14,7 @@ SPEC = InputSpec(channels=("a", "b", "c", "still"), window_length=LENGTH, window
 
 
 def normal_windows(count: int = 400) -> NDArray[np.float64]:
-    """Two channels that agree, one of its own at another scale, and one that never moves."""
+    """Return windows with two correlated channels, an independent one at another scale, and a constant one."""
     rng = np.random.default_rng(0)
     values = rng.normal(size=(count, LENGTH, CHANNELS))
     values[:, :, 1] = values[:, :, 0] + 0.1 * values[:, :, 1]
@@ -23,7 +23,7 @@ def normal_windows(count: int = 400) -> NDArray[np.float64]:
     return values
 
 
-def test_windows_are_changed_in_many_ways_and_some_stay_as_they_were() -> None:
+def test_windows_are_changed_in_many_ways_and_some_stay_unchanged() -> None:
     given = normal_windows()
     made = perturb_windows(given, 3000, np.random.default_rng(1), channel_units(given))
     assert made.shape == (3000, LENGTH, CHANNELS)
@@ -37,7 +37,7 @@ def test_windows_are_changed_in_many_ways_and_some_stay_as_they_were() -> None:
     assert np.median(sizes) < 5
 
 
-def test_what_is_missing_and_what_is_fixed_stays_so() -> None:
+def test_missing_and_constant_values_stay_unchanged() -> None:
     given = normal_windows()
     given[:, :, 3] = np.repeat(np.arange(400) % 3, LENGTH).reshape(400, LENGTH)
     given[::2, 2:5, 0] = np.nan
@@ -49,8 +49,8 @@ def test_what_is_missing_and_what_is_fixed_stays_so() -> None:
     assert not missing[:, [0, 1, 5, 6, 7], 0].any()
 
 
-def test_a_head_taught_with_perturbed_windows_knows_what_inputs_perturbed_one_by_one_do_not_show() -> None:
-    """A reading that jumps moves several inputs at once; the teacher says how far the window lies from the normal."""
+def test_perturbed_windows_teach_what_separately_perturbed_inputs_do_not() -> None:
+    """Use a teacher that measures the distance of the window; a jump of one reading moves several inputs."""
     given = normal_windows(1500)
     preprocessor = fit_preprocessor(Modality.SERIES, given, SPEC)
     inputs = torch.from_numpy(preprocessor.prepare(given).inputs)

@@ -1,4 +1,4 @@
-"""Whole training runs on small real data, and what must hold of the bundles they make."""
+"""Tests of complete training runs on small real data and of their bundles."""
 
 import io
 import json
@@ -12,12 +12,11 @@ from safetensors.numpy import load
 from cloud.methods import ANALYZERS
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
-from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
 from cloud.training.choices import checked_methods
 from cloud.training.head import hidden_widths
 from cloud.training.modalities import TRAINING_MODALITIES
 from cloud.training.modalities.base import VectorModality
-from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle
+from shared.bundle import FP32_ONNXRUNTIME, HEAD_FILE, INT8_ONNXRUNTIME, INT8_OPENVINO, REFERENCE_FILE, Bundle
 from shared.calibration import Calibration
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.engines import Engine, EngineConfiguration, load_engine, open_graph, run_graph
@@ -38,7 +37,7 @@ def engine(bundle: Bundle, name: str) -> Engine:
 
 
 def example_inputs(bundle: Bundle, count: int) -> np.ndarray:
-    """What the engine is given."""
+    """Return `count` inputs of the engine from the reference inputs."""
     if bundle.manifest.modality is Modality.IMAGE:
         spec = bundle.manifest.input
         return np.random.default_rng(0).integers(0, 256, (count, spec.image_height, spec.image_width, 3), np.uint8)
@@ -52,9 +51,9 @@ def test_the_bundle_opens_verified_and_loads_for_analysis(trained) -> None:
     assert load_preprocessor(bundle).spec == bundle.manifest.input
 
 
-def test_every_artefact_passed_the_gate_and_finds_the_anomalies(trained) -> None:
+def test_every_artefact_passed_the_parity_gate_and_finds_the_anomalies(trained) -> None:
     manifest = trained.bundle.manifest
-    assert set(manifest.parity) == {FP32, INT8_OPENVINO, INT8_ONNXRUNTIME}
+    assert set(manifest.parity) == {FP32_ONNXRUNTIME, INT8_OPENVINO, INT8_ONNXRUNTIME}
     for name, figures in manifest.parity.items():
         assert figures.rank_correlation >= manifest.tolerances["rank_correlation"]
         assert manifest.training["auroc"][name] > 0.85
@@ -86,7 +85,7 @@ def test_scores_do_not_depend_on_the_batch(trained) -> None:
         np.testing.assert_allclose(run_graph(loaded, inputs).scores, alone, atol=1e-4)
 
 
-def test_int8_graphs_really_compute_in_int8(trained) -> None:
+def test_int8_graphs_compute_in_int8(trained) -> None:
     bundle = trained.bundle
     qdq = onnx.load_from_string(bundle.read(bundle.manifest.artefact(INT8_ONNXRUNTIME).graph))
     assert sum(node.op_type == "QuantizeLinear" for node in qdq.graph.node) >= 2
@@ -104,7 +103,7 @@ def test_image_graphs_take_pixels_and_give_maps(image) -> None:
         assert image.bundle.manifest.preferred_artefact == INT8_OPENVINO
 
 
-def test_progress_covers_the_run_and_ends(trained) -> None:
+def test_progress_covers_the_run_and_reaches_the_end(trained) -> None:
     assert all(0 <= share <= 1 for _, share in trained.stages)
     stages = [stage for stage, _ in trained.stages]
     assert stages[0] == "reading"
@@ -119,7 +118,7 @@ def test_equal_data_and_seed_give_an_equal_screener(biopsy_file: Path, tabular) 
         np.testing.assert_allclose(weights, second[name], rtol=1e-4, atol=1e-5)
 
 
-def test_nothing_of_the_machine_stands_in_the_manifest(tabular, biopsy_file: Path) -> None:
+def test_the_manifest_contains_nothing_about_the_machine(tabular, biopsy_file: Path) -> None:
     text = tabular.bundle.manifest.to_bytes().decode()
     assert str(biopsy_file.parent) not in text
     json.loads(text)
@@ -133,15 +132,18 @@ def test_a_new_head_gives_a_new_bundle_with_its_own_calibration(tabular) -> None
     assert opened.manifest.parent_bundle_id == old.manifest.bundle_id
     assert opened.manifest.version == 2
     assert opened.manifest.training["round"] == 1
-    assert set(old.manifest.training["auroc"]) >= {FP32, "knn"}
+    assert set(old.manifest.training["auroc"]) >= {FP32_ONNXRUNTIME, "knn"}
     assert set(opened.manifest.training["auroc"]) == set(old.manifest.training["auroc"]) - set(opened.manifest.parity)
     assert "head_loss" not in opened.manifest.training
     assert preprocessing_id(opened.manifest) == preprocessing_id(old.manifest)
-    assert opened.manifest.artefact(FP32).calibration_id != old.manifest.artefact(FP32).calibration_id
+    assert (
+        opened.manifest.artefact(FP32_ONNXRUNTIME).calibration_id
+        != old.manifest.artefact(FP32_ONNXRUNTIME).calibration_id
+    )
     np.testing.assert_array_equal(load(opened.read(HEAD_FILE))["layers.0.weight"], head["layers.0.weight"])
 
 
-def test_a_head_that_cannot_be_used_is_refused(tabular, image) -> None:
+def test_an_unusable_head_is_refused(tabular, image) -> None:
     head = load(tabular.bundle.read(HEAD_FILE))
     kept = {"signing_key": tabular.key, "version": 2, "training_note": {}}
     with pytest.raises(BundleMismatchError, match="NaN"):
@@ -155,12 +157,12 @@ def test_a_head_that_cannot_be_used_is_refused(tabular, image) -> None:
         rebuild_bundle(image.bundle, head, **kept)
 
 
-def test_the_gate_stops_a_run_whose_artefacts_disagree(biopsy_file: Path, tabular) -> None:
+def test_the_parity_gate_stops_a_run_with_disagreeing_artefacts(biopsy_file: Path, tabular) -> None:
     settings = TrainingSettings.model_validate(tabular.bundle.manifest.training["settings"])
     strict = settings.model_copy(
         update={
             "tolerances": settings.tolerances.model_copy(update={"rank_correlation": 1.0}),
-            "hidden": (32, 32, 32),  # deep enough for something to stay in INT8
+            "hidden": (32, 32, 32),  # deep enough that some layers stay in INT8
         }
     )
     with pytest.raises(ParityError, match="rank correlation"):
@@ -188,14 +190,14 @@ def test_an_unreadable_image_is_named(brick_folder: Path, tmp_path: Path, tabula
         train_bundle(load_training_data(tmp_path, Modality.IMAGE), TrainingSettings(), tabular.key)
 
 
-def test_engines_say_what_they_cannot_load() -> None:
+def test_engines_refuse_invalid_graphs_with_their_name() -> None:
     with pytest.raises(EngineError, match="ONNX Runtime"):
         open_graph("onnxruntime", b"no graph", None, EngineConfiguration())
     with pytest.raises(EngineError, match="OpenVINO"):
         open_graph("openvino", b"<net/>", b"", EngineConfiguration())
 
 
-def test_reference_inputs_hold_no_pickle(tabular) -> None:
+def test_reference_inputs_contain_no_pickle(tabular) -> None:
     with np.load(io.BytesIO(tabular.bundle.read(REFERENCE_FILE)), allow_pickle=False) as arrays:
         assert set(arrays.files) == {"held_out", "quantisation"}
 
@@ -209,7 +211,7 @@ def test_reference_inputs_hold_no_pickle(tabular) -> None:
         if kind.needs & training.untaught
     ],
 )
-def test_a_method_that_no_teacher_can_ask_is_not_fused(modality: Modality, method: str) -> None:
+def test_a_method_without_a_teacher_cannot_be_fused(modality: Modality, method: str) -> None:
     for settings in (
         TrainingSettings(analyzers=(method,)),
         TrainingSettings(analyzers=("knn", method), fused=(method,)),
@@ -221,7 +223,7 @@ def test_a_method_that_no_teacher_can_ask_is_not_fused(modality: Modality, metho
 
 
 @pytest.mark.parametrize("dim", [2, 50, 204, 205, 400, 1555, 3110, 20_000])
-def test_a_head_takes_a_megabyte_at_most_however_wide_the_table(dim: int) -> None:
+def test_a_head_has_at_most_a_megabyte_for_any_number_of_columns(dim: int) -> None:
     widths = hidden_widths(dim, VectorModality.hidden)
     head = TimeEstimationHead(dim, widths)
     assert sum(parameter.numel() for parameter in head.parameters()) * 4 <= 1_000_000

@@ -23,7 +23,7 @@ def split_of(train: NDArray[np.float64], spec: InputSpec = SPEC) -> Split:
 
 
 @pytest.mark.parametrize("clustered", [False, True])
-def test_contamination_is_left_out_also_where_it_vouches_for_itself(clustered: bool) -> None:
+def test_scattered_and_clustered_contamination_is_trimmed(clustered: bool) -> None:
     rng = np.random.default_rng(1)
     normal = rng.normal(size=(900, 5))
     odd = 4.0 + 0.05 * rng.normal(size=(100, 5)) if clustered else rng.uniform(-12, 12, size=(100, 5))
@@ -33,15 +33,15 @@ def test_contamination_is_left_out_also_where_it_vouches_for_itself(clustered: b
     assert (kept >= 900).mean() < (0.005 if clustered else 0.02)
 
 
-def test_a_small_neighbourhood_would_not_do() -> None:
-    """The reason for many neighbours: the fifth nearest neighbour of a tight cluster's rows is in the cluster."""
+def test_five_neighbours_are_too_few_for_a_cluster() -> None:
+    """Show the need for many neighbours: in a tight cluster the fifth nearest neighbour is in the cluster."""
     rng = np.random.default_rng(2)
     rows = torch.from_numpy(np.concatenate([rng.normal(size=(900, 5)), 4.0 + 0.05 * rng.normal(size=(100, 5))]))
     fifth = torch.cdist(rows, rows).kthvalue(6, dim=1).values
     assert (fifth.argsort()[:900] >= 900).sum() == 100
 
 
-def test_only_the_training_part_changes_and_the_notes_say_so() -> None:
+def test_only_the_training_part_changes_with_a_note() -> None:
     train = np.random.default_rng(3).normal(size=(200, 5))
     before = split_of(train)
     after = trimmed(before, Modality.TABULAR, 0.1, seeded())
@@ -53,7 +53,7 @@ def test_only_the_training_part_changes_and_the_notes_say_so() -> None:
     assert trimmed(before, Modality.TABULAR, 0.0, seeded()) is before
 
 
-def test_windows_are_trimmed_as_well() -> None:
+def test_windows_are_trimmed() -> None:
     rng = np.random.default_rng(4)
     spec = InputSpec(channels=("x", "y"), window_length=8)
     windows = np.sin(np.arange(8)[:, np.newaxis] + rng.uniform(0, 6, size=(300, 1, 2))) + 0.05 * rng.normal(

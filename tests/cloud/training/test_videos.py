@@ -29,7 +29,7 @@ def test_a_split_folder_gives_normal_and_labelled_videos(tmp_path: Path) -> None
     assert (info.frames, info.frames_per_second, info.height, info.width) == (20, 5.0, 64, 96)
 
 
-def test_in_a_flat_folder_the_unlabelled_videos_are_normal(tmp_path: Path) -> None:
+def test_unlabelled_videos_of_a_flat_folder_are_normal(tmp_path: Path) -> None:
     write_video(tmp_path / "day.avi", frames(10))
     write_video(tmp_path / "night.avi", frames(10))
     write_labels(tmp_path / "night.csv", [0, 1] * 5, header="label")
@@ -38,7 +38,7 @@ def test_in_a_flat_folder_the_unlabelled_videos_are_normal(tmp_path: Path) -> No
     assert [video.path.stem for video in data.test] == ["night"]
 
 
-def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+def test_unusable_data_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds neither videos"):
         find_videos(tmp_path)
     damaged = tmp_path / "damaged.mp4"
@@ -55,7 +55,7 @@ def test_what_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
         find_videos(tmp_path / "a.avi")
 
 
-def test_a_folder_of_labelled_videos_only_has_nothing_to_train_on(tmp_path: Path) -> None:
+def test_a_folder_with_only_labelled_videos_cannot_be_trained_on(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi", frames(5))
     write_labels(tmp_path / "a.csv", [0] * 5)
     with pytest.raises(DataError, match="folder train"):
@@ -88,12 +88,12 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path, name: str, labels: l
         read_labels(tmp_path / name, 10)
 
 
-def test_any_number_but_zero_is_an_anomaly(tmp_path: Path) -> None:
+def test_every_number_except_zero_is_an_anomaly(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("anomaly\n0\n1\n2\n0.0\n\n\n")
     assert read_labels(tmp_path / "a.csv", 4).tolist() == [False, True, True, False]
 
 
-def test_the_wanted_frames_come_in_order_and_in_rgb(tmp_path: Path) -> None:
+def test_the_requested_frames_are_read_in_order_and_in_rgb(tmp_path: Path) -> None:
     pictures = frames(12, box=range(12))
     path = write_video(tmp_path / "a.avi", pictures)
     found = list(frames_of(path, [7, 2, 7, 11, 40]))
@@ -106,7 +106,7 @@ def test_the_wanted_frames_come_in_order_and_in_rgb(tmp_path: Path) -> None:
 
 @pytest.mark.data
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is absent")
-def test_the_hours_of_a_real_camera_are_found_with_their_labels() -> None:
+def test_the_videos_of_a_real_camera_are_found_with_their_labels() -> None:
     data = find_videos(REAL)
     assert len(data.normal) == 8
     labels = data.test[0].labels
@@ -115,6 +115,6 @@ def test_the_hours_of_a_real_camera_are_found_with_their_labels() -> None:
     assert data.test[0].info.frames > 18_000
 
 
-def test_a_header_may_promise_a_frame_or_two_that_have_no_label(tmp_path: Path) -> None:
+def test_labels_may_have_slightly_fewer_frames_than_the_header(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("\n".join(["0"] * 9))
     assert len(read_labels(tmp_path / "a.csv", 10)) == 9

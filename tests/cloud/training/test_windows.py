@@ -12,7 +12,7 @@ from cloud.training.samples.windows import (
 
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 9))
-def test_windows_are_the_readings_at_their_places(count: int, length: int, stride: int) -> None:
+def test_windows_contain_the_readings_at_their_positions(count: int, length: int, stride: int) -> None:
     readings = np.arange(count * 2, dtype=float).reshape(count, 2)
     windows = cut_windows(readings, length, stride)
     starts = range(0, count - length + 1, stride)

@@ -1,4 +1,4 @@
-"""What members of a fusion are worth on the images at hand."""
+"""Tests of the weights of fusion members on the given images."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from shared.modality import Modality
 
 
 def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Two-level images (count, 96, 96, 3) of bars, each image with widths, directions and places of its own."""
+    """Return two-level images (count, 96, 96, 3) of bars with random widths, directions and places."""
     images = np.full((count, 96, 96, 3), 255, dtype=np.uint8)
     for image in images:
         for _ in range(rng.integers(3, 8)):
@@ -24,7 +24,7 @@ def layouts(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     return images
 
 
-def test_a_method_that_needs_a_common_layout_counts_less_where_there_is_none() -> None:
+def test_a_method_that_needs_a_common_layout_counts_less_without_one() -> None:
     rng = np.random.default_rng(3)
     train, held_out = layouts(30, rng), layouts(20, rng)
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=96, image_width=96))

@@ -1,4 +1,4 @@
-"""Tiny videos for tests: a grey wall with a lamp that flickers, and a box that may walk through."""
+"""Small test videos of a grey wall with a flickering lamp and an optional moving box."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ SIZE = (64, 96)
 
 
 def frames(count: int, *, box: range = range(0), seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """(count, height, width, 3) uint8; a bright box crosses the picture in the frames of `box`."""
+    """Return frames (count, height, width, 3) uint8; a bright box crosses those listed in `box`."""
     generator = np.random.default_rng(seed)
     height, width = size
     wall = np.linspace(60, 120, width)[None, :, None] + np.linspace(0, 40, height)[:, None, None] + np.zeros(3)
@@ -21,7 +21,7 @@ def frames(count: int, *, box: range = range(0), seed: int = 0, size: tuple[int,
 
 
 def write_video(path: Path, pictures: np.ndarray, frames_per_second: float = 5.0) -> Path:
-    """The frames as a video file; the suffix chooses the codec."""
+    """Write frames as a video file; the suffix selects the codec."""
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +35,6 @@ def write_video(path: Path, pictures: np.ndarray, frames_per_second: float = 5.0
 
 
 def write_labels(path: Path, labels: list[int], header: str = "") -> Path:
-    """A label file."""
+    """Write a label file with one label per line."""
     path.write_text("\n".join([*([header] if header else []), *map(str, labels)]) + "\n")
     return path

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from shared.diffusion.local_corruption import (
-    LEAST_STEPS,
+    MIN_STEPS,
     TRAINING,
     UNTOUCHED_WEIGHT,
     CorruptedPatches,
     CorruptionHead,
     perturbed_patches,
     train_on_corrupted,
-    training_of,
+    training_settings,
 )
 from shared.diffusion.training import OptimizerSettings
 
@@ -80,8 +80,8 @@ def test_one_kind_of_patches_alone_is_refused() -> None:
 
 def test_small_sets_take_fewer_steps() -> None:
     def steps(touched: int) -> int:
-        return training_of(CorruptedPatches(torch.zeros(touched, 2), torch.zeros(3, 2))).steps
+        return training_settings(CorruptedPatches(torch.zeros(touched, 2), torch.zeros(3, 2))).steps
 
-    assert steps(10) == LEAST_STEPS
-    assert LEAST_STEPS < steps(25_000) < TRAINING.steps
+    assert steps(10) == MIN_STEPS
+    assert MIN_STEPS < steps(25_000) < TRAINING.steps
     assert steps(150_000) == TRAINING.steps

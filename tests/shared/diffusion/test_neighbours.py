@@ -35,5 +35,5 @@ def test_a_small_reference_repeats_its_farthest() -> None:
 
 def test_no_queries_and_no_reference() -> None:
     assert nearest_distances(torch.empty(0, 3), torch.zeros(5, 3), 2).shape == (0, 2)
-    with pytest.raises(ValueError, match="No neighbour"):
+    with pytest.raises(ValueError, match="neighbours need more than"):
         nearest_distances(torch.zeros(1, 3), torch.empty(0, 3), 2)

@@ -13,8 +13,8 @@ from shared.diffusion.training import (
     OptimizerSettings,
     denoising_losses,
     fit_denoiser,
-    noting_short_trainings,
     spread,
+    time_limited_trainings,
     train,
     train_denoiser,
 )
@@ -194,7 +194,7 @@ def test_trainings_ended_by_the_clock_are_noted_where_it_is_asked(generator: tor
         train(module, lambda: least_squares(module, generator), settings, clock=lambda: float(next(now)))
 
     run(short)
-    with noting_short_trainings() as notes:
+    with time_limited_trainings() as notes:
         run(short)
         run(OptimizerSettings(steps=5))
     run(short)
@@ -208,6 +208,6 @@ def test_what_else_the_machine_does_cuts_no_training_short(generator: torch.Gene
         time.sleep(0.06)
         return least_squares(module, generator)
 
-    with noting_short_trainings() as notes:
+    with time_limited_trainings() as notes:
         train(module, waiting_for_its_turn, OptimizerSettings(steps=40, max_seconds=2.0))
     assert notes == []

@@ -10,7 +10,7 @@ from edge.screener import load_screener
 from shared.bundle import Bundle
 from shared.engines import EngineConfiguration
 from shared.engines import choice as artefact_choice
-from shared.engines.choice import MEMORY_FILE, choose_artefact, cpu
+from shared.engines.choice import CHOICES_FILE, choose_artefact, cpu
 from shared.engines.trial import measure
 
 
@@ -21,7 +21,7 @@ def test_every_artefact_is_measured_and_the_choice_is_remembered(
     choice = choose_artefact(tabular, 64, EngineConfiguration(tmp_path))
     assert set(choice.names) == names
     assert len(re.findall(r"[0-9.e-]+ ms", choice.reason)) == len(names)
-    (found,) = json.loads((tmp_path / MEMORY_FILE).read_bytes()).values()
+    (found,) = json.loads((tmp_path / CHOICES_FILE).read_bytes()).values()
     assert found.keys() == names
 
     def again(*arguments: object) -> dict[str, float | str]:
@@ -61,9 +61,9 @@ def test_the_preferred_one_stays_unless_another_is_clearly_faster(
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a": 1}', b"\xff"])
 def test_a_damaged_memory_is_made_anew(tmp_path: Path, tabular: Bundle, content: bytes) -> None:
-    (tmp_path / MEMORY_FILE).write_bytes(content)
+    (tmp_path / CHOICES_FILE).write_bytes(content)
     load_screener(tabular, "auto", 16, tmp_path)
-    assert json.loads((tmp_path / MEMORY_FILE).read_bytes())
+    assert json.loads((tmp_path / CHOICES_FILE).read_bytes())
 
 
 def test_the_processor_is_named() -> None:

@@ -23,7 +23,7 @@ def test_images_of_any_size_and_bands_are_resized_to_colour() -> None:
         (np.zeros((20, 20, 3), dtype=np.float32), "8-bit"),
         (np.zeros((20, 20), dtype=np.uint8), "shape"),
         (np.zeros((20, 20, 4), dtype=np.uint8), "shape"),
-        (np.zeros((3, 20, 3), dtype=np.uint8), "at least 8"),
+        (np.zeros((3, 20, 3), dtype=np.uint8), "minimum is 8"),
     ],
 )
 def test_an_unusable_image_is_rejected_alone(pixels: np.ndarray, reason: str) -> None:

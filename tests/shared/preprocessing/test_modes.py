@@ -48,7 +48,7 @@ def test_samples_of_another_shape_or_without_values_are_rejected_alone() -> None
     )
     assert prepared.kept.tolist() == [0]
     assert [position for position, _ in prepared.rejections] == [1, 2, 3, 4]
-    assert "3 are expected, the mode included" in prepared.rejections[0][1]
+    assert "expected 3, including the mode" in prepared.rejections[0][1]
     assert preprocessor.prepare(np.empty((0, 3))).inputs.shape == (0, 7)
     assert preprocessor.prepare([]).inputs.shape == (0, 7)
     assert len(preprocessor.prepare(np.ones((4, 2))).rejections) == 4
@@ -68,5 +68,5 @@ def test_a_window_is_in_the_mode_of_its_last_reading() -> None:
 
 
 def test_normal_samples_without_the_mode_s_column_are_refused() -> None:
-    with pytest.raises(DataError, match="3 channels are named"):
+    with pytest.raises(DataError, match="names 3 channels"):
         fit_preprocessor(Modality.TABULAR, np.ones((30, 2)), ROWS)

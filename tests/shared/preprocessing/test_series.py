@@ -106,7 +106,7 @@ def test_unusable_windows_are_rejected_with_place_and_reason(
     given[1] = np.nan
     given[2, 7, 1] = -np.inf
     given[3, 4, 0] = np.nan
-    empty = (1, "is a window without a single reading: all its values are NaN.")
+    empty = (1, "is a window without any reading: all values are NaN.")
     infinite = (2, "channel 'b' at time point 7 of the window is infinite.")
     assert allowing.prepare(given).kept.tolist() == [0, 3, 4]
     assert allowing.prepare(given).rejections == [empty, infinite]
@@ -142,13 +142,13 @@ def test_normal_data_may_lack_readings_or_a_whole_channel() -> None:
     assert np.abs(inputs[:, -3:]).mean() < 2
     normal[:, :, 1] = np.nan
     assert np.isfinite(SeriesPreprocessor.fit(normal, HOLLOW_SPEC).prepare(windows(50, 12)).inputs).all()
-    with pytest.raises(DataError, match="hold a reading"):
+    with pytest.raises(DataError, match="contain a reading"):
         SeriesPreprocessor.fit(np.full((30, LENGTH, 2), np.nan), HOLLOW_SPEC)
     normal[3, 3, 0] = np.inf
     with pytest.raises(DataError, match="infinite"):
         SeriesPreprocessor.fit(normal, HOLLOW_SPEC)
     normal[3, 3, 0] = np.nan
-    with pytest.raises(DataError, match="not asked to allow"):
+    with pytest.raises(DataError, match="does not allow"):
         SeriesPreprocessor.fit(normal, SPEC)
 
 
@@ -157,7 +157,7 @@ def test_a_wrong_length_is_rejected_alone(fitted: SeriesPreprocessor) -> None:
     given[1] = given[1][:-1]
     prepared = fitted.prepare(given)
     assert prepared.kept.tolist() == [0, 2]
-    assert "39 x 2 values, and 40 x 2 are expected" in prepared.rejections[0][1]
+    assert "39 x 2 values; expected 40 x 2" in prepared.rejections[0][1]
     assert len(fitted.prepare(np.ones((3, LENGTH, 5))).rejections) == 3
 
 

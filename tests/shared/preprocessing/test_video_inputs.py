@@ -32,10 +32,10 @@ def test_a_clip_that_cannot_be_used_is_rejected_with_its_reason() -> None:
     assert prepared.kept.tolist() == [0, 5]
     reasons = dict(prepared.rejections)
     assert sorted(reasons) == [1, 2, 3, 4]
-    assert "3 frames, and 2" in reasons[1]
+    assert "3 frames; expected 2" in reasons[1]
     assert "8-bit" in reasons[2]
     assert "(frames, height, width" in reasons[3]
-    assert "at least 8" in reasons[4]
+    assert "minimum is 8" in reasons[4]
 
 
 def test_an_empty_batch_gives_no_inputs() -> None:

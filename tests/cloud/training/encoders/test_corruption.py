@@ -8,7 +8,7 @@ def picture(seed: int, height: int = 96, width: int = 80) -> np.ndarray:
     return np.random.default_rng(seed).integers(60, 200, (height, width, 3)).astype(np.uint8)
 
 
-def test_the_change_is_where_the_copy_differs_and_nowhere_else() -> None:
+def test_the_mask_marks_exactly_the_changed_pixels() -> None:
     generator, image = np.random.default_rng(0), picture(1)
     for _ in range(40):
         copy, change = corrupt(image, picture(2), generator)
@@ -17,7 +17,7 @@ def test_the_change_is_where_the_copy_differs_and_nowhere_else() -> None:
         np.testing.assert_array_equal(change, np.abs(copy.astype(int) - image.astype(int)).max(axis=2))
 
 
-def test_most_of_an_image_stays_as_it_was() -> None:
+def test_most_of_an_image_stays_unchanged() -> None:
     generator, image = np.random.default_rng(0), picture(1, 256, 256)
     shares = [float((corrupt(image, picture(2, 256, 256), generator)[1] > 0).mean()) for _ in range(60)]
     assert max(shares) < 0.6
@@ -25,8 +25,8 @@ def test_most_of_an_image_stays_as_it_was() -> None:
     assert min(shares) > 0
 
 
-def test_a_large_image_has_more_places_rather_than_larger_ones() -> None:
-    """Small defects are as small in it, so corruption of few pixels must be as frequent by area."""
+def test_a_large_image_has_more_corrupted_places_of_the_same_size() -> None:
+    """Check that the frequency of small corruptions per area does not depend on the image size."""
     import cv2
 
     generator = np.random.default_rng(0)
