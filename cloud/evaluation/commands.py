@@ -186,7 +186,7 @@ def _run(
     summary = measure_and_write(measure, json_path, output, page)
     show_benchmark(summary)
     if summary["failed"]:
-        raise VedetteError(f"{len(summary['failed'])} sets failed and are excluded from all means: see the list above.")
+        raise VedetteError(f"{len(summary['failed'])} of the sets failed; the means exclude them. See the list above.")
 
 
 def _data_folder(given: Path | None) -> Path:
