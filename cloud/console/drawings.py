@@ -68,7 +68,7 @@ def _clip(sample: JudgedSample, contents: Contents, values: Values) -> dict[str,
     """Return the frames with their shares of the verdict. The maps belong to the last frame."""
     media = f"/media/{sample.record.sample_id}"
     shares = dict(sample.record.contributions)
-    frames = [
+    frames: list[dict[str, Any]] = [
         {
             "number": index,
             "image": f"{media}/frame/{index}.png",
