@@ -64,31 +64,31 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     has_cuda = torch.cuda.is_available()
     names = {"cpu": f"{os.cpu_count()} cores", "cuda": torch.cuda.get_device_name() if has_cuda else "none"}
     results: dict[str, Any] = {"devices": names}
-    for part in _parts(10 if quick else 1):
-        results[part.modality.value] = _measure(part, ["cpu", "cuda"] if has_cuda else ["cpu"])
-        print(part.modality, results[part.modality.value], flush=True)
+    for data in _data_sets(10 if quick else 1):
+        results[data.modality.value] = _measure(data, ["cpu", "cuda"] if has_cuda else ["cpu"])
+        print(data.modality, results[data.modality.value], flush=True)
     return results
 
 
-def _measure(part: ModalitySamples, devices: list[str]) -> dict[str, Any]:
-    preprocessor = fit_preprocessor(part.modality, part.train, part.spec)
+def _measure(data: ModalitySamples, devices: list[str]) -> dict[str, Any]:
+    preprocessor = fit_preprocessor(data.modality, data.train, data.spec)
     encoder, encoder_s = None, 0.0
-    if part.modality is Modality.IMAGE:
+    if data.modality is Modality.IMAGE:
         generator = torch.Generator().manual_seed(0)
-        (encoder, _), encoder_s = _timed(lambda: fit_image_encoder(part.train, generator=generator, dim=FEATURE_DIM))
+        (encoder, _), encoder_s = _timed(lambda: fit_image_encoder(data.train, generator=generator, dim=FEATURE_DIM))
     found: dict[str, Any] = {"fit_seconds": {}, "samples_per_s": {}}
     bundle: Bundle | None = None
-    for device in devices[-1:] if part.modality is Modality.IMAGE else devices:
-        analysis, seconds = _timed(partial(_fit, part, preprocessor, encoder, device))
+    for device in devices[-1:] if data.modality is Modality.IMAGE else devices:
+        analysis, seconds = _timed(partial(_fit, data, preprocessor, encoder, device))
         found["fit_seconds"][device] = round(seconds + encoder_s, 2)
-        bundle = bundle or _bundle(part, preprocessor, encoder, analysis)
+        bundle = bundle or _bundle(data, preprocessor, encoder, analysis)
     assert bundle is not None
     verdicts_on: dict[str, list[Verdict]] = {}
     for device in devices:
-        judge = partial(_judge, Analysis.load(bundle, device), part)
+        judge = partial(_judge, Analysis.load(bundle, device), data)
         verdicts_on[device] = judge()  # warm-up: exclude libraries loaded at first use from the timing
         seconds = min(_timed(judge)[1] for _ in range(PASSES))
-        found["samples_per_s"][device] = float(f"{len(part.judged) / seconds:.4g}")
+        found["samples_per_s"][device] = float(f"{len(data.judged) / seconds:.4g}")
     if len(devices) == 2:
         on_cpu, on_cuda = (verdicts_on[device] for device in devices)
         scores = [[verdict.score for verdict in verdicts] for verdicts in (on_cpu, on_cuda)]
@@ -101,24 +101,24 @@ def _measure(part: ModalitySamples, devices: list[str]) -> dict[str, Any]:
     return found
 
 
-def _fit(part: ModalitySamples, preprocessor: Preprocessor, encoder: PatchEncoder | None, device: str) -> Analysis:
+def _fit(data: ModalitySamples, preprocessor: Preprocessor, encoder: PatchEncoder | None, device: str) -> Analysis:
     on_device = encoder.to(device) if encoder is not None else None
-    analysis = fit_analysis(preprocessor, on_device, part.train, part.held_out, AnalysisOptions(device=device)).analysis
+    analysis = fit_analysis(preprocessor, on_device, data.train, data.held_out, AnalysisOptions(device=device)).analysis
     if encoder is not None:
         encoder.to("cpu")
     return analysis
 
 
 def _bundle(
-    part: ModalitySamples, preprocessor: Preprocessor, encoder: PatchEncoder | None, analysis: Analysis
+    data: ModalitySamples, preprocessor: Preprocessor, encoder: PatchEncoder | None, analysis: Analysis
 ) -> Bundle:
     """Return a signed bundle with the files that the service loads."""
     manifest = Manifest(
         name="bench",
         version=1,
         created_at="2026-01-01T00:00:00+00:00",
-        modality=part.modality,
-        input=part.spec,
+        modality=data.modality,
+        input=data.spec,
         artefacts=(),
         preferred_artefact="",
         parity={},
@@ -132,15 +132,15 @@ def _bundle(
     return sign(manifest, files, Ed25519PrivateKey.generate())
 
 
-def _judge(analysis: Analysis, part: ModalitySamples) -> list[Verdict]:
+def _judge(analysis: Analysis, data: ModalitySamples) -> list[Verdict]:
     verdicts: list[Verdict] = []
-    for start in range(0, len(part.judged), part.batch):
-        results = analysis.judge(list(part.judged[start : start + part.batch]))
+    for start in range(0, len(data.judged), data.batch):
+        results = analysis.judge(list(data.judged[start : start + data.batch]))
         verdicts += [result for result in results if isinstance(result, Verdict)]
     return verdicts
 
 
-def _parts(divisor: int) -> list[ModalitySamples]:
+def _data_sets(divisor: int) -> list[ModalitySamples]:
     random = np.random.default_rng(0)
     return [_rows(random, ROWS // divisor), _windows(random, WINDOWS // divisor), _images(random, IMAGES, divisor)]
 

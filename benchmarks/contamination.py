@@ -86,22 +86,22 @@ def measure(tasks: list[Task], methods: tuple[str, ...], seeds: int = SEEDS) -> 
     return figures
 
 
-def compare(parts: Draw, share: float, methods: tuple[str, ...], seed: int) -> dict[str, float]:
+def compare(split: Draw, share: float, methods: tuple[str, ...], seed: int) -> dict[str, float]:
     """Return the figures of one draw, with and without trimming."""
     trimmed_share = share or TRIMMED_SHARE_IF_CLEAN
-    kept = _kept(parts.train, trimmed_share, seed)
-    bad = len(parts.train) - parts.clean
-    result: dict[str, float] = {"removed": 1.0 - np.count_nonzero(kept >= parts.clean) / bad} if bad else {}
-    counted = ~parts.labels | parts.same_kind
-    for name, train in {"untrimmed": parts.train, "trimmed": parts.train[kept]}.items():
-        score, fusion = _fit(train, parts.held_out, methods, seed)
-        statistic = fusion.statistic(score(parts.test))
-        result[name] = auroc(parts.labels, statistic)
-        result[f"same_kind_{name}"] = auroc(parts.labels[counted], statistic[counted])
-    fresh = score(parts.test[~parts.labels])
+    kept = _kept(split.train, trimmed_share, seed)
+    bad = len(split.train) - split.clean
+    result: dict[str, float] = {"removed": 1.0 - np.count_nonzero(kept >= split.clean) / bad} if bad else {}
+    counted = ~split.labels | split.same_kind
+    for name, train in {"untrimmed": split.train, "trimmed": split.train[kept]}.items():
+        score, fusion = _fit(train, split.held_out, methods, seed)
+        statistic = fusion.statistic(score(split.test))
+        result[name] = auroc(split.labels, statistic)
+        result[f"same_kind_{name}"] = auroc(split.labels[counted], statistic[counted])
+    fresh = score(split.test[~split.labels])
     for name, held_out in {
-        "": parts.held_out,
-        "_if_held_out_trimmed": parts.held_out[_kept(parts.held_out, trimmed_share, seed)],
+        "": split.held_out,
+        "_if_held_out_trimmed": split.held_out[_kept(split.held_out, trimmed_share, seed)],
     }.items():
         calibrated = Fusion.fit(score(held_out))
         p = calibrated.p_values(calibrated.statistic(fresh)).values
@@ -115,31 +115,31 @@ def draw(task: Task, share: float, clustered: bool, seed: int) -> Draw:
     The test rows are the remaining normals and the anomalies that were not used as contamination.
     """
     rng = np.random.default_rng([seed, zlib.crc32(task.name.encode())])
-    normal, odd = (rng.permutation(np.flatnonzero(where)) for where in (task.kinds == 0, task.kinds > 0))
-    pool = _cluster(task, odd, rng) if clustered else odd
+    normal, anomalous = (rng.permutation(np.flatnonzero(where)) for where in (task.kinds == 0, task.kinds > 0))
+    pool = _cluster(task, anomalous, rng) if clustered else anomalous
     ends = (2 * len(normal) // 5, 3 * len(normal) // 5)
     bad = [min(round(share / (1 - share) * count), len(pool) // 4) for count in (ends[0], ends[1] - ends[0])]
     train, held_out = (
         np.append(normal[: ends[0]], pool[: bad[0]]),
         np.append(normal[ends[0] : ends[1]], pool[bad[0] : sum(bad)]),
     )
-    test = np.append(normal[ends[1] :], np.setdiff1d(odd, pool[: sum(bad)]))
+    test = np.append(normal[ends[1] :], np.setdiff1d(anomalous, pool[: sum(bad)]))
     rows = task.rows
     return Draw(rows[train], rows[held_out], rows[test], task.kinds[test] > 0, np.isin(test, pool), ends[0])
 
 
-def _cluster(task: Task, odd: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+def _cluster(task: Task, anomalous: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
     """Return positions of the anomalies of one random class, in random order.
 
     If there is only one class, return one anomaly and its neighbours.
     """
-    kinds = np.unique(task.kinds[odd])
+    kinds = np.unique(task.kinds[anomalous])
     if len(kinds) > 1:
-        return np.asarray(odd[task.kinds[odd] == rng.choice(kinds)])
+        return np.asarray(anomalous[task.kinds[anomalous] == rng.choice(kinds)])
     spread = task.rows.std(axis=0)
-    scaled = task.rows[odd] / np.where(spread > 0, spread, 1.0)
+    scaled = task.rows[anomalous] / np.where(spread > 0, spread, 1.0)
     nearest = np.square(scaled - scaled[0]).sum(axis=1).argsort(kind="stable")
-    return odd[rng.permutation(nearest[: len(odd) // 2])]
+    return anomalous[rng.permutation(nearest[: len(anomalous) // 2])]
 
 
 def _inputs(train: Floats, rows: Floats) -> NDArray[np.float32]:

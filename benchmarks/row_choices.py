@@ -92,9 +92,9 @@ def _scores(task: Task, methods: Sequence[str], linear_range: float) -> tuple[Sc
     at most MAX_TEST of each.
     """
     rng = np.random.default_rng(0)
-    normal, odd = (rng.permutation(np.flatnonzero(where)) for where in (task.kinds == 0, task.kinds > 0))
+    normal, anomalous = (rng.permutation(np.flatnonzero(where)) for where in (task.kinds == 0, task.kinds > 0))
     ends = round(TRAIN_SHARE * len(normal)), round((TRAIN_SHARE + HELD_OUT_SHARE) * len(normal))
-    test = np.concatenate([normal[ends[1] :][:MAX_TEST], odd[:MAX_TEST]])
+    test = np.concatenate([normal[ends[1] :][:MAX_TEST], anomalous[:MAX_TEST]])
     train = task.rows[normal[: ends[0]]]
     mean, scale = train.mean(axis=0), scale_of(train.std(axis=0), train.mean(axis=0))
 

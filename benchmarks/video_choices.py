@@ -280,7 +280,7 @@ def _summary(tasks: list[Task], scores: list[Floats]) -> str:
     by_hour = [_auroc_by_kind(task, values) for task, values in zip(tasks, scores, strict=True)]
     drawn = [name for name in KINDS if any(name in figures for figures in by_hour)]
     by_kind = {name: float(np.mean([figures[name] for figures in by_hour if name in figures])) for name in drawn}
-    odd = np.concatenate([task.hour.kinds >= 0 for task in tasks])
-    across = 100 * auroc(odd, np.concatenate(scores))
+    is_event = np.concatenate([task.hour.kinds >= 0 for task in tasks])
+    across = 100 * auroc(is_event, np.concatenate(scores))
     kinds = ", ".join(f"{name} {value:.0f}" for name, value in by_kind.items())
     return f"{np.mean(list(by_kind.values())):.1f}; across hours {across:.1f}; {kinds}"

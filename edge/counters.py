@@ -11,48 +11,15 @@ from pathlib import Path
 
 from shared.bundle import write_durably
 from shared.logs import EventLog
+from shared.status import AgentCounters
 
-NAMES = (
-    "samples_screened",
-    "samples_accepted",
-    "samples_forwarded",
-    "samples_audited",
-    "samples_alarmed",
-    "samples_rejected",  # bad input that could not be screened
-    "samples_unscored",  # without a score: forwarded as most suspicious
-    "samples_held",  # suspicious, but kept on the device by the budget or the mode
-    "samples_reduced",  # sent in a smaller form because of budget or link
-    "samples_spooled",
-    "samples_dropped",  # left the spool undelivered: it was full, they were too old, or the disk failed
-    "samples_acknowledged",
-    "samples_refused",  # the service will never accept them
-    "bytes_screened",
-    "bytes_uploaded",
-    "verdicts",
-    "verdicts_anomalous",
-    "alarms_sent",  # messages that a sink accepted; one may stand for many alarms
-    "alarms_dropped",  # messages that no sink accepted in time
-    "bundle_swaps",
-    "bundle_rollbacks",
-    "bundles_refused",
-    "spools_set_aside",
-)
-WIRE_NAMES = (
-    "samples_screened",
-    "samples_forwarded",
-    "samples_audited",
-    "samples_alarmed",
-    "samples_rejected",
-    "samples_dropped",
-    "bytes_screened",
-    "bytes_uploaded",
-)
+NAMES = tuple(AgentCounters.model_fields)
 
 log = EventLog("counters")
 
 
 class Counters:
-    """Named counts, safe to use from any thread."""
+    """Counts of the fields of `AgentCounters`, safe to use from any thread."""
 
     def __init__(self, path: Path | None = None) -> None:
         """Continue from the file at `path` if it can be read."""

@@ -19,19 +19,19 @@ from cloud.training.progress import StageProgress
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
 from cloud.training.reference import run_reference
 from cloud.training.screeners import Screener, SeriesScreener, SeriesViews
-from shared.bundle import Artefact, ParityFigures, npz_bytes
+from shared.bundle import (
+    CALIBRATION_FILES,
+    FP32_ONNXRUNTIME,
+    GRAPH_FILES,
+    INT8_OPENVINO,
+    Artefact,
+    ParityFigures,
+    npz_bytes,
+)
 from shared.calibration_modes import CalibrationByMode
 from shared.engines import EngineConfiguration, GraphOutput, open_graph, run_graph
 
 Run: TypeAlias = Callable[[NDArray[Any]], GraphOutput]
-
-FP32 = "fp32_onnxruntime"
-INT8_OPENVINO, INT8_ONNXRUNTIME = "int8_openvino", "int8_onnxruntime"
-_GRAPHS = {
-    FP32: "edge/screener_fp32.onnx",
-    INT8_OPENVINO: "edge/screener_int8_openvino.xml",
-    INT8_ONNXRUNTIME: "edge/screener_int8_onnxruntime.onnx",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,12 @@ def build_artefacts(
     builder = _Int8Builder(model, samples, profile, front)
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
-    for index, name in enumerate(_GRAPHS):
-        progress("quantising and comparing", index / len(_GRAPHS))
-        if name == FP32:
-            graph = _onnxruntime_graph(_GRAPHS[FP32], model if front is None else front.before_onnx(model))
+    for index, name in enumerate(GRAPH_FILES):
+        progress("quantising and comparing", index / len(GRAPH_FILES))
+        if name == FP32_ONNXRUNTIME:
+            graph = _onnxruntime_graph(
+                GRAPH_FILES[FP32_ONNXRUNTIME], model if front is None else front.before_onnx(model)
+            )
             passed[name] = gate.check(name, graph.run)
         else:
             (graph, passed[name]), float_layers[name] = builder.build(name, gate)
@@ -211,11 +213,11 @@ class _Int8Builder:
             ir = self._openvino.quantise(in_float)
             return _openvino_graph(ir if self._front is None else self._front.before_openvino(ir))
         model = self._onnxruntime.quantise(in_float)
-        return _onnxruntime_graph(_GRAPHS[name], model if self._front is None else self._front.before_onnx(model))
+        return _onnxruntime_graph(GRAPH_FILES[name], model if self._front is None else self._front.before_onnx(model))
 
 
 def _openvino_graph(ir: Mapping[str, bytes]) -> _Graph:
-    stem = _GRAPHS[INT8_OPENVINO].removesuffix(".xml")
+    stem = GRAPH_FILES[INT8_OPENVINO].removesuffix(".xml")
     engine = open_graph("openvino", ir[".xml"], ir[".bin"], EngineConfiguration())
     return _Graph({f"{stem}{suffix}": data for suffix, data in ir.items()}, functools.partial(run_graph, engine))
 
@@ -242,8 +244,8 @@ def _calibrate(name: str, passed: _GateResult, modes: NDArray[np.int64] | None) 
         name=name,
         engine=engine,
         precision=precision,
-        graph=_GRAPHS[name],
-        calibration=f"edge/calibration_{name}.npz",
+        graph=GRAPH_FILES[name],
+        calibration=CALIBRATION_FILES[name],
         calibration_id=calibration.calibration_id,
     )
     return artefact, npz_bytes(arrays)

@@ -1,9 +1,9 @@
-"""The analyzers of a bundle, fitted; and what they say of held-out normals that they have not seen.
+"""Fitting of the analyzers of a bundle, and their scores of held-out normal samples.
 
-Some methods train networks, on the training part alone. The others take seconds (QUICK_TO_FIT), so they also learn from
-the held-out samples: these are dealt into folds, each is judged by methods fitted on the training part and the other
-folds, and the methods that are kept are fitted on everything. A held-out sample is then judged by nearly as many normal
-ones as a new sample will be, which keeps p-values uniform (Vovk, "Cross-conformal predictors", 2015).
+Methods that train networks are fitted on the training part alone. The others are quick (`is_quick`) and learn from the
+held-out samples as well. These are split into folds; each fold is scored by methods fitted on the training part and the
+other folds. The methods in the bundle are fitted on all normal samples. Held-out and new samples are then compared with
+nearly as many normal samples, which keeps p-values uniform (Vovk, "Cross-conformal predictors", 2015).
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
 from cloud.training.modalities import training_modality
 from shared.diffusion.training import Progress
 
-QUICK_SHARE = 0.2  # of the progress, for the methods that take seconds
-COPIES_SHARE = 0.4  # of a fit's, for encoding the corrupted copies of images
+QUICK_SHARE = 0.2  # share of the progress for quick methods
+COPIES_SHARE = 0.4  # share of a fit's progress for encoding corrupted copies of images
 
 
 @dataclass(frozen=True, slots=True)
 class FitPlan:
-    """What is to be fitted: `methods` on a `device` under a `seed`.
+    """Methods to fit, with device and seed.
 
-    `folds`: in how many parts the held-out samples are judged; with 1 they are judged as a whole, and learned from
-    afterwards, with 0 they are not learned from. `effort`: the share of their steps that trainings get.
+    `folds`: number of folds of the held-out samples for quick methods. With 1 they are scored as a whole before the
+    methods learn from them; with 0 no method learns from them. `effort`: share of the training steps to run.
     """
 
     methods: Sequence[str]
@@ -41,7 +41,7 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class FittedAnalyzers:
-    """Fitted `analyzers` by name, and the same `without_held_out`, fitted on the training part alone.
+    """Fitted `analyzers` by name, and the same methods `without_held_out`, fitted on the training part alone.
 
     `blocks`: the held-out samples with each analyzer's output. `scores`: (held out,) by analyzer, in the order of the
     samples. Both are from analyzers that did not learn from the sample.
@@ -56,7 +56,7 @@ class FittedAnalyzers:
 def fit_analyzers(
     encoder: Encoder | None, normals: Samples, held_out: Samples, plan: FitPlan, progress: Progress
 ) -> FittedAnalyzers:
-    """Fit on the `normals` and, as far as the plan says, on the held-out samples."""
+    """Fit on the `normals`; quick methods with folds learn from the held-out samples as well."""
     quick = [name for name in plan.methods if ANALYZERS[name].is_quick and plan.folds]
     slow = [name for name in plan.methods if name not in quick]
     first = _fitted(encoder, normals, [*slow, *quick], plan, lambda share: progress((1.0 - QUICK_SHARE) * share))
@@ -80,7 +80,7 @@ def fit_analyzers(
 
 
 def _folds(count: int, folds: int) -> list[NDArray[np.intp]]:
-    """Deal positions 0 to `count` into folds, at least one."""
+    """Split the positions 0 to `count` - 1 into folds, at least one."""
     parts = min(max(folds, 1), max(count, 1))
     return [np.arange(first, count, parts) for first in range(parts)]
 
@@ -115,5 +115,5 @@ def _fitted(
 
 
 def _part(progress: Progress, start: float, index: int, parts: int) -> Progress:
-    """Progress of one of `parts` equal stages after `start`."""
+    """Return the progress of one of `parts` equal stages after `start`."""
     return lambda share: progress(start + (1.0 - start) * (index + share) / parts)

@@ -1,13 +1,14 @@
-"""Leave the least likely share of the training part out, before anything is learnt from it.
+"""Trimming of the training part: removal of the least likely samples before training.
 
-Normal data as it is found holds anomalies. How likely a row is, the distance to its k-th nearest other row says, a
-density estimate (Loftsgaarden & Quesenberry, "A nonparametric estimate of a multivariate density function", 1965). With
-a small k a cluster of anomalies vouches for itself; so k is NEIGHBOURS_A_SUSPECT times the number of rows to leave
-out: if anomalies are no more than that, each has most of its k neighbours among the normal rows, wherever it lies.
+Normal data from the field contains anomalies. The density at a row is estimated from the distance to its k-th nearest
+other row (Loftsgaarden & Quesenberry, "A nonparametric estimate of a multivariate density function", 1965). With a
+small k, the members of a cluster of anomalies are each other's neighbours. Therefore k is NEIGHBOURS_PER_REMOVED times
+the number of rows to remove: if there are no more anomalies than that, most neighbours of each are normal rows.
 
-Each operating mode is trimmed on its own: a rare mode is not an anomaly. The held-out part is never trimmed: without
-its largest scores p-values would be too small, and false alarms more than was asked for (Bashari, Sesia & Romano,
-"Robust conformal outlier detection under contaminated reference data", 2025). See docs/methods/robust_training.md.
+Each operating mode is trimmed separately, since a rare mode is not an anomaly. The held-out part is never trimmed:
+without its largest scores p-values would be too small, and the false-alarm rate would exceed its target (Bashari, Sesia
+& Romano, "Robust conformal outlier detection under contaminated reference data", 2025). See
+docs/methods/robust_training.md.
 """
 
 import dataclasses
@@ -25,14 +26,14 @@ from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from shared.preprocessing import columns_of
 
-NEIGHBOURS_A_SUSPECT = 3
+NEIGHBOURS_PER_REMOVED = 3
 MIN_NEIGHBOURS = 5
-MAX_REFERENCE = 5000  # rows that neighbours are looked for among
+MAX_REFERENCE = 5000  # rows to search for neighbours
 BLOCK_ROWS = 1024
 
 
 def trimmed(split: Split, modality: Modality, share: float, generator: torch.Generator) -> Split:
-    """The split without the least likely `share` of its training part, told of in the notes; as it is for 0.
+    """Return the split without the least likely `share` of its training part, with a note; unchanged for 0.
 
     Raises SettingsError for images and videos, DataError for samples that preprocessing cannot be fitted on.
     """
@@ -55,21 +56,21 @@ def trimmed(split: Split, modality: Modality, share: float, generator: torch.Gen
 
 
 def likely(vectors: Tensor, share: float, generator: torch.Generator) -> NDArray[np.intp]:
-    """Positions, ascending, of all but the least likely `share` of `vectors` (n, dim); MIN_TRAIN are always kept."""
+    """Return ascending positions of all but the least likely `share` of `vectors` (n, dim), MIN_TRAIN at least."""
     count = min(round(share * len(vectors)), max(len(vectors) - MIN_TRAIN, 0))
     distances = neighbour_distances(vectors, share, generator)
     return np.sort(distances.argsort(stable=True)[: len(vectors) - count].numpy())
 
 
 def neighbour_distances(vectors: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """How unlikely each of `vectors` (n, dim) is among the others if a `share` of them is anomalous: (n,)."""
+    """Return the k-th nearest neighbour distance (n,) of `vectors` (n, dim), with k for a `share` of anomalies."""
     if len(vectors) < 2:
         return torch.zeros(len(vectors))
     rows = subsample(torch.arange(len(vectors)), MAX_REFERENCE, generator)
     place = torch.full((len(vectors),), -1)
     place[rows] = torch.arange(len(rows))
     reference = vectors[rows]
-    neighbours = max(MIN_NEIGHBOURS, round(NEIGHBOURS_A_SUSPECT * share * len(rows)))
+    neighbours = max(MIN_NEIGHBOURS, round(NEIGHBOURS_PER_REMOVED * share * len(rows)))
     neighbours = min(neighbours, len(rows) - 1)
     parts = []
     for start in range(0, len(vectors), BLOCK_ROWS):

@@ -1,9 +1,9 @@
-"""What each method is worth on the images at hand, told from normal ones alone.
+"""Weights of fused methods from their AUROC on corrupted copies of held-out normal images.
 
-A method that compares patches with normal ones is at chance where every image has another layout, and an equal vote
-would let it drown those that see. So held-out normal images are corrupted, each in one or two places, and a member of
-the fusion counts in proportion to how far above chance it tells the copies from the originals. That flatters the method
-that learned from such copies, but not beyond what it says of images that it has not seen.
+Methods that compare patches with normal patches are at chance if every image has another layout, and with equal weights
+they would dilute the others. Therefore held-out normal images are corrupted in one or two places, and a method gets a
+weight in proportion to its AUROC above chance between copies and originals. This favours a method that learned from
+such copies, but the images themselves are unseen.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from cloud.training.encoders import corrupt
 from cloud.training.fitting import FitPlan, FittedAnalyzers
 from cloud.training.modalities import training_modality
 
-MOST_COPIES = 30
-MOST_PLACES = 2
+MAX_COPIES = 30
+MAX_PLACES = 2
 
 
 def image_worth(
     encoder: Encoder | None, fitted: FittedAnalyzers, fused: Sequence[str], held_out: Samples, plan: FitPlan
 ) -> dict[str, float]:
-    """AUROC - 1/2 of each of the `fused` methods, at least 0, between held-out images and corrupted copies of them.
+    """Return AUROC - 1/2, at least 0, of each of the `fused` methods between held-out images and corrupted copies.
 
-    Empty for other modalities, and where one method alone makes the verdict.
+    Empty for other modalities, and if there is only one fused method.
     """
     if not training_modality(held_out.preprocessor.modality).weighs_by_corruption or len(fused) < 2:
         return {}
@@ -38,13 +38,13 @@ def image_worth(
 
 
 def _corrupted(encoder: Encoder | None, held_out: Samples, seed: int) -> Samples:
-    """Copies of at most MOST_COPIES of the images."""
+    """Return corrupted copies of at most MAX_COPIES images."""
     generator = np.random.default_rng([seed % 2**32, len(held_out)])
-    chosen = generator.permutation(len(held_out))[:MOST_COPIES]
+    chosen = generator.permutation(len(held_out))[:MAX_COPIES]
     bilevel = bool(getattr(encoder, "bilevel", False))
     images, others = held_out.inputs[chosen], held_out.inputs[generator.permutation(len(held_out))[: len(chosen)]]
     copies = [
-        corrupt(image, other, generator, bilevel=bilevel, most_places=MOST_PLACES)[0]
+        corrupt(image, other, generator, bilevel=bilevel, max_places=MAX_PLACES)[0]
         for image, other in zip(images, others, strict=True)
     ]
     return Samples.prepare(held_out.preprocessor, np.stack(copies))

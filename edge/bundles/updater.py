@@ -8,7 +8,7 @@ import grpc
 
 from edge.bundles.cache import BundleCache
 from edge.bundles.installer import BundleInstaller, Follower
-from edge.counters import WIRE_NAMES, Counters
+from edge.counters import Counters
 from edge.settings import UplinkSettings
 from edge.spool import Spool
 from edge.uplink.link import LinkState
@@ -81,7 +81,7 @@ class Updater:
                 log.error("counters_not_saved", error=error, advice="free some space")
         return Heartbeat(
             agent_version=self._version,
-            counters=HeartbeatCounters(**{name: counts[name] for name in WIRE_NAMES}),
+            counters=HeartbeatCounters.model_validate(counts),
             running=tuple(follower.running() for follower in self._followers),
             spool_samples=spool.samples,
             spool_bytes=spool.bytes,

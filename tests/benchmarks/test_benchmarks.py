@@ -111,7 +111,7 @@ def test_analysis_on_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     options = analysis_device.AnalysisOptions
     replaced(monkeypatch, analysis_device, PASSES=1)
     replaced(
-        monkeypatch, analysis_device, _parts=lambda divisor: [analysis_device._rows(np.random.default_rng(0), 200)]
+        monkeypatch, analysis_device, _data_sets=lambda divisor: [analysis_device._rows(np.random.default_rng(0), 200)]
     )
     replaced(monkeypatch, analysis_device, AnalysisOptions=lambda device: options(methods=METHODS, device=device))
     figures = analysis_device.run(quick=True)

@@ -150,7 +150,7 @@ def test_arrays_that_are_no_sound_head_are_refused(tmp_path: Path) -> None:
         train(request(head), tmp_path / "a.npz")
     content = request()
     content[federation.ARRAYS] = ArrayRecord({"layers.0.bias": Array(np.zeros(3, np.float32))})
-    with pytest.raises(FederationError, match="no head"):
+    with pytest.raises(FederationError, match="not a head"):
         train(content, tmp_path / "a.npz")
 
 

@@ -253,7 +253,7 @@ def test_images_keep_their_encoded_bytes_and_broken_ones_are_rejected(tmp_path: 
 
 
 def test_a_folder_without_images_and_a_wrong_kind_of_source_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         batches(tmp_path, Modality.IMAGE, IMAGES)
     with pytest.raises(DataError, match="no such folder"):
         batches(tmp_path / "nowhere", Modality.IMAGE, IMAGES)

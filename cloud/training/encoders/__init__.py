@@ -1,4 +1,4 @@
-"""Fitting of encoders, and the corrupted copies of images that heads and analyzers learn from."""
+"""Fitting of encoders, and corrupted copies of images for training heads and analyzers."""
 
 from cloud.training.encoders.corrupted_patches import corrupted_patches
 from cloud.training.encoders.corruption import corrupt

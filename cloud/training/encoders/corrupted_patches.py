@@ -1,4 +1,4 @@
-"""Encoded patches of corrupted training images: what heads and analyzers of images learn from."""
+"""Encoded patches of corrupted training images: training data of heads and analyzers."""
 
 import math
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from cloud.training.encoders.corruption import corrupt
 from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.training import Progress
 
-CHANGED_LEVELS = 12.0  # grey levels: what differs less is taken as not changed
-TOUCHED_SHARE = 0.1  # of a patch's pixels; patches changed less, but changed, count as neither
-MAX_PIXELS = 80e6  # of all corrupted copies together, without margins, and half of it of plain images: bounds the time
-COPIES = 12  # of each image, where MAX_PIXELS allows
-MARGIN_PIXELS = math.ceil(REACH_PIXELS / DEEP_STRIDE) * DEEP_STRIDE  # around a crop's patches that are kept
-MOST_PIXELS_A_SIDE = TILE_SIDE * PATCH_PIXELS + 2 * MARGIN_PIXELS  # what is larger is cropped
-MAX_TOUCHED, MAX_UNTOUCHED = 150_000, 300_000  # patches that are kept: bounds memory
+CHANGED_LEVELS = 12.0  # grey levels; smaller differences count as unchanged
+TOUCHED_SHARE = 0.1  # changed share of a patch's pixels, above which it is touched; between 0 and this it is not used
+MAX_PIXELS = 80e6  # in all corrupted copies, without margins; half of it in plain images; bounds the time
+COPIES = 12  # per image, if MAX_PIXELS allows
+MARGIN_PIXELS = math.ceil(REACH_PIXELS / DEEP_STRIDE) * DEEP_STRIDE  # margin around the kept patches of a crop
+MAX_SIDE_PIXELS = TILE_SIDE * PATCH_PIXELS + 2 * MARGIN_PIXELS  # larger images are cropped
+MAX_TOUCHED, MAX_UNTOUCHED = 150_000, 300_000  # kept patches; bounds memory
 _BATCH = 4
 
 
@@ -32,22 +32,22 @@ def corrupted_patches(
     images: NDArray[np.uint8],
     *,
     seed: int,
-    most_pixels: float = MAX_PIXELS,
+    max_pixels: float = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> CorruptedPatches:
-    """Patches of corrupted copies of normal images (n, height, width, 3), and of the images as they are.
+    """Return patches of corrupted copies of normal images (n, height, width, 3), and of the unchanged images.
 
-    Of large images a crop at a time is corrupted and encoded, since a copy of all of it would cost much and teach
-    little more. Patches near the crop's edge, which the encoder's padding there reaches, are left out.
+    Large images are corrupted and encoded one crop at a time, since whole copies cost more and add little. Patches near
+    the edge of a crop, which the encoder's padding affects, are omitted.
     """
     generator = np.random.default_rng(seed)
-    sides = [min(side, MOST_PIXELS_A_SIDE) for side in images.shape[1:3]]
+    sides = [min(side, MAX_SIDE_PIXELS) for side in images.shape[1:3]]
     encoder = encoder.resized(*sides)
     area, tile = math.prod(images.shape[1:3]), (TILE_SIDE * PATCH_PIXELS) ** 2
-    most = max(1, int(most_pixels / min(area, tile)))
-    count = min(COPIES * len(images) * math.ceil(area / tile), most)
+    max_count = max(1, int(max_pixels / min(area, tile)))
+    count = min(COPIES * len(images) * math.ceil(area / tile), max_count)
     order = np.concatenate([generator.permutation(len(images)) for _ in range(math.ceil(count / len(images)))])[:count]
-    plain = generator.permutation(len(images))[: max(1, most // 2)]
+    plain = generator.permutation(len(images))[: max(1, max_count // 2)]
     total = count + len(plain)
     quotas = (math.ceil(MAX_TOUCHED / count), math.ceil(MAX_UNTOUCHED / total))
     touched: list[Tensor] = []
@@ -66,8 +66,8 @@ def corrupted_patches(
         kept = crop.kept(encoder.grid)
         encoded, shares = encoder.views(np.ascontiguousarray(batch)).details[:, kept], shares.flatten(1)[:, kept]
         for details, of_patches in zip(encoded.cpu().half(), shares, strict=True):
-            touched.append(_some(details[of_patches > TOUCHED_SHARE], quotas[0], generator))
-            untouched.append(_some(details[of_patches == 0], quotas[1], generator))
+            touched.append(_subset(details[of_patches > TOUCHED_SHARE], quotas[0], generator))
+            untouched.append(_subset(details[of_patches == 0], quotas[1], generator))
         if progress is not None:
             progress(min(start + _BATCH, total) / total)
     return CorruptedPatches(torch.cat(touched), torch.cat(untouched), FINE_DETAILS)
@@ -75,19 +75,19 @@ def corrupted_patches(
 
 @dataclass(frozen=True)
 class _Crop:
-    """Where in images of `whole` pixels a side the pixels of a crop lie."""
+    """Crop of an image: row and column `pixels` of an image with `whole` height and width."""
 
     pixels: tuple[slice, slice]
     whole: tuple[int, int]
 
     @classmethod
     def drawn(cls, whole: tuple[int, ...], sides: Sequence[int], generator: np.random.Generator) -> Self:
-        """One at random, as often at an edge of the image as its share of patches there asks for."""
+        """Return a random crop, which lies at an image edge as often as the share of edge patches requires."""
         height, width = (_start(length, side, generator) for length, side in zip(whole, sides, strict=True))
         return cls((slice(height, height + sides[0]), slice(width, width + sides[1])), (whole[0], whole[1]))
 
     def kept(self, grid: tuple[int, int]) -> Tensor:
-        """(rows * columns,) bool of the crop's patches: whether what lies outside the crop has no part in them."""
+        """Return which patches (rows * columns,) do not depend on pixels outside the crop."""
         inside = torch.ones(grid, dtype=torch.bool)
         margin = MARGIN_PIXELS // PATCH_PIXELS
         for dimension, (part, length) in enumerate(zip(self.pixels, self.whole, strict=True)):
@@ -100,7 +100,7 @@ class _Crop:
 
 
 def _start(length: int, side: int, generator: np.random.Generator) -> int:
-    """A place for a crop of `side` pixels, at which the encoder's grid is that of the whole image."""
+    """Return a random start for a crop of `side` pixels, aligned with the encoder's grid of the whole image."""
     if side >= length:
         return 0
     steps = (length - side) // DEEP_STRIDE
@@ -108,15 +108,15 @@ def _start(length: int, side: int, generator: np.random.Generator) -> int:
     return int(np.clip(generator.integers(-margin, steps + margin + 1), 0, steps)) * DEEP_STRIDE
 
 
-def _some(patches: Tensor, most: int, generator: np.random.Generator) -> Tensor:
-    """At most so many of the patches (n, dim), at random."""
-    if len(patches) <= most:
+def _subset(patches: Tensor, max_count: int, generator: np.random.Generator) -> Tensor:
+    """Return at most `max_count` of the patches (n, dim), drawn at random."""
+    if len(patches) <= max_count:
         return patches
-    return patches[torch.from_numpy(generator.choice(len(patches), most, replace=False))]
+    return patches[torch.from_numpy(generator.choice(len(patches), max_count, replace=False))]
 
 
 def _shares(change: NDArray[Any]) -> Tensor:
-    """(rows, columns) the share of each patch's pixels that changed, of differences (height, width)."""
+    """Return the changed share of each patch's pixels (rows, columns) from differences (height, width)."""
     rows, columns = (side // PATCH_PIXELS for side in change.shape)
     cells = (change > CHANGED_LEVELS).reshape(rows, PATCH_PIXELS, columns, PATCH_PIXELS)
     return torch.from_numpy(cells.mean(axis=(1, 3), dtype=np.float32))

@@ -1,12 +1,15 @@
-"""Locally corrupted copies of normal images, and how much of each place was changed.
+"""Locally corrupted copies of normal images, with a map of the changes.
 
 The forward process of cold diffusion (Bansal et al., "Cold Diffusion: Inverting Arbitrary Image Transforms Without
-Noise", NeurIPS 2023) with degradations that look like defects: inside random masks the image is blended with something
-else. Masks are thresholded smooth noise (Zavrtanik, Kristan & Skocaj, "DRAEM", ICCV 2021, section 3.3), rectangles (Li
-et al., "CutPaste", CVPR 2021) and strokes; what is blended in is the image elsewhere, another normal image, one flat
-colour, or what becomes of the image itself: blurred, of another brightness, its negative, grown, thinned or displaced.
-Sizes are log-uniform from a few pixels on, whatever the image's size, since most defects are small; and a copy has many
-places, since all of it has to be encoded to learn from any.
+Noise", NeurIPS 2023) with degradations that look like defects: inside random masks the image is blended with a filling.
+
+* Masks: thresholded smooth noise (Zavrtanik, Kristan & Skocaj, "DRAEM", ICCV 2021, section 3.3), rectangles (Li et al.,
+  "CutPaste", CVPR 2021) and strokes.
+* Fillings: another part of the image, another normal image, one flat colour, or the image itself blurred, brightened or
+  darkened, inverted, dilated, eroded or displaced.
+
+Sizes are log-uniform with a minimum of a few pixels for any image size, since most defects are small. A copy has many
+corrupted places, since it must be encoded as a whole.
 """
 
 import math
@@ -22,27 +25,27 @@ from cloud.methods.encoders.image import MIDDLE_LEVEL, WHITE
 Plane: TypeAlias = NDArray[np.float32]
 Window: TypeAlias = tuple[slice, slice]
 
-SMALLEST_PIXELS, LARGEST_SHARE = 4.0, 0.22  # how wide a mask is: from so many pixels to a share of the shorter side
-PIXELS_PER_PLACE = 80 * 80  # at most; small images have up to MIN_MAX_PLACES
-MIN_MAX_PLACES = 3
+MIN_WIDTH_PIXELS, MAX_WIDTH_SHARE = 4.0, 0.22  # width of a mask: pixels, and share of the shorter side
+PIXELS_PER_PLACE = 80 * 80  # a copy has from one place to one per this many pixels, or SMALL_IMAGE_PLACES
+SMALL_IMAGE_PLACES = 3
 BILEVEL_MARGIN, BILEVEL_SHARE = 32, 0.98
-MOST_DISPLACED, FILTER_REACH = 16.0, 24  # pixels
-TRIES = 20  # at changing an image before a copy is left as it is
-LEAST_RANGE = 32.0  # grey levels: what has fewer is filled with any grey
+MAX_DISPLACEMENT, FILTER_REACH = 16.0, 24  # pixels
+TRIES = 20  # attempts to change an image before its copy stays unchanged
+MIN_LEVEL_RANGE = 32.0  # grey levels; images with a smaller range are filled with any grey
 _SUBPIXEL_BITS = 3
 
 
 def is_bilevel(images: NDArray[np.uint8]) -> bool:
-    """Whether nearly all pixels are at the two ends of the range, as of thresholded scans.
+    """Return whether nearly all pixels are at the two ends of the range, as in thresholded scans.
 
-    Corrupted copies of such images are thresholded too: a grey pixel would give every corruption away.
+    Corrupted copies of such images are thresholded too, because grey pixels would reveal every corruption.
     """
     ends = (images < BILEVEL_MARGIN) | (images > 255 - BILEVEL_MARGIN)
     return float(ends.mean()) >= BILEVEL_SHARE
 
 
 def thresholded(image: NDArray[Any]) -> Plane:
-    """Black where pixels are at most MIDDLE_LEVEL, white elsewhere."""
+    """Return the image with pixels up to MIDDLE_LEVEL black and the others white."""
     return np.where(image > MIDDLE_LEVEL, np.float32(WHITE), np.float32(0.0))
 
 
@@ -52,19 +55,19 @@ def corrupt(
     generator: np.random.Generator,
     *,
     bilevel: bool = False,
-    most_places: int | None = None,
+    max_places: int | None = None,
 ) -> tuple[NDArray[np.uint8], Plane]:
-    """A copy of `image` (height, width, 3) changed in one to `most_places` places, and the change (height, width).
+    """Return a copy of `image` (height, width, 3) changed in up to `max_places` places, and the change (height, width).
 
-    By default there is one place at most for PIXELS_PER_PLACE pixels, or MIN_MAX_PLACES.
+    By default the maximum is one place per PIXELS_PER_PLACE pixels, and at least SMALL_IMAGE_PLACES.
 
     The change is the largest absolute difference over the colours, in grey levels. `other`: a normal image of the same
-    shape to take parts from. Where `bilevel`, the copy is thresholded throughout and compared with the thresholded
-    image: whoever learns from such copies MUST see the originals thresholded too, as `ImageEncoder` does.
+    shape to take parts from. If `bilevel`, the copy is thresholded and compared with the thresholded image. Models that
+    learn from such copies MUST also threshold the originals, as `ImageEncoder` does.
     """
     original = thresholded(image) if bilevel else image.astype(np.float32)
-    for _ in range(TRIES):  # a blank scan with another grey in it may be blank again, once thresholded
-        copy = _changed(original, other, generator, bilevel, most_places)
+    for _ in range(TRIES):  # a blank scan with a grey filling may be blank again after thresholding
+        copy = _changed(original, other, generator, bilevel, max_places)
         result = np.clip(thresholded(copy) if bilevel else copy, 0, 255).astype(np.uint8)
         change = np.abs(result.astype(np.float32) - original).max(axis=2)
         if change.any():
@@ -73,13 +76,13 @@ def corrupt(
 
 
 def _changed(
-    original: Plane, other: NDArray[np.uint8], generator: np.random.Generator, bilevel: bool, most_places: int | None
+    original: Plane, other: NDArray[np.uint8], generator: np.random.Generator, bilevel: bool, max_places: int | None
 ) -> Plane:
-    """The image (height, width, 3) blended with something else in some places."""
+    """Return the image (height, width, 3) blended with fillings in some places."""
     changed = original.copy()
     height, width = original.shape[:2]
-    most = most_places or max(MIN_MAX_PLACES, round(height * width / PIXELS_PER_PLACE))
-    for _ in range(generator.integers(1, most + 1)):
+    maximum = max_places or max(SMALL_IMAGE_PLACES, round(height * width / PIXELS_PER_PLACE))
+    for _ in range(generator.integers(1, maximum + 1)):
         mask = _MASKS[generator.integers(len(_MASKS))](generator, height, width)
         opacity = 1.0 if bilevel or generator.random() < 0.4 else generator.uniform(0.25, 1.0)
         if not bilevel and generator.random() < 0.4:
@@ -93,7 +96,7 @@ def _changed(
 
 
 def _bounds(mask: Plane) -> Window:
-    """The rows and columns that hold all of a mask."""
+    """Return the bounding rows and columns of a mask."""
     down, across = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(down):
         return slice(0, 0), slice(0, 0)
@@ -103,7 +106,7 @@ def _bounds(mask: Plane) -> Window:
 def _filling(
     changed: Plane, original: Plane, other: NDArray[np.uint8], window: Window, generator: np.random.Generator
 ) -> NDArray[Any]:
-    """What is blended into a window: what becomes of the image itself (60 %), or one of the four kinds of `_source`."""
+    """Return the filling of a window: a change of the image itself (60 %), or one of the four kinds of `_source`."""
     draw = generator.random()
     if draw < 0.12:
         sigma = math.exp(generator.uniform(0.0, math.log(max(2.0, 0.03 * min(original.shape[:2])))))
@@ -115,7 +118,7 @@ def _filling(
         grow = cv2.dilate if generator.random() < 0.5 else cv2.erode
         return _filtered(changed, window, lambda part: grow(part, kernel))
     if draw < 0.50:
-        reach = math.exp(generator.uniform(math.log(2.0), math.log(MOST_DISPLACED)))
+        reach = math.exp(generator.uniform(math.log(2.0), math.log(MAX_DISPLACEMENT)))
         angle = generator.uniform(0, 2 * math.pi)
         return _moved(changed, window, round(reach * math.sin(angle)), round(reach * math.cos(angle)))
     if draw < 0.60:
@@ -124,7 +127,7 @@ def _filling(
 
 
 def _source(original: Plane, other: NDArray[np.uint8], window: Window, generator: np.random.Generator) -> NDArray[Any]:
-    """The image itself or another one, displaced and maybe turned over; or the colour of a pixel, or a random grey."""
+    """Return a displaced, possibly rotated part of this or another image, the colour of a pixel, or a random grey."""
     height, width = original.shape[:2]
     kind = generator.integers(4)
     if kind == 2:
@@ -138,13 +141,13 @@ def _source(original: Plane, other: NDArray[np.uint8], window: Window, generator
 
 
 def _levels(original: Plane) -> tuple[float, float]:
-    """The image's lowest and highest grey level; of one with hardly any range, those that there are."""
+    """Return the lowest and highest grey level of the image, or of the whole range if its own is too small."""
     low, high = float(original.min()), float(original.max())
-    return (low, high) if high - low >= LEAST_RANGE else (0.0, float(WHITE))
+    return (low, high) if high - low >= MIN_LEVEL_RANGE else (0.0, float(WHITE))
 
 
 def _moved(image: NDArray[Any], window: Window, down: int, across: int) -> NDArray[Any]:
-    """What lies in the window once the image is moved, coming in again at the other side."""
+    """Return the window of the image after a cyclic shift."""
     rows, columns = (
         np.arange(part.start - shift, part.stop - shift) % length
         for part, shift, length in zip(window, (down, across), image.shape, strict=False)
@@ -154,7 +157,7 @@ def _moved(image: NDArray[Any], window: Window, down: int, across: int) -> NDArr
 
 
 def _filtered(image: Plane, window: Window, change: Callable[[Plane], Any]) -> NDArray[Any]:
-    """`change` of the window with what is around it, cut to the window."""
+    """Return `change` of the window and its surroundings, cropped to the window."""
     first = [max(0, part.start - FILTER_REACH) for part in window]
     around = image[first[0] : window[0].stop + FILTER_REACH, first[1] : window[1].stop + FILTER_REACH]
     if not around.size:
@@ -164,7 +167,7 @@ def _filtered(image: Plane, window: Window, change: Callable[[Plane], Any]) -> N
 
 
 def _noise_mask(generator: np.random.Generator, height: int, width: int) -> Plane:
-    """Smooth noise above its 65 % quantile, inside a window of random size and place."""
+    """Return smooth noise above its 65 % quantile, inside a window of random size and place."""
     side, aspect = 2 * _random_width(generator, height, width), math.exp(generator.normal() * 0.4)
     rows, columns = int(np.clip(side * aspect, 5, height)), int(np.clip(side / aspect, 5, width))
     scale = max(2.5, min(rows, columns) / generator.uniform(1.5, 5.0))
@@ -179,10 +182,10 @@ def _noise_mask(generator: np.random.Generator, height: int, width: int) -> Plan
 
 
 def _rectangle_mask(generator: np.random.Generator, height: int, width: int) -> Plane:
-    """A filled rectangle of random size, aspect and place; every other one turned."""
+    """Return a filled rectangle of random size, aspect and place, rotated in half of the cases."""
     side, aspect = _random_width(generator, height, width), math.exp(generator.uniform(-1.2, 1.2))
-    most = min(height, width) - 1
-    rows, columns = (float(np.clip(side * root, 3, most)) for root in (math.sqrt(aspect), 1 / math.sqrt(aspect)))
+    longest = min(height, width) - 1
+    rows, columns = (float(np.clip(side * root, 3, longest)) for root in (math.sqrt(aspect), 1 / math.sqrt(aspect)))
     centre = (generator.uniform(0, width), generator.uniform(0, height))
     angle = 0.0 if generator.random() < 0.5 else generator.uniform(0, 180)
     mask = np.zeros((height, width), dtype=np.float32)
@@ -191,7 +194,7 @@ def _rectangle_mask(generator: np.random.Generator, height: int, width: int) -> 
 
 
 def _stroke_mask(generator: np.random.Generator, height: int, width: int) -> Plane:
-    """A line that wanders, of random length and thickness."""
+    """Return a curved line of random length and thickness."""
     length = 1.5 * _random_width(generator, height, width) + 4.0
     step = max(3.0, length / 12)
     turns = generator.normal(size=max(2, int(length / step))) * generator.uniform(0, 0.4)
@@ -206,9 +209,9 @@ def _stroke_mask(generator: np.random.Generator, height: int, width: int) -> Pla
 
 
 def _random_width(generator: np.random.Generator, height: int, width: int) -> float:
-    """Pixels, log-uniform."""
-    most = max(LARGEST_SHARE * min(height, width), 2 * SMALLEST_PIXELS)
-    return math.exp(generator.uniform(math.log(SMALLEST_PIXELS), math.log(most)))
+    """Return a log-uniform width in pixels."""
+    widest = max(MAX_WIDTH_SHARE * min(height, width), 2 * MIN_WIDTH_PIXELS)
+    return math.exp(generator.uniform(math.log(MIN_WIDTH_PIXELS), math.log(widest)))
 
 
 _MASKS: tuple[Callable[[np.random.Generator, int, int], Plane], ...] = (_noise_mask, _rectangle_mask, _stroke_mask)

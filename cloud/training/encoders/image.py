@@ -14,7 +14,8 @@ from cloud.training.encoders.pretrained import pretrained_backbone
 from shared.diffusion.training import Progress
 
 MAX_WHITENING_PATCHES = 100_000
-WHITENING_FLOOR = 0.01  # of the largest variance; chosen where the head and its neighbours' distances agree best
+# Share of the largest variance, chosen for the best agreement of head and nearest-neighbour distances.
+WHITENING_FLOOR = 0.01
 MIN_DEVIATION = 1e-2
 BILEVEL_SAMPLE = 20
 
@@ -58,7 +59,7 @@ def _whiten_by(layer: nn.Conv2d, patches: Tensor, floor: float) -> None:
     variances, vectors = torch.linalg.eigh(centred.T @ centred / max(len(patches) - 1, 1))
     kept = layer.out_channels
     variances, vectors = variances.flip(0)[:kept], vectors.flip(1)[:, :kept]
-    # Without a floor a direction that normal images hardly use would drown the others in noise.
+    # Without a floor, noise in directions that normal images hardly use would dominate.
     deviations = torch.sqrt(variances.clamp(min=0) + floor * variances[0].clamp(min=1e-6))
     weight = (vectors / deviations).T
     layer.load_state_dict({"weight": weight[:, :, None, None].float(), "bias": -(weight @ mean).float()})

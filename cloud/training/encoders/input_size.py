@@ -1,8 +1,8 @@
-"""The size of a graph's input, from the sizes of the normal images alone.
+"""Choice of the input size of a graph from the sizes of the normal images.
 
-Defects are small: shrinking a circuit board of 640 pixels to 224 leaves every method near chance. So an image goes
-in at its native size, and only its area is bounded. The backbone is fully convolutional: tiles need no seams between
-them, and only scores are taken a tile at a time (`cloud.methods.pooling`).
+Defects are small: after shrinking a circuit board from 640 to 224 pixels every method is near chance. Therefore images
+keep their native size, and only their area is bounded. The backbone is fully convolutional, so it takes whole images
+without seams; only scores are computed per tile (`cloud.methods.pooling`).
 """
 
 import math
@@ -15,13 +15,13 @@ MIN_SIDE_PIXELS = 128
 
 
 def choose_size(shapes: Sequence[tuple[int, int]], max_area_pixels: int) -> tuple[int, int]:
-    """Height and width, multiples of DEEP_STRIDE, for normal images of these heights and widths.
+    """Return height and width of the input, multiples of DEEP_STRIDE; `shapes`: (height, width) of normal images.
 
-    The median shape, enlarged where its short side is under MIN_SIDE_PIXELS (the features need surroundings), shrunk
-    where its area is over `max_area_pixels`. Raises DataError for no shapes.
+    It is the median shape, enlarged if its short side is below MIN_SIDE_PIXELS (features need context) and shrunk if
+    its area exceeds `max_area_pixels`. Raises DataError for an empty list.
     """
     if not shapes:
-        raise DataError("The input size is chosen from the sizes of normal images, and there are none: give images.")
+        raise DataError("The input size is chosen from the sizes of normal images, but there are none: give images.")
     height, width = (sorted(sides)[len(sides) // 2] for sides in zip(*shapes, strict=True))
     enlarged = max(1.0, MIN_SIDE_PIXELS / min(height, width))
     scale = min(enlarged, math.sqrt(max_area_pixels / (height * width)))

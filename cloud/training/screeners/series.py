@@ -1,4 +1,4 @@
-"""The views of windows as a module, for the front of a series artefact: see `shared.preprocessing.series`."""
+"""Views of windows (see `shared.preprocessing.series`) as a module, the first part of a series artefact."""
 
 from typing import Self
 
@@ -13,8 +13,10 @@ from shared.preprocessing.series import VIEW_RANGE
 
 
 class SeriesViews(nn.Module):
-    """Engine inputs (batch, width) float32 to graph inputs (batch, dim): what `Preprocessor.graph_inputs` computes, in
-    float32. Where nothing may be missing the two products of a surprise are one."""
+    """Conversion of engine inputs (batch, width) to graph inputs (batch, dim) in float32.
+
+    If no value may be missing, the two products of a surprise are merged into one.
+    """
 
     output_names = ("graph_inputs",)
     mean: Tensor
@@ -33,7 +35,7 @@ class SeriesViews(nn.Module):
     membership: Tensor
 
     def __init__(self, preprocessor: SeriesPreprocessor, modes: int = 0) -> None:
-        """`modes`: how many columns stand behind those of the windows, and pass as they are."""
+        """Copy the parameters of `preprocessor`. `modes`: number of mode columns, which pass unchanged."""
         super().__init__()
         length = len(preprocessor.gaussian.centre)
         views, gaussian = preprocessor.views, preprocessor.gaussian
@@ -52,7 +54,7 @@ class SeriesViews(nn.Module):
         # Sums over the members of a group as a product: OpenVINO 2026.4.1 gets them wrong as a sum over the last axis
         # of a reshaped product, followed by a division and a bound.
         arrays["membership"] = np.repeat(np.eye(self.groups), self.group_size, axis=0)
-        members = gaussian.members.reshape(-1)  # as many as there are values stands for none
+        members = gaussian.members.reshape(-1)  # the number of values stands for padding
         if self.missing:
             padded = np.concatenate([gaussian.precision, np.zeros((self.values, 1))], axis=1)
             arrays |= {"precision": padded[:, members], "factors": gaussian.factors}
@@ -65,24 +67,24 @@ class SeriesViews(nn.Module):
 
     @classmethod
     def of(cls, preprocessor: Preprocessor) -> Self | None:
-        """Those of a preprocessing; None where engine inputs are the graph inputs."""
+        """Return the views of a preprocessing; None if engine inputs are graph inputs."""
         if isinstance(preprocessor, ModePreprocessor) and isinstance(preprocessor.inner, SeriesPreprocessor):
             return cls(preprocessor.inner, len(preprocessor.spec.modes))
         return cls(preprocessor) if isinstance(preprocessor, SeriesPreprocessor) else None
 
     @property
     def width(self) -> int:
-        """Of the engine inputs."""
+        """Number of columns of the engine inputs."""
         return self.values * (2 if self.missing else 1) + self.modes
 
     def forward(self, input: Tensor) -> Tensor:
-        """Graph inputs (batch, dim) of engine inputs (batch, width)."""
+        """Return graph inputs (batch, dim) of engine inputs (batch, width)."""
         values = input[:, : self.values]
         standard = values if self.missing else _compress((values - self.mean) / self.scale, LINEAR_RANGE)
         flat = standard - self.centre
         scores = flat @ self.components
-        outside = flat - scores @ self.components.T  # by Pythagoras float32 would lose it
-        # A product with ones: ONNX Runtime's sum depends in its last bit on where in the batch a row lies.
+        outside = flat - scores @ self.components.T  # the theorem of Pythagoras loses precision in float32
+        # A product with ones, because the last bit of ONNX Runtime's sum depends on the row's place in the batch.
         squared = outside.square() @ outside.new_ones(outside.shape[1], 1)
         distance = (squared.sqrt() - self.residual[0]) / self.residual[1]
         squares = self._masked_squares(flat, input) if self.missing else self._squares(flat)
@@ -92,7 +94,7 @@ class SeriesViews(nn.Module):
         return torch.cat([views, input[:, self.width - self.modes :]], dim=1) if self.modes else views
 
     def example(self) -> Tensor:
-        """Two engine inputs, for the export."""
+        """Return two engine inputs, for the export."""
         return torch.zeros(2, self.width)
 
     def _squares(self, flat: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ class SeriesViews(nn.Module):
 
 
 class SeriesScreener(nn.Module):
-    """The whole screener of windows: engine inputs (batch, width) to scores (batch,)."""
+    """Complete screener of windows, from engine inputs (batch, width) to scores (batch,)."""
 
     output_names = ("score",)
 
@@ -117,12 +119,12 @@ class SeriesScreener(nn.Module):
         self.views, self.screener = views, screener
 
     def forward(self, input: Tensor) -> Tensor:
-        """Scores of engine inputs."""
+        """Return scores (batch,) of engine inputs."""
         scores: Tensor = self.screener(self.views(input))
         return scores
 
 
 def _compress(z: Tensor, linear_range: float) -> Tensor:
-    """As `shared.preprocessing.base.compress`."""
+    """Return z compressed as in `shared.preprocessing.base.compress`."""
     beyond = torch.log(z.abs().clamp(min=linear_range) / linear_range)
     return z.clamp(-linear_range, linear_range) + (linear_range * beyond).clamp(max=MAX_COMPRESSED) * z.sign()

@@ -1,4 +1,4 @@
-"""The whole screener of clips as one module: what is exported, quantised and run on devices."""
+"""Screener of clips as one torch module, ready to export and quantise."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from shared.diffusion.time_estimation import TimeEstimationHead
 class VideoScreener(nn.Module):
     """Clips (batch, frames, height, width, 3) uint8 to scores (batch,) and anomaly maps (batch, rows, columns).
 
-    A clip's score speaks for its last frame: it is that frame's, as `clip_scores` makes it.
+    The score of a clip is the score of its last frame, see `clip_scores`.
     """
 
     output_names = ("score", "anomaly_map")
@@ -24,11 +24,11 @@ class VideoScreener(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (batch,) and the patch scores they are made of (batch, rows, columns)."""
+        """Return scores (batch,) and the patch scores (batch, rows, columns) that they are pooled from."""
         anomaly_map = self.patch_head(self.encoder(input)).squeeze(1)
         return clip_scores(anomaly_map), anomaly_map
 
     def example(self) -> Tensor:
-        """Two clips, for the export."""
+        """Return two clips, for the export."""
         encoder = self.encoder
         return torch.zeros(2, encoder.frames, encoder.height, encoder.width, 3, dtype=torch.uint8)

@@ -12,12 +12,13 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
-from cloud.training.artefacts import INT8_ONNXRUNTIME, INT8_OPENVINO, BuiltArtefacts, GateSamples, build_artefacts
+from cloud.training.artefacts import BuiltArtefacts, GateSamples, build_artefacts
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.quantise import OnnxRuntimeQuantiser
 from cloud.training.settings import ToleranceSettings
+from shared.bundle import INT8_ONNXRUNTIME, INT8_OPENVINO
 from shared.errors import ParityError
 
 TOLERANCES = ToleranceSettings().model_dump()

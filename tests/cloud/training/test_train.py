@@ -12,12 +12,11 @@ from safetensors.numpy import load
 from cloud.methods import ANALYZERS
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle, train_bundle
-from cloud.training.artefacts import FP32, INT8_ONNXRUNTIME, INT8_OPENVINO
 from cloud.training.choices import checked_methods
 from cloud.training.head import hidden_widths
 from cloud.training.modalities import TRAINING_MODALITIES
 from cloud.training.modalities.base import VectorModality
-from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle
+from shared.bundle import FP32_ONNXRUNTIME, HEAD_FILE, INT8_ONNXRUNTIME, INT8_OPENVINO, REFERENCE_FILE, Bundle
 from shared.calibration import Calibration
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.engines import Engine, EngineConfiguration, load_engine, open_graph, run_graph
@@ -54,7 +53,7 @@ def test_the_bundle_opens_verified_and_loads_for_analysis(trained) -> None:
 
 def test_every_artefact_passed_the_parity_gate_and_finds_the_anomalies(trained) -> None:
     manifest = trained.bundle.manifest
-    assert set(manifest.parity) == {FP32, INT8_OPENVINO, INT8_ONNXRUNTIME}
+    assert set(manifest.parity) == {FP32_ONNXRUNTIME, INT8_OPENVINO, INT8_ONNXRUNTIME}
     for name, figures in manifest.parity.items():
         assert figures.rank_correlation >= manifest.tolerances["rank_correlation"]
         assert manifest.training["auroc"][name] > 0.85
@@ -133,11 +132,14 @@ def test_a_new_head_gives_a_new_bundle_with_its_own_calibration(tabular) -> None
     assert opened.manifest.parent_bundle_id == old.manifest.bundle_id
     assert opened.manifest.version == 2
     assert opened.manifest.training["round"] == 1
-    assert set(old.manifest.training["auroc"]) >= {FP32, "knn"}
+    assert set(old.manifest.training["auroc"]) >= {FP32_ONNXRUNTIME, "knn"}
     assert set(opened.manifest.training["auroc"]) == set(old.manifest.training["auroc"]) - set(opened.manifest.parity)
     assert "head_loss" not in opened.manifest.training
     assert preprocessing_id(opened.manifest) == preprocessing_id(old.manifest)
-    assert opened.manifest.artefact(FP32).calibration_id != old.manifest.artefact(FP32).calibration_id
+    assert (
+        opened.manifest.artefact(FP32_ONNXRUNTIME).calibration_id
+        != old.manifest.artefact(FP32_ONNXRUNTIME).calibration_id
+    )
     np.testing.assert_array_equal(load(opened.read(HEAD_FILE))["layers.0.weight"], head["layers.0.weight"])
 
 

@@ -8,7 +8,7 @@ from cloud.methods import DetailFeatures, Features, FitContext
 from cloud.methods.defaults.local_corruption import LocalCorruption
 from cloud.methods.encoders.image import PATCH_PIXELS, ImageEncoder
 from cloud.training.encoders import fit_image_encoder
-from cloud.training.encoders.corrupted_patches import COPIES, MOST_PIXELS_A_SIDE, _Crop, corrupted_patches
+from cloud.training.encoders.corrupted_patches import COPIES, MAX_SIDE_PIXELS, _Crop, corrupted_patches
 
 SIDE = 96
 
@@ -102,7 +102,7 @@ def test_a_crop_of_a_large_image_has_the_patches_of_the_whole() -> None:
     wall = np.tile(bricks(1, 0, (0, 300))[0], (12, 14, 1))[:1136, :1312]
     encoder, _ = fit_image_encoder(wall[np.newaxis], generator=torch.Generator().manual_seed(0), dim=8)
     whole = encoder.views(wall[np.newaxis]).details.view(*encoder.grid, -1)
-    sides, generator, seen = (MOST_PIXELS_A_SIDE, MOST_PIXELS_A_SIDE), np.random.default_rng(0), set()
+    sides, generator, seen = (MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), np.random.default_rng(0), set()
     for _ in range(6):
         crop = _Crop.drawn(wall.shape[:2], sides, generator)
         rows, columns = crop.pixels
@@ -121,7 +121,7 @@ def test_large_images_are_corrupted_crop_by_crop() -> None:
     images = np.tile(bricks(2, 0, (0, 300)), (1, 12, 14, 1))[:, :1136, :1312]
     encoder, _ = fit_image_encoder(images, generator=torch.Generator().manual_seed(0), dim=8)
     shares: list[float] = []
-    patches = corrupted_patches(encoder, images, seed=0, most_pixels=4e6, progress=shares.append)
+    patches = corrupted_patches(encoder, images, seed=0, max_pixels=4e6, progress=shares.append)
     assert len(patches.touched) > 100
     assert len(patches.untouched) > 1000
     assert shares == sorted(shares)
