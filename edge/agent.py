@@ -31,8 +31,8 @@ from edge.uplink.meter import LinkMeter
 from edge.uplink.uplink import Uplink
 from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle, write_durably
-from shared.errors import BundleError, ConnectionFailedError, SettingsError, StorageError
-from shared.file_lock import FileLock, FileLockedError
+from shared.errors import BundleError, ConnectionFailedError, FileLockedError, SettingsError, StorageError
+from shared.file_lock import FileLock
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
 from shared.status import STATUS_FILE, AgentCounters, AgentStatus, BudgetStatus, LinkStatus, SourceStatus, VerdictStatus

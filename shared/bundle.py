@@ -201,7 +201,7 @@ class Bundle:
 
     @staticmethod
     def peek(source: Path | bytes) -> Manifest:
-        """Return the manifest of an archive WITHOUT verification, for display only; never run such a bundle."""
+        """Return the manifest of an archive WITHOUT verification. Display it only; never run it."""
         where = str(source) if isinstance(source, Path) else "the bundle"
         return _parse_manifest(_read_archive(_read_source(source, where), where).get(_MANIFEST, b""), where)
 
@@ -244,7 +244,7 @@ class Bundle:
         write_durably(path, self.archive())
 
     def extract(self, path: str, folder: Path) -> Path:
-        """Write one file of the archive below `folder`, for engines that read from disk, and return its path.
+        """Write one file of the archive below `folder` and return its path; some engines read from disk.
 
         An existing file is replaced instead of overwritten, because an engine may have mapped it into memory.
         """
@@ -327,7 +327,7 @@ def public_pem(key: Ed25519PublicKey) -> bytes:
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """Return a short fingerprint of a key, for comparison by eye."""
+    """Return a short fingerprint of a key that people can compare by eye."""
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return base64.b32encode(hashlib.sha256(raw).digest())[:12].decode().lower()
 

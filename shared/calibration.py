@@ -87,7 +87,7 @@ class Calibration:
         return PValues(np.maximum(values, MIN_P_VALUE), extrapolated)
 
     def surprise(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Return -log p of scores (n,), for combining analyzers, without the steps and the floor of `p_values`.
+        """Return -log p of scores (n,) without the steps and the floor of `p_values`; fusion combines these.
 
         Values between calibration scores are interpolated, because steps would tie samples with different scores.
         Beyond the largest calibration score the tail has no floor, so two distant anomalies keep their order. NaN

@@ -12,7 +12,8 @@
     ├── EnrolmentError            8   a token is spent, expired or wrong
     ├── ConnectionFailedError     9   the service or server cannot be reached
     ├── StorageError              10  a disk is full or a store is damaged
-    │   └── FileNotWrittenError   10  a file could not be written; also an OSError
+    │   ├── FileNotWrittenError   10  a file could not be written; also an OSError
+    │   └── FileLockedError       10  another process holds the lock on a file
     ├── PortInUseError            11  another process listens there
     ├── EngineError               12  an inference engine failed or is missing
     ├── MissingExtraError         13  an extra of Vedette is not installed
@@ -93,6 +94,18 @@ class StorageError(VedetteError):
 
 class FileNotWrittenError(StorageError, OSError):
     """A file could not be written; code that handles OSError handles this too."""
+
+
+class FileLockedError(StorageError):
+    """Another process holds the lock on a file.
+
+    Attributes:
+        holder: Process id of the other process as text, or "unknown".
+    """
+
+    def __init__(self, message: str, holder: str = "unknown") -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class PortInUseError(VedetteError):

@@ -7,13 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-
-class FileLockedError(Exception):
-    """Another process holds the lock. `holder`: its process id as text, or "unknown"."""
-
-    def __init__(self, path: Path, holder: str) -> None:
-        super().__init__(f"{path}: locked by process {holder}")
-        self.holder = holder
+from shared.errors import FileLockedError
 
 
 class FileLock:
@@ -33,7 +27,7 @@ class FileLock:
         except OSError:
             holder = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
             self.release()
-            raise FileLockedError(path, holder) from None
+            raise FileLockedError(f"{path}: locked by process {holder}. Wait until it ends.", holder) from None
         with contextlib.suppress(OSError):  # a full disk: the process id only serves messages
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, str(os.getpid()).encode())

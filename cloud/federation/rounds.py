@@ -29,8 +29,15 @@ from shared import federation
 from shared.addresses import Address
 from shared.bundle import HEAD_FILE, Bundle
 from shared.diffusion.distillation import DistillationSettings
-from shared.errors import BundleError, BundleMismatchError, ConnectionFailedError, FederationError, StorageError
-from shared.file_lock import FileLock, FileLockedError
+from shared.errors import (
+    BundleError,
+    BundleMismatchError,
+    ConnectionFailedError,
+    FederationError,
+    FileLockedError,
+    StorageError,
+)
+from shared.file_lock import FileLock
 from shared.modalities import preprocessing_id
 from shared.preprocessing import mask_width
 

@@ -1,4 +1,7 @@
-"""The cloud's scoring methods, by name. To add one: write its file, name it here; the tests of all will find it."""
+"""Scoring methods of the cloud, by name.
+
+To add a method, write its file and add its class to ANALYZERS. The tests of all methods then include it.
+"""
 
 from collections.abc import Mapping
 
@@ -67,7 +70,7 @@ ANALYZERS: dict[str, type[Analyzer]] = {
     )
 }
 
-# Fitted in each run beside the fused analyzers, so that a simple opinion stands beside every verdict.
+# Fitted in each run beside the fused analyzers, for a simple opinion beside every verdict.
 BASELINES = tuple(name for name, kind in ANALYZERS.items() if kind.is_baseline)
 
 

@@ -1,4 +1,4 @@
-"""What an analyzer is: one scoring method in one file.
+"""Contract of analyzers: one scoring method in one file.
 
 An analyzer is fitted on the features of normal samples and scores others. Its state is plain tensors, stored in a
 bundle as safetensors. All analyzers pass the same tests (`tests/cloud/methods`).
@@ -29,11 +29,14 @@ class Need(StrEnum):
 
 @dataclass(frozen=True)
 class AnalyzerOutput:
-    """What an analyzer says of a batch, higher being more anomalous.
+    """Scores of a batch; higher is more anomalous.
 
-    `scores`: (samples,). `maps`: (samples, rows, columns) of patch scores, for images. `reconstruction`: (samples,
-    patches, dim), what the sample would look like were it normal, from analyzers that make one. `surprises`: (samples,
-    patches, dim), how unlikely each value is beside the others, from analyzers that ask.
+    Attributes:
+        scores: (samples,).
+        maps: (samples, rows, columns), patch scores of images.
+        reconstruction: (samples, patches, dim), the normal version of each sample, from analyzers that make one.
+        surprises: (samples, patches, dim), the unlikelihood of each value given the others, from analyzers that
+            estimate it.
     """
 
     scores: Tensor
@@ -99,12 +102,12 @@ def from_patch_scores(patch_scores: Tensor, features: Features, reconstruction: 
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], vectors: Tensor, rows: int) -> Tensor:
-    """`function` of the rows of `vectors`, at most `rows` at a time, so that memory stays bounded."""
+    """Apply `function` to at most `rows` vectors at a time, which bounds memory; return the joined results."""
     if len(vectors) <= rows:
         return function(vectors)
     return torch.cat([function(block) for block in torch.split(vectors, rows)])
 
 
 def cpu_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as a bundle stores them: on the CPU, contiguous, apart from the analyzer's own."""
+    """Return copies of the tensors for a bundle: contiguous, on the CPU."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}

@@ -1,8 +1,8 @@
-"""From the scores of a clip's patches to the clip's own score.
+"""Score of a clip from the scores of its patches.
 
-Of a room at 32 pixels a patch, a person fills several patches and a lamp changes all of them a little. The single
-highest patch of a frame is mostly a normal one that happens to be busy: the mean over the higher half is steadier, and
-leaves out the places where nothing happens.
+In a room at 32 pixels per patch, a person fills several patches and a lamp changes all of them a little. The highest
+patch of a frame is usually a normal one with much motion. The mean over the higher half of the patches is steadier,
+and leaves out the places without motion.
 """
 
 import torch
@@ -12,7 +12,7 @@ TOP_SHARE = 0.5
 
 
 def clip_scores(maps: Tensor) -> Tensor:
-    """(n,) of patch scores (n, rows, columns): the mean over the highest TOP_SHARE of each."""
+    """Return clip scores (n,) from patch scores (n, rows, columns): the mean over the highest TOP_SHARE."""
     patches = maps.flatten(1)
     count = max(1, round(TOP_SHARE * patches.shape[1]))
     highest: Tensor = patches.topk(count, dim=1).values

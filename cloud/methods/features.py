@@ -87,7 +87,7 @@ class ViewFeatures(VectorFeatures):
     """Views of the windows of a series, without the windows: see `shared.preprocessing.series`.
 
     Attributes:
-        surprise_columns: Columns of a vector that say how unexpected each channel is given the others.
+        surprise_columns: Columns of a vector with the unlikelihood of each channel given the others.
     """
 
     surprise_columns: slice
@@ -138,7 +138,7 @@ class DetailFeatures(PatchFeatures):
     """Patches of images with their details.
 
     Attributes:
-        details: (samples, patches, details) float32, a wider view of each patch, for networks that learn from it.
+        details: (samples, patches, details) float32, features of each patch from more levels, as inputs of networks.
     """
 
     details: Tensor

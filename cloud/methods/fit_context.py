@@ -1,7 +1,7 @@
-"""What analyzers share while they are fitted: seeds, and the denoiser that most of them use.
+"""Context that analyzers share while they are fitted: seeds, and the denoiser that most of them use.
 
-A denoiser of one normal set serves every method that asks for the same features, so it is trained once. Each method
-draws from a generator of its own, named after it: what one method draws changes no other's result.
+Methods on the same features share one denoiser, which is trained once. Each method has its own random generator, named
+after it, so that the draws of one method do not change the results of others.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.training import OptimizerSettings, Progress, train_denoiser
 
-SIGMA_RANGE = (0.05, 5.0)  # in units of the normal data's spread
+SIGMA_RANGE = (0.05, 5.0)  # in standard deviations of normal data
 TRAINING = OptimizerSettings(steps=2000, batch_size=128, max_seconds=60.0)
 
 
@@ -39,14 +39,14 @@ class FitContext:
         self.training = self.training.shortened(self.effort)
 
     def generator(self, name: str) -> torch.Generator:
-        """A CPU generator for one purpose: equal seeds and names give equal draws, other names independent ones."""
+        """Return a CPU generator; equal seeds and names give equal draws, different names independent ones."""
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
     def denoiser(
         self, normals: Tensor, observed: Tensor | None = None, progress: Progress | None = None
     ) -> VectorDenoiser:
-        """The denoiser of normal vectors (n, dim) for noise levels in SIGMA_RANGE, trained at the first asking.
+        """Return the denoiser of normal vectors (n, dim) for noise levels in SIGMA_RANGE, trained by the first call.
 
         `observed`: (n, dim) bool, false where a value is missing.
         """
@@ -56,7 +56,7 @@ class FitContext:
             denoiser = train_denoiser(
                 normals, SIGMA_RANGE, self.training, generator=generator, observed=observed, progress=progress
             )
-            self._denoisers[key] = (normals, denoiser)  # holding the tensor keeps its address taken
+            self._denoisers[key] = (normals, denoiser)  # keeps the tensor alive, so that its address stays unique
         elif progress is not None:
             progress(1.0)
         return self._denoisers[key][1]

@@ -11,8 +11,8 @@ alike, so the fused p-value is a valid split conformal p-value. With too few hel
 halves, both levels use all of them. The members then underestimate the p-values of the largest held-out scores, by an
 error of order 1/n.
 
-All this holds for independent samples. Windows of one series overlap, and their p-values are as good as the held-out
-stretch resembles the next one.
+All this holds for independent samples. Windows of one series overlap, and their p-values are accurate
+only if the held-out stretch resembles the next one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Fusion:
     """Calibrations of analyzers and of their fused statistic.
 
     Attributes:
-        own: Calibration of each analyzer, for its opinion.
+        own: Calibration of each analyzer, used for its opinion.
         member_calibrations: Calibration of each fused analyzer, inside the statistic.
         fused: Calibration of the statistic.
         weights: Weight of each fused analyzer; they sum to 1.
@@ -67,7 +67,8 @@ class Fusion:
             members: Analyzers to fuse; empty: all.
             in_order: Whether the samples are windows of a series. Neighbours are near copies, so the earlier half
                 calibrates the members and the later half the statistic.
-            worth: Members are weighted in proportion to it; equally without it, or where all of it is 0.
+            worth: Value of each member, to which its weight is proportional. Weights are equal without it, or if all
+                values are 0.
         """
         size = min(len(scores) for scores in held_out.values())
         first, second = _halves(size, modes, in_order)

@@ -1,4 +1,4 @@
-"""Networks that tell how much noise was added to a normal vector: what DTE-C and DTE-IG share.
+"""Networks that estimate the noise level of a noised normal vector, for DTE-C and DTE-IG.
 
 Source: Livernoche, Jain, Hezaveh & Ravanbakhsh, "On Diffusion Modeling for Anomaly Detection" (ICLR 2024), section 4.2.
 """
@@ -20,20 +20,20 @@ from shared.diffusion.training import OptimizerSettings, Progress, train
 BLOCK_ROWS = 8192
 
 Schedule = Callable[[Tensor], Tensor]
-"""Noise levels sigma, ascending, at positions drawn evenly from [0, 1)."""
+"""Function from positions in [0, 1), drawn uniformly, to ascending noise levels sigma."""
 
 NoiseLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The loss of a network's outputs (batch, outputs), given the positions and the noise levels (batch,) drawn."""
+"""Loss of the outputs (batch, outputs) of a network, given the drawn positions and noise levels (batch,)."""
 
 
 def log_uniform(sigma_min: float, sigma_max: float) -> Schedule:
-    """The schedule under which every decade is as likely."""
+    """Return the schedule of log-uniform noise levels."""
     low, high = math.log(sigma_min), math.log(sigma_max)
     return lambda position: torch.exp(low + (high - low) * position)
 
 
 def linear(timesteps: int, beta_end: float) -> Schedule:
-    """sqrt(1 - alpha_bar) under DDPM's linear schedule, every timestep being as likely."""
+    """Return the schedule sqrt(1 - alpha_bar) of DDPM's linear betas, with uniform timesteps."""
     sigmas = (1.0 - linear_alpha_bars(timesteps, beta_end=beta_end)).sqrt().float()
     return lambda position: sigmas[(position * timesteps).long()]
 
@@ -41,9 +41,9 @@ def linear(timesteps: int, beta_end: float) -> Schedule:
 class NoiseNetwork(nn.Module):
     """ReLU MLP from vectors (batch, dim) to the parameters (batch, outputs) of their noise level's posterior.
 
-    With `radial` it sees a vector divided by its own size sqrt(1 + |x|^2 / dim), and the log of that size: inputs stay
-    bounded at every noise level, and beyond the largest one it goes on with the log of the distance. With `residual`
-    its outputs are added to twice that log, which far from the data is the log of the noise's variance.
+    With `radial`, the inputs are a vector divided by its size sqrt(1 + |x|^2 / dim), and the log of that size. Inputs
+    are then bounded at every noise level, and outputs extrapolate in the log of the distance beyond the largest level.
+    With `residual`, twice that log, which far from the data is the log variance of the noise, is added to the outputs.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class NoiseNetwork(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Parameters of the posterior."""
+        """Return the parameters of the posterior: (batch, outputs)."""
         size = (1.0 + x.square().mean(dim=1, keepdim=True)).sqrt()
         parameters: Tensor = self.layers(torch.cat([x / size, torch.log(size)], dim=1) if self.radial else x)
         return parameters + 2.0 * torch.log(size) if self.residual else parameters
 
     @torch.no_grad()
     def parameters_of(self, features: Features) -> Tensor:
-        """Parameters (samples * patches, outputs) for all patches of all samples, missing entries being 0."""
+        """Return parameters (samples * patches, outputs) of all patches of all samples; missing entries are 0."""
         return in_blocks(self, features.flat_visible, BLOCK_ROWS)
 
     def to_state(self) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ class NoiseNetwork(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The network that `to_state` described; without its dropout, which is for training only."""
+        """Return the network that `to_state` described, without dropout, which only training needs."""
         dim, outputs, radial, residual, *hidden = (int(value) for value in state["shape"])
         network = cls(dim, tuple(hidden), outputs, radial=bool(radial), residual=bool(residual))
         prefix = "weights."
@@ -101,9 +101,9 @@ def train_on_noised(
     generator: torch.Generator,
     progress: Progress | None = None,
 ) -> None:
-    """Train `network` in place, its weights drawn anew, on x + sigma * noise for normal x and noise levels drawn.
+    """Initialise and train `network` in place on x + sigma * noise for normal x and random noise levels.
 
-    Isotropic noise in what is observed; missing entries stay 0.
+    Observed entries get isotropic noise; missing entries stay 0.
     """
     normals, observed = features.flat_visible, features.flat_observed
     initialise(network, generator)

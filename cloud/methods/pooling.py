@@ -1,10 +1,10 @@
-"""From the scores of an image's patches to the image's own score.
+"""Score of an image from the scores of its patches.
 
-Scores of patches depend on where they lie: near the edge the network sees its own padding, and of a solar cell each
-place shows something else. So each place is standardised by itself on normal images (`PlaceScale`). An image's score is
-the mean over its worst patches, for two shares of them at once: a scratch is a thousandth of an image. What spoils all
-of it spoils its worst hundredth, too, while the mean of all patches says mostly how much there is to see. A large image
-is judged by the worst of overlapping tiles, or the same scratch would count less the more there is around it.
+Patch scores depend on their place: near the edge the network sees its padding, and each place of a solar cell looks
+different. So each place is standardised on normal images (`PlaceScale`). The score of an image averages the means over
+two shares of its highest patches: a scratch covers a thousandth of an image, a large defect also the highest hundredth.
+The mean of all patches would depend mostly on the amount of content. A large image is split into overlapping tiles, and
+its highest tile sets its score, so that the score of a scratch does not depend on the size of the image.
 """
 
 import math
@@ -15,17 +15,17 @@ from typing import Self
 import torch
 from torch import Tensor
 
-TOP_SHARES = ((0.001, 1), (0.01, 3))  # of the patches, and how many these are at least
+TOP_SHARES = ((0.001, 1), (0.01, 3))  # share of the patches, and its minimum in patches
 PEAK_PATCHES = 3
 TILE_SIDE, TILE_OVERLAP = 80, 20  # patches: 640 and 160 pixels
 MIN_VARIANCE = 1e-8
-MIN_VARIANCE_SHARE = 0.01  # of the mean variance: a black border that never changes must not decide every image
+MIN_VARIANCE_SHARE = 0.01  # of the mean variance: a constant black border must not decide every image
 
 
 def image_scores(maps: Tensor) -> Tensor:
-    """(n,) of patch scores (n, rows, columns): the mean of the means over the highest, one for each of TOP_SHARES.
+    """Return image scores (n,) from patch scores (n, rows, columns), averaged over the top patches of both TOP_SHARES.
 
-    Of an image larger than one tile it is that of its worst tile.
+    An image with several tiles has the score of its highest tile.
     """
     tiles = torch.stack([maps[:, rows, columns].flatten(1) for rows, columns in tiles_of(*maps.shape[1:])], dim=1)
     weights = _top_weights(tiles.shape[2]).to(maps)
@@ -35,9 +35,9 @@ def image_scores(maps: Tensor) -> Tensor:
 
 
 def peak_scores(maps: Tensor) -> Tensor:
-    """(n,) of patch scores (n, rows, columns) that are log odds of a defect there: the mean of the highest.
+    """Return image scores (n,) from log odds of a defect (n, rows, columns): the mean of the PEAK_PATCHES highest.
 
-    A patch that is surely defective settles the matter, whatever the size of the image.
+    A few patches with a certain defect thus decide on an image of any size.
     """
     patches = maps.flatten(1)
     result: Tensor = patches.topk(min(PEAK_PATCHES, patches.shape[1]), dim=1).values.mean(dim=1)
@@ -45,9 +45,9 @@ def peak_scores(maps: Tensor) -> Tensor:
 
 
 def tiles_of(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    """Where the tiles of a grid of patches lie: all alike, evenly spread, TILE_OVERLAP or more in common.
+    """Yield row and column slices of tiles: equal in size, evenly spaced, with an overlap of TILE_OVERLAP or more.
 
-    One tile for everything where the grid has no more patches than a tile of TILE_SIDE.
+    A grid with at most TILE_SIDE ** 2 patches is one tile.
     """
     whole = rows * columns <= TILE_SIDE**2
     for down in _spread(rows, rows if whole else TILE_SIDE):
@@ -56,7 +56,7 @@ def tiles_of(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _spread(length: int, side: int) -> Iterator[slice]:
-    """Slices of `side`, from the first of so many places to the last; of all of them if there are fewer."""
+    """Yield evenly spaced slices of `side` that cover `length` places; one slice if `length` is smaller."""
     count = max(1, math.ceil((length - TILE_OVERLAP) / (side - TILE_OVERLAP))) if length > side else 1
     for index in range(count):
         start = round(index * (length - side) / (count - 1)) if count > 1 else 0
@@ -65,18 +65,18 @@ def _spread(length: int, side: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class PlaceScale:
-    """Mean and deviation (patches,) of normal patch scores at each place."""
+    """Mean and standard deviation (patches,) of normal patch scores at each place."""
 
     mean: Tensor
     deviation: Tensor
 
     @classmethod
     def fit(cls, normal: Tensor) -> Self:
-        """The scale of normal patch scores (n, patches).
+        """Return the scale of normal patch scores (n, patches).
 
-        Means and log variances are shrunk towards those of all places as far as their scatter can be chance (empirical
-        Bayes; Efron & Morris, "Stein's estimation rule and its competitors", JASA 1973). Images without a layout in
-        common are so left alone but for a factor.
+        Means and log variances are shrunk towards those of all places to the degree that chance explains their scatter
+        (empirical Bayes; Efron & Morris, "Stein's estimation rule and its competitors", JASA 1973). Images without a
+        common layout thus get nearly the same scale at all places.
         """
         scores = normal.double()
         count = len(scores)
@@ -92,20 +92,20 @@ class PlaceScale:
         return cls(means.float(), (0.5 * logs).exp().float())
 
     def standardised(self, patch_scores: Tensor) -> Tensor:
-        """Deviations above normal, (n, patches)."""
+        """Return patch scores (n, patches) in standard deviations above normal."""
         return (patch_scores - self.mean) / self.deviation
 
 
 def _shrunk(values: Tensor, chance: Tensor) -> Tensor:
-    """Values (places,) drawn towards their mean, the more the less of their variance exceeds that of `chance`."""
+    """Return values (places,) shrunk towards their mean by the share of their variance that `chance` explains."""
     centred = values - values.mean()
     real = (centred.square().mean() - chance).clamp(min=0.0)
     return values.mean() + centred * real / (real + chance).clamp(min=MIN_VARIANCE)
 
 
 def _top_weights(patches: int) -> Tensor:
-    """What the highest patch scores count, in order."""
-    counts = [min(patches, max(least, round(share * patches))) for share, least in TOP_SHARES]
+    """Return the weights of the highest patch scores, in descending order of the scores."""
+    counts = [min(patches, max(minimum, round(share * patches))) for share, minimum in TOP_SHARES]
     weights = torch.zeros(max(counts))
     for count in counts:
         weights[:count] += 1.0 / (count * len(counts))

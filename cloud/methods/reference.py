@@ -1,8 +1,8 @@
-"""Normal vectors that samples are compared with: what the neighbour methods (kNN, DTE-NP, LOF) share.
+"""Reference set of normal vectors for the neighbour methods (kNN, DTE-NP, LOF).
 
-Missing values. A sample is compared in the entries that were observed of it, and the square distance scaled by all
-entries over observed ones. Where a reference row lacks an entry that the sample has, the square difference expected of
-a normal value stands in, (x - mean)^2 + variance, so that a row with little in it is nobody's nearest.
+Missing values: distances use the observed entries of a sample, and the square distance is scaled by all entries over
+observed ones. If a reference row lacks an observed entry of the sample, the expected square difference to a normal
+value, (x - mean)^2 + variance, replaces the difference. A row with few entries is thus rarely a nearest neighbour.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from torch import Tensor
 from cloud.methods.features import Features
 from shared.diffusion.perturbation import subsample
 
-MAX_REFERENCE = 10_000  # rows; for images, patches
+MAX_REFERENCE = 10_000  # rows, or patches of images
 BLOCK_CELLS = 2**23  # float64 numbers held at once: 64 MiB
 EXTRA_CANDIDATES = 4
 
 
 class Neighbours(NamedTuple):
-    """The nearest reference rows of each sample, nearest first."""
+    """Nearest reference rows of each sample, in ascending distance."""
 
     distances: Tensor  # (samples, count) float64
     rows: Tensor  # (samples, count) int64
@@ -31,8 +31,10 @@ class Neighbours(NamedTuple):
 class Reference:
     """At most MAX_REFERENCE normal vectors.
 
-    `vectors`: (rows, dim) float32, missing entries filled with the mean of their column. `variances`: of the same
-    shape, the variance of the column where an entry is missing and 0 elsewhere; None where nothing is.
+    Attributes:
+        vectors: (rows, dim) float32, with the mean of the column for missing entries.
+        variances: (rows, dim) float32, the variance of the column for missing entries and 0 for others. None: no entry
+            is missing.
     """
 
     vectors: Tensor
@@ -40,7 +42,7 @@ class Reference:
 
     @classmethod
     def drawn(cls, features: Features, generator: torch.Generator) -> Self:
-        """A random part of the vectors of `features`, all of them where they are no more than MAX_REFERENCE."""
+        """Return a random subset of the vectors of `features`, all of them if they are at most MAX_REFERENCE."""
         rows = subsample(torch.arange(len(features.flat)), MAX_REFERENCE, generator).to(features.flat.device)
         vectors, observed = features.flat[rows], features.flat_observed
         if observed is None:
@@ -55,9 +57,9 @@ class Reference:
         return len(self.vectors)
 
     def nearest(self, features: Features, count: int) -> Neighbours:
-        """The `count` nearest rows of each vector of `features`; a smaller reference repeats its farthest one.
+        """Return the `count` nearest rows of each vector of `features`; a smaller reference repeats its farthest one.
 
-        A vector of which nothing was observed is at distance 0 from all: nothing speaks against it.
+        A vector without observed entries has distance 0 to all rows, because there is no evidence against it.
         """
         found = self._search(features.flat, features.flat_observed, min(count, len(self)), leave_out_own=False)
         if len(self) >= count:
@@ -66,29 +68,29 @@ class Reference:
         return Neighbours(*repeated)
 
     def nearest_within(self, count: int) -> Neighbours:
-        """The `count` rows nearest to each row of the reference, itself left out. `count` must be below its length."""
+        """Return the `count` nearest other rows of each row of the reference; `count` must be below its length."""
         known = None if self.variances is None else self.variances == 0
         return self._search(self.vectors, known, count, leave_out_own=True)
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors of the reference, as they are."""
+        """Return the tensors of the reference."""
         return {"reference": self.vectors, **({} if self.variances is None else {"variances": self.variances})}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The reference that `state` described."""
+        """Return the reference that `state` described."""
         return cls(state["reference"], state.get("variances"))
 
     def to(self, device: torch.device) -> Self:
-        """Move to a device, in place."""
+        """Move to a device, in place; return the reference."""
         self.vectors = self.vectors.to(device)
         self.variances = None if self.variances is None else self.variances.to(device)
         return self
 
     def _search(self, queries: Tensor, observed: Tensor | None, count: int, *, leave_out_own: bool) -> Neighbours:
-        """Candidates from the expanded square, whose rounding grows with the norms; then their distances anew."""
+        """Find candidates by the expanded square, whose rounding grows with the norms; then compute exact distances."""
         if count < 1:
-            raise ValueError(f"No neighbour to look for among {len(self)} reference vectors.")
+            raise ValueError(f"Nearest neighbours need more than {len(self)} reference vectors.")
         centre = self.vectors.mean(dim=0)
         centred = self.vectors - centre
         squares = centred.square() + (0.0 if self.variances is None else self.variances)
@@ -113,7 +115,7 @@ class Reference:
         return Neighbours(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))
 
     def _distances(self, queries: Tensor, weight: Tensor | None, rows: Tensor) -> Tensor:
-        """Distances (queries, candidates) float64 to the given rows."""
+        """Return distances (queries, candidates) float64 to the given rows."""
         squares = (queries.double().unsqueeze(1) - self.vectors[rows]).square()
         if self.variances is not None:
             squares = squares + self.variances[rows]

@@ -1,7 +1,7 @@
-"""What the methods share that restore a sample to what it would be were it normal, and measure the way.
+"""Base of methods that restore a sample to a normal one, and score it by the error of the restoration.
 
-Each coordinate's error is taken in units of its own size on normal data, so that what is hard to restore in any sample
-does not drown what is not. Missing entries start at 0, the mean, and their errors do not count.
+The error of each coordinate is divided by its size on normal data, so that coordinates that are hard to restore in any
+sample do not dominate. Missing entries start at 0, the mean, and their errors do not count.
 """
 
 from abc import abstractmethod
@@ -22,21 +22,23 @@ from shared.diffusion.training import OptimizerSettings, Progress
 Restorer = Callable[[Tensor], Tensor]
 
 BLOCK_ROWS = 4096
-MAX_SINGLE_METHOD_STEPS = 600  # of a network that serves one method only
-MAX_STANDARDISED = 5_000  # vectors that the sizes of normal errors are taken from
+MAX_SINGLE_METHOD_STEPS = 600  # training steps of a network that only one method uses
+MAX_STANDARDISED = 5_000  # vectors that the sizes of normal errors are measured on
 DEVIATION_FLOOR = 1e-2
 ERROR_FLOOR = 1e-6
-SIGMA_MIN = 0.05  # the lowest level of the workshop's denoiser
+SIGMA_MIN = 0.05  # lowest noise level of the denoiser in `FitContext`
 DRAWS = 8
-PATCH_DRAWS = 2  # an image's many patches average over the noise by themselves
+PATCH_DRAWS = 2  # the many patches of an image average over the noise
 
 
 @dataclass(frozen=True)
 class Errors:
-    """What a restoration left: `squares` (samples, patches, coordinates), the square errors.
+    """Errors of a restoration.
 
-    `observed`: bool of that shape, false where nothing can be said of a coordinate; None: everywhere. `restored`:
-    (samples, patches, dim), the mean of what came back, where the method works on the vectors.
+    Attributes:
+        squares: (samples, patches, coordinates), square errors.
+        observed: Bool in that shape, false for coordinates without a meaningful error. None: all have one.
+        restored: (samples, patches, dim), the mean restoration, from methods that work on the vectors.
     """
 
     squares: Tensor
@@ -44,7 +46,7 @@ class Errors:
     restored: Tensor | None = None
 
     def sizes(self) -> Tensor:
-        """Root mean square error of each coordinate (coordinates,); 1 for a coordinate never observed."""
+        """Return the root mean square error of each coordinate (coordinates,); 1 if it was never observed."""
         squares = self.squares.flatten(0, 1)
         if self.observed is None:
             return squares.mean(dim=0).sqrt().clamp(min=DEVIATION_FLOOR)
@@ -54,9 +56,9 @@ class Errors:
         return torch.where(counts > 0, means.sqrt().clamp(min=DEVIATION_FLOOR), 1.0)
 
     def log_means(self, sizes: Tensor) -> Tensor:
-        """Log of the mean square error in units of `sizes`: (samples * patches,).
+        """Return the log mean square error in units of `sizes`: (samples * patches,).
 
-        Where nothing was observed there is no evidence: 0, the level of an average normal.
+        Vectors without observed coordinates get 0, the level of an average normal sample.
         """
         ratios = self.squares.flatten(0, 1) / sizes.square()
         if self.observed is None:
@@ -68,13 +70,13 @@ class Errors:
 
 
 class Restoration(Analyzer):
-    """An analyzer whose score is the log mean square error of a restoration. Subclasses say how to restore."""
+    """Analyzer whose score is the log mean square error of a restoration, which subclasses define."""
 
     def __init__(self) -> None:
-        self._sizes = torch.empty(0)  # (coordinates,): of errors on normal data
+        self._sizes = torch.empty(0)  # (coordinates,), of errors on normal data
 
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Learn to restore, and take the size of each coordinate's error on normal data."""
+        """Learn to restore, then measure the size of each coordinate's error on normal data."""
         generator = context.generator(self.name)
         report = progress or (lambda share: None)
         with torch.enable_grad():
@@ -84,14 +86,14 @@ class Restoration(Analyzer):
         rows = torch.randperm(samples, generator=generator)[:count].to(features.vectors.device)
         with torch.no_grad():
             parts = [
-                self._errors_of_normals(features.at(some)) for some in torch.split(rows, _samples_per_block(features))
+                self._errors_of_normals(features.at(block)) for block in torch.split(rows, _samples_per_block(features))
             ]
         self._sizes = _joined(parts).sizes()
         report(1.0)
 
     @torch.no_grad()
     def score(self, features: Features) -> AnalyzerOutput:
-        """Log errors, and the mean restorations where the method gives one."""
+        """Return log errors, and the mean restorations if the method makes them."""
         if not len(features):
             return from_patch_scores(features.vectors[:, :, 0].flatten(), features)
         scores, restored = [], []
@@ -103,21 +105,21 @@ class Restoration(Analyzer):
         return from_patch_scores(torch.cat(scores), features, torch.cat(restored) if restored else None)
 
     def state(self) -> dict[str, Tensor]:
-        """What was learned, and the sizes of normal errors."""
+        """Return the learned tensors and the sizes of normal errors. Raises RuntimeError before `fit`."""
         if not len(self._sizes):
             raise RuntimeError(f"{self.name} is not fitted: call fit() first.")
         return cpu_state({**self._learned(), "sizes": self._sizes})
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The analyzer that `state` described."""
+        """Return the analyzer that `state` described."""
         analyzer = cls()
         analyzer._adopt(state)
         analyzer._sizes = state["sizes"]
         return analyzer
 
     def to(self, device: torch.device) -> Self:
-        """Move networks and tensors to a device."""
+        """Move networks and tensors to a device, in place; return the analyzer."""
         self._sizes = self._sizes.to(device)
         self._move(device)
         return self
@@ -131,33 +133,33 @@ class Restoration(Analyzer):
         """Restore a block of samples."""
 
     def _errors_of_normals(self, features: Features) -> Errors:
-        """Restore samples that were learned from."""
+        """Restore training samples; differs from `_errors` for methods that must leave a sample out."""
         return self._errors(features)
 
     @abstractmethod
     def _learned(self) -> dict[str, Tensor]:
-        """What `_adopt` needs."""
+        """Return the learned tensors, for `_adopt`."""
 
     @abstractmethod
     def _adopt(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `_learned` gave."""
+        """Load the tensors that `_learned` returned."""
 
     @abstractmethod
     def _move(self, device: torch.device) -> None:
-        """Move what was learned to a device."""
+        """Move the learned tensors and networks to a device."""
 
 
 class DrawnRestoration(Restoration):
-    """A restoration by a denoiser of the vectors, from several fixed noise draws: the same ones for every sample."""
+    """Restoration by a denoiser of the vectors, from several noise draws that are the same for every sample."""
 
     def __init__(self) -> None:
         super().__init__()
         self._denoiser: PreconditionedDenoiser | None = None
-        self._noise = torch.empty((0, 0, 0))  # (draws, noises a draw, dim)
+        self._noise = torch.empty((0, 0, 0))  # (draws, noises per draw, dim)
 
     @abstractmethod
     def _restorer(self, features: Features) -> Restorer:
-        """What takes one draw (noises a draw, dim) to what comes back of the samples (samples * patches, dim)."""
+        """Return a function from one draw (noises per draw, dim) to restored vectors (samples * patches, dim)."""
 
     def _learn(self, features: Features, context: FitContext, generator: torch.Generator, progress: Progress) -> None:
         self._denoiser = self._train(features, context, generator, progress)
@@ -195,9 +197,9 @@ class DrawnRestoration(Restoration):
 
 
 def errors_over_draws(features: Features, noise: Tensor, restore: Restorer) -> Errors:
-    """Errors of the samples' vectors, of the mean of what comes back under each draw of `noise` (draws, ...).
+    """Return the errors of the mean restoration over the draws of `noise` (draws, ...).
 
-    The error of the mean, not the mean of errors: how far single draws scatter says nothing about the sample.
+    This is the error of the mean, not the mean of errors: the scatter of single draws is no evidence about the sample.
     """
     rows = features.flat_visible
     total = torch.zeros_like(rows)
@@ -209,13 +211,13 @@ def errors_over_draws(features: Features, noise: Tensor, restore: Restorer) -> E
 
 
 def opposite_pairs(draws: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Standard normal noise (draws, *shape); a draw and its opposite, so that their mean carries no offset."""
+    """Return standard normal noise (draws, *shape) in pairs of opposite draws, so that its mean is 0."""
     half = torch.randn(((draws + 1) // 2, *shape), generator=generator)
     return torch.cat([half, -half])[:draws]
 
 
 def levels_from(depth_sigma: float, steps: int, sigma_min: float = SIGMA_MIN) -> Tensor:
-    """Noise levels (steps + 1,) float64 that a sampler walks: from `depth_sigma` down in EDM's spacing, then 0."""
+    """Return noise levels (steps + 1,) float64 of a sampler: from `depth_sigma` down in EDM's spacing, then 0."""
     if steps == 1:
         return torch.tensor([depth_sigma, 0.0], dtype=torch.float64)
     descending = edm_sigmas(steps, min(sigma_min, depth_sigma), depth_sigma).flip(0)
@@ -223,24 +225,24 @@ def levels_from(depth_sigma: float, steps: int, sigma_min: float = SIGMA_MIN) ->
 
 
 def short_training(context: FitContext) -> OptimizerSettings:
-    """How a network is trained that serves one method only: like the shared one, but not as long."""
-    most = max(1, round(MAX_SINGLE_METHOD_STEPS * context.effort))
-    return context.training.model_copy(update={"steps": min(context.training.steps, most)})
+    """Return the training settings of a network that only one method uses: those of the context with fewer steps."""
+    max_steps = max(1, round(MAX_SINGLE_METHOD_STEPS * context.effort))
+    return context.training.model_copy(update={"steps": min(context.training.steps, max_steps)})
 
 
 def mean_over(squares: Tensor, counted: Tensor | None) -> Tensor:
-    """The mean of `squares` over the entries that `counted` (bool, of the same shape) names; None: over all."""
+    """Return the mean of `squares` over the entries where `counted`, bool in the same shape, is true; None: all."""
     mean: Tensor = squares.mean() if counted is None else (squares * counted).sum() / counted.sum().clamp(min=1)
     return mean
 
 
 def prefixed(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A part's state under names of its own, for an analyzer of several parts."""
+    """Return the state of a component with prefixed names, which keeps the components of an analyzer apart."""
     return {f"{prefix}.{name}": value for name, value in state.items()}
 
 
 def part(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `prefixed`. Raises KeyError if there is no such part."""
+    """Return the state that `prefixed` prefixed. Raises KeyError if there is none."""
     found = {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}
     if not found:
         raise KeyError(prefix)

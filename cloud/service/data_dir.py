@@ -10,8 +10,8 @@ from cloud.service.authority import Authority
 from cloud.settings import CloudSettings
 from cloud.store.migrate import migrate
 from shared.addresses import Address
-from shared.errors import SettingsError, StorageError
-from shared.file_lock import FileLock, FileLockedError
+from shared.errors import FileLockedError, SettingsError, StorageError
+from shared.file_lock import FileLock
 from shared.files import write_durably
 
 SERVICE_FILE = "service.json"

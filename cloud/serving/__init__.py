@@ -1,1 +1,1 @@
-"""Judging samples with the analyzers of a bundle: `analysis` with PyTorch, around it the queue's batches."""
+"""Judging of samples with the analyzers of a bundle, in batches taken from the queue."""

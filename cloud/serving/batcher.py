@@ -1,7 +1,7 @@
-"""Takes what waits in the store, in batches of one bundle, and writes the verdicts.
+"""Batches of stored samples of one bundle, and their way from the queue to verdicts.
 
-It never waits to fill a batch: while one is judged the next gathers by itself, so a lone sample is answered at once
-and a flood is judged in full batches.
+The batcher never waits to fill a batch. While one batch is judged, samples for the next arrive, so a single sample is
+judged at once and many samples in full batches.
 """
 
 import asyncio
@@ -30,10 +30,11 @@ Judged = Sequence[tuple[Waiting, Verdict]]
 
 
 class Batcher:
-    """The path from the queue to the verdicts.
+    """Task that judges waiting samples and stores the verdicts.
 
-    `find_bundle` says which bundle judges a sample, by the one that screened it. `on_judged` is told after verdicts are
-    on the disk, with the seconds they took, `on_failure` of a storage error that is tried again.
+    `find_bundle` returns the id of the bundle that judges samples, given the id of the bundle that screened them, or
+    None. `on_judged` receives verdicts after they are stored, with the seconds they took. `on_failure` receives each
+    error that is retried.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class Batcher:
         self._started_s = 0.0
 
     def wake(self) -> None:
-        """Samples have come in."""
+        """Start the next batch without waiting for the poll, because samples have arrived."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Judge until cancelled. A storage error is told and tried again: what waits stays in the store."""
+        """Judge until cancelled. Errors go to `on_failure` and are retried; waiting samples stay in the store."""
         backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
         while True:
             try:
@@ -78,7 +79,7 @@ class Batcher:
                 await asyncio.sleep(backoff.next_s())
 
     async def _judge_window(self) -> bool:
-        """Judge the next few batches; whether anything waited."""
+        """Judge the next few batches; return whether any sample was waiting."""
         window = await waiting_samples(self._store, WINDOW_BATCHES * self._batch_size)
         for batch in _batches(window, self._batch_size):
             await self._judge(batch)
@@ -89,19 +90,19 @@ class Batcher:
         edge_bundle_id = batch[0].edge_bundle_id
         bundle_id = await self._find_bundle(edge_bundle_id)
         if bundle_id is None:
-            reason = f"no bundle {edge_bundle_id!r} is here, nor a current one of its name: publish it"
+            reason = f"bundle {edge_bundle_id!r} is missing, and no bundle of its name is current: publish it"
             await self._write([(waiting, undecided(waiting, reason)) for waiting in batch])
             return
         try:
             modality, judge = await self._analyses.get(bundle_id)
         except StorageError:
-            raise  # they stay in the queue, and are tried again
+            raise  # the samples stay in the queue and are retried
         except VedetteError as error:
             await self._write([(waiting, undecided(waiting, str(error), bundle_id)) for waiting in batch])
             return
         payloads = await load_payloads(self._store, [waiting.number for waiting in batch])
-        for part in _parts(batch, payloads):
-            fitting = [pair for pair in part if pair[0].modality is modality]
+        for chunk in _chunks(batch, payloads):
+            fitting = [pair for pair in chunk if pair[0].modality is modality]
             verdicts = await self._worker.run(
                 judge_batch, judge, fitting, bundle_id=bundle_id, false_alarm_rate=self._false_alarm_rate
             )
@@ -109,15 +110,15 @@ class Batcher:
             judged += [
                 (
                     waiting,
-                    undecided(waiting, f"a {waiting.modality} sample, and {bundle_id} judges {modality}", bundle_id),
+                    undecided(waiting, f"{bundle_id} judges {modality} samples, not {waiting.modality}", bundle_id),
                 )
-                for waiting, _ in part
+                for waiting, _ in chunk
                 if waiting.modality is not modality
             ]
             await self._write(judged)
 
     async def _write(self, judged: Judged) -> None:
-        """Store the verdicts, however long the disk stays full: judging again would cost more than waiting."""
+        """Store the verdicts, retrying without limit: judging the samples again would cost more than waiting."""
         backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
         while True:
             try:
@@ -132,7 +133,7 @@ class Batcher:
 
 
 def _batches(window: Sequence[Waiting], batch_size: int) -> Iterator[list[Waiting]]:
-    """The window cut into batches of one bundle each, bounded in samples and bytes, the first in line first."""
+    """Yield batches of one bundle each, bounded in samples and bytes, in the order of their first samples."""
     by_bundle: dict[str, list[Waiting]] = {}
     for waiting in window:
         by_bundle.setdefault(waiting.edge_bundle_id, []).append(waiting)
@@ -151,19 +152,19 @@ def _batches(window: Sequence[Waiting], batch_size: int) -> Iterator[list[Waitin
     yield from sorted(batches, key=lambda batch: place[batch[0].number])
 
 
-def _parts(
+def _chunks(
     batch: Sequence[Waiting], payloads: dict[int, sample_pb2.Payload]
 ) -> Iterator[list[tuple[Waiting, sample_pb2.Payload | None]]]:
-    """The batch in parts whose decoded values fit into memory: a small file may hold a large picture."""
-    part: list[tuple[Waiting, sample_pb2.Payload | None]] = []
+    """Yield chunks of the batch whose decoded values fit into memory: a small file can decode to a large image."""
+    chunk: list[tuple[Waiting, sample_pb2.Payload | None]] = []
     values = 0
     for waiting in batch:
         payload = payloads.get(waiting.number)
         size = math.prod(payload.shape) if payload is not None else 0
-        if part and values + size > MAX_BATCH_VALUES:
-            yield part
-            part, values = [], 0
-        part.append((waiting, payload))
+        if chunk and values + size > MAX_BATCH_VALUES:
+            yield chunk
+            chunk, values = [], 0
+        chunk.append((waiting, payload))
         values += size
-    if part:
-        yield part
+    if chunk:
+        yield chunk

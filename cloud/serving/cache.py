@@ -1,4 +1,4 @@
-"""Analyses ready to judge, by bundle: loading one takes seconds, and a batch must not wait for it twice."""
+"""Cache of loaded analyses, by bundle: loading one takes seconds."""
 
 import time
 from collections import OrderedDict
@@ -10,11 +10,14 @@ from shared.bundle import Bundle
 from shared.errors import BundleError, StorageError
 from shared.modality import Modality
 
-FAILURE_KEPT_S = 30.0
+FAILURE_TTL_S = 30.0
 
 
 class AnalysisCache:
-    """The analyses used last. `open_bundle` reads a bundle, `load` makes its analysis (blocking, in the worker)."""
+    """Least recently used cache of `capacity` analyses.
+
+    `open_bundle` reads a bundle. `load` makes its analysis; it blocks and runs in the worker.
+    """
 
     def __init__(
         self,
@@ -31,16 +34,17 @@ class AnalysisCache:
         self._failures: dict[str, tuple[float, str]] = {}
 
     async def get(self, bundle_id: str) -> tuple[Modality, Judge]:
-        """What the bundle is for, and its analysis.
+        """Return the modality of the bundle and its analysis.
 
-        Raises BundleError if it cannot be loaded; for a while it is not tried again, so that a damaged bundle does not
-        hold up the others. Raises StorageError while the store cannot be read: that is no fault of the bundle.
+        Raises BundleError if the bundle cannot be loaded. It is not retried for FAILURE_TTL_S seconds, so that a
+        damaged bundle does not delay the others. Raises StorageError while the store cannot be read; the next call
+        retries at once.
         """
         if bundle_id in self._ready:
             self._ready.move_to_end(bundle_id)
             return self._ready[bundle_id]
-        failed_at_s, reason = self._failures.get(bundle_id, (-FAILURE_KEPT_S, ""))
-        if time.monotonic() - failed_at_s < FAILURE_KEPT_S:
+        failed_at_s, reason = self._failures.get(bundle_id, (-FAILURE_TTL_S, ""))
+        if time.monotonic() - failed_at_s < FAILURE_TTL_S:
             raise BundleError(reason)
         try:
             bundle = await self._open_bundle(bundle_id)

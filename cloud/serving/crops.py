@@ -1,4 +1,4 @@
-"""Parts of images: where their pixels lie in what the graph sees, and which patches can be judged by them."""
+"""Crops of images: their place in the input of the graph, and the patches that can be judged from them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,43 +12,43 @@ _TOLERANCE_PATCHES = 1e-9
 
 
 def place_crop(
-    pixels: NDArray[np.uint8], part: ImageCrop, size: tuple[int, int], grid: tuple[int, int]
+    pixels: NDArray[np.uint8], crop: ImageCrop, size: tuple[int, int], grid: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """An image of `size`, height and width, x 3 with the pixels of the part in their place, mirrored all around.
+    """Return an image (height, width, 3) of `size` with the crop's pixels in place, mirrored around them.
 
-    `grid`: rows and columns of the encoder's patches. Raises SampleRejected for a preview, and for a part so small that
-    too little of it can be judged.
+    `grid`: rows and columns of the encoder's patches. Raises SampleRejected for a preview, and for a crop that is too
+    small: less than MIN_KNOWN_SHARE of the patches could be judged.
     """
-    region, (height, width) = part.region, size
+    region, (height, width) = crop.region, size
     if region is None:
-        raise SampleRejected("only a preview of the image travelled: the link or the budget was too narrow")
-    top, bottom = _scaled(region.top, region.height, part.height, height)
-    left, right = _scaled(region.left, region.width, part.width, width)
-    if known_patches(part, (height, width), grid).mean() < MIN_KNOWN_SHARE:
-        raise SampleRejected(f"a part of {region.height} x {region.width} pixels is too small to be judged")
+        raise SampleRejected("only a preview of the image was uploaded: the link or the budget was too narrow")
+    top, bottom = _scaled(region.top, region.height, crop.height, height)
+    left, right = _scaled(region.left, region.width, crop.width, width)
+    if known_patches(crop, (height, width), grid).mean() < MIN_KNOWN_SHARE:
+        raise SampleRejected(f"a crop of {region.height} x {region.width} pixels is too small to be judged")
     placed = resize(pixels, bottom - top, right - left)
     around = ((top, height - bottom), (left, width - right), (0, 0))
     canvas: NDArray[np.uint8] = np.pad(placed, around, mode="symmetric")
     return canvas
 
 
-def known_patches(part: ImageCrop, size: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """(rows, columns) of a grid over an image of `size`: the patches of which the part shows enough surroundings.
+def known_patches(crop: ImageCrop, size: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return a mask (rows, columns) of the patches of an image of `size` that can be judged from the crop.
 
-    Of a side where the part ends with the image nothing is missing.
+    The crop must show CONTEXT_PIXELS around a patch, except beyond the border of the image.
     """
     known = np.zeros(grid, dtype=np.bool_)
-    if part.region is None:
+    if crop.region is None:
         return known
     spans = []
     for axis, (start, length, whole) in enumerate(
-        ((part.region.top, part.region.height, part.height), (part.region.left, part.region.width, part.width))
+        ((crop.region.top, crop.region.height, crop.height), (crop.region.left, crop.region.width, crop.width))
     ):
         first, last = _scaled(start, length, whole, size[axis])
         patch = size[axis] / grid[axis]
         inner_first = 0.0 if start == 0 else first + CONTEXT_PIXELS
         inner_last = float(size[axis]) if start + length == whole else last - CONTEXT_PIXELS
-        # With a tolerance: 176 / 5 patches are 35.2 pixels, and 176 // 35.2 is 4.
+        # The tolerance covers rounding: 5 patches of 176 pixels have 35.2 pixels each, but 176 // 35.2 is 4.
         first_known, end_known = (
             np.ceil(inner_first / patch - _TOLERANCE_PATCHES),
             np.floor(inner_last / patch + _TOLERANCE_PATCHES),
@@ -59,6 +59,6 @@ def known_patches(part: ImageCrop, size: tuple[int, int], grid: tuple[int, int])
 
 
 def _scaled(start: int, length: int, whole: int, size: int) -> tuple[int, int]:
-    """Where a span of `whole` pixels lies in `size` of them, at least one long."""
+    """Return first and end of a span after `whole` pixels are scaled to `size`; at least one pixel."""
     first = min(round(start * size / whole), size - 1)
     return first, max(first + 1, min(size, round((start + length) * size / whole)))

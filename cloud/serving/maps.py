@@ -1,7 +1,7 @@
-"""Where and why: patch scores and residuals on a scale that is dark for normal samples.
+"""Anomaly maps and contributions: patch scores and residuals on a scale that is dark for normal samples.
 
-A map is (height, width) uint8. Its scale is fitted on held-out normals: their median is 0, their 99.9 % quantile
-NORMAL_TOP, and 255 lies well outside; so a normal sample stays dark whatever the units of the scores.
+A map is (height, width) uint8. Its scale is fitted on held-out normals: their median becomes 0, their 99.9 % quantile
+NORMAL_TOP, and 255 lies well outside. A normal sample is therefore dark in any unit of the scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,38 +26,38 @@ class Scale:
 
     @classmethod
     def fit(cls, normal_values: NDArray[Any]) -> Self:
-        """The scale of normal values (n, channels)."""
+        """Return the scale of normal values (n, channels)."""
         low, high = np.quantile(np.asarray(normal_values, dtype=np.float64), [0.5, NORMAL_QUANTILE], axis=0)
         return cls(low, np.maximum(high, low + MIN_SPAN))
 
     def ratio(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Values (..., channels) with 0 at the low end of the scale and 1 at the high one; not negative."""
+        """Return values (..., channels) with the low end of the scale at 0 and the high end at 1; not negative."""
         with np.errstate(over="ignore"):
             ratio = (np.asarray(values, dtype=np.float64) - self.low) / (self.high - self.low)
         finite: NDArray[np.float64] = np.clip(np.nan_to_num(ratio, nan=MAX_RATIO), 0.0, MAX_RATIO)
         return finite
 
     def to_json(self) -> dict[str, list[float]]:
-        """The scale, for a JSON file."""
+        """Return the scale as JSON values."""
         return {"low": self.low.tolist(), "high": self.high.tolist()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Sequence[float]]) -> Self:
-        """The scale that `to_json` wrote; raises KeyError or ValueError if it did not."""
+        """Return the scale that `to_json` wrote. Raises KeyError or ValueError for other values."""
         low, high = (np.asarray(value[key], dtype=np.float64) for key in ("low", "high"))
         if low.ndim != 1 or low.shape != high.shape or not (high > low).all():
-            raise ValueError("a scale is two equally long lists, the second above the first")
+            raise ValueError("a scale has two lists of equal length, and each high value is above its low value")
         return cls(low, high)
 
 
 def to_bytes(ratio: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """A map of any shape from ratios: 1, the top of normal, becomes NORMAL_TOP."""
+    """Return a map of any shape from ratios: 1, the upper end of normal values, becomes NORMAL_TOP."""
     brightness: NDArray[np.uint8] = np.minimum(np.rint(ratio * NORMAL_TOP), 255.0).astype(np.uint8)
     return brightness
 
 
 def contributions(ratio: NDArray[np.float64], names: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """The share of each channel in a sample's residual: `ratio` (..., channels); shares sum to 1."""
+    """Return the share of each channel in a sample's residual, for `ratio` (..., channels); shares sum to 1."""
     weights = np.square(ratio).reshape(-1, ratio.shape[-1]).sum(axis=0)
     total = float(weights.sum())
     shares = weights / total if total > 0 else np.full(len(weights), 1.0 / len(weights))

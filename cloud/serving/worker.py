@@ -1,4 +1,4 @@
-"""A thread for work that would hold up the event loop, one piece after the other."""
+"""Thread for blocking work, which would stop the event loop."""
 
 import asyncio
 import queue
@@ -11,9 +11,10 @@ T = TypeVar("T")
 
 
 class Worker:
-    """One thread. Unlike an executor's it is a daemon: a long calculation does not delay the end of the process.
+    """Daemon thread that calls one function at a time.
 
-    What it was working on then is still in the queue of the store, so nothing is lost with it.
+    Unlike an executor's thread, it does not delay the end of the process. An interrupted batch is not lost: its samples
+    are still in the queue of the store.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,7 +23,7 @@ class Worker:
         self._thread.start()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call the function in the thread; what it returns or raises."""
+        """Call the function in the thread; return its result or raise its exception."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
@@ -40,7 +41,7 @@ class Worker:
         return await future
 
     def stop(self, timeout_s: float) -> bool:
-        """Let the thread end after what it works on; whether it has within the time."""
+        """Stop the thread after its current call; return whether it ended within `timeout_s`."""
         self._queue.put(None)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -53,7 +54,7 @@ class Worker:
 def _resolve(
     loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], result: Any, error: BaseException | None
 ) -> None:
-    def set_it() -> None:
+    def set_outcome() -> None:
         if future.cancelled():
             return
         if error is not None:
@@ -61,5 +62,5 @@ def _resolve(
         else:
             future.set_result(result)
 
-    if not loop.is_closed():  # the process is ending: nobody waits for it
-        loop.call_soon_threadsafe(set_it)
+    if not loop.is_closed():  # a closed loop means that the process is ending
+        loop.call_soon_threadsafe(set_outcome)

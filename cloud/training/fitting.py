@@ -56,7 +56,7 @@ class FittedAnalyzers:
 def fit_analyzers(
     encoder: Encoder | None, normals: Samples, held_out: Samples, plan: FitPlan, progress: Progress
 ) -> FittedAnalyzers:
-    """Fit on the `normals` and, for quick methods with folds, on the held-out samples."""
+    """Fit on the `normals`; quick methods with folds learn from the held-out samples as well."""
     quick = [name for name in plan.methods if ANALYZERS[name].is_quick and plan.folds]
     slow = [name for name in plan.methods if name not in quick]
     first = _fitted(encoder, normals, [*slow, *quick], plan, lambda share: progress((1.0 - QUICK_SHARE) * share))

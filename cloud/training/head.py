@@ -68,7 +68,7 @@ def distil(
 
 
 def checked_head(bundle: Bundle, arrays: Mapping[str, NDArray[Any]], dim: int) -> TimeEstimationHead:
-    """Return the head of these arrays, for graph inputs of `dim` values of the bundle.
+    """Return the head in `arrays`, which must take graph inputs of `dim` values.
 
     Raises BundleMismatchError for arrays that are not finite or not of such a head.
     """

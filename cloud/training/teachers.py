@@ -1,4 +1,4 @@
-"""Teachers of the screener's head: the fused score of an analysis, for vectors and for patches."""
+"""Teachers of the screener's head: fused scores of vectors and patches."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The port of a modality: what one kind of sample is, how it is prepared, and how it travels."""
+"""Protocol of a modality: format, preprocessing and payloads of one kind of sample."""
 
 import math
 from collections.abc import Sequence
@@ -34,8 +34,7 @@ class PayloadForm(StrEnum):
 class FormSettings:
     """Settings of the payload forms.
 
-    `jpeg_quality`: 1 to 100. `max_bytes`: what the budget grants one sample of a form with a variable rate; 0 sets no
-    bound.
+    `jpeg_quality`: 1 to 100. `max_bytes`: budget of one sample in a form with a variable rate; 0 sets no bound.
     """
 
     jpeg_quality: int = 90
@@ -115,7 +114,7 @@ class SampleType(Protocol):
         ...
 
     def check(self, payload: sample_pb2.Payload) -> None:
-        """Raise SampleRejected for what `decode` would refuse, as far as that shows without decoding pixels.
+        """Raise SampleRejected if `decode` would refuse the payload, without decoding pixels.
 
         Looks at encoding, shape, headers, lengths and checksums.
         """

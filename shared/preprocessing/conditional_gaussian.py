@@ -208,7 +208,7 @@ class ConditionalGaussian:
 
 
 def _lost_variance(flat: NDArray[np.float64], observed: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    """Return the variance of observed minus that of all values, (values,), for windows `flat` (n, values)."""
+    """Return the variance of observed minus that of all values (values,) in windows `flat` (n, values)."""
     if observed is None:
         return np.zeros(flat.shape[1])
     counts = observed.sum(axis=0)

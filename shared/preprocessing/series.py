@@ -2,7 +2,7 @@
 
 1. Scores on the leading principal components, all divided by one deviation: the position among normal windows.
    Distances between scores are distances between windows. Whitening would give low-variance components the same weight.
-2. The distance from the subspace of the components, for shapes outside it.
+2. The distance from the subspace of the components, which shows shapes outside it.
 3. For each channel, how unexpected it is given all the others (`conditional_gaussian`). Broken relations between
    channels lie along low-variance directions, which the first view omits and the second hardly shows.
 

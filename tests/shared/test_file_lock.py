@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.file_lock import FileLock, FileLockedError
+from shared.errors import FileLockedError
+from shared.file_lock import FileLock
 
 
 def test_a_second_holder_is_refused_until_the_release(tmp_path: Path) -> None:

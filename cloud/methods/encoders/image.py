@@ -1,9 +1,10 @@
-"""The image encoder: frozen features, smoothed over their neighbourhood, whitened on normal images.
+"""Image encoder: frozen features of two kinds for patches of 8 x 8 pixels.
 
-Two views of a patch of eight by eight pixels. `vectors`, of two levels, smoothed and of few dimensions, is for
-comparing patches by distance; `details`, all four levels as they are, for a network that learns what matters in them:
-what it gains by, fine structure, drowns distances in noise. Smoothing over 3 x 3 patches is from PatchCore (Roth et
-al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
+- `vectors`: features of two levels, smoothed over their neighbourhood, whitened on normal images, with few dimensions.
+  Patches are compared by their distance. Smoothing over 3 x 3 patches is from PatchCore (Roth et al., "Towards Total
+  Recall in Industrial Anomaly Detection", CVPR 2022, eq. 2).
+- `details`: features of all four levels without smoothing, as inputs of a network. Their fine structure helps a
+  network, but is noise in distances.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,29 +30,29 @@ MIDDLE_LEVEL, WHITE = 127.0, 255.0  # grey levels of the threshold and of white
 COMPARED_BLOCKS = (4, 10)  # of LEVEL_BLOCKS
 DEFAULT_DIM = 64
 _COMPARED_FEATURES = sum(LEVEL_CHANNELS[LEVEL_BLOCKS.index(block)] for block in COMPARED_BLOCKS)
-# Of a level finer than the patches each of a patch's places counts by itself.
+# A level finer than the patches gives each patch the values of all its places.
 _LEVEL_DETAILS = tuple(
     channels * max(1, PATCH_PIXELS // stride) ** 2
     for channels, stride in zip(LEVEL_CHANNELS, LEVEL_STRIDES, strict=True)
 )
 DETAIL_DIM = sum(_LEVEL_DETAILS)
-FINE_DETAILS = sum(_LEVEL_DETAILS[:2])  # the first of the details, of levels that see few surroundings
-_PIXELS_PER_BATCH = 4 * 224 * 224  # larger batches leave the caches: twice the time an image on one core, measured
+FINE_DETAILS = sum(_LEVEL_DETAILS[:2])  # leading details, of the levels with a small receptive field
+_PIXELS_PER_BATCH = 4 * 224 * 224  # larger batches exceed the caches: twice the time per image, measured on one core
 
 
 class Views(NamedTuple):
-    """Patches as `vectors` (..., dim) to compare and `details` (..., DETAIL_DIM) to judge."""
+    """Patches as `vectors` (..., dim) for distances and `details` (..., DETAIL_DIM) for networks."""
 
     vectors: Tensor
     details: Tensor
 
 
 class ImageEncoder(nn.Module):
-    """Images of one size to whitened patch vectors; frozen.
+    """Frozen network from images of one size to patch vectors and details.
 
-    `detail_scale`: mean and deviation of each detail. Where the normal images are `bilevel` (thresholded scans), every
-    image is thresholded first: what compression leaves around their edges is no property of what they show, and would
-    tell corrupted copies from originals.
+    `detail_scale`: mean and deviation of each detail. If the normal images are `bilevel` (thresholded scans), every
+    image is thresholded first: compression artefacts around edges are not part of the content, and would distinguish
+    corrupted copies from originals.
     """
 
     detail_scale: Tensor
@@ -60,8 +61,8 @@ class ImageEncoder(nn.Module):
         super().__init__()
         if height % DEEP_STRIDE or width % DEEP_STRIDE or min(height, width) < 2 * DEEP_STRIDE:
             raise DataError(
-                f"The image encoder takes sizes that {DEEP_STRIDE} divides, from {2 * DEEP_STRIDE} on, not {height} x "
-                f"{width}: change image.height and image.width."
+                f"The image encoder needs multiples of {DEEP_STRIDE} pixels, at least {2 * DEEP_STRIDE}, not "
+                f"{height} x {width}: change image.height and image.width."
             )
         self.height, self.width, self.dim = height, width, dim
         self.grid = (height * 2 // DEEP_STRIDE, width * 2 // DEEP_STRIDE)
@@ -72,21 +73,21 @@ class ImageEncoder(nn.Module):
         self.eval().requires_grad_(False)
 
     def resized(self, height: int, width: int) -> "ImageEncoder":
-        """The same encoder for images of another size; the weights are shared."""
+        """Return the encoder for images of another size; both share the weights."""
         other = ImageEncoder(height, width, self.dim, self.backbone)
         other.whitening, other.detail_scale, other.bilevel = self.whitening, self.detail_scale, self.bilevel
         return other
 
     def levels(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """The backbone's outputs, of pixels (n, 3, height, width) in 0..255."""
+        """Return the outputs of the backbone for pixels (n, 3, height, width) in 0..255."""
         if self.bilevel:
             pixels = (pixels > MIDDLE_LEVEL).float() * WHITE
         return self.backbone.levels(pixels)
 
     def details(self, levels: Sequence[Tensor]) -> Tensor:
-        """(n, DETAIL_DIM, rows, columns), each in deviations from its mean on normal images.
+        """Return details (n, DETAIL_DIM, rows, columns), standardised on normal images.
 
-        Standardised a level at a time, before they meet: in INT8 they share one range afterwards.
+        Each level is standardised before the levels are joined, because in INT8 they then share one range.
         """
         parts, start = [], 0
         for level, stride, width in zip(levels, LEVEL_STRIDES, _LEVEL_DETAILS, strict=True):
@@ -97,20 +98,25 @@ class ImageEncoder(nn.Module):
         return torch.cat(parts, dim=1)
 
     def forward(self, images: Tensor) -> Views:
-        """Vectors (n, dim, rows, columns) and details (n, DETAIL_DIM, rows, columns) of images (n, height, width, 3)
-        uint8: channels first, as convolutions take them."""
+        """Return vectors (n, dim, rows, columns) and details (n, DETAIL_DIM, rows, columns), channels first.
+
+        `images`: (n, height, width, 3) uint8.
+        """
         return self._views(images.permute(0, 3, 1, 2).float())
 
     def encode(self, images: NDArray[Any], progress: Progress | None = None) -> Tensor:
-        """(n, patches, dim) float32 on the encoder's device, of images (n, height, width, 3) uint8."""
+        """Return vectors (n, patches, dim) float32 of images (n, height, width, 3) uint8, on the encoder's device."""
         return self.views(images, progress).vectors
 
     @torch.inference_mode()
     def views(self, images: NDArray[Any], progress: Progress | None = None) -> Views:
-        """Vectors (n, patches, dim) and details (n, patches, DETAIL_DIM) float32 on the encoder's device."""
+        """Return vectors (n, patches, dim) and details (n, patches, DETAIL_DIM) float32 on the encoder's device.
+
+        Raises DataError for images of another shape than (n, height, width, 3).
+        """
         if images.shape[1:] != (self.height, self.width, 3):
             raise DataError(
-                f"Images have shape {images.shape[1:]}, and the encoder takes {self.height, self.width, 3}."
+                f"Images have the shape {images.shape[1:]}, but the encoder needs {self.height, self.width, 3}."
             )
         device, patches = self.whitening.weight.device, self.grid[0] * self.grid[1]
         vectors = [torch.zeros(0, patches, self.dim, device=device)]
@@ -126,7 +132,7 @@ class ImageEncoder(nn.Module):
         return Views(self.whitening(smoothed(levels)), self.details(levels))
 
     def batches(self, images: NDArray[Any], device: torch.device | str, progress: Progress | None) -> Iterator[Tensor]:
-        """Pixels (some, 3, height, width) float32, as many images at a time as memory is meant for."""
+        """Yield pixels (batch, 3, height, width) float32, in batches that bound memory."""
         size = max(1, _PIXELS_PER_BATCH // (self.height * self.width))
         for start in range(0, len(images), size):
             yield torch.from_numpy(images[start : start + size]).to(device).permute(0, 3, 1, 2).float()
@@ -134,13 +140,13 @@ class ImageEncoder(nn.Module):
                 progress(min(start + size, len(images)) / len(images))
 
     def state(self) -> dict[str, Tensor]:
-        """All there is to store."""
+        """Return the tensors to store."""
         size = torch.tensor([self.height, self.width, self.dim, int(self.bilevel)])
         return {"size": size, **{name: tensor.contiguous() for name, tensor in self.state_dict().items()}}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The encoder that `state` described; raises BundleError if it did not."""
+        """Return the encoder that `state` described. Raises BundleError for other tensors."""
         tensors = dict(state)
         try:
             height, width, dim, bilevel = (int(value) for value in tensors.pop("size"))
@@ -148,12 +154,12 @@ class ImageEncoder(nn.Module):
             encoder.bilevel = bool(bilevel)
             encoder.load_state_dict(tensors)
         except (KeyError, ValueError, RuntimeError, DataError) as error:
-            raise BundleError(f"Not an image encoder's weights: {str(error).splitlines()[0]}") from None
+            raise BundleError(f"Not the weights of an image encoder: {str(error).splitlines()[0]}") from None
         return encoder
 
 
 def smoothed(levels: Sequence[Tensor]) -> Tensor:
-    """(n, 152, rows, columns) features of COMPARED_BLOCKS, averaged over their neighbourhood, not yet whitened."""
+    """Return features (n, 152, rows, columns) of COMPARED_BLOCKS, averaged over 3 x 3 places, before whitening."""
     outputs = zip(LEVEL_BLOCKS, LEVEL_STRIDES, levels, strict=True)
     return torch.cat(
         [
@@ -166,7 +172,7 @@ def smoothed(levels: Sequence[Tensor]) -> Tensor:
 
 
 def _at_patches(features: Tensor, stride: int) -> Tensor:
-    """The features of a level no finer than the patches, at one place a patch."""
+    """Return the features of a level no finer than the patches, interpolated to one place per patch."""
     if stride > PATCH_PIXELS:
         return F.interpolate(features, scale_factor=stride / PATCH_PIXELS, mode="bilinear", align_corners=False)
     return features

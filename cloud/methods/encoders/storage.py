@@ -1,4 +1,4 @@
-"""Encoders as files of a bundle."""
+"""Storage of encoders as files of a bundle."""
 
 from typing import TypeAlias
 
@@ -17,13 +17,13 @@ PatchEncoder: TypeAlias = ImageEncoder | VideoEncoder
 
 
 def encoder_bytes(encoder: PatchEncoder) -> bytes:
-    """The encoder as a safetensors file."""
+    """Return the encoder as the bytes of a safetensors file."""
     data: bytes = save_tensors({name: tensor.cpu() for name, tensor in encoder.state().items()})
     return data
 
 
 def load_encoder(bundle: Bundle, device: str = "cpu") -> PatchEncoder | None:
-    """The encoder of a bundle on `device`; None for a modality that has none. Raises BundleError if it is damaged."""
+    """Return the encoder of a bundle on `device`; None for other modalities. Raises BundleError for a damaged file."""
     if bundle.manifest.modality not in (Modality.IMAGE, Modality.VIDEO):
         return None
     kind = VideoEncoder if bundle.manifest.modality is Modality.VIDEO else ImageEncoder

@@ -1,9 +1,9 @@
-"""The video encoder: what a patch of the last frame shows and how it changed, whitened at each position.
+"""Video encoder: appearance and motion of each patch of the last frame, whitened at each place.
 
-A clip gives one vector a patch of 32 by 32 pixels: frozen features of its last frame, and their difference from the
-mean of the frames before. A camera that stands still sees other things at each place, so each place has a mean and a
-whitening of its own, as in PaDiM (Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection
-and Localization", ICPR 2020, section 3.2); few clips are helped out by the covariance of all places together. The
+A clip gives one vector per patch of 32 x 32 pixels: frozen features of its last frame, and their difference from the
+mean of the earlier frames. A fixed camera shows different content at each place, so each place has its own mean and
+whitening, as in PaDiM (Defard et al., "PaDiM: a Patch Distribution Modeling Framework for Anomaly Detection
+and Localization", ICPR 2020, section 3.2); for few clips, the covariance of all places supports the estimate. The
 squared length of a vector is then a Mahalanobis distance at its place, and one model serves all places.
 """
 
@@ -32,7 +32,7 @@ BATCH_CLIPS = 8
 
 
 class VideoEncoder(nn.Module):
-    """Clips of one size and length to patch vectors of appearance and motion; frozen."""
+    """Frozen network from clips of one size and length to patch vectors of appearance and motion."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class VideoEncoder(nn.Module):
         super().__init__()
         if height % PATCH_PIXELS or width % PATCH_PIXELS or min(height, width) < PATCH_PIXELS:
             raise DataError(
-                f"The video encoder takes sizes that {PATCH_PIXELS} divides, not {height} x {width}: change "
+                f"The video encoder needs multiples of {PATCH_PIXELS} pixels, not {height} x {width}: change "
                 "video.height and video.width."
             )
         if frames < MIN_CLIP_FRAMES:
@@ -56,14 +56,17 @@ class VideoEncoder(nn.Module):
         self.dim = sum(dims)
         self.grid = (height // PATCH_PIXELS, width // PATCH_PIXELS)
         self.backbone = backbone if backbone is not None else Backbone()
-        # A convolution with a group for each place is a matrix for each place, which engines run in INT8.
+        # A convolution with one group per place multiplies by a matrix per place, and engines run it in INT8.
         patches = self.grid[0] * self.grid[1]
         self.appearance = nn.Conv2d(patches * FEATURES, patches * dims[0], 1, groups=patches)
         self.motion = nn.Conv2d(patches * FEATURES, patches * dims[1], 1, groups=patches)
         self.eval().requires_grad_(False)
 
     def features(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Appearance and motion (n, patches, 152), not yet whitened, of clips (n, frames, height, width, 3) uint8."""
+        """Return appearance and motion (n, patches, 152) before whitening.
+
+        `clips`: (n, frames, height, width, 3) uint8.
+        """
         pixels = clips.reshape(-1, self.height, self.width, 3).permute(0, 3, 1, 2).float()
         shallow, deep = self.backbone(pixels)
         levels = torch.cat([F.avg_pool2d(shallow, 4), F.avg_pool2d(deep, 2)], dim=1)
@@ -72,7 +75,7 @@ class VideoEncoder(nn.Module):
         return last, last - frames[:, :-1].mean(dim=1)
 
     def whiten(self, appearance: Tensor, motion: Tensor) -> Tensor:
-        """(n, patches, dim) vectors of what `features` gives."""
+        """Return vectors (n, patches, dim) from the appearance and motion that `features` returns."""
         parts = [
             layer(features.reshape(-1, features.shape[1] * FEATURES, 1, 1)).reshape(-1, features.shape[1], size)
             for layer, features, size in zip(
@@ -82,18 +85,18 @@ class VideoEncoder(nn.Module):
         return torch.cat(parts, dim=2)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """(n, dim, rows, columns) patch vectors of clips (n, frames, height, width, 3) uint8."""
+        """Return patch vectors (n, dim, rows, columns) of clips (n, frames, height, width, 3) uint8."""
         vectors = self.whiten(*self.features(clips))
         return vectors.transpose(1, 2).reshape(-1, self.dim, *self.grid)
 
     def encode(self, clips: NDArray[Any], progress: Progress | None = None) -> Tensor:
-        """Patch vectors (n, patches, dim) of clips (n, frames, height, width, 3) uint8, on the encoder's device.
+        """Return patch vectors (n, patches, dim) of clips, on the encoder's device.
 
-        Raises DataError for clips of another shape.
+        `clips`: (n, frames, height, width, 3) uint8. Raises DataError for clips of another shape.
         """
         shape = (self.frames, self.height, self.width, 3)
         if clips.shape[1:] != shape:
-            raise DataError(f"Clips have shape {clips.shape[1:]}, and the encoder takes {shape}.")
+            raise DataError(f"Clips have the shape {clips.shape[1:]}, but the encoder needs {shape}.")
         device = self.motion.weight.device
         parts = [torch.zeros(0, self.grid[0] * self.grid[1], self.dim, device=device)]
         for start in range(0, len(clips), BATCH_CLIPS):
@@ -103,18 +106,18 @@ class VideoEncoder(nn.Module):
         return torch.cat(parts)
 
     def state(self) -> dict[str, Tensor]:
-        """All there is to store."""
+        """Return the tensors to store."""
         size = torch.tensor([self.height, self.width, self.frames, *self.dims])
         return {"size": size, **{name: tensor.contiguous() for name, tensor in self.state_dict().items()}}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> Self:
-        """The encoder that `state` described; raises BundleError if it did not."""
+        """Return the encoder that `state` described. Raises BundleError for other tensors."""
         tensors = dict(state)
         try:
             height, width, frames, appearance, motion = (int(value) for value in tensors.pop("size"))
             encoder = cls(height, width, frames, (appearance, motion))
             encoder.load_state_dict(tensors)
         except (KeyError, ValueError, RuntimeError, DataError) as error:
-            raise BundleError(f"Not a video encoder's weights: {str(error).splitlines()[0]}") from None
+            raise BundleError(f"Not the weights of a video encoder: {str(error).splitlines()[0]}") from None
         return encoder

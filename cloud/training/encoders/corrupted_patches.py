@@ -1,4 +1,4 @@
-"""Encoded patches of corrupted training images, for training heads and analyzers of images."""
+"""Encoded patches of corrupted training images: training data of heads and analyzers."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Screener of images as one torch module, for export and quantisation."""
+"""Screener of images as one torch module, ready to export and quantise."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Screener of tabular rows and series windows as one torch module, for export and quantisation."""
+"""Screener of tabular rows and series windows as one torch module, ready to export and quantise."""
 
 from typing import Any, Self
 

@@ -1,4 +1,4 @@
-"""Screener of clips as one torch module, for export and quantisation."""
+"""Screener of clips as one torch module, ready to export and quantise."""
 
 import torch
 from torch import Tensor, nn
