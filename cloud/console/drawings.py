@@ -60,17 +60,35 @@ def _picture(sample: JudgedSample, contents: Contents, values: Values) -> dict[s
         "image": f"{media}/image.png",
         "height_px": values.shape[0],
         "width_px": values.shape[1],
-        "cloud_map": f"{media}/cloud_map.png" if contents.cloud_map is not None else "",
-        "edge_map": f"{media}/edge_map.png" if contents.edge_map is not None else "",
+        **_maps(media, contents),
     }
 
 
 def _clip(sample: JudgedSample, contents: Contents, values: Values) -> dict[str, Any]:
+    """Return the frames with their shares of the verdict. The maps belong to the last frame."""
     media = f"/media/{sample.record.sample_id}"
+    shares = dict(sample.record.contributions)
+    frames: list[dict[str, Any]] = [
+        {
+            "number": index,
+            "image": f"{media}/frame/{index}.png",
+            "share": finite_or_none(shares.get(f"frame {index + 1}")),
+            "is_last": index == len(values) - 1,
+        }
+        for index in shown_frames(len(values))
+    ]
+    known = [frame["share"] for frame in frames if frame["share"] is not None]
+    stands_out = len(known) > 1 and max(known) > min(known)
+    for frame in frames:
+        frame["is_highest"] = stands_out and frame["share"] == max(known)
+    return {"kind": "clip", "frames": frames, "frames_total": len(values), **_maps(media, contents)}
+
+
+def _maps(media: str, contents: Contents) -> dict[str, str]:
+    """Return the addresses of both anomaly maps; empty for one that is missing."""
     return {
-        "kind": "clip",
-        "frames": [{"number": index, "image": f"{media}/frame/{index}.png"} for index in shown_frames(len(values))],
-        "frames_total": len(values),
+        "cloud_map": f"{media}/cloud_map.png" if contents.cloud_map is not None else "",
+        "edge_map": f"{media}/edge_map.png" if contents.edge_map is not None else "",
     }
 
 

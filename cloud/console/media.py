@@ -40,7 +40,7 @@ class Media:
         self.router.get("/{sample_id}/edge_map.png")(self.edge_map)
 
     async def thumbnail(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
-        """Answer with a thumbnail of an image or clip, with the anomaly map of an image."""
+        """Answer with a thumbnail of an image or of a clip's last frame, with the anomaly map."""
         return await self._small(sample_id, "thumbnail.png", if_none_match, _thumbnail)
 
     async def sparkline(self, sample_id: uuid.UUID, if_none_match: Annotated[str, Header()] = "") -> Response:
@@ -108,8 +108,10 @@ def _tag(sample_id: uuid.UUID, name: str) -> str:
 
 def _thumbnail(contents: Contents) -> bytes:
     if contents.view is View.CLIP and contents.values is not None:
-        return thumbnail_png(_frame_pixels(contents, len(contents.values) // 2), None)
-    return thumbnail_png(_pixels(contents), contents.cloud_map if contents.cloud_map is not None else contents.edge_map)
+        pixels = _frame_pixels(contents, len(contents.values) - 1)
+    else:
+        pixels = _pixels(contents)
+    return thumbnail_png(pixels, contents.cloud_map if contents.cloud_map is not None else contents.edge_map)
 
 
 def _sparkline(contents: Contents) -> bytes:

@@ -20,7 +20,8 @@ def add_commands(tree: CommandTree) -> None:
     """Add the command to the tree."""
     tree.root.command(
         epilog="Examples:  vedette demo  |  vedette demo --headless --seconds 120 --json out.json  |  "
-        "vedette demo --images my-photos/ --effort 1  |  vedette demo --series readings.csv --no-federated"
+        "vedette demo --images my-photos/ --effort 1  |  vedette demo --series readings.csv --no-federated  |  "
+        "vedette demo --video belt.mp4"
     )(demo)
 
 
@@ -39,6 +40,13 @@ def demo(
         Path | None,
         typer.Option(metavar="FILE", help="Your own readings (CSV, Parquet, NPZ) for the sensor."),
     ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Your own video for the camera: train on its first 60 %, screen clips of the rest.",
+        ),
+    ] = None,
     effort: Annotated[
         float,
         typer.Option(min=0.01, max=1.0, help="Scale the training steps of `vedette train` (0.2 = quick look)."),
@@ -53,6 +61,8 @@ def demo(
 
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise SettingsError(f"{folder}: not empty. Give --folder a new folder.")
+    if images is not None and video is not None:
+        raise SettingsError("--images and --video are both for the camera: give one of them.")
     check_output_path(json_path)
     work = folder.absolute() if folder is not None else Path(tempfile.mkdtemp(prefix="vedette-demo-"))
     os.environ["VEDETTE_HOME"] = str(work / "home")  # signing key of the demo, also for this process
@@ -66,7 +76,7 @@ def demo(
 
     try:
         with stoppable():
-            Demo(DemoOptions(seconds, headless, federated, effort, images, series), work).run(keep)
+            Demo(DemoOptions(seconds, headless, federated, effort, images, series, video), work).run(keep)
     except KeyboardInterrupt:
         if not kept:
             write_interruption(json_path)

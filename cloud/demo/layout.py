@@ -108,10 +108,11 @@ class Layout:
         """Write `edge.toml` of a device that screens for `seconds` and reaches the service at `address`."""
         # An agent counts windows, not readings.
         rate_per_s = plan.rate_per_s / max(self.open_bundle(plan).manifest.input.window_stride, 1)
+        kind = cloud_modality(plan.modality).source_kind
         source = {
             "id": plan.device_id,
-            "kind": cloud_modality(plan.modality).source_kind,
-            "path": str(plan.stream.path),
+            "kind": kind,
+            ("url" if kind == "camera" else "path"): str(plan.stream.path),
             "bundle_name": plan.bundle_name,
             "rate_per_s": rate_per_s,
             "stop_after_s": seconds,

@@ -16,6 +16,7 @@ from cloud.demo.layout import Layout, read_json
 from cloud.demo.link import Link
 from cloud.demo.live import Screen, summary_table
 from cloud.demo.own_data import images_plan, series_plan
+from cloud.demo.own_video import video_plan
 from cloud.demo.processes import Processes
 from cloud.demo.streams import DevicePlan
 from cloud.demo.summary import device_summary, read_screening_log, total_summary
@@ -45,6 +46,7 @@ class DemoOptions:
     effort: float
     images: Path | None = None
     series: Path | None = None
+    video: Path | None = None
 
 
 class Demo:
@@ -275,5 +277,12 @@ def _make_plans(options: DemoOptions, folder: Path) -> list[DevicePlan]:
     """Return the devices of this demo after writing their data below `folder`."""
     seconds = options.seconds
     series = series_plan(options.series, folder, seconds) if options.series else artery_plan(folder, seconds)
-    camera = images_plan(options.images, folder, seconds) if options.images else camera_plan(folder, seconds)
-    return [*shuttle_plans(folder, seconds), series, camera]
+    return [*shuttle_plans(folder, seconds), series, _camera(options, folder, seconds)]
+
+
+def _camera(options: DemoOptions, folder: Path, seconds: float) -> DevicePlan:
+    if options.video is not None:
+        return video_plan(options.video, folder, seconds)
+    if options.images is not None:
+        return images_plan(options.images, folder, seconds)
+    return camera_plan(folder, seconds)

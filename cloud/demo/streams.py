@@ -3,7 +3,7 @@
 The devices never see a label; the demo looks them up by a sample's origin at the end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.bundle import InputSpec
-from shared.images import decode_image
+from shared.errors import DataError
+from shared.images import decode_image, resize
 from shared.modality import Modality
 from shared.samples import Values
+from shared.videos import frame_step, frames_of, probe
 
 
 class Stream(Protocol):
@@ -83,12 +85,44 @@ class ImageStream:
         return None if self.anomalous is None else Path(origin).name in self.anomalous
 
 
+class VideoStream:
+    """Clips of an unlabelled video file. They are decoded from the start once, if they are asked for in order."""
+
+    def __init__(self, path: Path, frames_per_second: float) -> None:
+        self.path, self._frames_per_second = path, frames_per_second
+        self._frames: Iterator[tuple[int, NDArray[np.uint8]]] = iter(())
+        self._held: dict[int, NDArray[np.uint8]] = {}
+        self._next = 0
+
+    def values(self, origin: str, spec: InputSpec) -> Values:
+        """Return the clip (frames, height, width, 3) that ends with the frame of `origin`."""
+        step, last = frame_step(self._frames_per_second, spec.frame_interval_s), _row(origin)
+        wanted = range(last - step * (spec.window_length - 1), last + 1, step)
+        if not all(number in self._held or number >= self._next for number in wanted):
+            self._held, self._next = {}, 0
+        if self._next == 0:
+            self._frames = frames_of(self.path, range(probe(self.path).frames))
+        self._held = {number: pixels for number, pixels in self._held.items() if number >= wanted[0]}
+        while self._next <= last:
+            number, pixels = next(self._frames, (last, None))
+            if pixels is None:
+                raise DataError(f"{self.path}: ends before frame {last}.")
+            self._next = number + 1
+            if number >= wanted[0]:
+                self._held[number] = resize(pixels, spec.image_height, spec.image_width)
+        return np.stack([self._held[number] for number in wanted])
+
+    def is_anomalous(self, origin: str, spec: InputSpec) -> bool | None:
+        """Return None: the video has no labels."""
+        return None
+
+
 @dataclass(frozen=True)
 class DevicePlan:
     """One device of the demo with its training data and its stream.
 
-    `rate_per_s`: rows, readings or images per second. `training`: settings of `vedette train`, as in its TOML file.
-    `about`: one sentence on the data, which names any artificial part.
+    `rate_per_s`: rows, readings, images or clips per second. `training`: settings of `vedette train`, as in its TOML
+    file. `about`: one sentence on the data, which names any artificial part.
     """
 
     device_id: str

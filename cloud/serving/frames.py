@@ -23,7 +23,7 @@ def frame_shares(p_values: NDArray[np.float64]) -> list[Shares]:
 
     The surprise of a frame is -log of its p-value. Shares sum to 1; they are equal where no frame is a surprise.
     """
-    surprises = -np.log(np.clip(p_values, np.finfo(np.float64).tiny, 1.0))
+    surprises = np.abs(np.log(np.clip(p_values, np.finfo(np.float64).tiny, 1.0)))  # 0, not -0, at 1
     totals = surprises.sum(axis=1, keepdims=True)
     equal = np.full_like(surprises, 1.0 / surprises.shape[1])
     shares = np.divide(surprises, totals, out=equal, where=totals > 0)

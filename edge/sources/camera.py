@@ -119,6 +119,7 @@ class CameraSource:
         while True:
             with self._open() as container:
                 self._sampler.restart(_frames_per_second(container))
+                number = -1
                 for number, frame in enumerate(_decoded(container, self.name)):
                     if not self._pacer.goes_on():  # many frames may give no sample
                         return
@@ -130,6 +131,12 @@ class CameraSource:
                         yield CameraSample(values, time.time(), number)
                     elif self._sampler.counts_skipped:
                         self._health.count(skipped=1)
+            if number + 1 < self._sampler.min_frames:
+                needed = self._sampler.min_frames
+                raise DataError(
+                    f"{self.name}: holds {number + 1} frames, and a sample needs {needed}: give a longer video, or a "
+                    "bundle trained with a shorter video.frame_interval_s."
+                )
             if not self._settings.loop:
                 return
 
@@ -226,9 +233,13 @@ def _frames_per_second(container: Any) -> float:
 
 
 def _pixels(frame: Any) -> NDArray[np.uint8]:
-    """Return the pixels (height, width, 3) uint8 of a frame, in RGB."""
+    """Return the pixels (height, width, 3) uint8 of a frame, in RGB, rotated as the file asks.
+
+    OpenCV does the same in training.
+    """
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    return pixels
+    quarter_turns = round(frame.rotation / 90)
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
 
 
 def _decoded(container: Any, name: str) -> Iterator[Any]:

@@ -27,6 +27,11 @@ class Sampler(Protocol):
     gate: FrameGate
     counts_skipped: bool  # a frame that gives no sample counts as skipped
 
+    @property
+    def min_frames(self) -> int:
+        """Frames that a file must hold to give a sample."""
+        ...
+
     def restart(self, frames_per_second: float = 0.0) -> None:
         """Forget all frames, for a new connection or the start of a file. The rate is 0 for a live stream."""
         ...
@@ -48,6 +53,7 @@ class FrameSampler:
 
     modality = Modality.IMAGE
     counts_skipped = True
+    min_frames = 1
 
     def __init__(self, settings: CameraSettings) -> None:
         self._settings, self.gate = settings, FrameGate(settings)
@@ -83,6 +89,11 @@ class ClipSampler:
         self._step = self._stride = 0
         self._held: deque[tuple[float, NDArray[np.uint8]]] = deque()
         self.restart()
+
+    @property
+    def min_frames(self) -> int:
+        """See `Sampler.min_frames`."""
+        return self._step * (self._spec.window_length - 1) + 1
 
     def restart(self, frames_per_second: float = 0.0) -> None:
         """See `Sampler.restart`."""

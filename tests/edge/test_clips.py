@@ -1,5 +1,6 @@
 """Clips cut on a device are those that training cuts, and a live stream gives clips by its clock."""
 
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from edge.settings.sources import CameraSettings
 from edge.sources import open_source
 from edge.sources.clips import ClipSampler
 from shared.bundle import InputSpec
-from shared.errors import BundleMismatchError
+from shared.errors import BundleMismatchError, DataError
 from shared.modality import Modality
 from shared.videos import clip_ends, clip_stride
 from tests.cloud.training.video_files import frames, write_video
@@ -61,8 +62,46 @@ def test_stride_chooses_among_the_clips_and_the_motion_gate_goes_by_the_last_fra
     assert set(moving[1:]) <= set(range(58, 84))
 
 
-def test_a_video_shorter_than_a_clip_gives_none(tmp_path: Path) -> None:
-    assert clips_of(write_video(tmp_path / "a.avi", frames(8), 5.0)) == ([], [])
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_video_shorter_than_a_clip_is_a_clear_error(tmp_path: Path, count: int, loop: bool) -> None:
+    path = write_video(tmp_path / "a.avi", frames(count), 5.0)
+    with pytest.raises(DataError, match=rf"a\.avi: holds {count} frames, and a sample needs 11"):
+        clips_of(path, loop=loop)
+
+
+def test_a_truncated_video_gives_the_clips_before_the_cut(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", frames(60), 5.0)
+    _, every = clips_of(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    _, found = clips_of(path)
+    assert 5 < len(found) < len(every)
+    assert found == every[: len(found)]
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_rotated_video_is_turned_as_in_training(tmp_path: Path, degrees: int) -> None:
+    path = turned(write_video(tmp_path / "a.mp4", frames(30, box=range(5, 25)), 5.0), degrees)
+    (video,) = find_videos(tmp_path).normal
+    assert (video.info.height > video.info.width) == (degrees != 180)
+    step = frame_step(video, SPEC.frame_interval_s)
+    ends = clip_ends(30, step, SPEC.window_length, clip_stride(step))
+    trained = list(read_clips(video, ends, SPEC, step))
+    clips, _ = clips_of(path)
+    for clip, expected in zip(clips, trained, strict=True):
+        assert np.abs(clip.astype(int) - expected).mean() < 2
+
+
+def turned(path: Path, degrees: int) -> Path:
+    """Change the display matrix in the track header (ISO/IEC 14496-12, 8.3.2) of an MP4 file."""
+    one, last = 0x10000, 1 << 30
+    a, b = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[degrees]
+    upright = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, last)
+    data = path.read_bytes()
+    start = data.index(upright, data.index(b"tkhd"))
+    path.write_bytes(data[:start] + struct.pack(">9i", a, b, 0, -b, a, 0, 0, 0, last) + data[start + len(upright) :])
+    return path
 
 
 def test_a_looped_file_cuts_no_clip_across_its_end(tmp_path: Path) -> None:

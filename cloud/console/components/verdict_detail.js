@@ -23,12 +23,25 @@ export default {
         <p v-if="verdict.reason" class="v-notice">{{ verdict.reason }}</p>
         <p v-if="verdict.problem" class="v-notice">{{ verdict.problem }}</p>
 
-        <section v-if="verdict.kind === 'image'" class="v-block">
-          <div class="v-canvas" :style="{aspectRatio: verdict.width_px + ' / ' + verdict.height_px, maxWidth: canvasWidth}">
+        <section v-if="verdict.kind === 'image' || verdict.kind === 'clip'" class="v-block">
+          <div v-if="verdict.kind === 'image'" class="v-canvas" :style="{aspectRatio: verdict.width_px + ' / ' + verdict.height_px, maxWidth: canvasWidth}">
             <img :src="verdict.image" :key="verdict.image" alt="The sample" decoding="async" @error="imageFailed = verdict.sample_id">
             <img v-if="map" :src="map" :key="map" alt="" class="v-map" decoding="async" :style="{opacity: shown ? opacity / 100 : 0}">
             <p v-if="imageFailed === verdict.sample_id" class="v-notice">The image could not be loaded.</p>
           </div>
+          <div v-else class="v-frames" :style="{'--columns': frameColumns}" aria-label="Frames of the clip">
+            <figure v-for="frame in verdict.frames" :key="frame.image" :class="{'v-highest': frame.is_highest}">
+              <div class="v-frame">
+                <img :src="frame.image" :alt="'Frame ' + (frame.number + 1)" loading="lazy" decoding="async">
+                <img v-if="map && frame.is_last" :src="map" :key="map" alt="" class="v-map" decoding="async" :style="{opacity: shown ? opacity / 100 : 0}">
+              </div>
+              <figcaption>
+                <span>Frame {{ frame.number + 1 }}<b v-if="frame.is_highest"> highest</b></span>
+                <template v-if="frame.share !== null"><span class="v-meter"><i :style="{width: 100 * frame.share + '%'}"></i></span><span class="v-number">{{ percent(frame.share) }}</span></template>
+              </figcaption>
+            </figure>
+          </div>
+          <p v-if="verdict.kind === 'clip'" class="v-hint">{{ frameHint }}</p>
           <div class="v-controls" v-if="verdict.cloud_map || verdict.edge_map">
             <span class="v-toggle" role="group" aria-label="Heatmap">
               <button type="button" class="v-button" :disabled="!verdict.cloud_map" :aria-pressed="shown && by === 'cloud'" @click="show('cloud')">Cloud</button>
@@ -38,13 +51,6 @@ export default {
             <label class="v-slider">Heatmap <input type="range" min="0" max="100" v-model.number="opacity" aria-label="Opacity of the heatmap"><span class="v-number">{{ opacity }} %</span></label>
           </div>
           <p v-else class="v-hint">There is no anomaly map of this sample.</p>
-        </section>
-
-        <section v-if="verdict.kind === 'clip'" class="v-block">
-          <div class="v-frames" aria-label="Frames of the clip">
-            <figure v-for="frame in verdict.frames" :key="frame.image"><img :src="frame.image" :alt="'Frame ' + (frame.number + 1)" loading="lazy" decoding="async"><figcaption>{{ frame.number + 1 }}</figcaption></figure>
-          </div>
-          <p class="v-hint">{{ verdict.frames.length }} of {{ verdict.frames_total }} frames, in the order of time.</p>
         </section>
 
         <section v-if="verdict.kind === 'series'" class="v-block">
@@ -138,6 +144,17 @@ export default {
     },
     canvasWidth() {
       return `calc(${this.whole_page ? 72 : 52}vh * ${this.verdict.width_px / this.verdict.height_px})`;
+    },
+    frameColumns() {
+      const count = this.verdict.frames.length;
+      return count > 6 ? 4 : count > 4 || count === 3 ? 3 : Math.min(count, 2);
+    },
+    frameHint() {
+      const { frames, frames_total: total, cloud_map: cloud, edge_map: edge } = this.verdict;
+      const count = total === 1 ? "One frame" : frames.length < total ? `${frames.length} of ${total} frames` : `${total} frames`;
+      const parts = [total === 1 ? count : `${count} in the order of time`];
+      if (frames.some((frame) => frame.share !== null)) parts.push("with their shares of the anomaly");
+      return `${parts.join(", ")}.${(cloud || edge) && total > 1 ? " The heatmap belongs to the last frame." : ""}`;
     },
     plotHeight() {
       return this.verdict.plot.channels.length * (HEIGHT + 18) + 18;

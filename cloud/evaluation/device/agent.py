@@ -34,7 +34,7 @@ class AgentRun:
         start_s: time from the command to the first screened batch; `start_cpu_s` is the CPU time.
         peak_mib: peak resident memory.
         loads_torch: whether the process loaded PyTorch.
-        spooled_share: share of the screened samples that went to the spool.
+        forwarded_share: share of the screened samples that went to the spool.
     """
 
     samples_per_s: float
@@ -43,7 +43,7 @@ class AgentRun:
     start_cpu_s: float
     peak_mib: float
     loads_torch: bool
-    spooled_share: float
+    forwarded_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Device:
                 start_cpu_s=start_cpu_s,
                 peak_mib=_peak_mib(agent.pid),
                 loads_torch="libtorch" in Path(f"/proc/{agent.pid}/maps").read_text(),
-                spooled_share=(after.counters["samples_spooled"] - before.counters["samples_spooled"]) / count,
+                forwarded_share=(after.counters["samples_spooled"] - before.counters["samples_spooled"]) / count,
             )
         finally:
             agent.stop(5.0)

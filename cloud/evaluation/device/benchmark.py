@@ -169,7 +169,7 @@ class _BundleBenchmark:
                 "ratio": _ratio(rates, bare),
                 "ratio_to_best": _ratio(rates, fastest),
                 "cpu_us_per_sample": statistics.median(run.cpu_us for run in runs),
-                "travelled_share": statistics.median(run.spooled_share for run in runs),
+                "forwarded_share": statistics.median(run.forwarded_share for run in runs),
             }
         return figures
 

@@ -26,9 +26,9 @@ def main() -> None:
     answers.write("{}\n")
     answers.flush()
     for line in sys.stdin:
-        asked = json.loads(line)
-        shape = (asked["batch_size"], 3, settings["height"], settings["width"])
-        answers.write(json.dumps({"samples_per_s": _rate(compiled, shape, asked["seconds"])}) + "\n")
+        request = json.loads(line)
+        shape = (request["batch_size"], 3, settings["height"], settings["width"])
+        answers.write(json.dumps({"samples_per_s": _rate(compiled, shape, request["seconds"])}) + "\n")
         answers.flush()
 
 

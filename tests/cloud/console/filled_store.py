@@ -34,6 +34,7 @@ from shared.status import Heartbeat, HeartbeatCounters, RunningBundle
 from shared.wire import encode_payload, sample_to_message
 
 XSS = '<img src=x onerror="window.pwned=1"></script><script>window.pwned=1</script>${window.pwned=1}`{{constructor}}'
+_WITH_MAP = (Modality.IMAGE, Modality.VIDEO)
 KEY = Ed25519PrivateKey.generate()
 
 
@@ -51,7 +52,8 @@ class Kind:
 SHUTTLE = Kind("shuttle-a", "radiator", Modality.TABULAR, "shuttle", tuple(f"sensor_{i}" for i in range(1, 10)))
 ARTERY = Kind("artery-ward-3", "pressure", Modality.SERIES, "artery", ("pressure_mmhg", "its_slope"))
 CAMERA = Kind("camera-north", "line-2", Modality.IMAGE, "bricks")
-KINDS = (SHUTTLE, ARTERY, CAMERA)
+DOOR = Kind("door-2", "entrance", Modality.VIDEO, "door")
+KINDS = (SHUTTLE, ARTERY, CAMERA, DOOR)
 
 
 def manifest(kind: Kind, version: int = 1) -> Manifest:
@@ -176,6 +178,7 @@ class Fleet:
             Modality.TABULAR: self._row,
             Modality.SERIES: self._window,
             Modality.IMAGE: self._crop,
+            Modality.VIDEO: self._clip,
         }[kind.modality](odd)
         p_value = float(10 ** -self.random.uniform(1.4, 6)) if odd else float(self.random.uniform(0.01, 0.9))
         route = (Route.ALARM if p_value < 1e-4 else Route.FORWARD) if p_value < 0.05 else Route.AUDIT
@@ -187,7 +190,7 @@ class Fleet:
             bundle_id=self.bundle_ids[kind.bundle_name],
             calibration_id="0f3a9b21c4de",
             artefact="int8_openvino",
-            anomaly_map=coarse(truth) if kind.modality is Modality.IMAGE and truth is not None else None,
+            anomaly_map=coarse(truth) if kind.modality in _WITH_MAP and truth is not None else None,
         )
         return Sample(new_sample_id(), kind.source_id, kind.modality, at_s, origin, values), screening, truth
 
@@ -219,6 +222,18 @@ class Fleet:
             truth[y // 8 : (y + 44) // 8 + 1, x // 8 : (x + 52) // 8 + 1] = self.random.integers(180, 255)
         return np.repeat(crop[..., None], 3, axis=2), truth, f"frame_{int(self.random.integers(1, 99_999)):05d}.png"
 
+    def _clip(self, odd: bool) -> tuple[Values, NDArray[np.uint8], str]:
+        left = int(self.random.integers(0, 200))
+        frames = np.stack([self._brick[100:324, left + 8 * index : left + 8 * index + 224] for index in range(4)])
+        truth = self.random.integers(10, 90, (28, 28)).astype(np.uint8)
+        if odd:
+            for index in (2, 3):  # it enters in the third frame
+                x = 40 * index
+                frames[index, 70:160, x : x + 50] = self._foreign[100:190, 100:150]
+            truth[70 // 8 : 160 // 8 + 1, 120 // 8 : 170 // 8 + 1] = self.random.integers(180, 255)
+        values = np.repeat(frames[..., None], 3, axis=3)
+        return values, truth, f"door.mp4:{int(self.random.integers(1, 99_999))}"
+
     def _verdict(
         self, kind: Kind, sample_id: uuid.UUID, captured_at_s: float, truth: NDArray[np.uint8] | None, odd: bool
     ) -> Verdict:
@@ -234,6 +249,9 @@ class Fleet:
         if kind.channels:
             shares = np.sort(self.random.dirichlet(np.full(len(kind.channels), 0.5)))[::-1]
             contributions = tuple(zip(self.random.permutation(kind.channels).tolist(), shares.tolist(), strict=True))
+        if kind.modality is Modality.VIDEO:
+            shares = np.array([0.04, 0.06, 0.38, 0.52]) if odd else self.random.dirichlet(np.full(4, 5.0))
+            contributions = tuple((f"frame {number}", float(share)) for number, share in enumerate(shares, 1))
         return Verdict(
             sample_id=sample_id,
             decision=Decision.ANOMALOUS if p_value < 0.01 else Decision.NORMAL,
@@ -321,8 +339,9 @@ async def _serve(folder: Path, port: int, each_s: float, count: int) -> None:
     while not task.done():
         await asyncio.sleep(each_s or 1)
         if each_s and count:
-            await fleet.send(KINDS[number % 3])
-            await fleet.heartbeat(KINDS[number % 3], 123_000 + number)
+            kind = KINDS[number % len(KINDS)]
+            await fleet.send(kind)
+            await fleet.heartbeat(kind, 123_000 + number)
             number += 1
     await store.close()
 

@@ -1,6 +1,7 @@
 """What the console draws follows the view of the modality."""
 
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,28 @@ def test_a_clip_shows_some_of_its_frames_in_order() -> None:
     assert numbers == sorted(set(numbers))
     assert (numbers[0], numbers[-1], len(numbers), drawn["frames_total"]) == (0, 39, drawings.MAX_FRAMES, 40)
     assert shown_frames(3) == [0, 1, 2]
+
+
+def test_frames_carry_their_shares_and_the_highest_is_marked() -> None:
+    judged = sample(Modality.VIDEO)
+    shares = [("frame 1", 0.1), ("frame 2", 0.7), ("frame 3", 0.2)]
+    record = judged.record.model_copy(update={"contributions": shares})
+    clip = contents(Modality.VIDEO)
+    assert clip.values is not None
+    three = replace(clip, values=clip.values[:3], cloud_map=np.zeros((4, 4), np.uint8))
+    drawn = drawing(replace(judged, record=record), three)
+    assert [frame["share"] for frame in drawn["frames"]] == [0.1, 0.7, 0.2]
+    assert [frame["is_highest"] for frame in drawn["frames"]] == [False, True, False]
+    assert [frame["is_last"] for frame in drawn["frames"]] == [False, False, True]
+    assert drawn["cloud_map"].endswith("/cloud_map.png")
+    equal = record.model_copy(update={"contributions": [(name, 1 / 3) for name, _ in shares]})
+    for without in (equal, judged.record):
+        frames = drawing(replace(judged, record=without), three)["frames"]
+        assert not any(frame["is_highest"] for frame in frames)
+
+
+def test_the_thumbnail_of_a_clip_is_its_last_frame() -> None:
+    assert decode_image(media._thumbnail(contents(Modality.VIDEO)))[0, 0, 0] == 39
 
 
 def test_a_frame_of_a_clip_is_a_picture_and_one_beyond_its_end_is_not_found() -> None:

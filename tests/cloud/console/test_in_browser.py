@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cloud.console.conftest import RunningConsole, running_console
-from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, XSS, Fleet
+from tests.cloud.console.filled_store import ARTERY, CAMERA, DOOR, SHUTTLE, XSS, Fleet
 
 ROW = "tr[data-sample]"
 CHOSEN = "tr.v-chosen"
@@ -23,7 +23,7 @@ def console(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[
 async def fill(fleet: Fleet) -> None:
     await fleet.enrol()
     await fleet.send_many(54)
-    for kind in (SHUTTLE, ARTERY, CAMERA):
+    for kind in (SHUTTLE, ARTERY, CAMERA, DOOR):
         await fleet.send(kind, odd=True)
 
 
@@ -122,6 +122,14 @@ def test_each_kind_of_sample_highlights_its_anomaly(console: RunningConsole, ope
     page.wait_for_function("document.querySelector('.v-map').src.endsWith('/edge_map.png')")
     page.locator(".v-list").press("h")
     assert page.evaluate("getComputedStyle(document.querySelector('.v-map')).opacity") == "0"
+    page.select_option("label:has-text('Modality') select", "video")
+    wait_until(page, lambda: "door-2" in page.inner_text(".v-table"), "the filter did not change the list")
+    page.click(ROW)
+    page.wait_for_function("document.querySelectorAll('.v-frames figure').length === 4")
+    page.wait_for_function("[...document.querySelectorAll('.v-frames img')].every(image => image.naturalWidth > 0)")
+    assert page.locator(".v-frames .v-map").count() == 1
+    assert "38\N{NO-BREAK SPACE}%" in page.inner_text(".v-frames")
+    assert page.inner_text(".v-frames .v-highest").startswith("Frame 4 highest")
     page.select_option("label:has-text('Modality') select", "series")
     wait_until(page, lambda: "artery" in page.inner_text(".v-table"), "the filter did not change the list")
     page.click(ROW)
@@ -188,7 +196,7 @@ def test_a_verdict_has_a_page_of_its_own(console: RunningConsole, open_page: Any
     page = open_page(f"/verdict/{sample.sample_id}", at="text=waits for its verdict")
     console.do(judge_waiting(console.fleet))
     page.wait_for_selector(".v-features")
-    unknown = open_page("/verdict/nonsense", at="text=no sample id")
+    unknown = open_page("/verdict/nonsense", at="text=not a sample id")
     assert unknown.evaluate("fetch('/verdict/nonsense').then(answer => answer.status)") == 404
 
 
@@ -217,11 +225,14 @@ async def execute(console: RunningConsole, statement: str) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_screen(console: RunningConsole, open_page: Any, width: int) -> None:
-    for path, at in (("/", ROW), ("/devices", ".v-device"), ("/?modality=series", ROW)):
+    for path, at in (("/", ROW), ("/devices", ".v-device"), ("/?modality=series", ROW), ("/?modality=video", ROW)):
         page = open_page(path, width=width, at=at)
         if "series" in path:
             page.click(ROW)
             page.wait_for_selector(".v-plot")
+        if "video" in path:
+            page.click(ROW)
+            page.wait_for_selector(".v-frames")
         overflow = """[...document.querySelectorAll('.v-main, .v-scroll, .v-detail-body, .v-devices, .v-bar')]
             .filter(part => part.scrollWidth > part.clientWidth + 1).map(part => part.className)"""
         assert page.evaluate(overflow) == []

@@ -34,8 +34,8 @@ Vedette = Callable[..., int]
 
 @pytest.fixture
 def vedette(monkeypatch: pytest.MonkeyPatch) -> Vedette:
-    """Run a command; its exit code."""
-    # One column for each letter: tables are cut to the terminal.
+    """Return a function that runs a command and returns its exit code."""
+    # Wide terminal, because tables are cut to its width.
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: object) -> int:
@@ -49,14 +49,14 @@ def vedette(monkeypatch: pytest.MonkeyPatch) -> Vedette:
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Training settings that take seconds."""
+    """Return the path of training settings that train in seconds."""
     path = tmp_path_factory.mktemp("config") / "quick.toml"
     path.write_text(QUICK)
     return path
 
 
 def table(rows: int, anomalies: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n, 4) and labels (n,): anomalies lie far off in one feature each."""
+    """Return rows (n, 4) and labels (n,); each anomaly is far off in one feature."""
     generator = np.random.default_rng(seed)
     mixing = np.array([[1.0, 0.5, 0.0, 0.0], [0.0, 1.0, 0.5, 0.0], [0.0, 0.0, 1.0, 0.5], [0.5, 0.0, 0.0, 1.0]])
     values = generator.normal(size=(rows, 4)) @ mixing
@@ -68,7 +68,7 @@ def table(rows: int, anomalies: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three sets: one of 120 rows, one of 1100, and one that cannot be used."""
+    """Return a folder of three sets: 120 rows, 1100 rows, and an unusable one."""
     folder = tmp_path_factory.mktemp("tables")
     for name, rows, anomalies in (("7_small", 120, 12), ("large", 1100, 50)):
         values, labels = table(rows, anomalies)
@@ -79,7 +79,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_table() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """Rows and labels, as many as asked for."""
+    """Return a function that makes rows and labels."""
     return table
 
 
@@ -102,7 +102,7 @@ def series_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Striped tiles; defects are white squares, with masks."""
+    """Return a folder of striped tiles; defects are white squares with masks."""
     folder = tmp_path_factory.mktemp("images") / "tiles"
     generator = np.random.default_rng(0)
     for part, count in (("train/good", 44), ("test/good", 8), ("test/hole", 8)):

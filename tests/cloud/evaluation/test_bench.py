@@ -1,4 +1,4 @@
-"""Benchmarks from the command to JSON and page, on data made up for it."""
+"""Benchmarks on synthetic data, from the command to JSON and page."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_tables_resume_and_a_broken_set_does_not_stop_the_rest(
     kept = sorted(work.glob("*.json"))
     assert len(kept) == 3  # two sets, one of them also without the bootstrap
     kept[0].unlink()
-    kept[1].write_text("{")  # as a power cut might leave it
+    kept[1].write_text("{")  # as after a power failure
     assert vedette("bench", "adbench", *options, "--datasets", "small,large") == 0
     assert "(resumed)" in capsys.readouterr().err
     assert json.loads(result.read_text())["sets"] == summary["sets"]

@@ -1,4 +1,4 @@
-"""`vedette bench edge`: the agent as its users run it, beside the bare engine and PyTorch, all of it measured."""
+"""`vedette bench edge`: real measurements of the agent, the bare engine and PyTorch."""
 
 import json
 import sys
@@ -29,13 +29,13 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
         agent, footprint = throughput[name], figures["footprint"][name]
         assert agent["ratio"] == pytest.approx(agent["samples_per_s"] / throughput["bare_samples_per_s"])
         assert agent["ratio_to_best"] == pytest.approx(agent["samples_per_s"] / throughput["bare_best_samples_per_s"])
-        assert 0.5 / agent["samples_per_s"] < agent["cpu_us_per_sample"] < 1e6  # a loaded machine leaves it little
-        assert 0.0 < agent["travelled_share"] < 0.5
+        assert 0.5 / agent["samples_per_s"] < agent["cpu_us_per_sample"] < 1e6  # a loaded machine is slow
+        assert 0.0 < agent["forwarded_share"] < 0.5
         assert 30 < footprint["peak_resident_mib"] < 2000
         assert 0 < footprint["start_cpu_s"] < 60
         assert not footprint["loads_torch"]
     size = figures["samples"]["batch_size"]
-    assert throughput["bare_best_batch_size"] in (size // 4, size)  # of those that a quick run tries
+    assert throughput["bare_best_batch_size"] in (size // 4, size)  # the candidates of a quick run
     assert int8["artefact"] in AGENTS
     assert int8["batch_size"] == int8["eager_batch_size"] == 1
     assert int8["ratio"] == pytest.approx(int8["samples_per_s"] / int8["eager_samples_per_s"])
@@ -62,7 +62,7 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
         (("--bundle", "pump.vedette"), "--bundle needs --data"),
     ],
 )
-def test_options_that_do_not_fit_are_refused_in_a_line_and_in_the_json(
+def test_invalid_options_are_refused_in_one_line_and_in_the_json(
     tmp_path: Path, vedette, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], reason: str
 ) -> None:
     result = tmp_path / "edge.json"

@@ -29,7 +29,7 @@ def pump(tmp_path: Path, quick: Path, make_table, vedette) -> Path:
     return trained(vedette, quick, tmp_path / "train.npz", "tabular", tmp_path / "pump.vedette")
 
 
-def test_rows_with_labels_without_and_unfit(
+def test_rows_with_labels_without_labels_and_of_other_width(
     tmp_path: Path, pump: Path, make_table, vedette, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values, labels = make_table(150, 20, seed=1)
@@ -49,7 +49,7 @@ def test_rows_with_labels_without_and_unfit(
     assert "cascade_10" in shown
     pictures = drawn(plots)
     assert set(pictures) >= {"curves.png", "p_values.png"}
-    assert all(pixels.std() > 5 for pixels in pictures.values())  # something is drawn
+    assert all(pixels.std() > 5 for pixels in pictures.values())  # not blank
 
     np.savez(tmp_path / "plain.npz", X=values[:60])
     assert vedette("evaluate", pump, tmp_path / "plain.npz", "--json", result) == 0
@@ -65,7 +65,7 @@ def test_rows_with_labels_without_and_unfit(
     assert json.loads(result.read_text())["status"] == "failed"
 
 
-def test_data_without_normals_or_variance_can_be_judged(tmp_path: Path, pump: Path, make_table, vedette) -> None:
+def test_data_without_normals_or_variance_can_be_evaluated(tmp_path: Path, pump: Path, make_table, vedette) -> None:
     values, labels = make_table(150, 20, seed=1)
     result = tmp_path / "out.json"
     stuck = np.repeat(values[:1], 10, axis=0)
@@ -86,7 +86,7 @@ def test_series(tmp_path: Path, series_folder: Path, quick: Path, vedette) -> No
     assert set(found["methods"]) == METHODS
     assert found["methods"]["fused"]["vus_pr"] > 0.5
     assert {"point_auroc", "point_f1", "point_affiliation_f1"} <= set(found["methods"]["fused"])
-    assert not found["notes"]  # its test part is no part that it was trained on
+    assert not found["notes"]  # its test part is not training data
     assert set(drawn(plots)) >= {"curves.png", "p_values.png", "timeline.png"}
 
 

@@ -1,4 +1,4 @@
-"""The settings that put every method into a benchmark name every method."""
+"""`benchmarks/every_method.toml` lists every method."""
 
 import tomllib
 from pathlib import Path
@@ -11,7 +11,7 @@ from shared.modality import Modality
 SETTINGS = Path(__file__).parents[3] / "benchmarks" / "every_method.toml"
 
 
-def test_every_method_has_its_row_and_the_verdict_stays_the_default_one() -> None:
+def test_every_method_is_listed_and_the_fused_methods_are_the_defaults() -> None:
     settings = TrainingSettings.model_validate(tomllib.loads(SETTINGS.read_text()))
     assert sorted(settings.analyzers) == sorted(ANALYZERS)
     assert settings.fused == cloud_modality(Modality.TABULAR).default_methods

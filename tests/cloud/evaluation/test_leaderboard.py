@@ -1,4 +1,4 @@
-"""Properties of every routing."""
+"""Properties of all routings."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from cloud.metrics import auroc
 
 
 def opinions(seed: int, count: int = 400, share: float = 0.1, edge_noise: float = 1.5):
-    """Labels, and p-values of an edge that sees less clearly than the cloud; uniform on normal samples."""
+    """Return labels and p-values of an edge less accurate than the cloud; uniform on normal samples."""
     from scipy.stats import norm
 
     generator = np.random.default_rng(seed)
@@ -68,7 +68,7 @@ def test_the_cascade_spends_its_budget_better_than_chance_and_the_oracle_best() 
 
 
 @given(st.integers(0, 5000), st.floats(0.0, 1.0))
-def test_no_budget_is_overspent_and_the_lowest_p_values_travel(seed: int, share: float) -> None:
+def test_no_budget_is_overspent_and_the_lowest_p_values_are_forwarded(seed: int, share: float) -> None:
     labels, edge, cloud = opinions(seed, 100, 0.2)
     for chosen in (
         lowest_share(edge, share),
@@ -91,20 +91,20 @@ def test_below_the_highest_forwarded_p_value_the_cascade_has_no_more_false_alarm
     assert np.mean(final <= 0.9) <= np.mean(cloud <= 0.9) + np.mean(edge <= 0.9)
 
 
-def test_cleared_samples_are_no_alarm_and_samples_that_stay_keep_the_edges_opinion() -> None:
+def test_cleared_samples_are_no_alarm_and_kept_samples_keep_the_edges_p_value() -> None:
     edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.8, 0.0001, 0.0001])
     final = final_p_values(edge, cloud, Routing("any", lowest_share(edge, 0.34)))
     assert final.tolist() == [0.8, 0.4, 0.03]
 
 
-def test_in_a_cascade_nothing_that_stays_is_above_a_sample_that_the_cloud_cleared_at_the_boundary() -> None:
+def test_kept_samples_rank_below_samples_that_the_cloud_cleared_at_the_boundary() -> None:
     edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.8, 0.0001, 0.0001])
     final = final_p_values(edge, cloud, Routing("cascade_34", lowest_share(edge, 0.34), lowest_first=True))
     assert final[0] == 0.8
     assert 0.8 < final[2] < final[1] < 0.8 * (1 + 2e-6)
 
 
-def test_samples_that_stay_do_not_outrank_the_last_ones_forwarded() -> None:
+def test_kept_samples_do_not_outrank_the_last_ones_forwarded() -> None:
     edge, cloud = np.array([1e-12, 1e-10, 1e-9, 1e-8, 0.5]), np.array([0.001, 0.02, 1e-9, 1e-9, 1e-9])
     cascade = final_p_values(edge, cloud, Routing("cascade_40", lowest_share(edge, 0.4), lowest_first=True))
     assert cascade[0] < cascade[1] < cascade[2] < cascade[3] < cascade[4]
@@ -123,7 +123,7 @@ def test_ties_of_p_values_are_broken_by_the_scores_and_nothing_else_moves() -> N
     assert (broken > 0).all()
 
 
-def test_where_the_cloud_finds_nothing_there_is_nothing_to_keep() -> None:
+def test_recall_kept_is_absent_if_the_cloud_finds_nothing() -> None:
     labels, edge, _ = opinions(0)
     blind = np.where(labels, 0.9, np.linspace(0.01, 0.8, len(labels)))
     board = leaderboard(labels, edge, blind)

@@ -1,4 +1,4 @@
-"""Maps against masks."""
+"""Pixel metrics of anomaly maps against masks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Which sets are found, and how they are split."""
+"""Discovery of data sets and their splits."""
 
 import csv
 import os
@@ -17,7 +17,7 @@ REAL = Path(os.environ.get("VEDETTE_BENCH_DATA", Path(__file__).parents[4] / "sh
 
 
 def save(path: Path, rows: int, anomalies: int) -> Path:
-    """Rows that hold their own number; the last ones are anomalies."""
+    """Write rows that contain their own index; the last rows are anomalies."""
     labels = np.zeros(rows, dtype=int)
     labels[rows - anomalies :] = 1
     np.savez(path, X=np.column_stack([np.arange(rows), np.arange(rows)]), y=labels)
@@ -35,7 +35,7 @@ def test_small_sets_are_bootstrapped_and_large_ones_thinned_by_the_seed(tmp_path
     small = save(tmp_path / "small.npz", 90, 10)
     split = adbench_split(small, PUBLISHED, seed=0)
     assert len(split.train) + len(split.test) == 1000
-    assert set(split.train[:, 0]) & set(split.test[:, 0])  # the leak that the other variant is free of
+    assert set(split.train[:, 0]) & set(split.test[:, 0])  # leak of the bootstrap, absent without it
     other = adbench_split(small, PUBLISHED, seed=1)
     assert len(other.train) != len(split.train) or not np.array_equal(other.train, split.train)
     np.testing.assert_array_equal(adbench_split(small, PUBLISHED, seed=0).train, split.train)
@@ -72,7 +72,7 @@ def test_two_files_of_one_name_are_two_sets(tmp_path: Path) -> None:
     assert len(find_sets("adbench", tmp_path, ["b/same"])) == 1
 
 
-def test_sets_that_cannot_be_judged_are_reported(tmp_path: Path, tables: Path) -> None:
+def test_unusable_sets_are_reported(tmp_path: Path, tables: Path) -> None:
     with pytest.raises(DataError, match="0 for normal and 1 for anomalous"):
         adbench_split(tables / "broken.npz", PUBLISHED, 0)
     with pytest.raises(DataError, match="too few"):
@@ -92,7 +92,7 @@ def test_images_come_with_labels_and_masks_and_train_on_nothing_of_the_test_part
     assert not any(mask for mask, label in zip(split.masks, split.labels, strict=True) if not label)
 
 
-def test_published_figures_are_found_beside_the_data(tmp_path: Path) -> None:
+def test_published_figures_are_found_next_to_the_data(tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     reference.mkdir()
     with (reference / "dte_adbench_semi_supervised_auroc.csv").open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""Worker processes: one that dies takes its unit with it, and nothing else."""
+"""Worker processes: a dead worker loses only its own unit."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
-    """Four units, computed by a worker that falls over one of them and refuses another."""
+    """Return four units; the worker crashes on one and reports an error on another."""
     np.save(tmp_path / "data.npy", np.zeros(3))
     package = tmp_path / "cloud" / "evaluation"
     package.mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_a_dead_worker_is_a_failed_unit_and_the_rest_is_kept(tmp_path: Path, uni
     assert [result.resumed for result in again] == [True, False, False, True]
 
 
-def test_other_settings_data_or_code_are_computed_anew(
+def test_changed_settings_data_or_code_are_recomputed(
     tmp_path: Path, units: list[Unit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit, work = units[3], tmp_path / "work"

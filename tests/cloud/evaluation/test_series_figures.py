@@ -1,4 +1,4 @@
-"""VUS-PR against aeon; affiliation against the integrals it is defined by; points from windows."""
+"""VUS-PR against aeon, affiliation against its defining integrals, and point scores from windows."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_vus_pr_forgives_a_late_alarm_a_little() -> None:
 
 
 def by_hand(labels: np.ndarray, alarms: np.ndarray, parts: int = 40) -> tuple[float, float]:
-    """Affiliation precision and recall for one anomalous range, by sampling the time axis finely."""
+    """Return affiliation precision and recall of one anomalous range on a fine time grid."""
     time = (np.arange(len(labels) * parts) + 0.5) / parts
     of = (time // 1).astype(int)
     anomalous, flagged = time[labels[of]], time[alarms[of]]
@@ -97,7 +97,7 @@ def test_affiliation_of_exact_and_of_no_alarms() -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_affiliation_does_not_know_the_direction_of_time(seed: int) -> None:
+def test_affiliation_is_symmetric_in_time(seed: int) -> None:
     generator = np.random.default_rng(seed)
     labels, alarms = generator.random(40) < 0.2, generator.random(40) < 0.2
     labels[7] = True
@@ -124,8 +124,8 @@ def test_best_f1_and_the_threshold_that_gives_it() -> None:
     assert series_figures(labels, scores)["f1"] == best
 
 
-def test_affiliation_is_judged_at_its_own_best_threshold() -> None:
-    """One long range decides plain F1; affiliation must not be judged by a threshold that misses all short ones."""
+def test_affiliation_uses_its_own_best_threshold() -> None:
+    """Affiliation F1 needs its own threshold: that of plain F1 fits one long range and misses all short ones."""
     labels, scores = np.zeros(2000, dtype=bool), np.random.default_rng(0).random(2000) * 0.1
     labels[100:600] = True
     scores[100:600] = 3.0

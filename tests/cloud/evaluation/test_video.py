@@ -1,4 +1,4 @@
-"""The video benchmark's unit on tiny videos, and its naive baseline."""
+"""Video benchmark on tiny videos, and its baseline."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ def short_training() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five normal videos, and one in which a box walks through."""
+    """Return a folder of five normal videos and one in which a box moves through."""
     folder = tmp_path_factory.mktemp("camera")
     for hour in range(5):
         write_video(folder / "train" / f"{hour}.avi", frames(150, seed=hour))
@@ -80,7 +80,7 @@ def test_the_benchmark_of_videos_by_its_command(camera: Path, tmp_path: Path, ve
     assert "frame" in (tmp_path / "video.md").read_text()
 
 
-def test_evaluate_judges_the_frames_of_videos(camera: Path, tmp_path: Path) -> None:
+def test_evaluate_measures_the_frames_of_videos(camera: Path, tmp_path: Path) -> None:
     key = Ed25519PrivateKey.generate()
     data = replace(find_videos(camera), test=())
     bundle = tmp_path / "camera.vedette"
@@ -94,7 +94,7 @@ def test_evaluate_judges_the_frames_of_videos(camera: Path, tmp_path: Path) -> N
 SPEC = InputSpec(image_height=32, image_width=32, window_length=2, frame_interval_s=1.0)
 
 
-def test_a_video_shorter_than_a_clip_is_passed_over(tmp_path: Path) -> None:
+def test_a_video_shorter_than_a_clip_is_skipped(tmp_path: Path) -> None:
     for name, count in (("long", 40), ("short", 4)):
         write_video(tmp_path / "test" / f"{name}.avi", frames(count))
         write_labels(tmp_path / "test" / f"{name}.csv", [0] * (count - 1) + [1])
@@ -107,7 +107,7 @@ def test_a_video_shorter_than_a_clip_is_passed_over(tmp_path: Path) -> None:
         VideoClips.of([video for video in find_videos(tmp_path, to_judge=True).test if video.info.frames < 5], SPEC)
 
 
-def test_a_bundle_that_does_not_say_how_far_apart_frames_are_is_refused(camera: Path) -> None:
+def test_a_bundle_without_a_frame_interval_is_refused(camera: Path) -> None:
     with pytest.raises(DataError, match="interval between the frames"):
         VideoClips.of(find_videos(camera).test, SPEC.model_copy(update={"frame_interval_s": 0.0}))
 
@@ -119,16 +119,16 @@ def test_some_unlabelled_videos_leave_the_clips_without_labels(camera: Path) -> 
     assert len(clips.frame_labels) == 150
 
 
-def test_videos_without_labels_are_said_to_lack_them(camera: Path, tmp_path: Path) -> None:
+def test_videos_without_labels_are_reported(camera: Path, tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to(camera / "train")
     with pytest.raises(DataError, match="has a table of labels"):
         score_video(tmp_path, TrainingSettings())
 
 
-def test_the_baseline_compares_a_place_with_itself_alone() -> None:
+def test_the_baseline_compares_each_position_only_with_itself() -> None:
     torch.set_num_threads(1)
     left = frames(80, seed=0).reshape(40, 2, 64, 96, 3)
-    left[:, :, 20:44, 4:28] = (240, 60, 30)  # a box that always stands there
+    left[:, :, 20:44, 4:28] = (240, 60, 30)  # a box that is always there
     encoder = fit_video_encoder(left, generator=torch.Generator().manual_seed(0), dims=(16, 8))[0]
     baseline = PositionNeighbours.fit(encoder, left)
     moved = np.ascontiguousarray(left[:5, :, :, ::-1])
