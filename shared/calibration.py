@@ -105,8 +105,8 @@ class Calibration:
     def threshold(self, rate: float) -> float:
         """Return the smallest score whose p-value is at most `rate`, the false-alarm rate per sample.
 
-        Returns infinity if no score is high enough: the calibration scores are equal, or differ by less than the smallest
-        normal float64, and `rate` is below 1 / (n + 1).
+        Returns infinity if no score is high enough: the calibration scores are equal, or differ by less than the
+        smallest normal float64, and `rate` is below 1 / (n + 1).
         Raises DataError unless MIN_P_VALUE <= rate < 1.
         """
         if not MIN_P_VALUE <= rate < 1:

@@ -1,7 +1,6 @@
 """Errors of Vedette and their exit codes.
 
     VedetteError                  1   base of all errors
-    ├── NoAnswerError             1   a child process gave no valid answer
     ├── SettingsError             3   a configuration file, variable or option is wrong
     ├── DataError                 4   input data cannot be used
     │   └── SampleRejected        -   one sample cannot be used: counted, the agent continues
@@ -19,7 +18,8 @@
     ├── EngineError               12  an inference engine failed or is missing
     ├── MissingExtraError         13  an extra of Vedette is not installed
     ├── FederationError           14  a federated round failed
-    └── DemoError                 15  the demo failed
+    ├── DemoError                 15  the demo failed
+    └── NoAnswerError             16  a child process gave no valid answer
 
 A message names the event, its object and the remedy. Exit code 2 is a command line that cannot be parsed.
 """
@@ -31,18 +31,6 @@ class VedetteError(Exception):
     """Base of all errors that are reported to the user in one line."""
 
     exit_code: ClassVar[int] = 1
-
-
-class NoAnswerError(VedetteError):
-    """A child process gave no valid answer.
-
-    Attributes:
-        child_exit_code: Exit code of the child; None if it still ran when its time was over.
-    """
-
-    def __init__(self, message: str, child_exit_code: int | None = None) -> None:
-        super().__init__(message)
-        self.child_exit_code = child_exit_code
 
 
 class SettingsError(VedetteError):
@@ -149,3 +137,17 @@ class DemoError(VedetteError):
     """The demo failed."""
 
     exit_code = 15
+
+
+class NoAnswerError(VedetteError):
+    """A child process gave no valid answer.
+
+    Attributes:
+        child_exit_code: Exit code of the child; None if it still ran when its time was over.
+    """
+
+    exit_code = 16
+
+    def __init__(self, message: str, child_exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.child_exit_code = child_exit_code
