@@ -120,6 +120,7 @@ class BundleInstaller:
         self._deadline_s, self._on_change = deadline_s, on_change
         self._backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S, jitter=HALF_JITTER)
         self._installation = Installation()
+        self._transport: Transport | None = None  # of the task, until its connection ends
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -133,10 +134,12 @@ class BundleInstaller:
             return
         wanted = [item for item in desired if self._behind(item) and not self._cache.failure(item.bundle_id)]
         if wanted:
+            self._transport = transport
             self.task = asyncio.create_task(self._install_each(transport, wanted))
 
     def disconnect(self) -> None:
-        """End a fetch, because its connection ends; it resumes at the next one. A trial goes on."""
+        """End a fetch, because its connection ends; it resumes at the next one. A trial or a refusal goes on."""
+        self._transport = None
         if self.task is not None and self.phase in (Phase.FETCHING, Phase.IDLE):
             self.task.cancel()
 
@@ -150,29 +153,48 @@ class BundleInstaller:
         ]
 
     async def _install_each(self, transport: Transport, wanted: Sequence[fleet_pb2.DesiredBundle]) -> None:
+        """Install one bundle after the other; after a disconnection the rest is left to the next connection."""
         for desired in wanted:
+            if self._transport is not transport:
+                return
             self._installation.on(Event.WANTED)
             try:
                 await self._install(transport, desired)
             except asyncio.CancelledError:
                 self._installation.on(Event.INTERRUPTED)
                 raise
-            except (BundleIntegrityError, OSError, grpc.aio.AioRpcError) as error:
-                text = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
-                log.warning(
-                    "install_interrupted",
-                    bundle=desired.bundle_id,
-                    phase=self.phase,
-                    error=text,
-                    advice="it is tried again",
-                )
-                self._installation.on(Event.INTERRUPTED)
-                await asyncio.sleep(self._backoff.next_s())
-            except Exception as error:  # a VedetteError, or an unexpected one from a bundle that arrived as announced
-                reason = str(error) if isinstance(error, VedetteError) else repr(error)
-                await asyncio.to_thread(self._refuse, desired.bundle_name, desired.bundle_id, reason)
-                self._installation.on(Event.REFUSED)
+            except Exception as error:
+                if self._is_interruption(error, transport):
+                    await self._interrupt(desired, error, transport)
+                else:
+                    await self._refuse(desired, error)
             self._on_change()
+
+    def _is_interruption(self, error: Exception, transport: Transport) -> bool:
+        """Return whether a later attempt can succeed: the link, the disk or a closed transport caused the error."""
+        if isinstance(error, (BundleIntegrityError, OSError, grpc.aio.AioRpcError, grpc.aio.UsageError)):
+            return True
+        is_closed = self.phase is Phase.FETCHING and self._transport is not transport
+        return is_closed and not isinstance(error, VedetteError)
+
+    async def _interrupt(self, desired: fleet_pb2.DesiredBundle, error: Exception, transport: Transport) -> None:
+        """Log an interruption, and wait before the next attempt unless the connection has ended."""
+        text = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        log.warning(
+            "install_interrupted", bundle=desired.bundle_id, phase=self.phase, error=text, advice="it is tried again"
+        )
+        self._installation.on(Event.INTERRUPTED)
+        if self._transport is transport:
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _refuse(self, desired: fleet_pb2.DesiredBundle, error: Exception) -> None:
+        """Give up a bundle for good, for a VedetteError or an unexpected error.
+
+        The phase changes first: a task that is cancelled while it waits for the disk must not stay in FETCHING.
+        """
+        self._installation.on(Event.REFUSED)
+        reason = str(error) if isinstance(error, VedetteError) else repr(error)
+        await asyncio.to_thread(self._note_refusal, desired.bundle_name, desired.bundle_id, reason)
 
     async def _install(self, transport: Transport, desired: fleet_pb2.DesiredBundle) -> None:
         bundle = await self._obtain(transport, desired)
@@ -208,7 +230,7 @@ class BundleInstaller:
             await asyncio.to_thread(self._cache.mark_failed, manifest.name, manifest.bundle_id, reason)
         return passed
 
-    def _refuse(self, name: str, bundle_id: str, reason: str) -> None:
+    def _note_refusal(self, name: str, bundle_id: str, reason: str) -> None:
         self._counters.add({"bundles_refused": 1})
         with contextlib.suppress(OSError):  # it is marked in memory; after a restart it is tried once more
             self._cache.mark_failed(name, bundle_id, reason)
