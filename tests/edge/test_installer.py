@@ -10,15 +10,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundles.cache import BundleCache
-from edge.bundles.installer import TRANSITIONS, BundleInstaller, Event, Installation, Phase
+from edge.bundles.installer import TRANSITIONS, BundleInstaller, Installation, InstallEvent, Phase
 from edge.counters import Counters
 from shared.bundle import Bundle
 from shared.status import RunningBundle
 from tests.edge.memory_cloud import MemoryCloud, MemoryTransport
 from vedette.v1 import fleet_pb2
 
-WANTED, FETCHED, INTERRUPTED, REFUSED = Event.WANTED, Event.FETCHED, Event.INTERRUPTED, Event.REFUSED
-SWAPPED, PASSED, FAILED = Event.SWAPPED, Event.PASSED, Event.FAILED
+WANTED, FETCHED, INTERRUPTED, REFUSED = (
+    InstallEvent.WANTED,
+    InstallEvent.FETCHED,
+    InstallEvent.INTERRUPTED,
+    InstallEvent.REFUSED,
+)
+SWAPPED, PASSED, FAILED = InstallEvent.SWAPPED, InstallEvent.PASSED, InstallEvent.FAILED
 
 
 @pytest.mark.parametrize(
@@ -43,7 +48,7 @@ SWAPPED, PASSED, FAILED = Event.SWAPPED, Event.PASSED, Event.FAILED
         ([WANTED, REFUSED, WANTED], Phase.FETCHING),
     ],
 )
-def test_events_lead_to_their_phase(events: list[Event], end: Phase) -> None:
+def test_events_lead_to_their_phase(events: list[InstallEvent], end: Phase) -> None:
     installation = Installation()
     for event in events:
         installation.on(event)
@@ -51,8 +56,8 @@ def test_events_lead_to_their_phase(events: list[Event], end: Phase) -> None:
 
 
 @pytest.mark.parametrize("phase", Phase)
-@pytest.mark.parametrize("event", Event)
-def test_an_event_that_a_phase_does_not_allow_raises_and_changes_nothing(phase: Phase, event: Event) -> None:
+@pytest.mark.parametrize("event", InstallEvent)
+def test_an_event_that_a_phase_does_not_allow_raises_and_changes_nothing(phase: Phase, event: InstallEvent) -> None:
     installation = Installation()
     installation.phase = phase
     if (phase, event) in TRANSITIONS:
