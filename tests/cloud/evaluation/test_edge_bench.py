@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud.evaluation.device.benchmark import ROUTED_VECTORS
 from cloud.evaluation.device.page import edge_page
 from cloud.evaluation.device.rate_worker import rate_worker
 from cloud.evaluation.device.requirements import NOT_MEASURED_NOTE, requirements
@@ -50,6 +51,19 @@ def test_a_quick_run_measures_both_sides_of_every_ratio(
     assert str(tmp_path) not in page.read_text()
     assert "router and spool" in page.read_text()
     assert "end-to-end" in capsys.readouterr().out
+
+
+@pytest.mark.system
+@pytest.mark.long
+def test_a_complete_run_measures_every_batch_size_and_the_whole_stream(tmp_path: Path, quick: Path, vedette) -> None:
+    result = tmp_path / "edge.json"
+    options = ("--modality", "series", "--windows", "16x8", "--rounds", "1", "--seconds", "1", "--config", quick)
+    assert vedette("bench", "edge", *options, "--json", result) == 0
+    figures = json.loads(result.read_text())["figures"]["series 16 x 8"]
+    routing = figures["routing"]
+    assert all(figures["throughput"][name]["samples_per_s"] > 0 for name in AGENTS)
+    assert routing["samples"] >= ROUTED_VECTORS  # complete batches
+    assert routing["forwarded"] / routing["samples"] == pytest.approx(0.06, abs=0.01)
 
 
 @pytest.mark.parametrize(
