@@ -92,7 +92,7 @@ class Pipeline:
             return SourceHealth("unknown", f"its health check failed: {error!r}")
 
     def running(self) -> RunningBundle:
-        """Return what the source runs now; see `Follower.running`."""
+        """Return what the source runs now; see `BundleFollower.running`."""
         name = self.settings.bundle_name or ""
         if self._slot is None:
             return RunningBundle(source_id=self.settings.id, bundle_name=name)
@@ -131,7 +131,7 @@ class Pipeline:
         return self.settings.bundle_name is not None and self.state != "failed"
 
     def adopt(self, bundle: Bundle, on_trial: Callable[[], None] = lambda: None) -> bool:
-        """Swap to a bundle and wait for the end of its trial; see `Follower.adopt`."""
+        """Swap to a bundle and wait for the end of its trial; see `BundleFollower.adopt`."""
         if self._slot is None:
             self.begin(bundle)
             return True

@@ -197,7 +197,11 @@ class Spool:
         if read_error is not None:
             self._report(read_error)
         with self._changed:
+            # The disk works again once it accepts all samples that waited, or a transaction of full size. Samples that
+            # arrive during the commit do not count: under steady load there are always some.
+            is_full_size = self._transaction_bytes >= self._settings.max_pending_bytes
             work = self._queue.take(self._transaction_bytes)
+            shows_recovery = is_full_size or not self._queue.droppable_samples
             settled, self._settled = self._settled, []
             self._committing = len(work.samples)
             in_flight = self._in_flight - {item.sample.seq for item in settled}
@@ -220,7 +224,7 @@ class Spool:
             self._in_flight.difference_update(item.sample.seq for item in settled)
             self._transaction_bytes = min(2 * self._transaction_bytes, self._settings.max_pending_bytes)
             recovered = ""
-            if not self._queue.droppable_samples:
+            if shows_recovery:
                 recovered, self._error = self._error, ""
             self._cursors.update(cursors)
             self._changed.notify_all()

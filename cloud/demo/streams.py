@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.images import decode_image, resize
+from shared.images import decode_image
 from shared.modality import Modality
+from shared.preprocessing.video import graph_frame
 from shared.samples import Values
 from shared.videos import frame_step, frames_of, probe
 
@@ -109,7 +110,7 @@ class VideoStream:
                 raise DataError(f"{self.path}: ends before frame {last}.")
             self._next = number + 1
             if number >= wanted[0]:
-                self._held[number] = resize(pixels, spec.image_height, spec.image_width)
+                self._held[number] = graph_frame(pixels, spec)
         return np.stack([self._held[number] for number in wanted])
 
     def is_anomalous(self, origin: str, spec: InputSpec) -> bool | None:

@@ -54,9 +54,10 @@ async def _run(settings: CloudSettings, authority: Authority, key: Ed25519Public
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
 
     def load_analysis(bundle: Bundle) -> Judge:
-        from cloud.serving.analysis import Analysis  # imports PyTorch: in the worker, not at start
+        from cloud.serving.analysis import EXPLAINED_P_VALUE, Analysis  # imports PyTorch: in the worker, not at start
 
-        return Analysis.load(bundle, settings.analysis.device)
+        explained = max(EXPLAINED_P_VALUE, settings.analysis.false_alarm_rate)  # every anomalous clip
+        return Analysis.load(bundle, settings.analysis.device, explained)
 
     service = Service(settings, authority, key, load_analysis=load_analysis, make_console=_make_console)
     try:

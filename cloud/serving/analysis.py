@@ -25,17 +25,23 @@ from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
 from shared.bundle import ANALYSIS_FILE, CLOUD_FOLDER, FUSION_FILE, Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected
+from shared.logs import EventLog, Throttle
 from shared.modalities import load_preprocessor
 from shared.preprocessing import Preprocessor
 from shared.samples import ImageCrop, Opinion, Values, Verdict
 
 FUSED = "fused"
+EXPLAINED_P_VALUE = 0.05
+
+log = EventLog("analysis")
+_throttle = Throttle()
 
 
 class Analysis:
     """The fitted analyzers of one bundle and their fusion. Judging does not change it, so threads may share one.
 
-    It is fitted by `cloud.training.analysis`.
+    It is fitted by `cloud.training.analysis`. Clips with a fused p-value above `explained_p_value` get no contributions
+    of their frames, each of which costs another pass over the analyzers.
     """
 
     def __init__(
@@ -46,10 +52,11 @@ class Analysis:
         fusion: Fusion,
         scales: Mapping[str, Scale],
         device: torch.device,
+        explained_p_value: float = EXPLAINED_P_VALUE,
     ):
         self.preprocessor, self.encoder, self.analyzers = preprocessor, encoder, dict(analyzers)
         self.fusion, self.device = fusion, device
-        self._scales = dict(scales)
+        self._scales, self._explained_p_value = dict(scales), explained_p_value
 
     def files(self) -> dict[str, bytes]:
         """Return the files of a bundle below `cloud/`, by path, without encoder and preprocessing."""
@@ -64,7 +71,7 @@ class Analysis:
         }
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str = "auto") -> Self:
+    def load(cls, bundle: Bundle, device: str = "auto", explained_p_value: float = EXPLAINED_P_VALUE) -> Self:
         """Return the analysis of a bundle on `device` ("auto", "cpu", "cuda", "cuda:1").
 
         Raises BundleError for a bundle whose cloud part is missing or damaged, SettingsError for an unusable device.
@@ -84,7 +91,7 @@ class Analysis:
         if set(fusion.own) != set(analyzers):
             raise BundleError(f"Bundle {name}: fusion and analyzers do not match. Retrain the bundle.")
         encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle, str(on))
-        return cls(load_preprocessor(bundle), encoder, analyzers, fusion, scales, on)
+        return cls(load_preprocessor(bundle), encoder, analyzers, fusion, scales, on, explained_p_value)
 
     @property
     def corruption_head(self) -> CorruptionHead | None:
@@ -156,14 +163,36 @@ class Analysis:
             )
 
     def _frame_shares(self, samples: Samples, p_values: NDArray[np.float64]) -> list[Shares] | None:
-        """Return the contributions of each clip's frames; None for samples without frames. `p_values`: (n,) fused."""
-        if not cloud_modality(self.preprocessor.modality).has_frames or not len(samples):
+        """Return the contributions of the frames of suspicious clips; None for samples without frames.
+
+        `p_values`: (n,) fused. Other clips have no contributions. Nor has a clip whose frames cannot be scored: its
+        verdict stands without them.
+        """
+        if not cloud_modality(self.preprocessor.modality).has_frames:
             return None
-        earlier = clips_of_earlier_frames(samples.inputs)
+        suspicious = np.flatnonzero(p_values <= self._explained_p_value)
+        shares: list[Shares] = [()] * len(p_values)
+        if not len(suspicious):
+            return shares
+        try:
+            found = self._earlier_p_values(samples.inputs[suspicious])
+        except Exception as error:
+            if count := _throttle.allow("frames"):
+                log.error("frames_not_scored", reason=repr(error), count=count)
+            return None
+        for position, share in zip(
+            suspicious, frame_shares(np.column_stack([found, p_values[suspicious]])), strict=True
+        ):
+            shares[position] = share
+        return shares
+
+    def _earlier_p_values(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the fused p-values (n, frames - 1) of all frames but the last; `inputs` (n, frames, ...)."""
+        earlier = clips_of_earlier_frames(inputs)
         clips = Samples(self.preprocessor, earlier, None, np.arange(len(earlier)), [])
         scores = joined_scores(self.analyzers, [outputs for _, outputs in self._blocks(clips)])
-        found = self.fusion.p_values(self.fusion.statistic(scores, None), None).values
-        return frame_shares(np.column_stack([found.reshape(len(samples), -1), p_values]))
+        p_values = self.fusion.p_values(self.fusion.statistic(scores, None), None).values
+        return p_values.reshape(len(inputs), -1)
 
 
 def _state_file(analyzer: str) -> str:

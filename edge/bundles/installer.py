@@ -37,7 +37,7 @@ class Phase(StrEnum):
     GIVEN_UP = "given up"  # it cannot run here; it is not tried again
 
 
-class Event(StrEnum):
+class InstallEvent(StrEnum):
     """What can happen to an installation."""
 
     WANTED = "wanted"
@@ -49,24 +49,27 @@ class Event(StrEnum):
     FAILED = "failed"
 
 
-TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
-    (Phase.IDLE, Event.WANTED): Phase.FETCHING,
-    (Phase.ACTIVE, Event.WANTED): Phase.FETCHING,
-    (Phase.ROLLED_BACK, Event.WANTED): Phase.FETCHING,
-    (Phase.GIVEN_UP, Event.WANTED): Phase.FETCHING,
-    (Phase.FETCHING, Event.FETCHED): Phase.WARMING,
-    (Phase.FETCHING, Event.INTERRUPTED): Phase.IDLE,
-    (Phase.FETCHING, Event.REFUSED): Phase.GIVEN_UP,
-    (Phase.WARMING, Event.SWAPPED): Phase.TRIAL,
-    (Phase.WARMING, Event.PASSED): Phase.ACTIVE,  # the first bundle of its source, or no source needs it any more
-    (Phase.WARMING, Event.FAILED): Phase.ROLLED_BACK,
-    (Phase.WARMING, Event.INTERRUPTED): Phase.IDLE,
-    (Phase.WARMING, Event.REFUSED): Phase.GIVEN_UP,
-    (Phase.TRIAL, Event.SWAPPED): Phase.TRIAL,  # at another source of the same bundle
-    (Phase.TRIAL, Event.PASSED): Phase.ACTIVE,
-    (Phase.TRIAL, Event.FAILED): Phase.ROLLED_BACK,
-    (Phase.TRIAL, Event.INTERRUPTED): Phase.IDLE,
-    (Phase.TRIAL, Event.REFUSED): Phase.GIVEN_UP,
+TRANSITIONS: dict[tuple[Phase, InstallEvent], Phase] = {
+    (Phase.IDLE, InstallEvent.WANTED): Phase.FETCHING,
+    (Phase.ACTIVE, InstallEvent.WANTED): Phase.FETCHING,
+    (Phase.ROLLED_BACK, InstallEvent.WANTED): Phase.FETCHING,
+    (Phase.GIVEN_UP, InstallEvent.WANTED): Phase.FETCHING,
+    (Phase.FETCHING, InstallEvent.FETCHED): Phase.WARMING,
+    (Phase.FETCHING, InstallEvent.INTERRUPTED): Phase.IDLE,
+    (Phase.FETCHING, InstallEvent.REFUSED): Phase.GIVEN_UP,
+    (Phase.WARMING, InstallEvent.SWAPPED): Phase.TRIAL,
+    (
+        Phase.WARMING,
+        InstallEvent.PASSED,
+    ): Phase.ACTIVE,  # the first bundle of its source, or no source needs it any more
+    (Phase.WARMING, InstallEvent.FAILED): Phase.ROLLED_BACK,
+    (Phase.WARMING, InstallEvent.INTERRUPTED): Phase.IDLE,
+    (Phase.WARMING, InstallEvent.REFUSED): Phase.GIVEN_UP,
+    (Phase.TRIAL, InstallEvent.SWAPPED): Phase.TRIAL,  # at another source of the same bundle
+    (Phase.TRIAL, InstallEvent.PASSED): Phase.ACTIVE,
+    (Phase.TRIAL, InstallEvent.FAILED): Phase.ROLLED_BACK,
+    (Phase.TRIAL, InstallEvent.INTERRUPTED): Phase.IDLE,
+    (Phase.TRIAL, InstallEvent.REFUSED): Phase.GIVEN_UP,
 }
 
 
@@ -76,7 +79,7 @@ class Installation:
     def __init__(self) -> None:
         self.phase = Phase.IDLE
 
-    def on(self, event: Event) -> None:
+    def on(self, event: InstallEvent) -> None:
         """Move to the next phase; raises ValueError for an event that the phase does not allow."""
         following = TRANSITIONS.get((self.phase, event))
         if following is None:
@@ -85,7 +88,7 @@ class Installation:
         self.phase = following
 
 
-class Follower(Protocol):
+class BundleFollower(Protocol):
     """A source's pipeline, as the installer sees it."""
 
     def running(self) -> RunningBundle:
@@ -111,7 +114,7 @@ class BundleInstaller:
     def __init__(
         self,
         cache: BundleCache,
-        followers: Sequence[Follower],
+        followers: Sequence[BundleFollower],
         counters: Counters,
         deadline_s: float,
         on_change: Callable[[], None],
@@ -120,6 +123,7 @@ class BundleInstaller:
         self._deadline_s, self._on_change = deadline_s, on_change
         self._backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S, jitter=HALF_JITTER)
         self._installation = Installation()
+        self._transport: Transport | None = None  # of the task, until its connection ends
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -133,14 +137,16 @@ class BundleInstaller:
             return
         wanted = [item for item in desired if self._behind(item) and not self._cache.failure(item.bundle_id)]
         if wanted:
+            self._transport = transport
             self.task = asyncio.create_task(self._install_each(transport, wanted))
 
     def disconnect(self) -> None:
-        """End a fetch, because its connection ends; it resumes at the next one. A trial goes on."""
+        """End a fetch, because its connection ends; it resumes at the next one. A trial or a refusal goes on."""
+        self._transport = None
         if self.task is not None and self.phase in (Phase.FETCHING, Phase.IDLE):
             self.task.cancel()
 
-    def _behind(self, desired: fleet_pb2.DesiredBundle) -> list[Follower]:
+    def _behind(self, desired: fleet_pb2.DesiredBundle) -> list[BundleFollower]:
         return [
             follower
             for follower in self._followers
@@ -150,40 +156,59 @@ class BundleInstaller:
         ]
 
     async def _install_each(self, transport: Transport, wanted: Sequence[fleet_pb2.DesiredBundle]) -> None:
+        """Install one bundle after the other; after a disconnection the rest is left to the next connection."""
         for desired in wanted:
-            self._installation.on(Event.WANTED)
+            if self._transport is not transport:
+                return
+            self._installation.on(InstallEvent.WANTED)
             try:
                 await self._install(transport, desired)
             except asyncio.CancelledError:
-                self._installation.on(Event.INTERRUPTED)
+                self._installation.on(InstallEvent.INTERRUPTED)
                 raise
-            except (BundleIntegrityError, OSError, grpc.aio.AioRpcError) as error:
-                text = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
-                log.warning(
-                    "install_interrupted",
-                    bundle=desired.bundle_id,
-                    phase=self.phase,
-                    error=text,
-                    advice="it is tried again",
-                )
-                self._installation.on(Event.INTERRUPTED)
-                await asyncio.sleep(self._backoff.next_s())
-            except Exception as error:  # a VedetteError, or an unexpected one from a bundle that arrived as announced
-                reason = str(error) if isinstance(error, VedetteError) else repr(error)
-                await asyncio.to_thread(self._refuse, desired.bundle_name, desired.bundle_id, reason)
-                self._installation.on(Event.REFUSED)
+            except Exception as error:
+                if self._is_interruption(error, transport):
+                    await self._interrupt(desired, error, transport)
+                else:
+                    await self._refuse(desired, error)
             self._on_change()
+
+    def _is_interruption(self, error: Exception, transport: Transport) -> bool:
+        """Return whether a later attempt can succeed: the link, the disk or a closed transport caused the error."""
+        if isinstance(error, (BundleIntegrityError, OSError, grpc.aio.AioRpcError, grpc.aio.UsageError)):
+            return True
+        is_closed = self.phase is Phase.FETCHING and self._transport is not transport
+        return is_closed and not isinstance(error, VedetteError)
+
+    async def _interrupt(self, desired: fleet_pb2.DesiredBundle, error: Exception, transport: Transport) -> None:
+        """Log an interruption, and wait before the next attempt unless the connection has ended."""
+        text = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        log.warning(
+            "install_interrupted", bundle=desired.bundle_id, phase=self.phase, error=text, advice="it is tried again"
+        )
+        self._installation.on(InstallEvent.INTERRUPTED)
+        if self._transport is transport:
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _refuse(self, desired: fleet_pb2.DesiredBundle, error: Exception) -> None:
+        """Give up a bundle for good, for a VedetteError or an unexpected error.
+
+        The phase changes first: a task that is cancelled while it waits for the disk must not stay in FETCHING.
+        """
+        self._installation.on(InstallEvent.REFUSED)
+        reason = str(error) if isinstance(error, VedetteError) else repr(error)
+        await asyncio.to_thread(self._note_refusal, desired.bundle_name, desired.bundle_id, reason)
 
     async def _install(self, transport: Transport, desired: fleet_pb2.DesiredBundle) -> None:
         bundle = await self._obtain(transport, desired)
-        self._installation.on(Event.FETCHED)
+        self._installation.on(InstallEvent.FETCHED)
         passed = True
         for follower in self._behind(desired):
             passed = await self._try(follower, bundle) and passed
-        self._installation.on(Event.PASSED if passed else Event.FAILED)
+        self._installation.on(InstallEvent.PASSED if passed else InstallEvent.FAILED)
         self._backoff.reset()
 
-    async def _try(self, follower: Follower, bundle: Bundle) -> bool:
+    async def _try(self, follower: BundleFollower, bundle: Bundle) -> bool:
         """Install a bundle at one source; the attempt is counted on disk until it has a result."""
         manifest, loop = bundle.manifest, asyncio.get_running_loop()
         if await asyncio.to_thread(self._cache.begin_trial, manifest.bundle_id) > MAX_ATTEMPTS:
@@ -191,7 +216,7 @@ class BundleInstaller:
 
         def on_trial() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the agent ends
-                loop.call_soon_threadsafe(self._installation.on, Event.SWAPPED)
+                loop.call_soon_threadsafe(self._installation.on, InstallEvent.SWAPPED)
 
         try:
             passed = await asyncio.to_thread(follower.adopt, bundle, on_trial)
@@ -208,7 +233,7 @@ class BundleInstaller:
             await asyncio.to_thread(self._cache.mark_failed, manifest.name, manifest.bundle_id, reason)
         return passed
 
-    def _refuse(self, name: str, bundle_id: str, reason: str) -> None:
+    def _note_refusal(self, name: str, bundle_id: str, reason: str) -> None:
         self._counters.add({"bundles_refused": 1})
         with contextlib.suppress(OSError):  # it is marked in memory; after a restart it is tried once more
             self._cache.mark_failed(name, bundle_id, reason)

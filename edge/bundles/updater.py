@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import grpc
 
 from edge.bundles.cache import BundleCache
-from edge.bundles.installer import BundleInstaller, Follower
+from edge.bundles.installer import BundleFollower, BundleInstaller
 from edge.counters import Counters
 from edge.settings import UplinkSettings
 from edge.spool import Spool
@@ -33,7 +33,7 @@ class Updater:
         version: str,
         settings: UplinkSettings,
         cache: BundleCache,
-        followers: Sequence[Follower],
+        followers: Sequence[BundleFollower],
         spool: Spool,
         counters: Counters,
         warnings: Callable[[], Sequence[str]],

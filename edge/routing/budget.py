@@ -73,9 +73,9 @@ class UploadBudget:
     def affords(self, cost_bytes: float, share: float) -> bool:
         """Return whether less than `share` of queue and bucket is used up and `cost_bytes` fit into the bucket."""
         with self._lock:
-            level = self._bytes.level()
-        fits = cost_bytes <= level and level >= (1.0 - share) * self._bytes.capacity
-        return self.pressure <= share and (fits or not self._bytes.is_limited)
+            level, capacity = self._bytes.level(), self._bytes.capacity
+        fits = cost_bytes <= level and level >= (1.0 - share) * capacity  # always without a limit
+        return self.pressure <= share and fits
 
     def available_bytes(self) -> float:
         """Return the bytes in the bucket, infinity without a limit; below 0 while a debt is paid back."""

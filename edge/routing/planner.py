@@ -5,6 +5,7 @@ as adaptive streaming follows its buffer (Huang et al., "A buffer-based approach
 with k allowed forms, form i is chosen while less than i / k of both is used up.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -112,9 +113,10 @@ class UploadPlanner:
 
     def _affordable_bytes(self, candidates: int) -> int:
         """Return the bytes that the budget has for each candidate; 0 without a limit."""
-        if not self._budget.counts_bytes:
+        available_bytes = self._budget.available_bytes()  # read once: the limit can change between two reads
+        if not math.isfinite(available_bytes):
             return 0
-        return max(1, int(self._budget.available_bytes() / max(candidates, 1)))
+        return max(1, int(available_bytes / max(candidates, 1)))
 
 
 def complete_form(allowed: tuple[PayloadForm, ...], form: PayloadForm) -> PayloadForm:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from edge.settings.sources import CameraSettings
 from edge.sources.frames import FrameGate, ready_frame
 from shared.bundle import InputSpec
-from shared.images import resize
 from shared.modality import Modality
+from shared.preprocessing.video import graph_frame
 from shared.videos import clip_stride, frame_step
 
 MAX_DRIFT = 0.5  # share of the frame interval: maximum distance of a live frame from its place in the clip
@@ -117,7 +117,7 @@ class ClipSampler:
             return None
         if is_live:  # the next place on a grid of half intervals
             self._next_s = max(self._next_s + interval / 2, place) if self._held else place + interval / 2
-        frame = resize(ready_frame(pixels, self._settings), spec.image_height, spec.image_width)
+        frame = graph_frame(ready_frame(pixels, self._settings), spec)
         self._held.append((place, frame))
         span = interval * (spec.window_length - 1)
         while self._held[0][0] < place - span - interval * MAX_DRIFT:

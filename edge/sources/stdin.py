@@ -46,6 +46,7 @@ class StdinSource(LiveReadings):
         )
         self._settings, self._columns = settings, ChannelColumns(spec.channels, spec.categories)
         self._table: RowParser | None = None
+        self._held: list[tuple[str, str, float]] = []  # first rows until their layout is decided: line, origin, time
         self._encoding = _InputEncoding(settings.table.encoding)
         self._input = input
         self._over = threading.Event()
@@ -76,12 +77,13 @@ class StdinSource(LiveReadings):
         except (OSError, DataError) as error:
             self._intake.fail(error if isinstance(error, DataError) else DataError(f"{ORIGIN}: {error.strerror}."))
         else:
+            self._intake.put(self._read_held())
             self._intake.end()
 
     def _read_row(self, line: str, origin: str) -> list[Reading | Rejection]:
-        """Return the reading of one line of CSV; the first line is the header."""
+        """Return the readings of one line of CSV; none for the header, or while the layout is undecided."""
         if self._table is None:
-            self._table = RowParser(ORIGIN, line, self._settings.table, hint=self._spec.decimal)
+            self._table = RowParser(ORIGIN, line, self._settings.table, hint=self._spec.decimal, is_live=True)
             self._records.cells = self._table.numbers
             if self._required:
                 try:
@@ -89,14 +91,29 @@ class StdinSource(LiveReadings):
                 except DataError as error:
                     raise DataError(f"{error} Or set the path of each value under channels.") from None
             return []
-        is_first = self._table.layout is None
-        try:
-            cells = self._table.cells(line, at_start=is_first)
-        except ValueError as error:
-            return [Rejection(origin, str(error))]
-        for note in self._table.describe(self._encoding.current.name) if is_first else ():
+        self._held.append((line, origin, time.time()))
+        if self._table.needs_more([held for held, _, _ in self._held], at_start=True):
+            return []
+        return self._read_held()
+
+    def _read_held(self) -> list[Reading | Rejection]:
+        """Return the readings of the rows that were held back, and of the last one."""
+        if self._table is None or not self._held:
+            return []
+        held, self._held = self._held, []
+        is_start = self._table.layout is None
+        self._table.fit([line for line, _, _ in held], at_start=True)
+        for note in self._table.describe(self._encoding.current.name) if is_start else ():
             log.info("table_format", source=self.source_id, format=note)
-        return [] if cells is None else list(self._records.read_record(cells, time.time(), origin))
+        found: list[Reading | Rejection] = []
+        for index, (line, origin, time_s) in enumerate(held):
+            try:
+                cells = self._table.cells(line, at_start=is_start and index == 0)
+            except ValueError as error:
+                found.append(Rejection(origin, str(error)))
+            else:
+                found += [] if cells is None else self._records.read_record(cells, time_s, origin)
+        return found
 
 
 class _InputEncoding:

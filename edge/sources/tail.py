@@ -48,6 +48,7 @@ class TailSource:
         self._columns = ChannelColumns(spec.channels, spec.categories)
         self._health, self._throttle = HealthRecord(), Throttle()
         self._parser: RowParser | None = None
+        self._held: Lines | None = None  # first rows until their layout is decided; no cursor lies behind them
         self._encoding = ""
         stride = 1 if self._cutter is None else max(spec.window_stride, 1)
         self._follower = FileFollower(
@@ -76,6 +77,8 @@ class TailSource:
                         if not (yield from self._batches(lines)):
                             return
                     case Opened() as opened:
+                        if self._held is not None and not (yield from self._batches(Lines((), False), opened)):
+                            return
                         self._open(opened)
                     case Truncated(path):
                         if self._throttle.allow("truncated"):
@@ -108,7 +111,7 @@ class TailSource:
         old = self._parser
         hint = (old.numbers.decimal if old is not None else "") or self._spec.decimal
         try:
-            parser = RowParser(self._settings.path, opened.header, self._settings.table, hint=hint)
+            parser = RowParser(self._settings.path, opened.header, self._settings.table, hint=hint, is_live=True)
             parser.select(self._columns.numeric, self._columns.texts, missing=self._spec.missing)
             self._parser = parser
         except DataError:
@@ -127,8 +130,19 @@ class TailSource:
             log.info("table_format", source=self.source_id, path=self._settings.path, format=note)
         return rows
 
-    def _batches(self, lines: Lines) -> Generator[SampleBatch, None, bool]:
-        """Yield the samples of some lines, with a cursor behind them; return whether the source goes on."""
+    def _batches(self, lines: Lines, following: Opened | None = None) -> Generator[SampleBatch, None, bool]:
+        """Yield the samples of some lines, with a cursor behind them; return whether the source goes on.
+
+        First rows whose layout is undecided are held back until the next line, or until a `following` file is open.
+        """
+        assert self._parser is not None  # lines come after a header
+        if self._held is not None:
+            held, self._held = self._held, None
+            lines = Lines(held.lines + lines.lines, held.at_start, held.too_long + lines.too_long)
+        texts = [line.text for line in lines.lines]
+        if following is None and self._parser.needs_more(texts, at_start=lines.at_start):
+            self._held = lines
+            return True
         name = self._settings.path.name
         rows = self._parse(lines)
         starts = np.array([line.start for line in lines.lines], dtype=np.int64)[rows.positions]
@@ -143,6 +157,8 @@ class TailSource:
         else:
             samples, origins, _ = self._cutter.cut(values, starts)
             offset, skip = self._cutter.position(np.int64(offset))
+        if following is not None:
+            offset, skip = self._follower.offset, following.skip
         if not self._pacer.wait(len(samples)):
             return False
         yield SampleBatch(

@@ -19,6 +19,7 @@ from shared.child_process import JsonLinesProcess, serve_json_lines
 from shared.engines import EngineConfiguration, open_graph, weights_path
 from shared.errors import NoAnswerError
 from shared.logs import EventLog
+from shared.modalities import sample_type
 
 MIN_RUNS, MIN_SECONDS = 5, 0.3
 MAX_VALUES = 2**22  # of a batch of images
@@ -30,11 +31,10 @@ log = EventLog("engines")
 def measure(bundle: Bundle, batch_size: int, configuration: EngineConfiguration) -> dict[str, float | str]:
     """Return milliseconds per batch or an error text by artefact; empty if the trial fails, which is logged."""
     spec = bundle.manifest.input
-    is_image = bool(spec.image_height)
-    frames = (spec.window_length,) if is_image and spec.window_length else ()
-    sample = [*frames, spec.image_height, spec.image_width, 3] if is_image else []
+    kind = sample_type(bundle.manifest.modality)
+    sample = kind.engine_shape(spec)  # empty for vectors: the graph knows their width
     # A single large image gives the same comparison as a batch, in less time.
-    shape = [max(1, min(batch_size, MAX_VALUES // math.prod(sample))) if is_image else batch_size, *sample]
+    shape = [max(1, min(batch_size, MAX_VALUES // math.prod(sample))) if sample else batch_size, *sample]
     with tempfile.TemporaryDirectory() as folder:
         graphs = []
         for number, artefact in enumerate(bundle.manifest.artefacts):
@@ -47,7 +47,7 @@ def measure(bundle: Bundle, batch_size: int, configuration: EngineConfiguration)
             "graphs": graphs,
             "configuration": configuration.to_json(),
             "shape": shape,
-            "dtype": "uint8" if is_image else "float32",
+            "dtype": np.dtype(kind.engine_dtype).name,
         }
         with tempfile.TemporaryFile() as errors:
             try:

@@ -1,6 +1,7 @@
 """Protocol of a modality: format, preprocessing and payloads of one kind of sample."""
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,12 @@ from vedette.v1 import sample_pb2
 
 MAX_PAYLOAD_BYTES = 16 * 2**20
 MAX_VALUES = 2**24  # numbers in one sample of readings
+# Plain floats have no structure that damage could break; PNG chunks have checksums of their own.
+_WITHOUT_CRC = (
+    sample_pb2.PAYLOAD_ENCODING_FLOAT32,
+    sample_pb2.PAYLOAD_ENCODING_PNG,
+    sample_pb2.PAYLOAD_ENCODING_PNG_FRAMES,
+)
 
 
 class PayloadForm(StrEnum):
@@ -57,8 +64,8 @@ class Reduced:
 class SampleType(Protocol):
     """Everything that depends on the modality of a sample, on both sides of the link.
 
-    Outside `shared.modalities` and `cloud.modalities` no code looks at dimensions, types or sizes to find out which
-    modality it handles: it asks `sample_type(modality)`.
+    Other code asks `sample_type(modality)` instead of looking at dimensions, types or sizes to find out which modality
+    it handles. docs/ARCHITECTURE.md, "Adding a modality", names the exceptions.
     """
 
     modality: Modality
@@ -116,7 +123,7 @@ class SampleType(Protocol):
     def check(self, payload: sample_pb2.Payload) -> None:
         """Raise SampleRejected if `decode` would refuse the payload, without decoding pixels.
 
-        Looks at encoding, shape, headers, lengths and checksums.
+        Looks at encoding, shape, headers, lengths and checksums. A compressed payload without checksum is decompressed.
         """
         ...
 
@@ -136,3 +143,16 @@ def checked_shape(payload: sample_pb2.Payload, kind: SampleType) -> tuple[int, .
 def refuse_encoding(payload: sample_pb2.Payload, modality: Modality) -> SampleRejected:
     """Return the error for an encoding that samples of this modality do not have."""
     return SampleRejected(f"payload encoding {payload.encoding} does not fit a {modality} sample")
+
+
+def with_crc(payload: sample_pb2.Payload) -> sample_pb2.Payload:
+    """Return the payload, with a CRC-32 of its data unless the encoding needs none."""
+    if payload.encoding not in _WITHOUT_CRC:
+        payload.crc32 = zlib.crc32(payload.data)
+    return payload
+
+
+def check_crc(payload: sample_pb2.Payload) -> None:
+    """Raise SampleRejected if the payload carries a CRC-32 that does not match its data."""
+    if payload.HasField("crc32") and zlib.crc32(payload.data) != payload.crc32:
+        raise SampleRejected("payload is damaged: its CRC-32 does not match")

@@ -8,6 +8,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from shared.errors import SampleRejected
+from shared.modalities.base import with_crc
 from shared.samples import Values
 from vedette.v1 import sample_pb2
 
@@ -24,7 +25,7 @@ def encode_floats(values: Values) -> sample_pb2.Payload:
         compressed = _compressor().compress(raw)
         if len(compressed) < len(raw):
             encoding = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
-            return sample_pb2.Payload(encoding=encoding, data=compressed, shape=values.shape)
+            return with_crc(sample_pb2.Payload(encoding=encoding, data=compressed, shape=values.shape))
     return sample_pb2.Payload(encoding=sample_pb2.PAYLOAD_ENCODING_FLOAT32, data=raw, shape=values.shape)
 
 
@@ -47,14 +48,28 @@ def decode_floats(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> NDArra
     """Return the values of a payload that `check_floats` accepts; raises SampleRejected if the frame is damaged."""
     data = payload.data
     if payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD:
-        size = math.prod(shape) * 4
-        try:
-            data = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
-        except zstandard.ZstdError as error:
-            raise SampleRejected(f"payload is not a zstd frame: {error}") from None
-        if len(data) != size:
-            raise SampleRejected(f"payload unpacks to {len(data)} bytes; shape {shape} has {size}")
+        data = _decompressed(data, shape)
     return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+
+
+def check_frame(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> None:
+    """Raise SampleRejected if a zstd frame that `check_floats` accepts is damaged.
+
+    Its CRC-32 vouches for the frame. Frames without one, of devices of an older version, are decompressed.
+    """
+    if payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD and not payload.HasField("crc32"):
+        _decompressed(payload.data, shape)
+
+
+def _decompressed(frame: bytes, shape: tuple[int, ...]) -> bytes:
+    size = math.prod(shape) * 4
+    try:
+        data = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise SampleRejected(f"payload is not a zstd frame: {error}") from None
+    if len(data) != size:
+        raise SampleRejected(f"payload unpacks to {len(data)} bytes; shape {shape} has {size}")
+    return data
 
 
 def _compressor() -> zstandard.ZstdCompressor:

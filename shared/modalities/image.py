@@ -10,15 +10,16 @@ from shared.bundle import Bundle, InputSpec
 from shared.crops import CONTEXT_PIXELS, min_core_pixels
 from shared.errors import SampleRejected
 from shared.images import MAX_IMAGE_PIXELS, encode_jpeg, encode_png, resize
-from shared.modalities.base import FormSettings, PayloadForm, Reduced, checked_shape, refuse_encoding
-from shared.modalities.pixels import (
-    IMAGE_MAGIC,
+from shared.modalities.base import (
+    FormSettings,
+    PayloadForm,
+    Reduced,
     check_crc,
-    check_image_file,
-    decode_image_file,
-    image_encoding,
+    checked_shape,
+    refuse_encoding,
     with_crc,
 )
+from shared.modalities.pixels import IMAGE_MAGIC, check_image_file, decode_image_file, image_encoding
 from shared.modality import Modality
 from shared.preprocessing import ImagePreprocessor, Preprocessor
 from shared.samples import ImageCrop, Region, Values

@@ -14,7 +14,6 @@ IMAGE_MAGIC: dict[int, bytes] = {
     sample_pb2.PAYLOAD_ENCODING_PNG: PNG_MAGIC,
     sample_pb2.PAYLOAD_ENCODING_JPEG: JPEG_MAGIC,
 }
-_CHECKSUMMED = (sample_pb2.PAYLOAD_ENCODING_PNG, sample_pb2.PAYLOAD_ENCODING_PNG_FRAMES)
 # PNG colour types (ISO/IEC 15948, table 11.1) whose number of decoded bands is certain.
 _PNG_BANDS = {0: 1, 2: 3, 6: 3}
 # A marker in JPEG's entropy-coded data: not a stuffed byte, a restart marker or a fill byte (ITU-T T.81, B.1.1).
@@ -53,19 +52,6 @@ def decode_image_file(data: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if pixels.shape != shape:
         raise SampleRejected(f"image of shape {pixels.shape}; its payload says {shape}")
     return pixels
-
-
-def with_crc(payload: sample_pb2.Payload) -> sample_pb2.Payload:
-    """Return the payload, with a CRC-32 of its data unless the encoding has checksums of its own."""
-    if payload.encoding not in _CHECKSUMMED:
-        payload.crc32 = zlib.crc32(payload.data)
-    return payload
-
-
-def check_crc(payload: sample_pb2.Payload) -> None:
-    """Raise SampleRejected if the payload carries a CRC-32 that does not match its data."""
-    if payload.HasField("crc32") and zlib.crc32(payload.data) != payload.crc32:
-        raise SampleRejected("payload is damaged: its CRC-32 does not match")
 
 
 def _check_png(data: bytes, bands: int) -> None:

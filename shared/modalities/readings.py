@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 
 from shared.bundle import MAX_BATCH_SIZE, Bundle, InputSpec
 from shared.errors import SampleRejected
-from shared.modalities.base import MAX_VALUES, FormSettings, PayloadForm, Reduced, checked_shape, refuse_encoding
-from shared.modalities.floats import ENCODINGS, check_floats, decode_floats, encode_floats
+from shared.modalities.base import (
+    MAX_VALUES,
+    FormSettings,
+    PayloadForm,
+    Reduced,
+    check_crc,
+    checked_shape,
+    refuse_encoding,
+)
+from shared.modalities.floats import ENCODINGS, check_floats, check_frame, decode_floats, encode_floats
 from shared.modality import Modality
 from shared.preprocessing import ModePreprocessor, Preprocessor, inner_spec, without_mode
 from shared.samples import Values
@@ -88,8 +96,8 @@ class ReadingsType(ABC):
         return encode_floats(values)
 
     def check(self, payload: sample_pb2.Payload) -> None:
-        """Raise SampleRejected unless shape, encoding and announced length agree."""
-        self._checked(payload)
+        """Raise SampleRejected unless shape, encoding and length agree and a zstd frame is complete."""
+        check_frame(payload, self._checked(payload))
 
     def decode(self, payload: sample_pb2.Payload) -> Values:
         """Return the readings. NaN is kept: it may stand for a missing value, which the preprocessing judges."""
@@ -99,5 +107,6 @@ class ReadingsType(ABC):
         shape = checked_shape(payload, self)
         if payload.encoding not in ENCODINGS:
             raise refuse_encoding(payload, self.modality)
+        check_crc(payload)
         check_floats(payload, shape)
         return shape

@@ -10,11 +10,19 @@ from numpy.typing import NDArray
 from shared.bundle import Bundle, InputSpec
 from shared.errors import SampleRejected
 from shared.images import JPEG_MAGIC, MAX_IMAGE_PIXELS, encode_jpeg, encode_png
-from shared.modalities.base import FormSettings, PayloadForm, Reduced, checked_shape, refuse_encoding
+from shared.logs import EventLog
+from shared.modalities.base import (
+    FormSettings,
+    PayloadForm,
+    Reduced,
+    check_crc,
+    checked_shape,
+    refuse_encoding,
+    with_crc,
+)
 from shared.modalities.frame_list import FILE_ENCODINGS, check_frames, decode_frames, pack_frames
 from shared.modalities.h264 import START_CODE, can_encode, check_h264, decode_h264, encode_h264
 from shared.modalities.image import PREVIEW_QUALITY, preview
-from shared.modalities.pixels import check_crc, with_crc
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, VideoPreprocessor
 from shared.samples import ImageCrop, Values
@@ -24,11 +32,14 @@ USUAL_BATCH_SIZE = 4
 MAX_FRAMES = 64
 _LENGTH_BYTES = 4  # before the first file of a list of frames
 
+log = EventLog("video")
+
 
 class VideoType:
     """Clips (frames, height, width, 3) uint8, in the order of time."""
 
     modality, rank = Modality.VIDEO, 4
+    _has_logged_encoder = False
     has_vectors = False
     engine_dtype: type[np.generic] = np.uint8
     forms: tuple[PayloadForm, ...] = (PayloadForm.LOSSLESS, PayloadForm.JPEG, PayloadForm.H264, PayloadForm.FEATURES)
@@ -64,7 +75,7 @@ class VideoType:
     ) -> Reduced:
         """Return a clip with its frames as JPEG, as an H.264 stream, or as a small preview of its last frame.
 
-        Where H.264 cannot be encoded, the frames travel as JPEG.
+        Where H.264 cannot be encoded, the frames travel as JPEG. The first encoder error is logged.
         """
         clip = np.asarray(sample.values, dtype=np.uint8)
         if form is PayloadForm.FEATURES:
@@ -73,8 +84,8 @@ class VideoType:
             return Reduced(small, encoded, ImageCrop(clip.shape[1], clip.shape[2], None))
         if form is PayloadForm.LOSSLESS:
             return sample
-        if form is PayloadForm.H264 and can_encode(clip):
-            return Reduced(clip, encode_h264(clip, settings.max_bytes))
+        if form is PayloadForm.H264 and (stream := self._stream(clip, settings.max_bytes)) is not None:
+            return Reduced(clip, stream)
         return Reduced(clip, pack_frames(clip, partial(encode_jpeg, quality=settings.jpeg_quality)))
 
     def encode(self, values: Values, encoded: bytes | None = None) -> sample_pb2.Payload:
@@ -99,6 +110,16 @@ class VideoType:
         shape = self._checked(payload)
         decode = decode_h264 if payload.encoding == sample_pb2.PAYLOAD_ENCODING_H264 else decode_frames
         return decode(payload.data, shape)
+
+    def _stream(self, clip: NDArray[np.uint8], max_bytes: int) -> bytes | None:
+        """Return a clip as an H.264 stream, or None if it cannot be encoded."""
+        try:
+            return encode_h264(clip, max_bytes) if can_encode(clip) else None
+        except Exception as error:  # the encoder is foreign code; JPEG still carries the clip
+            if not self._has_logged_encoder:
+                self._has_logged_encoder = True
+                log.warning("h264_failed", reason=repr(error), shape=clip.shape)
+            return None
 
     def _checked(self, payload: sample_pb2.Payload) -> tuple[int, ...]:
         shape = checked_shape(payload, self)

@@ -35,7 +35,7 @@ class VideoPreprocessor(Preprocessor):
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Return graph inputs (kept, frames, image_height, image_width, 3) uint8."""
-        frames, height, width = self.spec.window_length, self.spec.image_height, self.spec.image_width
+        frames = self.spec.window_length
         if isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.shape[1:] == self._shape:
             return Prepared(values, np.arange(len(values), dtype=np.intp), [])
         inputs = np.empty((len(values), *self._shape), dtype=np.uint8)
@@ -47,7 +47,7 @@ class VideoPreprocessor(Preprocessor):
                 rejections.append((position, reason))
                 continue
             for index in range(frames):
-                inputs[len(kept), index] = resize(np.ascontiguousarray(clip[index]), height, width)
+                inputs[len(kept), index] = graph_frame(np.ascontiguousarray(clip[index]), self.spec)
             kept.append(position)
         return Prepared(inputs[: len(kept)], np.array(kept, dtype=np.intp), rejections)
 
@@ -58,6 +58,11 @@ class VideoPreprocessor(Preprocessor):
     @property
     def _shape(self) -> tuple[int, int, int, int]:
         return self.spec.window_length, self.spec.image_height, self.spec.image_width, 3
+
+
+def graph_frame(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Return a frame (height, width, 1 or 3) as RGB at the size of the graph's input."""
+    return resize(pixels, spec.image_height, spec.image_width)
 
 
 def _rejection_reason(clip: Any, frames: int) -> str:

@@ -42,8 +42,9 @@ class NumberReader:
     """Reads the numbers of one table.
 
     The decimal mark is decided by the first number that allows one reading only, such as `60,5` or `1.234,5`. A number
-    that allows two, such as `60,000`, is decided by the hint if there is one, else by the delimiter: in a table with
-    delimiter `;` or tab a comma is the decimal mark, in a table with delimiter `,` it separates thousands.
+    that allows two, such as `60,000` or `1.234`, is decided by the hint if there is one. Without a hint, `1.234` has a
+    decimal point, and `60,000` is decided by the delimiter: in a table with delimiter `;` or tab a comma is the decimal
+    mark, in a table with delimiter `,` it separates thousands.
     """
 
     def __init__(self, decimal: str = "auto", *, delimiter: str | None = ",", hint: str = "") -> None:
@@ -64,15 +65,17 @@ class NumberReader:
         unsure = ""
         for text in texts:
             mark, is_sure = _decimal_mark(text)
-            if mark and is_sure:
-                self.decimal = mark
+            if mark and (is_sure or self._hint):
+                self.decimal = mark if is_sure else self._hint
                 return
             unsure = unsure or mark
-        if unsure == "," and (self._hint or self._delimiter is not None):
-            self.decimal = self._hint or ("." if self._delimiter == "," else ",")
+        if unsure == "," and self._delimiter is not None:
+            self.decimal = "." if self._delimiter == "," else ","
 
     def read(self, text: str) -> float:
         """Return the value of a trimmed cell; NaN for a missing one. Raises ValueError for any other text."""
+        if self._hint and not self.decimal:
+            self.observe([text])
         if _PLAIN.fullmatch(text) and (self.decimal != "," or "." not in text):
             return float(text)
         word = text.lower()
@@ -125,4 +128,4 @@ def _decimal_mark(text: str) -> tuple[str, bool]:
     is_grouped = _GROUPS[mark].fullmatch(body) is not None
     if count > 1:
         return (other, True) if is_grouped else ("", False)
-    return mark, not is_grouped
+    return mark, not is_grouped or len(text.lstrip("+-")) > len(body)  # thousands have no exponent

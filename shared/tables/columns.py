@@ -1,14 +1,16 @@
 """Columns of a text table: names, cells of a row, and the rules for headers that do not fit their rows.
 
 * Names are trimmed. Empty cells at the end of header and rows are ignored.
-* A header that is one field short of its rows: an empty last cell is a trailing delimiter; a first cell with whole
-  numbers that rise by one is a row number without a name; anything else is refused.
+* A header that is one field short of its rows: an empty last cell is a trailing delimiter; first cells of at least two
+  rows that are whole numbers and rise by one are row numbers without a name; anything else is refused. A live input
+  refuses such rows one by one.
 * A column without a name is never used.
-* A first row without any number, above rows with numbers, holds units and is skipped.
+* A first row without any number, above a row with numbers, holds units and is skipped.
 * A name that appears twice is refused if its column is used.
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,14 +20,19 @@ from shared.tables.dialect import split_cells
 
 MAX_SAMPLE_ROWS = 200  # rows that decide about the header
 _MAX_LISTED = 12
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Cells of a row. `names`: one per cell, "" for a cell without a name. `has_units`: the first row holds units."""
+    """Cells of a row. `names`: one per cell, "" for a cell without a name. `has_units`: the first row holds units.
+
+    `has_row_numbers`: the first cell is a row number that the header does not name.
+    """
 
     names: tuple[str, ...]
     has_units: bool = False
+    has_row_numbers: bool = False
     notes: tuple[str, ...] = field(default=())
 
     def position(self, name: str) -> int:
@@ -49,7 +56,7 @@ def read_header(origin: object, line: str, delimiter: str) -> tuple[str, ...]:
 
 
 def fit_layout(
-    origin: object, names: Sequence[str], rows: Sequence[Sequence[str]], *, at_start: bool, has_texts: bool = False
+    origin: object, names: Sequence[str], rows: Sequence[Sequence[str]], *, at_start: bool, is_live: bool = False
 ) -> Layout:
     """Fit header names to the first rows of a table.
 
@@ -58,31 +65,50 @@ def fit_layout(
         names: from `read_header`.
         rows: trimmed cells of the first rows.
         at_start: whether `rows` begin right after the header.
-        has_texts: whether columns of text are used, so that a single row of text is not taken for units.
+        is_live: whether rows that do not fit are rejected one by one, rather than the whole table.
 
     Raises:
         DataError: the rows have one field more than the header, and it is not a row number.
     """
     notes: list[str] = []
-    has_units = at_start and _are_units(rows) and not (has_texts and len(rows) == 1)
+    has_units = at_start and _may_be_units(rows) and any(map(is_number, rows[1] if len(rows) > 1 else ()))
     if has_units:
         notes.append(f"row 1 holds units ({listed(rows[0])}) and is skipped")
     data = [without_empty_end(row, len(names)) for row in rows[has_units:]]
     names = list(names)
-    if data and all(len(row) == len(names) + 1 for row in data):
-        first = [row[0] for row in data]
-        if not rises_by_one(first):
-            raise DataError(
-                f"{origin}: the rows have {len(data[0])} fields and the header {len(names)} ({listed(names)}): "
-                "name each column in the header."
-            )
+    is_short = bool(data) and all(len(row) == len(names) + 1 for row in data)
+    has_row_numbers = is_short and rises_by_one([row[0] for row in data])
+    if is_short and not (has_row_numbers or is_live):
+        raise DataError(
+            f"{origin}: the rows have {len(data[0])} fields and the header {len(names)} ({listed(names)}): "
+            "name each column in the header."
+        )
+    if has_row_numbers:
         names = ["", *names]
         notes.append("the header is one field short: the first column holds row numbers and is left out")
-    elif any(len(row) > len(names) for row in rows[has_units:]):
+    elif any(len(row) < len(cells) for row, cells in zip(data, rows[has_units:], strict=True)):
         notes.append("each row ends with an empty cell, which is ignored")
     elif "" in names:
         notes.append(f"column {names.index('') + 1} has no name and is left out")
-    return Layout(tuple(names), has_units, tuple(notes))
+    return Layout(tuple(names), has_units, has_row_numbers, tuple(notes))
+
+
+def needs_more_rows(names: Sequence[str], rows: Sequence[Sequence[str]], *, at_start: bool) -> bool:
+    """Return whether the next row decides if the first one holds units, or a row number.
+
+    Args:
+        names: from `read_header`.
+        rows: trimmed cells of the first rows.
+        at_start: whether `rows` begin right after the header.
+    """
+    may_be_units = at_start and _may_be_units(rows)
+    if len(rows) == 1 and may_be_units:
+        return True
+    data = rows[1:] if may_be_units and any(map(is_number, rows[1])) else rows
+    if len(data) != 1:
+        return not data
+    row = without_empty_end(data[0], len(names))
+    return len(row) == len(names) + 1 and whole_number(row[0]) is not None
 
 
 def without_empty_end(cells: Sequence[str], count: int) -> Sequence[str]:
@@ -107,14 +133,39 @@ def check_columns(origin: object, names: Sequence[str], wanted: Sequence[str]) -
 
 
 def rises_by_one(texts: Sequence[str]) -> bool:
-    """Return whether the cells are whole numbers, each one more than the cell before."""
-    try:
-        numbers = [int(text) for text in texts if text.isascii()]
-    except ValueError:
-        return False
-    if len(numbers) != len(texts) or not numbers:
+    """Return whether the cells are at least two whole numbers, each one more than the cell before."""
+    numbers = [number for number in map(whole_number, texts) if number is not None]
+    if len(numbers) != len(texts) or len(numbers) < 2:
         return False
     return all(after - before == 1 for before, after in itertools.pairwise(numbers))
+
+
+def whole_number(text: str) -> int | None:
+    """Return the whole number of a cell; None for any other text."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+class RowNumbers:
+    """Checks that row numbers rise by one.
+
+    After a wrong number, the next one may continue either from it or from the last right one.
+    """
+
+    def __init__(self) -> None:
+        """Accept any whole number first."""
+        self._following: set[int] = set()
+        self._expected: int | None = None
+
+    def is_next(self, cell: str) -> bool:
+        """Return whether the cell of the next row holds the next number. "" stands for a row that cannot be split."""
+        number = whole_number(cell)
+        is_right = number is not None and (not self._following or number in self._following)
+        right = number if is_right else self._expected
+        self._expected = None if right is None else right + 1
+        self._following = {
+            value for value in (self._expected, None if number is None else number + 1) if value is not None
+        }
+        return is_right
 
 
 def listed(names: Sequence[str]) -> str:
@@ -141,8 +192,6 @@ def _are_readings(names: Sequence[str]) -> bool:
     return not rises_by_one(names) and all(is_number(name) and name.lower() not in BOOLEAN_WORDS for name in names)
 
 
-def _are_units(rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first row holds no number but some text, and the second row holds numbers."""
-    if not rows or any(is_number(cell) for cell in rows[0]) or all(is_missing(cell) for cell in rows[0]):
-        return False
-    return len(rows) == 1 or any(is_number(cell) for cell in rows[1])
+def _may_be_units(rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first row holds no number but some text."""
+    return bool(rows) and not any(map(is_number, rows[0])) and not all(map(is_missing, rows[0]))

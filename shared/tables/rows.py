@@ -15,8 +15,10 @@ from shared.tables.cells import BOOLEAN_WORDS, NumberReader, is_missing
 from shared.tables.columns import (
     MAX_SAMPLE_ROWS,
     Layout,
+    RowNumbers,
     check_columns,
     fit_layout,
+    needs_more_rows,
     read_header,
     without_empty_end,
 )
@@ -24,6 +26,7 @@ from shared.tables.dialect import describe, detect_delimiter, split_cells
 from shared.tables.settings import TableSettings
 
 MISSING_REASON = "and the bundle was trained without missing values"
+_MAX_UNDECIDED_ROWS = 2  # units, and a first row with a number
 _SPACE = re.compile(r"\s")
 
 
@@ -57,7 +60,15 @@ class RowParser:
     decided by the first number that allows one reading only.
     """
 
-    def __init__(self, origin: object, header: str, settings: TableSettings | None = None, *, hint: str = "") -> None:
+    def __init__(
+        self,
+        origin: object,
+        header: str,
+        settings: TableSettings | None = None,
+        *,
+        hint: str = "",
+        is_live: bool = False,
+    ) -> None:
         """Read the header line.
 
         Args:
@@ -65,16 +76,19 @@ class RowParser:
             header: the header line.
             settings: format of the table; detected if absent.
             hint: decimal mark of the training data, for numbers that allow two readings.
+            is_live: whether lines arrive over time. Then rows that do not fit the header are faults, and `needs_more`
+                tells whether to wait for another line.
 
         Raises:
             DataError: the header cannot be used.
         """
         settings = settings if settings is not None else TableSettings()
-        self._origin = origin
+        self._origin, self._is_live = origin, is_live
         self.delimiter = detect_delimiter(header, settings)
         self.names = read_header(origin, header, self.delimiter)
         self.numbers = NumberReader(settings.decimal, delimiter=self.delimiter, hint=hint)
         self.layout: Layout | None = None
+        self._row_numbers = RowNumbers()
         self._numeric: tuple[str, ...] = ()
         self._texts: tuple[str, ...] = ()
         self._is_missing_fault = False
@@ -96,13 +110,18 @@ class RowParser:
     def fit(self, lines: Sequence[str], *, at_start: bool = True) -> Layout:
         """Fit header and decimal mark to the first lines, once. Raises DataError if they do not belong together."""
         if self.layout is None:
-            sample = [
-                cells for cells in map(self._cells, _not_blank(lines, MAX_SAMPLE_ROWS)) if isinstance(cells, list)
-            ]
-            self.layout = fit_layout(self._origin, self.names, sample, at_start=at_start, has_texts=bool(self._texts))
-            for cells in sample[self.layout.has_units :]:
-                self.numbers.observe(cells)
+            sample, at_start = self._sample(lines, at_start)
+            self.layout = fit_layout(self._origin, self.names, sample, at_start=at_start, is_live=self._is_live)
+            self._observe(self.layout, _not_blank(lines, MAX_SAMPLE_ROWS)[self.layout.has_units :])
         return self.layout
+
+    def needs_more(self, lines: Sequence[str], *, at_start: bool) -> bool:
+        """Return whether another line decides about the meaning of these first ones; False once `fit` was called."""
+        count = len(_not_blank(lines, MAX_SAMPLE_ROWS))
+        if self.layout is not None or not 0 < count <= _MAX_UNDECIDED_ROWS:
+            return False
+        sample, at_start = self._sample(lines, at_start)
+        return needs_more_rows(self.names, sample, at_start=at_start)
 
     def sample_columns(self, lines: Sequence[str]) -> dict[str, list[str]]:
         """Return the cells of the first rows by column, without a units row. Call `fit` first."""
@@ -125,7 +144,10 @@ class RowParser:
         kept = kept[at_start and layout.has_units :]
         if not kept:
             return self._no_rows()
+        if at_start:
+            self._row_numbers = RowNumbers()
         chosen = [lines[position].rstrip("\r\n") for position in kept]
+        self._observe(layout, chosen)
         values, texts, faults = self._fast(layout, chosen) or self._by_column(layout, chosen)
         return Rows(np.array(kept, dtype=np.int64), values, texts, faults)
 
@@ -140,9 +162,11 @@ class RowParser:
         if at_start and layout.has_units:
             return None
         cells = self._row(layout, line)
+        if layout.has_row_numbers and not self._row_numbers.is_next("" if isinstance(cells, str) else cells[0]):
+            cells = _not_next(cells)
         if isinstance(cells, str):
             raise ValueError(cells)
-        self.numbers.observe(cells)
+        self._observe(layout, [line])
         return {name: cell for name, cell in zip(layout.names, cells, strict=True) if name}
 
     def describe(self, encoding: str = "utf-8") -> tuple[str, ...]:
@@ -153,6 +177,22 @@ class RowParser:
 
     def _no_rows(self) -> Rows:
         return Rows(np.empty(0, np.int64), np.empty((0, len(self._numeric))), ([],) * len(self._texts), [])
+
+    def _sample(self, lines: Sequence[str], at_start: bool) -> tuple[list[list[str]], bool]:
+        """Return the first rows that can be split, and whether the first of them follows the header."""
+        rows = list(map(self._cells, _not_blank(lines, MAX_SAMPLE_ROWS)))
+        sample = [row for row in rows if not isinstance(row, str)]
+        return sample, at_start and bool(rows) and not isinstance(rows[0], str)
+
+    def _observe(self, layout: Layout, lines: Sequence[str]) -> None:
+        """Decide the decimal mark from the first row that allows it."""
+        for line in lines:
+            if self.numbers.decimal:
+                return
+            if "." in line or ('"' if self.delimiter == "," else ",") in line:
+                row = self._row(layout, line)
+                if not isinstance(row, str):
+                    self.numbers.observe(row)
 
     def _cells(self, line: str) -> list[str] | str:
         """Return the cells of a line, or the reason why there are none."""
@@ -175,7 +215,9 @@ class RowParser:
         self, layout: Layout, lines: Sequence[str]
     ) -> tuple[NDArray[np.float64], tuple[list[str], ...], list[Fault]] | None:
         """Parse plain numbers with NumPy; None if a line holds anything else."""
-        if not self._numeric or self._texts or not _have_cells(lines, self.delimiter, len(layout.names)):
+        if not self._numeric or self._texts or layout.has_row_numbers:
+            return None
+        if not _have_cells(lines, self.delimiter, len(layout.names)):
             return None
         if self.delimiter != ",":
             marks = any("," in line for line in lines)
@@ -218,9 +260,10 @@ class RowParser:
         columns: list[Sequence[str]] = list(zip(*rows, strict=True))
         if any(map(_SPACE.search, lines)):
             columns = [list(map(str.strip, column)) for column in columns]
-        if not self.numbers.decimal and any("," in line for line in lines):
-            for name in self._numeric:
-                self.numbers.observe(columns[layout.position(name)])
+        if layout.has_row_numbers:
+            for position, cell in enumerate(columns[0]):
+                if not self._row_numbers.is_next(cell):
+                    faults.setdefault(position, Fault(position, "", _not_next(rows[position])))
         values = np.full((len(lines), len(self._numeric)), np.nan)
         for index, name in enumerate(self._numeric):
             values[:, index] = self._read_column(name, columns[layout.position(name)], faults)
@@ -278,6 +321,11 @@ def _have_cells(lines: Sequence[str], delimiter: str, count: int) -> bool:
     if min(counts) < count - 1 or max(counts) > count:
         return False
     return all(line.rstrip().endswith(delimiter) for line, found in zip(lines, counts, strict=True) if found == count)
+
+
+def _not_next(cells: Sequence[str] | str) -> str:
+    """Return the reason for a row whose number is wrong, or the one it has already."""
+    return cells if isinstance(cells, str) else f"has the row number {cells[0][:40]!r}, which does not rise by one."
 
 
 def _missing(name: str, text: str) -> str:

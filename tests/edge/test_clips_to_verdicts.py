@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cloud.methods import fit_context
 from cloud.modalities import cloud_modality
-from cloud.serving.analysis import Analysis
+from cloud.serving import analysis as analysis_module
+from cloud.serving.analysis import EXPLAINED_P_VALUE, Analysis
 from cloud.serving.verdicts import judge_batch
 from cloud.store.judging import Waiting
 from edge.routing.budget import UploadBudget
@@ -125,11 +127,41 @@ def test_a_lossless_clip_is_judged_by_the_pixels_that_were_screened(
         assert isinstance(expected, Verdict)
         assert verdict.p_value == pytest.approx(expected.p_value, rel=1e-6)
         assert verdict.anomaly_map is not None
-        assert [name for name, _ in verdict.contributions] == ["frame 1", "frame 2"]
-        assert sum(share for _, share in verdict.contributions) == pytest.approx(1)
+        is_suspicious = verdict.p_value <= EXPLAINED_P_VALUE
+        assert [name for name, _ in verdict.contributions] == (["frame 1", "frame 2"] if is_suspicious else [])
+        assert sum(share for _, share in verdict.contributions) == pytest.approx(1.0 if is_suspicious else 0.0)
     # The walker enters between the two frames of this clip, so the second frame is the odd one.
     entering = dict(verdicts[WALK.start + 1].contributions)
     assert entering["frame 2"] > 2 * entering["frame 1"]
+
+
+def test_frames_of_suspicious_clips_only_are_scored_and_an_error_there_costs_no_verdict(
+    screener: Screener, walk: Path, analysis: Analysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages, _ = sent(screener, walk, "lossless")
+    scored: list[int] = []
+    original = analysis_module.clips_of_earlier_frames
+
+    def count(clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        scored.append(len(clips))
+        return original(clips)
+
+    monkeypatch.setattr(analysis_module, "clips_of_earlier_frames", count)
+    whole = judged(analysis, messages)
+    suspicious = [verdict for verdict in whole.values() if verdict.p_value <= EXPLAINED_P_VALUE]
+    assert 0 < sum(scored) == len(suspicious) < len(whole)
+
+    def fail(clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        raise RuntimeError("out of memory")
+
+    events: list[str] = []
+    monkeypatch.setattr(analysis_module, "clips_of_earlier_frames", fail)
+    monkeypatch.setattr(analysis_module.log, "error", lambda event, **fields: events.append(event))
+    for number, verdict in judged(analysis, messages).items():
+        assert verdict.decision is whole[number].decision is not Decision.UNDECIDED
+        assert verdict.p_value == pytest.approx(whole[number].p_value)
+        assert verdict.contributions == ()
+    assert events == ["frames_not_scored"]
 
 
 @pytest.mark.parametrize("form", ["jpeg", "h264"])

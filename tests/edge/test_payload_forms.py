@@ -77,6 +77,22 @@ def test_a_steady_stream_uses_the_whole_budget_at_less_quality() -> None:
     assert used == pytest.approx(30_000 * 2000, rel=0.1)
 
 
+def test_a_limit_that_ends_while_a_plan_is_made_leaves_the_samples_unlimited() -> None:
+    class FallingBudget(UploadBudget):
+        def available_bytes(self) -> float:
+            self.follow(UplinkLoad(0, 0.0, True, 0.0, 0.0))  # as the thread of the uplink does
+            return super().available_bytes()
+
+    settings = RouterSettings(max_queue_s=1)
+    budget = FallingBudget(settings, Clock())
+    budget.follow(UplinkLoad(10**6, 0.0, True, 1000.0, 0.0))
+    assert budget.counts_bytes
+    batch = SampleBatch("s", Modality.TABULAR, np.zeros((1, 3), dtype=np.float32), np.zeros(1), ["s:1"])
+    plan = UploadPlanner(settings, budget).plan(batch, np.array([0]), np.array([0]))
+    assert not budget.counts_bytes
+    assert plan.form.settings.max_bytes == 0
+
+
 def test_lossless_alone_stays_lossless() -> None:
     planner, budget = planner_with(payloads=["lossless"], max_bytes_per_s=10, max_queue_s=1)
     budget.follow(UplinkLoad(10**9, 1.0, True, 10.0, 0.0))

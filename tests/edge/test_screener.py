@@ -22,7 +22,7 @@ from shared.errors import BundleMismatchError, EngineError
 from shared.modalities import load_preprocessor
 from shared.modality import Modality
 from shared.samples import Sample, SampleBatch, Screening
-from shared.wire import sample_to_message
+from shared.wire import check_payload, sample_to_message
 from tests.edge.bundles import (
     distance_graph,
     mode_bundle,
@@ -34,6 +34,7 @@ from tests.edge.bundles import (
     run_graph,
     tabular_bundle,
 )
+from vedette.v1 import sample_pb2
 
 ENGINES = ("int8_openvino", "int8_onnxruntime")
 
@@ -173,7 +174,7 @@ def test_windows_and_images_are_screened_with_maps_that_are_dark_where_all_is_we
     assert np.median(scaled[2:]) < 100
 
 
-@pytest.mark.parametrize("kind", ["rows", "windows that shrink", "windows that do not"])
+@pytest.mark.parametrize("kind", ["rows", "windows that shrink", "windows that do not", "first window shrinks"])
 def test_packed_messages_equal_those_of_the_wire_module(kind: str, tabular: Bundle, tmp_path: Path) -> None:
     screener = load_screener(tabular, "auto", 16, tmp_path)
     batch = batch_of(normal_rows(12, seed=2))
@@ -182,7 +183,8 @@ def test_packed_messages_equal_those_of_the_wire_module(kind: str, tabular: Bund
     screened = screener.screen(batch)
     if kind != "rows":  # the samples do not matter here
         values = np.random.default_rng(0).normal(size=(12, 100, 3)).astype(np.float32)
-        values = np.round(values) if kind == "windows that shrink" else values
+        shrinking = {"windows that shrink": 12, "first window shrinks": 1}.get(kind, 0)
+        values[:shrinking] = np.round(values[:shrinking])
         batch = dataclasses.replace(batch, modality=Modality.SERIES, values=values)
     codes = np.where(np.arange(12) % 2, FORWARD, ALARM).astype(np.int8)
     priorities = np.linspace(0.1, 0.2, 12)
@@ -209,6 +211,7 @@ def test_packed_messages_equal_those_of_the_wire_module(kind: str, tabular: Bund
         )
         assert stored.data == sample_to_message(sample, screening).SerializeToString()
         assert stored.priority == priorities[place]
+        check_payload(sample_pb2.Sample.FromString(stored.data).payload, batch.modality)
 
 
 def test_a_swap_happens_between_batches_and_is_final_after_its_trial(

@@ -253,6 +253,35 @@ def test_any_write_error_is_reported_and_retried(spool_at, monkeypatch: pytest.M
     assert not errors
 
 
+@pytest.mark.parametrize(
+    ("appended_samples", "max_errors"),  # during each commit: one, or more than fit into a transaction of full size
+    [(1, 2), (2**19 // 100, 5)],
+)
+def test_the_error_state_ends_although_samples_arrive_during_each_commit(
+    appended_samples: int, max_errors: int, spool_at, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, counters = spool_at(max_pending_bytes=2**18)
+    commit, commits, max_commits = spool._store.commit, [], 30
+    monkeypatch.setattr("edge.spool.RETRY_S", 0.02)
+
+    def failing_twice(*arguments: object) -> object:
+        commits.append(spool.status().error)
+        if len(commits) <= 2:
+            raise sqlite3.OperationalError("database or disk is full")
+        gone = commit(*arguments)
+        if commits[-1] and len(commits) < max_commits:  # in the error state, this append does not wait
+            spool.append([sample(0.5, 100) for _ in range(appended_samples)], {})
+        return gone
+
+    monkeypatch.setattr(spool._store, "commit", failing_twice)
+    spool.append([sample(0.1)], {"samples_screened": 1})
+    until(lambda: len(commits) >= 3 and not spool.status().error and not spool.status().pending)
+    errors = [bool(error) for error in commits]
+    assert errors[:3] == [False, True, True]
+    assert sum(errors) <= max_errors
+    assert counters.snapshot()["samples_dropped"] == 0
+
+
 def test_an_almost_full_disk_gets_the_most_suspicious_samples(spool_at, monkeypatch: pytest.MonkeyPatch) -> None:
     spool, counters = spool_at(max_pending_bytes=2**20)
     commit, room = spool._store.commit, [0]

@@ -65,6 +65,14 @@ def test_short_and_broken_csv_lines_are_rejected() -> None:
     ]
 
 
+@pytest.mark.parametrize("first", ["5,1,2", "x9,1,2", "??,??"])
+@pytest.mark.parametrize("rest", ["", "oops,oops\n6,5\n"])
+def test_a_first_row_that_does_not_fit_is_rejected(first: str, rest: str) -> None:
+    found = batches(f"load,heat\n{first}\n{rest}".encode(), format="csv")
+    assert values_of(found) == ([[5, 6]] if rest else [])
+    assert {origin for origin, _ in reasons_of(found)} == ({"stdin:2", "stdin:3"} if rest else {"stdin:2"})
+
+
 def test_windows_of_aligned_readings_are_flushed_at_the_end() -> None:
     lines = [json.dumps({"t": second / 2, "heat": second, "load": -second}) for second in range(10)]
     found = batches("\n".join(lines).encode(), WINDOWS, time_path="t", interval_s=1.0, lateness_s=3.0)

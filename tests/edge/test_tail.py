@@ -232,3 +232,57 @@ def test_of_a_file_that_comes_later_all_is_new(tmp_path: Path) -> None:
     reader = Reader(path, from_start=False)
     threading.Timer(0.2, lambda: path.write_text(HEADER + lines(1, 2))).start()
     assert reader.take(2) == [1, 2]
+
+
+def add(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize("first", ["5,60,0,3", "x9,60,0,3", "??,??,??"])
+def test_a_first_row_that_does_not_fit_is_rejected_and_the_next_ones_are_read(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + first + "\n")
+    reader = Reader(path, stop_after_s=20.0)
+    threading.Timer(0.2, add, (path, "oops,oops,oops\n" + lines(1))).start()
+    assert reader.take(1) == [1]
+    add(path, lines(2))
+    assert reader.take(1) == [2]
+    assert [reason.split()[0] for reason in reader.reasons] == ["log.csv@6", f"log.csv@{7 + len(first)}"]
+
+
+def test_row_numbers_are_recognised_in_rows_that_come_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + "7," + lines(1))
+    reader = Reader(path, stop_after_s=20.0)
+    threading.Timer(0.2, add, (path, "8," + lines(2))).start()
+    assert reader.take(2) == [1, 2]
+    add(path, "5," + lines(3) + "6," + lines(4))
+    assert reader.take(1) == [4]
+    assert len(reader.reasons) == 1
+    assert "row number '5'" in reader.reasons[0]
+
+
+@pytest.mark.parametrize("spec", [ROWS, WINDOWS])
+def test_an_undecided_row_of_a_rotated_file_is_rejected_and_the_new_file_read(tmp_path: Path, spec: InputSpec) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + "7,60,0,3\n")
+    reader = Reader(path, spec=spec, stop_after_s=20.0)
+
+    def rotate() -> None:
+        path.rename(tmp_path / "log.csv.1")
+        path.write_text(HEADER + lines(1, 2, 3))
+
+    threading.Timer(0.3, rotate).start()
+    expected = [[1, 2, 3]] if spec.window_length else [1, 2, 3]
+    assert reader.take(len(expected)) == expected
+    assert [reason.split()[0] for reason in reader.reasons] == ["log.csv@6"]
+
+
+def test_an_undecided_row_is_read_again_by_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(HEADER + "7," + lines(1))
+    first = Reader(path, stop_after_s=0.3)
+    assert not list(first.batches)
+    add(path, "8," + lines(2))
+    assert Reader(path, first.cursor, stop_after_s=20.0).take(2) == [1, 2]

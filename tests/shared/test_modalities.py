@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shared.bundle import InputSpec
 from shared.errors import SampleRejected
 from shared.images import encode_jpeg
-from shared.modalities import sample_type
+from shared.modalities import sample_type, video
 from shared.modalities.base import FormSettings, PayloadForm, Reduced
 from shared.modalities.h264 import check_h264, encode_h264
 from shared.modality import Modality
@@ -95,8 +95,6 @@ def test_damage_is_found_without_decoding(modality: Modality) -> None:
             shape = [whole.shape[0] + change, *whole.shape[1:]]
             damaged.append(sample_pb2.Payload(encoding=whole.encoding, data=whole.data, shape=shape))
         for payload in damaged:
-            if payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD and payload.shape == whole.shape:
-                continue  # a frame's header is whole; its contents are checked when it is decompressed
             with pytest.raises(SampleRejected):
                 check_payload(payload, modality)
         assert form in sample_type(modality).forms
@@ -124,6 +122,30 @@ def test_a_checksum_of_other_data_is_refused() -> None:
         check_payload(payload, Modality.IMAGE)
     payload.ClearField("crc32")  # devices of an older version send none
     check_payload(payload, Modality.IMAGE)
+
+
+def test_every_flipped_bit_of_compressed_readings_is_found_by_the_checksum() -> None:
+    whole = encode_payload(sample(Modality.SERIES), Modality.SERIES)
+    assert whole.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
+    assert whole.crc32 == zlib.crc32(whole.data)
+    for position in range(len(whole.data)):
+        data = bytearray(whole.data)
+        data[position] ^= 4
+        changed = sample_pb2.Payload()
+        changed.CopyFrom(whole)
+        changed.data = bytes(data)
+        with pytest.raises(SampleRejected):
+            check_payload(changed, Modality.SERIES)
+
+
+def test_compressed_readings_without_checksum_are_decompressed_to_be_checked() -> None:
+    whole = encode_payload(sample(Modality.SERIES), Modality.SERIES)
+    whole.ClearField("crc32")  # devices of an older version send none
+    check_payload(whole, Modality.SERIES)
+    for data in (whole.data[:-1], whole.data[:-8], whole.data + b"more"):
+        broken = sample_pb2.Payload(encoding=whole.encoding, data=data, shape=whole.shape)
+        with pytest.raises(SampleRejected, match="zstd"):
+            check_payload(broken, Modality.SERIES)
 
 
 def test_a_jpeg_file_that_breaks_off_leaves_the_device_as_png() -> None:
@@ -170,6 +192,25 @@ def test_a_clip_that_h264_cannot_hold_travels_as_jpeg() -> None:
     payload = encode_payload(odd, Modality.VIDEO, reduced.encoded)
     assert payload.encoding == sample_pb2.PAYLOAD_ENCODING_JPEG_FRAMES
     assert decode_payload(payload, Modality.VIDEO).shape == odd.shape
+
+
+def test_an_error_of_the_encoder_sends_the_frames_as_jpeg_and_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = []
+
+    def refuse(clip: NDArray[np.uint8], max_bytes: int = 0) -> bytes:
+        raise OSError("no such encoder")
+
+    monkeypatch.setattr(video, "encode_h264", refuse)
+    monkeypatch.setattr(video.log, "warning", lambda event, **fields: events.append(event))
+    clip, kind = sample(Modality.VIDEO), video.VideoType()
+    for _ in range(3):
+        reduced = kind.reduce(PayloadForm.H264, Reduced(clip), None, SPEC, FormSettings())
+        payload = encode_payload(clip, Modality.VIDEO, reduced.encoded)
+        assert payload.encoding == sample_pb2.PAYLOAD_ENCODING_JPEG_FRAMES
+        check_payload(payload, Modality.VIDEO)
+    assert events == ["h264_failed"]
 
 
 @pytest.mark.parametrize("shape", [(4, 64, 128, 3), (4, 80, 96, 3), (5, 64, 96, 3), (4, 64, 96, 1), (1, 4096, 4096, 3)])

@@ -15,7 +15,7 @@ from shared.bundle import InputSpec
 from shared.calibration import MIN_CALIBRATION_SIZE
 from shared.diffusion.training import Progress
 from shared.errors import DataError
-from shared.images import resize
+from shared.preprocessing.video import graph_frame
 from shared.videos import clip_ends, clip_stride, frames_of
 
 SIDE_STEP_PIXELS = 32  # sizes of the graph are multiples of it
@@ -102,7 +102,7 @@ def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int)
     held: dict[int, NDArray[np.uint8]] = {}
     found = 0
     for position, pixels in frames_of(video.path, wanted):
-        held[position] = resize(pixels, spec.image_height, spec.image_width)
+        held[position] = graph_frame(pixels, spec)
         while found < len(ends) and ends[found] == position:
             yield np.stack([held[index] for index in range(position - span, position + 1, step)])
             found += 1

@@ -50,14 +50,14 @@ class DetectionServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Submit(self, request, context):
-        """Answers per sample, after the accepted ones are durable.
+        """Store samples durably, then return one result for each.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Everything after the cursor, in order, then whatever happens next.
+        """Stream the stored events after the cursor in order, then new events as they occur.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

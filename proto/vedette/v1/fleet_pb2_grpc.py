@@ -55,7 +55,7 @@ class FleetServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Enroll(self, request, context):
-        """The only call without a client certificate, on a port of its own.
+        """Issue a client certificate for a one-time token. Served on a separate port, without client certificates.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,7 +68,7 @@ class FleetServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FetchBundle(self, request, context):
-        """The device's part of a bundle archive from the given offset.
+        """Stream a bundle archive without its cloud files, from the given byte offset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,5 +1,6 @@
 import asyncio
 import time
+import zlib
 
 import grpc
 import numpy as np
@@ -109,7 +110,7 @@ async def test_samples_that_cannot_be_judged_are_undecided_with_a_reason_and_the
         assert (verdict.decision == sample_pb2.DECISION_UNDECIDED) == bool(expected)
 
 
-async def test_a_payload_that_passes_the_check_and_cannot_be_decoded_is_undecided_and_never_lost(device, biopsies):
+async def test_a_damaged_frame_of_readings_is_rejected_and_its_neighbour_is_judged(device, biopsies):
     good = biopsies.normal[0]
     frame = zstandard.ZstdCompressor(write_content_size=True).compress(good.astype(np.float32).tobytes())
     broken = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
@@ -117,6 +118,20 @@ async def test_a_payload_that_passes_the_check_and_cannot_be_decoded_is_undecide
         sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD,
         frame[:-8],
     )  # its header still announces the right size
+    neighbour = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
+    results = await device.submit([broken, neighbour])
+    assert statuses(results) == [REJECTED, ACCEPTED]
+    assert "zstd" in results[0].reason
+    verdicts = await device.verdicts(1)
+    assert verdicts[neighbour.sample_id].reason == ""
+
+
+async def test_a_payload_that_passes_the_check_and_cannot_be_decoded_is_undecided_and_never_lost(device, biopsies):
+    good = biopsies.normal[0]
+    frame = zstandard.ZstdCompressor(write_content_size=True).compress(good.astype(np.float32).tobytes())[:-8]
+    broken = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
+    broken.payload.encoding, broken.payload.data = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD, frame
+    broken.payload.crc32 = zlib.crc32(frame)  # a device that computes the checksum of damaged data
     neighbour = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
     assert statuses(await device.submit([broken, neighbour])) == [ACCEPTED] * 2
     verdicts = await device.verdicts(2)
