@@ -16,7 +16,7 @@ demo: .venv/demo.installed  ## run the whole system on this machine; options in 
 test: .venv/dev.installed  ## run the tests on all cores, or selected ones on one core with ARGS="tests/edge -k spool"
 	.venv/bin/python -m pytest $(or $(ARGS),$(ON_ALL_CORES))
 
-test-long: .venv/dev.installed  ## run all tests, including those that take minutes: 200 kills, the soak test, whole benchmarks
+test-long: .venv/dev.installed  ## run all tests, including those that take minutes: 200 kills and the soak test
 	.venv/bin/python -m pytest --long $(or $(ARGS),$(ON_ALL_CORES))
 
 check: .venv/dev.installed  ## check style, types, import rules and generated code

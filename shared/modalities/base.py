@@ -64,8 +64,8 @@ class Reduced:
 class SampleType(Protocol):
     """Everything that depends on the modality of a sample, on both sides of the link.
 
-    Outside `shared.modalities` and `cloud.modalities` no code looks at dimensions, types or sizes to find out which
-    modality it handles: it asks `sample_type(modality)`.
+    Other code asks `sample_type(modality)` instead of looking at dimensions, types or sizes to find out which modality
+    it handles. docs/ARCHITECTURE.md, "Adding a modality", names the exceptions.
     """
 
     modality: Modality
