@@ -75,7 +75,7 @@ class RowParser:
             origin: name of the file, for messages.
             header: the header line.
             settings: format of the table; detected if absent.
-            hint: decimal mark of the training data, for numbers that allow two readings.
+            hint: decimal mark of the training data; it decides about numbers that allow two readings.
             is_live: whether lines arrive over time. Then rows that do not fit the header are faults, and `needs_more`
                 tells whether to wait for another line.
 

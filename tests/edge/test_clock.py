@@ -47,7 +47,7 @@ class WallClock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[WallClock]:
     yield WallClock(monkeypatch)
-    samples._SAMPLE_IDS._forget()  # for the tests that follow in this process: ids rise, also when the clock went back
+    samples._SAMPLE_IDS._reset()  # ids rise even if the clock is set back, which would reach the next tests
 
 
 @pytest.mark.parametrize("jump_s", [YEAR_S, -YEAR_S])

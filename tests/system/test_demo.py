@@ -57,7 +57,7 @@ def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(tmp_pa
     assert federated["clients"] == 2
     assert federated["bundle_before"] != federated["bundle_after"] == summary["devices"]["shuttle-a"]["bundle"]
     assert "is cut" in demo.stdout
-    assert "is back" in demo.stdout
+    assert "is restored" in demo.stdout
 
 
 def test_ctrl_c_ends_every_process_it_started_within_five_seconds(tmp_path: Path) -> None:

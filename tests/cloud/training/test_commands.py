@@ -85,7 +85,7 @@ def test_a_failure_gives_one_line_an_exit_code_and_valid_json(
     options = ("--modality", "tabular", "--output", tmp_path / "b", "--config", config, "--json", summary)
     assert vedette(monkeypatch, "train", tmp_path / "rows.csv", *options) == 4
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "row 2, column 'b' is 'x'" in last
+    assert "row 2, column 'b': 'x' is not a number" in last
     failure = json.loads(summary.read_text())
     assert failure["status"] == "failed"
     assert failure["exit_code"] == 4
