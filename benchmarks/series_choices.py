@@ -37,7 +37,7 @@ from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import vus_pr
 from cloud.methods import ANALYZERS, Analyzer, Features, FitContext, VectorFeatures, WindowFeatures
 from cloud.methods.fusion import Fusion
-from cloud.modalities import cloud_modality
+from cloud.modalities import cloud_modality, vector_modality
 from cloud.serving.encoding import Samples
 from cloud.training.modalities.series import TrainingSeries
 from cloud.training.samples.perturbed_windows import perturbed_inputs
@@ -159,7 +159,7 @@ def screener_figures(task: SeriesTask, fitted: Fitted) -> dict[str, float]:
     cpu = torch.device("cpu")
 
     def teacher(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        features = cloud_modality(Modality.SERIES).vector_features(vectors.numpy(), fitted.preprocessor, cpu)
+        features = vector_modality(Modality.SERIES).vector_features(vectors.numpy(), fitted.preprocessor, cpu)
         scores = {name: _scores(fitted.analyzers[name], features, name) for name in members}
         return torch.from_numpy(np.log1p(fusion.statistic(scores))).to(vectors)
 

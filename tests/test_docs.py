@@ -109,11 +109,11 @@ def _load_settings(text: str) -> None:
     assert fitting, f"no settings have the keys {', '.join(values)}"
     problems = []
     for kind in fitting:
-        required = {"state_dir": "state"} if kind is AgentSettings else {}
-        for name in [name for sink in values.get("alarms", ()) for name in sink.get("sources", ())]:
-            required.setdefault("sources", []).append(  # type: ignore[attr-defined]
-                {"id": name, "kind": "replay", "path": "readings.csv", "bundle_name": name}
-            )
+        required: dict[str, object] = {"state_dir": "state"} if kind is AgentSettings else {}
+        names = [name for sink in values.get("alarms", ()) for name in sink.get("sources", ())]
+        if names:
+            replay = {"kind": "replay", "path": "readings.csv"}
+            required["sources"] = [{"id": name, "bundle_name": name, **replay} for name in names]
         try:
             kind.model_validate({**required, **values})
         except ValidationError as error:

@@ -8,14 +8,14 @@ the explanation and the view. The needs of training (defaults, reading, splittin
 Nothing here imports PyTorch at module level, so the commands and the console may import this package for free.
 """
 
-from cloud.modalities.base import CloudModality, View
+from cloud.modalities.base import CloudModality, VectorModality, View
 from cloud.modalities.image import Image
 from cloud.modalities.series import Series
 from cloud.modalities.tabular import Tabular
 from cloud.modalities.video import Video
 from shared.modality import Modality
 
-__all__ = ["CLOUD_MODALITIES", "CloudModality", "View", "cloud_modality"]
+__all__ = ["CLOUD_MODALITIES", "CloudModality", "VectorModality", "View", "cloud_modality", "vector_modality"]
 
 CLOUD_MODALITIES: dict[Modality, CloudModality] = {each.name: each for each in (Tabular(), Series(), Image(), Video())}
 
@@ -23,3 +23,11 @@ CLOUD_MODALITIES: dict[Modality, CloudModality] = {each.name: each for each in (
 def cloud_modality(name: Modality) -> CloudModality:
     """Return the serving side of a modality."""
     return CLOUD_MODALITIES[name]
+
+
+def vector_modality(name: Modality) -> VectorModality:
+    """Return the serving side of a modality whose graph inputs are vectors. Raises TypeError for another modality."""
+    modality = cloud_modality(name)
+    if not isinstance(modality, VectorModality):
+        raise TypeError(f"{name} samples become patches, not vectors.")
+    return modality

@@ -82,10 +82,6 @@ class CloudModality(ABC):
         """Return the encoder of a bundle on `device`; None without one. Raises BundleError if it is damaged."""
         return None
 
-    def vector_features(self, inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device") -> "Features":
-        """Return the features of graph inputs (n, width) alone; raise NotImplementedError for patches."""
-        raise NotImplementedError(f"{self.name} samples are encoded.")
-
     @abstractmethod
     def features(self, samples: PreparedSamples, encoder: "Encoder | None", device: "torch.device") -> "Features":
         """Return the features of all samples, on `device`."""
@@ -111,3 +107,11 @@ class CloudModality(ABC):
         or the analyzers' `outputs` give no such figure.
         """
         return None
+
+
+class VectorModality(CloudModality):
+    """Rows and windows: a graph input is one vector, which the analyzers see as it is."""
+
+    @abstractmethod
+    def vector_features(self, inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device") -> "Features":
+        """Return the features of graph inputs (n, width) alone, on `device`."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.modalities.base import CloudModality, PreparedSamples, View
+from cloud.modalities.base import PreparedSamples, VectorModality, View
 from cloud.modalities.tabular import on_device, vector_tensors
 from shared.modality import Modality
 from shared.preprocessing import ModePreprocessor, Preprocessor, SeriesPreprocessor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloud.methods.encoders import Encoder
 
 
-class Series(CloudModality):
+class Series(VectorModality):
     """Windows (length, channels): vectors of views, explained by a map of time points and channels."""
 
     name = Modality.SERIES

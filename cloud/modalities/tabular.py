@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.modalities.base import CloudModality, PreparedSamples, View
+from cloud.modalities.base import PreparedSamples, VectorModality, View
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, columns_of
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cloud.methods.encoders import Encoder
 
 
-class Tabular(CloudModality):
+class Tabular(VectorModality):
     """Rows of a table: vectors, explained by the share of each feature."""
 
     name = Modality.TABULAR

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from cloud.methods import PatchScorer
-from cloud.modalities import cloud_modality
+from cloud.modalities import vector_modality
 from cloud.serving.analysis import Analysis
 from cloud.serving.encoding import BLOCK_VECTORS
 from cloud.serving.scoring import joined_scores
@@ -22,10 +22,11 @@ def fused_teacher(analysis: Analysis) -> Teacher:
     """
     preprocessor, fusion = analysis.preprocessor, analysis.fusion
     members = {name: analysis.analyzers[name] for name in fusion.member_calibrations}
+    modality = vector_modality(preprocessor.modality)
 
     def targets(vectors: Tensor, rows: Tensor) -> Tensor:
         inputs = vectors.cpu().numpy()
-        features = cloud_modality(preprocessor.modality).vector_features(inputs, preprocessor, analysis.device)
+        features = modality.vector_features(inputs, preprocessor, analysis.device)
         outputs = [
             {name: analyzer.score(block) for name, analyzer in members.items()}
             for block in features.blocks(BLOCK_VECTORS)

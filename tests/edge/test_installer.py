@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -103,7 +104,7 @@ class ChannelTransport(MemoryTransport):
         super().__init__(MemoryCloud())
         self.channel, self.fetched = grpc.aio.insecure_channel("127.0.0.1:1"), list[str]()
 
-    def fetch(self, bundle_id: str, offset: int):  # type: ignore[no-untyped-def]
+    def fetch(self, bundle_id: str, offset: int) -> Any:
         self.fetched.append(bundle_id)
         return self.channel.unary_stream("/vedette.v1.Fleet/FetchBundle")(b"")
 

@@ -1,6 +1,7 @@
 """The queue in front of the spool's transactions."""
 
 from collections.abc import Callable
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,7 +93,7 @@ def test_no_sample_is_lost_or_doubled_and_callbacks_come_once(
             samples.append(NewSample(str(number).encode(), priority, bytes(size)))
             number += 1
         cursor = {"plant": str(index)} if has_cursor else {}
-        queue.add(PendingBatch(samples, {}, [lambda index=index: called.append(index)], cursor))  # type: ignore[misc]
+        queue.add(PendingBatch(samples, {}, [partial(called.append, index)], cursor))
     for _ in range(200):
         if not queue:
             break

@@ -9,7 +9,7 @@ from cloud.methods import VectorFeatures
 from cloud.methods.defaults.channel_imputation import ChannelImputation
 from cloud.methods.features import Features
 from cloud.methods.fit_context import FitContext
-from cloud.modalities import cloud_modality
+from cloud.modalities import vector_modality
 from shared.bundle import InputSpec
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
@@ -34,7 +34,7 @@ def preprocessor() -> Preprocessor:
 
 def features(preprocessor: Preprocessor, values: NDArray[np.float64]) -> Features:
     inputs = preprocessor.prepare(values).inputs
-    return cloud_modality(preprocessor.modality).vector_features(inputs, preprocessor, torch.device("cpu"))
+    return vector_modality(preprocessor.modality).vector_features(inputs, preprocessor, torch.device("cpu"))
 
 
 def scores(preprocessor: Preprocessor, values: NDArray[np.float64]) -> Tensor:
