@@ -8,6 +8,16 @@ import typer
 
 from cloud.evaluation.device.commands import edge
 from cloud.evaluation.result_files import measure_and_write
+from cloud.training.table_options import (
+    DATE_FORMAT,
+    DATES,
+    DECIMAL,
+    DELIMITER,
+    ENCODING,
+    LABEL_COLUMN,
+    TIME_COLUMN,
+    table_options,
+)
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 
@@ -36,7 +46,7 @@ def add_commands(tree: CommandTree) -> None:
     tree.root.command(
         epilog="Examples:  vedette evaluate pump.vedette readings.csv --plots plots/  |  "
         "vedette evaluate camera.vedette photos/ --json result.json  |  "
-        "vedette evaluate pump.vedette unlabelled.parquet"
+        "vedette evaluate pump.vedette export.csv --delimiter ';' --date-format '%d %b %y %H.%M'"
     )(evaluate)
     group = tree.group("bench")
     group.callback(
@@ -69,8 +79,13 @@ def evaluate(
         Path | None,
         typer.Option("--key", metavar="PUBLIC.pem", help="Trusted public key; by default that of your signing key."),
     ] = None,
-    label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
-    time_column: Annotated[str, typer.Option(help="Column of time stamps; by default timestamp, time, ...")] = "",
+    label_column: LABEL_COLUMN = "",
+    time_column: TIME_COLUMN = "",
+    delimiter: DELIMITER = "",
+    decimal: DECIMAL = "",
+    encoding: ENCODING = "",
+    dates: DATES = "",
+    date_format: DATE_FORMAT = "",
     device: Annotated[str, typer.Option(help='Device of the analyzers: "auto", "cpu" or "cuda".')] = "auto",
 ) -> None:
     """Evaluate every method of a bundle on data: artefacts, analyzers, fusion, baselines and router leaderboard.
@@ -81,10 +96,13 @@ def evaluate(
     from cloud.evaluation.evaluate import EvaluationRequest, evaluate_bundle
     from cloud.evaluation.report import show_evaluation
     from cloud.training.progress import shown_progress
+    from cloud.training.settings import TrainingSettings
     from shared.home import trusted_key
 
     def measure() -> dict[str, Any]:
-        request = EvaluationRequest(bundle, data, label_column, time_column, device, plots)
+        options = table_options(delimiter, decimal, encoding, dates, date_format)
+        table = TrainingSettings().changed({"data": {"table": options}}).data.table
+        request = EvaluationRequest(bundle, data, label_column, time_column, device, plots, table)
         with shown_progress() as progress:
             return evaluate_bundle(request, trusted_key(key), progress)
 

@@ -1,6 +1,6 @@
 """Evaluation of a bundle on a data set: score statistics of every method and, with labels, its metrics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
 from cloud.training.progress import StageProgress
 from shared.bundle import REFERENCE_FILE, Bundle
+from shared.tables.settings import TableSettings
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 MAX_REJECTION_REASONS = 5
@@ -25,7 +26,7 @@ MAX_REJECTION_REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """Bundle and data to evaluate, with options; `plots`: folder for plots, or None."""
+    """Bundle and data to evaluate, with options; `plots`: folder for plots, or None; `table`: format of a table."""
 
     bundle: Path
     data: Path
@@ -33,6 +34,7 @@ class EvaluationRequest:
     time_column: str = ""
     device: str = "auto"
     plots: Path | None = None
+    table: TableSettings = field(default_factory=TableSettings)
 
 
 def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progress: StageProgress) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progr
     """
     progress("opening the bundle", 0.0)
     bundle = Bundle.open(request.bundle, [trusted])
-    data = read_evaluation_data(request.data, bundle.manifest, request.label_column, request.time_column)
+    data = read_evaluation_data(request.data, bundle.manifest, request.label_column, request.time_column, request.table)
     scorer = BundleScorer(bundle, request.device)
     progress("scoring", 0.0)
     scored = scorer.score(data.blocks(), lambda share: progress("scoring", share), data.count)

@@ -21,6 +21,7 @@ from cloud.training.settings import DataSettings
 from shared.bundle import Manifest
 from shared.errors import DataError
 from shared.modality import Modality
+from shared.tables.settings import TableSettings
 
 WINDOWS_PER_BLOCK = 4096
 
@@ -69,9 +70,16 @@ class EvaluationData:
 
 
 def read_evaluation_data(
-    path: Path, manifest: Manifest, label_column: str = "", time_column: str = ""
+    path: Path,
+    manifest: Manifest,
+    label_column: str = "",
+    time_column: str = "",
+    table: TableSettings | None = None,
 ) -> EvaluationData:
-    """Read data in the input format of a bundle; raise DataError if it does not fit the bundle."""
+    """Read data in the input format of a bundle; raise DataError if it does not fit the bundle.
+
+    `table`: format of a table; detected if absent.
+    """
     named = path.suffix.lower() != ".npz"  # the arrays of an archive have no column names
     settings = DataSettings(
         label_column=label_column,
@@ -79,6 +87,8 @@ def read_evaluation_data(
         columns=manifest.input.channels if named else (),
         category_values=manifest.input.categories,
         missing="allow" if manifest.input.missing else "refuse",
+        table=table if table is not None else TableSettings(),
+        decimal_hint="," if manifest.input.decimal == "," else "",
         bad_rows="drop",  # the scorer rejects and counts such rows one by one
     )
     data = load_training_data(path, manifest.modality, settings, to_judge=True)

@@ -6,6 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from cloud.outputs import check_output_path, write_failure, write_json
+from cloud.training.table_options import (
+    DATE_FORMAT,
+    DATES,
+    DECIMAL,
+    DELIMITER,
+    ENCODING,
+    LABEL_COLUMN,
+    TIME_COLUMN,
+    table_options,
+)
 from shared.cli import CommandTree
 from shared.errors import DataError, SettingsError, VedetteError
 from shared.modality import Modality
@@ -49,8 +59,8 @@ def train(
     json_path: _JSON = None,
     name: Annotated[str, typer.Option(help="Name of the bundle; by default from the data's name.")] = "",
     signing_key: _SIGNING = None,
-    label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
-    time_column: Annotated[str, typer.Option(help="Column of timestamps; by default timestamp, time, ...")] = "",
+    label_column: LABEL_COLUMN = "",
+    time_column: TIME_COLUMN = "",
     mode_column: Annotated[
         str, typer.Option(help="Column with the number of the operating mode; each is calibrated.")
     ] = "",
@@ -60,6 +70,14 @@ def train(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Treat NaN and empty cells as missing values, here and on devices.")
     ] = False,
+    keep_rising: Annotated[
+        bool, typer.Option("--keep-rising", help="Keep columns that rise in every row: index, clock, counter.")
+    ] = False,
+    delimiter: DELIMITER = "",
+    decimal: DECIMAL = "",
+    encoding: ENCODING = "",
+    dates: DATES = "",
+    date_format: DATE_FORMAT = "",
     one_hot: Annotated[bool, typer.Option("--one-hot", help="Columns of text become one channel per text.")] = False,
     trim_share: Annotated[
         float, typer.Option(min=0, max=0.3, help="Least likely share of the training rows or windows to leave out.")
@@ -90,7 +108,9 @@ def train(
             "bad_rows": "drop" if drop_bad_rows else "",
             "missing": "allow" if allow_missing else "",
             "categories": "one_hot" if one_hot else "",
+            "rising": "keep" if keep_rising else "",
             "trim_share": trim_share,
+            "table": table_options(delimiter, decimal, encoding, dates, date_format),
         },
         "series": {"window_length": window_length, "window_stride": window_stride},
         "image": {"height": image_size, "width": image_size},

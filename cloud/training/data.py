@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from cloud.training.samples.images import ImageData
 from cloud.training.samples.videos import VideoData
 from cloud.training.settings import DataSettings
+from cloud.training.table_roles import rising_notes
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.preprocessing.modes import MAX_MODES
@@ -160,18 +161,20 @@ def _read_arrays(path: Path, modality: Modality, settings: DataSettings, *, to_j
         raise DataError(f"{path}: {len(columns)} names for {rows.shape[1]} columns. Store one for each.")
     if settings.columns:
         raise DataError(f"{path}: data.columns names columns, and the columns of a .npz file have no names; unset it.")
+    notes = rising_notes(columns, rows) if not to_judge and settings.rising == "leave_out" else ()
+    check = partial(checked, path, modality, columns, rows, settings, notes=notes, to_judge=to_judge)
     if modality is Modality.TABULAR:
         labels = _as_labels(path, label, arrays.get(label), len(rows))
-        return checked(path, modality, columns, rows, settings, labels=labels, to_judge=to_judge)
+        return check(labels=labels)
     if "test" not in arrays:
-        return checked(path, modality, columns, rows, settings, to_judge=to_judge)
+        return check()
     test = _as_table(path, "test", arrays["test"])
     if test.shape[1] != rows.shape[1]:
         raise DataError(f"{path}: 'train' has {rows.shape[1]} channels and 'test' has {test.shape[1]}.")
     test_labels = _as_labels(path, label, arrays.get(label), len(test))
     if test_labels is None:
-        return checked(path, modality, columns, rows, settings, to_judge=to_judge)
-    return checked(path, modality, columns, rows, settings, test_rows=test, test_labels=test_labels, to_judge=to_judge)
+        return check()
+    return check(test_rows=test, test_labels=test_labels)
 
 
 def _as_table(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.float64]:

@@ -50,8 +50,18 @@ class DataSettings(Settings):
     category_values: dict[str, tuple[str, ...]] = Field(
         {}, title="Category values", description="texts by column that become channels; empty: those in the data"
     )
+    rising: Literal["leave_out", "keep"] = Field(
+        "leave_out",
+        title="Rising columns",
+        description="whether a column that rises in every row (index, clock, counter) is left out or kept",
+    )
     table: TableSettings = Field(
         default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
+    )
+    decimal_hint: Literal["", ","] = Field(
+        "",
+        title="Decimal hint",
+        description="decimal mark of an earlier table, for numbers with two readings; empty: none",
     )
     trim_share: float = Field(
         0.0,
@@ -228,15 +238,21 @@ class TrainingSettings(Settings):
 
         `options`: values by key, with a mapping per table. Raises SettingsError for a value that is not allowed.
         """
-        values = self.model_dump()
-        for key, option in options.items():
-            if isinstance(option, Mapping):
-                values[key] |= {inner: value for inner, value in option.items() if value}
-            elif option:
-                values[key] = option
+        values = _merged(self.model_dump(), options)
         try:
             return type(self).model_validate(values)
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"])
             raise SettingsError(f"{key}: {problem['msg']} (is {problem['input']!r}).") from None
+
+
+def _merged(values: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with the options that are not empty, table by table."""
+    merged = dict(values)
+    for key, option in options.items():
+        if isinstance(option, Mapping):
+            merged[key] = _merged(merged[key], option)
+        elif option:
+            merged[key] = option
+    return merged

@@ -131,6 +131,8 @@ class CameraSource:
                         yield CameraSample(values, time.time(), number)
                     elif self._sampler.counts_skipped:
                         self._health.count(skipped=1)
+            if number < 0:
+                raise DataError(f"{self.name}: holds no frame that can be decoded. Convert it to MP4 (H.264).")
             if number + 1 < self._sampler.min_frames:
                 needed = self._sampler.min_frames
                 raise DataError(
@@ -238,8 +240,8 @@ def _pixels(frame: Any) -> NDArray[np.uint8]:
     OpenCV does the same in training.
     """
     pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90)
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+    quarter_turns, rest = divmod(frame.rotation, 90)
+    return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns and not rest else pixels
 
 
 def _decoded(container: Any, name: str) -> Iterator[Any]:
@@ -251,6 +253,8 @@ def _decoded(container: Any, name: str) -> Iterator[Any]:
     if not container.streams.video:
         raise DataError(f"{name}: holds no video stream.")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise DataError(f"{name}: its video has no known codec, so it cannot be decoded. Convert it to MP4 (H.264).")
     stream.thread_type = "AUTO"
     damaged = 0
     try:
@@ -265,8 +269,8 @@ def _decoded(container: Any, name: str) -> Iterator[Any]:
             for frame in frames:
                 damaged = 0
                 yield frame
-    except av.error.FFmpegError as error:
-        raise DataError(f"{name}: cannot be read further ({_words(error)}).") from None
+    except (av.error.FFmpegError, ValueError) as error:  # ValueError: a damaged header, such as a name that is no text
+        raise DataError(f"{name}: cannot be decoded further ({_words(error)}).") from None
 
 
 def _words(error: Exception) -> str:

@@ -258,7 +258,17 @@ def floats_of(column: Any) -> NDArray[np.float64]:
 
 
 def texts_of(column: Any) -> list[str]:
-    """Return an Arrow column as trimmed texts; a null is empty."""
+    """Return an Arrow column as trimmed texts; a null is empty.
+
+    A timestamp is ISO 8601: in UTC with `Z` if the column has a zone, else without a zone.
+    """
+    kind = str(column.type)
+    if kind.startswith("timestamp["):
+        unit, _, zone = kind.removeprefix("timestamp[").removesuffix("]").partition(",")
+        moments = column.view("int64").fill_null(0).to_numpy(zero_copy_only=False)
+        empty = column.is_null().to_numpy(zero_copy_only=False)
+        texts = np.datetime_as_string(moments.astype(f"datetime64[{unit}]"))
+        return ["" if absent else f"{text}{'Z' if zone else ''}" for text, absent in zip(texts, empty, strict=True)]
     return ["" if value is None else str(value).strip() for value in column.to_pylist()]
 
 

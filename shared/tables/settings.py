@@ -1,8 +1,9 @@
 """Settings of table files, the same for training data and for sources of a device."""
 
+from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from shared.settings import Settings
 
@@ -22,3 +23,20 @@ class TableSettings(Settings):
     dates: Literal["auto", "day_first", "month_first"] = Field(
         "auto", title="Dates", description='order in dates such as 02/11/2025; "auto": the order that fits all rows'
     )
+    date_format: str = Field(
+        "",
+        title="Date format",
+        description='strptime format of the times, such as "%d %b %y %H.%M"; empty: the usual forms',
+    )
+
+    @field_validator("date_format")
+    @classmethod
+    def _reads_back(cls, text: str) -> str:
+        moment = datetime(2031, 10, 24, 11, 22, 33, tzinfo=UTC)
+        try:
+            year = datetime.strptime(moment.strftime(text), text).year if text else moment.year
+        except ValueError as error:
+            raise ValueError(f"is not a format of dates: {error}") from None
+        if year != moment.year:
+            raise ValueError("must hold the year, as %Y or %y")
+        return text

@@ -1,7 +1,8 @@
 """Time stamps as seconds since the epoch.
 
-Read are ISO 8601 with or without a zone, dates with the day or the month first, and numbers: seconds, milliseconds,
-microseconds or nanoseconds since the epoch, told apart by their size. A time without a zone is taken as UTC.
+Read are ISO 8601 with or without a zone, dates with the day or the month first, names of months, `AM` and `PM`, and
+times of day without a date. Numbers are seconds, milliseconds, microseconds or nanoseconds since the epoch, told apart
+by their size. Any other form is read with a `strptime` format. A time without a zone is taken as UTC.
 """
 
 import math
@@ -16,37 +17,73 @@ MAX_SECONDS = 2.5e11  # the year 9892
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _UNIT_BY_SIZE = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (0.0, "s"))  # smallest number of each: the year 1973
 _EPOCH_RANGE_S = (9.4e8, 4.2e9)  # October 1999 to 2103: values of an epoch column
-_HOUR_S = 3600.0
-_DATE = re.compile(
-    r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})"
-    r"(?:[ T,]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?\s*([AaPp][Mm])?\s*(Z|[+-]\d{2}:?\d{2})?)?"
+_HOUR_S, _DAY_S = 3600.0, 86400.0
+# Hours east of Greenwich: RFC 5322, section 4.3, and the European zones.
+_ZONE_HOURS = {
+    "Z": 0, "UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
+    "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3,
+}  # fmt: skip
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_CLOCK = (
+    r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d+))?)?"
+    r"(?:\s*(?P<half>[AaPp])\.?[Mm]\.?)?"
 )
+_END = rf"(?:[ T,]+{_CLOCK}\s*(?P<zone>[A-Z]{{1,4}}|[+-]\d{{2}}(?::?\d{{2}})?)?(?:\[[\w/+-]+\])?)?"
+_WEEKDAY = r"(?:[A-Za-z]{3,9},?\s+)?"
+_MONTH = r"(?P<month_name>[A-Za-z]{3,9})\.?"
+_DATE = re.compile(rf"(?P<first>\d{{1,2}})(?P<mark>[./-])(?P<second_part>\d{{1,2}})(?P=mark)(?P<year>\d{{4}}){_END}")
+_NAMED = (
+    re.compile(rf"(?P<year>\d{{4}})(?P<mark>[./-])(?P<month>\d{{1,2}})(?P=mark)(?P<day>\d{{1,2}}){_END}"),
+    re.compile(rf"{_WEEKDAY}(?P<day>\d{{1,2}})[ .-]+{_MONTH}[ ,-]+(?P<year>\d{{4}}){_END}"),
+    re.compile(rf"{_WEEKDAY}{_MONTH}[ -]+(?P<day>\d{{1,2}}),?[ -]+(?P<year>\d{{4}}){_END}"),
+)
+_TIME_OF_DAY = re.compile(_CLOCK)
 _FRACTION_COMMA = re.compile(r"(?<=:\d\d),(?=\d)")
 
 
-def parse_time(text: str, dates: str = "auto") -> float:
+def parse_time(text: str, dates: str = "auto", date_format: str = "") -> float:
     """Return seconds since the epoch of a time written as text.
 
     Args:
-        text: ISO 8601, or a date such as 24.10.2025 10:15.
+        text: ISO 8601, or a date such as 24.10.2025 10:15 or 24 Oct 2025 10:15 AM.
         dates: "day_first", "month_first", or "auto": points mean day first, and a number above 12 is a day.
+        date_format: format of `datetime.strptime` that replaces these rules; "" for none.
 
     Raises:
         ValueError: the text is no time, or day and month cannot be told apart.
     """
     text = text.strip()[:64]
-    match = _DATE.fullmatch(text)
-    if match is None:
+    if date_format:
         try:
-            moment = datetime.fromisoformat(_FRACTION_COMMA.sub(".", text))
+            return _as_utc(datetime.strptime(text, date_format)).timestamp()
         except ValueError:
-            raise ValueError(f"{text[:40]!r} is not a time.") from None
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-    return _from_date(match, _order_of(match, dates))
+            raise ValueError(f"{text[:40]!r} does not have the format {date_format!r}.") from None
+    if match := _DATE.fullmatch(text):
+        first, second = int(match["first"]), int(match["second_part"])
+        day, month = (first, second) if _order_of(match, dates) == "day_first" else (second, first)
+        return _moment(match, month, day)
+    try:
+        return _as_utc(datetime.fromisoformat(_FRACTION_COMMA.sub(".", text))).timestamp()
+    except ValueError:
+        pass
+    for pattern in _NAMED:
+        if match := pattern.fullmatch(text):
+            return _moment(match, _month_of(match.groupdict()), int(match["day"]))
+    raise ValueError(f"{text[:40]!r} is not a time.")
 
 
-def to_seconds(value: object, unit: str = "auto", dates: str = "auto") -> float:
-    """Return seconds since the epoch of a number in `unit`, or of a text. Raises ValueError for anything else."""
+def is_time_of_day(text: str) -> bool:
+    """Return whether a text is a time of day without a date, such as 10:15 or 10:15:30.5 PM."""
+    return _TIME_OF_DAY.fullmatch(text.strip()) is not None
+
+
+def to_seconds(value: object, unit: str = "auto", dates: str = "auto", date_format: str = "") -> float:
+    """Return seconds since the epoch of a number in `unit`, or of a text. Raises ValueError for anything else.
+
+    `date_format`: as for `parse_time`; it holds for whole numbers such as 20251024101500, too.
+    """
+    if date_format and isinstance(value, (str, int)) and not isinstance(value, bool):
+        return parse_time(str(value), dates, date_format)
     if isinstance(value, str):
         try:
             number = float(value)
@@ -62,18 +99,24 @@ def to_seconds(value: object, unit: str = "auto", dates: str = "auto") -> float:
     return seconds
 
 
-def parse_column(texts: Sequence[str], dates: str = "auto") -> tuple[NDArray[np.float64], str]:
-    """Return the times (n,) of a column in seconds since the epoch, and a note if the order of dates was chosen.
+def parse_column(texts: Sequence[str], dates: str = "auto", date_format: str = "") -> tuple[NDArray[np.float64], str]:
+    """Return the times (n,) of a column in seconds since the epoch, and a note if a reading was chosen.
 
-    If no date of the column tells day and month apart, the order with the smaller longest step is taken.
+    If no date of the column tells day and month apart, the order with the smaller longest step is taken. Times of day
+    without a date count from the first day; a step back of more than half a day begins the next one.
     Raises ValueError for a text that is no time.
     """
-    if dates != "auto" or not any(_DATE.fullmatch(text.strip()) for text in texts[:1]):
+    first = texts[0].strip() if texts else ""
+    if date_format:
+        return np.array([parse_time(text, dates, date_format) for text in texts]), ""
+    if is_time_of_day(first):
+        return _times_of_day(texts), "times of day without a date: a step back of more than 12 h begins the next day"
+    if dates != "auto" or not _DATE.fullmatch(first):
         return np.array([parse_time(text, dates) for text in texts]), ""
     readings = {order: _in_order(texts, order) for order in ("day_first", "month_first")}
     possible = {order: times for order, times in readings.items() if times is not None}
     if not possible:
-        raise ValueError(f"{texts[0][:40]!r} is not a time.")
+        raise ValueError(f"{first[:40]!r} is not a time, or not all times have its form.")
     order = min(possible, key=lambda name: _longest_step(possible[name]))
     if len(possible) == 2 and _longest_step(possible["day_first"]) == _longest_step(possible["month_first"]):
         order = "day_first"
@@ -110,10 +153,10 @@ def first_step_back(times: NDArray[np.float64]) -> tuple[int, bool]:
 
 
 def _order_of(match: re.Match[str], dates: str) -> str:
-    first, second = int(match[1]), int(match[3])
+    first, second = int(match["first"]), int(match["second_part"])
     if dates != "auto":
         return dates
-    if match[2] == "." or first > 12:
+    if match["mark"] == "." or first > 12:
         return "day_first"
     if second > 12:
         return "month_first"
@@ -122,19 +165,56 @@ def _order_of(match: re.Match[str], dates: str) -> str:
     raise ValueError(f"{match[0]!r} has two readings: set table.dates to day_first or month_first.")
 
 
-def _from_date(match: re.Match[str], order: str) -> float:
-    first, second, year = int(match[1]), int(match[3]), int(match[4])
-    day, month = (first, second) if order == "day_first" else (second, first)
-    hour, minute, seconds = int(match[5] or 0), int(match[6] or 0), int(match[7] or 0)
-    if match[9]:
-        hour = hour % 12 + (12 if match[9].lower() == "pm" else 0)
-    zone = match[10]
-    offset = timedelta(0)
-    if zone and zone != "Z":
-        sign = -1 if zone[0] == "-" else 1
-        offset = sign * timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
-    moment = datetime(year, month, day, hour, minute, seconds, tzinfo=timezone(offset))
-    return moment.timestamp() + float(f"0.{match[8]}" if match[8] else 0)
+def _month_of(parts: dict[str, str]) -> int:
+    """Return the number of a month. Raises ValueError for a name that is not English."""
+    if "month" in parts:
+        return int(parts["month"])
+    name = parts["month_name"]
+    if name[:3].lower() not in _MONTHS:
+        raise ValueError(f"{name!r} is not the English name of a month: set table.date_format.")
+    return _MONTHS.index(name[:3].lower()) + 1
+
+
+def _moment(match: re.Match[str], month: int, day: int) -> float:
+    """Return the seconds of a date with the time of day and the zone in `match`."""
+    offset_s = _zone_offset_s(match["zone"] or "Z")
+    seconds = _seconds_of_day(match) if match["hour"] else 0.0
+    return datetime(int(match["year"]), month, day, tzinfo=timezone(timedelta(seconds=offset_s))).timestamp() + seconds
+
+
+def _seconds_of_day(match: re.Match[str]) -> float:
+    """Return seconds since midnight; 24:00 is the end of the day. Raises ValueError beyond it."""
+    hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"] or 0)
+    if match["half"]:
+        hour = hour % 12 + (12 if match["half"] in "Pp" else 0)
+    seconds = 3600 * hour + 60 * minute + second + float(f"0.{match['fraction'] or 0}")
+    if minute > 59 or second > 60 or seconds > _DAY_S:
+        raise ValueError(f"{match[0]!r} is not a time.")
+    return seconds
+
+
+def _zone_offset_s(zone: str) -> int:
+    """Return seconds east of Greenwich. Raises ValueError for an unknown abbreviation."""
+    if zone in _ZONE_HOURS:
+        return 3600 * _ZONE_HOURS[zone]
+    if zone[0] not in "+-":
+        raise ValueError(f"the zone {zone!r} is not known: write an offset such as +02:00.")
+    sign = -1 if zone[0] == "-" else 1
+    return sign * (3600 * int(zone[1:3]) + (60 * int(zone[-2:]) if len(zone) > 3 else 0))
+
+
+def _times_of_day(texts: Sequence[str]) -> NDArray[np.float64]:
+    matches = [_TIME_OF_DAY.fullmatch(text.strip()) for text in texts]
+    wrong = next((text for text, match in zip(texts, matches, strict=True) if match is None), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong[:40]!r} is not a time of day.")
+    seconds = np.array([_seconds_of_day(match) for match in matches if match is not None])
+    days = np.cumsum(np.diff(seconds, prepend=seconds[:1]) < -_DAY_S / 2)
+    return np.asarray(seconds + _DAY_S * days, dtype=np.float64)
+
+
+def _as_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _in_order(texts: Sequence[str], order: str) -> NDArray[np.float64] | None:
