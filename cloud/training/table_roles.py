@@ -98,7 +98,7 @@ class TimeColumns:
             how = ", as its cells are times"
         if not name and settings.rising == "leave_out":
             name = next((one for one in free if one in source.numbers and is_epoch(source.numbers[one])), "")
-            how = ", as it rises like a clock; name the inputs with data.columns to use it as one"
+            how = ", as it rises like a clock; --keep-rising makes it an input"
         return cls((name,), (f"column {name!r} is taken as the time{how}",)) if name else cls(())
 
     def check_order(self, source: TableColumns, settings: DataSettings, notes: list[str]) -> NDArray[np.bool_] | None:

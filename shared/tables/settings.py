@@ -34,9 +34,9 @@ class TableSettings(Settings):
     def _reads_back(cls, text: str) -> str:
         moment = datetime(2031, 10, 24, 11, 22, 33, tzinfo=UTC)
         try:
-            year = datetime.strptime(moment.strftime(text), text).year if text else moment.year
+            found = datetime.strptime(moment.strftime(text), text) if text else moment
         except ValueError as error:
             raise ValueError(f"is not a format of dates: {error}") from None
-        if year != moment.year:
-            raise ValueError("must hold the year, as %Y or %y")
+        if found.date() != moment.date():
+            raise ValueError("must hold year, month and day, such as %d.%m.%y")
         return text

@@ -186,6 +186,8 @@ def _seconds_of_day(match: re.Match[str]) -> float:
     """Return seconds since midnight; 24:00 is the end of the day. Raises ValueError beyond it."""
     hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"] or 0)
     if match["half"]:
+        if not 1 <= hour <= 12:
+            raise ValueError(f"{match[0]!r} is not a time.")
         hour = hour % 12 + (12 if match["half"] in "Pp" else 0)
     seconds = 3600 * hour + 60 * minute + second + float(f"0.{match['fraction'] or 0}")
     if minute > 59 or second > 60 or seconds > _DAY_S:

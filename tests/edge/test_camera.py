@@ -21,8 +21,10 @@ from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import SampleBatch
 from shared.status import ObservedStatus
+from shared.videos import probe
 from tests.edge.device import Device
 from tests.edge.network_camera import Recording, picture
+from tests.shared.cases import case
 
 IMAGES = InputSpec(image_height=32, image_width=32)
 HEIGHT, WIDTH = 48, 64
@@ -106,6 +108,55 @@ def test_a_truncated_file_gives_its_readable_frames(tmp_path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
     pixels, _ = all_of(source_of(path).batches())
     assert 5 < len(pixels) < 40
+
+
+def without_codec(path: Path) -> Path:
+    """Change the codes of the codec in an MP4 file to ones that no decoder has."""
+    data = video(path, [picture(90)] * 5).read_bytes()
+    path.write_bytes(data.replace(b"mp4v", b"zzzz").replace(b"esds", b"free"))
+    return path
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_stream_without_a_known_codec_fails_its_source_only(tmp_path: Path, live: bool) -> None:
+    path = without_codec(tmp_path / "clip.mp4")
+    if not live:
+        with pytest.raises(DataError, match=r"clip\.mp4: .*no known codec"):
+            list(source_of(path).batches())
+        return
+    stop = threading.Event()
+    source = source_of(f"file://{path}", stop)  # FFmpeg opens it as any other address
+    thread = threading.Thread(target=lambda: list(source.batches()), daemon=True)
+    thread.start()
+    deadline_s = time.monotonic() + 20
+    while not source.health.reconnects and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    assert source.health.state == "disconnected"
+    stop.set()
+    assert "no known codec" in source.health.detail
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_the_truncated_video_of_the_cases_fails_its_source_only() -> None:
+    path = case("09-truncated-video/cut_406.mp4")
+    with pytest.raises(DataError, match="no known codec"):
+        list(source_of(path).batches())
+    with pytest.raises(DataError, match="not a readable video"):
+        probe(path)
+
+
+def test_a_video_without_a_readable_frame_says_so(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mp4", [picture(90)] * 5)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    end = data.index(b"moov") - 4
+    data[start:end] = bytes(end - start)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="holds no frame that can be decoded"):
+        list(source_of(path).batches())
+    with pytest.raises(DataError, match="holds no readable frame"):
+        probe(path)
 
 
 def free_port() -> int:

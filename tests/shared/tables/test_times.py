@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from shared.tables.settings import TableSettings
 from shared.tables.times import first_step_back, is_epoch, parse_column, parse_time, to_seconds
 
 NOON = 1_761_307_200.0  # 2025-10-24 12:00 UTC
@@ -12,7 +13,10 @@ NOON = 1_761_307_200.0  # 2025-10-24 12:00 UTC
     "text",
     ["2025-10-24T12:00:00Z", "2025-10-24 12:00", "2025-10-24T14:00:00+02:00", "2025-10-24T12:00:00.0",
      "24.10.2025 12:00", "24/10/2025 12:00:00", "10/24/2025 12:00 PM", "24-10-2025 14:00 +02:00",
-     "2025-10-24T12:00:00,000Z"],
+     "2025-10-24T12:00:00,000Z", "2025-10-24T14:00:00+02:00[Europe/Berlin]", "2025-10-24 14:00 CEST",
+     "2025-10-24 07:00 EST", "2025-10-24 12:00:00 UTC", "2025/10/24 12:00", "2025-10-24 12:00 PM", "24 Oct 2025 12:00",
+     "24-Oct-2025 12:00:00", "Oct 24, 2025 12:00 p.m.", "Fri, 24 Oct 2025 12:00:00 GMT", "October 24 2025, 12:00",
+     "20251024T120000Z", "2025-10-24T17:30+0530"],
 )  # fmt: skip
 def test_forms_of_one_moment(text: str) -> None:
     assert parse_time(text) == NOON
@@ -23,9 +27,23 @@ def test_numbers_are_told_apart_by_size(value: object) -> None:
     assert to_seconds(value) == NOON
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2025-13-01", "31.02.2025", "12:00", "99/99/2025"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2025-13-01",
+        "31.02.2025",
+        "12:00",
+        "99/99/2025",
+        "24 Okt 2025",
+        "2025-10-24 25:00 PM",
+        "2025-10-24 12:60 UTC",
+        "24.10.2025 12:00 XYZ",
+    ],
+)
 def test_a_text_that_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"time|day|month"):
+    with pytest.raises(ValueError, match=r"time|day|month|zone"):
         parse_time(text)
 
 
@@ -61,3 +79,54 @@ def test_an_epoch_column_rises_like_a_clock() -> None:
     assert not is_epoch(np.arange(10.0))
     assert not is_epoch(1.75e9 + np.array([0.0, 2, 1]))
     assert not is_epoch(np.full(5, 1.75e9))
+
+
+def test_midnight_at_the_end_of_a_day_and_a_zone_across_a_change_of_the_clocks() -> None:
+    assert parse_time("2025-10-24 24:00") == parse_time("2025-10-25 00:00")
+    texts = [
+        "2025-10-26T01:30:00+02:00",
+        "2025-10-26T02:30:00+02:00",
+        "2025-10-26T02:30:00+01:00",
+        "2025-10-26 03:30 CET",
+    ]
+    times, note = parse_column(texts)
+    assert np.diff(times).tolist() == [3600.0] * 3
+    assert not note
+    assert first_step_back(times) == (-1, False)
+
+
+def test_fractions_on_some_rows_only() -> None:
+    times, _ = parse_column(["2025-10-24T12:00:00.5Z", "2025-10-24T12:00:01Z", "2025-10-24T12:00:01.500000001Z"])
+    np.testing.assert_allclose(times - NOON, [0.5, 1.0, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("text", "date_format"),
+    [("24|10|25 12.00", "%d|%m|%y %H.%M"), ("20251024120000", "%Y%m%d%H%M%S"),
+     ("14h00 24/10/25 +0200", "%Hh%M %d/%m/%y %z")],
+)  # fmt: skip
+def test_a_format_reads_any_other_form(text: str, date_format: str) -> None:
+    assert parse_time(text, date_format=date_format) == NOON
+    assert to_seconds(text, date_format=date_format) == NOON
+    assert parse_column([text], date_format=date_format)[0].tolist() == [NOON]
+    with pytest.raises(ValueError, match="does not have the format"):
+        parse_time("2025-10-24T12:00:00Z", date_format=date_format)
+
+
+def test_a_whole_number_is_read_by_the_format_too() -> None:
+    assert to_seconds(20251024120000, date_format="%Y%m%d%H%M%S") == NOON
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("%d %b", "year, month"), ("%Y %H:%M", "year, month"), ("%Q", "not a format"), ("noon", "year")],
+)
+def test_a_format_that_cannot_tell_a_day_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        TableSettings(date_format=text)
+
+
+def test_times_of_day_go_on_after_midnight() -> None:
+    times, note = parse_column(["23:58", "23:59:30.5", "00:01", "12:00 AM", "1:00 pm"])
+    assert np.diff(times).tolist() == [90.5, 89.5, -60.0, 46800.0]
+    assert "without a date" in note
