@@ -9,10 +9,10 @@ from fastapi import APIRouter, HTTPException, Query
 from cloud.console.reading import WAITING, read_detail
 from cloud.console.summary_cache import SummaryCache
 from cloud.console.views import VerdictPageView, device_view, row_view, summary_view
-from cloud.registry import Registry
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.queries import MAX_PAGE_SIZE, VerdictFilter, VerdictKey, verdict_page
+from cloud.store.registry import Registry
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route

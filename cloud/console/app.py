@@ -14,8 +14,8 @@ from cloud.console.live import build_live_page
 from cloud.console.media import Media
 from cloud.console.pages import build_devices_page, build_verdict_page
 from cloud.console.summary_cache import SummaryCache
-from cloud.registry import Registry
 from cloud.store import Store
+from cloud.store.registry import Registry
 from shared.errors import StorageError
 
 LATE_AFTER_S = 60.0

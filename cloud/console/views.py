@@ -19,9 +19,9 @@ from cloud.console.words import (
     p_value_words,
     share_words,
 )
-from cloud.registry import RegisteredBundle
 from cloud.store.fleet_queries import DeviceRow, FleetSummary
 from cloud.store.queries import JudgedSample
+from cloud.store.registry import RegisteredBundle
 from cloud.store.verdict_columns import VerdictRow, api_fields, published
 from shared.samples import Decision, Opinion, Route
 

@@ -13,8 +13,8 @@ from shared.cli import CommandTree
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    from cloud.registry import RegisteredBundle
     from cloud.settings import CloudSettings
+    from cloud.store.registry import RegisteredBundle
 
 T = TypeVar("T")
 Config = Annotated[
@@ -106,8 +106,8 @@ def publish(
     config: Config = None,
 ) -> None:
     """Add a bundle to the registry and make it current: devices that run its name fetch it."""
-    from cloud.registry import publish_to
     from cloud.service.data_dir import prepare
+    from cloud.store.registry import publish_to
     from shared.bundle import Bundle
 
     settings = _settings(config)
@@ -125,9 +125,9 @@ def rollout(
     config: Config = None,
 ) -> None:
     """List the bundles of a name, newest first and the current one marked, or change the current one."""
-    from cloud.registry import Registry
     from cloud.service.data_dir import prepare
     from cloud.store import Store
+    from cloud.store.registry import Registry
     from shared.errors import BundleError, SettingsError
 
     settings = _settings(config)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud.registry import publish_to
 from cloud.service.data_dir import prepare
 from cloud.settings import CloudSettings
+from cloud.store.registry import publish_to
 from shared.bundle import public_pem
 from tests.cloud.service.harness import enrol, message
 from vedette.v1 import detection_pb2, sample_pb2
