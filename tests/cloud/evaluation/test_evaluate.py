@@ -22,11 +22,19 @@ def drawn(folder: Path) -> dict[str, np.ndarray]:
     return {path.name: decode_image(path.read_bytes()) for path in sorted(folder.iterdir())}
 
 
+@pytest.fixture(scope="module")
+def pump_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pump")
+
+
 @pytest.fixture
-def pump(tmp_path: Path, quick: Path, make_table, vedette) -> Path:
-    values, _ = make_table(200, 0)
-    np.savez(tmp_path / "train.npz", X=values)
-    return trained(vedette, quick, tmp_path / "train.npz", "tabular", tmp_path / "pump.vedette")
+def pump(pump_folder: Path, quick: Path, make_table, vedette, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a bundle of rows, trained once for all tests, and use the home whose key has signed it."""
+    monkeypatch.setenv("VEDETTE_HOME", str(pump_folder / "home"))
+    if not (pump_folder / "pump.vedette").exists():
+        np.savez(pump_folder / "train.npz", X=make_table(200, 0)[0])
+        trained(vedette, quick, pump_folder / "train.npz", "tabular", pump_folder / "pump.vedette")
+    return pump_folder / "pump.vedette"
 
 
 def test_rows_with_labels_without_labels_and_of_other_width(

@@ -54,29 +54,27 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_walk_through_the_room_is_found_by_every_method(camera: Path) -> None:
-    figures, facts = score_video(camera, SETTINGS)
-    assert facts["test_samples"] == 150
-    assert facts["anomalies"] == len(WALK)
-    methods = ("fused", "screener_fp32", "knn", "baseline_knn", "cloud_only")
-    assert all(figures[name]["auroc"] > 0.85 for name in methods), {name: figures[name]["auroc"] for name in methods}
-
-
-def test_the_benchmark_of_videos_by_its_command(camera: Path, tmp_path: Path, vedette: Callable[..., int]) -> None:
+def test_the_benchmark_finds_a_walk_through_the_room_by_every_method(
+    camera: Path, tmp_path: Path, vedette: Callable[..., int]
+) -> None:
     config, result = tmp_path / "quick.toml", tmp_path / "out.json"
     config.write_text(
-        'analyzers = ["knn", "time_estimation"]\n'
+        'effort = 0.1\nanalyzers = ["knn", "time_estimation"]\n'
         "[head]\nsteps = 200\nbatch_size = 128\nperturbed = 4000\n"
         "[video]\nheight = 64\nwidth = 96\nrelit_share = 0.1\nmax_clips = 60\nmax_held_out = 60\n"
         "[quantisation]\nimages = 10\n[tolerances]\nrank_correlation = 0.5\nlabel_agreement = 0.5\n"
     )
     options = ("--data", camera, "--config", config, "--work", tmp_path, "--json", result, "--seeds", "1")
     assert vedette("bench", "video", *options, "--output", tmp_path / "video.md") == 0
-    figures = json.loads(result.read_text())["sets"]["camera0"]
+    summary = json.loads(result.read_text())
+    figures, facts = summary["sets"]["camera0"], summary["facts"]["camera0"]
+    assert facts["test_samples"] == 150
+    assert facts["anomalies"] == len(WALK)
     assert {"fused", "screener_int8_openvino", "screener_int8_onnxruntime", "baseline_knn", *routing_names()} <= set(
         figures
     )
-    assert figures["fused"]["auroc"] > 0.8
+    methods = ("fused", "screener_fp32", "knn", "baseline_knn", "cloud_only")
+    assert all(figures[name]["auroc"] > 0.85 for name in methods), {name: figures[name]["auroc"] for name in methods}
     assert "frame" in (tmp_path / "video.md").read_text()
 
 
