@@ -57,12 +57,16 @@ def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -
         console.print(f"{result['rejected']} samples were rejected: {'; '.join(result['rejections'])}", markup=False)
     for note in result["notes"]:
         console.print(f"Note: {note}.", markup=False)
+    for sentence in result.get("key_figures", ()):
+        console.print(f"- {sentence}", markup=False)
     _print(console, "Methods", "method", result["methods"], _LABELLED if labelled else _UNLABELLED)
     if result["leaderboard"]:
         title = f"Router leaderboard (edge: {result['edge']})"
         _print(console, title, "routing", result["leaderboard"], _ROUTINGS)
     if labelled:
         console.print(_LEGEND, style="dim", markup=False)
+    for sentence in result.get("findings", ()):
+        console.print(sentence, markup=False, style="yellow")
     if result.get("plots"):
         console.print(f"Plots: {', '.join(result['plots'])}.", markup=False)
 
