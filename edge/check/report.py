@@ -11,7 +11,7 @@ MARKS = {"ok": "ok", "warning": "!", "error": "FAIL"}
 
 
 class Level(StrEnum):
-    """What a finding means for the start of the agent."""
+    """Consequence of a finding for the start of the agent."""
 
     OK = "ok"
     WARNING = "warning"  # the agent starts, and waits or goes on without it
@@ -22,7 +22,7 @@ class Level(StrEnum):
 class Finding:
     """Result of one check.
 
-    `name`: what was checked, such as "source press: columns". `text`: what was found, with the next step unless all is
+    `name`: subject of the check, such as "source press: columns". `text`: the result, with the next step unless all is
     well. `problem`: the error of a failed check.
     """
 

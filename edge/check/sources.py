@@ -27,7 +27,6 @@ from edge.sources import open_source
 from edge.sources.plugins import find_plugin
 from shared.bundle import Bundle, InputSpec
 from shared.errors import DataError, VedetteError
-from shared.modality import Modality
 from shared.tables.dialect import HEAD_BYTES, detect_encoding
 from shared.tables.rows import ChannelColumns, RowParser
 from shared.texts import without_secrets
@@ -157,7 +156,7 @@ def _input(source: SourceSettings, bundle: Bundle) -> Finding:
             _check_header(source, spec)
     except VedetteError as problem:
         return error(name, problem)
-    if bundle.manifest.modality in (Modality.IMAGE, Modality.VIDEO):
+    if not spec.channels:
         return ok(f"source {source.id}: modality", bundle.manifest.modality.value)
     if isinstance(source, (MqttSettings, StdinSettings)):
         return ok(name, f"{len(spec.channels)} channels have their paths; the readings show whether these are right")
