@@ -12,7 +12,7 @@ class _Figures(BaseModel):
 
 
 class Resolution(_Figures):
-    """What the held-out samples can resolve, and what was asked."""
+    """Resolution of the held-out samples, and the false alarms that were asked for."""
 
     held_out: int
     held_out_share: float

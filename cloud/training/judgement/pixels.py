@@ -41,7 +41,7 @@ def _place(image: Pixels, side: float, rng: np.random.Generator) -> tuple[int, i
 
 
 def _contrast(image: Pixels) -> float:
-    """Return black or white, whichever is farther from the mean grey level."""
+    """Return black or white: the level farther from the mean grey level."""
     return 20.0 if float(image.mean()) > 127.0 else 235.0
 
 
