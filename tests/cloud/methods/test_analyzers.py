@@ -62,8 +62,8 @@ def fitted(request: pytest.FixtureRequest) -> Fitted:
     return Fitted(analyzer, shares)
 
 
-def context(steps: int = 30) -> FitContext:
-    return FitContext(seed=2, training=OptimizerSettings(steps=steps, batch_size=128))
+def context(steps: int) -> FitContext:
+    return FitContext(seed=2, training=OptimizerSettings(steps=steps, batch_size=64))
 
 
 def rows(count: int, generator: torch.Generator) -> Tensor:
@@ -143,7 +143,7 @@ def test_the_same_seed_gives_the_same_analyzer(analyzer: Analyzer) -> None:
     normals = as_features(rows(200, torch.Generator().manual_seed(1)))
     other = type(analyzer)()
     for one in (analyzer, other):
-        one.fit(normals, context())
+        one.fit(normals, context(5))
     assert all(torch.equal(value, other.state()[name]) for name, value in analyzer.state().items())
 
 
@@ -153,7 +153,8 @@ def test_fitting_reports_rising_progress(fitted: Fitted) -> None:
 
 
 def test_images_get_maps_and_scores_of_their_worst_patches(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_images(40, generator), context(100))
+    # The noise estimate learns slowly: it locates the patch after 100 steps.
+    analyzer.fit(as_images(40, generator), context(100 if analyzer.name == "dte_ig" else 60))
     images = as_images(8, generator)
     images.vectors[3, 7] += 6.0
     output = analyzer.score(images)
@@ -175,7 +176,7 @@ def test_scores_are_finite_on_degenerate_data(analyzer: Analyzer, generator: tor
         normals[:, 2] = 0.0
     else:
         normals[0] = 5e3
-    analyzer.fit(as_features(normals), context())
+    analyzer.fit(as_features(normals), context(5))
     queries = torch.cat([normals, torch.zeros(1, DIM), torch.full((1, DIM), 5e3), torch.full((1, DIM), -5e3)])
     output = analyzer.score(as_features(queries))
     assert torch.isfinite(output.scores).all()
