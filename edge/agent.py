@@ -31,11 +31,21 @@ from edge.uplink.meter import LinkMeter
 from edge.uplink.uplink import Uplink
 from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle, write_durably
+from shared.clocks import device_clock_warning
 from shared.errors import BundleError, ConnectionFailedError, FileLockedError, SettingsError, StorageError
 from shared.file_lock import FileLock
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
-from shared.status import STATUS_FILE, AgentCounters, AgentStatus, BudgetStatus, LinkStatus, SourceStatus, VerdictStatus
+from shared.status import (
+    STATUS_FILE,
+    WAITING,
+    AgentCounters,
+    AgentStatus,
+    BudgetStatus,
+    LinkStatus,
+    SourceStatus,
+    VerdictStatus,
+)
 
 HOUSEKEEPING_S = 1.0
 SOURCES_STOP_S, ALARMS_STOP_S = 2.0, 0.5
@@ -95,6 +105,8 @@ class Agent:
             stop=self._stop,
         )
         self.uplink: Uplink | None = None
+        self.updater: Updater | None = None
+        self._ends_with_sources = False  # a source that has ended is then no problem
         self.meter, self.budget = LinkMeter(), around.budget
         self.pipelines = [Pipeline(source, around) for source in settings.sources]
         self.uplink = self._make_uplink()
@@ -111,6 +123,7 @@ class Agent:
         With `until_done` raises the error of the first source that failed, or ConnectionFailedError if the spool could
         not be drained in time (its samples are kept for the next run).
         """
+        self._ends_with_sources = until_done
         try:
             self._start()
             finished = self._wait(until_done)
@@ -147,6 +160,7 @@ class Agent:
             sources={pipeline.settings.id: _source_status(pipeline) for pipeline in self.pipelines},
             alarms=self.alarms.status(),
             latency_ms={name: latency.summary() for name, latency in self._latencies.items()},
+            clock_offset_s=self.updater.clock_offset_s if self.updater is not None else None,
             problems=tuple(self._problems()),
         )
 
@@ -164,6 +178,7 @@ class Agent:
         updater = Updater(
             _version(), settings.uplink, self._cache, self.pipelines, self.spool, self.counters, self._problems, meter
         )
+        self.updater = updater
         reader = EventReader(settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge)
         uplink = Uplink(settings.state_dir, settings.uplink, [updater, reader, delivery])
         self.spool.listen(lambda: uplink.call_soon(delivery.wake))
@@ -248,7 +263,7 @@ class Agent:
         if now_s - self._snapshot_at_s >= self.settings.normal_buffer.snapshot_every_s:
             self._snapshot_at_s = now_s
             for pipeline in self.pipelines:
-                pipeline.save_buffer()
+                pipeline.save_state()
 
     def _shut_down(self) -> None:
         """Stop the components in the order of the data flow, each within its timeout."""
@@ -262,7 +277,7 @@ class Agent:
             self.uplink.stop()
         self.alarms.stop(ALARMS_STOP_S)
         for pipeline in self.pipelines:
-            pipeline.save_buffer()
+            pipeline.save_state()
         self.spool.close()
         if self._screening_log is not None:
             self._screening_log.close()
@@ -275,13 +290,10 @@ class Agent:
 
     def _problems(self) -> list[str]:
         """Return short texts for an operator: present problems, and those counted since this start."""
-        problems = [
-            f"source {pipeline.settings.id}: {pipeline.error}"
-            for pipeline in self.pipelines
-            if pipeline.error is not None
-        ]
-        unwell = {pipeline.settings.id: pipeline.health for pipeline in self.pipelines if not pipeline.health.is_well}
-        problems += [f"source {name}: {health.state}, {health.detail}" for name, health in unwell.items()]
+        clock = device_clock_warning(self.updater.clock_offset_s if self.updater is not None else None)
+        problems = [clock] if clock else []
+        for pipeline in self.pipelines:
+            problems += [f"source {pipeline.settings.id}: {text}" for text in self._source_problems(pipeline)]
         sinks = self.alarms.status().items()
         problems += [f"alarms to {name}: {sink.error}" for name, sink in sinks if sink.error]
         spool, counts = self.spool.status(), self.counters.snapshot()
@@ -289,6 +301,27 @@ class Agent:
             problems.append(f"spool: {spool.error}")
         new = {name: counts[name] - self._counts_before[name] for name in _PROBLEM_TEXTS}
         return problems + [text.format(new[name]) for name, text in _PROBLEM_TEXTS.items() if new[name]]
+
+    def _source_problems(self, pipeline: Pipeline) -> list[str]:
+        """Return short texts for all that is wrong with a source."""
+        health, found = pipeline.health, []
+        if pipeline.error is not None:
+            found.append(str(pipeline.error))
+        elif pipeline.state == WAITING:
+            found.append(self._waiting_text(pipeline.settings.bundle_name or ""))
+        elif pipeline.ended and not (self._ends_with_sources or self._stop.is_set()):
+            found.append("ended, no more samples come: restart the agent to read it again")
+        if not health.is_well:
+            found.append(f"{health.state}, {health.detail}")
+        return found + [text for text in (health.clock, pipeline.warning) if text]
+
+    def _waiting_text(self, name: str) -> str:
+        published = self.updater.published if self.updater is not None else None
+        if published is None:
+            return f"waiting for bundle {name!r}; the service has not answered yet"
+        if name in published:
+            return f"waiting for bundle {name!r}, which is being fetched"
+        return f"waiting for bundle {name!r}, which is not published: vedette cloud publish BUNDLE on the service"
 
     def _report_undelivered(self, awaited: int) -> None:
         left = self.spool.status().samples
@@ -322,6 +355,9 @@ def _source_status(pipeline: Pipeline) -> SourceStatus:
         health=health.state,
         reconnects=health.reconnects,
         skipped=health.skipped,
+        left_out=dict(health.left_out),
+        finding=pipeline.warning,
+        clock=health.clock,
         error=str(pipeline.error or "") or health.detail,
     )
 

@@ -16,6 +16,7 @@ from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
+from edge.routing.stream_watch import StreamWatch
 from edge.screener import PendingScreening, ScreenedBatch, Screener, load_screener
 from edge.sealing import Seal
 from edge.settings import AgentSettings
@@ -27,7 +28,7 @@ from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
 from shared.samples import Rejection, SampleBatch
-from shared.status import RunningBundle
+from shared.status import WAITING, RunningBundle
 
 ADOPTION_TIMEOUT_S = 60.0
 
@@ -61,14 +62,17 @@ class Pipeline:
 
     def __init__(self, source: SourceSettings, around: PipelineContext) -> None:
         self.settings, self._around = source, around
-        self.state = "waiting for a bundle"
+        self.state = WAITING
         self.error: VedetteError | None = None
         self._buffer: NormalBuffer | None = None
         self._slot: ScreenerSlot | None = None
         self._source: Source | None = None
         self._throttle = Throttle()
-        router = Router(around.settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
-        self._forwarder = Forwarder(router, around.settings.router, around.budget, self._raise_alarm)
+        settings = around.settings
+        self._router = Router(settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
+        self._raised: list[Alarm] = []
+        self._forwarder = Forwarder(self._router, settings.router, around.budget, self._raised.append)
+        self._watch = StreamWatch(source.id, settings.state_dir, settings.router.forward_p_value, around.alarms)
         self._thread: threading.Thread | None = None
 
     @property
@@ -91,18 +95,31 @@ class Pipeline:
         except Exception as error:  # in a plug-in: it must not end the agent's own thread
             return SourceHealth("unknown", f"its health check failed: {error!r}")
 
+    @property
+    def warning(self) -> str:
+        """How the stream differs from the training data; empty while it does not."""
+        return self._watch.warning
+
     def running(self) -> RunningBundle:
         """Return what the source runs now; see `BundleFollower.running`."""
         name = self.settings.bundle_name or ""
         if self._slot is None:
-            return RunningBundle(source_id=self.settings.id, bundle_name=name)
+            return RunningBundle(source_id=self.settings.id, bundle_name=name, state=self.state)
         screener = self._slot.current
         return RunningBundle(
             source_id=self.settings.id,
             bundle_name=name or screener.bundle_name,
             bundle_id=screener.bundle_id,
             artefact=screener.artefact,
+            state=self._state_words(),
         )
+
+    def _state_words(self) -> str:
+        """Return the state of the source while it runs, else that of the pipeline."""
+        health = self.health
+        if self.state != "running" or health.state != "running":
+            return health.state if self.state == "running" else self.state
+        return "differs from training" if self.warning else "running"
 
     def begin(self, bundle: Bundle) -> None:
         """Load the first bundle, open the source and start. Raises BundleError, EngineError, DataError."""
@@ -120,6 +137,7 @@ class Pipeline:
         self.error = None
         self._buffer = self._open_buffer(screener)
         self._slot, self._source = (slot := ScreenerSlot(screener)), source
+        self._watch.begin(screener)
         self.state = "running"
         self._thread = threading.Thread(
             target=self._run, args=(source, slot), name=f"source-{self.settings.id}", daemon=True
@@ -156,10 +174,11 @@ class Pipeline:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def save_buffer(self) -> None:
-        """Write the snapshot of the normal buffer; disk errors are logged, not raised."""
+    def save_state(self) -> None:
+        """Write the snapshot of the normal buffer and the watch's counts; disk errors are logged, not raised."""
         buffer = self._buffer
         try:
+            self._watch.save()
             if buffer is not None:
                 buffer.save()
         except OSError as error:
@@ -239,6 +258,8 @@ class Pipeline:
         if screened.rejections:
             self._log_rejections([Rejection(batch.origins[place], reason) for place, reason in screened.rejections])
         forwarded = self._forwarder.forward(batch, screened, screener)
+        self._watch.judge(batch, screened, screener, forwarded.codes, self._router.promise, self._raised)
+        self._raised.clear()
         write = self._log_writer(batch, screened, forwarded)
         self._settle(batch, forwarded, len(screened.rejections), write)
         if self._buffer is not None and screener.preprocessing_id != self._buffer.preprocessing_id:
@@ -279,17 +300,4 @@ class Pipeline:
             first = rejections[0]
             log.warning(
                 "samples_rejected", source=self.settings.id, samples=count, origin=first.origin, reason=first.reason
-            )
-
-    def _raise_alarm(self, alarm: Alarm) -> None:
-        self._around.alarms.tell(alarm)
-        count = self._throttle.allow("alarm")
-        if count:
-            log.warning(
-                "alarm",
-                source=self.settings.id,
-                origin=alarm.origin,
-                p_value=alarm.p_value,
-                sample_id=alarm.sample_id,
-                alarms=count,
             )

@@ -54,6 +54,7 @@ class Screener:
         self.modality, self.spec = manifest.modality, manifest.input
         self.artefact, self.preprocessing_id = artefact_name, preprocessing_id(manifest)
         self._preprocessor, self._engine = preprocessor, engine
+        self.ranges = preprocessor.ranges()
         arrays = bundle.arrays(artefact.calibration)
         try:
             self._calibration = CalibrationByMode.from_arrays(arrays)

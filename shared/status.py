@@ -13,6 +13,7 @@ from shared.errors import DataError
 from vedette.v1 import fleet_pb2
 
 STATUS_FILE = "status.json"
+WAITING = "waiting for a bundle"  # state of a source
 
 
 class StatusModel(BaseModel):
@@ -70,18 +71,23 @@ class AgentCounters(HeartbeatCounters):
 
 
 class RunningBundle(StatusModel):
-    """Bundle and artefact that one source of a device runs; `bundle_id` is empty before the first bundle."""
+    """Bundle and artefact that one source of a device runs; `bundle_id` is empty before the first bundle.
+
+    `state` is that of the source in a few words, "running" if all is well; empty from an older agent.
+    """
 
     source_id: str = ""
     bundle_name: str = ""
     bundle_id: str = ""
     artefact: str = ""
+    state: str = ""
 
 
 class Heartbeat(StatusModel):
     """Report that a device sends to the service at regular intervals.
 
-    `warnings` are short texts for an operator, such as "spool full: 12 samples dropped".
+    `warnings` are short texts for an operator, such as "spool full: 12 samples dropped". `sent_at_ms` is the device's
+    clock, 0 from an older agent.
     """
 
     agent_version: str = ""
@@ -90,6 +96,7 @@ class Heartbeat(StatusModel):
     spool_samples: int = 0
     spool_bytes: int = 0
     warnings: tuple[str, ...] = ()
+    sent_at_ms: int = 0
 
     @classmethod
     def from_message(cls, message: fleet_pb2.HeartbeatRequest) -> Self:
@@ -106,6 +113,7 @@ class Heartbeat(StatusModel):
             spool_samples=message.spool_samples,
             spool_bytes=message.spool_bytes,
             warnings=tuple(message.warnings),
+            sent_at_ms=message.sent_at_ms,
         )
 
     def to_message(self) -> fleet_pb2.HeartbeatRequest:
@@ -119,6 +127,7 @@ class Heartbeat(StatusModel):
             spool_samples=self.spool_samples,
             spool_bytes=self.spool_bytes,
             warnings=self.warnings,
+            sent_at_ms=self.sent_at_ms,
         )
 
 
@@ -168,7 +177,8 @@ class SourceStatus(StatusModel):
     """State of one source.
 
     `state` is that of its pipeline, `health` that of the source itself; `error` explains either. `reconnects` and
-    `skipped` count since the start of the agent.
+    `skipped` count since the start of the agent, `left_out` by reason. `finding` says how the stream differs from the
+    training data, `clock` by how much the source's time stamps are off; both are empty if all is well.
     """
 
     bundle_name: str = ""
@@ -178,6 +188,9 @@ class SourceStatus(StatusModel):
     health: str = ""
     reconnects: int = 0
     skipped: int = 0
+    left_out: dict[str, int] = {}
+    finding: str = ""
+    clock: str = ""
     error: str = ""
 
     @property
@@ -205,7 +218,8 @@ class AgentStatus(StatusModel):
     """State of a whole agent, as in `STATUS_FILE` and at /status.
 
     `sources` is keyed by source id, `alarms` by sink id, `latency_ms` by stage. `device_id` is empty before enrolment.
-    `problems` are short texts for an operator; an empty list means healthy.
+    `clock_offset_s` is the device's clock minus the service's, None before the first heartbeat. `problems` are short
+    texts for an operator; an empty list means healthy.
     """
 
     device_id: str
@@ -220,6 +234,7 @@ class AgentStatus(StatusModel):
     sources: dict[str, SourceStatus] = {}
     alarms: dict[str, SinkStatus] = {}
     latency_ms: dict[str, LatencyStatus] = {}
+    clock_offset_s: float | None = None
     problems: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:

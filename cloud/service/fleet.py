@@ -15,6 +15,7 @@ from cloud.service.authority import Authority
 from cloud.service.metrics import Metrics
 from cloud.store import Store
 from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
+from shared.clocks import DEVICE_CLOCK, device_clock_warning
 from shared.enrolment import MAX_TOKEN_CHARACTERS
 from shared.errors import EnrolmentError, StorageError
 from shared.logs import EventLog
@@ -43,21 +44,25 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "Enrolment uses another port, which the token names.")
 
     async def Heartbeat(self, request: fleet_pb2.HeartbeatRequest, context: Context) -> fleet_pb2.HeartbeatResponse:
-        """Store the heartbeat; answer with the current bundle of each name."""
+        """Store the heartbeat unless it is a query only; answer with the current bundle of each name."""
+        received_at_s = time.time()
         device_id = await self._access.device_id(context)
         heartbeat = Heartbeat.from_message(request)
         reason = _unusable(heartbeat)
         if reason:
             await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, reason)
-        warnings = tuple(text[:MAX_TEXT_CHARACTERS] for text in heartbeat.warnings[:MAX_WARNINGS])
+        warnings = _warnings(heartbeat, received_at_s)
         try:
-            await store_heartbeat(self._store, device_id, heartbeat.model_copy(update={"warnings": warnings}))
+            if not request.query_only:
+                await store_heartbeat(self._store, device_id, heartbeat.model_copy(update={"warnings": warnings}))
             current = await self._registry.all_current()
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
         self._metrics.heartbeats.inc()
         return fleet_pb2.HeartbeatResponse(
-            desired=[_desired(bundle) for bundle in current], next_heartbeat_s=self._heartbeat_s
+            desired=[_desired(bundle) for bundle in current],
+            next_heartbeat_s=self._heartbeat_s,
+            service_time_ms=int(time.time() * 1000),
         )
 
     async def FetchBundle(
@@ -152,6 +157,17 @@ def _unusable(heartbeat: Heartbeat) -> str:
         if any(len(text) > MAX_TEXT_CHARACTERS for text in running.model_dump().values()):
             return f"A text of a running bundle is longer than {MAX_TEXT_CHARACTERS} characters."
     return ""
+
+
+def _warnings(heartbeat: Heartbeat, received_at_s: float) -> tuple[str, ...]:
+    """Return the warnings to store: the device's, and one for a clock that is off against the service's.
+
+    The device's own warning of its clock is replaced, because the service measures it anew with each heartbeat.
+    """
+    offset_s = heartbeat.sent_at_ms / 1000 - received_at_s if heartbeat.sent_at_ms else None
+    clock = device_clock_warning(offset_s)
+    others = [text for text in heartbeat.warnings if offset_s is None or not text.startswith(DEVICE_CLOCK)]
+    return tuple(text[:MAX_TEXT_CHARACTERS] for text in [*([clock] if clock else []), *others][:MAX_WARNINGS])
 
 
 def _desired(bundle: RegisteredBundle) -> fleet_pb2.DesiredBundle:

@@ -111,7 +111,7 @@ async def spend_token(
 
 async def store_heartbeat(store: Store, device_id: str, heartbeat: Heartbeat) -> None:
     """Store the newest heartbeat of a device; integers beyond 64 signed bits are stored as the largest."""
-    values: dict[str, Any] = heartbeat.model_dump(exclude={"counters"}) | heartbeat.counters.model_dump()
+    values: dict[str, Any] = heartbeat.model_dump(exclude={"counters", "sent_at_ms"}) | heartbeat.counters.model_dump()
     values = {name: min(value, _MAX_INTEGER) if isinstance(value, int) else value for name, value in values.items()}
     values |= {"received_at_s": time.time(), "agent_version": heartbeat.agent_version[:64]}
     async with store.writing() as connection:

@@ -51,6 +51,7 @@ class FleetSummary:
 
 
 _COUNTER_NAMES = tuple(HeartbeatCounters.model_fields)
+_STORED_FIELDS = tuple(name for name in Heartbeat.model_fields if name not in ("counters", "sent_at_ms"))
 
 
 async def device_rows(connection: AsyncConnection) -> tuple[DeviceRow, ...]:
@@ -143,5 +144,5 @@ def _device_row(
 def _heartbeat(row: RowMapping) -> Heartbeat:
     return Heartbeat(
         counters=HeartbeatCounters(**{name: row[heartbeats.c[name]] for name in _COUNTER_NAMES}),
-        **{name: row[heartbeats.c[name]] for name in Heartbeat.model_fields if name != "counters"},
+        **{name: row[heartbeats.c[name]] for name in _STORED_FIELDS},
     )

@@ -1,6 +1,6 @@
 """A device's own alarms on their way to people: gathered, kept until they are delivered, and sent."""
 
 from edge.alarms.delivery import AlarmDelivery
-from edge.alarms.message import Alarm
+from edge.alarms.message import Alarm, Notice
 
-__all__ = ["Alarm", "AlarmDelivery"]
+__all__ = ["Alarm", "AlarmDelivery", "Notice"]

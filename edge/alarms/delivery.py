@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.alarms.grouping import Grouping
-from edge.alarms.message import Alarm, Message
+from edge.alarms.message import Alarm, Message, Notice
 from edge.alarms.outbox import MAX_WAITING, Outbox, Waiting
 from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
 from edge.counters import Counters
@@ -45,6 +45,16 @@ class AlarmDelivery:
         """Hand the alarm to each sink of its source, without waiting."""
         for sender in self._senders:
             sender.tell(alarm)
+
+    def hold(self, source_id: str, notice: Notice | None = None) -> None:
+        """Send a notice in place of the alarms of a source, until `release`. None: it was sent by an earlier run."""
+        for sender in self._senders:
+            sender.hold(source_id, notice)
+
+    def release(self, source_id: str, notice: Notice | None = None) -> None:
+        """Send the alarms of a source again, after a notice that the storm has ended."""
+        for sender in self._senders:
+            sender.release(source_id, notice)
 
     def status(self) -> dict[str, SinkStatus]:
         """Return the number of waiting messages and the last error of each sink."""
@@ -94,6 +104,16 @@ class _Sender:
                 self._keep(message)
                 self._changed.notify_all()
 
+    def hold(self, source_id: str, notice: Notice | None) -> None:
+        with self._changed:
+            self._grouping.begin_storm(source_id)
+            self._announce(source_id, notice)
+
+    def release(self, source_id: str, notice: Notice | None) -> None:
+        with self._changed:
+            self._grouping.end_storm(source_id)
+            self._announce(source_id, notice)
+
     def waiting(self) -> int:
         try:
             return self._outbox.count(self.id, self._done_seq) + len(self._unkept)
@@ -113,9 +133,16 @@ class _Sender:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _keep(self, message: Message) -> None:
+    def _announce(self, source_id: str, notice: Notice | None) -> None:
+        """Keep a notice for a source of this sink. Notices are rare, so no rate limits apply to them."""
+        if notice is None or (self._settings.sources and source_id not in self._settings.sources):
+            return
+        self._keep(notice)
+        self._changed.notify_all()
+
+    def _keep(self, message: Message | Notice) -> None:
         """Store a message on disk, or in memory while the disk refuses."""
-        alarm_id, source_id = str(uuid.uuid4()), message.alarm.source_id
+        alarm_id, source_id = str(uuid.uuid4()), message.source_id
         body = message.body(alarm_id, self._device_id())
         try:
             self._drop(self._outbox.add(self.id, alarm_id, source_id, body), "too many")

@@ -1,7 +1,8 @@
 """Alarms and their messages."""
 
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from shared.texts import moment_text
 
@@ -25,6 +26,11 @@ class Message:
     alarm: Alarm
     further: int = 0
 
+    @property
+    def source_id(self) -> str:
+        """Source of the alarm."""
+        return self.alarm.source_id
+
     def body(self, alarm_id: str, device_id: str) -> str:
         """Return the message as JSON. `alarm_id` is the same at every attempt."""
         alarm = self.alarm
@@ -40,5 +46,38 @@ class Message:
                 "sample_id": alarm.sample_id,
                 "bundle_id": alarm.bundle_id,
                 "further_alarms": self.further,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Message that a stream differs from the training data, or no longer does.
+
+    It stands for the alarms of the source from `is_raised` until the notice of the end. `alarms`: number of alarms that
+    it stands for so far.
+    """
+
+    source_id: str
+    is_raised: bool
+    text: str
+    bundle_id: str
+    alarms: int = 0
+    raised_at_s: float = field(default_factory=time.time)
+
+    def body(self, alarm_id: str, device_id: str) -> str:
+        """Return the message as JSON. `alarm_id` is the same at every attempt."""
+        return json.dumps(
+            {
+                "event": "notice",
+                "notice": "differs_from_training",
+                "state": "raised" if self.is_raised else "ended",
+                "alarm_id": alarm_id,
+                "device_id": device_id,
+                "source_id": self.source_id,
+                "raised_at": moment_text(self.raised_at_s),
+                "text": self.text,
+                "bundle_id": self.bundle_id,
+                "alarms": self.alarms,
             }
         )

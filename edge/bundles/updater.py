@@ -19,7 +19,7 @@ from shared.backoff import HALF_JITTER, Backoff
 from shared.logs import EventLog, Throttle
 from shared.status import Heartbeat, HeartbeatCounters
 
-_MAX_WARNINGS, _MAX_WARNING_CHARACTERS = 16, 200
+_MAX_WARNINGS, _MAX_WARNING_CHARACTERS = 16, 400
 _MAX_HEARTBEAT_S = 3600.0
 
 log = EventLog("updater")
@@ -43,6 +43,8 @@ class Updater:
         self._followers, self._spool, self._counters, self._warnings = followers, spool, counters, warnings
         self._meter = meter
         self._nudge = asyncio.Event()
+        self.published: frozenset[str] | None = None  # names of the service's bundles; None before its first answer
+        self.clock_offset_s: float | None = None  # the device's clock minus the service's
         self.installer = BundleInstaller(cache, followers, counters, settings.deadline_s, self.nudge)
         self._throttle = Throttle()
 
@@ -57,10 +59,14 @@ class Updater:
             while True:
                 wait_s = self._settings.heartbeat_s
                 try:
-                    started_s = time.monotonic()
+                    started_s, sent_at_s = time.monotonic(), time.time()
                     response = await transport.heartbeat(self._heartbeat().to_message(), self._settings.deadline_s)
-                    self._meter.answered_in(time.monotonic() - started_s)
+                    took_s = time.monotonic() - started_s
+                    self._meter.answered_in(took_s)
                     link.succeeded()
+                    self.published = frozenset(item.bundle_name for item in response.desired)
+                    if response.service_time_ms:
+                        self.clock_offset_s = sent_at_s + took_s / 2 - response.service_time_ms / 1000
                     backoff.reset()
                     wait_s = min(float(response.next_heartbeat_s) or wait_s, _MAX_HEARTBEAT_S)
                     self.installer.want(transport, list(response.desired))
@@ -86,4 +92,5 @@ class Updater:
             spool_samples=spool.samples,
             spool_bytes=spool.bytes,
             warnings=tuple(text[:_MAX_WARNING_CHARACTERS] for text in list(self._warnings())[:_MAX_WARNINGS]),
+            sent_at_ms=int(time.time() * 1000),
         )

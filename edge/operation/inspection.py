@@ -42,7 +42,8 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
         bundle = f"{source.bundle_id} ({source.artefact})" if source.bundle_id else "no bundle"
         reconnects = f", {source.reconnects} reconnects" if source.reconnects else ""
         error = f" - {source.error}" if source.error else ""
-        yield f"source   {name}: {source_state(source)}, {bundle}{reconnects}{error}"
+        left_out = "".join(f", {count} left out: {reason}" for reason, count in source.left_out.items())
+        yield f"source   {name}: {source_state(source)}, {bundle}{reconnects}{left_out}{error}"
     counts = status.counters
     yield (
         f"samples  {counts.samples_screened} screened, {counts.samples_forwarded} forwarded, "
@@ -60,8 +61,9 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
 
 
 def source_state(source: SourceStatus) -> str:
-    """Return the state of the source itself, or that of its pipeline while the source runs."""
-    return source.state if source.health == "running" else source.health
+    """Return the state of the source itself, that of its pipeline while the source runs, or that of its stream."""
+    state = source.state if source.health == "running" else source.health
+    return "differs from training" if state == "running" and source.finding else state
 
 
 def link_text(status: AgentStatus) -> str:

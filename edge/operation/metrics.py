@@ -82,6 +82,7 @@ class _AgentCollector(Collector):
         for name, source in status.sources.items():
             sources.add_metric([name, source.bundle_id, source.artefact], float(source.is_running))
         yield sources
+        yield from _findings(status)
         for name, text in (
             ("reconnects", "lost connections that were restored"),
             ("skipped", "samples that were skipped"),
@@ -95,6 +96,27 @@ class _AgentCollector(Collector):
             yield SummaryMetricFamily(
                 f"vedette_edge_{name}_seconds", f"latency of {name.replace('_', ' ')}", count, total_ms / 1000
             )
+
+
+def _findings(status: AgentStatus) -> Iterator[Metric]:
+    """Yield streams that differ from the training data, records that were left out, and the clock."""
+    differs = GaugeMetricFamily(
+        "vedette_edge_source_differs_from_training",
+        "1 while alarms or forwarded samples are far more frequent than promised",
+        labels=["source"],
+    )
+    left_out = CounterMetricFamily(
+        "vedette_edge_source_left_out", "readings and records left out, since the start", labels=["source", "reason"]
+    )
+    for name, source in status.sources.items():
+        differs.add_metric([name], float(bool(source.finding)))
+        for reason, count in source.left_out.items():
+            left_out.add_metric([name, reason], count)
+    yield differs
+    yield left_out
+    if status.clock_offset_s is not None:
+        text = "clock of the device minus that of the service"
+        yield GaugeMetricFamily("vedette_edge_clock_offset_seconds", text, status.clock_offset_s)
 
 
 def _handler(status: Callable[[], AgentStatus], registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:

@@ -52,7 +52,7 @@ def _head(status: ObservedStatus) -> Text:
     if status.live:
         head.append(f"running, process {status.process_id}", style="green")
     else:
-        age_s = time.time() - status.written_at_s
+        age_s = max(0.0, time.time() - status.written_at_s)
         head.append(f"does not answer; as of {age_s:.0f} s ago", style="bold red")
     if status.link.connected:
         head.append(f"   {link_text(status)}", style="green")

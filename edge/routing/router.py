@@ -87,6 +87,7 @@ class Router:
 
     def __init__(self, settings: RouterSettings, source_id: str, rate: RateMeter, budget: UploadBudget) -> None:
         self._settings, self._rate, self._budget = settings, rate, budget
+        self.promise = (0.0, 0.0)  # p-value of alarms and samples per second, of the batch selected last
         # Sources must not audit in step; the same configuration must audit the same samples.
         self._random = np.random.default_rng([settings.seed, zlib.crc32(source_id.encode())])
 
@@ -99,7 +100,9 @@ class Router:
     def select(self, p_values: NDArray[np.float64]) -> Selection:
         """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once."""
         settings, count = self._settings, len(p_values)
-        alarm_p = self.alarm_p_value(self._rate.observe(count))
+        rate_per_s = self._rate.observe(count)
+        alarm_p = self.alarm_p_value(rate_per_s)
+        self.promise = (alarm_p, rate_per_s)
         suspicious = p_values <= settings.forward_p_value
         alarms = p_values <= alarm_p
         codes = np.where(alarms, ALARM, np.where(suspicious, FORWARD, ACCEPT)).astype(np.int8)

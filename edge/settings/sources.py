@@ -200,6 +200,9 @@ class ChannelSettings(Settings):
         default="", title="Path", description="JMESPath of the value in a record; default the channel's name as a key"
     )
     quality_path: str = Field(default="", title="Quality", description="JMESPath of its quality; default the source's")
+    name: str = Field(
+        default="", title="Name", description="of the channel in records that name theirs; default the bundle's name"
+    )
 
 
 class ReadingsBase(SourceBase):
@@ -208,8 +211,30 @@ class ReadingsBase(SourceBase):
     channels: dict[str, ChannelSettings] = Field(
         default={}, title="Channels", description="by the bundle's name of each; those not named are found by theirs"
     )
+    records_path: str = Field(
+        default="",
+        title="Records",
+        description="JMESPath of the list of records in a message, such as values or devices[].readings[]; default the "
+        "message itself, a record or a list of them",
+    )
+    name_path: str = Field(
+        default="",
+        title="Name of the channel",
+        description="JMESPath of the channel's name in a record that holds one value of one channel",
+    )
+    value_path: str = Field(
+        default="value", title="Value", description="JMESPath of the value in a record with name_path"
+    )
+    senml: bool = Field(
+        default=False, title="SenML", description="messages are SenML packs (RFC 8428): names, times and values are set"
+    )
     time_path: str = Field(
-        default="", title="Time", description="JMESPath of a record's time; default the moment it arrives"
+        default="", title="Time", description="JMESPath of a record's time; default that of the message"
+    )
+    message_time_path: str = Field(
+        default="",
+        title="Message time",
+        description="JMESPath, in the message, of the time of records without one; default the moment it arrives",
     )
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = Field(
         default="auto", title="Time unit", description="of numbers; auto: by their size. Texts are ISO 8601"
@@ -239,6 +264,23 @@ class ReadingsBase(SourceBase):
     table: TableSettings = Field(
         default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
     )
+
+    @property
+    def names_channels(self) -> bool:
+        """Whether each record holds one value and the name of its channel."""
+        return self.senml or bool(self.name_path)
+
+    @model_validator(mode="after")
+    def _records_fit_together(self) -> Self:
+        if self.senml and (self.records_path or self.name_path or self.time_path or self.message_time_path):
+            raise ValueError("senml sets names, times and values: leave out records_path, name_path and the time paths")
+        named = [channel for channel, own in self.channels.items() if own.name]
+        if named and not self.names_channels:
+            raise ValueError(f"channels.{named[0]}.name: set name_path, the place of the channel's name in a record")
+        names = [own.name or channel for channel, own in self.channels.items()]
+        if self.names_channels and len(set(names)) != len(names):
+            raise ValueError("two channels have the same name: give each its own")
+        return self
 
 
 class StdinSettings(ReadingsBase):

@@ -12,10 +12,12 @@ import numpy as np
 from edge.settings.sources import ReadingsBase
 from edge.sources.alignment import Alignment, Reading, Row
 from edge.sources.base import Pacer
+from edge.sources.clock_check import ClockCheck
 from edge.sources.health import HealthRecord, SourceHealth
 from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import SettingsError
+from shared.logs import EventLog
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
 from shared.texts import moment_text
@@ -23,6 +25,9 @@ from shared.texts import moment_text
 MAX_WAITING = 50_000  # readings
 FULL_WAIT_S = 5.0  # longest wait of a sender for room
 WAKE_S = 0.2
+
+log = EventLog("readings")
+
 _JUDGED = ("running", "silent")  # a source that is not connected reports that instead
 
 
@@ -97,6 +102,7 @@ class LiveReadings(ABC):
             longest_gap=spec.window_length if is_series else 1,
         )
         self._due_s = 0.0
+        self._clocks = ClockCheck(spec.channels)
         self._heard_s = dict.fromkeys(range(len(spec.channels)), math.inf)  # set when the source begins
 
     @property
@@ -114,6 +120,7 @@ class LiveReadings(ABC):
                 items, ended = self._intake.take()
                 yield from self._batches(items, ended)
                 self._judge_silence()
+                self._judge_clocks()
         finally:
             self._intake.end()
             self._end()
@@ -129,14 +136,16 @@ class LiveReadings(ABC):
     def _batches(self, items: Sequence[Reading | Rejection], ended: bool) -> Iterator[SampleBatch]:
         rejections = [item for item in items if isinstance(item, Rejection)]
         rows: list[Row] = []
-        late, now_s = self._alignment.late, time.monotonic()
+        late, now_s, wall_s = self._alignment.late, time.monotonic(), time.time()
         for item in items:
             if isinstance(item, Reading):
                 self._heard_s.update((channel, now_s) for channel in item.values)
+                self._clocks.add(item.values, item.at_s - wall_s, now_s)
                 rows += self._alignment.add(item)
         if ended:
             rows += self._alignment.flush()
-        self._health.count(skipped=self._alignment.late - late)
+        newly_late = self._alignment.late - late
+        self._health.leave_out("came after its row", newly_late, skipped=newly_late)
         rows = self._within_rate(rows)
         for start in range(0, len(rows), self._pacer.batch_size):
             yield from self._batch_of(rows[start : start + self._pacer.batch_size], rejections)
@@ -153,7 +162,7 @@ class LiveReadings(ABC):
         for row in rows:
             now_s = time.monotonic()
             if now_s < self._due_s:
-                self._health.count(skipped=1)
+                self._health.leave_out("beyond rate_per_s", skipped=1)
                 continue
             self._due_s = max(self._due_s + 1.0 / rate_per_s, now_s)
             kept.append(row)
@@ -190,6 +199,12 @@ class LiveReadings(ABC):
             self._health.is_in("running", only_after=_JUDGED)
             return
         which = "any channel" if len(silent) == len(self._channels) else ", ".join(map(repr, silent[:5]))
-        self._health.is_in(
-            "silent", f"no reading of {which} for {self._readings.silent_after_s:g} s", only_after=_JUDGED
-        )
+        left_out = ", ".join(f"{count} x {reason}" for reason, count in self.health.left_out.items())
+        detail = f"no reading of {which} for {self._readings.silent_after_s:g} s"
+        self._health.is_in("silent", f"{detail} (left out: {left_out})" if left_out else detail, only_after=_JUDGED)
+
+    def _judge_clocks(self) -> None:
+        """Update and log by how much the time stamps of readings are off."""
+        text = self._clocks.judge(time.monotonic())
+        if text is not None and self._health.set_clock(text):
+            log.warning("sensor_clock", source=self.source_id, finding=text or "right again")

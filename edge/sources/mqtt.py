@@ -73,6 +73,7 @@ class MqttSource(LiveReadings):
                     numbers,
                     categories=self._spec.categories,
                     decimal=self._spec.decimal,
+                    on_left_out=self._health.leave_out,
                 ),
             )
             for topic, numbers in by_topic.items()
@@ -116,14 +117,15 @@ class MqttSource(LiveReadings):
 
     def _received(self, client: Any, data: Any, message: Any) -> None:
         if message.retain:
-            self._health.count(skipped=1)
+            self._health.leave_out("retained message", skipped=1)
             return
         arrived_s = time.time()
         items: list[Reading | Rejection] = []
         for topic, reader in self._readers:
             if self._mqtt.topic_matches_sub(topic, message.topic):
                 items += reader.read(message.payload, arrived_s, message.topic[:200])
-        self._health.count(skipped=self._intake.put(items, FULL_WAIT_S))
+        lost = self._intake.put(items, FULL_WAIT_S)
+        self._health.leave_out("the screener is too slow", lost, skipped=lost)
 
 
 def _is_filter(topic: str) -> bool:

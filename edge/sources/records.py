@@ -5,7 +5,7 @@ Fields are named by JMESPath expressions (jmespath.org), which search and evalua
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jmespath
@@ -13,7 +13,9 @@ from jmespath.exceptions import JMESPathError
 
 from edge.settings.sources import ChannelSettings, ReadingsBase
 from edge.sources.alignment import Reading
+from edge.sources.senml import NAME, TIME, VALUE, resolved
 from shared.errors import SettingsError
+from shared.logs import EventLog
 from shared.samples import Rejection
 from shared.tables.cells import NumberReader
 from shared.tables.rows import ChannelColumns, one_hot
@@ -21,6 +23,9 @@ from shared.tables.times import to_seconds
 
 MAX_PAYLOAD_BYTES = 2**20
 MAX_RECORDS = 10_000  # in one payload
+MAX_LOGGED_NAMES = 20
+
+log = EventLog("records")
 
 
 class _Expression(Protocol):
@@ -28,7 +33,11 @@ class _Expression(Protocol):
 
 
 class RecordReader:
-    """Reads records: JSON objects, or rows of a table by the names of its columns."""
+    """Reads records: JSON objects, or rows of a table by the names of its columns.
+
+    `on_left_out` is called with a reason and a count for values and records that give no reading; those that cannot be
+    read are rejections.
+    """
 
     def __init__(
         self,
@@ -38,6 +47,7 @@ class RecordReader:
         *,
         categories: Mapping[str, Sequence[str]] | None = None,
         decimal: str = "",
+        on_left_out: Callable[[str, int], None] = lambda reason, count: None,
     ) -> None:
         """Prepare the paths of a source.
 
@@ -47,23 +57,39 @@ class RecordReader:
             numbers: positions of the channels that these records hold.
             categories: values of each category of the bundle.
             decimal: decimal mark of the training table.
+            on_left_out: see above.
 
         Raises:
             SettingsError: a path is not a JMESPath expression.
         """
-        self._channels, self._numbers = channels, tuple(numbers)
+        self._channels, self._numbers, self._on_left_out = channels, tuple(numbers), on_left_out
         self.cells = NumberReader(settings.table.decimal, delimiter=None, hint=decimal)  # reads values that are texts
         self._dates, self._columns = settings.table.dates, ChannelColumns(channels, categories or {})
-        self._time = _compiled(settings.time_path, f"source {settings.id!r}: time_path")
-        self._unit = settings.time_unit
+        self._senml, self._unit = settings.senml, "s" if settings.senml else settings.time_unit
+        of_source = f"source {settings.id!r}"
+        self._records = _compiled(settings.records_path, f"{of_source}: records_path")
+        self._records_path, self._source_id = settings.records_path, settings.id
+        self._name = _compiled(NAME if self._senml else settings.name_path, f"{of_source}: name_path")
+        self._time = _compiled(TIME if self._senml else settings.time_path, f"{of_source}: time_path")
+        self._message_time = _compiled(settings.message_time_path, f"{of_source}: message_time_path")
         self._good = {_plain(value) for value in settings.good_quality}
-        self._paths: list[tuple[int, _Expression | None, _Expression | None]] = []
+        self._strange_names: set[str] = set()
+        self._paths: dict[int, tuple[_Expression | None, _Expression | None]] = {}
+        self._by_name: dict[str, list[int]] = {}
         for number in self._numbers:
             own = settings.channels.get(channels[number], ChannelSettings())
-            where = f"source {settings.id!r}: channel {channels[number]!r}"
-            path = _compiled(own.path, f"{where}: path")
+            where = f"{of_source}: channel {channels[number]!r}"
+            value_path = VALUE if self._senml else settings.value_path
+            path = _compiled(own.path or (value_path if settings.names_channels else ""), f"{where}: path")
             quality = _compiled(own.quality_path or settings.quality_path, f"{where}: quality_path")
-            self._paths.append((number, path, quality))
+            self._paths[number] = path, quality
+            category = self._columns.category(channels[number])
+            self._by_name.setdefault(own.name or (category[0] if category else channels[number]), []).append(number)
+
+    @property
+    def has_times(self) -> bool:
+        """Whether readings have the time that their record or message states."""
+        return self._time is not None or self._message_time is not None
 
     def read(self, payload: bytes, arrived_s: float, origin: str) -> Iterator[Reading | Rejection]:
         """Yield the readings in a JSON payload: a record, a list of records, or a number if there is one channel."""
@@ -74,36 +100,109 @@ class RecordReader:
             value = json.loads(payload)
         except (ValueError, RecursionError):
             value = payload.decode("utf-8", "replace").strip()  # may be a number that JSON does not know, such as ".5"
-            if len(self._numbers) != 1:
+            if len(self._numbers) != 1 or self._name is not None or self._records is not None:
                 yield Rejection(origin, f"is not JSON: {value[:40]!r}.")
                 return
-        records = value if isinstance(value, list) else [value]
+        try:
+            records = self._records_in(value)
+        except (ValueError, JMESPathError) as error:
+            yield Rejection(origin, _words(error))
+            return
         if len(records) > MAX_RECORDS:
             yield Rejection(origin, f"holds {len(records)} records; the limit is {MAX_RECORDS}.")
-            records = records[:0]
-        for record in records:
-            yield from self.read_record(record, arrived_s, origin)
+            return
+        yield from self._read_all(records, value, arrived_s, origin)
 
     def read_record(self, record: Any, arrived_s: float, origin: str) -> Iterator[Reading | Rejection]:
         """Yield the reading in one record, and a rejection for its time or each value that cannot be used."""
+        yield from self._read_all([record], record, arrived_s, origin)
+
+    def _records_in(self, message: Any) -> list[Any]:
+        """Return the records of a message; raises ValueError if `records_path` finds none."""
+        if self._records is not None:
+            found = self._records.search(message)
+            if not isinstance(found, (list, Mapping)):
+                raise ValueError(f"has no records at {self._records_path!r}.")
+            message = found
+        return message if isinstance(message, list) else [message]
+
+    def _read_all(
+        self, records: Sequence[Any], message: Any, arrived_s: float, origin: str
+    ) -> Iterator[Reading | Rejection]:
+        """Yield rejections, then the readings in the order of their times."""
+        readings: list[Reading] = []
+        by_time: dict[float, dict[int, float]] = {}
+        for record in resolved(records, arrived_s) if self._senml else records:
+            if self._senml and isinstance(record, str):
+                yield Rejection(origin, record)
+                continue
+            try:
+                at_s = self._time_of(record, message, arrived_s)
+            except (ValueError, TypeError, OverflowError, JMESPathError) as error:
+                yield Rejection(origin, f"its time cannot be read: {_words(error)}")
+                continue
+            values: dict[int, float] = {}
+            faults = yield from self._read_values(record, origin, values)
+            if self._name is None:
+                if values:
+                    readings.append(Reading(at_s, values))
+                elif not faults:
+                    self._on_left_out("no value of any channel", 1)
+                continue
+            same = by_time.setdefault(at_s, {}) if values else {}
+            self._on_left_out("replaced by a later value of the same time", len(same.keys() & values.keys()))
+            same.update(values)
+        readings += [Reading(at_s, values) for at_s, values in by_time.items()]
+        if len(readings) > 1 and self.has_times:
+            readings.sort(key=lambda reading: reading.at_s)
+        yield from readings
+
+    def _read_values(self, record: Any, origin: str, values: dict[int, float]) -> Generator[Rejection, None, int]:
+        """Fill in a record's values by channel; yield a rejection for each unusable one, and return their number."""
+        faults = 0
         try:
-            at_s = arrived_s if self._time is None else to_seconds(self._time.search(record), self._unit, self._dates)
-        except (ValueError, TypeError, OverflowError, JMESPathError) as error:
-            yield Rejection(origin, f"its time cannot be read: {_words(error)}")
-            return
-        values: dict[int, float] = {}
-        for number, path, quality in self._paths:
+            numbers = self._numbers if self._name is None else self._named(record)
+        except JMESPathError as error:
+            yield Rejection(origin, f"its channel's name cannot be read: {_words(error)}")
+            return 1
+        for number in numbers:
+            path, quality = self._paths[number]
             channel = self._channels[number]
             try:
                 found = self._find(record, channel, path)
                 if found is None:  # no reading of this channel; its held value stays valid
+                    if self._name is not None:
+                        self._on_left_out("no value", 1)
                     continue
                 is_good = quality is None or _plain(quality.search(record)) in self._good
+                if not is_good:
+                    self._on_left_out("bad quality", 1)
                 values[number] = self._value(found, channel) if is_good else math.nan
             except (ValueError, TypeError, OverflowError, JMESPathError) as error:
+                faults += 1
                 yield Rejection(origin, f"channel {channel!r} cannot be read: {_words(error)}")
-        if values:
-            yield Reading(at_s, values)
+        return faults
+
+    def _named(self, record: Any) -> Sequence[int]:
+        """Return the channels that a record names; none if the bundle has no such channel."""
+        assert self._name is not None
+        name = str(self._name.search(record))
+        numbers = self._by_name.get(name, [])
+        if not numbers:
+            self._on_left_out("name of no channel", 1)
+            if name not in self._strange_names and len(self._strange_names) < MAX_LOGGED_NAMES:
+                self._strange_names.add(name)
+                log.info("name_of_no_channel", source=self._source_id, name=name[:100])
+        return numbers
+
+    def _time_of(self, record: Any, message: Any, arrived_s: float) -> float:
+        """Return the time of a record: its own, that of its message, or that of its arrival."""
+        own = self._time.search(record) if self._time is not None else None
+        if own is None and self._message_time is not None:
+            own = self._message_time.search(message)
+        elif self._time is None:
+            return arrived_s
+        return to_seconds(own, self._unit, self._dates)
 
     def _find(self, record: Any, channel: str, path: _Expression | None) -> Any:
         if path is not None:

@@ -36,13 +36,14 @@ class StdinSource(LiveReadings):
     ) -> None:
         """Read standard input, or `input` if given."""
         super().__init__(settings, modality, spec, pacer)
-        self._is_json, self._required = settings.format == "json", not settings.channels
+        self._is_json, self._required = settings.format == "json", not (settings.channels or settings.name_path)
         self._records = RecordReader(
             settings,
             spec.channels,
             range(len(spec.channels)),
             categories=spec.categories,
             decimal=spec.decimal,
+            on_left_out=self._health.leave_out,
         )
         self._settings, self._columns = settings, ChannelColumns(spec.channels, spec.categories)
         self._table: RowParser | None = None

@@ -14,6 +14,7 @@ from edge.uplink.link import LinkState, wait_to_retry
 from edge.uplink.transport import Stream, Transport
 from edge.uplink.verdicts import VerdictStore
 from shared.backoff import HALF_JITTER, Backoff
+from shared.clocks import MAX_LATENCY_S
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.samples import Verdict
@@ -92,7 +93,8 @@ class EventReader:
         self._counters.raise_to(self._verdicts.totals())
         now_ms = time.time() * 1000
         for verdict in new:  # the id contains the time of routing in ms
-            if (latency_ms := now_ms - (verdict.sample_id.int >> 80)) >= 0:  # negative if the clock was set back
+            latency_ms = now_ms - (verdict.sample_id.int >> 80)
+            if 0 <= latency_ms <= MAX_LATENCY_S * 1000:  # otherwise the clock was set meanwhile
                 self._latency.record(latency_ms)
         if any(event.WhichOneof("event") == "bundle_changed" for event in events):
             self._on_bundle_changed()

@@ -9,16 +9,19 @@ from shared.preprocessing.base import Prepared, Preprocessor, SeriesWindows
 from shared.preprocessing.columns import InputColumns, columns_of, mask_width, modes_of
 from shared.preprocessing.image import ImagePreprocessor
 from shared.preprocessing.modes import ModePreprocessor, inner_spec, without_mode
+from shared.preprocessing.ranges import ChannelRanges, ReadingSums, measured_positions
 from shared.preprocessing.series import SeriesPreprocessor
 from shared.preprocessing.tabular import TabularPreprocessor
 from shared.preprocessing.video import VideoPreprocessor
 
 __all__ = [
+    "ChannelRanges",
     "ImagePreprocessor",
     "InputColumns",
     "ModePreprocessor",
     "Prepared",
     "Preprocessor",
+    "ReadingSums",
     "SeriesPreprocessor",
     "SeriesWindows",
     "TabularPreprocessor",
@@ -26,6 +29,7 @@ __all__ = [
     "columns_of",
     "inner_spec",
     "mask_width",
+    "measured_positions",
     "modes_of",
     "without_mode",
 ]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec
 from shared.modality import Modality
+from shared.preprocessing.ranges import ChannelRanges
 
 LINEAR_RANGE = 3.0  # standard deviations; larger values are compressed so that one outlying feature does not dominate
 MAX_COMPRESSED = 2000.0  # the largest float64 gives LINEAR_RANGE * (1 + log(1e308 / LINEAR_RANGE)) = 2100
@@ -74,6 +75,10 @@ class Preprocessor(Protocol):
     def files(self) -> dict[str, bytes]:
         """Return the files that a bundle stores, by path below `preprocessing/`."""
         ...
+
+    def ranges(self) -> ChannelRanges | None:
+        """Return the normal ranges of measured channels; None for samples without channels."""
+        return None
 
 
 def standardise(values: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.preprocessing.base import Prepared, Preprocessor
+from shared.preprocessing.ranges import ChannelRanges
 
 MAX_MODES = 32
 
@@ -54,6 +55,10 @@ class ModePreprocessor:
     def files(self) -> dict[str, bytes]:
         """Return the files of the inner preprocessing; the manifest holds the modes."""
         return self.inner.files()
+
+    def ranges(self) -> ChannelRanges | None:
+        """Return the normal ranges of the measured channels."""
+        return self.inner.ranges()
 
     def _readable(
         self, values: NDArray[Any] | Sequence[NDArray[Any]]

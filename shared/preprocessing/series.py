@@ -37,6 +37,7 @@ from shared.preprocessing.base import (
     standardise,
 )
 from shared.preprocessing.conditional_gaussian import ConditionalGaussian
+from shared.preprocessing.ranges import ChannelRanges, ranges_of, stored_span
 
 EXPLAINED_VARIANCE = 0.99
 MAX_COMPONENTS = 63  # 64 inputs together with the distance, plus those of the channels
@@ -70,9 +71,16 @@ class SeriesPreprocessor:
     modality = Modality.SERIES
     file_path: ClassVar[str] = f"{PREPROCESSING_FOLDER}series.npz"
 
-    def __init__(self, spec: InputSpec, views: Views, gaussian: ConditionalGaussian) -> None:
+    def __init__(
+        self,
+        spec: InputSpec,
+        views: Views,
+        gaussian: ConditionalGaussian,
+        span: NDArray[np.float64] | None = None,
+    ) -> None:
+        """`span`: (2, channels), low and high of normal readings; None in older bundles."""
         self.spec = spec
-        self.views, self.gaussian = views, gaussian
+        self.views, self.gaussian, self._span = views, gaussian, span
 
     @classmethod
     def fit(cls, windows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
@@ -100,7 +108,9 @@ class SeriesPreprocessor:
         surprises = gaussian.surprises(standard, observed)
         unit = (surprises.std(axis=0) + SURPRISE_SPREAD) / SURPRISE_WEIGHT
         surprise = np.stack([surprises.mean(axis=0), unit])
-        return cls(spec, Views(mean, scale, components, deviation, residual, surprise), gaussian)
+        channels = len(spec.channels)
+        span = ranges_of(values.reshape(-1, channels), observed.reshape(-1, channels))
+        return cls(spec, Views(mean, scale, components, deviation, residual, surprise), gaussian, span)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
@@ -116,7 +126,7 @@ class SeriesPreprocessor:
         shape = (spec.window_length, len(spec.channels))
         if gaussian.centre.shape != shape or views.mean.shape != shape[1:]:
             raise BundleError(f"{cls.file_path} does not fit the bundle's windows: retrain the bundle.")
-        return cls(spec, views, gaussian)
+        return cls(spec, views, gaussian, stored_span(arrays, len(spec.channels)))
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Return graph inputs (kept, inputs) float32 of windows (n, length, channels); NaN is missing, if allowed."""
@@ -171,9 +181,15 @@ class SeriesPreprocessor:
         return np.where(seen.observed, np.abs(self.gaussian.residuals(seen.values)) * itself, 0.0)
 
     def files(self) -> dict[str, bytes]:
-        """Return the scaling, the components and the distribution of windows as one NPZ file."""
+        """Return the scaling, the components, the distribution of windows and normal ranges as one NPZ file."""
         arrays = {name: getattr(self.views, name) for name in Views.__dataclass_fields__}
+        if self._span is not None:
+            arrays["range"] = self._span
         return {self.file_path: npz_bytes({**arrays, **self.gaussian.to_arrays()})}
+
+    def ranges(self) -> ChannelRanges:
+        """Return the normal range of each channel."""
+        return ChannelRanges.from_moments(self.spec.channels, self.views.mean, self.views.scale, self._span)
 
     @property
     def surprise_columns(self) -> slice:

@@ -15,6 +15,7 @@ from shared.bundle import PREPROCESSING_FOLDER, InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
 from shared.modality import Modality
 from shared.preprocessing.base import Prepared, Preprocessor, not_finite_reason, reject_all, scale_of, standardise
+from shared.preprocessing.ranges import ChannelRanges, ranges_of, stored_span
 
 
 class TabularPreprocessor(Preprocessor):
@@ -26,9 +27,16 @@ class TabularPreprocessor(Preprocessor):
     modality = Modality.TABULAR
     file_path: ClassVar[str] = f"{PREPROCESSING_FOLDER}tabular.npz"
 
-    def __init__(self, spec: InputSpec, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        spec: InputSpec,
+        mean: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        span: NDArray[np.float64] | None = None,
+    ) -> None:
+        """`mean`, `scale`: (features,). `span`: (2, features), low and high of normal values; None in older bundles."""
         self.spec = spec
-        self._mean, self._scale = mean, scale
+        self._mean, self._scale, self._span = mean, scale, span
 
     @classmethod
     def fit(cls, rows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
@@ -48,7 +56,7 @@ class TabularPreprocessor(Preprocessor):
             raise DataError(f"Feature {empty!r} has no value in the training rows: leave it out.")
         mean = np.where(observed, values, 0.0).sum(axis=0) / counts
         squares = np.square(np.where(observed, values, mean) - mean).sum(axis=0) / counts
-        return cls(spec, mean, scale_of(np.sqrt(squares), mean))
+        return cls(spec, mean, scale_of(np.sqrt(squares), mean), ranges_of(values, observed))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
@@ -59,7 +67,7 @@ class TabularPreprocessor(Preprocessor):
             raise BundleError(f"{cls.file_path} lacks {error}: retrain the bundle.") from None
         if not mean.shape == scale.shape == (len(spec.channels),):
             raise BundleError(f"{cls.file_path} does not fit the bundle's features: retrain the bundle.")
-        return cls(spec, mean, scale)
+        return cls(spec, mean, scale, stored_span(arrays, len(spec.channels)))
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Return graph inputs (kept, width) float32 of rows (n, features)."""
@@ -78,8 +86,15 @@ class TabularPreprocessor(Preprocessor):
         return Prepared(self._inputs(rows if len(kept) == len(rows) else rows[kept]), kept, rejections)
 
     def files(self) -> dict[str, bytes]:
-        """Return the means and scales as one NPZ file."""
-        return {self.file_path: npz_bytes({"mean": self._mean, "scale": self._scale})}
+        """Return means, scales and normal ranges as one NPZ file."""
+        arrays = {"mean": self._mean, "scale": self._scale}
+        if self._span is not None:
+            arrays["range"] = self._span
+        return {self.file_path: npz_bytes(arrays)}
+
+    def ranges(self) -> ChannelRanges:
+        """Return the normal range of each feature."""
+        return ChannelRanges.from_moments(self.spec.channels, self._mean, self._scale, self._span)
 
     @property
     def _width(self) -> int:

@@ -210,7 +210,7 @@ def test_the_buffer_keeps_graph_inputs_of_readings_for_rounds(
     pipeline.begin(series)
     assert pipeline.join(20)
     assert (pipeline.state, pipeline.error) == ("ended", None)
-    pipeline.save_buffer()
+    pipeline.save_state()
     snapshot = load_snapshot(around.settings.state_dir / "normal_buffer" / "plant.npz")
     views = np.lib.stride_tricks.sliding_window_view(rows, spec.window_length, axis=0)[:: spec.window_stride]
     expected = load_preprocessor(series).prepare(views.transpose(0, 2, 1)).inputs

@@ -47,32 +47,38 @@ class Counters(_message.Message):
     def __init__(self, samples_screened: _Optional[int] = ..., samples_forwarded: _Optional[int] = ..., samples_audited: _Optional[int] = ..., samples_alarmed: _Optional[int] = ..., samples_rejected: _Optional[int] = ..., samples_dropped: _Optional[int] = ..., bytes_screened: _Optional[int] = ..., bytes_uploaded: _Optional[int] = ...) -> None: ...
 
 class RunningBundle(_message.Message):
-    __slots__ = ("source_id", "bundle_name", "bundle_id", "artefact")
+    __slots__ = ("source_id", "bundle_name", "bundle_id", "artefact", "state")
     SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_NAME_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
     ARTEFACT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     source_id: str
     bundle_name: str
     bundle_id: str
     artefact: str
-    def __init__(self, source_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., artefact: _Optional[str] = ...) -> None: ...
+    state: str
+    def __init__(self, source_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., artefact: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings")
+    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only")
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     SPOOL_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     SPOOL_BYTES_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    QUERY_ONLY_FIELD_NUMBER: _ClassVar[int]
     agent_version: str
     counters: Counters
     running: _containers.RepeatedCompositeFieldContainer[RunningBundle]
     spool_samples: int
     spool_bytes: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    sent_at_ms: int
+    query_only: bool
+    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ...) -> None: ...
 
 class DesiredBundle(_message.Message):
     __slots__ = ("bundle_name", "bundle_id", "archive_bytes", "archive_sha256")
@@ -87,12 +93,14 @@ class DesiredBundle(_message.Message):
     def __init__(self, bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., archive_bytes: _Optional[int] = ..., archive_sha256: _Optional[bytes] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("desired", "next_heartbeat_s")
+    __slots__ = ("desired", "next_heartbeat_s", "service_time_ms")
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     NEXT_HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     desired: _containers.RepeatedCompositeFieldContainer[DesiredBundle]
     next_heartbeat_s: int
-    def __init__(self, desired: _Optional[_Iterable[_Union[DesiredBundle, _Mapping]]] = ..., next_heartbeat_s: _Optional[int] = ...) -> None: ...
+    service_time_ms: int
+    def __init__(self, desired: _Optional[_Iterable[_Union[DesiredBundle, _Mapping]]] = ..., next_heartbeat_s: _Optional[int] = ..., service_time_ms: _Optional[int] = ...) -> None: ...
 
 class FetchBundleRequest(_message.Message):
     __slots__ = ("bundle_id", "offset")

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from cloud.evaluation.leaderboard import routing_names
-from shared.cli import main
 from shared.images import decode_image
-from tests.cloud.evaluation.conftest import table
 
 SCREENERS = {"screener_fp32", "screener_int8_openvino", "screener_int8_onnxruntime"}
 METHODS = SCREENERS | {"knn", "fused", "baseline_knn", "baseline_isolation_forest"}
@@ -25,25 +23,18 @@ def drawn(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def pump_home(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a bundle trained once, `pump.vedette`, and the home folder of its signing key."""
-    folder = tmp_path_factory.mktemp("pump")
-    np.savez(folder / "train.npz", X=table(200, 0)[0])
-    options = ("--modality", "tabular", "--output", folder / "pump.vedette", "--config", quick)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VEDETTE_HOME", str(folder / "home"))
-        patch.setattr("sys.argv", ["vedette", "train", *map(str, (folder / "train.npz", *options))])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert not ended.value.code
-    return folder
+def pump_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pump")
 
 
 @pytest.fixture
-def pump(pump_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the bundle, whose signing key this test trusts."""
-    monkeypatch.setenv("VEDETTE_HOME", str(pump_home / "home"))
-    return pump_home / "pump.vedette"
+def pump(pump_folder: Path, quick: Path, make_table, vedette, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a bundle of rows, trained once for all tests, and use the home whose key has signed it."""
+    monkeypatch.setenv("VEDETTE_HOME", str(pump_folder / "home"))
+    if not (pump_folder / "pump.vedette").exists():
+        np.savez(pump_folder / "train.npz", X=make_table(200, 0)[0])
+        trained(vedette, quick, pump_folder / "train.npz", "tabular", pump_folder / "pump.vedette")
+    return pump_folder / "pump.vedette"
 
 
 def test_rows_with_labels_without_labels_and_of_other_width(

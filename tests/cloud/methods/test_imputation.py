@@ -41,7 +41,7 @@ def features(values: Tensor, observed: Tensor | None = None) -> Features:
 @pytest.fixture(scope="module")
 def fitted() -> Imputation:
     analyzer = Imputation()
-    analyzer.fit(features(waves(500, 1)), FitContext(training=OptimizerSettings(steps=200)))
+    analyzer.fit(features(waves(500, 1)), FitContext(training=OptimizerSettings(steps=200, batch_size=96)))
     return analyzer
 
 

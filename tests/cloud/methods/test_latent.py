@@ -27,7 +27,7 @@ def test_the_size_of_the_code_follows_the_rank_of_the_data() -> None:
 def test_both_kinds_of_anomaly_score_higher(kind: str) -> None:
     analyzer = LatentReconstruction()
     normals = VectorFeatures(on_a_plane(500, 1).unsqueeze(1))
-    analyzer.fit(normals, FitContext(training=OptimizerSettings(steps=300, batch_size=128)))
+    analyzer.fit(normals, FitContext(training=OptimizerSettings(steps=250, batch_size=64)))
     fresh = on_a_plane(200, 2)
     off = torch.randn(200, 6, generator=torch.Generator().manual_seed(3))
     odd = fresh + 0.5 * off if kind == "off the plane" else 4.0 * fresh / fresh.norm(dim=1, keepdim=True)

@@ -24,7 +24,7 @@ def test_an_anomaly_between_the_normals_scores_high_at_small_noise() -> None:
     angle = 6.2832 * torch.rand(1500, generator=torch.Generator().manual_seed(0))
     ring = torch.stack([angle.cos(), angle.sin()], dim=1) * 1.4
     analyzer = ScoreNorm()
-    training = OptimizerSettings(steps=500, batch_size=256)
+    training = OptimizerSettings(steps=400, batch_size=128)
     analyzer.fit(VectorFeatures(ring.unsqueeze(1)), FitContext(seed=1, training=training))
     weights = analyzer.state()["levels"][:, 3]
     assert weights[:4].sum() > weights[4:].sum()

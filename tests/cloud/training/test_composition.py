@@ -45,7 +45,13 @@ def fitted(channels: int, *, missing: bool = False, modes: bool = False) -> Prep
 
 @pytest.mark.parametrize(
     ("channels", "missing", "modes"),
-    [(1, False, False), (5, True, True), (5, False, True), (131, True, False), (131, False, False)],
+    [
+        (1, False, False),
+        (5, True, True),
+        (5, False, True),
+        (131, True, False),
+        pytest.param(131, False, False, marks=pytest.mark.long),
+    ],
     # 131 channels: 130 are masked in pairs and one alone
 )
 def test_every_engine_computes_the_views_of_the_preprocessing(channels: int, missing: bool, modes: bool) -> None:

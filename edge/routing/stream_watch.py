@@ -1,0 +1,129 @@
+"""Watch over one stream: its promise, the notice when it is broken, and the alarms that the notice stands for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from edge.alarms import Alarm, AlarmDelivery, Notice
+from edge.routing.promise import PromiseMonitor, PromiseState, WatchedBatch
+from edge.routing.router import ALARM
+from edge.screener import ScreenedBatch, Screener
+from shared.files import write_durably
+from shared.logs import EventLog, Throttle
+from shared.samples import SampleBatch
+
+FOLDER = "promises"
+STORM_LOG_S = 3600.0  # between two log lines of alarms that a notice stands for
+
+log = EventLog("pipeline")
+
+
+class StreamWatch:
+    """Passes the alarms of one source on, or one notice if the stream differs from the training data."""
+
+    def __init__(self, source_id: str, state_dir: Path, forward_p_value: float, delivery: AlarmDelivery) -> None:
+        self._source_id, self._path = source_id, state_dir / FOLDER / f"{source_id}.json"
+        self._forward_p_value, self._delivery = forward_p_value, delivery
+        self._monitor: PromiseMonitor | None = None
+        self._saved = ""
+        self._alarm_log, self._storm_log = Throttle(), Throttle(STORM_LOG_S)
+
+    @property
+    def warning(self) -> str:
+        """How the stream differs from its promise; empty while it does not."""
+        return self._monitor.warning if self._monitor is not None else ""
+
+    def begin(self, screener: Screener) -> None:
+        """Go on from the state of the last run, if it was of the same bundle."""
+        self._monitor = self._new_monitor(screener)
+        try:
+            self._saved = self._path.read_text(encoding="utf-8")
+            self._monitor.resume(PromiseState.model_validate_json(self._saved))
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, ValidationError) as error:
+            log.warning("promise_unreadable", path=self._path, error=error, advice="it is counted from now on")
+        if self._monitor.warning:
+            self._delivery.hold(self._source_id)
+
+    def judge(
+        self,
+        batch: SampleBatch,
+        screened: ScreenedBatch,
+        screener: Screener,
+        codes: np.ndarray,
+        promise: tuple[float, float],
+        raised: Sequence[Alarm],
+    ) -> None:
+        """Compare a routed batch with the promise, and hand its alarms on.
+
+        Args:
+            batch: Samples of the source.
+            screened: Result of `screener`.
+            screener: Screener of the batch.
+            codes: Routes (kept,).
+            promise: Promised share of alarms, and the rate in samples per second.
+            raised: Alarms of the batch.
+        """
+        monitor = self._monitor
+        if monitor is None or monitor.bundle_id != screener.bundle_id:
+            monitor = self._replace(screener)
+        if not screened.unscored:  # a failing engine is a problem of its own
+            is_array = isinstance(batch.values, np.ndarray) and batch.values.dtype.kind == "f"
+            watched = WatchedBatch(
+                suspicious=screened.p_values <= self._forward_p_value,
+                alarms=codes == ALARM,
+                alarm_p_value=promise[0],
+                values=np.asarray(batch.values)[screened.kept] if is_array else None,
+                rate_per_s=promise[1],
+            )
+            if monitor.observe(watched):
+                self._announce(monitor, raised)
+        for alarm in raised:
+            self._delivery.tell(alarm)
+            self._log_alarm(alarm)
+
+    def save(self) -> None:
+        """Write the state if it changed; raises OSError."""
+        if self._monitor is None:
+            return
+        text = self._monitor.state().model_dump_json()
+        if text != self._saved:
+            write_durably(self._path, text.encode())
+            self._saved = text
+
+    def _new_monitor(self, screener: Screener) -> PromiseMonitor:
+        return PromiseMonitor(screener.bundle_id, screener.spec, screener.ranges, self._forward_p_value)
+
+    def _replace(self, screener: Screener) -> PromiseMonitor:
+        """Start new counts for another bundle, which has its own promise."""
+        if self.warning:
+            self._delivery.release(self._source_id)
+        self._monitor = self._new_monitor(screener)
+        return self._monitor
+
+    def _announce(self, monitor: PromiseMonitor, raised: Sequence[Alarm]) -> None:
+        """Send and log the one notice that the warning began or ended."""
+        is_raised = bool(monitor.warning)
+        text = monitor.warning or "the stream is as promised again"
+        notice = Notice(self._source_id, is_raised, text, monitor.bundle_id, monitor.episode.alarms)
+        if is_raised:
+            self._delivery.hold(self._source_id, notice)
+            log.warning("differs_from_training", source=self._source_id, bundle=monitor.bundle_id, finding=text)
+        else:
+            self._delivery.release(self._source_id, notice)
+            log.info("as_promised_again", source=self._source_id, bundle=monitor.bundle_id)
+
+    def _log_alarm(self, alarm: Alarm) -> None:
+        count = (self._storm_log if self.warning else self._alarm_log).allow("alarm")
+        if count:
+            log.warning(
+                "alarm",
+                source=self._source_id,
+                origin=alarm.origin,
+                p_value=alarm.p_value,
+                sample_id=alarm.sample_id,
+                alarms=count,
+            )
