@@ -20,6 +20,8 @@ from shared.settings import Settings
 Progress = Callable[[float], None]
 """Function that receives the share of the work done, from 0 to 1."""
 
+_multi_tensor_average: Callable[[float], Callable[..., None]] = get_ema_multi_avg_fn  # PyTorch gives it no types
+
 REPORT_STEPS = 25
 LOSS_SHARE = 0.05  # weight of the latest loss in the returned running mean
 
@@ -39,8 +41,7 @@ class ExponentialMovingAverage:
         """Add the parameters of the averaged network after one more step."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        average: Callable[..., None] = get_ema_multi_avg_fn(decay)
-        average(self._means, parameters, None)
+        _multi_tensor_average(decay)(self._means, parameters, None)
 
 
 class OptimizerSettings(Settings):
