@@ -14,6 +14,7 @@ from cloud.methods import Need
 from cloud.methods.encoders import Encoder, ImageEncoder, PatchEncoder
 from cloud.training.data import TrainingData
 from cloud.training.encoders import choose_size, corrupted_patches, fit_image_encoder
+from cloud.training.judgement.pixels import IMAGE_CORRUPTIONS, copies_of, corrupted_pixels, picture_statistics
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
 from cloud.training.samples.images import ImageData, find_images, learn_pixel_range, read_image
@@ -43,6 +44,7 @@ class TrainingImage(EncodedModality):
     """Good images, split at random unless the user set some apart to calibrate on."""
 
     name = Modality.IMAGE
+    sample_word = "images"
     scales_places = True
     weighs_by_corruption = True
     untaught = frozenset({Need.PATCH_GRID})
@@ -65,21 +67,31 @@ class TrainingImage(EncodedModality):
         bound = max(MIN_TRAIN + MIN_CALIBRATION_SIZE, MAX_TRAINING_PIXELS // (spec.image_height * spec.image_width))
         chosen = chosen[:bound]
         reader = _Reader(spec, settings, len(chosen) + len(data.held_out) + len(data.test), progress)
-        good, _ = reader.read([data.good[index] for index in chosen])
+        good, readable = reader.read([data.good[index] for index in chosen])
+        order = None
         if data.held_out:
             train_images, held_out_images = _checked_parts(data, good, reader.read(data.held_out)[0])
         else:
             train, held_out = random_shares(len(good), settings, generator, data.origin, "good images")
             train_images, held_out_images = good[train], good[held_out]
+            order = chosen[readable][held_out]
         notes = data.notes
         if len(chosen) < min(len(data.good), settings.image.max_images):
             notes += (f"{len(chosen)} of {len(data.good)} good images are used: more of this size would take too long",)
         if len(good) < len(chosen):
             notes += (f"{len(chosen) - len(good)} unreadable or constant images were left out",)
         if data.test_labels is None:
-            return Split(spec, train_images, held_out_images, None, None, notes)
+            return Split(spec, train_images, held_out_images, None, None, notes, order)
         test, kept = reader.read(data.test, may_be_constant=True)
-        return Split(spec, train_images, held_out_images, test, data.test_labels[kept], notes)
+        return Split(spec, train_images, held_out_images, test, data.test_labels[kept], notes, order)
+
+    def corrupted_copies(self, normal: NDArray[Any], spec: InputSpec, seed: int) -> dict[str, NDArray[Any]]:
+        """Return copies of normal images with stains, scratches, missing pieces, blur and shifted colours."""
+        return corrupted_pixels(IMAGE_CORRUPTIONS, normal, copies_of(normal), seed)
+
+    def statistics(self, samples: NDArray[Any], spec: InputSpec) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Return brightness, contrast and sharpness of images."""
+        return picture_statistics(samples)
 
     def fit_encoder(
         self, train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, progress: Progress
