@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-from edge.operation.latency import LatencyHistogram
 from edge.operation.inspection import source_state
+from edge.operation.latency import LatencyHistogram
 from shared.addresses import Address
 from shared.errors import PortInUseError
 from shared.status import AgentStatus
