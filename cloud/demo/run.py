@@ -14,7 +14,7 @@ from cloud.demo.datasets import artery_plan, camera_plan, shuttle_plans
 from cloud.demo.evidence import fused_scores, read_decisions, versions
 from cloud.demo.layout import Layout, read_json
 from cloud.demo.link import Link
-from cloud.demo.live import Screen, summary_table
+from cloud.demo.live import Screen
 from cloud.demo.own_data import images_plan, series_plan
 from cloud.demo.own_video import video_plan
 from cloud.demo.processes import Processes
@@ -76,7 +76,7 @@ class Demo:
             self._drain()
             summary = self._summarize(round_result)
             keep(summary)
-            self._screen.show_summary(summary_table(summary))
+            self._screen.show_summary(summary)
             self._keep_console()
 
     def _train(self) -> None:
