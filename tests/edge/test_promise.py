@@ -131,9 +131,10 @@ def test_a_fast_stream_is_judged_by_a_minute_not_by_two_hundred_rows() -> None:
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        (normal_rows(400) * [1, 1, 0] + [0, 0, 100], "flow varies by 0 against"),
+        (normal_rows(400) * [1, 1, 0] + [0, 0, 100], "flow stuck at 100"),
         (normal_rows(400) * [1, np.nan, 1], "load missing in 100% of the readings"),
         (shifted(400, [0.0, 1e38, 0.0]), "load 1e+38 against 3."),
+        (normal_rows(400) * 3 - normal_rows(4000).mean(axis=0) * 2, "heat varies by 2.94 against 1.01"),
         (normal_rows(400), "though each channel is within its normal range"),
     ],
 )

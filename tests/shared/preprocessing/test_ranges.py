@@ -63,3 +63,12 @@ def test_sums_do_not_depend_on_how_readings_are_split() -> None:
         parts = parts.plus(part)
     assert np.allclose(whole.moments(), parts.moments())
     assert np.allclose(whole.moments()[1], ROWS.std(axis=0))
+
+
+def test_a_constant_channel_is_named_for_a_change_that_the_model_sees() -> None:
+    rows = np.column_stack([ROWS[:, 0], np.zeros(len(ROWS))])
+    ranges = TabularPreprocessor.fit(rows, InputSpec(channels=CHANNELS)).ranges()
+    for value, named in ((1e-20, []), (1e-3, []), (2.0, ["load 2 against 0"])):
+        sums = ReadingSums.empty(ranges.mean)
+        sums.add(np.column_stack([ROWS[:, 0], np.full(len(ROWS), value)]))
+        assert ranges.differences(sums) == named
