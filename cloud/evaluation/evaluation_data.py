@@ -20,6 +20,7 @@ from cloud.training.samples.videos import VideoData
 from cloud.training.settings import DataSettings
 from shared.bundle import Manifest
 from shared.errors import DataError
+from shared.images import PixelRange
 from shared.modality import Modality
 
 WINDOWS_PER_BLOCK = 4096
@@ -37,6 +38,7 @@ class EvaluationData:
         point_labels: (time points,) bool, labels of a series.
         has_test_part: whether the file of a series has a test part of its own.
         images: image files; `masks` are their mask files, `good` normal images to fit the baselines on.
+        pixel_range: for deep images, the range of the bundle.
         clips: clips of videos, each labelled by its last frame.
     """
 
@@ -51,6 +53,7 @@ class EvaluationData:
     images: tuple[Path, ...] = ()
     masks: tuple[Path | None, ...] = ()
     good: tuple[Path, ...] = ()
+    pixel_range: PixelRange | None = None
     clips: VideoClips | None = None
 
     def blocks(self) -> Iterator[Block]:
@@ -58,7 +61,7 @@ class EvaluationData:
         if self.clips is not None:
             yield from (cast(Block, clips) for clips in self.clips.blocks())
         elif self.images:
-            yield from image_blocks(self.images)
+            yield from image_blocks(self.images, self.pixel_range)
         elif self.readings is not None and self.starts is not None:
             windows = np.lib.stride_tricks.sliding_window_view(self.readings, self.window_length, axis=0)
             for first in range(0, self.count, WINDOWS_PER_BLOCK):
@@ -86,7 +89,7 @@ def read_evaluation_data(
         clips = VideoClips.of(data.test or data.normal, manifest.input)
         return EvaluationData(data.modality, len(clips), clips.labels, clips=clips)
     if isinstance(data, ImageData):
-        return _image_data(path, data)
+        return _image_data(path, data, PixelRange.of(manifest.input.pixel_range))
     assert isinstance(data, TableData)  # rows and series are both tables
     if data.rows.shape[1] != len(manifest.input.channels):
         raise DataError(
@@ -98,12 +101,18 @@ def read_evaluation_data(
     return EvaluationData(data.modality, len(data.rows), data.labels, data.rows)
 
 
-def _image_data(path: Path, data: ImageData) -> EvaluationData:
+def _image_data(path: Path, data: ImageData, pixel_range: PixelRange | None) -> EvaluationData:
     if not data.test:
-        return EvaluationData(data.modality, len(data.good), None, images=data.good)
+        return EvaluationData(data.modality, len(data.good), None, images=data.good, pixel_range=pixel_range)
     masks = tuple(mask_of(path, image) for image in data.test)
     return EvaluationData(
-        data.modality, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good
+        data.modality,
+        len(data.test),
+        data.test_labels,
+        images=data.test,
+        masks=masks,
+        good=data.good,
+        pixel_range=pixel_range,
     )
 
 

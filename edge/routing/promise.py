@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from shared.bundle import InputSpec
-from shared.modality import Modality
 from shared.preprocessing import ChannelRanges, ReadingSums, measured_positions
 
 WINDOW_BLOCKS, MIN_BLOCK_SAMPLES, WINDOW_S = 20, 10, 60.0
@@ -34,12 +33,6 @@ MIN_SAMPLES = 20
 TOLERANCE = 2.0  # a calibration is fitted on a limited number of samples, so its promise is not exact
 MIN_ALARM_SHARE = 0.2
 MAX_CHANCE = 1e-6
-_UNITS = {
-    Modality.TABULAR: "rows",
-    Modality.SERIES: "windows",
-    Modality.IMAGE: "images",
-    Modality.VIDEO: "clips",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +87,14 @@ class PromiseMonitor:
     def __init__(
         self,
         bundle_id: str,
-        modality: Modality,
         spec: InputSpec,
         ranges: ChannelRanges | None,
         forward_p_value: float,
     ) -> None:
         self.bundle_id, self.warning, self.episode = bundle_id, "", Counts()
-        self._unit, self._ranges, self._forward_p_value = _UNITS[modality], ranges, forward_p_value
+        self._unit, self._ranges, self._forward_p_value = unit_of(spec), ranges, forward_p_value
         self._new_points = spec.window_stride or spec.window_length or 1
-        length = spec.window_length if modality is Modality.SERIES else 0
+        length = spec.window_length if spec.channels else 0  # clips are no windows of a stream of readings
         self._independence = min(1.0, spec.window_stride / length) if length and spec.window_stride else 1.0
         self._measured = measured_positions(spec) if ranges is not None else np.zeros(0, np.intp)
         self._blocks: deque[tuple[Counts, ReadingSums | None]] = deque(maxlen=WINDOW_BLOCKS)
@@ -215,6 +207,13 @@ class PromiseMonitor:
         if named:
             return f"the readings differ from the training data: {', '.join(named)}"
         return "the readings differ from the training data, though each channel is within its normal range"
+
+
+def unit_of(spec: InputSpec) -> str:
+    """Return the word for several samples of a bundle."""
+    if spec.channels:
+        return "windows" if spec.window_length else "rows"
+    return "clips" if spec.window_length else "images"
 
 
 def divergence(share: float, promised: float) -> float:

@@ -12,9 +12,11 @@ from sqlalchemy import delete, update
 
 from cloud.console import create_app
 from cloud.console.pictures import UNSEEN_GREY
+from cloud.store.fleet import store_heartbeat
 from cloud.store.schema import payloads, samples
 from shared.images import decode_image
 from shared.samples import ImageCrop, Region
+from shared.status import Heartbeat, RunningBundle
 from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, XSS, Fleet, open_store
 
 
@@ -190,6 +192,27 @@ async def test_devices_say_how_they_fare(fleet: Fleet, client: httpx.AsyncClient
     assert found["camera-north"]["health"] == "healthy"
     assert found["press-7"]["health"] == "never seen"
     assert "vedette edge run" in found["press-7"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("states", "health"),
+    [
+        (("running", "waiting for a bundle"), "waiting"),
+        (("ended", "ended"), "ended"),
+        (("ended", "failed"), "failed"),
+        (("running", "ended"), "warning"),
+        (("running", "differs from training"), "warning"),
+    ],
+)
+async def test_a_device_whose_sources_do_not_screen_is_not_healthy(
+    fleet: Fleet, client: httpx.AsyncClient, states: tuple[str, ...], health: str
+) -> None:
+    running = tuple(RunningBundle(source_id=f"s{number}", bundle_name="b", state=s) for number, s in enumerate(states))
+    await store_heartbeat(fleet.store, SHUTTLE.device_id, Heartbeat(running=running, warnings=("source s1: ...",)))
+    found = {device["device_id"]: device for device in (await client.get("/api/devices")).json()}["shuttle-a"]
+    assert found["health"] == health
+    assert [item["source_state"] for item in found["running"]] == list(states)
+    assert found["running"][0]["state"] == "b is not published"
 
 
 async def test_a_store_that_cannot_be_read_is_told(fleet: Fleet, client: httpx.AsyncClient) -> None:

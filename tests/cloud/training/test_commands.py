@@ -53,10 +53,17 @@ def test_train_inspect_verify_and_sign(
     assert facts["name"] == "biopsy"
     assert facts["bundle_id"] in written.out
 
+    judgement = facts["training"]["judgement"]
+    for line in (*judgement["sentences"], *judgement["warnings"]):
+        assert line in written.out
+    assert f"Next: vedette evaluate {bundle} {biopsy_file}" in written.out
+    assert "…" not in written.out
+
     assert vedette(monkeypatch, "bundle", "verify", bundle) == 0
     assert vedette(monkeypatch, "bundle", "inspect", bundle) == 0
     shown = capsys.readouterr().out
     assert "valid, by key" in shown
+    assert judgement["sentences"][0] in shown
     in_float = facts["training"]["float_layers"]["int8_openvino"]
     assert f"{len(in_float)} of {facts['training']['layers']}" in shown
     assert f"In float in int8_openvino: {', '.join(in_float)}." in shown
@@ -75,6 +82,25 @@ def test_train_inspect_verify_and_sign(
     data[len(data) // 2] ^= 1
     bundle.write_bytes(data)
     assert vedette(monkeypatch, "bundle", "verify", bundle, "--key", public) == 5
+
+
+def test_strict_refuses_a_bundle_with_warnings_and_pictures_are_drawn(
+    tmp_path: Path, biopsy_file: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, summary, plots = tmp_path / "b.vedette", tmp_path / "out.json", tmp_path / "plots"
+    options = ("--modality", "tabular", "--output", bundle, "--config", config, "--json", summary)
+    assert vedette(monkeypatch, "train", biopsy_file, *options, "--strict", "--plots", plots) == 17
+    assert not bundle.exists()
+    result = json.loads(summary.read_text())
+    assert result["status"] == "failed"
+    assert result["judgement"]["warnings"][0] in result["error"]
+    assert "No bundle was written" in capsys.readouterr().err
+    assert {path.name for path in plots.iterdir()} >= {"corrupted-far-value.png"}
+    relaxed = ("--false-alarms-per-day", "200", "--strict")
+    code = vedette(monkeypatch, "train", biopsy_file, *options, *relaxed)
+    result = json.loads(summary.read_text())
+    assert code == (17 if result.get("judgement") else 0)
+    assert bundle.exists() is (code == 0)
 
 
 def test_a_failure_gives_one_line_an_exit_code_and_valid_json(
