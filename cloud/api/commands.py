@@ -14,6 +14,7 @@ from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 
 MAX_REASONS = 5
+PROGRESS_ROWS = 16
 
 
 def add_commands(tree: CommandTree) -> None:
@@ -130,7 +131,8 @@ def score_to_file(request: ScoreRequest) -> dict[str, Any]:
                     reasons[result.reason] += 1
                 if file is not None:
                     file.write(result)
-                progress("scoring", done / samples.count)
+                if done % PROGRESS_ROWS == 0:
+                    progress("scoring", done / samples.count)
     summary = {
         "status": "ok",
         "bundle": manifest.bundle_id,

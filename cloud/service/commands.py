@@ -20,7 +20,7 @@ T = TypeVar("T")
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
 ]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as JSON and exit.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as TOML and exit.")]
 
 
 def add_commands(tree: CommandTree) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -176,7 +177,10 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
 
 def test_settings_in_force_are_printed(tmp_path, biopsies):
     done = run("serve", "--print-config", "--config", write_settings(tmp_path, biopsies.key))
-    assert json.loads(done.stdout)["listen"] == "127.0.0.1:0"
+    assert tomllib.loads(done.stdout)["listen"] == "127.0.0.1:0"
+    printed = tmp_path / "printed.toml"
+    printed.write_text(done.stdout)
+    assert run("serve", "--print-config", "--config", printed).stdout == done.stdout
     assert not (tmp_path / "data").exists()
 
 
