@@ -51,7 +51,7 @@ class Fit:
         return self.run.fitted.analysis
 
     def bundle(self, signing_key: Ed25519PrivateKey) -> Bundle:
-        """Distil, export, quantise and gate the screener; return the signed bundle.
+        """Distil, export, quantise, gate and judge the screener; return the signed bundle.
 
         Raises ParityError if the artefacts disagree.
         """
@@ -60,6 +60,7 @@ class Fit:
             run.distil_head()
             run.build_artefacts()
             run.score_test_samples()
+            run.judge()
         return run.sign(signing_key, [*self.cut_short, *cut_short])
 
 
