@@ -137,8 +137,13 @@ def _readings_input(
     def sample(start: int) -> InputSample:
         end = start + length
         name = f"{start + 1}-{end}" if spec.window_length else str(start + 1)
+        moment = times[end - 1] if len(times) else ""
         values = readings[start:end] if spec.window_length else readings[start]
-        return InputSample(name, values, file=file, time=times[end - 1] if len(times) else "")
+        if file and not spec.window_length and np.isnan(values).all():  # so the reader marks a row with a bad cell
+            return InputSample(
+                name, None, file=file, time=moment, reason="a cell of this row cannot be read as a number"
+            )
+        return InputSample(name, values, file=file, time=moment)
 
     def blocks() -> Iterator[list[InputSample]]:
         for first in range(0, len(starts), ROWS_PER_BLOCK):
