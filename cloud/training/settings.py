@@ -227,7 +227,11 @@ class TrainingSettings(Settings):
         "auto", title="Device", description="device to fit the head and the analyzers on"
     )
     effort: float = Field(
-        1.0, gt=0, le=1, title="Effort", description="factor on all training steps (0.2 = quick look)"
+        1.0,
+        gt=0,
+        le=1,
+        title="Effort",
+        description="factor on training steps and on corrupted copies of images",
     )
     hidden: tuple[int, ...] = Field(
         (),
