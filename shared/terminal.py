@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 PIPE_WIDTH = 400  # columns where the output is not a terminal and COLUMNS is not set
 HEADER_WIDTH = 12  # a longer name of a column wraps at its spaces, unless its cells are wider
@@ -23,7 +24,12 @@ def new_console() -> Console:
 
 
 def print_table(
-    console: Console, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int] = (0,)
+    console: Console,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    *,
+    left: Sequence[int] = (0,),
 ) -> None:
     """Print a table whose cells are never wrapped or cut; headers wrap at spaces.
 
@@ -36,25 +42,39 @@ def print_table(
         rows: Cells as plain text.
         left: Positions of columns aligned left; the others are aligned right.
     """
+    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
+    width = console.width
+    tables, widest = fitting_tables(header, rows, width, left=left)
+    console.width = max(width, widest)
+    try:
+        for table in tables:
+            console.print(table)
+    finally:
+        console.width = width
+
+
+def fitting_tables(
+    header: Sequence[str], rows: Sequence[Sequence[str | Text]], limit: int, *, left: Sequence[int] = (0,)
+) -> tuple[list[Table], int]:
+    """Return tables of at most `limit` characters, and the width of the widest; see `print_table`.
+
+    A table is wider only if its first column and one other do not fit.
+    """
     widths = []
     for place, name in enumerate(header):
-        uncut = (*name.split(), *(row[place] for row in rows))
-        widths.append(max([min(len(name), HEADER_WIDTH), *map(cell_len, uncut)]))
-    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
-    for places in _parts(widths, console.width):
+        cells = (cell.plain if isinstance(cell, Text) else cell for cell in (row[place] for row in rows))
+        widths.append(max([min(len(name), HEADER_WIDTH), *map(cell_len, (*name.split(), *cells))]))
+    parts, tables = _parts(widths, limit), []
+    for places in parts:
         table = Table()
         for place in places:
             justify: JustifyMethod = "left" if place in left else "right"
             name = "\n".join(textwrap.wrap(header[place], widths[place]))
             table.add_column(escape(name), justify=justify, width=widths[place], no_wrap=True)
         for row in rows:
-            table.add_row(*(escape(row[place]) for place in places))
-        width = console.width
-        console.width = max(width, _width([widths[place] for place in places]))
-        try:
-            console.print(table)
-        finally:
-            console.width = width
+            table.add_row(*(cell if isinstance(cell, Text) else escape(cell) for cell in (row[at] for at in places)))
+        tables.append(table)
+    return tables, max(_width([widths[place] for place in places]) for places in parts)
 
 
 def _parts(widths: Sequence[int], limit: int) -> list[list[int]]:

@@ -71,20 +71,22 @@ class EvaluationData:
             yield from row_blocks(self.readings)
 
 
-def read_evaluation_data(
-    path: Path, manifest: Manifest, label_column: str = "", time_column: str = ""
-) -> EvaluationData:
-    """Read data in the input format of a bundle; raise DataError if it does not fit the bundle."""
+def read_evaluation_data(path: Path, manifest: Manifest, settings: DataSettings) -> EvaluationData:
+    """Read data in the input format of a bundle; raise DataError if it does not fit the bundle.
+
+    `settings`: the format of the table and the columns of label and time; the bundle decides everything else.
+    """
     named = path.suffix.lower() != ".npz"  # the arrays of an archive have no column names
-    settings = DataSettings(
-        label_column=label_column,
-        time_column=time_column,
+    fitting = DataSettings(
+        label_column=settings.label_column,
+        time_column=settings.time_column,
+        table=settings.table,
         columns=manifest.input.channels if named else (),
         category_values=manifest.input.categories,
         missing="allow" if manifest.input.missing else "refuse",
         bad_rows="drop",  # the scorer rejects and counts such rows one by one
     )
-    data = load_training_data(path, manifest.modality, settings, to_judge=True)
+    data = load_training_data(path, manifest.modality, fitting, to_judge=True)
     if isinstance(data, VideoData):
         clips = VideoClips.of(data.test or data.normal, manifest.input)
         return EvaluationData(data.modality, len(clips), clips.labels, clips=clips)

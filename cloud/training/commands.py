@@ -36,8 +36,8 @@ def add_commands(tree: CommandTree) -> None:
     tree.root.command(
         epilog="Examples:  vedette train readings.csv --modality tabular --output pump.vedette  |  "
         "vedette train pressure.csv --modality series --window-length 64 --output artery.vedette  |  "
-        "vedette train good-photos/ --modality image --output camera.vedette "
-        "--plots plots/ --strict"
+        "vedette train good-photos/ --modality image --output camera.vedette --plots plots/ --strict  |  "
+        "vedette train good-photos/ --modality image --effort first-look --output look.vedette"
     )(train)
     group = tree.group("bundle")
     group.command(epilog="Example:  vedette bundle inspect pump.vedette")(inspect)
@@ -78,8 +78,11 @@ def train(
         int, typer.Option(min=0, help="Images: pixels per side, a multiple of 16; 0: from the images.")
     ] = 0,
     effort: Annotated[
-        float, typer.Option(min=0, max=1, help="Factor on all training steps (0.2 = quick look); 0: as set.")
-    ] = 0.0,
+        str,
+        typer.Option(
+            metavar="SHARE", help="Share of the training steps, 0 to 1, or first-look: minutes, for coarse results."
+        ),
+    ] = "",
     false_alarms_per_day: Annotated[
         float, typer.Option(min=0, help="False alarms a day to judge the screener at; 0: as set (1).")
     ] = 0.0,
@@ -101,12 +104,12 @@ def train(
     The run ends with a judgement: the rarest p-value of the held-out normals, the share of corrupted copies found, the
     expected share forwarded, and drift. docs/TRAINING.md explains each sentence.
     """
+    from cloud.training.effort import FIRST_LOOK, FIRST_LOOK_NOTE, effort_settings
     from cloud.training.settings import TrainingSettings
 
     check_output_path(json_path)
     changes: dict[str, Any] = {
         "name": name,
-        "effort": effort,
         "data": {
             "label_column": label_column,
             "time_column": time_column,
@@ -121,12 +124,16 @@ def train(
         "judgement": {"false_alarms_per_day": false_alarms_per_day, "samples_per_day": samples_per_day},
     }
     try:
+        of_effort = effort_settings(effort)
+        changes |= {**of_effort, "image": {**of_effort.get("image", {}), **changes["image"]}}
         settings = TrainingSettings.load(config).changed(changes)
         if print_config:
             typer.echo(settings.as_text())
             return
         if output is None:
             raise SettingsError("No output file: give --output BUNDLE.")
+        if effort == FIRST_LOOK:
+            typer.echo(FIRST_LOOK_NOTE, err=True)
         summary = _train(data, modality, output, settings, signing_key, _Ending(strict, plots))
     except JudgementError as error:
         write_failure(json_path, error, judgement=error.judgement)

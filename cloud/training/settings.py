@@ -50,6 +50,11 @@ class DataSettings(Settings):
     category_values: dict[str, tuple[str, ...]] = Field(
         {}, title="Category values", description="texts by column that become channels; empty: those in the data"
     )
+    rising: Literal["leave_out", "keep"] = Field(
+        "leave_out",
+        title="Rising columns",
+        description="whether a column that rises or falls in every row, such as an index or a counter, is an input",
+    )
     table: TableSettings = Field(
         default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
     )
@@ -222,7 +227,11 @@ class TrainingSettings(Settings):
         "auto", title="Device", description="device to fit the head and the analyzers on"
     )
     effort: float = Field(
-        1.0, gt=0, le=1, title="Effort", description="factor on all training steps (0.2 = quick look)"
+        1.0,
+        gt=0,
+        le=1,
+        title="Effort",
+        description="factor on training steps and on corrupted copies of images",
     )
     hidden: tuple[int, ...] = Field(
         (),

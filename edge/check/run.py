@@ -42,7 +42,8 @@ def check(settings: AgentSettings) -> list[Finding]:
     cache, key = _trusted(settings)
     findings.append(key)
     published: frozenset[str] | None = None
-    if settings.router.mode != "edge_only" or is_enrolled(settings.state_dir):
+    has_uplink = _has_uplink(settings)
+    if has_uplink:
         identity, finding = _identity(settings.state_dir)
         findings.append(finding)
         if identity is not None:
@@ -51,7 +52,7 @@ def check(settings: AgentSettings) -> list[Finding]:
     if not settings.sources:
         findings.append(error("sources", SettingsError("no source: add a [[sources]] table (docs/SOURCES.md).")))
     for source in settings.sources:
-        findings += check_source(source, cache, published)
+        findings += check_source(source, cache, published, has_uplink=has_uplink)
     findings += probes(settings.sources)
     findings += _alarms(settings)
     if settings.metrics.address and not is_running:
@@ -64,7 +65,15 @@ def check_sources(settings: AgentSettings) -> list[Finding]:
     cache, _ = _trusted(settings)
     if cache is None:  # the agent reports it
         return []
-    return [finding for source in settings.sources for finding in check_source(source, cache, None)]
+    has_uplink = _has_uplink(settings)
+    return [
+        finding for source in settings.sources for finding in check_source(source, cache, None, has_uplink=has_uplink)
+    ]
+
+
+def _has_uplink(settings: AgentSettings) -> bool:
+    """Return whether the agent would connect to a service."""
+    return settings.router.mode != "edge_only" or is_enrolled(settings.state_dir)
 
 
 def _state(state_dir: Path) -> tuple[bool, Finding]:

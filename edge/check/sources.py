@@ -26,7 +26,7 @@ from edge.settings.sources import (
 from edge.sources import open_source
 from edge.sources.plugins import find_plugin
 from shared.bundle import Bundle, InputSpec
-from shared.errors import DataError, VedetteError
+from shared.errors import BundleError, DataError, VedetteError
 from shared.tables.dialect import HEAD_BYTES, detect_encoding
 from shared.tables.rows import ChannelColumns, RowParser
 from shared.texts import without_secrets
@@ -35,19 +35,20 @@ PROBE_TIMEOUT_S = 5.0
 _CAMERA_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
-def check_source(source: SourceSettings, cache: BundleCache | None, published: frozenset[str] | None) -> list[Finding]:
+def check_source(
+    source: SourceSettings, cache: BundleCache | None, published: frozenset[str] | None, *, has_uplink: bool
+) -> list[Finding]:
     """Return the findings on one source, without connecting to anything.
 
-    `published`: names of the service's bundles; None if it was not asked.
+    `published`: names of the service's bundles; None if it was not asked. `has_uplink`: a bundle can be fetched.
     """
-    bundle, findings = _bundle(source, cache, published)
+    bundle, findings = _bundle(source, cache, published, has_uplink)
     findings.append(_path(source))
     if any(finding.level is Level.ERROR for finding in findings):
         return findings
-    is_absent_folder = isinstance(source, ImageFolderSettings) and findings[-1].level is Level.WARNING
     if bundle is None:
         findings.append(warning(f"source {source.id}: columns", "are checked once its bundle is here"))
-    elif not is_absent_folder:
+    else:
         findings.append(_input(source, bundle))
     return findings
 
@@ -95,7 +96,7 @@ def probe_broker(name: str, settings: BrokerSettings) -> Finding:
 
 
 def _bundle(
-    source: SourceSettings, cache: BundleCache | None, published: frozenset[str] | None
+    source: SourceSettings, cache: BundleCache | None, published: frozenset[str] | None, has_uplink: bool
 ) -> tuple[Bundle | None, list[Finding]]:
     """Return the bundle that the source would start with, and the findings on it."""
     name, follows = f"source {source.id}: bundle", source.bundle_name
@@ -112,11 +113,14 @@ def _bundle(
         if fetched is not None and (bundle is None or fetched.manifest.version > bundle.manifest.version):
             bundle = fetched
     findings = [ok(name, f"{bundle.manifest.bundle_id}, signed by a trusted key")] if bundle is not None else []
-    if follows is not None and published is not None and follows not in published:
+    if bundle is None and not has_uplink:
+        text = f"Source {source.id!r} has no bundle, and the uplink is off: set its bundle, or enrol."
+        findings.append(error(name, BundleError(text)))
+    elif follows is not None and published is not None and follows not in published:
         advice = "vedette cloud publish BUNDLE --config cloud.toml on the service"
         findings.append(warning(name, f"{follows!r} is not published: {advice}"))
     elif bundle is None and published is None:
-        findings.append(warning(name, f"{follows!r} is not here yet, and the service could not be asked for it"))
+        findings.append(warning(name, f"{follows!r} is not here yet; it is fetched once the service answers"))
     elif bundle is None:
         findings.append(ok(name, f"{follows!r} is published; vedette edge run fetches it"))
     return bundle, findings
@@ -126,10 +130,10 @@ def _path(source: SourceSettings) -> Finding:
     """Return whether the file or folder of a source is there."""
     name = f"source {source.id}: input"
     match source:
-        case ReplaySettings() | ImageFolderSettings(watch=False):
+        case ReplaySettings() | ImageFolderSettings():
             if not source.path.exists():
                 return error(name, DataError(f"{source.path}: not found. Correct path of source {source.id!r}."))
-        case TailSettings() | ImageFolderSettings():
+        case TailSettings():
             if not source.path.exists():
                 return warning(name, f"{source.path}: not there yet; the agent waits for it")
         case CameraSettings() if "://" not in source.url and not Path(source.url).exists():
@@ -148,7 +152,8 @@ def _input(source: SourceSettings, bundle: Bundle) -> Finding:
         if isinstance(source, PluginSettings):
             find_plugin(source)
             return ok(f"source {source.id}: plug-in", f"{source.plugin} is installed")
-        if not isinstance(source, StdinSettings):
+        is_new_done = isinstance(source, ImageFolderSettings) and source.done is not None and not source.done.exists()
+        if not isinstance(source, StdinSettings) and not (is_new_done and not spec.channels):  # it would be made
             open_source(source, bundle.manifest.modality, spec, threading.Event())
         if isinstance(source, TailSettings):
             if not source.path.exists():

@@ -498,7 +498,9 @@ def test_a_source_without_its_bundle_and_a_wrong_clock_are_named(cloud: CloudDou
     problems = device.status()["problems"]
     assert problems[0].startswith("clock: the device is 2 days ahead of the service")
     assert "source late: waiting for bundle 'unpublished', which is not published" in problems[1]
-    assert get(device.status()["metrics_address"], "/health")[0] == 503
+    code, text = get(device.status()["metrics_address"], "/health")
+    assert code == 503
+    assert json.loads(text)["sources"] == {"plant": "running", "late": "waiting for a bundle"}
     device.until(lambda: cloud.heartbeats[-1].warnings)
     assert {item.source_id: item.state for item in cloud.heartbeats[-1].running} == {
         "plant": "running",

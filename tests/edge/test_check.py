@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from edge.check import Finding, Level, check, exit_code, finding_lines
 from edge.settings import AgentSettings
+from shared.bundle import Bundle
 from shared.cli import build
 from tests.edge.bundles import normal_rows, tabular_bundle
 from tests.edge.certificates import DAY
@@ -75,6 +76,20 @@ def test_each_fault_of_a_source_is_named(
     source.update(changes)
     found = findings_of(device)[f"source plant: {name}"]
     assert (found.level, words in found.text) == (level, True), found
+
+
+def test_a_source_without_bundle_and_uplink_is_an_error_and_no_folder_is_made(device: Device, images: Bundle) -> None:
+    source = source_of(device)
+    del source["bundle"]
+    source["bundle_name"] = "plant"
+    assert "set its bundle, or enrol" in findings_of(device)["source plant: bundle"].text
+    images.save(device.folder / "images.bundle")
+    source.update(kind="images", path=device.folder, watch=True, after="move", done=device.folder.parent / "done")
+    source["bundle"] = device.folder / "images.bundle"
+    assert findings_of(device)["source plant: modality"].level is Level.OK
+    assert not (device.folder.parent / "done").exists()
+    source["path"] = "/nowhere"
+    assert findings_of(device)["source plant: input"].level is Level.ERROR
 
 
 def test_a_bundle_of_a_foreign_key_is_an_error(device: Device) -> None:

@@ -28,7 +28,7 @@ export default {
           <tbody><tr v-for="item in device.running" :key="item.source_id">
             <td><span class="v-cut" :title="item.source_id">{{ item.source_id }}</span></td>
             <td :class="{'v-warn': item.source_state && item.source_state !== 'running'}">{{ item.source_state || "–" }}</td>
-            <td><span class="v-cut" :title="item.bundle_id">{{ item.bundle_id }}</span><small :class="{'v-warn': item.state !== 'current'}">{{ item.state }}</small></td>
+            <td><a v-if="item.bundle_id" class="v-cut" :href="'/bundle/' + encodeURIComponent(item.bundle_id)" :title="item.bundle_id">{{ item.bundle_id }}</a><span v-else>–</span><small :class="{'v-warn': item.state !== 'current'}">{{ item.state }}</small></td>
             <td>{{ item.artefact }}</td>
           </tr></tbody>
         </table>

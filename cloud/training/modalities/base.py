@@ -131,9 +131,12 @@ class TrainingModality(ABC):
         """
 
     def corrupted_patches(
-        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, progress: Progress
+        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, effort: float, progress: Progress
     ) -> CorruptedPatches | None:
-        """Return patches of corrupted copies of normal graph inputs (n, ...), for analyzers; None without copies."""
+        """Return patches of corrupted copies of normal graph inputs (n, ...), for analyzers; None without copies.
+
+        `effort`: share of the usual number of pixels in copies, at most.
+        """
         return None
 
     @abstractmethod

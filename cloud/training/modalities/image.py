@@ -14,6 +14,7 @@ from cloud.methods import Need
 from cloud.methods.encoders import Encoder, ImageEncoder, PatchEncoder
 from cloud.training.data import TrainingData
 from cloud.training.encoders import choose_size, corrupted_patches, fit_image_encoder
+from cloud.training.encoders.corrupted_patches import MAX_PIXELS
 from cloud.training.judgement.pixels import IMAGE_CORRUPTIONS, copies_of, corrupted_pixels, picture_statistics
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
@@ -100,12 +101,12 @@ class TrainingImage(EncodedModality):
         return fit_image_encoder(train, generator=generator, dim=settings.image.feature_dim, progress=progress)
 
     def corrupted_patches(
-        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, progress: Progress
+        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, effort: float, progress: Progress
     ) -> CorruptedPatches | None:
         """Return patches of corrupted copies of normal images, as the image encoder sees them."""
         if not isinstance(encoder, ImageEncoder):
             return None
-        return corrupted_patches(encoder, inputs, seed=seed, progress=progress)
+        return corrupted_patches(encoder, inputs, seed=seed, max_pixels=effort * MAX_PIXELS, progress=progress)
 
     def teacher(self, analysis: "Analysis") -> Teacher | None:
         """Return the score of single patches by the fused analyzers that compare them; None if none does."""

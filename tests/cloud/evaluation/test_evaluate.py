@@ -123,3 +123,18 @@ def test_images(tmp_path: Path, image_folder: Path, quick: Path, vedette) -> Non
 
     assert vedette("evaluate", bundle, tiles / "train" / "good", "--json", result) == 0
     assert json.loads(result.read_text())["samples"] == 44
+
+
+def test_settings_tell_how_to_read_a_table_and_errors_are_in_the_json(
+    tmp_path: Path, pump: Path, make_table, vedette
+) -> None:
+    values, _ = make_table(60, 0)
+    lines = [";".join(f"{value:.4f}".replace(".", ",") for value in row) for row in values]
+    (tmp_path / "new.csv").write_text("\n".join(["x1;x2;x3;x4", *lines]))
+    config, result = tmp_path / "read.toml", tmp_path / "out.json"
+    config.write_text('[data.table]\ndelimiter = ";"\ndecimal = ","\n')
+    assert vedette("evaluate", pump, tmp_path / "new.csv", "--config", config, "--json", result) == 0
+    assert json.loads(result.read_text())["samples"] == 60
+    config.write_text('[data.table]\ndelimiter = "|"\n')
+    assert vedette("evaluate", pump, tmp_path / "new.csv", "--config", config, "--json", result) == 3
+    assert "delimiter" in result.read_text()
