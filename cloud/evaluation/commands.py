@@ -72,6 +72,10 @@ def evaluate(
     label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
     time_column: Annotated[str, typer.Option(help="Column of time stamps; by default timestamp, time, ...")] = "",
     device: Annotated[str, typer.Option(help='Device of the analyzers: "auto", "cpu" or "cuda".')] = "auto",
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings in TOML, as for vedette train: how to read the data."),
+    ] = None,
 ) -> None:
     """Evaluate every method of a bundle on data: artefacts, analyzers, fusion, baselines and router leaderboard.
 
@@ -81,10 +85,14 @@ def evaluate(
     from cloud.evaluation.evaluate import EvaluationRequest, evaluate_bundle
     from cloud.evaluation.report import show_evaluation
     from cloud.training.progress import shown_progress
+    from cloud.training.settings import TrainingSettings
     from shared.home import trusted_key
 
     def measure() -> dict[str, Any]:
-        request = EvaluationRequest(bundle, data, label_column, time_column, device, plots)
+        reading = TrainingSettings.load(config).data
+        columns = {"label_column": label_column, "time_column": time_column}
+        reading = reading.model_copy(update={name: column for name, column in columns.items() if column})
+        request = EvaluationRequest(bundle, data, reading, device, plots)
         with shown_progress() as progress:
             return evaluate_bundle(request, trusted_key(key), progress)
 

@@ -34,6 +34,7 @@ TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "ts")
 NORMAL_WORDS = frozenset({"0", "0.0", "false", "no", "normal", "good", "ok", "benign", "inlier"})
 MAX_CATEGORIES = 32
 MIN_ROW_NUMBERS = 3  # rows from which a column that rises by one counts as row numbers
+MIN_RISING_ROWS = 30  # rows from which a column that rises or falls in every row counts as a counter
 _PARQUET_INDEX = "__index_level_"
 
 
@@ -103,7 +104,7 @@ def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) 
     if named:
         wanted = named
     else:
-        wanted, left_out = _inputs(source, {label, *times}, keep=settings.mode_column)
+        wanted, left_out = _inputs(source, {label, *times}, settings)
         notes += left_out
     columns, values, found, category_notes = _values(source, wanted, settings)
     faults = _faulty_rows(source, {*wanted, label}, settings)
@@ -274,10 +275,10 @@ def _check_order(source: _Source, columns: tuple[str, ...], settings: DataSettin
     """Return notes on the times of a series. Raises DataError if rows are not in the order of time."""
     name = columns[-1] if len(columns) == 1 else " ".join(columns)
     notes: list[str] = []
-    if columns[0] in source.numbers:
+    if columns[0] in source.numbers and "%" not in settings.table.dates:
         times = source.numbers[columns[0]]
     else:
-        texts = [" ".join(cells) for cells in zip(*(source.texts[column] for column in columns), strict=True)]
+        texts = [" ".join(cells) for cells in zip(*(_texts(source, column) for column in columns), strict=True)]
         try:
             times, note = parse_column(texts, settings.table.dates)
         except ValueError as error:
@@ -300,19 +301,45 @@ def _check_order(source: _Source, columns: tuple[str, ...], settings: DataSettin
     return notes
 
 
-def _inputs(source: _Source, roles: set[str], *, keep: str) -> tuple[list[str], list[str]]:
-    """Return the columns that are inputs if none are named, and notes on those that are left out."""
+def _texts(source: _Source, name: str) -> list[str]:
+    """Return the cells of a time column as texts, also those that were read as whole numbers."""
+    if name in source.texts:
+        return source.texts[name]
+    return [f"{number:.0f}" for number in source.numbers[name]]
+
+
+def _inputs(source: _Source, roles: set[str], settings: DataSettings) -> tuple[list[str], list[str]]:
+    """Return the columns that are inputs if none are named, and notes on those that are left out.
+
+    A column that rises without end has no normal range: every later value would be anomalous.
+    """
     free = [name for name in source.names if name not in roles]
+    if settings.rising == "keep":
+        return free, []
     notes, wanted = [], []
     for name in free:
-        numbers = source.numbers.get(name)
-        if numbers is not None and name != keep and _are_row_numbers(numbers):
-            notes.append(f"column {name!r} rises by one in each row: row numbers, left out; data.columns can name it")
-        elif numbers is not None and name != keep and is_epoch(numbers):
-            notes.append(f"column {name!r} rises like a clock and is left out; data.columns can name it")
+        how = "" if name == settings.mode_column else _rise(source.numbers.get(name))
+        if how:
+            notes.append(f"column {name!r} {how} and is left out; name it in data.columns to keep it")
         else:
             wanted.append(name)
     return (wanted, notes) if wanted else (free, [])
+
+
+def _rise(numbers: NDArray[np.float64] | None) -> str:
+    """Return how a column rises or falls without end; empty if it does not."""
+    if numbers is None:
+        return ""
+    if _are_row_numbers(numbers):
+        return "rises by one in each row, as row numbers do,"
+    if is_epoch(numbers):
+        return "rises like a clock"
+    steps = np.diff(numbers)
+    if len(numbers) < MIN_RISING_ROWS or not np.isfinite(steps).all():
+        return ""
+    if (steps > 0).all():
+        return "rises in every row, as a counter does,"
+    return "falls in every row" if (steps < 0).all() else ""
 
 
 def _are_row_numbers(numbers: NDArray[np.float64]) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from shared.settings import Settings
 
@@ -19,6 +19,16 @@ class TableSettings(Settings):
     encoding: Literal["auto", "utf-8", "utf-16", "cp1252"] = Field(
         "auto", title="Encoding", description='"auto": UTF-16 if the file begins so, else UTF-8, else Windows-1252'
     )
-    dates: Literal["auto", "day_first", "month_first"] = Field(
-        "auto", title="Dates", description='order in dates such as 02/11/2025; "auto": the order that fits all rows'
+    dates: str = Field(
+        "auto",
+        title="Dates",
+        description='"day_first" or "month_first" in dates such as 02/11/2025, or a format such as %d-%b-%Y %H:%M; '
+        '"auto": the order that fits all rows',
     )
+
+    @field_validator("dates")
+    @classmethod
+    def _is_known(cls, dates: str) -> str:
+        if dates not in {"auto", "day_first", "month_first"} and "%" not in dates:
+            raise ValueError("must be auto, day_first, month_first, or a format such as %d-%b-%Y %H:%M")
+        return dates

@@ -29,12 +29,15 @@ def parse_time(text: str, dates: str = "auto") -> float:
 
     Args:
         text: ISO 8601, or a date such as 24.10.2025 10:15.
-        dates: "day_first", "month_first", or "auto": points mean day first, and a number above 12 is a day.
+        dates: "day_first", "month_first", or "auto": points mean day first, and a number above 12 is a day. Or a format
+            of `datetime.strptime`; times without a zone are UTC.
 
     Raises:
         ValueError: the text is no time, or day and month cannot be told apart.
     """
     text = text.strip()[:64]
+    if "%" in dates:
+        return _from_format(text, dates)
     match = _DATE.fullmatch(text)
     if match is None:
         try:
@@ -46,7 +49,12 @@ def parse_time(text: str, dates: str = "auto") -> float:
 
 
 def to_seconds(value: object, unit: str = "auto", dates: str = "auto") -> float:
-    """Return seconds since the epoch of a number in `unit`, or of a text. Raises ValueError for anything else."""
+    """Return seconds since the epoch of a number in `unit`, or of a text. Raises ValueError for anything else.
+
+    With a format in `dates`, a whole number is a text: 20251024101500 may be a date.
+    """
+    if "%" in dates and isinstance(value, (str, int)) and not isinstance(value, bool):
+        return parse_time(str(value), dates)
     if isinstance(value, str):
         try:
             number = float(value)
@@ -120,6 +128,14 @@ def _order_of(match: re.Match[str], dates: str) -> str:
     if first == second:
         return "day_first"
     raise ValueError(f"{match[0]!r} has two readings: set table.dates to day_first or month_first.")
+
+
+def _from_format(text: str, dates: str) -> float:
+    try:
+        moment = datetime.strptime(text, dates)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a time of the format {dates!r} in table.dates.") from None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _from_date(match: re.Match[str], order: str) -> float:
