@@ -36,7 +36,9 @@ def run(
         bool,
         typer.Option("--until-done", help="Stop after the last sample, once all verdicts arrived."),
     ] = False,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and exit.")] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings in force as TOML and exit.")
+    ] = False,
 ) -> None:
     """Screen the configured sources and forward suspicious samples."""
     # Before NumPy is loaded: a second thread of its linear algebra would spin on a core that the engine needs.

@@ -83,8 +83,10 @@ def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
         **row_view(record),
         **published(record, "detail"),
         "headline": headline(record),
-        "edge_score": number_words(record.edge_score),
-        "payload": bytes_words(record.payload_bytes),
+        "edge_score": finite_or_none(record.edge_score),
+        "edge_score_words": number_words(record.edge_score),
+        "payload_bytes": record.payload_bytes,
+        "payload_words": bytes_words(record.payload_bytes),
         "opinions": [_opinion(opinion) for opinion in record.opinions],
         "contributions": [{"name": name, "share": finite_or_none(share)} for name, share in record.contributions],
         "problem": contents.problem,
@@ -193,7 +195,8 @@ def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
 def _opinion(opinion: Opinion) -> dict[str, Any]:
     return _p_value(opinion.p_value, opinion.extrapolated) | {
         "analyzer": opinion.analyzer,
-        "score": number_words(opinion.score),
+        "score": finite_or_none(opinion.score),
+        "score_words": number_words(opinion.score),
     }
 
 

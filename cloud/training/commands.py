@@ -95,7 +95,9 @@ def train(
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for pictures of found and missed corrupted samples.")
     ] = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and stop.")] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings in force as TOML and stop.")
+    ] = False,
 ) -> None:
     """Train a screener and its analyzers on normal data, and pack them into a signed bundle.
 

@@ -17,7 +17,7 @@ Judge: TypeAlias = Callable[[NDArray[Any]], PValues]
 LATER_SHARE = 1 / 3  # of the held-out samples; the rest calibrates
 STANDARD_ERRORS, MIN_SHIFT = 3.0, 0.5  # a smaller change of a mean is not reported
 MAX_NAMED = 3
-ROUND = 4  # copies of each kind judged before the time limit is read
+ROUNDS, MIN_ROUND = 3, 4  # rounds at most, and copies of each kind in one; the time limit is read between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,12 @@ def measure(copies: Mapping[str, NDArray[Any]], judges: Judges, limit_s: float) 
     started = time.monotonic()
     parts: dict[str, list[Corrupted]] = {kind: [] for kind, samples in copies.items() if len(samples)}
     longest = max((len(samples) for samples in copies.values()), default=0)
-    for first in range(0, longest, ROUND):
+    size = max(MIN_ROUND, -(-longest // ROUNDS))
+    for first in range(0, longest, size):
         if first and time.monotonic() - started > limit_s:
             return Measured(_joined(parts), unfinished=True)
         for kind, found in parts.items():
-            samples = copies[kind][first : first + ROUND]
+            samples = copies[kind][first : first + size]
             if len(samples):
                 found.append(Corrupted(samples, judges.screener(samples), judges.fused(samples)))
     return Measured(_joined(parts), unfinished=False)

@@ -1,6 +1,7 @@
 """Tests of the training commands: results, exit codes and one-line errors."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -136,9 +137,14 @@ def test_options_override_the_file_and_can_be_printed(
 ) -> None:
     options = ("--modality", "series", "--config", config, "--window-length", 64, "--print-config")
     assert vedette(monkeypatch, "train", tmp_path / "rows.csv", *options) == 0
-    shown = json.loads(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    shown = tomllib.loads(text)
     assert shown["series"]["window_length"] == 64
     assert shown["head"]["steps"] == 60
+    (tmp_path / "printed.toml").write_text(text)
+    again = ("--modality", "series", "--config", tmp_path / "printed.toml", "--print-config")
+    assert vedette(monkeypatch, "train", tmp_path / "rows.csv", *again) == 0
+    assert capsys.readouterr().out == text
     assert (
         vedette(monkeypatch, "train", tmp_path / "x", "--modality", "image", "--image-size", 20, "--output", "b") == 3
     )
