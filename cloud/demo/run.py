@@ -99,7 +99,9 @@ class Demo:
                     self._screen.print_line(f"  {name}: signed, parity gate passed after {seconds:.0f} s")
             if waiting and time.monotonic() - reported_s > TRAINING_REPORT_S:
                 reported_s = time.monotonic()
-                stages = (f"{name}: {self._processes.last_line(f'train-{name}')}" for name in sorted(waiting))
+                stages = (
+                    f"{name}: {self._processes.last_line(f'train-{name}') or 'starting'}" for name in sorted(waiting)
+                )
                 self._screen.print_line(escape(f"  {reported_s - started_s:3.0f} s  " + " | ".join(stages)))
             if time.monotonic() - started_s > TRAINING_TIMEOUT_S:
                 raise DemoError(f"Training took longer than {TRAINING_TIMEOUT_S:.0f} s: see {self._layout.logs}.")
