@@ -7,17 +7,23 @@ import importlib
 from typing import Any
 
 __all__ = ["Detector", "SampleScore", "Scores", "VectorDetector"]
+_MODULES = {
+    "Detector": "cloud.api.detector",
+    "SampleScore": "cloud.api.scores",
+    "Scores": "cloud.api.scores",
+    "VectorDetector": "cloud.api.estimator",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Return a class of the Python API, loaded at first use."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'vedette' has no attribute {name!r}")
     try:
-        api = importlib.import_module("cloud.api")
+        module = importlib.import_module(_MODULES[name])
     except ModuleNotFoundError as error:
         raise ImportError(f"vedette.{name} needs {error.name}: pip install 'vedette[train]'.") from error
-    return getattr(api, name)
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

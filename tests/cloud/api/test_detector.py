@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
-from cloud.api import Detector
+from cloud.api.detector import Detector
 from shared.bundle import new_signing_key
 from shared.errors import BundleIntegrityError, DataError, SettingsError
 from shared.images import encode_png

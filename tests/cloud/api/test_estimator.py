@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
-from cloud.api import Detector, VectorDetector
+from cloud.api.detector import Detector
+from cloud.api.estimator import VectorDetector
 from shared.errors import DataError, SettingsError
 
 QUICK = {"effort": 0.001, "analyzers": ("knn",), "device": "cpu"}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cloud.api import Detector
+from cloud.api.detector import Detector
 from shared.cli import main
 
 COLUMNS = ["flow", "heat", "noise"]
