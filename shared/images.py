@@ -85,7 +85,7 @@ def decode_image(data: bytes, *, origin: str = "image", pixel_range: PixelRange 
     a range, and an image of 8 bits with one.
     """
     values = decode_values(data, origin=origin)
-    if values.dtype == np.uint8:
+    if not is_deep(values):
         if pixel_range is not None:
             raise SampleRejected(
                 f"{origin}: has 8-bit pixels, and this bundle was trained on deeper images with values from "
@@ -98,6 +98,11 @@ def decode_image(data: bytes, *, origin: str = "image", pixel_range: PixelRange 
             "on images of this type, or save the image with 8 bits."
         )
     return pixel_range.pixels(values)
+
+
+def is_deep(values: NDArray[Any]) -> bool:
+    """Return whether the values of an image need a `PixelRange`."""
+    return values.dtype != np.uint8
 
 
 def decode_values(data: bytes, *, origin: str = "image") -> NDArray[Any]:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 from cloud.api.fitting import Fit, no_progress, save_bundle
-from cloud.api.inputs import ScoreInput, TableOptions, array_input, image_input, open_input
+from cloud.api.inputs import ScoreInput, TableOptions, array_input, as_readings, image_input, open_input
 from cloud.api.scores import FALSE_ALARM_RATE, InputSample, SampleScorer, Scores
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import FUSED, Analysis
 from cloud.training.data import TrainingData, checked
 from cloud.training.modalities import load_training_data
@@ -20,6 +21,7 @@ from cloud.training.settings import TrainingSettings
 from shared.bundle import Bundle
 from shared.errors import DataError, SettingsError
 from shared.home import signing_key, trusted_key
+from shared.modalities import sample_type
 from shared.modality import Modality
 
 Data: TypeAlias = str | Path | NDArray[Any] | Sequence[str | Path] | Sequence[NDArray[Any]]
@@ -100,30 +102,33 @@ class Detector:
     def _training_data(self, data: Data) -> TrainingData:
         if isinstance(data, str | Path):
             return load_training_data(Path(data), self.modality, self.settings.data)
-        if self.modality is Modality.IMAGE and _are_paths(data):
+        if self._takes_image_files and _are_paths(data):
             return ImageData("images", tuple(Path(str(each)) for each in data))
-        if self.modality in (Modality.IMAGE, Modality.VIDEO):
-            raise DataError(f"{self.modality}: fit on a folder{', or a list of image files' * self._is_image}.")
+        if cloud_modality(self.modality).has_encoder:
+            raise DataError(
+                f"{self.modality}: fit on a folder{', or a list of image files' * self._takes_image_files}."
+            )
         rows = np.array(data, dtype=np.float64)
-        rows = rows[:, np.newaxis] if rows.ndim == 1 and self.modality is Modality.SERIES else rows
+        rows = as_readings(rows, self.modality)
         if rows.ndim != 2:
             raise DataError(f"An array of shape {rows.shape}: give rows (n, features) or (time points, channels).")
-        prefix = "x" if self.modality is Modality.TABULAR else "channel"
+        prefix = "x" if sample_type(self.modality).rank == 1 else "channel"
         columns = [f"{prefix}{index + 1}" for index in range(rows.shape[1])]
         return checked(Path("array"), self.modality, columns, rows, self.settings.data)
 
     @property
-    def _is_image(self) -> bool:
-        return self.modality is Modality.IMAGE
+    def _takes_image_files(self) -> bool:
+        modality = cloud_modality(self.modality)
+        return modality.has_encoder and not modality.has_frames
 
     def _input(self, data: Data, analysis: Analysis, time_column: str) -> ScoreInput:
         spec = analysis.preprocessor.spec
         if isinstance(data, str | Path):
             options = TableOptions(self.settings.data.label_column, time_column or self.settings.data.time_column)
             return open_input(Path(data), self.modality, spec, options)
-        if self._is_image and _are_paths(data):
-            return image_input([Path(str(each)) for each in data])
-        if self.modality in (Modality.IMAGE, Modality.VIDEO):
+        if self._takes_image_files and _are_paths(data):
+            return image_input([Path(str(each)) for each in data], spec)
+        if cloud_modality(self.modality).has_encoder:
             samples = [InputSample(str(index + 1), np.asarray(each, np.uint8)) for index, each in enumerate(data)]
             return ScoreInput(len(samples), iter([[each] for each in samples]))
         return array_input(np.asarray(data), self.modality, spec)

@@ -43,6 +43,8 @@ class VectorDetector(BaseEstimator):
         n_features_in_: Number of features.
     """
 
+    modality: Modality = Modality.TABULAR
+
     def __init__(
         self,
         *,
@@ -153,4 +155,4 @@ class VectorDetector(BaseEstimator):
 
 def _table(rows: NDArray[np.float64], settings: TrainingSettings) -> Any:
     columns = [f"x{index + 1}" for index in range(rows.shape[1])]
-    return checked(Path("vectors"), Modality.TABULAR, columns, rows.copy(), settings.data)
+    return checked(Path("vectors"), VectorDetector.modality, columns, rows.copy(), settings.data)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cloud.api.scores import InputSample
 from cloud.api.times import times_of
 from cloud.evaluation.video_clips import CLIPS_PER_BLOCK, VideoClips
+from cloud.modalities import cloud_modality
 from cloud.training.data import read_table_data
 from cloud.training.samples.clips import read_clips
 from cloud.training.samples.images import read_image
@@ -19,7 +20,8 @@ from cloud.training.samples.videos import Video
 from cloud.training.settings import DataSettings
 from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.images import IMAGE_SUFFIXES
+from shared.images import IMAGE_SUFFIXES, PixelRange
+from shared.modalities import sample_type
 from shared.modality import Modality
 from shared.tables.settings import TableSettings
 from shared.videos import VIDEO_SUFFIXES, probe
@@ -48,10 +50,11 @@ def open_input(path: Path, modality: Modality, spec: InputSpec, options: TableOp
     """Open the data at `path` for a bundle with input `spec`. Raises DataError if nothing in it can be scored."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder.")
-    if modality is Modality.IMAGE:
-        return image_input(_files(path, IMAGE_SUFFIXES, "images"), path)
-    if modality is Modality.VIDEO:
+    kind = cloud_modality(modality)
+    if kind.has_frames:
         return _video_input(_files(path, VIDEO_SUFFIXES, "videos"), path, spec)
+    if kind.has_encoder:
+        return image_input(_files(path, IMAGE_SUFFIXES, "images"), spec, path)
     return _table_input(path, modality, spec, options or TableOptions())
 
 
@@ -61,18 +64,24 @@ def array_input(values: NDArray[Any], modality: Modality, spec: InputSpec) -> Sc
     A series is cut into windows as on devices.
     """
     values = np.asarray(values, dtype=np.float64)
-    values = values[:, np.newaxis] if values.ndim == 1 and modality is Modality.SERIES else values
+    values = as_readings(values, modality)
     if values.ndim != 2 or values.shape[1] != len(spec.channels):
         raise DataError(f"An array of shape {values.shape}; this detector needs (n, {len(spec.channels)}).")
     return _readings_input("array", values, spec, [], "")
 
 
-def image_input(files: Sequence[Path], root: Path | None = None) -> ScoreInput:
+def as_readings(values: NDArray[np.float64], modality: Modality) -> NDArray[np.float64]:
+    """Return a series of one channel (time points,) as (time points, 1), and all else as it is."""
+    return values[:, np.newaxis] if values.ndim == 1 and sample_type(modality).rank == 2 else values
+
+
+def image_input(files: Sequence[Path], spec: InputSpec, root: Path | None = None) -> ScoreInput:
     """Return image files as samples; a file that cannot be read has a reason in place of values."""
+    pixel_range = PixelRange.of(spec.pixel_range)
 
     def blocks() -> Iterator[list[InputSample]]:
         for start in range(0, len(files), IMAGES_PER_BLOCK):
-            yield [_image(file, root) for file in files[start : start + IMAGES_PER_BLOCK]]
+            yield [_image(file, root, pixel_range) for file in files[start : start + IMAGES_PER_BLOCK]]
 
     return ScoreInput(len(files), blocks())
 
@@ -97,10 +106,10 @@ def _named(file: Path, root: Path | None) -> str:
     return file.name if file == root else str(file.relative_to(root))
 
 
-def _image(file: Path, root: Path | None) -> InputSample:
+def _image(file: Path, root: Path | None, pixel_range: PixelRange | None) -> InputSample:
     name = _named(file, root)
     try:
-        return InputSample(name, read_image(file), file=name)
+        return InputSample(name, read_image(file, pixel_range), file=name)
     except DataError as error:  # also SampleRejected
         return InputSample(name, None, file=name, reason=str(error))
 

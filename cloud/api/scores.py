@@ -13,6 +13,7 @@ from shared.bundle import Bundle
 from shared.calibration_modes import CalibrationByMode
 from shared.engines import EngineConfiguration, load_engine, run_graph
 from shared.errors import SampleRejected, SettingsError
+from shared.modalities import sample_type
 from shared.preprocessing import modes_of
 from shared.samples import Decision, Values, Verdict
 
@@ -131,7 +132,7 @@ class SampleScorer:
         if self._screener is not None:
             return self._screen(values)
         answers: list[tuple[float, float, Any] | SampleRejected] = []
-        for verdict in self.analysis.judge(_stacked(values)):
+        for verdict in self.analysis.judge(self._stacked(values)):
             if not isinstance(verdict, Verdict):
                 answers.append(verdict)
             elif self.method == FUSED:
@@ -144,7 +145,7 @@ class SampleScorer:
     def _screen(self, values: Sequence[Values]) -> list[tuple[float, float, Any] | SampleRejected]:
         assert self._screener is not None  # the caller checked
         engine, calibration = self._screener
-        prepared = self.analysis.preprocessor.prepare_for_engine(_stacked(values))
+        prepared = self.analysis.preprocessor.prepare_for_engine(self._stacked(values))
         answers: list[tuple[float, float, Any] | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
         for position, reason in prepared.rejections:
             answers[position] = SampleRejected(reason)
@@ -155,6 +156,11 @@ class SampleScorer:
             for position, score, p_value in zip(prepared.kept, scores, p_values, strict=True):
                 answers[position] = (float(score), float(p_value), ())
         return answers
+
+    def _stacked(self, values: Sequence[Values]) -> Any:
+        """Return rows or windows as one array; images, whose sizes may differ, as they are."""
+        has_vectors = sample_type(self.analysis.preprocessor.modality).has_vectors
+        return np.stack(values) if has_vectors and len({each.shape for each in values}) == 1 else values
 
     def _result(self, sample: InputSample, answer: tuple[float, float, Any] | SampleRejected) -> SampleScore:
         if isinstance(answer, SampleRejected):
@@ -170,9 +176,3 @@ class SampleScorer:
 def _undecided(sample: InputSample, reason: str) -> SampleScore:
     text = " ".join(reason.split()) or "cannot be read"
     return SampleScore(sample.id, sample.file, sample.time, None, None, str(Decision.UNDECIDED), (), text)
-
-
-def _stacked(values: Sequence[Values]) -> Any:
-    """Return rows or windows as one array; images, whose sizes may differ, as they are."""
-    same = len({each.shape for each in values}) == 1 and values[0].ndim <= 2 and values[0].dtype != np.uint8
-    return np.stack(values) if same else values

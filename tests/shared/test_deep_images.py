@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cloud.api.inputs import image_input
 from cloud.training.samples.images import learn_pixel_range, read_image, read_mask
 from edge.settings.sources import ImageFolderSettings
 from edge.sources import open_source
@@ -91,6 +92,8 @@ def test_device_cloud_and_evaluation_see_the_same_pixels(tmp_path: Path) -> None
     sent = decode_payload(encode_payload(batch.values[0], Modality.IMAGE), Modality.IMAGE)
     np.testing.assert_array_equal(sent, batch.values[0])
     np.testing.assert_array_equal(sent, read_image(path, PixelRange(0.0, 4500.0)))
+    scored = next(image_input([path], spec).blocks)[0].values
+    np.testing.assert_array_equal(sent, scored)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.floats(-1e9, 1e9))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import DataError, SampleRejected
-from shared.images import IMAGE_SUFFIXES, PixelRange, decode_image, decode_values, image_files
+from shared.images import IMAGE_SUFFIXES, PixelRange, decode_image, decode_values, image_files, is_deep
 from shared.modality import Modality
 
 NORMAL_NAMES = frozenset({"good", "ok", "normal"})
@@ -78,7 +78,7 @@ def learn_pixel_range(paths: Sequence[Path]) -> PixelRange | None:
             values = decode_values(_bytes(path), origin=str(path))
         except SampleRejected:
             continue
-        if values.dtype == np.uint8:
+        if not is_deep(values):
             eight_bit = eight_bit or path
             continue
         deep = deep or path
