@@ -8,6 +8,9 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 # Do not replace a worker that dies: pytest-xdist 3.8 may hang afterwards.
 ON_ALL_CORES := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25 --durations-min=5
 
+# The tests start hundreds of processes. Without bytecode on disk, each one compiles every module again.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo test test-long check bench soak proto format clean
 
 demo: .venv/demo.installed  ## run the whole system on this machine; options in ARGS="--headless --seconds 120"

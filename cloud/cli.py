@@ -1,5 +1,6 @@
 """The commands of the service, of training and of evaluation."""
 
+from cloud.api import commands as api_commands
 from cloud.demo import commands as demo_commands
 from cloud.evaluation import commands as evaluation_commands
 from cloud.federation import commands as federation_commands
@@ -14,4 +15,5 @@ def register(tree: CommandTree) -> None:
     training_commands.add_commands(tree)
     evaluation_commands.add_commands(tree)
     federation_commands.add_commands(tree)
+    api_commands.add_commands(tree)
     demo_commands.add_commands(tree)

@@ -33,9 +33,9 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
         raise FileNotWrittenError(f"{path}: cannot be written ({error.strerror or error}).") from None
 
 
-def write_failure(path: Path | None, error: VedetteError) -> None:
-    """Write an error in place of a result; the caller raises it."""
-    _write_end(path, "failed", str(error), error.exit_code)
+def write_failure(path: Path | None, error: VedetteError, **facts: Any) -> None:
+    """Write an error in place of a result, with further `facts`; the caller raises it."""
+    _write_end(path, "failed", str(error), error.exit_code, facts)
 
 
 def write_interruption(path: Path | None) -> None:
@@ -43,9 +43,9 @@ def write_interruption(path: Path | None) -> None:
     _write_end(path, "stopped", "stopped before the end", 130)
 
 
-def _write_end(path: Path | None, status: str, error: str, exit_code: int) -> None:
+def _write_end(path: Path | None, status: str, error: str, exit_code: int, facts: dict[str, Any] | None = None) -> None:
     try:
-        write_json(path, {"status": status, "error": error, "exit_code": exit_code})
+        write_json(path, {"status": status, "error": error, "exit_code": exit_code, **(facts or {})})
     except VedetteError as second:  # the command ends with the first error
         print(f"vedette: {second}", file=sys.stderr)
 

@@ -17,7 +17,7 @@ from edge.normal_buffer import PURPOSE
 from edge.operation.latency import LatencyHistogram
 from edge.operation.metrics import MetricsServer
 from edge.operation.service_manager import notify
-from edge.pipeline import WAITING, Pipeline, PipelineContext
+from edge.pipeline import Pipeline, PipelineContext
 from edge.routing.budget import UplinkLoad, UploadBudget
 from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
@@ -36,7 +36,16 @@ from shared.errors import BundleError, ConnectionFailedError, FileLockedError, S
 from shared.file_lock import FileLock
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
-from shared.status import STATUS_FILE, AgentCounters, AgentStatus, BudgetStatus, LinkStatus, SourceStatus, VerdictStatus
+from shared.status import (
+    STATUS_FILE,
+    WAITING,
+    AgentCounters,
+    AgentStatus,
+    BudgetStatus,
+    LinkStatus,
+    SourceStatus,
+    VerdictStatus,
+)
 
 HOUSEKEEPING_S = 1.0
 SOURCES_STOP_S, ALARMS_STOP_S = 2.0, 0.5

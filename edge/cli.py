@@ -3,12 +3,15 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge import federated_commands
 from shared.cli import CommandTree
+
+if TYPE_CHECKING:
+    from edge.settings import AgentSettings
 
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The agent's settings, a TOML file.")]
 SWITCH_S = 5e-4  # Python's default is 5 ms: too long for a thread with samples for an engine
@@ -21,6 +24,7 @@ def register(tree: CommandTree) -> None:
     group.command("run", epilog=_EXAMPLE.format("run", " --until-done"))(run)
     group.command("enroll", epilog=_EXAMPLE.format("enroll", " --token-file token.txt"))(enroll)
     group.command("status", epilog=_EXAMPLE.format("status", " --watch"))(status)
+    group.command("check", epilog=_EXAMPLE.format("check", " --json"))(check)
     group.command("spool", epilog=_EXAMPLE.format("spool", ""))(spool)
     group.command("test-alarms", epilog=_EXAMPLE.format("test-alarms", ""))(try_alarms)
     federated_commands.add_commands(tree)
@@ -32,7 +36,9 @@ def run(
         bool,
         typer.Option("--until-done", help="Stop after the last sample, once all verdicts arrived."),
     ] = False,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and exit.")] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings in force as TOML and exit.")
+    ] = False,
 ) -> None:
     """Screen the configured sources and forward suspicious samples."""
     # Before NumPy is loaded: a second thread of its linear algebra would spin on a core that the engine needs.
@@ -52,10 +58,52 @@ def run(
     limit_arenas()
     sys.setswitchinterval(SWITCH_S)
     logs.configure(settings.log.level, settings.log.format)
+    _report_checks(settings)
     agent = Agent(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     agent.run(until_done=until_done)
+
+
+def _report_checks(settings: "AgentSettings") -> None:
+    """Log what the sources still lack; raise the error of the first source that can never work."""
+    from edge.check import Level, check_sources
+    from shared.logs import EventLog
+
+    log = EventLog("check")
+    for finding in check_sources(settings):
+        if finding.problem is not None:
+            raise finding.problem
+        if finding.level is Level.WARNING:
+            log.warning("not_ready", check=finding.name, finding=finding.text)
+
+
+def check(
+    config: ConfigOption = Path("edge.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check that everything can work before the agent starts: paths, columns, bundles, keys, ports, brokers, cameras.
+
+    The exit code is that of the first check that fails, and 0 if there are only warnings.
+    """
+    from edge.check import check as check_all
+    from edge.check import exit_code, finding_lines, findings_json, settings_finding
+    from edge.settings import AgentSettings
+    from shared import logs
+    from shared.errors import SettingsError
+
+    logs.configure("error")
+    try:
+        findings = check_all(AgentSettings.load(config))
+    except SettingsError as error:
+        findings = [settings_finding(error)]
+    if as_json:
+        typer.echo(findings_json(findings))
+    else:
+        for line in finding_lines(findings):
+            typer.echo(line)
+    if code := exit_code(findings):
+        raise typer.Exit(code)
 
 
 def enroll(

@@ -28,10 +28,9 @@ from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
 from shared.samples import Rejection, SampleBatch
-from shared.status import RunningBundle
+from shared.status import WAITING, RunningBundle
 
 ADOPTION_TIMEOUT_S = 60.0
-WAITING = "waiting for a bundle"
 
 log = EventLog("pipeline")
 

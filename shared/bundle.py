@@ -58,7 +58,7 @@ CALIBRATION_FILES = {name: f"{EDGE_FOLDER}calibration_{name}.npz" for name in GR
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _FILE_PATH = re.compile(r"(preprocessing|edge|cloud)(/[A-Za-z0-9_][A-Za-z0-9._-]{0,99}){1,4}")
 _UNIX = 3
-_LATER_FIELDS = ("frame_interval_s", "missing", "mode_channel", "modes", "categories", "decimal")
+_LATER_FIELDS = ("frame_interval_s", "missing", "mode_channel", "modes", "categories", "decimal", "pixel_range")
 
 
 class _Strict(BaseModel):
@@ -91,6 +91,9 @@ class InputSpec(_Strict):
     window_stride: int = Field(default=0, ge=0, description="time points between the starts of two windows")
     image_height: int = Field(default=0, ge=0, description="rows the graph expects, after resizing")
     image_width: int = Field(default=0, ge=0, description="columns the graph expects, after resizing")
+    pixel_range: tuple[float, float] | None = Field(
+        default=None, description="values of deep images that become 0 and 255; none for 8-bit images"
+    )
     frame_interval_s: float = Field(default=0.0, ge=0, description="seconds between two frames of a clip")
     missing: bool = Field(
         default=False, description="whether NaN stands for a missing value instead of causing rejection"
@@ -106,6 +109,8 @@ class InputSpec(_Strict):
     def _has_its_mode(self) -> Self:
         if self.mode_channel and self.mode_channel not in self.channels:
             raise ValueError(f"the mode channel {self.mode_channel!r} is not one of the channels")
+        if self.pixel_range is not None and not self.pixel_range[0] < self.pixel_range[1]:
+            raise ValueError(f"the pixel range {self.pixel_range} does not rise")
         return self
 
     @property

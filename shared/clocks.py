@@ -9,7 +9,7 @@ def clock_words(offset_s: float, reference: str) -> str:
     """Return an offset in words, such as "2 days ahead of the service"; `offset_s` is the clock minus the reference."""
     size = abs(offset_s)
     for seconds, name in ((365.25 * 86400, "year"), (86400.0, "day"), (3600.0, "hour"), (60.0, "minute")):
-        if size >= 2 * seconds or (size >= seconds and name == "minute"):
+        if size >= 1.9 * seconds or (size >= seconds and name == "minute"):
             count = round(size / seconds)
             break
     else:

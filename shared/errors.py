@@ -19,7 +19,8 @@
     ├── MissingExtraError         13  an extra of Vedette is not installed
     ├── FederationError           14  a federated round failed
     ├── DemoError                 15  the demo failed
-    └── NoAnswerError             16  a child process gave no valid answer
+    ├── NoAnswerError             16  a child process gave no valid answer
+    └── JudgementError            17  a trained bundle is below the bounds that --strict sets
 
 A message names the event, its object and the remedy. Exit code 2 is a command line that cannot be parsed.
 """
@@ -151,3 +152,17 @@ class NoAnswerError(VedetteError):
     def __init__(self, message: str, child_exit_code: int | None = None) -> None:
         super().__init__(message)
         self.child_exit_code = child_exit_code
+
+
+class JudgementError(VedetteError):
+    """A trained bundle is below the documented bounds, and `--strict` was given; no bundle is written.
+
+    Attributes:
+        judgement: The judgement as JSON values.
+    """
+
+    exit_code = 17
+
+    def __init__(self, message: str, judgement: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.judgement = judgement or {}

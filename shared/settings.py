@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeGuard
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from shared.errors import SettingsError
 from shared.texts import without_secrets
+from shared.toml_text import toml_text
 
 ENVIRONMENT_PREFIX = "VEDETTE_"
 MAX_REPORTED_PROBLEMS = 5
@@ -52,8 +53,13 @@ class Settings(BaseModel):
             raise SettingsError(_explain(cls, error, where, overrides)) from None
 
     def as_text(self) -> str:
-        """Return all values in force as JSON, for `--print-config`."""
-        return json.dumps(self.model_dump(mode="json"), indent=2)
+        """Return all values in force as TOML that `load` reads, for `--print-config`; hidden secrets are left out."""
+        return toml_text(_without_hidden(self.model_dump(mode="json"), self))
+
+
+def _without_hidden(values: dict[str, Any], settings: BaseModel) -> dict[str, Any]:
+    """Return the values without secrets, which are dumped as asterisks that would be read as the secret itself."""
+    return {key: value for key, value in values.items() if not isinstance(getattr(settings, key, None), SecretStr)}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from shared.errors import DataError
 from vedette.v1 import fleet_pb2
 
 STATUS_FILE = "status.json"
+WAITING = "waiting for a bundle"  # state of a source
 
 
 class StatusModel(BaseModel):

@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+# A fork must not run the handlers of gRPC, which a worker may have loaded: they sometimes abort the child.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 _SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("here", deadline=None, max_examples=60, suppress_health_check=_SLOW_MACHINE)
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True, print_blob=True)

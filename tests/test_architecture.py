@@ -51,6 +51,11 @@ def test_the_command_line_loads_no_numpy_before_an_agent_has_set_its_threads() -
     assert said == "False True 1"
 
 
+def test_the_command_tree_is_built_without_the_packages_of_training() -> None:
+    loaded = run_python("import sys; from shared.cli import build; build(); print(*sys.modules)").split()
+    assert not {"torch", "sklearn", "pandas", "scipy", "numpy", "onnx", "sqlalchemy", "nicegui"} & set(loaded)
+
+
 def test_the_agent_starts_without_torch_or_anything_of_the_cloud() -> None:
     assert importlib.util.find_spec("edge.agent") is not None
     loaded = run_python("import sys, edge.agent; print(*{name.partition('.')[0] for name in sys.modules})").split()

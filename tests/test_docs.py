@@ -1,11 +1,9 @@
 """The documents fit the program: settings load, Python runs, commands parse, links, paths and names exist."""
 
 import functools
-import hmac
 import json
 import re
 import shlex
-import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +20,9 @@ from benchmarks.__main__ import NAMES as BENCHMARKS
 from cloud.methods import ANALYZERS
 from cloud.settings import CloudSettings
 from cloud.training.settings import TrainingSettings
+from edge.alarms.sinks import WebhookSink
 from edge.settings import AgentSettings
+from edge.settings.alarms import WebhookSettings
 from shared import cli
 
 ROOT = Path(__file__).parents[1]
@@ -35,17 +35,7 @@ PAGES = [
 METHOD_PAGES = [path for path in sorted((ROOT / "docs" / "methods").glob("*.md")) if path.name != "README.md"]
 METHOD_SECTIONS = ["When to use it", "Parameters", "Cost", "Evidence", "References"]
 LANGUAGES = {"toml", "python", "sh", "json", "yaml", "text"}
-# Values that a page's Python takes as given.
-PYTHON_CONTEXT: dict[str, dict[str, Any]] = {
-    "ALARMS.md": {
-        "hmac": hmac,
-        "time": time,
-        "secret": b"secret",
-        "timestamp": "1700000000",
-        "body": b"{}",
-        "headers": {"Vedette-Signature": "v1=0"},
-    }
-}
+WEBHOOK_SECRET = "/etc/vedette/webhook.secret"
 SETTINGS: tuple[type[BaseModel], ...] = (AgentSettings, CloudSettings, TrainingSettings)
 CODE_PATH = re.compile(r"(?:cloud|edge|shared|tests|benchmarks|docs|deploy|proto|scripts)/[\w./-]+")
 BUNDLE_FILES = (".npz", ".safetensors")  # cloud/reference.npz is a file of a bundle
@@ -110,10 +100,6 @@ def _load_settings(text: str) -> None:
     problems = []
     for kind in fitting:
         required: dict[str, object] = {"state_dir": "state"} if kind is AgentSettings else {}
-        names = [name for sink in values.get("alarms", ()) for name in sink.get("sources", ())]
-        if names:
-            replay = {"kind": "replay", "path": "readings.csv"}
-            required["sources"] = [{"id": name, "bundle_name": name, **replay} for name in names]
         try:
             kind.model_validate({**required, **values})
         except ValidationError as error:
@@ -245,8 +231,24 @@ def test_settings_in_a_block_load(block: Block) -> None:
 
 
 @_of("python")
-def test_python_in_a_block_runs(block: Block) -> None:
-    exec(compile(block.text, str(block), "exec"), dict(PYTHON_CONTEXT.get(block.page.name, {})))
+def test_python_in_a_block_runs(block: Block, tmp_path: Path) -> None:
+    if WEBHOOK_SECRET in block.text:
+        verified = _verify_webhook(block, tmp_path, body=b'{"event": "test"}', sent=b'{"event": "test"}')
+        assert verified
+        assert not _verify_webhook(block, tmp_path, body=b'{"event": "tess"}', sent=b'{"event": "test"}')
+        return
+    exec(compile(block.text, str(block), "exec"), {})
+
+
+def _verify_webhook(block: Block, folder: Path, *, body: bytes, sent: bytes) -> bool:
+    """Run the receiver's check on a message that the webhook signed, with a secret file as `openssl` writes it."""
+    path = folder / "webhook.secret"
+    path.write_text("0123456789abcdef" * 4 + "\n")
+    settings = WebhookSettings(id="hook", kind="webhook", url="http://127.0.0.1:9/", secret_file=path)
+    headers = WebhookSink(settings).signed_headers("alarm-1", sent)
+    names: dict[str, Any] = {"headers": headers, "body": body}
+    exec(compile(block.text.replace(WEBHOOK_SECRET, str(path)), str(block), "exec"), names)
+    return bool(names["authentic"])
 
 
 @_of("json", "yaml")

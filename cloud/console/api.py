@@ -4,15 +4,16 @@ import time
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 
+from cloud.console.figures import device_figures, fleet_figures
 from cloud.console.reading import WAITING, read_detail
 from cloud.console.summary_cache import SummaryCache
-from cloud.console.views import VerdictPageView, device_view, row_view, summary_view
-from cloud.registry import Registry
+from cloud.console.views import VerdictPageView, row_view
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.queries import MAX_PAGE_SIZE, VerdictFilter, VerdictKey, verdict_page
+from cloud.store.registry import Registry
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route
@@ -22,7 +23,7 @@ Text = Annotated[str, Query(max_length=512)]
 
 def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> APIRouter:
     """Return the routes below /api."""
-    router = APIRouter(prefix="/api", tags=["api"])
+    router = APIRouter(prefix="/api", tags=["api"], dependencies=[Depends(refuse_unknown_parameters)])
 
     @router.get("/verdicts", response_model=VerdictPageView)
     async def verdicts(
@@ -66,14 +67,27 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
             rows = await device_rows(connection)
         current = {bundle.name: bundle for bundle in await registry.all_current()}
         now_s = time.time()
-        return [device_view(row, current, now_s=now_s, late_after_s=summaries.late_after_s) for row in rows]
+        return [device_figures(row, current, now_s=now_s, late_after_s=summaries.late_after_s) for row in rows]
 
     @router.get("/fleet")
     async def fleet() -> dict[str, Any]:
         """Return the figures of the fleet."""
-        return summary_view(await summaries.summary(), time.time())
+        return fleet_figures(await summaries.summary(), time.time())
 
     return router
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """Answer 422 to a query parameter that the route does not know, or that is given twice; name the known ones."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    given = [name for name, _ in request.query_params.multi_items()]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        names = ", ".join(known) if known else "none"
+        raise HTTPException(422, f"unknown parameter {unknown[0]!r}; known parameters: {names}.")
+    repeated = sorted({name for name in given if given.count(name) > 1})
+    if repeated:
+        raise HTTPException(422, f"parameter {repeated[0]!r} is given more than once: give it once.")
 
 
 def _key(text: str) -> VerdictKey | None:

@@ -10,12 +10,13 @@ from nicegui import ui
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud.console.api import api_router
+from cloud.console.bundles import build_bundle_page, bundle_router
 from cloud.console.live import build_live_page
 from cloud.console.media import Media
 from cloud.console.pages import build_devices_page, build_verdict_page
 from cloud.console.summary_cache import SummaryCache
-from cloud.registry import Registry
 from cloud.store import Store
+from cloud.store.registry import Registry
 from shared.errors import StorageError
 
 LATE_AFTER_S = 60.0
@@ -45,6 +46,7 @@ def create_app(store: Store, registry: Registry, *, late_after_s: float = LATE_A
     app.add_middleware(SecurityHeaders)
     app.add_exception_handler(StorageError, _storage_error)
     app.include_router(api_router(store, registry, summaries))
+    app.include_router(bundle_router(registry.manifest))
     app.include_router(Media(store).router)
     _add_pages(store, registry, summaries)
     pages.middleware_stack = None  # NiceGUI has one application per process: reset it in case it ran before
@@ -95,6 +97,10 @@ def _add_pages(store: Store, registry: Registry, summaries: SummaryCache) -> Non
     @ui.page("/verdict/{sample_id}", title="Verdict · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def verdict(sample_id: str) -> None:
         await build_verdict_page(store, summaries, sample_id)
+
+    @ui.page("/bundle/{bundle_id}", title="Bundle · Vedette", response_timeout=PAGE_TIMEOUT_S)
+    async def bundle(bundle_id: str) -> None:
+        await build_bundle_page(registry.manifest, summaries, bundle_id)
 
 
 async def _storage_error(_: Request, error: Exception) -> JSONResponse:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, create_model
 
 from cloud.console.contents import Contents
 from cloud.console.drawings import drawing, finite_or_none, thumbnail
+from cloud.console.latency import latency_of
 from cloud.console.words import (
     bytes_words,
     count_words,
@@ -19,12 +20,14 @@ from cloud.console.words import (
     p_value_words,
     share_words,
 )
-from cloud.registry import RegisteredBundle
 from cloud.store.fleet_queries import DeviceRow, FleetSummary
 from cloud.store.queries import JudgedSample
+from cloud.store.registry import RegisteredBundle
 from cloud.store.verdict_columns import VerdictRow, api_fields, published
 from shared.samples import Decision, Opinion, Route
+from shared.status import WAITING, RunningBundle
 
+ENDED = ("ended", "failed")
 CERTIFICATE_WARNING_S = 14 * 86_400.0
 
 
@@ -62,13 +65,13 @@ VerdictPageView: Any = create_model(
 
 def row_view(row: VerdictRow) -> dict[str, Any]:
     """Return one verdict as in the table and in `/api/verdicts`."""
+    latency = latency_of(row.captured_at_s, row.sample_id, row.received_at_s, row.judged_at_s)
     return published(row, "row") | {
         "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": finite_or_none(row.edge_score)},
         "fused": _p_value(row.p_value, row.extrapolated),
-        "latency_s": row.judged_at_s - row.captured_at_s,
-        "latency": duration_words(row.judged_at_s - row.captured_at_s),
-        "latency_parts": f"{duration_words(row.received_at_s - row.captured_at_s)} to the cloud, "
-        f"{duration_words(row.judged_at_s - row.received_at_s)} to the verdict",
+        "latency_s": latency.seconds,
+        "latency": latency.words,
+        "latency_parts": latency.parts,
         "thumbnail": thumbnail(row),
     }
 
@@ -80,8 +83,10 @@ def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
         **row_view(record),
         **published(record, "detail"),
         "headline": headline(record),
-        "edge_score": number_words(record.edge_score),
-        "payload": bytes_words(record.payload_bytes),
+        "edge_score": finite_or_none(record.edge_score),
+        "edge_score_words": number_words(record.edge_score),
+        "payload_bytes": record.payload_bytes,
+        "payload_words": bytes_words(record.payload_bytes),
         "opinions": [_opinion(opinion) for opinion in record.opinions],
         "contributions": [{"name": name, "share": finite_or_none(share)} for name, share in record.contributions],
         "problem": contents.problem,
@@ -112,7 +117,7 @@ def headline(row: VerdictRow) -> str:
 def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
     """Return the figures at the top of every page."""
     counters = summary.counters
-    waits_s = now_s - summary.oldest_pending_at_s if summary.oldest_pending_at_s is not None else 0.0
+    waits_s = max(0.0, now_s - summary.oldest_pending_at_s) if summary.oldest_pending_at_s is not None else 0.0
     return {
         "now_s": now_s,
         "devices": summary.devices,
@@ -168,7 +173,8 @@ def device_view(
                 "source_id": item.source_id,
                 "bundle_id": item.bundle_id,
                 "artefact": item.artefact,
-                "state": _bundle_state(item.bundle_id, current.get(item.bundle_name)),
+                "state": _bundle_state(item, current.get(item.bundle_name)),
+                "source_state": item.state,
             }
             for item in heartbeat.running
         ],
@@ -189,7 +195,8 @@ def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
 def _opinion(opinion: Opinion) -> dict[str, Any]:
     return _p_value(opinion.p_value, opinion.extrapolated) | {
         "analyzer": opinion.analyzer,
-        "score": number_words(opinion.score),
+        "score": finite_or_none(opinion.score),
+        "score_words": number_words(opinion.score),
     }
 
 
@@ -205,6 +212,12 @@ def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str
         return "never seen", "Enrolled, but no heartbeat yet: start the agent with vedette edge run --config edge.toml."
     if now_s - row.heartbeat_at_s > late_after_s:
         return "silent", "No heartbeat: check power and network. Its samples wait in its spool."
+    states = [item.state for item in row.heartbeat.running]
+    if WAITING in states:
+        return "waiting", "A source waits for its bundle, and screens nothing until that is published and fetched."
+    if states and all(state in ENDED for state in states):
+        advice = "No source delivers samples: restart the agent to read again."
+        return "failed" if "failed" in states else "ended", advice
     return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
 
 
@@ -214,7 +227,9 @@ def _certificate_warning(left_s: float) -> str:
     return f"The certificate expires in {duration_words(left_s)}: enrol the device again."
 
 
-def _bundle_state(bundle_id: str, current: RegisteredBundle | None) -> str:
+def _bundle_state(running: RunningBundle, current: RegisteredBundle | None) -> str:
+    if not running.bundle_id:
+        return f"{current.bundle_id} is being fetched" if current else f"{running.bundle_name} is not published"
     if current is None:
         return "not in the registry"
-    return "current" if current.bundle_id == bundle_id else f"{current.bundle_id} is current: update pending"
+    return "current" if current.bundle_id == running.bundle_id else f"{current.bundle_id} is current: update pending"

@@ -5,16 +5,40 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich import box
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from cloud.demo.streams import DevicePlan
 from shared.status import AgentStatus
+from shared.terminal import fitting_tables, print_table
 
 LINE_EVERY_S = 10.0
 PLAIN_WIDTH = 100  # columns, without a terminal
+STATE_COLUMNS = (
+    "device",
+    "screened",
+    "forwarded",
+    "audited",
+    "verdicts",
+    "spool",
+    "uploaded",
+    "of all bytes",
+    "link",
+    "bundle",
+)
+SUMMARY_COLUMNS = (
+    "device",
+    "screened",
+    "sent",
+    "of all bytes",
+    "lost",
+    "AUROC edge",
+    "AUROC cloud",
+    "recall",
+    "false alarms",
+    "verdict after",
+)
 
 
 class Screen:
@@ -46,9 +70,9 @@ class Screen:
         """Whether the output is a live table on a terminal."""
         return self._live is not None
 
-    def show_summary(self, table: Table) -> None:
-        """Print the final result."""
-        self._console.print(table)
+    def show_summary(self, summary: Mapping[str, Any]) -> None:
+        """Print the final result as a table, one device per line."""
+        print_table(self._console, "Figures of the demo", SUMMARY_COLUMNS, summary_rows(summary))
 
     def print_line(self, text: str) -> None:
         """Print one line on the current step above the table."""
@@ -57,7 +81,7 @@ class Screen:
     def show(self, statuses: Mapping[str, AgentStatus], elapsed_s: float, seconds: float) -> None:
         """Draw the newest states of the devices."""
         if self._live is not None:
-            self._live.update(self._table(statuses, elapsed_s, seconds), refresh=True)
+            self._live.update(self._state(statuses, elapsed_s, seconds), refresh=True)
         elif time.monotonic() - self._last_line_s >= LINE_EVERY_S:
             self._last_line_s = time.monotonic()
             self.print_line(f"  {elapsed_s:4.0f} s  " + "  ".join(self._brief(plan, statuses) for plan in self._plans))
@@ -69,28 +93,22 @@ class Screen:
         counters = status.counters
         return f"{plan.device_id}: {counters.samples_screened} screened, {counters.samples_sent} sent"
 
-    def _table(self, statuses: Mapping[str, AgentStatus], elapsed_s: float, seconds: float) -> Table:
-        table = Table(title=f"Vedette, {elapsed_s:.0f} of {seconds:.0f} s", title_justify="left")
-        table.add_column("device")
-        for heading in ("screened", "forwarded", "audited", "verdicts", "spool", "uploaded", "of all bytes"):
-            table.add_column(heading, justify="right")
-        table.add_column("link")
-        table.add_column("bundle")
+    def _state(self, statuses: Mapping[str, AgentStatus], elapsed_s: float, seconds: float) -> Group:
+        """Return the state of all devices, in several tables where the terminal is narrow."""
+        starting = ["starting", *[""] * (len(STATE_COLUMNS) - 2)]
+        rows: list[list[str | Text]] = []
         for plan in self._plans:
             status = statuses.get(plan.device_id)
-            table.add_row(plan.device_id, *(_cells(status) if status else ("starting",)))
-        return table
+            rows.append([plan.device_id, *(_cells(status) if status is not None else starting)])
+        words = [0, len(STATE_COLUMNS) - 2, len(STATE_COLUMNS) - 1]
+        tables, _ = fitting_tables(STATE_COLUMNS, rows, self._console.width, left=words)
+        return Group(Text(f"Vedette, {elapsed_s:.0f} of {seconds:.0f} s", style="italic"), *tables)
 
 
-def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Return the final result as a table, one device per line."""
-    table = Table(title="What was measured", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("device", no_wrap=True)
-    counts, ranking = ("screened", "sent", "of all\nbytes", "lost"), ("AUROC\nedge", "AUROC\ncloud")
-    for heading in (*counts, *ranking, "recall", "false\nalarms", "verdict\nafter"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, figures in [*summary["devices"].items(), ("all", summary["total"])]:
-        table.add_row(
+def summary_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows of the final result, one device per row, with the columns of SUMMARY_COLUMNS."""
+    return [
+        [
             name,
             f"{figures['samples_screened']:,}",
             f"{figures['samples_forwarded'] + figures['samples_audited']:,}",
@@ -101,12 +119,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
             _percent(figures["cascade_recall"]),
             _percent(figures["false_alarm_rate"]),
             _seconds(figures["sample_to_verdict_ms"]["p50"]),
-            style="bold" if name == "all" else "",
-        )
-    return table
+        ]
+        for name, figures in [*summary["devices"].items(), ("all", summary["total"])]
+    ]
 
 
-def _cells(status: AgentStatus) -> tuple[str, ...]:
+def _cells(status: AgentStatus) -> tuple[str | Text, ...]:
     counters = status.counters
     screened, uploaded = counters.bytes_screened, counters.bytes_uploaded
     return (
@@ -117,7 +135,7 @@ def _cells(status: AgentStatus) -> tuple[str, ...]:
         f"{status.spool.samples:,}",
         f"{uploaded / 1000:,.0f} kB",
         _percent(uploaded / screened if screened else None),
-        "[green]up" if status.link.connected else "[yellow]down",
+        Text("up", style="green") if status.link.connected else Text("down", style="yellow"),
         ", ".join(source.bundle_id or "waiting" for source in status.sources.values()),
     )
 

@@ -35,6 +35,11 @@ class Processes:
         """Return the log file of a child."""
         return self._log_folder / f"{name}.log"
 
+    def last_line(self, name: str) -> str:
+        """Return the last line that a child has written, without the seconds before it; empty if there is none."""
+        lines = self.log(name).read_text(errors="replace").splitlines() if self.log(name).exists() else []
+        return lines[-1].partition(" s  ")[2] if lines else ""
+
     def start(self, name: str, *arguments: str) -> None:
         """Start `vedette ARGUMENTS` under a name."""
         with interrupts_deferred():

@@ -14,7 +14,7 @@ from cloud.demo.datasets import artery_plan, camera_plan, shuttle_plans
 from cloud.demo.evidence import fused_scores, read_decisions, versions
 from cloud.demo.layout import Layout, read_json
 from cloud.demo.link import Link
-from cloud.demo.live import Screen, summary_table
+from cloud.demo.live import Screen
 from cloud.demo.own_data import images_plan, series_plan
 from cloud.demo.own_video import video_plan
 from cloud.demo.processes import Processes
@@ -23,7 +23,7 @@ from cloud.demo.summary import device_summary, read_screening_log, total_summary
 from shared.errors import DemoError
 from shared.status import AgentStatus
 
-TRAINING_TIMEOUT_S = 900.0
+TRAINING_TIMEOUT_S, TRAINING_REPORT_S = 900.0, 10.0
 START_TIMEOUT_S = 90.0
 DRAIN_TIMEOUT_S = 120.0
 ROUND_TIMEOUT_S = 240.0
@@ -76,14 +76,14 @@ class Demo:
             self._drain()
             summary = self._summarize(round_result)
             keep(summary)
-            self._screen.show_summary(summary_table(summary))
+            self._screen.show_summary(summary)
             self._keep_console()
 
     def _train(self) -> None:
         """Train the bundles of all devices concurrently."""
         plans = self._bundle_plans()
         self._screen.print_line(f"Training {len(plans)} screeners and their analyzers on this machine ...")
-        started_s = time.monotonic()
+        started_s = reported_s = time.monotonic()
         for plan in plans:
             self._layout.write_training_config(plan, self._options.effort)
             arguments = (str(plan.training_data), "--modality", str(plan.modality))
@@ -97,6 +97,12 @@ class Demo:
                     waiting.remove(name)
                     seconds = time.monotonic() - started_s
                     self._screen.print_line(f"  {name}: signed, parity gate passed after {seconds:.0f} s")
+            if waiting and time.monotonic() - reported_s > TRAINING_REPORT_S:
+                reported_s = time.monotonic()
+                stages = (
+                    f"{name}: {self._processes.last_line(f'train-{name}') or 'starting'}" for name in sorted(waiting)
+                )
+                self._screen.print_line(escape(f"  {reported_s - started_s:3.0f} s  " + " | ".join(stages)))
             if time.monotonic() - started_s > TRAINING_TIMEOUT_S:
                 raise DemoError(f"Training took longer than {TRAINING_TIMEOUT_S:.0f} s: see {self._layout.logs}.")
             time.sleep(POLL_S)

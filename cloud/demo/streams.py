@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.images import decode_image
+from shared.images import PixelRange, decode_image
 from shared.modality import Modality
 from shared.preprocessing.video import graph_frame
 from shared.samples import Values
@@ -79,7 +79,8 @@ class ImageStream:
 
     def values(self, origin: str, spec: InputSpec) -> Values:
         """Return the pixels (height, width, bands)."""
-        return decode_image((self.path / Path(origin).name).read_bytes(), origin=origin)
+        data = (self.path / Path(origin).name).read_bytes()
+        return decode_image(data, origin=origin, pixel_range=PixelRange.of(spec.pixel_range))
 
     def is_anomalous(self, origin: str, spec: InputSpec) -> bool | None:
         """Return whether the file has a defect."""

@@ -12,7 +12,7 @@ import numpy as np
 from cloud.evaluation.protocols import MIN_ROWS, PUBLISHED, WITHOUT_BOOTSTRAP, DataSet, find_sets, is_small
 from cloud.evaluation.published import Published, published_figures
 from cloud.evaluation.runner import Result, Unit, run_units
-from cloud.training.progress import StageProgress
+from cloud.training.progress import StageClock, StageProgress
 from cloud.training.settings import TrainingSettings
 from shared.errors import DataError, SettingsError
 
@@ -46,11 +46,16 @@ def run_benchmark(options: BenchmarkOptions, progress: StageProgress | None = No
     small, broken = _small_sets(options.benchmark, sets)
     units = _units(options, [item for item in sets if item.name not in broken], small)
 
+    clock = StageClock()
+
     def report(done: int, result: Result) -> None:
         if progress is not None:
+            clock.update("runs", done / len(units))
+            left = f", {words}" if (words := clock.remaining()) else ""
             state = f" (failed: {result.error})" if result.error else " (resumed)" if result.resumed else ""
-            progress(f"{done} of {len(units)}: {result.unit.set_name}{state}", done / len(units))
+            progress(f"{done} of {len(units)}: {result.unit.set_name}{state}{left}", done / len(units))
 
+    clock.update("runs", 0.0)
     if progress is not None and units:
         progress(f"{len(units)} runs of {len(sets)} sets", 0.0)
     results = run_units(units, options.work, jobs=options.jobs, progress=report)

@@ -8,16 +8,6 @@ import typer
 
 from cloud.evaluation.device.commands import edge
 from cloud.evaluation.result_files import measure_and_write
-from cloud.training.table_options import (
-    DATE_FORMAT,
-    DATES,
-    DECIMAL,
-    DELIMITER,
-    ENCODING,
-    LABEL_COLUMN,
-    TIME_COLUMN,
-    table_options,
-)
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 
@@ -46,7 +36,7 @@ def add_commands(tree: CommandTree) -> None:
     tree.root.command(
         epilog="Examples:  vedette evaluate pump.vedette readings.csv --plots plots/  |  "
         "vedette evaluate camera.vedette photos/ --json result.json  |  "
-        "vedette evaluate pump.vedette export.csv --delimiter ';' --date-format '%d %b %y %H.%M'"
+        "vedette evaluate pump.vedette unlabelled.parquet"
     )(evaluate)
     group = tree.group("bench")
     group.callback(
@@ -79,14 +69,13 @@ def evaluate(
         Path | None,
         typer.Option("--key", metavar="PUBLIC.pem", help="Trusted public key; by default that of your signing key."),
     ] = None,
-    label_column: LABEL_COLUMN = "",
-    time_column: TIME_COLUMN = "",
-    delimiter: DELIMITER = "",
-    decimal: DECIMAL = "",
-    encoding: ENCODING = "",
-    dates: DATES = "",
-    date_format: DATE_FORMAT = "",
+    label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
+    time_column: Annotated[str, typer.Option(help="Column of time stamps; by default timestamp, time, ...")] = "",
     device: Annotated[str, typer.Option(help='Device of the analyzers: "auto", "cpu" or "cuda".')] = "auto",
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Settings in TOML, as for vedette train: how to read the data."),
+    ] = None,
 ) -> None:
     """Evaluate every method of a bundle on data: artefacts, analyzers, fusion, baselines and router leaderboard.
 
@@ -100,9 +89,10 @@ def evaluate(
     from shared.home import trusted_key
 
     def measure() -> dict[str, Any]:
-        options = table_options(delimiter, decimal, encoding, dates, date_format)
-        table = TrainingSettings().changed({"data": {"table": options}}).data.table
-        request = EvaluationRequest(bundle, data, label_column, time_column, device, plots, table)
+        reading = TrainingSettings.load(config).data
+        columns = {"label_column": label_column, "time_column": time_column}
+        reading = reading.model_copy(update={name: column for name, column in columns.items() if column})
+        request = EvaluationRequest(bundle, data, reading, device, plots)
         with shown_progress() as progress:
             return evaluate_bundle(request, trusted_key(key), progress)
 

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.evaluation.baselines import baseline_scores
 from cloud.evaluation.evaluation_data import EvaluationData, read_evaluation_data
+from cloud.evaluation.findings import findings, key_figures
 from cloud.evaluation.images import at_masks, image_baselines, read_masks
 from cloud.evaluation.method_metrics import routing_figures, sample_figures
 from cloud.evaluation.metrics import FALSE_ALARM_RATES, detection_figures
@@ -17,8 +18,9 @@ from cloud.evaluation.result import Evaluation
 from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
 from cloud.training.progress import StageProgress
+from cloud.training.settings import DataSettings
 from shared.bundle import REFERENCE_FILE, Bundle
-from shared.tables.settings import TableSettings
+from shared.preprocessing import Preprocessor, ReadingSums, measured_positions
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 MAX_REJECTION_REASONS = 5
@@ -26,15 +28,13 @@ MAX_REJECTION_REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """Bundle and data to evaluate, with options; `plots`: folder for plots, or None; `table`: format of a table."""
+    """Bundle and data to evaluate; `reading`: how to read the data; `plots`: folder for plots, or None."""
 
     bundle: Path
     data: Path
-    label_column: str = ""
-    time_column: str = ""
+    reading: DataSettings = field(default_factory=DataSettings)
     device: str = "auto"
     plots: Path | None = None
-    table: TableSettings = field(default_factory=TableSettings)
 
 
 def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progress: StageProgress) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progr
     """
     progress("opening the bundle", 0.0)
     bundle = Bundle.open(request.bundle, [trusted])
-    data = read_evaluation_data(request.data, bundle.manifest, request.label_column, request.time_column, request.table)
+    data = read_evaluation_data(request.data, bundle.manifest, request.reading)
     scorer = BundleScorer(bundle, request.device)
     progress("scoring", 0.0)
     scored = scorer.score(data.blocks(), lambda share: progress("scoring", share), data.count)
@@ -54,6 +54,10 @@ def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progr
     labels = labels if labels is not None and labels.any() and not labels.all() else None
     evaluation = Evaluation(bundle.manifest, data, scored, methods, labels)
     result = _result(evaluation, request)
+    members = [name for name, weight in scorer.analysis.fusion.weights.items() if weight > 0]
+    normals = None if data.labels is None else int(np.count_nonzero(~data.labels[scored.kept]))
+    result["key_figures"] = key_figures(result)
+    result["findings"] = findings(result, members, _differences(scorer.preprocessor, data), normals)
     if request.plots is not None:
         from cloud.evaluation.plots import draw_all
 
@@ -77,6 +81,18 @@ def _baselines(bundle: Bundle, scorer: BundleScorer, data: EvaluationData, score
     inputs = np.concatenate([scorer.inputs(block) for block in data.blocks()])
     baselines = baseline_scores(normal.reshape(len(normal), -1), inputs.reshape(len(inputs), -1))
     return {name: MethodScores(scores) for name, scores in baselines.items()}
+
+
+def _differences(preprocessor: Preprocessor, data: EvaluationData) -> list[str]:
+    """Return the channels whose normal readings, or all without labels, differ from the training data, in words."""
+    ranges = preprocessor.ranges()
+    if ranges is None or data.readings is None:
+        return []
+    anomalous = data.point_labels if data.starts is not None else data.labels
+    readings = data.readings if anomalous is None else data.readings[~anomalous]
+    sums = ReadingSums.empty(ranges.mean)
+    sums.add(readings[:, measured_positions(preprocessor.spec)])
+    return ranges.differences(sums) if len(readings) else []
 
 
 def _result(evaluation: Evaluation, request: EvaluationRequest) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from cloud.training.samples.videos import VideoData
 from cloud.training.settings import DataSettings
 from shared.bundle import Manifest
 from shared.errors import DataError
+from shared.images import PixelRange
 from shared.modality import Modality
-from shared.tables.settings import TableSettings
 
 WINDOWS_PER_BLOCK = 4096
 
@@ -38,6 +38,7 @@ class EvaluationData:
         point_labels: (time points,) bool, labels of a series.
         has_test_part: whether the file of a series has a test part of its own.
         images: image files; `masks` are their mask files, `good` normal images to fit the baselines on.
+        pixel_range: for deep images, the range of the bundle.
         clips: clips of videos, each labelled by its last frame.
     """
 
@@ -52,6 +53,7 @@ class EvaluationData:
     images: tuple[Path, ...] = ()
     masks: tuple[Path | None, ...] = ()
     good: tuple[Path, ...] = ()
+    pixel_range: PixelRange | None = None
     clips: VideoClips | None = None
 
     def blocks(self) -> Iterator[Block]:
@@ -59,7 +61,7 @@ class EvaluationData:
         if self.clips is not None:
             yield from (cast(Block, clips) for clips in self.clips.blocks())
         elif self.images:
-            yield from image_blocks(self.images)
+            yield from image_blocks(self.images, self.pixel_range)
         elif self.readings is not None and self.starts is not None:
             windows = np.lib.stride_tricks.sliding_window_view(self.readings, self.window_length, axis=0)
             for first in range(0, self.count, WINDOWS_PER_BLOCK):
@@ -69,34 +71,28 @@ class EvaluationData:
             yield from row_blocks(self.readings)
 
 
-def read_evaluation_data(
-    path: Path,
-    manifest: Manifest,
-    label_column: str = "",
-    time_column: str = "",
-    table: TableSettings | None = None,
-) -> EvaluationData:
+def read_evaluation_data(path: Path, manifest: Manifest, settings: DataSettings) -> EvaluationData:
     """Read data in the input format of a bundle; raise DataError if it does not fit the bundle.
 
-    `table`: format of a table; detected if absent.
+    `settings`: the format of the table and the columns of label and time; the bundle decides everything else.
     """
     named = path.suffix.lower() != ".npz"  # the arrays of an archive have no column names
-    settings = DataSettings(
-        label_column=label_column,
-        time_column=time_column,
+    fitting = DataSettings(
+        label_column=settings.label_column,
+        time_column=settings.time_column,
+        table=settings.table,
+        decimal_hint="," if manifest.input.decimal == "," else "",
         columns=manifest.input.channels if named else (),
         category_values=manifest.input.categories,
         missing="allow" if manifest.input.missing else "refuse",
-        table=table if table is not None else TableSettings(),
-        decimal_hint="," if manifest.input.decimal == "," else "",
         bad_rows="drop",  # the scorer rejects and counts such rows one by one
     )
-    data = load_training_data(path, manifest.modality, settings, to_judge=True)
+    data = load_training_data(path, manifest.modality, fitting, to_judge=True)
     if isinstance(data, VideoData):
         clips = VideoClips.of(data.test or data.normal, manifest.input)
         return EvaluationData(data.modality, len(clips), clips.labels, clips=clips)
     if isinstance(data, ImageData):
-        return _image_data(path, data)
+        return _image_data(path, data, PixelRange.of(manifest.input.pixel_range))
     assert isinstance(data, TableData)  # rows and series are both tables
     if data.rows.shape[1] != len(manifest.input.channels):
         raise DataError(
@@ -108,12 +104,18 @@ def read_evaluation_data(
     return EvaluationData(data.modality, len(data.rows), data.labels, data.rows)
 
 
-def _image_data(path: Path, data: ImageData) -> EvaluationData:
+def _image_data(path: Path, data: ImageData, pixel_range: PixelRange | None) -> EvaluationData:
     if not data.test:
-        return EvaluationData(data.modality, len(data.good), None, images=data.good)
+        return EvaluationData(data.modality, len(data.good), None, images=data.good, pixel_range=pixel_range)
     masks = tuple(mask_of(path, image) for image in data.test)
     return EvaluationData(
-        data.modality, len(data.test), data.test_labels, images=data.test, masks=masks, good=data.good
+        data.modality,
+        len(data.test),
+        data.test_labels,
+        images=data.test,
+        masks=masks,
+        good=data.good,
+        pixel_range=pixel_range,
     )
 
 

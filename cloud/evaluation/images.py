@@ -11,18 +11,22 @@ from cloud.evaluation.baselines import baseline_scores
 from cloud.evaluation.metrics import Labels
 from cloud.evaluation.scoring import MethodScores
 from cloud.modalities import cloud_modality
-from cloud.training.samples.images import read_image
+from cloud.training.samples.images import read_image, read_mask
 from shared.bundle import Bundle
+from shared.images import PixelRange
 from shared.modalities import load_preprocessor
 
 IMAGES_PER_BLOCK = 16
 MAX_BASELINE_IMAGES = 400
 
 
-def image_blocks(paths: Sequence[Path]) -> Iterator[list[NDArray[np.uint8]]]:
-    """Yield the pixels of image files in blocks; raise DataError for a file that is not an image."""
+def image_blocks(paths: Sequence[Path], pixel_range: PixelRange | None) -> Iterator[list[NDArray[np.uint8]]]:
+    """Yield the pixels of image files in blocks; raise DataError for a file that is not an image of the bundle's depth.
+
+    `pixel_range`: for deep images, the range of the bundle.
+    """
     for start in range(0, len(paths), IMAGES_PER_BLOCK):
-        yield [read_image(path) for path in paths[start : start + IMAGES_PER_BLOCK]]
+        yield [read_image(path, pixel_range) for path in paths[start : start + IMAGES_PER_BLOCK]]
 
 
 def read_masks(paths: Sequence[Path | None], labels: Labels) -> list[NDArray[np.bool_] | None] | None:
@@ -33,7 +37,7 @@ def read_masks(paths: Sequence[Path | None], labels: Labels) -> list[NDArray[np.
     if any(path is None for path, defective in zip(paths, labels, strict=True) if defective):
         return None
     return [
-        np.asarray(read_image(path).max(axis=2) > 0) if path is not None and defective else None
+        read_mask(path) if path is not None and defective else None
         for path, defective in zip(paths, labels, strict=True)
     ]
 
@@ -61,7 +65,7 @@ def image_baselines(
 
     def features(paths: Sequence[Path]) -> NDArray[np.float64]:
         blocks: list[NDArray[np.float64]] = []
-        for block in image_blocks(paths):
+        for block in image_blocks(paths, PixelRange.of(preprocessor.spec.pixel_range)):
             vectors = encoder.encode(preprocessor.prepare(block).inputs)
             blocks.append(torch.cat([vectors.mean(dim=1), vectors.std(dim=1)], dim=1).double().numpy())
         return np.concatenate(blocks)

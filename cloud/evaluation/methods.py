@@ -26,6 +26,7 @@ from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
 from shared.bundle import Bundle
 from shared.errors import DataError
+from shared.images import PixelRange
 from shared.modality import Modality
 
 BASELINE_WINDOW = 10  # time points, as for the baselines in published tables
@@ -96,7 +97,9 @@ def score_series(split: Split, origin: str, settings: TrainingSettings) -> tuple
 def score_images(split: ImageSplit, settings: TrainingSettings) -> tuple[Figures, Facts]:
     """Train and measure a bundle on images; pixel metrics need a mask for every defective image."""
     bundle = train_bundle(split.train, settings, Ed25519PrivateKey.generate())
-    scored = BundleScorer(bundle, settings.device).score(image_blocks(split.test))
+    scored = BundleScorer(bundle, settings.device).score(
+        image_blocks(split.test, PixelRange.of(bundle.manifest.input.pixel_range))
+    )
     labels = split.labels[scored.kept]
     methods = dict(scored.methods)
     tested = [split.test[index] for index in scored.kept]

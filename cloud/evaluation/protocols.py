@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.samples.images import ImageData, find_images
+from cloud.training.samples.images import ImageData, find_images, has_labelled_layout
 from cloud.training.samples.videos import TEST_FOLDERS
 from shared.errors import DataError, SettingsError
 from shared.images import IMAGE_SUFFIXES
@@ -124,7 +124,7 @@ def series_split(path: Path) -> Split:
 def image_split(path: Path) -> ImageSplit:
     """Split one folder in the MVTec AD layout; raise DataError if it is unusable."""
     data = find_images(path)
-    if data.test_labels is None:
+    if data.test_labels is None or len(set(data.test_labels.tolist())) < 2:
         raise DataError(f"{path}: needs train/good, test/good and test/<defect>, each with images.")
     masks = tuple(mask_of(path, image) for image in data.test)
     return ImageSplit(
@@ -159,11 +159,7 @@ def _find_series(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
 
 def _find_images(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
     candidates = [folder, *sorted(entry for depth in ("*", "*/*") for entry in folder.glob(depth) if entry.is_dir())]
-    folders = [
-        candidate
-        for candidate in candidates
-        if (candidate / "train" / "good").is_dir() and (candidate / "test").is_dir()
-    ]
+    folders = [candidate for candidate in candidates if has_labelled_layout(candidate)]
     return _named(folders, folder), []
 
 

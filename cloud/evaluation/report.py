@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.page import display_name, methods_of, per_cent
+from shared.terminal import new_console, print_table
 
 _LABELLED = (
     "vus_pr",
@@ -49,7 +49,7 @@ _LEGEND = (
 
 def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the result of an evaluation."""
-    console = console if console is not None else Console(highlight=False)
+    console = console if console is not None else new_console()
     labelled = result["anomalies"] is not None
     counts = f"{result['anomalies']} of them anomalous" if labelled else "without both normal and anomalous labels"
     console.print(f"{result['bundle']} on {result['data']}: {result['samples']} samples, {counts}.", markup=False)
@@ -57,27 +57,30 @@ def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -
         console.print(f"{result['rejected']} samples were rejected: {'; '.join(result['rejections'])}", markup=False)
     for note in result["notes"]:
         console.print(f"Note: {note}.", markup=False)
-    console.print(_table("Methods", "method", result["methods"], _LABELLED if labelled else _UNLABELLED))
+    for sentence in result.get("key_figures", ()):
+        console.print(f"- {sentence}", markup=False)
+    _print(console, "Methods", "method", result["methods"], _LABELLED if labelled else _UNLABELLED)
     if result["leaderboard"]:
-        console.print(
-            _table(f"Router leaderboard (edge: {result['edge']})", "routing", result["leaderboard"], _ROUTINGS)
-        )
+        title = f"Router leaderboard (edge: {result['edge']})"
+        _print(console, title, "routing", result["leaderboard"], _ROUTINGS)
     if labelled:
         console.print(_LEGEND, style="dim", markup=False)
+    for sentence in result.get("findings", ()):
+        console.print(sentence, markup=False, style="yellow")
     if result.get("plots"):
         console.print(f"Plots: {', '.join(result['plots'])}.", markup=False)
 
 
 def show_benchmark(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the means of a benchmark, published means, and the failed sets."""
-    console = console if console is not None else Console(highlight=False)
+    console = console if console is not None else new_console()
     means, headline = summary["mean"], summary["headline"]
     sets = list(summary["sets"])
     console.print(f"{summary['benchmark']}: means over {len(sets)} sets, {len(summary['seeds'])} seeds.", markup=False)
-    console.print(_table("Methods", "method", {name: means[name] for name in methods_of(means)}, _LABELLED))
+    _print(console, "Methods", "method", {name: means[name] for name in methods_of(means)}, _LABELLED)
     board = {name: means[name] for name in routing_names() if name in means}
     if board:
-        console.print(_table("Router leaderboard", "routing", board, _ROUTINGS))
+        _print(console, "Router leaderboard", "routing", board, _ROUTINGS)
     console.print(_LEGEND, style="dim", markup=False)
     published = summary["published"]
     if published is not None:
@@ -89,15 +92,13 @@ def show_benchmark(summary: Mapping[str, Any], console: Console | None = None) -
         console.print(f"Failed: {name}: {reason}", markup=False)
 
 
-def _table(title: str, row_header: str, rows: Mapping[str, Mapping[str, float]], figures: Sequence[str]) -> Table:
+def _print(
+    console: Console, title: str, row_header: str, rows: Mapping[str, Mapping[str, float]], figures: Sequence[str]
+) -> None:
     columns = [name for name in figures if any(name in row for row in rows.values())]
-    table = Table(title=title, title_justify="left")
-    table.add_column(row_header, no_wrap=True)
-    for column in columns:
-        table.add_column(_HEADERS.get(column, display_name(column)), justify="right")
-    for name, row in rows.items():
-        table.add_row(name, *(_cell(column, row.get(column)) for column in columns))
-    return table
+    header = [row_header, *(_HEADERS.get(column, display_name(column)) for column in columns)]
+    cells = [[name, *(_cell(column, row.get(column)) for column in columns)] for name, row in rows.items()]
+    print_table(console, title, header, cells)
 
 
 def _cell(figure: str, value: float | None) -> str:

@@ -22,9 +22,9 @@ from cloud.federation.exchange import RunFolder, RunOutcome
 from cloud.federation.flower_run import RunPlan
 from cloud.federation.superlink import is_healthy
 from cloud.modalities import cloud_modality
-from cloud.registry import Registry, publish_to
 from cloud.store import Store
 from cloud.store.engine import DATABASE_FILE
+from cloud.store.registry import Registry, publish_to
 from shared import federation
 from shared.addresses import Address
 from shared.bundle import HEAD_FILE, Bundle

@@ -13,14 +13,15 @@ from shared.cli import CommandTree
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    from cloud.registry import RegisteredBundle
     from cloud.settings import CloudSettings
+    from cloud.store.registry import RegisteredBundle
 
 T = TypeVar("T")
+START_WAIT_S = 5.0
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
 ]
-PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as JSON and exit.")]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as TOML and exit.")]
 
 
 def add_commands(tree: CommandTree) -> None:
@@ -70,7 +71,15 @@ def token(
 
     settings = _settings(config)
     typer.echo(
-        asyncio.run(new_token(settings, device_id, valid_s or settings.token_valid_s, secrets.token_urlsafe(32)))
+        asyncio.run(
+            new_token(
+                settings,
+                device_id,
+                valid_s or settings.token_valid_s,
+                secrets.token_urlsafe(32),
+                wait_s=_wait_s(config),
+            )
+        )
     )
 
 
@@ -79,13 +88,13 @@ def devices(
     config: Config = None,
 ) -> None:
     """List the devices, or revoke one: a running service ends its calls within seconds."""
-    from cloud.service.data_dir import prepare
+    from cloud.service.data_dir import open_existing
     from cloud.store import Store
     from cloud.store.fleet import all_devices
     from cloud.store.fleet import revoke as revoke_device
 
     settings = _settings(config)
-    prepare(settings.data_dir)
+    open_existing(settings.data_dir, _wait_s(config))
 
     async def work() -> None:
         async with Store(settings.data_dir) as store:
@@ -106,14 +115,14 @@ def publish(
     config: Config = None,
 ) -> None:
     """Add a bundle to the registry and make it current: devices that run its name fetch it."""
-    from cloud.registry import publish_to
-    from cloud.service.data_dir import prepare
+    from cloud.service.data_dir import open_existing
+    from cloud.store.registry import publish_to
     from shared.bundle import Bundle
 
     settings = _settings(config)
+    open_existing(settings.data_dir, _wait_s(config))
     key = _trusted_key(settings)
     opened = Bundle.open(bundle, [key])
-    prepare(settings.data_dir)
     entry = asyncio.run(publish_to(settings.data_dir, opened, key))
     typer.echo(entry.bundle_id)
 
@@ -125,15 +134,15 @@ def rollout(
     config: Config = None,
 ) -> None:
     """List the bundles of a name, newest first and the current one marked, or change the current one."""
-    from cloud.registry import Registry
-    from cloud.service.data_dir import prepare
+    from cloud.service.data_dir import open_existing
     from cloud.store import Store
+    from cloud.store.registry import Registry
     from shared.errors import BundleError, SettingsError
 
     settings = _settings(config)
     if to is not None and back:
         raise SettingsError("--to and --back together: give one of them.")
-    prepare(settings.data_dir)
+    open_existing(settings.data_dir, _wait_s(config))
 
     async def work() -> tuple[list["RegisteredBundle"], "RegisteredBundle | None"]:
         async with Store(settings.data_dir) as store:
@@ -159,6 +168,11 @@ def _settings(config: Path | None) -> "CloudSettings":
     from cloud.settings import CloudSettings
 
     return CloudSettings.load(config)
+
+
+def _wait_s(config: Path | None) -> float:
+    """Return how long to wait for a service that is just starting: not at all for one that nobody named."""
+    return START_WAIT_S if config is not None else 0.0
 
 
 def _trusted_key(settings: "CloudSettings") -> "Ed25519PublicKey":

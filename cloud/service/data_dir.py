@@ -1,13 +1,15 @@
-"""Data directory: set up by the first command, served by one process at a time."""
+"""Data directory: made by the service, used by commands beside it, served by one process at a time."""
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cloud.service.authority import Authority
 from cloud.settings import CloudSettings
+from cloud.store.engine import DATABASE_FILE
 from cloud.store.migrate import migrate
 from shared.addresses import Address
 from shared.errors import FileLockedError, SettingsError, StorageError
@@ -15,6 +17,7 @@ from shared.file_lock import FileLock
 from shared.files import write_durably
 
 SERVICE_FILE = "service.json"
+POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,22 @@ def prepare(data_dir: Path) -> Authority:
     with _lock(data_dir / "setup.lock", wait=True):
         migrate(data_dir)
         return Authority.open(data_dir)
+
+
+def open_existing(data_dir: Path, wait_s: float = 0.0) -> Authority:
+    """Return the authority of a service's directory, for a command that must not make a new one.
+
+    `wait_s`: time to wait for a service that is just starting. Raises SettingsError if there is no service.
+    """
+    deadline_s = time.monotonic() + wait_s
+    while not (data_dir / DATABASE_FILE).exists():
+        if time.monotonic() >= deadline_s:
+            raise SettingsError(
+                f"{data_dir}: no service here. Give --config with the settings of the service, or start one with "
+                "vedette cloud serve."
+            )
+        time.sleep(POLL_S)
+    return prepare(data_dir)
 
 
 @contextlib.contextmanager

@@ -9,12 +9,12 @@ from typing import NoReturn
 
 import grpc
 
-from cloud.registry import RegisteredBundle, Registry
 from cloud.service.access import Access, Context, refuse
 from cloud.service.authority import Authority
 from cloud.service.metrics import Metrics
 from cloud.store import Store
 from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
+from cloud.store.registry import RegisteredBundle, Registry
 from shared.clocks import DEVICE_CLOCK, device_clock_warning
 from shared.enrolment import MAX_TOKEN_CHARACTERS
 from shared.errors import EnrolmentError, StorageError

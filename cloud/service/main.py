@@ -9,7 +9,6 @@ import warnings
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from cloud.registry import Registry
 from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import AsgiApp
@@ -17,6 +16,7 @@ from cloud.service.process import Service
 from cloud.serving.verdicts import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store
+from cloud.store.registry import Registry
 from shared.bundle import Bundle, load_trusted_key
 from shared.errors import VedetteError
 from shared.home import signing_key

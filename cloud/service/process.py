@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cloud.registry import Registry
 from cloud.service.access import Access
 from cloud.service.admission import Admission
 from cloud.service.authority import Authority
@@ -35,6 +34,7 @@ from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.judging import backlog
+from cloud.store.registry import Registry
 from cloud.store.retention import remove_old
 from shared.addresses import Address
 from shared.bundle import Bundle, public_pem

@@ -13,7 +13,8 @@ from sqlalchemy import bindparam, false, func, insert, select, true, update
 from cloud.store.engine import Store
 from cloud.store.payload_rows import COLUMNS, payload_message
 from cloud.store.schema import EVENT_VERDICT, anomaly_maps, events, payloads, samples, verdicts
-from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
+from cloud.store.verdict_columns import COLUMNS as VERDICT_COLUMNS
+from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, VERDICTS, contributions_to_json, opinions_to_json
 from shared.modality import Modality
 from shared.samples import Verdict
 from vedette.v1 import sample_pb2
@@ -108,19 +109,18 @@ async def store_verdicts(store: Store, judged: Sequence[tuple[Waiting, Verdict]]
 
 
 def _verdict_row(waiting: Waiting, verdict: Verdict) -> dict[str, object]:
-    return {
-        "number": waiting.number,
-        "device_id": waiting.device_id,
-        "source_id": waiting.source_id,
+    """Return the columns of `verdicts`: from the sample where it declares a field of that name, else the verdict."""
+    changed: dict[str, object] = {
         "modality": waiting.modality.value,
-        "judged_at_s": verdict.judged_at_s,
         "decision": verdict.decision.value,
-        "p_value": verdict.p_value,
-        "extrapolated": verdict.extrapolated,
-        "bundle_id": verdict.bundle_id,
         "reason": verdict.reason[:MAX_REASON_CHARACTERS],
         "opinions": opinions_to_json(verdict.opinions),
         "contributions": contributions_to_json(verdict.contributions),
+    }
+    names = [name for name, stored in VERDICT_COLUMNS.items() if VERDICTS in stored.tables]
+    return {
+        name: changed[name] if name in changed else getattr(waiting if hasattr(waiting, name) else verdict, name)
+        for name in names
     }
 
 

@@ -1,24 +1,19 @@
 """`vedette train` and `vedette bundle inspect|verify|sign`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cloud.outputs import check_output_path, write_failure, write_json
-from cloud.training.table_options import (
-    DATE_FORMAT,
-    DATES,
-    DECIMAL,
-    DELIMITER,
-    ENCODING,
-    LABEL_COLUMN,
-    TIME_COLUMN,
-    table_options,
-)
 from shared.cli import CommandTree
-from shared.errors import DataError, SettingsError, VedetteError
+from shared.errors import DataError, JudgementError, SettingsError, VedetteError
 from shared.modality import Modality
+
+if TYPE_CHECKING:
+    from cloud.training.judgement.judge import Judgement
+    from shared.bundle import InputSpec
 
 _BUNDLE = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's archive.")]
 _TRUSTED = Annotated[
@@ -41,7 +36,8 @@ def add_commands(tree: CommandTree) -> None:
     tree.root.command(
         epilog="Examples:  vedette train readings.csv --modality tabular --output pump.vedette  |  "
         "vedette train pressure.csv --modality series --window-length 64 --output artery.vedette  |  "
-        "vedette train good-photos/ --modality image --output camera.vedette"
+        "vedette train good-photos/ --modality image --output camera.vedette --plots plots/ --strict  |  "
+        "vedette train good-photos/ --modality image --effort first-look --output look.vedette"
     )(train)
     group = tree.group("bundle")
     group.command(epilog="Example:  vedette bundle inspect pump.vedette")(inspect)
@@ -59,8 +55,8 @@ def train(
     json_path: _JSON = None,
     name: Annotated[str, typer.Option(help="Name of the bundle; by default from the data's name.")] = "",
     signing_key: _SIGNING = None,
-    label_column: LABEL_COLUMN = "",
-    time_column: TIME_COLUMN = "",
+    label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
+    time_column: Annotated[str, typer.Option(help="Column of timestamps; by default timestamp, time, ...")] = "",
     mode_column: Annotated[
         str, typer.Option(help="Column with the number of the operating mode; each is calibrated.")
     ] = "",
@@ -70,14 +66,6 @@ def train(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Treat NaN and empty cells as missing values, here and on devices.")
     ] = False,
-    keep_rising: Annotated[
-        bool, typer.Option("--keep-rising", help="Keep columns that rise in every row: index, clock, counter.")
-    ] = False,
-    delimiter: DELIMITER = "",
-    decimal: DECIMAL = "",
-    encoding: ENCODING = "",
-    dates: DATES = "",
-    date_format: DATE_FORMAT = "",
     one_hot: Annotated[bool, typer.Option("--one-hot", help="Columns of text become one channel per text.")] = False,
     trim_share: Annotated[
         float, typer.Option(min=0, max=0.3, help="Least likely share of the training rows or windows to leave out.")
@@ -90,17 +78,38 @@ def train(
         int, typer.Option(min=0, help="Images: pixels per side, a multiple of 16; 0: from the images.")
     ] = 0,
     effort: Annotated[
-        float, typer.Option(min=0, max=1, help="Factor on all training steps (0.2 = quick look); 0: as set.")
+        str,
+        typer.Option(
+            metavar="SHARE", help="Share of the training steps, 0 to 1, or first-look: minutes, for coarse results."
+        ),
+    ] = "",
+    false_alarms_per_day: Annotated[
+        float, typer.Option(min=0, help="False alarms a day to judge the screener at; 0: as set (1).")
     ] = 0.0,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Print the settings in force and stop.")] = False,
+    samples_per_day: Annotated[
+        float, typer.Option(min=0, help="Samples a source gives in a day; 0: as set (1440, one a minute).")
+    ] = 0.0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write no bundle if the judgement has a warning; exit code 17.")
+    ] = False,
+    plots: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for pictures of found and missed corrupted samples.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings in force as TOML and stop.")
+    ] = False,
 ) -> None:
-    """Train a screener and its analyzers on normal data, and pack them into a signed bundle."""
+    """Train a screener and its analyzers on normal data, and pack them into a signed bundle.
+
+    The run ends with a judgement: the rarest p-value of the held-out normals, the share of corrupted copies found, the
+    expected share forwarded, and drift. docs/TRAINING.md explains each sentence.
+    """
+    from cloud.training.effort import FIRST_LOOK, FIRST_LOOK_NOTE, effort_settings
     from cloud.training.settings import TrainingSettings
 
     check_output_path(json_path)
     changes: dict[str, Any] = {
         "name": name,
-        "effort": effort,
         "data": {
             "label_column": label_column,
             "time_column": time_column,
@@ -108,21 +117,27 @@ def train(
             "bad_rows": "drop" if drop_bad_rows else "",
             "missing": "allow" if allow_missing else "",
             "categories": "one_hot" if one_hot else "",
-            "rising": "keep" if keep_rising else "",
             "trim_share": trim_share,
-            "table": table_options(delimiter, decimal, encoding, dates, date_format),
         },
         "series": {"window_length": window_length, "window_stride": window_stride},
         "image": {"height": image_size, "width": image_size},
+        "judgement": {"false_alarms_per_day": false_alarms_per_day, "samples_per_day": samples_per_day},
     }
     try:
+        of_effort = effort_settings(effort)
+        changes |= {**of_effort, "image": {**of_effort.get("image", {}), **changes["image"]}}
         settings = TrainingSettings.load(config).changed(changes)
         if print_config:
             typer.echo(settings.as_text())
             return
         if output is None:
             raise SettingsError("No output file: give --output BUNDLE.")
-        summary = _train(data, modality, output, settings, signing_key)
+        if effort == FIRST_LOOK:
+            typer.echo(FIRST_LOOK_NOTE, err=True)
+        summary = _train(data, modality, output, settings, signing_key, _Ending(strict, plots))
+    except JudgementError as error:
+        write_failure(json_path, error, judgement=error.judgement)
+        raise
     except VedetteError as error:
         write_failure(json_path, error)
         raise
@@ -184,7 +199,35 @@ def sign(
     typer.echo(f"{target}: {signed.manifest.bundle_id} is now signed by key {key_id}.")
 
 
-def _train(data: Path, modality: Modality, output: Path, settings: Any, key: Path | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """Options on the judgement that ends a training run."""
+
+    strict: bool
+    plots: Path | None
+
+    def judged(self, judgement: "Judgement", spec: "InputSpec") -> list[str]:
+        """Draw the requested pictures and return their names. Raises JudgementError for a warning, if strict."""
+        drawn: list[str] = []
+        if self.plots is not None:
+            from cloud.training.judgement.pictures import draw_copies
+
+            rate = judgement.figures.resolution.rate
+            drawn = [path.name for path in draw_copies(judgement.copies, rate, spec, self.plots)]
+        if self.strict and judgement.warnings:
+            from cloud.training.report import show_judgement
+
+            show_judgement(judgement.to_json())
+            more = f" ({len(judgement.warnings) - 1} more above)" if len(judgement.warnings) > 1 else ""
+            raise JudgementError(
+                f"No bundle was written, as --strict asks: {judgement.warnings[0]}{more}", judgement.to_json()
+            )
+        return drawn
+
+
+def _train(
+    data: Path, modality: Modality, output: Path, settings: Any, key: Path | None, ending: _Ending
+) -> dict[str, Any]:
     """Train, save and report; return the summary for --json."""
     from cloud.training.progress import shown_progress
     from cloud.training.report import show_training, summarise
@@ -197,12 +240,21 @@ def _train(data: Path, modality: Modality, output: Path, settings: Any, key: Pat
     private = signing_key(key, _notice)
     with shown_progress() as progress:
         progress("reading", 0.0)
-        bundle = train_bundle(load_training_data(data, modality, settings.data), settings, private, progress)
+        drawn: list[str] = []
+        bundle = train_bundle(
+            load_training_data(data, modality, settings.data),
+            settings,
+            private,
+            progress,
+            judged=lambda judgement, spec: drawn.extend(ending.judged(judgement, spec)),
+        )
     try:
         bundle.save(output)
     except OSError as error:
         raise DataError(f"{output}: the bundle cannot be written ({error}).") from None
-    summary = summarise(bundle, output)
+    summary = summarise(bundle, output, data)
+    if ending.plots is not None:
+        summary["plots"] = drawn
     show_training(summary)
     return summary
 

@@ -4,7 +4,7 @@
 |---|---|
 | tabular | `.npz` with `X` and optional `y`; `.csv` or `.parquet` with an optional label column |
 | series | `.npz` with `train`, `test`, `label`; `.csv` or `.parquet` with a time column and an optional label column |
-| image | `train/good`, `test/good`, `test/<defect>` (the MVTec AD layout); or a flat folder of good images |
+| image | `train/good`, `test/good`, `test/<defect>` or a flat folder of good images; see docs/IMAGES.md |
 | video | `train/`, and `eval/` with a `.csv` of labels by frame beside a video; or a flat folder of normal videos |
 
 Beside `train/good` there may be `validation/good`, as in MVTec AD 2: images to calibrate on. Without it they are drawn

@@ -29,7 +29,8 @@ class FitPlan:
     """Methods to fit, with device and seed.
 
     `folds`: number of folds of the held-out samples for quick methods. With 1 they are scored as a whole before the
-    methods learn from them; with 0 no method learns from them. `effort`: share of the training steps to run.
+    methods learn from them; with 0 no method learns from them. `effort`: share of the training steps to run,
+    and of the pixels in corrupted copies of images.
     """
 
     methods: Sequence[str]
@@ -100,7 +101,7 @@ def _fitted(
     context, start = FitContext(plan.seed, effort=plan.effort), 0.0
     if any(Need.CORRUPTED_COPIES in ANALYZERS[name].needs for name in methods):
         context.corrupted = modality.corrupted_patches(
-            encoder, normals.inputs, plan.seed % 2**32, lambda share: progress(COPIES_SHARE * share)
+            encoder, normals.inputs, plan.seed % 2**32, plan.effort, lambda share: progress(COPIES_SHARE * share)
         )
         start = COPIES_SHARE if context.corrupted is not None else 0.0
     analyzers: dict[str, AnyAnalyzer] = {}

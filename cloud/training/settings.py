@@ -53,7 +53,7 @@ class DataSettings(Settings):
     rising: Literal["leave_out", "keep"] = Field(
         "leave_out",
         title="Rising columns",
-        description="whether a column that rises in every row (index, clock, counter) is left out or kept",
+        description="whether a column that rises or falls in every row, such as an index or a counter, is an input",
     )
     table: TableSettings = Field(
         default_factory=TableSettings, title="Table", description="format of a text table; detected by default"
@@ -189,6 +189,34 @@ class ToleranceSettings(Settings):
     )
 
 
+class JudgementSettings(Settings):
+    """Demands that the judgement at the end of training holds the bundle against. No network depends on them."""
+
+    false_alarms_per_day: float = Field(
+        1.0, ge=0, le=1e6, title="False alarms", description="local alarms a source may raise in a day of normal data"
+    )
+    samples_per_day: float = Field(
+        1440.0,
+        gt=0,
+        le=1e9,
+        title="Samples a day",
+        description="samples that a source gives in a day; 1440: one a minute",
+    )
+    verdict_rate: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        title="Verdict rate",
+        description="false-alarm rate of the service's verdicts, as false_alarm_rate of cloud.toml",
+    )
+    forward_p_value: float = Field(
+        0.05, gt=0, le=1, title="Forward", description="p-value up to which devices forward, as in router of edge.toml"
+    )
+    audit_share: float = Field(
+        0.01, ge=0, le=1, title="Audit", description="share of accepted samples that devices forward at random"
+    )
+
+
 class TrainingSettings(Settings):
     """Settings of a training run."""
 
@@ -204,7 +232,11 @@ class TrainingSettings(Settings):
         "auto", title="Device", description="device to fit the head and the analyzers on"
     )
     effort: float = Field(
-        1.0, gt=0, le=1, title="Effort", description="factor on all training steps (0.2 = quick look)"
+        1.0,
+        gt=0,
+        le=1,
+        title="Effort",
+        description="factor on training steps and on corrupted copies of images",
     )
     hidden: tuple[int, ...] = Field(
         (),
@@ -228,6 +260,7 @@ class TrainingSettings(Settings):
     )
     quantisation: QuantisationSettings = Field(default_factory=QuantisationSettings, title="Quantisation")
     tolerances: ToleranceSettings = Field(default_factory=ToleranceSettings, title="Tolerances")
+    judgement: JudgementSettings = Field(default_factory=JudgementSettings, title="Judgement")
 
     def distillation(self, default: DistillationSettings) -> DistillationSettings:
         """Return the settings of the head's distillation: as set, else `default`, shortened by `effort`."""
@@ -238,21 +271,15 @@ class TrainingSettings(Settings):
 
         `options`: values by key, with a mapping per table. Raises SettingsError for a value that is not allowed.
         """
-        values = _merged(self.model_dump(), options)
+        values = self.model_dump()
+        for key, option in options.items():
+            if isinstance(option, Mapping):
+                values[key] |= {inner: value for inner, value in option.items() if value}
+            elif option:
+                values[key] = option
         try:
             return type(self).model_validate(values)
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"])
             raise SettingsError(f"{key}: {problem['msg']} (is {problem['input']!r}).") from None
-
-
-def _merged(values: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with the options that are not empty, table by table."""
-    merged = dict(values)
-    for key, option in options.items():
-        if isinstance(option, Mapping):
-            merged[key] = _merged(merged[key], option)
-        elif option:
-            merged[key] = option
-    return merged

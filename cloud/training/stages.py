@@ -22,6 +22,7 @@ from cloud.training.artefacts import BuiltArtefacts, GateSamples, build_artefact
 from cloud.training.choices import bundle_name
 from cloud.training.data import TrainingData
 from cloud.training.head import distil, new_head
+from cloud.training.judgement.judge import Judgement, Screener, judge
 from cloud.training.modalities import TrainingModality, split_samples, training_modality
 from cloud.training.progress import StageProgress
 from cloud.training.samples import Split
@@ -78,6 +79,7 @@ class TrainingRun:
     head_loss: float = field(init=False)
     quantisation: NDArray[Any] = field(init=False)
     built: BuiltArtefacts = field(init=False)
+    judgement: Judgement = field(init=False)
     test_auroc: dict[str, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -182,6 +184,20 @@ class TrainingRun:
         if labels.any() and not labels.all():
             self.test_auroc = {name: auroc(labels, scores) for name, scores in analysis.score(test).items()}
 
+    def judge(self) -> None:
+        """Judge the screener and the analysis on held-out normals and corrupted copies of them."""
+        self.report("judging", 0.0)
+        artefact = next(each for each in self.built.artefacts if each.name == self.built.preferred)
+        screener = Screener(self.preprocessor, artefact, self.built.files)
+        self.judgement = judge(
+            self.modality,
+            self.split,
+            self.settings,
+            screener,
+            self.fitted.without_held_out,
+            time.monotonic() - self.started_s,
+        )
+
     def sign(self, signing_key: Ed25519PrivateKey, cut_short: Sequence[str]) -> Bundle:
         """Pack everything into a signed bundle. `cut_short`: trainings that reached their time limit."""
         notes = [f"a training ended early: {note}; a faster machine trains longer" for note in cut_short]
@@ -222,6 +238,7 @@ class TrainingRun:
             "head_loss": round(self.head_loss, 6),
             "auroc": {**self.built.auroc, **self.test_auroc},
             "notes": [*split.notes, *notes],
+            "judgement": self.judgement.to_json(),
             "settings": self.settings.model_dump(mode="json"),
             "seconds": round(time.monotonic() - self.started_s, 1),
         }

@@ -20,7 +20,7 @@ LABEL_COLUMNS = ("label", "labels", "anomaly", "is_anomaly", "anomalous", "outli
 AMBIGUOUS_COLUMNS = frozenset({"y", "target"})  # also a sensor's second axis, or a setpoint
 TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "ts")
 MIN_ROW_NUMBERS = 3  # rows from which a column that rises by one counts as row numbers
-MIN_RISING_ROWS = 20  # rows from which a column that rises in every row counts as a counter
+MIN_RISING_ROWS = 30  # rows from which a column that rises or falls in every row counts as a counter
 _PAIR_MARK = "+"  # between the names of a date and a time column
 
 
@@ -53,7 +53,8 @@ def find_inputs(source: TableColumns, roles: set[str], settings: DataSettings) -
         return free, [f"column {name!r} {what}; it is kept, as no other is an input" for name, what in rising.items()]
     wanted = [name for name in free if name not in rising]
     return wanted, [
-        f"column {name!r} {what}, and is left out; --keep-rising keeps such columns" for name, what in rising.items()
+        f"column {name!r} {what}, and is left out; data.columns or data.rising = 'keep' keeps it"
+        for name, what in rising.items()
     ]
 
 
@@ -68,15 +69,18 @@ def rising_notes(columns: Sequence[str], rows: NDArray[np.float64]) -> tuple[str
 
 
 def _rise_of(numbers: NDArray[np.float64]) -> str:
-    """Return how a column rises: as row numbers, a clock or a counter; "" if it does not rise in every row."""
+    """Return how a column rises or falls without end; "" if it does not. Missing values do not count."""
     if len(numbers) >= MIN_ROW_NUMBERS and float(numbers[0]).is_integer() and bool((np.diff(numbers) == 1).all()):
         return "rises by one in each row, as row numbers do"
     present = numbers[~np.isnan(numbers)]
     if is_epoch(present):
         return "rises like a clock"
-    if len(present) >= MIN_RISING_ROWS and bool((np.diff(present) > 0).all()):
+    steps = np.diff(present)
+    if len(present) < MIN_RISING_ROWS:
+        return ""
+    if (steps > 0).all():
         return "rises in every row, as a counter does"
-    return ""
+    return "falls in every row" if (steps < 0).all() else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class TimeColumns:
             how = ", as its cells are times"
         if not name and settings.rising == "leave_out":
             name = next((one for one in free if one in source.numbers and is_epoch(source.numbers[one])), "")
-            how = ", as it rises like a clock; --keep-rising makes it an input"
+            how = ", as it rises like a clock; data.rising = 'keep' makes it an input"
         return cls((name,), (f"column {name!r} is taken as the time{how}",)) if name else cls(())
 
     def check_order(self, source: TableColumns, settings: DataSettings, notes: list[str]) -> NDArray[np.bool_] | None:
@@ -116,7 +120,7 @@ class TimeColumns:
         if position >= 0:
             raise DataError(
                 f"{source.path}: row {rows[position]} is earlier than the row before it in {name!r}; sort the file by "
-                "it. If day and month are swapped, set --dates."
+                "it. If day and month are swapped, set table.dates."
             )
         if is_clock_change:
             notes.append(f"{name!r} goes back one hour: the end of daylight saving; rows keep the order of the file")
@@ -131,7 +135,7 @@ class TimeColumns:
         """Return the times (n,) in seconds and (n,) true for those that cannot be read, where such rows are dropped."""
         name, table = " ".join(self.names), settings.table
         is_number = len(self.names) == 1 and name in source.numbers
-        if is_number and not table.date_format:
+        if is_number and "%" not in table.dates:
             times = source.numbers[name]
             faulty, reason = np.isnan(times), "is empty"
         else:
@@ -140,9 +144,9 @@ class TimeColumns:
         if faulty.any() and (settings.bad_rows == "refuse" or 2 * np.count_nonzero(faulty) > len(faulty)):
             row = source.lines[int(np.argmax(faulty))] + 1
             raise DataError(
-                f"{source.path}: row {row}, time column {name!r} {reason}. Repair it, set the form of the times with "
-                "--date-format (such as '%d %b %y %H.%M') or --dates, or the column with --time-column (DATE+TIME "
-                "for two)."
+                f"{source.path}: row {row}, time column {name!r} {reason}. Repair it, set table.dates under [data] of "
+                "--config to the format of the times (such as '%d %b %y %H.%M'), or name the time with --time-column "
+                "(DATE+TIME for two columns)."
             )
         return times, faulty
 
@@ -154,7 +158,7 @@ def _parse(
     missing = np.array([is_missing(text.strip()) for text in texts], dtype=np.bool_)
     present = [text for text, is_absent in zip(texts, missing, strict=True) if not is_absent]
     try:
-        found, note = parse_column(present, table.dates, table.date_format)
+        found, note = parse_column(present, table.dates)
         unreadable, reason = missing, ""
     except ValueError:
         readable, reason = _readable(present, table)
@@ -162,7 +166,7 @@ def _parse(
         unreadable[~missing] = ~readable
         try:
             good = [text for text, is_bad in zip(texts, unreadable, strict=True) if not is_bad]
-            found, note = parse_column(good, table.dates, table.date_format)
+            found, note = parse_column(good, table.dates)
         except ValueError as error:  # each text is a time, but not all of them have one form
             unreadable, found, note = np.ones(len(texts), dtype=np.bool_), np.empty(0), ""
             reason = f"cannot be read: {str(error).rstrip('.')}"
@@ -177,7 +181,7 @@ def _readable(texts: Sequence[str], table: TableSettings) -> tuple[NDArray[np.bo
     readable, reason = np.ones(len(texts), dtype=np.bool_), ""
     for index, text in enumerate(texts):
         try:
-            parse_column([text], table.dates, table.date_format)
+            parse_column([text], table.dates)
         except ValueError as error:
             readable[index] = False
             reason = reason or f"cannot be read: {str(error).rstrip('.')}"
@@ -227,7 +231,7 @@ def _all(texts: Sequence[str], fits: Callable[[str], bool]) -> bool:
 def _holds_times(texts: Sequence[str], table: TableSettings) -> bool:
     present = [text for text in texts[:CHUNK_ROWS] if not is_missing(text)]
     try:
-        return bool(present) and len(parse_column(present, table.dates, table.date_format)[0]) > 0
+        return bool(present) and len(parse_column(present, table.dates)[0]) > 0
     except ValueError:
         return False
 

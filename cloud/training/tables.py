@@ -141,8 +141,8 @@ def _numbers(source: TableColumns, name: str) -> NDArray[np.float64]:
         return np.full(len(texts), np.nan)
     raise DataError(
         f"{source.path}: row {source.lines[row] + 1}, column {name!r}: {texts[row][:40]!r} is not a number. Name the "
-        "columns to use with data.columns in --config, its role with --label-column or --time-column (and the form of "
-        "its times with --date-format), or let texts be one channel per value with --one-hot."
+        "columns to use with data.columns in --config, its role with --label-column or --time-column (the format of "
+        "its times is table.dates), or let texts be one channel per value with --one-hot."
     )
 
 

@@ -1,6 +1,6 @@
 """The training run, from normal data to a signed bundle, and the shorter run that puts a new head into a bundle."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,18 +11,19 @@ from cloud.training.artefacts import GateSamples, build_artefacts
 from cloud.training.choices import checked_methods
 from cloud.training.data import TrainingData
 from cloud.training.head import checked_head
+from cloud.training.judgement.judge import Judgement
 from cloud.training.modalities import training_modality
 from cloud.training.progress import StageProgress
 from cloud.training.screeners import VectorScreener
 from cloud.training.settings import TrainingSettings
 from cloud.training.stages import TrainingRun, now
-from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle, Manifest, sign
+from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle, InputSpec, Manifest, sign
 from shared.diffusion.training import time_limited_trainings
 from shared.errors import BundleMismatchError
 from shared.modalities import load_preprocessor
 from shared.preprocessing import modes_of
 
-_OF_THE_OLD_HEAD = ("head_loss", "seconds")
+_OF_THE_OLD_HEAD = ("head_loss", "seconds", "judgement")
 
 
 def train_bundle(
@@ -30,11 +31,15 @@ def train_bundle(
     settings: TrainingSettings,
     signing_key: Ed25519PrivateKey,
     progress: StageProgress | None = None,
+    *,
+    judged: Callable[[Judgement, InputSpec], None] | None = None,
 ) -> Bundle:
     """Train a screener and its analyzers on normal data and pack them into a signed bundle.
 
-    `progress` gets the name of a stage and the share of it that is done. Raises DataError for data that cannot be used,
-    ParityError if the artefacts disagree.
+    `progress` gets the name of a stage and the share of it that is done. `judged` gets the judgement and the format
+    of a sample before anything is signed, and may raise.
+
+    Raises DataError for data that cannot be used, ParityError if the artefacts disagree.
     """
     methods = checked_methods(settings, data.modality)
     run = TrainingRun(data, settings, methods, progress or _no_progress)
@@ -46,6 +51,9 @@ def train_bundle(
         run.distil_head()
         run.build_artefacts()
         run.score_test_samples()
+        run.judge()
+    if judged is not None:
+        judged(run.judgement, run.split.spec)
     return run.sign(signing_key, cut_short)
 
 

@@ -83,7 +83,8 @@ class WebhookSink:
     """Sink that sends JSON by HTTP POST.
 
     `Vedette-Signature` is "v1=" and the HMAC-SHA256, in hexadecimal, of the text of `Vedette-Timestamp` (seconds since
-    the epoch), a full stop, and the body. Redirections are not followed.
+    the epoch), a full stop, and the body. The key is the secret file without white space at its ends. Redirections are
+    not followed.
     """
 
     def __init__(self, settings: WebhookSettings) -> None:
@@ -102,19 +103,9 @@ class WebhookSink:
 
     def send(self, message: Waiting) -> None:
         """See `Sink.send`."""
-        body, stamp = message.body.encode(), str(int(time.time()))
-        request = urllib.request.Request(
-            self._settings.url,
-            data=body,
-            method="POST",
-            headers={
-                "Content-Type": "application/json",
-                "User-Agent": "vedette",
-                "Vedette-Alarm-Id": message.alarm_id,
-                "Vedette-Timestamp": stamp,
-                "Vedette-Signature": f"v1={signature(self._secret, stamp, body)}",
-            },
-        )
+        body = message.body.encode()
+        headers = self.signed_headers(message.alarm_id, body)
+        request = urllib.request.Request(self._settings.url, data=body, method="POST", headers=headers)
         try:
             with self._opener.open(request, timeout=self._settings.timeout_s) as response:
                 response.read(1024)
@@ -125,6 +116,17 @@ class WebhookSink:
             raise NotDeliveredError(
                 f"the server cannot be reached ({getattr(error, 'reason', None) or error})"
             ) from None
+
+    def signed_headers(self, alarm_id: str, body: bytes) -> dict[str, str]:
+        """Return the headers of a request that is sent now, with the signature of its body."""
+        stamp = str(int(time.time()))
+        return {
+            "Content-Type": "application/json",
+            "User-Agent": "vedette",
+            "Vedette-Alarm-Id": alarm_id,
+            "Vedette-Timestamp": stamp,
+            "Vedette-Signature": f"v1={signature(self._secret, stamp, body)}",
+        }
 
     def close(self) -> None:
         """See `Sink.close`."""

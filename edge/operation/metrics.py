@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from edge.operation.inspection import source_state
 from edge.operation.latency import LatencyHistogram
 from shared.addresses import Address
 from shared.errors import PortInUseError
@@ -131,8 +132,11 @@ def _handler(status: Callable[[], AgentStatus], registry: CollectorRegistry) -> 
             elif path == "/status":
                 self._answer(200, "application/json", status().to_json())
             elif path == "/health":
-                problems = list(status().problems)
-                self._answer_json(503 if problems else 200, {"healthy": not problems, "problems": problems})
+                now = status()
+                problems = list(now.problems)
+                states = {name: source_state(source) for name, source in now.sources.items()}
+                health = {"healthy": not problems, "problems": problems, "sources": states}
+                self._answer_json(503 if problems else 200, health)
             else:
                 self._answer_json(404, {"error": "available: /metrics, /health and /status"})
 

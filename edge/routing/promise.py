@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from shared.bundle import InputSpec
-from shared.modality import Modality
 from shared.preprocessing import ChannelRanges, ReadingSums, measured_positions
 
 WINDOW_BLOCKS, MIN_BLOCK_SAMPLES, WINDOW_S = 20, 10, 60.0
@@ -34,12 +33,6 @@ MIN_SAMPLES = 20
 TOLERANCE = 2.0  # a calibration is fitted on a limited number of samples, so its promise is not exact
 MIN_ALARM_SHARE = 0.2
 MAX_CHANCE = 1e-6
-_UNITS = {
-    Modality.TABULAR: "rows",
-    Modality.SERIES: "windows",
-    Modality.IMAGE: "images",
-    Modality.VIDEO: "clips",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +50,9 @@ class WatchedBatch:
     rate_per_s: float
 
 
-class Counts(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Counts:
     """Numbers of samples. `promised_alarms` is the expected number of alarms on normal data."""
-
-    model_config = ConfigDict(extra="ignore")
 
     samples: int = 0
     suspicious: int = 0
@@ -70,10 +62,10 @@ class Counts(BaseModel):
     def plus(self, other: "Counts") -> "Counts":
         """Return the sum of both."""
         return Counts(
-            samples=self.samples + other.samples,
-            suspicious=self.suspicious + other.suspicious,
-            alarms=self.alarms + other.alarms,
-            promised_alarms=self.promised_alarms + other.promised_alarms,
+            self.samples + other.samples,
+            self.suspicious + other.suspicious,
+            self.alarms + other.alarms,
+            self.promised_alarms + other.promised_alarms,
         )
 
 
@@ -94,17 +86,17 @@ class PromiseMonitor:
     def __init__(
         self,
         bundle_id: str,
-        modality: Modality,
         spec: InputSpec,
         ranges: ChannelRanges | None,
         forward_p_value: float,
     ) -> None:
         self.bundle_id, self.warning, self.episode = bundle_id, "", Counts()
-        self._unit, self._ranges, self._forward_p_value = _UNITS[modality], ranges, forward_p_value
+        self._unit, self._ranges, self._forward_p_value = unit_of(spec), ranges, forward_p_value
         self._new_points = spec.window_stride or spec.window_length or 1
-        length = spec.window_length if modality is Modality.SERIES else 0
+        length = spec.window_length if spec.channels else 0  # clips are no windows of a stream of readings
         self._independence = min(1.0, spec.window_stride / length) if length and spec.window_stride else 1.0
         self._measured = measured_positions(spec) if ranges is not None else np.zeros(0, np.intp)
+        self._begins_block = False
         self._blocks: deque[tuple[Counts, ReadingSums | None]] = deque(maxlen=WINDOW_BLOCKS)
 
     def observe(self, batch: WatchedBatch) -> bool:
@@ -114,10 +106,13 @@ class PromiseMonitor:
             return False
         block_samples = max(MIN_BLOCK_SAMPLES, math.ceil(batch.rate_per_s * WINDOW_S / WINDOW_BLOCKS))
         step = max(math.ceil(count / WINDOW_BLOCKS), min(block_samples, count))
+        self._begins_block = False
         for start in range(0, count, step):
             self._add(batch, slice(start, start + step), block_samples)
         before = self.warning
-        self._judge()
+        # At a high rate, once for each block: single samples would cost more here than in the screener.
+        if block_samples == MIN_BLOCK_SAMPLES or self._begins_block or len(self._blocks) == 1:
+            self._judge()
         return bool(before) != bool(self.warning)
 
     def state(self) -> PromiseState:
@@ -150,6 +145,8 @@ class PromiseMonitor:
             last, last_sums = self._blocks.pop()
             counts = last.plus(counts)
             sums = last_sums.plus(sums) if sums is not None and last_sums is not None else sums or last_sums
+        else:
+            self._begins_block = True
         self._blocks.append((counts, sums))
 
     def _sums(self, values: NDArray[Any]) -> ReadingSums:
@@ -215,6 +212,13 @@ class PromiseMonitor:
         if named:
             return f"the readings differ from the training data: {', '.join(named)}"
         return "the readings differ from the training data, though each channel is within its normal range"
+
+
+def unit_of(spec: InputSpec) -> str:
+    """Return the word for several samples of a bundle."""
+    if spec.channels:
+        return "windows" if spec.window_length else "rows"
+    return "clips" if spec.window_length else "images"
 
 
 def divergence(share: float, promised: float) -> float:

@@ -95,9 +95,7 @@ class StreamWatch:
             self._saved = text
 
     def _new_monitor(self, screener: Screener) -> PromiseMonitor:
-        return PromiseMonitor(
-            screener.bundle_id, screener.modality, screener.spec, screener.ranges, self._forward_p_value
-        )
+        return PromiseMonitor(screener.bundle_id, screener.spec, screener.ranges, self._forward_p_value)
 
     def _replace(self, screener: Screener) -> PromiseMonitor:
         """Start new counts for another bundle, which has its own promise."""

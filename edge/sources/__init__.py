@@ -60,9 +60,9 @@ def open_source(
         case PluginSettings(), _:
             return open_plugin(settings, modality, spec, stop)
         case ImageFolderSettings(watch=True), Modality.IMAGE:
-            return WatchedFolder(settings, pacer, stop, cursor)
+            return WatchedFolder(settings, spec, pacer, stop, cursor)
         case ImageFolderSettings(), Modality.IMAGE:
-            return ImageFolderSource(settings, pacer)
+            return ImageFolderSource(settings, spec, pacer)
         case CameraSettings(), Modality.IMAGE:
             return CameraSource(settings, FrameSampler(settings), pacer)
         case CameraSettings(), Modality.VIDEO:

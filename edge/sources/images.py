@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from edge.settings.sources import ImageFolderSettings
 from edge.sources.base import Pacer
 from edge.sources.health import SourceHealth
+from shared.bundle import InputSpec
 from shared.errors import DataError, SampleRejected
-from shared.images import IMAGE_SUFFIXES, decode_image
+from shared.images import IMAGE_SUFFIXES, PixelRange, decode_image, image_files
+from shared.logs import EventLog
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
+
+log = EventLog("images")
 
 
 class ImageFolderSource:
@@ -24,14 +28,17 @@ class ImageFolderSource:
     modality = Modality.IMAGE
     health = SourceHealth()  # always running: a missing folder or an empty one raises
 
-    def __init__(self, settings: ImageFolderSettings, pacer: Pacer) -> None:
+    def __init__(self, settings: ImageFolderSettings, spec: InputSpec, pacer: Pacer) -> None:
         self.source_id = settings.id
         self._settings, self._pacer, self.is_paced = settings, pacer, pacer.is_paced
         if not settings.path.is_dir():
             raise DataError(f"{settings.path}: no such folder. Correct the path of source {settings.id!r}.")
-        self._files = sorted(path for path in settings.path.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        self._pixel_range = PixelRange.of(spec.pixel_range)
+        self._files, passed_over = image_files(settings.path.rglob("*"))
         if not self._files:
             raise DataError(f"{settings.path}: contains no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        if passed_over:
+            log.info("other_files_passed_over", source=settings.id, folder=settings.path, files=passed_over)
 
     def batches(self) -> Iterator[SampleBatch]:
         """See `Source.batches`."""
@@ -48,7 +55,7 @@ class ImageFolderSource:
             if ahead is not None:
                 yield ahead.result()
 
-    def _groups(self) -> Iterator[list[Path]]:
+    def _groups(self) -> Iterator[Sequence[Path]]:
         """Yield the files of each batch at the time it is due."""
         size = self._pacer.batch_size
         for _ in itertools.repeat(None) if self._settings.loop else range(1):
@@ -58,12 +65,17 @@ class ImageFolderSource:
                     return
                 yield files
 
-    def _read(self, files: list[Path]) -> SampleBatch:
-        return read_images(self.source_id, self._settings.path, files)
+    def _read(self, files: Sequence[Path]) -> SampleBatch:
+        return read_images(self.source_id, self._settings.path, files, self._pixel_range)
 
 
-def read_images(source_id: str, folder: Path, files: Sequence[Path]) -> SampleBatch:
-    """Return the images in these files below the folder, each as a sample or a rejection."""
+def read_images(
+    source_id: str, folder: Path, files: Sequence[Path], pixel_range: PixelRange | None = None
+) -> SampleBatch:
+    """Return the images in these files below the folder, each as a sample or a rejection.
+
+    Deep images are sent as the 8-bit pixels that were screened, so that the cloud judges the same ones.
+    """
     values: list[NDArray[np.uint8]] = []
     encoded, origins, rejections = [], [], []
     for path in files:
@@ -73,7 +85,7 @@ def read_images(source_id: str, folder: Path, files: Sequence[Path]) -> SampleBa
                 rejections.append(Rejection(origin, "is not a file."))
                 continue
             data = path.read_bytes()
-            pixels = decode_image(data, origin=origin)
+            pixels = decode_image(data, origin=origin, pixel_range=pixel_range)
         except OSError as error:
             rejections.append(Rejection(origin, f"cannot be read ({error.strerror})."))
         except SampleRejected as error:
@@ -83,4 +95,5 @@ def read_images(source_id: str, folder: Path, files: Sequence[Path]) -> SampleBa
             encoded.append(data)
             origins.append(origin)
     moments = np.full(len(values), time.time())
-    return SampleBatch(source_id, Modality.IMAGE, values, moments, origins, encoded, rejections)
+    files_as_read = encoded if pixel_range is None else None
+    return SampleBatch(source_id, Modality.IMAGE, values, moments, origins, files_as_read, rejections)

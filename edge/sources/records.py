@@ -64,8 +64,7 @@ class RecordReader:
         """
         self._channels, self._numbers, self._on_left_out = channels, tuple(numbers), on_left_out
         self.cells = NumberReader(settings.table.decimal, delimiter=None, hint=decimal)  # reads values that are texts
-        self._dates, self._date_format = settings.table.dates, settings.table.date_format
-        self._columns = ChannelColumns(channels, categories or {})
+        self._dates, self._columns = settings.table.dates, ChannelColumns(channels, categories or {})
         self._senml, self._unit = settings.senml, "s" if settings.senml else settings.time_unit
         of_source = f"source {settings.id!r}"
         self._records = _compiled(settings.records_path, f"{of_source}: records_path")
@@ -203,7 +202,7 @@ class RecordReader:
             own = self._message_time.search(message)
         elif self._time is None:
             return arrived_s
-        return to_seconds(own, self._unit, self._dates, self._date_format)
+        return to_seconds(own, self._unit, self._dates)
 
     def _find(self, record: Any, channel: str, path: _Expression | None) -> Any:
         if path is not None:

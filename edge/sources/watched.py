@@ -20,8 +20,9 @@ from edge.settings.sources import ImageFolderSettings
 from edge.sources.base import Pacer
 from edge.sources.health import HealthRecord, SourceHealth
 from edge.sources.images import read_images
+from shared.bundle import InputSpec
 from shared.errors import DataError
-from shared.images import IMAGE_SUFFIXES
+from shared.images import PixelRange, is_image_file
 from shared.logs import EventLog, Throttle
 from shared.modality import Modality
 from shared.samples import SampleBatch
@@ -45,10 +46,13 @@ class WatchedFolder:
     modality = Modality.IMAGE
     is_paced = True
 
-    def __init__(self, settings: ImageFolderSettings, pacer: Pacer, stop: threading.Event, cursor: str = "") -> None:
+    def __init__(
+        self, settings: ImageFolderSettings, spec: InputSpec, pacer: Pacer, stop: threading.Event, cursor: str = ""
+    ) -> None:
         """Check the folders. Raises DataError if the folder is absent, or files cannot be moved to `done`."""
         self.source_id = settings.id
         self._settings, self._pacer, self._stop = settings, pacer, stop
+        self._pixel_range = PixelRange.of(spec.pixel_range)
         self._health, self._throttle = HealthRecord(), Throttle()
         if not settings.path.is_dir():
             raise DataError(f"{settings.path}: no such folder. Correct the path of source {settings.id!r}.")
@@ -154,7 +158,7 @@ class WatchedFolder:
                 try:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(here / entry.name)
-                    elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and entry.is_file():
+                    elif is_image_file(entry.name) and entry.is_file():
                         yield _File(entry.stat().st_ctime_ns, (here / entry.name).relative_to(root).as_posix())
                 except OSError:  # gone since
                     continue
@@ -170,7 +174,8 @@ class WatchedFolder:
             # Screened files that still exist; those put away meanwhile need not be known.
             cursor = json.dumps([self._last.changed_ns, self._last.name, sorted(self._kept | self._screened)])
         folder = self._settings.path
-        batch = read_images(self.source_id, folder, [folder / file.name for file in files])
+        paths = [folder / file.name for file in files]
+        batch = read_images(self.source_id, folder, paths, self._pixel_range)
         return replace(batch, cursor=cursor, on_kept=lambda: self._note_kept(set(files)))
 
     def _note_kept(self, files: set[_File]) -> None:

@@ -11,6 +11,7 @@ from typing import Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
 from shared.diffusion.schedules import diffuse, log_uniform_sigmas, per_item
@@ -18,6 +19,8 @@ from shared.settings import Settings
 
 Progress = Callable[[float], None]
 """Function that receives the share of the work done, from 0 to 1."""
+
+_multi_tensor_average: Callable[[float], Callable[..., None]] = get_ema_multi_avg_fn  # PyTorch gives it no types
 
 REPORT_STEPS = 25
 LOSS_SHARE = 0.05  # weight of the latest loss in the returned running mean
@@ -32,14 +35,13 @@ class ExponentialMovingAverage:
     def __init__(self, module: nn.Module, decay: float):
         self.average = copy.deepcopy(module).requires_grad_(False)
         self._decay, self._updates = decay, 0
+        self._means = list(self.average.parameters())
 
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Add the parameters of one more step."""
+    def update(self, parameters: list[nn.Parameter]) -> None:
+        """Add the parameters of the averaged network after one more step."""
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for mean, value in zip(self.average.parameters(), module.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
+        _multi_tensor_average(decay)(self._means, parameters, None)
 
 
 class OptimizerSettings(Settings):
@@ -118,10 +120,11 @@ def train(
     reaches zero. The clock counts only the work of this thread, because weights must not depend on other processes.
     `progress` receives the share done every REPORT_STEPS steps and at the end.
     """
-    optimizer = torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
+    parameters = list(module.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
     average = ExponentialMovingAverage(module, settings.ema_decay)
     report = progress or (lambda share: None)
-    device_type = next(module.parameters()).device.type
+    device_type = parameters[0].device.type
     started_s = clock()
     recent, done = torch.zeros(()), 0.0
     module.train()
@@ -131,9 +134,9 @@ def train(
         with torch.autocast(device_type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             loss = batch_loss()
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        average.update(module)
+        average.update(parameters)
         time_share = (clock() - started_s) / settings.max_seconds
         done = max(done, (step + 1) / settings.steps, time_share if time_share > 0.5 else 0.0)
         recent = loss.detach() if step == 0 else torch.lerp(recent, loss.detach(), LOSS_SHARE)

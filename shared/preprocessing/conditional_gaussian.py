@@ -207,6 +207,12 @@ class ConditionalGaussian:
             yield _grouped(flat @ self.precision, self.centre.shape)
 
 
+def group_maxima(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest value of each group of channels, (n, groups), from values (n, channels) of at least 0."""
+    largest: NDArray[np.float64] = _grouped(values, (1, values.shape[1])).max(axis=2)
+    return largest
+
+
 def _lost_variance(flat: NDArray[np.float64], observed: NDArray[np.bool_] | None) -> NDArray[np.float64]:
     """Return the variance of observed minus that of all values (values,) in windows `flat` (n, values)."""
     if observed is None:

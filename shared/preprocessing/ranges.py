@@ -12,9 +12,10 @@ from shared.bundle import InputSpec
 RANGE_QUANTILES = (0.01, 0.99)  # of the training readings
 BUNDLES_WITHOUT_RANGE = 2.0  # deviations to both sides of the mean, in bundles that were trained before ranges
 MAX_NAMED = 3
-MIN_SPREAD_RATIO = 3.0  # smallest ratio of two spreads that is reported
+MIN_SPREAD_RATIO = 2.0  # of the spread to that of the training readings
+STUCK_SPREAD = 1e-4  # largest spread of a stuck channel, in deviations
 MIN_MISSING_SHARE = 0.5
-ROUNDING = 1e-5  # relative; readings travel as float32
+MIN_DISTANCE = 0.1  # deviations outside the range; less is the rounding of a constant channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +48,24 @@ class ChannelRanges:
     def differences(self, sums: "ReadingSums", most: int = MAX_NAMED) -> list[str]:
         """Return a text for each channel that differs most, such as "Temperature 79 against 88 to 91".
 
-        A channel is named if its mean lies outside its normal range, if its spread is several times larger or smaller,
-        or if most of its readings are missing. The list is empty if no channel stands out.
+        A channel is named if its mean lies outside its normal range, if its spread is several times larger, if it is
+        stuck, or if most of its readings are missing. The list is empty if no channel stands out. A somewhat smaller
+        spread is no difference: a few hundred samples vary less than all training data.
         """
         found: list[tuple[float, str]] = []
         mean, spread = sums.moments()
         for place, name in enumerate(self.channels):
             low, high = float(self.low[place]), float(self.high[place])
             unit = max(float(self.scale[place]), 1e-12)
-            rounding = ROUNDING * max(abs(low), abs(high))
+            distance = max(low - mean[place], mean[place] - high) / unit
             if sums.missing_share(place) >= MIN_MISSING_SHARE:
                 found.append((np.inf, f"{name} missing in {sums.missing_share(place):.0%} of the readings"))
-            elif not low - rounding <= mean[place] <= high + rounding:
-                distance = max(low - mean[place], mean[place] - high) / unit
+            elif distance >= MIN_DISTANCE:
                 found.append((1.0 + distance, f"{name} {_figure(mean[place])} against {_span(low, high)}"))
-            elif low < high and (ratio := _ratio(float(spread[place]), unit)) >= MIN_SPREAD_RATIO:
-                words = f"{name} varies by {_figure(spread[place])} against {_figure(unit)}"
-                found.append((1.0 - 1.0 / ratio, words))
+            elif low < high and spread[place] >= MIN_SPREAD_RATIO * unit:
+                found.append((1.0, f"{name} varies by {_figure(spread[place])} against {_figure(unit)}"))
+            elif low < high and spread[place] <= STUCK_SPREAD * unit:
+                found.append((0.5, f"{name} stuck at {_figure(mean[place])}"))
         return [text for _, text in sorted(found, key=lambda pair: -pair[0])[:most]]
 
 
@@ -134,12 +136,6 @@ def stored_span(arrays: Mapping[str, NDArray[Any]], channels: int) -> NDArray[np
 def measured_positions(spec: InputSpec) -> NDArray[np.intp]:
     """Return the positions of the measured channels among all channels of a sample."""
     return np.array([place for place, name in enumerate(spec.channels) if name != spec.mode_channel], dtype=np.intp)
-
-
-def _ratio(one: float, other: float) -> float:
-    """Return the larger of two spreads over the smaller one, at most 1000."""
-    small, large = sorted((abs(one), abs(other)))
-    return min(large / max(small, large / 1000, 1e-300), 1000.0)
 
 
 def _figure(value: Any) -> str:

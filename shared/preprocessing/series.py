@@ -3,8 +3,9 @@
 1. Scores on the leading principal components, all divided by one deviation: the position among normal windows.
    Distances between scores are distances between windows. Whitening would give low-variance components the same weight.
 2. The distance from the subspace of the components, which shows shapes outside it.
-3. For each channel, how unexpected it is given all the others (`conditional_gaussian`). Broken relations between
-   channels lie along low-variance directions, which the first view omits and the second hardly shows.
+3. For each channel, how unexpected it is given all the others (`conditional_gaussian`), plus how much too still it is
+   (`stillness`). Broken relations between channels lie along low-variance directions, which the first view omits and
+   the second hardly shows. A stuck channel shows in its stillness only.
 
 If the spec allows it, a reading may be missing (NaN). It is imputed with its mean given the observed readings, and only
 observed readings are scored. A channel without any reading counts as expected; a window without any reading is
@@ -36,8 +37,9 @@ from shared.preprocessing.base import (
     scale_of,
     standardise,
 )
-from shared.preprocessing.conditional_gaussian import ConditionalGaussian
+from shared.preprocessing.conditional_gaussian import ConditionalGaussian, group_maxima
 from shared.preprocessing.ranges import ChannelRanges, ranges_of, stored_span
+from shared.preprocessing.stillness import Stillness
 
 EXPLAINED_VARIANCE = 0.99
 MAX_COMPONENTS = 63  # 64 inputs together with the distance, plus those of the channels
@@ -45,6 +47,7 @@ VIEW_RANGE = 10.0  # deviations; larger values of a view are compressed
 MAX_WINDOW_VALUES = 2048  # length * channels, which bounds the covariance matrix
 MAX_FLOAT32 = float(np.finfo(np.float32).max)
 SURPRISE_WEIGHT = 0.5  # weight of a channel's surprise relative to the other inputs, in deviations on normal data
+STILL_RESIDUAL = 3.0  # deviations of each reading of a channel with a stillness of 1
 SURPRISE_SPREAD = 0.05  # minimum deviation of a surprise; the copy of another channel has none
 
 
@@ -54,7 +57,7 @@ class Views:
 
     `mean`, `scale`: (channels,). `components`: (k, length * channels), orthonormal rows. `deviation`: (1,), of the
     scores. `residual`: (2,), mean and deviation of the distance from the subspace. `surprise`: (2, groups), mean and
-    unit of the surprises.
+    unit of the surprises. `still`: (3, channels), see `Stillness.to_array`.
     """
 
     mean: NDArray[np.float64]
@@ -63,6 +66,7 @@ class Views:
     deviation: NDArray[np.float64]
     residual: NDArray[np.float64]
     surprise: NDArray[np.float64]
+    still: NDArray[np.float64]
 
 
 class SeriesPreprocessor:
@@ -81,6 +85,7 @@ class SeriesPreprocessor:
         """`span`: (2, channels), low and high of normal readings; None in older bundles."""
         self.spec = spec
         self.views, self.gaussian, self._span = views, gaussian, span
+        self.stillness = Stillness.from_array(views.still, spec.window_length)
 
     @classmethod
     def fit(cls, windows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
@@ -108,15 +113,19 @@ class SeriesPreprocessor:
         surprises = gaussian.surprises(standard, observed)
         unit = (surprises.std(axis=0) + SURPRISE_SPREAD) / SURPRISE_WEIGHT
         surprise = np.stack([surprises.mean(axis=0), unit])
+        still = Stillness.fit(standard, observed)
+        views = Views(mean, scale, components, deviation, residual, surprise, still.to_array())
         channels = len(spec.channels)
         span = ranges_of(values.reshape(-1, channels), observed.reshape(-1, channels))
-        return cls(spec, Views(mean, scale, components, deviation, residual, surprise), gaussian, span)
+        return cls(spec, views, gaussian, span)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
         """Return the preprocessing that `files` wrote; raises BundleError for other arrays."""
         names = Views.__dataclass_fields__
         try:
+            if "still" not in arrays:  # a bundle of an earlier version
+                arrays = {**arrays, "still": Stillness.without(np.size(arrays["mean"]), 1).to_array()}
             views = Views(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
             gaussian = ConditionalGaussian.from_arrays(arrays)
         except KeyError as error:
@@ -124,7 +133,7 @@ class SeriesPreprocessor:
         except ValueError as error:
             raise BundleError(f"{cls.file_path}: {error}; retrain the bundle.") from None
         shape = (spec.window_length, len(spec.channels))
-        if gaussian.centre.shape != shape or views.mean.shape != shape[1:]:
+        if gaussian.centre.shape != shape or views.mean.shape != shape[1:] or views.still.shape != (3, *shape[1:]):
             raise BundleError(f"{cls.file_path} does not fit the bundle's windows: retrain the bundle.")
         return cls(spec, views, gaussian, stored_span(arrays, len(spec.channels)))
 
@@ -175,10 +184,13 @@ class SeriesPreprocessor:
         This is the distance of a reading from its imputation given the other channels, in deviations on normal data,
         multiplied by its distance from the mean if that exceeds one deviation. A faulty channel also distorts the
         imputation of the others, but only its own readings are far from their mean. 0 for a missing reading.
-        Deviations that principal components cannot show are included.
+        Deviations that principal components cannot show are included. The stillness of a channel is added to each of
+        its readings.
         """
         itself = np.maximum(np.abs(seen.values - self.gaussian.centre), 1.0)
-        return np.where(seen.observed, np.abs(self.gaussian.residuals(seen.values)) * itself, 0.0)
+        still = STILL_RESIDUAL * self.stillness.of(seen.values, seen.observed)
+        unexpected = np.abs(self.gaussian.residuals(seen.values)) * itself + still[:, np.newaxis]
+        return np.where(seen.observed, unexpected, 0.0)
 
     def files(self) -> dict[str, bytes]:
         """Return the scaling, the components, the distribution of windows and normal ranges as one NPZ file."""
@@ -245,7 +257,9 @@ class SeriesPreprocessor:
         flat = (seen.values - self.gaussian.centre).reshape(len(seen.values), self.gaussian.centre.size)
         scores = flat @ views.components.T
         distance = (_distances(flat, scores) - views.residual[0]) / views.residual[1]
-        surprises = (self.gaussian.surprises(seen.values, seen.observed) - views.surprise[0]) / views.surprise[1]
+        surprises = self.gaussian.surprises(seen.values, seen.observed)
+        surprises = surprises + group_maxima(self.stillness.of(seen.values, seen.observed))
+        surprises = (surprises - views.surprise[0]) / views.surprise[1]
         side_by_side = np.column_stack([scores / views.deviation, distance, surprises])
         return compress(side_by_side, VIEW_RANGE).astype(np.float32)
 

@@ -1,6 +1,5 @@
 """Settings of table files, the same for training data and for sources of a device."""
 
-from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -20,23 +19,16 @@ class TableSettings(Settings):
     encoding: Literal["auto", "utf-8", "utf-16", "cp1252"] = Field(
         "auto", title="Encoding", description='"auto": UTF-16 if the file begins so, else UTF-8, else Windows-1252'
     )
-    dates: Literal["auto", "day_first", "month_first"] = Field(
-        "auto", title="Dates", description='order in dates such as 02/11/2025; "auto": the order that fits all rows'
-    )
-    date_format: str = Field(
-        "",
-        title="Date format",
-        description='strptime format of the times, such as "%d %b %y %H.%M"; empty: the usual forms',
+    dates: str = Field(
+        "auto",
+        title="Dates",
+        description='"day_first" or "month_first" in dates such as 02/11/2025, or a format such as %d-%b-%Y %H:%M; '
+        '"auto": the order that fits all rows',
     )
 
-    @field_validator("date_format")
+    @field_validator("dates")
     @classmethod
-    def _reads_back(cls, text: str) -> str:
-        moment = datetime(2031, 10, 24, 11, 22, 33, tzinfo=UTC)
-        try:
-            found = datetime.strptime(moment.strftime(text), text) if text else moment
-        except ValueError as error:
-            raise ValueError(f"is not a format of dates: {error}") from None
-        if found.date() != moment.date():
-            raise ValueError("must hold year, month and day, such as %d.%m.%y")
-        return text
+    def _is_known(cls, dates: str) -> str:
+        if dates not in {"auto", "day_first", "month_first"} and "%" not in dates:
+            raise ValueError("must be auto, day_first, month_first, or a format such as %d-%b-%Y %H:%M")
+        return dates

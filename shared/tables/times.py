@@ -41,23 +41,23 @@ _TIME_OF_DAY = re.compile(_CLOCK)
 _FRACTION_COMMA = re.compile(r"(?<=:\d\d),(?=\d)")
 
 
-def parse_time(text: str, dates: str = "auto", date_format: str = "") -> float:
+def parse_time(text: str, dates: str = "auto") -> float:
     """Return seconds since the epoch of a time written as text.
 
     Args:
         text: ISO 8601, or a date such as 24.10.2025 10:15 or 24 Oct 2025 10:15 AM.
-        dates: "day_first", "month_first", or "auto": points mean day first, and a number above 12 is a day.
-        date_format: format of `datetime.strptime` that replaces these rules; "" for none.
+        dates: "day_first", "month_first", or "auto": points mean day first, and a number above 12 is a day. Or a format
+            of `datetime.strptime`; times without a zone are UTC.
 
     Raises:
         ValueError: the text is no time, or day and month cannot be told apart.
     """
     text = text.strip()[:64]
-    if date_format:
+    if "%" in dates:
         try:
-            return _as_utc(datetime.strptime(text, date_format)).timestamp()
+            return _as_utc(datetime.strptime(text, dates)).timestamp()
         except ValueError:
-            raise ValueError(f"{text[:40]!r} does not have the format {date_format!r}.") from None
+            raise ValueError(f"{text[:40]!r} is not a time of the format {dates!r} in table.dates.") from None
     if match := _DATE.fullmatch(text):
         first, second = int(match["first"]), int(match["second_part"])
         day, month = (first, second) if _order_of(match, dates) == "day_first" else (second, first)
@@ -77,13 +77,13 @@ def is_time_of_day(text: str) -> bool:
     return _TIME_OF_DAY.fullmatch(text.strip()) is not None
 
 
-def to_seconds(value: object, unit: str = "auto", dates: str = "auto", date_format: str = "") -> float:
+def to_seconds(value: object, unit: str = "auto", dates: str = "auto") -> float:
     """Return seconds since the epoch of a number in `unit`, or of a text. Raises ValueError for anything else.
 
-    `date_format`: as for `parse_time`; it holds for whole numbers such as 20251024101500, too.
+    With a format in `dates`, a whole number is a text: 20251024101500 may be a date.
     """
-    if date_format and isinstance(value, (str, int)) and not isinstance(value, bool):
-        return parse_time(str(value), dates, date_format)
+    if "%" in dates and isinstance(value, (str, int)) and not isinstance(value, bool):
+        return parse_time(str(value), dates)
     if isinstance(value, str):
         try:
             number = float(value)
@@ -99,7 +99,7 @@ def to_seconds(value: object, unit: str = "auto", dates: str = "auto", date_form
     return seconds
 
 
-def parse_column(texts: Sequence[str], dates: str = "auto", date_format: str = "") -> tuple[NDArray[np.float64], str]:
+def parse_column(texts: Sequence[str], dates: str = "auto") -> tuple[NDArray[np.float64], str]:
     """Return the times (n,) of a column in seconds since the epoch, and a note if a reading was chosen.
 
     If no date of the column tells day and month apart, the order with the smaller longest step is taken. Times of day
@@ -107,9 +107,7 @@ def parse_column(texts: Sequence[str], dates: str = "auto", date_format: str = "
     Raises ValueError for a text that is no time.
     """
     first = texts[0].strip() if texts else ""
-    if date_format:
-        return np.array([parse_time(text, dates, date_format) for text in texts]), ""
-    if is_time_of_day(first):
+    if "%" not in dates and is_time_of_day(first):
         return _times_of_day(texts), "times of day without a date: a step back of more than 12 h begins the next day"
     if dates != "auto" or not _DATE.fullmatch(first):
         return np.array([parse_time(text, dates) for text in texts]), ""
@@ -171,7 +169,7 @@ def _month_of(parts: dict[str, str]) -> int:
         return int(parts["month"])
     name = parts["month_name"]
     if name[:3].lower() not in _MONTHS:
-        raise ValueError(f"{name!r} is not the English name of a month: set table.date_format.")
+        raise ValueError(f"{name!r} is not the English name of a month: set a format in table.dates.")
     return _MONTHS.index(name[:3].lower()) + 1
 
 

@@ -41,6 +41,8 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
         self.requests = 0
         self.duplicates = 0
         self.heartbeats: list[fleet_pb2.HeartbeatRequest] = []
+        self.queries = 0
+        self.clock_ahead_s = 0.0  # of the service
         self.events: list[detection_pb2.Event] = []
         self.cursors: list[int] = []
         self.fetch_offsets: list[int] = []
@@ -136,7 +138,10 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
     async def Heartbeat(
         self, request: fleet_pb2.HeartbeatRequest, context: grpc.aio.ServicerContext
     ) -> fleet_pb2.HeartbeatResponse:
-        self.heartbeats.append(request)
+        if request.query_only:
+            self.queries += 1
+        else:
+            self.heartbeats.append(request)
         desired = []
         for name, bundle in self.desired:
             archive = self.archive_of(bundle)
@@ -148,7 +153,8 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
                     archive_sha256=hashlib.sha256(archive).digest(),
                 )
             )
-        return fleet_pb2.HeartbeatResponse(desired=desired, next_heartbeat_s=1)
+        now_ms = int((time.time() + self.clock_ahead_s) * 1000)
+        return fleet_pb2.HeartbeatResponse(desired=desired, next_heartbeat_s=1, service_time_ms=now_ms)
 
     async def FetchBundle(
         self, request: fleet_pb2.FetchBundleRequest, context: grpc.aio.ServicerContext

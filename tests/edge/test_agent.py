@@ -484,3 +484,26 @@ def test_a_damaged_spool_is_set_aside_and_the_agent_goes_on(cloud: CloudDouble, 
     assert device.run("--until-done") == 0, device.text()
     assert device.counters()["spools_set_aside"] == 1
     assert device.status()["problems"] == []  # problems of an earlier run do not keep this one unhealthy
+
+
+def test_a_source_without_its_bundle_and_a_wrong_clock_are_named(cloud: CloudDouble, enrol: Enrol) -> None:
+    cloud.clock_ahead_s = -2 * DAY.total_seconds()
+    device = enrol(cloud.address)
+    source = device.settings["sources"][0]
+    source |= {"rate_per_s": 100, "loop": True}
+    device.settings["sources"].append({**source, "id": "late", "bundle_name": "unpublished"})
+    del device.settings["sources"][1]["bundle"]
+    device.start()
+    device.until(lambda: any("not published" in problem for problem in device.status().get("problems", [])))
+    problems = device.status()["problems"]
+    assert problems[0].startswith("clock: the device is 2 days ahead of the service")
+    assert "source late: waiting for bundle 'unpublished', which is not published" in problems[1]
+    code, text = get(device.status()["metrics_address"], "/health")
+    assert code == 503
+    assert json.loads(text)["sources"] == {"plant": "running", "late": "waiting for a bundle"}
+    device.until(lambda: cloud.heartbeats[-1].warnings)
+    assert {item.source_id: item.state for item in cloud.heartbeats[-1].running} == {
+        "plant": "running",
+        "late": "waiting for a bundle",
+    }
+    assert any("clock: the device is 2 days ahead" in line for line in status_lines(read_status(device.state)))

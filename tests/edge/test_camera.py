@@ -22,9 +22,9 @@ from shared.modality import Modality
 from shared.samples import SampleBatch
 from shared.status import ObservedStatus
 from shared.videos import probe
+from tests.cases import case
 from tests.edge.device import Device
 from tests.edge.network_camera import Recording, picture
-from tests.shared.cases import case
 
 IMAGES = InputSpec(image_height=32, image_width=32)
 HEIGHT, WIDTH = 48, 64
@@ -139,7 +139,7 @@ def test_a_stream_without_a_known_codec_fails_its_source_only(tmp_path: Path, li
 
 
 def test_the_truncated_video_of_the_cases_fails_its_source_only() -> None:
-    path = case("09-truncated-video/cut_406.mp4")
+    path = case("09-truncated-video") / "cut_406.mp4"
     with pytest.raises(DataError, match="no known codec"):
         list(source_of(path).batches())
     with pytest.raises(DataError, match="not a readable video"):

@@ -17,8 +17,8 @@ from shared.bundle import InputSpec
 from shared.errors import BundleMismatchError, DataError
 from shared.modality import Modality
 from shared.videos import clip_ends, clip_stride, frames_of
+from tests.cases import case
 from tests.cloud.training.video_files import frames, write_video
-from tests.shared.cases import case
 
 SPEC = InputSpec(image_height=32, image_width=64, window_length=3, frame_interval_s=1.0)
 
@@ -95,7 +95,7 @@ def test_a_rotated_video_is_turned_as_in_training(tmp_path: Path, degrees: int) 
 
 
 def test_the_rotated_video_of_the_cases_is_turned_as_in_training() -> None:
-    path = case("08-rotated-video/belt_rot180.mp4")
+    path = case("08-rotated-video") / "belt_rot180.mp4"
     trained = dict(frames_of(path, [0, 40, 99]))
     source = open_source(
         settings_of(path), Modality.IMAGE, InputSpec(image_height=96, image_width=160), threading.Event()

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +75,34 @@ def test_odd_cells_reject_their_row_in_a_table_and_in_a_file_that_grows(device: 
     assert (counts["samples_screened"], counts["samples_rejected"]) == (2 * good_count, 2 * bad)
     assert counts["samples_unscored"] == 0
     assert "Traceback" not in device.text()
+
+
+def stdin_source(lines: list[dict[str, Any]], **settings: Any) -> StdinSource:
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    of = StdinSettings(id="line", kind="stdin", bundle=Path("b"), **settings)
+    spec = InputSpec(channels=("heat", "load"), missing=True)
+    return StdinSource(of, Modality.TABULAR, spec, Pacer(0.0, 16, 0.0, threading.Event()), io.BytesIO(data))
+
+
+def test_a_sensor_two_days_ahead_is_named_and_its_readings_are_screened() -> None:
+    ahead_s = time.time() + 2 * 86400
+    source = stdin_source([{"at": ahead_s + step, "heat": 1, "load": 2} for step in range(5)], time_path="at")
+    assert sum(map(len, source.batches())) == 5
+    assert source.health.clock == "time stamps are 2 days ahead of the device's clock: set the sensor's clock"
+    assert source.health.state == "running"
+    right = stdin_source([{"at": time.time() + step, "heat": 1, "load": 2} for step in range(5)], time_path="at")
+    assert sum(map(len, right.batches())) == 5
+    assert right.health.clock == ""
+
+
+def test_each_record_of_a_batched_line_is_screened_or_counted() -> None:
+    tags = {"heat": {"name": "L1.heat"}, "load": {"name": "L1.load"}}
+    values = [{"id": f"L1.{tag}", "v": 1.5, "t": 1_800_000_000 + step} for step in range(10) for tag in tags]
+    values += [{"id": "L1.other", "v": 1, "t": 1_800_000_000}, {"id": "L1.heat", "v": "x", "t": 1_800_000_003}]
+    paths = {"records_path": "values", "name_path": "id", "value_path": "v", "time_path": "t", "channels": tags}
+    source = stdin_source([{"values": values}], **paths)
+    batches = list(source.batches())
+    assert sum(map(len, batches)) == 10
+    assert all((batch.values == 1.5).all() for batch in batches if len(batch))
+    assert sum(len(batch.rejections) for batch in batches) == 1
+    assert source.health.left_out == {"name of no channel": 1}

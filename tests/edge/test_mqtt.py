@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.check.report import Level
+from edge.check.sources import probe_broker
 from edge.settings.sources import MqttSettings
 from edge.sources import open_source
 from edge.sources.mqtt import MqttSource
@@ -115,6 +117,26 @@ def test_records_become_rows_and_garbage_a_rejection(broker: Broker, publisher: 
     assert abs(press.batches[0].captured_at_s[0] - time.time()) < 10
 
 
+def test_a_batched_message_becomes_aligned_rows_at_the_times_of_its_records(
+    broker: Broker, publisher: Publisher, listen
+) -> None:
+    paths = {"records_path": "values", "name_path": "id", "value_path": "v", "time_path": "t", "quality_path": "q"}
+    press = listen(broker.port, **paths, good_quality=(True,), interval_s=1.0, lateness_s=0.0)
+    press.until_state("running")
+    values = [
+        {"id": name, "v": value + step, "q": (name, step) != ("load", 2), "t": 1_764_000_000_000 + 1000 * step}
+        for name, value in (("heat", 60.0), ("load", 3.0), ("other", 1.0))
+        for step in range(5)
+    ]
+    publisher.publish("plant/press", json.dumps({"timestamp": 1_764_000_009_000, "values": values}))
+    publisher.publish("plant/press", json.dumps({"timestamp": 1_764_000_009_000}))
+    press.until(lambda: len(press.values) >= 4 and press.reasons)
+    np.testing.assert_array_equal(press.values[:4], [[60, 3], [61, 4], [62, np.nan], [63, 6]])
+    assert press.batches[0].captured_at_s[0] == 1_764_000_001  # the end of its step
+    assert press.reasons == ["has no records at 'values'."]
+    assert press.source.health.left_out == {"name of no channel": 5, "bad quality": 1}
+
+
 def test_topics_of_different_rates_become_aligned_windows(broker: Broker, publisher: Publisher, listen) -> None:
     channels = {
         "heat": {"topic": "plant/+/heat", "path": "value"},
@@ -210,8 +232,19 @@ def test_a_wrong_password_is_said_and_the_right_one_may_stand_in_a_file(
         (tmp_path / "password").write_text("secret\n")
         right = listen(broker.port, user="plant@", password_file=tmp_path / "password", protocol=protocol)
         right.until_state("running")
+        # The check before a start gives the same reasons.
+        refused = probe_broker("broker", settings_of(broker, "plant:wrong@", protocol=protocol))
+        assert refused.level is Level.WARNING
+        assert "correct user and password" in refused.text
+        assert "wrong" not in refused.text
+        assert probe_broker("broker", settings_of(broker, "plant:secret@", protocol=protocol)).level is Level.OK
     finally:
         broker.stop()
+
+
+def settings_of(broker: Broker, user: str, **more: Any) -> MqttSettings:
+    url = f"mqtt://{user}127.0.0.1:{broker.port}"
+    return MqttSettings(id="press", kind="mqtt", url=url, bundle=Path("b"), topic="t", **more)
 
 
 def test_mutual_tls_and_a_stranger_s_broker_is_not_believed(tmp_path: Path, listen, authority: Authority) -> None:

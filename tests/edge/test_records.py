@@ -3,7 +3,6 @@
 import json
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from edge.sources.alignment import Reading
 from edge.sources.records import MAX_PAYLOAD_BYTES, MAX_RECORDS, RecordReader
 from shared.errors import SettingsError
 from shared.samples import Rejection
+from tests.cases import CASES
 
 NOW_S = 1.8e9
 
@@ -130,7 +130,7 @@ def test_missing_and_null_fields_give_no_reading_and_nan_a_missing_value() -> No
     assert math.isnan(read(reader(), {"heat": 1, "load": "NaN"})[0][0].values[1])
 
 
-CASE = Path("/work/shared/cases/11-batched-payload/message.json")
+CASE = CASES / "11-batched-payload" / "message.json"
 PUMP = {"temp": {"name": "L1.Pump.temp"}, "pressure": {"name": "L1.Pump.pressure"}}
 NAMED = {"records_path": "values", "name_path": "id", "value_path": "v", "time_path": "t", "quality_path": "q",
          "good_quality": (True,), "channels": PUMP}  # fmt: skip

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def put(folder: Path, name: str, data: bytes | None = None) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.part").write_bytes(picture(7) if data is None else data)
     (folder / f"{name}.part").rename(folder / name)
+
+
+def wait_until_settled(folder: Path, settle_s: float = 0.05) -> None:
+    """Return once no file has changed for `settle_s`, so that a watcher finds all at its first look."""
+    while time.time() - max(path.stat().st_ctime for path in folder.iterdir()) < settle_s + 0.01:
+        time.sleep(0.005)
 
 
 class Watcher:
@@ -80,6 +87,7 @@ def test_new_files_come_once_in_the_order_of_their_arrival_and_a_growing_one_whe
 def test_kept_files_are_not_screened_again_by_the_next_run_but_overwritten_ones_are(tmp_path: Path) -> None:
     for number in range(5):
         put(tmp_path, f"{number}.png")
+    wait_until_settled(tmp_path)
     first = Watcher(tmp_path, batch_size=2)
     assert first.take(4) == ["0.png", "1.png", "2.png", "3.png"]
     put(tmp_path, "0.png")

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from shared.errors import SampleRejected
-from shared.images import PNG_MAGIC, announced_size, decode_image, encode_jpeg, encode_png, resize
+from shared.images import PNG_MAGIC, PixelRange, announced_size, decode_image, encode_jpeg, encode_png, resize
 
 pictures = arrays(np.uint8, st.tuples(st.integers(1, 16), st.integers(1, 16), st.sampled_from([1, 3])))
 
@@ -45,9 +45,9 @@ def test_every_file_kind_is_read_as_rgb(suffix: str) -> None:
     assert np.abs(decode_image(file).astype(int) - smooth()).mean() < 6
 
 
-def test_deep_transparent_and_grey_files_are_read_as_eight_bits() -> None:
+def test_deep_transparent_and_grey_files_become_eight_bits() -> None:
     deep = cv2.imencode(".png", smooth().astype(np.uint16) * 257)[1].tobytes()
-    assert np.array_equal(decode_image(deep), smooth()[..., ::-1])
+    assert np.array_equal(decode_image(deep, pixel_range=PixelRange(0, 65535)), smooth()[..., ::-1])
     transparent = cv2.imencode(".png", np.dstack([smooth(), np.full((24, 40), 7, np.uint8)]))[1].tobytes()
     assert decode_image(transparent).shape == (24, 40, 3)
     assert decode_image(cv2.imencode(".png", smooth()[..., 0])[1].tobytes()).shape == (24, 40, 1)

@@ -1,4 +1,4 @@
-import json
+import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -159,9 +159,10 @@ def test_variables_may_hold_json_where_a_field_is_more_than_a_text() -> None:
     assert agent.router == Router(mode="edge_only", audit_share=0.02)
 
 
-def test_the_text_in_force_is_json_and_keeps_secrets() -> None:
+def test_the_text_in_force_is_toml_and_keeps_secrets() -> None:
     agent = Agent.load(None, {"VEDETTE_PASSWORD": "hunter2"})
-    shown = json.loads(agent.as_text())
+    shown = tomllib.loads(agent.as_text())
+    assert "password" not in shown
     assert shown["router"]["mode"] == "cascade"
     assert "hunter2" not in agent.as_text()
     assert agent.password.get_secret_value() == "hunter2"

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.registry import Registry, publish_to
 from cloud.store import Store
 from cloud.store.migrate import migrate
+from cloud.store.registry import Registry, publish_to
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from edge.normal_buffer import NormalSnapshot
 from shared import home

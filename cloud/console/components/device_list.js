@@ -24,10 +24,11 @@ export default {
           <a v-for="name in ['anomalous', 'normal', 'undecided']" :key="name" class="v-decision" :class="['d-' + name, {'v-zero': !device.decisions[name]}]" :href="'/?decision=' + name + '&device=' + encodeURIComponent(device.device_id)">{{ device.decisions[name] }} {{ name }}</a>
         </p>
         <table v-if="device.running.length" class="v-running">
-          <thead><tr><th>Source</th><th>Bundle</th><th>Artefact</th></tr></thead>
+          <thead><tr><th>Source</th><th>State</th><th>Bundle</th><th>Artefact</th></tr></thead>
           <tbody><tr v-for="item in device.running" :key="item.source_id">
             <td><span class="v-cut" :title="item.source_id">{{ item.source_id }}</span></td>
-            <td><span class="v-cut" :title="item.bundle_id">{{ item.bundle_id }}</span><small :class="{'v-warn': item.state !== 'current'}">{{ item.state }}</small></td>
+            <td :class="{'v-warn': item.source_state && item.source_state !== 'running'}">{{ item.source_state || "–" }}</td>
+            <td><a v-if="item.bundle_id" class="v-cut" :href="'/bundle/' + encodeURIComponent(item.bundle_id)" :title="item.bundle_id">{{ item.bundle_id }}</a><span v-else>–</span><small :class="{'v-warn': item.state !== 'current'}">{{ item.state }}</small></td>
             <td>{{ item.artefact }}</td>
           </tr></tbody>
         </table>

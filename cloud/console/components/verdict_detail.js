@@ -93,9 +93,9 @@ export default {
           <table class="v-opinions">
             <thead><tr><th>Who</th><th class="v-number">Score</th><th class="v-number" title="How often a normal sample looks at least this odd">As odd as</th><th title="Each third of the bar is a factor of a thousand in the p-value">Rarity</th></tr></thead>
             <tbody>
-              <tr class="v-edge"><td>Edge<small>{{ verdict.artefact }}</small></td><td class="v-number">{{ verdict.edge_score }}</td><td class="v-number" :title="verdict.edge.exact">{{ verdict.edge.words }}</td><td><span class="v-meter"><i :style="{width: 100 * verdict.edge.rarity + '%'}"></i></span></td></tr>
+              <tr class="v-edge"><td>Edge<small>{{ verdict.artefact }}</small></td><td class="v-number">{{ verdict.edge_score_words }}</td><td class="v-number" :title="verdict.edge.exact">{{ verdict.edge.words }}</td><td><span class="v-meter"><i :style="{width: 100 * verdict.edge.rarity + '%'}"></i></span></td></tr>
               <tr class="v-fused"><td>Cloud, fused</td><td></td><td class="v-number" :title="verdict.fused.exact">{{ verdict.fused.words }}</td><td><span class="v-meter"><i :style="{width: 100 * verdict.fused.rarity + '%'}"></i></span></td></tr>
-              <tr v-for="opinion in verdict.opinions" :key="opinion.analyzer"><td class="v-inner">{{ opinion.analyzer }}</td><td class="v-number">{{ opinion.score }}</td><td class="v-number" :title="opinion.exact">{{ opinion.words }}</td><td><span class="v-meter"><i :style="{width: 100 * opinion.rarity + '%'}"></i></span></td></tr>
+              <tr v-for="opinion in verdict.opinions" :key="opinion.analyzer"><td class="v-inner">{{ opinion.analyzer }}</td><td class="v-number">{{ opinion.score_words }}</td><td class="v-number" :title="opinion.exact">{{ opinion.words }}</td><td><span class="v-meter"><i :style="{width: 100 * opinion.rarity + '%'}"></i></span></td></tr>
             </tbody>
           </table>
         </section>
@@ -173,7 +173,7 @@ export default {
         ["Edge bundle", v.edge_bundle_id],
         ["Calibration", v.calibration_id],
         ["Cloud bundle", v.bundle_id],
-        ["Payload", v.payload],
+        ["Payload", v.payload_words],
         ["Sample id", v.sample_id],
       ];
     },

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cloud.evaluation.page import table
+from shared.terminal import new_console, print_table
 
 _INTRODUCTION = (
     "The agent is `vedette edge run` in a process of its own: it reads and decodes samples, prepares them, screens "
@@ -47,22 +47,12 @@ def edge_page(summary: Mapping[str, Any]) -> str:
 
 def show_edge(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the requirements with the measurements."""
-    console = console if console is not None else Console(highlight=False)
-    shown = Table(title="Agent against requirements", title_justify="left")
-    for name in ("figure", "samples"):
-        shown.add_column(name)
-    for name in ("required", "measured", "met"):
-        shown.add_column(name, justify="right")
-    for row in summary["requirements"]:
-        shown.add_row(row["what"], row["samples"], *_cells(row))
-    console.print(shown)
+    console = console if console is not None else new_console()
+    rows = [[row["what"], row["samples"], *_cells(row)] for row in summary["requirements"]]
+    header = ["figure", "samples", "required", "measured", "met"]
+    print_table(console, "Agent against requirements", header, rows, left=(0, 1))
     for kind, figures in summary["figures"].items():
-        details = Table(title=kind.capitalize(), title_justify="left")
-        details.add_column("figure")
-        details.add_column("value", justify="right")
-        for name, value in _flat(figures):
-            details.add_row(name, value)
-        console.print(details)
+        print_table(console, kind.capitalize(), ["figure", "value"], [list(row) for row in _flat(figures)])
     if summary["quick"]:
         console.print("One short round: a smoke test, not a measurement.", style="dim", markup=False)
 

@@ -12,7 +12,7 @@ from cloud.evaluation.plots.style import ANOMALY, TEXT, new_figure
 from cloud.evaluation.result import Evaluation
 from cloud.serving.analysis import FUSED
 from cloud.serving.maps import NORMAL_TOP
-from cloud.training.samples.images import read_image
+from cloud.training.samples.images import read_mask
 
 _IMAGES_PER_KIND = 4
 _SIDE_PIXELS = 360
@@ -29,13 +29,13 @@ def draw_heatmaps(evaluation: Evaluation) -> Figure | None:
     shown: AxesImage | None = None
     for column, index in enumerate(chosen):
         position = int(evaluation.scored.kept[index])
-        pixels = next(iter(image_blocks([data.images[position]])))[0]
+        pixels = next(iter(image_blocks([data.images[position]], data.pixel_range)))[0]
         image = _small(pixels)
         shown = _draw_pair(panels[:, column], image, fused.maps[index])
         _title(panels[0, column], evaluation, index)
         mask = data.masks[position] if data.masks else None
         if mask is not None:
-            outline = enlarge((read_image(mask).max(axis=2) > 0).astype(np.float64), image.shape[:2])
+            outline = enlarge(read_mask(mask).astype(np.float64), image.shape[:2])
             panels[0, column].contour(outline, [0.5], colors=[ANOMALY], linewidths=1.2)
     assert shown is not None  # there is at least one image
     bar = figure.colorbar(shown, ax=panels[1, :].tolist(), location="right", shrink=0.85, ticks=[0, NORMAL_TOP, 255])

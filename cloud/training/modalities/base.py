@@ -19,6 +19,7 @@ from cloud.training.samples import Split
 from cloud.training.screeners import Screener, SeriesViews, VectorScreener
 from cloud.training.settings import DataSettings, TrainingSettings
 from cloud.training.teachers import fused_teacher
+from shared.bundle import InputSpec
 from shared.diffusion.distillation import DistillationSettings, Perturbation, Teacher
 from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.time_estimation import TimeEstimationHead
@@ -64,6 +65,7 @@ class TrainingModality(ABC):
         scales_places: Whether patch scores are standardised at each place.
         weighs_by_corruption: Whether the fused methods are weighted by how well they find corrupted copies of normal
             samples.
+        sample_word: Plural of the word for one sample, for people.
         can_trim: Whether `data.trim_share` can leave out the least likely samples.
         untaught: Needs of analyzers that the teacher of the head cannot serve, since it has single vectors only.
     """
@@ -76,6 +78,7 @@ class TrainingModality(ABC):
     is_ordered: ClassVar[bool] = False
     scales_places: ClassVar[bool] = False
     weighs_by_corruption: ClassVar[bool] = False
+    sample_word: ClassVar[str] = "samples"
     can_trim: ClassVar[bool] = False
     untaught: ClassVar[frozenset[Need]] = frozenset()
 
@@ -128,10 +131,25 @@ class TrainingModality(ABC):
         """
 
     def corrupted_patches(
-        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, progress: Progress
+        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, effort: float, progress: Progress
     ) -> CorruptedPatches | None:
-        """Return patches of corrupted copies of normal graph inputs (n, ...), for analyzers; None without copies."""
+        """Return patches of corrupted copies of normal graph inputs (n, ...), for analyzers; None without copies.
+
+        `effort`: share of the usual number of pixels in copies, at most.
+        """
         return None
+
+    @abstractmethod
+    def corrupted_copies(self, normal: NDArray[Any], spec: InputSpec, seed: int) -> dict[str, NDArray[Any]]:
+        """Return standard corrupted copies (n, ...) by kind of normal samples, for the judgement of a bundle."""
+
+    def statistics(self, samples: NDArray[Any], spec: InputSpec) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Return names and values (n, names) that describe samples, to find drift: by default means of each channel."""
+        values = np.asarray(samples, dtype=np.float64).reshape(len(samples), -1, len(spec.channels))
+        observed = np.isfinite(values)
+        counts = observed.sum(axis=1)
+        means = np.where(observed, values, 0.0).sum(axis=1) / np.maximum(counts, 1)
+        return spec.channels, np.where(counts > 0, means, np.nan)
 
     def perturbation(self, preprocessor: Preprocessor, train: NDArray[Any]) -> Perturbation | None:
         """Return a maker of perturbed graph inputs from samples; None: the graph inputs alone are perturbed."""

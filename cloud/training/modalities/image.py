@@ -14,9 +14,11 @@ from cloud.methods import Need
 from cloud.methods.encoders import Encoder, ImageEncoder, PatchEncoder
 from cloud.training.data import TrainingData
 from cloud.training.encoders import choose_size, corrupted_patches, fit_image_encoder
+from cloud.training.encoders.corrupted_patches import MAX_PIXELS
+from cloud.training.judgement.pixels import IMAGE_CORRUPTIONS, copies_of, corrupted_pixels, picture_statistics
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
-from cloud.training.samples.images import ImageData, find_images, read_image
+from cloud.training.samples.images import ImageData, find_images, learn_pixel_range, read_image
 from cloud.training.screeners import Screener, image_screener
 from cloud.training.settings import DataSettings, TrainingSettings
 from cloud.training.teachers import patch_teacher
@@ -27,6 +29,7 @@ from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.diffusion.training import Progress
 from shared.errors import DataError, SampleRejected
+from shared.images import PixelRange
 from shared.modality import Modality
 from shared.preprocessing import ImagePreprocessor
 
@@ -42,13 +45,14 @@ class TrainingImage(EncodedModality):
     """Good images, split at random unless the user set some apart to calibrate on."""
 
     name = Modality.IMAGE
+    sample_word = "images"
     scales_places = True
     weighs_by_corruption = True
     untaught = frozenset({Need.PATCH_GRID})
 
     def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
         """Find the images of a folder. Raises DataError where there are none."""
-        return find_images(path)
+        return find_images(path, to_judge=to_judge)
 
     def split(
         self,
@@ -64,21 +68,31 @@ class TrainingImage(EncodedModality):
         bound = max(MIN_TRAIN + MIN_CALIBRATION_SIZE, MAX_TRAINING_PIXELS // (spec.image_height * spec.image_width))
         chosen = chosen[:bound]
         reader = _Reader(spec, settings, len(chosen) + len(data.held_out) + len(data.test), progress)
-        good, _ = reader.read([data.good[index] for index in chosen])
+        good, readable = reader.read([data.good[index] for index in chosen])
+        order = None
         if data.held_out:
             train_images, held_out_images = _checked_parts(data, good, reader.read(data.held_out)[0])
         else:
             train, held_out = random_shares(len(good), settings, generator, data.origin, "good images")
             train_images, held_out_images = good[train], good[held_out]
+            order = chosen[readable][held_out]
         notes = data.notes
         if len(chosen) < min(len(data.good), settings.image.max_images):
             notes += (f"{len(chosen)} of {len(data.good)} good images are used: more of this size would take too long",)
         if len(good) < len(chosen):
-            notes += (f"{len(chosen) - len(good)} unreadable images were left out",)
+            notes += (f"{len(chosen) - len(good)} unreadable or constant images were left out",)
         if data.test_labels is None:
-            return Split(spec, train_images, held_out_images, None, None, notes)
-        test, kept = reader.read(data.test)
-        return Split(spec, train_images, held_out_images, test, data.test_labels[kept], notes)
+            return Split(spec, train_images, held_out_images, None, None, notes, order)
+        test, kept = reader.read(data.test, may_be_constant=True)
+        return Split(spec, train_images, held_out_images, test, data.test_labels[kept], notes, order)
+
+    def corrupted_copies(self, normal: NDArray[Any], spec: InputSpec, seed: int) -> dict[str, NDArray[Any]]:
+        """Return copies of normal images with stains, scratches, missing pieces, blur and shifted colours."""
+        return corrupted_pixels(IMAGE_CORRUPTIONS, normal, copies_of(normal), seed)
+
+    def statistics(self, samples: NDArray[Any], spec: InputSpec) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Return brightness, contrast and sharpness of images."""
+        return picture_statistics(samples)
 
     def fit_encoder(
         self, train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, progress: Progress
@@ -87,12 +101,12 @@ class TrainingImage(EncodedModality):
         return fit_image_encoder(train, generator=generator, dim=settings.image.feature_dim, progress=progress)
 
     def corrupted_patches(
-        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, progress: Progress
+        self, encoder: Encoder | None, inputs: NDArray[Any], seed: int, effort: float, progress: Progress
     ) -> CorruptedPatches | None:
         """Return patches of corrupted copies of normal images, as the image encoder sees them."""
         if not isinstance(encoder, ImageEncoder):
             return None
-        return corrupted_patches(encoder, inputs, seed=seed, progress=progress)
+        return corrupted_patches(encoder, inputs, seed=seed, max_pixels=effort * MAX_PIXELS, progress=progress)
 
     def teacher(self, analysis: "Analysis") -> Teacher | None:
         """Return the score of single patches by the fused analyzers that compare them; None if none does."""
@@ -119,16 +133,18 @@ class _Reader:
         self._spec, self._drops = spec, settings.data.bad_rows == "drop"
         self._total, self._done, self._progress = total, 0, progress
 
-    def read(self, paths: Sequence[Path]) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
+    def read(
+        self, paths: Sequence[Path], *, may_be_constant: bool = False
+    ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
         """Return images (n, height, width, 3), and the positions (n,) in `paths` of those that could be read.
 
-        Raises DataError for an image that cannot be read, unless bad ones are to be dropped.
+        Raises DataError for an image that cannot be read, or of one single value, unless bad ones are to be dropped.
         """
         preprocessor = ImagePreprocessor(self._spec)
         images = [np.empty((0, self._spec.image_height, self._spec.image_width, 3), dtype=np.uint8)]
         kept: list[int] = []
         for start in range(0, len(paths), READ_BATCH):
-            pixels, positions = self._decoded(paths, range(start, min(start + READ_BATCH, len(paths))))
+            pixels, positions = self._decoded(paths, range(start, min(start + READ_BATCH, len(paths))), may_be_constant)
             prepared = preprocessor.prepare(pixels)
             if prepared.rejections and not self._drops:
                 position, reason = prepared.rejections[0]
@@ -142,11 +158,16 @@ class _Reader:
         self._done += len(paths)
         return np.concatenate(images), np.array(kept, dtype=np.intp)
 
-    def _decoded(self, paths: Sequence[Path], chosen: range) -> tuple[list[NDArray[np.uint8]], list[int]]:
+    def _decoded(
+        self, paths: Sequence[Path], chosen: range, may_be_constant: bool
+    ) -> tuple[list[NDArray[np.uint8]], list[int]]:
         pixels, positions = [], []
         for position in chosen:
             try:
-                pixels.append(read_image(paths[position]))
+                image = read_image(paths[position], PixelRange.of(self._spec.pixel_range))
+                if not may_be_constant:
+                    _refuse_constant(image, paths[position])
+                pixels.append(image)
                 positions.append(position)
             except SampleRejected as error:
                 if not self._drops:
@@ -157,14 +178,22 @@ class _Reader:
 def _input_spec(paths: Sequence[Path], settings: TrainingSettings) -> InputSpec:
     """Return the size of the graph: as set, else chosen from these images without the unreadable ones."""
     height, width = settings.image.height, settings.image.width
+    pixel_range = learn_pixel_range(paths)
     if not height:
         shapes: list[tuple[int, int]] = []
         for path in paths:
             with suppress(SampleRejected):  # reported when all images are read
-                rows, columns = read_image(path).shape[:2]
+                rows, columns = read_image(path, pixel_range).shape[:2]
                 shapes.append((rows, columns))
         height, width = choose_size(shapes, settings.image.max_pixels)
-    return InputSpec(image_height=height, image_width=width)
+    bounds = None if pixel_range is None else (pixel_range.low, pixel_range.high)
+    return InputSpec(image_height=height, image_width=width, pixel_range=bounds)
+
+
+def _refuse_constant(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Raise SampleRejected for an image of one single value, such as that of a covered camera."""
+    if pixels.size and pixels.min() == pixels.max():
+        raise SampleRejected(f"{path}: every pixel has the value {int(pixels.flat[0])}: there is nothing to see.")
 
 
 def _checked_parts(

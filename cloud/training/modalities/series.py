@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cloud.methods import Need
 from cloud.training.data import TableData, TrainingData, read_table_data
+from cloud.training.judgement.vectors import COPIES, WINDOW_CORRUPTIONS, corrupted_vectors
 from cloud.training.modalities.base import VectorModality
 from cloud.training.samples import MIN_TRAIN, Split, modes_in, with_anomalies
 from cloud.training.samples.perturbed_windows import perturbed_inputs
@@ -30,6 +31,7 @@ class TrainingSeries(VectorModality):
     name = Modality.SERIES
     distillation = DistillationSettings(steps=4000, batch_size=256, perturbed=60_000, max_seconds=90.0)
     folds = 1
+    sample_word = "windows"
     is_ordered = True
     untaught = frozenset({Need.WINDOWS})
 
@@ -75,6 +77,10 @@ class TrainingSeries(VectorModality):
     def perturbation(self, preprocessor: Preprocessor, train: NDArray[Any]) -> Perturbation | None:
         """Return a maker of graph inputs of windows whose readings are perturbed."""
         return perturbed_inputs(preprocessor, train)
+
+    def corrupted_copies(self, normal: NDArray[Any], spec: InputSpec, seed: int) -> dict[str, NDArray[Any]]:
+        """Return copies of normal windows with a stuck, shifted, noisy or delayed channel, or a spike."""
+        return dict(corrupted_vectors(WINDOW_CORRUPTIONS, normal, spec, COPIES, seed))
 
     def front(self, preprocessor: Preprocessor) -> SeriesViews | None:
         """Return the views of windows as a module."""

@@ -1,10 +1,13 @@
 """Table rows in training."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloud.training.data import TableData, TrainingData, read_table_data
+from cloud.training.judgement.vectors import COPIES, ROW_CORRUPTIONS, corrupted_vectors
 from cloud.training.modalities.base import VectorModality
 from cloud.training.samples import Split, modes_in, random_shares, with_anomalies
 from cloud.training.settings import DataSettings, TrainingSettings
@@ -20,6 +23,7 @@ class TrainingTabular(VectorModality):
     name = Modality.TABULAR
     distillation = DistillationSettings(steps=2000, batch_size=256, perturbed=40_000, max_seconds=90.0)
     folds = 10
+    sample_word = "rows"
 
     def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
         """Read the table at `path`. Raises DataError for data that cannot be used."""
@@ -47,3 +51,7 @@ class TrainingTabular(VectorModality):
             **modes_in(data.columns, data.mode_column, normal[train]),
         )
         return Split(spec, normal[train], normal[held_out], test, test_labels, data.notes)
+
+    def corrupted_copies(self, normal: NDArray[Any], spec: InputSpec, seed: int) -> dict[str, NDArray[Any]]:
+        """Return copies of normal rows with far values, values of other rows and broken correlations."""
+        return dict(corrupted_vectors(ROW_CORRUPTIONS, normal, spec, COPIES, seed))

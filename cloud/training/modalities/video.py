@@ -11,12 +11,14 @@ from torch import Tensor
 from cloud.methods.encoders import PatchEncoder, VideoEncoder
 from cloud.training.data import TrainingData
 from cloud.training.encoders import fit_video_encoder
+from cloud.training.judgement.pixels import CLIP_CORRUPTIONS, copies_of, corrupted_pixels, picture_statistics
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import Split
 from cloud.training.samples.clips import split_clips
 from cloud.training.samples.videos import VideoData, find_videos
 from cloud.training.screeners import Screener, VideoScreener
 from cloud.training.settings import DataSettings, TrainingSettings
+from shared.bundle import InputSpec
 from shared.diffusion.distillation import Teacher
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.diffusion.training import Progress
@@ -52,6 +54,14 @@ class TrainingVideo(EncodedModality):
     ) -> tuple[PatchEncoder, Tensor]:
         """Return the video encoder fitted on normal clips, and patch vectors of them."""
         return fit_video_encoder(train, generator=generator, progress=progress)
+
+    def corrupted_copies(self, normal: NDArray[Any], spec: InputSpec, seed: int) -> dict[str, NDArray[Any]]:
+        """Return copies of normal clips with a new object, frozen motion or reversed motion."""
+        return corrupted_pixels(CLIP_CORRUPTIONS, normal, copies_of(normal), seed)
+
+    def statistics(self, samples: NDArray[Any], spec: InputSpec) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Return brightness, contrast and sharpness of the last frames of clips."""
+        return picture_statistics(samples[:, -1])
 
     def teacher(self, analysis: "Analysis") -> Teacher | None:
         """Return None: the head learns DTE-NP among the normal patches."""

@@ -21,7 +21,8 @@ class Split:
 
     Samples are rows (n, features), windows (n, length, channels), images (n, height, width, 3) uint8 or clips
     (n, frames, height, width, 3) uint8. `train` and `held_out` are normal. `test_labels`: (n,) bool of `test`, true for
-    anomalies; both are None without labelled samples.
+    anomalies; both are None without labelled samples. `held_out_order`: (n,) place of each held-out sample in the data;
+    None: they are in the order of the data.
     """
 
     spec: InputSpec
@@ -30,6 +31,7 @@ class Split:
     test: NDArray[Any] | None
     test_labels: NDArray[np.bool_] | None
     notes: tuple[str, ...]
+    held_out_order: NDArray[np.intp] | None = None
 
 
 def random_shares(

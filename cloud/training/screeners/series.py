@@ -10,6 +10,7 @@ from shared.preprocessing import ModePreprocessor, Preprocessor, SeriesPreproces
 from shared.preprocessing.base import LINEAR_RANGE, MAX_COMPRESSED
 from shared.preprocessing.conditional_gaussian import LIMIT_WEIGHT
 from shared.preprocessing.series import VIEW_RANGE
+from shared.preprocessing.stillness import FLOOR, MIN_PAIRS
 
 
 class SeriesViews(nn.Module):
@@ -33,6 +34,8 @@ class SeriesViews(nn.Module):
     whitening: Tensor
     counts: Tensor
     membership: Tensor
+    same_channel: Tensor
+    still: Tensor
 
     def __init__(self, preprocessor: SeriesPreprocessor, modes: int = 0) -> None:
         """Copy the parameters of `preprocessor`. `modes`: number of mode columns, which pass unchanged."""
@@ -50,10 +53,12 @@ class SeriesViews(nn.Module):
             "residual": views.residual,
             "surprise": views.surprise,
             "limits": gaussian.limits,
+            "still": views.still,
         }
         # Sums over the members of a group as a product: OpenVINO 2026.4.1 gets them wrong as a sum over the last axis
         # of a reshaped product, followed by a division and a bound.
         arrays["membership"] = np.repeat(np.eye(self.groups), self.group_size, axis=0)
+        arrays["same_channel"] = np.tile(np.eye(len(views.mean)), (max(length - 1, 0), 1))
         members = gaussian.members.reshape(-1)  # the number of values stands for padding
         if self.missing:
             padded = np.concatenate([gaussian.precision, np.zeros((self.values, 1))], axis=1)
@@ -88,7 +93,7 @@ class SeriesViews(nn.Module):
         squared = outside.square() @ outside.new_ones(outside.shape[1], 1)
         distance = (squared.sqrt() - self.residual[0]) / self.residual[1]
         squares = self._masked_squares(flat, input) if self.missing else self._squares(flat)
-        surprises = torch.log1p(LIMIT_WEIGHT * squares / self.limits)
+        surprises = torch.log1p(LIMIT_WEIGHT * squares / self.limits) + self._stillness(standard, input)
         surprises = (surprises - self.surprise[0]) / self.surprise[1]
         views = _compress(torch.cat([scores / self.deviation, distance, surprises], dim=1), VIEW_RANGE)
         return torch.cat([views, input[:, self.width - self.modes :]], dim=1) if self.modes else views
@@ -96,6 +101,29 @@ class SeriesViews(nn.Module):
     def example(self) -> Tensor:
         """Return two engine inputs, for the export."""
         return torch.zeros(2, self.width)
+
+    def _stillness(self, standard: Tensor, input: Tensor) -> Tensor:
+        """Return the stillness (batch, groups) of standardised readings; see `shared.preprocessing.stillness`."""
+        channels = self.still.shape[1]
+        length = self.values // channels
+        if length <= MIN_PAIRS:
+            return standard.new_zeros(len(standard), self.groups)
+        # Differences of rows by slices, and sums by a product with ones: sums over a middle axis differ by engine.
+        squares = (standard[:, channels:] - standard[:, :-channels]).square()
+        if self.missing:
+            observed = input[:, self.values : 2 * self.values]
+            pairs = observed[:, channels:] * observed[:, :-channels]
+            counts = pairs @ self.same_channel
+            total = (squares * pairs) @ self.same_channel
+        else:
+            total = squares @ self.same_channel
+            counts = torch.full_like(total, float(length - 1))
+        mean, unit, limit = self.still
+        z = (mean - torch.log(total / counts.clamp(min=1.0) + FLOOR)) / unit * (counts / (length - 1)).sqrt()
+        still = torch.log1p((z - limit).clamp(min=0.0)) * (counts > MIN_PAIRS - 0.5).to(z.dtype)
+        width = self.group_size // length
+        padded = torch.nn.functional.pad(still, (0, self.groups * width - channels))
+        return padded.reshape(-1, self.groups, width).amax(dim=2) if width > 1 else padded
 
     def _squares(self, flat: Tensor) -> Tensor:
         return (flat @ self.whitening).square() @ self.membership / self.counts

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from sqlalchemy import insert
 
-from cloud.registry import Registry
 from cloud.store import Store
 from cloud.store.fleet import store_heartbeat
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import Waiting, store_verdicts, waiting_samples
 from cloud.store.migrate import migrate
+from cloud.store.registry import Registry
 from cloud.store.schema import devices
 from shared.bundle import Artefact, InputSpec, Manifest, sign
 from shared.images import decode_image

@@ -12,9 +12,11 @@ from sqlalchemy import delete, update
 
 from cloud.console import create_app
 from cloud.console.pictures import UNSEEN_GREY
+from cloud.store.fleet import store_heartbeat
 from cloud.store.schema import payloads, samples
 from shared.images import decode_image
 from shared.samples import ImageCrop, Region
+from shared.status import Heartbeat, RunningBundle
 from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, XSS, Fleet, open_store
 
 
@@ -77,6 +79,39 @@ async def test_a_wrong_question_gets_an_answer_that_says_so(client: httpx.AsyncC
     assert response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("verdicts?sizes=5", "known parameters: device, modality, route, decision, text, since_s, until_s, before"),
+        ("verdicts/00000000-0000-4000-8000-000000000000?device=x", "known parameters: none"),
+        ("devices?since_s=1", "known parameters: none"),
+        ("fleet?x=", "unknown parameter 'x'"),
+        ("verdicts?size=5&size=6", "more than once"),
+    ],
+)
+async def test_an_unknown_parameter_is_refused_with_the_known_ones(
+    client: httpx.AsyncClient, path: str, named: str
+) -> None:
+    response = await client.get(f"/api/{path}")
+    assert response.status_code == 422
+    assert named in response.json()["detail"]
+
+
+async def test_the_api_gives_numbers_as_numbers(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    await fleet.heartbeat(SHUTTLE, 5000)
+    sample_id = (await fleet.send(SHUTTLE, odd=True)).sample_id
+    figures = (await client.get("/api/fleet")).json()
+    assert figures["screened"] >= 5000
+    assert not [name for name, value in figures.items() if isinstance(value, str)]
+    device = next(each for each in (await client.get("/api/devices")).json() if each["device_id"] == "shuttle-a")
+    assert device["figures"]["samples_screened"] == 5000
+    assert not [name for name, value in device["figures"].items() if isinstance(value, str)]
+    detail = (await client.get(f"/api/verdicts/{sample_id}")).json()
+    assert isinstance(detail["edge_score"], float)
+    assert isinstance(detail["payload_bytes"], int)
+    assert all(isinstance(opinion["score"], float) for opinion in detail["opinions"])
+
+
 async def test_detail_holds_both_opinions_and_what_to_draw(fleet: Fleet, client: httpx.AsyncClient) -> None:
     kinds = {}
     for kind in (SHUTTLE, ARTERY, CAMERA):
@@ -98,7 +133,7 @@ async def test_a_sample_that_waits_and_one_that_is_unknown(fleet: Fleet, client:
     assert (await client.get(f"/api/verdicts/{sample.sample_id}")).status_code == 409
     assert (await client.get(f"/api/verdicts/{uuid.uuid4()}")).status_code == 404
     assert (await client.get("/api/verdicts/nonsense")).status_code == 422
-    assert (await client.get("/api/fleet")).json()["pending"] == "1"
+    assert (await client.get("/api/fleet")).json()["pending"] == 1
     waiting = await client.get(f"/media/{sample.sample_id}/thumbnail.png")
     assert waiting.status_code == 200
     assert waiting.headers["cache-control"] == "no-store"  # its map is still to come
@@ -190,6 +225,27 @@ async def test_devices_say_how_they_fare(fleet: Fleet, client: httpx.AsyncClient
     assert found["camera-north"]["health"] == "healthy"
     assert found["press-7"]["health"] == "never seen"
     assert "vedette edge run" in found["press-7"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("states", "health"),
+    [
+        (("running", "waiting for a bundle"), "waiting"),
+        (("ended", "ended"), "ended"),
+        (("ended", "failed"), "failed"),
+        (("running", "ended"), "warning"),
+        (("running", "differs from training"), "warning"),
+    ],
+)
+async def test_a_device_whose_sources_do_not_screen_is_not_healthy(
+    fleet: Fleet, client: httpx.AsyncClient, states: tuple[str, ...], health: str
+) -> None:
+    running = tuple(RunningBundle(source_id=f"s{number}", bundle_name="b", state=s) for number, s in enumerate(states))
+    await store_heartbeat(fleet.store, SHUTTLE.device_id, Heartbeat(running=running, warnings=("source s1: ...",)))
+    found = {device["device_id"]: device for device in (await client.get("/api/devices")).json()}["shuttle-a"]
+    assert found["health"] == health
+    assert [item["source_state"] for item in found["running"]] == list(states)
+    assert found["running"][0]["state"] == "b is not published"
 
 
 async def test_a_store_that_cannot_be_read_is_told(fleet: Fleet, client: httpx.AsyncClient) -> None:

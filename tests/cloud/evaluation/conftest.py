@@ -35,8 +35,7 @@ Vedette = Callable[..., int]
 @pytest.fixture
 def vedette(monkeypatch: pytest.MonkeyPatch) -> Vedette:
     """Return a function that runs a command and returns its exit code."""
-    # Wide terminal, because tables are cut to its width.
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments: object) -> int:
         monkeypatch.setattr("sys.argv", ["vedette", *map(str, arguments)])

@@ -55,6 +55,11 @@ def test_rows_with_labels_without_labels_and_of_other_width(
     shown = capsys.readouterr().out
     assert "screener_int8_onnxruntime" in shown
     assert "cascade_10" in shown
+    assert "…" not in shown
+    for sentence in (*found["key_figures"], *found["findings"]):
+        assert sentence.replace(" ", "") in "".join(shown.split())
+    for figure in found["methods"]["fused"]["auroc"], found["leaderboard"]["cascade_10"]["auprc"]:
+        assert f"{100 * figure:.2f}" in shown
     pictures = drawn(plots)
     assert set(pictures) >= {"curves.png", "p_values.png"}
     assert all(pixels.std() > 5 for pixels in pictures.values())  # not blank
@@ -66,6 +71,12 @@ def test_rows_with_labels_without_labels_and_of_other_width(
     assert found["leaderboard"] == {}
     assert 0 <= found["methods"]["fused"]["flagged_at_5"] <= 1
     assert "auroc" not in found["methods"]["fused"]
+
+    np.savez(tmp_path / "shifted.npz", X=values[10:60] + np.array([0, 0, 30, 0]))
+    assert vedette("evaluate", pump, tmp_path / "shifted.npz", "--json", result) == 0
+    (finding,) = json.loads(result.read_text())["findings"]
+    assert finding.startswith("All samples are flagged")
+    assert "against" in finding
 
     np.savez(tmp_path / "narrow.npz", X=values[:, :3])
     assert vedette("evaluate", pump, tmp_path / "narrow.npz", "--json", result) == 4
@@ -112,3 +123,18 @@ def test_images(tmp_path: Path, image_folder: Path, quick: Path, vedette) -> Non
 
     assert vedette("evaluate", bundle, tiles / "train" / "good", "--json", result) == 0
     assert json.loads(result.read_text())["samples"] == 44
+
+
+def test_settings_tell_how_to_read_a_table_and_errors_are_in_the_json(
+    tmp_path: Path, pump: Path, make_table, vedette
+) -> None:
+    values, _ = make_table(60, 0)
+    lines = [";".join(f"{value:.4f}".replace(".", ",") for value in row) for row in values]
+    (tmp_path / "new.csv").write_text("\n".join(["x1;x2;x3;x4", *lines]))
+    config, result = tmp_path / "read.toml", tmp_path / "out.json"
+    config.write_text('[data.table]\ndelimiter = ";"\ndecimal = ","\n')
+    assert vedette("evaluate", pump, tmp_path / "new.csv", "--config", config, "--json", result) == 0
+    assert json.loads(result.read_text())["samples"] == 60
+    config.write_text('[data.table]\ndelimiter = "|"\n')
+    assert vedette("evaluate", pump, tmp_path / "new.csv", "--config", config, "--json", result) == 3
+    assert "delimiter" in result.read_text()

@@ -11,8 +11,8 @@ from safetensors.numpy import save
 from typer.testing import CliRunner
 
 from cloud.federation.rounds import RoundsRequest, run_rounds
-from cloud.registry import publish_to
 from cloud.store.migrate import migrate
+from cloud.store.registry import publish_to
 from shared import cli, home
 from shared.bundle import HEAD_FILE, InputSpec, Manifest, sign
 from shared.diffusion.time_estimation import TimeEstimationHead

@@ -9,10 +9,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud.registry import publish_to
 from cloud.service.detection import check_samples
 from cloud.serving.analysis import Analysis
 from cloud.store.ingest import Received, count_stored
+from cloud.store.registry import publish_to
 from shared.modality import Modality
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2, sample_pb2

@@ -1,4 +1,5 @@
 import hashlib
+import time
 
 import grpc
 import pytest
@@ -46,6 +47,29 @@ async def test_a_heartbeat_is_stored_and_answered_with_the_bundles_to_run(cloud,
     assert row.running[0]["artefact"] == "int8_openvino"
     assert row.warnings[0] == "spool full: 12 samples dropped"
     assert len(row.warnings[1]) <= 512
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "words"),
+    [(172_800, "clock: the device is 2 days ahead of the service"), (-1e9, "32 years behind the service"), (20, "")],
+)
+async def test_a_clock_that_is_off_is_a_warning_of_the_device(cloud, device, ahead_s, words):
+    """The service measures it at each heartbeat, whatever the device believes."""
+    sent_at_ms = int((time.time() + ahead_s) * 1000)
+    request = fleet_pb2.HeartbeatRequest(sent_at_ms=sent_at_ms, warnings=["clock: the device is old news", "other"])
+    answer = await device.fleet.Heartbeat(request)
+    assert abs(answer.service_time_ms / 1000 - time.time()) < 10
+    async with cloud.service.store.reading() as connection:
+        *clock, other = (await connection.execute(select(heartbeats.c.warnings))).scalar_one()
+    assert other == "other"
+    assert words in clock[0] if words else clock == []
+
+
+async def test_a_query_is_answered_and_not_stored(cloud, device, biopsies):
+    answer = await device.fleet.Heartbeat(fleet_pb2.HeartbeatRequest(query_only=True))
+    assert [item.bundle_name for item in answer.desired] == ["biopsy"]
+    async with cloud.service.store.reading() as connection:
+        assert (await connection.execute(select(heartbeats))).all() == []
 
 
 async def test_a_second_heartbeat_replaces_the_first(cloud, device):

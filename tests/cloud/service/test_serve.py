@@ -9,14 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from cloud.registry import publish_to
 from cloud.service.data_dir import prepare
 from cloud.settings import CloudSettings
+from cloud.store.registry import publish_to
 from shared.bundle import public_pem
 from tests.cloud.service.harness import enrol, message
 from vedette.v1 import detection_pb2, sample_pb2
@@ -149,6 +150,20 @@ def test_a_port_in_use_is_one_line_and_its_own_exit_code(tmp_path, biopsies, por
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command", [("devices",), ("token", "press-07"), ("publish", "press.vedette"), ("rollout", "press")]
+)
+def test_a_command_without_a_service_makes_no_state(tmp_path, biopsies, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "press.vedette").write_bytes(biopsies.bundle.archive())
+    before = sorted(tmp_path.rglob("*"))
+    done = run(*command)
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+    assert "no service here. Give --config" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_commands_report_errors_in_one_line(tmp_path, biopsies):
     config = write_settings(tmp_path, biopsies.key)
     unknown = tmp_path / "unknown.toml"
@@ -157,6 +172,7 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
     data = bytearray(biopsies.bundle.archive())
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
+    assert run("migrate", "--config", config).returncode == 0
     cases = [
         (("serve", "--config", unknown), 3, "data_dir"),
         (("serve", "--config", tmp_path / "none.toml"), 3, "no such file"),
@@ -176,7 +192,10 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
 
 def test_settings_in_force_are_printed(tmp_path, biopsies):
     done = run("serve", "--print-config", "--config", write_settings(tmp_path, biopsies.key))
-    assert json.loads(done.stdout)["listen"] == "127.0.0.1:0"
+    assert tomllib.loads(done.stdout)["listen"] == "127.0.0.1:0"
+    printed = tmp_path / "printed.toml"
+    printed.write_text(done.stdout)
+    assert run("serve", "--print-config", "--config", printed).stdout == done.stdout
     assert not (tmp_path / "data").exists()
 
 

@@ -100,9 +100,14 @@ def test_three_rows_are_too_few(tmp_path: Path) -> None:
         trained(tmp_path, normal_rows(3))
 
 
-def test_one_class_trains_without_an_auroc_and_needs_normals(tmp_path: Path) -> None:
-    bundle = trained(tmp_path, normal_rows(), np.zeros(160))
-    assert bundle.manifest.training["auroc"] == {}
+@pytest.fixture(scope="module")
+def one_class(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Train on rows that are all labelled normal."""
+    return trained(tmp_path_factory.mktemp("one_class"), normal_rows(), np.zeros(160))
+
+
+def test_one_class_trains_without_an_auroc_and_needs_normals(tmp_path: Path, one_class: Bundle) -> None:
+    assert one_class.manifest.training["auroc"] == {}
     with pytest.raises(DataError, match="a label of 0 means normal"):
         trained(tmp_path, normal_rows(), np.ones(160))
 
@@ -147,8 +152,8 @@ def test_huge_values_in_training_give_numbers(tmp_path: Path) -> None:
     assert_numbers(trained(tmp_path, rows), rows)
 
 
-def test_samples_of_another_shape_are_rejected_one_by_one(tmp_path: Path) -> None:
-    analysis = Analysis.load(trained(tmp_path, normal_rows()), "cpu")
+def test_samples_of_another_shape_are_rejected_one_by_one(one_class: Bundle) -> None:
+    analysis = Analysis.load(one_class, "cpu")
     good = normal_rows(1)[0]
     answers = analysis.judge([good, good[:2], np.append(good, 1.0), np.ones((2, FEATURES)), good])
     assert [isinstance(answer, SampleRejected) for answer in answers] == [False, True, True, True, False]

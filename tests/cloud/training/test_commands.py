@@ -1,6 +1,7 @@
 """Tests of the training commands: results, exit codes and one-line errors."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,17 @@ def test_train_inspect_verify_and_sign(
     assert facts["name"] == "biopsy"
     assert facts["bundle_id"] in written.out
 
+    judgement = facts["training"]["judgement"]
+    for line in (*judgement["sentences"], *judgement["warnings"]):
+        assert line in written.out
+    assert f"Next: vedette evaluate {bundle} {biopsy_file}" in written.out
+    assert "…" not in written.out
+
     assert vedette(monkeypatch, "bundle", "verify", bundle) == 0
     assert vedette(monkeypatch, "bundle", "inspect", bundle) == 0
     shown = capsys.readouterr().out
     assert "valid, by key" in shown
+    assert judgement["sentences"][0] in shown
     in_float = facts["training"]["float_layers"]["int8_openvino"]
     assert f"{len(in_float)} of {facts['training']['layers']}" in shown
     assert f"In float in int8_openvino: {', '.join(in_float)}." in shown
@@ -75,6 +83,25 @@ def test_train_inspect_verify_and_sign(
     data[len(data) // 2] ^= 1
     bundle.write_bytes(data)
     assert vedette(monkeypatch, "bundle", "verify", bundle, "--key", public) == 5
+
+
+def test_strict_refuses_a_bundle_with_warnings_and_pictures_are_drawn(
+    tmp_path: Path, biopsy_file: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, summary, plots = tmp_path / "b.vedette", tmp_path / "out.json", tmp_path / "plots"
+    options = ("--modality", "tabular", "--output", bundle, "--config", config, "--json", summary)
+    assert vedette(monkeypatch, "train", biopsy_file, *options, "--strict", "--plots", plots) == 17
+    assert not bundle.exists()
+    result = json.loads(summary.read_text())
+    assert result["status"] == "failed"
+    assert result["judgement"]["warnings"][0] in result["error"]
+    assert "No bundle was written" in capsys.readouterr().err
+    assert {path.name for path in plots.iterdir()} >= {"corrupted-far-value.png"}
+    relaxed = ("--false-alarms-per-day", "200", "--strict")
+    code = vedette(monkeypatch, "train", biopsy_file, *options, *relaxed)
+    result = json.loads(summary.read_text())
+    assert code == (17 if result.get("judgement") else 0)
+    assert bundle.exists() is (code == 0)
 
 
 def test_a_failure_gives_one_line_an_exit_code_and_valid_json(
@@ -110,9 +137,14 @@ def test_options_override_the_file_and_can_be_printed(
 ) -> None:
     options = ("--modality", "series", "--config", config, "--window-length", 64, "--print-config")
     assert vedette(monkeypatch, "train", tmp_path / "rows.csv", *options) == 0
-    shown = json.loads(capsys.readouterr().out)
+    text = capsys.readouterr().out
+    shown = tomllib.loads(text)
     assert shown["series"]["window_length"] == 64
     assert shown["head"]["steps"] == 60
+    (tmp_path / "printed.toml").write_text(text)
+    again = ("--modality", "series", "--config", tmp_path / "printed.toml", "--print-config")
+    assert vedette(monkeypatch, "train", tmp_path / "rows.csv", *again) == 0
+    assert capsys.readouterr().out == text
     assert (
         vedette(monkeypatch, "train", tmp_path / "x", "--modality", "image", "--image-size", 20, "--output", "b") == 3
     )

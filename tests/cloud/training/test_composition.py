@@ -58,6 +58,7 @@ def test_every_engine_computes_the_views_of_the_preprocessing(channels: int, mis
     preprocessor = fitted(channels, missing=missing, modes=modes)
     fresh = windows_of(channels, missing=missing, modes=modes, seed=7)
     fresh[3, 2, 0] = np.inf
+    fresh[10:20, :, 0] = fresh[10:20, :1, 0]  # stuck
     prepared = preprocessor.prepare(fresh)
     for_engine = preprocessor.prepare_for_engine(fresh)
     assert for_engine.kept.tolist() == prepared.kept.tolist()

@@ -4,13 +4,19 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.methods.encoders.image import ImageEncoder
 from cloud.methods.fit_context import TRAINING
 from cloud.methods.restoration import MAX_SINGLE_METHOD_STEPS
 from cloud.training import TrainingSettings, load_training_data, train_bundle
+from cloud.training.effort import effort_settings
+from cloud.training.encoders import choose_size
+from cloud.training.encoders.corrupted_patches import MAX_PIXELS
 from cloud.training.modalities.image import TrainingImage
 from cloud.training.modalities.tabular import TrainingTabular
+from shared.cli import main
 from shared.diffusion.distillation import DistillationSettings
 from shared.diffusion.training import ExponentialMovingAverage
+from shared.errors import SettingsError
 from shared.modality import Modality
 
 EFFORT = 0.02
@@ -47,3 +53,40 @@ def test_the_teacher_labels_fewer_inputs_and_no_count_becomes_zero() -> None:
         TrainingSettings(effort=0.5, head=DistillationSettings(steps=10)).distillation(TrainingImage.distillation).steps
         == 5
     )
+
+
+def test_first_look_lowers_steps_and_size_and_yields_to_a_given_size() -> None:
+    settings = TrainingSettings().changed(effort_settings("first-look"))
+    assert settings.effort == 0.05
+    assert choose_size([(1000, 1000)], settings.image.max_pixels) == (256, 256)
+    assert effort_settings("0.25") == {"effort": 0.25}
+    assert effort_settings("") == effort_settings("0") == {}
+
+
+@pytest.mark.parametrize("text", ["quick", "1.5", "-0.1", "nan"])
+def test_an_unknown_effort_is_refused_with_the_choices(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"number from 0 to 1.*or first-look"):
+        effort_settings(text)
+
+
+def test_the_command_takes_a_named_effort(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--modality", "image", "--effort", "first-look", "--image-size", "512", "--print-config")
+    monkeypatch.setattr("sys.argv", ["vedette", "train", "photos", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    printed = capsys.readouterr().out
+    assert '"effort": 0.05' in printed or "effort = 0.05" in printed
+    assert "65536" in printed
+    assert "512" in printed
+
+
+def test_a_lower_effort_encodes_fewer_copies_of_large_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    monkeypatch.setattr(
+        "cloud.training.modalities.image.corrupted_patches", lambda *_, max_pixels, **__: limits.append(max_pixels)
+    )
+    encoder = object.__new__(ImageEncoder)
+    for effort in (1.0, 0.1):
+        TrainingImage().corrupted_patches(encoder, np.zeros((1, 8, 8, 3), np.uint8), 0, effort, lambda share: None)
+    assert limits == [MAX_PIXELS, pytest.approx(0.1 * MAX_PIXELS)]

@@ -8,8 +8,8 @@ import pytest
 
 from cloud.training.data import TableData
 from cloud.training.modalities import load_training_data
-from cloud.training.settings import DataSettings, TrainingSettings
-from shared.errors import DataError, SettingsError
+from cloud.training.settings import DataSettings
+from shared.errors import DataError
 from shared.modality import Modality
 
 ROWS = 60
@@ -90,18 +90,18 @@ def test_times_of_day_alone_pass_midnight(tmp_path: Path) -> None:
 def test_an_unusual_form_is_refused_with_the_option_that_reads_it(tmp_path: Path) -> None:
     moments = pd.date_range("2025-10-24 23:30", periods=ROWS, freq="min")
     path = saved(table().assign(timestamp=moments.strftime("%d|%m|%y %H.%M")), tmp_path)
-    with pytest.raises(DataError, match=r"row 1, time column 'timestamp' cannot be read: .*--date-format"):
+    with pytest.raises(DataError, match=r"row 1, time column 'timestamp' cannot be read: .*table\.dates"):
         load(path)
-    assert load(path, table={"date_format": "%d|%m|%y %H.%M"}).columns == ("flow", "valve")
+    assert load(path, table={"dates": "%d|%m|%y %H.%M"}).columns == ("flow", "valve")
     compact = saved(table().assign(timestamp=moments.strftime("%Y%m%d%H%M")), tmp_path)
-    assert load(compact, table={"date_format": "%Y%m%d%H%M"}).columns == ("flow", "valve")
+    assert load(compact, table={"dates": "%Y%m%d%H%M"}).columns == ("flow", "valve")
 
 
 def test_a_wrong_order_of_day_and_month_is_named_and_can_be_set(tmp_path: Path) -> None:
     moments = pd.date_range("2025-11-10", periods=ROWS, freq="6h").strftime("%d.%m.%Y %H:%M")
     path = saved(table().assign(timestamp=moments), tmp_path)
     assert load(path).usable.all()
-    with pytest.raises(DataError, match="--dates"):
+    with pytest.raises(DataError, match=r"set table\.dates"):
         load(path, table={"dates": "month_first"})
 
 
@@ -168,13 +168,3 @@ def test_the_decimal_mark_of_the_training_table_decides_in_evaluation(tmp_path: 
     path.write_text("flow;valve\n1.234;3\n1.000;2\n")
     assert load(path, Modality.TABULAR, to_judge=True).rows[0, 0] == 1.234
     assert load(path, Modality.TABULAR, to_judge=True, decimal_hint=",").rows[0, 0] == 1234.0
-
-
-def test_options_of_a_command_line_change_single_keys_of_the_table() -> None:
-    settings = TrainingSettings.model_validate({"data": {"table": {"delimiter": ";", "decimal": ","}}})
-    changed = settings.changed({"data": {"table": {"decimal": "", "date_format": "%d %b %y"}, "rising": ""}})
-    assert changed.data.table.model_dump() == {
-        "delimiter": ";", "decimal": ",", "encoding": "auto", "dates": "auto", "date_format": "%d %b %y"
-    }  # fmt: skip
-    with pytest.raises(SettingsError, match=r"data\.table\.delimiter"):
-        settings.changed({"data": {"table": {"delimiter": "|"}}})

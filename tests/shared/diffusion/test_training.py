@@ -77,7 +77,7 @@ def test_the_running_mean_settles_between_old_and_new_weights() -> None:
     nn.init.ones_(module.weight)
     values = []
     for _ in range(6):
-        average.update(module)
+        average.update(list(module.parameters()))
         values.append(float(average.average.weight))
     assert values == sorted(values)
     assert 0.9 < values[-1] < 1.0

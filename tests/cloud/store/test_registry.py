@@ -4,10 +4,10 @@ import sqlite3
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud.registry import Registry, publish_to
 from cloud.store import Store
 from cloud.store.events import BundleChange, events_after
 from cloud.store.migrate import migrate
+from cloud.store.registry import Registry, publish_to
 from shared.bundle import Bundle, sign
 from shared.errors import BundleError, BundleIntegrityError
 

@@ -1,0 +1,203 @@
+"""All checks of a device: state, disk, identity, clock, service, sources, alarm sinks and the local port."""
+
+import os
+import shutil
+import socket
+import time
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import grpc
+
+from edge.bundles.cache import BundleCache
+from edge.check.report import Finding, error, found, ok, warning
+from edge.check.sources import PROBE_TIMEOUT_S, check_source, probe_broker, probes
+from edge.settings import AgentSettings
+from edge.settings.alarms import MqttSinkSettings, WebhookSettings
+from edge.uplink.identity import Identity, is_enrolled, load_bundle_key, load_identity
+from edge.uplink.link import diagnose
+from shared.addresses import Address
+from shared.clocks import device_clock_warning
+from shared.errors import (
+    CertificateError,
+    DataError,
+    FileLockedError,
+    PortInUseError,
+    SettingsError,
+    StorageError,
+)
+from shared.file_lock import FileLock
+from vedette.v1 import fleet_pb2, fleet_pb2_grpc
+
+BUILT_AT_S = 1.7e9  # November 2023: no device that runs this version has an earlier date
+MIN_FREE_BYTES = 64 * 2**20
+CERTIFICATE_WARNING_DAYS = 14
+
+
+def check(settings: AgentSettings) -> list[Finding]:
+    """Return the findings of all checks. Nothing is left on disk or in the service."""
+    is_running, state = _state(settings.state_dir)
+    findings = [state, *_disk(settings), _clock()]
+    cache, key = _trusted(settings)
+    findings.append(key)
+    published: frozenset[str] | None = None
+    has_uplink = _has_uplink(settings)
+    if has_uplink:
+        identity, finding = _identity(settings.state_dir)
+        findings.append(finding)
+        if identity is not None:
+            published, answers = _service(settings, identity)
+            findings += answers
+    if not settings.sources:
+        findings.append(error("sources", SettingsError("no source: add a [[sources]] table (docs/SOURCES.md).")))
+    for source in settings.sources:
+        findings += check_source(source, cache, published, has_uplink=has_uplink)
+    findings += probes(settings.sources)
+    findings += _alarms(settings)
+    if settings.metrics.address and not is_running:
+        findings.append(found("metrics port", lambda: _port(settings.metrics.address)))
+    return findings
+
+
+def check_sources(settings: AgentSettings) -> list[Finding]:
+    """Return the findings on sources without asking the service, cameras or brokers, for the start of the agent."""
+    cache, _ = _trusted(settings)
+    if cache is None:  # the agent reports it
+        return []
+    has_uplink = _has_uplink(settings)
+    return [
+        finding for source in settings.sources for finding in check_source(source, cache, None, has_uplink=has_uplink)
+    ]
+
+
+def _has_uplink(settings: AgentSettings) -> bool:
+    """Return whether the agent would connect to a service."""
+    return settings.router.mode != "edge_only" or is_enrolled(settings.state_dir)
+
+
+def _state(state_dir: Path) -> tuple[bool, Finding]:
+    """Return whether an agent runs with this state, and the finding on the folder."""
+    name, existing = "state", state_dir
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return False, error(name, StorageError(f"{state_dir}: cannot be written. Choose another state_dir."))
+    if (state_dir / "lock").exists():
+        try:
+            FileLock(state_dir / "lock").release()
+        except FileLockedError as problem:
+            return True, warning(name, f"{state_dir}: an agent runs here (process {problem.holder}); stop it first")
+        except OSError as problem:
+            return False, error(name, StorageError(f"{state_dir}: {problem.strerror}. Choose another state_dir."))
+    return False, ok(name, str(state_dir))
+
+
+def _disk(settings: AgentSettings) -> list[Finding]:
+    """Return whether the disk has room for a full spool."""
+    folder = settings.state_dir
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free, wanted = shutil.disk_usage(folder).free, settings.spool.max_bytes
+    spool = settings.state_dir / "spool.db"
+    wanted = max(0, wanted - (spool.stat().st_size if spool.exists() else 0))
+    text = f"{free / 2**20:,.0f} MiB free at {folder}"
+    if free < MIN_FREE_BYTES:
+        return [error("disk", StorageError(f"{text}; {MIN_FREE_BYTES / 2**20:.0f} are needed. Free space."))]
+    if free < wanted:
+        advice = "free space, or lower spool.max_bytes"
+        return [warning("disk", f"{text}, and a full spool takes {wanted / 2**20:,.0f} MiB more: {advice}")]
+    return [ok("disk", text)]
+
+
+def _clock() -> Finding:
+    now_s = time.time()
+    if now_s < BUILT_AT_S:
+        return warning("clock", f"shows {datetime.fromtimestamp(now_s, UTC):%Y-%m-%d}: set it, for example by NTP")
+    return ok("clock", f"{datetime.fromtimestamp(now_s, UTC):%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _trusted(settings: AgentSettings) -> tuple[BundleCache | None, Finding]:
+    """Return the cache of bundles, which trusts the device's key, or None without a key."""
+    try:
+        key = load_bundle_key(settings.state_dir, settings.bundle_key)
+    except CertificateError as problem:
+        return None, error("bundle key", problem)
+    return BundleCache(settings.state_dir / "bundles", [key]), ok("bundle key", "is there")
+
+
+def _identity(state_dir: Path) -> tuple[Identity | None, Finding]:
+    try:
+        identity = load_identity(state_dir)
+    except CertificateError as problem:
+        return None, error("identity", problem)
+    days = (identity.not_after - datetime.now(UTC)).days
+    text = f"{identity.device_id}, certificate valid until {identity.not_after:%Y-%m-%d}"
+    if days < CERTIFICATE_WARNING_DAYS:
+        return identity, warning("identity", f"{text}: enrol the device again within {days} days")
+    return identity, ok("identity", text)
+
+
+def _service(settings: AgentSettings, identity: Identity) -> tuple[frozenset[str] | None, list[Finding]]:
+    """Ask the service for its bundles and its clock; the answer is None if it does not answer."""
+    address = settings.uplink.address or identity.address
+    credentials = grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
+    with grpc.secure_channel(address, credentials, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        started_s, sent_at_s = time.monotonic(), time.time()
+        try:
+            stub = fleet_pb2_grpc.FleetStub(channel)
+            answer = stub.Heartbeat(fleet_pb2.HeartbeatRequest(query_only=True), timeout=PROBE_TIMEOUT_S)
+        except grpc.RpcError as problem:
+            reason = diagnose(identity, address) or str(problem.details())
+            return None, [warning("service", f"{reason} The agent starts, and samples wait in its spool")]
+    took_s = time.monotonic() - started_s
+    findings = [ok("service", f"{address} answers in {took_s * 1000:.0f} ms")]
+    if answer.service_time_ms:
+        off = device_clock_warning(sent_at_s + took_s / 2 - answer.service_time_ms / 1000)
+        findings.append(warning("clock", off) if off else ok("clock", "agrees with the service's to a minute"))
+    return frozenset(item.bundle_name for item in answer.desired), findings
+
+
+def _alarms(settings: AgentSettings) -> list[Finding]:
+    """Return whether alarm sinks have their files, and answer. No message is sent: `vedette edge test-alarms` does."""
+    findings = []
+    for sink in settings.alarms:
+        name = f"alarms {sink.id}"
+        match sink:
+            case MqttSinkSettings():
+                findings.append(probe_broker(name, sink))
+            case WebhookSettings():
+                findings.append(found(name, partial(_readable, sink.secret_file)))
+            case _:
+                findings.append(found(name, partial(_writable, sink.path)))
+    return findings
+
+
+def _readable(path: Path) -> str:
+    try:
+        path.read_bytes()
+    except OSError as problem:
+        raise DataError(f"{path}: cannot be read ({problem.strerror}). Correct secret_file.") from None
+    return f"{path} is there; vedette edge test-alarms sends a message"
+
+
+def _writable(path: Path) -> str:
+    folder = path if path.exists() else path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not os.access(folder, os.W_OK) or (path.exists() and not path.is_file()):
+        raise DataError(f"{path}: cannot be written. Correct path.")
+    return str(path)
+
+
+def _port(address: str) -> str:
+    """Return the address if an agent can listen there; raises PortInUseError."""
+    listen = Address.parse(address)
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in listen.host else socket.AF_INET) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind((listen.host, listen.port))
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise PortInUseError(f"{address}: cannot listen there ({reason}). Set another metrics.address.") from None
+    return f"{address} is free" if listen.port else "any free port"
