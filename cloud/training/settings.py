@@ -61,7 +61,7 @@ class DataSettings(Settings):
     decimal_hint: Literal["", ","] = Field(
         "",
         title="Decimal hint",
-        description="decimal mark of an earlier table, for numbers with two readings; empty: none",
+        description="decimal mark of an earlier table; decides numbers with two readings; empty: none",
     )
     trim_share: float = Field(
         0.0,

@@ -59,7 +59,7 @@ def find_inputs(source: TableColumns, roles: set[str], settings: DataSettings) -
 
 
 def rising_notes(columns: Sequence[str], rows: NDArray[np.float64]) -> tuple[str, ...]:
-    """Return a note for each column of `rows` (n, columns) that rises, for files whose columns cannot be left out."""
+    """Return a note for each rising column of `rows` (n, columns); such columns stay inputs."""
     rises = ((name, _rise_of(rows[:, index])) for index, name in enumerate(columns))
     return tuple(
         f"column {name!r} {what}: no later row will be like these; remove it from the file"
@@ -154,7 +154,7 @@ class TimeColumns:
 def _parse(
     texts: list[str], table: TableSettings, notes: list[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], str]:
-    """Return times (n,), (n,) true for texts that are no time, and what is wrong with the first of them."""
+    """Return times (n,), (n,) true for unreadable texts, and the fault of the first."""
     missing = np.array([is_missing(text.strip()) for text in texts], dtype=np.bool_)
     present = [text for text, is_absent in zip(texts, missing, strict=True) if not is_absent]
     try:
@@ -177,7 +177,7 @@ def _parse(
 
 
 def _readable(texts: Sequence[str], table: TableSettings) -> tuple[NDArray[np.bool_], str]:
-    """Return (n,) whether each text alone is a time, and what is wrong with the first that is none."""
+    """Return (n,) whether each text alone is a time, and the fault of the first other text."""
     readable, reason = np.ones(len(texts), dtype=np.bool_), ""
     for index, text in enumerate(texts):
         try:
