@@ -6,6 +6,10 @@ Retention runs once while one request after another is ingested.
 * `shrinkable` is a new store; `older_file` one whose file has no `auto_vacuum`, as made by earlier versions. Its free
   pages stay in the file until the service starts again and rewrites it (`converted`).
 * `ingest_longest_ms` is the slowest request beside retention, `ingest_longest_ms_idle` the slowest without it.
+* Samples ingested beside retention (`payload_mb_ingested_beside`) stay in the file.
+
+The code before this page, measured once with the same program, a new store: file 266 MB filled and 288 MB after
+retention, log 37.2 MB, slowest request 199 ms beside retention and 28 ms without it, retention 2.5 s.
 """
 
 import asyncio
