@@ -87,7 +87,7 @@ class Store:
 
     @contextlib.asynccontextmanager
     async def _outside_transaction(self, action: str) -> AsyncIterator[Any]:
-        """Return the driver's connection of the writer, for statements that cannot run in a transaction."""
+        """Return the driver's connection of the writer outside any transaction."""
         with self._storage_errors(action):
             async with self._write_lock, self._writer.connect() as connection:
                 yield (await connection.get_raw_connection()).driver_connection
