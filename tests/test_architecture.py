@@ -62,6 +62,29 @@ def test_the_agent_starts_without_torch_or_anything_of_the_cloud() -> None:
     assert not {"torch", "cloud", "pandas", "sklearn", "scipy", "matplotlib", "sqlalchemy", "cv2"} & set(loaded)
 
 
+def test_the_wire_protocol_loads_nothing_of_the_python_api() -> None:
+    code = """
+        import sys
+        import vedette
+        from vedette.v1 import detection_pb2, sample_pb2
+        print(*sorted({"torch", "cloud", "sklearn", "scipy"} & sys.modules.keys()))
+        assert {"Detector", "VectorDetector"} <= set(dir(vedette)) and not hasattr(vedette, "detector")
+    """
+    assert run_python(code) == ""
+
+
+def test_the_python_api_names_the_missing_package_on_a_device() -> None:
+    said = run_python("""
+        import sys
+        sys.modules["sklearn"] = None
+        try:
+            from vedette import Detector
+        except ImportError as error:
+            print(error)
+    """)
+    assert "pip install 'vedette[train]'" in said
+
+
 def test_no_module_of_the_agent_loads_torch() -> None:
     code = f"""
         import importlib, sys
