@@ -26,6 +26,7 @@ NAMES = (
     "analysis_device",
     "contamination",
     "diffusion_cost",
+    "retention",
 )
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 

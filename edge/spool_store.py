@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import json
+import shutil
 import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from edge.clock import SteadyClock
 from edge.sqlite_file import connect, open_checked
 from shared.errors import StorageError
 from shared.logs import EventLog
+from shared.pacing import Pace
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
@@ -33,6 +36,11 @@ MAX_REFUSED = 1000
 # Many rows in one statement: each step releases Python's lock, for which screening threads compete.
 _ROWS_PER_STATEMENT = 256
 _CHUNK_BYTES = 4 * 2**20  # copied from a damaged file in one transaction
+# Pages are returned to the disk beyond this slack, which the next samples fill.
+_SLACK_BYTES, _SLACK_SHARE = 4 * 2**20, 0.25
+_STEP_S, _FIRST_PAGES, _MOST_PAGES = 0.02, 64, 4096
+_INCREMENTAL = 2  # value of PRAGMA auto_vacuum
+_MAX_REWRITTEN_BYTES = 64 * 2**20  # rewriting more would delay the start
 
 log = EventLog("spool")
 
@@ -99,6 +107,8 @@ class SpoolStore:
         self.counted_before = 0  # samples here that were counted as gone before a damage
         self._writer, self.set_aside = open_checked(path, _SCHEMA, synchronous="FULL")
         _rename_priority(self._writer)
+        _make_shrinkable(self._writer, path)
+        self._pace = Pace(_STEP_S, _FIRST_PAGES, _MOST_PAGES)
         self._reader = connect(path, "FULL")
         row = self._writer.execute("SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM samples").fetchone()
         self.samples, self.bytes = int(row[0]), int(row[1])
@@ -152,6 +162,7 @@ class SpoolStore:
                 connection.execute("ROLLBACK")
             raise
         self.counted_before -= again
+        self._give_back()
         return gone
 
     def take(self, max_samples: int, max_bytes: int, in_flight: Collection[int]) -> list[SpooledSample]:
@@ -180,6 +191,17 @@ class SpoolStore:
         """Close both connections."""
         self._reader.close()
         self._writer.close()
+
+    def _give_back(self) -> None:
+        """Return some free pages to the disk; a disk that refuses changes nothing, and the next commit tries again."""
+        try:
+            if _excess_pages(self._writer):
+                started_s = time.perf_counter()
+                # Not execute(): Python's driver would stop after the first page.
+                self._writer.executescript(f"PRAGMA incremental_vacuum({self._pace.size})")
+                self._pace.measured(time.perf_counter() - started_s)
+        except sqlite3.Error as error:
+            log.debug("disk_not_given_back", path=self._path, error=error)
 
     def _delete_settled(
         self, connection: sqlite3.Connection, settled: Sequence[Settled], now_s: float
@@ -299,6 +321,39 @@ def _in_chunks(samples: Iterable[NewSample], max_bytes: int) -> Iterator[list[Ne
             part, size = [], 0
     if part:
         yield part
+
+
+def _make_shrinkable(connection: sqlite3.Connection, path: Path) -> None:
+    """Rewrite a file that cannot return free pages, unless that takes long or the disk has no room.
+
+    New files are rewritten, too: their mode is set before the first table or by VACUUM.
+    """
+    if _pragma(connection, "auto_vacuum") == _INCREMENTAL:
+        return
+    used_pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
+    used_bytes = used_pages * _pragma(connection, "page_size")
+    try:
+        free_bytes = shutil.disk_usage(path.parent).free
+        if used_bytes > _MAX_REWRITTEN_BYTES or free_bytes < 2 * used_bytes:
+            log.info("spool_not_compacted", path=path, used_bytes=used_bytes, free_bytes=free_bytes)
+            return
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except (sqlite3.Error, OSError) as error:
+        log.warning("spool_not_compacted", path=path, reason=error)
+
+
+def _excess_pages(connection: sqlite3.Connection) -> bool:
+    """Return whether more pages are free than the slack."""
+    if _pragma(connection, "auto_vacuum") != _INCREMENTAL:
+        return False
+    free, total = _pragma(connection, "freelist_count"), _pragma(connection, "page_count")
+    return free * _pragma(connection, "page_size") > _SLACK_BYTES and free > _SLACK_SHARE * total
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
 def _rename_priority(connection: sqlite3.Connection) -> None:

@@ -7,6 +7,8 @@ in asyncio instead of polling for the lock.
 
 import asyncio
 import contextlib
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +23,8 @@ from shared.errors import StorageError
 DATABASE_FILE = "vedette.sqlite"
 BUSY_TIMEOUT_MS = 10_000
 READERS = 4
+INCREMENTAL = 2  # value of PRAGMA auto_vacuum of files that can return free pages
+WAL_BYTES = 4 * 2**20  # the log is cut to this size when SQLite starts it again
 
 
 class Store:
@@ -60,15 +64,44 @@ class Store:
             async with self._write_lock, self._writer.begin() as connection:
                 yield connection
 
+    async def give_back(self, pages: int) -> float:
+        """Return up to `pages` free pages to the disk; return the seconds that writers waited. Raises StorageError."""
+        # Not execute(): Python's driver would stop after the first page.
+        async with self._outside_transaction("compacted") as connection:
+            started_s = time.perf_counter()
+            await connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+            return time.perf_counter() - started_s
+
+    async def truncate_log(self) -> bool:
+        """Copy the write-ahead log into the file and empty it; return False if readers prevent it.
+
+        Does not wait for readers, because writers wait meanwhile. Raises StorageError.
+        """
+        async with self._outside_transaction("compacted") as connection:
+            await connection.execute_fetchall("PRAGMA busy_timeout = 0")
+            try:
+                ((busy, _, _),) = await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                await connection.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        return not busy
+
+    @contextlib.asynccontextmanager
+    async def _outside_transaction(self, action: str) -> AsyncIterator[Any]:
+        """Return the driver's connection of the writer outside any transaction."""
+        with self._storage_errors(action):
+            async with self._write_lock, self._writer.connect() as connection:
+                yield (await connection.get_raw_connection()).driver_connection
+
     @contextlib.contextmanager
     def _storage_errors(self, action: str) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            if "no such table" in str(error.orig):
+        except (DBAPIError, sqlite3.Error) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            if "no such table" in str(reason):
                 raise StorageError(f"{self.path}: holds no tables. Run: vedette cloud migrate.") from error
             raise StorageError(
-                f"{self.path}: cannot be {action} ({error.orig}). Check the disk's free space and the file's owner."
+                f"{self.path}: cannot be {action} ({reason}). Check the disk's free space and the file's owner."
             ) from error
 
 
@@ -100,4 +133,5 @@ def connection_settings() -> dict[str, str | int]:
         "synchronous": "FULL",
         "foreign_keys": "ON",
         "cache_size": -16_000,  # KiB
+        "journal_size_limit": WAL_BYTES,
     }

@@ -13,6 +13,7 @@ from benchmarks import (
     diffusion_cost,
     image_choices,
     image_scale,
+    retention,
     row_choices,
     series_choices,
     video_choices,
@@ -128,6 +129,16 @@ def test_cost_of_diffusion(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = diffusion_cost.run()
     assert figures["training"]["ratio"] > 0
     assert diffusion_cost.FEW in figures["solvers"]
+
+
+def test_retention_gives_disk_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced(monkeypatch, retention, SAMPLES=100, PAYLOAD_BYTES=100_000, BESIDE=1, GAP_S=0.2, IDLE_S=0.1)
+    figures = retention.run()
+    new, older = figures["shrinkable"], figures["older_file"]
+    assert new["payloads_removed"] == older["payloads_removed"] == 100  # two requests, both begun as old
+    assert new["file_mb_after_retention"] < 0.4 * new["file_mb_filled"]
+    assert older["file_mb_after_retention"] >= older["file_mb_filled"]
+    assert older["file_mb_converted"] < 0.4 * older["file_mb_filled"]
 
 
 def test_video_choices_are_skipped_without_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
