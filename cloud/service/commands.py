@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -29,9 +30,10 @@ def add_commands(tree: CommandTree) -> None:
     cloud = tree.group("cloud")
     cloud.command(epilog="Example: [bold]vedette cloud serve --config cloud.toml[/bold]")(serve)
     cloud.command(epilog="Example: [bold]vedette cloud migrate --config cloud.toml[/bold]")(migrate)
-    cloud.command(epilog="Example: [bold]vedette cloud token press-07 --config cloud.toml > press-07.token[/bold]")(
-        token
-    )
+    cloud.command(
+        epilog="Examples: [bold]vedette cloud token press-07 --config cloud.toml > press-07.token[/bold], "
+        "[bold]vedette cloud token --many devices.txt --output tokens --config cloud.toml[/bold]"
+    )(token)
     cloud.command(epilog="Example: [bold]vedette cloud devices --revoke press-07 --config cloud.toml[/bold]")(devices)
     cloud.command(epilog="Example: [bold]vedette cloud publish press.vedette --config cloud.toml[/bold]")(publish)
     cloud.command(epilog="Example: [bold]vedette cloud rollout press --back --config cloud.toml[/bold]")(rollout)
@@ -59,28 +61,63 @@ def migrate(config: Config = None) -> None:
 
 
 def token(
-    device_id: Annotated[str, typer.Argument(help="Device id: letters, digits, dots, dashes and underscores.")],
+    device_id: Annotated[
+        str | None, typer.Argument(help="Device id: letters, digits, dots, dashes and underscores.")
+    ] = None,
+    many: Annotated[
+        Path | None,
+        typer.Option("--many", metavar="FILE", help="Make a token for each device id in this file, one per line."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Write DEVICE.token files here and print their paths."),
+    ] = None,
+    list_open: Annotated[
+        bool, typer.Option("--list", help="List the tokens that can still be spent, without their secrets.")
+    ] = False,
     valid_s: Annotated[
         float | None,
         typer.Option("--valid-s", min=1.0, help="Seconds until it expires. Default: token_valid_s."),
     ] = None,
     config: Config = None,
 ) -> None:
-    """Make a one-time token that enrols a device, and print it on standard output."""
-    from cloud.service.tokens import new_token
+    """Make one-time tokens that enrol devices, and print them on standard output; or list the open ones.
+
+    One device: the token alone. With --many: a line for each device, its id and its token, or its file with --output.
+    """
+    from cloud.service.tokens import new_tokens, read_device_ids, token_path
+    from shared.errors import SettingsError
 
     settings = _settings(config)
-    typer.echo(
-        asyncio.run(
-            new_token(
-                settings,
-                device_id,
-                valid_s or settings.token_valid_s,
-                secrets.token_urlsafe(32),
-                wait_s=_wait_s(config),
-            )
-        )
-    )
+    if (device_id is not None) + (many is not None) + list_open != 1:
+        raise SettingsError("Give one of them: a device id, --many FILE or --list.")
+    if list_open:
+        if output is not None or valid_s is not None:
+            raise SettingsError("--list makes no token: leave out --output and --valid-s.")
+        _list_tokens(settings, config)
+        return
+    device_ids = read_device_ids(many) if many is not None else [str(device_id)]
+    new_secrets = {each: secrets.token_urlsafe(32) for each in device_ids}
+    valid_s = valid_s or settings.token_valid_s
+    texts = asyncio.run(new_tokens(settings, new_secrets, valid_s, output=output, wait_s=_wait_s(config)))
+    for each, text in texts.items():
+        shown = text if output is None else str(token_path(output, each))
+        typer.echo(shown if many is None else f"{each}  {shown}")
+
+
+def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
+    from cloud.service.data_dir import open_existing
+    from cloud.store import Store
+    from cloud.store.fleet import OpenToken, open_tokens
+
+    open_existing(settings.data_dir, _wait_s(config))
+
+    async def work() -> list[OpenToken]:
+        async with Store(settings.data_dir) as store:
+            return await open_tokens(store, time.time())
+
+    for each in asyncio.run(work()):
+        typer.echo(f"{each.device_id}  expires {_moment(each.expires_at_s)}")
 
 
 def devices(

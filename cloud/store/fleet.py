@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,14 @@ class Device:
     revoked_at_s: float | None
     last_seen_at_s: float | None = None
     agent_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenToken:
+    """Token that is neither spent nor expired."""
+
+    device_id: str
+    expires_at_s: float
 
 
 async def device(store: Store, device_id: str) -> Device | None:
@@ -61,16 +70,27 @@ async def revoke(store: Store, device_id: str) -> None:
         await connection.execute(delete(tokens).where(tokens.c.device_id == device_id, tokens.c.spent_at_s.is_(None)))
 
 
-async def add_token(store: Store, secret: str, device_id: str, expires_at_s: float) -> None:
-    """Store the hash of a new token's secret; delete tokens that expired over 90 days ago."""
+async def add_tokens(store: Store, device_of_secret: Mapping[str, str], expires_at_s: float) -> None:
+    """Store the hashes of new tokens' secrets in one transaction; delete tokens that expired over 90 days ago."""
     now_s = time.time()
+    rows = [
+        {"secret_sha256": _digest(secret), "device_id": device_id, "created_at_s": now_s, "expires_at_s": expires_at_s}
+        for secret, device_id in device_of_secret.items()
+    ]
     async with store.writing() as connection:
         await connection.execute(delete(tokens).where(tokens.c.expires_at_s < now_s - 90 * 86_400))
-        await connection.execute(
-            insert(tokens).values(
-                secret_sha256=_digest(secret), device_id=device_id, created_at_s=now_s, expires_at_s=expires_at_s
-            )
-        )
+        await connection.execute(insert(tokens), rows)
+
+
+async def open_tokens(store: Store, now_s: float) -> list[OpenToken]:
+    """Return the tokens that can be spent at `now_s`, by device and then by time of expiry."""
+    query = (
+        select(tokens.c.device_id, tokens.c.expires_at_s)
+        .where(tokens.c.spent_at_s.is_(None), tokens.c.expires_at_s > now_s)
+        .order_by(tokens.c.device_id, tokens.c.expires_at_s)
+    )
+    async with store.reading() as connection:
+        return [OpenToken(**row._mapping) for row in await connection.execute(query)]
 
 
 async def device_of_token(connection: AsyncConnection, secret: str, now_s: float) -> str:
