@@ -149,9 +149,16 @@ def devices(
 
 def publish(
     bundle: Annotated[Path, typer.Argument(help="Archive of the bundle.")],
+    keep_current: Annotated[
+        bool,
+        typer.Option("--keep-current", help="Only store it; vedette cloud rollout NAME --to ID makes it current."),
+    ] = False,
     config: Config = None,
 ) -> None:
-    """Add a bundle to the registry and make it current: devices that run its name fetch it."""
+    """Add a bundle to the registry and make it current: devices that run its name fetch it.
+
+    With --keep-current it is only stored, and devices keep the bundle they run.
+    """
     from cloud.service.data_dir import open_existing
     from cloud.store.registry import publish_to
     from shared.bundle import Bundle
@@ -160,7 +167,7 @@ def publish(
     open_existing(settings.data_dir, _wait_s(config))
     key = _trusted_key(settings)
     opened = Bundle.open(bundle, [key])
-    entry = asyncio.run(publish_to(settings.data_dir, opened, key))
+    entry = asyncio.run(publish_to(settings.data_dir, opened, key, make_current=not keep_current))
     typer.echo(entry.bundle_id)
 
 

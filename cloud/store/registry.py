@@ -48,8 +48,10 @@ class Registry:
         self._folder = data_dir / BUNDLES_FOLDER
         self._trusted_key = trusted_key
 
-    async def publish(self, bundle: Bundle) -> RegisteredBundle:
+    async def publish(self, bundle: Bundle, *, make_current: bool = True) -> RegisteredBundle:
         """Add the bundle and make it the current one of its name; publishing it again is no error.
+
+        Without `make_current` the current bundle of the name stays as it is, even if there is none.
 
         Raises BundleIntegrityError if the trusted key did not sign it, BundleError if another bundle has its version,
         StorageError if it cannot be written.
@@ -65,7 +67,7 @@ class Registry:
             await _check_version_is_free(connection, manifest)  # another process may have published meanwhile
             if await _entry(connection, manifest.bundle_id) is None:
                 await connection.execute(insert(bundles).values(_row(manifest, edge_archive)))
-            if await _current_id(connection, manifest.name) != manifest.bundle_id:
+            if make_current and await _current_id(connection, manifest.name) != manifest.bundle_id:
                 await _make_current(connection, manifest.name, manifest.bundle_id, _PUBLISH)
         return await self._known(manifest.bundle_id)
 
@@ -169,10 +171,12 @@ class Registry:
         write_durably(self._path(bundle_id), archive)
 
 
-async def publish_to(data_dir: Path, bundle: Bundle, trusted_key: Ed25519PublicKey) -> RegisteredBundle:
+async def publish_to(
+    data_dir: Path, bundle: Bundle, trusted_key: Ed25519PublicKey, *, make_current: bool = True
+) -> RegisteredBundle:
     """Publish into a data directory; a service that runs on it notices within a second."""
     async with Store(data_dir) as store:
-        return await Registry(store, data_dir, trusted_key).publish(bundle)
+        return await Registry(store, data_dir, trusted_key).publish(bundle, make_current=make_current)
 
 
 def _unknown(bundle_id: str) -> BundleError:

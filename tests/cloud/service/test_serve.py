@@ -190,6 +190,22 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
         assert done.stdout == ""
 
 
+def test_a_bundle_is_published_beside_the_current_one(tmp_path, biopsies):
+    config = write_settings(tmp_path, biopsies.key)
+    assert run("migrate", "--config", config).returncode == 0
+    for version, option in ((1, ()), (2, ("--keep-current",))):
+        archive = tmp_path / f"{version}.vedette"
+        archive.write_bytes(biopsies.version(version).archive())
+        done = run("publish", archive, *option, "--config", config)
+        assert done.returncode == 0, done.stderr
+    newest = done.stdout.strip()
+    second, first = run("rollout", "biopsy", "--config", config).stdout.splitlines()
+    assert (second[0], first[0]) == (" ", "*")
+    assert newest in second
+    changed = run("rollout", "biopsy", "--to", newest, "--config", config).stdout.splitlines()
+    assert [line[0] for line in changed] == ["*", " "]
+
+
 def test_settings_in_force_are_printed(tmp_path, biopsies):
     done = run("serve", "--print-config", "--config", write_settings(tmp_path, biopsies.key))
     assert tomllib.loads(done.stdout)["listen"] == "127.0.0.1:0"

@@ -50,6 +50,26 @@ async def test_publishing_again_changes_nothing(registry, store, biopsies):
     assert len(await changes(store)) == len(await registry.versions("biopsy")) == 1
 
 
+async def test_a_bundle_can_be_stored_without_making_it_current(registry, store, biopsies):
+    first = await registry.publish(biopsies.bundle)
+    second = await registry.publish(biopsies.version(2), make_current=False)
+    assert await registry.current("biopsy") == first
+    assert await registry.versions("biopsy") == [second, first]
+    assert await changes(store) == [BundleChange("biopsy", first.bundle_id)]
+    await registry.rollout(second.bundle_id)
+    assert await registry.current("biopsy") == second
+    await registry.publish(biopsies.bundle, make_current=False)  # known already
+    assert await registry.current("biopsy") == second
+    assert await registry.rollback("biopsy") == first
+
+
+async def test_a_first_bundle_that_is_only_stored_leaves_its_name_without_a_current_one(registry, store, biopsies):
+    stored = await registry.publish(biopsies.bundle, make_current=False)
+    assert await registry.current("biopsy") is None
+    assert await changes(store) == []
+    assert await registry.judging_bundle_id(stored.bundle_id) == stored.bundle_id
+
+
 async def test_a_bundle_of_a_foreign_key_or_with_a_changed_file_is_refused(registry, biopsies):
     foreign = sign(biopsies.bundle.manifest, biopsies.bundle.files, Ed25519PrivateKey.generate())
     changed = Bundle(
