@@ -12,6 +12,7 @@ from cloud.console.contents import Contents
 from cloud.console.drawings import drawing, finite_or_none, thumbnail
 from cloud.console.latency import latency_of
 from cloud.console.words import (
+    NO_FIGURE,
     bytes_words,
     count_words,
     duration_words,
@@ -28,11 +29,15 @@ from shared.samples import Decision, Opinion, Route
 from shared.status import WAITING, RunningBundle
 
 ENDED = ("ended", "failed")
+NOT_JUDGED = "no p-value: the cloud could not judge the sample"
 CERTIFICATE_WARNING_S = 14 * 86_400.0
 
 
 class PValueView(BaseModel):
-    """A p-value as a figure, in words, and as the length of a bar (0 to 1)."""
+    """A p-value as a figure, in words, and as the length of a bar (0 to 1).
+
+    The figure is null where the cloud could not judge the sample.
+    """
 
     p_value: float | None
     extrapolated: bool
@@ -68,7 +73,7 @@ def row_view(row: VerdictRow) -> dict[str, Any]:
     latency = latency_of(row.captured_at_s, row.sample_id, row.received_at_s, row.judged_at_s)
     return published(row, "row") | {
         "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": finite_or_none(row.edge_score)},
-        "fused": _p_value(row.p_value, row.extrapolated),
+        "fused": _fused(row),
         "latency_s": latency.seconds,
         "latency": latency.words,
         "latency_parts": latency.parts,
@@ -94,6 +99,11 @@ def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
     }
 
 
+def was_judged(row: VerdictRow) -> bool:
+    """Return whether the verdict has a p-value; the stored 0 of an undecided one only sorts it first."""
+    return row.decision is not Decision.UNDECIDED or row.p_value > 0
+
+
 def headline(row: VerdictRow) -> str:
     """Return the opinions of edge and cloud in one sentence."""
     edge = p_value_words(row.edge_p_value, row.edge_extrapolated)
@@ -105,7 +115,7 @@ def headline(row: VerdictRow) -> str:
         Route.ACCEPT: f"The edge accepted it ({edge})",
     }[row.route]
     if row.decision is Decision.UNDECIDED:
-        if row.p_value > 0:  # only a crop of the image was sent
+        if was_judged(row):  # only a crop of the image was sent
             return f"{first}; the cloud finds nothing anomalous in the crop that was sent ({cloud}): review needed."
         return f"{first}; the cloud could not judge it: review needed."
     if row.decision is Decision.NORMAL:
@@ -190,6 +200,13 @@ def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
         "exact": p_value_exact(value, extrapolated),
         "rarity": _rarity(value),
     }
+
+
+def _fused(row: VerdictRow) -> dict[str, Any]:
+    """Return the fused p-value; without a figure where the cloud could not judge the sample."""
+    if was_judged(row):
+        return _p_value(row.p_value, row.extrapolated)
+    return {"p_value": None, "extrapolated": False, "words": NO_FIGURE, "exact": NOT_JUDGED, "rarity": 0.0}
 
 
 def _opinion(opinion: Opinion) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 from cloud.serving.verdicts import Judge
 from cloud.serving.worker import Worker
 from shared.bundle import Bundle
-from shared.errors import BundleError, StorageError
+from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, StorageError
+from shared.logs import EventLog
 from shared.modality import Modality
 
 FAILURE_TTL_S = 30.0
+_LOG = EventLog("serving")
 
 
 class AnalysisCache:
@@ -36,7 +38,8 @@ class AnalysisCache:
     async def get(self, bundle_id: str) -> tuple[Modality, Judge]:
         """Return the modality of the bundle and its analysis.
 
-        Raises BundleError if the bundle cannot be loaded. It is not retried for FAILURE_TTL_S seconds, so that a
+        Raises BundleError if the bundle cannot be loaded; its text goes into verdicts, so that it says what to do and
+        names no path of the server. The log has the whole error. It is not retried for FAILURE_TTL_S seconds, so that a
         damaged bundle does not delay the others. Raises StorageError while the store cannot be read; the next call
         retries at once.
         """
@@ -52,7 +55,8 @@ class AnalysisCache:
         except StorageError:
             raise
         except Exception as error:
-            reason = f"bundle {bundle_id} cannot be loaded: {type(error).__name__}: {error}"
+            _LOG.error("bundle_not_loaded", bundle=bundle_id, error=f"{type(error).__name__}: {error}")
+            reason = f"bundle {bundle_id} cannot be loaded: {_cause(error)}. The log of the service has the details."
             self._failures[bundle_id] = (time.monotonic(), reason)
             raise BundleError(reason) from error
         self._failures.pop(bundle_id, None)
@@ -60,3 +64,14 @@ class AnalysisCache:
         while len(self._ready) > self._capacity:
             self._ready.popitem(last=False)
         return self._ready[bundle_id]
+
+
+def _cause(error: Exception) -> str:
+    """Return the kind of an error and the next step, without the text of the error, which may hold paths."""
+    if isinstance(error, BundleIntegrityError):
+        return "it is damaged, or not signed by the trusted key: publish it again"
+    if isinstance(error, BundleMismatchError):
+        return "it was made for another version of Vedette or another kind of samples: train it again"
+    if isinstance(error, BundleError):
+        return "it is missing, damaged or incomplete: publish it again"
+    return f"making its analysis failed ({type(error).__name__})"

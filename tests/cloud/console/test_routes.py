@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,10 @@ from sqlalchemy import delete, update
 
 from cloud.console import create_app
 from cloud.console.pictures import UNSEEN_GREY
+from cloud.console.words import NO_FIGURE
+from cloud.serving.verdicts import undecided
 from cloud.store.fleet import store_heartbeat
+from cloud.store.judging import store_verdicts
 from cloud.store.schema import payloads, samples
 from shared.images import decode_image
 from shared.samples import ImageCrop, Region
@@ -126,6 +130,33 @@ async def test_detail_holds_both_opinions_and_what_to_draw(fleet: Fleet, client:
     assert kinds["series"]["plot"]["span"]
     assert kinds["image"]["cloud_map"]
     assert kinds["image"]["edge_map"]
+
+
+async def test_a_sample_that_could_not_be_judged_has_no_p_value(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    await fleet.send(SHUTTLE, odd=True)
+    sample = await fleet.leave_waiting(SHUTTLE)
+    (waiting,) = await fleet.waiting()
+    await store_verdicts(fleet.store, [(waiting, undecided(waiting, "bundle b cannot be loaded"))])
+    (row,) = (await client.get("/api/verdicts", params={"decision": "undecided"})).json()["verdicts"]
+    detail = (await client.get(f"/api/verdicts/{sample.sample_id}")).json()
+    for view in (row, detail):
+        assert view["fused"]["p_value"] is None
+        assert view["fused"]["words"] == NO_FIGURE
+        assert view["fused"]["rarity"] == 0
+        assert view["reason"] == "bundle b cannot be loaded"
+        assert view["edge"]["p_value"] > 0
+    assert "could not judge it: review needed" in detail["headline"]
+    assert "10¹²" not in str(row | detail)
+
+
+async def test_an_undecided_crop_keeps_its_p_value(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    sample = await fleet.leave_waiting(CAMERA)
+    (waiting,) = await fleet.waiting()
+    verdict = replace(undecided(waiting, "only a crop"), p_value=0.4)
+    await store_verdicts(fleet.store, [(waiting, verdict)])
+    detail = (await client.get(f"/api/verdicts/{sample.sample_id}")).json()
+    assert detail["fused"]["p_value"] == 0.4
+    assert "40" in detail["headline"]
 
 
 async def test_a_sample_that_waits_and_one_that_is_unknown(fleet: Fleet, client: httpx.AsyncClient) -> None:

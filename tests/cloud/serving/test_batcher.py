@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert
 
 from cloud.serving.batcher import Batcher, _batches
@@ -16,6 +17,7 @@ from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import Waiting, backlog
 from cloud.store.migrate import migrate
 from cloud.store.schema import devices
+from shared.bundle import Bundle
 from shared.errors import BundleError, SampleRejected, StorageError
 from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
@@ -270,6 +272,42 @@ async def test_a_bundle_that_cannot_be_loaded_fails_at_once_and_is_retried_later
             await cache.get("a-1-0")
     assert attempts == ["a-1-0"]
     worker.stop(1)
+
+
+@pytest.mark.parametrize("fault", ["damaged", "foreign", "missing", "folder", "analysis"])
+async def test_verdicts_of_a_bundle_that_cannot_be_loaded_name_no_path_of_the_server(tmp_path, biopsies, caplog, fault):
+    path = tmp_path / "bundles" / "a-1-0.vedette"
+    path.parent.mkdir()
+    data = biopsies.bundle.archive()
+    if fault == "damaged":
+        path.write_bytes(data[:-50])
+    elif fault == "folder":
+        path.mkdir()
+    elif fault != "missing":
+        path.write_bytes(data)
+    trusted = Ed25519PrivateKey.generate() if fault == "foreign" else biopsies.key
+
+    async def open_bundle(bundle_id: str):
+        return Bundle.open(path, [trusted.public_key()])
+
+    def load(bundle):
+        raise RuntimeError(f"{path}: no memory")
+
+    worker = Worker("test")
+    cache = AnalysisCache(open_bundle, load, worker, 4)
+    texts = []
+    for _ in range(2):  # the second answer is the remembered failure
+        with pytest.raises(BundleError) as failed:
+            await cache.get("a-1-0")
+        texts.append(str(failed.value))
+    worker.stop(1)
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("bundle a-1-0 cannot be loaded: ")
+    assert str(tmp_path) not in texts[0]
+    assert path.name not in texts[0]
+    assert ("publish it again" in texts[0]) == (fault != "analysis")
+    (record,) = caplog.records  # the log of the service has the whole error, once
+    assert str(path) in record.fields["error"]
 
 
 async def test_a_store_error_does_not_mark_the_bundle_as_damaged():
