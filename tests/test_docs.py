@@ -348,7 +348,7 @@ def test_the_index_of_benchmarks_names_every_page() -> None:
         "bundle inspect",
         "train readings.csv --modality sound --output a.vedette",
         "cloud",
-        "cloud token",
+        "cloud publish",
     ],
 )
 def test_a_wrong_command_is_found(words: str) -> None:

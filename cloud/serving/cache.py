@@ -38,10 +38,10 @@ class AnalysisCache:
     async def get(self, bundle_id: str) -> tuple[Modality, Judge]:
         """Return the modality of the bundle and its analysis.
 
-        Raises BundleError if the bundle cannot be loaded; its text goes into verdicts, so that it says what to do and
-        names no path of the server. The log has the whole error. It is not retried for FAILURE_TTL_S seconds, so that a
-        damaged bundle does not delay the others. Raises StorageError while the store cannot be read; the next call
-        retries at once.
+        Raises BundleError if the bundle cannot be loaded. Its text goes into verdicts: it names the next step and no
+        path of the server, and the log has the whole error. The bundle is not retried for FAILURE_TTL_S seconds, so
+        that a damaged bundle does not delay the others. Raises StorageError while the store cannot be read; the next
+        call retries at once.
         """
         if bundle_id in self._ready:
             self._ready.move_to_end(bundle_id)
