@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,6 +41,15 @@ def toml(values: dict[str, Any], prefix: str = "") -> str:
         else:
             plain.append(f"{key} = {json.dumps(str(value) if isinstance(value, Path) else value)}")
     return "\n".join([*plain, *tables]) + "\n"
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    """Return status code and text of a page of the agent."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 class Device:
