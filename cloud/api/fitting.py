@@ -39,10 +39,7 @@ class Fit:
         """
         run = TrainingRun(data, settings, checked_methods(settings, data.modality), progress)
         with run.modality.threads(), time_limited_trainings() as cut_short:
-            run.read()
-            run.prepare()
-            run.encode()
-            run.fit_analyzers()
+            run.fit()
         return cls(run, tuple(cut_short))
 
     @property
@@ -57,10 +54,7 @@ class Fit:
         """
         run = self.run
         with run.modality.threads(), time_limited_trainings() as cut_short:
-            run.distil_head()
-            run.build_artefacts()
-            run.score_test_samples()
-            run.judge()
+            run.complete()
         return run.sign(signing_key, [*self.cut_short, *cut_short])
 
 

@@ -44,7 +44,7 @@ def now() -> str:
 
 @dataclass
 class TrainingRun:
-    """State of one training run. Its methods are the stages, called in the order in which they are defined.
+    """State of one training run. Its methods are the stages; `fit` and `complete` call them in their order.
 
     Attributes:
         train: Graph inputs (n, ...) of the normal samples to train on.
@@ -85,6 +85,20 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.modality = training_modality(self.data.modality)
         self.generator = torch.Generator().manual_seed(self.settings.seed)
+
+    def fit(self) -> None:
+        """Run the first half of the stages: the analyzers can score then. Raises DataError for unusable data."""
+        self.read()
+        self.prepare()
+        self.encode()
+        self.fit_analyzers()
+
+    def complete(self) -> None:
+        """Run the second half: the screener for devices and the judgement. Raises ParityError."""
+        self.distil_head()
+        self.build_artefacts()
+        self.score_test_samples()
+        self.judge()
 
     def read(self) -> None:
         """Read the samples, split them by use and leave out the share to trim."""

@@ -44,14 +44,8 @@ def train_bundle(
     methods = checked_methods(settings, data.modality)
     run = TrainingRun(data, settings, methods, progress or _no_progress)
     with run.modality.threads(), time_limited_trainings() as cut_short:
-        run.read()
-        run.prepare()
-        run.encode()
-        run.fit_analyzers()
-        run.distil_head()
-        run.build_artefacts()
-        run.score_test_samples()
-        run.judge()
+        run.fit()
+        run.complete()
     if judged is not None:
         judged(run.judgement, run.split.spec)
     return run.sign(signing_key, cut_short)
