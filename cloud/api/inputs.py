@@ -115,15 +115,8 @@ def _image(file: Path, root: Path | None, pixel_range: PixelRange | None) -> Inp
 
 
 def _table_input(path: Path, modality: Modality, spec: InputSpec, options: TableOptions) -> ScoreInput:
-    settings = DataSettings(
-        label_column=options.label_column,
-        time_column=options.time_column,
-        columns=() if path.suffix.lower() == ".npz" else spec.channels,
-        category_values=spec.categories,
-        missing="allow" if spec.missing else "refuse",
-        bad_rows="drop",  # the scorer gives each such row a result with its reason
-        table=options.table,
-    )
+    asked = DataSettings(label_column=options.label_column, time_column=options.time_column, table=options.table)
+    settings = asked.for_bundle(spec, path)
     data = read_table_data(path, modality, settings, to_judge=True)
     readings = data.rows if data.test_rows is None else data.test_rows
     if readings.shape[1] != len(spec.channels):
@@ -148,7 +141,7 @@ def _readings_input(
         name = f"{start + 1}-{end}" if spec.window_length else str(start + 1)
         moment = times[end - 1] if len(times) else ""
         values = readings[start:end] if spec.window_length else readings[start]
-        if file and not spec.window_length and np.isnan(values).all():  # so the reader marks a row with a bad cell
+        if file and not spec.window_length and np.isnan(values).all():  # so the reader marks a bad cell
             return InputSample(
                 name, None, file=file, time=moment, reason="a cell of this row cannot be read as a number"
             )

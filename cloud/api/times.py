@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloud.training.table_roles import TIME_COLUMNS
 from shared.tables.reader import TEXT_SUFFIXES, CsvFile, next_batch, open_parquet, texts_of
 
 if TYPE_CHECKING:
     from cloud.api.inputs import TableOptions
 
-TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "ts")
 _ROWS_PER_BATCH = 4096
 
 

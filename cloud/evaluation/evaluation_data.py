@@ -76,17 +76,7 @@ def read_evaluation_data(path: Path, manifest: Manifest, settings: DataSettings)
 
     `settings`: the format of the table and the columns of label and time; the bundle decides everything else.
     """
-    named = path.suffix.lower() != ".npz"  # the arrays of an archive have no column names
-    fitting = DataSettings(
-        label_column=settings.label_column,
-        time_column=settings.time_column,
-        table=settings.table,
-        decimal_hint="," if manifest.input.decimal == "," else "",
-        columns=manifest.input.channels if named else (),
-        category_values=manifest.input.categories,
-        missing="allow" if manifest.input.missing else "refuse",
-        bad_rows="drop",  # the scorer rejects and counts such rows one by one
-    )
+    fitting = settings.for_bundle(manifest.input, path)
     data = load_training_data(path, manifest.modality, fitting, to_judge=True)
     if isinstance(data, VideoData):
         clips = VideoClips.of(data.test or data.normal, manifest.input)

@@ -1,10 +1,12 @@
 """Settings of a training run: one tree, read from TOML by `vedette train --config`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from shared.bundle import InputSpec
 from shared.diffusion.distillation import DistillationSettings
 from shared.errors import SettingsError
 from shared.preprocessing.video import MIN_CLIP_FRAMES
@@ -83,6 +85,24 @@ class DataSettings(Settings):
     max_held_out: int = Field(
         4_000, ge=100, title="Max held-out part", description="samples to calibrate on at most, drawn at random"
     )
+
+    def for_bundle(self, spec: InputSpec, path: Path) -> Self:
+        """Return the settings that read the data at `path` for a bundle with input `spec`.
+
+        The format of the table and the columns of label and time stay; the bundle decides everything else. Unusable
+        rows are kept out of the values, so that each one gets its own rejection.
+        """
+        return type(self)(
+            label_column=self.label_column,
+            time_column=self.time_column,
+            table=self.table,
+            decimal_hint="," if spec.decimal == "," else "",
+            # The arrays of an .npz file have no column names.
+            columns=() if path.suffix.lower() == ".npz" else spec.channels,
+            category_values=spec.categories,
+            missing="allow" if spec.missing else "refuse",
+            bad_rows="drop",
+        )
 
 
 class SeriesSettings(Settings):

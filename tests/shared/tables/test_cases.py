@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from cloud.api.inputs import open_input
 from cloud.training.data import TableData
 from cloud.training.modalities import load_training_data
 from cloud.training.settings import DataSettings
@@ -152,3 +153,17 @@ def test_parquet_times_with_a_zone_are_in_order(tmp_path: Path) -> None:
     path = tmp_path / "readings.parquet"
     readings(timestamp=pd.date_range("2025-10-26", periods=200, freq="5min", tz="Europe/Berlin")).to_parquet(path)
     assert train(path, Modality.SERIES).columns == ("flow", "load")
+
+
+def test_scoring_and_evaluation_use_the_decimal_mark_of_the_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    path.write_text("flow;load\n1.234;5\n2.345;6\n")
+    for decimal, flow in ((",", 1234.0), ("", 1.234)):
+        spec = InputSpec(channels=("flow", "load"), decimal=decimal)
+        scored = next(open_input(path, Modality.TABULAR, spec).blocks)
+        assert scored[0].values is not None
+        assert scored[0].values.tolist() == [flow, 5.0]
+        settings = DataSettings().for_bundle(spec, path)
+        data = load_training_data(path, Modality.TABULAR, settings, to_judge=True)
+        assert isinstance(data, TableData)
+        assert data.rows[0].tolist() == [flow, 5.0]
