@@ -58,7 +58,7 @@ class Settings(BaseModel):
 
 
 def _without_hidden(values: dict[str, Any], settings: BaseModel) -> dict[str, Any]:
-    """Return the values without secrets, which are dumped as asterisks that would be read as the secret itself."""
+    """Return the values without secrets: the asterisks in their place are no values to read back."""
     return {key: value for key, value in values.items() if not isinstance(getattr(settings, key, None), SecretStr)}
 
 

@@ -158,7 +158,7 @@ def conclusion(summary: dict[str, Any]) -> str:
     expected = judged * rate
     text = (
         f"{found} of {total} samples are anomalous at a false-alarm rate of {100 * rate:g} % "
-        f"(about {expected:.3g} would be if all were normal), "
+        f"(chance alone gives about {expected:.3g}), "
     )
     if not summary["undecided"]:
         return f"{text}and every sample could be judged."

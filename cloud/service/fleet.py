@@ -162,7 +162,7 @@ def _unusable(heartbeat: Heartbeat) -> str:
 def _warnings(heartbeat: Heartbeat, received_at_s: float) -> tuple[str, ...]:
     """Return the warnings to store: the device's, and one for a clock that is off against the service's.
 
-    The device's own warning of its clock is replaced, because the service measures it anew with each heartbeat.
+    The device's own warning of its clock is replaced, because the service measures it with each heartbeat.
     """
     offset_s = heartbeat.sent_at_ms / 1000 - received_at_s if heartbeat.sent_at_ms else None
     clock = device_clock_warning(offset_s)

@@ -54,8 +54,8 @@ class Message:
 class Notice:
     """Message that a stream differs from the training data, or no longer does.
 
-    It stands for the alarms of the source from `is_raised` until the notice of the end. `alarms`: number of alarms that
-    it stands for so far.
+    It stands for the alarms of the source from `is_raised` until the notice of the end. `alarms`: number of these
+    alarms up to this notice.
     """
 
     source_id: str

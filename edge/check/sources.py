@@ -153,7 +153,7 @@ def _input(source: SourceSettings, bundle: Bundle) -> Finding:
             find_plugin(source)
             return ok(f"source {source.id}: plug-in", f"{source.plugin} is installed")
         is_new_done = isinstance(source, ImageFolderSettings) and source.done is not None and not source.done.exists()
-        if not isinstance(source, StdinSettings) and not (is_new_done and not spec.channels):  # it would be made
+        if not isinstance(source, StdinSettings) and not (is_new_done and not spec.channels):  # opening makes it
             open_source(source, bundle.manifest.modality, spec, threading.Event())
         if isinstance(source, TailSettings):
             if not source.path.exists():

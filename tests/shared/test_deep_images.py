@@ -88,7 +88,7 @@ def test_device_cloud_and_evaluation_see_the_same_pixels(tmp_path: Path) -> None
     settings = ImageFolderSettings(id="camera", kind="images", path=tmp_path, bundle=Path("b"))
     source = open_source(settings, Modality.IMAGE, spec, threading.Event())
     batch = next(iter(source.batches()))
-    assert batch.encoded is None  # the file itself would be decoded without the range
+    assert batch.encoded is None  # the cloud decodes a file without the range
     sent = decode_payload(encode_payload(batch.values[0], Modality.IMAGE), Modality.IMAGE)
     np.testing.assert_array_equal(sent, batch.values[0])
     np.testing.assert_array_equal(sent, read_image(path, PixelRange(0.0, 4500.0)))

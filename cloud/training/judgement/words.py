@@ -40,8 +40,8 @@ def warnings_of(figures: Figures) -> list[str]:
     if drift.later_forwarded >= MIN_FORWARDED and drift.later_forwarded > MAX_FORWARDED_FACTOR * expected:
         found.append(
             f"The last {drift.later} held-out {figures.unit} look unlike the earlier ones: "
-            f"{drift.later_forwarded} would be forwarded, {expected:.0f} expected. A device will forward more "
-            "than asked."
+            f"the router forwards {drift.later_forwarded} of them, and {expected:.0f} were asked. A device will "
+            "forward more than asked."
         )
     return found
 

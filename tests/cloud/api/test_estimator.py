@@ -76,6 +76,7 @@ def test_a_saved_bundle_gives_the_same_scores(
 
 
 def test_a_pickled_copy_gives_the_same_scores(fitted: VectorDetector, rows: NDArray[np.float64]) -> None:
+    """Check what scikit-learn's parallel searches need; the product itself loads no pickle."""
     copy = pickle.loads(pickle.dumps(fitted))
     assert np.array_equal(copy.decision_function(rows), fitted.decision_function(rows))
 

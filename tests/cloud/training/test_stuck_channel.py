@@ -1,10 +1,6 @@
 """A channel that is stuck for ten hours is found by default; skipped without the case's folder."""
 
-import os
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from cloud.evaluation.evaluation_data import read_evaluation_data
 from cloud.evaluation.metrics import recall_at
@@ -12,17 +8,17 @@ from cloud.evaluation.scoring import BundleScorer
 from cloud.modalities import cloud_modality
 from cloud.training.settings import DataSettings
 from shared.modality import Modality
+from tests.cases import case
 from tests.cloud.training.conftest import train
 
-CASE = Path(os.environ.get("VEDETTE_CASES", Path(__file__).parents[4] / "shared" / "cases")) / "12-stuck-channel"
 KNN_ON_WINDOWS = 0.83  # its recall at 5 % false alarms
 
 
-@pytest.mark.skipif(not CASE.is_dir(), reason=f"needs the folder {CASE}")
 def test_a_stuck_channel_is_found_at_least_as_well_as_knn_on_windows_finds_it() -> None:
+    folder = case("12-stuck-channel")
     methods = cloud_modality(Modality.SERIES).default_methods
-    trained = train(CASE / "normal.csv", Modality.SERIES, analyzers=methods)
-    data = read_evaluation_data(CASE / "stuck_power_labelled.csv", trained.bundle.manifest, DataSettings())
+    trained = train(folder / "normal.csv", Modality.SERIES, analyzers=methods)
+    data = read_evaluation_data(folder / "stuck_power_labelled.csv", trained.bundle.manifest, DataSettings())
     scored = BundleScorer(trained.bundle, "cpu").score(data.blocks())
     assert data.labels is not None
     labels = data.labels[scored.kept]
