@@ -1,10 +1,14 @@
 """Result files of commands: checked before the work, always valid JSON, also after a failure."""
 
+import contextlib
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from shared.errors import FileNotWrittenError, SettingsError, VedetteError
 from shared.files import write_durably
@@ -41,6 +45,20 @@ def write_failure(path: Path | None, error: VedetteError, **facts: Any) -> None:
 def write_interruption(path: Path | None) -> None:
     """Write that the user stopped the command, in place of a result."""
     _write_end(path, "stopped", "stopped before the end", 130)
+
+
+@contextlib.contextmanager
+def failure_as_json(path: Path | None) -> Iterator[None]:
+    """Write a failure of the block, or an interruption, to `path` in place of a result."""
+    check_output_path(path)
+    try:
+        yield
+    except VedetteError as error:
+        write_failure(path, error)
+        raise
+    except KeyboardInterrupt:
+        write_interruption(path)
+        raise typer.Exit(130) from None
 
 
 def _write_end(path: Path | None, status: str, error: str, exit_code: int, facts: dict[str, Any] | None = None) -> None:

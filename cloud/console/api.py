@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 
-from cloud.console.figures import device_figures, fleet_figures
+from cloud.console.figures import fleet_figures
 from cloud.console.reading import WAITING, read_detail
 from cloud.console.summary_cache import SummaryCache
 from cloud.console.views import VerdictPageView, row_view
+from cloud.devices import device_figures
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.queries import MAX_PAGE_SIZE, VerdictFilter, VerdictKey, verdict_page

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from cloud.console.contents import Contents
 from cloud.console.traces import plot
-from cloud.console.words import number_words
 from cloud.modalities import View, cloud_modality
 from cloud.store.queries import JudgedSample
 from cloud.store.verdict_columns import VerdictRow
+from cloud.words import number_words
 from shared.modality import Modality
 from shared.samples import Values
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from cloud.console.words import count_words
 from cloud.store.fleet_queries import FleetSummary
+from cloud.words import count_words
 
 _TOKEN = {
     "text": "On this machine, make a one-time token: ",

@@ -3,7 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
-from cloud.console.words import duration_words
+from cloud.words import duration_words
 from shared.clocks import MAX_CLOCK_ERROR_S, MAX_LATENCY_S, clock_words
 
 

@@ -10,7 +10,7 @@ from cloud.console.guidance import no_device
 from cloud.console.layout import Frame
 from cloud.console.reading import WAITING, read_detail
 from cloud.console.summary_cache import SummaryCache
-from cloud.console.views import device_view
+from cloud.devices import device_view
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.registry import Registry

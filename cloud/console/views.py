@@ -11,7 +11,10 @@ from pydantic import BaseModel, create_model
 from cloud.console.contents import Contents
 from cloud.console.drawings import drawing, finite_or_none, thumbnail
 from cloud.console.latency import latency_of
-from cloud.console.words import (
+from cloud.store.fleet_queries import FleetSummary
+from cloud.store.queries import JudgedSample
+from cloud.store.verdict_columns import VerdictRow, api_fields, published
+from cloud.words import (
     NO_FIGURE,
     bytes_words,
     count_words,
@@ -21,16 +24,9 @@ from cloud.console.words import (
     p_value_words,
     share_words,
 )
-from cloud.store.fleet_queries import DeviceRow, FleetSummary
-from cloud.store.queries import JudgedSample
-from cloud.store.registry import RegisteredBundle
-from cloud.store.verdict_columns import VerdictRow, api_fields, published
 from shared.samples import Decision, Opinion, Route
-from shared.status import WAITING, RunningBundle
 
-ENDED = ("ended", "failed")
 NOT_JUDGED = "no p-value: the cloud could not judge the sample"
-CERTIFICATE_WARNING_S = 14 * 86_400.0
 
 
 class PValueView(BaseModel):
@@ -148,50 +144,6 @@ def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
     }
 
 
-def device_view(
-    row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
-) -> dict[str, Any]:
-    """Return one device with its health, counters, running bundles and warnings."""
-    heartbeat, counters = row.heartbeat, row.heartbeat.counters
-    health, advice = _health(row, now_s, late_after_s)
-    warnings = list(heartbeat.warnings)
-    if row.revoked_at_s is None and row.certificate_expires_at_s - now_s < CERTIFICATE_WARNING_S:
-        warnings.append(_certificate_warning(row.certificate_expires_at_s - now_s))
-    return {
-        "device_id": row.device_id,
-        "health": health,
-        "advice": advice,
-        "heartbeat_at_s": row.heartbeat_at_s,
-        "enrolled_at_s": row.enrolled_at_s,
-        "agent_version": heartbeat.agent_version,
-        "figures": {
-            "Screened": count_words(counters.samples_screened),
-            "Forwarded": f"{count_words(counters.samples_sent)}"
-            f" ({share_words(counters.samples_sent, counters.samples_screened)})",
-            "Uploaded": f"{bytes_words(counters.bytes_uploaded)}"
-            f" ({share_words(counters.bytes_uploaded, counters.bytes_screened)})",
-            "In spool": f"{count_words(heartbeat.spool_samples)} ({bytes_words(heartbeat.spool_bytes)})",
-            "Pending here": count_words(row.pending),
-            "Alarms": count_words(counters.samples_alarmed),
-            "Rejected": count_words(counters.samples_rejected),
-            "Dropped": count_words(counters.samples_dropped),
-        },
-        "alarming": [name for name, count in (("Dropped", counters.samples_dropped),) if count],
-        "decisions": {decision.value: row.decisions.get(decision, 0) for decision in Decision},
-        "running": [
-            {
-                "source_id": item.source_id,
-                "bundle_id": item.bundle_id,
-                "artefact": item.artefact,
-                "state": _bundle_state(item, current.get(item.bundle_name)),
-                "source_state": item.state,
-            }
-            for item in heartbeat.running
-        ],
-        "warnings": warnings,
-    }
-
-
 def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
     return {
         "p_value": finite_or_none(value),
@@ -220,33 +172,3 @@ def _opinion(opinion: Opinion) -> dict[str, Any]:
 def _rarity(p_value: float) -> float:
     """Return the length of the bar of a p-value, logarithmic and full at 1 in a billion."""
     return round(min(-math.log10(p_value) / 9, 1.0), 3) if 0 < p_value <= 1 else 0.0
-
-
-def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str]:
-    if row.revoked_at_s is not None:
-        return "revoked", "The certificate is revoked: enrol the device again to restore access."
-    if row.heartbeat_at_s is None:
-        return "never seen", "Enrolled, but no heartbeat yet: start the agent with vedette edge run --config edge.toml."
-    if now_s - row.heartbeat_at_s > late_after_s:
-        return "silent", "No heartbeat: check power and network. Its samples wait in its spool."
-    states = [item.state for item in row.heartbeat.running]
-    if WAITING in states:
-        return "waiting", "A source waits for its bundle, and screens nothing until that is published and fetched."
-    if states and all(state in ENDED for state in states):
-        advice = "No source delivers samples: restart the agent to read again."
-        return "failed" if "failed" in states else "ended", advice
-    return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
-
-
-def _certificate_warning(left_s: float) -> str:
-    if left_s <= 0:
-        return "The certificate has expired: enrol the device again."
-    return f"The certificate expires in {duration_words(left_s)}: enrol the device again."
-
-
-def _bundle_state(running: RunningBundle, current: RegisteredBundle | None) -> str:
-    if not running.bundle_id:
-        return f"{current.bundle_id} is being fetched" if current else f"{running.bundle_name} is not published"
-    if current is None:
-        return "not in the registry"
-    return "current" if current.bundle_id == running.bundle_id else f"{current.bundle_id} is current: update pending"

@@ -1,16 +1,14 @@
 """Commands `vedette federated server|run|status`; `vedette federated node` is in `edge`."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloud.outputs import check_output_path, write_failure, write_interruption, write_json
+from cloud.outputs import check_output_path, failure_as_json, write_json
 from shared.addresses import Address
 from shared.cli import CommandTree
-from shared.errors import CertificateError, ConnectionFailedError, VedetteError
+from shared.errors import CertificateError, ConnectionFailedError
 from shared.federation import DEFAULT_ADDRESS, parse_address
 
 if TYPE_CHECKING:
@@ -113,7 +111,7 @@ def run(
     from cloud.settings import CloudSettings
     from shared.supervision import stoppable
 
-    with stoppable(), _failure_as_json(json_path):
+    with stoppable(), failure_as_json(json_path):
         settings = CloudSettings.load(config)
         state = _state_dir(config, state_dir)
         known = ServerState.read(state) if server is None else None
@@ -190,20 +188,6 @@ def _address(given: str | None, known: "ServerState | None") -> Address:
     if given is not None:
         return parse_address(given)
     return known.address if known is not None else parse_address(DEFAULT_ADDRESS)
-
-
-@contextlib.contextmanager
-def _failure_as_json(path: Path | None) -> Iterator[None]:
-    """Write a failure to `path` in place of a result."""
-    check_output_path(path)
-    try:
-        yield
-    except VedetteError as error:
-        write_failure(path, error)
-        raise
-    except KeyboardInterrupt:
-        write_interruption(path)
-        raise typer.Exit(130) from None
 
 
 def _report(line: str) -> None:

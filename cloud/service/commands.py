@@ -5,10 +5,11 @@ import secrets
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from cloud.outputs import failure_as_json, write_json
 from shared.cli import CommandTree
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ def add_commands(tree: CommandTree) -> None:
         epilog="Examples: [bold]vedette cloud token press-07 --config cloud.toml > press-07.token[/bold], "
         "[bold]vedette cloud token --many devices.txt --output tokens --config cloud.toml[/bold]"
     )(token)
-    cloud.command(epilog="Example: [bold]vedette cloud devices --revoke press-07 --config cloud.toml[/bold]")(devices)
+    cloud.command(
+        epilog="Examples: [bold]vedette cloud devices --json devices.json --config cloud.toml[/bold], "
+        "[bold]vedette cloud devices --revoke press-07 --config cloud.toml[/bold]"
+    )(devices)
     cloud.command(epilog="Example: [bold]vedette cloud publish press.vedette --config cloud.toml[/bold]")(publish)
     cloud.command(epilog="Example: [bold]vedette cloud rollout press --back --config cloud.toml[/bold]")(rollout)
 
@@ -122,29 +126,33 @@ def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
 
 def devices(
     revoke: Annotated[str | None, typer.Option("--revoke", help="Revoke the certificate of this device.")] = None,
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the list, or the failure, as JSON to this file."),
+    ] = None,
     config: Config = None,
 ) -> None:
-    """List the devices, or revoke one: a running service ends its calls within seconds."""
+    """List the devices as the console shows them, or revoke one: a running service ends its calls within seconds."""
+    from cloud.devices import late_after_s
     from cloud.service.data_dir import open_existing
+    from cloud.service.device_list import read_devices, show_devices
     from cloud.store import Store
-    from cloud.store.fleet import all_devices
     from cloud.store.fleet import revoke as revoke_device
 
-    settings = _settings(config)
-    open_existing(settings.data_dir, _wait_s(config))
+    with failure_as_json(json_path):
+        settings = _settings(config)
+        open_existing(settings.data_dir, _wait_s(config))
+        now_s = time.time()
 
-    async def work() -> None:
-        async with Store(settings.data_dir) as store:
-            if revoke is not None:
-                await revoke_device(store, revoke)
-            for device in await all_devices(store):
-                state = "revoked" if device.revoked_at_s is not None else "enrolled"
-                typer.echo(
-                    f"{device.device_id}  {state}  last seen {_moment(device.last_seen_at_s)}  "
-                    f"certificate until {_moment(device.certificate_expires_at_s)}"
-                )
+        async def work() -> list[dict[str, Any]]:
+            async with Store(settings.data_dir) as store:
+                if revoke is not None:
+                    await revoke_device(store, revoke)
+                return await read_devices(store, now_s=now_s, late_after_s=late_after_s(settings.heartbeat_s))
 
-    asyncio.run(work())
+        found = asyncio.run(work())
+        show_devices(found, now_s)
+        write_json(json_path, {"now_s": now_s, "devices": found})
 
 
 def publish(

@@ -51,10 +51,11 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         reason = _unusable(heartbeat)
         if reason:
             await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, reason)
-        warnings = _warnings(heartbeat, received_at_s)
+        offset_s = heartbeat.sent_at_ms / 1000 - received_at_s if heartbeat.sent_at_ms else None
+        heartbeat = heartbeat.model_copy(update={"warnings": _warnings(heartbeat, offset_s)})
         try:
             if not request.query_only:
-                await store_heartbeat(self._store, device_id, heartbeat.model_copy(update={"warnings": warnings}))
+                await store_heartbeat(self._store, device_id, heartbeat, offset_s)
             current = await self._registry.all_current()
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
@@ -159,12 +160,11 @@ def _unusable(heartbeat: Heartbeat) -> str:
     return ""
 
 
-def _warnings(heartbeat: Heartbeat, received_at_s: float) -> tuple[str, ...]:
+def _warnings(heartbeat: Heartbeat, offset_s: float | None) -> tuple[str, ...]:
     """Return the warnings to store: the device's, and one for a clock that is off against the service's.
 
     The device's own warning of its clock is replaced, because the service measures it with each heartbeat.
     """
-    offset_s = heartbeat.sent_at_ms / 1000 - received_at_s if heartbeat.sent_at_ms else None
     clock = device_clock_warning(offset_s)
     others = [text for text in heartbeat.warnings if offset_s is None or not text.startswith(DEVICE_CLOCK)]
     return tuple(text[:MAX_TEXT_CHARACTERS] for text in [*([clock] if clock else []), *others][:MAX_WARNINGS])

@@ -9,6 +9,7 @@ import warnings
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from cloud.devices import late_after_s
 from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import AsgiApp
@@ -22,7 +23,6 @@ from shared.errors import VedetteError
 from shared.home import signing_key
 from shared.logs import EventLog, configure
 
-MISSED_HEARTBEATS = 3  # until the console shows a device as silent
 _LOG = EventLog("service")
 
 
@@ -78,4 +78,4 @@ def _make_console(store: Store, registry: Registry, settings: CloudSettings) -> 
 
     # NiceGUI inspects all objects, and some of PyTorch's warn about that.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"nicegui\.")
-    return create_app(store, registry, late_after_s=MISSED_HEARTBEATS * settings.heartbeat_s)
+    return create_app(store, registry, late_after_s=late_after_s(settings.heartbeat_s))

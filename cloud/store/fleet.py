@@ -20,15 +20,13 @@ _MAX_INTEGER = 2**63 - 1  # in the store; the wire carries unsigned 64-bit integ
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Enrolled device; `last_seen_at_s` and `agent_version` are from its newest heartbeat."""
+    """Enrolled device."""
 
     device_id: str
     enrolled_at_s: float
     certificate_serial: str
     certificate_expires_at_s: float
     revoked_at_s: float | None
-    last_seen_at_s: float | None = None
-    agent_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +42,6 @@ async def device(store: Store, device_id: str) -> Device | None:
     async with store.reading() as connection:
         row = (await connection.execute(select(devices).where(devices.c.device_id == device_id))).one_or_none()
     return Device(**row._mapping) if row is not None else None
-
-
-async def all_devices(store: Store) -> list[Device]:
-    """Return all devices by id, each with the time of its newest heartbeat."""
-    query = (
-        select(devices, heartbeats.c.received_at_s.label("last_seen_at_s"), heartbeats.c.agent_version)
-        .outerjoin(heartbeats, heartbeats.c.device_id == devices.c.device_id)
-        .order_by(devices.c.device_id)
-    )
-    async with store.reading() as connection:
-        return [Device(**row._mapping) for row in await connection.execute(query)]
 
 
 async def revoke(store: Store, device_id: str) -> None:
@@ -129,11 +116,20 @@ async def spend_token(
     )
 
 
-async def store_heartbeat(store: Store, device_id: str, heartbeat: Heartbeat) -> None:
-    """Store the newest heartbeat of a device; integers beyond 64 signed bits are stored as the largest."""
+async def store_heartbeat(
+    store: Store, device_id: str, heartbeat: Heartbeat, clock_offset_s: float | None = None
+) -> None:
+    """Store the newest heartbeat of a device; integers beyond 64 signed bits are stored as the largest.
+
+    `clock_offset_s`: the device's clock minus the service's, None if unknown.
+    """
     values: dict[str, Any] = heartbeat.model_dump(exclude={"counters", "sent_at_ms"}) | heartbeat.counters.model_dump()
     values = {name: min(value, _MAX_INTEGER) if isinstance(value, int) else value for name, value in values.items()}
-    values |= {"received_at_s": time.time(), "agent_version": heartbeat.agent_version[:64]}
+    values |= {
+        "received_at_s": time.time(),
+        "agent_version": heartbeat.agent_version[:64],
+        "clock_offset_s": clock_offset_s,
+    }
     async with store.writing() as connection:
         await connection.execute(
             insert_or_update(heartbeats)

@@ -16,8 +16,9 @@ from shared.status import Heartbeat, HeartbeatCounters
 class DeviceRow:
     """One enrolled device with its newest heartbeat.
 
-    `heartbeat_at_s` is None before the first heartbeat, and `heartbeat` is then empty. `pending` samples wait for their
-    verdict; `decisions` counts the verdicts on the device's samples.
+    `heartbeat_at_s` is None before the first heartbeat, and `heartbeat` is then empty. `clock_offset_s` is the device's
+    clock minus the service's, None if unknown. `pending` samples wait for their verdict; `decisions` counts the
+    verdicts on the device's samples.
     """
 
     device_id: str
@@ -26,6 +27,7 @@ class DeviceRow:
     revoked_at_s: float | None
     heartbeat_at_s: float | None
     heartbeat: Heartbeat
+    clock_offset_s: float | None
     pending: int
     decisions: dict[Decision, int]
 
@@ -136,6 +138,7 @@ def _device_row(
         revoked_at_s=row[devices.c.revoked_at_s],
         heartbeat_at_s=row[heartbeats.c.received_at_s],
         heartbeat=_heartbeat(row) if has_reported else Heartbeat(),
+        clock_offset_s=row[heartbeats.c.clock_offset_s],
         pending=pending.get(row[devices.c.device_id], 0),
         decisions=decisions.get(row[devices.c.device_id], {}),
     )

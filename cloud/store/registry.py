@@ -110,15 +110,8 @@ class Registry:
 
     async def all_current(self) -> list[RegisteredBundle]:
         """Return the current bundle of every name, ordered by name."""
-        newest = select(func.max(rollouts.c.number)).group_by(rollouts.c.bundle_name)
-        query = (
-            select(*_COLUMNS)
-            .join(rollouts, rollouts.c.bundle_id == bundles.c.bundle_id)
-            .where(rollouts.c.number.in_(newest))
-            .order_by(bundles.c.name)
-        )
         async with self._store.reading() as connection:
-            return [RegisteredBundle(**row._mapping) for row in await connection.execute(query)]
+            return await current_bundles(connection)
 
     async def versions(self, name: str) -> list[RegisteredBundle]:
         """Return all bundles of a name, newest version first."""
@@ -169,6 +162,18 @@ class Registry:
     def _write(self, bundle_id: str, archive: bytes, edge_archive: bytes) -> None:
         write_durably(self.edge_archive_path(bundle_id), edge_archive)
         write_durably(self._path(bundle_id), archive)
+
+
+async def current_bundles(connection: AsyncConnection) -> list[RegisteredBundle]:
+    """Return the current bundle of every name, ordered by name."""
+    newest = select(func.max(rollouts.c.number)).group_by(rollouts.c.bundle_name)
+    query = (
+        select(*_COLUMNS)
+        .join(rollouts, rollouts.c.bundle_id == bundles.c.bundle_id)
+        .where(rollouts.c.number.in_(newest))
+        .order_by(bundles.c.name)
+    )
+    return [RegisteredBundle(**row._mapping) for row in await connection.execute(query)]
 
 
 async def publish_to(

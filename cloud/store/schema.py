@@ -63,6 +63,7 @@ heartbeats = Table(  # the latest of each device
     # Each a list of `shared.status.RunningBundle` and of texts.
     Column("running", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
+    Column("clock_offset_s", Double),  # the device's clock minus the service's; NULL from an older agent
 )
 
 tokens = Table(

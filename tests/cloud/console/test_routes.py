@@ -13,11 +13,11 @@ from sqlalchemy import delete, update
 
 from cloud.console import create_app
 from cloud.console.pictures import UNSEEN_GREY
-from cloud.console.words import NO_FIGURE
 from cloud.serving.verdicts import undecided
 from cloud.store.fleet import store_heartbeat
 from cloud.store.judging import store_verdicts
 from cloud.store.schema import payloads, samples
+from cloud.words import NO_FIGURE
 from shared.images import decode_image
 from shared.samples import ImageCrop, Region
 from shared.status import Heartbeat, RunningBundle

@@ -61,6 +61,8 @@ async def test_a_clock_that_is_off_is_a_warning_of_the_device(cloud, device, ahe
     assert abs(answer.service_time_ms / 1000 - time.time()) < 10
     async with cloud.service.store.reading() as connection:
         *clock, other = (await connection.execute(select(heartbeats.c.warnings))).scalar_one()
+        offset_s = (await connection.execute(select(heartbeats.c.clock_offset_s))).scalar_one()
+    assert offset_s == pytest.approx(ahead_s, abs=10)
     assert other == "other"
     assert words in clock[0] if words else clock == []
 

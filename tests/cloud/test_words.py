@@ -1,6 +1,6 @@
 import pytest
 
-from cloud.console.words import (
+from cloud.words import (
     bytes_words,
     count_words,
     duration_words,

@@ -1,0 +1,119 @@
+"""State of each device in words and as numbers, for the console, the HTTP API and `vedette cloud devices`."""
+
+from typing import Any
+
+from cloud.store.fleet_queries import DeviceRow
+from cloud.store.registry import RegisteredBundle
+from cloud.words import bytes_words, count_words, duration_words, share_words
+from shared.samples import Decision
+from shared.status import WAITING, RunningBundle
+
+MISSED_HEARTBEATS = 3  # until a device counts as silent
+ENDED = ("ended", "failed")
+CERTIFICATE_WARNING_S = 14 * 86_400.0
+
+
+def late_after_s(heartbeat_s: float) -> float:
+    """Return after how many seconds without a heartbeat a device counts as silent."""
+    return MISSED_HEARTBEATS * heartbeat_s
+
+
+def device_view(
+    row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
+) -> dict[str, Any]:
+    """Return one device with its health, counters, running bundles and warnings.
+
+    `current`: current bundle of each name.
+    """
+    heartbeat, counters = row.heartbeat, row.heartbeat.counters
+    health, advice = _health(row, now_s, late_after_s)
+    warnings = list(heartbeat.warnings)
+    if row.revoked_at_s is None and row.certificate_expires_at_s - now_s < CERTIFICATE_WARNING_S:
+        warnings.append(_certificate_warning(row.certificate_expires_at_s - now_s))
+    return {
+        "device_id": row.device_id,
+        "health": health,
+        "advice": advice,
+        "heartbeat_at_s": row.heartbeat_at_s,
+        "enrolled_at_s": row.enrolled_at_s,
+        "certificate_expires_at_s": row.certificate_expires_at_s,
+        "clock_offset_s": row.clock_offset_s,
+        "agent_version": heartbeat.agent_version,
+        "figures": {
+            "Screened": count_words(counters.samples_screened),
+            "Forwarded": f"{count_words(counters.samples_sent)}"
+            f" ({share_words(counters.samples_sent, counters.samples_screened)})",
+            "Uploaded": f"{bytes_words(counters.bytes_uploaded)}"
+            f" ({share_words(counters.bytes_uploaded, counters.bytes_screened)})",
+            "In spool": f"{count_words(heartbeat.spool_samples)} ({bytes_words(heartbeat.spool_bytes)})",
+            "Pending here": count_words(row.pending),
+            "Alarms": count_words(counters.samples_alarmed),
+            "Rejected": count_words(counters.samples_rejected),
+            "Dropped": count_words(counters.samples_dropped),
+        },
+        "alarming": [name for name, count in (("Dropped", counters.samples_dropped),) if count],
+        "decisions": {decision.value: row.decisions.get(decision, 0) for decision in Decision},
+        "running": [
+            {
+                "source_id": item.source_id,
+                "bundle_id": item.bundle_id,
+                "wanted_bundle_id": wanted.bundle_id if (wanted := current.get(item.bundle_name)) else "",
+                "artefact": item.artefact,
+                "state": _bundle_state(item, current.get(item.bundle_name)),
+                "source_state": item.state,
+            }
+            for item in heartbeat.running
+        ],
+        "warnings": warnings,
+    }
+
+
+def device_figures(
+    row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
+) -> dict[str, Any]:
+    """Return one device as on its page, with its counters as numbers in place of words."""
+    heartbeat, counters = row.heartbeat, row.heartbeat.counters
+    figures = {
+        **counters.model_dump(),
+        "spool_samples": heartbeat.spool_samples,
+        "spool_bytes": heartbeat.spool_bytes,
+        "pending": row.pending,
+        "forwarded_share": share(counters.samples_sent, counters.samples_screened),
+        "upload_ratio": share(counters.bytes_uploaded, counters.bytes_screened),
+    }
+    return device_view(row, current, now_s=now_s, late_after_s=late_after_s) | {"figures": figures}
+
+
+def share(part: int, whole: int) -> float | None:
+    """Return a share in [0, 1]; None if `whole` is 0."""
+    return part / whole if whole > 0 else None
+
+
+def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str]:
+    if row.revoked_at_s is not None:
+        return "revoked", "The certificate is revoked: enrol the device again to restore access."
+    if row.heartbeat_at_s is None:
+        return "never seen", "Enrolled, but no heartbeat yet: start the agent with vedette edge run --config edge.toml."
+    if now_s - row.heartbeat_at_s > late_after_s:
+        return "silent", "No heartbeat: check power and network. Its samples wait in its spool."
+    states = [item.state for item in row.heartbeat.running]
+    if WAITING in states:
+        return "waiting", "A source waits for its bundle, and screens nothing until that is published and fetched."
+    if states and all(state in ENDED for state in states):
+        advice = "No source delivers samples: restart the agent to read again."
+        return "failed" if "failed" in states else "ended", advice
+    return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
+
+
+def _certificate_warning(left_s: float) -> str:
+    if left_s <= 0:
+        return "The certificate has expired: enrol the device again."
+    return f"The certificate expires in {duration_words(left_s)}: enrol the device again."
+
+
+def _bundle_state(running: RunningBundle, current: RegisteredBundle | None) -> str:
+    if not running.bundle_id:
+        return f"{current.bundle_id} is being fetched" if current else f"{running.bundle_name} is not published"
+    if current is None:
+        return "not in the registry"
+    return "current" if current.bundle_id == running.bundle_id else f"{current.bundle_id} is current: update pending"

@@ -1,0 +1,63 @@
+"""List of devices for `vedette cloud devices`: a table, and below it their warnings."""
+
+from typing import Any
+
+from cloud.devices import device_figures
+from cloud.store import Store
+from cloud.store.fleet_queries import device_rows
+from cloud.store.registry import current_bundles
+from cloud.words import NO_FIGURE, SPACE, THIN_SPACE, duration_words, share_words
+from shared.clocks import MAX_CLOCK_ERROR_S, clock_words
+from shared.terminal import new_console, print_table
+
+HEADER = ("device", "health", "source", "bundle", "wanted", "forwarded", "last contact", "clock", "certificate")
+TEXTS = (0, 1, 2, 3, 4, 7)  # columns aligned left
+
+
+async def read_devices(store: Store, *, now_s: float, late_after_s: float) -> list[dict[str, Any]]:
+    """Return every device by id, as `/api/devices` does."""
+    async with store.reading() as connection:
+        rows = await device_rows(connection)
+        current = {bundle.name: bundle for bundle in await current_bundles(connection)}
+    return [device_figures(row, current, now_s=now_s, late_after_s=late_after_s) for row in rows]
+
+
+def show_devices(devices: list[dict[str, Any]], now_s: float) -> None:
+    """Print a row for each source of each device, and a line for each advice and warning."""
+    console = new_console()
+    if not devices:
+        console.print("No device is enrolled yet: make a token with vedette cloud token.", soft_wrap=True)
+        return
+    print_table(console, "Devices", HEADER, [row for each in devices for row in _rows(each, now_s)], left=TEXTS)
+    for device in devices:
+        for text in filter(None, (device["advice"], *device["warnings"])):
+            console.print(f"{device['device_id']}: {_plain(text)}", markup=False, soft_wrap=True)
+
+
+def _rows(device: dict[str, Any], now_s: float) -> list[list[str]]:
+    """Return a row for each source, or one for a device without any."""
+    figures, seen_at_s = device["figures"], device["heartbeat_at_s"]
+    offset_s = device["clock_offset_s"]
+    is_off = offset_s is not None and abs(offset_s) > MAX_CLOCK_ERROR_S
+    of_device = [
+        share_words(figures["samples_forwarded"] + figures["samples_audited"], figures["samples_screened"]),
+        "never" if seen_at_s is None else f"{duration_words(max(0.0, now_s - seen_at_s))} ago",
+        clock_words(offset_s, "the service") if is_off else "",
+        _certificate(device["certificate_expires_at_s"] - now_s),
+    ]
+    sources = device["running"] or [{"source_id": "", "bundle_id": "", "wanted_bundle_id": ""}]
+    rows = []
+    for source in sources:
+        running, wanted = source["bundle_id"], source["wanted_bundle_id"]
+        cells = [source["source_id"], running or NO_FIGURE, wanted if wanted != running else ""]
+        rows.append([device["device_id"], device["health"], *cells, *of_device])
+    return [[_plain(cell) for cell in row] for row in rows]
+
+
+def _certificate(left_s: float) -> str:
+    return f"{duration_words(left_s)} left" if left_s > 0 else "expired"
+
+
+def _plain(text: str) -> str:
+    """Return a text with ordinary spaces, so that it can be searched, on one line."""
+    return " ".join(text.replace(SPACE, " ").replace(THIN_SPACE, " ").split())
