@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 from cloud.store.judging import Waiting
 from shared.errors import SampleRejected
+from shared.logs import EventLog, Throttle
 from shared.samples import Decision, ImageCrop, Values, Verdict
 from shared.wire import MAX_MAP_CELLS, decode_crop, decode_payload
 from vedette.v1 import sample_pb2
 
 _Answer: TypeAlias = Verdict | Exception
 _Readable: TypeAlias = tuple[int, Values, ImageCrop | None]
+
+_LOG = EventLog("serving")
+_throttle = Throttle()
 
 
 class Judge(Protocol):
@@ -93,7 +97,10 @@ def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate
     if isinstance(answer, SampleRejected):
         return undecided(waiting, f"not usable: {answer}", bundle_id)
     if isinstance(answer, Exception):
-        return undecided(waiting, f"the analysis failed: {type(answer).__name__}: {answer}", bundle_id)
+        if count := _throttle.allow(f"{bundle_id} {type(answer).__name__}"):
+            error = f"{type(answer).__name__}: {answer}"
+            _LOG.error("analysis_failed", sample_id=waiting.sample_id, bundle=bundle_id, error=error, count=count)
+        return undecided(waiting, _failure(answer), bundle_id)
     if not math.isfinite(answer.p_value):
         return undecided(waiting, f"the analysis failed: its p-value is {answer.p_value}", bundle_id)
     anomaly_map = answer.anomaly_map
@@ -107,6 +114,14 @@ def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate
         judged_at_s=time.time(),
         anomaly_map=anomaly_map,
     )
+
+
+def _failure(error: Exception) -> str:
+    """Return the reason for a verdict: the kind of an error without its text, which may hold paths of the server."""
+    name = type(error).__name__
+    out_of_memory = isinstance(error, MemoryError) or name == "OutOfMemoryError"  # PyTorch's
+    kind = "out of memory" if out_of_memory else name
+    return f"the analysis failed ({kind}). The log of the service has the details."
 
 
 def _crop_verdict(verdict: Verdict) -> Verdict:

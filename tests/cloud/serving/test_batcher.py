@@ -19,6 +19,7 @@ from cloud.store.migrate import migrate
 from cloud.store.schema import devices
 from shared.bundle import Bundle
 from shared.errors import BundleError, SampleRejected, StorageError
+from shared.logs import Throttle
 from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
 from shared.wire import MAX_MAP_CELLS, encode_payload
@@ -86,9 +87,31 @@ def test_a_failed_sample_is_undecided_and_the_others_are_judged():
     payloads = [payload(0.5), payload(-1), payload(7), payload(float("nan")), broken, None, payload(0.001)]
     verdicts = judged(Recorder(), payloads)
     assert [item.decision.value for item in verdicts] == ["normal", *["undecided"] * 5, "anomalous"]
-    expected = ["", "RuntimeError: cannot", "seven", "p-value is nan", "bytes; shape", "gone", ""]
+    expected = ["", "the analysis failed (RuntimeError)", "seven", "p-value is nan", "bytes; shape", "gone", ""]
     for item, text in zip(verdicts, expected, strict=True):
         assert text in item.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "/srv/vedette/bundles/a.vedette"), "FileNotFoundError"),
+        (MemoryError("/srv/vedette: 8 GiB"), "out of memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA, /srv/vedette"), "out of memory"),
+    ],
+)
+def test_the_text_of_an_error_is_in_the_log_and_not_in_the_verdict(error, kind, caplog, monkeypatch):
+    class Failing:
+        def judge(self, values, crops=()):
+            raise error
+
+    monkeypatch.setattr("cloud.serving.verdicts._throttle", Throttle())
+    with caplog.at_level("ERROR", logger="vedette"):
+        (verdict,) = judged(Failing(), [payload(0.5)])
+    assert verdict.reason == f"the analysis failed ({kind}). The log of the service has the details."
+    (entry,) = [record.fields for record in caplog.records if record.getMessage() == "analysis_failed"]
+    assert "/srv/vedette" in entry["error"]
+    assert (entry["sample_id"], entry["bundle"]) == (verdict.sample_id, "a-1-0")
 
 
 def test_one_bad_sample_in_a_large_batch_costs_few_more_calls():
