@@ -92,7 +92,10 @@ def _measure(data: ModalitySamples, devices: list[str]) -> dict[str, Any]:
     if len(devices) == 2:
         on_cpu, on_cuda = (verdicts_on[device] for device in devices)
         scores = [[verdict.score for verdict in verdicts] for verdicts in (on_cpu, on_cuda)]
-        log_ratios = [np.log(a.p_value / b.p_value) for a, b in zip(on_cpu, on_cuda, strict=True)]
+        p_cpu, p_cuda = (
+            np.array([verdict.p_value for verdict in verdicts], np.float64) for verdicts in (on_cpu, on_cuda)
+        )
+        log_ratios = np.log(p_cpu / p_cuda)
         found |= {
             "ratio": round(found["samples_per_s"]["cuda"] / found["samples_per_s"]["cpu"], 2),
             "rank_correlation": round(float(spearmanr(*scores).statistic), 6),

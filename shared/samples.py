@@ -155,6 +155,7 @@ class Verdict:
     An analysis fills in `p_value`, `extrapolated`, `opinions`, `anomaly_map`, `contributions` and `score`; the service
     adds `sample_id`, `decision`, `bundle_id` and `judged_at_s`. Until then the decision is UNDECIDED.
 
+    `p_value`: in (0, 1]; None if the sample could not be judged.
     `anomaly_map`: (height, width) uint8, 255 far outside normal; for series (length, channels); None for table rows.
     `contributions`: share of each feature or channel, summing to 1; empty for images. `reason` explains UNDECIDED.
     `score`: fused score, higher is more anomalous; it is neither sent nor stored.
@@ -162,7 +163,7 @@ class Verdict:
 
     sample_id: uuid.UUID = NO_SAMPLE_ID
     decision: Decision = Decision.UNDECIDED
-    p_value: float = 0.0
+    p_value: float | None = None
     extrapolated: bool = False
     opinions: tuple[Opinion, ...] = ()
     bundle_id: str = ""
@@ -171,6 +172,16 @@ class Verdict:
     contributions: tuple[tuple[str, float], ...] = ()
     reason: str = ""
     score: float = field(default=math.nan, compare=False)
+
+
+def p_value_to_column(p_value: float | None) -> float:
+    """Return the value of a database column NOT NULL: 0 for a verdict without a p-value."""
+    return p_value if p_value is not None else 0.0
+
+
+def p_value_from_column(stored: float | None) -> float | None:
+    """Return the p-value that `p_value_to_column` stored; a real one is positive."""
+    return stored or None
 
 
 class _SampleIds:

@@ -220,7 +220,7 @@ def verdict_from_message(message: sample_pb2.Verdict) -> Verdict:
     return Verdict(
         sample_id=parse_sample_id(message.sample_id),
         decision=_DECISION_OF.get(message.decision, Decision.UNDECIDED),
-        p_value=message.p_value,
+        p_value=message.p_value if message.HasField("p_value") else None,
         extrapolated=message.extrapolated,
         opinions=tuple(
             Opinion(opinion.analyzer, opinion.score, opinion.p_value, opinion.extrapolated)

@@ -136,6 +136,7 @@ class SampleScorer:
             if not isinstance(verdict, Verdict):
                 answers.append(verdict)
             elif self.method == FUSED:
+                assert verdict.p_value is not None  # an analysis gives one
                 answers.append((verdict.score, verdict.p_value, verdict.contributions))
             else:
                 opinion = next(each for each in verdict.opinions if each.analyzer == self.method)

@@ -95,15 +95,10 @@ def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
     }
 
 
-def was_judged(row: VerdictRow) -> bool:
-    """Return whether the verdict has a p-value; the stored 0 of an undecided one only sorts it first."""
-    return row.decision is not Decision.UNDECIDED or row.p_value > 0
-
-
 def headline(row: VerdictRow) -> str:
     """Return the opinions of edge and cloud in one sentence."""
     edge = p_value_words(row.edge_p_value, row.edge_extrapolated)
-    cloud = p_value_words(row.p_value, row.extrapolated)
+    cloud = p_value_words(row.p_value, row.extrapolated) if row.p_value is not None else NO_FIGURE
     first = {
         Route.FORWARD: f"The edge forwarded it as suspicious ({edge})",
         Route.ALARM: f"The edge raised an alarm ({edge})",
@@ -111,7 +106,7 @@ def headline(row: VerdictRow) -> str:
         Route.ACCEPT: f"The edge accepted it ({edge})",
     }[row.route]
     if row.decision is Decision.UNDECIDED:
-        if was_judged(row):  # only a crop of the image was sent
+        if row.p_value is not None:  # only a crop of the image was sent
             return f"{first}; the cloud finds nothing anomalous in the crop that was sent ({cloud}): review needed."
         return f"{first}; the cloud could not judge it: review needed."
     if row.decision is Decision.NORMAL:
@@ -156,7 +151,7 @@ def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
 
 def _fused(row: VerdictRow) -> dict[str, Any]:
     """Return the fused p-value; without a figure where the cloud could not judge the sample."""
-    if was_judged(row):
+    if row.p_value is not None:
         return _p_value(row.p_value, row.extrapolated)
     return {"p_value": None, "extrapolated": False, "words": NO_FIGURE, "exact": NOT_JUDGED, "rarity": 0.0}
 

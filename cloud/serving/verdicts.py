@@ -101,7 +101,7 @@ def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate
             error = f"{type(answer).__name__}: {answer}"
             _LOG.error("analysis_failed", sample_id=waiting.sample_id, bundle=bundle_id, error=error, count=count)
         return undecided(waiting, _failure(answer), bundle_id)
-    if not math.isfinite(answer.p_value):
+    if answer.p_value is None or not math.isfinite(answer.p_value):
         return undecided(waiting, f"the analysis failed: its p-value is {answer.p_value}", bundle_id)
     anomaly_map = answer.anomaly_map
     if anomaly_map is not None and not _can_be_sent(anomaly_map):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store.engine import Store
 from cloud.store.schema import ALL_DEVICES, EVENT_BUNDLE_CHANGED, anomaly_maps, events, samples, verdicts
 from cloud.store.verdict_columns import contributions_from_json, opinions_from_json
-from shared.samples import Decision, Verdict
+from shared.samples import Decision, Verdict, p_value_from_column
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def verdict_from_row(row: RowMapping) -> Verdict:
     return Verdict(
         sample_id=uuid.UUID(bytes=row["sample_id"]),
         decision=Decision(row["decision"]),
-        p_value=row["p_value"],
+        p_value=p_value_from_column(row["p_value"]),
         extrapolated=row["extrapolated"],
         opinions=opinions_from_json(row["opinions"]),
         bundle_id=row["verdict_bundle_id"],

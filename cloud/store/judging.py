@@ -16,7 +16,7 @@ from cloud.store.schema import EVENT_VERDICT, anomaly_maps, events, payloads, sa
 from cloud.store.verdict_columns import COLUMNS as VERDICT_COLUMNS
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, VERDICTS, contributions_to_json, opinions_to_json
 from shared.modality import Modality
-from shared.samples import Verdict
+from shared.samples import Verdict, p_value_to_column
 from vedette.v1 import sample_pb2
 
 
@@ -113,6 +113,7 @@ def _verdict_row(waiting: Waiting, verdict: Verdict) -> dict[str, object]:
     changed: dict[str, object] = {
         "modality": waiting.modality.value,
         "decision": verdict.decision.value,
+        "p_value": p_value_to_column(verdict.p_value),
         "reason": verdict.reason[:MAX_REASON_CHARACTERS],
         "opinions": opinions_to_json(verdict.opinions),
         "contributions": contributions_to_json(verdict.contributions),

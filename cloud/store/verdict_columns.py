@@ -19,7 +19,7 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, ForeignKey, In
 from sqlalchemy.types import TypeEngine
 
 from shared.modality import Modality
-from shared.samples import Decision, Opinion, Route
+from shared.samples import Decision, Opinion, Route, p_value_from_column
 
 SAMPLES, VERDICTS = "samples", "verdicts"
 BOTH = (SAMPLES, VERDICTS)
@@ -87,8 +87,8 @@ def contributions_from_json(values: Iterable[Mapping[str, Any]]) -> tuple[tuple[
 class VerdictRow(BaseModel):
     """One verdict with its sample, as listed; times in seconds since the epoch.
 
-    `edge_score` is None where the edge's score was not a number. `p_value` is the fused one; 0 where the decision is
-    UNDECIDED, which sorts it before all others. `bundle_id` judged, `edge_bundle_id` screened.
+    `edge_score` is None where the edge's score was not a number. `p_value` is the fused one, None (0 in the
+    column) where the cloud could not judge the sample. `bundle_id` judged, `edge_bundle_id` screened.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -128,7 +128,8 @@ class VerdictRow(BaseModel):
         ),
     ]
     p_value: Annotated[
-        float,
+        float | None,
+        BeforeValidator(p_value_from_column),
         Stored(
             Double(),
             (VERDICTS,),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge.sqlite_file import open_checked
 from shared.logs import EventLog, Throttle
-from shared.samples import Decision, Verdict
+from shared.samples import Decision, Verdict, p_value_from_column, p_value_to_column
 
 MAX_VERDICTS = 100_000
 MAX_AWAITED = 1_000_000
@@ -32,11 +32,11 @@ log = EventLog("verdicts")
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdict:
-    """One verdict as stored on the device."""
+    """One verdict as stored on the device; `p_value` is None if the cloud could not judge the sample."""
 
     sample_id: bytes
     decision: str
-    p_value: float
+    p_value: float | None
     bundle_id: str
     judged_at_s: float
     received_at_s: float
@@ -84,7 +84,7 @@ class VerdictStore:
                     (
                         key,
                         verdict.decision,
-                        verdict.p_value,
+                        p_value_to_column(verdict.p_value),
                         verdict.bundle_id,
                         verdict.judged_at_s,
                         now_s,
@@ -136,7 +136,10 @@ class VerdictStore:
                 "ORDER BY received_at_s DESC LIMIT ?",
                 (limit,),
             ).fetchall()
-        return [StoredVerdict(*row) for row in rows]
+        return [
+            StoredVerdict(sample_id, decision, p_value_from_column(p_value), *rest)
+            for sample_id, decision, p_value, *rest in rows
+        ]
 
     def close(self) -> None:
         """Close the file."""

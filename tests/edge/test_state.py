@@ -75,6 +75,12 @@ def test_a_verdict_counts_once_and_is_awaited_until_it_comes(tmp_path: Path) -> 
     assert {item.sample_id for item in again.latest()} == {ids[0].bytes, ids[3].bytes}
 
 
+def test_a_verdict_without_a_p_value_stays_without_one(tmp_path: Path) -> None:
+    store = VerdictStore(tmp_path / "v.db")
+    store.store([Verdict(new_sample_id()), verdict(new_sample_id())], cursor=2)
+    assert {item.decision: item.p_value for item in store.latest()} == {"undecided": None, "anomalous": 0.01}
+
+
 def test_the_oldest_verdicts_go_when_there_are_too_many(tmp_path: Path) -> None:
     store = VerdictStore(tmp_path / "v.db", max_verdicts=10)
     ids = [new_sample_id() for _ in range(25)]

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import zstandard
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,7 +71,7 @@ def verdicts(draw: st.DrawFn) -> Verdict:
     return Verdict(
         sample_id=new_sample_id(),
         decision=draw(st.sampled_from(list(Decision))),
-        p_value=draw(st.floats(0, 1)),
+        p_value=draw(st.none() | st.floats(0, 1, exclude_min=True)),
         extrapolated=draw(st.booleans()),
         opinions=tuple(draw(st.lists(opinion, max_size=4))),
         bundle_id=draw(texts),
@@ -229,6 +230,35 @@ def test_an_unknown_decision_is_undecided_and_never_normal() -> None:
     assert wire.verdict_from_message(sent).decision is Decision.UNDECIDED
     sent.ClearField("decision")
     assert wire.verdict_from_message(sent).decision is Decision.UNDECIDED
+
+
+def _older_verdict() -> Any:
+    """The message `Verdict` of versions in which its p-value was not optional."""
+    older = descriptor_pb2.FileDescriptorProto()
+    sample_pb2.DESCRIPTOR.CopyToProto(older)
+    message_type = next(item for item in older.message_type if item.name == "Verdict")
+    field = next(item for item in message_type.field if item.name == "p_value")
+    field.ClearField("proto3_optional")
+    field.ClearField("oneof_index")
+    del message_type.oneof_decl[:]
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(older)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("vedette.v1.Verdict"))
+
+
+@pytest.mark.parametrize(("p_value", "as_an_older_device_reads_it"), [(0.25, 0.25), (1e-12, 1e-12), (None, 0.0)])
+def test_devices_and_services_of_older_versions_read_a_p_value_or_none(
+    p_value: float | None, as_an_older_device_reads_it: float
+) -> None:
+    older = _older_verdict()
+    sent = wire.verdict_to_message(Verdict(new_sample_id(), p_value=p_value)).SerializeToString()
+    assert (struct.pack("<Bd", 3 << 3 | 1, p_value or 0.0) in sent) == (p_value is not None)
+    received = older.FromString(sent)
+    assert received.p_value == as_an_older_device_reads_it
+    assert not received.DESCRIPTOR.fields_by_name["p_value"].has_presence
+    of_older_service = sample_pb2.Verdict.FromString(received.SerializeToString())
+    assert wire.verdict_from_message(of_older_service).p_value == p_value
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, 1e18, -1e12])

@@ -108,6 +108,7 @@ async def test_samples_that_cannot_be_judged_are_undecided_with_a_reason_and_the
         verdict = verdicts[sample.sample_id]
         assert expected in verdict.reason
         assert (verdict.decision == sample_pb2.DECISION_UNDECIDED) == bool(expected)
+        assert verdict.HasField("p_value") != bool(expected)
 
 
 async def test_a_damaged_frame_of_readings_is_rejected_and_its_neighbour_is_judged(device, biopsies):
