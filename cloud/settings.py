@@ -125,7 +125,7 @@ class CloudSettings(Settings):
     console_listen: ListenAddress = Field(
         default="127.0.0.1:7480",
         title="Console port",
-        description="host:port of the console, /health and /metrics, HTTP",
+        description="host:port of the console, /health, /ready and /metrics, HTTP",
     )
     advertised_address: AdvertisedAddress = Field(
         default="",

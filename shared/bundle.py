@@ -30,7 +30,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, CertificateError
+from shared.errors import (
+    BundleError,
+    BundleIntegrityError,
+    BundleMismatchError,
+    CertificateError,
+    UntrustedBundleError,
+)
 from shared.files import write_durably as write_durably
 from shared.modality import Modality
 
@@ -192,7 +198,7 @@ class Bundle:
         content = _read_archive(data, where)
         manifest_bytes, signature = content.pop(_MANIFEST, b""), content.pop(_SIGNATURE, b"")
         if not any(_signed_by(key, signature, manifest_bytes) for key in trusted_keys):
-            raise BundleIntegrityError(
+            raise UntrustedBundleError(
                 f"{where}: not signed by a trusted key, or changed after signing. Fetch it again, or check which key "
                 "signs your bundles (vedette bundle inspect shows its id)."
             )

@@ -6,6 +6,7 @@
     │   └── SampleRejected        -   one sample cannot be used: counted, the agent continues
     ├── BundleError               5   a bundle cannot be used
     │   ├── BundleIntegrityError  5   its bytes are not what was signed
+    │   │   └── UntrustedBundleError 5  no trusted key signed it
     │   └── BundleMismatchError   5   valid, but made for another use
     ├── ParityError               6   the artefacts of a bundle disagree
     ├── CertificateError          7   a key or certificate is missing, expired or foreign
@@ -58,6 +59,10 @@ class BundleError(VedetteError):
 
 class BundleIntegrityError(BundleError):
     """A bundle's bytes are not what was signed, or the signer is not trusted."""
+
+
+class UntrustedBundleError(BundleIntegrityError):
+    """No trusted key signed a bundle's manifest, or the manifest was changed after signing."""
 
 
 class BundleMismatchError(BundleError):

@@ -1,4 +1,4 @@
-"""HTTP front of the console's port: /health and /metrics; all other paths go to the console."""
+"""HTTP front of the console's port: /health, /ready and /metrics; all other paths go to the console."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,18 +13,28 @@ AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class FrontApp:
-    """ASGI application in front of the console; `health` returns the body of /health with its "status"."""
+    """ASGI application in front of the console; `health` and `ready` return the bodies of their paths with a "status".
 
-    def __init__(self, metrics: Metrics, health: Callable[[], dict[str, object]], console: AsgiApp | None) -> None:
+    /health answers 200 while the service runs, /ready only while it is ready.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: Callable[[], dict[str, object]],
+        ready: Callable[[], dict[str, object]],
+        console: AsgiApp | None,
+    ) -> None:
         self._metrics = metrics
-        self._health = health
+        self._states = {"/health": (health, ("ready", "not ready")), "/ready": (ready, ("ready",))}
         self._console = console
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
-        if scope["type"] == "http" and scope["path"] == "/health":
-            facts = self._health()
-            status = 200 if facts["status"] == "ready" else 503
+        if scope["type"] == "http" and scope["path"] in self._states:
+            state, good = self._states[scope["path"]]
+            facts = state()
+            status = 200 if facts["status"] in good else 503
             await _answer(scope, send, status, "application/json", json.dumps(facts).encode())
         elif scope["type"] == "http" and scope["path"] == "/metrics":
             await _answer(scope, send, 200, self._metrics.content_type, self._metrics.page())

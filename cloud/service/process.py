@@ -26,6 +26,7 @@ from cloud.service.fleet import EnrolmentService, FleetService
 from cloud.service.http import AsgiApp, FrontApp
 from cloud.service.metrics import Metrics
 from cloud.service.ports import grpc_server, listen_grpc, probe
+from cloud.service.readiness import CurrentBundles
 from cloud.service.web import WebServer
 from cloud.serving.batcher import Batcher, Judged
 from cloud.serving.cache import AnalysisCache
@@ -84,6 +85,7 @@ class Service:
         self.metrics = Metrics()
         self.store = Store(settings.data_dir)
         self.registry = Registry(self.store, settings.data_dir, trusted_key)
+        self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._access = Access(self.store)
         self._worker = Worker("analysis")
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
@@ -114,11 +116,13 @@ class Service:
         console_socket = probe(listen, "console_listen")
         self._end.callback(console_socket.close)
         console = self._make_console(self.store, self.registry, settings) if self._make_console is not None else None
-        front = FrontApp(self.metrics, self.health, console)
+        front = FrontApp(self.metrics, self.health, self.readiness, console)
+        await self._current_bundles.check()
         names = certificate_names(settings)
         device_server, address = await self._device_server(names)
         enrolment_server, enrolment_address = await self._enrolment_server(names)
         self._supervise("event_notifier", self._notifier.run())
+        self._supervise("current_bundles", self._current_bundles.run())
         self._supervise("warm_up", self._warm_up())
         self._supervise("batcher", self._batcher.run())
         self._supervise("retention", self._remove_old())
@@ -133,9 +137,11 @@ class Service:
             address, enrolment_address, console_address, f"http://{console_address}/", os.getpid()
         )
         self._status = "ready"
+        await self._set_overall_health()
         await asyncio.to_thread(write_addresses, settings.data_dir, self.addresses)
         self._end.callback(remove_addresses, settings.data_dir)
-        _LOG.info("ready", backlog=self._admission.backlog, **asdict(self.addresses))
+        event = "not_ready" if self._current_bundles.problems else "ready"
+        _LOG.info(event, backlog=self._admission.backlog, **asdict(self.addresses))
 
     async def stop(self) -> None:
         """End all parts within 5 seconds; waiting samples stay in the store."""
@@ -156,8 +162,34 @@ class Service:
         await asyncio.to_thread(self._worker.stop, 0.5)
 
     def health(self) -> dict[str, object]:
-        """Return the body of /health."""
-        return {"status": self._status, "backlog_samples": self._admission.backlog if self._status == "ready" else None}
+        """Return the body of /health, with status 503 unless the service runs."""
+        backlog_samples = self._admission.backlog if self._status == "ready" else None
+        return {"status": self._readiness(), "backlog_samples": backlog_samples}
+
+    def readiness(self) -> dict[str, object]:
+        """Return the body of /ready: the current bundles that do not verify, and why."""
+        problems = self._current_bundles.problems.items()
+        found = [{"bundle_id": bundle_id, "reason": reason} for bundle_id, reason in sorted(problems)]
+        return {"status": self._readiness(), "bundles": found}
+
+    def _readiness(self) -> str:
+        return "not ready" if self._status == "ready" and self._current_bundles.problems else self._status
+
+    async def _on_readiness(self) -> None:
+        """Report a change of the current bundles that do not verify."""
+        if self._status == "ready":
+            await self._set_overall_health()
+            if self._current_bundles.problems:
+                _LOG.error("not_ready", bundles=",".join(sorted(self._current_bundles.problems)))
+            else:
+                _LOG.info("ready", backlog=self._admission.backlog)
+
+    async def _set_overall_health(self) -> None:
+        """Set the health of the service as a whole; its parts keep serving while a current bundle does not verify."""
+        code = health_pb2.HealthCheckResponse
+        status = code.NOT_SERVING if self._current_bundles.problems else code.SERVING
+        for servicer in self._health_servicers:
+            await servicer.set("", status)
 
     async def _device_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
         server = grpc_server(MAX_MESSAGE_BYTES + FRAMING_BYTES)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from cloud.serving.verdicts import Judge
 from cloud.serving.worker import Worker
 from shared.bundle import Bundle
-from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, StorageError
+from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, StorageError, UntrustedBundleError
 from shared.logs import EventLog
 from shared.modality import Modality
 
@@ -56,7 +56,9 @@ class AnalysisCache:
             raise
         except Exception as error:
             _LOG.error("bundle_not_loaded", bundle=bundle_id, error=f"{type(error).__name__}: {error}")
-            reason = f"bundle {bundle_id} cannot be loaded: {_cause(error)}. The log of the service has the details."
+            reason = (
+                f"bundle {bundle_id} cannot be loaded: {load_failure(error)}. The log of the service has the details."
+            )
             self._failures[bundle_id] = (time.monotonic(), reason)
             raise BundleError(reason) from error
         self._failures.pop(bundle_id, None)
@@ -66,10 +68,12 @@ class AnalysisCache:
         return self._ready[bundle_id]
 
 
-def _cause(error: Exception) -> str:
+def load_failure(error: Exception) -> str:
     """Return the kind of an error and the next step, without the text of the error, which may hold paths."""
+    if isinstance(error, UntrustedBundleError):
+        return "no trusted key signed it: sign it with a trusted key (vedette bundle sign) and publish it again"
     if isinstance(error, BundleIntegrityError):
-        return "it is damaged, or not signed by the trusted key: publish it again"
+        return "it is damaged: publish it again"
     if isinstance(error, BundleMismatchError):
         return "it was made for another version of Vedette or another kind of samples: train it again"
     if isinstance(error, BundleError):

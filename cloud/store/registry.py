@@ -18,7 +18,7 @@ from cloud.store import Store
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.schema import bundles, rollouts
 from shared.bundle import Bundle, Manifest
-from shared.errors import BundleError
+from shared.errors import BundleError, BundleIntegrityError
 from shared.files import write_durably
 
 BUNDLES_FOLDER = "bundles"
@@ -138,6 +138,15 @@ class Registry:
         await self._known(bundle_id)
         return await asyncio.to_thread(Bundle.open, self._path(bundle_id), [self._trusted_key])
 
+    async def verify(self, entry: RegisteredBundle) -> None:
+        """Verify both archives of a bundle; raises BundleError if one is missing, damaged or not trusted."""
+        await asyncio.to_thread(self._verify, entry)
+
+    async def state(self, entry: RegisteredBundle) -> tuple[object, ...]:
+        """Return a value that changes when a file of the bundle changes, without reading the files."""
+        paths = (self._path(entry.bundle_id), self.edge_archive_path(entry.bundle_id))
+        return await asyncio.to_thread(lambda: tuple(_file_state(path) for path in paths))
+
     async def judging_bundle_id(self, edge_bundle_id: str) -> str | None:
         """Return the bundle that judges a sample: the one that screened it, else the current one of its name."""
         if await self.entry(edge_bundle_id) is not None:
@@ -158,6 +167,17 @@ class Registry:
         if entry is None:
             raise _unknown(bundle_id)
         return entry
+
+    def _verify(self, entry: RegisteredBundle) -> None:
+        Bundle.open(self._path(entry.bundle_id), [self._trusted_key])
+        path = self.edge_archive_path(entry.bundle_id)
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror}). Publish the bundle again.") from None
+        if digest != entry.edge_archive_sha256:
+            raise BundleIntegrityError(f"{path}: differs from the archive that was published. Publish it again.")
 
     def _write(self, bundle_id: str, archive: bytes, edge_archive: bytes) -> None:
         write_durably(self.edge_archive_path(bundle_id), edge_archive)
@@ -186,6 +206,15 @@ async def publish_to(
 
 def _unknown(bundle_id: str) -> BundleError:
     return BundleError(f"No bundle {bundle_id!r} in the registry: publish it with vedette cloud publish.")
+
+
+def _file_state(path: Path) -> tuple[int, ...]:
+    """Return inode, size and time of the last change of a file; an empty tuple if it cannot be read."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _row(manifest: Manifest, edge_archive: bytes) -> dict[str, object]:
