@@ -16,7 +16,7 @@ from cloud.modalities import cloud_modality
 from cloud.training.data import read_table_data
 from cloud.training.samples.clips import read_clips
 from cloud.training.samples.images import read_image
-from cloud.training.samples.videos import Video
+from cloud.training.samples.videos import VideoFile
 from cloud.training.settings import DataSettings
 from shared.bundle import InputSpec
 from shared.errors import DataError
@@ -159,7 +159,7 @@ def _video_input(files: Sequence[Path], root: Path, spec: InputSpec) -> ScoreInp
     opened: list[tuple[str, VideoClips | str]] = []
     for file in files:
         try:
-            opened.append((_named(file, root), VideoClips.of([Video(file, probe(file))], spec)))
+            opened.append((_named(file, root), VideoClips.of([VideoFile(file, probe(file))], spec)))
         except DataError as error:
             opened.append((_named(file, root), str(error)))
     count = sum(1 if isinstance(clips, str) else len(clips) for _, clips in opened)

@@ -15,7 +15,7 @@ from shared.status import AgentStatus, read_status_file
 
 
 @dataclass(frozen=True)
-class Layout:
+class DemoFolder:
     """Folder of one demo."""
 
     folder: Path

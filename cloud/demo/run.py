@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from cloud.demo.datasets import artery_plan, camera_plan, shuttle_plans
 from cloud.demo.evidence import fused_scores, read_decisions, versions
-from cloud.demo.layout import Layout, read_json
+from cloud.demo.layout import DemoFolder, read_json
 from cloud.demo.link import Link
 from cloud.demo.live import Screen
 from cloud.demo.own_data import images_plan, series_plan
@@ -54,7 +54,7 @@ class Demo:
 
     def __init__(self, options: DemoOptions, folder: Path) -> None:
         self._options = options
-        self._layout = Layout(folder)
+        self._layout = DemoFolder(folder)
         self._plans = _make_plans(options, self._layout.data)
         self._screen = Screen(self._plans, headless=options.headless)
         self._processes = Processes(self._layout.logs, {"VEDETTE_HOME": str(folder / "home"), **_SHARE_THE_PROCESSOR})

@@ -20,7 +20,7 @@ from shared.samples import Values
 from shared.videos import frame_step, frames_of, probe
 
 
-class Stream(Protocol):
+class DeviceSamples(Protocol):
     """Samples of one device, by origin."""
 
     @property
@@ -131,7 +131,7 @@ class DevicePlan:
     modality: Modality
     bundle_name: str
     training_data: Path
-    stream: Stream
+    stream: DeviceSamples
     rate_per_s: float
     about: str
     training: Mapping[str, Any] = field(default_factory=dict)

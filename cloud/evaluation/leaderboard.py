@@ -44,7 +44,7 @@ ComputeMetrics = Callable[[PValues], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Routing:
+class RoutingRule:
     """Routing of samples.
 
     `forwarded`: (n,) bool. `lowest_first`: whether the forwarded samples are those with the lowest edge p-values.
@@ -85,7 +85,7 @@ def leaderboard(
     random_name = _percent("random", COMPARED_SHARE)
     drawn = []
     for _ in range(draws):
-        routing = Routing(random_name, random_share(len(edge), COMPARED_SHARE, generator))
+        routing = RoutingRule(random_name, random_share(len(edge), COMPARED_SHARE, generator))
         drawn.append(_figures(compute_metrics, edge, cloud, routing, cloud_only))
     board[random_name] = {key: float(np.mean([draw[key] for draw in drawn])) for key in drawn[0]}
     return {name: board[name] for name in routing_names()}
@@ -98,17 +98,18 @@ def routing_names() -> tuple[str, ...]:
     return ("edge_only", *compared, "cloud_only")
 
 
-def routings(labels: Labels, edge: PValues, cloud: PValues) -> list[Routing]:
+def routings(labels: Labels, edge: PValues, cloud: PValues) -> list[RoutingRule]:
     """Return all routings except the random one."""
     nothing = np.zeros(len(edge), dtype=np.bool_)
     cascades = [
-        Routing(_percent("cascade", share), lowest_share(edge, share), lowest_first=True) for share in CASCADE_SHARES
+        RoutingRule(_percent("cascade", share), lowest_share(edge, share), lowest_first=True)
+        for share in CASCADE_SHARES
     ]
-    oracle = Routing(_percent("oracle", COMPARED_SHARE), oracle_share(labels, edge, cloud, COMPARED_SHARE))
-    return [Routing("edge_only", nothing), *cascades, oracle, Routing("cloud_only", ~nothing)]
+    oracle = RoutingRule(_percent("oracle", COMPARED_SHARE), oracle_share(labels, edge, cloud, COMPARED_SHARE))
+    return [RoutingRule("edge_only", nothing), *cascades, oracle, RoutingRule("cloud_only", ~nothing)]
 
 
-def final_p_values(edge: PValues, cloud: PValues, routing: Routing) -> PValues:
+def final_p_values(edge: PValues, cloud: PValues, routing: RoutingRule) -> PValues:
     """Return the system's p-values (n,): the cloud's for forwarded samples, the edge's for kept ones.
 
     In a cascade, p-values of kept samples are raised to the lower bound of the module docstring; their order stays.
@@ -171,7 +172,7 @@ def surprise(p_values: PValues) -> NDArray[np.float64]:
 
 
 def _figures(
-    compute_metrics: ComputeMetrics, edge: PValues, cloud: PValues, routing: Routing, cloud_only: dict[str, float]
+    compute_metrics: ComputeMetrics, edge: PValues, cloud: PValues, routing: RoutingRule, cloud_only: dict[str, float]
 ) -> dict[str, float]:
     figures = compute_metrics(final_p_values(edge, cloud, routing))
     kept = {

@@ -17,7 +17,7 @@ from cloud.evaluation.images import at_masks, image_baselines, image_blocks, rea
 from cloud.evaluation.leaderboard import surprise
 from cloud.evaluation.method_metrics import Figures, routing_figures, sample_figures
 from cloud.evaluation.pixels import pixel_figures
-from cloud.evaluation.protocols import ImageSplit, Split, adbench_split, image_split, series_split
+from cloud.evaluation.protocols import BenchmarkSplit, ImageSplit, adbench_split, image_split, series_split
 from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
 from cloud.training.data import TableData
@@ -57,7 +57,7 @@ def score_unit(
     raise DataError(f"There is no benchmark {benchmark!r}.")
 
 
-def score_rows(split: Split, origin: str, settings: TrainingSettings) -> tuple[Figures, Facts]:
+def score_rows(split: BenchmarkSplit, origin: str, settings: TrainingSettings) -> tuple[Figures, Facts]:
     """Train and measure a bundle on the rows of a table."""
     bundle = train_bundle(_table(Modality.TABULAR, origin, split.train), settings, Ed25519PrivateKey.generate())
     scored = BundleScorer(bundle, settings.device).score(row_blocks(split.test))
@@ -68,7 +68,7 @@ def score_rows(split: Split, origin: str, settings: TrainingSettings) -> tuple[F
     return figures, facts_of(bundle, scored, len(split.train), split.labels)
 
 
-def score_series(split: Split, origin: str, settings: TrainingSettings) -> tuple[Figures, Facts]:
+def score_series(split: BenchmarkSplit, origin: str, settings: TrainingSettings) -> tuple[Figures, Facts]:
     """Train and measure a bundle on the windows of a series, one at every time point of the test part.
 
     The score of a time point is the mean over the windows that contain it. Routers forward windows, so upload shares
@@ -133,7 +133,7 @@ def _table(modality: Modality, origin: str, rows: NDArray[np.float64]) -> TableD
     return TableData(modality, origin, columns, rows, usable)
 
 
-def _window_baselines(split: Split, seed: int) -> dict[str, NDArray[np.float64]]:
+def _window_baselines(split: BenchmarkSplit, seed: int) -> dict[str, NDArray[np.float64]]:
     """Return point scores (time points,) of the baselines on windows of BASELINE_WINDOW points, by name."""
     length = min(BASELINE_WINDOW, len(split.train), len(split.test))
     step = max(1, -(-(len(split.train) - length + 1) // MAX_BASELINE_WINDOWS))

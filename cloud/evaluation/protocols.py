@@ -38,7 +38,7 @@ class DataSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class BenchmarkSplit:
     """Train-test split of a table or series.
 
     `train`: normal rows (n, features) or readings (time points, channels). `test`: the same layout. `labels`: (test,)
@@ -82,7 +82,7 @@ def find_sets(benchmark: str, folder: Path, wanted: Sequence[str] = ()) -> list[
     return list({by_key[_key(name)].name: by_key[_key(name)] for name in wanted}.values())
 
 
-def adbench_split(path: Path, variant: str, seed: int) -> Split:
+def adbench_split(path: Path, variant: str, seed: int) -> BenchmarkSplit:
     """Split one table under the published protocol or without the bootstrap; raise DataError if it is unusable."""
     rows, labels = _rows_and_labels(path)
     if variant == PUBLISHED:
@@ -101,7 +101,7 @@ def adbench_split(path: Path, variant: str, seed: int) -> Split:
             f"{path}: {len(normal)} normal rows and {int(labels.sum())} anomalies are too few for an evaluation."
         )
     test = np.concatenate([normal[half:], np.flatnonzero(labels)])
-    return Split(rows[normal[:half]], rows[test], labels[test])
+    return BenchmarkSplit(rows[normal[:half]], rows[test], labels[test])
 
 
 def is_small(path: Path) -> bool:
@@ -109,7 +109,7 @@ def is_small(path: Path) -> bool:
     return len(_rows_and_labels(path)[0]) < MIN_ROWS
 
 
-def series_split(path: Path) -> Split:
+def series_split(path: Path) -> BenchmarkSplit:
     """Split one series into its training and test part; raise DataError if it is unusable."""
     arrays = _arrays(path, ("train", "test", "label"))
     train, test = (_as_rows(path, name, arrays[name]) for name in ("train", "test"))
@@ -118,7 +118,7 @@ def series_split(path: Path) -> Split:
         raise DataError(f"{path}: 'train' has {train.shape[1]} channels and 'test' has {test.shape[1]}.")
     if not labels.any() or labels.all():
         raise DataError(f"{path}: 'label' needs both 0 and 1.")
-    return Split(train, test, labels)
+    return BenchmarkSplit(train, test, labels)
 
 
 def image_split(path: Path) -> ImageSplit:

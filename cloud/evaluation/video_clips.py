@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cloud.evaluation.metrics import Labels
 from cloud.training.samples.clips import frame_scores, frame_step, read_clips
-from cloud.training.samples.videos import END_SLACK_FRAMES, Video
+from cloud.training.samples.videos import END_SLACK_FRAMES, VideoFile
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.videos import clip_ends, clip_stride
@@ -25,13 +25,13 @@ class VideoClips:
     of a clip, by video.
     """
 
-    videos: tuple[Video, ...]
+    videos: tuple[VideoFile, ...]
     spec: InputSpec
     steps: tuple[int, ...]
     ends: tuple[NDArray[np.intp], ...]
 
     @classmethod
-    def of(cls, videos: Sequence[Video], spec: InputSpec) -> "VideoClips":
+    def of(cls, videos: Sequence[VideoFile], spec: InputSpec) -> "VideoClips":
         """Return all clips of the videos for a graph with input `spec`; videos shorter than a clip are skipped.
 
         Raises DataError if there is no clip or `spec` lacks the frame interval.
@@ -84,6 +84,6 @@ class VideoClips:
         return np.concatenate(blocks)
 
 
-def _frames(video: Video) -> int:
+def _frames(video: VideoFile) -> int:
     readable = video.info.frames - END_SLACK_FRAMES
     return readable if video.labels is None else min(len(video.labels), readable)

@@ -14,7 +14,7 @@ from cloud.serving.cache import AnalysisCache
 from cloud.serving.verdicts import judge_batch, undecided
 from cloud.serving.worker import Worker
 from cloud.store import Store
-from cloud.store.judging import Waiting, load_payloads, store_verdicts, waiting_samples
+from cloud.store.judging import WaitingSample, load_payloads, store_verdicts, waiting_samples
 from shared.backoff import Backoff
 from shared.errors import StorageError, VedetteError
 from shared.samples import Verdict
@@ -26,7 +26,7 @@ MAX_BATCH_PAYLOAD_BYTES = 64 * 2**20
 MAX_BATCH_VALUES = 2**26
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 10.0
 
-Judged = Sequence[tuple[Waiting, Verdict]]
+Judged = Sequence[tuple[WaitingSample, Verdict]]
 
 
 class Batcher:
@@ -85,7 +85,7 @@ class Batcher:
             await self._judge(batch)
         return bool(window)
 
-    async def _judge(self, batch: Sequence[Waiting]) -> None:
+    async def _judge(self, batch: Sequence[WaitingSample]) -> None:
         self._started_s = time.monotonic()
         edge_bundle_id = batch[0].edge_bundle_id
         bundle_id = await self._find_bundle(edge_bundle_id)
@@ -132,14 +132,14 @@ class Batcher:
         self._started_s = now_s
 
 
-def _batches(window: Sequence[Waiting], batch_size: int) -> Iterator[list[Waiting]]:
+def _batches(window: Sequence[WaitingSample], batch_size: int) -> Iterator[list[WaitingSample]]:
     """Yield batches of one bundle each, bounded in samples and bytes, in the order of their first samples."""
-    by_bundle: dict[str, list[Waiting]] = {}
+    by_bundle: dict[str, list[WaitingSample]] = {}
     for waiting in window:
         by_bundle.setdefault(waiting.edge_bundle_id, []).append(waiting)
-    batches: list[list[Waiting]] = []
+    batches: list[list[WaitingSample]] = []
     for group in by_bundle.values():
-        batch: list[Waiting] = []
+        batch: list[WaitingSample] = []
         payload_bytes = 0
         for waiting in group:
             if batch and (len(batch) >= batch_size or payload_bytes + waiting.payload_bytes > MAX_BATCH_PAYLOAD_BYTES):
@@ -153,10 +153,10 @@ def _batches(window: Sequence[Waiting], batch_size: int) -> Iterator[list[Waitin
 
 
 def _chunks(
-    batch: Sequence[Waiting], payloads: dict[int, sample_pb2.Payload]
-) -> Iterator[list[tuple[Waiting, sample_pb2.Payload | None]]]:
+    batch: Sequence[WaitingSample], payloads: dict[int, sample_pb2.Payload]
+) -> Iterator[list[tuple[WaitingSample, sample_pb2.Payload | None]]]:
     """Yield chunks of the batch whose decoded values fit into memory: a small file can decode to a large image."""
-    chunk: list[tuple[Waiting, sample_pb2.Payload | None]] = []
+    chunk: list[tuple[WaitingSample, sample_pb2.Payload | None]] = []
     values = 0
     for waiting in batch:
         payload = payloads.get(waiting.number)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.store.judging import Waiting
+from cloud.store.judging import WaitingSample
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision, ImageCrop, Values, Verdict
@@ -36,7 +36,7 @@ class Judge(Protocol):
 
 def judge_batch(
     judge: Judge,
-    batch: Sequence[tuple[Waiting, sample_pb2.Payload | None]],
+    batch: Sequence[tuple[WaitingSample, sample_pb2.Payload | None]],
     *,
     bundle_id: str,
     false_alarm_rate: float,
@@ -67,7 +67,7 @@ def judge_batch(
     ]
 
 
-def undecided(waiting: Waiting, reason: str, bundle_id: str = "") -> Verdict:
+def undecided(waiting: WaitingSample, reason: str, bundle_id: str = "") -> Verdict:
     """Return the verdict on a sample that could not be judged; an operator decides instead."""
     return Verdict(
         sample_id=waiting.sample_id,
@@ -93,7 +93,7 @@ def _judge_halving(judge: Judge, readable: Sequence[_Readable]) -> list[tuple[in
     return [(position, answer) for (position, *_), answer in zip(readable, answers, strict=True)]
 
 
-def _verdict(waiting: Waiting, answer: _Answer, bundle_id: str, false_alarm_rate: float) -> Verdict:
+def _verdict(waiting: WaitingSample, answer: _Answer, bundle_id: str, false_alarm_rate: float) -> Verdict:
     if isinstance(answer, SampleRejected):
         return undecided(waiting, f"not usable: {answer}", bundle_id)
     if isinstance(answer, Exception):

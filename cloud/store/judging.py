@@ -21,7 +21,7 @@ from vedette.v1 import sample_pb2
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingSample:
     """Sample that waits for its verdict; `edge_bundle_id` is the bundle that screened it on the device."""
 
     number: int
@@ -42,7 +42,7 @@ class Backlog:
     by_device: dict[str, int]
 
 
-async def waiting_samples(store: Store, limit: int) -> list[Waiting]:
+async def waiting_samples(store: Store, limit: int) -> list[WaitingSample]:
     """Return the next samples to judge, oldest first per device, devices in turn: none delays the others."""
     turn = func.row_number().over(partition_by=samples.c.device_id, order_by=samples.c.number).label("turn")
     queue = select(samples.c.number, turn).where(samples.c.judged == false()).subquery()
@@ -63,7 +63,7 @@ async def waiting_samples(store: Store, limit: int) -> list[Waiting]:
     )
     async with store.reading() as connection:
         return [
-            Waiting(
+            WaitingSample(
                 row.number,
                 uuid.UUID(bytes=row.sample_id),
                 row.device_id,
@@ -93,7 +93,7 @@ async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sampl
         return {row["number"]: payload_message(row) for row in rows}
 
 
-async def store_verdicts(store: Store, judged: Sequence[tuple[Waiting, Verdict]]) -> None:
+async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Verdict]]) -> None:
     """Store verdicts and their events, and remove the samples from the queue, in one transaction."""
     if not judged:
         return
@@ -108,7 +108,7 @@ async def store_verdicts(store: Store, judged: Sequence[tuple[Waiting, Verdict]]
         await connection.execute(taken_off, numbers)
 
 
-def _verdict_row(waiting: Waiting, verdict: Verdict) -> dict[str, object]:
+def _verdict_row(waiting: WaitingSample, verdict: Verdict) -> dict[str, object]:
     """Return the columns of `verdicts`: from the sample where it declares a field of that name, else the verdict."""
     changed: dict[str, object] = {
         "modality": waiting.modality.value,
@@ -131,7 +131,7 @@ def _map_row(number: int, verdict: Verdict) -> dict[str, object]:
     return {"number": number, "height": height, "width": width, "cells": verdict.anomaly_map.tobytes()}
 
 
-def _event_row(waiting: Waiting, verdict: Verdict) -> dict[str, object]:
+def _event_row(waiting: WaitingSample, verdict: Verdict) -> dict[str, object]:
     return {
         "device_id": waiting.device_id,
         "kind": EVENT_VERDICT,

@@ -18,7 +18,7 @@ from cloud.training.parity import check, compare
 from cloud.training.progress import StageProgress
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
 from cloud.training.reference import run_reference
-from cloud.training.screeners import Screener, SeriesScreener, SeriesViews
+from cloud.training.screeners import ScreenerModule, SeriesScreener, SeriesViews
 from shared.bundle import (
     CALIBRATION_FILES,
     FP32_ONNXRUNTIME,
@@ -86,7 +86,7 @@ class BuiltArtefacts:
 
 
 def build_artefacts(
-    screener: Screener,
+    screener: ScreenerModule,
     samples: GateSamples,
     profile: GraphProfile,
     tolerances: Mapping[str, float],

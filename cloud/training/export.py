@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from cloud.training.screeners import Screener, SeriesViews
+from cloud.training.screeners import ScreenerModule, SeriesViews
 from shared.bundle import MAX_BATCH_SIZE
 
 INPUT_NAME = "input"
 
 
-def export_onnx(screener: Screener | SeriesViews) -> bytes:
+def export_onnx(screener: ScreenerModule | SeriesViews) -> bytes:
     """Return the ONNX model. Its input is `input`; its outputs are `score` and, for images, `anomaly_map`.
 
     The output of a front of views is `graph_inputs`.

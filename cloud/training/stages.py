@@ -22,7 +22,7 @@ from cloud.training.artefacts import BuiltArtefacts, GateSamples, build_artefact
 from cloud.training.choices import bundle_name
 from cloud.training.data import TrainingData
 from cloud.training.head import distil, new_head
-from cloud.training.judgement.judge import Judgement, Screener, judge
+from cloud.training.judgement.judge import Judgement, PreferredScreener, judge
 from cloud.training.modalities import TrainingModality, split_samples, training_modality
 from cloud.training.progress import StageProgress
 from cloud.training.samples import Split
@@ -202,7 +202,7 @@ class TrainingRun:
         """Judge the screener and the analysis on held-out normals and corrupted copies of them."""
         self.report("judging", 0.0)
         artefact = next(each for each in self.built.artefacts if each.name == self.built.preferred)
-        screener = Screener(self.preprocessor, artefact, self.built.files)
+        screener = PreferredScreener(self.preprocessor, artefact, self.built.files)
         self.judgement = judge(
             self.modality,
             self.split,

@@ -23,7 +23,7 @@ MAX_CATEGORIES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TrainingTable:
     """Inputs and labels of a table.
 
     `rows`: (n, columns) float64; `labels`: (n,) bool, true for anomalies, or None; `faults`: (n,) bool, true for rows
@@ -40,7 +40,7 @@ class Table:
     decimal: str = ""
 
 
-def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) -> Table:
+def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) -> TrainingTable:
     """Read a CSV or Parquet file.
 
     Args:
@@ -70,10 +70,10 @@ def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) 
         faults |= late
     labels = _labels(source, label) if label else None
     decimal = "," if source.decimal == "," else ""
-    return Table(tuple(columns), values, labels, faults, (*notes, *left_out, *category_notes), found, decimal)
+    return TrainingTable(tuple(columns), values, labels, faults, (*notes, *left_out, *category_notes), found, decimal)
 
 
-def _read_for_bundle(source: TableColumns, settings: DataSettings, *, needs_time: bool) -> Table:
+def _read_for_bundle(source: TableColumns, settings: DataSettings, *, needs_time: bool) -> TrainingTable:
     """Read the channels of a bundle that has category columns."""
     categories = settings.category_values
     channels = {
@@ -95,7 +95,7 @@ def _read_for_bundle(source: TableColumns, settings: DataSettings, *, needs_time
     faults = _faulty_rows(source, {*used, label}, settings)
     if late is not None:
         faults |= late
-    return Table(settings.columns, rows, _labels(source, label) if label else None, faults, tuple(notes))
+    return TrainingTable(settings.columns, rows, _labels(source, label) if label else None, faults, tuple(notes))
 
 
 def _values(

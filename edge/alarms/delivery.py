@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.alarms.grouping import Grouping
 from edge.alarms.message import Alarm, Message, Notice
-from edge.alarms.outbox import MAX_WAITING, Outbox, Waiting
+from edge.alarms.outbox import MAX_WAITING, Outbox, WaitingMessage
 from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
 from edge.counters import Counters
 from edge.settings.alarms import AlarmSinkSettings
@@ -86,7 +86,7 @@ class _Sender:
         self._counters, self._device_id = counters, device_id
         self._grouping = Grouping(settings.quiet_s, settings.max_per_minute)
         self._done_seq = 0  # delivered up to here, even if the disk refused the deletion
-        self._unkept: deque[Waiting] = deque(maxlen=MAX_WAITING)  # while the disk refuses
+        self._unkept: deque[WaitingMessage] = deque(maxlen=MAX_WAITING)  # while the disk refuses
         self._changed = threading.Condition()
         self._stopping = False
         self._throttle = Throttle()
@@ -149,7 +149,7 @@ class _Sender:
         except sqlite3.Error as error:
             if len(self._unkept) == MAX_WAITING:
                 self._drop(1, "too many")
-            self._unkept.append(Waiting(0, alarm_id, source_id, body, self._outbox.clock.now_s()))
+            self._unkept.append(WaitingMessage(0, alarm_id, source_id, body, self._outbox.clock.now_s()))
             if self._throttle.allow("unkept"):
                 log.error("alarm_not_kept", sink=self.id, error=error, advice="free some space; it waits in memory")
 
@@ -180,7 +180,7 @@ class _Sender:
                     self._drop(len(self._unkept), "the disk refused them until the end")
             self._sink.close()
 
-    def _next(self) -> Waiting | None:
+    def _next(self) -> WaitingMessage | None:
         try:
             message = self._outbox.oldest(self.id, self._done_seq)
         except sqlite3.Error:
@@ -188,7 +188,7 @@ class _Sender:
         with self._changed:
             return message or (self._unkept[0] if self._unkept else None)
 
-    def _deliver(self, message: Waiting) -> bool:
+    def _deliver(self, message: WaitingMessage) -> bool:
         """Send a message, and delete it if it was taken or is too old. Return whether it is done."""
         if self._outbox.clock.now_s() - message.raised_at_s > self._settings.max_age_s:
             self._forget(message)
@@ -214,7 +214,7 @@ class _Sender:
             log.warning("alarm_not_delivered", sink=self.id, error=error, waiting=self.waiting())
         self.error = error
 
-    def _forget(self, message: Waiting) -> None:
+    def _forget(self, message: WaitingMessage) -> None:
         if message.seq == 0:
             with self._changed:
                 if self._unkept and self._unkept[0] is message:

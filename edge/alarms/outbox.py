@@ -18,7 +18,7 @@ CREATE INDEX IF NOT EXISTS by_sink ON outbox (sink, seq);
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingMessage:
     """A message that waits for its sink."""
 
     seq: int
@@ -52,7 +52,7 @@ class Outbox:
                 (sink, MAX_WAITING),
             ).rowcount
 
-    def oldest(self, sink: str, after_seq: int) -> Waiting | None:
+    def oldest(self, sink: str, after_seq: int) -> WaitingMessage | None:
         """Return the oldest message of a sink with a higher number."""
         with self._lock:
             row = self._connection.execute(
@@ -60,7 +60,7 @@ class Outbox:
                 "ORDER BY seq LIMIT 1",
                 (sink, after_seq),
             ).fetchone()
-        return None if row is None else Waiting(*row)
+        return None if row is None else WaitingMessage(*row)
 
     def remove(self, sink: str, up_to_seq: int) -> None:
         """Delete the messages up to this one, which were delivered or expired."""

@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge.alarms.outbox import Waiting
+from edge.alarms.outbox import WaitingMessage
 from edge.broker import BrokerLink
 from edge.settings.alarms import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
 from shared.errors import DataError, VedetteError
@@ -27,7 +27,7 @@ class NotDeliveredError(VedetteError):
 class Sink(Protocol):
     """One place alarms go to."""
 
-    def send(self, message: Waiting) -> None:
+    def send(self, message: WaitingMessage) -> None:
         """Deliver a message. Raises NotDeliveredError."""
         ...
 
@@ -58,7 +58,7 @@ class FileSink:
         except OSError as error:
             raise DataError(f"Alarm sink {settings.id!r}: {settings.path}: {error.strerror}. Correct path.") from None
 
-    def send(self, message: Waiting) -> None:
+    def send(self, message: WaitingMessage) -> None:
         """See `Sink.send`."""
         line = message.body.encode() + b"\n"
         try:
@@ -101,7 +101,7 @@ class WebhookSink:
             )
         self._opener = urllib.request.build_opener(_NoRedirection(), urllib.request.HTTPSHandler(context=context))
 
-    def send(self, message: Waiting) -> None:
+    def send(self, message: WaitingMessage) -> None:
         """See `Sink.send`."""
         body = message.body.encode()
         headers = self.signed_headers(message.alarm_id, body)
@@ -143,7 +143,7 @@ class MqttSink:
         self._link.client.on_connect, self._link.client.on_publish = self._connected, self._published
         self._link.start()
 
-    def send(self, message: Waiting) -> None:
+    def send(self, message: WaitingMessage) -> None:
         """See `Sink.send`."""
         client, settings = self._link.client, self._settings
         end_s = time.monotonic() + settings.timeout_s

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 
-from edge.alarms.outbox import Waiting
+from edge.alarms.outbox import WaitingMessage
 from edge.alarms.sinks import open_sink
 from edge.settings.alarms import AlarmSinkSettings, MqttSinkSettings
 from shared.errors import VedetteError
@@ -22,7 +22,7 @@ def try_sinks(settings: Sequence[AlarmSinkSettings]) -> Iterator[tuple[str, str]
                 one = one.model_copy(update={"client_id": f"vedette-trial-{alarm_id[:8]}"})
             sink = open_sink(one)
             try:
-                sink.send(Waiting(0, alarm_id, "test", body, now_s))
+                sink.send(WaitingMessage(0, alarm_id, "test", body, now_s))
             finally:
                 sink.close()
         except VedetteError as error:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge.settings.sources import CameraSettings
 from edge.sources.base import Pacer
-from edge.sources.clips import Sampler
+from edge.sources.clips import FrameConverter
 from edge.sources.health import HealthRecord, SourceHealth
 from shared.backoff import Backoff
 from shared.errors import DataError
@@ -77,7 +77,7 @@ class _NewestSamples:
 class CameraSource:
     """Source of the images or clips that `sampler` makes of the frames of a camera or video file."""
 
-    def __init__(self, settings: CameraSettings, sampler: Sampler, pacer: Pacer) -> None:
+    def __init__(self, settings: CameraSettings, sampler: FrameConverter, pacer: Pacer) -> None:
         self.source_id, self.modality = settings.id, sampler.modality
         self._settings, self._pacer = settings, pacer
         self._health = HealthRecord()

@@ -20,7 +20,7 @@ from shared.videos import clip_stride, frame_step
 MAX_DRIFT = 0.5  # share of the frame interval: maximum distance of a live frame from its place in the clip
 
 
-class Sampler(Protocol):
+class FrameConverter(Protocol):
     """Converter of a sequence of frames to samples."""
 
     modality: Modality

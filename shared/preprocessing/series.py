@@ -52,7 +52,7 @@ SURPRISE_SPREAD = 0.05  # minimum deviation of a surprise; the copy of another c
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class ViewParameters:
     """Fitted parameters of the views.
 
     `mean`, `scale`: (channels,). `components`: (k, length * channels), orthonormal rows. `deviation`: (1,), of the
@@ -78,7 +78,7 @@ class SeriesPreprocessor:
     def __init__(
         self,
         spec: InputSpec,
-        views: Views,
+        views: ViewParameters,
         gaussian: ConditionalGaussian,
         span: NDArray[np.float64] | None = None,
     ) -> None:
@@ -114,7 +114,7 @@ class SeriesPreprocessor:
         unit = (surprises.std(axis=0) + SURPRISE_SPREAD) / SURPRISE_WEIGHT
         surprise = np.stack([surprises.mean(axis=0), unit])
         still = Stillness.fit(standard, observed)
-        views = Views(mean, scale, components, deviation, residual, surprise, still.to_array())
+        views = ViewParameters(mean, scale, components, deviation, residual, surprise, still.to_array())
         channels = len(spec.channels)
         span = ranges_of(values.reshape(-1, channels), observed.reshape(-1, channels))
         return cls(spec, views, gaussian, span)
@@ -122,11 +122,11 @@ class SeriesPreprocessor:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
         """Return the preprocessing that `files` wrote; raises BundleError for other arrays."""
-        names = Views.__dataclass_fields__
+        names = ViewParameters.__dataclass_fields__
         try:
             if "still" not in arrays:  # a bundle of an earlier version
                 arrays = {**arrays, "still": Stillness.without(np.size(arrays["mean"]), 1).to_array()}
-            views = Views(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
+            views = ViewParameters(**{name: np.asarray(arrays[name], dtype=np.float64) for name in names})
             gaussian = ConditionalGaussian.from_arrays(arrays)
         except KeyError as error:
             raise BundleError(f"{cls.file_path} lacks {error}: retrain the bundle.") from None
@@ -194,7 +194,7 @@ class SeriesPreprocessor:
 
     def files(self) -> dict[str, bytes]:
         """Return the scaling, the components, the distribution of windows and normal ranges as one NPZ file."""
-        arrays = {name: getattr(self.views, name) for name in Views.__dataclass_fields__}
+        arrays = {name: getattr(self.views, name) for name in ViewParameters.__dataclass_fields__}
         if self._span is not None:
             arrays["range"] = self._span
         return {self.file_path: npz_bytes({**arrays, **self.gaussian.to_arrays()})}

@@ -13,7 +13,7 @@ from cloud.modalities import cloud_modality
 from cloud.serving import analysis as analysis_module
 from cloud.serving.analysis import EXPLAINED_P_VALUE, Analysis
 from cloud.serving.verdicts import judge_batch
-from cloud.store.judging import Waiting
+from cloud.store.judging import WaitingSample
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarder
 from edge.routing.router import RateMeter, Router
@@ -93,7 +93,7 @@ def judged(analysis: Analysis, messages: dict[int, sample_pb2.Sample]) -> dict[i
     batch = []
     for number, message in messages.items():
         sample, screening = undecoded_from_message(message)  # as the service checks it
-        waiting = Waiting(number, sample.sample_id, "one", "door", sample.modality, screening.bundle_id, 0.0, 1)
+        waiting = WaitingSample(number, sample.sample_id, "one", "door", sample.modality, screening.bundle_id, 0.0, 1)
         batch.append((waiting, message.payload))
     verdicts = judge_batch(analysis, batch, bundle_id="door-1", false_alarm_rate=0.02)
     return dict(zip(messages, verdicts, strict=True))
@@ -195,7 +195,7 @@ def test_a_damaged_clip_is_undecided_with_a_reason(screener: Screener, walk: Pat
     data[-30:] = bytes(30)
     broken = sample_pb2.Payload(encoding=message.payload.encoding, data=bytes(data), shape=message.payload.shape)
     sample, _ = undecoded_from_message(message)
-    waiting = Waiting(number, sample.sample_id, "one", "door", Modality.VIDEO, "door-1", 0.0, 1)
+    waiting = WaitingSample(number, sample.sample_id, "one", "door", Modality.VIDEO, "door-1", 0.0, 1)
     (verdict,) = judge_batch(analysis, [(waiting, broken)], bundle_id="door-1", false_alarm_rate=0.02)
     assert verdict.decision is Decision.UNDECIDED
     assert "H.264" in verdict.reason

@@ -53,7 +53,7 @@ class _Snapshot:
     cpu_s: float
 
 
-class Device:
+class BenchDevice:
     """Enrolled device in a folder. Its link is down, so forwarded samples stay in its spool."""
 
     def __init__(self, workload: Workload, folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.evaluation.device import padim
-from cloud.evaluation.device.agent import AgentRun, Device
+from cloud.evaluation.device.agent import AgentRun, BenchDevice
 from cloud.evaluation.device.engine_app import bare_rate
 from cloud.evaluation.device.rate_worker import RateWorker, rate_worker
 from cloud.evaluation.device.requirements import COMPARED_ARTEFACT, requirements
@@ -110,7 +110,7 @@ class _BundleBenchmark:
         self._runs: dict[str, list[AgentRun]] = {name: [] for name in self._artefacts}  # with a warm cache
         self._first_starts_s: dict[str, float] = {}
         self._report("enrolling a device", 0.0)
-        self._device = Device(workload, folder)
+        self._device = BenchDevice(workload, folder)
         self._graph = workload.write_graph(COMPARED_ARTEFACT, folder)
 
     @property

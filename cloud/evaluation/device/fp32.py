@@ -7,7 +7,7 @@ from cloud.methods.encoders import VideoEncoder
 from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.training.screeners import (
-    Screener,
+    ScreenerModule,
     SeriesScreener,
     SeriesViews,
     VectorScreener,
@@ -19,7 +19,7 @@ from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.modalities import load_preprocessor
 
 
-def fp32_screener(bundle: Bundle) -> Screener | SeriesScreener:
+def fp32_screener(bundle: Bundle) -> ScreenerModule | SeriesScreener:
     """Return the screener with the bundle's weights; an image screener takes its scales from random images."""
     head = TimeEstimationHead.from_arrays(load(bundle.read(HEAD_FILE)))
     encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle)

@@ -50,7 +50,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Screener:
+class PreferredScreener:
     """Artefact that devices prefer, on its engine."""
 
     preprocessor: Preprocessor
@@ -88,7 +88,7 @@ def judge(
     modality: TrainingModality,
     split: Split,
     settings: TrainingSettings,
-    screener: Screener,
+    screener: PreferredScreener,
     analysis: Analysis,
     trained_s: float,
 ) -> Judgement:

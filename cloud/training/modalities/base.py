@@ -16,7 +16,7 @@ from cloud.methods import Need
 from cloud.methods.encoders import Encoder, PatchEncoder
 from cloud.training.data import TrainingData
 from cloud.training.samples import Split
-from cloud.training.screeners import Screener, SeriesViews, VectorScreener
+from cloud.training.screeners import ScreenerModule, SeriesViews, VectorScreener
 from cloud.training.settings import DataSettings, TrainingSettings
 from cloud.training.teachers import fused_teacher
 from shared.bundle import InputSpec
@@ -124,7 +124,7 @@ class TrainingModality(ABC):
         train: NDArray[Any],
         quantisation: NDArray[Any],
         held_out: NDArray[Any],
-    ) -> Screener:
+    ) -> ScreenerModule:
         """Return the whole screener: encoder, head and score.
 
         `train`, `quantisation` and `held_out` are graph inputs (n, ...) of normal samples.
@@ -168,7 +168,7 @@ class TrainingModality(ABC):
         return nullcontext()
 
 
-class VectorModality(TrainingModality):
+class TrainingVectors(TrainingModality):
     """Rows and windows: each sample is one vector, and the head sees it as it is."""
 
     hidden = (256, 384, 256)
@@ -216,7 +216,7 @@ class VectorModality(TrainingModality):
         train: NDArray[Any],
         quantisation: NDArray[Any],
         held_out: NDArray[Any],
-    ) -> Screener:
+    ) -> ScreenerModule:
         """Return the head with the box of normal vectors, beyond which the score grows with the distance."""
         return VectorScreener.within(head, quantisation, held_out)
 

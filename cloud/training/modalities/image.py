@@ -19,7 +19,7 @@ from cloud.training.judgement.pixels import IMAGE_CORRUPTIONS, copies_of, corrup
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
 from cloud.training.samples.images import ImageData, find_images, learn_pixel_range, read_image
-from cloud.training.screeners import Screener, image_screener
+from cloud.training.screeners import ScreenerModule, image_screener
 from cloud.training.settings import DataSettings, TrainingSettings
 from cloud.training.teachers import patch_teacher
 from shared.bundle import InputSpec
@@ -120,7 +120,7 @@ class TrainingImage(EncodedModality):
         train: NDArray[Any],
         quantisation: NDArray[Any],
         held_out: NDArray[Any],
-    ) -> Screener:
+    ) -> ScreenerModule:
         """Return encoder, head and, where local corruption was learned, its head, scaled on normal images."""
         assert isinstance(encoder, ImageEncoder)
         return image_screener(encoder, head, train, analysis.corruption_head, analysis.opinion_weights)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cloud.methods import Need
 from cloud.training.data import TableData, TrainingData, read_table_data
 from cloud.training.judgement.vectors import COPIES, WINDOW_CORRUPTIONS, corrupted_vectors
-from cloud.training.modalities.base import VectorModality
+from cloud.training.modalities.base import TrainingVectors
 from cloud.training.samples import MIN_TRAIN, Split, modes_in, with_anomalies
 from cloud.training.samples.perturbed_windows import perturbed_inputs
 from cloud.training.samples.windows import choose_length, cut_windows, segments_of
@@ -25,7 +25,7 @@ from shared.modality import Modality
 from shared.preprocessing import Preprocessor
 
 
-class TrainingSeries(VectorModality):
+class TrainingSeries(TrainingVectors):
     """Windows of readings, split in time: neighbouring windows are near copies."""
 
     name = Modality.SERIES

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cloud.training.data import TableData, TrainingData, read_table_data
 from cloud.training.judgement.vectors import COPIES, ROW_CORRUPTIONS, corrupted_vectors
-from cloud.training.modalities.base import VectorModality
+from cloud.training.modalities.base import TrainingVectors
 from cloud.training.samples import Split, modes_in, random_shares, with_anomalies
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.bundle import InputSpec
@@ -17,7 +17,7 @@ from shared.diffusion.training import Progress
 from shared.modality import Modality
 
 
-class TrainingTabular(VectorModality):
+class TrainingTabular(TrainingVectors):
     """Rows of a table, split at random."""
 
     name = Modality.TABULAR

@@ -16,7 +16,7 @@ from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import Split
 from cloud.training.samples.clips import split_clips
 from cloud.training.samples.videos import VideoData, find_videos
-from cloud.training.screeners import Screener, VideoScreener
+from cloud.training.screeners import ScreenerModule, VideoScreener
 from cloud.training.settings import DataSettings, TrainingSettings
 from shared.bundle import InputSpec
 from shared.diffusion.distillation import Teacher
@@ -75,7 +75,7 @@ class TrainingVideo(EncodedModality):
         train: NDArray[Any],
         quantisation: NDArray[Any],
         held_out: NDArray[Any],
-    ) -> Screener:
+    ) -> ScreenerModule:
         """Return encoder and head."""
         assert isinstance(encoder, VideoEncoder)
         return VideoScreener(encoder, head)

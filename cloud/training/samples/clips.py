@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.training.samples.split import MIN_TRAIN, Split
-from cloud.training.samples.videos import END_SLACK_FRAMES, Video, VideoData
+from cloud.training.samples.videos import END_SLACK_FRAMES, VideoData, VideoFile
 from cloud.training.settings import VideoSettings
 from shared import videos
 from shared.bundle import InputSpec
@@ -86,12 +86,12 @@ def choose_size(height: int, width: int) -> tuple[int, int]:
     return side(height), side(width)
 
 
-def frame_step(video: Video, interval_s: float) -> int:
+def frame_step(video: VideoFile, interval_s: float) -> int:
     """Return the number of video frames from one frame of a clip to the next."""
     return videos.frame_step(video.info.frames_per_second, interval_s)
 
 
-def read_clips(video: Video, ends: NDArray[np.intp], spec: InputSpec, step: int) -> Iterator[NDArray[np.uint8]]:
+def read_clips(video: VideoFile, ends: NDArray[np.intp], spec: InputSpec, step: int) -> Iterator[NDArray[np.uint8]]:
     """Yield the clips (frames, height, width, 3) that end at the frames `ends`, which must ascend.
 
     The file is read once, and memory holds the frames of one clip's span. Raises DataError if the file ends before the
@@ -153,7 +153,7 @@ def frame_scores(scores: NDArray[Any], ends: NDArray[np.intp], span: int, frames
     return everywhere
 
 
-Cut = tuple[Video, NDArray[np.intp]]
+Cut = tuple[VideoFile, NDArray[np.intp]]
 
 
 class _Reader:
@@ -205,7 +205,7 @@ def _by_use(
     return train, held_out
 
 
-def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
+def _normal_ends(video: VideoFile, settings: VideoSettings) -> NDArray[np.intp]:
     """Return the ends of the clips without a frame labelled as an anomaly."""
     step = frame_step(video, settings.frame_interval_s)
     ends = clip_ends(video.info.frames - END_SLACK_FRAMES, step, settings.clip_frames, clip_stride(step))
@@ -218,7 +218,7 @@ def _normal_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
     return normal
 
 
-def _labelled_ends(video: Video, settings: VideoSettings) -> NDArray[np.intp]:
+def _labelled_ends(video: VideoFile, settings: VideoSettings) -> NDArray[np.intp]:
     labelled = 0 if video.labels is None else len(video.labels)
     labelled = min(labelled, video.info.frames - END_SLACK_FRAMES)
     return clip_ends(labelled, frame_step(video, settings.frame_interval_s), settings.clip_frames, 1)

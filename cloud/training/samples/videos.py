@@ -31,7 +31,7 @@ END_SLACK_FRAMES = 2  # headers often count a frame or two more than the file ho
 
 
 @dataclass(frozen=True, slots=True)
-class Video:
+class VideoFile:
     """One video file.
 
     `labels`: (labelled frames,) bool of the first frames, true for anomalies; None without labels.
@@ -50,9 +50,9 @@ class VideoData:
     """
 
     origin: str
-    normal: tuple[Video, ...]
-    held_out: tuple[Video, ...] = ()
-    test: tuple[Video, ...] = ()
+    normal: tuple[VideoFile, ...]
+    held_out: tuple[VideoFile, ...] = ()
+    test: tuple[VideoFile, ...] = ()
     notes: tuple[str, ...] = ()
     modality: Modality = Modality.VIDEO
 
@@ -120,13 +120,13 @@ def _of_which(announced: re.Match[str] | None, expected: int) -> str:
     return f", of which {expected} are labelled according to the file's name" if announced else ""
 
 
-def _labelled(path: Path) -> tuple[Video, ...]:
+def _labelled(path: Path) -> tuple[VideoFile, ...]:
     """Return the labelled videos of the test folders; unlabelled ones are skipped."""
     found = [video for name in TEST_FOLDERS for video in _videos_in(path / name)]
     return tuple(video for video in found if video.labels is not None)
 
 
-def _videos_in(folder: Path) -> tuple[Video, ...]:
+def _videos_in(folder: Path) -> tuple[VideoFile, ...]:
     if not folder.is_dir():
         return ()
     entries = sorted(folder.iterdir())
@@ -135,9 +135,9 @@ def _videos_in(folder: Path) -> tuple[Video, ...]:
     return tuple(_open(file, _labels_of(file, tables)) for file in files)
 
 
-def _open(path: Path, labels: Path | None) -> Video:
+def _open(path: Path, labels: Path | None) -> VideoFile:
     info = probe(path)
-    return Video(path, info, None if labels is None else read_labels(labels, info.frames))
+    return VideoFile(path, info, None if labels is None else read_labels(labels, info.frames))
 
 
 def _labels_of(video: Path, tables: Sequence[Path]) -> Path | None:
@@ -149,7 +149,7 @@ def _labels_of(video: Path, tables: Sequence[Path]) -> Path | None:
     return found[0] if found else None
 
 
-def _check_sizes(videos: Sequence[Video]) -> None:
+def _check_sizes(videos: Sequence[VideoFile]) -> None:
     """Raise DataError unless all frames have one size: else a position is not the same place in each."""
     first = videos[0]
     for video in videos:

@@ -7,11 +7,11 @@ from cloud.training.screeners.series import SeriesScreener, SeriesViews
 from cloud.training.screeners.vector import VectorScreener
 from cloud.training.screeners.video import VideoScreener
 
-Screener: TypeAlias = VectorScreener | ImageScreener | VideoScreener
+ScreenerModule: TypeAlias = VectorScreener | ImageScreener | VideoScreener
 
 __all__ = [
     "ImageScreener",
-    "Screener",
+    "ScreenerModule",
     "SeriesScreener",
     "SeriesViews",
     "VectorScreener",

@@ -22,7 +22,7 @@ from sqlalchemy import insert
 from cloud.store import Store
 from cloud.store.fleet import store_heartbeat
 from cloud.store.ingest import Received, store_samples
-from cloud.store.judging import Waiting, store_verdicts, waiting_samples
+from cloud.store.judging import WaitingSample, store_verdicts, waiting_samples
 from cloud.store.migrate import migrate
 from cloud.store.registry import Registry
 from cloud.store.schema import devices
@@ -150,11 +150,11 @@ class Fleet:
         await store_verdicts(self.store, [(waiting, verdict)])
         return verdict
 
-    async def waiting(self) -> list[Waiting]:
+    async def waiting(self) -> list[WaitingSample]:
         """Return samples without a verdict."""
         return await waiting_samples(self.store, 100)
 
-    async def judge(self, waiting: Waiting) -> None:
+    async def judge(self, waiting: WaitingSample) -> None:
         """The verdict on a sample that waits."""
         kind = next(kind for kind in KINDS if kind.device_id == waiting.device_id)
         verdict = self._verdict(kind, waiting.sample_id, waiting.received_at_s, None, True)

@@ -10,7 +10,7 @@ import pytest
 
 from cloud.demo import own_video
 from cloud.demo.commands import demo
-from cloud.demo.layout import Layout
+from cloud.demo.layout import DemoFolder
 from cloud.demo.own_video import MIN_CLIPS, video_plan
 from cloud.demo.streams import VideoStream
 from cloud.training.modalities import load_training_data, split_samples
@@ -118,10 +118,10 @@ def test_images_and_video_are_not_given_together(tmp_path: Path) -> None:
 
 def test_the_camera_gets_the_video_as_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_video(tmp_path / "mine.mp4", frames(600, size=SIZE), frames_per_second=15.0)
-    layout = Layout(tmp_path / "demo")
+    layout = DemoFolder(tmp_path / "demo")
     plan = video_plan(source, layout.data, seconds=60)
     bundle = SimpleNamespace(manifest=SimpleNamespace(input=InputSpec()))
-    monkeypatch.setattr(Layout, "open_bundle", lambda self, plan: bundle)
+    monkeypatch.setattr(DemoFolder, "open_bundle", lambda self, plan: bundle)
     layout.write_edge_config(plan, 60, None)
     (written,) = AgentSettings.load(layout.edge_config(plan)).sources
     assert isinstance(written, CameraSettings)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.evaluation.leaderboard import (
-    Routing,
+    RoutingRule,
     final_p_values,
     leaderboard,
     lowest_share,
@@ -85,7 +85,7 @@ def test_no_budget_is_overspent_and_the_lowest_p_values_are_forwarded(seed: int,
 def test_below_the_highest_forwarded_p_value_the_cascade_has_no_more_false_alarms_than_the_cloud(seed: int) -> None:
     _, edge, cloud = opinions(seed, 200, 0.0)
     forwarded = lowest_share(edge, 0.2)
-    final = final_p_values(edge, cloud, Routing("cascade_20", forwarded, lowest_first=True))
+    final = final_p_values(edge, cloud, RoutingRule("cascade_20", forwarded, lowest_first=True))
     for level in np.linspace(0.0, edge[forwarded].max(), 7)[:-1]:
         assert np.mean(final <= level) <= np.mean(cloud <= level)
     assert np.mean(final <= 0.9) <= np.mean(cloud <= 0.9) + np.mean(edge <= 0.9)
@@ -93,23 +93,23 @@ def test_below_the_highest_forwarded_p_value_the_cascade_has_no_more_false_alarm
 
 def test_cleared_samples_are_no_alarm_and_kept_samples_keep_the_edges_p_value() -> None:
     edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.8, 0.0001, 0.0001])
-    final = final_p_values(edge, cloud, Routing("any", lowest_share(edge, 0.34)))
+    final = final_p_values(edge, cloud, RoutingRule("any", lowest_share(edge, 0.34)))
     assert final.tolist() == [0.8, 0.4, 0.03]
 
 
 def test_kept_samples_rank_below_samples_that_the_cloud_cleared_at_the_boundary() -> None:
     edge, cloud = np.array([0.001, 0.4, 0.03]), np.array([0.8, 0.0001, 0.0001])
-    final = final_p_values(edge, cloud, Routing("cascade_34", lowest_share(edge, 0.34), lowest_first=True))
+    final = final_p_values(edge, cloud, RoutingRule("cascade_34", lowest_share(edge, 0.34), lowest_first=True))
     assert final[0] == 0.8
     assert 0.8 < final[2] < final[1] < 0.8 * (1 + 2e-6)
 
 
 def test_kept_samples_do_not_outrank_the_last_ones_forwarded() -> None:
     edge, cloud = np.array([1e-12, 1e-10, 1e-9, 1e-8, 0.5]), np.array([0.001, 0.02, 1e-9, 1e-9, 1e-9])
-    cascade = final_p_values(edge, cloud, Routing("cascade_40", lowest_share(edge, 0.4), lowest_first=True))
+    cascade = final_p_values(edge, cloud, RoutingRule("cascade_40", lowest_share(edge, 0.4), lowest_first=True))
     assert cascade[0] < cascade[1] < cascade[2] < cascade[3] < cascade[4]
     np.testing.assert_allclose(cascade, [0.001, 0.02, 0.02, 0.02, 0.5], rtol=1e-5)
-    at_random = final_p_values(edge, cloud, Routing("random_40", lowest_share(edge, 0.4)))
+    at_random = final_p_values(edge, cloud, RoutingRule("random_40", lowest_share(edge, 0.4)))
     assert at_random.tolist() == [0.001, 0.02, 1e-9, 1e-8, 0.5]
 
 

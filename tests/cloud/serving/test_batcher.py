@@ -14,7 +14,7 @@ from cloud.serving.verdicts import judge_batch
 from cloud.serving.worker import Worker
 from cloud.store import Store
 from cloud.store.ingest import Received, store_samples
-from cloud.store.judging import Waiting, backlog
+from cloud.store.judging import WaitingSample, backlog
 from cloud.store.migrate import migrate
 from cloud.store.schema import devices
 from shared.bundle import Bundle
@@ -44,8 +44,8 @@ class Recorder:
         return Verdict(p_value=float(item[0]))
 
 
-def waiting(number: int = 1, bundle_id: str = "a-1-0", payload_bytes: int = 10) -> Waiting:
-    return Waiting(number, new_sample_id(), "one", "lab", Modality.TABULAR, bundle_id, time.time(), payload_bytes)
+def waiting(number: int = 1, bundle_id: str = "a-1-0", payload_bytes: int = 10) -> WaitingSample:
+    return WaitingSample(number, new_sample_id(), "one", "lab", Modality.TABULAR, bundle_id, time.time(), payload_bytes)
 
 
 def payload(*values: float):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cloud.training import artefacts
 from cloud.training.artefacts import GateSamples, build_artefacts
 from cloud.training.export import export_onnx
-from cloud.training.modalities.base import VectorModality
+from cloud.training.modalities.base import TrainingVectors
 from cloud.training.screeners import VectorScreener
 from cloud.training.screeners.vector import SLOPE_BEYOND
 from cloud.training.settings import ToleranceSettings
@@ -45,7 +45,7 @@ def test_a_graph_that_disagrees_on_one_engine_prevents_the_bundle(
     monkeypatch.setattr(artefacts, quantiser, of_another_screener)
     engine = quantiser.removesuffix("Quantiser").lower()
     with pytest.raises(ParityError, match=rf"int8_{engine}: its rank correlation .* is -?[\d.e-]+, below .* 0\.95\."):
-        build_artefacts(screener(0), samples(), VectorModality.graphs, TOLERANCES, lambda stage, share: None)
+        build_artefacts(screener(0), samples(), TrainingVectors.graphs, TOLERANCES, lambda stage, share: None)
 
 
 def test_the_score_grows_by_the_slope_outside_the_box_and_is_the_head_s_inside() -> None:
@@ -72,7 +72,7 @@ def test_scores_rise_with_the_distance_from_the_normals_on_every_engine() -> Non
     quantisation = 2.0 * rows[:300]
     whole = VectorScreener.within(head, quantisation, rows[400:])
     built = build_artefacts(
-        whole, GateSamples(quantisation, rows[400:]), VectorModality.graphs, TOLERANCES, lambda stage, share: None
+        whole, GateSamples(quantisation, rows[400:]), TrainingVectors.graphs, TOLERANCES, lambda stage, share: None
     )
     readings = np.zeros((6, 4))
     readings[:, 1] = (8.0, 16.0, 1e3, 1e6, 1e10, 1e300)

@@ -15,7 +15,7 @@ from cloud.training import TrainingSettings, load_training_data, rebuild_bundle,
 from cloud.training.choices import checked_methods
 from cloud.training.head import hidden_widths
 from cloud.training.modalities import TRAINING_MODALITIES
-from cloud.training.modalities.base import VectorModality
+from cloud.training.modalities.base import TrainingVectors
 from shared.bundle import FP32_ONNXRUNTIME, HEAD_FILE, INT8_ONNXRUNTIME, INT8_OPENVINO, REFERENCE_FILE, Bundle
 from shared.calibration import Calibration
 from shared.diffusion.time_estimation import TimeEstimationHead
@@ -224,7 +224,7 @@ def test_a_method_without_a_teacher_cannot_be_fused(modality: Modality, method: 
 
 @pytest.mark.parametrize("dim", [2, 50, 204, 205, 400, 1555, 3110, 20_000])
 def test_a_head_has_at_most_a_megabyte_for_any_number_of_columns(dim: int) -> None:
-    widths = hidden_widths(dim, VectorModality.hidden)
+    widths = hidden_widths(dim, TrainingVectors.hidden)
     head = TimeEstimationHead(dim, widths)
     assert sum(parameter.numel() for parameter in head.parameters()) * 4 <= 1_000_000
     assert widths == (256, 384, 256) or dim >= 205
