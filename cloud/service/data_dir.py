@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cloud.service.authority import Authority
 from cloud.settings import CloudSettings
-from cloud.store.engine import DATABASE_FILE
+from cloud.store.engine import DATABASE_FILE, check_store
 from cloud.store.migrate import migrate
 from shared.addresses import Address
 from shared.errors import FileLockedError, SettingsError, StorageError
@@ -51,13 +51,9 @@ def open_existing(data_dir: Path, wait_s: float = 0.0) -> Authority:
     `wait_s`: time to wait for a service that is just starting. Raises SettingsError if there is no service.
     """
     deadline_s = time.monotonic() + wait_s
-    while not (data_dir / DATABASE_FILE).exists():
-        if time.monotonic() >= deadline_s:
-            raise SettingsError(
-                f"{data_dir}: no service here. Give --config with the settings of the service, or start one with "
-                "vedette cloud serve."
-            )
+    while not (data_dir / DATABASE_FILE).exists() and time.monotonic() < deadline_s:
         time.sleep(POLL_S)
+    check_store(data_dir)
     return prepare(data_dir)
 
 

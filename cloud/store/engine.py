@@ -18,13 +18,25 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from shared.errors import StorageError
+from shared.errors import SettingsError, StorageError
 
 DATABASE_FILE = "vedette.sqlite"
 BUSY_TIMEOUT_MS = 10_000
 READERS = 4
 INCREMENTAL = 2  # value of PRAGMA auto_vacuum of files that can return free pages
 WAL_BYTES = 4 * 2**20  # the log is cut to this size when SQLite starts it again
+
+
+def check_store(data_dir: Path, option: str = "--config") -> None:
+    """Raise SettingsError unless the store of a service is in the directory; make nothing.
+
+    `option` names the settings of the service on the command line.
+    """
+    if not (data_dir / DATABASE_FILE).exists():
+        raise SettingsError(
+            f"{data_dir}: no service here. Give {option} with the settings of the service, or start one with "
+            "vedette cloud serve."
+        )
 
 
 class Store:

@@ -115,9 +115,8 @@ class Registry:
 
     async def versions(self, name: str) -> list[RegisteredBundle]:
         """Return all bundles of a name, newest version first."""
-        query = select(*_COLUMNS).where(bundles.c.name == name).order_by(bundles.c.version.desc())
         async with self._store.reading() as connection:
-            return [RegisteredBundle(**row._mapping) for row in await connection.execute(query)]
+            return await versions_of(connection, name)
 
     async def entry(self, bundle_id: str) -> RegisteredBundle | None:
         """Return the registry's entry of one bundle without opening it, or None."""
@@ -193,6 +192,12 @@ async def current_bundles(connection: AsyncConnection) -> list[RegisteredBundle]
         .where(rollouts.c.number.in_(newest))
         .order_by(bundles.c.name)
     )
+    return [RegisteredBundle(**row._mapping) for row in await connection.execute(query)]
+
+
+async def versions_of(connection: AsyncConnection, name: str) -> list[RegisteredBundle]:
+    """Return all bundles of a name, newest version first."""
+    query = select(*_COLUMNS).where(bundles.c.name == name).order_by(bundles.c.version.desc())
     return [RegisteredBundle(**row._mapping) for row in await connection.execute(query)]
 
 

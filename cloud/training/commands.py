@@ -13,6 +13,7 @@ from shared.modality import Modality
 
 if TYPE_CHECKING:
     from cloud.training.judgement.judge import Judgement
+    from cloud.training.settings import TrainingSettings
     from shared.bundle import InputSpec
 
 _BUNDLE = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's archive.")]
@@ -54,6 +55,13 @@ def train(
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in TOML; options override it.")] = None,
     json_path: _JSON = None,
     name: Annotated[str, typer.Option(help="Name of the bundle; by default from the data's name.")] = "",
+    version: Annotated[
+        int, typer.Option(min=0, help="Version of the bundle, refused if taken; 0: the next free one.")
+    ] = 0,
+    registry: Annotated[
+        Path | None,
+        typer.Option(metavar="CLOUD.toml", help="Settings of a service; versions in its registry are taken."),
+    ] = None,
     signing_key: _SIGNING = None,
     label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
     time_column: Annotated[str, typer.Option(help="Column of timestamps; by default timestamp, time, ...")] = "",
@@ -110,6 +118,7 @@ def train(
     check_output_path(json_path)
     changes: dict[str, Any] = {
         "name": name,
+        "version": version,
         "data": {
             "label_column": label_column,
             "time_column": time_column,
@@ -134,6 +143,8 @@ def train(
             raise SettingsError("No output file: give --output BUNDLE.")
         if effort == FIRST_LOOK:
             typer.echo(FIRST_LOOK_NOTE, err=True)
+        check_output_path(output, "--output")
+        settings = _with_version(settings, data, output, registry)
         summary = _train(data, modality, output, settings, signing_key, _Ending(strict, plots))
     except JudgementError as error:
         write_failure(json_path, error, judgement=error.judgement)
@@ -225,15 +236,24 @@ class _Ending:
         return drawn
 
 
+def _with_version(settings: "TrainingSettings", data: Path, output: Path, registry: Path | None) -> "TrainingSettings":
+    """Return the settings with the bundle's version, and print it. Raises SettingsError if it is taken."""
+    from cloud.training.choices import bundle_name
+    from cloud.training.version import choose_version
+
+    name = settings.name or bundle_name(str(data))
+    version, sentence = choose_version(name, settings.version, output, registry)
+    _notice(sentence)
+    return settings.changed({"version": version})
+
+
 def _train(
     data: Path, modality: Modality, output: Path, settings: Any, key: Path | None, ending: _Ending
 ) -> dict[str, Any]:
     """Train, save and report; return the summary for --json."""
+    from cloud.training.modalities import load_training_data
     from cloud.training.progress import shown_progress
     from cloud.training.report import show_training, summarise
-
-    check_output_path(output, "--output")
-    from cloud.training.modalities import load_training_data
     from cloud.training.train import train_bundle
     from shared.home import signing_key
 

@@ -246,7 +246,9 @@ class TrainingSettings(Settings):
         title="Name",
         description="name of the bundle: a-z, 0-9, - and _; empty: from the data's name",
     )
-    version: int = Field(1, ge=1, title="Version", description="version of the bundle")
+    version: int = Field(
+        0, ge=0, title="Version", description="version of the bundle; 0: the next free one, 1 if none is taken"
+    )
     seed: int = Field(0, ge=0, le=2**63 - 1, title="Seed", description="seed of all random draws")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", title="Device", description="device to fit the head and the analyzers on"

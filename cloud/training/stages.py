@@ -217,7 +217,7 @@ class TrainingRun:
         notes = [f"a training ended early: {note}; a faster machine trains longer" for note in cut_short]
         manifest = Manifest(
             name=self.settings.name or bundle_name(self.data.origin),
-            version=self.settings.version,
+            version=self.settings.version or 1,
             created_at=now(),
             modality=self.data.modality,
             input=self.preprocessor.spec,

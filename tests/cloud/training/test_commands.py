@@ -57,6 +57,11 @@ def test_train_inspect_verify_and_sign(
     judgement = facts["training"]["judgement"]
     for line in (*judgement["sentences"], *judgement["warnings"]):
         assert line in written.out
+    assert "This becomes version 1 of 'biopsy', the next free one." in written.err
+
+    assert vedette(monkeypatch, "train", biopsy_file, *options, "--version", 1) == 3
+    assert f"taken: {facts['bundle_id']} at {bundle}. The next free version is 2" in capsys.readouterr().err
+    assert Bundle.peek(bundle).version == 1
     assert f"Next: vedette evaluate {bundle} {biopsy_file}" in written.out
     assert "…" not in written.out
 
