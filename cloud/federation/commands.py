@@ -108,11 +108,13 @@ def run(
     """
     from cloud.federation.rounds import RoundsRequest, run_rounds
     from cloud.federation.superlink import ServerState
+    from cloud.service.data_dir import start_wait_s, wait_for_store
     from cloud.settings import CloudSettings
     from shared.supervision import stoppable
 
     with stoppable(), failure_as_json(json_path):
         settings = CloudSettings.load(config)
+        wait_for_store(settings.data_dir, start_wait_s(config))
         state = _state_dir(config, state_dir)
         known = ServerState.read(state) if server is None else None
         request = RoundsRequest(
@@ -145,10 +147,10 @@ def status(
     from cloud.federation.superlink import ServerState
 
     check_output_path(json_path)
-    state = _state_dir(config, state_dir)
+    state = _state_dir(config, state_dir, needs_service=server is None)
     known = ServerState.read(state) if server is None else None
     where = _address(server, known)
-    result = server_status(where, authority or (known.authority if known else None), state)
+    result = server_status(where, authority or (known.authority if known else None))
     result["runs"] = last_runs(state / "runs")
     write_json(json_path, result)
     for run_facts in reversed(result["runs"]):
@@ -162,12 +164,20 @@ def status(
     typer.echo(f"server {where}: answers, {sum(node['status'] == 'online' for node in result['nodes'])} nodes online")
 
 
-def _state_dir(config: Path | None, state_dir: Path | None) -> Path:
+def _state_dir(config: Path | None, state_dir: Path | None, *, needs_service: bool = True) -> Path:
+    """Return the folder of state as named, else the one in the service's data directory; make nothing.
+
+    Raises SettingsError if no folder is named, and the service that is needed is not there.
+    """
     if state_dir is not None:
         return state_dir.absolute()
+    from cloud.service.data_dir import start_wait_s, wait_for_store
     from cloud.settings import CloudSettings
 
-    return CloudSettings.load(config).data_dir.absolute() / STATE_FOLDER
+    data_dir = CloudSettings.load(config).data_dir
+    if needs_service:
+        wait_for_store(data_dir, start_wait_s(config))
+    return data_dir.absolute() / STATE_FOLDER
 
 
 def _signing_key(path: Path | None, trusted_path: Path | None) -> "Ed25519PrivateKey":

@@ -23,7 +23,7 @@ from cloud.federation.flower_run import RunPlan
 from cloud.federation.superlink import is_healthy
 from cloud.modalities import cloud_modality
 from cloud.store import Store
-from cloud.store.engine import DATABASE_FILE
+from cloud.store.engine import check_store
 from cloud.store.registry import Registry, publish_to
 from shared import federation
 from shared.addresses import Address
@@ -101,9 +101,11 @@ def run_rounds(
 ) -> RoundsReport:
     """Run the rounds and publish the new bundle; `report` receives a line at each step.
 
-    Raises FederationError if a round fails or another run is in progress, BundleError or BundleMismatchError if the
-    bundle cannot take part, ParityError if the new one does not pass its gate.
+    Raises SettingsError if there is no store, FederationError if a round fails or another run is in progress,
+    BundleError or BundleMismatchError if the bundle cannot take part, ParityError if the new one does not pass its
+    gate.
     """
+    check_store(request.data_dir)
     started_s = time.monotonic()
     with _run_lock(request.state_dir):
         before, version = asyncio.run(_current_bundle(request, signing_key))
@@ -149,8 +151,6 @@ def _wait_for_server(request: RoundsRequest) -> None:
 
 async def _current_bundle(request: RoundsRequest, signing_key: Ed25519PrivateKey) -> tuple[Bundle, int]:
     """Return the current bundle, verified, and the version of the next one."""
-    if not (request.data_dir / DATABASE_FILE).exists():
-        raise StorageError(f"{request.data_dir}: holds no store. Run vedette cloud serve, or name its --config.")
     async with Store(request.data_dir) as store:
         registry = Registry(store, request.data_dir, signing_key.public_key())
         current = await registry.current(request.bundle_name)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,28 @@ LIST_TIMEOUT_S = 60.0
 LAST_RUNS = 10
 
 
-def server_status(address: Address, authority: Path | None, state_dir: Path) -> dict[str, Any]:
+def server_status(address: Address, authority: Path | None) -> dict[str, Any]:
     """Return whether a SuperLink answers at `address`, and its registered nodes."""
     if not is_healthy(address, authority):
         return {"address": str(address), "answers": False, "nodes": []}
-    return {"address": str(address), "answers": True, "nodes": list_nodes(address, authority, state_dir)}
+    return {"address": str(address), "answers": True, "nodes": list_nodes(address, authority)}
 
 
-def list_nodes(address: Address, authority: Path | None, state_dir: Path) -> list[dict[str, str]]:
+def list_nodes(address: Address, authority: Path | None) -> list[dict[str, str]]:
     """Return id, status and seconds online of each node from Flower's command; raises FederationError."""
-    home = state_dir / "status"
-    write_connection(home, address, authority)
     try:
-        done = subprocess.run(
-            [federation.flower_command("flwr"), "supernode", "list", CONNECTION, "--format", "json"],
-            env=federation.flower_environment(home),
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=LIST_TIMEOUT_S,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder)
+            write_connection(home, address, authority)
+            done = subprocess.run(
+                [federation.flower_command("flwr"), "supernode", "list", CONNECTION, "--format", "json"],
+                env=federation.flower_environment(home),
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=LIST_TIMEOUT_S,
+                check=False,
+            )
         values = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         raise FederationError(f"The SuperLink at {address} did not list its nodes in {LIST_TIMEOUT_S:.0f} s.") from None

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from cloud.store.registry import RegisteredBundle
 
 T = TypeVar("T")
-START_WAIT_S = 5.0
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
 ]
@@ -55,12 +54,12 @@ def serve(config: Config = None, print_config: PrintConfig = False) -> None:
 
 
 def migrate(config: Config = None) -> None:
-    """Bring the store's tables up to date; serve does the same when it starts."""
-    from cloud.service.data_dir import prepare
+    """Bring the tables of an existing store up to date; serve does the same when it starts."""
+    from cloud.service.data_dir import open_existing
     from cloud.store.migrate import newest_revision
 
     settings = _settings(config)
-    prepare(settings.data_dir)
+    open_existing(settings.data_dir)
     typer.echo(f"{settings.data_dir}: the store is at revision {newest_revision()}.")
 
 
@@ -89,6 +88,7 @@ def token(
 
     One device: the token alone. With --many: a line for each device, its id and its token, or its file with --output.
     """
+    from cloud.service.data_dir import start_wait_s
     from cloud.service.tokens import new_tokens, read_device_ids, token_path
     from shared.errors import SettingsError
 
@@ -103,18 +103,18 @@ def token(
     device_ids = read_device_ids(many) if many is not None else [str(device_id)]
     new_secrets = {each: secrets.token_urlsafe(32) for each in device_ids}
     valid_s = valid_s or settings.token_valid_s
-    texts = asyncio.run(new_tokens(settings, new_secrets, valid_s, output=output, wait_s=_wait_s(config)))
+    texts = asyncio.run(new_tokens(settings, new_secrets, valid_s, output=output, wait_s=start_wait_s(config)))
     for each, text in texts.items():
         shown = text if output is None else str(token_path(output, each))
         typer.echo(shown if many is None else f"{each}  {shown}")
 
 
 def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
-    from cloud.service.data_dir import open_existing
+    from cloud.service.data_dir import open_existing, start_wait_s
     from cloud.store import Store
     from cloud.store.fleet import OpenToken, open_tokens
 
-    open_existing(settings.data_dir, _wait_s(config))
+    open_existing(settings.data_dir, start_wait_s(config))
 
     async def work() -> list[OpenToken]:
         async with Store(settings.data_dir) as store:
@@ -134,14 +134,14 @@ def devices(
 ) -> None:
     """List the devices as the console shows them, or revoke one: a running service ends its calls within seconds."""
     from cloud.devices import late_after_s
-    from cloud.service.data_dir import open_existing
+    from cloud.service.data_dir import open_existing, start_wait_s
     from cloud.service.device_list import read_devices, show_devices
     from cloud.store import Store
     from cloud.store.fleet import revoke as revoke_device
 
     with failure_as_json(json_path):
         settings = _settings(config)
-        open_existing(settings.data_dir, _wait_s(config))
+        open_existing(settings.data_dir, start_wait_s(config))
         now_s = time.time()
 
         async def work() -> list[dict[str, Any]]:
@@ -167,12 +167,12 @@ def publish(
 
     With --keep-current it is only stored, and devices keep the bundle they run.
     """
-    from cloud.service.data_dir import open_existing
+    from cloud.service.data_dir import open_existing, start_wait_s
     from cloud.store.registry import publish_to
     from shared.bundle import Bundle
 
     settings = _settings(config)
-    open_existing(settings.data_dir, _wait_s(config))
+    open_existing(settings.data_dir, start_wait_s(config))
     key = _trusted_key(settings)
     opened = Bundle.open(bundle, [key])
     entry = asyncio.run(publish_to(settings.data_dir, opened, key, make_current=not keep_current))
@@ -186,7 +186,7 @@ def rollout(
     config: Config = None,
 ) -> None:
     """List the bundles of a name, newest first and the current one marked, or change the current one."""
-    from cloud.service.data_dir import open_existing
+    from cloud.service.data_dir import open_existing, start_wait_s
     from cloud.store import Store
     from cloud.store.registry import Registry
     from shared.errors import BundleError, SettingsError
@@ -194,7 +194,7 @@ def rollout(
     settings = _settings(config)
     if to is not None and back:
         raise SettingsError("--to and --back together: give one of them.")
-    open_existing(settings.data_dir, _wait_s(config))
+    open_existing(settings.data_dir, start_wait_s(config))
 
     async def work() -> tuple[list["RegisteredBundle"], "RegisteredBundle | None"]:
         async with Store(settings.data_dir) as store:
@@ -220,11 +220,6 @@ def _settings(config: Path | None) -> "CloudSettings":
     from cloud.settings import CloudSettings
 
     return CloudSettings.load(config)
-
-
-def _wait_s(config: Path | None) -> float:
-    """Return how long to wait for a service that is just starting: not at all for one that nobody named."""
-    return START_WAIT_S if config is not None else 0.0
 
 
 def _trusted_key(settings: "CloudSettings") -> "Ed25519PublicKey":

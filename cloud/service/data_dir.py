@@ -17,7 +17,7 @@ from shared.file_lock import FileLock
 from shared.files import write_durably
 
 SERVICE_FILE = "service.json"
-POLL_S = 0.1
+START_WAIT_S, POLL_S = 5.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,21 @@ def open_existing(data_dir: Path, wait_s: float = 0.0) -> Authority:
 
     `wait_s`: time to wait for a service that is just starting. Raises SettingsError if there is no service.
     """
+    wait_for_store(data_dir, wait_s)
+    return prepare(data_dir)
+
+
+def wait_for_store(data_dir: Path, wait_s: float = 0.0) -> None:
+    """Return when a service's store is in the directory; raises SettingsError if it is not after `wait_s`."""
     deadline_s = time.monotonic() + wait_s
     while not (data_dir / DATABASE_FILE).exists() and time.monotonic() < deadline_s:
         time.sleep(POLL_S)
     check_store(data_dir)
-    return prepare(data_dir)
+
+
+def start_wait_s(config: Path | None) -> float:
+    """Return how long to wait for a service that is just starting: not at all for one that nobody named."""
+    return START_WAIT_S if config is not None else 0.0
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from shared.errors import (
     CertificateError,
     ConnectionFailedError,
     FederationError,
-    StorageError,
+    SettingsError,
     VedetteError,
 )
 from shared.federation import Address, take_port
@@ -70,8 +70,9 @@ def run(request: RoundsRequest) -> None:
 
 
 def test_without_a_store_there_is_nothing_to_start_from(request_for: Callable[[str], RoundsRequest]) -> None:
-    with pytest.raises(StorageError, match="holds no store"):
+    with pytest.raises(SettingsError, match="no service here"):
         run(request_for("pump"))
+    assert not request_for("pump").state_dir.exists()
 
 
 def test_an_unknown_bundle_is_reported_with_the_known_ones(
@@ -103,6 +104,7 @@ def test_an_absent_server_is_reported(tmp_path: Path, request_for: Callable[[str
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path, request_for: Callable[[str], RoundsRequest]) -> None:
+    publish(tmp_path / "data", Modality.TABULAR)
     (tmp_path / "state").mkdir()
     with (tmp_path / "state" / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -110,11 +112,13 @@ def test_two_runs_at_once_are_refused(tmp_path: Path, request_for: Callable[[str
             run(request_for("pump"))
 
 
-@pytest.mark.parametrize(("has_key", "kind"), [(True, StorageError), (False, CertificateError)])
+@pytest.mark.parametrize(("has_key", "kind"), [(True, BundleError), (False, CertificateError)])
 def test_the_command_writes_json_also_when_it_fails(tmp_path: Path, has_key: bool, kind: type[VedetteError]) -> None:
     if has_key:
         home.signing_key()
     config, result = tmp_path / "cloud.toml", tmp_path / "result.json"
+    (tmp_path / "data").mkdir()
+    migrate(tmp_path / "data")
     config.write_text(f'data_dir = "{tmp_path / "data"}"\n')
     outcome = CliRunner().invoke(
         cli.build().root,

@@ -150,20 +150,6 @@ def test_a_port_in_use_is_one_line_and_its_own_exit_code(tmp_path, biopsies, por
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [("devices",), ("token", "press-07"), ("publish", "press.vedette"), ("rollout", "press")]
-)
-def test_a_command_without_a_service_makes_no_state(tmp_path, biopsies, monkeypatch, command):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "press.vedette").write_bytes(biopsies.bundle.archive())
-    before = sorted(tmp_path.rglob("*"))
-    done = run(*command)
-    assert done.returncode == 3
-    assert done.stderr.count("\n") == 1
-    assert "no service here. Give --config" in done.stderr
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 def test_commands_report_errors_in_one_line(tmp_path, biopsies):
     config = write_settings(tmp_path, biopsies.key)
     unknown = tmp_path / "unknown.toml"
@@ -172,6 +158,7 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
     data = bytearray(biopsies.bundle.archive())
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
+    prepare(tmp_path / "data")
     assert run("migrate", "--config", config).returncode == 0
     cases = [
         (("serve", "--config", unknown), 3, "data_dir"),
@@ -192,7 +179,7 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
 
 def test_a_bundle_is_published_beside_the_current_one(tmp_path, biopsies):
     config = write_settings(tmp_path, biopsies.key)
-    assert run("migrate", "--config", config).returncode == 0
+    prepare(tmp_path / "data")
     for version, option in ((1, ()), (2, ("--keep-current",))):
         archive = tmp_path / f"{version}.vedette"
         archive.write_bytes(biopsies.version(version).archive())
@@ -218,7 +205,7 @@ def test_settings_in_force_are_printed(tmp_path, biopsies):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_data_directory_that_cannot_be_written_is_one_line(tmp_path, biopsies):
     (tmp_path / "data").mkdir(mode=0o500)
-    done = run("migrate", "--config", write_settings(tmp_path, biopsies.key))
+    done = run("serve", "--config", write_settings(tmp_path, biopsies.key))
     assert done.returncode == 10
 
 
