@@ -112,6 +112,8 @@ def _certificate_warning(left_s: float) -> str:
 
 
 def _bundle_state(running: RunningBundle, current: RegisteredBundle | None) -> str:
+    if not running.bundle_id and running.state == "failed":
+        return "not loaded"
     if not running.bundle_id:
         return f"{current.bundle_id} is being fetched" if current else f"{running.bundle_name} is not published"
     if current is None:

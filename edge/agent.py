@@ -32,7 +32,7 @@ from edge.uplink.uplink import Uplink
 from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle, write_durably
 from shared.clocks import device_clock_warning
-from shared.errors import BundleError, ConnectionFailedError, FileLockedError, SettingsError, StorageError
+from shared.errors import BundleError, ConnectionFailedError, DataError, FileLockedError, SettingsError, StorageError
 from shared.file_lock import FileLock
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
@@ -59,7 +59,7 @@ class Agent:
     def __init__(self, settings: AgentSettings) -> None:
         """Check and open everything that can fail before the first sample.
 
-        Raises a VedetteError if settings, identity, storage, a port, a bundle or a source cannot be used.
+        Raises a VedetteError if settings, identity, storage or a port cannot be used.
         """
         if not settings.sources:
             raise SettingsError("The configuration names no source: add a [[sources]] table (docs/SOURCES.md).")
@@ -194,7 +194,8 @@ class Agent:
         for pipeline in self.pipelines:
             bundle = _first_bundle(pipeline.settings, self._cache)
             if bundle is not None:
-                pipeline.begin(bundle)
+                with contextlib.suppress(DataError):  # its health names the error; the other sources go on
+                    pipeline.begin(bundle)
                 del bundle
             elif self.uplink is None:
                 raise BundleError(

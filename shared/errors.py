@@ -3,6 +3,7 @@
     VedetteError                  1   base of all errors
     ├── SettingsError             3   a configuration file, variable or option is wrong
     ├── DataError                 4   input data cannot be used
+    │   ├── UnreadableInputError  4   an input is damaged or cannot be read: on a device only its source fails
     │   └── SampleRejected        -   one sample cannot be used: counted, the agent continues
     ├── BundleError               5   a bundle cannot be used
     │   ├── BundleIntegrityError  5   its bytes are not what was signed
@@ -45,6 +46,10 @@ class DataError(VedetteError):
     """Input data cannot be used."""
 
     exit_code = 4
+
+
+class UnreadableInputError(DataError):
+    """An input is there, but damaged, busy or not readable for this user; on a device only its source fails."""
 
 
 class SampleRejected(DataError):

@@ -24,9 +24,10 @@ from edge.settings.sources import (
     TailSettings,
 )
 from edge.sources import open_source
+from edge.sources.camera import check_video_file, is_file
 from edge.sources.plugins import find_plugin
 from shared.bundle import Bundle, InputSpec
-from shared.errors import BundleError, DataError, VedetteError
+from shared.errors import BundleError, DataError, UnreadableInputError, VedetteError
 from shared.tables.dialect import HEAD_BYTES, detect_encoding
 from shared.tables.rows import ChannelColumns, RowParser
 from shared.texts import without_secrets
@@ -136,13 +137,24 @@ def _path(source: SourceSettings) -> Finding:
         case TailSettings():
             if not source.path.exists():
                 return warning(name, f"{source.path}: not there yet; the agent waits for it")
-        case CameraSettings() if "://" not in source.url and not Path(source.url).exists():
-            if source.url.startswith("/dev/"):
-                return warning(name, f"{source.url}: no such device; the agent waits for it")
-            return error(name, DataError(f"{source.url}: not found. Correct url of source {source.id!r}."))
+        case CameraSettings() if source.url.startswith("/dev/") and not Path(source.url).exists():
+            return warning(name, f"{source.url}: no such device; the agent waits for it")
+        case CameraSettings() if is_file(source):
+            return _video(name, source)
         case _:
             return ok(name, source.kind)
     return ok(name, str(getattr(source, "path", "") or without_secrets(str(getattr(source, "url", "")))))
+
+
+def _video(name: str, source: CameraSettings) -> Finding:
+    """Return whether a file is a video whose first frame can be decoded."""
+    try:
+        check_video_file(source)
+    except UnreadableInputError as problem:
+        return warning(name, f"{problem} Until then this source fails, and the others go on")
+    except VedetteError as problem:
+        return error(name, problem)
+    return ok(name, source.url)
 
 
 def _input(source: SourceSettings, bundle: Bundle) -> Finding:
@@ -159,6 +171,8 @@ def _input(source: SourceSettings, bundle: Bundle) -> Finding:
             if not source.path.exists():
                 return warning(name, "are checked once the file is there")
             _check_header(source, spec)
+    except UnreadableInputError:  # named by the finding on its input
+        return warning(f"source {source.id}: modality", "is checked once the input can be read")
     except VedetteError as problem:
         return error(name, problem)
     if not spec.channels:

@@ -22,7 +22,7 @@ from edge.sources.base import Pacer
 from edge.sources.clips import FrameConverter
 from edge.sources.health import HealthRecord, SourceHealth
 from shared.backoff import Backoff
-from shared.errors import DataError
+from shared.errors import DataError, UnreadableInputError
 from shared.logs import EventLog
 from shared.samples import SampleBatch
 from shared.texts import moment_text, without_secrets
@@ -84,15 +84,13 @@ class CameraSource:
         self._sampler = sampler
         self.name = without_secrets(settings.url)
         pyav()
-        self._is_file = "://" not in settings.url and not settings.url.startswith("/dev/")
+        self._is_file = is_file(settings)
         self.is_paced = pacer.is_paced or not self._is_file
         if not self._is_file:
             self._health.is_in("connecting", self.name)
             return
-        if not Path(settings.url).is_file():
-            raise DataError(f"{settings.url}: no such video file. Correct the url of source {settings.id!r}.")
-        with self._open():  # reports at once a file that is not a video
-            pass
+        with _opened(settings) as container:  # reports at once a file that is not a video
+            _video_stream(container, self.name)
 
     @property
     def health(self) -> SourceHealth:
@@ -117,7 +115,7 @@ class CameraSource:
 
     def _file_samples(self) -> Iterator[CameraSample]:
         while True:
-            with self._open() as container:
+            with _opened(self._settings) as container:
                 self._sampler.restart(_frames_per_second(container))
                 number = -1
                 for number, frame in enumerate(_decoded(container, self.name)):
@@ -132,7 +130,7 @@ class CameraSource:
                     elif self._sampler.counts_skipped:
                         self._health.count(skipped=1)
             if number < 0:
-                raise DataError(f"{self.name}: holds no frame that can be decoded. Convert it to MP4 (H.264).")
+                raise _no_frame(self.name)
             if number + 1 < self._sampler.min_frames:
                 needed = self._sampler.min_frames
                 raise DataError(
@@ -176,7 +174,7 @@ class CameraSource:
 
     def _read_connection(self, live: _NewestSamples) -> None:
         rate_per_s, due_s = self._settings.rate_per_s, 0.0
-        with self._open() as container:
+        with _opened(self._settings) as container:
             self._sampler.restart()
             for number, frame in enumerate(_decoded(container, self.name)):
                 now_s, pixels = time.monotonic(), _pixels(frame)
@@ -201,22 +199,6 @@ class CameraSource:
         elif self._health.is_in("running"):
             log.info("camera_running", source=self.source_id, url=self.name, reconnects=self.health.reconnects)
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[Any]:
-        av, settings = pyav(), self._settings
-        is_rtsp = settings.url.startswith(("rtsp://", "rtsps://"))
-        options = (_RTSP_DEFAULTS if is_rtsp else {}) | settings.options
-        kind = "v4l2" if settings.url.startswith("/dev/video") else None
-        try:
-            container = av.open(
-                settings.url, format=kind, options=options, timeout=(settings.open_timeout_s, settings.stall_timeout_s)
-            )
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            advice = "" if not self._is_file else " Convert it to MP4 (H.264)."
-            raise DataError(f"{self.name}: cannot be opened ({_words(error)}).{advice}") from None
-        with container:
-            yield container
-
     def _batch(self, samples: list[CameraSample]) -> SampleBatch:
         moments = np.array([sample.captured_at_s for sample in samples])
         origins = [self._origin(sample) for sample in samples]
@@ -226,6 +208,57 @@ class CameraSource:
         if self._is_file:
             return f"{Path(self.name).name}:{sample.number}"
         return f"{self.source_id}@{moment_text(sample.captured_at_s)}"
+
+
+def is_file(settings: CameraSettings) -> bool:
+    """Return whether the source is a video file, not a stream or a device."""
+    return "://" not in settings.url and not settings.url.startswith("/dev/")
+
+
+def check_video_file(settings: CameraSettings) -> None:
+    """Open a video file and decode its first frame.
+
+    Raises DataError if the file is missing or not a video, UnreadableInputError if it is damaged or cannot be read.
+    """
+    name = without_secrets(settings.url)
+    with _opened(settings) as container:
+        if next(_decoded(container, name), None) is None:
+            raise _no_frame(name)
+
+
+@contextlib.contextmanager
+def _opened(settings: CameraSettings) -> Iterator[Any]:
+    """Open the stream, device or file. Raises DataError, and UnreadableInputError for an existing video file."""
+    av, name, reads_file = pyav(), without_secrets(settings.url), is_file(settings)
+    if reads_file and not Path(settings.url).is_file():
+        raise DataError(f"{name}: no such video file. Correct the url of source {settings.id!r}.")
+    is_rtsp = settings.url.startswith(("rtsp://", "rtsps://"))
+    options = (_RTSP_DEFAULTS if is_rtsp else {}) | settings.options
+    kind = "v4l2" if settings.url.startswith("/dev/video") else None
+    try:
+        container = av.open(
+            settings.url, format=kind, options=options, timeout=(settings.open_timeout_s, settings.stall_timeout_s)
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if reads_file and isinstance(error, OSError):  # no permission, or the disk fails; others: not a video
+            raise UnreadableInputError(
+                f"{name}: cannot be opened ({_words(error)}). Check its owner and disk."
+            ) from None
+        advice = " Convert it to MP4 (H.264)." if reads_file else ""
+        raise DataError(f"{name}: cannot be opened ({_words(error)}).{advice}") from None
+    with container:
+        yield container
+
+
+def _no_frame(name: str) -> UnreadableInputError:
+    return UnreadableInputError(f"{name}: holds no frame that can be decoded. Convert it to MP4 (H.264).")
+
+
+def _video_stream(container: Any, name: str) -> Any:
+    """Return the video stream; raises DataError if there is none."""
+    if not container.streams.video:
+        raise DataError(f"{name}: holds no video stream.")
+    return container.streams.video[0]
 
 
 def _frames_per_second(container: Any) -> float:
@@ -247,14 +280,13 @@ def _pixels(frame: Any) -> NDArray[np.uint8]:
 def _decoded(container: Any, name: str) -> Iterator[Any]:
     """Yield the decoded frames.
 
-    Raises DataError if there is no video stream, or if it stalls or cannot be decoded further.
+    Raises DataError if there is no video stream, UnreadableInputError if it stalls or cannot be decoded further.
     """
-    av = pyav()
-    if not container.streams.video:
-        raise DataError(f"{name}: holds no video stream.")
-    stream = container.streams.video[0]
+    av, stream = pyav(), _video_stream(container, name)
     if stream.codec_context is None:
-        raise DataError(f"{name}: its video has no known codec, so it cannot be decoded. Convert it to MP4 (H.264).")
+        raise UnreadableInputError(
+            f"{name}: its video has no known codec, so it cannot be decoded. Convert it to MP4 (H.264)."
+        )
     stream.thread_type = "AUTO"
     damaged = 0
     try:
@@ -264,13 +296,13 @@ def _decoded(container: Any, name: str) -> Iterator[Any]:
             except av.error.InvalidDataError:  # damaged packet: the picture recovers at the next key frame
                 damaged += 1
                 if damaged >= MAX_CONSECUTIVE_DAMAGED:
-                    raise DataError(f"{name}: {damaged} packets in a row cannot be decoded.") from None
+                    raise UnreadableInputError(f"{name}: {damaged} packets in a row cannot be decoded.") from None
                 continue
             for frame in frames:
                 damaged = 0
                 yield frame
     except (av.error.FFmpegError, ValueError) as error:  # ValueError: a damaged header, such as a name that is no text
-        raise DataError(f"{name}: cannot be decoded further ({_words(error)}).") from None
+        raise UnreadableInputError(f"{name}: cannot be decoded further ({_words(error)}).") from None
 
 
 def _words(error: Exception) -> str:

@@ -6,12 +6,16 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge.check import check, exit_code
 from edge.operation.inspection import read_status, status_lines
+from edge.settings import AgentSettings
+from shared.bundle import Bundle
 from tests.edge.bundles import normal_rows
 from tests.edge.certificates import DAY, Authority
 from tests.edge.cloud_double import CloudDouble, running_cloud
 from tests.edge.conftest import Enrol
 from tests.edge.device import Device, get, write_csv
+from tests.edge.video_files import UNREADABLE
 
 pytestmark = pytest.mark.system
 
@@ -87,6 +91,38 @@ def test_without_an_enrolment_the_cascade_does_not_start(device: Device) -> None
     device.settings["router"] = {"mode": "cascade"}
     assert device.run() == 7
     assert "vedette edge enroll" in device.text()
+
+
+def test_a_video_that_cannot_be_opened_fails_its_source_only(device: Device, images: Bundle) -> None:
+    images.save(device.folder / "images.bundle")
+    plant = device.settings["sources"][0]
+    plant |= {"rate_per_s": 100, "loop": True}
+    door = {"id": "door", "kind": "camera", "url": UNREADABLE, "bundle": device.folder / "images.bundle"}
+    device.settings["sources"].insert(0, door)
+    device.start()
+    device.until(lambda: device.status().get("counters", {}).get("samples_screened"))
+    status = device.status()
+    assert status["sources"]["plant"]["state"] == "running"
+    assert status["sources"]["door"]["state"] == "failed"
+    assert f"{UNREADABLE}: cannot be opened (Input/output error)" in status["sources"]["door"]["error"]
+    assert any(problem.startswith(f"source door: {UNREADABLE}") for problem in status["problems"])
+    assert device.terminate() == 0, device.text()
+
+
+@pytest.mark.parametrize(("url", "code"), [(UNREADABLE, 0), (__file__, 4), ("/nowhere/a.mp4", 4)])
+def test_check_and_run_agree_on_a_video_file(device: Device, images: Bundle, url: str, code: int) -> None:
+    images.save(device.folder / "images.bundle")
+    device.settings["sources"] = [
+        {"id": "door", "kind": "camera", "url": url, "bundle": device.folder / "images.bundle"}
+    ]
+    device.write()
+    assert exit_code(check(AgentSettings.load(device.config))) == code
+    device.start()
+    if code:
+        assert device.wait() == code
+        return
+    device.until(lambda: device.status().get("sources", {}).get("door", {}).get("state") == "failed")
+    assert device.terminate() == 0, device.text()
 
 
 def test_a_second_agent_on_the_same_state_is_refused(device: Device) -> None:

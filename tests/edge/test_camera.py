@@ -24,7 +24,8 @@ from shared.status import ObservedStatus
 from shared.videos import probe
 from tests.cases import case
 from tests.edge.device import Device
-from tests.edge.network_camera import Recording, picture
+from tests.edge.network_camera import picture
+from tests.edge.video_files import video, without_codec
 
 IMAGES = InputSpec(image_height=32, image_width=32)
 HEIGHT, WIDTH = 48, 64
@@ -36,14 +37,6 @@ def settings_of(url: str | Path, **more: Any) -> CameraSettings:
 
 def source_of(url: str | Path, stop: threading.Event | None = None, **more: Any) -> Any:
     return open_source(settings_of(url, **more), Modality.IMAGE, IMAGES, stop or threading.Event())
-
-
-def video(path: Path, frames: list[np.ndarray]) -> Path:
-    recording = Recording(str(path))
-    for pixels in frames:
-        recording.add(pixels)
-    recording.close()
-    return path
 
 
 def all_of(found: Iterator[SampleBatch]) -> tuple[list[np.ndarray], list[str]]:
@@ -108,13 +101,6 @@ def test_a_truncated_file_gives_its_readable_frames(tmp_path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
     pixels, _ = all_of(source_of(path).batches())
     assert 5 < len(pixels) < 40
-
-
-def without_codec(path: Path) -> Path:
-    """Change the codes of the codec in an MP4 file to ones that no decoder has."""
-    data = video(path, [picture(90)] * 5).read_bytes()
-    path.write_bytes(data.replace(b"mp4v", b"zzzz").replace(b"esds", b"free"))
-    return path
 
 
 @pytest.mark.parametrize("live", [False, True])

@@ -18,6 +18,7 @@ from tests.edge.certificates import DAY
 from tests.edge.cloud_double import CloudDouble
 from tests.edge.conftest import Enrol
 from tests.edge.device import Device, write_csv
+from tests.edge.video_files import UNREADABLE, without_codec
 
 
 def findings_of(device: Device) -> dict[str, Finding]:
@@ -62,7 +63,9 @@ def test_wrong_columns_are_an_error_with_the_exit_code_of_data(device: Device) -
         ({"kind": "mqtt", "url": "mqtt://127.0.0.1:1", "topic": "a"}, "broker", Level.WARNING, "cannot be reached"),
         ({"kind": "camera", "url": "/dev/video99"}, "input", Level.WARNING, "no such device"),
         ({"kind": "camera", "url": "rtsp://u:p@127.0.0.1:1/s"}, "camera", Level.WARNING, "rtsp://127.0.0.1:1/s cannot"),
-        ({"kind": "camera", "url": "/nowhere/a.mp4"}, "input", Level.ERROR, "Correct url"),
+        ({"kind": "camera", "url": "/nowhere/a.mp4"}, "input", Level.ERROR, "Correct the url"),
+        ({"kind": "camera", "url": __file__}, "input", Level.ERROR, "cannot be opened (Invalid data"),
+        ({"kind": "camera", "url": UNREADABLE}, "input", Level.WARNING, "(Input/output error)"),
     ],
 )
 def test_each_fault_of_a_source_is_named(
@@ -76,6 +79,16 @@ def test_each_fault_of_a_source_is_named(
     source.update(changes)
     found = findings_of(device)[f"source plant: {name}"]
     assert (found.level, words in found.text) == (level, True), found
+
+
+def test_a_damaged_video_is_a_warning(device: Device, images: Bundle) -> None:
+    images.save(device.folder / "images.bundle")
+    source = {"id": "plant", "kind": "camera", "url": without_codec(device.folder / "a.mp4")}
+    device.settings["sources"] = [source | {"bundle": device.folder / "images.bundle"}]
+    found = findings_of(device)
+    assert found["source plant: input"].level is Level.WARNING
+    assert "no known codec" in found["source plant: input"].text
+    assert exit_code(list(found.values())) == 0
 
 
 def test_a_source_without_bundle_and_uplink_is_an_error_and_no_folder_is_made(device: Device, images: Bundle) -> None:
