@@ -216,6 +216,11 @@ class Bundle:
         where = str(source) if isinstance(source, Path) else "the bundle"
         return _parse_manifest(_read_archive(_read_source(source, where), where).get(_MANIFEST, b""), where)
 
+    def signer(self, keys: Iterable[Ed25519PublicKey]) -> Ed25519PublicKey | None:
+        """Return the key that signed the bundle, or None if it is not among `keys`."""
+        manifest = self.manifest.to_bytes()
+        return next((key for key in keys if _signed_by(key, self.signature, manifest)), None)
+
     def read(self, path: str) -> bytes:
         """Return the bytes of one file; raises BundleError if this archive does not contain it."""
         try:

@@ -87,7 +87,8 @@ class Heartbeat(StatusModel):
     """Report that a device sends to the service at regular intervals.
 
     `warnings` are short texts for an operator, such as "spool full: 12 samples dropped". `sent_at_ms` is the device's
-    clock, 0 from an older agent.
+    clock, 0 from an older agent. `key_set_sha256` is the hash of the key set in force, hexadecimal; it is empty from an
+    older agent, and from one that trusts a fixed key.
     """
 
     agent_version: str = ""
@@ -97,6 +98,7 @@ class Heartbeat(StatusModel):
     spool_bytes: int = 0
     warnings: tuple[str, ...] = ()
     sent_at_ms: int = 0
+    key_set_sha256: str = ""
 
     @classmethod
     def from_message(cls, message: fleet_pb2.HeartbeatRequest) -> Self:
@@ -114,6 +116,7 @@ class Heartbeat(StatusModel):
             spool_bytes=message.spool_bytes,
             warnings=tuple(message.warnings),
             sent_at_ms=message.sent_at_ms,
+            key_set_sha256=message.key_set_sha256.hex() if len(message.key_set_sha256) == 32 else "",
         )
 
     def to_message(self) -> fleet_pb2.HeartbeatRequest:
@@ -128,6 +131,7 @@ class Heartbeat(StatusModel):
             spool_bytes=self.spool_bytes,
             warnings=self.warnings,
             sent_at_ms=self.sent_at_ms,
+            key_set_sha256=bytes.fromhex(self.key_set_sha256),
         )
 
 

@@ -1,5 +1,6 @@
 """Commands `vedette federated server|run|status`; `vedette federated node` is in `edge`."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from cloud.federation.superlink import ServerState
+    from cloud.settings import CloudSettings
 
 STATE_FOLDER = "federation"
 
@@ -131,7 +133,7 @@ def run(
             min_samples=min_samples,
             distillation=RoundsRequest.local_training(steps=local_steps, learning_rate=learning_rate),
         )
-        report = run_rounds(request, _signing_key(signing_key, settings.bundle_key), report=_report)
+        report = run_rounds(request, _signing_key(signing_key, settings), report=_report)
         write_json(json_path, report.as_json())
 
 
@@ -180,16 +182,19 @@ def _state_dir(config: Path | None, state_dir: Path | None, *, needs_service: bo
     return data_dir.absolute() / STATE_FOLDER
 
 
-def _signing_key(path: Path | None, trusted_path: Path | None) -> "Ed25519PrivateKey":
+def _signing_key(path: Path | None, settings: "CloudSettings") -> "Ed25519PrivateKey":
     """Return the signing key; raises CertificateError if it is missing or not trusted by the service."""
+    from cloud.store.key_sets import trusted_keys
     from shared import home
     from shared.bundle import key_id, load_signing_key
 
     where = home.signing_key_path(path)
     key = load_signing_key(where)
-    if trusted_path is not None and key_id(key.public_key()) != key_id(home.trusted_key(trusted_path)):
+    first = home.trusted_key(settings.bundle_key) if settings.bundle_key is not None else key.public_key()
+    trusted = [key_id(item) for item in asyncio.run(trusted_keys(settings.data_dir, first))]
+    if key_id(key.public_key()) not in trusted:
         raise CertificateError(
-            f"{where}: not the key the service trusts ({trusted_path}): name that with --signing-key."
+            f"{where}: not a key that the service trusts ({', '.join(trusted)}): name one of those with --signing-key."
         )
     return key
 

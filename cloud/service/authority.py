@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.errors import CertificateError, EnrolmentError, StorageError
 from shared.files import write_durably
+from shared.key_sets import authority_sha256
 
 PKI_FOLDER = "pki"
 CA_DAYS, SERVER_DAYS, DEVICE_DAYS = 7300, 90, 397
@@ -81,6 +82,11 @@ class Authority:
     def certificate_pem(self) -> bytes:
         """Certificate of the authority as PEM, which devices trust."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the authority's certificate, which its key sets hold."""
+        return authority_sha256(self.certificate_pem)
 
     def server_identity(self, names: Sequence[str]) -> ServerIdentity:
         """Return the service's certificate for `names` (hosts and IP addresses), renewed when due."""

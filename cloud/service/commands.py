@@ -168,15 +168,20 @@ def publish(
     With --keep-current it is only stored, and devices keep the bundle they run.
     """
     from cloud.service.data_dir import open_existing, start_wait_s
-    from cloud.store.registry import publish_to
+    from cloud.store import Store
+    from cloud.store.registry import Registry
     from shared.bundle import Bundle
 
     settings = _settings(config)
     open_existing(settings.data_dir, start_wait_s(config))
-    key = _trusted_key(settings)
-    opened = Bundle.open(bundle, [key])
-    entry = asyncio.run(publish_to(settings.data_dir, opened, key, make_current=not keep_current))
-    typer.echo(entry.bundle_id)
+
+    async def work() -> "RegisteredBundle":
+        async with Store(settings.data_dir) as store:
+            registry = Registry(store, settings.data_dir, _trusted_key(settings))
+            opened = await asyncio.to_thread(Bundle.open, bundle, await registry.key_chain.keys())
+            return await registry.publish(opened, make_current=not keep_current)
+
+    typer.echo(asyncio.run(work()).bundle_id)
 
 
 def rollout(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,16 +14,20 @@ from cloud.service.authority import Authority
 from cloud.service.metrics import Metrics
 from cloud.store import Store
 from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
+from cloud.store.key_sets import KeyChain
 from cloud.store.registry import RegisteredBundle, Registry
+from shared.bundle import public_pem
 from shared.clocks import DEVICE_CLOCK, device_clock_warning
 from shared.enrolment import MAX_TOKEN_CHARACTERS
 from shared.errors import EnrolmentError, StorageError
+from shared.key_sets import KeySet
 from shared.logs import EventLog
 from shared.status import Heartbeat
 from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 
 CHUNK_BYTES = 256 * 1024
 MAX_RUNNING, MAX_WARNINGS = 256, 32
+MAX_KEY_SETS = 8  # in one answer; the next one brings the rest
 MAX_TEXT_CHARACTERS = 512
 STORAGE_RETRY_MS = 2000
 _LOG = EventLog("fleet")
@@ -32,8 +36,18 @@ _LOG = EventLog("fleet")
 class FleetService(fleet_pb2_grpc.FleetServicer):
     """Heartbeat and FetchBundle for devices with a certificate."""
 
-    def __init__(self, store: Store, registry: Registry, access: Access, metrics: Metrics, *, heartbeat_s: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        access: Access,
+        metrics: Metrics,
+        *,
+        authority_sha256: str,
+        heartbeat_s: int,
+    ) -> None:
         self._store = store
+        self._authority_sha256 = authority_sha256
         self._registry = registry
         self._access = access
         self._metrics = metrics
@@ -57,6 +71,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             if not request.query_only:
                 await store_heartbeat(self._store, device_id, heartbeat, offset_s)
             current = await self._registry.all_current()
+            chain = await self._registry.key_chain.sets(self._authority_sha256)
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
         self._metrics.heartbeats.inc()
@@ -64,6 +79,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             desired=[_desired(bundle) for bundle in current],
             next_heartbeat_s=self._heartbeat_s,
             service_time_ms=int(time.time() * 1000),
+            key_sets=[item.to_message() for item in _following(chain, heartbeat.key_set_sha256)],
         )
 
     async def FetchBundle(
@@ -99,10 +115,10 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
 class EnrolmentService(fleet_pb2_grpc.FleetServicer):
     """Enroll for devices with a token and no certificate yet; refuses all other calls."""
 
-    def __init__(self, store: Store, authority: Authority, bundle_key_pem: bytes, metrics: Metrics) -> None:
+    def __init__(self, store: Store, authority: Authority, key_chain: KeyChain, metrics: Metrics) -> None:
         self._store = store
         self._authority = authority
-        self._bundle_key_pem = bundle_key_pem
+        self._key_chain = key_chain
         self._metrics = metrics
 
     async def Enroll(self, request: fleet_pb2.EnrollRequest, context: Context) -> fleet_pb2.EnrollResponse:
@@ -132,6 +148,7 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
 
     async def _enroll(self, secret: str, request_pem: bytes) -> fleet_pb2.EnrollResponse:
         now_s = time.time()
+        newest = (await self._key_chain.sets(self._authority.sha256))[-1]
         async with self._store.writing() as connection:  # of two calls that spend one token, the second is refused
             device_id = await device_of_token(connection, secret, now_s)
             certificate = self._authority.sign_device(request_pem, device_id)
@@ -141,7 +158,8 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
             device_id=device_id,
             certificate_pem=certificate.pem,
             ca_certificate_pem=self._authority.certificate_pem,
-            bundle_key_pem=self._bundle_key_pem,
+            bundle_key_pem=public_pem(newest.public_keys[0]),
+            key_set=newest.to_message(),
         )
 
 
@@ -168,6 +186,12 @@ def _warnings(heartbeat: Heartbeat, offset_s: float | None) -> tuple[str, ...]:
     clock = device_clock_warning(offset_s)
     others = [text for text in heartbeat.warnings if offset_s is None or not text.startswith(DEVICE_CLOCK)]
     return tuple(text[:MAX_TEXT_CHARACTERS] for text in [*([clock] if clock else []), *others][:MAX_WARNINGS])
+
+
+def _following(chain: Sequence[KeySet], sha256: str) -> Sequence[KeySet]:
+    """Return the sets after the one in force on a device; none for a device whose set is not in the chain."""
+    position = next((index for index, item in enumerate(chain) if item.sha256 == sha256), len(chain))
+    return chain[position + 1 :][:MAX_KEY_SETS]
 
 
 def _desired(bundle: RegisteredBundle) -> fleet_pb2.DesiredBundle:

@@ -38,7 +38,7 @@ from cloud.store.judging import backlog
 from cloud.store.registry import Registry
 from cloud.store.retention import remove_old
 from shared.addresses import Address
-from shared.bundle import Bundle, public_pem
+from shared.bundle import Bundle, key_id
 from shared.errors import StorageError, VedetteError
 from shared.logs import EventLog
 from shared.wire import MAX_MESSAGE_BYTES
@@ -117,7 +117,7 @@ class Service:
         self._end.callback(console_socket.close)
         console = self._make_console(self.store, self.registry, settings) if self._make_console is not None else None
         front = FrontApp(self.metrics, self.health, self.readiness, console)
-        await self._current_bundles.check()
+        await self._check_keys()
         names = certificate_names(settings)
         device_server, address = await self._device_server(names)
         enrolment_server, enrolment_address = await self._enrolment_server(names)
@@ -142,6 +142,14 @@ class Service:
         self._end.callback(remove_addresses, settings.data_dir)
         event = "not_ready" if self._current_bundles.problems else "ready"
         _LOG.info(event, backlog=self._admission.backlog, **asdict(self.addresses))
+
+    async def _check_keys(self) -> None:
+        """Check the current bundles, and that the key of the settings is still trusted."""
+        trusted = [key_id(key) for key in await self.registry.key_chain.keys()]
+        if (configured := key_id(self._trusted_key)) not in trusted:
+            advice = "the key sets in the store decide: see vedette cloud keys list, and correct bundle_key"
+            _LOG.warning("bundle_key_not_trusted", key=configured, trusted=",".join(trusted), advice=advice)
+        await self._current_bundles.check()
 
     async def stop(self) -> None:
         """End all parts within 5 seconds; waiting samples stay in the store."""
@@ -204,7 +212,12 @@ class Service:
             watches_per_device=self._settings.limits.watches_per_device,
         )
         fleet = FleetService(
-            self.store, self.registry, self._access, self.metrics, heartbeat_s=self._settings.heartbeat_s
+            self.store,
+            self.registry,
+            self._access,
+            self.metrics,
+            authority_sha256=self._authority.sha256,
+            heartbeat_s=self._settings.heartbeat_s,
         )
         detection_pb2_grpc.add_DetectionServicer_to_server(detection, server)
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
@@ -214,7 +227,7 @@ class Service:
 
     async def _enrolment_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
         server = grpc_server(MAX_ENROLMENT_BYTES)
-        service = EnrolmentService(self.store, self._authority, public_pem(self._trusted_key), self.metrics)
+        service = EnrolmentService(self.store, self._authority, self.registry.key_chain, self.metrics)
         fleet_pb2_grpc.add_FleetServicer_to_server(service, server)
         await self._add_health(server, _FLEET)
         credentials = server_credentials(self._authority, names, require_client_certificate=False)

@@ -7,17 +7,19 @@ process reaches a running service. The signature is verified when a bundle is pu
 import asyncio
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import Store
 from cloud.store.events import BundleChange, add_bundle_change
+from cloud.store.key_sets import KeyChain
 from cloud.store.schema import bundles, rollouts
-from shared.bundle import Bundle, Manifest
+from shared.bundle import Bundle, Manifest, key_id
 from shared.errors import BundleError, BundleIntegrityError
 from shared.files import write_durably
 
@@ -41,23 +43,23 @@ class RegisteredBundle:
 
 
 class Registry:
-    """Bundles of one data directory; `trusted_key` must have signed them."""
+    """Bundles of one data directory, signed by a key of `key_chain`; `trusted_key` alone while it has no set."""
 
     def __init__(self, store: Store, data_dir: Path, trusted_key: Ed25519PublicKey) -> None:
         self._store = store
         self._folder = data_dir / BUNDLES_FOLDER
-        self._trusted_key = trusted_key
+        self.key_chain = KeyChain(store, trusted_key)
 
     async def publish(self, bundle: Bundle, *, make_current: bool = True) -> RegisteredBundle:
         """Add the bundle and make it the current one of its name; publishing it again is no error.
 
         Without `make_current` the current bundle of the name stays as it is, even if there is none.
 
-        Raises BundleIntegrityError if the trusted key did not sign it, BundleError if another bundle has its version,
+        Raises UntrustedBundleError if no trusted key signed it, BundleError if another bundle has its version,
         StorageError if it cannot be written.
         """
         archive = await asyncio.to_thread(bundle.archive)
-        checked = await asyncio.to_thread(Bundle.open, archive, [self._trusted_key])
+        checked = await asyncio.to_thread(Bundle.open, archive, await self.key_chain.keys())
         manifest = checked.manifest
         async with self._store.reading() as connection:
             await _check_version_is_free(connection, manifest)
@@ -65,42 +67,41 @@ class Registry:
         await asyncio.to_thread(self._write, manifest.bundle_id, archive, edge_archive)
         async with self._store.writing() as connection:
             await _check_version_is_free(connection, manifest)  # another process may have published meanwhile
+            row = _row(manifest, edge_archive)
             if await _entry(connection, manifest.bundle_id) is None:
-                await connection.execute(insert(bundles).values(_row(manifest, edge_archive)))
+                await connection.execute(insert(bundles).values(row))
+            else:  # perhaps signed with another key, which changes the archive
+                archive_columns = {name: row[name] for name in ("edge_archive_bytes", "edge_archive_sha256")}
+                known = bundles.c.bundle_id == manifest.bundle_id
+                await connection.execute(update(bundles).where(known).values(**archive_columns))
             if make_current and await _current_id(connection, manifest.name) != manifest.bundle_id:
                 await _make_current(connection, manifest.name, manifest.bundle_id, _PUBLISH)
         return await self._known(manifest.bundle_id)
 
     async def rollout(self, bundle_id: str) -> RegisteredBundle:
-        """Make a bundle the current one of its name; raises BundleError if it is not in the registry."""
+        """Make a bundle the current one of its name; raises BundleError if it is unknown or does not verify."""
         entry = await self._known(bundle_id)
+        await self.verify(entry)
         async with self._store.writing() as connection:
             if await _current_id(connection, entry.name) != bundle_id:
                 await _make_current(connection, entry.name, bundle_id, _PUBLISH)
         return entry
 
     async def rollback(self, name: str) -> RegisteredBundle:
-        """Make the previous bundle of the name current again; raises BundleError if there is none."""
+        """Make the previous bundle of the name current again.
+
+        Raises BundleError if there is none, or if it does not verify.
+        """
+        async with self._store.reading() as connection:
+            previous = await self._known(await _previous_id(connection, name))
+        await self.verify(previous)
         async with self._store.writing() as connection:
-            history = (
-                await connection.execute(
-                    select(rollouts.c.bundle_id, rollouts.c.action)
-                    .where(rollouts.c.bundle_name == name)
-                    .order_by(rollouts.c.number)
-                )
-            ).all()
-            stack: list[str] = []
-            for bundle_id, action in history:
-                if action == _ROLLBACK:
-                    stack.pop()
-                else:
-                    stack.append(bundle_id)
-            if len(stack) < 2:
+            if await _previous_id(connection, name) != previous.bundle_id:
                 raise BundleError(
-                    f"No bundle {name!r} was current before: list them with vedette cloud rollout {name}."
+                    f"The current bundle of {name!r} was changed at the same time: run the command again."
                 )
-            await _make_current(connection, name, stack[-2], _ROLLBACK)
-        return await self._known(stack[-2])
+            await _make_current(connection, name, previous.bundle_id, _ROLLBACK)
+        return previous
 
     async def current(self, name: str) -> RegisteredBundle | None:
         """Return the current bundle of a name, or None."""
@@ -135,16 +136,28 @@ class Registry:
     async def bundle(self, bundle_id: str) -> Bundle:
         """Return the whole bundle, verified; raises BundleError if it is not in the registry."""
         await self._known(bundle_id)
-        return await asyncio.to_thread(Bundle.open, self._path(bundle_id), [self._trusted_key])
+        return await asyncio.to_thread(Bundle.open, self._path(bundle_id), await self.key_chain.keys())
 
     async def verify(self, entry: RegisteredBundle) -> None:
         """Verify both archives of a bundle; raises BundleError if one is missing, damaged or not trusted."""
-        await asyncio.to_thread(self._verify, entry)
+        await asyncio.to_thread(self._verify, entry, await self.key_chain.keys())
+
+    async def current_signers(self) -> dict[str, str]:
+        """Return the id of the key that signed each current bundle; empty for one that does not verify."""
+        keys, signers = await self.key_chain.keys(), dict[str, str]()
+        for entry in await self.all_current():
+            try:
+                signer = (await self.bundle(entry.bundle_id)).signer(keys)
+            except BundleError:
+                signer = None
+            signers[entry.bundle_id] = key_id(signer) if signer is not None else ""
+        return signers
 
     async def state(self, entry: RegisteredBundle) -> tuple[object, ...]:
-        """Return a value that changes when a file of the bundle changes, without reading the files."""
+        """Return a value that changes when a file of the bundle or the trusted keys change; no file is read."""
         paths = (self._path(entry.bundle_id), self.edge_archive_path(entry.bundle_id))
-        return await asyncio.to_thread(lambda: tuple(_file_state(path) for path in paths))
+        files = await asyncio.to_thread(lambda: tuple(_file_state(path) for path in paths))
+        return entry.edge_archive_sha256, files, tuple(key_id(key) for key in await self.key_chain.keys())
 
     async def judging_bundle_id(self, edge_bundle_id: str) -> str | None:
         """Return the bundle that judges a sample: the one that screened it, else the current one of its name."""
@@ -167,8 +180,8 @@ class Registry:
             raise _unknown(bundle_id)
         return entry
 
-    def _verify(self, entry: RegisteredBundle) -> None:
-        Bundle.open(self._path(entry.bundle_id), [self._trusted_key])
+    def _verify(self, entry: RegisteredBundle, keys: Sequence[Ed25519PublicKey]) -> None:
+        Bundle.open(self._path(entry.bundle_id), keys)
         path = self.edge_archive_path(entry.bundle_id)
         try:
             with path.open("rb") as file:
@@ -258,6 +271,24 @@ async def _check_version_is_free(connection: AsyncConnection, manifest: Manifest
 async def _current_id(connection: AsyncConnection, name: str) -> str | None:
     newest = select(rollouts.c.bundle_id).where(rollouts.c.bundle_name == name).order_by(rollouts.c.number.desc())
     return (await connection.execute(newest.limit(1))).scalar_one_or_none()
+
+
+async def _previous_id(connection: AsyncConnection, name: str) -> str:
+    """Return the bundle that was current before the present one; raises BundleError if there is none."""
+    history = await connection.execute(
+        select(rollouts.c.bundle_id, rollouts.c.action)
+        .where(rollouts.c.bundle_name == name)
+        .order_by(rollouts.c.number)
+    )
+    stack: list[str] = []
+    for bundle_id, action in history:
+        if action == _ROLLBACK:
+            stack.pop()
+        else:
+            stack.append(bundle_id)
+    if len(stack) < 2:
+        raise BundleError(f"No bundle {name!r} was current before: list them with vedette cloud rollout {name}.")
+    return stack[-2]
 
 
 async def _make_current(connection: AsyncConnection, name: str, bundle_id: str, action: str) -> None:

@@ -63,7 +63,17 @@ heartbeats = Table(  # the latest of each device
     # Each a list of `shared.status.RunningBundle` and of texts.
     Column("running", JSON, nullable=False),
     Column("warnings", JSON, nullable=False),
+    Column("key_set_sha256", String(64), nullable=False, server_default=""),  # in force on the device; "": unknown
     Column("clock_offset_s", Double),  # the device's clock minus the service's; NULL from an older agent
+)
+
+key_sets = Table(  # signed lists of the keys that may sign bundles; a root is stored with the set that follows it
+    "key_sets",
+    metadata,
+    Column("serial", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("stored_at_s", Double, nullable=False),
 )
 
 tokens = Table(

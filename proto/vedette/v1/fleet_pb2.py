@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vedette/v1/fleet.proto\x12\nvedette.v1\"C\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x02 \x01(\x0c\"p\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x03 \x01(\x0c\x12\x16\n\x0e\x62undle_key_pem\x18\x04 \x01(\x0c\"\xd4\x01\n\x08\x43ounters\x12\x18\n\x10samples_screened\x18\x01 \x01(\x04\x12\x19\n\x11samples_forwarded\x18\x02 \x01(\x04\x12\x17\n\x0fsamples_audited\x18\x03 \x01(\x04\x12\x17\n\x0fsamples_alarmed\x18\x04 \x01(\x04\x12\x18\n\x10samples_rejected\x18\x05 \x01(\x04\x12\x17\n\x0fsamples_dropped\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_screened\x18\x07 \x01(\x04\x12\x16\n\x0e\x62ytes_uploaded\x18\x08 \x01(\x04\"k\n\rRunningBundle\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_name\x18\x02 \x01(\t\x12\x11\n\tbundle_id\x18\x03 \x01(\t\x12\x10\n\x08\x61rtefact\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\"\xe3\x01\n\x10HeartbeatRequest\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12&\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x14.vedette.v1.Counters\x12*\n\x07running\x18\x03 \x03(\x0b\x32\x19.vedette.v1.RunningBundle\x12\x15\n\rspool_samples\x18\x04 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x05 \x01(\x04\x12\x10\n\x08warnings\x18\x06 \x03(\t\x12\x12\n\nsent_at_ms\x18\x07 \x01(\x03\x12\x12\n\nquery_only\x18\x08 \x01(\x08\"f\n\rDesiredBundle\x12\x13\n\x0b\x62undle_name\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\x15\n\rarchive_bytes\x18\x03 \x01(\x04\x12\x16\n\x0e\x61rchive_sha256\x18\x04 \x01(\x0c\"r\n\x11HeartbeatResponse\x12*\n\x07\x64\x65sired\x18\x01 \x03(\x0b\x32\x19.vedette.v1.DesiredBundle\x12\x18\n\x10next_heartbeat_s\x18\x02 \x01(\r\x12\x17\n\x0fservice_time_ms\x18\x03 \x01(\x03\"7\n\x12\x46\x65tchBundleRequest\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xd6\x01\n\x05\x46leet\x12?\n\x06\x45nroll\x12\x19.vedette.v1.EnrollRequest\x1a\x1a.vedette.v1.EnrollResponse\x12H\n\tHeartbeat\x12\x1c.vedette.v1.HeartbeatRequest\x1a\x1d.vedette.v1.HeartbeatResponse\x12\x42\n\x0b\x46\x65tchBundle\x12\x1e.vedette.v1.FetchBundleRequest\x1a\x11.vedette.v1.Chunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vedette/v1/fleet.proto\x12\nvedette.v1\"C\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x02 \x01(\x0c\"\x95\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x03 \x01(\x0c\x12\x16\n\x0e\x62undle_key_pem\x18\x04 \x01(\x0c\x12#\n\x07key_set\x18\x05 \x01(\x0b\x32\x12.vedette.v1.KeySet\")\n\x06KeySet\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xd4\x01\n\x08\x43ounters\x12\x18\n\x10samples_screened\x18\x01 \x01(\x04\x12\x19\n\x11samples_forwarded\x18\x02 \x01(\x04\x12\x17\n\x0fsamples_audited\x18\x03 \x01(\x04\x12\x17\n\x0fsamples_alarmed\x18\x04 \x01(\x04\x12\x18\n\x10samples_rejected\x18\x05 \x01(\x04\x12\x17\n\x0fsamples_dropped\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_screened\x18\x07 \x01(\x04\x12\x16\n\x0e\x62ytes_uploaded\x18\x08 \x01(\x04\"k\n\rRunningBundle\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_name\x18\x02 \x01(\t\x12\x11\n\tbundle_id\x18\x03 \x01(\t\x12\x10\n\x08\x61rtefact\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\"\xfb\x01\n\x10HeartbeatRequest\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12&\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x14.vedette.v1.Counters\x12*\n\x07running\x18\x03 \x03(\x0b\x32\x19.vedette.v1.RunningBundle\x12\x15\n\rspool_samples\x18\x04 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x05 \x01(\x04\x12\x10\n\x08warnings\x18\x06 \x03(\t\x12\x12\n\nsent_at_ms\x18\x07 \x01(\x03\x12\x12\n\nquery_only\x18\x08 \x01(\x08\x12\x16\n\x0ekey_set_sha256\x18\t \x01(\x0c\"f\n\rDesiredBundle\x12\x13\n\x0b\x62undle_name\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\x15\n\rarchive_bytes\x18\x03 \x01(\x04\x12\x16\n\x0e\x61rchive_sha256\x18\x04 \x01(\x0c\"\x98\x01\n\x11HeartbeatResponse\x12*\n\x07\x64\x65sired\x18\x01 \x03(\x0b\x32\x19.vedette.v1.DesiredBundle\x12\x18\n\x10next_heartbeat_s\x18\x02 \x01(\r\x12\x17\n\x0fservice_time_ms\x18\x03 \x01(\x03\x12$\n\x08key_sets\x18\x04 \x03(\x0b\x32\x12.vedette.v1.KeySet\"7\n\x12\x46\x65tchBundleRequest\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xd6\x01\n\x05\x46leet\x12?\n\x06\x45nroll\x12\x19.vedette.v1.EnrollRequest\x1a\x1a.vedette.v1.EnrollResponse\x12H\n\tHeartbeat\x12\x1c.vedette.v1.HeartbeatRequest\x1a\x1d.vedette.v1.HeartbeatResponse\x12\x42\n\x0b\x46\x65tchBundle\x12\x1e.vedette.v1.FetchBundleRequest\x1a\x11.vedette.v1.Chunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLLREQUEST']._serialized_start=38
   _globals['_ENROLLREQUEST']._serialized_end=105
-  _globals['_ENROLLRESPONSE']._serialized_start=107
-  _globals['_ENROLLRESPONSE']._serialized_end=219
-  _globals['_COUNTERS']._serialized_start=222
-  _globals['_COUNTERS']._serialized_end=434
-  _globals['_RUNNINGBUNDLE']._serialized_start=436
-  _globals['_RUNNINGBUNDLE']._serialized_end=543
-  _globals['_HEARTBEATREQUEST']._serialized_start=546
-  _globals['_HEARTBEATREQUEST']._serialized_end=773
-  _globals['_DESIREDBUNDLE']._serialized_start=775
-  _globals['_DESIREDBUNDLE']._serialized_end=877
-  _globals['_HEARTBEATRESPONSE']._serialized_start=879
-  _globals['_HEARTBEATRESPONSE']._serialized_end=993
-  _globals['_FETCHBUNDLEREQUEST']._serialized_start=995
-  _globals['_FETCHBUNDLEREQUEST']._serialized_end=1050
-  _globals['_CHUNK']._serialized_start=1052
-  _globals['_CHUNK']._serialized_end=1089
-  _globals['_FLEET']._serialized_start=1092
-  _globals['_FLEET']._serialized_end=1306
+  _globals['_ENROLLRESPONSE']._serialized_start=108
+  _globals['_ENROLLRESPONSE']._serialized_end=257
+  _globals['_KEYSET']._serialized_start=259
+  _globals['_KEYSET']._serialized_end=300
+  _globals['_COUNTERS']._serialized_start=303
+  _globals['_COUNTERS']._serialized_end=515
+  _globals['_RUNNINGBUNDLE']._serialized_start=517
+  _globals['_RUNNINGBUNDLE']._serialized_end=624
+  _globals['_HEARTBEATREQUEST']._serialized_start=627
+  _globals['_HEARTBEATREQUEST']._serialized_end=878
+  _globals['_DESIREDBUNDLE']._serialized_start=880
+  _globals['_DESIREDBUNDLE']._serialized_end=982
+  _globals['_HEARTBEATRESPONSE']._serialized_start=985
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1137
+  _globals['_FETCHBUNDLEREQUEST']._serialized_start=1139
+  _globals['_FETCHBUNDLEREQUEST']._serialized_end=1194
+  _globals['_CHUNK']._serialized_start=1196
+  _globals['_CHUNK']._serialized_end=1233
+  _globals['_FLEET']._serialized_start=1236
+  _globals['_FLEET']._serialized_end=1450
 # @@protoc_insertion_point(module_scope)

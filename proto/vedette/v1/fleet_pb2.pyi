@@ -15,16 +15,26 @@ class EnrollRequest(_message.Message):
     def __init__(self, token: _Optional[str] = ..., certificate_signing_request: _Optional[bytes] = ...) -> None: ...
 
 class EnrollResponse(_message.Message):
-    __slots__ = ("device_id", "certificate_pem", "ca_certificate_pem", "bundle_key_pem")
+    __slots__ = ("device_id", "certificate_pem", "ca_certificate_pem", "bundle_key_pem", "key_set")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
     CA_CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_KEY_PEM_FIELD_NUMBER: _ClassVar[int]
+    KEY_SET_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     certificate_pem: bytes
     ca_certificate_pem: bytes
     bundle_key_pem: bytes
-    def __init__(self, device_id: _Optional[str] = ..., certificate_pem: _Optional[bytes] = ..., ca_certificate_pem: _Optional[bytes] = ..., bundle_key_pem: _Optional[bytes] = ...) -> None: ...
+    key_set: KeySet
+    def __init__(self, device_id: _Optional[str] = ..., certificate_pem: _Optional[bytes] = ..., ca_certificate_pem: _Optional[bytes] = ..., bundle_key_pem: _Optional[bytes] = ..., key_set: _Optional[_Union[KeySet, _Mapping]] = ...) -> None: ...
+
+class KeySet(_message.Message):
+    __slots__ = ("data", "signature")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    signature: bytes
+    def __init__(self, data: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Counters(_message.Message):
     __slots__ = ("samples_screened", "samples_forwarded", "samples_audited", "samples_alarmed", "samples_rejected", "samples_dropped", "bytes_screened", "bytes_uploaded")
@@ -61,7 +71,7 @@ class RunningBundle(_message.Message):
     def __init__(self, source_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., artefact: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only")
+    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only", "key_set_sha256")
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +80,7 @@ class HeartbeatRequest(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     SENT_AT_MS_FIELD_NUMBER: _ClassVar[int]
     QUERY_ONLY_FIELD_NUMBER: _ClassVar[int]
+    KEY_SET_SHA256_FIELD_NUMBER: _ClassVar[int]
     agent_version: str
     counters: Counters
     running: _containers.RepeatedCompositeFieldContainer[RunningBundle]
@@ -78,7 +89,8 @@ class HeartbeatRequest(_message.Message):
     warnings: _containers.RepeatedScalarFieldContainer[str]
     sent_at_ms: int
     query_only: bool
-    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ...) -> None: ...
+    key_set_sha256: bytes
+    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ..., key_set_sha256: _Optional[bytes] = ...) -> None: ...
 
 class DesiredBundle(_message.Message):
     __slots__ = ("bundle_name", "bundle_id", "archive_bytes", "archive_sha256")
@@ -93,14 +105,16 @@ class DesiredBundle(_message.Message):
     def __init__(self, bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., archive_bytes: _Optional[int] = ..., archive_sha256: _Optional[bytes] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("desired", "next_heartbeat_s", "service_time_ms")
+    __slots__ = ("desired", "next_heartbeat_s", "service_time_ms", "key_sets")
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     NEXT_HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
     SERVICE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    KEY_SETS_FIELD_NUMBER: _ClassVar[int]
     desired: _containers.RepeatedCompositeFieldContainer[DesiredBundle]
     next_heartbeat_s: int
     service_time_ms: int
-    def __init__(self, desired: _Optional[_Iterable[_Union[DesiredBundle, _Mapping]]] = ..., next_heartbeat_s: _Optional[int] = ..., service_time_ms: _Optional[int] = ...) -> None: ...
+    key_sets: _containers.RepeatedCompositeFieldContainer[KeySet]
+    def __init__(self, desired: _Optional[_Iterable[_Union[DesiredBundle, _Mapping]]] = ..., next_heartbeat_s: _Optional[int] = ..., service_time_ms: _Optional[int] = ..., key_sets: _Optional[_Iterable[_Union[KeySet, _Mapping]]] = ...) -> None: ...
 
 class FetchBundleRequest(_message.Message):
     __slots__ = ("bundle_id", "offset")

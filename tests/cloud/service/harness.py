@@ -51,6 +51,7 @@ class DeviceClient:
     key_pem: bytes
     certificate_pem: bytes
     ca_pem: bytes
+    key_set: fleet_pb2.KeySet = field(default_factory=fleet_pb2.KeySet)
     _channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     def channel(self) -> grpc.aio.Channel:
@@ -124,7 +125,12 @@ async def enrol(token_text: str) -> DeviceClient:
         request = fleet_pb2.EnrollRequest(token=token.secret, certificate_signing_request=signing_request(key))
         answer = await fleet_pb2_grpc.FleetStub(channel).Enroll(request, timeout=20)
     return DeviceClient(
-        answer.device_id, token.address, key_pem(key), answer.certificate_pem, answer.ca_certificate_pem
+        answer.device_id,
+        token.address,
+        key_pem(key),
+        answer.certificate_pem,
+        answer.ca_certificate_pem,
+        answer.key_set,
     )
 
 
