@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from cloud.outputs import check_output_path, write_failure, write_json
+from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 
@@ -49,11 +50,11 @@ def score(
         typer.Option("--key", metavar="PUBLIC.pem", help="Trusted public key; by default that of your signing key."),
     ] = None,
     label_column: Annotated[str, typer.Option(help="Column of labels; it is not an input.")] = "",
-    time_column: Annotated[str, typer.Option(help="Column of times; by default timestamp, time, ...")] = "",
-    delimiter: Annotated[str, typer.Option(help='Delimiter: "auto", ",", ";" or "tab".')] = "auto",
-    decimal: Annotated[str, typer.Option(help='Decimal mark: "auto", "." or ",".')] = "auto",
-    encoding: Annotated[str, typer.Option(help='Encoding: "auto", "utf-8", "utf-16" or "cp1252".')] = "auto",
-    dates: Annotated[str, typer.Option(help='Order in dates: "auto", "day_first" or "month_first".')] = "auto",
+    time_column: TIME_COLUMN = "",
+    delimiter: DELIMITER = "auto",
+    decimal: DECIMAL = "auto",
+    encoding: ENCODING = "auto",
+    dates: DATES = "auto",
     device: Annotated[str, typer.Option(help='Device of the analyzers: "auto", "cpu" or "cuda".')] = "auto",
 ) -> None:
     """Score every sample: score, p-value, decision and the largest contributions, one row each.

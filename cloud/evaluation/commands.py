@@ -8,6 +8,7 @@ import typer
 
 from cloud.evaluation.device.commands import edge
 from cloud.evaluation.result_files import measure_and_write
+from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
 
@@ -70,7 +71,11 @@ def evaluate(
         typer.Option("--key", metavar="PUBLIC.pem", help="Trusted public key; by default that of your signing key."),
     ] = None,
     label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
-    time_column: Annotated[str, typer.Option(help="Column of time stamps; by default timestamp, time, ...")] = "",
+    time_column: TIME_COLUMN = "",
+    delimiter: DELIMITER = "",
+    decimal: DECIMAL = "",
+    encoding: ENCODING = "",
+    dates: DATES = "",
     device: Annotated[str, typer.Option(help='Device of the analyzers: "auto", "cpu" or "cuda".')] = "auto",
     config: Annotated[
         Path | None,
@@ -89,9 +94,9 @@ def evaluate(
     from shared.home import trusted_key
 
     def measure() -> dict[str, Any]:
-        reading = TrainingSettings.load(config).data
-        columns = {"label_column": label_column, "time_column": time_column}
-        reading = reading.model_copy(update={name: column for name, column in columns.items() if column})
+        table = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "dates": dates}
+        changes = {"data": {"label_column": label_column, "time_column": time_column, "table": table}}
+        reading = TrainingSettings.load(config).changed(changes).data
         request = EvaluationRequest(bundle, data, reading, device, plots)
         with shown_progress() as progress:
             return evaluate_bundle(request, trusted_key(key), progress)

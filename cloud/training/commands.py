@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloud.outputs import check_output_path, write_failure, write_json
+from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
 from shared.errors import DataError, JudgementError, SettingsError, VedetteError
 from shared.modality import Modality
@@ -64,7 +65,11 @@ def train(
     ] = None,
     signing_key: _SIGNING = None,
     label_column: Annotated[str, typer.Option(help="Column that marks anomalies; by default label, anomaly, ...")] = "",
-    time_column: Annotated[str, typer.Option(help="Column of timestamps; by default timestamp, time, ...")] = "",
+    time_column: TIME_COLUMN = "",
+    delimiter: DELIMITER = "",
+    decimal: DECIMAL = "",
+    encoding: ENCODING = "",
+    dates: DATES = "",
     mode_column: Annotated[
         str, typer.Option(help="Column with the number of the operating mode; each is calibrated.")
     ] = "",
@@ -127,6 +132,7 @@ def train(
             "missing": "allow" if allow_missing else "",
             "categories": "one_hot" if one_hot else "",
             "trim_share": trim_share,
+            "table": {"delimiter": delimiter, "decimal": decimal, "encoding": encoding, "dates": dates},
         },
         "series": {"window_length": window_length, "window_stride": window_stride},
         "image": {"height": image_size, "width": image_size},

@@ -293,15 +293,21 @@ class TrainingSettings(Settings):
 
         `options`: values by key, with a mapping per table. Raises SettingsError for a value that is not allowed.
         """
-        values = self.model_dump()
-        for key, option in options.items():
-            if isinstance(option, Mapping):
-                values[key] |= {inner: value for inner, value in option.items() if value}
-            elif option:
-                values[key] = option
+        values = _changed(self.model_dump(), options)
         try:
             return type(self).model_validate(values)
         except ValidationError as error:
             problem = error.errors()[0]
             key = ".".join(str(part) for part in problem["loc"])
             raise SettingsError(f"{key}: {problem['msg']} (is {problem['input']!r}).") from None
+
+
+def _changed(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with the options that are not empty, in nested tables as well."""
+    changed = dict(values)
+    for key, option in options.items():
+        if isinstance(option, Mapping):
+            changed[key] = _changed(changed[key], option)
+        elif option:
+            changed[key] = option
+    return changed

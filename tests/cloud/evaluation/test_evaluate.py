@@ -132,9 +132,10 @@ def test_settings_tell_how_to_read_a_table_and_errors_are_in_the_json(
     lines = [";".join(f"{value:.4f}".replace(".", ",") for value in row) for row in values]
     (tmp_path / "new.csv").write_text("\n".join(["x1;x2;x3;x4", *lines]))
     config, result = tmp_path / "read.toml", tmp_path / "out.json"
-    config.write_text('[data.table]\ndelimiter = ";"\ndecimal = ","\n')
-    assert vedette("evaluate", pump, tmp_path / "new.csv", "--config", config, "--json", result) == 0
+    config.write_text('[data.table]\ndelimiter = "tab"\ndecimal = ","\n')
+    options = ("--config", config, "--json", result)
+    assert vedette("evaluate", pump, tmp_path / "new.csv", *options, "--delimiter", ";") == 0
     assert json.loads(result.read_text())["samples"] == 60
     config.write_text('[data.table]\ndelimiter = "|"\n')
-    assert vedette("evaluate", pump, tmp_path / "new.csv", "--config", config, "--json", result) == 3
+    assert vedette("evaluate", pump, tmp_path / "new.csv", *options) == 3
     assert "delimiter" in result.read_text()

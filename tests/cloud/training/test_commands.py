@@ -137,6 +137,21 @@ def test_wrong_settings_are_refused_before_anything_runs(
     assert expected in capsys.readouterr().err
 
 
+def test_the_format_of_a_table_is_set_by_options_or_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "train.toml"
+    config.write_text('[data]\ncolumns = ["a"]\n[data.table]\ndelimiter = ";"\ndecimal = ","\n')
+    options = ("--modality", "series", "--config", config, "--print-config")
+    table = ("--delimiter", "tab", "--dates", "day_first", "--time-column", "Datum+Zeit")
+    assert vedette(monkeypatch, "train", "rows.csv", *options, *table) == 0
+    shown = tomllib.loads(capsys.readouterr().out)["data"]
+    assert shown["table"] == {"delimiter": "tab", "decimal": ",", "encoding": "auto", "dates": "day_first"}
+    assert (shown["time_column"], shown["columns"]) == ("Datum+Zeit", ["a"])
+    assert vedette(monkeypatch, "train", "rows.csv", *options, "--delimiter", "|") == 3
+    assert "data.table.delimiter" in capsys.readouterr().err
+
+
 def test_options_override_the_file_and_can_be_printed(
     tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
