@@ -151,8 +151,8 @@ def devices(
                 return await read_devices(store, now_s=now_s, late_after_s=late_after_s(settings.heartbeat_s))
 
         found = asyncio.run(work())
+        write_json(json_path, {"now_s": now_s, "devices": found})  # first: the reader of the list may close its pipe
         show_devices(found, now_s)
-        write_json(json_path, {"now_s": now_s, "devices": found})
 
 
 def publish(
