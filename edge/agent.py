@@ -26,8 +26,9 @@ from edge.settings.sources import SourceSettings
 from edge.spool import Spool
 from edge.uplink.delivery import Delivery
 from edge.uplink.events import EventReader
-from edge.uplink.identity import is_enrolled, load_bundle_key
+from edge.uplink.identity import is_enrolled
 from edge.uplink.meter import LinkMeter
+from edge.uplink.trust import BundleKeys
 from edge.uplink.uplink import Uplink
 from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle, write_durably
@@ -75,9 +76,8 @@ class Agent:
         self._metrics = self._make_metrics()
         self.counters = Counters(settings.state_dir / "counters.json")
         before = self.counters.snapshot()
-        self._cache = BundleCache(
-            settings.state_dir / "bundles", [load_bundle_key(settings.state_dir, settings.bundle_key)]
-        )
+        self._bundle_keys = BundleKeys(settings.state_dir, settings.bundle_key)
+        self._cache = BundleCache(settings.state_dir / "bundles", self._bundle_keys.keys)
         self.spool = Spool(settings.state_dir / "spool.db", settings.spool, self.counters)
         self.verdicts = VerdictStore(settings.state_dir / "verdicts.db")
         self.counters.raise_to(self.verdicts.totals())
@@ -176,7 +176,15 @@ class Agent:
         meter = self.meter
         delivery = Delivery(settings.uplink, self.spool, self.verdicts, meter)
         updater = Updater(
-            _version(), settings.uplink, self._cache, self.pipelines, self.spool, self.counters, self._problems, meter
+            _version(),
+            settings.uplink,
+            self._cache,
+            self.pipelines,
+            self.spool,
+            self.counters,
+            self._problems,
+            meter,
+            self._bundle_keys,
         )
         self.updater = updater
         reader = EventReader(settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge)
@@ -292,7 +300,7 @@ class Agent:
     def _problems(self) -> list[str]:
         """Return short texts for an operator: present problems, and those counted since this start."""
         clock = device_clock_warning(self.updater.clock_offset_s if self.updater is not None else None)
-        problems = [clock] if clock else []
+        problems = [text for text in (clock, self._bundle_keys.problem) if text]
         for pipeline in self.pipelines:
             problems += [f"source {pipeline.settings.id}: {text}" for text in self._source_problems(pipeline)]
         sinks = self.alarms.status().items()

@@ -29,7 +29,7 @@ from edge.screener import ScreenedBatch, Screener, load_screener
 from edge.settings import AgentSettings
 from edge.sources import open_source
 from edge.spool import Spool
-from edge.uplink.identity import load_bundle_key
+from edge.uplink.trust import BundleKeys
 from shared.errors import SettingsError, VedetteError
 from shared.modalities import sample_type
 from shared.samples import SampleBatch
@@ -83,7 +83,7 @@ def _screened(settings: AgentSettings) -> tuple[Screener, list[Screened]]:
     source_settings = settings.sources[0]
     if source_settings.bundle is None:
         raise SettingsError("The first source names no bundle: set `bundle` to a path.")
-    cache = BundleCache(settings.state_dir / "bundles", [load_bundle_key(settings.state_dir, settings.bundle_key)])
+    cache = BundleCache(settings.state_dir / "bundles", BundleKeys(settings.state_dir, settings.bundle_key).keys)
     bundle = cache.open(source_settings.bundle)
     usual = sample_type(bundle.manifest.modality).usual_batch_size(bundle.manifest.input)
     batch_size = source_settings.batch_size_for(usual)

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from shared.bundle import MAX_ARCHIVE_BYTES, Bundle, write_durably
-from shared.errors import BundleError, BundleIntegrityError
+from shared.errors import BundleError, BundleIntegrityError, UntrustedBundleError
 from shared.logs import EventLog
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -27,8 +27,31 @@ class BundleCache:
         self._names: dict[str, list[str]] = {}  # ids by name: the current one, then the previous
         self._failed: dict[str, str] = {}
         self._trials: dict[str, int] = {}  # attempts without a result, by id
+        self._refused: dict[str, str] = {}  # until the trusted keys change, or the next start
+        self._stale: set[str] = set()
         if self._index_path.exists():
             self._read_index()
+
+    def trust(self, keys: Iterable[Ed25519PublicKey]) -> None:
+        """Trust these keys from now on. May be called while another thread uses the cache.
+
+        Refused archives may be fetched again. Archives in use that no trusted key signed become stale.
+        """
+        self._keys = tuple(keys)
+        self._refused.clear()
+        for bundle_id in [ids[0] for ids in list(self._names.values()) if ids]:
+            try:
+                self.open_id(bundle_id)
+            except UntrustedBundleError:
+                self._stale.add(bundle_id)
+            except BundleError as error:
+                log.warning(
+                    "cached_bundle_unusable", bundle=bundle_id, error=error, advice="it is fetched at a restart"
+                )
+
+    def is_stale(self, bundle_id: str) -> bool:
+        """Return whether the bundle runs, but the device could not load it again: no trusted key signed its archive."""
+        return bundle_id in self._stale
 
     def current(self, name: str) -> Bundle | None:
         """Return the newest undamaged bundle of a name, or None. A damaged one is logged and skipped."""
@@ -60,6 +83,8 @@ class BundleCache:
                 raise BundleIntegrityError(f"{bundle_id}: the archive is not the one announced. It is fetched again.")
             try:
                 bundle = Bundle.open(data, self._keys, edge_only=True)
+            except UntrustedBundleError as error:
+                raise UntrustedBundleError(f"{bundle_id}: {error}") from None
             except BundleIntegrityError as error:  # as announced: another fetch would not help
                 raise BundleError(f"{bundle_id}: {error}") from None
             if bundle.manifest.bundle_id != bundle_id:
@@ -69,6 +94,7 @@ class BundleCache:
             raise
         write_durably(self._path(bundle_id), data)
         part.unlink(missing_ok=True)
+        self._stale.discard(bundle_id)
         return bundle
 
     def has(self, bundle_id: str) -> bool:
@@ -109,9 +135,13 @@ class BundleCache:
         self._names[name] = [other for other in self._names.get(name, []) if other != bundle_id]
         self._save()
 
+    def refuse(self, bundle_id: str, reason: str) -> None:
+        """Note that the archive cannot be trusted: it is not fetched again before the trusted keys change."""
+        self._refused[bundle_id] = reason
+
     def failure(self, bundle_id: str) -> str:
-        """Return the reason why the bundle failed here, or an empty text."""
-        return self._failed.get(bundle_id, "")
+        """Return the reason why the bundle failed here or was refused, or an empty text."""
+        return self._failed.get(bundle_id) or self._refused.get(bundle_id, "")
 
     def _path(self, bundle_id: str) -> Path:
         if not _ID.fullmatch(bundle_id):

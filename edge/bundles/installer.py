@@ -14,7 +14,7 @@ from edge.counters import Counters
 from edge.uplink.transport import Transport
 from shared.backoff import HALF_JITTER, Backoff
 from shared.bundle import Bundle
-from shared.errors import BundleError, BundleIntegrityError, DataError, EngineError, VedetteError
+from shared.errors import BundleError, BundleIntegrityError, DataError, EngineError, UntrustedBundleError, VedetteError
 from shared.logs import EventLog
 from shared.status import RunningBundle
 from vedette.v1 import fleet_pb2
@@ -132,10 +132,18 @@ class BundleInstaller:
         return self._installation.phase
 
     def want(self, transport: Transport, desired: Sequence[fleet_pb2.DesiredBundle]) -> None:
-        """Start to install the desired bundles that no source runs yet, unless the task is busy."""
+        """Start to install the desired bundles that no source runs yet, unless the task is busy.
+
+        The archive of a bundle that runs is fetched again if no trusted key signed the one in the cache.
+        """
         if self.task is not None and not self.task.done():
             return
-        wanted = [item for item in desired if self._behind(item) and not self._cache.failure(item.bundle_id)]
+        wanted = [
+            item
+            for item in desired
+            if (self._behind(item) or (self._cache.is_stale(item.bundle_id) and self._runs(item)))
+            and not self._cache.failure(item.bundle_id)
+        ]
         if wanted:
             self._transport = transport
             self.task = asyncio.create_task(self._install_each(transport, wanted))
@@ -154,6 +162,9 @@ class BundleInstaller:
             and follower.running().bundle_name == desired.bundle_name
             and follower.running().bundle_id != desired.bundle_id
         ]
+
+    def _runs(self, desired: fleet_pb2.DesiredBundle) -> bool:
+        return any(follower.running().bundle_id == desired.bundle_id for follower in self._followers)
 
     async def _install_each(self, transport: Transport, wanted: Sequence[fleet_pb2.DesiredBundle]) -> None:
         """Install one bundle after the other; after a disconnection the rest is left to the next connection."""
@@ -175,6 +186,8 @@ class BundleInstaller:
 
     def _is_interruption(self, error: Exception, transport: Transport) -> bool:
         """Return whether a later attempt can succeed: the link, the disk or a closed transport caused the error."""
+        if isinstance(error, UntrustedBundleError):
+            return False
         if isinstance(error, (BundleIntegrityError, OSError, grpc.aio.AioRpcError, grpc.aio.UsageError)):
             return True
         is_closed = self.phase is Phase.FETCHING and self._transport is not transport
@@ -191,13 +204,16 @@ class BundleInstaller:
             await asyncio.sleep(self._backoff.next_s())
 
     async def _refuse(self, desired: fleet_pb2.DesiredBundle, error: Exception) -> None:
-        """Give up a bundle for good, for a VedetteError or an unexpected error.
+        """Give up a bundle, for a VedetteError or an unexpected error.
+
+        An archive that no trusted key signed is only left out until the keys change, and a bundle that runs is kept.
 
         The phase changes first: a task that is cancelled while it waits for the disk must not stay in FETCHING.
         """
         self._installation.on(InstallEvent.REFUSED)
         reason = str(error) if isinstance(error, VedetteError) else repr(error)
-        await asyncio.to_thread(self._note_refusal, desired.bundle_name, desired.bundle_id, reason)
+        for_good = not (isinstance(error, UntrustedBundleError) or self._runs(desired))
+        await asyncio.to_thread(self._note_refusal, desired.bundle_name, desired.bundle_id, reason, for_good)
 
     async def _install(self, transport: Transport, desired: fleet_pb2.DesiredBundle) -> None:
         bundle = await self._obtain(transport, desired)
@@ -233,8 +249,12 @@ class BundleInstaller:
             await asyncio.to_thread(self._cache.mark_failed, manifest.name, manifest.bundle_id, reason)
         return passed
 
-    def _note_refusal(self, name: str, bundle_id: str, reason: str) -> None:
+    def _note_refusal(self, name: str, bundle_id: str, reason: str, for_good: bool) -> None:
         self._counters.add({"bundles_refused": 1})
+        if not for_good:
+            self._cache.refuse(bundle_id, reason)
+            log.error("bundle_refused", bundle=bundle_id, error=reason, advice="it is tried again with other keys")
+            return
         with contextlib.suppress(OSError):  # it is marked in memory; after a restart it is tried once more
             self._cache.mark_failed(name, bundle_id, reason)
         log.error("bundle_refused", bundle=bundle_id, error=reason, advice="the previous bundle runs on")

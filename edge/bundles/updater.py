@@ -15,9 +15,11 @@ from edge.uplink.link import LinkState
 from edge.uplink.meter import LinkMeter
 from edge.uplink.tasks import happens
 from edge.uplink.transport import Transport
+from edge.uplink.trust import BundleKeys
 from shared.backoff import HALF_JITTER, Backoff
 from shared.logs import EventLog, Throttle
 from shared.status import Heartbeat, HeartbeatCounters
+from vedette.v1 import fleet_pb2
 
 _MAX_WARNINGS, _MAX_WARNING_CHARACTERS = 16, 400
 _MAX_HEARTBEAT_S = 3600.0
@@ -38,7 +40,9 @@ class Updater:
         counters: Counters,
         warnings: Callable[[], Sequence[str]],
         meter: LinkMeter,
+        bundle_keys: BundleKeys | None = None,
     ) -> None:
+        self._cache, self._bundle_keys = cache, bundle_keys
         self._version, self._settings = version, settings
         self._followers, self._spool, self._counters, self._warnings = followers, spool, counters, warnings
         self._meter = meter
@@ -69,6 +73,7 @@ class Updater:
                         self.clock_offset_s = sent_at_s + took_s / 2 - response.service_time_ms / 1000
                     backoff.reset()
                     wait_s = min(float(response.next_heartbeat_s) or wait_s, _MAX_HEARTBEAT_S)
+                    await self._follow_keys(response.key_sets)
                     self.installer.want(transport, list(response.desired))
                 except grpc.aio.AioRpcError as error:
                     link.failed(error)
@@ -77,6 +82,12 @@ class Updater:
                     self._nudge.clear()
         finally:
             self.installer.disconnect()
+
+    async def _follow_keys(self, key_sets: Sequence[fleet_pb2.KeySet]) -> None:
+        """Adopt new key sets before bundles are fetched, and confirm them with the next heartbeat, at once."""
+        if self._bundle_keys is not None and await asyncio.to_thread(self._bundle_keys.follow, key_sets):
+            await asyncio.to_thread(self._cache.trust, self._bundle_keys.keys)
+            self.nudge()
 
     def _heartbeat(self) -> Heartbeat:
         counts, spool = self._counters.snapshot(), self._spool.status()
@@ -93,4 +104,5 @@ class Updater:
             spool_bytes=spool.bytes,
             warnings=tuple(text[:_MAX_WARNING_CHARACTERS] for text in list(self._warnings())[:_MAX_WARNINGS]),
             sent_at_ms=int(time.time() * 1000),
+            key_set_sha256=self._bundle_keys.sha256 if self._bundle_keys is not None else "",
         )

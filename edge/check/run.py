@@ -15,9 +15,11 @@ from edge.check.report import Finding, error, found, ok, warning
 from edge.check.sources import PROBE_TIMEOUT_S, check_source, probe_broker, probes
 from edge.settings import AgentSettings
 from edge.settings.alarms import MqttSinkSettings, WebhookSettings
-from edge.uplink.identity import Identity, is_enrolled, load_bundle_key, load_identity
+from edge.uplink.identity import Identity, is_enrolled, load_identity
 from edge.uplink.link import diagnose
+from edge.uplink.trust import BundleKeys
 from shared.addresses import Address
+from shared.bundle import key_id
 from shared.clocks import device_clock_warning
 from shared.errors import (
     CertificateError,
@@ -118,12 +120,12 @@ def _clock() -> Finding:
 
 
 def _trusted(settings: AgentSettings) -> tuple[BundleCache | None, Finding]:
-    """Return the cache of bundles, which trusts the device's key, or None without a key."""
+    """Return the cache of bundles, which trusts the device's keys, or None without a key."""
     try:
-        key = load_bundle_key(settings.state_dir, settings.bundle_key)
+        keys = BundleKeys(settings.state_dir, settings.bundle_key).keys
     except CertificateError as problem:
         return None, error("bundle key", problem)
-    return BundleCache(settings.state_dir / "bundles", [key]), ok("bundle key", "is there")
+    return BundleCache(settings.state_dir / "bundles", keys), ok("bundle key", f"trusts {', '.join(map(key_id, keys))}")
 
 
 def _identity(state_dir: Path) -> tuple[Identity | None, Finding]:

@@ -166,7 +166,7 @@ class AgentSettings(Settings):
     bundle_key: Path | None = Field(
         default=None,
         title="Bundle key",
-        description="PEM of the public key that signs bundles; default the one given at enrolment",
+        description="PEM of the only public key to trust; default: the key set of the service, from enrolment on",
     )
     drain_timeout_s: float = Field(
         default=60.0, ge=0, title="Drain", description="seconds --until-done waits for the spool and its verdicts"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from edge.uplink import identity
+from edge.uplink import identity, trust
 from shared.bundle import parse_public_key, write_durably
 from shared.enrolment import EnrolmentToken
 from shared.errors import CertificateError, ConnectionFailedError, EnrolmentError, StorageError
@@ -83,8 +83,10 @@ def _check_answer(answer: fleet_pb2.EnrollResponse, token: EnrolmentToken, key: 
         answered = x509.load_pem_x509_certificate(answer.ca_certificate_pem)
         pinned = x509.load_pem_x509_certificate(token.ca_certificate_pem.encode())
         parse_public_key(answer.bundle_key_pem)
+        if answer.HasField("key_set"):
+            trust.check_root(answer.key_set, token.ca_certificate_pem.encode())
     except (ValueError, CertificateError) as error:
-        raise EnrolmentError(f"{where} holds a certificate or key that cannot be read: {error}.") from None
+        raise EnrolmentError(f"{where} holds a certificate, key or key set that cannot be used: {error}.") from None
     if answered != pinned:
         raise EnrolmentError(f"{where} names another authority than the token. Make a new token.")
     if certificate.public_key() != key.public_key():
@@ -106,6 +108,10 @@ def _write(
         write_durably(folder / identity.CERTIFICATE_FILE, answer.certificate_pem)
         write_durably(folder / identity.CA_FILE, answer.ca_certificate_pem)
         write_durably(folder / identity.BUNDLE_KEY_FILE, answer.bundle_key_pem)
+        if answer.HasField("key_set"):
+            write_durably(folder / trust.KEY_SET_FILE, answer.key_set.data)
+        else:  # an older service: the key alone is trusted
+            (folder / trust.KEY_SET_FILE).unlink(missing_ok=True)
         write_durably(folder / identity.FACTS_FILE, json.dumps(facts, indent=1).encode())
     except OSError as error:
         raise StorageError(f"{folder}: the identity cannot be written ({error}). Make a new token then.") from None

@@ -8,15 +8,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from shared.bundle import load_trusted_key
 from shared.errors import CertificateError
 
 FOLDER = "identity"
 KEY_FILE, CERTIFICATE_FILE, CA_FILE = "device.key", "device.crt", "ca.crt"
 BUNDLE_KEY_FILE, FACTS_FILE = "bundle_key.pem", "identity.json"
-_ENROL = "Enrol the device: vedette edge enroll --config edge.toml --token TOKEN (vedette cloud token makes one)."
+ENROL = "Enrol the device: vedette edge enroll --config edge.toml --token TOKEN (vedette cloud token makes one)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +54,19 @@ def is_enrolled(state_dir: Path) -> bool:
     return (state_dir / FOLDER / FACTS_FILE).exists()
 
 
-def load_bundle_key(state_dir: Path, override: Path | None = None) -> Ed25519PublicKey:
-    """Load the key that signs this device's bundles; raises CertificateError if there is none."""
-    path = override or state_dir / FOLDER / BUNDLE_KEY_FILE
-    if not path.exists():
-        advice = "Correct bundle_key." if override else f"{_ENROL} Or name the key with bundle_key."
-        raise CertificateError(f"{path}: no such file, and without it no bundle can be trusted. {advice}")
-    return load_trusted_key(path)
-
-
 def _read_facts(path: Path) -> tuple[str, str]:
     try:
         facts = json.loads(_read(path))
         return str(facts["device_id"]), str(facts["address"])
     except (ValueError, KeyError, TypeError):
-        raise CertificateError(f"{path}: damaged. {_ENROL}") from None
+        raise CertificateError(f"{path}: damaged. {ENROL}") from None
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise CertificateError(f"{path}: no such file. {_ENROL}") from None
+        raise CertificateError(f"{path}: no such file. {ENROL}") from None
     except OSError as error:
         raise CertificateError(f"{path}: cannot be read ({error.strerror}). Run as the user that enrolled.") from None
 
@@ -86,13 +75,13 @@ def _certificate(pem: bytes, path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError:
-        raise CertificateError(f"{path}: not a certificate in PEM. {_ENROL}") from None
+        raise CertificateError(f"{path}: not a certificate in PEM. {ENROL}") from None
 
 
 def _check_dates(certificate: x509.Certificate, path: Path, now: datetime) -> None:
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if now > end:
-        raise CertificateError(f"{path}: expired on {end:%Y-%m-%d %H:%M} UTC. Check the clock, or: {_ENROL}")
+        raise CertificateError(f"{path}: expired on {end:%Y-%m-%d %H:%M} UTC. Check the clock, or: {ENROL}")
     if now < start:
         raise CertificateError(f"{path}: not valid before {start:%Y-%m-%d %H:%M} UTC. Set the device's clock.")
 
@@ -102,7 +91,7 @@ def _check_issuer(certificate: x509.Certificate, authority: x509.Certificate, fo
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
         raise CertificateError(
-            f"{folder / CERTIFICATE_FILE}: foreign, not issued by the authority in {folder / CA_FILE}. {_ENROL}"
+            f"{folder / CERTIFICATE_FILE}: foreign, not issued by the authority in {folder / CA_FILE}. {ENROL}"
         ) from None
 
 
@@ -110,6 +99,6 @@ def _check_key(key_pem: bytes, certificate: x509.Certificate, path: Path) -> Non
     try:
         key = serialization.load_pem_private_key(key_pem, password=None)
     except (ValueError, TypeError):
-        raise CertificateError(f"{path}: not a private key in PEM. {_ENROL}") from None
+        raise CertificateError(f"{path}: not a private key in PEM. {ENROL}") from None
     if key.public_key() != certificate.public_key():
-        raise CertificateError(f"{path}: does not belong to {CERTIFICATE_FILE}. {_ENROL}")
+        raise CertificateError(f"{path}: does not belong to {CERTIFICATE_FILE}. {ENROL}")

@@ -36,6 +36,7 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
         self, authority: Authority, *, port: int = 0, bundle_key: Any = None, clients: Authority | None = None
     ) -> None:
         self.authority, self.bundle_key = authority, bundle_key
+        self.key_set: fleet_pb2.KeySet | None = None
         self.samples: dict[bytes, sample_pb2.Sample] = {}
         self.order: list[bytes] = []  # as they arrived, resends included
         self.requests = 0
@@ -182,6 +183,7 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
             certificate_pem=self.authority.sign(asked.public_key(), str(name)),  # type: ignore[arg-type]
             ca_certificate_pem=self.authority.pem,
             bundle_key_pem=public_pem(self.bundle_key),
+            key_set=self.key_set,
         )
 
     async def _emit(self, **what: Any) -> None:

@@ -8,11 +8,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.uplink.enrolment import enroll
-from edge.uplink.identity import load_bundle_key, load_identity
+from edge.uplink.identity import load_identity
+from edge.uplink.trust import BundleKeys
 from shared.enrolment import EnrolmentToken
 from shared.errors import CertificateError, ConnectionFailedError, EnrolmentError
+from shared.key_sets import KeySet, TrustedKey, authority_sha256
 from tests.edge.certificates import DAY, Authority, write_identity
 from tests.edge.cloud_double import SECRET, CloudDouble
+from vedette.v1 import fleet_pb2
 
 
 def token_for(cloud: CloudDouble, authority: Authority, **changes: str) -> str:
@@ -32,7 +35,7 @@ def test_a_token_becomes_an_identity(cloud: CloudDouble, authority: Authority, t
     key = tmp_path / "identity" / "device.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert b"EC" in key.read_bytes() or b"PRIVATE KEY" in key.read_bytes()
-    assert load_bundle_key(tmp_path) == cloud.bundle_key
+    assert BundleKeys(tmp_path).keys == (cloud.bundle_key,)
 
 
 def test_a_token_is_spent_once_and_an_identity_is_not_replaced_by_accident(
@@ -104,3 +107,40 @@ def test_a_key_of_another_certificate_is_named(
     (tmp_path / "identity" / "device.key").write_bytes(authority.issue("device-1")[0])
     with pytest.raises(CertificateError, match="does not belong"):
         load_identity(tmp_path)
+
+
+def test_the_key_set_of_the_enrolment_is_the_one_in_force_and_a_later_enrolment_replaces_it(
+    cloud: CloudDouble, authority: Authority, tmp_path: Path
+) -> None:
+    other = Ed25519PrivateKey.generate().public_key()
+    entries = [TrustedKey.of(cloud.bundle_key), TrustedKey.of(other)]
+    cloud.key_set = KeySet.root(entries, authority_sha256(authority.pem), serial=5).to_message()
+    enroll(tmp_path, token_for(cloud, authority))
+    assert BundleKeys(tmp_path).keys == (cloud.bundle_key, other)
+    assert BundleKeys(tmp_path).sha256 == KeySet.from_message(cloud.key_set).sha256
+    cloud.key_set = None  # an older service
+    cloud.spent.clear()
+    enroll(tmp_path, token_for(cloud, authority), replace=True)
+    assert BundleKeys(tmp_path).keys == (cloud.bundle_key,)
+
+
+def test_a_key_set_of_another_authority_is_no_enrolment(
+    cloud: CloudDouble, authority: Authority, tmp_path: Path
+) -> None:
+    cloud.key_set = KeySet.root([TrustedKey.of(cloud.bundle_key)], "a" * 64).to_message()
+    with pytest.raises(EnrolmentError, match="another authority"):
+        enroll(tmp_path, token_for(cloud, authority))
+    assert not (tmp_path / "identity").exists()
+
+
+@pytest.mark.parametrize("data", [b"damaged", KeySet.root([TrustedKey(public_key="0" * 64)], "a" * 64).data])
+def test_a_damaged_or_foreign_key_set_on_the_disk_is_named_and_a_fixed_key_needs_none(
+    tmp_path: Path, authority: Authority, signing_key: Ed25519PrivateKey, data: bytes
+) -> None:
+    write_identity(tmp_path, authority, "localhost:1", signing_key.public_key())
+    (tmp_path / "identity" / "key_set.json").write_bytes(data)
+    with pytest.raises(CertificateError, match=r"key_set\.json.*Enrol the device"):
+        BundleKeys(tmp_path)
+    fixed = BundleKeys(tmp_path, tmp_path / "identity" / "bundle_key.pem")
+    assert (fixed.keys, fixed.sha256) == ((signing_key.public_key(),), "")
+    assert not fixed.follow([fleet_pb2.KeySet(data=b"anything")])
