@@ -20,7 +20,7 @@ from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.key_sets import KeyChain
 from cloud.store.schema import bundles, rollouts
 from shared.bundle import Bundle, Manifest, key_id
-from shared.errors import BundleError, BundleIntegrityError
+from shared.errors import BundleError, BundleIntegrityError, UntrustedBundleError
 from shared.files import write_durably
 
 BUNDLES_FOLDER = "bundles"
@@ -49,6 +49,7 @@ class Registry:
         self._store = store
         self._folder = data_dir / BUNDLES_FOLDER
         self.key_chain = KeyChain(store, trusted_key)
+        self._trusted: dict[str, tuple[object, bool]] = {}  # state of the files and the keys, and the outcome, by id
 
     async def publish(self, bundle: Bundle, *, make_current: bool = True) -> RegisteredBundle:
         """Add the bundle and make it the current one of its name; publishing it again is no error.
@@ -160,12 +161,16 @@ class Registry:
         return entry.edge_archive_sha256, files, tuple(key_id(key) for key in await self.key_chain.keys())
 
     async def judging_bundle_id(self, edge_bundle_id: str) -> str | None:
-        """Return the bundle that judges a sample: the one that screened it, else the current one of its name."""
-        if await self.entry(edge_bundle_id) is not None:
+        """Return the bundle that judges a sample: the one that screened it, else the current one of its name.
+
+        The current one also takes the samples of a bundle whose signing key was retired.
+        """
+        entry = await self.entry(edge_bundle_id)
+        if entry is not None and await self._is_trusted(entry):
             return edge_bundle_id
         name, *rest = edge_bundle_id.rsplit("-", 2)  # name-version-hash
-        entry = await self.current(name) if len(rest) == 2 else None
-        return entry.bundle_id if entry is not None else None
+        current = await self.current(name) if len(rest) == 2 else None
+        return current.bundle_id if current is not None else None
 
     def edge_archive_path(self, bundle_id: str) -> Path:
         """Return the path of the archive that devices fetch, for a bundle of the registry."""
@@ -179,6 +184,18 @@ class Registry:
         if entry is None:
             raise _unknown(bundle_id)
         return entry
+
+    async def _is_trusted(self, entry: RegisteredBundle) -> bool:
+        """Return whether a trusted key signed the bundle; also true for one that cannot be read, which is reported."""
+        state = await self.state(entry)
+        if self._trusted.get(entry.bundle_id, (None, True))[0] != state:
+            try:
+                await self.bundle(entry.bundle_id)
+                is_trusted = True
+            except BundleError as error:
+                is_trusted = not isinstance(error, UntrustedBundleError)
+            self._trusted[entry.bundle_id] = (state, is_trusted)
+        return self._trusted[entry.bundle_id][1]
 
     def _verify(self, entry: RegisteredBundle, keys: Sequence[Ed25519PublicKey]) -> None:
         Bundle.open(self._path(entry.bundle_id), keys)

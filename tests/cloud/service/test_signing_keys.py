@@ -63,7 +63,9 @@ async def test_a_key_is_changed_step_by_step_and_every_step_too_early_is_refused
     assert (first.key_id, first.devices, first.bundles) == (old_id, 1, ())
     assert (added.key_id, added.devices, added.bundles) == (NEW_ID, 1, (second.bundle_id,))
     assert await confirm(devices[1], chain) == []
+    assert await registry.judging_bundle_id(biopsies.bundle.manifest.bundle_id) == biopsies.bundle.manifest.bundle_id
     chain.append(await keys.retire(old_id, NEW))
+    assert await registry.judging_bundle_id(biopsies.bundle.manifest.bundle_id) == second.bundle_id
     assert await confirm(devices[1], chain[:1]) == chain[1:]  # a device that was away gets each step
     for refused in (registry.publish(biopsies.version(3)), registry.rollback("biopsy")):
         with pytest.raises(UntrustedBundleError):
