@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud.console.api import api_router
 from cloud.console.bundles import build_bundle_page, bundle_router
+from cloud.console.guidance import BundleProblems
 from cloud.console.live import build_live_page
 from cloud.console.media import Media
 from cloud.console.pages import build_devices_page, build_verdict_page
@@ -36,10 +37,16 @@ _HEADERS = {
 }
 
 
-def create_app(store: Store, registry: Registry, *, late_after_s: float = LATE_AFTER_S) -> FastAPI:
+def create_app(
+    store: Store,
+    registry: Registry,
+    *,
+    late_after_s: float = LATE_AFTER_S,
+    bundle_problems: BundleProblems = dict[str, str],
+) -> FastAPI:
     """Return the console over an open store; serve it with its lifespan, one at a time per process.
 
-    A device without a heartbeat for `late_after_s` seconds is shown as silent.
+    A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
     """
     summaries = SummaryCache(store, late_after_s)
     app = FastAPI(title="Vedette console", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
@@ -48,7 +55,7 @@ def create_app(store: Store, registry: Registry, *, late_after_s: float = LATE_A
     app.include_router(api_router(store, registry, summaries))
     app.include_router(bundle_router(registry.manifest))
     app.include_router(Media(store).router)
-    _add_pages(store, registry, summaries)
+    _add_pages(store, registry, summaries, bundle_problems)
     pages.middleware_stack = None  # NiceGUI has one application per process: reset it in case it ran before
     ui.run_with(
         app,
@@ -85,10 +92,10 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def _add_pages(store: Store, registry: Registry, summaries: SummaryCache) -> None:
+def _add_pages(store: Store, registry: Registry, summaries: SummaryCache, bundle_problems: BundleProblems) -> None:
     @ui.page("/", title="Live · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def live(request: Request) -> None:
-        await build_live_page(store, summaries, dict(request.query_params))
+        await build_live_page(store, summaries, dict(request.query_params), bundle_problems)
 
     @ui.page("/devices", title="Devices · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def devices() -> None:

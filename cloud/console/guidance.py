@@ -1,9 +1,13 @@
 """Texts of empty pages: the reason and the next steps."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from cloud.store.fleet_queries import FleetSummary
 from cloud.words import count_words
+
+BundleProblems: TypeAlias = Callable[[], Mapping[str, str]]
+"""Returns the reasons of the current bundles that do not verify, by bundle id."""
 
 _TOKEN = {
     "text": "On this machine, make a one-time token: ",
@@ -23,6 +27,15 @@ def no_device() -> dict[str, Any]:
         "title": "No device is enrolled yet",
         "lines": ["A device enrols once with a token; its suspicious samples are then listed here."],
         "steps": [_TOKEN, _ENROL, _PUBLISH, _RUN],
+    }
+
+
+def not_ready(problems: Mapping[str, str]) -> dict[str, Any]:
+    """Return the text for a service whose current bundles do not all verify; `problems`: reasons by bundle id."""
+    return {
+        "title": "The service is not ready",
+        "lines": [f"Bundle {bundle_id}: {reason}." for bundle_id, reason in sorted(problems.items())],
+        "steps": [_PUBLISH],
     }
 
 

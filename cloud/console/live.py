@@ -11,7 +11,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from cloud.console.elements import FilterBar, VerdictDetail, VerdictTable
-from cloud.console.guidance import no_device, no_match, no_verdict
+from cloud.console.guidance import BundleProblems, no_device, no_match, no_verdict, not_ready
 from cloud.console.layout import Frame
 from cloud.console.reading import read_detail
 from cloud.console.summary_cache import SummaryCache
@@ -92,8 +92,10 @@ class PagePosition:
 class LivePage:
     """One open page: reads the store only after a change, and does not move while an operator looks."""
 
-    def __init__(self, store: Store, summaries: SummaryCache, wanted: PageFilters) -> None:
-        self._store = store
+    def __init__(
+        self, store: Store, summaries: SummaryCache, wanted: PageFilters, bundle_problems: BundleProblems
+    ) -> None:
+        self._store, self._bundle_problems = store, bundle_problems
         self._wanted = wanted
         self._place = PagePosition()
         self._page = VerdictPage((), None, None)
@@ -192,6 +194,8 @@ class LivePage:
     def _guidance(self, summary: FleetSummary) -> dict[str, Any]:
         if self._wanted.set_values():
             return no_match()
+        if problems := self._bundle_problems():
+            return not_ready(problems)
         return no_verdict(summary) if summary.devices else no_device()
 
     async def _reload(self) -> None:
@@ -249,8 +253,10 @@ class LivePage:
         self._detail.show(verdict=None, notice="")
 
 
-async def build_live_page(store: Store, summaries: SummaryCache, values: dict[str, Any]) -> None:
+async def build_live_page(
+    store: Store, summaries: SummaryCache, values: dict[str, Any], bundle_problems: BundleProblems
+) -> None:
     """Build the page for one browser and keep it up to date."""
-    page = LivePage(store, summaries, PageFilters.parse(values))
+    page = LivePage(store, summaries, PageFilters.parse(values), bundle_problems)
     await page.tick()
     ui.timer(REFRESH_S, page.tick, immediate=False)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -73,9 +74,12 @@ async def _run(settings: CloudSettings, authority: Authority, key: Ed25519Public
         raise VedetteError(f"The service ended: {type(error).__name__}: {error}. The log above says more.")
 
 
-def _make_console(store: Store, registry: Registry, settings: CloudSettings) -> AsgiApp:
+def _make_console(
+    store: Store, registry: Registry, settings: CloudSettings, bundle_problems: Callable[[], Mapping[str, str]]
+) -> AsgiApp:
     from cloud.console import create_app  # NiceGUI imports slowly: report configuration errors first
 
     # NiceGUI inspects all objects, and some of PyTorch's warn about that.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"nicegui\.")
-    return create_app(store, registry, late_after_s=late_after_s(settings.heartbeat_s))
+    late = late_after_s(settings.heartbeat_s)
+    return create_app(store, registry, late_after_s=late, bundle_problems=bundle_problems)

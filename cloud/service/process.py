@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -52,7 +52,7 @@ _DETECTION = detection_pb2.DESCRIPTOR.services_by_name["Detection"].full_name
 _FLEET = fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name
 _LOG = EventLog("service")
 
-MakeConsole = Callable[[Store, Registry, CloudSettings], AsgiApp]
+MakeConsole = Callable[[Store, Registry, CloudSettings, Callable[[], Mapping[str, str]]], AsgiApp]
 
 
 class Service:
@@ -115,7 +115,9 @@ class Service:
         listen = Address.parse(settings.console_listen)
         console_socket = probe(listen, "console_listen")
         self._end.callback(console_socket.close)
-        console = self._make_console(self.store, self.registry, settings) if self._make_console is not None else None
+        console = None
+        if self._make_console is not None:
+            console = self._make_console(self.store, self.registry, settings, lambda: self._current_bundles.problems)
         front = FrontApp(self.metrics, self.health, self.readiness, console)
         await self._check_keys()
         names = certificate_names(settings)

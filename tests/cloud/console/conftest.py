@@ -53,12 +53,15 @@ class RunningConsole:
         self.loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
+        self.bundle_problems: dict[str, str] = {}
         self.store, registry = open_store(self.folder)
         self.fleet = Fleet(self.store, registry)
         with socket.create_server(("127.0.0.1", 0)) as bound:
             self.url = f"http://127.0.0.1:{bound.getsockname()[1]}"
             settings = uvicorn.Config(
-                create_app(self.store, registry), log_level="warning", timeout_graceful_shutdown=1
+                create_app(self.store, registry, bundle_problems=lambda: self.bundle_problems),
+                log_level="warning",
+                timeout_graceful_shutdown=1,
             )
             self._server = uvicorn.Server(settings)
             task = asyncio.create_task(self._server.serve(sockets=[bound]))

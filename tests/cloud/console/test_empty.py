@@ -16,6 +16,9 @@ def test_empty_pages_name_the_next_step(tmp_path: Path, browser: Any) -> None:
         assert "vedette cloud token" in page.inner_text(".v-empty")
         console.do(console.fleet.enrol())
         page.wait_for_selector("text=No verdicts yet")
+        console.bundle_problems = {"press-1-0000aaaa": "it is damaged: publish it again"}
+        page.wait_for_selector("text=The service is not ready")
+        assert "press-1-0000aaaa: it is damaged" in page.inner_text(".v-empty")
         console.do(console.fleet.send(CAMERA))
         page.wait_for_selector("tr[data-sample]")
         started_s = time.monotonic()
