@@ -127,6 +127,16 @@ class CloudSettings(Settings):
         title="Console port",
         description="host:port of the console, /health, /ready and /metrics, HTTP",
     )
+    console_names: tuple[HostName, ...] = Field(
+        default=(),
+        title="Console names",
+        description="host names under which browsers reach the console through a proxy; loopback is always allowed",
+    )
+    console_behind_proxy: bool = Field(
+        default=False,
+        title="Console behind a proxy",
+        description="true: a proxy with a login is in front of the console; needed to listen beyond loopback",
+    )
     advertised_address: AdvertisedAddress = Field(
         default="",
         title="Advertised address",

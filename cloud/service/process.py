@@ -25,6 +25,7 @@ from cloud.service.event_notifier import EventNotifier
 from cloud.service.fleet import EnrolmentService, FleetService
 from cloud.service.http import AsgiApp, FrontApp
 from cloud.service.metrics import Metrics
+from cloud.service.origins import OriginCheck, check_console_listen
 from cloud.service.ports import grpc_server, listen_grpc, probe
 from cloud.service.readiness import CurrentBundles
 from cloud.service.web import WebServer
@@ -110,6 +111,7 @@ class Service:
         Raises PortInUseError, SettingsError, StorageError or CertificateError if it cannot start.
         """
         settings = self._settings
+        check_console_listen(settings)
         self._admission = Admission(settings.limits, await backlog(self.store))
         self.metrics.backlog.set_function(lambda: self._admission.backlog)
         listen = Address.parse(settings.console_listen)
@@ -131,7 +133,7 @@ class Service:
         for server in (device_server, enrolment_server):
             await server.start()
             self._stoppers.append(partial(server.stop, GRACE_S))
-        web = WebServer(front, console_socket)
+        web = WebServer(OriginCheck(front, listen, settings.console_names), console_socket)
         self._stoppers.append(web.stop)
         await web.start()
         console_address = str(Address(listen.host, console_socket.getsockname()[1]))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cloud.service.data_dir import prepare
-from cloud.service.process import Service
+from cloud.service.process import MakeConsole, Service
 from cloud.service.tokens import new_token
 from cloud.serving.analysis import Analysis
 from cloud.settings import CloudSettings
@@ -151,9 +151,11 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: CloudSettings, key, load_analysis: Callable = Analysis.load) -> AsyncIterator[Running]:
+async def running(
+    settings: CloudSettings, key, load_analysis: Callable = Analysis.load, make_console: MakeConsole | None = None
+) -> AsyncIterator[Running]:
     authority = prepare(settings.data_dir)
-    service = Service(settings, authority, key.public_key(), load_analysis=load_analysis)
+    service = Service(settings, authority, key.public_key(), load_analysis=load_analysis, make_console=make_console)
     result = Running(service, settings)
     try:
         await service.start()
