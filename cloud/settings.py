@@ -76,11 +76,25 @@ class LimitSettings(Settings):
         description="largest number of waiting samples of one device",
     )
     concurrent_submits: int = Field(
-        default=32,
+        default=16,
         ge=1,
         le=1024,
         title="Concurrent submits",
-        description="largest number of requests handled at once, for all devices",
+        description="largest number of requests handled at once, for all devices; each takes up to 64 MiB of memory",
+    )
+    concurrent_submits_per_device: int = Field(
+        default=4,
+        ge=1,
+        le=1024,
+        title="Concurrent submits of a device",
+        description="largest number of requests of one device handled at once; fewer while few are free",
+    )
+    arrival_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=600,
+        title="Arrival",
+        description="seconds a request may take to arrive while others wait; without others up to 600",
     )
     watches_per_device: int = Field(
         default=4,

@@ -4,6 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import grpc
+
+from cloud.service.request_slots import RequestSlots
 from cloud.settings import LimitSettings
 from cloud.store.judging import Backlog
 
@@ -14,21 +17,27 @@ MAX_BYTES_IN_WORK = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Reason why a request is refused now, and the time after which to retry."""
+    """Reason why a request is refused, and the time after which to retry; None: never, as it is."""
 
     kind: str
     message: str
-    retry_after_ms: int
+    retry_after_ms: int | None
+    code: grpc.StatusCode = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def invalid(message: str) -> Refusal:
+    """Return the refusal of a request that the service will never accept."""
+    return Refusal("invalid", message, None, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 class Admission:
-    """Counts of samples that wait for a verdict or are being stored; used on the event loop only."""
+    """Requests under way, and samples that wait for a verdict or are being stored; used on the event loop only."""
 
     def __init__(self, limits: LimitSettings, backlog: Backlog) -> None:
+        self.slots = RequestSlots(limits)
         self._limits = limits
         self._total = backlog.total
         self._by_device = dict(backlog.by_device)
-        self._requests = 0
         self._bytes = 0
         self._judged_a_second = 50.0
 
@@ -37,31 +46,42 @@ class Admission:
         """Samples that wait for a verdict or are being stored."""
         return self._total
 
+    def refusal_at_start(self, device_id: str) -> Refusal | None:
+        """Return why a request must wait before any byte of it is read, or None."""
+        if not self.slots.is_free(device_id):
+            return Refusal("busy", "The service handles as many requests as it can: try again.", BUSY_RETRY_MS)
+        return self._backlog_refusal(device_id, 1)
+
     def refusal(self, device_id: str, samples: int, request_bytes: int) -> Refusal | None:
-        """Return why a request must wait, or None; an empty queue admits a request of any size."""
+        """Return why a request that arrived must wait, or None; an empty queue admits a request of any size."""
+        if self._bytes and self._bytes + request_bytes > MAX_BYTES_IN_WORK:
+            return Refusal("busy", "The service stores as many requests as it can: try again.", BUSY_RETRY_MS)
+        return self._backlog_refusal(device_id, samples)
+
+    def _backlog_refusal(self, device_id: str, samples: int) -> Refusal | None:
+        """Return a refusal if the device's backlog is too large.
+
+        Its limit is half of the free places, so any number of greedy devices leaves room for the others (dynamic
+        thresholds, Choudhury and Hahne 1998).
+        """
         limits = self._limits
         own = self._by_device.get(device_id, 0)
-        if self._requests >= limits.concurrent_submits or (
-            self._requests and self._bytes + request_bytes > MAX_BYTES_IN_WORK
-        ):
-            return Refusal("busy", "The service stores as many requests as it can: try again.", BUSY_RETRY_MS)
-        if own and own + samples > limits.backlog_samples_per_device:
+        free = limits.backlog_samples - self._total
+        if own and own + samples > min(limits.backlog_samples_per_device, free // 2):
             return self._wait("device_backlog", f"{own} samples of {device_id!r} wait for their verdict", own)
-        if self._total and self._total + samples > limits.backlog_samples:
+        if self._total and samples > free:
             return self._wait("backlog", f"{self._total} samples wait for their verdict", self._total)
         return None
 
     @contextlib.contextmanager
     def admit(self, device_id: str, samples: int, request_bytes: int) -> Iterator["Admitted"]:
         """Reserve room for a request while it is checked and stored; release what was not stored."""
-        self._requests += 1
         self._bytes += request_bytes
         self._add(device_id, samples)
         admitted = Admitted()
         try:
             yield admitted
         finally:
-            self._requests -= 1
             self._bytes -= request_bytes
             self._add(device_id, admitted.stored - samples)
 

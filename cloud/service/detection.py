@@ -5,23 +5,26 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from cloud.service.access import Access, Context, refuse
-from cloud.service.admission import Admission, Admitted
+from cloud.service.admission import Admission, Admitted, Refusal, invalid
 from cloud.service.event_notifier import EventNotifier
 from cloud.service.metrics import Metrics
+from cloud.service.request_slots import arrive
 from cloud.store import Store
 from cloud.store.events import BundleChange, StoredEvent, events_after, newest_cursor
 from cloud.store.ingest import IngestStatus, Received, store_samples
 from shared.errors import SampleRejected, StorageError
 from shared.logs import EventLog
 from shared.wire import MAX_SAMPLES_PER_REQUEST, undecoded_from_message, verdict_to_message
-from vedette.v1 import detection_pb2, detection_pb2_grpc, sample_pb2
+from vedette.v1 import detection_pb2, sample_pb2
 
 STORAGE_RETRY_MS = 2000
+SLOW_RETRY_MS = 5000
 WATCH_PAGE = 64  # verdicts with their maps, up to a mebibyte each
 WATCH_CHECK_S = 1.0
 T = TypeVar("T")
@@ -33,7 +36,7 @@ _STATUS = {
 }
 
 
-class DetectionService(detection_pb2_grpc.DetectionServicer):
+class DetectionService:
     """Submit and Watch.
 
     `executor` checks payloads outside the event loop; `wake_analysis` is called after samples were stored.
@@ -61,34 +64,66 @@ class DetectionService(detection_pb2_grpc.DetectionServicer):
         self._watches_per_device = watches_per_device
         self._watches: dict[str, int] = {}
 
-    async def Submit(self, request: detection_pb2.SubmitRequest, context: Context) -> detection_pb2.SubmitResponse:
-        """Check and store a batch; return one result per sample."""
+    def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
+        """Return the handlers of all calls.
+
+        Submit is registered as a stream of requests: its handler then starts before the request is read, and reads it
+        only if there is room. The bytes on the wire are those of a single request.
+        """
+        submit = grpc.stream_unary_rpc_method_handler(
+            self.Submit, response_serializer=detection_pb2.SubmitResponse.SerializeToString
+        )
+        watch = grpc.unary_stream_rpc_method_handler(
+            self.Watch,
+            request_deserializer=detection_pb2.WatchRequest.FromString,
+            response_serializer=detection_pb2.Event.SerializeToString,
+        )
+        name = detection_pb2.DESCRIPTOR.services_by_name["Detection"].full_name
+        return grpc.method_handlers_generic_handler(name, {"Submit": submit, "Watch": watch})
+
+    async def Submit(self, _: AsyncIterator[bytes], context: Context) -> detection_pb2.SubmitResponse:
+        """Read, check and store a batch; return one result per sample."""
         started_s = time.perf_counter()
         device_id = await self._access.device_id(context)
-        count, size = len(request.samples), request.ByteSize()
-        if count > MAX_SAMPLES_PER_REQUEST:
-            message = f"{count} samples in one request, and the limit is {MAX_SAMPLES_PER_REQUEST}: send fewer at once."
-            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
-        refusal = self._admission.refusal(device_id, count, size)
+        results, refusal = await self._submit(device_id, context)
         if refusal is not None:
+            # Not inside _submit: gRPC keeps the exception, its traceback keeps the frames, and they keep the request.
             self._metrics.refused_requests.labels(refusal.kind).inc()
-            await refuse(
-                context,
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                refusal.message,
-                retry_after_ms=refusal.retry_after_ms,
-            )
-        with self._admission.admit(device_id, count, size) as admitted:
-            try:
-                results = await self._ingest(device_id, request.samples, admitted)
-            except StorageError as error:
-                self._metrics.errors.labels("store").inc()
-                _LOG.error("submit_not_stored", device_id=device_id, samples=count, error=error)
-                await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+            await refuse(context, refusal.code, refusal.message, retry_after_ms=refusal.retry_after_ms)
         for result in results:
             self._metrics.samples.labels(detection_pb2.SubmitStatus.Name(result.status)[14:].lower()).inc()
         self._metrics.submit_seconds.observe(time.perf_counter() - started_s)
         return detection_pb2.SubmitResponse(results=results)
+
+    async def _submit(
+        self, device_id: str, context: Context
+    ) -> tuple[list[detection_pb2.SampleResult], Refusal | None]:
+        """Return the results of a request, or why it is refused."""
+        if (refusal := self._admission.refusal_at_start(device_id)) is not None:
+            return [], refusal
+        with self._admission.slots.take(device_id) as slot:
+            # Not by the iterator of requests: it keeps the last one until the garbage collection.
+            data = await arrive(slot, asyncio.ensure_future(context.read()))
+            if data is None:
+                return [], Refusal("slow", "The request arrives slowly, and others wait: try again.", SLOW_RETRY_MS)
+            loop = asyncio.get_running_loop()
+            try:
+                request = await loop.run_in_executor(self._executor, detection_pb2.SubmitRequest.FromString, data)
+            except (TypeError, DecodeError):  # grpc.aio.EOF instead of bytes, or bytes that are no message
+                return [], invalid("The call holds no SubmitRequest.")
+            del data
+            count, size = len(request.samples), request.ByteSize()
+            if count > MAX_SAMPLES_PER_REQUEST:
+                return [], invalid(f"{count} samples in one request; the limit is {MAX_SAMPLES_PER_REQUEST}.")
+            if (refusal := self._admission.refusal(device_id, count, size)) is not None:
+                return [], refusal
+            with self._admission.admit(device_id, count, size) as admitted:
+                try:
+                    return await self._ingest(device_id, request.samples, admitted), None
+                except StorageError as error:
+                    self._metrics.errors.labels("store").inc()
+                    _LOG.error("submit_not_stored", device_id=device_id, samples=count, error=error)
+                    return [], Refusal("store", str(error), STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
 
     async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[detection_pb2.Event]:
         """Stream the device's events after the cursor, then new ones, until either side ends the call."""

@@ -19,6 +19,10 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),  # devices behind bad links ping often
+    # Without these, megabytes of each unread request arrive: a request is read only if there is room for it.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+    ("grpc.max_concurrent_streams", 64),  # of one connection; more wait in the device
 )
 
 

@@ -43,7 +43,7 @@ from shared.bundle import Bundle, key_id
 from shared.errors import StorageError, VedetteError
 from shared.logs import EventLog
 from shared.wire import MAX_MESSAGE_BYTES
-from vedette.v1 import detection_pb2, detection_pb2_grpc, fleet_pb2, fleet_pb2_grpc
+from vedette.v1 import detection_pb2, fleet_pb2, fleet_pb2_grpc
 
 GRACE_S = 1.5
 MAX_ENROLMENT_BYTES = 64 * 1024
@@ -223,7 +223,7 @@ class Service:
             authority_sha256=self._authority.sha256,
             heartbeat_s=self._settings.heartbeat_s,
         )
-        detection_pb2_grpc.add_DetectionServicer_to_server(detection, server)
+        server.add_generic_rpc_handlers((detection.handlers(),))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
         await self._add_health(server, _DETECTION, _FLEET)
         credentials = server_credentials(self._authority, names, require_client_certificate=True)

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -108,6 +109,8 @@ class Store:
     def _storage_errors(self, action: str) -> Iterator[None]:
         try:
             yield
+        except PoolTimeoutError as error:
+            raise StorageError(f"{self.path}: too many readers at once. Try again later.") from error
         except (DBAPIError, sqlite3.Error) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
             if "no such table" in str(reason):

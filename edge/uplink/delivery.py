@@ -1,9 +1,11 @@
 """Delivery of spooled samples to the service; each sample is settled by its own answer."""
 
 import asyncio
+import random
 import sqlite3
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 
@@ -22,6 +24,8 @@ from vedette.v1 import detection_pb2
 _DELIVERED = (detection_pb2.SUBMIT_STATUS_ACCEPTED, detection_pb2.SUBMIT_STATUS_DUPLICATE)
 _TOO_LARGE = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _IDLE_S = 1.0
+_RETRY_AFTER = "grpc-retry-pushback-ms"  # trailing metadata: the pause that the service asks for
+MAX_PAUSE_S = 60.0
 _ADVICE = {
     grpc.StatusCode.UNAUTHENTICATED: "enrol the device again",
     grpc.StatusCode.PERMISSION_DENIED: "the service refuses this device: see its log, or enrol the device again",
@@ -42,6 +46,7 @@ class Delivery:
         self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s, jitter=HALF_JITTER)
         self._limits = RequestLimits(settings)
         self._throttle = Throttle()
+        self._paused_until_s = 0.0  # of time.monotonic()
 
     def wake(self) -> None:
         """Wake the job because the spool has samples. Call it on the uplink's loop."""
@@ -70,6 +75,7 @@ class Delivery:
             self._signal.clear()
             if self._spool.status().samples < self._settings.batch_samples:
                 await asyncio.sleep(self._settings.max_batch_age_ms / 1000)
+            await asyncio.sleep(self._paused_until_s - time.monotonic())  # returns at once unless paused
             # On the loop itself: a cancellation here must not leave samples in flight.
             samples = self._spool.take(self._limits.samples, self._limits.bytes)
             if not samples:
@@ -149,6 +155,11 @@ class Delivery:
         code, details = error.code(), error.details() or ""
         too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details
         if code not in _TOO_LARGE and not too_large:
+            pause_s = _requested_pause_s(error)
+            self._paused_until_s = max(self._paused_until_s, time.monotonic() + pause_s)
+            if pause_s and code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                self._busy(link, details, pause_s)
+                return
             link.failed(error)
             count = self._throttle.allow(code.name)
             if count and code in _ADVICE:
@@ -163,6 +174,12 @@ class Delivery:
         self._spool.settle(settled, {})
         self._log_refused(settled)
 
+    def _busy(self, link: LinkState, details: str, pause_s: float) -> None:
+        """Note that the service has no room now; the samples stay in the spool."""
+        link.succeeded()  # the service answered
+        if count := self._throttle.allow("busy"):
+            log.info("service_busy", requests=count, details=details, pause_s=pause_s)
+
     def _log_refused(self, settled: Sequence[Settled]) -> None:
         refused = [item for item in settled if item.refusal]
         count = self._throttle.allow("refused", len(refused)) if refused else 0
@@ -174,3 +191,13 @@ class Delivery:
                 reason=refused[0].refusal,
                 advice="they are set aside: vedette edge spool shows them",
             )
+
+
+def _requested_pause_s(error: grpc.aio.AioRpcError) -> float:
+    """Return the seconds that the service asks to wait, at most MAX_PAUSE_S; 0 if it asks for none."""
+    metadata: Any = error.trailing_metadata() or ()
+    for key, value in metadata:
+        if key == _RETRY_AFTER and str(value).isdecimal():
+            pause_s = min(int(value) / 1000, MAX_PAUSE_S)
+            return pause_s * (1.0 + HALF_JITTER * random.random())  # a fleet of devices must not return in step
+    return 0.0

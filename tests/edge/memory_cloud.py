@@ -148,6 +148,7 @@ class _Nothing:
         """Nothing is held."""
 
 
-def failure(code: grpc.StatusCode) -> AioRpcError:
+def failure(code: grpc.StatusCode, retry_after_ms: int | None = None) -> AioRpcError:
     """As gRPC raises it."""
-    return AioRpcError(code, Metadata(), Metadata(), "as the test wants it")
+    trailing = Metadata() if retry_after_ms is None else Metadata(("grpc-retry-pushback-ms", str(retry_after_ms)))
+    return AioRpcError(code, Metadata(), trailing, "as the test wants it")

@@ -220,6 +220,41 @@ def test_a_delivery_can_be_cancelled_at_any_moment(steps: int, tmp_path: Path) -
     asyncio.run(run())
 
 
+class BusyTransport(MemoryTransport):
+    """Refuses the first request with a pause, and notes when the next one came."""
+
+    def __init__(self, cloud: MemoryCloud, pause_ms: int) -> None:
+        super().__init__(cloud)
+        self._pause_ms, self.refused_s, self.pauses_s = pause_ms, 0.0, list[float]()
+
+    async def submit(self, samples: Sequence[bytes], timeout_s: float) -> detection_pb2.SubmitResponse:
+        if not self.refused_s:
+            self.refused_s = time.monotonic()
+            raise failure(grpc.StatusCode.RESOURCE_EXHAUSTED, self._pause_ms)
+        self.pauses_s.append(time.monotonic() - self.refused_s)
+        return await super().submit(samples, timeout_s)
+
+
+def test_an_agent_waits_as_long_as_a_busy_service_asks_and_stays_connected(tmp_path: Path) -> None:
+    async def run() -> None:
+        spool, verdicts = Spool(tmp_path / "s.db", SpoolSettings(), Counters()), VerdictStore(tmp_path / "v.db")
+        transport, link = BusyTransport(MemoryCloud(), 400), LinkState("test")
+        link.succeeded()
+        spool.append(samples_of([number / 40 for number in range(40)]), {})
+        running = asyncio.create_task(Delivery(QUICK, spool, verdicts, LinkMeter()).run(transport, link))
+        async with asyncio.timeout(20):
+            while not spool.is_empty():
+                assert link.status.connected
+                await asyncio.sleep(0.01)
+        await end([running])
+        assert not [pause_s for pause_s in transport.pauses_s if 0.05 < pause_s < 0.39]  # others were sent already
+        assert max(transport.pauses_s) >= 0.39
+        spool.close()
+        verdicts.close()
+
+    asyncio.run(run())
+
+
 def test_a_task_that_misses_its_cancellation_is_cancelled_again() -> None:
     async def run() -> None:
         async def hard_of_hearing() -> None:

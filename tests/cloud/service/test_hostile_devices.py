@@ -1,0 +1,107 @@
+"""One enrolled device that misbehaves harms no other device and not the service."""
+
+import asyncio
+import json
+import os
+import sys
+
+import grpc
+import grpc.aio
+import pytest
+
+from tests.cloud.service.harness import message, running, settings_for
+from vedette.v1 import detection_pb2
+
+ACCEPTED = detection_pb2.SUBMIT_STATUS_ACCEPTED
+SUBMIT = "/vedette.v1.Detection/Submit"
+RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def answer(call) -> grpc.StatusCode:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+async def test_sixty_large_requests_at_once_take_bounded_memory_and_no_other_device_waits(tmp_path, biopsies):
+    limits = {"concurrent_submits_per_device": 2}
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key) as cloud:
+        await cloud.service.registry.publish(biopsies.bundle)
+        greedy, honest = await cloud.device("greedy"), await cloud.device("honest")
+        for name, pem in (("ca", greedy.ca_pem), ("key", greedy.key_pem), ("certificate", greedy.certificate_pem)):
+            (tmp_path / f"{name}.pem").write_bytes(pem)
+        arguments = ["tests.cloud.service.flood", greedy.address, str(tmp_path), "60", str(30 * 2**20)]
+        sent = message(biopsies.normal[0], bundle_id=biopsies.bundle.manifest.bundle_id)
+        await honest.submit([sent])
+        before = peak = resident_bytes()
+        flood = await asyncio.create_subprocess_exec(sys.executable, "-m", *arguments, stdout=asyncio.subprocess.PIPE)
+        output = asyncio.create_task(flood.communicate())
+        while not output.done():
+            assert await honest.submit([sent])
+            peak = max(peak, resident_bytes())
+            await asyncio.sleep(0.02)
+        codes = json.loads((await output)[0])
+    assert codes["RESOURCE_EXHAUSTED with a pause"] >= 20
+    assert sum(codes.values()) == 60
+    assert peak - before < 2 * 128 * 2**20  # 60 requests have 1800 MiB
+
+
+async def test_a_call_without_a_request_and_one_with_garbage_are_refused_and_a_too_large_one_too(device):
+    call = device.channel().stream_unary(SUBMIT)()
+    await call.done_writing()
+    assert await answer(call) is grpc.StatusCode.INVALID_ARGUMENT
+    assert await answer(device.channel().unary_unary(SUBMIT)(b"garbage")) is grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.aio.AioRpcError, match="larger than max"):  # from which agents send smaller ones
+        await device.channel().unary_unary(SUBMIT)(bytes(33 * 2**20), timeout=20)
+
+
+async def test_a_request_that_never_arrives_loses_its_place_to_others(tmp_path, biopsies):
+    limits = {"concurrent_submits": 2, "arrival_s": 0.3}
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key) as cloud:
+        await cloud.service.registry.publish(biopsies.bundle)
+        honest = await cloud.device("honest")
+        silent = [await cloud.device(f"silent-{number}") for number in range(2)]
+        held = [device.channel().stream_unary(SUBMIT)() for device in silent]
+        for call in held:
+            await call.wait_for_connection()
+        await asyncio.sleep(0.5)
+        sent = [message(biopsies.normal[0], bundle_id=biopsies.bundle.manifest.bundle_id)]
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await honest.submit(sent)
+        assert refused.value.code() is RESOURCE_EXHAUSTED
+        await asyncio.sleep(0.1)
+        assert [result.status for result in await honest.submit(sent)] == [ACCEPTED]
+        assert sorted(call.done() for call in held) == [False, True]
+        for call in held:
+            call.cancel()
+
+
+async def test_greedy_devices_leave_room_in_the_backlog_for_others(tmp_path, biopsies):
+    """Each greedy device fills its share, which is half of the free places."""
+    blocked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Slow:
+        def judge(self, values, crops=()):
+            asyncio.run_coroutine_threadsafe(blocked.wait(), loop).result()
+            raise RuntimeError("enough")
+
+    limits = {"backlog_samples": 60, "backlog_samples_per_device": 60}
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key, lambda bundle: Slow()) as cloud:
+        await cloud.service.registry.publish(biopsies.bundle)
+        bundle_id = biopsies.bundle.manifest.bundle_id
+        greedy = [await cloud.device(f"greedy-{number}") for number in range(4)]
+        for _ in range(40):
+            for device in greedy:
+                await answer(device.submit([message(biopsies.normal[0], bundle_id=bundle_id)]))
+        honest = await cloud.device("honest")
+        sent = [message(values, bundle_id=bundle_id) for values in biopsies.normal[:5]]
+        assert [result.status for result in await honest.submit(sent)] == [ACCEPTED] * 5
+        blocked.set()
