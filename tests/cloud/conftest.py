@@ -1,5 +1,6 @@
 """Small bundle with real analyzers, for tests that judge or publish one."""
 
+import functools
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +12,14 @@ from numpy.typing import NDArray
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, npz_bytes, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exporter_reads_its_operators_once() -> None:
+    """Let all ONNX exports of a worker share one table of operators: PyTorch parses their sources for each export."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 
 
 @dataclass(frozen=True)

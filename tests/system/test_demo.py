@@ -1,5 +1,6 @@
 """`vedette demo` from beginning to end, as a user starts it, and its end by Ctrl-C."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,9 +8,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+
+from cloud.store import Store
+from cloud.store.registry import Registry
+from shared.bundle import Bundle
+from shared.home import trusted_key
+from shared.modalities import preprocessing_id
 
 pytestmark = pytest.mark.system
 
@@ -32,12 +40,24 @@ DEVICE_KEYS = {
 }
 
 
+async def published_bundle(data_dir: Path, bundle_id: str) -> Bundle:
+    async with Store(data_dir) as store:
+        return await Registry(store, data_dir, trusted_key()).bundle(bundle_id)
+
+
+def federated_status(config: Path) -> str:
+    command = [VEDETTE, "federated", "status", "--config", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("effort", ["0.1", pytest.param("", marks=pytest.mark.long, id="default effort")])
-def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(tmp_path: Path, effort: str) -> None:
-    result = tmp_path / "out.json"
+def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effort: str
+) -> None:
+    result, folder = tmp_path / "out.json", tmp_path / "demo"
     demo = subprocess.run(
-        [VEDETTE, "demo", "--headless", "--seconds", "25", "--json", str(result), "--folder", str(tmp_path / "demo")]
+        [VEDETTE, "demo", "--headless", "--seconds", "25", "--json", str(result), "--folder", str(folder)]
         + (["--effort", effort] if effort else []),
         capture_output=True,
         text=True,
@@ -46,6 +66,28 @@ def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(tmp_pa
     assert demo.returncode == 0, demo.stdout + demo.stderr
     summary = json.loads(result.read_text())
     assert set(summary) == {"devices", "total", "federated_round", "versions"}
+    assert_every_sample_is_accounted_for(summary)
+    assert "is cut" in demo.stdout
+    assert "is restored" in demo.stdout
+
+    federated = summary["federated_round"]
+    assert federated["status"] == "completed"
+    assert federated["clients"] == 2
+    assert federated["bundle_before"] != federated["bundle_after"] == summary["devices"]["shuttle-a"]["bundle"]
+    details = json.loads((folder / "round.json").read_text())["details"]
+    assert all(client["num-examples"] > 100 for client in details[0]["clients"].values())
+    monkeypatch.setenv("VEDETTE_HOME", str(folder / "home"))
+    before = asyncio.run(published_bundle(folder / "cloud", federated["bundle_before"]))
+    after = asyncio.run(published_bundle(folder / "cloud", federated["bundle_after"]))
+    assert after.manifest.version == before.manifest.version + 1
+    assert after.manifest.parent_bundle_id == before.manifest.bundle_id
+    assert preprocessing_id(after.manifest) == preprocessing_id(before.manifest)
+    assert after.read("cloud/head.safetensors") != before.read("cloud/head.safetensors")
+    assert "1 rounds done" in federated_status(folder / "cloud.toml")
+    assert not (folder / "cloud" / "federation" / "server.json").exists()
+
+
+def assert_every_sample_is_accounted_for(summary: dict[str, Any]) -> None:
     assert set(summary["devices"]) == {"shuttle-a", "shuttle-b", "artery", "camera"}
     for name, device in [*summary["devices"].items(), ("total", summary["total"])]:
         assert device.keys() >= DEVICE_KEYS, name
@@ -54,12 +96,6 @@ def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(tmp_pa
         assert 0 < device["upload_ratio"] <= 0.2, name
     for name in ("shuttle-a", "shuttle-b"):
         assert summary["devices"][name]["fused_auroc"] >= 0.95
-    federated = summary["federated_round"]
-    assert federated["status"] == "completed"
-    assert federated["clients"] == 2
-    assert federated["bundle_before"] != federated["bundle_after"] == summary["devices"]["shuttle-a"]["bundle"]
-    assert "is cut" in demo.stdout
-    assert "is restored" in demo.stdout
 
 
 def test_ctrl_c_ends_every_process_it_started_within_five_seconds(tmp_path: Path) -> None:
