@@ -27,6 +27,7 @@ NAMES = (
     "contamination",
     "diffusion_cost",
     "retention",
+    "console_queries",
 )
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 

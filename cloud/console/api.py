@@ -13,8 +13,9 @@ from cloud.console.views import VerdictPageView, row_view
 from cloud.devices import device_figures
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
-from cloud.store.queries import MAX_PAGE_SIZE, VerdictFilter, VerdictKey, verdict_page
+from cloud.store.queries import MAX_PAGE_SIZE, verdict_page
 from cloud.store.registry import Registry
+from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route
@@ -32,14 +33,17 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
         modality: Modality | None = None,
         route: Route | None = None,
         decision: Decision | None = None,
-        text: Text = "",
+        text: Annotated[str, Query(max_length=512, description="beginning of an origin or source; *TEXT: part")] = "",
         since_s: Annotated[float | None, Query(allow_inf_nan=False)] = None,
         until_s: Annotated[float | None, Query(allow_inf_nan=False)] = None,
         before: Annotated[str, Query(max_length=64, description="'older' of another answer")] = "",
         after: Annotated[str, Query(max_length=64, description="'newer' of another answer")] = "",
         size: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = 50,
     ) -> dict[str, Any]:
-        """Return one page of verdicts, newest first, and the keys of the pages before and after it."""
+        """Return one page of verdicts, newest first, and the keys of the pages before and after it.
+
+        A search for a text may give fewer verdicts than `size`, even none, and go on with the page `older`.
+        """
         wanted = VerdictFilter(device, modality, route, decision, text, since_s, until_s)
         try:
             keys = {"before": _key(before), "after": _key(after)}

@@ -67,3 +67,12 @@ def no_match() -> dict[str, Any]:
         "lines": ["Clear a filter or choose a longer time. New verdicts that match appear here."],
         "steps": [],
     }
+
+
+def no_match_yet() -> dict[str, Any]:
+    """Return the text for a search that ended before the oldest verdict."""
+    return {
+        "title": "No match among the verdicts that were searched",
+        "lines": ["Choose Older to search on, or restrict the search with a filter."],
+        "steps": [],
+    }

@@ -11,7 +11,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from cloud.console.elements import FilterBar, VerdictDetail, VerdictTable
-from cloud.console.guidance import BundleProblems, no_device, no_match, no_verdict, not_ready
+from cloud.console.guidance import BundleProblems, no_device, no_match, no_match_yet, no_verdict, not_ready
 from cloud.console.layout import Frame
 from cloud.console.reading import read_detail
 from cloud.console.summary_cache import SummaryCache
@@ -19,7 +19,8 @@ from cloud.console.table import SPANS_S, filter_choices, table_columns
 from cloud.console.views import row_view
 from cloud.store import Store
 from cloud.store.fleet_queries import FleetSummary, device_ids
-from cloud.store.queries import VerdictFilter, VerdictKey, VerdictPage, count_newer, key_of, verdict_page
+from cloud.store.queries import VerdictPage, count_newer, key_of, verdict_page
+from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.modality import Modality
 from shared.samples import Decision, Route
 
@@ -192,6 +193,8 @@ class LivePage:
         self._table.show(waiting=waiting if self._place.is_top else 0)
 
     def _guidance(self, summary: FleetSummary) -> dict[str, Any]:
+        if self._page.is_partial:
+            return no_match_yet()
         if self._wanted.set_values():
             return no_match()
         if problems := self._bundle_problems():
@@ -216,11 +219,11 @@ class LivePage:
         await self._reload()
 
     async def _on_turn(self, event: GenericEventArguments) -> None:
-        rows = self._page.rows
-        if event.args == "older" and rows:
-            self._place = PagePosition(before=key_of(rows[-1]))
-        elif event.args == "newer" and rows and not self._place.is_top:
-            self._place = PagePosition(after=key_of(rows[0]))
+        older, newer = self._page.older, self._page.newer
+        if event.args == "older" and older is not None:
+            self._place = PagePosition(before=older)
+        elif event.args == "newer" and newer is not None and not self._place.is_top:
+            self._place = PagePosition(after=newer)
         else:
             self._place = PagePosition()
         self._turned += 1

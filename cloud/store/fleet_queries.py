@@ -1,13 +1,13 @@
 """Read-only queries on devices and the fleet, for the console."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Double, cast, func, select
-from sqlalchemy.engine import RowMapping
+from sqlalchemy import ColumnElement, Double, cast, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store.queries import VerdictKey
-from cloud.store.schema import devices, heartbeats, samples, verdicts
+from cloud.store.schema import ALL_DEVICES, devices, heartbeats, samples, verdict_counts, verdicts
+from cloud.store.verdict_keys import VerdictKey
 from shared.samples import Decision
 from shared.status import Heartbeat, HeartbeatCounters
 
@@ -37,8 +37,7 @@ class FleetSummary:
     """Figures of the whole fleet; revoked devices are left out of `devices`, `counters` and `spool_samples`.
 
     `reporting` devices sent a heartbeat since `alive_since_s`. `pending` samples wait for their verdict, the first of
-    them since `oldest_pending_at_s`. `decisions` counts the verdicts since `counted_since_s`; `newest` is the key of
-    the newest verdict.
+    them since `oldest_pending_at_s`. `decisions` counts the verdicts; `newest` is the key of the newest one.
     """
 
     devices: int
@@ -52,6 +51,7 @@ class FleetSummary:
     newest: VerdictKey | None
 
 
+_DEVICE_NAMES = ("device_id", "enrolled_at_s", "certificate_expires_at_s", "revoked_at_s")
 _COUNTER_NAMES = tuple(HeartbeatCounters.model_fields)
 _STORED_FIELDS = tuple(name for name in Heartbeat.model_fields if name not in ("counters", "sent_at_ms"))
 
@@ -60,9 +60,9 @@ async def device_rows(connection: AsyncConnection) -> tuple[DeviceRow, ...]:
     """Return all enrolled devices by id."""
     beats = (column for column in heartbeats.c if column.name != "device_id")
     query = select(devices, *beats).select_from(devices.outerjoin(heartbeats)).order_by(devices.c.device_id)
-    found = (await connection.execute(query)).mappings().all()
+    found = [dict(row) for row in (await connection.execute(query)).mappings()]
     pending = await _pending_by_device(connection)
-    decisions = await _decisions_by_device(connection)
+    decisions = await _decisions_by_device(connection, verdict_counts.c.device_id != ALL_DEVICES)
     return tuple(_device_row(row, pending, decisions) for row in found)
 
 
@@ -71,9 +71,7 @@ async def device_ids(connection: AsyncConnection) -> tuple[str, ...]:
     return tuple((await connection.execute(select(devices.c.device_id).order_by(devices.c.device_id))).scalars())
 
 
-async def fleet_summary(
-    connection: AsyncConnection, *, alive_since_s: float, counted_since_s: float = 0.0
-) -> FleetSummary:
+async def fleet_summary(connection: AsyncConnection, *, alive_since_s: float) -> FleetSummary:
     """Return the figures of the fleet; sums are over the devices that are not revoked."""
     # Sum as floating point: a device may send integers whose sum overflows 64 bits.
     summed = (*_COUNTER_NAMES, "spool_samples")
@@ -84,16 +82,8 @@ async def fleet_summary(
     counted, reporting, last_at_s, *totals, spooled = (
         await connection.execute(query.where(devices.c.revoked_at_s.is_(None)))
     ).one()
-    waiting = (
-        await connection.execute(
-            select(func.count(), func.min(samples.c.received_at_s)).where(samples.c.judged.is_(False))
-        )
-    ).one()
-    by_decision = await connection.execute(
-        select(verdicts.c.decision, func.count())
-        .where(verdicts.c.judged_at_s >= counted_since_s)
-        .group_by(verdicts.c.decision)
-    )
+    pending, oldest_at_s = await _pending(connection)
+    decisions = (await _decisions_by_device(connection, verdict_counts.c.device_id == ALL_DEVICES)).get(ALL_DEVICES, {})
     order = (verdicts.c.judged_at_s, verdicts.c.number)
     newest = (
         await connection.execute(select(*order).order_by(*(column.desc() for column in order)).limit(1))
@@ -104,48 +94,56 @@ async def fleet_summary(
         last_heartbeat_at_s=last_at_s,
         counters=HeartbeatCounters(**{name: int(total) for name, total in zip(_COUNTER_NAMES, totals, strict=True)}),
         spool_samples=int(spooled),
-        pending=waiting[0],
-        oldest_pending_at_s=waiting[1],
-        decisions={Decision(decision): count for decision, count in by_decision},
+        pending=pending,
+        oldest_pending_at_s=oldest_at_s,
+        decisions=decisions,
         newest=VerdictKey(*newest) if newest is not None else None,
     )
 
 
 async def _pending_by_device(connection: AsyncConnection) -> dict[str, int]:
-    query = select(samples.c.device_id, func.count().label("waiting")).where(samples.c.judged.is_(False))
+    query = select(samples.c.device_id, func.count().label("waiting")).where(samples.c.judged == false())
     query = query.group_by(samples.c.device_id)
     return {row.device_id: row.waiting for row in await connection.execute(query)}
 
 
-async def _decisions_by_device(connection: AsyncConnection) -> dict[str, dict[Decision, int]]:
-    columns = (verdicts.c.device_id, verdicts.c.decision)
+async def _pending(connection: AsyncConnection) -> tuple[int, float | None]:
+    """Return the number of samples that wait, and when the first of them arrived."""
+    query = select(func.count(), func.min(samples.c.number)).where(samples.c.judged == false())  # the index alone
+    count, first = (await connection.execute(query)).one()
+    received_at_s = select(samples.c.received_at_s).where(samples.c.number == first)
+    return count, (await connection.execute(received_at_s)).scalar_one() if count else None
+
+
+async def _decisions_by_device(
+    connection: AsyncConnection, which: ColumnElement[bool]
+) -> dict[str, dict[Decision, int]]:
+    """Return the number of verdicts by device and decision, from the counts that the store keeps."""
+    columns = (verdict_counts.c.device_id, verdict_counts.c.decision)
+    query = select(*columns, func.sum(verdict_counts.c.verdicts)).where(which).group_by(*columns)
     counts: dict[str, dict[Decision, int]] = {}
-    for device_id, decision, count in await connection.execute(select(*columns, func.count()).group_by(*columns)):
-        counts.setdefault(device_id, {})[Decision(decision)] = count
+    for device_id, decision, count in await connection.execute(query):
+        if count:
+            counts.setdefault(device_id, {})[Decision(decision)] = int(count)
     return counts
 
 
 def _device_row(
-    row: RowMapping,
+    row: dict[str, Any],
     pending: dict[str, int],
     decisions: dict[str, dict[Decision, int]],
 ) -> DeviceRow:
-    has_reported = row[heartbeats.c.received_at_s] is not None
+    heartbeat_at_s = row["received_at_s"]
     return DeviceRow(
-        device_id=row[devices.c.device_id],
-        enrolled_at_s=row[devices.c.enrolled_at_s],
-        certificate_expires_at_s=row[devices.c.certificate_expires_at_s],
-        revoked_at_s=row[devices.c.revoked_at_s],
-        heartbeat_at_s=row[heartbeats.c.received_at_s],
-        heartbeat=_heartbeat(row) if has_reported else Heartbeat(),
-        clock_offset_s=row[heartbeats.c.clock_offset_s],
-        pending=pending.get(row[devices.c.device_id], 0),
-        decisions=decisions.get(row[devices.c.device_id], {}),
+        **{name: row[name] for name in _DEVICE_NAMES},
+        heartbeat_at_s=heartbeat_at_s,
+        heartbeat=_heartbeat(row) if heartbeat_at_s is not None else Heartbeat(),
+        clock_offset_s=row["clock_offset_s"],
+        pending=pending.get(row["device_id"], 0),
+        decisions=decisions.get(row["device_id"], {}),
     )
 
 
-def _heartbeat(row: RowMapping) -> Heartbeat:
-    return Heartbeat(
-        counters=HeartbeatCounters(**{name: row[heartbeats.c[name]] for name in _COUNTER_NAMES}),
-        **{name: row[heartbeats.c[name]] for name in _STORED_FIELDS},
-    )
+def _heartbeat(row: dict[str, Any]) -> Heartbeat:
+    counters = HeartbeatCounters(**{name: row[name] for name in _COUNTER_NAMES})
+    return Heartbeat(counters=counters, **{name: row[name] for name in _STORED_FIELDS})

@@ -16,7 +16,7 @@ from cloud.store.schema import EVENT_VERDICT, anomaly_maps, events, payloads, sa
 from cloud.store.verdict_columns import COLUMNS as VERDICT_COLUMNS
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, VERDICTS, contributions_to_json, opinions_to_json
 from shared.modality import Modality
-from shared.samples import Verdict, p_value_to_column
+from shared.samples import Route, Verdict, p_value_to_column
 from vedette.v1 import sample_pb2
 
 
@@ -32,6 +32,7 @@ class WaitingSample:
     edge_bundle_id: str
     received_at_s: float
     payload_bytes: int
+    route: Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ async def waiting_samples(store: Store, limit: int) -> list[WaitingSample]:
             samples.c.edge_bundle_id,
             samples.c.received_at_s,
             samples.c.payload_bytes,
+            samples.c.route,
         )
         .join(queue, queue.c.number == samples.c.number)
         .order_by(queue.c.turn, samples.c.number)
@@ -72,6 +74,7 @@ async def waiting_samples(store: Store, limit: int) -> list[WaitingSample]:
                 row.edge_bundle_id,
                 row.received_at_s,
                 row.payload_bytes,
+                Route(row.route),
             )
             for row in await connection.execute(query)
         ]
@@ -112,6 +115,7 @@ def _verdict_row(waiting: WaitingSample, verdict: Verdict) -> dict[str, object]:
     """Return the columns of `verdicts`: from the sample where it declares a field of that name, else the verdict."""
     changed: dict[str, object] = {
         "modality": waiting.modality.value,
+        "route": waiting.route.value,
         "decision": verdict.decision.value,
         "p_value": p_value_to_column(verdict.p_value),
         "reason": verdict.reason[:MAX_REASON_CHARACTERS],

@@ -1,60 +1,29 @@
 """Read-only queries on verdicts, for the console; none reads more rows than one page.
 
-Pages are keyed by their first and last row, newest first: any page costs the same, and a page does not shift while new
-verdicts arrive. Each function takes a connection of `Store.reading`, so that one view shows one state of the store.
+Pages are keyed by their first and last row, newest first: any page costs the same (`cloud.store.verdict_ranges`), and a
+page does not shift while new verdicts arrive. Each function takes a connection of `Store.reading`, so that one view
+shows one state of the store.
 """
 
-import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, tuple_
+from sqlalchemy import Select, false, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.payload_rows import payload_message
 from cloud.store.schema import anomaly_maps, bundles, payloads, samples, verdicts
-from cloud.store.verdict_columns import (
-    COLUMNS,
-    FILTER_NAMES,
-    LISTED_NAMES,
-    SAMPLES,
-    SEARCHED_NAMES,
-    VERDICTS,
-    VerdictRecord,
-    VerdictRow,
-)
+from cloud.store.verdict_columns import COLUMNS, LISTED_NAMES, SAMPLES, VERDICTS, VerdictRecord, VerdictRow
+from cloud.store.verdict_keys import VerdictFilter, VerdictKey
+from cloud.store.verdict_ranges import Span, find_keys
 from shared.errors import DataError
 from shared.modality import Modality
-from shared.samples import Decision, Route
 from vedette.v1 import sample_pb2
 
 MAX_PAGE_SIZE = 200
 MAX_COUNTED = 100
-_NAME_CHARACTERS = 512  # longest text that a device may send: longer filters match nothing
-
-
-@dataclass(frozen=True, slots=True)
-class VerdictKey:
-    """Position of one verdict in the list."""
-
-    judged_at_s: float
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.judged_at_s!r}:{self.number}"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Return the key that `str` wrote; raises DataError for any other text."""
-        seconds, _, number = text.partition(":")
-        try:
-            key = cls(float(seconds), int(number))
-        except ValueError:
-            key = None
-        if key is None or not math.isfinite(key.judged_at_s) or not 0 <= key.number < 2**63:
-            raise DataError(f"{text[:60]!r} is not a page key: use 'older' or 'newer' of an earlier answer.")
-        return key
 
 
 def key_of(row: VerdictRow) -> VerdictKey:
@@ -63,25 +32,16 @@ def key_of(row: VerdictRow) -> VerdictKey:
 
 
 @dataclass(frozen=True, slots=True)
-class VerdictFilter:
-    """Filter of the list; None and "" do not restrict. `text` is searched for in origin and source id."""
-
-    device_id: str = ""
-    modality: Modality | None = None
-    route: Route | None = None
-    decision: Decision | None = None
-    text: str = ""
-    since_s: float | None = None
-    until_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class VerdictPage:
-    """One page, newest first, and the keys of the pages after and before it; None where there is none."""
+    """One page, newest first, and the keys of the pages after and before it; None where there is none.
+
+    `is_partial`: the search for a text ended before the page was full, and goes on with the next page.
+    """
 
     rows: tuple[VerdictRow, ...]
     older: VerdictKey | None
     newer: VerdictKey | None
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +73,6 @@ class JudgedSample:
 
 _TABLES = {SAMPLES: samples, VERDICTS: verdicts}
 _LISTED = tuple(_TABLES[COLUMNS[name].tables[0]].c[name] for name in LISTED_NAMES)
-_FILTERED = {name: _TABLES[COLUMNS[name].tables[-1]].c[name] for name in FILTER_NAMES}
-_SEARCHED = tuple(samples.c[name] for name in SEARCHED_NAMES)
-_ORDER = (verdicts.c.judged_at_s, verdicts.c.number)
 
 
 async def verdict_page(
@@ -134,36 +91,45 @@ async def verdict_page(
         raise DataError(f"A page has 1 to {MAX_PAGE_SIZE} verdicts, not {size}.")
     if before is not None and after is not None:
         raise DataError("A page is before or after a verdict: give only one of the two keys.")
-    query = _filtered(select(*_LISTED), wanted).limit(size + 1)
     if after is not None:
-        query = query.where(_is_newer(after)).order_by(*_ORDER)
-    else:
-        query = query.order_by(*(column.desc() for column in _ORDER))
-        if before is not None:
-            query = query.where(_is_older(before))
-    found = [VerdictRow.model_validate(dict(row)) for row in (await connection.execute(query)).mappings()]
-    has_more = len(found) > size
-    rows = found[:size] if after is None else found[:size][::-1]
-    if not rows:
-        return VerdictPage((), None, None)
-    has_older = has_more if after is None else await _exists(connection, wanted, _is_older(key_of(rows[-1])))
-    has_newer = has_more if after is not None else before is not None
-    return VerdictPage(tuple(rows), key_of(rows[-1]) if has_older else None, key_of(rows[0]) if has_newer else None)
+        return await _page_after(connection, wanted, after, size)
+    found = await find_keys(connection, wanted, Span(before=before), size + 1)
+    rows = await _rows(connection, found.keys[:size])
+    has_more = len(found.keys) > size
+    older = key_of(rows[-1]) if has_more else found.stopped_at
+    newer = key_of(rows[0]) if rows and before is not None else None
+    return VerdictPage(rows, older, newer, is_partial=found.stopped_at is not None and len(rows) < size)
+
+
+async def _page_after(connection: AsyncConnection, wanted: VerdictFilter, after: VerdictKey, size: int) -> VerdictPage:
+    """Return the next verdicts that are newer than `after`."""
+    found = await find_keys(connection, wanted, Span(after=after, is_ascending=True), size + 1)
+    rows = await _rows(connection, found.keys[:size][::-1])
+    newer = key_of(rows[0]) if len(found.keys) > size else found.stopped_at
+    older = None
+    if rows:
+        before = await find_keys(connection, wanted, Span(before=key_of(rows[-1])), 1)
+        older = key_of(rows[-1]) if before.keys or before.stopped_at else None
+    return VerdictPage(rows, older, newer, is_partial=found.stopped_at is not None and len(rows) < size)
+
+
+async def _rows(connection: AsyncConnection, keys: Sequence[VerdictKey]) -> tuple[VerdictRow, ...]:
+    """Return the rows of these verdicts, in the same order."""
+    query = _judged(select(*_LISTED)).where(verdicts.c.number.in_([key.number for key in keys]))
+    found = {
+        row["number"]: VerdictRow.model_validate(dict(row)) for row in (await connection.execute(query)).mappings()
+    }
+    return tuple(found[key.number] for key in keys)
 
 
 async def count_newer(connection: AsyncConnection, wanted: VerdictFilter, key: VerdictKey | None) -> int:
     """Return the number of verdicts newer than `key` (None: of all), up to MAX_COUNTED."""
-    query = _filtered(select(literal(1)), wanted).limit(MAX_COUNTED)
-    if key is not None:
-        query = query.where(_is_newer(key))
-    return int((await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one())
+    return len((await find_keys(connection, wanted, Span(after=key, is_ascending=True), MAX_COUNTED)).keys)
 
 
 async def judged_sample(connection: AsyncConnection, sample_id: uuid.UUID) -> JudgedSample | None:
     """Return one judged sample; None for a sample that is unknown or not judged yet."""
-    query = _filtered(select(*_LISTED, verdicts.c.opinions), VerdictFilter()).where(
-        samples.c.sample_id == sample_id.bytes
-    )
+    query = _judged(select(*_LISTED, verdicts.c.opinions)).where(samples.c.sample_id == sample_id.bytes)
     found = (await connection.execute(query)).mappings().one_or_none()
     if found is None:
         return None
@@ -173,7 +139,7 @@ async def judged_sample(connection: AsyncConnection, sample_id: uuid.UUID) -> Ju
 
 async def is_waiting(connection: AsyncConnection, sample_id: uuid.UUID) -> bool:
     """Return whether the sample is stored and waits for its verdict."""
-    query = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes, samples.c.judged.is_(False))
+    query = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes, samples.c.judged == false())
     return (await connection.execute(query)).first() is not None
 
 
@@ -204,34 +170,9 @@ async def stored_map(connection: AsyncConnection, sample_id: uuid.UUID) -> Store
     return StoredMap(row.height, row.width, row.cells) if row is not None else None
 
 
-def _filtered(query: Select[Any], wanted: VerdictFilter) -> Select[Any]:
-    """Return `query` over verdicts and their samples, restricted by the filter."""
-    query = query.select_from(verdicts.join(samples, samples.c.number == verdicts.c.number))
-    conditions: list[ColumnElement[bool]] = []
-    for name, column in _FILTERED.items():
-        if value := getattr(wanted, name):
-            conditions.append(column == str(value))
-    if wanted.text:
-        text = wanted.text[:_NAME_CHARACTERS]
-        conditions.append(or_(*(column.icontains(text, autoescape=True) for column in _SEARCHED)))
-    if wanted.since_s is not None:
-        conditions.append(verdicts.c.judged_at_s >= wanted.since_s)
-    if wanted.until_s is not None:
-        conditions.append(verdicts.c.judged_at_s < wanted.until_s)
-    return query.where(and_(True, *conditions))
-
-
-def _is_older(key: VerdictKey) -> ColumnElement[bool]:
-    return tuple_(*_ORDER) < tuple_(key.judged_at_s, key.number)
-
-
-def _is_newer(key: VerdictKey) -> ColumnElement[bool]:
-    return tuple_(*_ORDER) > tuple_(key.judged_at_s, key.number)
-
-
-async def _exists(connection: AsyncConnection, wanted: VerdictFilter, condition: ColumnElement[bool]) -> bool:
-    query = _filtered(select(literal(1)), wanted).where(condition).limit(1)
-    return (await connection.execute(query)).first() is not None
+def _judged(query: Select[Any]) -> Select[Any]:
+    """Return `query` over verdicts and their samples."""
+    return query.select_from(verdicts.join(samples, samples.c.number == verdicts.c.number))
 
 
 async def _channels(connection: AsyncConnection, *bundle_ids: str) -> tuple[str, ...]:

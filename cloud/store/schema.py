@@ -6,6 +6,7 @@ an event is written in the transaction of the change that it reports.
 """
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     Boolean,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    event,
     false,
     text,
 )
@@ -39,6 +41,9 @@ ALL_DEVICES = ""
 """`device_id` of an event for all devices."""
 
 HEARTBEAT_INTEGERS = (*HeartbeatCounters.model_fields, "spool_samples", "spool_bytes")
+
+KIND = ("modality", "route", "decision")
+"""Columns of a verdict that have few values; together the kind of a verdict."""
 
 EVENT_VERDICT, EVENT_BUNDLE_CHANGED = "verdict", "bundle_changed"
 
@@ -102,6 +107,7 @@ samples = Table(
         sqlite_where=text("judged = 0"),
         postgresql_where=text("NOT judged"),
     ),
+    Index("ix_samples_origin", text("lower(origin)")),
     sqlite_autoincrement=True,
 )
 
@@ -126,9 +132,24 @@ verdicts = Table(
     Column("number", Number, ForeignKey("samples.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     *table_columns(VERDICTS),
     Index("ix_verdicts_judged_at_s", "judged_at_s", "number"),
-    Index("ix_verdicts_device_id_judged_at_s", "device_id", "judged_at_s", "number"),
-    Index("ix_verdicts_decision_judged_at_s", "decision", "judged_at_s", "number"),
-    Index("ix_verdicts_device_id_decision_judged_at_s", "device_id", "decision", "judged_at_s", "number"),
+    # Every filter of the console is a few ranges of one of these: see cloud.store.verdict_ranges.
+    Index("ix_verdicts_kind", *KIND, "judged_at_s", "number"),
+    Index("ix_verdicts_device_id_kind", "device_id", *KIND, "judged_at_s", "number"),
+)
+
+verdict_counts = Table(  # kept by the triggers below; device_id ALL_DEVICES counts all of them
+    "verdict_counts",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    *(Column(name, String(16), primary_key=True) for name in KIND),
+    Column("verdicts", BigInteger, nullable=False),
+)
+
+sources = Table(  # every source of a judged sample, by its name in lower case
+    "sources",
+    metadata,
+    Column("source_key", String(512), primary_key=True),
+    Column("device_id", String(64), primary_key=True),
 )
 
 anomaly_maps = Table(  # of the verdicts that have one
@@ -182,3 +203,20 @@ rollouts = Table(  # the newest row of a name says which bundle is current
     Index("ix_rollouts_bundle_name_number", "bundle_name", "number"),
     sqlite_autoincrement=True,
 )
+
+# Triggers keep the counts in the transaction of every change of the verdicts, in retention too.
+TRIGGERS = (
+    """CREATE TRIGGER count_new_verdict AFTER INSERT ON verdicts BEGIN
+  INSERT INTO verdict_counts (device_id, modality, route, decision, verdicts)
+    VALUES (NEW.device_id, NEW.modality, NEW.route, NEW.decision, 1), ('', NEW.modality, NEW.route, NEW.decision, 1)
+    ON CONFLICT DO UPDATE SET verdicts = verdicts + 1;
+  INSERT INTO sources (source_key, device_id) VALUES (lower(NEW.source_id), NEW.device_id) ON CONFLICT DO NOTHING;
+END""",
+    """CREATE TRIGGER count_removed_verdict AFTER DELETE ON verdicts BEGIN
+  UPDATE verdict_counts SET verdicts = verdicts - 1
+    WHERE device_id IN (OLD.device_id, '') AND modality = OLD.modality AND route = OLD.route
+      AND decision = OLD.decision;
+END""",
+)
+for _statement in TRIGGERS:
+    event.listen(metadata, "after_create", DDL(_statement))

@@ -48,9 +48,10 @@ class Stored:
     """Storage, filter and publication of one column.
 
     `tables` hold the column: the first is read, the last, whose indices start with it, is filtered. A `key` is declared
-    by each table itself. `is_filter` columns can be restricted to one value, `is_searched` ones are searched for a
-    text. `api` is the view that publishes the value as it is, and every larger one. `listing` places the column in the
-    console's table, in the order of the fields.
+    by each table itself. `added_default` fills old verdicts in a store that got the column later. `is_filter` columns
+    can be restricted to one value, `is_searched` ones are searched for a text. `api` is the view that publishes the
+    value as it is, and every larger one. `listing` places the column in the console's table, in the order of the
+    fields.
     """
 
     sql_type: TypeEngine[Any]
@@ -60,6 +61,7 @@ class Stored:
     key: bool = False
     is_filter: bool = False
     is_searched: bool = False
+    added_default: str | None = None
     api: Literal["row", "detail", ""] = ""
     listing: Listing | None = None
 
@@ -142,7 +144,15 @@ class VerdictRow(BaseModel):
         ),
     ]
     route: Annotated[
-        Route, Stored(String(16), is_filter=True, api="row", listing=Listing("Route", "route", plural="routes"))
+        Route,
+        Stored(
+            String(16),
+            BOTH,
+            is_filter=True,
+            added_default="",
+            api="row",
+            listing=Listing("Route", "route", plural="routes"),
+        ),
     ]
     judged_at_s: Annotated[float, Stored(Double(), (VERDICTS,), api="row", listing=Listing("Time", "time"))]
     captured_at_s: Annotated[
@@ -193,6 +203,7 @@ def table_columns(table: str, foreign_keys: Mapping[str, str] | None = None) -> 
             *([ForeignKey(references[name])] if name in references else []),
             nullable=stored.nullable,
             unique=stored.unique or None,
+            server_default=stored.added_default if table == VERDICTS else None,
         )
         for name, stored in COLUMNS.items()
         if table in stored.tables and not stored.key

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from benchmarks import (
     __main__,
     analysis_device,
+    console_queries,
     contamination,
     diffusion_cost,
     image_choices,
@@ -139,6 +140,13 @@ def test_retention_gives_disk_back(monkeypatch: pytest.MonkeyPatch) -> None:
     assert new["file_mb_after_retention"] < 0.4 * new["file_mb_filled"]
     assert older["file_mb_after_retention"] >= older["file_mb_filled"]
     assert older["file_mb_converted"] < 0.4 * older["file_mb_filled"]
+
+
+def test_queries_of_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced(monkeypatch, console_queries, REPEATS=1)
+    figures = console_queries.run(quick=True, count=200_000)
+    assert figures["slowest"] in figures
+    assert set(console_queries.FILTERS) < set(figures)
 
 
 def test_video_choices_are_skipped_without_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from edge.settings.sources import CameraSettings
 from edge.sources import open_source
 from shared.diffusion.training import OptimizerSettings
 from shared.modality import Modality
-from shared.samples import Decision, Verdict
+from shared.samples import Decision, Route, Verdict
 from shared.wire import undecoded_from_message
 from tests.cloud.training.conftest import Trained, train
 from tests.cloud.training.video_files import frames, write_video
@@ -93,7 +93,9 @@ def judged(analysis: Analysis, messages: dict[int, sample_pb2.Sample]) -> dict[i
     batch = []
     for number, message in messages.items():
         sample, screening = undecoded_from_message(message)  # as the service checks it
-        waiting = WaitingSample(number, sample.sample_id, "one", "door", sample.modality, screening.bundle_id, 0.0, 1)
+        waiting = WaitingSample(
+            number, sample.sample_id, "one", "door", sample.modality, screening.bundle_id, 0.0, 1, Route.FORWARD
+        )
         batch.append((waiting, message.payload))
     verdicts = judge_batch(analysis, batch, bundle_id="door-1", false_alarm_rate=0.02)
     return dict(zip(messages, verdicts, strict=True))
@@ -195,7 +197,7 @@ def test_a_damaged_clip_is_undecided_with_a_reason(screener: Screener, walk: Pat
     data[-30:] = bytes(30)
     broken = sample_pb2.Payload(encoding=message.payload.encoding, data=bytes(data), shape=message.payload.shape)
     sample, _ = undecoded_from_message(message)
-    waiting = WaitingSample(number, sample.sample_id, "one", "door", Modality.VIDEO, "door-1", 0.0, 1)
+    waiting = WaitingSample(number, sample.sample_id, "one", "door", Modality.VIDEO, "door-1", 0.0, 1, Route.FORWARD)
     (verdict,) = judge_batch(analysis, [(waiting, broken)], bundle_id="door-1", false_alarm_rate=0.02)
     assert verdict.decision is Decision.UNDECIDED
     assert "H.264" in verdict.reason

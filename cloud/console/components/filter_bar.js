@@ -12,7 +12,7 @@ export default {
       </label>
       <label class="v-search">
         <span>Origin</span>
-        <input ref="search" type="search" maxlength="200" placeholder="file name or source  ( / )" :value="wanted.text" @input="type($event.target.value)" :class="{'v-set': wanted.text}" />
+        <input ref="search" type="search" maxlength="200" placeholder="file name or source  ( / )" title="Origins and sources that begin with the text; *TEXT: anywhere in them" :value="wanted.text" @input="type($event.target.value)" :class="{'v-set': wanted.text}" />
       </label>
       <button type="button" class="v-button" @click="clear" :disabled="!isSet">Clear</button>
     </form>

@@ -45,7 +45,10 @@ class Recorder:
 
 
 def waiting(number: int = 1, bundle_id: str = "a-1-0", payload_bytes: int = 10) -> WaitingSample:
-    return WaitingSample(number, new_sample_id(), "one", "lab", Modality.TABULAR, bundle_id, time.time(), payload_bytes)
+    sample_id, now_s = new_sample_id(), time.time()
+    return WaitingSample(
+        number, sample_id, "one", "lab", Modality.TABULAR, bundle_id, now_s, payload_bytes, Route.FORWARD
+    )
 
 
 def payload(*values: float):

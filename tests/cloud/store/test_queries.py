@@ -1,20 +1,19 @@
 import math
 import random
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store import Store
+from cloud.store import Store, verdict_ranges
 from cloud.store.fleet_queries import device_ids, device_rows, fleet_summary
 from cloud.store.migrate import migrate
 from cloud.store.queries import (
     MAX_COUNTED,
-    VerdictFilter,
-    VerdictKey,
     VerdictPage,
     count_newer,
     is_waiting,
@@ -34,6 +33,8 @@ from cloud.store.schema import (
     samples,
     verdicts,
 )
+from cloud.store.verdict_columns import VerdictRow
+from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route, new_sample_id
@@ -75,7 +76,7 @@ def sample_row(number: int, device_id: str, *, judged: bool = True) -> dict[str,
 def verdict_row(sample: dict[str, Any], judged_at_s: float) -> dict[str, object]:
     number = sample["number"]
     return {
-        **{name: sample[name] for name in ("number", "device_id", "source_id", "modality")},
+        **{name: sample[name] for name in ("number", "device_id", "source_id", "modality", "route")},
         "judged_at_s": judged_at_s,
         "decision": (Decision.ANOMALOUS if number % 7 == 0 else Decision.NORMAL).value,
         "p_value": 0.004,
@@ -145,7 +146,10 @@ async def test_a_page_stays_where_it_is_while_verdicts_come_in(store: Store) -> 
         VerdictFilter(route=Route.AUDIT),
         VerdictFilter(decision=Decision.ANOMALOUS, device_id="press-1"),
         VerdictFilter(text="LINE-2"),
-        VerdictFilter(text="frame_00004"),
+        VerdictFilter(text="Frame_00004"),
+        VerdictFilter(text="frame_00004", device_id="press-1", decision=Decision.ANOMALOUS),
+        VerdictFilter(text="*004"),
+        VerdictFilter(text="*NE-2", route=Route.AUDIT),
         VerdictFilter(since_s=START_S + 1050, until_s=START_S + 1060),
         VerdictFilter(device_id="press-1", route=Route.FORWARD, text="frame", decision=Decision.NORMAL),
     ],
@@ -154,14 +158,15 @@ async def test_filters_leave_exactly_the_matching_rows(store: Store, wanted: Ver
     everything = await fill(store)
 
     def matches(row: dict[str, Any]) -> bool:
-        text = f"frame_{row['number']:06d}.png {row['source_id']}".lower()
+        texts = (f"frame_{row['number']:06d}.png", row["source_id"])
+        text = wanted.text.lower()
         route = Route.AUDIT if row["number"] % 5 == 0 else Route.FORWARD
         return (
             wanted.device_id in ("", row["device_id"])
             and wanted.modality in (None, row["modality"])
             and wanted.route in (None, route)
             and wanted.decision in (None, row["decision"])
-            and wanted.text.lower() in text
+            and any(text[1:] in each if text.startswith("*") else each.startswith(text) for each in texts)
             and (wanted.since_s is None or row["judged_at_s"] >= wanted.since_s)
             and (wanted.until_s is None or row["judged_at_s"] < wanted.until_s)
         )
@@ -178,29 +183,96 @@ async def test_filters_leave_exactly_the_matching_rows(store: Store, wanted: Ver
         VerdictFilter(device_id="press-1"),
         VerdictFilter(decision=Decision.ANOMALOUS),
         VerdictFilter(device_id="press-1", decision=Decision.ANOMALOUS),
-        VerdictFilter(route=Route.AUDIT, text="frame"),
+        VerdictFilter(route=Route.AUDIT, modality=Modality.IMAGE, since_s=START_S),
+        VerdictFilter(route=Route.ACCEPT),
+        VerdictFilter(text="frame_00004"),
+        VerdictFilter(text="line-2", route=Route.AUDIT),
+        VerdictFilter(text="*004"),
     ],
 )
-async def test_a_page_walks_an_index_and_never_sorts(store: Store, wanted: VerdictFilter) -> None:
+async def test_a_page_reads_ranges_of_indexes_only(store: Store, wanted: VerdictFilter) -> None:
     await fill(store)
+    key = VerdictKey(START_S + 1100, 50)
+    async with store.reading() as connection:
+        plans = await plans_of(connection, lambda: verdict_page(connection, wanted, before=key))
+        plans |= await plans_of(connection, lambda: count_newer(connection, wanted, key))
+    for statement, plan in plans.items():
+        reads = [step for step in plan if "verdicts" in step or "samples" in step]
+        assert all(step.startswith("SEARCH") for step in reads), plan
+        if reads and not any(word in statement for word in ("UNION", "IN (", "verdict_counts")):
+            assert not [step for step in plan if "TEMP B-TREE" in step], plan
+
+
+async def test_figures_of_fleet_and_devices_read_no_verdict_and_no_judged_sample(store: Store) -> None:
+    await fill(store)
+    async with store.reading() as connection:
+        plans = await plans_of(connection, lambda: fleet_summary(connection, alive_since_s=0.0))
+        plans |= await plans_of(connection, lambda: device_rows(connection))
+    reads = {step for plan in plans.values() for step in plan if "verdicts" in step or "samples" in step}
+    assert reads == {
+        "SCAN verdicts USING COVERING INDEX ix_verdicts_judged_at_s",  # the newest: one row
+        "SCAN samples USING INDEX ix_samples_waiting",
+    }
+
+
+async def plans_of(connection: AsyncConnection, query: Callable[[], Awaitable[object]]) -> dict[str, list[str]]:
+    """Return the steps of SQLite's plan for each statement of the query."""
     statements: list[tuple[str, Any]] = []
 
     def remember(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
         statements.append((statement, parameters))
 
-    async with store.reading() as connection:
-        event.listen(connection.sync_connection, "before_cursor_execute", remember)
-        await verdict_page(connection, wanted, before=VerdictKey(START_S + 1100, 50))
-        event.remove(connection.sync_connection, "before_cursor_execute", remember)
-        statement, parameters = statements[0]
-        plan = [row[3] for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-    assert not [step for step in plan if "TEMP B-TREE" in step], plan
-    assert "verdicts USING INDEX" in plan[0], plan
+    event.listen(connection.sync_connection, "before_cursor_execute", remember)
+    await query()
+    event.remove(connection.sync_connection, "before_cursor_execute", remember)
+    return {
+        statement: [row[3] for row in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+        for statement, parameters in statements
+    }
+
+
+@pytest.mark.parametrize("text", ["*3.png", "line-1", "*LINE-1", "frame_0001"])
+@pytest.mark.parametrize("decision", [None, Decision.ANOMALOUS, Decision.UNDECIDED])
+async def test_a_search_that_ends_early_goes_on_with_the_next_page(
+    store: Store, monkeypatch: pytest.MonkeyPatch, text: str, decision: Decision | None
+) -> None:
+    await fill(store)
+    wanted = VerdictFilter(text=text, decision=decision)
+    expected = (await ask(store, wanted, size=200)).rows
+    monkeypatch.setattr(verdict_ranges, "WINDOW", 40)
+    monkeypatch.setattr(verdict_ranges, "MAX_CANDIDATES", 5)
+    found: list[VerdictRow] = []
+    page = await ask(store, wanted, size=10)
+    while page.older is not None:
+        assert page.is_partial == (len(page.rows) < 10)
+        found += page.rows
+        page = await ask(store, wanted, before=page.older, size=10)
+    assert [*found, *page.rows] == list(expected)
+    assert bool(expected) == (decision is not Decision.UNDECIDED)
+    if expected:  # and back from the last match
+        back = await ask(store, wanted, after=key_of(expected[-1]), size=10)
+        assert set(back.rows) <= set(expected)
+        assert back.rows or back.newer is not None
+
+
+async def test_a_search_without_a_hit_is_complete(store: Store) -> None:
+    await fill(store)
+    page = await ask(store, VerdictFilter(text="no such file"))
+    assert (page.rows, page.older, page.is_partial) == ((), None, False)
 
 
 async def test_text_is_taken_literally(store: Store) -> None:
     await fill(store)
-    for text in ("%", "frame_0000__.png", "'; DROP TABLE verdicts; --", "\\", "x" * 5000):
+    for text in (
+        "%",
+        "*%",
+        "frame_0000__.png",
+        "*0000__",
+        "frame_\U0010ffff",
+        "'; DROP TABLE verdicts; --",
+        "\\",
+        "x" * 5000,
+    ):
         assert (await ask(store, VerdictFilter(text=text))).rows == ()
     assert (await ask(store)).rows
 

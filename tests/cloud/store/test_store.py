@@ -43,6 +43,7 @@ async def judge_all(store, **changes) -> list[Verdict]:
     return [made for _, made in judged]
 
 
+@pytest.mark.filterwarnings("ignore:.*expression-based index")  # compared by their statements
 def test_the_migrations_lead_to_exactly_the_tables_of_the_schema(tmp_path):
     assert migrate(tmp_path) == (None, newest_revision())
     assert migrate(tmp_path) == (newest_revision(), newest_revision())

@@ -8,7 +8,6 @@ from pydantic import BaseModel
 
 from cloud.console.table import enum_values, filter_choices, table_columns
 from cloud.console.views import VerdictView
-from cloud.store.queries import VerdictFilter
 from cloud.store.schema import samples, verdicts
 from cloud.store.verdict_columns import (
     COLUMNS,
@@ -21,6 +20,7 @@ from cloud.store.verdict_columns import (
     opinions_from_json,
     opinions_to_json,
 )
+from cloud.store.verdict_keys import VerdictFilter
 from shared.samples import Opinion
 
 

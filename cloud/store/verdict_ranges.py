@@ -1,0 +1,185 @@
+"""Search of verdicts by ranges of indexes: its cost depends on the page, not on the size of the store.
+
+A filter is split into the kinds of verdicts (modality, route, decision) that exist and match it. The verdicts of one
+kind are one range of an index in the order of the list, so that a page reads at most its own length from each range,
+also where nothing matches. A text has no such order: see `_search`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store.schema import ALL_DEVICES, KIND, samples, sources, verdict_counts, verdicts
+from cloud.store.verdict_columns import SEARCHED_NAMES
+from cloud.store.verdict_keys import VerdictFilter, VerdictKey
+
+WINDOW = 2000  # verdicts that one search compares with a text
+MAX_CANDIDATES = 1000  # samples that a search takes from the index of origins
+MAX_SOURCES = 8
+_NAME_CHARACTERS = 512  # longest text that a device may send: longer filters match nothing
+_LAST_CHARACTER = "\U0010ffff"
+
+Range: TypeAlias = dict[str, str]
+"""Values of the leading columns of an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Keys of matching verdicts, in the order of the search.
+
+    `stopped_at` is the last key that a text was compared with, if more verdicts follow it and fewer than wanted match.
+    """
+
+    keys: tuple[VerdictKey, ...]
+    stopped_at: VerdictKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Part of the list: older than `before` and newer than `after`; oldest first if `is_ascending`."""
+
+    before: VerdictKey | None = None
+    after: VerdictKey | None = None
+    is_ascending: bool = False
+
+
+async def find_keys(connection: AsyncConnection, wanted: VerdictFilter, span: Span, limit: int) -> Found:
+    """Return the keys of the first `limit` verdicts that match, from the beginning of the span."""
+    if len(wanted.text) > _NAME_CHARACTERS:
+        return Found(())
+    if wanted.text.lstrip("*"):
+        return await _search(connection, wanted, span, limit)
+    return Found(await _first(connection, await _ranges(connection, wanted), _conditions(wanted, span), span, limit))
+
+
+async def _search(connection: AsyncConnection, wanted: VerdictFilter, span: Span, limit: int) -> Found:
+    """Return the verdicts whose origin or source matches the text.
+
+    Origins that begin with the text are found by their index if they are few. Otherwise, and for sources, the next
+    `WINDOW` verdicts that match the other filters are compared with the text.
+    """
+    conditions = _conditions(wanted, span)
+    ranges: Sequence[Range] | None = None
+    if not wanted.text.startswith("*"):
+        origins = await _origins(connection, wanted.text)
+        places = await _sources(connection, wanted)
+        if len(origins) <= MAX_CANDIDATES and not places:
+            return Found(await _among(connection, origins, wanted, conditions, span, limit))
+        if not origins and len(places) <= MAX_SOURCES:
+            ranges = [range_ for place in sorted(places) for range_ in await _ranges(connection, wanted, place)]
+    if ranges is None:
+        ranges = await _ranges(connection, wanted)
+    window = await _first(connection, ranges, conditions, span, WINDOW)
+    query = select(samples.c.number).where(samples.c.number.in_([key.number for key in window]), _matches(wanted.text))
+    numbers = set((await connection.execute(query)).scalars())
+    keys = tuple(key for key in window if key.number in numbers)
+    is_cut = len(window) == WINDOW and len(keys) < limit
+    return Found(keys[:limit], window[-1] if is_cut else None)
+
+
+async def _ranges(
+    connection: AsyncConnection, wanted: VerdictFilter, device_id: str | None = None
+) -> Sequence[Range] | None:
+    """Return a range for each existing kind of verdicts that matches; None for the index of all verdicts."""
+    device_id = device_id or wanted.device_id
+    restricted = {name: str(value) for name in KIND if (value := getattr(wanted, name))}
+    if not device_id and not restricted:
+        return None
+    query = select(*(verdict_counts.c[name] for name in KIND)).where(
+        verdict_counts.c.device_id == (device_id or ALL_DEVICES), verdict_counts.c.verdicts > 0
+    )
+    for name, value in restricted.items():
+        query = query.where(verdict_counts.c[name] == value)
+    device = {"device_id": device_id} if device_id else {}
+    return [device | dict(zip(KIND, row, strict=True)) for row in await connection.execute(query.order_by(*KIND))]
+
+
+async def _first(
+    connection: AsyncConnection,
+    ranges: Sequence[Range] | None,
+    conditions: Sequence[ColumnElement[bool]],
+    span: Span,
+    limit: int,
+) -> tuple[VerdictKey, ...]:
+    """Return the first `limit` keys of these ranges together, in the order of the span."""
+    if ranges is not None and not ranges:
+        return ()
+    parts = [_range_query(values, conditions, span, limit) for values in ranges or ({},)]
+    query: Any = parts[0]
+    if len(parts) > 1:
+        merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
+        query = select(merged).order_by(*_order(merged.c, span)).limit(limit)
+    return tuple(VerdictKey(*row) for row in await connection.execute(query))
+
+
+def _range_query(values: Range, conditions: Sequence[ColumnElement[bool]], span: Span, limit: int) -> Select[Any]:
+    query = select(verdicts.c.judged_at_s, verdicts.c.number).where(*conditions)
+    query = query.where(*(verdicts.c[name] == value for name, value in values.items()))
+    return query.order_by(*_order(verdicts.c, span)).limit(limit)
+
+
+async def _among(
+    connection: AsyncConnection,
+    numbers: Sequence[int],
+    wanted: VerdictFilter,
+    conditions: Sequence[ColumnElement[bool]],
+    span: Span,
+    limit: int,
+) -> tuple[VerdictKey, ...]:
+    """Return the first `limit` keys of these samples that match the other filters."""
+    query = select(verdicts.c.judged_at_s, verdicts.c.number).where(verdicts.c.number.in_(numbers), *conditions)
+    for name in ("device_id", *KIND):
+        if value := getattr(wanted, name):
+            query = query.where(verdicts.c[name] == str(value))
+    query = query.order_by(*_order(verdicts.c, span)).limit(limit)
+    return tuple(VerdictKey(*row) for row in await connection.execute(query))
+
+
+async def _origins(connection: AsyncConnection, text: str) -> Sequence[int]:
+    """Return the numbers of samples whose origin begins with the text, at most one more than MAX_CANDIDATES."""
+    query = select(samples.c.number).where(_begins(func.lower(samples.c.origin), text)).limit(MAX_CANDIDATES + 1)
+    return (await connection.execute(query)).scalars().all()
+
+
+async def _sources(connection: AsyncConnection, wanted: VerdictFilter) -> set[str]:
+    """Return devices with a source that begins with the text, at most one more than MAX_SOURCES."""
+    query = select(sources.c.device_id).where(_begins(sources.c.source_key, wanted.text)).limit(MAX_SOURCES + 1)
+    if wanted.device_id:
+        query = query.where(sources.c.device_id == wanted.device_id)
+    return set((await connection.execute(query)).scalars())
+
+
+def _matches(text: str) -> ColumnElement[bool]:
+    columns = [samples.c[name] for name in SEARCHED_NAMES]
+    if text.startswith("*"):
+        return or_(*(column.icontains(text.lstrip("*"), autoescape=True) for column in columns))
+    return or_(*(_begins(func.lower(column), text) for column in columns))
+
+
+def _begins(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
+    """Return whether a text in lower case begins with `text`, as a range of an index."""
+    first = func.lower(text)  # as the store computes it: letters beyond ASCII keep their case
+    return and_(column >= first, column < first + _LAST_CHARACTER)
+
+
+def _conditions(wanted: VerdictFilter, span: Span) -> list[ColumnElement[bool]]:
+    """Return the conditions on the place in the list."""
+    conditions: list[ColumnElement[bool]] = []
+    place = tuple_(verdicts.c.judged_at_s, verdicts.c.number)
+    if span.before is not None:
+        conditions.append(place < tuple_(span.before.judged_at_s, span.before.number))
+    if span.after is not None:
+        conditions.append(place > tuple_(span.after.judged_at_s, span.after.number))
+    if wanted.since_s is not None:
+        conditions.append(verdicts.c.judged_at_s >= wanted.since_s)
+    if wanted.until_s is not None:
+        conditions.append(verdicts.c.judged_at_s < wanted.until_s)
+    return conditions
+
+
+def _order(columns: Any, span: Span) -> list[ColumnElement[Any]]:
+    order = [columns.judged_at_s, columns.number]
+    return order if span.is_ascending else [column.desc() for column in order]
