@@ -5,6 +5,7 @@ A message that breaks a rule raises SampleRejected with a reason that goes back 
 
 import math
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeGuard
@@ -86,6 +87,11 @@ def decode_payload(payload: sample_pb2.Payload, modality: Modality) -> Values:
     NaN is kept: it may stand for a missing value, which the preprocessing judges.
     """
     return sample_type(modality).decode(payload)
+
+
+def decoded_bytes(encoding: int, shape: Sequence[int]) -> int:
+    """Return the size of a payload's values after decoding: float32 readings, or one byte for each band of a pixel."""
+    return math.prod(shape) * (4 if encoding in _READINGS else 1)
 
 
 def decode_crop(payload: sample_pb2.Payload) -> ImageCrop | None:

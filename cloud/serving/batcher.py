@@ -21,6 +21,7 @@ from shared.samples import Verdict
 from vedette.v1 import sample_pb2
 
 WINDOW_BATCHES = 8
+WINDOW_S = 0.25
 POLL_S = 1.0
 MAX_BATCH_PAYLOAD_BYTES = 64 * 2**20
 MAX_BATCH_VALUES = 2**26
@@ -79,10 +80,17 @@ class Batcher:
                 await asyncio.sleep(backoff.next_s())
 
     async def _judge_window(self) -> bool:
-        """Judge the next few batches; return whether any sample was waiting."""
+        """Judge the next few batches; return whether any sample was waiting.
+
+        When samples have arrived meanwhile, the rest of a window that takes long goes back to the queue: devices that
+        sent little do not wait for those that sent much.
+        """
         window = await waiting_samples(self._store, WINDOW_BATCHES * self._batch_size)
+        until_s = time.monotonic() + WINDOW_S
         for batch in _batches(window, self._batch_size):
             await self._judge(batch)
+            if self._woken.is_set() and time.monotonic() > until_s:
+                break
         return bool(window)
 
     async def _judge(self, batch: Sequence[WaitingSample]) -> None:

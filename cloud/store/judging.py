@@ -4,11 +4,13 @@ The store itself is the queue: a sample waits until the transaction that writes 
 between loses nothing; the next one continues.
 """
 
+import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import bindparam, false, func, insert, select, true, update
+from sqlalchemy import CTE, Select, bindparam, false, func, insert, select, true, update
 
 from cloud.store.engine import Store
 from cloud.store.payload_rows import COLUMNS, payload_message
@@ -17,7 +19,21 @@ from cloud.store.verdict_columns import COLUMNS as VERDICT_COLUMNS
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, VERDICTS, contributions_to_json, opinions_to_json
 from shared.modality import Modality
 from shared.samples import Route, Verdict, p_value_to_column
+from shared.wire import decoded_bytes
 from vedette.v1 import sample_pb2
+
+DEVICE_TURN_BYTES = 64 * 2**20
+_QUEUE_COLUMNS = (
+    "number",
+    "sample_id",
+    "device_id",
+    "source_id",
+    "modality",
+    "edge_bundle_id",
+    "received_at_s",
+    "payload_bytes",
+    "route",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,7 @@ class WaitingSample:
     received_at_s: float
     payload_bytes: int
     route: Route
+    decoded_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +61,77 @@ class Backlog:
 
 
 async def waiting_samples(store: Store, limit: int) -> list[WaitingSample]:
-    """Return the next samples to judge, oldest first per device, devices in turn: none delays the others."""
-    turn = func.row_number().over(partition_by=samples.c.device_id, order_by=samples.c.number).label("turn")
-    queue = select(samples.c.number, turn).where(samples.c.judged == false()).subquery()
-    query = (
-        select(
-            samples.c.number,
-            samples.c.sample_id,
-            samples.c.device_id,
-            samples.c.source_id,
-            samples.c.modality,
-            samples.c.edge_bundle_id,
-            samples.c.received_at_s,
-            samples.c.payload_bytes,
-            samples.c.route,
-        )
-        .join(queue, queue.c.number == samples.c.number)
-        .order_by(queue.c.turn, samples.c.number)
-        .limit(limit)
-    )
+    """Return the next samples to judge, oldest first per device, devices in turn: none delays the others.
+
+    A device gets an equal share of `limit`, and at most DEVICE_TURN_BYTES of decoded values unless its first sample
+    alone has more. The cost depends on `limit` and the number of devices, not on the backlog.
+    """
     async with store.reading() as connection:
-        return [
-            WaitingSample(
-                row.number,
-                uuid.UUID(bytes=row.sample_id),
-                row.device_id,
-                row.source_id,
-                Modality(row.modality),
-                row.edge_bundle_id,
-                row.received_at_s,
-                row.payload_bytes,
-                Route(row.route),
-            )
-            for row in await connection.execute(query)
-        ]
+        devices = (await connection.execute(select(func.count()).select_from(_waiting_devices()))).scalar_one()
+        if not devices:
+            return []
+        rows = (await connection.execute(_next_of_each_device(math.ceil(limit / devices)))).all()
+    queues: dict[str, list[WaitingSample]] = {}
+    for row in rows:
+        queues.setdefault(row.device_id, []).append(_waiting_sample(row))
+    turns = [(turn, waiting) for queue in queues.values() for turn, waiting in enumerate(_affordable(queue))]
+    turns.sort(key=lambda item: (item[0], item[1].number))
+    return [waiting for _, waiting in turns[:limit]]
+
+
+def _waiting_devices() -> CTE:
+    """Return the devices with waiting samples: one look into the index for each, however many wait."""
+    waits = samples.c.judged == false()
+    first = select(func.min(samples.c.device_id).label("device_id")).where(waits).cte("queues", recursive=True)
+    after = select(func.min(samples.c.device_id)).where(waits, samples.c.device_id > first.c.device_id)
+    every = first.union_all(select(after.scalar_subquery()).where(first.c.device_id.is_not(None)))
+    return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("waiting_devices")
+
+
+def _next_of_each_device(count: int) -> Select[Any]:
+    """Return the query for the oldest `count` waiting samples of each device."""
+    device = _waiting_devices()
+    queue = samples.alias("queue")
+    oldest = (
+        select(queue.c.number)
+        .where(queue.c.device_id == device.c.device_id, queue.c.judged == false())
+        .order_by(queue.c.number)
+        .limit(count)
+        .correlate(device)
+    )
+    columns = [samples.c[name] for name in _QUEUE_COLUMNS]
+    return (
+        select(*columns, payloads.c.encoding, payloads.c.shape)
+        .select_from(device)
+        .join(samples, samples.c.number.in_(oldest))
+        .outerjoin(payloads, payloads.c.number == samples.c.number)
+        .order_by(samples.c.number)
+    )
+
+
+def _waiting_sample(row: Any) -> WaitingSample:
+    return WaitingSample(
+        row.number,
+        uuid.UUID(bytes=row.sample_id),
+        row.device_id,
+        row.source_id,
+        Modality(row.modality),
+        row.edge_bundle_id,
+        row.received_at_s,
+        row.payload_bytes,
+        Route(row.route),
+        decoded_bytes(row.encoding, row.shape) if row.shape else 0,
+    )
+
+
+def _affordable(queue: Sequence[WaitingSample]) -> Iterator[WaitingSample]:
+    """Yield the first samples of a device up to DEVICE_TURN_BYTES of decoded values, at least one."""
+    size = 0
+    for position, waiting in enumerate(queue):
+        size += waiting.decoded_bytes
+        if position and size > DEVICE_TURN_BYTES:
+            return
+        yield waiting
 
 
 async def backlog(store: Store) -> Backlog:

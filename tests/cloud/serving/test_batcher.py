@@ -157,12 +157,12 @@ async def store(tmp_path):
     migrate(tmp_path)
     async with Store(tmp_path) as store:
         async with store.writing() as connection:
-            row = {"device_id": "one", "enrolled_at_s": 0.0, "certificate_serial": "1", "certificate_expires_at_s": 9e9}
-            await connection.execute(insert(devices), [row])
+            row = {"enrolled_at_s": 0.0, "certificate_serial": "1", "certificate_expires_at_s": 9e9}
+            await connection.execute(insert(devices), [{"device_id": name, **row} for name in ("one", "two")])
         yield store
 
 
-async def add(store, count: int) -> None:
+async def add(store, count: int, device_id: str = "one") -> None:
     received = [
         Received(
             Sample(new_sample_id(), "lab", Modality.TABULAR, 0.0, "", np.empty(0, np.float32)),
@@ -171,7 +171,7 @@ async def add(store, count: int) -> None:
         )
         for _ in range(count)
     ]
-    await store_samples(store, "one", received, time.time())
+    await store_samples(store, device_id, received, time.time())
 
 
 @contextlib.asynccontextmanager
@@ -220,6 +220,22 @@ async def test_a_burst_is_judged_completely_in_full_batches(store):
         await until(lambda: len(done) == 100)
     assert judge.sizes[0] == 16
     assert (await backlog(store)).total == 0
+
+
+async def test_a_device_that_sends_little_does_not_wait_for_all_that_another_sent(store):
+    class Slow(Recorder):
+        def judge(self, values, crops=()):
+            time.sleep(0.1)
+            return super().judge(values, crops)
+
+    await add(store, 128)
+    async with batching(store, Slow()) as (batcher, done):
+        await until(lambda: done)
+        await add(store, 1, "two")
+        batcher.wake()
+        await until(lambda: any(waiting.device_id == "two" for waiting, _ in done))
+        assert len(done) < 100
+        await until(lambda: len(done) == 129)
 
 
 async def test_a_single_sample_is_judged_without_delay(store):

@@ -20,6 +20,7 @@ from cloud.store.schema import events, metadata, payloads, samples, verdicts
 from shared.errors import StorageError
 from shared.samples import Decision, Opinion, Verdict
 from shared.wire import decode_payload
+from vedette.v1 import sample_pb2
 
 
 def verdict(waiting, **changes) -> Verdict:
@@ -152,6 +153,27 @@ async def test_a_flood_of_one_device_does_not_delay_another(store, add):
     numbers = [waiting.number for waiting in first if waiting.device_id == "one"]
     assert numbers == sorted(numbers)
     assert (await backlog(store)).by_device == {"one": 50, "two": 2}
+
+
+async def test_large_images_of_one_device_come_one_at_a_time(store, add):
+    """A file of 200 kB may hold an image of 200 MB, which takes as long to judge as thousands of rows."""
+    await add("one", 5)
+    large = {"encoding": sample_pb2.PAYLOAD_ENCODING_PNG, "shape": [8192, 8192, 3]}
+    async with store.writing() as connection:
+        await connection.execute(update(payloads).values(**large))
+    await add("two", 20)
+    first = await waiting_samples(store, 16)
+    assert [waiting.device_id for waiting in first] == ["one"] + ["two"] * 8
+    assert first[0].decoded_bytes == 8192 * 8192 * 3
+    assert first[1].decoded_bytes == 3 * 4
+
+
+async def test_every_device_has_its_turn_where_more_wait_than_are_taken(store, add):
+    for device_id in ("one", "two"):
+        await add(device_id, 3)
+    assert [waiting.device_id for waiting in await waiting_samples(store, 1)] == ["one"]
+    assert [waiting.device_id for waiting in await waiting_samples(store, 3)] == ["one", "two", "one"]
+    assert len(await waiting_samples(store, 100)) == 6
 
 
 async def test_a_judged_sample_waits_no_more_and_its_verdict_comes_back_as_it_was(store, add):
