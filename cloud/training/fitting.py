@@ -22,6 +22,7 @@ from shared.diffusion.training import Progress
 
 QUICK_SHARE = 0.2  # share of the progress for quick methods
 COPIES_SHARE = 0.4  # share of a fit's progress for encoding corrupted copies of images
+QUICK_WEIGHT = 0.05  # progress of fitting a quick method, in that of a method that trains a network
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +106,18 @@ def _fitted(
         )
         start = COPIES_SHARE if context.corrupted is not None else 0.0
     analyzers: dict[str, AnyAnalyzer] = {}
-    for index, name in enumerate(methods):
+    weights = [QUICK_WEIGHT if ANALYZERS[name].is_quick else 1.0 for name in methods]
+    ends = start + (1.0 - start) * np.cumsum(weights) / sum(weights)
+    for name, first, last in zip(methods, [start, *ends], ends, strict=False):
         plain = ANALYZERS[name]()
         analyzer: AnyAnalyzer = plain
         if modality.scales_places and plain.is_place_scaled:
             analyzer = PlaceScaled(plain)
-        analyzer.fit(features, context, progress=_part(progress, start, index, len(methods)))
+        analyzer.fit(features, context, progress=_between(progress, float(first), float(last)))
         analyzers[name] = analyzer.to(plan.device)
     return analyzers
 
 
-def _part(progress: Progress, start: float, index: int, parts: int) -> Progress:
-    """Return the progress of one of `parts` equal stages after `start`."""
-    return lambda share: progress(start + (1.0 - start) * (index + share) / parts)
+def _between(progress: Progress, first: float, last: float) -> Progress:
+    """Return the progress of a stage from `first` to `last`."""
+    return lambda share: progress(first + (last - first) * share)
