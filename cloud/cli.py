@@ -5,7 +5,7 @@ from cloud.demo import commands as demo_commands
 from cloud.evaluation import commands as evaluation_commands
 from cloud.federation import commands as federation_commands
 from cloud.service import commands as service_commands
-from cloud.service import key_commands
+from cloud.service import group_commands, key_commands
 from cloud.training import commands as training_commands
 from shared.cli import CommandTree
 
@@ -14,6 +14,7 @@ def register(tree: CommandTree) -> None:
     """Hang the service's commands into the tree."""
     service_commands.add_commands(tree)
     key_commands.add_commands(tree)
+    group_commands.add_commands(tree)
     training_commands.add_commands(tree)
     evaluation_commands.add_commands(tree)
     federation_commands.add_commands(tree)

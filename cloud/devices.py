@@ -1,5 +1,6 @@
 """State of each device in words and as numbers, for the console, the HTTP API and `vedette cloud devices`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from cloud.store.fleet_queries import DeviceRow
@@ -19,11 +20,11 @@ def late_after_s(heartbeat_s: float) -> float:
 
 
 def device_view(
-    row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
+    row: DeviceRow, wanted: Mapping[str, RegisteredBundle], *, now_s: float, late_after_s: float
 ) -> dict[str, Any]:
     """Return one device with its health, counters, running bundles and warnings.
 
-    `current`: current bundle of each name.
+    `wanted`: bundle of each name that the device should run.
     """
     heartbeat, counters = row.heartbeat, row.heartbeat.counters
     health, advice = _health(row, now_s, late_after_s)
@@ -32,6 +33,8 @@ def device_view(
         warnings.append(_certificate_warning(row.certificate_expires_at_s - now_s))
     return {
         "device_id": row.device_id,
+        "site": row.site,
+        "group": row.group,
         "health": health,
         "advice": advice,
         "heartbeat_at_s": row.heartbeat_at_s,
@@ -57,9 +60,9 @@ def device_view(
             {
                 "source_id": item.source_id,
                 "bundle_id": item.bundle_id,
-                "wanted_bundle_id": wanted.bundle_id if (wanted := current.get(item.bundle_name)) else "",
+                "wanted_bundle_id": bundle.bundle_id if (bundle := wanted.get(item.bundle_name)) else "",
                 "artefact": item.artefact,
-                "state": _bundle_state(item, current.get(item.bundle_name)),
+                "state": _bundle_state(item, wanted.get(item.bundle_name)),
                 "source_state": item.state,
             }
             for item in heartbeat.running
@@ -69,7 +72,7 @@ def device_view(
 
 
 def device_figures(
-    row: DeviceRow, current: dict[str, RegisteredBundle], *, now_s: float, late_after_s: float
+    row: DeviceRow, wanted: Mapping[str, RegisteredBundle], *, now_s: float, late_after_s: float
 ) -> dict[str, Any]:
     """Return one device as on its page, with its counters as numbers in place of words."""
     heartbeat, counters = row.heartbeat, row.heartbeat.counters
@@ -81,7 +84,7 @@ def device_figures(
         "forwarded_share": share(counters.samples_sent, counters.samples_screened),
         "upload_ratio": share(counters.bytes_uploaded, counters.bytes_screened),
     }
-    return device_view(row, current, now_s=now_s, late_after_s=late_after_s) | {"figures": figures}
+    return device_view(row, wanted, now_s=now_s, late_after_s=late_after_s) | {"figures": figures}
 
 
 def share(part: int, whole: int) -> float | None:
@@ -111,11 +114,11 @@ def _certificate_warning(left_s: float) -> str:
     return f"The certificate expires in {duration_words(left_s)}: enrol the device again."
 
 
-def _bundle_state(running: RunningBundle, current: RegisteredBundle | None) -> str:
+def _bundle_state(running: RunningBundle, wanted: RegisteredBundle | None) -> str:
     if not running.bundle_id and running.state == "failed":
         return "not loaded"
     if not running.bundle_id:
-        return f"{current.bundle_id} is being fetched" if current else f"{running.bundle_name} is not published"
-    if current is None:
+        return f"{wanted.bundle_id} is being fetched" if wanted else f"{running.bundle_name} is not published"
+    if wanted is None:
         return "not in the registry"
-    return "current" if current.bundle_id == running.bundle_id else f"{current.bundle_id} is current: update pending"
+    return "current" if wanted.bundle_id == running.bundle_id else f"{wanted.bundle_id} is current: update pending"

@@ -15,6 +15,7 @@ from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.queries import MAX_PAGE_SIZE, verdict_page
 from cloud.store.registry import Registry
+from cloud.store.releases import wanted_by_device
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.errors import DataError
 from shared.modality import Modality
@@ -70,9 +71,11 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
         """Return every device with its health, counters and bundles."""
         async with store.reading() as connection:
             rows = await device_rows(connection)
-        current = {bundle.name: bundle for bundle in await registry.all_current()}
+            wanted = await wanted_by_device(connection)
         now_s = time.time()
-        return [device_figures(row, current, now_s=now_s, late_after_s=summaries.late_after_s) for row in rows]
+        return [
+            device_figures(row, wanted.of(row.group), now_s=now_s, late_after_s=summaries.late_after_s) for row in rows
+        ]
 
     @router.get("/fleet")
     async def fleet() -> dict[str, Any]:

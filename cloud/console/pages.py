@@ -14,6 +14,7 @@ from cloud.devices import device_view
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.registry import Registry
+from cloud.store.releases import wanted_by_device
 
 REFRESH_S = 2.0
 
@@ -34,13 +35,13 @@ class DevicesPage:
             await self._frame.refresh()
             async with self._store.reading() as connection:
                 rows = await device_rows(connection)
-            current = {bundle.name: bundle for bundle in await self._registry.all_current()}
+                wanted = await wanted_by_device(connection)
         except Exception as error:
             self._frame.show_problem(error)
             return
         now_s = time.time()
         late_after_s = self._summaries.late_after_s
-        views = [device_view(row, current, now_s=now_s, late_after_s=late_after_s) for row in rows]
+        views = [device_view(row, wanted.of(row.group), now_s=now_s, late_after_s=late_after_s) for row in rows]
         self._list.show(devices=views, now_s=now_s, empty=None if views else no_device())
 
 

@@ -82,6 +82,8 @@ def token(
         float | None,
         typer.Option("--valid-s", min=1.0, help="Seconds until it expires. Default: token_valid_s."),
     ] = None,
+    site: Annotated[str | None, typer.Option(help="Site of the devices. Default: the one a device has.")] = None,
+    group: Annotated[str | None, typer.Option(help="Group of the devices. Default: the one a device has.")] = None,
     config: Config = None,
 ) -> None:
     """Make one-time tokens that enrol devices, and print them on standard output; or list the open ones.
@@ -90,20 +92,22 @@ def token(
     """
     from cloud.service.data_dir import start_wait_s
     from cloud.service.tokens import new_tokens, read_device_ids, token_path
+    from cloud.store.fleet import Place
     from shared.errors import SettingsError
 
     settings = _settings(config)
     if (device_id is not None) + (many is not None) + list_open != 1:
         raise SettingsError("Give one of them: a device id, --many FILE or --list.")
     if list_open:
-        if output is not None or valid_s is not None:
-            raise SettingsError("--list makes no token: leave out --output and --valid-s.")
+        if any(option is not None for option in (output, valid_s, site, group)):
+            raise SettingsError("--list makes no token: leave out --output, --valid-s, --site and --group.")
         _list_tokens(settings, config)
         return
     device_ids = read_device_ids(many) if many is not None else [str(device_id)]
     new_secrets = {each: secrets.token_urlsafe(32) for each in device_ids}
     valid_s = valid_s or settings.token_valid_s
-    texts = asyncio.run(new_tokens(settings, new_secrets, valid_s, output=output, wait_s=start_wait_s(config)))
+    place, wait_s = Place(site, group), start_wait_s(config)
+    texts = asyncio.run(new_tokens(settings, new_secrets, valid_s, output=output, wait_s=wait_s, place=place))
     for each, text in texts.items():
         shown = text if output is None else str(token_path(output, each))
         typer.echo(shown if many is None else f"{each}  {shown}")

@@ -5,21 +5,33 @@ from typing import Any
 from cloud.devices import device_figures
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
-from cloud.store.registry import current_bundles
+from cloud.store.releases import wanted_by_device
 from cloud.words import NO_FIGURE, SPACE, THIN_SPACE, duration_words, share_words
 from shared.clocks import MAX_CLOCK_ERROR_S, clock_words
 from shared.terminal import new_console, print_table
 
-HEADER = ("device", "health", "source", "bundle", "wanted", "forwarded", "last contact", "clock", "certificate")
-TEXTS = (0, 1, 2, 3, 4, 7)  # columns aligned left
+HEADER = (
+    "device",
+    "site",
+    "group",
+    "health",
+    "source",
+    "bundle",
+    "wanted",
+    "forwarded",
+    "last contact",
+    "clock",
+    "certificate",
+)
+TEXTS = (0, 1, 2, 3, 4, 5, 6, 9)  # columns aligned left
 
 
 async def read_devices(store: Store, *, now_s: float, late_after_s: float) -> list[dict[str, Any]]:
     """Return every device by id, as `/api/devices` does."""
     async with store.reading() as connection:
         rows = await device_rows(connection)
-        current = {bundle.name: bundle for bundle in await current_bundles(connection)}
-    return [device_figures(row, current, now_s=now_s, late_after_s=late_after_s) for row in rows]
+        wanted = await wanted_by_device(connection)
+    return [device_figures(row, wanted.of(row.group), now_s=now_s, late_after_s=late_after_s) for row in rows]
 
 
 def show_devices(devices: list[dict[str, Any]], now_s: float) -> None:
@@ -50,7 +62,7 @@ def _rows(device: dict[str, Any], now_s: float) -> list[list[str]]:
     for source in sources:
         running, wanted = source["bundle_id"], source["wanted_bundle_id"]
         cells = [source["source_id"], running or NO_FIGURE, wanted if wanted != running else ""]
-        rows.append([device["device_id"], device["health"], *cells, *of_device])
+        rows.append([device["device_id"], device["site"], device["group"], device["health"], *cells, *of_device])
     return [[_plain(cell) for cell in row] for row in rows]
 
 

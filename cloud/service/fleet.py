@@ -16,6 +16,7 @@ from cloud.store import Store
 from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
 from cloud.store.key_sets import KeyChain
 from cloud.store.registry import RegisteredBundle, Registry
+from cloud.store.releases import wanted_bundles
 from shared.bundle import public_pem
 from shared.clocks import DEVICE_CLOCK, device_clock_warning
 from shared.enrolment import MAX_TOKEN_CHARACTERS
@@ -58,7 +59,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "Enrolment uses another port, which the token names.")
 
     async def Heartbeat(self, request: fleet_pb2.HeartbeatRequest, context: Context) -> fleet_pb2.HeartbeatResponse:
-        """Store the heartbeat unless it is a query only; answer with the current bundle of each name."""
+        """Store the heartbeat unless it is a query only; answer with the bundles that the device should run."""
         received_at_s = time.time()
         device_id = await self._access.device_id(context)
         heartbeat = Heartbeat.from_message(request)
@@ -70,13 +71,14 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         try:
             if not request.query_only:
                 await store_heartbeat(self._store, device_id, heartbeat, offset_s)
-            current = await self._registry.all_current()
+            async with self._store.reading() as connection:
+                wanted = await wanted_bundles(connection, device_id)
             chain = await self._registry.key_chain.sets(self._authority_sha256)
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
         self._metrics.heartbeats.inc()
         return fleet_pb2.HeartbeatResponse(
-            desired=[_desired(bundle) for bundle in current],
+            desired=[_desired(bundle) for bundle in wanted],
             next_heartbeat_s=self._heartbeat_s,
             service_time_ms=int(time.time() * 1000),
             key_sets=[item.to_message() for item in _following(chain, heartbeat.key_set_sha256)],

@@ -8,7 +8,7 @@ from pathlib import Path
 from cloud.service.data_dir import device_addresses, open_existing
 from cloud.settings import CloudSettings
 from cloud.store import Store
-from cloud.store.fleet import add_tokens
+from cloud.store.fleet import NO_CHANGE, Place, add_tokens
 from shared.enrolment import EnrolmentToken
 from shared.errors import SettingsError
 from shared.files import write_durably
@@ -32,6 +32,7 @@ async def new_tokens(
     *,
     output: Path | None = None,
     wait_s: float = 0.0,
+    place: Place = NO_CHANGE,
 ) -> dict[str, str]:
     """Return the text of one token for each device, all made in one transaction.
 
@@ -41,6 +42,7 @@ async def new_tokens(
         valid_s: Seconds until the tokens expire.
         output: Folder that gets one file `DEVICE.token` each, readable only by its owner; None for no files.
         wait_s: Time to wait for a service that is just starting.
+        place: Site and group that the devices get when they enrol.
 
     Raises:
         SettingsError: For an invalid device id, while the addresses of the service are unknown, or if a file is in
@@ -49,6 +51,7 @@ async def new_tokens(
     """
     for device_id in secrets:
         _check_device_id(device_id)
+    check_place(place)
     paths = {device_id: token_path(output, device_id) for device_id in secrets} if output is not None else {}
     if output is not None and not output.is_dir() and (output.exists() or output.is_symlink()):
         raise SettingsError(f"{output}: not a folder. Give --output a folder, or a new one.")
@@ -72,7 +75,8 @@ async def new_tokens(
             _write_new(path, texts[device_id])
             written.append(path)
         async with Store(settings.data_dir) as store:
-            await add_tokens(store, {secret: device_id for device_id, secret in secrets.items()}, time.time() + valid_s)
+            device_of_secret = {secret: device_id for device_id, secret in secrets.items()}
+            await add_tokens(store, device_of_secret, time.time() + valid_s, place)
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
@@ -114,6 +118,13 @@ def token_path(folder: Path, device_id: str) -> Path:
 def _check_device_id(device_id: str, place: str = "") -> None:
     if not _DEVICE_ID.fullmatch(device_id):
         raise SettingsError(f"{place}{device_id[:80]!r} is not a device id: {_ID_RULE}")
+
+
+def check_place(place: Place) -> None:
+    """Raise SettingsError unless the names of a site and a group are valid."""
+    for name in place.columns().values():
+        if not _DEVICE_ID.fullmatch(name):
+            raise SettingsError(f"{name[:80]!r} is not the name of a site or group: {_ID_RULE}")
 
 
 def _check_new(paths: Sequence[Path]) -> None:

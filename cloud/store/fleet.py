@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,21 @@ class Device:
     certificate_serial: str
     certificate_expires_at_s: float
     revoked_at_s: float | None
+    site: str
+    group_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Site and group of a device; None leaves one as it is."""
+
+    site: str | None = None
+    group: str | None = None
+
+    def columns(self) -> dict[str, str]:
+        """Return the columns to change."""
+        values = {"site": self.site, "group_name": self.group}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,9 @@ class OpenToken:
 
     device_id: str
     expires_at_s: float
+
+
+NO_CHANGE = Place()
 
 
 async def device(store: Store, device_id: str) -> Device | None:
@@ -53,15 +71,29 @@ async def revoke(store: Store, device_id: str) -> None:
             .values(revoked_at_s=func.coalesce(devices.c.revoked_at_s, time.time()))
         )
         if revoked.rowcount == 0:
-            raise SettingsError(f"No device {device_id!r} is enrolled: list the devices with vedette cloud devices.")
+            raise _unknown(device_id)
         await connection.execute(delete(tokens).where(tokens.c.device_id == device_id, tokens.c.spent_at_s.is_(None)))
 
 
-async def add_tokens(store: Store, device_of_secret: Mapping[str, str], expires_at_s: float) -> None:
+async def set_place(store: Store, device_ids: Collection[str], place: Place) -> None:
+    """Move devices to a site or group in one transaction; raises SettingsError for an unknown id."""
+    async with store.writing() as connection:
+        for device_id in device_ids:
+            moved = await connection.execute(
+                update(devices).where(devices.c.device_id == device_id).values(place.columns())
+            )
+            if moved.rowcount == 0:
+                raise _unknown(device_id)
+
+
+async def add_tokens(
+    store: Store, device_of_secret: Mapping[str, str], expires_at_s: float, place: Place = NO_CHANGE
+) -> None:
     """Store the hashes of new tokens' secrets in one transaction; delete tokens that expired over 90 days ago."""
     now_s = time.time()
+    of_all = {"created_at_s": now_s, "expires_at_s": expires_at_s, "site": place.site, "group_name": place.group}
     rows = [
-        {"secret_sha256": _digest(secret), "device_id": device_id, "created_at_s": now_s, "expires_at_s": expires_at_s}
+        {"secret_sha256": _digest(secret), "device_id": device_id, **of_all}
         for secret, device_id in device_of_secret.items()
     ]
     async with store.writing() as connection:
@@ -102,12 +134,15 @@ async def spend_token(
     Runs inside the transaction of `connection`.
     """
     device_id = await device_of_token(connection, secret, now_s)
-    await connection.execute(update(tokens).where(tokens.c.secret_sha256 == _digest(secret)).values(spent_at_s=now_s))
+    used = tokens.c.secret_sha256 == _digest(secret)
+    await connection.execute(update(tokens).where(used).values(spent_at_s=now_s))
+    site, group = (await connection.execute(select(tokens.c.site, tokens.c.group_name).where(used))).one()
     values = {
         "enrolled_at_s": now_s,
         "certificate_serial": serial,
         "certificate_expires_at_s": certificate_expires_at_s,
         "revoked_at_s": None,
+        **Place(site, group).columns(),
     }
     await connection.execute(
         insert_or_update(devices)
@@ -136,6 +171,10 @@ async def store_heartbeat(
             .values(device_id=device_id, **values)
             .on_conflict_do_update(index_elements=[heartbeats.c.device_id], set_=values)
         )
+
+
+def _unknown(device_id: str) -> SettingsError:
+    return SettingsError(f"No device {device_id!r} is enrolled: list the devices with vedette cloud devices.")
 
 
 def _digest(secret: str) -> str:

@@ -30,6 +30,8 @@ class DeviceRow:
     clock_offset_s: float | None
     pending: int
     decisions: dict[Decision, int]
+    site: str
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ def _device_row(
         clock_offset_s=row["clock_offset_s"],
         pending=pending.get(row["device_id"], 0),
         decisions=decisions.get(row["device_id"], {}),
+        site=row["site"],
+        group=row["group_name"],
     )
 
 

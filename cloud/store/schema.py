@@ -45,6 +45,9 @@ HEARTBEAT_INTEGERS = (*HeartbeatCounters.model_fields, "spool_samples", "spool_b
 KIND = ("modality", "route", "decision")
 """Columns of a verdict that have few values; together the kind of a verdict."""
 
+DEFAULT_PLACE = "default"
+"""Site and group of a device that was given none."""
+
 EVENT_VERDICT, EVENT_BUNDLE_CHANGED = "verdict", "bundle_changed"
 
 devices = Table(
@@ -56,6 +59,8 @@ devices = Table(
     Column("certificate_serial", String(64), nullable=False),
     Column("certificate_expires_at_s", Double, nullable=False),
     Column("revoked_at_s", Double),
+    Column("site", String(64), nullable=False, server_default=DEFAULT_PLACE),
+    Column("group_name", String(64), nullable=False, server_default=DEFAULT_PLACE),
 )
 
 heartbeats = Table(  # the latest of each device
@@ -90,6 +95,9 @@ tokens = Table(
     Column("created_at_s", Double, nullable=False),
     Column("expires_at_s", Double, nullable=False),
     Column("spent_at_s", Double),
+    # Place of the device from its enrolment on; NULL keeps the one that it has.
+    Column("site", String(64)),
+    Column("group_name", String(64)),
 )
 
 samples = Table(
@@ -190,6 +198,13 @@ bundles = Table(
     Column("edge_archive_sha256", String(64), nullable=False),
     Column("manifest", JSON, nullable=False),
     UniqueConstraint("name", "version"),
+)
+
+bundle_groups = Table(  # groups that get the bundles of a name; a name without a row is for all groups
+    "bundle_groups",
+    metadata,
+    Column("bundle_name", String(64), primary_key=True),
+    Column("group_name", String(64), primary_key=True),
 )
 
 rollouts = Table(  # the newest row of a name says which bundle is current

@@ -18,6 +18,8 @@ COMMANDS = {
     "cloud devices": NO_SERVICE,
     "cloud publish press.vedette": NO_SERVICE,
     "cloud rollout press": NO_SERVICE,
+    "cloud group set press-07 --group presses": NO_SERVICE,
+    "cloud group release press --all": NO_SERVICE,
     "cloud keys add --new press.pem": "signing.pem",  # needs a trusted key first
     "cloud keys retire h3k5mzq2v7ta": "signing.pem",
     "cloud keys list": NO_SERVICE,

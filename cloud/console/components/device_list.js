@@ -15,6 +15,7 @@ export default {
           <template v-if="device.heartbeat_at_s !== null"><span :title="exact(device.heartbeat_at_s)">heartbeat {{ age(now_s + elapsed_s - device.heartbeat_at_s) }} ago</span>, agent {{ device.agent_version || "of unknown version" }}</template>
           <template v-else>enrolled <span :title="exact(device.enrolled_at_s)">{{ age(now_s + elapsed_s - device.enrolled_at_s) }} ago</span></template>
         </p>
+        <p class="v-seen">site {{ device.site }}, group {{ device.group }}</p>
         <p v-if="device.advice" class="v-notice">{{ device.advice }}</p>
         <ul v-if="device.warnings.length" class="v-warnings"><li v-for="(warning, place) in device.warnings" :key="place">{{ warning }}</li></ul>
         <dl class="v-counters">

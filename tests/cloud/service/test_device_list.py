@@ -56,7 +56,10 @@ def row_of(text: str, device_id: str) -> list[str]:
 def test_a_pipe_gets_one_line_for_each_source(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     text = listed(config).stdout
-    device, health, source, bundle, wanted, forwarded, contact, clock, certificate = row_of(text, SHUTTLE.device_id)
+    device, site, group, health, source, bundle, wanted, forwarded, contact, clock, certificate = row_of(
+        text, SHUTTLE.device_id
+    )
+    assert (site, group) == ("default", "default")
     assert (device, health, source) == (SHUTTLE.device_id, "warning", "radiator")
     assert bundle.startswith("shuttle-1-")
     assert wanted.startswith("shuttle-2-")
@@ -65,8 +68,8 @@ def test_a_pipe_gets_one_line_for_each_source(config: Path, monkeypatch: pytest.
     assert clock == "2 days ahead of the service"
     assert certificate.endswith(" left")
     assert f"{SHUTTLE.device_id}: {WARNING}" in text
-    assert row_of(text, CAMERA.device_id)[4] == row_of(text, CAMERA.device_id)[7] == ""
-    assert row_of(text, NEVER_SEEN)[1:3] == ["never seen", ""]
+    assert row_of(text, CAMERA.device_id)[6] == row_of(text, CAMERA.device_id)[9] == ""
+    assert row_of(text, NEVER_SEEN)[3:5] == ["never seen", ""]
     assert f"{NEVER_SEEN}: Enrolled, but no heartbeat yet" in text
 
 

@@ -1,0 +1,68 @@
+"""Bundles that each device should run: the current ones of the names that are released to its group."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store.engine import Store
+from cloud.store.events import BundleChange, add_bundle_change
+from cloud.store.registry import RegisteredBundle, current_bundles
+from cloud.store.schema import DEFAULT_PLACE, bundle_groups, bundles, devices
+from shared.errors import BundleError
+
+
+@dataclass(frozen=True, slots=True)
+class WantedBundles:
+    """Wanted bundles of all devices, from one view of the store. `groups` of a name that is for all are missing."""
+
+    current: Mapping[str, RegisteredBundle]
+    groups: Mapping[str, Collection[str]]
+
+    def of(self, group: str) -> dict[str, RegisteredBundle]:
+        """Return the bundle of each name that a device of this group should run."""
+        return {
+            name: bundle
+            for name, bundle in self.current.items()
+            if name not in self.groups or group in self.groups[name]
+        }
+
+
+async def wanted_by_device(connection: AsyncConnection) -> WantedBundles:
+    """Return the wanted bundles of all devices."""
+    current = {bundle.name: bundle for bundle in await current_bundles(connection)}
+    return WantedBundles(current, await groups_by_name(connection))
+
+
+async def wanted_bundles(connection: AsyncConnection, device_id: str) -> list[RegisteredBundle]:
+    """Return the bundles that one device should run, ordered by name."""
+    query = select(devices.c.group_name).where(devices.c.device_id == device_id)
+    group = (await connection.execute(query)).scalar_one_or_none() or DEFAULT_PLACE
+    return list((await wanted_by_device(connection)).of(group).values())
+
+
+async def groups_by_name(connection: AsyncConnection) -> dict[str, set[str]]:
+    """Return the groups that each restricted name is released to."""
+    groups: dict[str, set[str]] = {}
+    for name, group in await connection.execute(select(bundle_groups.c.bundle_name, bundle_groups.c.group_name)):
+        groups.setdefault(name, set()).add(group)
+    return groups
+
+
+async def release(store: Store, name: str, groups: Collection[str], at_s: float) -> None:
+    """Release the bundles of a name to some groups, or to all if none is given; devices are told to ask again.
+
+    Raises BundleError for a name without any bundle.
+    """
+    async with store.writing() as connection:
+        known = await connection.execute(select(bundles.c.bundle_id).where(bundles.c.name == name).limit(1))
+        if known.one_or_none() is None:
+            raise BundleError(f"No bundle named {name!r} in the registry: add one with vedette cloud publish.")
+        await connection.execute(delete(bundle_groups).where(bundle_groups.c.bundle_name == name))
+        if groups:
+            rows = [{"bundle_name": name, "group_name": group} for group in sorted(groups)]
+            await connection.execute(insert(bundle_groups), rows)
+        for bundle in await current_bundles(connection):
+            if bundle.name == name:
+                await add_bundle_change(connection, BundleChange(name, bundle.bundle_id), at_s)
