@@ -75,6 +75,18 @@ class LimitSettings(Settings):
         title="Backlog of a device",
         description="largest number of waiting samples of one device",
     )
+    decoded_bytes_per_request: int = Field(
+        default=256 * 2**20,
+        ge=1,
+        title="Decoded request",
+        description="largest number of bytes that the samples of one request decode to; one sample may have more",
+    )
+    decoded_bytes_per_device: int = Field(
+        default=2**30,
+        ge=1,
+        title="Decoded backlog of a device",
+        description="largest number of bytes that the waiting samples of one device decode to",
+    )
     concurrent_submits: int = Field(
         default=16,
         ge=1,

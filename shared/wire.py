@@ -156,6 +156,11 @@ def sample_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
     return replace(sample, values=decode_payload(message.payload, sample.modality)), screening
 
 
+def modality_of(message: sample_pb2.Sample) -> Modality | None:
+    """Return the modality of a message; None for one that is unknown here."""
+    return _MODALITY_OF.get(message.modality)
+
+
 def undecoded_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
     """Return the sample without its values, and its screening, after all checks that need no decoding.
 

@@ -1,7 +1,7 @@
 """Admission control: bound the backlog; the rest waits in the devices' spools."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -30,6 +30,15 @@ def invalid(message: str) -> Refusal:
     return Refusal("invalid", message, None, grpc.StatusCode.INVALID_ARGUMENT)
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Size of a request or of a part of it: samples, bytes as sent, bytes after decoding."""
+
+    samples: int
+    sent_bytes: int
+    decoded_bytes: int
+
+
 class Admission:
     """Requests under way, and samples that wait for a verdict or are being stored; used on the event loop only."""
 
@@ -38,6 +47,7 @@ class Admission:
         self._limits = limits
         self._total = backlog.total
         self._by_device = dict(backlog.by_device)
+        self._decoded = dict(backlog.decoded_bytes)
         self._bytes = 0
         self._judged_a_second = 50.0
 
@@ -50,53 +60,60 @@ class Admission:
         """Return why a request must wait before any byte of it is read, or None."""
         if not self.slots.is_free(device_id):
             return Refusal("busy", "The service handles as many requests as it can: try again.", BUSY_RETRY_MS)
-        return self._backlog_refusal(device_id, 1)
+        return self._backlog_refusal(device_id, Load(1, 0, 0))
 
-    def refusal(self, device_id: str, samples: int, request_bytes: int) -> Refusal | None:
+    def refusal(self, device_id: str, load: Load) -> Refusal | None:
         """Return why a request that arrived must wait, or None; an empty queue admits a request of any size."""
-        if self._bytes and self._bytes + request_bytes > MAX_BYTES_IN_WORK:
+        limit = self._limits.decoded_bytes_per_request
+        if load.samples > 1 and load.decoded_bytes > limit:
+            return invalid(f"The samples decode to {load.decoded_bytes} bytes; the limit is {limit}: send fewer.")
+        if self._bytes and self._bytes + load.sent_bytes > MAX_BYTES_IN_WORK:
             return Refusal("busy", "The service stores as many requests as it can: try again.", BUSY_RETRY_MS)
-        return self._backlog_refusal(device_id, samples)
+        return self._backlog_refusal(device_id, load)
 
-    def _backlog_refusal(self, device_id: str, samples: int) -> Refusal | None:
+    def _backlog_refusal(self, device_id: str, load: Load) -> Refusal | None:
         """Return a refusal if the device's backlog is too large.
 
         Its limit is half of the free places, so any number of greedy devices leaves room for the others (dynamic
         thresholds, Choudhury and Hahne 1998).
         """
         limits = self._limits
-        own = self._by_device.get(device_id, 0)
+        own, decoded = self._by_device.get(device_id, 0), self._decoded.get(device_id, 0)
         free = limits.backlog_samples - self._total
-        if own and own + samples > min(limits.backlog_samples_per_device, free // 2):
+        if own and own + load.samples > min(limits.backlog_samples_per_device, free // 2):
             return self._wait("device_backlog", f"{own} samples of {device_id!r} wait for their verdict", own)
-        if self._total and samples > free:
+        if own and decoded + load.decoded_bytes > limits.decoded_bytes_per_device:
+            return self._wait("device_backlog", f"samples of {device_id!r} with {decoded} bytes wait", own)
+        if self._total and load.samples > free:
             return self._wait("backlog", f"{self._total} samples wait for their verdict", self._total)
         return None
 
     @contextlib.contextmanager
-    def admit(self, device_id: str, samples: int, request_bytes: int) -> Iterator["Admitted"]:
-        """Reserve room for a request while it is checked and stored; release what was not stored."""
-        self._bytes += request_bytes
-        self._add(device_id, samples)
+    def admit(self, device_id: str, load: Load) -> Iterator["Admitted"]:
+        """Reserve room for a request while it is checked and stored; release the part that was not stored."""
+        self._bytes += load.sent_bytes
+        self._add(device_id, load.samples, load.decoded_bytes)
         admitted = Admitted()
         try:
             yield admitted
         finally:
-            self._bytes -= request_bytes
-            self._add(device_id, admitted.stored - samples)
+            self._bytes -= load.sent_bytes
+            stored = admitted.stored
+            self._add(device_id, stored.samples - load.samples, stored.decoded_bytes - load.decoded_bytes)
 
-    def judged(self, device_ids: list[str], seconds: float) -> None:
-        """Record that one sample per entry of `device_ids` was judged, all within `seconds`."""
-        for device_id in device_ids:
-            self._add(device_id, -1)
-        rate = len(device_ids) / max(seconds, 1e-3)
+    def judged(self, judged: Sequence[tuple[str, int]], seconds: float) -> None:
+        """Record judged samples, each as its device and decoded bytes, all judged within `seconds`."""
+        for device_id, decoded_bytes in judged:
+            self._add(device_id, -1, -decoded_bytes)
+        rate = len(judged) / max(seconds, 1e-3)
         self._judged_a_second += 0.2 * (rate - self._judged_a_second)
 
-    def _add(self, device_id: str, samples: int) -> None:
+    def _add(self, device_id: str, samples: int, decoded_bytes: int) -> None:
         self._total += samples
         self._by_device[device_id] = self._by_device.get(device_id, 0) + samples
+        self._decoded[device_id] = self._decoded.get(device_id, 0) + decoded_bytes
         if self._by_device[device_id] <= 0:
-            del self._by_device[device_id]
+            del self._by_device[device_id], self._decoded[device_id]
 
     def _wait(self, kind: str, what: str, waiting: int) -> Refusal:
         # By then about half of the queue is judged.
@@ -106,6 +123,6 @@ class Admission:
 
 @dataclass(slots=True)
 class Admitted:
-    """Result of an admitted request: `stored` samples now wait for their verdict."""
+    """Result of an admitted request: the part that was stored now waits for its verdict."""
 
-    stored: int = 0
+    stored: Load = Load(0, 0, 0)

@@ -11,7 +11,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from cloud.service.access import Access, Context, refuse
-from cloud.service.admission import Admission, Admitted, Refusal, invalid
+from cloud.service.admission import Admission, Admitted, Load, Refusal, invalid
+from cloud.service.bundle_rules import BundleRules, Rules, check_fit
 from cloud.service.event_notifier import EventNotifier
 from cloud.service.metrics import Metrics
 from cloud.service.request_slots import arrive
@@ -20,11 +21,13 @@ from cloud.store.events import BundleChange, StoredEvent, events_after, newest_c
 from cloud.store.ingest import IngestStatus, Received, store_samples
 from shared.errors import SampleRejected, StorageError
 from shared.logs import EventLog
-from shared.wire import MAX_SAMPLES_PER_REQUEST, undecoded_from_message, verdict_to_message
+from shared.modalities import sample_type
+from shared.wire import MAX_SAMPLES_PER_REQUEST, decoded_bytes, undecoded_from_message, verdict_to_message
 from vedette.v1 import detection_pb2, sample_pb2
 
 STORAGE_RETRY_MS = 2000
 SLOW_RETRY_MS = 5000
+MAX_DECODED_BYTES = 2**30  # above the largest sample of any modality
 WATCH_PAGE = 64  # verdicts with their maps, up to a mebibyte each
 WATCH_CHECK_S = 1.0
 T = TypeVar("T")
@@ -47,6 +50,7 @@ class DetectionService:
         store: Store,
         access: Access,
         admission: Admission,
+        rules: BundleRules,
         notifier: EventNotifier,
         metrics: Metrics,
         *,
@@ -57,6 +61,7 @@ class DetectionService:
         self._store = store
         self._access = access
         self._admission = admission
+        self._rules = rules
         self._notifier = notifier
         self._metrics = metrics
         self._executor = executor
@@ -112,17 +117,17 @@ class DetectionService:
             except (TypeError, DecodeError):  # grpc.aio.EOF instead of bytes, or bytes that are no message
                 return [], invalid("The call holds no SubmitRequest.")
             del data
-            count, size = len(request.samples), request.ByteSize()
-            if count > MAX_SAMPLES_PER_REQUEST:
-                return [], invalid(f"{count} samples in one request; the limit is {MAX_SAMPLES_PER_REQUEST}.")
-            if (refusal := self._admission.refusal(device_id, count, size)) is not None:
+            load = _load(request)
+            if load.samples > MAX_SAMPLES_PER_REQUEST:
+                return [], invalid(f"{load.samples} samples in one request; the limit is {MAX_SAMPLES_PER_REQUEST}.")
+            if (refusal := self._admission.refusal(device_id, load)) is not None:
                 return [], refusal
-            with self._admission.admit(device_id, count, size) as admitted:
+            with self._admission.admit(device_id, load) as admitted:
                 try:
                     return await self._ingest(device_id, request.samples, admitted), None
                 except StorageError as error:
                     self._metrics.errors.labels("store").inc()
-                    _LOG.error("submit_not_stored", device_id=device_id, samples=count, error=error)
+                    _LOG.error("submit_not_stored", device_id=device_id, samples=load.samples, error=error)
                     return [], Refusal("store", str(error), STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
 
     async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[detection_pb2.Event]:
@@ -150,7 +155,8 @@ class DetectionService:
         self, device_id: str, messages: Sequence[sample_pb2.Sample], admitted: Admitted
     ) -> list[detection_pb2.SampleResult]:
         loop = asyncio.get_running_loop()
-        checked = await loop.run_in_executor(self._executor, check_samples, messages)
+        rules = await self._rules.of({message.screening.bundle_id for message in messages})
+        checked = await loop.run_in_executor(self._executor, check_samples, messages, rules)
         received = [item for item in checked if isinstance(item, Received)]
         outcomes = iter(await self._store_shielded(device_id, received, admitted) if received else [])
         results = []
@@ -174,13 +180,10 @@ class DetectionService:
 
         async def store() -> list[IngestStatus]:
             outcomes = await store_samples(self._store, device_id, received, time.time())
-            admitted.stored = sum(outcome is IngestStatus.STORED for outcome in outcomes)
-            stored_bytes = sum(
-                len(item.payload.data)
-                for item, outcome in zip(received, outcomes, strict=True)
-                if outcome is IngestStatus.STORED
-            )
-            self._metrics.payload_bytes.inc(stored_bytes)
+            pairs = zip(received, outcomes, strict=True)
+            stored = [item.payload for item, outcome in pairs if outcome is IngestStatus.STORED]
+            admitted.stored = Load(len(stored), 0, sum(decoded_bytes(item.encoding, item.shape) for item in stored))
+            self._metrics.payload_bytes.inc(sum(len(item.data) for item in stored))
             self._wake_analysis()
             return outcomes
 
@@ -216,22 +219,37 @@ class DetectionService:
                 del self._watches[device_id]
 
 
-def check_samples(messages: Sequence[sample_pb2.Sample]) -> list[Received | str]:
+def _load(request: detection_pb2.SubmitRequest) -> Load:
+    """Return the load of a request.
+
+    The decoded sizes are the announced ones, which the check compares with headers. It refuses each sample that
+    announces more than MAX_DECODED_BYTES, so these do not count here.
+    """
+    payloads = [sample.payload for sample in request.samples]
+    sizes = [decoded_bytes(item.encoding, item.shape) for item in payloads]
+    return Load(len(payloads), request.ByteSize(), sum(size for size in sizes if size <= MAX_DECODED_BYTES))
+
+
+def check_samples(messages: Sequence[sample_pb2.Sample], rules: Rules) -> list[Received | str]:
     """Return each sample, or the reason why it can never be accepted. Blocking.
 
-    Checks headers, lengths and checksums and decodes no pixels: the batcher decodes a payload once. A sample that
-    turns out to be undecodable there gets an undecided verdict with the reason.
+    Compares the sample with its bundle first, then checks headers, lengths and checksums. Decodes readings and no
+    pixels: the batcher decodes a payload once. A sample that turns out to be undecodable there gets an undecided
+    verdict with the reason.
     """
-    return [_check(message) for message in messages]
+    return [_check(message, rules) for message in messages]
 
 
-def _check(message: sample_pb2.Sample) -> Received | str:
+def _check(message: sample_pb2.Sample, rules: Rules) -> Received | str:
     try:
         screened = message.screening
         texts = (message.source_id, message.origin, screened.bundle_id, screened.calibration_id, screened.artefact)
         if any("\0" in text for text in texts):
             raise SampleRejected("a text holds a zero character")
+        rule = check_fit(message, rules)
         sample, screening = undecoded_from_message(message)
+        if sample.crop is None:
+            sample_type(sample.modality).check_values(message.payload, rule.spec)
     except SampleRejected as error:
         return str(error)
     except Exception as error:  # otherwise the sample would stay in the spool and fail again

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from cloud.service.access import Access
 from cloud.service.admission import Admission
 from cloud.service.authority import Authority
+from cloud.service.bundle_rules import BundleRules
 from cloud.service.credentials import certificate_names, server_credentials
 from cloud.service.data_dir import Addresses, remove_addresses, write_addresses
 from cloud.service.detection import DetectionService
@@ -209,6 +210,7 @@ class Service:
             self.store,
             self._access,
             self._admission,
+            BundleRules(self.registry),
             self._notifier,
             self.metrics,
             executor=self._executor,
@@ -282,7 +284,7 @@ class Service:
 
     def _on_judged(self, judged: Judged, seconds: float) -> None:
         now_s = time.time()
-        self._admission.judged([waiting.device_id for waiting, _ in judged], seconds)
+        self._admission.judged([(waiting.device_id, waiting.decoded_bytes) for waiting, _ in judged], seconds)
         self._notifier.announce()
         for waiting, verdict in judged:
             self.metrics.verdicts.labels(verdict.decision.value).inc()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +15,7 @@ from cloud.store.schema import payloads, samples
 from shared.samples import Sample, Screening
 from vedette.v1 import sample_pb2
 
+T = TypeVar("T")
 MAX_PARAMETERS = 500  # of one IN (...)
 
 
@@ -73,7 +75,7 @@ async def count_stored(store: Store, sample_ids: Sequence[bytes]) -> int:
                         select(func.count()).select_from(samples).where(samples.c.sample_id.in_(part))
                     )
                 ).scalar_one()
-                for part in _parts(sample_ids)
+                for part in parts(sample_ids)
             ]
         )
 
@@ -81,15 +83,16 @@ async def count_stored(store: Store, sample_ids: Sequence[bytes]) -> int:
 async def _owners(connection: AsyncConnection, sample_ids: Sequence[bytes]) -> dict[bytes, str]:
     """Return the device of each sample that is stored already."""
     owners: dict[bytes, str] = {}
-    for part in _parts(sample_ids):
+    for part in parts(sample_ids):
         query = select(samples.c.sample_id, samples.c.device_id).where(samples.c.sample_id.in_(part))
         owners.update({row.sample_id: row.device_id for row in await connection.execute(query)})
     return owners
 
 
-def _parts(sample_ids: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    for start in range(0, len(sample_ids), MAX_PARAMETERS):
-        yield sample_ids[start : start + MAX_PARAMETERS]
+def parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the values in parts that fit into one IN (...)."""
+    for start in range(0, len(values), MAX_PARAMETERS):
+        yield values[start : start + MAX_PARAMETERS]
 
 
 def _sample_row(item: Received, device_id: str, received_at_s: float) -> dict[str, object]:

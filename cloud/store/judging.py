@@ -54,10 +54,15 @@ class WaitingSample:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Number of samples that wait for a verdict, in total and by device."""
+    """Samples that wait for a verdict: their number, and the bytes that they decode to, by device."""
 
-    total: int
     by_device: dict[str, int]
+    decoded_bytes: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Number of samples of all devices."""
+        return sum(self.by_device.values())
 
 
 async def waiting_samples(store: Store, limit: int) -> list[WaitingSample]:
@@ -135,11 +140,18 @@ def _affordable(queue: Sequence[WaitingSample]) -> Iterator[WaitingSample]:
 
 
 async def backlog(store: Store) -> Backlog:
-    """Return the number of samples that wait now."""
-    query = select(samples.c.device_id, func.count()).where(samples.c.judged == false()).group_by(samples.c.device_id)
+    """Return the samples that wait now."""
+    query = (
+        select(samples.c.device_id, payloads.c.encoding, payloads.c.shape)
+        .outerjoin(payloads, payloads.c.number == samples.c.number)
+        .where(samples.c.judged == false())
+    )
+    by_device, decoded = dict[str, int](), dict[str, int]()
     async with store.reading() as connection:
-        counts = {str(device_id): int(count) for device_id, count in await connection.execute(query)}
-    return Backlog(sum(counts.values()), counts)
+        async for device_id, encoding, shape in await connection.stream(query):
+            by_device[device_id] = by_device.get(device_id, 0) + 1
+            decoded[device_id] = decoded.get(device_id, 0) + (decoded_bytes(encoding, shape) if shape else 0)
+    return Backlog(by_device, decoded)
 
 
 async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sample_pb2.Payload]:

@@ -7,7 +7,7 @@ process reaches a running service. The signature is verified when a bundle is pu
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import Store
 from cloud.store.events import BundleChange, add_bundle_change
+from cloud.store.ingest import parts
 from cloud.store.key_sets import KeyChain
 from cloud.store.schema import bundles, rollouts
 from shared.bundle import Bundle, Manifest, key_id
@@ -133,6 +134,16 @@ class Registry:
         if value is None:
             raise _unknown(bundle_id)
         return Manifest.model_validate(value)
+
+    async def rolled_out(self, bundle_ids: Collection[str]) -> list[Manifest]:
+        """Return the manifests of those bundles that are or were the current one of their name."""
+        was_current = select(rollouts.c.bundle_id).where(rollouts.c.bundle_id == bundles.c.bundle_id).exists()
+        found: list[Manifest] = []
+        async with self._store.reading() as connection:
+            for part in parts(list(bundle_ids)):
+                query = select(bundles.c.manifest).where(bundles.c.bundle_id.in_(part), was_current)
+                found += [Manifest.model_validate(value) for value in (await connection.execute(query)).scalars()]
+        return found
 
     async def bundle(self, bundle_id: str) -> Bundle:
         """Return the whole bundle, verified; raises BundleError if it is not in the registry."""

@@ -120,6 +120,17 @@ class SampleType(Protocol):
         """Return the values of a payload that `check` accepts; raises SampleRejected if it is damaged."""
         ...
 
+    def check_shape(self, shape: tuple[int, ...], spec: InputSpec) -> None:
+        """Raise SampleRejected if a bundle with `spec` cannot judge a whole sample of that shape."""
+        ...
+
+    def check_values(self, payload: sample_pb2.Payload, spec: InputSpec) -> None:
+        """Raise SampleRejected if a payload that `check` accepts holds values that a bundle with `spec` refuses.
+
+        Decodes readings, whose size `check_shape` has bounded, and never pixels.
+        """
+        ...
+
     def check(self, payload: sample_pb2.Payload) -> None:
         """Raise SampleRejected if `decode` would refuse the payload, without decoding pixels.
 

@@ -19,7 +19,13 @@ from shared.modalities.base import (
     refuse_encoding,
     with_crc,
 )
-from shared.modalities.pixels import IMAGE_MAGIC, check_image_file, decode_image_file, image_encoding
+from shared.modalities.pixels import (
+    IMAGE_MAGIC,
+    check_image_file,
+    check_pixels_shape,
+    decode_image_file,
+    image_encoding,
+)
 from shared.modality import Modality
 from shared.preprocessing import ImagePreprocessor, Preprocessor
 from shared.samples import ImageCrop, Region, Values
@@ -110,6 +116,13 @@ class ImageType:
             encoding = sample_pb2.PAYLOAD_ENCODING_PNG
             payload = sample_pb2.Payload(encoding=encoding, data=encode_png(pixels), shape=values.shape)
         return with_crc(payload)
+
+    def check_shape(self, shape: tuple[int, ...], spec: InputSpec) -> None:
+        """Raise SampleRejected unless the shape is (height, width, 1 or 3) and large enough; sizes are fitted."""
+        check_pixels_shape(shape)
+
+    def check_values(self, payload: sample_pb2.Payload, spec: InputSpec) -> None:
+        """Accept all pixels."""
 
     def check(self, payload: sample_pb2.Payload) -> None:
         """Raise SampleRejected unless header, length, CRC and structure of the file are right."""

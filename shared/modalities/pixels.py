@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from shared.errors import SampleRejected
 from shared.images import JPEG_MAGIC, PNG_MAGIC, announced_size, decode_image
+from shared.preprocessing.image import MIN_SIDE_PIXELS
 from vedette.v1 import sample_pb2
 
 IMAGE_MAGIC: dict[int, bytes] = {
@@ -27,6 +28,14 @@ def image_encoding(data: bytes) -> sample_pb2.PayloadEncoding | None:
     if data.startswith(PNG_MAGIC):
         return sample_pb2.PAYLOAD_ENCODING_PNG
     return sample_pb2.PAYLOAD_ENCODING_JPEG if data.startswith(JPEG_MAGIC) else None
+
+
+def check_pixels_shape(shape: tuple[int, ...]) -> None:
+    """Raise SampleRejected unless the shape is (height, width, 1 or 3) with sides of MIN_SIDE_PIXELS or more."""
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise SampleRejected(f"has shape {shape}; expected (height, width, 1 or 3)")
+    if min(shape[:2]) < MIN_SIDE_PIXELS:
+        raise SampleRejected(f"has {shape[0]} x {shape[1]} pixels; each side has at least {MIN_SIDE_PIXELS}")
 
 
 def check_image_file(data: bytes, encoding: int, shape: tuple[int, ...]) -> None:

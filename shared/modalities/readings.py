@@ -95,6 +95,22 @@ class ReadingsType(ABC):
             raise SampleRejected(f"values of shape {values.shape} are not a {self.modality} sample")
         return encode_floats(values)
 
+    def check_shape(self, shape: tuple[int, ...], spec: InputSpec) -> None:
+        """Raise SampleRejected unless the shape is (channels,), or (window length, channels)."""
+        wanted = (*((spec.window_length,) if spec.window_length else ()), len(spec.channels))
+        if shape != wanted:
+            given, expected = (" x ".join(map(str, sizes)) or "no" for sizes in (shape, wanted))
+            raise SampleRejected(f"has {given} values; the bundle expects {expected}")
+
+    def check_values(self, payload: sample_pb2.Payload, spec: InputSpec) -> None:
+        """Raise SampleRejected for infinite values, for NaN unless values may be missing, and for nothing but NaN."""
+        values = self.decode(payload)
+        if np.isinf(values).any():
+            raise SampleRejected("a value is infinite")
+        missing = np.isnan(values)
+        if missing.all() or (missing.any() and not spec.missing):
+            raise SampleRejected("all values are NaN" if missing.all() else "a value is NaN")
+
     def check(self, payload: sample_pb2.Payload) -> None:
         """Raise SampleRejected unless shape, encoding and length agree and a zstd frame is complete."""
         check_frame(payload, self._checked(payload))

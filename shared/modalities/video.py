@@ -23,6 +23,7 @@ from shared.modalities.base import (
 from shared.modalities.frame_list import FILE_ENCODINGS, check_frames, decode_frames, pack_frames
 from shared.modalities.h264 import START_CODE, can_encode, check_h264, decode_h264, encode_h264
 from shared.modalities.image import PREVIEW_QUALITY, preview
+from shared.modalities.pixels import check_pixels_shape
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, VideoPreprocessor
 from shared.samples import ImageCrop, Values
@@ -100,6 +101,15 @@ class VideoType:
             encoding = sample_pb2.PAYLOAD_ENCODING_PNG_FRAMES
             encoded = pack_frames(np.asarray(values, dtype=np.uint8), encode_png)
         return with_crc(sample_pb2.Payload(encoding=encoding, data=encoded, shape=values.shape))
+
+    def check_shape(self, shape: tuple[int, ...], spec: InputSpec) -> None:
+        """Raise SampleRejected unless the shape is (frames of the bundle, height, width, 1 or 3)."""
+        if shape[:1] != (spec.window_length,):
+            raise SampleRejected(f"has shape {shape}; the bundle expects clips of {spec.window_length} frames")
+        check_pixels_shape(shape[1:])
+
+    def check_values(self, payload: sample_pb2.Payload, spec: InputSpec) -> None:
+        """Accept all pixels."""
 
     def check(self, payload: sample_pb2.Payload) -> None:
         """Raise SampleRejected unless frame count, headers, lengths and checksums are right."""

@@ -52,6 +52,7 @@ class DeviceClient:
     certificate_pem: bytes
     ca_pem: bytes
     key_set: fleet_pb2.KeySet = field(default_factory=fleet_pb2.KeySet)
+    bundle_id: str = ""
     _channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     def channel(self) -> grpc.aio.Channel:
@@ -68,6 +69,9 @@ class DeviceClient:
         return fleet_pb2_grpc.FleetStub(self.channel())
 
     async def submit(self, messages: Sequence[sample_pb2.Sample]) -> list[detection_pb2.SampleResult]:
+        """Submit samples; those that name no bundle get the device's."""
+        for sample in messages:
+            sample.screening.bundle_id = sample.screening.bundle_id or self.bundle_id
         answer = await self.detection.Submit(detection_pb2.SubmitRequest(samples=messages), timeout=20)
         return list(answer.results)
 
@@ -147,6 +151,8 @@ class Running:
 
     async def device(self, device_id: str = "press-07") -> DeviceClient:
         self.devices.append(await enrol(await self.token(device_id)))
+        current = await self.service.registry.all_current()
+        self.devices[-1].bundle_id = current[0].bundle_id if current else ""
         return self.devices[-1]
 
 

@@ -9,10 +9,12 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloud.service.bundle_rules import BundleRule
 from cloud.service.detection import check_samples
 from cloud.serving.analysis import Analysis
 from cloud.store.ingest import Received, count_stored
 from cloud.store.registry import publish_to
+from shared.bundle import InputSpec
 from shared.modality import Modality
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2, sample_pb2
@@ -72,15 +74,22 @@ async def test_each_bad_sample_is_rejected_with_its_reason_and_the_good_ones_are
     good = biopsies.normal[0]
     bad = {
         "UUIDv7": message(good, sample_id=b"short"),
-        "modality": _with(message(good), "modality", 77),
+        "judges tabular samples, not unknown": _with(message(good), "modality", 77),
         "p-value": _with(message(good), "screening.p_value", float("nan")),
         "route": _with(message(good), "screening.route", 0),
         "longer than": message(good, origin="x" * 2000),
         "zero character": message(good, source_id="lab\0"),
-        "shape": _with(message(good), "payload.shape", [2**31, 2**31]),
+        "has 2147483648 x 2147483648 values": _with(message(good), "payload.shape", [2**31, 2**31]),
         "bytes; shape": _with(message(good), "payload.data", b"1234"),
         "zstd": _with(message(good), "payload.encoding", sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD),
         "anomaly map": _with(message(good), "screening.anomaly_map.height", 5),
+        "has 2 values; the bundle expects 30": message(good[:2]),
+        "has 65000 values": message(np.zeros(65_000, np.float32)),
+        "all values are NaN": message(np.full(30, np.nan, np.float32)),
+        "a value is NaN": message(np.where(np.arange(30) == 3, np.nan, good).astype(np.float32)),
+        "infinite": message(np.full(30, np.inf, np.float32)),
+        "not one that this service gave": message(good, bundle_id="never-1-00000000"),
+        "judges tabular samples, not series": message(np.zeros((4, 2), np.float32), modality=Modality.SERIES),
         "calendar": _with(message(good), "captured_at.seconds", 2**62),
     }
     results = await device.submit([*bad.values(), message(good)])
@@ -90,25 +99,27 @@ async def test_each_bad_sample_is_rejected_with_its_reason_and_the_good_ones_are
     assert len(await device.verdicts(2, timeout_s=3)) == 1
 
 
-async def test_samples_that_cannot_be_judged_are_undecided_with_a_reason_and_the_others_are_judged(device, biopsies):
-    good = biopsies.normal[0]
-    sent = {
-        "": message(good),
-        "publish it": message(good, bundle_id="never-1-00000000"),
-        "not usable": message(np.full(30, np.inf, np.float32)),
-        "judges tabular": message(np.zeros((4, 2), np.float32), modality=Modality.SERIES),
-        "not usable:": message(good[:7]),
-    }
-    bundle_id = biopsies.bundle.manifest.bundle_id
-    for sample in sent.values():
-        sample.screening.bundle_id = sample.screening.bundle_id or bundle_id
-    await device.submit(list(sent.values()))
-    verdicts = await device.verdicts(len(sent))
-    for expected, sample in sent.items():
-        verdict = verdicts[sample.sample_id]
-        assert expected in verdict.reason
-        assert (verdict.decision == sample_pb2.DECISION_UNDECIDED) == bool(expected)
-        assert verdict.HasField("p_value") != bool(expected)
+async def test_a_bundle_that_was_never_current_is_refused_and_one_that_was_is_judged(cloud, device, biopsies):
+    registry = cloud.service.registry
+    hidden = await registry.publish(biopsies.version(3), make_current=False)
+    replaced = biopsies.bundle.manifest.bundle_id
+    await registry.publish(biopsies.version(2))
+    sent = [message(biopsies.normal[0], bundle_id=bundle_id) for bundle_id in (hidden.bundle_id, replaced)]
+    results = await device.submit(sent)
+    assert statuses(results) == [REJECTED, ACCEPTED]
+    assert (await device.verdicts(1))[sent[1].sample_id].bundle_id == replaced
+    await registry.rollout(hidden.bundle_id)
+    assert statuses(await device.submit(sent)) == [ACCEPTED, DUPLICATE]
+
+
+async def test_a_payload_that_does_not_fit_its_bundle_is_refused_before_it_is_decoded(device, biopsies):
+    """The header announces 64 MiB, and the frame has no CRC, which would spare the check the decoding."""
+    header = zstandard.ZstdCompressor(write_content_size=True).compress(bytes(2**26))[:12]
+    bomb = message(biopsies.normal[0])
+    bomb.payload.encoding, bomb.payload.data = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD, header + b"no frame"
+    bomb.payload.shape[:] = [2**24]
+    (result,) = await device.submit([bomb])
+    assert (result.status, result.reason) == (REJECTED, "has 16777216 values; the bundle expects 30")
 
 
 async def test_a_damaged_frame_of_readings_is_rejected_and_its_neighbour_is_judged(device, biopsies):
@@ -127,18 +138,15 @@ async def test_a_damaged_frame_of_readings_is_rejected_and_its_neighbour_is_judg
     assert verdicts[neighbour.sample_id].reason == ""
 
 
-async def test_a_payload_that_passes_the_check_and_cannot_be_decoded_is_undecided_and_never_lost(device, biopsies):
+async def test_damaged_readings_with_a_matching_checksum_are_rejected(device, biopsies):
     good = biopsies.normal[0]
     frame = zstandard.ZstdCompressor(write_content_size=True).compress(good.astype(np.float32).tobytes())[:-8]
-    broken = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
+    broken = message(good)
     broken.payload.encoding, broken.payload.data = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD, frame
     broken.payload.crc32 = zlib.crc32(frame)  # a device that computes the checksum of damaged data
-    neighbour = message(good, bundle_id=biopsies.bundle.manifest.bundle_id)
-    assert statuses(await device.submit([broken, neighbour])) == [ACCEPTED] * 2
-    verdicts = await device.verdicts(2)
-    assert verdicts[broken.sample_id].decision == sample_pb2.DECISION_UNDECIDED
-    assert "zstd" in verdicts[broken.sample_id].reason
-    assert verdicts[neighbour.sample_id].reason == ""
+    results = await device.submit([broken, message(good)])
+    assert statuses(results) == [REJECTED, ACCEPTED]
+    assert "zstd" in results[0].reason
 
 
 async def test_an_analysis_that_fails_on_one_sample_costs_the_others_nothing(tmp_path, biopsies):
@@ -239,9 +247,9 @@ async def test_a_full_disk_is_unavailable_and_loses_nothing_that_was_acknowledge
     async with cloud.service.store.writing() as connection:
         pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
         await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-    large = [message(np.random.default_rng(0).normal(size=(500, 30)).astype(np.float32), modality=Modality.SERIES)]
+    large = [message(values) for values in biopsies.normal[4:] for _ in range(10)]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await device.submit(large * 1)
+        await device.submit(large[:1000])
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "full" in refused.value.details()
     async with cloud.service.store.writing() as connection:
@@ -285,7 +293,7 @@ _SAMPLES = st.builds(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(garbage=st.lists(_SAMPLES, max_size=8))
 def test_garbage_is_answered_per_sample(garbage):
-    answers = check_samples(garbage)
+    answers = check_samples(garbage, {"": BundleRule(Modality.TABULAR, InputSpec(channels=("a", "b")))})
     assert len(answers) == len(garbage)
     assert all(isinstance(answer, Received) or answer for answer in answers)
 
@@ -301,7 +309,7 @@ def test_a_sample_with_any_bytes_changed_is_answered(biopsies, data):
         changed = sample_pb2.Sample.FromString(bytes(raw))
     except Exception:
         return  # gRPC answers what is no message
-    (answer,) = check_samples([changed])
+    (answer,) = check_samples([changed], {"": BundleRule(Modality.TABULAR, biopsies.bundle.manifest.input)})
     assert isinstance(answer, Received) or answer
 
 

@@ -7,8 +7,11 @@ import sys
 
 import grpc
 import grpc.aio
+import numpy as np
 import pytest
 
+from shared.bundle import InputSpec
+from shared.modality import Modality
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2
 
@@ -105,3 +108,36 @@ async def test_greedy_devices_leave_room_in_the_backlog_for_others(tmp_path, bio
         sent = [message(values, bundle_id=bundle_id) for values in biopsies.normal[:5]]
         assert [result.status for result in await honest.submit(sent)] == [ACCEPTED] * 5
         blocked.set()
+
+
+async def test_images_that_decode_to_too_much_wait_in_the_device_and_no_other_device_waits(tmp_path, biopsies):
+    blocked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Slow:
+        def judge(self, values, crops=()):
+            asyncio.run_coroutine_threadsafe(blocked.wait(), loop).result()
+            raise RuntimeError("enough")
+
+    size = 512 * 512 * 3
+    limits = {"decoded_bytes_per_request": 4 * size, "decoded_bytes_per_device": 6 * size}
+    spec = InputSpec(image_height=64, image_width=64)
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key, lambda bundle: Slow()) as cloud:
+        await cloud.service.registry.publish(biopsies.version(1, modality=Modality.IMAGE, input=spec))
+        greedy, honest = await cloud.device("greedy"), await cloud.device("honest")
+
+        def picture(side: int = 512):
+            return message(np.zeros((side, side, 3), np.uint8), modality=Modality.IMAGE)
+
+        with pytest.raises(grpc.aio.AioRpcError, match="send fewer") as refused:
+            await greedy.submit([picture() for _ in range(5)])
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # upon which an agent halves its requests
+        assert len(await greedy.submit([picture() for _ in range(4)])) == 4
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await greedy.submit([picture() for _ in range(3)])
+        assert refused.value.code() is RESOURCE_EXHAUSTED
+        assert [result.status for result in await honest.submit([picture(2048)])] == [ACCEPTED]  # one, of any size
+        assert [result.status for result in await greedy.submit([picture() for _ in range(2)])] == [ACCEPTED] * 2
+        blocked.set()
+        assert len(await greedy.verdicts(6)) == 6
+        assert [result.status for result in await greedy.submit([picture() for _ in range(4)])] == [ACCEPTED] * 4
