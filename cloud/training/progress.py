@@ -44,6 +44,13 @@ class StageClock:
         """Seconds since the stage began."""
         return self._clock() - self._stage_started_s
 
+    def progress(self) -> str:
+        """Return the share done and the remaining time in words; the elapsed time while the share is unknown."""
+        if self.share == self._first_share:
+            return f"{duration(self.stage_s)} so far"
+        left = self.remaining()
+        return f"{self.share:.0%}" + (f", {left}" if left else "")
+
     def remaining(self) -> str:
         """Return the remaining time of the stage in words, such as "about 40 s left"; empty while it is unknown.
 
@@ -90,8 +97,7 @@ class PlainLines:
             if self._clock.stage and self._clock.stage_s >= self._line_at_s:
                 stage_s = self._clock.stage_s
                 self._line_at_s = stage_s + max(LINE_INTERVAL_S, LINE_INTERVAL_SHARE * stage_s)
-                left = self._clock.remaining()
-                self._line(f"  {self._clock.share:.0%}" + (f", {left}" if left else ""))
+                self._line(f"  {self._clock.progress()}")
 
     def _line(self, suffix: str) -> None:
         self._write(f"{self._clock.run_s:6.1f} s  {self._clock.stage}{suffix}")

@@ -210,6 +210,7 @@ class TrainingRun:
             screener,
             self.fitted.without_held_out,
             time.monotonic() - self.started_s,
+            self._progress("judging"),
         )
 
     def sign(self, signing_key: Ed25519PrivateKey, cut_short: Sequence[str]) -> Bundle:

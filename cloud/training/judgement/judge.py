@@ -17,6 +17,7 @@ from cloud.training.samples import Split
 from cloud.training.settings import TrainingSettings
 from shared.bundle import Artefact
 from shared.calibration_modes import CalibrationByMode
+from shared.diffusion.training import Progress
 from shared.engines import EngineConfiguration, open_graph, run_graph, weights_path
 from shared.preprocessing import Preprocessor, modes_of
 
@@ -91,6 +92,7 @@ def judge(
     screener: PreferredScreener,
     analysis: Analysis,
     trained_s: float,
+    progress: Progress = lambda share: None,
 ) -> Judgement:
     """Judge a trained screener and its analysis, without a label, in about a tenth of the training time.
 
@@ -105,7 +107,7 @@ def judge(
     )
     judges, scores = screener.judges(analysis)
     copies = modality.corrupted_copies(held_out, split.spec, settings.seed)
-    measured = measure(copies, judges, max(MIN_LIMIT_S, LIMIT_SHARE * trained_s))
+    measured = measure(copies, judges, max(MIN_LIMIT_S, LIMIT_SHARE * trained_s), progress)
     figures = Figures(
         unit=modality.sample_word,
         train=len(split.train),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cloud.training.judgement.figures import CorruptionFigures, Drift
 from shared.calibration import MIN_CALIBRATION_SIZE, Calibration
+from shared.diffusion.training import Progress
 
 PValues: TypeAlias = NDArray[np.float64]
 Judge: TypeAlias = Callable[[NDArray[Any]], PValues]
@@ -58,12 +59,15 @@ class Measured:
         }
 
 
-def measure(copies: Mapping[str, NDArray[Any]], judges: Judges, limit_s: float) -> Measured:
+def measure(
+    copies: Mapping[str, NDArray[Any]], judges: Judges, limit_s: float, progress: Progress = lambda share: None
+) -> Measured:
     """Judge corrupted copies (n, ...) by kind, in rounds over all kinds, at least one and until `limit_s` is over."""
     started = time.monotonic()
     parts: dict[str, list[Corrupted]] = {kind: [] for kind, samples in copies.items() if len(samples)}
     longest = max((len(samples) for samples in copies.values()), default=0)
     size = max(MIN_ROUND, -(-longest // ROUNDS))
+    done, total = 0, sum(len(samples) for samples in copies.values())
     for first in range(0, longest, size):
         if first and time.monotonic() - started > limit_s:
             return Measured(_joined(parts), unfinished=True)
@@ -71,6 +75,8 @@ def measure(copies: Mapping[str, NDArray[Any]], judges: Judges, limit_s: float) 
             samples = copies[kind][first : first + size]
             if len(samples):
                 found.append(Corrupted(samples, judges.screener(samples), judges.fused(samples)))
+                done += len(samples)
+                progress(done / total)
     return Measured(_joined(parts), unfinished=False)
 
 

@@ -57,7 +57,7 @@ def test_plain_lines_name_each_stage_and_go_on_while_it_reports_nothing() -> Non
         plain.tick()
     assert lines[0] == "   0.0 s  reading"
     assert lines[1] == "   1.0 s  fitting the analyzers"
-    assert lines[2] == "   6.0 s  fitting the analyzers  0%"
+    assert lines[2] == "   6.0 s  fitting the analyzers  5 s so far"
     assert lines[3] == "  11.0 s  fitting the analyzers  10%, about 1 min 30 s left"
     assert 10 < len(lines) < 22
     gaps = [float(after.split()[0]) - float(before.split()[0]) for before, after in itertools.pairwise(lines[2:])]
@@ -89,7 +89,7 @@ def test_a_silent_stage_is_shown_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> N
         update("quantising and comparing", 0.5)
         while text.getvalue().count("\n") < 3:
             pass
-    assert re.fullmatch(r"( +\d+\.\d s  quantising and comparing(  50%)?\n){3,}", text.getvalue())
+    assert re.fullmatch(r"( +\d+\.\d s  quantising and comparing(  \d s so far)?\n){3,}", text.getvalue())
 
 
 def test_a_terminal_gets_a_bar_that_leaves_nothing_behind() -> None:
