@@ -104,6 +104,10 @@ class StorageError(VedetteError):
     exit_code = 10
 
 
+class StoreBusyError(StorageError):
+    """Too many readers wait for the store, or a query took longer than its deadline; a later try may succeed."""
+
+
 class FileNotWrittenError(StorageError, OSError):
     """A file could not be written; code that handles OSError handles this too."""
 

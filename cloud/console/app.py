@@ -18,10 +18,11 @@ from cloud.console.pages import build_devices_page, build_verdict_page
 from cloud.console.summary_cache import SummaryCache
 from cloud.store import Store
 from cloud.store.registry import Registry
-from shared.errors import StorageError
+from shared.errors import StorageError, StoreBusyError
 
 LATE_AFTER_S = 60.0
 PAGE_TIMEOUT_S = 15.0
+BUSY_RETRY_S = 2
 
 # Vue compiles templates in the browser and needs 'unsafe-eval'; no other host is contacted.
 _POLICY = (
@@ -111,7 +112,8 @@ def _add_pages(store: Store, registry: Registry, summaries: SummaryCache, bundle
 
 
 async def _storage_error(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, status_code=503)
+    headers = {"Retry-After": str(BUSY_RETRY_S)} if isinstance(error, StoreBusyError) else None
+    return JSONResponse({"detail": str(error)}, status_code=503, headers=headers)
 
 
 _FAVICON = (

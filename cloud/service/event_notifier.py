@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from cloud.store import Store
 from cloud.store.events import newest_cursor
-from shared.errors import StorageError
 
 POLL_S = 0.5
 
@@ -37,7 +36,7 @@ class EventNotifier:
             self._announced.clear()
             try:
                 newest = await newest_cursor(self._store)
-            except StorageError as error:
+            except Exception as error:  # any failed query: the next one may succeed, and streams depend on it
                 self._on_failure(error)
                 newest = self.newest
             if newest != self.newest:

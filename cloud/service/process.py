@@ -37,6 +37,7 @@ from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.judging import backlog
+from cloud.store.read_queue import CONSOLE_READS
 from cloud.store.registry import Registry
 from cloud.store.retention import remove_old
 from shared.addresses import Address
@@ -86,6 +87,7 @@ class Service:
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.metrics = Metrics()
         self.store = Store(settings.data_dir)
+        self._console_store = Store(settings.data_dir, CONSOLE_READS)  # apart from the connections for devices
         self.registry = Registry(self.store, settings.data_dir, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._access = Access(self.store)
@@ -120,7 +122,10 @@ class Service:
         self._end.callback(console_socket.close)
         console = None
         if self._make_console is not None:
-            console = self._make_console(self.store, self.registry, settings, lambda: self._current_bundles.problems)
+            registry = Registry(self._console_store, settings.data_dir, self._trusted_key)
+            console = self._make_console(
+                self._console_store, registry, settings, lambda: self._current_bundles.problems
+            )
         front = FrontApp(self.metrics, self.health, self.readiness, console)
         await self._check_keys()
         names = certificate_names(settings)
@@ -160,16 +165,20 @@ class Service:
         """End all parts within 5 seconds; waiting samples stay in the store."""
         self._status = "stopping"
         self._notifier.close()
+        self._console_store.stop_reading()
         for servicer in self._health_servicers:
             await servicer.enter_graceful_shutdown()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GRACE_S)
+        self.store.stop_reading()
         self._tasks.clear()
         # Concurrently: each may take its full grace period, but their sum must not.
         await asyncio.gather(*(stop() for stop in self._stoppers), return_exceptions=True)
         self._stoppers.clear()
         self._end.close()
+        await self._console_store.close()
         await self.store.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._worker.stop, 0.5)

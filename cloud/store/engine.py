@@ -7,6 +7,7 @@ in asyncio instead of polling for the lock.
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,11 +20,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from shared.errors import SettingsError, StorageError
+from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
+from shared.errors import SettingsError, StorageError, StoreBusyError
 
 DATABASE_FILE = "vedette.sqlite"
 BUSY_TIMEOUT_MS = 10_000
-READERS = 4
+PROGRESS_STEPS = 20_000  # of SQLite's virtual machine, about a millisecond
 INCREMENTAL = 2  # value of PRAGMA auto_vacuum of files that can return free pages
 WAL_BYTES = 4 * 2**20  # the log is cut to this size when SQLite starts it again
 
@@ -43,11 +45,14 @@ def check_store(data_dir: Path, option: str = "--config") -> None:
 class Store:
     """Open store; close it, or use it as an asynchronous context."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, reads: ReadLimits = DEVICE_READS) -> None:
         self.path = data_dir / DATABASE_FILE
         self._write_lock = asyncio.Lock()
-        self._reader = _engine(self.path, pool_size=READERS, begin="BEGIN")
+        self._read_queue = ReadQueue(reads)
+        self._stopped = asyncio.Event()
+        self._reader = _engine(self.path, pool_size=reads.connections, begin="BEGIN")
         self._writer = _engine(self.path, pool_size=1, begin="BEGIN IMMEDIATE")
+        event.listen(self._reader.sync_engine, "connect", self._watch_deadline)
 
     async def __aenter__(self) -> Self:
         return self
@@ -55,17 +60,30 @@ class Store:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def stop_reading(self) -> None:
+        """Interrupt queries that run for long, now and later, so that their connections can be closed."""
+        self._stopped.set()
+
     async def close(self) -> None:
         """Close all connections."""
+        self.stop_reading()
         await self._reader.dispose()
         await self._writer.dispose()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Return a connection with one consistent view of the store; raises StorageError if it cannot be read."""
+        """Return a connection with one consistent view of the store.
+
+        Raises StoreBusyError beyond the limits of reading, StorageError if the store cannot be read.
+        """
         with self._storage_errors("read"):
-            async with self._reader.begin() as connection:
-                yield connection
+            async with self._read_queue.turn() as until_s, self._reader.begin() as connection:
+                deadline = (await connection.get_raw_connection()).info["deadline"]
+                deadline.at_s = until_s
+                try:
+                    yield connection
+                finally:
+                    deadline.at_s = math.inf
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
@@ -105,14 +123,21 @@ class Store:
             async with self._write_lock, self._writer.connect() as connection:
                 yield (await connection.get_raw_connection()).driver_connection
 
+    def _watch_deadline(self, connection: Any, record: Any) -> None:
+        """Let SQLite ask regularly whether the running query of a new connection must end."""
+        deadline = record.info["deadline"] = Deadline(self._stopped)
+        connection.run_async(lambda driver: driver.set_progress_handler(deadline.is_over, PROGRESS_STEPS))
+
     @contextlib.contextmanager
     def _storage_errors(self, action: str) -> Iterator[None]:
         try:
             yield
         except PoolTimeoutError as error:
-            raise StorageError(f"{self.path}: too many readers at once. Try again later.") from error
+            raise StoreBusyError(f"{self.path}: too many readers at once. Try again later.") from error
         except (DBAPIError, sqlite3.Error) as error:
             reason = error.orig if isinstance(error, DBAPIError) else error
+            if str(reason) == "interrupted":
+                raise StoreBusyError("The query took too long: try again, or restrict it.") from error
             if "no such table" in str(reason):
                 raise StorageError(f"{self.path}: holds no tables. Run: vedette cloud migrate.") from error
             raise StorageError(

@@ -5,12 +5,14 @@ sort; payloads and maps are in separate tables, so that paging never reads a pic
 an event is written in the transaction of the change that it reports.
 """
 
+from typing import Any
+
 from sqlalchemy import (
-    DDL,
     JSON,
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Double,
     ForeignKey,
     Index,
@@ -233,5 +235,9 @@ END""",
       AND decision = OLD.decision;
 END""",
 )
-for _statement in TRIGGERS:
-    event.listen(metadata, "after_create", DDL(_statement))
+
+
+@event.listens_for(metadata, "after_create")
+def _add_triggers(_: MetaData, connection: Connection, **__: Any) -> None:
+    for statement in TRIGGERS:
+        connection.exec_driver_sql(statement)

@@ -69,7 +69,8 @@ async def _search(connection: AsyncConnection, wanted: VerdictFilter, span: Span
         if len(origins) <= MAX_CANDIDATES and not places:
             return Found(await _among(connection, origins, wanted, conditions, span, limit))
         if not origins and len(places) <= MAX_SOURCES:
-            ranges = [range_ for place in sorted(places) for range_ in await _ranges(connection, wanted, place)]
+            of_devices = [await _ranges(connection, wanted, device_id) for device_id in sorted(places)]
+            ranges = [range_ for found in of_devices for range_ in found or ()]
     if ranges is None:
         ranges = await _ranges(connection, wanted)
     window = await _first(connection, ranges, conditions, span, WINDOW)
