@@ -11,6 +11,7 @@ from cloud.console.reading import WAITING, read_detail
 from cloud.console.summary_cache import SummaryCache
 from cloud.console.views import VerdictPageView, row_view
 from cloud.devices import device_figures
+from cloud.query_parameters import parameter_problem
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.queries import MAX_PAGE_SIZE, verdict_page
@@ -87,15 +88,8 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
 
 def refuse_unknown_parameters(request: Request) -> None:
     """Answer 422 to a query parameter that the route does not know, or that is given twice; name the known ones."""
-    known = [field.alias for field in request.scope["route"].dependant.query_params]
-    given = [name for name, _ in request.query_params.multi_items()]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        names = ", ".join(known) if known else "none"
-        raise HTTPException(422, f"unknown parameter {unknown[0]!r}; known parameters: {names}.")
-    repeated = sorted({name for name in given if given.count(name) > 1})
-    if repeated:
-        raise HTTPException(422, f"parameter {repeated[0]!r} is given more than once: give it once.")
+    if problem := parameter_problem(request):
+        raise HTTPException(422, problem)
 
 
 def _key(text: str) -> VerdictKey | None:

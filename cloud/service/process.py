@@ -36,6 +36,7 @@ from cloud.serving.verdicts import Judge
 from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
 from cloud.store import Store
+from cloud.store.audit import SERVICE_ACTOR
 from cloud.store.judging import backlog
 from cloud.store.read_queue import CONSOLE_READS
 from cloud.store.registry import Registry
@@ -86,8 +87,9 @@ class Service:
         self._end = contextlib.ExitStack()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.metrics = Metrics()
-        self.store = Store(settings.data_dir)
-        self._console_store = Store(settings.data_dir, CONSOLE_READS)  # apart from the connections for devices
+        self.store = Store(settings.data_dir, actor=SERVICE_ACTOR)
+        # Apart from the connections for devices.
+        self._console_store = Store(settings.data_dir, CONSOLE_READS, actor=SERVICE_ACTOR)
         self.registry = Registry(self.store, settings.data_dir, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._access = Access(self.store)

@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from cloud.store.audit import local_actor
 from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
 from shared.errors import SettingsError, StorageError, StoreBusyError
 
@@ -43,10 +44,14 @@ def check_store(data_dir: Path, option: str = "--config") -> None:
 
 
 class Store:
-    """Open store; close it, or use it as an asynchronous context."""
+    """Open store; close it, or use it as an asynchronous context.
 
-    def __init__(self, data_dir: Path, reads: ReadLimits = DEVICE_READS) -> None:
+    `actor` is named in the audit log as the author of changes; by default the user of this process.
+    """
+
+    def __init__(self, data_dir: Path, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> None:
         self.path = data_dir / DATABASE_FILE
+        self.actor = actor or local_actor()
         self._write_lock = asyncio.Lock()
         self._read_queue = ReadQueue(reads)
         self._stopped = asyncio.Event()

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.schema import devices, heartbeats, tokens
 from shared.errors import EnrolmentError, SettingsError
@@ -73,6 +74,7 @@ async def revoke(store: Store, device_id: str) -> None:
         if revoked.rowcount == 0:
             raise _unknown(device_id)
         await connection.execute(delete(tokens).where(tokens.c.device_id == device_id, tokens.c.spent_at_s.is_(None)))
+        await audit.record(connection, store.actor, audit.Action.DEVICE_REVOKED, device_id)
 
 
 async def set_place(store: Store, device_ids: Collection[str], place: Place) -> None:
@@ -84,6 +86,7 @@ async def set_place(store: Store, device_ids: Collection[str], place: Place) -> 
             )
             if moved.rowcount == 0:
                 raise _unknown(device_id)
+            await audit.record(connection, store.actor, audit.Action.DEVICE_PLACED, device_id, **place.columns())
 
 
 async def add_tokens(
@@ -92,13 +95,15 @@ async def add_tokens(
     """Store the hashes of new tokens' secrets in one transaction; delete tokens that expired over 90 days ago."""
     now_s = time.time()
     of_all = {"created_at_s": now_s, "expires_at_s": expires_at_s, "site": place.site, "group_name": place.group}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"secret_sha256": _digest(secret), "device_id": device_id, **of_all}
         for secret, device_id in device_of_secret.items()
     ]
     async with store.writing() as connection:
         await connection.execute(delete(tokens).where(tokens.c.expires_at_s < now_s - 90 * 86_400))
         await connection.execute(insert(tokens), rows)
+        made: list[tuple[str, dict[str, Any]]] = [(row["device_id"], {"expires_at_s": expires_at_s}) for row in rows]
+        await audit.record_all(connection, store.actor, audit.Action.TOKEN_MADE, made)
 
 
 async def open_tokens(store: Store, now_s: float) -> list[OpenToken]:
@@ -149,6 +154,8 @@ async def spend_token(
         .values(device_id=device_id, **values)
         .on_conflict_do_update(index_elements=[devices.c.device_id], set_=values)
     )
+    details = {"certificate_serial": serial, "certificate_expires_at_s": certificate_expires_at_s}
+    await audit.record(connection, f"device:{device_id}", audit.Action.DEVICE_ENROLLED, device_id, **details)
 
 
 async def store_heartbeat(

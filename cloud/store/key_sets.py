@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store import audit
 from cloud.store.engine import DATABASE_FILE, Store
 from cloud.store.schema import devices, heartbeats, key_sets
 from shared.errors import CertificateError, StorageError
@@ -59,6 +60,9 @@ class KeyChain:
                 for item in new
             ]
             await connection.execute(insert(key_sets), rows)
+            for action, key_ids in _changes(chain[-1], following):
+                for key_id in key_ids:
+                    await audit.record(connection, self._store.actor, action, key_id, key_set=following.serial)
 
     async def _read(self) -> tuple[KeySet, ...]:
         """Return the stored sets, verified once after each change."""
@@ -88,6 +92,13 @@ async def confirmed_sets(store: Store) -> dict[str, str]:
     )
     async with store.reading() as connection:
         return {row.device_id: row.key_set_sha256 or "" for row in await connection.execute(query)}
+
+
+def _changes(before: KeySet, after: KeySet) -> tuple[tuple[audit.Action, list[str]], ...]:
+    """Return the ids of the keys that a set adds and retires."""
+    added = [key_id for key_id in after.key_ids if key_id not in before.key_ids]
+    retired = [key_id for key_id in before.key_ids if key_id not in after.key_ids]
+    return (audit.Action.KEY_ADDED, added), (audit.Action.KEY_RETIRED, retired)
 
 
 async def _stored(connection: AsyncConnection) -> tuple[KeySet, ...]:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store import Store
+from cloud.store import Store, audit
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.ingest import parts
 from cloud.store.key_sets import KeyChain
@@ -70,14 +70,19 @@ class Registry:
         async with self._store.writing() as connection:
             await _check_version_is_free(connection, manifest)  # another process may have published meanwhile
             row = _row(manifest, edge_archive)
-            if await _entry(connection, manifest.bundle_id) is None:
+            known = await _entry(connection, manifest.bundle_id)
+            if known is None:
                 await connection.execute(insert(bundles).values(row))
             else:  # perhaps signed with another key, which changes the archive
                 archive_columns = {name: row[name] for name in ("edge_archive_bytes", "edge_archive_sha256")}
-                known = bundles.c.bundle_id == manifest.bundle_id
-                await connection.execute(update(bundles).where(known).values(**archive_columns))
+                same = bundles.c.bundle_id == manifest.bundle_id
+                await connection.execute(update(bundles).where(same).values(**archive_columns))
+            if known is None or known.edge_archive_sha256 != row["edge_archive_sha256"]:
+                details = {"name": manifest.name, "edge_archive_sha256": row["edge_archive_sha256"]}
+                done = audit.Action.BUNDLE_PUBLISHED
+                await audit.record(connection, self._store.actor, done, manifest.bundle_id, **details)
             if make_current and await _current_id(connection, manifest.name) != manifest.bundle_id:
-                await _make_current(connection, manifest.name, manifest.bundle_id, _PUBLISH)
+                await self._make_current(connection, manifest.name, manifest.bundle_id, _PUBLISH)
         return await self._known(manifest.bundle_id)
 
     async def rollout(self, bundle_id: str) -> RegisteredBundle:
@@ -86,7 +91,7 @@ class Registry:
         await self.verify(entry)
         async with self._store.writing() as connection:
             if await _current_id(connection, entry.name) != bundle_id:
-                await _make_current(connection, entry.name, bundle_id, _PUBLISH)
+                await self._make_current(connection, entry.name, bundle_id, _PUBLISH)
         return entry
 
     async def rollback(self, name: str) -> RegisteredBundle:
@@ -102,7 +107,7 @@ class Registry:
                 raise BundleError(
                     f"The current bundle of {name!r} was changed at the same time: run the command again."
                 )
-            await _make_current(connection, name, previous.bundle_id, _ROLLBACK)
+            await self._make_current(connection, name, previous.bundle_id, _ROLLBACK)
         return previous
 
     async def current(self, name: str) -> RegisteredBundle | None:
@@ -182,6 +187,14 @@ class Registry:
         name, *rest = edge_bundle_id.rsplit("-", 2)  # name-version-hash
         current = await self.current(name) if len(rest) == 2 else None
         return current.bundle_id if current is not None else None
+
+    async def _make_current(self, connection: AsyncConnection, name: str, bundle_id: str, action: str) -> None:
+        now_s, before = time.time(), await _current_id(connection, name)
+        values = {"bundle_name": name, "bundle_id": bundle_id, "action": action, "at_s": now_s}
+        await connection.execute(insert(rollouts).values(values))
+        await add_bundle_change(connection, BundleChange(name, bundle_id), now_s)
+        done = audit.Action.BUNDLE_ROLLED_BACK if action == _ROLLBACK else audit.Action.BUNDLE_CURRENT
+        await audit.record(connection, self._store.actor, done, bundle_id, name=name, before=before)
 
     def edge_archive_path(self, bundle_id: str) -> Path:
         """Return the path of the archive that devices fetch, for a bundle of the registry."""
@@ -317,9 +330,3 @@ async def _previous_id(connection: AsyncConnection, name: str) -> str:
     if len(stack) < 2:
         raise BundleError(f"No bundle {name!r} was current before: list them with vedette cloud rollout {name}.")
     return stack[-2]
-
-
-async def _make_current(connection: AsyncConnection, name: str, bundle_id: str, action: str) -> None:
-    now_s = time.time()
-    await connection.execute(insert(rollouts).values(bundle_name=name, bundle_id=bundle_id, action=action, at_s=now_s))
-    await add_bundle_change(connection, BundleChange(name, bundle_id), now_s)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.registry import RegisteredBundle, current_bundles
@@ -66,3 +67,5 @@ async def release(store: Store, name: str, groups: Collection[str], at_s: float)
         for bundle in await current_bundles(connection):
             if bundle.name == name:
                 await add_bundle_change(connection, BundleChange(name, bundle.bundle_id), at_s)
+        details = {"groups": sorted(groups) if groups else None}  # None: all groups
+        await audit.record(connection, store.actor, audit.Action.BUNDLE_RELEASED, name, **details)

@@ -221,6 +221,50 @@ rollouts = Table(  # the newest row of a name says which bundle is current
     sqlite_autoincrement=True,
 )
 
+labels = Table(  # of operators on samples; rows are only added, and the newest of a sample counts
+    "labels",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("sample_number", Number, ForeignKey("samples.number", ondelete="CASCADE"), nullable=False),
+    Column("label", String(16), nullable=False),
+    Column("author", String(128), nullable=False),
+    Column("note", String(2000), nullable=False),
+    Column("at_s", Double, nullable=False),
+    Column("actor", String(128), nullable=False),  # who stored it; with client_key the identity of a request
+    Column("client_key", String(128)),
+    UniqueConstraint("actor", "client_key"),
+    Index("ix_labels_sample_number_number", "sample_number", "number"),
+    sqlite_autoincrement=True,
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("token_id", String(16), primary_key=True),
+    Column("secret_sha256", String(64), nullable=False),  # the secret itself is never stored
+    Column("name", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created_at_s", Double, nullable=False),
+    Column("expires_at_s", Double, nullable=False),
+    Column("revoked_at_s", Double),
+    Column("last_used_at_s", Double),
+)
+
+audit_log = Table(  # one row for each change of state, written in its transaction
+    "audit_log",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("at_s", Double, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("details", JSON, nullable=False),
+    Index("ix_audit_log_action_number", "action", "number"),
+    Index("ix_audit_log_subject_number", "subject", "number"),
+    Index("ix_audit_log_actor_number", "actor", "number"),
+    sqlite_autoincrement=True,
+)
+
 # Triggers keep the counts in the transaction of every change of the verdicts, in retention too.
 TRIGGERS = (
     """CREATE TRIGGER count_new_verdict AFTER INSERT ON verdicts BEGIN
@@ -233,6 +277,15 @@ END""",
   UPDATE verdict_counts SET verdicts = verdicts - 1
     WHERE device_id IN (OLD.device_id, '') AND modality = OLD.modality AND route = OLD.route
       AND decision = OLD.decision;
+END""",
+    """CREATE TRIGGER keep_label BEFORE UPDATE ON labels BEGIN
+  SELECT RAISE(ABORT, 'labels are append-only');
+END""",
+    """CREATE TRIGGER keep_audit_entry BEFORE UPDATE ON audit_log BEGIN
+  SELECT RAISE(ABORT, 'the audit log is append-only');
+END""",
+    """CREATE TRIGGER keep_audit_log BEFORE DELETE ON audit_log BEGIN
+  SELECT RAISE(ABORT, 'the audit log is append-only');
 END""",
 )
 

@@ -16,6 +16,8 @@ COMMANDS = {
     "cloud migrate": NO_SERVICE,
     "cloud token press-07 --output tokens": NO_SERVICE,
     "cloud devices": NO_SERVICE,
+    "cloud audit": NO_SERVICE,
+    "cloud api-token --name CI --scopes labels:write": NO_SERVICE,
     "cloud publish press.vedette": NO_SERVICE,
     "cloud rollout press": NO_SERVICE,
     "cloud group set press-07 --group presses": NO_SERVICE,

@@ -1,0 +1,137 @@
+"""Labels of operators on stored samples: a history to which rows are only added; the newest counts."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Row, exists, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store import audit
+from cloud.store.engine import Store
+from cloud.store.schema import labels, samples
+from shared.errors import DataError
+
+MAX_AUTHOR_CHARACTERS, MAX_NOTE_CHARACTERS, MAX_KEY_CHARACTERS = 128, 2000, 128
+
+
+class Label(StrEnum):
+    """An operator's word on a sample."""
+
+    REAL = "real"
+    FALSE_ALARM = "false_alarm"
+    MISSED = "missed"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLabel:
+    """One label; `is_current`: it is the newest of its sample."""
+
+    number: int
+    sample_id: uuid.UUID
+    label: Label
+    author: str
+    note: str
+    at_s: float
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewLabel:
+    """A label to store. `client_key` names the request of an actor: a repeated one stores nothing."""
+
+    label: Label
+    author: str
+    note: str = ""
+    client_key: str | None = None
+
+
+class KeyReusedError(DataError):
+    """A client key that stored another label before."""
+
+
+_LATER = labels.alias("later")
+_IS_CURRENT = ~exists().where(_LATER.c.sample_number == labels.c.sample_number, _LATER.c.number > labels.c.number)
+_LISTED = select(labels, samples.c.sample_id, _IS_CURRENT.label("is_current")).join(
+    samples, samples.c.number == labels.c.sample_number
+)
+
+
+async def add_label(store: Store, sample_id: uuid.UUID, new: NewLabel, actor: str) -> tuple[StoredLabel, bool] | None:
+    """Return the stored label and whether it is new; None for an unknown sample.
+
+    The same `client_key` of the same actor returns the label of the first request. Raises KeyReusedError if that was
+    another label, StorageError if it cannot be written.
+    """
+    async with store.writing() as connection:
+        found = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes)
+        sample_number = (await connection.execute(found)).scalar_one_or_none()
+        if sample_number is None:
+            return None
+        if (stored := await _earlier(connection, sample_id, new, actor)) is not None:
+            return stored, False
+        values = {"label": new.label.value, "author": new.author, "note": new.note, "client_key": new.client_key}
+        adding = insert(labels).values(sample_number=sample_number, at_s=time.time(), actor=actor, **values)
+        number = (await connection.execute(adding.returning(labels.c.number))).scalar_one()
+        details = {"label": new.label.value, "author": new.author}
+        await audit.record(connection, actor, audit.Action.LABEL_ADDED, str(sample_id), **details)
+        return _stored((await connection.execute(_LISTED.where(labels.c.number == number))).one()), True
+
+
+async def label_history(connection: AsyncConnection, sample_id: uuid.UUID) -> tuple[StoredLabel, ...]:
+    """Return all labels of a sample, newest first."""
+    query = _LISTED.where(samples.c.sample_id == sample_id.bytes).order_by(labels.c.number.desc())
+    return tuple(_stored(row) for row in await connection.execute(query))
+
+
+async def current_labels(connection: AsyncConnection, sample_numbers: Sequence[int]) -> dict[int, Label]:
+    """Return the newest label of each of these samples that has one, by the sample's number."""
+    newest = (
+        select(func.max(labels.c.number))
+        .where(labels.c.sample_number.in_(sample_numbers))
+        .group_by(labels.c.sample_number)
+    )
+    query = select(labels.c.sample_number, labels.c.label).where(labels.c.number.in_(newest))
+    return {row.sample_number: Label(row.label) for row in await connection.execute(query)}
+
+
+async def label_page(
+    connection: AsyncConnection, *, only_current: bool = False, before: int | None = None, size: int = 50
+) -> tuple[StoredLabel, ...]:
+    """Return the newest `size` labels of all samples, or the next ones older than the label number `before`."""
+    query = _LISTED.order_by(labels.c.number.desc()).limit(size)
+    if only_current:
+        query = query.where(_IS_CURRENT)
+    if before is not None:
+        query = query.where(labels.c.number < before)
+    return tuple(_stored(row) for row in await connection.execute(query))
+
+
+async def _earlier(connection: AsyncConnection, sample_id: uuid.UUID, new: NewLabel, actor: str) -> StoredLabel | None:
+    """Return the label that an earlier request with the same key stored."""
+    if new.client_key is None:
+        return None
+    query = _LISTED.where(labels.c.actor == actor, labels.c.client_key == new.client_key)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return None
+    stored = _stored(row)
+    if (stored.sample_id, stored.label, stored.author, stored.note) != (sample_id, new.label, new.author, new.note):
+        raise KeyReusedError(f"Key {new.client_key!r} stored another label before: use a new key for each label.")
+    return stored
+
+
+def _stored(row: Row[Any]) -> StoredLabel:
+    return StoredLabel(
+        number=row.number,
+        sample_id=uuid.UUID(bytes=row.sample_id),
+        label=Label(row.label),
+        author=row.author,
+        note=row.note,
+        at_s=row.at_s,
+        is_current=bool(row.is_current),
+    )

@@ -1,0 +1,101 @@
+"""Every change of state is in the log, in the transaction of the change, and stays there."""
+
+import time
+import uuid
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import delete, select, update
+
+from cloud.store import Store, audit
+from cloud.store.api_tokens import Scope, add_api_token, revoke_api_token
+from cloud.store.audit import Action, AuditEntry, AuditFilter, audit_page
+from cloud.store.fleet import Place, add_tokens, revoke, set_place, spend_token
+from cloud.store.labels import Label, NewLabel, add_label
+from cloud.store.registry import Registry
+from cloud.store.releases import release
+from cloud.store.schema import audit_log, devices
+from shared.bundle import sign
+from shared.errors import SettingsError, StorageError
+from shared.key_sets import TrustedKey
+from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest
+
+
+async def entries(store: Store, **wanted: object) -> list[AuditEntry]:
+    async with store.reading() as connection:
+        return list(await audit_page(connection, AuditFilter(**wanted), size=100))[::-1]
+
+
+async def change_everything(store: Store, folder, add) -> Registry:
+    """Make a change of each kind."""
+    await add_tokens(store, {"secret": "press-07"}, time.time() + 60)
+    async with store.writing() as connection:
+        await spend_token(connection, "secret", "1f", 9e9, time.time())
+    await revoke(store, "press-07")
+    registry = Registry(store, folder, KEY.public_key())
+    for version in (1, 2):
+        bundle = sign(manifest(SHUTTLE, version), {"edge/note.json": b"{}"}, KEY)
+        await registry.publish(bundle)
+        await registry.publish(bundle)  # changes nothing
+    await registry.rollback("shuttle")
+    await set_place(store, ["one"], Place(group="presses"))
+    await release(store, "shuttle", ["presses"], time.time())
+    (root,) = chain = await registry.key_chain.sets("0" * 64)
+    both = root.next([*root.content.keys, TrustedKey.of(Ed25519PrivateKey.generate().public_key())], KEY)
+    await registry.key_chain.append(chain, both)
+    await registry.key_chain.append((*chain, both), both.next(both.content.keys[:1], KEY))
+    (sample_id,) = await add()
+    await add_label(store, uuid.UUID(bytes=sample_id), NewLabel(Label.REAL, "Ada"), "api:CI (abc)")
+    await add_api_token(store, "abc", "secret", name="CI", scopes=[Scope.AUDIT_READ], expires_at_s=9e9)
+    await revoke_api_token(store, "abc")
+    return registry
+
+
+async def test_each_change_leaves_an_entry_with_its_actor(store, tmp_path, add) -> None:
+    await change_everything(store, tmp_path, add)
+    found = await entries(store)
+    assert {entry.action for entry in found} == set(Action)
+    assert [entry.number for entry in found] == sorted(entry.number for entry in found)
+    assert {entry.actor for entry in found} == {audit.local_actor(), "device:press-07", "api:CI (abc)"}
+    assert [entry.subject for entry in found][:3] == ["press-07"] * 3
+    published = [entry for entry in found if entry.action == Action.BUNDLE_PUBLISHED]
+    current = [entry for entry in found if entry.action == Action.BUNDLE_CURRENT]
+    assert len(published) == len(current) == 2
+    assert [entry.details["before"] for entry in current] == [None, published[0].subject]
+    assert "secret" not in str([entry.details for entry in found])
+
+
+async def test_filters_and_pages_find_entries(store, tmp_path, add) -> None:
+    await change_everything(store, tmp_path, add)
+    assert [entry.action for entry in await entries(store, actor="device:press-07")] == ["device.enrolled"]
+    assert len(await entries(store, subject="press-07")) == 3
+    assert len(await entries(store, action="key.added")) == 1
+    everything = await entries(store)
+    since_s = everything[3].at_s
+    assert await entries(store, since_s=since_s) == [entry for entry in everything if entry.at_s >= since_s]
+    assert await entries(store, until_s=since_s) == [entry for entry in everything if entry.at_s < since_s]
+    async with store.reading() as connection:
+        first = await audit_page(connection, AuditFilter(), size=4)
+        rest = await audit_page(connection, AuditFilter(), before=first[-1].number, size=100)
+    assert [*first, *rest] == everything[::-1]
+
+
+async def test_entries_cannot_be_changed_or_removed(store) -> None:
+    await add_tokens(store, {"secret": "press-07"}, time.time() + 60)
+    for statement in (update(audit_log).values(actor="nobody"), delete(audit_log)):
+        with pytest.raises(StorageError, match="append-only"):
+            async with store.writing() as connection:
+                await connection.execute(statement)
+    assert [entry.actor for entry in await entries(store)] == [audit.local_actor()]
+
+
+async def test_a_change_that_fails_leaves_no_entry(store) -> None:
+    with pytest.raises(SettingsError):
+        await revoke(store, "nobody")
+    async with store.writing() as connection:  # the log refuses: the change is undone too
+        await connection.exec_driver_sql("DROP TABLE audit_log")
+    with pytest.raises(StorageError):
+        await revoke(store, "one")
+    async with store.reading() as connection:
+        query = select(devices.c.revoked_at_s).where(devices.c.device_id == "one")
+        assert (await connection.execute(query)).scalar_one() is None
