@@ -108,12 +108,37 @@ class LimitSettings(Settings):
         title="Arrival",
         description="seconds a request may take to arrive while others wait; without others up to 600",
     )
+    connections: int = Field(
+        default=4096,
+        ge=1,
+        title="Connections",
+        description="largest number of connections to the device port; an agent has one",
+    )
+    enrolment_connections: int = Field(
+        default=256,
+        ge=1,
+        title="Enrolment connections",
+        description="largest number of connections to the enrolment port",
+    )
     watches_per_device: int = Field(
         default=4,
         ge=1,
         le=64,
         title="Watches of a device",
         description="largest number of open streams",
+    )
+    fetches_per_device: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        title="Fetches of a device",
+        description="largest number of bundles that a device fetches at once",
+    )
+    enrolments_per_minute: int = Field(
+        default=30,
+        ge=1,
+        title="Failed enrolments",
+        description="failed enrolments a minute that one address may try; of IPv6 one network of 64 bits",
     )
 
 

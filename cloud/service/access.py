@@ -1,5 +1,6 @@
 """Authentication of devices by their client certificates."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,7 +12,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from cloud.store import Store
-from cloud.store.fleet import Device, device
+from cloud.store.fleet import Device, device, devices_by_id
 from shared.errors import StorageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ class Access:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, tuple[float, Device | None]] = {}
+        self._known: dict[str, Device] = {}
+        self._read_at_s = 0.0
+        self._reading = asyncio.Lock()
 
     async def device_id(self, context: Context) -> str:
         """Return the caller's device id; end the call with a status if the device has no access."""
@@ -37,36 +40,40 @@ class Access:
         pem = next(iter(pems), b"")
         if not pem:
             await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "A client certificate is needed. " + _ENROL_AGAIN)
-        device_id, serial = _subject(bytes(pem))
+        device_id, serial, expires_at_s = _subject(bytes(pem))
+        if time.time() > expires_at_s:  # TLS looks at it only when the connection is made
+            await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "The certificate has expired. " + _ENROL_AGAIN)
         await self.check(context, device_id, serial)
         return device_id
 
     async def check(self, context: Context, device_id: str, serial: str | None = None) -> None:
         """End the call unless the device is enrolled, not revoked, and uses its newest certificate."""
         try:
-            known = await self._look_up(device_id)
+            reason = _reason(device_id, await self._look_up(device_id), serial)
+            if reason:  # perhaps enrolled again a moment ago
+                reason = _reason(device_id, await device(self._store, device_id), serial)
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error))
-        if known is None:
-            message = f"Device {device_id!r} is not enrolled here. {_ENROL_AGAIN}"
-        elif known.revoked_at_s is not None:
-            message = f"Device {device_id!r} was revoked. {_ENROL_AGAIN}"
-        elif serial is not None and known.certificate_serial != serial:
-            message = f"Device {device_id!r} was enrolled again after this certificate was made. Use the newer one."
-        else:
-            return
-        await refuse(context, grpc.StatusCode.PERMISSION_DENIED, message)
+        if reason:
+            await refuse(context, grpc.StatusCode.PERMISSION_DENIED, reason)
 
     async def _look_up(self, device_id: str) -> Device | None:
-        now_s = time.monotonic()
-        at_s, known = self._known.get(device_id, (-CACHED_S, None))
+        await self._refresh()
+        known = self._known.get(device_id)
         # Only known devices are cached: one that has just enrolled must not wait.
-        if known is None or now_s - at_s >= CACHED_S:
-            known = await device(self._store, device_id)
-            if len(self._known) >= MAX_CACHED:
-                self._known.clear()
-            self._known[device_id] = (now_s, known)
+        if known is None and (known := await device(self._store, device_id)) is not None:
+            self._known[device_id] = known
         return known
+
+    async def _refresh(self) -> None:
+        """Read all known devices again after CACHED_S: one query, however many streams are open."""
+        if time.monotonic() - self._read_at_s < CACHED_S:
+            return
+        async with self._reading:
+            if (now_s := time.monotonic()) - self._read_at_s >= CACHED_S:
+                asked = list(self._known)[-MAX_CACHED:]
+                self._known = await devices_by_id(self._store, asked)
+                self._read_at_s = now_s
 
 
 async def refuse(
@@ -82,9 +89,21 @@ async def refuse(
     raise AssertionError("abort returned")
 
 
+def _reason(device_id: str, known: Device | None, serial: str | None) -> str:
+    """Return why a device has no access with a certificate of this serial number, or an empty text."""
+    if known is None:
+        return f"Device {device_id!r} is not enrolled here. {_ENROL_AGAIN}"
+    if known.revoked_at_s is not None:
+        return f"Device {device_id!r} was revoked. {_ENROL_AGAIN}"
+    if serial is not None and known.certificate_serial != serial:
+        return f"Device {device_id!r} was enrolled again after this certificate was made. Use the newer one."
+    return ""
+
+
 @lru_cache(maxsize=4096)
-def _subject(pem: bytes) -> tuple[str, str]:
-    """Return device id and hexadecimal serial number of a certificate that TLS has verified."""
+def _subject(pem: bytes) -> tuple[str, str, float]:
+    """Return device id, hexadecimal serial number and time of expiry of a certificate that TLS has verified."""
     certificate = x509.load_pem_x509_certificate(pem)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else "", f"{certificate.serial_number:x}"
+    device_id = str(names[0].value) if names else ""
+    return device_id, f"{certificate.serial_number:x}", certificate.not_valid_after_utc.timestamp()

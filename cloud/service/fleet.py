@@ -1,6 +1,7 @@
 """`vedette.v1.Fleet`: heartbeats and bundles for enrolled devices; enrolment on a separate port."""
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,25 +12,24 @@ import grpc
 
 from cloud.service.access import Access, Context, refuse
 from cloud.service.authority import Authority
+from cloud.service.heartbeats import bounded, with_clock_warning
 from cloud.service.metrics import Metrics
+from cloud.service.rate_limit import RateLimit, address_of
 from cloud.store import Store
 from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
 from cloud.store.key_sets import KeyChain
 from cloud.store.registry import RegisteredBundle, Registry
-from cloud.store.releases import wanted_bundles
+from cloud.store.releases import may_fetch, wanted_bundles
 from shared.bundle import public_pem
-from shared.clocks import DEVICE_CLOCK, device_clock_warning
 from shared.enrolment import MAX_TOKEN_CHARACTERS
 from shared.errors import EnrolmentError, StorageError
 from shared.key_sets import KeySet
-from shared.logs import EventLog
+from shared.logs import EventLog, Throttle
 from shared.status import Heartbeat
 from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 
 CHUNK_BYTES = 256 * 1024
-MAX_RUNNING, MAX_WARNINGS = 256, 32
 MAX_KEY_SETS = 8  # in one answer; the next one brings the rest
-MAX_TEXT_CHARACTERS = 512
 STORAGE_RETRY_MS = 2000
 _LOG = EventLog("fleet")
 
@@ -46,6 +46,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         *,
         authority_sha256: str,
         heartbeat_s: int,
+        fetches_per_device: int,
     ) -> None:
         self._store = store
         self._authority_sha256 = authority_sha256
@@ -53,6 +54,8 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         self._access = access
         self._metrics = metrics
         self._heartbeat_s = heartbeat_s
+        self._fetches_per_device = fetches_per_device
+        self._fetches: dict[str, int] = {}
 
     async def Enroll(self, request: fleet_pb2.EnrollRequest, context: Context) -> fleet_pb2.EnrollResponse:
         """Refuse: callers of this port are enrolled already."""
@@ -62,12 +65,9 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         """Store the heartbeat unless it is a query only; answer with the bundles that the device should run."""
         received_at_s = time.time()
         device_id = await self._access.device_id(context)
-        heartbeat = Heartbeat.from_message(request)
-        reason = _unusable(heartbeat)
-        if reason:
-            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, reason)
+        heartbeat = bounded(Heartbeat.from_message(request))
         offset_s = heartbeat.sent_at_ms / 1000 - received_at_s if heartbeat.sent_at_ms else None
-        heartbeat = heartbeat.model_copy(update={"warnings": _warnings(heartbeat, offset_s)})
+        heartbeat = with_clock_warning(heartbeat, offset_s)
         try:
             if not request.query_only:
                 await store_heartbeat(self._store, device_id, heartbeat, offset_s)
@@ -89,13 +89,22 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     ) -> AsyncIterator[fleet_pb2.Chunk]:
         """Stream the archive without `cloud/`, from the offset to its end."""
         device_id = await self._access.device_id(context)
+        if self._fetches.get(device_id, 0) >= self._fetches_per_device:
+            message = f"Device {device_id!r} fetches {self._fetches_per_device} bundles already."
+            await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_ms=STORAGE_RETRY_MS)
+        self._fetches[device_id] = self._fetches.get(device_id, 0) + 1
         try:
-            entry = await self._registry.entry(request.bundle_id)
-        except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
-        if entry is None:
-            message = f"No bundle {request.bundle_id[:128]!r} in the registry: a heartbeat names the current one."
-            await refuse(context, grpc.StatusCode.NOT_FOUND, message)
+            async for chunk in self._chunks(device_id, request, context):
+                yield chunk
+        finally:
+            self._fetches[device_id] -= 1
+            if not self._fetches[device_id]:
+                del self._fetches[device_id]
+
+    async def _chunks(
+        self, device_id: str, request: fleet_pb2.FetchBundleRequest, context: Context
+    ) -> AsyncIterator[fleet_pb2.Chunk]:
+        entry = await self._fetchable(device_id, request.bundle_id, context)
         if request.offset > entry.edge_archive_bytes:
             message = f"Offset {request.offset} lies beyond the {entry.edge_archive_bytes} bytes of {entry.bundle_id}."
             await refuse(context, grpc.StatusCode.OUT_OF_RANGE, message)
@@ -110,32 +119,59 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             if not data:
                 message = f"The archive of {entry.bundle_id} is damaged in the registry: publish it again."
                 await refuse(context, grpc.StatusCode.DATA_LOSS, message)
+            await self._access.device_id(context)  # ends for a device that was revoked, or whose certificate expired
             yield fleet_pb2.Chunk(offset=offset, data=data)
             offset += len(data)
+
+    async def _fetchable(self, device_id: str, bundle_id: str, context: Context) -> RegisteredBundle:
+        """Return the bundle; end the call if there is none that the device may fetch."""
+        try:
+            entry = await self._registry.entry(bundle_id)
+            async with self._store.reading() as connection:
+                if entry is not None and not await may_fetch(connection, device_id, entry):
+                    entry = None
+        except StorageError as error:
+            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+        if entry is None:
+            message = f"No bundle {bundle_id[:128]!r} for this device: a heartbeat names the current one."
+            await refuse(context, grpc.StatusCode.NOT_FOUND, message)
+        return entry
 
 
 class EnrolmentService(fleet_pb2_grpc.FleetServicer):
     """Enroll for devices with a token and no certificate yet; refuses all other calls."""
 
-    def __init__(self, store: Store, authority: Authority, key_chain: KeyChain, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, authority: Authority, key_chain: KeyChain, metrics: Metrics, attempts_per_minute: int
+    ) -> None:
+        self._attempts = RateLimit(attempts_per_minute, attempts_per_minute)
         self._store = store
         self._authority = authority
         self._key_chain = key_chain
         self._metrics = metrics
+        self._throttle = Throttle()
 
     async def Enroll(self, request: fleet_pb2.EnrollRequest, context: Context) -> fleet_pb2.EnrollResponse:
         """Spend the token; sign the key in the request for the token's device."""
-        secret = request.token
+        secret, address = request.token, address_of(context.peer())
+        if (wait_s := self._attempts.wait_s(address)) > 0:
+            self._metrics.refused_requests.labels("enrolment_rate").inc()
+            message = "Too many enrolments failed from this address: try again later."
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await refuse(context, code, message, retry_after_ms=math.ceil(1000 * wait_s))
         if not 0 < len(secret) <= MAX_TOKEN_CHARACTERS:
             await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, "No token: make one with vedette cloud token.")
         try:
-            return await self._enroll(secret, request.certificate_signing_request)
+            answer = await self._enroll(secret, request.certificate_signing_request)
         except EnrolmentError as error:
             self._metrics.refused_requests.labels("enrolment").inc()
-            _LOG.warning("enrolment_refused", peer=context.peer(), reason=error)
+            if count := self._throttle.allow(address):
+                _LOG.warning("enrolment_refused", address=address, reason=error, count=count)
             await refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+        self._attempts.give_back(address)
+        return answer
 
     async def Heartbeat(self, request: fleet_pb2.HeartbeatRequest, context: Context) -> fleet_pb2.HeartbeatResponse:
         """Refuse: this call needs a certificate."""
@@ -150,10 +186,11 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
 
     async def _enroll(self, secret: str, request_pem: bytes) -> fleet_pb2.EnrollResponse:
         now_s = time.time()
-        newest = (await self._key_chain.sets(self._authority.sha256))[-1]
-        async with self._store.writing() as connection:  # of two calls that spend one token, the second is refused
+        async with self._store.reading() as connection:  # an unknown token costs neither a transaction nor key work
             device_id = await device_of_token(connection, secret, now_s)
-            certificate = self._authority.sign_device(request_pem, device_id)
+        newest = (await self._key_chain.sets(self._authority.sha256))[-1]
+        certificate = await asyncio.to_thread(self._authority.sign_device, request_pem, device_id)
+        async with self._store.writing() as connection:  # of two calls that spend one token, the second is refused
             await spend_token(connection, secret, certificate.serial, certificate.expires_at_s, now_s)
         _LOG.info("device_enrolled", device_id=device_id, serial=certificate.serial)
         return fleet_pb2.EnrollResponse(
@@ -168,26 +205,6 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
 async def _needs_certificate(context: Context) -> NoReturn:
     message = "This is the enrolment port: enrolled devices use the device port, with their certificate."
     await refuse(context, grpc.StatusCode.UNAUTHENTICATED, message)
-
-
-def _unusable(heartbeat: Heartbeat) -> str:
-    """Return why a heartbeat cannot be stored, or an empty text."""
-    if len(heartbeat.running) > MAX_RUNNING:
-        return f"{len(heartbeat.running)} running bundles, and the limit is {MAX_RUNNING}."
-    for running in heartbeat.running:
-        if any(len(text) > MAX_TEXT_CHARACTERS for text in running.model_dump().values()):
-            return f"A text of a running bundle is longer than {MAX_TEXT_CHARACTERS} characters."
-    return ""
-
-
-def _warnings(heartbeat: Heartbeat, offset_s: float | None) -> tuple[str, ...]:
-    """Return the warnings to store: the device's, and one for a clock that is off against the service's.
-
-    The device's own warning of its clock is replaced, because the service measures it with each heartbeat.
-    """
-    clock = device_clock_warning(offset_s)
-    others = [text for text in heartbeat.warnings if offset_s is None or not text.startswith(DEVICE_CLOCK)]
-    return tuple(text[:MAX_TEXT_CHARACTERS] for text in [*([clock] if clock else []), *others][:MAX_WARNINGS])
 
 
 def _following(chain: Sequence[KeySet], sha256: str) -> Sequence[KeySet]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 import warnings
@@ -24,6 +25,7 @@ from shared.errors import VedetteError
 from shared.home import signing_key
 from shared.logs import EventLog, configure
 
+RESERVED_FILES = 1024  # of store, bundles, console and libraries
 _LOG = EventLog("service")
 
 
@@ -32,6 +34,7 @@ def serve(settings: CloudSettings) -> None:
     configure(libraries=True)
     key = trusted_key(settings)
     authority = prepare(settings.data_dir)
+    raise_file_limit(settings.limits.connections + settings.limits.enrolment_connections + RESERVED_FILES)
     with service_lock(settings.data_dir):
         asyncio.run(_run(settings, authority, key))
         # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its
@@ -39,6 +42,17 @@ def serve(settings: CloudSettings) -> None:
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Let this process open `wanted` files, or as many as the system allows; warn if these are fewer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        advice = "raise LimitNOFILE or lower limits.connections"
+        _LOG.warning("few_files", allowed=hard, wanted=wanted, advice=advice)
+        wanted = hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def trusted_key(settings: CloudSettings) -> Ed25519PublicKey:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
+from cloud.service.small_calls import SmallCalls
 from shared.addresses import Address
 from shared.errors import PortInUseError, SettingsError
 from shared.wire import MAX_MESSAGE_BYTES
 
+HANDSHAKE_MS = 10_000  # until TLS and the first frame of HTTP/2 have come
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.so_reuseport", 0),  # otherwise a second service would silently share the port
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -22,14 +24,20 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     # Without these, megabytes of each unread request arrive: a request is read only if there is room for it.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 64 * 1024),
+    ("grpc.max_connection_idle_ms", 300_000),  # agents follow their events, so their connections are not idle
     ("grpc.max_concurrent_streams", 64),  # of one connection; more wait in the device
 )
 
 
-def grpc_server(max_receive_bytes: int) -> grpc.aio.Server:
-    """Return a server without services and ports."""
-    options = [*_OPTIONS, ("grpc.max_receive_message_length", max_receive_bytes)]
-    return grpc.aio.server(options=options)
+def grpc_server(max_receive_bytes: int, max_connections: int) -> grpc.aio.Server:
+    """Return a server without services and ports; it closes connections beyond `max_connections` at once."""
+    options = [
+        *_OPTIONS,
+        ("grpc.max_receive_message_length", max_receive_bytes),
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+    ]
+    return grpc.aio.server(options=options, interceptors=[SmallCalls()])
 
 
 def listen_grpc(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials, key: str) -> str:

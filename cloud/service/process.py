@@ -13,7 +13,6 @@ from typing import Any
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from cloud.service.access import Access
 from cloud.service.admission import Admission
@@ -216,7 +215,7 @@ class Service:
             await servicer.set("", status)
 
     async def _device_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
-        server = grpc_server(MAX_MESSAGE_BYTES + FRAMING_BYTES)
+        server = grpc_server(MAX_MESSAGE_BYTES + FRAMING_BYTES, self._settings.limits.connections)
         detection = DetectionService(
             self.store,
             self._access,
@@ -235,6 +234,7 @@ class Service:
             self.metrics,
             authority_sha256=self._authority.sha256,
             heartbeat_s=self._settings.heartbeat_s,
+            fetches_per_device=self._settings.limits.fetches_per_device,
         )
         server.add_generic_rpc_handlers((detection.handlers(),))
         fleet_pb2_grpc.add_FleetServicer_to_server(fleet, server)
@@ -243,8 +243,9 @@ class Service:
         return server, listen_grpc(server, self._settings.listen, credentials, "listen")
 
     async def _enrolment_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
-        server = grpc_server(MAX_ENROLMENT_BYTES)
-        service = EnrolmentService(self.store, self._authority, self.registry.key_chain, self.metrics)
+        server = grpc_server(MAX_ENROLMENT_BYTES, self._settings.limits.enrolment_connections)
+        attempts = self._settings.limits.enrolments_per_minute
+        service = EnrolmentService(self.store, self._authority, self.registry.key_chain, self.metrics, attempts)
         fleet_pb2_grpc.add_FleetServicer_to_server(service, server)
         await self._add_health(server, _FLEET)
         credentials = server_credentials(self._authority, names, require_client_certificate=False)
@@ -255,7 +256,6 @@ class Service:
         for name in ("", *services):
             await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-        reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         self._health_servicers.append(servicer)
 
     def _supervise(self, part: str, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.engine import Store
+from cloud.store.ingest import parts
 from cloud.store.schema import devices, heartbeats, tokens
 from shared.errors import EnrolmentError, SettingsError
 from shared.status import Heartbeat
@@ -61,6 +62,16 @@ async def device(store: Store, device_id: str) -> Device | None:
     async with store.reading() as connection:
         row = (await connection.execute(select(devices).where(devices.c.device_id == device_id))).one_or_none()
     return Device(**row._mapping) if row is not None else None
+
+
+async def devices_by_id(store: Store, device_ids: Collection[str]) -> dict[str, Device]:
+    """Return those devices that are enrolled."""
+    found: dict[str, Device] = {}
+    async with store.reading() as connection:
+        for part in parts(list(device_ids)):
+            rows = await connection.execute(select(devices).where(devices.c.device_id.in_(part)))
+            found.update({row.device_id: Device(**row._mapping) for row in rows})
+    return found
 
 
 async def revoke(store: Store, device_id: str) -> None:

@@ -10,7 +10,7 @@ from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.registry import RegisteredBundle, current_bundles
-from cloud.store.schema import DEFAULT_PLACE, bundle_groups, bundles, devices
+from cloud.store.schema import DEFAULT_PLACE, bundle_groups, bundles, devices, rollouts
 from shared.errors import BundleError
 
 
@@ -38,9 +38,23 @@ async def wanted_by_device(connection: AsyncConnection) -> WantedBundles:
 
 async def wanted_bundles(connection: AsyncConnection, device_id: str) -> list[RegisteredBundle]:
     """Return the bundles that one device should run, ordered by name."""
-    query = select(devices.c.group_name).where(devices.c.device_id == device_id)
-    group = (await connection.execute(query)).scalar_one_or_none() or DEFAULT_PLACE
+    group = await _group_of(connection, device_id)
     return list((await wanted_by_device(connection)).of(group).values())
+
+
+async def _group_of(connection: AsyncConnection, device_id: str) -> str:
+    query = select(devices.c.group_name).where(devices.c.device_id == device_id)
+    return (await connection.execute(query)).scalar_one_or_none() or DEFAULT_PLACE
+
+
+async def may_fetch(connection: AsyncConnection, device_id: str, bundle: RegisteredBundle) -> bool:
+    """Return whether a device may fetch a bundle: it is or was current, and its name is released to the group."""
+    was_current = select(rollouts.c.number).where(rollouts.c.bundle_id == bundle.bundle_id).limit(1)
+    if (await connection.execute(was_current)).one_or_none() is None:
+        return False
+    groups = select(bundle_groups.c.group_name).where(bundle_groups.c.bundle_name == bundle.name)
+    released = set((await connection.execute(groups)).scalars())
+    return not released or await _group_of(connection, device_id) in released
 
 
 async def groups_by_name(connection: AsyncConnection) -> dict[str, set[str]]:

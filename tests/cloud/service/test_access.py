@@ -8,11 +8,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from cloud.service import authority
 from cloud.service.authority import Authority
 from cloud.store.fleet import revoke
 from shared.bundle import parse_public_key
 from shared.enrolment import EnrolmentToken
-from tests.cloud.service.harness import enrol, key_pem, message, signing_request
+from tests.cloud.service.harness import enrol, key_pem, message, running, settings_for, signing_request
 from vedette.v1 import detection_pb2, fleet_pb2, fleet_pb2_grpc
 
 HEARTBEAT = fleet_pb2.HeartbeatRequest(agent_version="0.1.0")
@@ -105,6 +106,34 @@ async def test_a_revoked_device_is_shut_out_in_the_middle_of_a_stream(cloud, dev
     assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert "revoked" in ended.value.details()
     assert (await refusal(device.fleet.Heartbeat(HEARTBEAT)))[0] is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_the_calls_of_an_expired_certificate_end(cloud, monkeypatch):
+    monkeypatch.setattr(authority, "DEVICE_DAYS", 3 / 86_400)
+    device = await cloud.device("press-16")
+    watching = device.detection.Watch(detection_pb2.WatchRequest())
+    assert (await watching.read()).WhichOneof("event") == "bundle_changed"
+    code, details = await refusal(asyncio.wait_for(watching.read(), 10))
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert "expired" in details
+
+
+async def test_enrolments_that_fail_are_limited_by_address_and_cost_no_transaction(tmp_path, biopsies):
+    settings = settings_for(tmp_path, limits={"enrolments_per_minute": 3})
+    async with running(settings, biopsies.key) as cloud:
+        good, bad = await cloud.token("press-17"), _altered(await cloud.token("press-18"))
+        async with cloud.service.store.writing():  # an enrolment that wanted to write would wait here
+            codes = [(await refusal(enrol(bad)))[0] for _ in range(5)]
+        assert codes == [grpc.StatusCode.PERMISSION_DENIED] * 3 + [grpc.StatusCode.RESOURCE_EXHAUSTED] * 2
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await enrol(good)
+        assert 0 < int(dict(refused.value.trailing_metadata())["grpc-retry-pushback-ms"]) <= 20_000
+
+
+async def test_any_number_of_devices_behind_one_address_enrols(tmp_path, biopsies):
+    async with running(settings_for(tmp_path, limits={"enrolments_per_minute": 1}), biopsies.key) as cloud:
+        for number in range(3):
+            assert (await cloud.device(f"press-{number}")).device_id == f"press-{number}"
 
 
 async def test_a_new_enrolment_ends_the_streams_of_the_old_certificate(cloud, device):

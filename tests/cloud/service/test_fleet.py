@@ -1,10 +1,15 @@
+import asyncio
 import hashlib
+import json
 import time
 
 import grpc
 import pytest
 from sqlalchemy import select
 
+from cloud.service import fleet
+from cloud.store.fleet import Place, revoke, set_place
+from cloud.store.releases import release
 from cloud.store.schema import heartbeats
 from shared.bundle import Bundle
 from vedette.v1 import fleet_pb2
@@ -81,13 +86,66 @@ async def test_a_second_heartbeat_replaces_the_first(cloud, device):
         assert (await connection.execute(select(heartbeats.c.samples_screened))).scalars().all() == [2]
 
 
-async def test_a_heartbeat_that_floods_is_refused(device):
-    many = fleet_pb2.HeartbeatRequest(running=[fleet_pb2.RunningBundle()] * 300)
-    long = fleet_pb2.HeartbeatRequest(running=[fleet_pb2.RunningBundle(source_id="x" * 600)])
-    for request in (many, long):
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await device.fleet.Heartbeat(request)
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+async def test_a_heartbeat_that_floods_is_cut_and_says_so(cloud, device):
+    """A refused heartbeat would make a device look silent."""
+    running = [fleet_pb2.RunningBundle(source_id="x" * 600, state="y" * 600)] * 100
+    await device.fleet.Heartbeat(fleet_pb2.HeartbeatRequest(running=running, warnings=["z" * 900] * 100))
+    async with cloud.service.store.reading() as connection:
+        row = (await connection.execute(select(heartbeats))).one()
+    assert row.warnings[-1] == "heartbeat too large: 36 sources, 70 warnings, 158 long texts cut"
+    assert (len(row.running), len(row.warnings)) == (64, 31)
+    assert len(json.dumps([row.running, row.warnings])) < 64_000
+
+
+async def test_calls_with_a_huge_request_are_refused_and_heartbeats_go_on(device):
+    huge = fleet_pb2.HeartbeatRequest(warnings=["x" * 2**20])
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await device.fleet.Heartbeat(huge)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await device.fleet.Heartbeat(fleet_pb2.HeartbeatRequest())
+
+
+async def test_a_device_fetches_only_bundles_that_were_current_and_that_its_group_may_have(cloud, device, biopsies):
+    registry, first = cloud.service.registry, biopsies.bundle.manifest.bundle_id
+    hidden = await registry.publish(biopsies.version(2), make_current=False)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await fetch(device, hidden.bundle_id)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    await registry.rollout(hidden.bundle_id)
+    assert await fetch(device, hidden.bundle_id)
+    assert await fetch(device, first)  # a device that rolls back may still need it
+    await release(cloud.service.store, "biopsy", ["other"], time.time())
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await fetch(device, first)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    await set_place(cloud.service.store, [device.device_id], Place(group="other"))
+    assert await fetch(device, first)
+
+
+async def test_a_fetch_ends_when_its_device_is_revoked(cloud, device, biopsies, monkeypatch):
+    monkeypatch.setattr(fleet, "CHUNK_BYTES", 64)  # the fetch takes many seconds
+    call = device.fleet.FetchBundle(fleet_pb2.FetchBundleRequest(bundle_id=biopsies.bundle.manifest.bundle_id))
+    assert await call.read() is not grpc.aio.EOF
+    await revoke(cloud.service.store, device.device_id)
+
+    async def read_slowly() -> None:
+        while await call.read() is not grpc.aio.EOF:
+            await asyncio.sleep(0.02)
+
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await asyncio.wait_for(read_slowly(), 20)
+    assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_device_fetches_a_few_bundles_at_once(cloud, device, biopsies, monkeypatch):
+    monkeypatch.setattr(fleet, "CHUNK_BYTES", 64)
+    request = fleet_pb2.FetchBundleRequest(bundle_id=biopsies.bundle.manifest.bundle_id)
+    calls = [device.fleet.FetchBundle(request) for _ in range(5)]
+    answers = await asyncio.gather(*(call.read() for call in calls), return_exceptions=True)
+    (refused,) = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for call in calls:
+        call.cancel()
 
 
 async def test_a_fetched_bundle_is_whole_and_a_broken_fetch_goes_on_where_it_stopped(device, biopsies):

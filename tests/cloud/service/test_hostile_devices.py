@@ -10,12 +10,13 @@ import grpc.aio
 import numpy as np
 import pytest
 
+from cloud.service import ports
 from shared.bundle import InputSpec
 from shared.modality import Modality
 from tests.cloud.service.harness import message, running, settings_for
-from vedette.v1 import detection_pb2
+from vedette.v1 import detection_pb2, detection_pb2_grpc
 
-ACCEPTED = detection_pb2.SUBMIT_STATUS_ACCEPTED
+ACCEPTED, DUPLICATE = detection_pb2.SUBMIT_STATUS_ACCEPTED, detection_pb2.SUBMIT_STATUS_DUPLICATE
 SUBMIT = "/vedette.v1.Detection/Submit"
 RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -141,3 +142,25 @@ async def test_images_that_decode_to_too_much_wait_in_the_device_and_no_other_de
         blocked.set()
         assert len(await greedy.verdicts(6)) == 6
         assert [result.status for result in await greedy.submit([picture() for _ in range(4)])] == [ACCEPTED] * 4
+
+
+async def test_idle_connections_are_bounded_and_a_connected_device_goes_on(tmp_path, biopsies, monkeypatch):
+    monkeypatch.setattr(ports, "HANDSHAKE_MS", 1500)
+    async with running(settings_for(tmp_path, limits={"connections": 10}), biopsies.key) as cloud:
+        await cloud.service.registry.publish(biopsies.bundle)
+        honest = await cloud.device("honest")
+        stub = detection_pb2_grpc.DetectionStub(honest.channel())
+        request = detection_pb2.SubmitRequest(samples=[message(biopsies.normal[0], bundle_id=honest.bundle_id)])
+        await stub.Submit(request)
+        host, port = honest.address.rsplit(":", 1)
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(40)]
+        await asyncio.sleep(0.3)
+        ends = [asyncio.create_task(reader.read(1)) for reader, _ in idle]
+        await asyncio.sleep(0.3)
+        assert sum(end.done() for end in ends) >= 30
+        assert [result.status for result in (await stub.Submit(request)).results] == [DUPLICATE]
+        await asyncio.gather(*ends, return_exceptions=True)  # the others end without a handshake
+        late = await cloud.device("late")
+        assert await late.submit([message(biopsies.normal[1])])
+        for _, writer in idle:
+            writer.close()
