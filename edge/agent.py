@@ -112,6 +112,7 @@ class Agent:
         self.uplink = self._make_uplink()
         self._throttle = Throttle()
         self._snapshot_at_s = 0.0
+        self._end_reported = False
 
     def stop(self) -> None:
         """Stop soon: end the sources, keep routed samples, cancel calls."""
@@ -234,13 +235,22 @@ class Agent:
                 self._stop.set()
                 return False
             self._housekeeping()
-            if not until_done or not all(pipeline.ended for pipeline in self.pipelines):
+            if not all(pipeline.ended for pipeline in self.pipelines):
+                continue
+            if not until_done:
+                self._report_end()
                 continue
             if self._is_drained():
                 return True
             drain_ends_s = drain_ends_s or time.monotonic() + self.settings.drain_timeout_s
             if time.monotonic() > drain_ends_s:
                 return False
+
+    def _report_end(self) -> None:
+        """Log once that no source is left: the agent stays for its spool, its verdicts and new key sets."""
+        if self.pipelines and not self._end_reported:
+            self._end_reported = True
+            log.warning("all_sources_ended", advice="stop the agent; with --until-done it ends by itself")
 
     def _is_drained(self) -> bool:
         return self.uplink is None or (self.spool.is_empty() and self.verdicts.awaited() == 0)

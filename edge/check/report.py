@@ -74,7 +74,8 @@ def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
     if errors:
         yield f"{errors} of {len(findings)} checks failed: correct them before vedette edge run."
     else:
-        yield f"All can work; {warnings} of {len(findings)} checks are warnings." if warnings else "All is well."
+        noun = "1 check is a warning" if warnings == 1 else f"{warnings} checks are warnings"
+        yield f"The agent can start; {noun} (!)." if warnings else "All is well."
 
 
 def findings_json(findings: Sequence[Finding]) -> str:

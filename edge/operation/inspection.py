@@ -36,7 +36,8 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
     """Yield the status as a few lines of text."""
     age_s = max(0.0, time.time() - status.written_at_s)
     yield f"device   {status.device_id or '(not enrolled)'}"
-    yield f"agent    {'running' if status.live else f'as of {age_s:.0f} s ago'}, process {status.process_id}"
+    agent = "running" if status.live else f"does not answer; this was its status {age_s:.0f} s ago"
+    yield f"agent    {agent}, process {status.process_id}"
     yield f"link     {link_text(status) if status.link.connected else 'down: ' + status.link.error}"
     for name, source in status.sources.items():
         bundle = f"{source.bundle_id} ({source.artefact})" if source.bundle_id else "no bundle"

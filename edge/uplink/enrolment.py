@@ -62,15 +62,20 @@ def _ask(token: EnrolmentToken, request_pem: bytes, timeout_s: float) -> fleet_p
         except grpc.RpcError as error:
             code, details = error.code(), error.details() or ""
     if code in _REFUSALS:
-        raise EnrolmentError(f"{token.enrolment_address} refused the token: {details} Make a new one.")
+        raise EnrolmentError(f"{token.enrolment_address} refused the token: {details}")
     if "CERTIFICATE_VERIFY_FAILED" in details or "handshake" in details.lower():
         raise ConnectionFailedError(
             f"{token.enrolment_address}: the service there is not the one the token names (its certificate is foreign "
             "or carries another name). Check the address, or make a new token."
         )
+    if "Connection refused" in details:
+        raise ConnectionFailedError(
+            f"nobody listens at {token.enrolment_address}. Check that vedette cloud serve runs there, and try again: "
+            "the token was not used."
+        )
     raise ConnectionFailedError(
         f"{token.enrolment_address}: no answer ({code.name}: {details}). Check that vedette cloud serve runs there and "
-        "that this device reaches it; the token is not spent."
+        "that this device reaches it, and try again; if the token is then spent, make a new one."
     )
 
 

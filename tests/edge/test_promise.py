@@ -197,6 +197,7 @@ def test_a_storm_is_one_notice_in_the_sinks_the_log_and_the_status(device: Devic
     assert "rows are alarms; the readings differ from the training data: heat 2" in finding
     assert f"source plant: {finding}" in status["problems"]
     assert any("source plant: ended" in problem for problem in status["problems"])
+    device.until(lambda: "event=all_sources_ended" in device.text())
     assert device.terminate() == 0
     seen = device.counters()["samples_screened"]
     device.start()  # a restart goes on, without another notice
