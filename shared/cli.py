@@ -43,13 +43,16 @@ class CommandTree:
             no_args_is_help=True,
             pretty_exceptions_enable=False,
             rich_markup_mode="rich",
+            suggest_commands=False,  # Click 8.4 suggests one, too
         )
         self._groups: dict[str, typer.Typer] = {}
 
     def group(self, name: str) -> typer.Typer:
         """Return the command group of that name, made at first use."""
         if name not in self._groups:
-            self._groups[name] = typer.Typer(help=_GROUP_HELP.get(name), no_args_is_help=True, rich_markup_mode="rich")
+            self._groups[name] = typer.Typer(
+                help=_GROUP_HELP.get(name), no_args_is_help=True, rich_markup_mode="rich", suggest_commands=False
+            )
             self.root.add_typer(self._groups[name], name=name)
         return self._groups[name]
 

@@ -15,6 +15,7 @@
     ├── ConnectionFailedError     9   the service or server cannot be reached
     ├── StorageError              10  a disk is full or a store is damaged
     │   ├── FileNotWrittenError   10  a file could not be written; also an OSError
+    │   ├── StoreBusyError        10  the store did not answer in time
     │   └── FileLockedError       10  another process holds the lock on a file
     ├── PortInUseError            11  another process listens there
     ├── EngineError               12  an inference engine failed or is missing

@@ -110,6 +110,8 @@ def test_version_and_a_command_line_that_cannot_be_parsed() -> None:
     assert re.fullmatch(r"vedette \d+\.\d+\.\d+\n", run("--version").stdout)
     for arguments in (["nonsense"], ["--nonsense"], ["edge", "nonsense"]):
         assert run(*arguments).returncode == 2
+    for arguments in (["evalute"], ["edge", "rnu"]):
+        assert run(*arguments).stderr.count("Did you mean") == 1
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
