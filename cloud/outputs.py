@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -57,8 +57,14 @@ def failure_as_json(path: Path | None) -> Iterator[None]:
         write_failure(path, error)
         raise
     except KeyboardInterrupt:
-        write_interruption(path)
-        raise typer.Exit(130) from None
+        end_interrupted(path)
+
+
+def end_interrupted(path: Path | None) -> NoReturn:
+    """End a command that the user stopped: one line, the interruption as JSON, and exit code 130."""
+    write_interruption(path)
+    typer.echo("vedette: stopped before the end.", err=True)
+    raise typer.Exit(130) from None
 
 
 def _write_end(path: Path | None, status: str, error: str, exit_code: int, facts: dict[str, Any] | None = None) -> None:

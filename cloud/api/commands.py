@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cloud.outputs import check_output_path, write_failure, write_json
+from cloud.outputs import check_output_path, end_interrupted, write_failure, write_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
@@ -73,6 +73,8 @@ def score(
     except VedetteError as error:
         write_failure(json_path, error)
         raise
+    except KeyboardInterrupt:
+        end_interrupted(json_path)
     write_json(json_path, summary)
     typer.echo(summary["conclusion"])
 

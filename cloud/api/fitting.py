@@ -65,4 +65,4 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     try:
         bundle.save(path)
     except OSError as error:
-        raise FileNotWrittenError(f"{path}: the bundle cannot be written ({error}).") from None
+        raise FileNotWrittenError(f"{path}: the bundle cannot be written ({error.strerror or error}).") from None

@@ -60,6 +60,11 @@ def row_of(score: SampleScore) -> dict[str, Any]:
     return {column: row[column] for column in COLUMNS}
 
 
+def _reason(error: Exception) -> str:
+    """Return the system's own words, without its number and the name of the temporary file."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class _UnfinishedFile:
     """File under a temporary name, renamed at a good end and deleted at a bad one."""
 
@@ -76,7 +81,7 @@ class _UnfinishedFile:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> FileNotWrittenError:
-        return FileNotWrittenError(f"{self._path}: cannot be written ({error}).")
+        return FileNotWrittenError(f"{self._path}: cannot be written ({_reason(error)}).")
 
 
 class CsvScores(_UnfinishedFile):

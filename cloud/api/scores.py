@@ -1,6 +1,7 @@
 """Scores of samples: one result per sample, also for samples that cannot be judged."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast, overload
@@ -53,7 +54,7 @@ class SampleScore:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores(Sequence[SampleScore]):
     """Results of all samples, in input order."""
 
@@ -70,6 +71,11 @@ class Scores(Sequence[SampleScore]):
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        """Return the counts: printing thousands of samples helps nobody."""
+        count = Counter(each.decision for each in self.samples)
+        return f"Scores({len(self)} samples: {', '.join(f'{count[kind]} {kind}' for kind in Decision)})"
 
     @property
     def scores(self) -> NDArray[np.float64]:

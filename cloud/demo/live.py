@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from cloud.demo.streams import DevicePlan
 from shared.status import AgentStatus
-from shared.terminal import fitting_tables, print_table
+from shared.terminal import fitting_tables, new_console, print_table
 
 LINE_EVERY_S = 10.0
-PLAIN_WIDTH = 100  # columns, without a terminal
 STATE_COLUMNS = (
     "device",
     "screened",
@@ -45,9 +44,7 @@ class Screen:
     """Display of the state of every device; `headless` prints plain lines even on a terminal."""
 
     def __init__(self, plans: Sequence[DevicePlan], *, headless: bool) -> None:
-        self._console = Console(soft_wrap=headless)
-        if not self._console.is_terminal:
-            self._console.width = PLAIN_WIDTH
+        self._console = new_console()
         self._plans = plans
         self._live = (
             None if headless or not self._console.is_terminal else Live(console=self._console, auto_refresh=False)
@@ -76,7 +73,7 @@ class Screen:
 
     def print_line(self, text: str) -> None:
         """Print one line on the current step above the table."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, soft_wrap=self._live is None)
 
     def show(self, statuses: Mapping[str, AgentStatus], elapsed_s: float, seconds: float) -> None:
         """Draw the newest states of the devices."""

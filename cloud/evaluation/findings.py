@@ -77,10 +77,11 @@ def _flagged(result: Mapping[str, Any], differences: Sequence[str], normals: int
     kind = "normal samples" if labelled or normals else "samples"
     amount = f"All {kind}" if share > 0.995 else f"{_per_cent(share)} of the {kind}"
     cause = f" ({'; '.join(differences)})" if differences else ""
-    text = f"{amount} are flagged at p <= 0.05: they differ from the training data{cause}."
+    flagged = f"{amount} are flagged at p <= 0.05: they"
     if kind == "samples":
-        text = f"{amount} are flagged at p <= 0.05: they are anomalous, or differ from the training data{cause}."
-    return [f"{text} Train again with normal samples like these."]
+        advice = "If they are normal, train again with samples like these."
+        return [f"{flagged} are anomalous, or differ from the training data{cause}. {advice}"]
+    return [f"{flagged} differ from the training data{cause}. Train again with normal samples like these."]
 
 
 def _below_members(methods: Figures, members: Sequence[str]) -> list[str]:

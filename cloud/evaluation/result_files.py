@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloud.outputs import check_output_path, write_failure, write_json
+from cloud.outputs import check_output_path, end_interrupted, write_failure, write_json
 from shared.errors import VedetteError
 
 
@@ -27,6 +27,8 @@ def measure_and_write(
     except VedetteError as error:
         write_failure(json_path, error)
         raise
+    except KeyboardInterrupt:
+        end_interrupted(json_path)
     write_json(json_path, result)
     if output is not None:
         output.write_text(page(result), encoding="utf-8")

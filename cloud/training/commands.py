@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloud.outputs import check_output_path, write_failure, write_json
+from cloud.outputs import check_output_path, end_interrupted, write_failure, write_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
-from shared.errors import DataError, JudgementError, SettingsError, VedetteError
+from shared.errors import FileNotWrittenError, JudgementError, SettingsError, VedetteError
 from shared.modality import Modality
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ def train(
     except VedetteError as error:
         write_failure(json_path, error)
         raise
+    except KeyboardInterrupt:
+        end_interrupted(json_path)
     write_json(json_path, summary)
 
 
@@ -277,7 +279,7 @@ def _train(
     try:
         bundle.save(output)
     except OSError as error:
-        raise DataError(f"{output}: the bundle cannot be written ({error}).") from None
+        raise FileNotWrittenError(f"{output}: the bundle cannot be written ({error.strerror or error}).") from None
     summary = summarise(bundle, output, data)
     if ending.plots is not None:
         summary["plots"] = drawn

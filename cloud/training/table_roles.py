@@ -53,7 +53,7 @@ def find_inputs(source: TableColumns, roles: set[str], settings: DataSettings) -
         return free, [f"column {name!r} {what}; it is kept, as no other is an input" for name, what in rising.items()]
     wanted = [name for name in free if name not in rising]
     return wanted, [
-        f"column {name!r} {what}, and is left out; data.columns or data.rising = 'keep' keeps it"
+        f"column {name!r} {what}, and is left out; data.columns or data.rising = 'keep' in --config keeps it"
         for name, what in rising.items()
     ]
 
@@ -102,7 +102,7 @@ class TimeColumns:
             how = ", as its cells are times"
         if not name and settings.rising == "leave_out":
             name = next((one for one in free if one in source.numbers and is_epoch(source.numbers[one])), "")
-            how = ", as it rises like a clock; data.rising = 'keep' makes it an input"
+            how = ", as it rises like a clock; data.rising = 'keep' in --config makes it an input"
         return cls((name,), (f"column {name!r} is taken as the time{how}",)) if name else cls(())
 
     def check_order(self, source: TableColumns, settings: DataSettings, notes: list[str]) -> NDArray[np.bool_] | None:

@@ -116,7 +116,7 @@ def drift(
         error = np.sqrt(before.var() / len(before) + after.var() / len(after))
         if shift > MIN_SHIFT * spread and shift > STANDARD_ERRORS * error:
             size = min(shift / spread, 1e6)
-            changes.append((size, f"{name} {before.mean():.4g} at first, {after.mean():.4g} at last"))
+            changes.append((size, f"{name} {_figure(before.mean())} at first, {_figure(after.mean())} at last"))
     changes.sort(key=lambda change: -change[0])
     later, forwarded = _forwarded_later(scores, forward_p_value)
     return Drift(
@@ -134,3 +134,8 @@ def _forwarded_later(scores: NDArray[np.float64], forward_p_value: float) -> tup
         return 0, 0
     calibration = Calibration.fit(scores[:-later])
     return later, int(np.count_nonzero(calibration.p_values(scores[-later:]).values <= forward_p_value))
+
+
+def _figure(value: float) -> str:
+    """Return four significant digits, and all digits of whole numbers up to a million."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -86,10 +86,12 @@ def _share(kind: CorruptionFigures) -> str:
 
 
 def _forwarding(figures: Figures) -> str:
-    return (
-        f"Expect a device to forward about {figures.expected_forwarded:.0%} of normal {figures.unit}: p-values up to "
-        f"{figures.forward_p_value:g}, and {figures.audit_share:.0%} of the rest as audits."
-    )
+    rule = f"p-values up to {figures.forward_p_value:g}, and {figures.audit_share:.0%} of the rest as audits"
+    text = f"Expect a device to forward about {figures.expected_forwarded:.0%} of normal {figures.unit}"
+    promised = figures.forward_p_value + figures.audit_share * (1 - figures.forward_p_value)
+    if f"{figures.expected_forwarded:.0%}" == f"{promised:.0%}":
+        return f"{text}: {rule}."
+    return f"{text}, as of the last third of the held-out ones; {rule} would be {promised:.0%}."
 
 
 def _drift(figures: Figures) -> str:

@@ -49,6 +49,7 @@ def test_images_of_a_folder_with_subfolders_and_a_damaged_file(pictures: Path, t
     assert [each.file for each in found] == ["a.png", "day/b.png", "day/c.png"]
     assert [each.decision for each in found][1:] == ["anomalous", "undecided"]
     assert "c.png" in found[2].reason
+    assert repr(found[1:]) == "Scores(2 samples: 0 normal, 1 anomalous, 1 undecided)"
     assert np.isnan(found.scores[2])
     as_arrays = detector.score([_picture(np.random.default_rng(2), odd=True)])
     assert as_arrays.anomalous.tolist() == [True]

@@ -24,3 +24,13 @@ def test_no_figure_is_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "…" not in shown
     for text in (device, "0.500", "1.000", "50.0%", "pump-1-00000000", *" ".join(SUMMARY_COLUMNS).split()):
         assert text in shown
+
+
+def test_each_step_is_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    plans = [plan() for _ in range(4)]
+    with Screen(plans, headless=False) as screen:
+        screen.print_line("word " * 200)
+        screen.show({}, 3.0, 60.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].count("starting") == len(plans)
