@@ -121,4 +121,4 @@ def _bundle_state(running: RunningBundle, wanted: RegisteredBundle | None) -> st
         return f"{wanted.bundle_id} is being fetched" if wanted else f"{running.bundle_name} is not published"
     if wanted is None:
         return "not in the registry"
-    return "current" if wanted.bundle_id == running.bundle_id else f"{wanted.bundle_id} is current: update pending"
+    return "current" if wanted.bundle_id == running.bundle_id else f"{wanted.bundle_id} is wanted: update pending"

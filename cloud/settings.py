@@ -142,6 +142,20 @@ class LimitSettings(Settings):
     )
 
 
+class RolloutSettings(Settings):
+    """Settings of rollouts in stages."""
+
+    check_every_s: float = Field(
+        default=5.0, gt=0, le=600, title="Check", description="seconds between two looks at the gates of a rollout"
+    )
+    few_devices: int = Field(
+        default=10,
+        ge=0,
+        title="Few devices",
+        description="vedette cloud rollout --to goes in stages if more devices than these run the name",
+    )
+
+
 class RetentionSettings(Settings):
     """Retention periods; 0 means unlimited."""
 
@@ -217,3 +231,4 @@ class CloudSettings(Settings):
     analysis: AnalysisSettings = AnalysisSettings()
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
+    rollouts: RolloutSettings = RolloutSettings()

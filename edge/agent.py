@@ -38,6 +38,7 @@ from shared.file_lock import FileLock
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
 from shared.status import (
+    BUNDLE_WARNING,
     STATUS_FILE,
     WAITING,
     AgentCounters,
@@ -358,8 +359,8 @@ _PROBLEM_TEXTS = {
     "samples_unscored": "screener: {} samples got no score and were forwarded as most suspicious",
     "samples_refused": "uplink: {} samples were refused by the service and set aside",
     "alarms_dropped": "alarms: {} messages were dropped undelivered",
-    "bundle_rollbacks": "bundles: {} were rolled back",
-    "bundles_refused": "bundles: {} could not be used",
+    "bundle_rollbacks": f"{BUNDLE_WARNING}{{}} were rolled back",
+    "bundles_refused": f"{BUNDLE_WARNING}{{}} could not be used",
     "spools_set_aside": "spool: {} damaged files were set aside",
 }
 

@@ -8,7 +8,8 @@
     ├── BundleError               5   a bundle cannot be used
     │   ├── BundleIntegrityError  5   its bytes are not what was signed
     │   │   └── UntrustedBundleError 5  no trusted key signed it
-    │   └── BundleMismatchError   5   valid, but made for another use
+    │   ├── BundleMismatchError   5   valid, but made for another use
+    │   └── RolloutError          5   its rollout does not allow this now
     ├── ParityError               6   the artefacts of a bundle disagree
     ├── CertificateError          7   a key or certificate is missing, expired or foreign
     ├── EnrolmentError            8   a token is spent, expired or wrong
@@ -73,6 +74,10 @@ class UntrustedBundleError(BundleIntegrityError):
 
 class BundleMismatchError(BundleError):
     """A bundle is valid, but made for another modality, device or version."""
+
+
+class RolloutError(BundleError):
+    """A rollout of the bundle's name does not allow this now."""
 
 
 class ParityError(VedetteError):

@@ -14,6 +14,7 @@ from vedette.v1 import fleet_pb2
 
 STATUS_FILE = "status.json"
 WAITING = "waiting for a bundle"  # state of a source
+BUNDLE_WARNING = "bundles: "  # start of a device's warning that a bundle was rolled back or could not be used
 
 
 class StatusModel(BaseModel):

@@ -75,7 +75,8 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
             wanted = await wanted_by_device(connection)
         now_s = time.time()
         return [
-            device_figures(row, wanted.of(row.group), now_s=now_s, late_after_s=summaries.late_after_s) for row in rows
+            device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=summaries.late_after_s)
+            for row in rows
         ]
 
     @router.get("/fleet")

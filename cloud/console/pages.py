@@ -41,7 +41,10 @@ class DevicesPage:
             return
         now_s = time.time()
         late_after_s = self._summaries.late_after_s
-        views = [device_view(row, wanted.of(row.group), now_s=now_s, late_after_s=late_after_s) for row in rows]
+        views = [
+            device_view(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s)
+            for row in rows
+        ]
         self._list.show(devices=views, now_s=now_s, empty=None if views else no_device())
 
 

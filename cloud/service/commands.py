@@ -1,4 +1,4 @@
-"""Commands of the service: `vedette cloud serve | migrate | token | devices | publish | rollout`."""
+"""Commands of the service: `vedette cloud serve | migrate | token | devices | publish`."""
 
 import asyncio
 import secrets
@@ -39,7 +39,6 @@ def add_commands(tree: CommandTree) -> None:
         "[bold]vedette cloud devices --revoke press-07 --config cloud.toml[/bold]"
     )(devices)
     cloud.command(epilog="Example: [bold]vedette cloud publish press.vedette --config cloud.toml[/bold]")(publish)
-    cloud.command(epilog="Example: [bold]vedette cloud rollout press --back --config cloud.toml[/bold]")(rollout)
 
 
 def serve(config: Config = None, print_config: PrintConfig = False) -> None:
@@ -186,43 +185,6 @@ def publish(
             return await registry.publish(opened, make_current=not keep_current)
 
     typer.echo(asyncio.run(work()).bundle_id)
-
-
-def rollout(
-    name: Annotated[str, typer.Argument(help="Name of the bundles.")],
-    to: Annotated[str | None, typer.Option("--to", help="Make the bundle with this id current.")] = None,
-    back: Annotated[bool, typer.Option("--back", help="Make the previous bundle current again.")] = False,
-    config: Config = None,
-) -> None:
-    """List the bundles of a name, newest first and the current one marked, or change the current one."""
-    from cloud.service.data_dir import open_existing, start_wait_s
-    from cloud.store import Store
-    from cloud.store.registry import Registry
-    from shared.errors import BundleError, SettingsError
-
-    settings = _settings(config)
-    if to is not None and back:
-        raise SettingsError("--to and --back together: give one of them.")
-    open_existing(settings.data_dir, start_wait_s(config))
-
-    async def work() -> tuple[list["RegisteredBundle"], "RegisteredBundle | None"]:
-        async with Store(settings.data_dir) as store:
-            registry = Registry(store, settings.data_dir, _trusted_key(settings))
-            versions = await registry.versions(name)
-            if to is not None and to not in [entry.bundle_id for entry in versions]:
-                raise BundleError(f"{to!r} is not a bundle named {name!r} in the registry: publish it first.")
-            if to is not None:
-                await registry.rollout(to)
-            elif back:
-                await registry.rollback(name)
-            return versions, await registry.current(name)
-
-    versions, current = asyncio.run(work())
-    if not versions:
-        raise BundleError(f"No bundle named {name!r} in the registry: add one with vedette cloud publish.")
-    for entry in versions:
-        mark = "*" if entry == current else " "
-        typer.echo(f"{mark} {entry.bundle_id}  {entry.modality}  published {_moment(entry.published_at_s)}")
 
 
 def _settings(config: Path | None) -> "CloudSettings":

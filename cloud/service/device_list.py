@@ -31,7 +31,9 @@ async def read_devices(store: Store, *, now_s: float, late_after_s: float) -> li
     async with store.reading() as connection:
         rows = await device_rows(connection)
         wanted = await wanted_by_device(connection)
-    return [device_figures(row, wanted.of(row.group), now_s=now_s, late_after_s=late_after_s) for row in rows]
+    return [
+        device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s) for row in rows
+    ]
 
 
 def show_devices(devices: list[dict[str, Any]], now_s: float) -> None:

@@ -87,7 +87,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     async def FetchBundle(
         self, request: fleet_pb2.FetchBundleRequest, context: Context
     ) -> AsyncIterator[fleet_pb2.Chunk]:
-        """Stream the archive without `cloud/`, from the offset to its end."""
+        """Stream the archive of a bundle that the device should run, without `cloud/`, from the offset to its end."""
         device_id = await self._access.device_id(context)
         if self._fetches.get(device_id, 0) >= self._fetches_per_device:
             message = f"Device {device_id!r} fetches {self._fetches_per_device} bundles already."

@@ -33,6 +33,11 @@ class Metrics:
         self.heartbeats = Counter("vedette_heartbeats", "Heartbeats of devices.", registry=self._all)
         self.errors = Counter("vedette_errors", "Errors in the background, by part.", ["part"], registry=self._all)
 
+        self.rollout_stage = Gauge(
+            "vedette_rollout_stage", "Stage of each rollout under way, from 1.", ["bundle"], registry=self._all
+        )
+        self.rollouts = Counter("vedette_rollouts", "Ended rollouts, by phase.", ["phase"], registry=self._all)
+
     def page(self) -> bytes:
         """Return the exposition text."""
         return generate_latest(self._all)

@@ -14,6 +14,7 @@ import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from cloud.devices import late_after_s
 from cloud.service.access import Access
 from cloud.service.admission import Admission
 from cloud.service.authority import Authority
@@ -28,6 +29,7 @@ from cloud.service.metrics import Metrics
 from cloud.service.origins import OriginCheck, check_console_listen
 from cloud.service.ports import grpc_server, listen_grpc, probe
 from cloud.service.readiness import CurrentBundles
+from cloud.service.rollout_control import RolloutControl
 from cloud.service.web import WebServer
 from cloud.serving.batcher import Batcher, Judged
 from cloud.serving.cache import AnalysisCache
@@ -95,6 +97,13 @@ class Service:
         self._worker = Worker("analysis")
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
         self._notifier = EventNotifier(self.store, self._on_failure)
+        self._rollouts = RolloutControl(
+            self.store,
+            self.metrics,
+            check_every_s=settings.rollouts.check_every_s,
+            late_after_s=late_after_s(settings.heartbeat_s),
+            on_failure=self._on_failure,
+        )
         self._analyses = AnalysisCache(
             self.registry.bundle, load_analysis, self._worker, settings.analysis.cached_bundles
         )
@@ -136,6 +145,7 @@ class Service:
         self._supervise("current_bundles", self._current_bundles.run())
         self._supervise("warm_up", self._warm_up())
         self._supervise("batcher", self._batcher.run())
+        self._supervise("rollouts", self._rollouts.run())
         self._supervise("retention", self._remove_old())
         for server in (device_server, enrolment_server):
             await server.start()

@@ -27,6 +27,8 @@ class Action(StrEnum):
     BUNDLE_CURRENT = "bundle.current"
     BUNDLE_RELEASED = "bundle.released"
     BUNDLE_ROLLED_BACK = "bundle.rolled_back"
+    ROLLOUT_STARTED = "rollout.started"
+    ROLLOUT_CHANGED = "rollout.changed"
     KEY_ADDED = "key.added"
     KEY_RETIRED = "key.retired"
     LABEL_ADDED = "label.added"

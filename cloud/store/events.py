@@ -1,6 +1,7 @@
 """Events for devices: verdicts and bundle changes, each once, in the order of their cursors."""
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,17 +47,18 @@ async def events_after(store: Store, device_id: str, cursor: int, limit: int) ->
     return [_event(row) for row in rows[:limit]]
 
 
-async def add_bundle_change(connection: AsyncConnection, change: BundleChange, at_s: float) -> None:
-    """Add an event for every device, in the transaction that changes the current bundle."""
-    await connection.execute(
-        insert(events).values(
-            device_id=ALL_DEVICES,
-            kind=EVENT_BUNDLE_CHANGED,
-            created_at_s=at_s,
-            bundle_name=change.bundle_name,
-            bundle_id=change.bundle_id,
-        )
-    )
+async def add_bundle_change(
+    connection: AsyncConnection, change: BundleChange, at_s: float, device_ids: Iterable[str] = (ALL_DEVICES,)
+) -> None:
+    """Add an event for every device, or for some, in the transaction that changes their bundle."""
+    values = {
+        "kind": EVENT_BUNDLE_CHANGED,
+        "created_at_s": at_s,
+        "bundle_name": change.bundle_name,
+        "bundle_id": change.bundle_id,
+    }
+    if rows := [{"device_id": device_id, **values} for device_id in device_ids]:
+        await connection.execute(insert(events), rows)
 
 
 def verdict_from_row(row: RowMapping) -> Verdict:

@@ -19,9 +19,9 @@ from cloud.store import Store, audit
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.ingest import parts
 from cloud.store.key_sets import KeyChain
-from cloud.store.schema import bundles, rollouts
+from cloud.store.schema import bundles, rollouts, staged_rollouts
 from shared.bundle import Bundle, Manifest, key_id
-from shared.errors import BundleError, BundleIntegrityError, UntrustedBundleError
+from shared.errors import BundleError, BundleIntegrityError, RolloutError, UntrustedBundleError
 from shared.files import write_durably
 
 BUNDLES_FOLDER = "bundles"
@@ -70,7 +70,7 @@ class Registry:
         async with self._store.writing() as connection:
             await _check_version_is_free(connection, manifest)  # another process may have published meanwhile
             row = _row(manifest, edge_archive)
-            known = await _entry(connection, manifest.bundle_id)
+            known = await entry_of(connection, manifest.bundle_id)
             if known is None:
                 await connection.execute(insert(bundles).values(row))
             else:  # perhaps signed with another key, which changes the archive
@@ -82,7 +82,7 @@ class Registry:
                 done = audit.Action.BUNDLE_PUBLISHED
                 await audit.record(connection, self._store.actor, done, manifest.bundle_id, **details)
             if make_current and await _current_id(connection, manifest.name) != manifest.bundle_id:
-                await self._make_current(connection, manifest.name, manifest.bundle_id, _PUBLISH)
+                await set_current(connection, self._store.actor, manifest.name, manifest.bundle_id, _PUBLISH)
         return await self._known(manifest.bundle_id)
 
     async def rollout(self, bundle_id: str) -> RegisteredBundle:
@@ -91,7 +91,7 @@ class Registry:
         await self.verify(entry)
         async with self._store.writing() as connection:
             if await _current_id(connection, entry.name) != bundle_id:
-                await self._make_current(connection, entry.name, bundle_id, _PUBLISH)
+                await set_current(connection, self._store.actor, entry.name, bundle_id, _PUBLISH)
         return entry
 
     async def rollback(self, name: str) -> RegisteredBundle:
@@ -107,14 +107,14 @@ class Registry:
                 raise BundleError(
                     f"The current bundle of {name!r} was changed at the same time: run the command again."
                 )
-            await self._make_current(connection, name, previous.bundle_id, _ROLLBACK)
+            await set_current(connection, self._store.actor, name, previous.bundle_id, _ROLLBACK)
         return previous
 
     async def current(self, name: str) -> RegisteredBundle | None:
         """Return the current bundle of a name, or None."""
         async with self._store.reading() as connection:
             bundle_id = await _current_id(connection, name)
-            return await _entry(connection, bundle_id) if bundle_id is not None else None
+            return await entry_of(connection, bundle_id) if bundle_id is not None else None
 
     async def all_current(self) -> list[RegisteredBundle]:
         """Return the current bundle of every name, ordered by name."""
@@ -129,7 +129,7 @@ class Registry:
     async def entry(self, bundle_id: str) -> RegisteredBundle | None:
         """Return the registry's entry of one bundle without opening it, or None."""
         async with self._store.reading() as connection:
-            return await _entry(connection, bundle_id)
+            return await entry_of(connection, bundle_id)
 
     async def manifest(self, bundle_id: str) -> Manifest:
         """Return the manifest of one bundle; raises BundleError if it is not in the registry."""
@@ -141,12 +141,13 @@ class Registry:
         return Manifest.model_validate(value)
 
     async def rolled_out(self, bundle_ids: Collection[str]) -> list[Manifest]:
-        """Return the manifests of those bundles that are or were the current one of their name."""
+        """Return the manifests of those bundles that devices got: the current one of their name once, or in stages."""
         was_current = select(rollouts.c.bundle_id).where(rollouts.c.bundle_id == bundles.c.bundle_id).exists()
+        had_stages = select(staged_rollouts.c.number).where(staged_rollouts.c.bundle_id == bundles.c.bundle_id).exists()
         found: list[Manifest] = []
         async with self._store.reading() as connection:
             for part in parts(list(bundle_ids)):
-                query = select(bundles.c.manifest).where(bundles.c.bundle_id.in_(part), was_current)
+                query = select(bundles.c.manifest).where(bundles.c.bundle_id.in_(part), was_current | had_stages)
                 found += [Manifest.model_validate(value) for value in (await connection.execute(query)).scalars()]
         return found
 
@@ -187,14 +188,6 @@ class Registry:
         name, *rest = edge_bundle_id.rsplit("-", 2)  # name-version-hash
         current = await self.current(name) if len(rest) == 2 else None
         return current.bundle_id if current is not None else None
-
-    async def _make_current(self, connection: AsyncConnection, name: str, bundle_id: str, action: str) -> None:
-        now_s, before = time.time(), await _current_id(connection, name)
-        values = {"bundle_name": name, "bundle_id": bundle_id, "action": action, "at_s": now_s}
-        await connection.execute(insert(rollouts).values(values))
-        await add_bundle_change(connection, BundleChange(name, bundle_id), now_s)
-        done = audit.Action.BUNDLE_ROLLED_BACK if action == _ROLLBACK else audit.Action.BUNDLE_CURRENT
-        await audit.record(connection, self._store.actor, done, bundle_id, name=name, before=before)
 
     def edge_archive_path(self, bundle_id: str) -> Path:
         """Return the path of the archive that devices fetch, for a bundle of the registry."""
@@ -290,7 +283,8 @@ def _row(manifest: Manifest, edge_archive: bytes) -> dict[str, object]:
     }
 
 
-async def _entry(connection: AsyncConnection, bundle_id: str) -> RegisteredBundle | None:
+async def entry_of(connection: AsyncConnection, bundle_id: str) -> RegisteredBundle | None:
+    """Return the registry's entry of one bundle, or None."""
     row = (await connection.execute(select(*_COLUMNS).where(bundles.c.bundle_id == bundle_id))).one_or_none()
     return RegisteredBundle(**row._mapping) if row is not None else None
 
@@ -330,3 +324,25 @@ async def _previous_id(connection: AsyncConnection, name: str) -> str:
     if len(stack) < 2:
         raise BundleError(f"No bundle {name!r} was current before: list them with vedette cloud rollout {name}.")
     return stack[-2]
+
+
+async def set_current(
+    connection: AsyncConnection, actor: str, name: str, bundle_id: str, action: str = _PUBLISH
+) -> None:
+    """Make a bundle the current one of its name and tell all devices, inside a write transaction.
+
+    Raises RolloutError while a rollout of the name is under way.
+    """
+    active = select(staged_rollouts.c.bundle_id).where(
+        staged_rollouts.c.bundle_name == name, staged_rollouts.c.ended_at_s.is_(None)
+    )
+    if other := (await connection.execute(active)).scalar_one_or_none():
+        raise RolloutError(
+            f"A rollout of {name!r} to {other} is under way: publish with --keep-current, or end it first with "
+            f"vedette cloud rollout back {name}."
+        )
+    now_s, before = time.time(), await _current_id(connection, name)
+    await connection.execute(insert(rollouts).values(bundle_name=name, bundle_id=bundle_id, action=action, at_s=now_s))
+    await add_bundle_change(connection, BundleChange(name, bundle_id), now_s)
+    done = audit.Action.BUNDLE_ROLLED_BACK if action == _ROLLBACK else audit.Action.BUNDLE_CURRENT
+    await audit.record(connection, actor, done, bundle_id, name=name, before=before)

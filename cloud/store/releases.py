@@ -1,4 +1,8 @@
-"""Bundles that each device should run: the current ones of the names that are released to its group."""
+"""Bundles that each device should run.
+
+These are the current ones of the names that are released to its group, and the new one of a rollout whose stages
+include the device.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,37 +13,52 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.events import BundleChange, add_bundle_change
-from cloud.store.registry import RegisteredBundle, current_bundles
+from cloud.store.registry import RegisteredBundle, current_bundles, entry_of
+from cloud.store.rollouts import StagedRollout, active_rollouts
 from cloud.store.schema import DEFAULT_PLACE, bundle_groups, bundles, devices, rollouts
 from shared.errors import BundleError
 
 
 @dataclass(frozen=True, slots=True)
 class WantedBundles:
-    """Wanted bundles of all devices, from one view of the store. `groups` of a name that is for all are missing."""
+    """Wanted bundles of all devices, from one view of the store.
+
+    `groups` of a name that is for all are missing; `staged` holds the rollout of each name that has one under way, and
+    its bundle.
+    """
 
     current: Mapping[str, RegisteredBundle]
     groups: Mapping[str, Collection[str]]
+    staged: Mapping[str, tuple[StagedRollout, RegisteredBundle]]
 
-    def of(self, group: str) -> dict[str, RegisteredBundle]:
+    def of(self, device_id: str, group: str) -> dict[str, RegisteredBundle]:
         """Return the bundle of each name that a device of this group should run."""
-        return {
+        wanted = {
             name: bundle
             for name, bundle in self.current.items()
             if name not in self.groups or group in self.groups[name]
         }
+        for name, (rollout, bundle) in self.staged.items():
+            if name in wanted and rollout.includes(device_id):
+                wanted[name] = bundle
+        return wanted
 
 
 async def wanted_by_device(connection: AsyncConnection) -> WantedBundles:
     """Return the wanted bundles of all devices."""
     current = {bundle.name: bundle for bundle in await current_bundles(connection)}
-    return WantedBundles(current, await groups_by_name(connection))
+    staged: dict[str, tuple[StagedRollout, RegisteredBundle]] = {}
+    for rollout in await active_rollouts(connection):
+        bundle = await entry_of(connection, rollout.bundle_id)
+        if bundle is not None:
+            staged[rollout.bundle_name] = (rollout, bundle)
+    return WantedBundles(current, await groups_by_name(connection), staged)
 
 
 async def wanted_bundles(connection: AsyncConnection, device_id: str) -> list[RegisteredBundle]:
     """Return the bundles that one device should run, ordered by name."""
     group = await _group_of(connection, device_id)
-    return list((await wanted_by_device(connection)).of(group).values())
+    return list((await wanted_by_device(connection)).of(device_id, group).values())
 
 
 async def _group_of(connection: AsyncConnection, device_id: str) -> str:
@@ -48,13 +67,17 @@ async def _group_of(connection: AsyncConnection, device_id: str) -> str:
 
 
 async def may_fetch(connection: AsyncConnection, device_id: str, bundle: RegisteredBundle) -> bool:
-    """Return whether a device may fetch a bundle: it is or was current, and its name is released to the group."""
+    """Return whether a device may fetch a bundle.
+
+    It should run it, or the bundle was the current one of a name that is released to the group of the device.
+    """
+    wanted, group = await wanted_by_device(connection), await _group_of(connection, device_id)
+    if bundle in wanted.of(device_id, group).values():
+        return True
     was_current = select(rollouts.c.number).where(rollouts.c.bundle_id == bundle.bundle_id).limit(1)
     if (await connection.execute(was_current)).one_or_none() is None:
         return False
-    groups = select(bundle_groups.c.group_name).where(bundle_groups.c.bundle_name == bundle.name)
-    released = set((await connection.execute(groups)).scalars())
-    return not released or await _group_of(connection, device_id) in released
+    return bundle.name not in wanted.groups or group in wanted.groups[bundle.name]
 
 
 async def groups_by_name(connection: AsyncConnection) -> dict[str, set[str]]:

@@ -7,6 +7,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import delete, select, update
 
+from cloud.rollouts.phases import RolloutEvent
+from cloud.rollouts.stages import Stage
 from cloud.store import Store, audit
 from cloud.store.api_tokens import Scope, add_api_token, revoke_api_token
 from cloud.store.audit import Action, AuditEntry, AuditFilter, audit_page
@@ -14,6 +16,7 @@ from cloud.store.fleet import Place, add_tokens, revoke, set_place, spend_token
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.registry import Registry
 from cloud.store.releases import release
+from cloud.store.rollouts import begin, command
 from cloud.store.schema import audit_log, devices
 from shared.bundle import sign
 from shared.errors import SettingsError, StorageError
@@ -38,6 +41,10 @@ async def change_everything(store: Store, folder, add) -> Registry:
         await registry.publish(bundle)
         await registry.publish(bundle)  # changes nothing
     await registry.rollback("shuttle")
+    staged = (await registry.versions("shuttle"))[0].bundle_id
+    told = {"author": "ada", "reason": "", "now_s": time.time()}
+    await begin(store, "shuttle", staged, [Stage(name="wave 100 %", percent=100)], **told)
+    await command(store, "shuttle", RolloutEvent.BACK, **told)
     await set_place(store, ["one"], Place(group="presses"))
     await release(store, "shuttle", ["presses"], time.time())
     (root,) = chain = await registry.key_chain.sets("0" * 64)

@@ -1,0 +1,161 @@
+"""Devices and verdicts of a rollout, as its gates compare them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.dialects.sqlite import insert as insert_or_update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.rollouts.observation import Counts, Tally
+from cloud.store.releases import groups_by_name
+from cloud.store.rollouts import StagedRollout
+from cloud.store.schema import devices, heartbeats, rollout_devices, samples, verdicts
+from shared.samples import Decision, Route
+from shared.status import BUNDLE_WARNING, WAITING, HeartbeatCounters, RunningBundle
+
+VERDICTS_AT_ONCE = 20_000
+_BROKEN = ("failed", WAITING)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Newest heartbeat of a device that runs bundles of one name, reduced to what gates compare.
+
+    `bundle_ids` run at its sources of that name; `broken` if one of them delivers nothing because of its bundle or an
+    error. `warnings` are those about bundles.
+    """
+
+    device_id: str
+    received_at_s: float
+    bundle_ids: frozenset[str]
+    broken: bool
+    warnings: tuple[str, ...]
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Device in a rollout, with its counts at the moments that gates compare.
+
+    `first` at the first heartbeat during the rollout, `swapped` at the first one that names the new bundle. A stage
+    includes it since `wanted_at_s`; `warnings` about bundles were there at that time.
+    """
+
+    device_id: str
+    first: Counts
+    wanted_at_s: float | None = None
+    warnings: tuple[str, ...] = ()
+    swapped: Counts | None = None
+
+
+async def reports(connection: AsyncConnection, name: str) -> list[Report]:
+    """Return the newest heartbeats of the devices that run the name and get its bundles; not of revoked ones."""
+    groups = (await groups_by_name(connection)).get(name)
+    counters = (heartbeats.c[counter] for counter in ("samples_screened", "samples_forwarded", "samples_alarmed"))
+    query = select(devices.c.device_id, heartbeats.c.received_at_s, heartbeats.c.running, heartbeats.c.warnings)
+    query = query.add_columns(*counters).join(heartbeats).where(devices.c.revoked_at_s.is_(None))
+    if groups is not None:
+        query = query.where(devices.c.group_name.in_(groups))
+    found = []
+    for row in (await connection.execute(query)).mappings():
+        running = [RunningBundle.model_validate(item) for item in row["running"]]
+        if mine := [item for item in running if item.bundle_name == name]:
+            found.append(_report(row, mine))
+    return found
+
+
+async def members(connection: AsyncConnection, rollout: StagedRollout) -> dict[str, Member]:
+    """Return the known devices of a rollout by id."""
+    query = select(rollout_devices).where(rollout_devices.c.rollout == rollout.number)
+    return {
+        row["device_id"]: Member(
+            row["device_id"],
+            Counts(*row["first"]),
+            row["wanted_at_s"],
+            tuple(row["warnings"]),
+            Counts(*row["swapped"]) if row["swapped"] is not None else None,
+        )
+        for row in (await connection.execute(query)).mappings()
+    }
+
+
+async def save_members(connection: AsyncConnection, rollout: StagedRollout, changed: Iterable[Member]) -> None:
+    """Store new and changed devices of a rollout."""
+    rows = [
+        {
+            "rollout": rollout.number,
+            "device_id": member.device_id,
+            "first": astuple(member.first),
+            "wanted_at_s": member.wanted_at_s,
+            "warnings": member.warnings,
+            "swapped": astuple(member.swapped) if member.swapped is not None else None,
+        }
+        for member in changed
+    ]
+    if not rows:
+        return
+    statement = insert_or_update(rollout_devices)
+    keys = ("rollout", "device_id")
+    newer = {column.name: statement.excluded[column.name] for column in rollout_devices.c if column.name not in keys}
+    await connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=newer), rows)
+
+
+async def count_verdicts(
+    connection: AsyncConnection, rollout: StagedRollout, until_s: float
+) -> tuple[dict[str, Tally], tuple[float, int]]:
+    """Return the tallies of the two bundles including the next verdicts before `until_s`, and the key of the last one.
+
+    Samples of the new bundle count only from devices that a stage includes, so that no other device can speak for it.
+    At most `VERDICTS_AT_ONCE` verdicts are read; the next call goes on.
+    """
+    key = tuple_(verdicts.c.judged_at_s, verdicts.c.number)
+    after = (rollout.counted_judged_at_s, rollout.counted_number)
+    bundle_ids = (rollout.bundle_id, rollout.before_bundle_id)
+    query = (
+        select(
+            verdicts.c.judged_at_s,
+            verdicts.c.number,
+            verdicts.c.device_id,
+            verdicts.c.route,
+            verdicts.c.decision,
+            samples.c.edge_bundle_id,
+        )
+        .join(samples, samples.c.number == verdicts.c.number)
+        .where(verdicts.c.judged_at_s >= after[0], key > after, verdicts.c.judged_at_s < until_s)
+        .order_by(verdicts.c.judged_at_s, verdicts.c.number)
+        .limit(VERDICTS_AT_ONCE)
+    )
+    tallies = {bundle_id: rollout.tallies.get(bundle_id, Tally()) for bundle_id in bundle_ids}
+    for judged_at_s, number, device_id, route, decision, bundle_id in await connection.execute(query):
+        after = (judged_at_s, number)
+        if bundle_id == rollout.before_bundle_id or (
+            bundle_id == rollout.bundle_id and rollout.includes(str(device_id))
+        ):
+            tallies[bundle_id] = _with(tallies[bundle_id], Route(route), Decision(decision))
+    return tallies, after
+
+
+def _with(tally: Tally, route: Route, decision: Decision) -> Tally:
+    """Return the tally with one more verdict; undecided ones say nothing about the screener."""
+    if decision is Decision.UNDECIDED:
+        return tally
+    if route in (Route.FORWARD, Route.ALARM):
+        dismissed = tally.dismissed + (decision is Decision.NORMAL)
+        return replace(tally, suspicious=tally.suspicious + 1, dismissed=dismissed)
+    if route is Route.AUDIT:
+        return replace(tally, audits=tally.audits + 1, missed=tally.missed + (decision is Decision.ANOMALOUS))
+    return tally
+
+
+def _report(row: Mapping[Any, Any], running: list[RunningBundle]) -> Report:
+    counters = HeartbeatCounters(**{name: row[name] for name in HeartbeatCounters.model_fields if name in row})
+    return Report(
+        row["device_id"],
+        row["received_at_s"],
+        frozenset(item.bundle_id for item in running),
+        any(item.state.startswith(_BROKEN) for item in running),
+        tuple(text for text in row["warnings"] if text.startswith(BUNDLE_WARNING)),
+        Counts.of(counters),
+    )

@@ -1,0 +1,130 @@
+import pytest
+
+from cloud.rollouts.gates import Outcome, all_passed, gates, halting
+from cloud.rollouts.observation import Counts, Observation, Tally, total
+from cloud.rollouts.phases import ACTIVE, TRANSITIONS, Phase, RolloutEvent, following
+from cloud.rollouts.stages import Stage, parse_stages
+from shared.errors import RolloutError, SettingsError
+from shared.status import HeartbeatCounters
+
+STAGE = Stage(name="trial", devices=("press-1",), least_s=60, least_samples=100)
+USUAL = Counts(20_000, 1000, 20)
+
+
+def observed(new: Counts, **changes: object) -> Observation:
+    values: dict[str, object] = {
+        "stage_s": 61.0,
+        "stage_samples": new.screened,
+        "wanted": 5,
+        "running": 5,
+        "others": 40,
+        "new": new,
+        "before": USUAL,
+        "rest": USUAL,
+    }
+    return Observation(**(values | changes))
+
+
+def outcomes(seen: Observation) -> dict[str, Outcome]:
+    return {result.gate: result.outcome for result in gates(STAGE, seen)}
+
+
+def test_a_bundle_like_the_one_before_passes_all_gates():
+    results = gates(
+        STAGE, observed(Counts(2000, 100, 2), new_verdicts=Tally(100, 30, 20, 1), old_verdicts=Tally(900, 300, 200, 9))
+    )
+    assert all_passed(results), results
+
+
+def test_a_flood_halts_and_the_sentence_has_the_figures():
+    results = gates(STAGE, observed(Counts(400, 400, 0)))
+    assert halting(results).startswith("100.0 % of the samples were forwarded (400 of 400)")
+    assert "5.0 % on the same devices before (1000 of 20000)" in halting(results)
+
+
+@pytest.mark.parametrize("forwarded", [0, 1, 2, 3])
+def test_three_samples_neither_halt_nor_pass(forwarded):
+    assert outcomes(observed(Counts(3, forwarded, 0)))["forwarded share"] is Outcome.WAITING
+
+
+def test_a_change_of_all_data_is_not_the_fault_of_the_bundle():
+    odd_day = Counts(20_000, 9000, 20)
+    assert outcomes(observed(Counts(2000, 900, 2)))["forwarded share"] is Outcome.FAILED
+    assert outcomes(observed(Counts(2000, 900, 2), rest=odd_day))["forwarded share"] is Outcome.PASSED
+    assert outcomes(observed(Counts(2000, 900, 2), before=odd_day))["forwarded share"] is Outcome.PASSED
+
+
+def test_alarms_disagreement_and_audit_misses_halt():
+    old = Tally(1000, 300, 500, 5)
+    assert outcomes(observed(Counts(2000, 100, 100)))["alarmed share"] is Outcome.FAILED
+    dismissed = observed(Counts(2000, 100, 2), new_verdicts=Tally(200, 198, 10, 0), old_verdicts=old)
+    assert outcomes(dismissed)["agreement"] is Outcome.FAILED
+    missed = observed(Counts(2000, 100, 2), new_verdicts=Tally(100, 30, 200, 60), old_verdicts=old)
+    assert outcomes(missed)["audit misses"] is Outcome.FAILED
+    few = observed(Counts(2000, 100, 2), new_verdicts=Tally(1, 1, 1, 1), old_verdicts=old)
+    assert {outcomes(few)[name] for name in ("agreement", "audit misses")} == {Outcome.PASSED}
+
+
+def test_devices_that_cannot_use_the_bundle_halt_and_late_ones_hold_the_stage():
+    good = Counts(2000, 100, 2)
+    assert outcomes(observed(good, failed=["press-1"]))["swaps"] is Outcome.FAILED
+    assert outcomes(observed(good, wanted=100, running=95, failed=["press-1"]))["swaps"] is Outcome.PASSED
+    assert outcomes(observed(good, running=3))["swaps"] is Outcome.WAITING
+    assert outcomes(observed(good, wanted=0, running=0))["swaps"] is Outcome.WAITING
+    silent = observed(good, wanted=40, running=40, unhealthy=["press"] * 30)
+    assert outcomes(silent)["device health"] is Outcome.FAILED
+
+
+def test_a_stage_lasts_its_time_and_its_samples():
+    good = Counts(2000, 100, 2)
+    assert outcomes(observed(good, stage_s=59.0))["duration"] is Outcome.WAITING
+    assert outcomes(observed(good, stage_samples=99))["duration"] is Outcome.WAITING
+
+
+def test_one_device_cannot_speak_for_all():
+    """A device may claim any counters; its weight is bounded by that of the others."""
+    honest = [Counts(100, 5, 0)] * 9
+    summed = total([*honest, Counts(2.0**63, 2.0**63, 0)])
+    assert summed.screened == pytest.approx(1900)
+    assert Counts.of(HeartbeatCounters(samples_screened=10, samples_forwarded=99)).forwarded == 10
+
+
+def test_counts_since_a_restart_from_zero_are_all_of_them():
+    assert Counts(100, 7, 1).since(Counts(60, 5, 1)) == Counts(40, 2, 0)
+    assert Counts(10, 7, 1).since(Counts(60, 5, 1)) == Counts(10, 7, 1)
+
+
+def test_the_machine_ends_and_refuses_what_a_phase_does_not_take():
+    assert {phase for phase, _ in TRANSITIONS} == set(ACTIVE)
+    assert following(Phase.PAUSED, RolloutEvent.FAILED) is Phase.HALTED
+    with pytest.raises(RolloutError, match="paused does not take 'gates passed'"):
+        following(Phase.PAUSED, RolloutEvent.PASSED)
+
+
+def test_stages_grow_and_a_device_keeps_its_place():
+    stages = parse_stages("trial=press-1, press-2", "10,50,100", least_s=5, least_samples=7)
+    assert [stage.name for stage in stages] == ["trial", "wave 10 %", "wave 50 %", "wave 100 %"]
+    assert stages[0].devices == ("press-1", "press-2")
+    ids = [f"press-{number}" for number in range(2000)]
+    members = [{each for each in ids if stage.includes(each, "press-2-0badcafe")} for stage in stages[1:]]
+    assert members[0] < members[1] < members[2] == set(ids)
+    assert len(members[0]) == pytest.approx(200, abs=60)
+    assert members[0] != {each for each in ids if stages[1].includes(each, "press-3-0badcafe")}
+    assert parse_stages("trial=5%", "100", least_s=0, least_samples=0)[0].percent == 5
+
+
+@pytest.mark.parametrize(
+    ("trial", "waves"),
+    [
+        ("", "10,50"),
+        ("", "50,10,100"),
+        ("", "x"),
+        ("", "10,10,100"),
+        ("wave=a", "100"),
+        ("trial=", "100"),
+        ("trial=20%", "10,100"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused(trial, waves):
+    with pytest.raises(SettingsError):
+        parse_stages(trial, waves, least_s=0, least_samples=0)

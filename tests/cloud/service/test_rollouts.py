@@ -1,0 +1,231 @@
+"""Rollouts in stages over the real service, with stand-ins for agents that swap bundles and count samples."""
+
+import asyncio
+import contextlib
+import json
+import time
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from cloud.rollouts.phases import Phase, RolloutEvent
+from cloud.rollouts.stages import Stage
+from cloud.service.rollouts import Rollouts
+from cloud.store.rollout_view import rollout_view
+from cloud.store.rollouts import StagedRollout, newest_rollout
+from shared.bundle import public_pem
+from shared.cli import build
+from shared.errors import BundleError, RolloutError, SettingsError
+from shared.status import Heartbeat, HeartbeatCounters, RunningBundle
+from tests.cloud.service.harness import DeviceClient, Running, running, settings_for
+from vedette.v1 import fleet_pb2
+
+NAMES = [f"press-{number}" for number in range(5)]
+TRIAL = Stage(name="trial", devices=("press-0",), least_s=0, least_samples=1000)
+ALL = Stage(name="wave 100 %", percent=100, least_s=0, least_samples=1000)
+
+
+@dataclass
+class Agent:
+    """Stand-in for an agent: it fetches the bundle it should run, and counts 500 samples a heartbeat.
+
+    A bundle in `floods` forwards every sample; one in `broken` cannot be used.
+    """
+
+    client: DeviceClient
+    bundle_id: str
+    floods: set[str]
+    broken: set[str]
+    fetched: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+    screened: int = 20_000
+    forwarded: int = 1000
+
+    def __post_init__(self) -> None:
+        self._stub = self.client.fleet
+
+    async def beat(self) -> None:
+        self.screened += 500
+        self.forwarded += 500 if self.bundle_id in self.floods else 25
+        beat = Heartbeat(
+            counters=HeartbeatCounters(samples_screened=self.screened, samples_forwarded=self.forwarded),
+            running=(RunningBundle(source_id="lab", bundle_name="biopsy", bundle_id=self.bundle_id, state="running"),),
+            warnings=self.warnings,
+        )
+        (desired,) = (await self._stub.Heartbeat(beat.to_message())).desired
+        if desired.bundle_id != self.bundle_id and desired.bundle_id not in self.broken:
+            await self.fetch(desired.bundle_id)
+            self.bundle_id = desired.bundle_id
+        elif desired.bundle_id in self.broken:
+            self.warnings = ("bundles: 1 could not be used",)
+
+    async def fetch(self, bundle_id: str) -> None:
+        async for _ in self._stub.FetchBundle(fleet_pb2.FetchBundleRequest(bundle_id=bundle_id)):
+            pass
+        self.fetched.append(bundle_id)
+
+
+@dataclass
+class Fleet:
+    """A service with its agents and the rollouts of one administrator."""
+
+    cloud: Running
+    agents: list[Agent]
+
+    @property
+    def rollouts(self) -> Rollouts:
+        return Rollouts(self.cloud.service.store, self.cloud.service.registry, "ada")
+
+    async def state(self) -> StagedRollout:
+        async with self.cloud.service.store.reading() as connection:
+            found = await newest_rollout(connection, "biopsy")
+        assert found is not None
+        return found
+
+    async def beat_until(self, is_reached, timeout_s: float = 30) -> StagedRollout:
+        """Let all agents send heartbeats until the rollout is in a state."""
+        async with asyncio.timeout(timeout_s):
+            while not is_reached(state := await self.state()):
+                await asyncio.gather(*(agent.beat() for agent in self.agents))
+                await asyncio.sleep(0.05)
+        return state
+
+
+@contextlib.asynccontextmanager
+async def service(tmp_path, biopsies, agents: list[Agent] | None = None):
+    """A service on the folder; it continues with agents that an earlier one enrolled."""
+    settings = settings_for(tmp_path, heartbeat_s=60, rollouts={"check_every_s": 0.05})
+    async with running(settings, biopsies.key) as cloud:
+        entry = await cloud.service.registry.publish(biopsies.bundle)
+        if agents is None:
+            floods, broken = set[str](), set[str]()
+            clients = [await cloud.device(name) for name in NAMES]
+            agents = [Agent(client, entry.bundle_id, floods, broken) for client in clients]
+        else:
+            for agent in agents:
+                agent.client.address = cloud.service.addresses.address
+                agent.__post_init__()
+                cloud.devices.append(agent.client)
+        yield Fleet(cloud, agents)
+
+
+@pytest.fixture
+async def fleet(tmp_path, biopsies):
+    async with service(tmp_path, biopsies) as fleet:
+        yield fleet
+
+
+async def publish(fleet: Fleet, biopsies, version: int = 2) -> str:
+    return (await fleet.cloud.service.registry.publish(biopsies.version(version), make_current=False)).bundle_id
+
+
+async def test_a_good_bundle_goes_through_all_stages_across_a_restart(tmp_path, biopsies):
+    async with service(tmp_path, biopsies) as fleet:
+        first, second = fleet.agents[0].bundle_id, await publish(fleet, biopsies)
+        await fleet.rollouts.start("biopsy", second, [TRIAL, ALL], "new season")
+        await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == second)
+        assert [agent.bundle_id for agent in fleet.agents] == [second, *[first] * 4]
+        assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == first
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await fleet.agents[1].fetch(second)
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    async with service(tmp_path, biopsies, fleet.agents) as fleet:
+        state = await fleet.beat_until(lambda state: state.phase is Phase.COMPLETED)
+        assert {agent.bundle_id for agent in fleet.agents} == {second}
+        assert [agent.fetched for agent in fleet.agents] == [[second]] * 5
+        assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == second
+        async with fleet.cloud.service.store.reading() as connection:
+            history = (await rollout_view(connection, "biopsy"))["history"]
+        assert [entry["event"] for entry in history] == ["start", "gates passed", "last gates passed"]
+        assert (history[0]["author"], history[0]["reason"]) == ("ada", "new season")
+        assert "of the samples were forwarded" in history[1]["reason"]
+        assert all(gate.outcome == "passed" for gate in state.gates)
+        assert b'vedette_rollouts_total{phase="completed"} 1.0' in fleet.cloud.service.metrics.page()
+
+
+async def test_a_bundle_that_floods_halts_at_the_trial_and_the_others_never_fetch_it(fleet, biopsies):
+    first, second = fleet.agents[0].bundle_id, await publish(fleet, biopsies)
+    fleet.agents[0].floods.add(second)
+    await fleet.rollouts.start("biopsy", second, [TRIAL, ALL])
+    state = await fleet.beat_until(lambda state: state.phase is Phase.HALTED)
+    await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == first)
+    assert state.stage == 0
+    assert [agent.fetched for agent in fleet.agents] == [[second, first], [], [], [], []]
+    async with fleet.cloud.service.store.reading() as connection:
+        last = (await rollout_view(connection, "biopsy"))["history"][-1]
+    assert (last["event"], last["author"]) == ("gate failed", "service")
+    assert "of the samples were forwarded" in last["reason"]
+    changes = [each.bundle_changed.bundle_id for each in await fleet.agents[0].client.events(3)]
+    assert changes == [first, second, first]
+
+
+async def test_a_device_that_cannot_use_the_bundle_halts_it_also_while_paused(fleet, biopsies):
+    second = await publish(fleet, biopsies)
+    fleet.agents[0].broken.add(second)
+    await fleet.rollouts.start("biopsy", second, [TRIAL, ALL])
+    await fleet.rollouts.act("biopsy", RolloutEvent.PAUSE)
+    state = await fleet.beat_until(lambda state: state.phase is Phase.HALTED)
+    assert "1 could not use it: press-0" in next(gate.text for gate in state.gates if gate.gate == "swaps")
+
+
+async def test_a_paused_rollout_waits_and_a_person_can_take_it_back(fleet, biopsies):
+    first, second = fleet.agents[0].bundle_id, await publish(fleet, biopsies)
+    await fleet.rollouts.start("biopsy", second, [TRIAL, ALL])
+    await fleet.rollouts.act("biopsy", RolloutEvent.PAUSE, "look at it first")
+    await fleet.beat_until(lambda state: state.gates and all(gate.outcome == "passed" for gate in state.gates))
+    await asyncio.sleep(0.2)
+    assert (await fleet.state()).stage == 0
+    await fleet.rollouts.back("biopsy", "not today")
+    assert (await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == first)).phase is Phase.TAKEN_BACK
+    with pytest.raises(RolloutError, match="No rollout of 'biopsy' is under way"):
+        await fleet.rollouts.act("biopsy", RolloutEvent.RESUME)
+
+
+async def test_what_cannot_be_rolled_out_is_refused(fleet, biopsies):
+    first, second, third = fleet.agents[0].bundle_id, await publish(fleet, biopsies), await publish(fleet, biopsies, 3)
+    rollouts = fleet.rollouts
+    with pytest.raises(SettingsError, match="No device 'press-9' is enrolled"):
+        await rollouts.start("biopsy", second, [Stage(name="trial", devices=("press-9",)), ALL])
+    with pytest.raises(BundleError, match="is the current bundle of 'biopsy' already"):
+        await rollouts.start("biopsy", first, [ALL])
+    await rollouts.start("biopsy", second, [TRIAL, ALL])
+    for attempt in (
+        rollouts.start("biopsy", third, [ALL]),
+        rollouts.at_once("biopsy", third),
+        fleet.cloud.service.registry.publish(biopsies.version(4)),
+    ):
+        with pytest.raises(RolloutError, match="is under way"):
+            await attempt
+    assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == first
+
+
+async def test_the_command_starts_shows_and_ends_a_rollout(fleet, biopsies, tmp_path):
+    first, second = fleet.agents[0].bundle_id, await publish(fleet, biopsies)
+    (tmp_path / "key.pem").write_bytes(public_pem(biopsies.key.public_key()))
+    config, result = tmp_path / "cloud.toml", tmp_path / "rollout.json"
+    config.write_text(f'data_dir = "{fleet.cloud.settings.data_dir}"\nbundle_key = "{tmp_path}/key.pem"\n')
+
+    async def call(*words: str):
+        arguments = ["cloud", "rollout", *words, "--config", str(config), "--json", str(result)]
+        return await asyncio.to_thread(CliRunner().invoke, build("cloud").root, arguments)
+
+    started = await call("biopsy", "--to", second, "--stages", "trial=press-0", "--waves", "50,100", "--author", "ada")
+    assert "trial: under way" in started.stdout
+    assert f"* {first}" in started.stdout
+    assert (await call("pause", "biopsy", "--reason", "lunch")).exit_code == 0
+    assert json.loads(result.read_text())["rollout"]["phase"] == "paused"
+    assert (await call("resume", "biopsy")).exit_code == 0
+    shown = await call("status", "biopsy")
+    assert "pause (trial) by" in shown.stdout
+    assert "lunch" in shown.stdout
+    assert (await call("biopsy", "--back")).exit_code == 0
+    found = json.loads(result.read_text())
+    assert [stage["state"] for stage in found["rollout"]["stages"]] == ["taken back", "not begun", "not begun"]
+    assert time.time() - found["rollout"]["ended_at_s"] < 60
+    assert (await call("biopsy", "--to", second)).exit_code == 0  # few devices: at once
+    assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == second
+    for words in (("stop", "biopsy"), ("biopsy", "--now"), ("pause", "biopsy", "--back")):
+        refused = await call(*words)
+        assert isinstance(refused.exception, SettingsError), words
