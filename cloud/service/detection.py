@@ -16,6 +16,7 @@ from cloud.service.bundle_rules import BundleRules, Rules, check_fit
 from cloud.service.event_notifier import EventNotifier
 from cloud.service.metrics import Metrics
 from cloud.service.request_slots import arrive
+from cloud.service.store_check import StoreCheck
 from cloud.store import Store
 from cloud.store.events import BundleChange, StoredEvent, events_after, newest_cursor
 from cloud.store.ingest import IngestStatus, Received, store_samples
@@ -48,6 +49,7 @@ class DetectionService:
     def __init__(
         self,
         store: Store,
+        store_check: StoreCheck,
         access: Access,
         admission: Admission,
         rules: BundleRules,
@@ -59,6 +61,7 @@ class DetectionService:
         watches_per_device: int,
     ) -> None:
         self._store = store
+        self._store_check = store_check
         self._access = access
         self._admission = admission
         self._rules = rules
@@ -106,6 +109,8 @@ class DetectionService:
         """Return the results of a request, or why it is refused."""
         if (refusal := self._admission.refusal_at_start(device_id)) is not None:
             return [], refusal
+        if problem := await self._store_check.current_problem():
+            return [], Refusal("store", problem, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
         with self._admission.slots.take(device_id) as slot:
             # Not by the iterator of requests: it keeps the last one until the garbage collection.
             data = await arrive(slot, asyncio.ensure_future(context.read()))

@@ -30,6 +30,7 @@ from cloud.service.origins import OriginCheck, check_console_listen
 from cloud.service.ports import grpc_server, listen_grpc, probe
 from cloud.service.readiness import CurrentBundles
 from cloud.service.rollout_control import RolloutControl
+from cloud.service.store_check import StoreCheck
 from cloud.service.web import WebServer
 from cloud.serving.batcher import Batcher, Judged
 from cloud.serving.cache import AnalysisCache
@@ -93,6 +94,7 @@ class Service:
         self._console_store = Store(settings.data_dir, CONSOLE_READS, actor=SERVICE_ACTOR)
         self.registry = Registry(self.store, settings.data_dir, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
+        self._store_check = StoreCheck(self.store, self._on_readiness)
         self._access = Access(self.store)
         self._worker = Worker("analysis")
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
@@ -143,6 +145,7 @@ class Service:
         enrolment_server, enrolment_address = await self._enrolment_server(names)
         self._supervise("event_notifier", self._notifier.run())
         self._supervise("current_bundles", self._current_bundles.run())
+        self._supervise("store_check", self._store_check.run())
         self._supervise("warm_up", self._warm_up())
         self._supervise("batcher", self._batcher.run())
         self._supervise("rollouts", self._rollouts.run())
@@ -158,10 +161,10 @@ class Service:
             address, enrolment_address, console_address, f"http://{console_address}/", os.getpid()
         )
         self._status = "ready"
-        await self._set_overall_health()
+        await self._set_health()
         await asyncio.to_thread(write_addresses, settings.data_dir, self.addresses)
         self._end.callback(remove_addresses, settings.data_dir)
-        event = "not_ready" if self._current_bundles.problems else "ready"
+        event = "ready" if self._is_ready else "not_ready"
         _LOG.info(event, backlog=self._admission.backlog, **asdict(self.addresses))
 
     async def _check_keys(self) -> None:
@@ -200,34 +203,41 @@ class Service:
         return {"status": self._readiness(), "backlog_samples": backlog_samples}
 
     def readiness(self) -> dict[str, object]:
-        """Return the body of /ready: the current bundles that do not verify, and why."""
+        """Return the body of /ready: why the store cannot be written, and the current bundles that do not verify."""
         problems = self._current_bundles.problems.items()
         found = [{"bundle_id": bundle_id, "reason": reason} for bundle_id, reason in sorted(problems)]
-        return {"status": self._readiness(), "bundles": found}
+        return {"status": self._readiness(), "store": self._store_check.problem, "bundles": found}
+
+    @property
+    def _is_ready(self) -> bool:
+        return not (self._current_bundles.problems or self._store_check.problem)
 
     def _readiness(self) -> str:
-        return "not ready" if self._status == "ready" and self._current_bundles.problems else self._status
+        return "not ready" if self._status == "ready" and not self._is_ready else self._status
 
     async def _on_readiness(self) -> None:
-        """Report a change of the current bundles that do not verify."""
+        """Report a change of the store's state or of the current bundles that do not verify."""
         if self._status == "ready":
-            await self._set_overall_health()
-            if self._current_bundles.problems:
-                _LOG.error("not_ready", bundles=",".join(sorted(self._current_bundles.problems)))
-            else:
+            await self._set_health()
+            if self._is_ready:
                 _LOG.info("ready", backlog=self._admission.backlog)
+            else:
+                bundles = ",".join(sorted(self._current_bundles.problems))
+                _LOG.error("not_ready", bundles=bundles, store=self._store_check.problem)
 
-    async def _set_overall_health(self) -> None:
-        """Set the health of the service as a whole; its parts keep serving while a current bundle does not verify."""
+    async def _set_health(self) -> None:
+        """Set the health of the service as a whole, and of Detection, which serves while the store can be written."""
         code = health_pb2.HealthCheckResponse
-        status = code.NOT_SERVING if self._current_bundles.problems else code.SERVING
+        device_port, *_ = self._health_servicers
         for servicer in self._health_servicers:
-            await servicer.set("", status)
+            await servicer.set("", code.SERVING if self._is_ready else code.NOT_SERVING)
+        await device_port.set(_DETECTION, code.NOT_SERVING if self._store_check.problem else code.SERVING)
 
     async def _device_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
         server = grpc_server(MAX_MESSAGE_BYTES + FRAMING_BYTES, self._settings.limits.connections)
         detection = DetectionService(
             self.store,
+            self._store_check,
             self._access,
             self._admission,
             BundleRules(self.registry),

@@ -53,6 +53,7 @@ class Store:
         self.path = data_dir / DATABASE_FILE
         self.actor = actor or local_actor()
         self._write_lock = asyncio.Lock()
+        self._file: tuple[int, int] | None = None
         self._read_queue = ReadQueue(reads)
         self._stopped = asyncio.Event()
         self._reader = _engine(self.path, pool_size=reads.connections, begin="BEGIN")
@@ -98,7 +99,10 @@ class Store:
         """
         with self._storage_errors("written"):
             async with self._write_lock, self._writer.begin() as connection:
+                self._file = self._file or _file_of(self.path)
                 yield connection
+                if _file_of(self.path) != self._file:  # a commit would go into a file that no one can open
+                    raise StorageError("The file of the store was removed or replaced: restart the service.")
 
     async def give_back(self, pages: int) -> float:
         """Return up to `pages` free pages to the disk; return the seconds that writers waited. Raises StorageError."""
@@ -148,6 +152,15 @@ class Store:
             raise StorageError(
                 f"{self.path}: cannot be {action} ({reason}). Check the disk's free space and the file's owner."
             ) from error
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """Return the identity of a file; None if there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _engine(path: Path, *, pool_size: int, begin: str) -> AsyncEngine:
