@@ -114,7 +114,7 @@ def service_modules() -> list[str]:
     """Return all modules that the service's process loads before it opens its first bundle."""
     names = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for top in ("service", "serving", "console", "store")
+        for top in ("service", "serving", "console", "rest", "store")
         for path in sorted((ROOT / "cloud" / top).rglob("*.py"))
         if "migrations" not in path.parts
     ]

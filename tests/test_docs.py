@@ -24,6 +24,7 @@ from edge.alarms.sinks import WebhookSink
 from edge.settings import AgentSettings
 from edge.settings.alarms import WebhookSettings
 from shared import cli
+from tests.cloud.rest.served import served_api
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -237,7 +238,25 @@ def test_python_in_a_block_runs(block: Block, tmp_path: Path) -> None:
         assert verified
         assert not _verify_webhook(block, tmp_path, body=b'{"event": "tess"}', sent=b'{"event": "test"}')
         return
+    if "VEDETTE_API_TOKEN" in block.text:
+        _run_with_api(block, tmp_path)
+        return
     exec(compile(block.text, str(block), "exec"), {})
+
+
+def _run_with_api(block: Block, folder: Path) -> None:
+    """Run an example of the HTTP API against one that is served."""
+    with served_api(folder) as (url, token), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VEDETTE_API", url)
+        patch.setenv("VEDETTE_API_TOKEN", token)
+        exec(compile(block.text, str(block), "exec"), {})
+
+
+def test_the_errors_of_the_http_api_are_listed() -> None:
+    listed = set(re.findall(r"`urn:vedette:problem:([a-z-]+)`", (ROOT / "docs" / "REST.md").read_text("utf-8")))
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "cloud" / "rest").glob("*.py"))
+    raised = set(re.findall(r'Problem\(\s*\d+, "([a-z-]+)"', code)) | {"not-found"}
+    assert listed == raised - {"fault"}
 
 
 def _verify_webhook(block: Block, folder: Path, *, body: bytes, sent: bytes) -> bool:

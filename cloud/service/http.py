@@ -1,4 +1,4 @@
-"""HTTP front of the console's port: /health, /ready and /metrics; all other paths go to the console."""
+"""HTTP front of the console's port: /health, /ready, /metrics and /api/v1; all other paths go to the console."""
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -10,6 +10,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+API_PATH = "/api/v1/"
 
 
 class FrontApp:
@@ -24,10 +26,12 @@ class FrontApp:
         health: Callable[[], dict[str, object]],
         ready: Callable[[], dict[str, object]],
         console: AsgiApp | None,
+        api: AsgiApp | None = None,
     ) -> None:
         self._metrics = metrics
         self._states = {"/health": (health, ("ready", "not ready")), "/ready": (ready, ("ready",))}
         self._console = console
+        self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -38,6 +42,8 @@ class FrontApp:
             await _answer(scope, send, status, "application/json", json.dumps(facts).encode())
         elif scope["type"] == "http" and scope["path"] == "/metrics":
             await _answer(scope, send, 200, self._metrics.content_type, self._metrics.page())
+        elif self._api is not None and scope.get("path", "").startswith(API_PATH):
+            await self._api(scope, receive, send)
         elif self._console is not None:
             await self._console(scope, receive, send)
         elif scope["type"] == "lifespan":

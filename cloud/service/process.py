@@ -91,7 +91,7 @@ class Service:
         self.metrics = Metrics()
         self.store = Store(settings.data_dir, actor=SERVICE_ACTOR)
         # Apart from the connections for devices.
-        self._console_store = Store(settings.data_dir, CONSOLE_READS, actor=SERVICE_ACTOR)
+        self._console_store, self._api_store = (Store(settings.data_dir, CONSOLE_READS) for _ in range(2))
         self.registry = Registry(self.store, settings.data_dir, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)
@@ -138,7 +138,10 @@ class Service:
             console = self._make_console(
                 self._console_store, registry, settings, lambda: self._current_bundles.problems
             )
-        front = FrontApp(self.metrics, self.health, self.readiness, console)
+        from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
+
+        api = create_api(self._api_store, self.store)
+        front = FrontApp(self.metrics, self.health, self.readiness, console, api)
         await self._check_keys()
         names = certificate_names(settings)
         device_server, address = await self._device_server(names)
@@ -179,7 +182,8 @@ class Service:
         """End all parts within 5 seconds; waiting samples stay in the store."""
         self._status = "stopping"
         self._notifier.close()
-        self._console_store.stop_reading()
+        for store in (self._console_store, self._api_store):
+            store.stop_reading()
         for servicer in self._health_servicers:
             await servicer.enter_graceful_shutdown()
         for task in self._tasks:
@@ -192,8 +196,8 @@ class Service:
         await asyncio.gather(*(stop() for stop in self._stoppers), return_exceptions=True)
         self._stoppers.clear()
         self._end.close()
-        await self._console_store.close()
-        await self.store.close()
+        for store in (self._console_store, self._api_store, self.store):
+            await store.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._worker.stop, 0.5)
 

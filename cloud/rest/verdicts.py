@@ -1,0 +1,179 @@
+"""Routes of verdicts."""
+
+import math
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+
+from cloud.moments import rfc3339
+from cloud.rest.access import needs
+from cloud.rest.labels import LabelItem, label_item
+from cloud.rest.pages import CursorText, Name, Size, TimeText, next_cursor, page, read_cursor, time_or_none
+from cloud.rest.problems import Problem, not_found
+from cloud.store import Store
+from cloud.store.api_tokens import Scope
+from cloud.store.labels import Label, current_labels, label_history
+from cloud.store.queries import is_waiting, judged_sample, verdict_page
+from cloud.store.verdict_columns import VerdictRow
+from cloud.store.verdict_keys import VerdictFilter, VerdictKey
+from shared.modality import Modality
+from shared.samples import Decision, Route
+
+
+class EdgeResult(BaseModel):
+    """Result of the screener; `score` is null where it was not a number."""
+
+    p_value: float | None
+    extrapolated: bool
+    score: float | None
+    bundle_id: str
+    calibration_id: str
+    artefact: str
+
+
+class CloudResult(BaseModel):
+    """Fused result of the analyzers; `p_value` is null where the cloud could not judge the sample."""
+
+    p_value: float | None
+    extrapolated: bool
+    bundle_id: str
+
+
+class VerdictItem(BaseModel):
+    """One verdict; `label` is the newest label of its sample, null without one."""
+
+    sample_id: uuid.UUID
+    device_id: str
+    source_id: str
+    origin: str
+    modality: Modality
+    route: Route
+    decision: Decision
+    reason: str
+    captured_at: str
+    received_at: str
+    judged_at: str
+    edge: EdgeResult
+    cloud: CloudResult
+    label: Label | None
+
+
+class VerdictPage(BaseModel):
+    """Page of verdicts, newest first; `next` is null on the last page."""
+
+    items: list[VerdictItem]
+    next: str | None
+
+
+class OpinionItem(BaseModel):
+    """Result of one analyzer."""
+
+    analyzer: str
+    score: float | None
+    p_value: float | None
+    extrapolated: bool
+
+
+class ContributionItem(BaseModel):
+    """Share of one feature, channel or frame in the deviation."""
+
+    name: str
+    share: float | None
+
+
+class VerdictDetail(VerdictItem):
+    """One verdict in full; `labels` is the history, newest first."""
+
+    payload_bytes: int
+    opinions: list[OpinionItem]
+    contributions: list[ContributionItem]
+    labels: list[LabelItem]
+
+
+def verdict_routes(store: Store) -> APIRouter:
+    """Return the routes of verdicts."""
+    router = APIRouter(tags=["verdicts"])
+
+    @router.get("/verdicts", response_model=VerdictPage, **needs(Scope.VERDICTS_READ))
+    async def list_verdicts(
+        request: Request,
+        device: Name = "",
+        modality: Modality | None = None,
+        route: Route | None = None,
+        decision: Decision | None = None,
+        text: Annotated[Name, Query(description="Beginning of an origin or source; *TEXT: part.")] = "",
+        since: Annotated[TimeText, Query(alias="from", description="Judged at this time or later.")] = "",
+        until: Annotated[TimeText, Query(alias="to", description="Judged before this time.")] = "",
+        cursor: CursorText = "",
+        size: Size = 50,
+    ) -> dict[str, Any]:
+        """Return one page of verdicts, newest first.
+
+        A search for a text may give fewer items than `size`, even none, and go on with `next`.
+        """
+        wanted = VerdictFilter(device, modality, route, decision, text, time_or_none(since), time_or_none(until))
+        key = read_cursor(request, cursor, float, int)
+        before = VerdictKey(*key) if key is not None else None
+        async with store.reading() as connection:
+            found = await verdict_page(connection, wanted, before=before, size=size)
+            labels = await current_labels(connection, [row.number for row in found.rows])
+        older = found.older
+        following = next_cursor(request, older.judged_at_s, older.number) if older is not None else None
+        return page([verdict_item(row, labels.get(row.number)) for row in found.rows], following)
+
+    @router.get("/verdicts/{sample_id}", response_model=VerdictDetail, **needs(Scope.VERDICTS_READ))
+    async def one_verdict(sample_id: uuid.UUID) -> dict[str, Any]:
+        """Return one verdict in full; 404 for an unknown sample, 409 for one that waits for its verdict."""
+        async with store.reading() as connection:
+            sample = await judged_sample(connection, sample_id)
+            if sample is None and await is_waiting(connection, sample_id):
+                raise Problem(409, "not-judged", f"Sample {sample_id} waits for its verdict: ask again later.")
+            if sample is None:
+                raise not_found(f"Sample {sample_id}")
+            history = await label_history(connection, sample_id)
+        record = sample.record
+        return verdict_item(record, history[0].label if history else None) | {
+            "payload_bytes": record.payload_bytes,
+            "opinions": [
+                {
+                    "analyzer": item.analyzer,
+                    "score": _finite(item.score),
+                    "p_value": _finite(item.p_value),
+                    "extrapolated": item.extrapolated,
+                }
+                for item in record.opinions
+            ],
+            "contributions": [{"name": name, "share": _finite(share)} for name, share in record.contributions],
+            "labels": [label_item(item) for item in history],
+        }
+
+    return router
+
+
+def verdict_item(row: VerdictRow, label: Label | None) -> dict[str, Any]:
+    """Return one verdict as a JSON value."""
+    return {
+        **row.model_dump(
+            mode="json",
+            include={"sample_id", "device_id", "source_id", "origin", "modality", "route", "decision", "reason"},
+        ),
+        "captured_at": rfc3339(row.captured_at_s),
+        "received_at": rfc3339(row.received_at_s),
+        "judged_at": rfc3339(row.judged_at_s),
+        "edge": {
+            "p_value": _finite(row.edge_p_value),
+            "extrapolated": row.edge_extrapolated,
+            "score": _finite(row.edge_score),
+            "bundle_id": row.edge_bundle_id,
+            "calibration_id": row.calibration_id,
+            "artefact": row.artefact,
+        },
+        "cloud": {"p_value": _finite(row.p_value), "extrapolated": row.extrapolated, "bundle_id": row.bundle_id},
+        "label": label.value if label is not None else None,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,54 @@
+"""The API over the store of a fleet, and clients with tokens."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cloud.rest.app import create_api
+from cloud.store import Store
+from cloud.store.api_tokens import Scope, add_api_token, token_text
+from cloud.store.read_queue import CONSOLE_READS
+from tests.cloud.console.filled_store import Fleet, open_store
+
+MakeClient = Callable[..., httpx.AsyncClient]
+SECRET = "a-secret-of-the-tests"
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    store, registry = open_store(tmp_path)
+    async with store:
+        fleet = Fleet(store, registry)
+        await fleet.enrol()
+        yield fleet
+
+
+@pytest.fixture
+async def clients(fleet: Fleet, tmp_path: Path) -> AsyncIterator[MakeClient]:
+    """Make a client with a token of some scopes (all without any), or without one."""
+    opened: list[httpx.AsyncClient] = []
+    async with Store(tmp_path, CONSOLE_READS) as reading:
+        api = create_api(reading, fleet.store)
+
+        async def client(*scopes: Scope, authorization: str | None = None, host: str = "10.0.0.7") -> httpx.AsyncClient:
+            if authorization is None:
+                token_id = f"t{len(opened)}"
+                values = {"name": "CI", "scopes": scopes or tuple(Scope), "expires_at_s": 9e9}
+                await add_api_token(fleet.store, token_id, SECRET, **values)
+                authorization = f"Bearer {token_text(token_id, SECRET)}"
+            transport = httpx.ASGITransport(api, raise_app_exceptions=False, client=(host, 4711))
+            headers = {"authorization": authorization} if authorization else {}
+            opened.append(httpx.AsyncClient(transport=transport, base_url="http://api/api/v1", headers=headers))
+            return opened[-1]
+
+        yield client
+        for each in opened:
+            await each.aclose()
+
+
+@pytest.fixture
+async def client(clients: MakeClient) -> httpx.AsyncClient:
+    """A client with every scope."""
+    return await clients()

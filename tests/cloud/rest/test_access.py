@@ -1,0 +1,145 @@
+"""Every route needs a token with its scope; failed attempts are bounded."""
+
+import re
+import time
+import uuid
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+
+from cloud.rest.access import FAILURES, FAILURES_S, FailureLimit
+from cloud.rest.app import create_routes
+from cloud.store.api_tokens import Scope, list_api_tokens, revoke_api_token
+from cloud.store.schema import api_tokens
+from tests.cloud.console.filled_store import SHUTTLE, Fleet
+from tests.cloud.rest.conftest import SECRET, MakeClient
+
+ROUTES = {
+    "GET /verdicts": Scope.VERDICTS_READ,
+    "GET /verdicts/{sample_id}": Scope.VERDICTS_READ,
+    "GET /labels": Scope.LABELS_READ,
+    "GET /samples/{sample_id}/labels": Scope.LABELS_READ,
+    "POST /samples/{sample_id}/labels": Scope.LABELS_WRITE,
+    "GET /audit": Scope.AUDIT_READ,
+}
+
+
+def test_the_table_names_every_route_and_its_scope(fleet: Fleet) -> None:
+    document = create_routes(fleet.store, fleet.store).openapi()
+    found = {
+        f"{method.upper()} {path.removeprefix('/api/v1')}": operation["x-required-scope"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert found == {route: scope.value for route, scope in ROUTES.items()}
+
+
+async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) -> httpx.Response:
+    method, path = route.split(" ")
+    path = path.replace("{sample_id}", str(sample_id or uuid.uuid4()))
+    return await client.request(method, path, json={"label": "real"} if method == "POST" else None)
+
+
+@pytest.mark.parametrize(("route", "scope"), ROUTES.items())
+async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route: str, scope: Scope) -> None:
+    sample_id = (await fleet.send(SHUTTLE)).sample_id
+    refused = await call(await clients(*(other for other in Scope if other is not scope)), route, sample_id)
+    assert refused.status_code == 403
+    assert refused.json()["scope"] == scope.value
+    assert (await call(await clients(scope), route, sample_id)).is_success
+    stranger = await call(await clients(authorization=""), route, sample_id)
+    assert stranger.status_code == 401
+    assert stranger.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer",
+        "Bearer vedette_t0_wrong",
+        f"Basic vedette_t0_{SECRET}",
+        f"vedette_t0_{SECRET}",
+        f"Bearer vedette_t0_{SECRET}x",
+        f"Bearer vedette_T0_{SECRET}",
+        "Bearer " + "x" * 5000,
+    ],
+)
+async def test_any_other_authorization_is_refused(clients: MakeClient, authorization: str) -> None:
+    await clients()  # the token t0
+    client = await clients(authorization=authorization)
+    for path in ("/verdicts", "/nothing", "/samples/1/labels"):
+        assert (await client.get(path)).status_code == 401
+    assert (await client.post("/samples/1/labels", content=b"{")).status_code == 401  # before the body is read
+
+
+async def test_a_revoked_and_an_expired_token_end_at_once(fleet: Fleet, clients: MakeClient) -> None:
+    first, second = await clients(), await clients()
+    assert {(await client.get("/labels")).status_code for client in (first, second)} == {200}
+    await revoke_api_token(fleet.store, "t0")
+    async with fleet.store.writing() as connection:
+        expired = update(api_tokens).where(api_tokens.c.token_id == "t1").values(expires_at_s=time.time() - 1)
+        await connection.execute(expired)
+    for client, reason in ((first, "revoked"), (second, "expired")):
+        response = await client.get("/labels")
+        assert response.status_code == 401
+        assert reason in response.json()["detail"]
+
+
+async def test_the_last_use_is_stored(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    (before,) = await list_api_tokens(fleet.store)
+    assert before.last_used_at_s is None
+    await client.get("/labels")
+    (after,) = await list_api_tokens(fleet.store)
+    assert after.last_used_at_s == pytest.approx(time.time(), abs=30)
+
+
+async def test_many_failures_of_an_address_are_refused_but_its_good_clients_go_on(clients: MakeClient) -> None:
+    good = await clients()
+    assert (await good.get("/labels")).status_code == 200
+    bad = await clients(authorization="Bearer vedette_t0_wrong")
+    statuses = [(await bad.get("/labels")).status_code for _ in range(FAILURES + 2)]
+    assert statuses == [401] * FAILURES + [429] * 2
+    assert 0 < int((await bad.get("/labels")).headers["retry-after"]) <= FAILURES_S + 1
+    assert (await good.get("/labels")).status_code == 200
+    assert (await (await clients()).get("/labels")).status_code == 429  # a token that was not accepted before
+    elsewhere = await clients(authorization="Bearer vedette_t0_wrong", host="10.0.0.8")
+    assert (await elsewhere.get("/labels")).status_code == 401
+
+
+def test_the_bound_on_failures_ends_with_its_window_and_keeps_few_addresses() -> None:
+    now_s = 100.0
+    limit = FailureLimit(lambda: now_s)
+    for _ in range(FAILURES):
+        assert limit.wait_s("a") == 0.0
+        limit.failed("a")
+    assert limit.wait_s("a") == FAILURES_S
+    now_s += FAILURES_S
+    assert limit.wait_s("a") == 0.0
+    for number in range(5000):
+        limit.failed(f"b{number}")
+    assert len(limit._windows) <= 1024
+
+
+async def test_the_document_of_the_api_is_open_and_valid(clients: MakeClient) -> None:
+    response = await (await clients(authorization="")).get("/openapi.json")
+    document = response.json()
+    assert response.status_code == 200
+    assert document["openapi"].startswith("3.1")
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert all(
+        operation["security"] == [{"token": []}]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    )
+
+
+async def test_no_secret_is_in_the_store_or_in_the_log(
+    fleet: Fleet, clients: MakeClient, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    await (await clients()).get("/labels")
+    await (await clients(authorization="Bearer vedette_t0_not-the-secret")).get("/labels")
+    async with fleet.store.reading() as connection:
+        rows = (await connection.execute(select(api_tokens))).all()
+    said = "".join(capsys.readouterr()) + caplog.text + str(rows)
+    assert not re.search(f"{SECRET}|not-the-secret", said)

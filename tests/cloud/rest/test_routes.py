@@ -1,0 +1,202 @@
+"""Answers of the API: pages, filters, labels, ETags and problem details."""
+
+import asyncio
+import uuid
+from datetime import datetime
+
+import httpx
+import pytest
+
+from cloud.moments import rfc3339
+from tests.cloud.console.filled_store import CAMERA, SHUTTLE, Fleet
+from tests.cloud.rest.conftest import MakeClient
+
+
+def strings(value: object) -> set[str]:
+    """Names of the members whose value is a text."""
+    found = set()
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(item, str):
+            found.add(str(key))
+        elif isinstance(item, dict | list):
+            found |= strings(item)
+    return found
+
+
+async def test_pages_follow_each_other_without_gap_or_repetition(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    await fleet.send_many(11, step_s=0.0)
+    seen, query = [], {"size": "4"}
+    while True:
+        page = (await client.get("/verdicts", params=query)).json()
+        seen += [item["sample_id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        query["cursor"] = page["next"]
+        await fleet.send(SHUTTLE)  # new verdicts do not shift a page
+    assert len(seen) == len(set(seen)) == 11
+
+
+async def test_filters_narrow_the_list(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    verdicts = [await fleet.send(kind, at_s=1000.0 + place) for place, kind in enumerate((SHUTTLE, CAMERA, SHUTTLE))]
+    boundary = rfc3339(verdicts[1].judged_at_s)
+    for query, expected in (
+        ({"device": "camera-north"}, [1]),
+        ({"modality": "tabular"}, [2, 0]),
+        ({"text": "shuttle.csv"}, [2, 0]),
+        ({"to": "1970-01-01T00:10:00Z"}, []),
+        ({"from": "1970-01-01T01:00:00+01:00", "decision": verdicts[0].decision.value, "modality": "tabular"}, None),
+    ):
+        items = (await client.get("/verdicts", params=query)).json()["items"]
+        if expected is not None:
+            assert [item["sample_id"] for item in items] == [str(verdicts[place].sample_id) for place in expected]
+        else:
+            assert {item["decision"] for item in items} == {verdicts[0].decision.value}
+    assert boundary.endswith("Z")
+
+
+async def test_numbers_are_numbers_and_times_are_rfc_3339(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    verdict = await fleet.send(SHUTTLE, odd=True)
+    detail = (await client.get(f"/verdicts/{verdict.sample_id}")).json()
+    assert strings(detail) == {
+        *("sample_id", "device_id", "source_id", "origin", "modality", "route", "decision", "reason", "bundle_id"),
+        *("captured_at", "received_at", "judged_at", "calibration_id", "artefact", "analyzer", "name"),
+    }
+    assert datetime.fromisoformat(detail["judged_at"]).timestamp() == pytest.approx(verdict.judged_at_s, abs=1e-5)
+    assert detail["cloud"]["p_value"] == verdict.p_value
+    assert [item["analyzer"] for item in detail["opinions"]] == [item.analyzer for item in verdict.opinions]
+    (item,) = (await client.get("/verdicts")).json()["items"]
+    assert item.items() <= detail.items()
+
+
+async def test_the_newest_label_counts_and_a_repeated_request_stores_nothing(fleet: Fleet, clients: MakeClient) -> None:
+    client = await clients()
+    sample_id = (await fleet.send(SHUTTLE)).sample_id
+    path = f"/samples/{sample_id}/labels"
+    key = {"Idempotency-Key": "one"}
+    body = {"label": "false_alarm", "author": "Ada", "note": "a cable, not a crack ✔"}
+    first = await client.post(path, json=body, headers=key)
+    again = await client.post(path, json=body, headers=key)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    reused = await client.post(path, json=body | {"label": "real"}, headers=key)
+    assert (reused.status_code, reused.json()["type"]) == (422, "urn:vedette:problem:key-reused")
+    assert (await (await clients()).post(path, json={"label": "real"}, headers=key)).status_code == 201
+    history = (await client.get(path)).json()
+    assert [(item["label"], item["author"], item["current"]) for item in history] == [
+        ("real", "CI", True),
+        ("false_alarm", "Ada", False),
+    ]
+    assert (await client.get("/labels", params={"current": "true"})).json()["items"] == history[:1]
+    first_page = (await client.get("/labels", params={"size": 1})).json()
+    rest = (await client.get("/labels", params={"size": 1, "cursor": first_page["next"]})).json()
+    assert first_page["items"] + rest["items"] == history
+    assert rest["next"] is None
+    assert (await client.get("/verdicts")).json()["items"][0]["label"] == "real"
+    assert (await client.get(f"/verdicts/{sample_id}")).json()["labels"] == history
+    changes = (await client.get("/audit", params={"action": "label.added"})).json()["items"]
+    assert [(item["actor"], item["subject"]) for item in changes] == [
+        ("api:CI (t1)", str(sample_id)),
+        ("api:CI (t0)", str(sample_id)),
+    ]
+
+
+async def test_the_same_label_sent_many_times_at_once_is_stored_once(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    path = f"/samples/{(await fleet.send(SHUTTLE)).sample_id}/labels"
+    sent = [client.post(path, json={"label": "real"}, headers={"Idempotency-Key": "one"}) for _ in range(20)]
+    statuses = sorted([response.status_code for response in await asyncio.gather(*sent)])
+    assert statuses == [200] * 19 + [201]
+    assert len((await client.get(path)).json()) == 1
+
+
+async def test_an_unchanged_answer_is_not_sent_again(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    first = await client.get("/verdicts")
+    tag = first.headers["etag"]
+    for wanted in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        same = await client.get("/verdicts", headers={"If-None-Match": wanted})
+        assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
+        assert "content-length" not in same.headers
+    await fleet.send(SHUTTLE)
+    changed = await client.get("/verdicts", headers={"If-None-Match": tag})
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != tag
+
+
+UNKNOWN = uuid.UUID("00000000-0000-4000-8000-000000000000")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind", "named"),
+    [
+        ("/verdicts?sizes=5", 422, "unknown-parameter", "known parameters: device, modality, route, decision, text"),
+        ("/verdicts?size=5&size=6", 422, "unknown-parameter", "more than once"),
+        (f"/verdicts/{UNKNOWN}?device=x", 422, "unknown-parameter", "known parameters: none"),
+        ("/verdicts?size=0", 422, "invalid-request", "query/size"),
+        ("/verdicts?size=201", 422, "invalid-request", "query/size"),
+        ("/verdicts?modality=smell", 422, "invalid-request", "query/modality"),
+        ("/verdicts?from=yesterday", 422, "invalid-request", "2026-11-29T06:30:00Z"),
+        ("/verdicts?from=2026-11-29T06:30:00+01:00", 422, "invalid-request", "%2B"),
+        ("/verdicts?cursor=abc", 422, "invalid-cursor", "next"),
+        ("/verdicts/7", 422, "invalid-request", "path/sample_id"),
+        (f"/verdicts/{UNKNOWN}", 404, "not-found", str(UNKNOWN)),
+        ("/audit?action=device.gone", 422, "invalid-request", "query/action"),
+        ("/nothing", 404, "not-found", "Not Found"),
+    ],
+)
+async def test_a_wrong_request_gets_problem_details(
+    client: httpx.AsyncClient, path: str, status: int, kind: str, named: str
+) -> None:
+    response = await client.get(path)
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (response.status_code, problem["status"], problem["type"]) == (status, status, f"urn:vedette:problem:{kind}")
+    assert problem["title"]
+    assert named in problem["detail"]
+
+
+async def test_a_cursor_fits_its_own_list_only(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    await fleet.send_many(3)
+    cursor = (await client.get("/verdicts?size=1")).json()["next"]
+    assert (await client.get("/verdicts", params={"cursor": cursor, "size": 2})).status_code == 200
+    for path, filters in (("/verdicts", {"device": "shuttle-a"}), ("/labels", {}), ("/audit", {})):
+        response = await client.get(path, params={"cursor": cursor, **filters})
+        assert response.json()["type"] == "urn:vedette:problem:invalid-cursor"
+
+
+async def test_a_sample_without_a_verdict_and_an_unknown_one(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    sample = await fleet.leave_waiting(SHUTTLE)
+    waiting = await client.get(f"/verdicts/{sample.sample_id}")
+    assert (waiting.status_code, waiting.json()["type"]) == (409, "urn:vedette:problem:not-judged")
+    assert (await client.post(f"/samples/{sample.sample_id}/labels", json={"label": "missed"})).status_code == 201
+    assert (await client.post(f"/samples/{UNKNOWN}/labels", json={"label": "missed"})).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"{", 422),
+        (b"[]", 422),
+        (b'{"label": "perhaps"}', 422),
+        (b'{"label": "real", "autor": "Ada"}', 422),
+        (b'{"label": "real", "author": ""}', 422),
+        (b'{"label": "real", "note": "' + b"x" * 2001 + b'"}', 422),
+        (b'{"label": "real", "note": "\\ud800"}', 422),
+        (b'{"label": "real", "note": "' + b"x" * 70_000 + b'"}', 413),
+        (b"\xff\xfe", 422),
+    ],
+)
+async def test_a_wrong_label_is_refused(fleet: Fleet, client: httpx.AsyncClient, content: bytes, status: int) -> None:
+    path = f"/samples/{(await fleet.send(SHUTTLE)).sample_id}/labels"
+    response = await client.post(path, content=content, headers={"content-type": "application/json"})
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert (await client.get(path)).json() == []
+
+
+async def test_a_damaged_store_is_a_problem_without_its_path(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    await client.get("/labels")
+    async with fleet.store.writing() as connection:
+        await connection.exec_driver_sql("DROP TABLE labels")
+    response = await client.get("/labels")
+    assert response.status_code == 503
+    assert response.json()["type"] == "urn:vedette:problem:store-unavailable"
+    assert "/" not in response.json()["detail"]
