@@ -67,7 +67,10 @@ class Analyzer(ABC):
 
     @abstractmethod
     def fit(self, features: Features, context: FitContext, progress: Progress | None = None) -> None:
-        """Learn from the features of normal samples; all randomness comes from generators of `context`."""
+        """Learn from the features of normal samples; all randomness comes from generators of `context`.
+
+        `progress` is called with the rising share of the work done, and with 1.0 at the end.
+        """
 
     @abstractmethod
     def score(self, features: Features) -> AnalyzerOutput:

@@ -48,7 +48,7 @@ def check_source(
     if any(finding.level is Level.ERROR for finding in findings):
         return findings
     if bundle is None:
-        findings.append(warning(f"source {source.id}: columns", "are checked once its bundle is here"))
+        findings.append(warning(f"source {source.id}: columns", "are checked once its bundle is here and verified"))
     else:
         findings.append(_input(source, bundle))
     return findings

@@ -94,7 +94,10 @@ def _read(folder: Path) -> KeySet:
     path, key_path = folder / KEY_SET_FILE, folder / BUNDLE_KEY_FILE
     if not key_path.exists():
         lack = f"{key_path}: no such file, and without it no bundle can be trusted."
-        raise CertificateError(f"{lack} {ENROL} Or name the key with bundle_key.")
+        raise CertificateError(
+            f"{lack} {ENROL} Without a service, name the key with bundle_key: "
+            "openssl pkey -in ~/.vedette/signing.pem -pubout -out bundle_key.pem"
+        )
     try:
         authority = authority_sha256((folder / CA_FILE).read_bytes())
         if not path.exists():
