@@ -1,6 +1,7 @@
 """Console as one ASGI application: NiceGUI pages, pictures and JSON."""
 
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,6 +19,7 @@ from cloud.console.pages import build_devices_page, build_verdict_page
 from cloud.console.summary_cache import SummaryCache
 from cloud.store import Store
 from cloud.store.registry import Registry
+from cloud.store.rollout_view import rollout_view
 from shared.errors import StorageError, StoreBusyError
 
 LATE_AFTER_S = 60.0
@@ -54,7 +56,7 @@ def create_app(
     app.add_middleware(SecurityHeaders)
     app.add_exception_handler(StorageError, _storage_error)
     app.include_router(api_router(store, registry, summaries))
-    app.include_router(bundle_router(registry.manifest))
+    app.include_router(bundle_router(registry.manifest, partial(_read_rollout, store)))
     app.include_router(Media(store).router)
     _add_pages(store, registry, summaries, bundle_problems)
     pages.middleware_stack = None  # NiceGUI has one application per process: reset it in case it ran before
@@ -108,7 +110,12 @@ def _add_pages(store: Store, registry: Registry, summaries: SummaryCache, bundle
 
     @ui.page("/bundle/{bundle_id}", title="Bundle · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def bundle(bundle_id: str) -> None:
-        await build_bundle_page(registry.manifest, summaries, bundle_id)
+        await build_bundle_page(registry.manifest, partial(_read_rollout, store), summaries, bundle_id)
+
+
+async def _read_rollout(store: Store, name: str) -> dict[str, Any] | None:
+    async with store.reading() as connection:
+        return await rollout_view(connection, name)
 
 
 async def _storage_error(_: Request, error: Exception) -> JSONResponse:

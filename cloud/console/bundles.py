@@ -1,4 +1,4 @@
-"""Page and JSON of one bundle: its facts, and the judgement that ended its training."""
+"""Page and JSON of one bundle: its facts, the judgement that ended its training, and its rollout."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -7,11 +7,14 @@ from fastapi import APIRouter, HTTPException
 from nicegui import ui
 
 from cloud.console.layout import Frame
+from cloud.console.rollouts import show_rollout
 from cloud.console.summary_cache import SummaryCache
 from shared.bundle import Manifest
 from shared.errors import BundleError
 
 ReadManifest: TypeAlias = Callable[[str], Awaitable[Manifest]]
+ReadRollout: TypeAlias = Callable[[str], Awaitable[dict[str, Any] | None]]
+"""Function that returns the newest rollout of a bundle name, or None."""
 
 NO_JUDGEMENT = "This bundle holds no judgement: a federated round made it, or an earlier version of Vedette trained it."
 
@@ -34,28 +37,32 @@ def bundle_view(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def bundle_router(read_manifest: ReadManifest) -> APIRouter:
+def bundle_router(read_manifest: ReadManifest, read_rollout: ReadRollout) -> APIRouter:
     """Return the route `/api/bundles/{bundle_id}`; `read_manifest` raises BundleError for an unknown bundle."""
     router = APIRouter(prefix="/api", tags=["api"])
 
     @router.get("/bundles/{bundle_id}")
     async def bundle(bundle_id: str) -> dict[str, Any]:
-        """Return the facts of one bundle, and the judgement that ended its training."""
+        """Return the facts of one bundle, the judgement that ended its training, and its rollout."""
         try:
-            return bundle_view(await read_manifest(bundle_id))
+            view = bundle_view(await read_manifest(bundle_id))
+            return view | {"rollout": await _rollout(read_rollout, view)}
         except BundleError as error:
             raise HTTPException(404, str(error)) from None
 
     return router
 
 
-async def build_bundle_page(read_manifest: ReadManifest, summaries: SummaryCache, bundle_id: str) -> None:
+async def build_bundle_page(
+    read_manifest: ReadManifest, read_rollout: ReadRollout, summaries: SummaryCache, bundle_id: str
+) -> None:
     """Build the page of one bundle; an unknown one has status 404."""
     frame = Frame(summaries, "")
     with ui.element("main").classes("v-main"), ui.element("article").classes("v-scroll").style("padding: 14px"):
         try:
             await frame.refresh()
             view = bundle_view(await read_manifest(bundle_id))
+            rollout = await _rollout(read_rollout, view)
         except BundleError as error:
             ui.label(str(error)).classes("v-notice")
             ui.status_code(404)
@@ -63,6 +70,14 @@ async def build_bundle_page(read_manifest: ReadManifest, summaries: SummaryCache
             frame.show_problem(error)
         else:
             _show(view)
+            if rollout is not None:
+                show_rollout(rollout)
+
+
+async def _rollout(read_rollout: ReadRollout, view: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the newest rollout of the bundle's name if it leads to this bundle, else None."""
+    rollout = await read_rollout(view["name"])
+    return rollout if rollout is not None and rollout["bundle_id"] == view["bundle_id"] else None
 
 
 def _show(view: dict[str, Any]) -> None:

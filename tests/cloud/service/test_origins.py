@@ -10,7 +10,7 @@ from cloud.service.origins import check_console_listen
 from cloud.settings import CloudSettings
 from shared.errors import SettingsError
 from tests.cloud.service.harness import running, settings_for
-from tests.cloud.service.test_serve import run, write_settings
+from tests.cloud.service.served import run, write_settings
 
 NAME = "console.plant.example"
 SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"

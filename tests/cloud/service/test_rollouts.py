@@ -1,10 +1,9 @@
-"""Rollouts in stages over the real service, with stand-ins for agents that swap bundles and count samples."""
+"""Rollouts in stages over the real service, with stand-ins for agents."""
 
 import asyncio
-import contextlib
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 import pytest
@@ -13,58 +12,22 @@ from typer.testing import CliRunner
 from cloud.rollouts.phases import Phase, RolloutEvent
 from cloud.rollouts.stages import Stage
 from cloud.service.rollouts import Rollouts
+from cloud.service.tokens import new_tokens
+from cloud.settings import CloudSettings
+from cloud.store import Store
+from cloud.store.registry import Registry, publish_to
 from cloud.store.rollout_view import rollout_view
 from cloud.store.rollouts import StagedRollout, newest_rollout
 from shared.bundle import public_pem
 from shared.cli import build
 from shared.errors import BundleError, RolloutError, SettingsError
-from shared.status import Heartbeat, HeartbeatCounters, RunningBundle
-from tests.cloud.service.harness import DeviceClient, Running, running, settings_for
-from vedette.v1 import fleet_pb2
+from tests.cloud.service.agents import Agent
+from tests.cloud.service.harness import Running, enrol, running, settings_for
+from tests.cloud.service.served import Served, write_settings
 
 NAMES = [f"press-{number}" for number in range(5)]
 TRIAL = Stage(name="trial", devices=("press-0",), least_s=0, least_samples=1000)
 ALL = Stage(name="wave 100 %", percent=100, least_s=0, least_samples=1000)
-
-
-@dataclass
-class Agent:
-    """Stand-in for an agent: it fetches the bundle it should run, and counts 500 samples a heartbeat.
-
-    A bundle in `floods` forwards every sample; one in `broken` cannot be used.
-    """
-
-    client: DeviceClient
-    bundle_id: str
-    floods: set[str]
-    broken: set[str]
-    fetched: list[str] = field(default_factory=list)
-    warnings: tuple[str, ...] = ()
-    screened: int = 20_000
-    forwarded: int = 1000
-
-    def __post_init__(self) -> None:
-        self._stub = self.client.fleet
-
-    async def beat(self) -> None:
-        self.screened += 500
-        self.forwarded += 500 if self.bundle_id in self.floods else 25
-        beat = Heartbeat(
-            counters=HeartbeatCounters(samples_screened=self.screened, samples_forwarded=self.forwarded),
-            running=(RunningBundle(source_id="lab", bundle_name="biopsy", bundle_id=self.bundle_id, state="running"),),
-            warnings=self.warnings,
-        )
-        (desired,) = (await self._stub.Heartbeat(beat.to_message())).desired
-        if desired.bundle_id != self.bundle_id and desired.bundle_id not in self.broken:
-            await self.fetch(desired.bundle_id)
-            self.bundle_id = desired.bundle_id
-        elif desired.bundle_id in self.broken:
-            self.warnings = ("bundles: 1 could not be used",)
-
-    async def fetch(self, bundle_id: str) -> None:
-        async for _ in self._stub.FetchBundle(fleet_pb2.FetchBundleRequest(bundle_id=bundle_id)):
-            pass
-        self.fetched.append(bundle_id)
 
 
 @dataclass
@@ -93,61 +56,81 @@ class Fleet:
         return state
 
 
-@contextlib.asynccontextmanager
-async def service(tmp_path, biopsies, agents: list[Agent] | None = None):
-    """A service on the folder; it continues with agents that an earlier one enrolled."""
+@pytest.fixture
+async def fleet(tmp_path, biopsies):
     settings = settings_for(tmp_path, heartbeat_s=60, rollouts={"check_every_s": 0.05})
     async with running(settings, biopsies.key) as cloud:
         entry = await cloud.service.registry.publish(biopsies.bundle)
-        if agents is None:
-            floods, broken = set[str](), set[str]()
-            clients = [await cloud.device(name) for name in NAMES]
-            agents = [Agent(client, entry.bundle_id, floods, broken) for client in clients]
-        else:
-            for agent in agents:
-                agent.client.address = cloud.service.addresses.address
-                agent.__post_init__()
-                cloud.devices.append(agent.client)
-        yield Fleet(cloud, agents)
-
-
-@pytest.fixture
-async def fleet(tmp_path, biopsies):
-    async with service(tmp_path, biopsies) as fleet:
-        yield fleet
+        clients = [await cloud.device(name) for name in NAMES]
+        yield Fleet(cloud, [Agent(client, entry.bundle_id) for client in clients])
 
 
 async def publish(fleet: Fleet, biopsies, version: int = 2) -> str:
     return (await fleet.cloud.service.registry.publish(biopsies.version(version), make_current=False)).bundle_id
 
 
-async def test_a_good_bundle_goes_through_all_stages_across_a_restart(tmp_path, biopsies):
-    async with service(tmp_path, biopsies) as fleet:
-        first, second = fleet.agents[0].bundle_id, await publish(fleet, biopsies)
-        await fleet.rollouts.start("biopsy", second, [TRIAL, ALL], "new season")
-        await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == second)
-        assert [agent.bundle_id for agent in fleet.agents] == [second, *[first] * 4]
-        assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == first
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await fleet.agents[1].fetch(second)
-        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
-    async with service(tmp_path, biopsies, fleet.agents) as fleet:
-        state = await fleet.beat_until(lambda state: state.phase is Phase.COMPLETED)
-        assert {agent.bundle_id for agent in fleet.agents} == {second}
-        assert [agent.fetched for agent in fleet.agents] == [[second]] * 5
-        assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == second
-        async with fleet.cloud.service.store.reading() as connection:
-            history = (await rollout_view(connection, "biopsy"))["history"]
-        assert [entry["event"] for entry in history] == ["start", "gates passed", "last gates passed"]
-        assert (history[0]["author"], history[0]["reason"]) == ("ada", "new season")
-        assert "of the samples were forwarded" in history[1]["reason"]
-        assert all(gate.outcome == "passed" for gate in state.gates)
-        assert b'vedette_rollouts_total{phase="completed"} 1.0' in fleet.cloud.service.metrics.page()
+async def test_a_good_bundle_goes_through_all_stages(fleet, biopsies):
+    first, second = fleet.agents[0].bundle_id, await publish(fleet, biopsies)
+    await fleet.rollouts.start("biopsy", second, [TRIAL, ALL], "new season")
+    await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == second)
+    assert [agent.bundle_id for agent in fleet.agents] == [second, *[first] * 4]
+    assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == first
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await fleet.agents[1].fetch(second)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    state = await fleet.beat_until(lambda state: state.phase is Phase.COMPLETED)
+    assert [agent.fetched for agent in fleet.agents] == [[second]] * 5
+    assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == second
+    async with fleet.cloud.service.store.reading() as connection:
+        history = (await rollout_view(connection, "biopsy"))["history"]
+    assert [entry["event"] for entry in history] == ["start", "gates passed", "last gates passed"]
+    assert (history[0]["author"], history[0]["reason"]) == ("ada", "new season")
+    assert "of the samples were forwarded" in history[1]["reason"]
+    assert all(gate.outcome == "passed" for gate in state.gates)
+    assert b'vedette_rollouts_total{phase="completed"} 1.0' in fleet.cloud.service.metrics.page()
+
+
+@pytest.mark.system
+async def test_a_service_killed_in_a_stage_goes_on_after_its_next_start(tmp_path, biopsies):
+    config = write_settings(tmp_path, biopsies.key, **{"rollouts.check_every_s": 0.1, "heartbeat_s": 60})
+
+    async def beat_until(done) -> None:
+        async with asyncio.timeout(60):
+            while not done():
+                await asyncio.gather(*(agent.beat() for agent in agents))
+                await asyncio.sleep(0.1)
+
+    async def rollout(act) -> dict:
+        async with Store(tmp_path / "data") as store:
+            registry = Registry(store, tmp_path / "data", biopsies.key.public_key())
+            await act(Rollouts(store, registry, "ada"))
+            async with store.reading() as connection:
+                return await rollout_view(connection, "biopsy")
+
+    async with Served(config) as served:
+        for bundle, is_current in ((biopsies.bundle, True), (biopsies.version(2), False)):
+            await publish_to(served.data_dir, bundle, biopsies.key.public_key(), make_current=is_current)
+        first, second = (each.manifest.bundle_id for each in (biopsies.bundle, biopsies.version(2)))
+        tokens = await new_tokens(CloudSettings.load(config, {}), {name: f"of {name}" for name in NAMES[:2]}, 60)
+        agents = [Agent(await enrol(text), first) for text in tokens.values()]
+        await rollout(lambda rollouts: rollouts.start("biopsy", second, [TRIAL, ALL]))
+        await beat_until(lambda: agents[0].bundle_id == second)
+        served.process.kill()
+        served.process.wait()
+    async with Served(config) as served:
+        for agent in agents:
+            agent.connect(served.facts["address"])
+        await beat_until(lambda: 'vedette_rollouts_total{phase="completed"} 1.0' in served.get("metrics"))
+        assert [agent.fetched for agent in agents] == [[second]] * 2
+        found = await rollout(lambda rollouts: rollouts.at_once("biopsy", second))
+        assert [entry["event"] for entry in found["history"]] == ["start", "gates passed", "last gates passed"]
+        for agent in agents:
+            await agent.client.close()
 
 
 async def test_a_bundle_that_floods_halts_at_the_trial_and_the_others_never_fetch_it(fleet, biopsies):
     first, second = fleet.agents[0].bundle_id, await publish(fleet, biopsies)
-    fleet.agents[0].floods.add(second)
+    fleet.agents[0].floods = {second}
     await fleet.rollouts.start("biopsy", second, [TRIAL, ALL])
     state = await fleet.beat_until(lambda state: state.phase is Phase.HALTED)
     await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == first)
@@ -163,7 +146,7 @@ async def test_a_bundle_that_floods_halts_at_the_trial_and_the_others_never_fetc
 
 async def test_a_device_that_cannot_use_the_bundle_halts_it_also_while_paused(fleet, biopsies):
     second = await publish(fleet, biopsies)
-    fleet.agents[0].broken.add(second)
+    fleet.agents[0].broken = {second}
     await fleet.rollouts.start("biopsy", second, [TRIAL, ALL])
     await fleet.rollouts.act("biopsy", RolloutEvent.PAUSE)
     state = await fleet.beat_until(lambda state: state.phase is Phase.HALTED)

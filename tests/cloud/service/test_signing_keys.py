@@ -15,7 +15,7 @@ from shared.bundle import Bundle, key_id, load_signing_key, sign
 from shared.errors import CertificateError, StorageError, UntrustedBundleError
 from shared.key_sets import KeySet
 from tests.cloud.service.harness import settings_for
-from tests.cloud.service.test_serve import run, write_settings
+from tests.cloud.service.served import run, write_settings
 from vedette.v1 import fleet_pb2
 
 NEW = Ed25519PrivateKey.generate()
