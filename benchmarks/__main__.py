@@ -28,6 +28,7 @@ NAMES = (
     "diffusion_cost",
     "retention",
     "console_queries",
+    "open_pages",
 )
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 
 from cloud.console.figures import fleet_figures
 from cloud.console.reading import WAITING, read_detail
-from cloud.console.summary_cache import SummaryCache
+from cloud.console.snapshots import Snapshots
 from cloud.console.views import VerdictPageView, row_view
 from cloud.devices import device_figures
 from cloud.query_parameters import parameter_problem
@@ -25,7 +25,7 @@ from shared.samples import Decision, Route
 Text = Annotated[str, Query(max_length=512)]
 
 
-def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> APIRouter:
+def api_router(store: Store, registry: Registry, snapshots: Snapshots) -> APIRouter:
     """Return the routes below /api."""
     router = APIRouter(prefix="/api", tags=["api"], dependencies=[Depends(refuse_unknown_parameters)])
 
@@ -75,14 +75,14 @@ def api_router(store: Store, registry: Registry, summaries: SummaryCache) -> API
             wanted = await wanted_by_device(connection)
         now_s = time.time()
         return [
-            device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=summaries.late_after_s)
+            device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=snapshots.late_after_s)
             for row in rows
         ]
 
     @router.get("/fleet")
     async def fleet() -> dict[str, Any]:
         """Return the figures of the fleet."""
-        return fleet_figures(await summaries.summary(), time.time())
+        return fleet_figures((await snapshots.newest()).summary, time.time())
 
     return router
 

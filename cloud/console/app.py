@@ -16,7 +16,7 @@ from cloud.console.guidance import BundleProblems
 from cloud.console.live import build_live_page
 from cloud.console.media import Media
 from cloud.console.pages import build_devices_page, build_verdict_page
-from cloud.console.summary_cache import SummaryCache
+from cloud.console.snapshots import Snapshots
 from cloud.store import Store
 from cloud.store.registry import Registry
 from cloud.store.rollout_view import rollout_view
@@ -51,14 +51,15 @@ def create_app(
 
     A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
     """
-    summaries = SummaryCache(store, late_after_s)
+    snapshots = Snapshots(store, late_after_s)
     app = FastAPI(title="Vedette console", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.add_middleware(SecurityHeaders)
     app.add_exception_handler(StorageError, _storage_error)
-    app.include_router(api_router(store, registry, summaries))
+    app.include_router(api_router(store, registry, snapshots))
     app.include_router(bundle_router(registry.manifest, partial(_read_rollout, store)))
     app.include_router(Media(store).router)
-    _add_pages(store, registry, summaries, bundle_problems)
+    _add_pages(store, registry, snapshots, bundle_problems)
+    pages.on_shutdown(snapshots.close)
     pages.middleware_stack = None  # NiceGUI has one application per process: reset it in case it ran before
     ui.run_with(
         app,
@@ -95,22 +96,22 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def _add_pages(store: Store, registry: Registry, summaries: SummaryCache, bundle_problems: BundleProblems) -> None:
+def _add_pages(store: Store, registry: Registry, snapshots: Snapshots, bundle_problems: BundleProblems) -> None:
     @ui.page("/", title="Live · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def live(request: Request) -> None:
-        await build_live_page(store, summaries, dict(request.query_params), bundle_problems)
+        await build_live_page(store, snapshots, dict(request.query_params), bundle_problems)
 
     @ui.page("/devices", title="Devices · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def devices() -> None:
-        await build_devices_page(store, registry, summaries)
+        await build_devices_page(store, registry, snapshots)
 
     @ui.page("/verdict/{sample_id}", title="Verdict · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def verdict(sample_id: str) -> None:
-        await build_verdict_page(store, summaries, sample_id)
+        await build_verdict_page(store, snapshots, sample_id)
 
     @ui.page("/bundle/{bundle_id}", title="Bundle · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def bundle(bundle_id: str) -> None:
-        await build_bundle_page(registry.manifest, partial(_read_rollout, store), summaries, bundle_id)
+        await build_bundle_page(registry.manifest, partial(_read_rollout, store), snapshots, bundle_id)
 
 
 async def _read_rollout(store: Store, name: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from cloud.console.layout import Frame
 from cloud.console.rollouts import show_rollout
-from cloud.console.summary_cache import SummaryCache
+from cloud.console.snapshots import Snapshots
 from shared.bundle import Manifest
 from shared.errors import BundleError
 
@@ -54,10 +54,10 @@ def bundle_router(read_manifest: ReadManifest, read_rollout: ReadRollout) -> API
 
 
 async def build_bundle_page(
-    read_manifest: ReadManifest, read_rollout: ReadRollout, summaries: SummaryCache, bundle_id: str
+    read_manifest: ReadManifest, read_rollout: ReadRollout, snapshots: Snapshots, bundle_id: str
 ) -> None:
     """Build the page of one bundle; an unknown one has status 404."""
-    frame = Frame(summaries, "")
+    frame = Frame(snapshots, "")
     with ui.element("main").classes("v-main"), ui.element("article").classes("v-scroll").style("padding: 14px"):
         try:
             await frame.refresh()

@@ -1,14 +1,12 @@
 """Frame of every page: navigation, theme, figures of the fleet and problems."""
 
 import logging
-import time
 from pathlib import Path
 
 from nicegui import ui
 
 from cloud.console.elements import FleetStrip, TopBar
-from cloud.console.summary_cache import SummaryCache
-from cloud.console.views import summary_view
+from cloud.console.snapshots import Snapshots, Tick
 from cloud.store.fleet_queries import FleetSummary
 from shared.errors import VedetteError
 
@@ -33,8 +31,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", window.ved
 class Frame:
     """Top of a page; `path` is its entry in the navigation."""
 
-    def __init__(self, summaries: SummaryCache, path: str) -> None:
-        self._summaries = summaries
+    def __init__(self, snapshots: Snapshots, path: str) -> None:
+        self._snapshots = snapshots
         ui.add_head_html(_THEME_SCRIPT + f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
         self._bar = TopBar()
         self._bar.show(path=path, problem="", read_at_s=0.0)
@@ -42,11 +40,14 @@ class Frame:
 
     async def refresh(self) -> FleetSummary:
         """Show the newest figures; raises StorageError if the store cannot be read."""
-        summary = await self._summaries.summary()
-        now_s = time.time()
-        self._strip.show(summary=summary_view(summary, now_s))
-        self._bar.show(problem="", read_at_s=now_s)
-        return summary
+        snapshot = await self._snapshots.newest()
+        self._strip.show(summary=snapshot.view)
+        self._bar.show(problem="", read_at_s=self._snapshots.checked_at_s)
+        return snapshot.summary
+
+    def follow(self, tick: Tick) -> None:
+        """Call `tick` after each change of the store, until the browser has left the page."""
+        ui.context.client.on_delete(self._snapshots.follow(tick))
 
     def show_problem(self, error: Exception) -> None:
         """Show a problem until the next successful refresh; log an unexpected one with its traceback."""

@@ -14,7 +14,7 @@ from cloud.console.elements import FilterBar, VerdictDetail, VerdictTable
 from cloud.console.guidance import BundleProblems, no_device, no_match, no_match_yet, no_verdict, not_ready
 from cloud.console.layout import Frame
 from cloud.console.reading import read_detail
-from cloud.console.summary_cache import SummaryCache
+from cloud.console.snapshots import Snapshots
 from cloud.console.table import SPANS_S, filter_choices, table_columns
 from cloud.console.views import row_view
 from cloud.store import Store
@@ -25,8 +25,6 @@ from shared.modality import Modality
 from shared.samples import Decision, Route
 
 PAGE_SIZE = 50
-REFRESH_S = 1.0
-REST_FACTOR = 5  # pause after a read, in multiples of its duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +88,32 @@ class PagePosition:
         return self.before is None and self.after is None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    """One page of verdicts as stored and as shown, and all devices for the filter."""
+
+    page: VerdictPage
+    rows: list[dict[str, Any]]
+    device_ids: tuple[str, ...]
+
+
 class LivePage:
     """One open page: reads the store only after a change, and does not move while an operator looks."""
 
     def __init__(
-        self, store: Store, summaries: SummaryCache, wanted: PageFilters, bundle_problems: BundleProblems
+        self, store: Store, snapshots: Snapshots, wanted: PageFilters, bundle_problems: BundleProblems
     ) -> None:
-        self._store, self._bundle_problems = store, bundle_problems
+        self._store, self._snapshots, self._bundle_problems = store, snapshots, bundle_problems
         self._wanted = wanted
         self._place = PagePosition()
         self._page = VerdictPage((), None, None)
         self._shown: ListVersion | None = None  # when the list was read; None: read it again
         self._counted: ListVersion | None = None
-        self._rest_until_s = 0.0
         self._held = False
         self._turned = 0
         self._opened = ""
         self._busy = asyncio.Lock()
-        self._frame = Frame(summaries, "/")
+        self.frame = Frame(snapshots, "/")
         with ui.element("main").classes("v-main"):
             self._filters = FilterBar()
             with ui.element("div").classes("v-split"):
@@ -139,51 +145,56 @@ class LivePage:
             try:
                 await self._refresh()
             except Exception as error:
-                self._frame.show_problem(error)
+                self.frame.show_problem(error)
 
     async def _refresh(self) -> None:
-        summary = await self._frame.refresh()
+        summary = (await self._snapshots.newest()).summary
         await self._follow(summary)
+        await self.frame.refresh()  # after the list, so that both travel in one message
         if not self._page.rows:
             self._table.show(empty=self._guidance(summary))
 
     async def _follow(self, summary: FleetSummary) -> None:
         mark = (summary.newest, summary.devices)
-        started_s = time.monotonic()
-        if self._shown is None or (self._shown != mark and self._follows() and started_s > self._rest_until_s):
+        if self._shown is None or (self._shown != mark and self._follows()):
             await self._load()
             self._shown = self._counted = mark
-        elif self._counted != mark and not self._follows() and started_s > self._rest_until_s:
+        elif self._counted != mark and not self._follows():
             await self._count()
             self._counted = mark
-        else:
-            return
-        # A filter with few matches makes the store search all rows: limit the share of time for that.
-        self._rest_until_s = time.monotonic() + REST_FACTOR * (time.monotonic() - started_s)
 
     def _follows(self) -> bool:
         return self._place.is_top and not self._held
 
     async def _load(self) -> None:
-        wanted = self._wanted.to_filter(time.time())
-        async with self._store.reading() as connection:
-            page = await verdict_page(
-                connection, wanted, before=self._place.before, after=self._place.after, size=PAGE_SIZE
-            )
-            if self._place.after is not None and (page.newer is None or not page.rows):
-                self._place = PagePosition()  # at the top again: follow new verdicts
-                page = await verdict_page(connection, wanted, size=PAGE_SIZE)
-            names = await device_ids(connection)
-        self._page = page
-        self._filters.show(choices=filter_choices(sorted({*names, self._wanted.device} - {""})))
+        shown = await self._read(self._place)
+        if self._place.after is not None and (shown.page.newer is None or not shown.page.rows):
+            self._place = PagePosition()  # at the top again: follow new verdicts
+            shown = await self._read(self._place)
+        self._page = shown.page
+        names = {*shown.device_ids, self._wanted.device} - {""}
+        self._filters.show(choices=filter_choices(sorted(names)))
         self._table.show(
-            rows=[row_view(row) for row in page.rows],
-            has_older=page.older is not None,
+            rows=shown.rows,
+            has_older=shown.page.older is not None,
             has_newer=not self._place.is_top,
             waiting=0,
             turned=self._turned,
             empty=None,
         )
+
+    async def _read(self, place: PagePosition) -> ListedPage:
+        """Return one page of the list; pages with the same filters and place share it."""
+        wanted = self._wanted
+
+        async def read() -> ListedPage:
+            async with self._store.reading() as connection:
+                page = await verdict_page(
+                    connection, wanted.to_filter(time.time()), before=place.before, after=place.after, size=PAGE_SIZE
+                )
+                return ListedPage(page, [row_view(row) for row in page.rows], await device_ids(connection))
+
+        return await self._snapshots.shared((wanted, place), read)
 
     async def _count(self) -> None:
         """Show the number of new verdicts without moving the list."""
@@ -207,7 +218,7 @@ class LivePage:
             try:
                 await self._refresh()
             except Exception as error:
-                self._frame.show_problem(error)
+                self.frame.show_problem(error)
 
     async def _on_change(self, event: GenericEventArguments) -> None:
         self._wanted = PageFilters.parse(event.args if isinstance(event.args, dict) else {})
@@ -245,7 +256,7 @@ class LivePage:
         try:
             verdict, notice = await read_detail(self._store, sample_id)
         except Exception as error:
-            self._frame.show_problem(error)
+            self.frame.show_problem(error)
             verdict, notice = None, "This verdict could not be read: see the problem at the top of the page."
         if self._opened == str(sample_id):  # another one may have been opened meanwhile
             self._detail.show(verdict=verdict, notice=notice)
@@ -257,9 +268,9 @@ class LivePage:
 
 
 async def build_live_page(
-    store: Store, summaries: SummaryCache, values: dict[str, Any], bundle_problems: BundleProblems
+    store: Store, snapshots: Snapshots, values: dict[str, Any], bundle_problems: BundleProblems
 ) -> None:
     """Build the page for one browser and keep it up to date."""
-    page = LivePage(store, summaries, PageFilters.parse(values), bundle_problems)
+    page = LivePage(store, snapshots, PageFilters.parse(values), bundle_problems)
     await page.tick()
-    ui.timer(REFRESH_S, page.tick, immediate=False)
+    page.frame.follow(page.tick)

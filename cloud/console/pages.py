@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from typing import Any
 
 from nicegui import ui
 
@@ -9,22 +10,20 @@ from cloud.console.elements import DeviceList, VerdictDetail
 from cloud.console.guidance import no_device
 from cloud.console.layout import Frame
 from cloud.console.reading import WAITING, read_detail
-from cloud.console.summary_cache import SummaryCache
+from cloud.console.snapshots import Snapshots
 from cloud.devices import device_view
 from cloud.store import Store
 from cloud.store.fleet_queries import device_rows
 from cloud.store.registry import Registry
 from cloud.store.releases import wanted_by_device
 
-REFRESH_S = 2.0
-
 
 class DevicesPage:
     """Open page of all devices."""
 
-    def __init__(self, store: Store, registry: Registry, summaries: SummaryCache) -> None:
-        self._store, self._registry, self._summaries = store, registry, summaries
-        self._frame = Frame(summaries, "/devices")
+    def __init__(self, store: Store, registry: Registry, snapshots: Snapshots) -> None:
+        self._store, self._registry, self._snapshots = store, registry, snapshots
+        self.frame = Frame(snapshots, "/devices")
         with ui.element("main").classes("v-main"):
             self._list = DeviceList()
         self._list.show(devices=[], now_s=0.0, empty=None)
@@ -32,28 +31,31 @@ class DevicesPage:
     async def tick(self) -> None:
         """Update the page; a problem is shown, and the next tick tries again."""
         try:
-            await self._frame.refresh()
-            async with self._store.reading() as connection:
-                rows = await device_rows(connection)
-                wanted = await wanted_by_device(connection)
+            await self.frame.refresh()
+            now_s, views = await self._snapshots.shared("devices", self._read)
         except Exception as error:
-            self._frame.show_problem(error)
+            self.frame.show_problem(error)
             return
-        now_s = time.time()
-        late_after_s = self._summaries.late_after_s
-        views = [
+        self._list.show(devices=views, now_s=now_s, empty=None if views else no_device())
+
+    async def _read(self) -> tuple[float, list[dict[str, Any]]]:
+        """Return the time and the view of each device."""
+        async with self._store.reading() as connection:
+            rows = await device_rows(connection)
+            wanted = await wanted_by_device(connection)
+        now_s, late_after_s = time.time(), self._snapshots.late_after_s
+        return now_s, [
             device_view(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s)
             for row in rows
         ]
-        self._list.show(devices=views, now_s=now_s, empty=None if views else no_device())
 
 
 class DetailPage:
     """Open page of a single verdict."""
 
-    def __init__(self, store: Store, summaries: SummaryCache, sample_id: uuid.UUID | None) -> None:
+    def __init__(self, store: Store, snapshots: Snapshots, sample_id: uuid.UUID | None) -> None:
         self._store, self._sample_id = store, sample_id
-        self._frame = Frame(summaries, "")
+        self.frame = Frame(snapshots, "")
         with ui.element("main").classes("v-main"):
             self._detail = VerdictDetail()
         self._detail.show(verdict=None, notice="Reading ...", whole_page=True)
@@ -62,7 +64,7 @@ class DetailPage:
     async def tick(self) -> bool:
         """Show the verdict as soon as it exists; return whether the sample is known."""
         try:
-            await self._frame.refresh()
+            await self.frame.refresh()
             if self.is_final:
                 return True
             if self._sample_id is None:
@@ -70,27 +72,27 @@ class DetailPage:
             else:
                 verdict, notice = await read_detail(self._store, self._sample_id)
         except Exception as error:
-            self._frame.show_problem(error)
+            self.frame.show_problem(error)
             return True
         self.is_final = verdict is not None or notice != WAITING
         self._detail.show(verdict=verdict, notice=notice)
         return verdict is not None or notice == WAITING
 
 
-async def build_devices_page(store: Store, registry: Registry, summaries: SummaryCache) -> None:
+async def build_devices_page(store: Store, registry: Registry, snapshots: Snapshots) -> None:
     """Build the page for one browser and keep it up to date."""
-    page = DevicesPage(store, registry, summaries)
+    page = DevicesPage(store, registry, snapshots)
     await page.tick()
-    ui.timer(REFRESH_S, page.tick, immediate=False)
+    page.frame.follow(page.tick)
 
 
-async def build_verdict_page(store: Store, summaries: SummaryCache, sample_id: str) -> None:
+async def build_verdict_page(store: Store, snapshots: Snapshots, sample_id: str) -> None:
     """Build the page for one browser; it waits for a verdict that does not exist yet."""
     try:
         known: uuid.UUID | None = uuid.UUID(sample_id)
     except ValueError:
         known = None
-    page = DetailPage(store, summaries, known)
+    page = DetailPage(store, snapshots, known)
     if not await page.tick():
         ui.status_code(404)
-    ui.timer(REFRESH_S, page.tick, immediate=False)
+    page.frame.follow(page.tick)

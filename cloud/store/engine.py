@@ -56,6 +56,7 @@ class Store:
         self._file: tuple[int, int] | None = None
         self._read_queue = ReadQueue(reads)
         self._stopped = asyncio.Event()
+        self._watcher: sqlite3.Connection | None = None  # PRAGMA data_version compares within one connection
         self._reader = _engine(self.path, pool_size=reads.connections, begin="BEGIN")
         self._writer = _engine(self.path, pool_size=1, begin="BEGIN IMMEDIATE")
         event.listen(self._reader.sync_engine, "connect", self._watch_deadline)
@@ -66,6 +67,13 @@ class Store:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    def version(self) -> int:
+        """Return a number that changes with every commit of any process; takes microseconds. Raises StorageError."""
+        with self._storage_errors("read"):
+            if self._watcher is None:
+                self._watcher = sqlite3.connect(self.path, timeout=0.1, isolation_level=None)
+            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
     def stop_reading(self) -> None:
         """Interrupt queries that run for long, now and later, so that their connections can be closed."""
         self._stopped.set()
@@ -73,6 +81,9 @@ class Store:
     async def close(self) -> None:
         """Close all connections."""
         self.stop_reading()
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
         await self._reader.dispose()
         await self._writer.dispose()
 

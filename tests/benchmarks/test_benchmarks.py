@@ -14,6 +14,7 @@ from benchmarks import (
     diffusion_cost,
     image_choices,
     image_scale,
+    open_pages,
     retention,
     row_choices,
     series_choices,
@@ -147,6 +148,12 @@ def test_queries_of_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = console_queries.run(quick=True, count=200_000)
     assert figures["slowest"] in figures
     assert set(console_queries.FILTERS) < set(figures)
+
+
+def test_open_pages_receive_new_verdicts() -> None:
+    figures = open_pages.run(quick=True)
+    assert figures["updates_a_second"] > 0
+    assert figures["cores"] > 0
 
 
 def test_video_choices_are_skipped_without_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ export default {
       </nav>
       <span class="v-space"></span>
       <span v-if="problem" class="v-problem" role="alert" :title="problem"><b>Not up to date.</b> {{ problem }}</span>
-      <span v-else-if="read_at_s" class="v-fresh"><i class="v-pulse"></i>as of {{ clock(read_at_s) }}</span>
+      <span v-else-if="read_at_s" class="v-fresh"><i class="v-pulse"></i>as of {{ clock(read_at_s + elapsed_s) }}</span>
       <button type="button" class="v-button" @click="next" :title="'Theme: ' + theme + '. Click for the next one.'">
         <span aria-hidden="true">{{ {auto: "◐", light: "☀", dark: "☾"}[theme] }}</span><span class="v-wide">{{ theme }}</span>
       </button>
@@ -27,12 +27,25 @@ export default {
   props: { path: String, problem: String, read_at_s: Number },
   data() {
     return {
+      elapsed_s: 0,
       pages: [{ path: "/", name: "Live" }, { path: "/devices", name: "Devices" }],
       theme: THEMES.includes(localStorage.getItem("vedette-theme")) ? localStorage.getItem("vedette-theme") : "auto",
     };
   },
+  watch: {
+    read_at_s() {
+      this.shown_at_ms = performance.now();
+      this.elapsed_s = 0;
+    },
+  },
   mounted() {
     window.vedetteTheme();
+    this.shown_at_ms = performance.now();
+    // The server reports each change at once and a check without one every 10 s: until then nothing has changed.
+    this.ticker = setInterval(() => (this.elapsed_s = Math.min((performance.now() - this.shown_at_ms) / 1000, 12)), 1000);
+  },
+  unmounted() {
+    clearInterval(this.ticker);
   },
   methods: {
     clock,

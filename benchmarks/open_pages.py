@@ -1,0 +1,157 @@
+"""Processor time of the console with many open live pages, each with a real web socket.
+
+The console runs in a process of its own on a generated store. `cores` is its use of the processor: `idle` while nothing
+happens, `busy` while ten samples a second arrive and are judged in the same process. `updates_a_second` are the
+messages that one page receives.
+
+The code before this page, measured with the same program, 50 pages: 0.027 cores and 1.0 updates a second while idle,
+0.18 cores while busy. Every page also read the store by itself; with a million verdicts, the fleet summary alone took
+0.3 to 0.5 of a core.
+"""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+import websockets
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from benchmarks.large_store import END_S, device_name, make_store
+from cloud.store import Store
+from cloud.store.ingest import Received, store_samples
+from cloud.store.judging import store_verdicts, waiting_samples
+from cloud.store.read_queue import CONSOLE_READS
+from cloud.store.registry import Registry
+from shared.modality import Modality
+from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
+from shared.wire import encode_payload
+
+PAGES, SAMPLES_PER_S, VERDICTS = 50, 10, 20_000
+SETTLE_S, MEASURE_S = 5.0, 15.0
+
+
+def run(quick: bool = False) -> dict[str, Any]:
+    """Return the use of the processor in cores, with and without pages; `quick`: with three pages while busy only."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_store(folder, 1000 if quick else VERDICTS, devices=20, waiting=0)
+        if quick:
+            return asyncio.run(_measure(folder, 3, SAMPLES_PER_S, 2.0))
+        figures: dict[str, Any] = {"pages": PAGES, "samples_per_s_when_busy": SAMPLES_PER_S}
+        for state, rate in (("idle", 0), ("busy", SAMPLES_PER_S)):
+            figures[f"{state}_without_pages"] = asyncio.run(_measure(folder, 0, rate, MEASURE_S))
+            figures[state] = asyncio.run(_measure(folder, PAGES, rate, MEASURE_S))
+        return figures
+
+
+async def _measure(folder: Path, pages: int, rate: int, measure_s: float) -> dict[str, float]:
+    """Return the cores in use and the updates that a page receives in a second."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+        command = [sys.executable, "-m", __name__, str(folder), str(bound.fileno()), str(rate)]
+        with subprocess.Popen(command, pass_fds=[bound.fileno()]) as process:
+            try:
+                received = [0] * pages
+                readers = [asyncio.create_task(_page(port, received, place)) for place in range(pages)]
+                if not pages:
+                    await _first_answer(port)
+                while not all(received) and not any(reader.done() for reader in readers):
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(min(SETTLE_S, measure_s))
+                before, before_s, count = _cpu_s(process.pid), time.perf_counter(), sum(received)
+                await asyncio.sleep(measure_s)
+                elapsed_s = time.perf_counter() - before_s
+                cores = (_cpu_s(process.pid) - before) / elapsed_s
+                ended = [reader.exception() for reader in readers if reader.done()]
+                if ended:
+                    raise RuntimeError(f"{len(ended)} pages were closed") from ended[0]
+                for reader in readers:
+                    reader.cancel()
+                await asyncio.gather(*readers, return_exceptions=True)
+                updates = (sum(received) - count) / elapsed_s / max(pages, 1)
+                return {"cores": cores, "updates_a_second": updates}
+            finally:
+                process.terminate()
+
+
+async def _first_answer(port: int) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=60) as client:
+        return await client.get(f"http://127.0.0.1:{port}/")
+
+
+async def _page(port: int, received: list[int], place: int) -> None:
+    """Open the live page as a browser does, and read its web socket until cancelled."""
+    text = (await _first_answer(port)).text
+    client_id = re.search(r"client_id['\"]?: ?['\"]([0-9a-f-]+)", text)
+    if client_id is None:
+        raise RuntimeError("the page names no client")
+    names = {"tab_id": str(uuid.uuid4()), "document_id": str(uuid.uuid4()), "next_message_id": "0"}
+    query = "&".join(f"{name}={value}" for name, value in ({"client_id": client_id[1]} | names).items())
+    url = f"ws://127.0.0.1:{port}/_nicegui_ws/socket.io/?EIO=4&transport=websocket&implicit_handshake=true&{query}"
+    async with websockets.connect(url, max_size=None) as connection:
+        await connection.recv()
+        await connection.send("40")
+        async for message in connection:
+            if message == "2":  # a ping of Engine.IO
+                await connection.send("3")
+            elif str(message).startswith("42"):
+                received[place] += json.loads(str(message)[2:])[0] == "update"
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _serve(folder: Path, bound: socket.socket, rate: int) -> None:
+    from cloud.console import create_app
+
+    async with Store(folder) as store, Store(folder, CONSOLE_READS) as reads:
+        registry = Registry(reads, folder, Ed25519PrivateKey.generate().public_key())
+        options = uvicorn.Config(create_app(reads, registry), log_level="error", ws="websockets-sansio")
+        writer = asyncio.create_task(_write(store, rate))
+        await uvicorn.Server(options).serve(sockets=[bound])
+        writer.cancel()
+
+
+async def _write(store: Store, rate: int) -> None:
+    """Store and judge `rate` samples a second."""
+    number = 0
+    while rate:
+        values = np.zeros(3, dtype=np.float32)
+        sample = Sample(new_sample_id(), "lab", Modality.TABULAR, time.time(), f"row {number}", values)
+        screening = Screening(1.0, 0.01, False, Route.FORWARD, "press-1-00000000", "cal", "int8", None)
+        received = Received(sample, screening, encode_payload(values, Modality.TABULAR))
+        await store_samples(store, device_name(number % 20), [received], time.time())
+        judged = [(waiting, _verdict(waiting.sample_id)) for waiting in await waiting_samples(store, 100)]
+        await store_verdicts(store, judged)
+        number += 1
+        await asyncio.sleep(1 / rate)
+
+
+def _verdict(sample_id: uuid.UUID) -> Verdict:
+    return Verdict(
+        sample_id=sample_id,
+        decision=Decision.ANOMALOUS,
+        p_value=0.001,
+        extrapolated=False,
+        opinions=(),
+        bundle_id="press-1-00000000",
+        judged_at_s=END_S + time.monotonic(),  # newer than every generated verdict
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3])))
