@@ -6,9 +6,11 @@ does. With r the mean square difference of successive observed readings of a cha
 
     z = (mean - log(r + FLOOR)) / unit * sqrt(pairs / all pairs)        stillness = log(1 + max(0, z - limit))
 
-where `mean` and `unit` are mean and standard deviation of the logarithm on normal windows, and `limit` is MARGIN times
-the highest z of them, which counts as at least MIN_HIGHEST. The stillness is 0 for all normal windows of the fit, so a
-channel that rests in normal operation has none.
+where `mean` and `unit` are mean and standard deviation of the logarithm on normal windows. `limit` is the z that one of
+RETURN_FACTOR times as many normal windows as those of the fit would exceed if the tail of z is exponential (return level
+of peaks over a threshold: Coles, "An Introduction to Statistical Modeling of Extreme Values", 2001, section 4.3.3, with
+shape 0); at least the highest z of the fit, and MIN_LIMIT. No anomaly is needed to set it. The stillness is 0 for all
+normal windows of the fit, so a channel that rests in normal operation has none.
 """
 
 from dataclasses import dataclass
@@ -18,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOOR = 1e-6  # mean square difference, in variances of the channel; rounding of float32 readings stays below it
-MIN_HIGHEST = 3.0  # standard deviations
-MARGIN = 1.5  # later normal windows may be somewhat stiller than those of the fit
+MIN_LIMIT = 3.0  # standard deviations
+RETURN_FACTOR = 10.0
+TAIL_SHARE = 0.1  # highest share of z that the tail is fitted to
 MIN_UNIT = 0.1
 MIN_PAIRS = 4  # successive readings; the logarithm of fewer differences varies too much
 NEVER = 1e3  # limit of a channel that rests in normal operation
@@ -47,7 +50,7 @@ class Stillness:
             mean, unit = float(values.mean()), max(float(values.std()), MIN_UNIT)
             z = (mean - values) / unit * np.sqrt(counts[known, channel] / fitted.pairs)
             fitted.mean[channel], fitted.unit[channel] = mean, unit
-            fitted.limit[channel] = MARGIN * max(float(z.max()), MIN_HIGHEST)
+            fitted.limit[channel] = max(return_level(z), float(z.max()), MIN_LIMIT)
         return fitted
 
     @classmethod
@@ -70,6 +73,15 @@ class Stillness:
         roughness, counts = log_roughness(windows, observed)
         z = (self.mean - roughness) / self.unit * np.sqrt(counts / self.pairs)
         return np.where(counts >= MIN_PAIRS, np.log1p(np.maximum(z - self.limit, 0.0)), 0.0)
+
+
+def return_level(values: NDArray[np.float64]) -> float:
+    """Return the value that one of RETURN_FACTOR times as many values (n,) would exceed, with an exponential tail."""
+    threshold = float(np.quantile(values, 1 - TAIL_SHARE))
+    excesses = values[values > threshold] - threshold
+    if not len(excesses):
+        return threshold
+    return threshold + float(excesses.mean()) * float(np.log(len(excesses) * RETURN_FACTOR))
 
 
 def log_roughness(

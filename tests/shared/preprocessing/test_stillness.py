@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from shared.bundle import InputSpec
 from shared.preprocessing import SeriesPreprocessor
-from shared.preprocessing.stillness import Stillness
+from shared.preprocessing.stillness import Stillness, return_level
 
 LENGTH, SPEC = 32, InputSpec(channels=("power", "voltage", "valve"), window_length=32, window_stride=8)
 
@@ -67,3 +67,11 @@ def test_windows_of_one_time_point_have_no_stillness() -> None:
     windows = np.random.default_rng(7).normal(size=(50, 1, 2))
     observed = np.ones(windows.shape, dtype=bool)
     assert not Stillness.fit(windows, observed).of(windows, observed).any()
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_one_of_ten_times_as_many_values_exceeds_the_return_level(scale: float) -> None:
+    rng = np.random.default_rng(8)
+    levels = [return_level(rng.exponential(scale, 1000)) for _ in range(200)]
+    exceeding = np.mean([np.sum(rng.exponential(scale, 10_000) > level) for level in levels])
+    assert 0.5 < exceeding < 3
