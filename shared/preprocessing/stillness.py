@@ -7,10 +7,10 @@ does. With r the mean square difference of successive observed readings of a cha
     z = (mean - log(r + FLOOR)) / unit * sqrt(pairs / all pairs)        stillness = log(1 + max(0, z - limit))
 
 where `mean` and `unit` are mean and standard deviation of the logarithm on normal windows. `limit` is the z that one of
-RETURN_FACTOR times as many normal windows as those of the fit would exceed if the tail of z is exponential (return level
-of peaks over a threshold: Coles, "An Introduction to Statistical Modeling of Extreme Values", 2001, section 4.3.3, with
-shape 0); at least the highest z of the fit, and MIN_LIMIT. No anomaly is needed to set it. The stillness is 0 for all
-normal windows of the fit, so a channel that rests in normal operation has none.
+RETURN_FACTOR times as many normal windows as those of the fit would exceed if the tail of z is exponential: the return
+level of peaks over a threshold with shape 0 (Coles, "An Introduction to Statistical Modeling of Extreme Values", 2001,
+section 4.3.3). It is at least the highest z of the fit, and MIN_LIMIT. No anomaly is needed to set it. The stillness is
+0 for all normal windows of the fit, so a channel that rests in normal operation has none.
 """
 
 from dataclasses import dataclass
