@@ -120,6 +120,12 @@ class LimitSettings(Settings):
         title="Enrolment connections",
         description="largest number of connections to the enrolment port",
     )
+    console_connections: int = Field(
+        default=512,
+        ge=1,
+        title="Console connections",
+        description="largest number of connections to the console's port; a page has a few",
+    )
     watches_per_device: int = Field(
         default=4,
         ge=1,

@@ -39,10 +39,13 @@ class EventLog:
 
 
 class Throttle:
-    """Rate limit of log events: the first of a kind, then one per `interval_s` with the suppressed count."""
+    """Rate limit of log events: the first of a kind, then one per `interval_s` with the suppressed count.
 
-    def __init__(self, interval_s: float = 10.0) -> None:
-        self._interval_s = interval_s
+    Remembers `max_kinds` kinds, and forgets the oldest first.
+    """
+
+    def __init__(self, interval_s: float = 10.0, max_kinds: int = 256) -> None:
+        self._interval_s, self._max_kinds = interval_s, max_kinds
         self._lock = threading.Lock()
         self._last: dict[str, tuple[float, int]] = {}
 
@@ -54,8 +57,9 @@ class Throttle:
             if now - last < self._interval_s:
                 self._last[kind] = (last, held + count)
                 return 0
-            if len(self._last) > 256:
-                self._last.clear()
+            self._last.pop(kind, None)  # the newest is the last
+            if len(self._last) >= self._max_kinds:
+                del self._last[next(iter(self._last))]
             self._last[kind] = (now, 0)
             return held + count
 

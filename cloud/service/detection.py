@@ -21,18 +21,20 @@ from cloud.store import Store
 from cloud.store.events import BundleChange, StoredEvent, events_after, newest_cursor
 from cloud.store.ingest import IngestStatus, Received, store_samples
 from shared.errors import SampleRejected, StorageError
-from shared.logs import EventLog
+from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
 from shared.wire import MAX_SAMPLES_PER_REQUEST, decoded_bytes, undecoded_from_message, verdict_to_message
 from vedette.v1 import detection_pb2, sample_pb2
 
 STORAGE_RETRY_MS = 2000
 SLOW_RETRY_MS = 5000
+MAX_THROTTLED = 10_000  # devices and events whose log lines are counted
 MAX_DECODED_BYTES = 2**30  # above the largest sample of any modality
 WATCH_PAGE = 64  # verdicts with their maps, up to a mebibyte each
 WATCH_CHECK_S = 1.0
 T = TypeVar("T")
 _LOG = EventLog("detection")
+_check_throttle = Throttle()
 _STATUS = {
     IngestStatus.STORED: detection_pb2.SUBMIT_STATUS_ACCEPTED,
     IngestStatus.DUPLICATE: detection_pb2.SUBMIT_STATUS_DUPLICATE,
@@ -71,6 +73,7 @@ class DetectionService:
         self._wake_analysis = wake_analysis
         self._watches_per_device = watches_per_device
         self._watches: dict[str, int] = {}
+        self._throttle = Throttle(max_kinds=MAX_THROTTLED)
 
     def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """Return the handlers of all calls.
@@ -132,7 +135,8 @@ class DetectionService:
                     return await self._ingest(device_id, request.samples, admitted), None
                 except StorageError as error:
                     self._metrics.errors.labels("store").inc()
-                    _LOG.error("submit_not_stored", device_id=device_id, samples=load.samples, error=error)
+                    if count := self._throttle.allow(f"not stored {device_id}", load.samples):
+                        _LOG.error("submit_not_stored", device_id=device_id, samples=count, error=error)
                     return [], Refusal("store", str(error), STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
 
     async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[detection_pb2.Event]:
@@ -177,8 +181,8 @@ class DetectionService:
                     result.reason = "another device has sent a sample of this id"
             results.append(result)
         reasons = [result.reason for result in results if result.reason]
-        if reasons:
-            _LOG.warning("samples_rejected", device_id=device_id, count=len(reasons), first=reasons[0])
+        if reasons and (count := self._throttle.allow(f"rejected {device_id}", len(reasons))):
+            _LOG.warning("samples_rejected", device_id=device_id, count=count, first=reasons[0])
         return results
 
     async def _store_shielded(self, device_id: str, received: list[Received], admitted: Admitted) -> list[IngestStatus]:
@@ -259,7 +263,8 @@ def _check(message: sample_pb2.Sample, rules: Rules) -> Received | str:
     except SampleRejected as error:
         return str(error)
     except Exception as error:  # otherwise the sample would stay in the spool and fail again
-        _LOG.error("check_failed", error=f"{type(error).__name__}: {error}")
+        if count := _check_throttle.allow(type(error).__name__):
+            _LOG.error("check_failed", error=f"{type(error).__name__}: {error}", count=count)
         return f"the sample cannot be checked: {type(error).__name__}"
     return Received(sample, screening, message.payload)
 

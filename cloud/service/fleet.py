@@ -56,6 +56,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         self._heartbeat_s = heartbeat_s
         self._fetches_per_device = fetches_per_device
         self._fetches: dict[str, int] = {}
+        self._throttle = Throttle(max_kinds=10_000)
 
     async def Enroll(self, request: fleet_pb2.EnrollRequest, context: Context) -> fleet_pb2.EnrollResponse:
         """Refuse: callers of this port are enrolled already."""
@@ -108,14 +109,17 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         if request.offset > entry.edge_archive_bytes:
             message = f"Offset {request.offset} lies beyond the {entry.edge_archive_bytes} bytes of {entry.bundle_id}."
             await refuse(context, grpc.StatusCode.OUT_OF_RANGE, message)
-        _LOG.info("bundle_fetched", device_id=device_id, bundle=entry.bundle_id, offset=request.offset)
+        if count := self._throttle.allow(f"fetched {device_id}"):
+            facts = {"bundle": entry.bundle_id, "offset": request.offset, "count": count}
+            _LOG.info("bundle_fetched", device_id=device_id, **facts)
         path, offset = self._registry.edge_archive_path(entry.bundle_id), request.offset
         while offset < entry.edge_archive_bytes:
             try:
                 data = await asyncio.to_thread(_read_at, path, offset)
             except OSError as error:
                 data = b""
-                _LOG.error("bundle_unreadable", bundle=entry.bundle_id, error=error)
+                if count := self._throttle.allow(f"unreadable {entry.bundle_id}"):
+                    _LOG.error("bundle_unreadable", bundle=entry.bundle_id, error=error, count=count)
             if not data:
                 message = f"The archive of {entry.bundle_id} is damaged in the registry: publish it again."
                 await refuse(context, grpc.StatusCode.DATA_LOSS, message)

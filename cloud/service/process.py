@@ -46,7 +46,7 @@ from cloud.store.retention import remove_old
 from shared.addresses import Address
 from shared.bundle import Bundle, key_id
 from shared.errors import StorageError, VedetteError
-from shared.logs import EventLog
+from shared.logs import EventLog, Throttle
 from shared.wire import MAX_MESSAGE_BYTES
 from vedette.v1 import detection_pb2, fleet_pb2, fleet_pb2_grpc
 
@@ -83,6 +83,7 @@ class Service:
         self._trusted_key = trusted_key
         self._make_console = make_console
         self._status = "starting"
+        self._throttle = Throttle()
         self._tasks: list[asyncio.Task[None]] = []
         self._health_servicers: list[Any] = []
         self._stoppers: list[Callable[[], Awaitable[object]]] = []
@@ -156,7 +157,9 @@ class Service:
         for server in (device_server, enrolment_server):
             await server.start()
             self._stoppers.append(partial(server.stop, GRACE_S))
-        web = WebServer(OriginCheck(front, listen, settings.console_names), console_socket)
+        web = WebServer(
+            OriginCheck(front, listen, settings.console_names), console_socket, settings.limits.console_connections
+        )
         self._stoppers.append(web.stop)
         await web.start()
         console_address = str(Address(listen.host, console_socket.getsockname()[1]))
@@ -325,11 +328,13 @@ class Service:
             self.metrics.verdicts.labels(verdict.decision.value).inc()
             self.metrics.verdict_seconds.observe(max(0.0, now_s - waiting.received_at_s))
         reasons = [verdict.reason for _, verdict in judged if verdict.reason]
-        if reasons:
-            _LOG.warning("samples_undecided", count=len(reasons), first=reasons[0])
+        if reasons and (count := self._throttle.allow("undecided", len(reasons))):
+            _LOG.warning("samples_undecided", count=count, first=reasons[0])
         bundle_id = judged[0][1].bundle_id if judged else ""
-        _LOG.info("batch_judged", bundle=bundle_id, samples=len(judged), seconds=seconds)
+        if count := self._throttle.allow(f"judged {bundle_id}", len(judged)):
+            _LOG.info("samples_judged", bundle=bundle_id, samples=count, seconds=seconds)
 
     def _on_failure(self, error: Exception) -> None:
         self.metrics.errors.labels("analysis" if not isinstance(error, StorageError) else "store").inc()
-        _LOG.error("background_error", error=f"{type(error).__name__}: {error}")
+        if count := self._throttle.allow(f"{type(error).__name__}: {error}"):
+            _LOG.error("background_error", error=f"{type(error).__name__}: {error}", count=count)

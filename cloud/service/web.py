@@ -4,13 +4,21 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from cloud.service.http import AsgiApp
 from shared.errors import VedetteError
 
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import H11Protocol as _HttpProtocol
+else:  # whose type says nothing about the members that both implementations have
+    _HttpProtocol = AutoHTTPProtocol
+
 STOP_S = 1.5
+FIRST_REQUEST_S = 10.0
 
 
 class _Server(uvicorn.Server):
@@ -20,12 +28,31 @@ class _Server(uvicorn.Server):
         yield
 
 
-class WebServer:
-    """Web server of an ASGI application on a bound socket."""
+class _BoundedProtocol(_HttpProtocol):
+    """HTTP connection that is closed at once beyond `limit`, and after FIRST_REQUEST_S without a request."""
 
-    def __init__(self, app: AsgiApp, bound: socket.socket) -> None:
+    limit: int
+
+    def connection_made(self, transport: Any) -> None:
+        if len(self.connections) >= self.limit:
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self.loop.call_later(FIRST_REQUEST_S, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        # After an upgrade the transport belongs to the web socket.
+        if self.cycle is None and self.transport.get_protocol() is self:
+            self.transport.close()
+
+
+class WebServer:
+    """Web server of an ASGI application on a bound socket, for at most `max_connections`."""
+
+    def __init__(self, app: AsgiApp, bound: socket.socket, max_connections: int) -> None:
         configuration = uvicorn.Config(
             app,
+            http=type("BoundedProtocol", (_BoundedProtocol,), {"limit": max_connections}),
             log_config=None,
             access_log=False,
             lifespan="on",

@@ -1,6 +1,7 @@
 """One enrolled device that misbehaves harms no other device and not the service."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from cloud.service import ports
+from cloud.service import ports, web
 from shared.bundle import InputSpec
 from shared.modality import Modality
 from tests.cloud.service.harness import message, running, settings_for
@@ -164,3 +165,33 @@ async def test_idle_connections_are_bounded_and_a_connected_device_goes_on(tmp_p
         assert await late.submit([message(biopsies.normal[1])])
         for _, writer in idle:
             writer.close()
+
+
+async def test_the_consoles_port_answers_again_after_idle_connections_without_a_restart(
+    tmp_path, biopsies, monkeypatch
+):
+    monkeypatch.setattr(web, "FIRST_REQUEST_S", 0.5)
+    async with running(settings_for(tmp_path, limits={"console_connections": 5}), biopsies.key) as cloud:
+        host, port = cloud.service.addresses.console_address.rsplit(":", 1)
+
+        async def health() -> bytes:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            with contextlib.suppress(OSError):
+                writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return await reader.read()
+            return b""
+
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(30)]
+        assert await health() == b""
+        await asyncio.sleep(1)
+        assert b"200 OK" in await health()
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_a_device_that_floods_writes_few_lines_into_the_log(device, biopsies, caplog):
+    bad = message(biopsies.normal[0], bundle_id="never-1-00000000")
+    for _ in range(20):
+        await device.submit([bad] * 3)
+    lines = [record.fields for record in caplog.records if record.getMessage() == "samples_rejected"]
+    assert [(line["device_id"], line["count"]) for line in lines] == [("press-07", 3)]
