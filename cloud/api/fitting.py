@@ -17,7 +17,7 @@ from cloud.training.settings import TrainingSettings
 from cloud.training.stages import TrainingRun
 from shared.bundle import Bundle
 from shared.diffusion.training import time_limited_trainings
-from shared.errors import DataError, FileNotWrittenError
+from shared.errors import DataError
 
 
 def no_progress(stage: str, share: float) -> None:
@@ -62,7 +62,4 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     """Write a bundle. Raises FileNotWrittenError if that fails."""
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise DataError(f"{path}: not a file in an existing folder. Give another path.")
-    try:
-        bundle.save(path)
-    except OSError as error:
-        raise FileNotWrittenError(f"{path}: the bundle cannot be written ({error.strerror or error}).") from None
+    bundle.save(path)

@@ -9,7 +9,7 @@ import typer
 from cloud.outputs import check_output_path, end_interrupted, write_failure, write_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
-from shared.errors import FileNotWrittenError, JudgementError, SettingsError, VedetteError
+from shared.errors import JudgementError, SettingsError, VedetteError
 from shared.modality import Modality
 
 if TYPE_CHECKING:
@@ -276,10 +276,7 @@ def _train(
             progress,
             judged=lambda judgement, spec: drawn.extend(ending.judged(judgement, spec)),
         )
-    try:
-        bundle.save(output)
-    except OSError as error:
-        raise FileNotWrittenError(f"{output}: the bundle cannot be written ({error.strerror or error}).") from None
+    bundle.save(output)
     summary = summarise(bundle, output, data)
     if ending.plots is not None:
         summary["plots"] = drawn
