@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from shared.errors import DataError
 
@@ -35,3 +36,16 @@ def parse_rfc3339(text: str) -> float:
 def parse_moment(text: str) -> float:
     """Return the seconds since the epoch of an RFC 3339 time or of a date's start in UTC; raises DataError."""
     return parse_rfc3339(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
+
+
+def with_rfc3339(value: Any) -> Any:
+    """Return a JSON value with each member `at_s` or `..._at_s` as an RFC 3339 text named `at` or `..._at`."""
+    if isinstance(value, dict):
+        return dict(_member(name, item) for name, item in value.items())
+    return [with_rfc3339(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _member(name: str, value: Any) -> tuple[str, Any]:
+    if name != "at_s" and not name.endswith("_at_s"):
+        return name, with_rfc3339(value)
+    return name.removesuffix("_s"), rfc3339(value) if value is not None else None

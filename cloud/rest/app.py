@@ -5,22 +5,26 @@ from starlette.types import ASGIApp
 
 from cloud.rest.access import Guard
 from cloud.rest.audit import audit_routes
+from cloud.rest.bundles import bundle_routes
+from cloud.rest.devices import device_routes
 from cloud.rest.front import OPENAPI_PATH, ApiFront
 from cloud.rest.labels import label_routes
 from cloud.rest.pages import check_parameters
 from cloud.rest.problems import add_handlers
+from cloud.rest.rollouts import rollout_routes
 from cloud.rest.verdicts import verdict_routes
 from cloud.store import Store
 
 PREFIX = "/api/v1"
 
 
-def create_routes(reading: Store, writing: Store) -> FastAPI:
+def create_routes(reading: Store, writing: Store, late_after_s: float) -> FastAPI:
     """Return the routes without their front, which checks tokens."""
     app = FastAPI(
         title="Vedette API",
         version="1",
-        description="Verdicts, labels and the audit log of one service. Times are RFC 3339 texts in UTC.",
+        description="Verdicts, labels, devices, bundles, rollouts and the audit log of one service. "
+        "Times are RFC 3339 texts in UTC.",
         docs_url=None,
         redoc_url=None,
         openapi_url=OPENAPI_PATH,
@@ -29,11 +33,17 @@ def create_routes(reading: Store, writing: Store) -> FastAPI:
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(check_parameters)])
     router.include_router(verdict_routes(reading))
     router.include_router(label_routes(reading, writing))
+    router.include_router(device_routes(reading, late_after_s))
+    router.include_router(bundle_routes(reading))
+    router.include_router(rollout_routes(reading))
     router.include_router(audit_routes(reading))
     app.include_router(router)
     return app
 
 
-def create_api(reading: Store, writing: Store) -> ASGIApp:
-    """Return the API over two connections to one open store; the first is bounded for clients."""
-    return ApiFront(create_routes(reading, writing), Guard(reading, writing))
+def create_api(reading: Store, writing: Store, *, late_after_s: float) -> ASGIApp:
+    """Return the API over two connections to one open store; the first is bounded for clients.
+
+    A device without a heartbeat for `late_after_s` seconds is silent.
+    """
+    return ApiFront(create_routes(reading, writing, late_after_s), Guard(reading, writing))

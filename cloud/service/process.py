@@ -141,7 +141,8 @@ class Service:
             )
         from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
 
-        api = create_api(self._api_store, self.store)
+        late = late_after_s(settings.heartbeat_s)
+        api = create_api(self._api_store, self.store, late_after_s=late)
         front = FrontApp(self.metrics, self.health, self.readiness, console, api)
         await self._check_keys()
         names = certificate_names(settings)

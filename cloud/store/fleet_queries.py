@@ -1,5 +1,6 @@
 """Read-only queries on devices and the fleet, for the console."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,13 +59,21 @@ _COUNTER_NAMES = tuple(HeartbeatCounters.model_fields)
 _STORED_FIELDS = tuple(name for name in Heartbeat.model_fields if name not in ("counters", "sent_at_ms"))
 
 
-async def device_rows(connection: AsyncConnection) -> tuple[DeviceRow, ...]:
-    """Return all enrolled devices by id."""
+async def device_rows(
+    connection: AsyncConnection, *, after: str = "", size: int | None = None, device_id: str = ""
+) -> tuple[DeviceRow, ...]:
+    """Return all enrolled devices by id; the first `size` after the id `after`, or `device_id` alone if it is given."""
     beats = (column for column in heartbeats.c if column.name != "device_id")
     query = select(devices, *beats).select_from(devices.outerjoin(heartbeats)).order_by(devices.c.device_id)
-    found = [dict(row) for row in (await connection.execute(query)).mappings()]
-    pending = await _pending_by_device(connection)
-    decisions = await _decisions_by_device(connection, verdict_counts.c.device_id != ALL_DEVICES)
+    if after:
+        query = query.where(devices.c.device_id > after)
+    if device_id:
+        query = query.where(devices.c.device_id == device_id)
+    found = [dict(row) for row in (await connection.execute(query.limit(size))).mappings()]
+    listed = [row["device_id"] for row in found] if device_id or size is not None else None
+    pending = await _pending_by_device(connection, listed)
+    which = verdict_counts.c.device_id != ALL_DEVICES if listed is None else verdict_counts.c.device_id.in_(listed)
+    decisions = await _decisions_by_device(connection, which)
     return tuple(_device_row(row, pending, decisions) for row in found)
 
 
@@ -103,8 +112,10 @@ async def fleet_summary(connection: AsyncConnection, *, alive_since_s: float) ->
     )
 
 
-async def _pending_by_device(connection: AsyncConnection) -> dict[str, int]:
+async def _pending_by_device(connection: AsyncConnection, listed: Sequence[str] | None) -> dict[str, int]:
     query = select(samples.c.device_id, func.count().label("waiting")).where(samples.c.judged == false())
+    if listed is not None:
+        query = query.where(samples.c.device_id.in_(listed))
     query = query.group_by(samples.c.device_id)
     return {row.device_id: row.waiting for row in await connection.execute(query)}
 

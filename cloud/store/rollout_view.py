@@ -12,8 +12,11 @@ from cloud.store.rollouts import StagedRollout, history_of, newest_rollout
 async def rollout_view(connection: AsyncConnection, name: str) -> dict[str, Any] | None:
     """Return the newest rollout of a name with its stages, gates and history; None if there was none."""
     rollout = await newest_rollout(connection, name)
-    if rollout is None:
-        return None
+    return await view_of(connection, rollout) if rollout is not None else None
+
+
+async def view_of(connection: AsyncConnection, rollout: StagedRollout) -> dict[str, Any]:
+    """Return a rollout with its stages, gates and history."""
     stages = [
         stage.model_dump(mode="json") | {"state": _stage_state(rollout, place)}
         for place, stage in enumerate(rollout.stages)

@@ -80,6 +80,18 @@ async def newest_rollout(connection: AsyncConnection, name: str) -> StagedRollou
     return _rollout(row) if row is not None else None
 
 
+async def rollout_page(
+    connection: AsyncConnection, *, name: str = "", before: int | None = None, size: int = 50
+) -> list[StagedRollout]:
+    """Return the newest `size` rollouts (of a name), or the next ones older than the rollout number `before`."""
+    query = select(staged_rollouts).order_by(staged_rollouts.c.number.desc()).limit(size)
+    if name:
+        query = query.where(staged_rollouts.c.bundle_name == name)
+    if before is not None:
+        query = query.where(staged_rollouts.c.number < before)
+    return [_rollout(row) for row in (await connection.execute(query)).mappings()]
+
+
 async def history_of(connection: AsyncConnection, number: int) -> list[HistoryEntry]:
     """Return the changes of a rollout in their order."""
     columns = (column for column in rollout_history.c if column.name not in ("number", "rollout"))

@@ -1,6 +1,7 @@
 """Any request gets an answer of the API: no fault, and problem details for each error."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -14,7 +15,7 @@ from tests.cloud.rest.test_access import ROUTES
 
 NAMES = (
     *("device", "modality", "route", "decision", "text", "from", "to", "cursor", "size", "current", "actor", "action"),
-    *("subject", "x"),
+    *("subject", "name", "x"),
 )
 TEXTS = st.text(max_size=40) | st.sampled_from(
     (
@@ -49,7 +50,7 @@ REQUESTS = st.fixed_dictionaries(
 
 async def check(client: httpx.AsyncClient, sample_id: str, request: dict[str, Any]) -> None:
     method, path = request["route"].split(" ")
-    path = path.replace("{sample_id}", sample_id if request["sample"] else quote(request["part"], safe=""))
+    path = re.sub(r"\{\w+\}", lambda _: sample_id if request["sample"] else quote(request["part"], safe=""), path)
     content = request["body"] if method == "POST" else None
     headers = {"content-type": "application/json"} | request["headers"]
     response = await client.request(method, path, params=request["query"], content=content, headers=headers)

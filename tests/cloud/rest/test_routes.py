@@ -1,6 +1,7 @@
 """Answers of the API: pages, filters, labels, ETags and problem details."""
 
 import asyncio
+import time
 import uuid
 from datetime import datetime
 
@@ -8,7 +9,12 @@ import httpx
 import pytest
 
 from cloud.moments import rfc3339
-from tests.cloud.console.filled_store import CAMERA, SHUTTLE, Fleet
+from cloud.rollouts.phases import RolloutEvent
+from cloud.rollouts.stages import Stage
+from cloud.store.releases import release
+from cloud.store.rollouts import begin, command
+from shared.bundle import sign
+from tests.cloud.console.filled_store import CAMERA, KEY, KINDS, SHUTTLE, Fleet, manifest
 from tests.cloud.rest.conftest import MakeClient
 
 
@@ -119,6 +125,60 @@ async def test_an_unchanged_answer_is_not_sent_again(fleet: Fleet, client: httpx
     changed = await client.get("/verdicts", headers={"If-None-Match": tag})
     assert changed.status_code == 200
     assert changed.headers["etag"] != tag
+
+
+async def everything(client: httpx.AsyncClient, path: str, **query: object) -> list[dict]:
+    """The items of all pages of two."""
+    items, cursor = [], ""
+    while cursor is not None:
+        page = (await client.get(path, params={"size": 2, "cursor": cursor, **query})).raise_for_status().json()
+        items, cursor = items + page["items"], page["next"]
+    return items
+
+
+async def test_devices_are_paged_by_id(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    await fleet.heartbeat(SHUTTLE, 5000, "spool 81 % full")
+    await fleet.leave_waiting(SHUTTLE)
+    listed = await everything(client, "/devices")
+    ids = [item["device_id"] for item in listed]
+    assert ids == sorted(ids) == sorted(["press-7", *(kind.device_id for kind in KINDS)])
+    shuttle = (await client.get("/devices/shuttle-a")).json()
+    assert shuttle == listed[ids.index("shuttle-a")]
+    assert shuttle["figures"]["samples_screened"] == 5000
+    assert shuttle["figures"]["pending"] == 1
+    assert shuttle["warnings"] == ["spool 81 % full"]
+    assert datetime.fromisoformat(shuttle["heartbeat_at"]).timestamp() == pytest.approx(time.time(), abs=60)
+    assert listed[ids.index("press-7")]["heartbeat_at"] is None
+    assert (await client.get("/devices/nobody")).status_code == 404
+
+
+async def test_bundles_and_rollouts_are_paged(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    second = sign(manifest(SHUTTLE, version=2), {"edge/note.json": b"2"}, KEY)
+    entry = await fleet.registry.publish(second, make_current=False)
+    await release(fleet.store, "shuttle", ["presses"], time.time())
+    now_s = time.time()
+    stages = (Stage(name="wave 50 %", percent=50), Stage(name="wave 100 %", percent=100))
+    for reason in ("the first trial", "the second trial"):
+        await begin(fleet.store, "shuttle", entry.bundle_id, stages, author="Ada", reason=reason, now_s=now_s)
+        await command(fleet.store, "shuttle", RolloutEvent.BACK, author="Ada", reason=reason, now_s=now_s)
+    listed = await everything(client, "/bundles")
+    names = [(item["name"], item["version"], item["current"], item["groups"]) for item in listed]
+    assert names == [
+        *((name, 1, True, None) for name in ("artery", "bricks", "door")),
+        ("shuttle", 1, True, ["presses"]),
+        ("shuttle", 2, False, ["presses"]),
+    ]
+    assert await everything(client, "/bundles", name="shuttle") == listed[-2:]
+    detail = (await client.get(f"/bundles/{entry.bundle_id}")).json()
+    assert detail["manifest"]["input"]["channels"] == list(SHUTTLE.channels)
+    assert listed[-1].items() <= detail.items()
+    assert (await client.get("/bundles/none")).status_code == 404
+    rollouts = await everything(client, "/rollouts")
+    assert [item["history"][0]["reason"] for item in rollouts] == ["the second trial", "the first trial"]
+    assert rollouts[0]["phase"] == "taken back"
+    assert rollouts[0]["started_at"] == rfc3339(now_s)
+    assert [stage["name"] for stage in rollouts[0]["stages"]] == ["wave 50 %", "wave 100 %"]
+    assert await everything(client, "/rollouts", name="door") == []
 
 
 UNKNOWN = uuid.UUID("00000000-0000-4000-8000-000000000000")

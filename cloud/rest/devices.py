@@ -1,0 +1,89 @@
+"""Routes of devices."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.devices import device_figures
+from cloud.moments import with_rfc3339
+from cloud.rest.access import needs
+from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
+from cloud.rest.problems import not_found
+from cloud.store import Store
+from cloud.store.api_tokens import Scope
+from cloud.store.fleet_queries import device_rows
+from cloud.store.releases import wanted_by_device
+
+
+class RunningItem(BaseModel):
+    """Bundle that a source runs, and the one that it should run; empty where there is none."""
+
+    source_id: str
+    bundle_id: str
+    wanted_bundle_id: str
+    artefact: str
+    state: str
+    source_state: str
+
+
+class DeviceItem(BaseModel):
+    """One device; `figures` are its counters, `decisions` count the verdicts on its samples."""
+
+    device_id: str
+    site: str
+    group: str
+    health: str
+    advice: str
+    heartbeat_at: str | None
+    enrolled_at: str
+    certificate_expires_at: str
+    clock_offset_s: float | None
+    agent_version: str
+    figures: dict[str, int | float | None]
+    decisions: dict[str, int]
+    running: list[RunningItem]
+    warnings: list[str]
+
+
+class DevicePage(BaseModel):
+    """Page of devices by id; `next` is null on the last page."""
+
+    items: list[DeviceItem]
+    next: str | None
+
+
+def device_routes(store: Store, late_after_s: float) -> APIRouter:
+    """Return the routes of devices."""
+    router = APIRouter(tags=["devices"])
+
+    async def read(connection: AsyncConnection, **which: Any) -> list[dict[str, Any]]:
+        rows, wanted, now_s = await device_rows(connection, **which), await wanted_by_device(connection), time.time()
+        return [
+            with_rfc3339(
+                device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s)
+            )
+            for row in rows
+        ]
+
+    @router.get("/devices", response_model=DevicePage, **needs(Scope.DEVICES_READ))
+    async def list_devices(request: Request, cursor: CursorText = "", size: Size = 50) -> dict[str, Any]:
+        """Return one page of the enrolled devices, by id."""
+        key = read_cursor(request, cursor, str)
+        async with store.reading() as connection:
+            found = await read(connection, after=key[0] if key is not None else "", size=size + 1)
+        following = next_cursor(request, found[size - 1]["device_id"]) if len(found) > size else None
+        return page(found[:size], following)
+
+    @router.get("/devices/{device_id}", response_model=DeviceItem, **needs(Scope.DEVICES_READ))
+    async def one_device(device_id: str) -> dict[str, Any]:
+        """Return one device; 404 for an unknown one."""
+        async with store.reading() as connection:
+            found = await read(connection, device_id=device_id)
+        if not found:
+            raise not_found(f"Device {device_id[:64]!r}")
+        return found[0]
+
+    return router
