@@ -1,7 +1,8 @@
 """Check of samples against the bundle that screened them, before anything is stored.
 
-A device has a right to the bundles that are or were current: those that heartbeats name. Bundles that were published
-without ever being current stay in the service.
+A device may use the bundles that are or were current, or that a rollout gave to devices: those that heartbeats name.
+Bundles that were only published stay in the service. The group of a device does not matter here: its spool may hold
+samples from before a change of the group.
 """
 
 from collections import OrderedDict

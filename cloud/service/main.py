@@ -25,7 +25,7 @@ from shared.errors import VedetteError
 from shared.home import signing_key
 from shared.logs import EventLog, configure
 
-RESERVED_FILES = 1024  # of store, bundles, console and libraries
+RESERVED_FILES = 1024  # of store, bundles and libraries
 _LOG = EventLog("service")
 
 
@@ -34,7 +34,8 @@ def serve(settings: CloudSettings) -> None:
     configure(libraries=True)
     key = trusted_key(settings)
     authority = prepare(settings.data_dir)
-    raise_file_limit(settings.limits.connections + settings.limits.enrolment_connections + RESERVED_FILES)
+    limits = settings.limits
+    raise_file_limit(limits.connections + limits.enrolment_connections + limits.console_connections + RESERVED_FILES)
     with service_lock(settings.data_dir):
         asyncio.run(_run(settings, authority, key))
         # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its
