@@ -24,7 +24,7 @@ from cloud.federation.superlink import is_healthy
 from cloud.modalities import cloud_modality
 from cloud.store import Store
 from cloud.store.engine import check_store
-from cloud.store.registry import Registry, publish_to
+from cloud.store.registry import Registry, check_no_rollout, publish_to
 from shared import federation
 from shared.addresses import Address
 from shared.bundle import HEAD_FILE, Bundle
@@ -153,6 +153,8 @@ async def _current_bundle(request: RoundsRequest, signing_key: Ed25519PrivateKey
     """Return the current bundle, verified, and the version of the next one."""
     async with Store(request.data_dir) as store:
         registry = Registry(store, request.data_dir, signing_key.public_key())
+        async with store.reading() as connection:  # now: the result of the round is published at its end
+            await check_no_rollout(connection, request.bundle_name)
         current = await registry.current(request.bundle_name)
         if current is None:
             names = ", ".join(entry.name for entry in await registry.all_current()) or "no bundle"

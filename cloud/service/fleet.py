@@ -19,7 +19,7 @@ from cloud.store import Store
 from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
 from cloud.store.key_sets import KeyChain
 from cloud.store.registry import RegisteredBundle, Registry
-from cloud.store.releases import may_fetch, wanted_bundles
+from cloud.store.releases import Releases
 from shared.bundle import public_pem
 from shared.enrolment import MAX_TOKEN_CHARACTERS
 from shared.errors import EnrolmentError, StorageError
@@ -51,6 +51,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         self._store = store
         self._authority_sha256 = authority_sha256
         self._registry = registry
+        self._releases = Releases()
         self._access = access
         self._metrics = metrics
         self._heartbeat_s = heartbeat_s
@@ -73,7 +74,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             if not request.query_only:
                 await store_heartbeat(self._store, device_id, heartbeat, offset_s)
             async with self._store.reading() as connection:
-                wanted = await wanted_bundles(connection, device_id)
+                wanted = await self._releases.wanted(connection, device_id)
             chain = await self._registry.key_chain.sets(self._authority_sha256)
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
@@ -132,7 +133,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         try:
             entry = await self._registry.entry(bundle_id)
             async with self._store.reading() as connection:
-                if entry is not None and not await may_fetch(connection, device_id, entry):
+                if entry is not None and not await self._releases.may_fetch(connection, device_id, entry):
                     entry = None
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)

@@ -63,7 +63,7 @@ class RolloutControl:
             found = await reports(connection, rollout.bundle_name)
             known = await members(connection, rollout)
             tallies, counted = await count_verdicts(connection, rollout, now_s - SETTLED_S)
-        seen, changed = observe(rollout, found, known, tallies, now_s, self._late_after_s)
+        seen, changed = await asyncio.to_thread(observe, rollout, found, known, tallies, now_s, self._late_after_s)
         results = gates(rollout.stages[rollout.stage], seen)
         event = _event(rollout, results)
         async with self._store.writing() as connection:

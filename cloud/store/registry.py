@@ -333,6 +333,16 @@ async def set_current(
 
     Raises RolloutError while a rollout of the name is under way.
     """
+    await check_no_rollout(connection, name)
+    now_s, before = time.time(), await _current_id(connection, name)
+    await connection.execute(insert(rollouts).values(bundle_name=name, bundle_id=bundle_id, action=action, at_s=now_s))
+    await add_bundle_change(connection, BundleChange(name, bundle_id), now_s)
+    done = audit.Action.BUNDLE_ROLLED_BACK if action == _ROLLBACK else audit.Action.BUNDLE_CURRENT
+    await audit.record(connection, actor, done, bundle_id, name=name, before=before)
+
+
+async def check_no_rollout(connection: AsyncConnection, name: str) -> None:
+    """Raise RolloutError while a rollout of the name is under way or paused."""
     active = select(staged_rollouts.c.bundle_id).where(
         staged_rollouts.c.bundle_name == name, staged_rollouts.c.ended_at_s.is_(None)
     )
@@ -341,8 +351,3 @@ async def set_current(
             f"A rollout of {name!r} to {other} is under way: publish with --keep-current, or end it first with "
             f"vedette cloud rollout back {name}."
         )
-    now_s, before = time.time(), await _current_id(connection, name)
-    await connection.execute(insert(rollouts).values(bundle_name=name, bundle_id=bundle_id, action=action, at_s=now_s))
-    await add_bundle_change(connection, BundleChange(name, bundle_id), now_s)
-    done = audit.Action.BUNDLE_ROLLED_BACK if action == _ROLLBACK else audit.Action.BUNDLE_CURRENT
-    await audit.record(connection, actor, done, bundle_id, name=name, before=before)

@@ -7,7 +7,7 @@ include the device.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
@@ -15,7 +15,7 @@ from cloud.store.engine import Store
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.registry import RegisteredBundle, current_bundles, entry_of
 from cloud.store.rollouts import StagedRollout, active_rollouts
-from cloud.store.schema import DEFAULT_PLACE, bundle_groups, bundles, devices, rollouts
+from cloud.store.schema import DEFAULT_PLACE, audit_log, bundle_groups, bundles, devices, rollouts
 from shared.errors import BundleError
 
 
@@ -55,29 +55,42 @@ async def wanted_by_device(connection: AsyncConnection) -> WantedBundles:
     return WantedBundles(current, await groups_by_name(connection), staged)
 
 
-async def wanted_bundles(connection: AsyncConnection, device_id: str) -> list[RegisteredBundle]:
-    """Return the bundles that one device should run, ordered by name."""
-    group = await _group_of(connection, device_id)
-    return list((await wanted_by_device(connection)).of(device_id, group).values())
+class Releases:
+    """Wanted bundles, kept in memory until something in the store changes.
 
-
-async def _group_of(connection: AsyncConnection, device_id: str) -> str:
-    query = select(devices.c.group_name).where(devices.c.device_id == device_id)
-    return (await connection.execute(query)).scalar_one_or_none() or DEFAULT_PLACE
-
-
-async def may_fetch(connection: AsyncConnection, device_id: str, bundle: RegisteredBundle) -> bool:
-    """Return whether a device may fetch a bundle.
-
-    It should run it, or the bundle was the current one of a name that is released to the group of the device.
+    Every change of bundles, releases and rollouts has an entry in the audit log, so the number of the newest entry says
+    whether they are still right. A heartbeat then costs one statement.
     """
-    wanted, group = await wanted_by_device(connection), await _group_of(connection, device_id)
-    if bundle in wanted.of(device_id, group).values():
-        return True
-    was_current = select(rollouts.c.number).where(rollouts.c.bundle_id == bundle.bundle_id).limit(1)
-    if (await connection.execute(was_current)).one_or_none() is None:
-        return False
-    return bundle.name not in wanted.groups or group in wanted.groups[bundle.name]
+
+    def __init__(self) -> None:
+        self._known: tuple[int, WantedBundles] | None = None
+
+    async def wanted(self, connection: AsyncConnection, device_id: str) -> list[RegisteredBundle]:
+        """Return the bundles that one device should run, ordered by name."""
+        group, wanted = await self._read(connection, device_id)
+        return list(wanted.of(device_id, group).values())
+
+    async def may_fetch(self, connection: AsyncConnection, device_id: str, bundle: RegisteredBundle) -> bool:
+        """Return whether a device may fetch a bundle.
+
+        It should run it, or the bundle was the current one of a name that is released to the group of the device.
+        """
+        group, wanted = await self._read(connection, device_id)
+        if bundle in wanted.of(device_id, group).values():
+            return True
+        was_current = select(rollouts.c.number).where(rollouts.c.bundle_id == bundle.bundle_id).limit(1)
+        if (await connection.execute(was_current)).one_or_none() is None:
+            return False
+        return bundle.name not in wanted.groups or group in wanted.groups[bundle.name]
+
+    async def _read(self, connection: AsyncConnection, device_id: str) -> tuple[str, WantedBundles]:
+        newest = select(func.coalesce(func.max(audit_log.c.number), 0)).scalar_subquery()
+        group = select(devices.c.group_name).where(devices.c.device_id == device_id).scalar_subquery()
+        number, group_name = (await connection.execute(select(newest, group))).one()
+        known = self._known
+        if known is None or known[0] != number:
+            known = self._known = (number, await wanted_by_device(connection))
+        return group_name or DEFAULT_PLACE, known[1]
 
 
 async def groups_by_name(connection: AsyncConnection) -> dict[str, set[str]]:

@@ -1,10 +1,11 @@
 """Devices and verdicts of a rollout, as its gates compare them."""
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, RowMapping, Select, select, tuple_
 from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,7 +16,8 @@ from cloud.store.schema import devices, heartbeats, rollout_devices, samples, ve
 from shared.samples import Decision, Route
 from shared.status import BUNDLE_WARNING, WAITING, HeartbeatCounters, RunningBundle
 
-VERDICTS_AT_ONCE = 20_000
+VERDICTS_AT_ONCE = 5000
+DEVICES_AT_ONCE = 500
 _BROKEN = ("failed", WAITING)
 
 
@@ -58,12 +60,8 @@ async def reports(connection: AsyncConnection, name: str) -> list[Report]:
     query = query.add_columns(*counters).join(heartbeats).where(devices.c.revoked_at_s.is_(None))
     if groups is not None:
         query = query.where(devices.c.group_name.in_(groups))
-    found = []
-    for row in (await connection.execute(query)).mappings():
-        running = [RunningBundle.model_validate(item) for item in row["running"]]
-        if mine := [item for item in running if item.bundle_name == name]:
-            found.append(_report(row, mine))
-    return found
+    pages = _pages(connection, query, devices.c.device_id)
+    return [report async for page in pages for row in page if (report := _report(row, name)) is not None]
 
 
 async def members(connection: AsyncConnection, rollout: StagedRollout) -> dict[str, Member]:
@@ -77,7 +75,8 @@ async def members(connection: AsyncConnection, rollout: StagedRollout) -> dict[s
             tuple(row["warnings"]),
             Counts(*row["swapped"]) if row["swapped"] is not None else None,
         )
-        for row in (await connection.execute(query)).mappings()
+        async for page in _pages(connection, query, rollout_devices.c.device_id)
+        for row in page
     }
 
 
@@ -137,6 +136,21 @@ async def count_verdicts(
     return tallies, after
 
 
+async def _pages(
+    connection: AsyncConnection, query: Select[Any], key: ColumnElement[str]
+) -> AsyncIterator[Sequence[RowMapping]]:
+    """Yield the rows of a query in pages, so that other calls of the service run between them."""
+    last = ""
+    while True:
+        page = query.where(key > last).order_by(key).limit(DEVICES_AT_ONCE)
+        rows = (await connection.execute(page)).mappings().all()
+        yield rows
+        if len(rows) < DEVICES_AT_ONCE:
+            return
+        last = rows[-1]["device_id"]
+        await asyncio.sleep(0)
+
+
 def _with(tally: Tally, route: Route, decision: Decision) -> Tally:
     """Return the tally with one more verdict; undecided ones say nothing about the screener."""
     if decision is Decision.UNDECIDED:
@@ -149,7 +163,10 @@ def _with(tally: Tally, route: Route, decision: Decision) -> Tally:
     return tally
 
 
-def _report(row: Mapping[Any, Any], running: list[RunningBundle]) -> Report:
+def _report(row: Mapping[Any, Any], name: str) -> Report | None:
+    running = [RunningBundle.model_validate(item) for item in row["running"] if item["bundle_name"] == name]
+    if not running:
+        return None
     counters = HeartbeatCounters(**{name: row[name] for name in HeartbeatCounters.model_fields if name in row})
     return Report(
         row["device_id"],
