@@ -11,6 +11,9 @@ from shared.status import WAITING, RunningBundle
 
 MISSED_HEARTBEATS = 3  # until a device counts as silent
 ENDED = ("ended", "failed")
+# Bounds of a device on a page, whatever its heartbeat holds.
+MAX_RUNNING, MAX_WARNINGS = 32, 16
+MAX_NAME_CHARACTERS, MAX_WARNING_CHARACTERS = 128, 300
 CERTIFICATE_WARNING_S = 14 * 86_400.0
 
 
@@ -28,7 +31,9 @@ def device_view(
     """
     heartbeat, counters = row.heartbeat, row.heartbeat.counters
     health, advice = _health(row, now_s, late_after_s)
-    warnings = list(heartbeat.warnings)
+    warnings = [text[:MAX_WARNING_CHARACTERS] for text in heartbeat.warnings[:MAX_WARNINGS]]
+    if (left_out := len(heartbeat.warnings) - MAX_WARNINGS) > 0:
+        warnings.append(f"{left_out} more warnings are not shown.")
     if row.revoked_at_s is None and row.certificate_expires_at_s - now_s < CERTIFICATE_WARNING_S:
         warnings.append(_certificate_warning(row.certificate_expires_at_s - now_s))
     return {
@@ -41,7 +46,7 @@ def device_view(
         "enrolled_at_s": row.enrolled_at_s,
         "certificate_expires_at_s": row.certificate_expires_at_s,
         "clock_offset_s": row.clock_offset_s,
-        "agent_version": heartbeat.agent_version,
+        "agent_version": heartbeat.agent_version[:MAX_NAME_CHARACTERS],
         "figures": {
             "Screened": count_words(counters.samples_screened),
             "Forwarded": f"{count_words(counters.samples_sent)}"
@@ -58,14 +63,14 @@ def device_view(
         "decisions": {decision.value: row.decisions.get(decision, 0) for decision in Decision},
         "running": [
             {
-                "source_id": item.source_id,
-                "bundle_id": item.bundle_id,
+                "source_id": item.source_id[:MAX_NAME_CHARACTERS],
+                "bundle_id": item.bundle_id[:MAX_NAME_CHARACTERS],
                 "wanted_bundle_id": bundle.bundle_id if (bundle := wanted.get(item.bundle_name)) else "",
-                "artefact": item.artefact,
-                "state": _bundle_state(item, wanted.get(item.bundle_name)),
-                "source_state": item.state,
+                "artefact": item.artefact[:MAX_NAME_CHARACTERS],
+                "state": _bundle_state(item, wanted.get(item.bundle_name))[: 2 * MAX_NAME_CHARACTERS],
+                "source_state": item.state[:MAX_NAME_CHARACTERS],
             }
-            for item in heartbeat.running
+            for item in heartbeat.running[:MAX_RUNNING]
         ],
         "warnings": warnings,
     }

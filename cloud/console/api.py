@@ -22,6 +22,7 @@ from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route
 
+MAX_DEVICES = 500
 Text = Annotated[str, Query(max_length=512)]
 
 
@@ -68,10 +69,13 @@ def api_router(store: Store, registry: Registry, snapshots: Snapshots) -> APIRou
         return view
 
     @router.get("/devices")
-    async def all_devices() -> list[dict[str, Any]]:
-        """Return every device with its health, counters and bundles."""
+    async def devices(
+        after: Annotated[str, Query(max_length=64, description="id of the last device of another answer")] = "",
+        size: Annotated[int, Query(ge=1, le=MAX_DEVICES)] = MAX_DEVICES,
+    ) -> list[dict[str, Any]]:
+        """Return devices by id with their health, counters and bundles, those after `after`, at most `size`."""
         async with store.reading() as connection:
-            rows = await device_rows(connection)
+            rows = await device_rows(connection, after=after, size=size)
             wanted = await wanted_by_device(connection)
         now_s = time.time()
         return [

@@ -102,8 +102,8 @@ def _add_pages(store: Store, registry: Registry, snapshots: Snapshots, bundle_pr
         await build_live_page(store, snapshots, dict(request.query_params), bundle_problems)
 
     @ui.page("/devices", title="Devices · Vedette", response_timeout=PAGE_TIMEOUT_S)
-    async def devices() -> None:
-        await build_devices_page(store, registry, snapshots)
+    async def devices(after: str = "") -> None:
+        await build_devices_page(store, registry, snapshots, after)
 
     @ui.page("/verdict/{sample_id}", title="Verdict · Vedette", response_timeout=PAGE_TIMEOUT_S)
     async def verdict(sample_id: str) -> None:

@@ -47,4 +47,4 @@ class VerdictDetail(ConsoleElement, component="components/verdict_detail.js", de
 
 
 class DeviceList(ConsoleElement, component="components/device_list.js", dependencies=list(_FORMAT)):
-    """Every device. Properties: devices, now_s, empty."""
+    """One page of devices. Properties: devices, now_s, empty, after, following (ids of devices, "" for none)."""

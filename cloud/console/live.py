@@ -25,6 +25,7 @@ from shared.modality import Modality
 from shared.samples import Decision, Route
 
 PAGE_SIZE = 50
+MAX_CHOICES = 500  # devices in the filter; others are in its address: /?device=ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class LivePage:
                 page = await verdict_page(
                     connection, wanted.to_filter(time.time()), before=place.before, after=place.after, size=PAGE_SIZE
                 )
-                return ListedPage(page, [row_view(row) for row in page.rows], await device_ids(connection))
+                return ListedPage(page, [row_view(row) for row in page.rows], await device_ids(connection, MAX_CHOICES))
 
         return await self._snapshots.shared((wanted, place), read)
 

@@ -17,37 +17,43 @@ from cloud.store.fleet_queries import device_rows
 from cloud.store.registry import Registry
 from cloud.store.releases import wanted_by_device
 
+DEVICES_ON_PAGE = 100
+
 
 class DevicesPage:
-    """Open page of all devices."""
+    """Open page of the devices after an id."""
 
-    def __init__(self, store: Store, registry: Registry, snapshots: Snapshots) -> None:
+    def __init__(self, store: Store, registry: Registry, snapshots: Snapshots, after: str) -> None:
+        self._after = after[:64]
         self._store, self._registry, self._snapshots = store, registry, snapshots
         self.frame = Frame(snapshots, "/devices")
         with ui.element("main").classes("v-main"):
             self._list = DeviceList()
-        self._list.show(devices=[], now_s=0.0, empty=None)
+        self._list.show(devices=[], now_s=0.0, empty=None, after=self._after, following="")
 
     async def tick(self) -> None:
         """Update the page; a problem is shown, and the next tick tries again."""
         try:
             await self.frame.refresh()
-            now_s, views = await self._snapshots.shared("devices", self._read)
+            now_s, views, following = await self._snapshots.shared(("devices", self._after), self._read)
         except Exception as error:
             self.frame.show_problem(error)
             return
-        self._list.show(devices=views, now_s=now_s, empty=None if views else no_device())
+        empty = None if views or self._after else no_device()
+        self._list.show(devices=views, now_s=now_s, empty=empty, after=self._after, following=following)
 
-    async def _read(self) -> tuple[float, list[dict[str, Any]]]:
-        """Return the time and the view of each device."""
+    async def _read(self) -> tuple[float, list[dict[str, Any]], str]:
+        """Return the time, the view of each device, and its last id if more devices follow."""
         async with self._store.reading() as connection:
-            rows = await device_rows(connection)
+            rows = await device_rows(connection, after=self._after, size=DEVICES_ON_PAGE + 1)
             wanted = await wanted_by_device(connection)
         now_s, late_after_s = time.time(), self._snapshots.late_after_s
-        return now_s, [
+        following = rows[DEVICES_ON_PAGE - 1].device_id if len(rows) > DEVICES_ON_PAGE else ""
+        views = [
             device_view(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s)
-            for row in rows
+            for row in rows[:DEVICES_ON_PAGE]
         ]
+        return now_s, views, following
 
 
 class DetailPage:
@@ -79,9 +85,9 @@ class DetailPage:
         return verdict is not None or notice == WAITING
 
 
-async def build_devices_page(store: Store, registry: Registry, snapshots: Snapshots) -> None:
+async def build_devices_page(store: Store, registry: Registry, snapshots: Snapshots, after: str) -> None:
     """Build the page for one browser and keep it up to date."""
-    page = DevicesPage(store, registry, snapshots)
+    page = DevicesPage(store, registry, snapshots, after)
     await page.tick()
     page.frame.follow(page.tick)
 

@@ -77,9 +77,10 @@ async def device_rows(
     return tuple(_device_row(row, pending, decisions) for row in found)
 
 
-async def device_ids(connection: AsyncConnection) -> tuple[str, ...]:
-    """Return the ids of all enrolled devices."""
-    return tuple((await connection.execute(select(devices.c.device_id).order_by(devices.c.device_id))).scalars())
+async def device_ids(connection: AsyncConnection, limit: int | None = None) -> tuple[str, ...]:
+    """Return the first `limit` ids of enrolled devices (None: all)."""
+    query = select(devices.c.device_id).order_by(devices.c.device_id).limit(limit)
+    return tuple((await connection.execute(query)).scalars())
 
 
 async def fleet_summary(connection: AsyncConnection, *, alive_since_s: float) -> FleetSummary:

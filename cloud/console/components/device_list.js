@@ -1,4 +1,4 @@
-// Every device: health, counters, running bundles and warnings.
+// One page of devices: health, counters, running bundles and warnings.
 import { age, exact } from "vedette_format";
 
 export default {
@@ -35,6 +35,10 @@ export default {
         </table>
         <p v-else class="v-hint">No bundle is running here. Publish one of the name its source asks for: <code>vedette cloud publish BUNDLE --config cloud.toml</code></p>
       </article>
+      <p v-if="after || following" class="v-seen">
+        <a v-if="after" class="v-button" href="/devices">First devices</a>
+        <a v-if="following" class="v-button" :href="'/devices?after=' + encodeURIComponent(following)">More devices ›</a>
+      </p>
       <div v-if="!devices.length && empty" class="v-empty">
         <h2>{{ empty.title }}</h2>
         <p v-for="line in empty.lines" :key="line">{{ line }}</p>
@@ -42,7 +46,7 @@ export default {
       </div>
     </section>
   `,
-  props: { devices: Array, now_s: Number, empty: Object },
+  props: { devices: Array, now_s: Number, empty: Object, after: String, following: String },
   data() {
     return { elapsed_s: 0 };
   },

@@ -88,7 +88,7 @@ async def test_a_wrong_question_gets_an_answer_that_says_so(client: httpx.AsyncC
     [
         ("verdicts?sizes=5", "known parameters: device, modality, route, decision, text, since_s, until_s, before"),
         ("verdicts/00000000-0000-4000-8000-000000000000?device=x", "known parameters: none"),
-        ("devices?since_s=1", "known parameters: none"),
+        ("devices?since_s=1", "known parameters: after, size"),
         ("fleet?x=", "unknown parameter 'x'"),
         ("verdicts?size=5&size=6", "more than once"),
     ],
@@ -243,6 +243,28 @@ async def test_counters_as_large_as_a_device_can_send(fleet: Fleet, client: http
         await fleet.heartbeat(kind, 2**63 // 1800)
     assert (await client.get("/api/fleet")).status_code == 200
     assert (await client.get("/api/devices")).status_code == 200
+
+
+async def test_devices_come_in_pages_by_id(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    everything = [device["device_id"] for device in (await client.get("/api/devices")).json()]
+    found: list[str] = []
+    while page := (await client.get("/api/devices", params={"after": (found or [""])[-1], "size": "2"})).json():
+        assert len(page) <= 2
+        found += [device["device_id"] for device in page]
+    assert found == everything == sorted(everything)
+
+
+async def test_a_device_takes_little_room_whatever_it_reports(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    long = "x" * 5000
+    running = tuple(RunningBundle(source_id=f"s{n}{long}", bundle_name=long, state=long) for n in range(500))
+    await store_heartbeat(
+        fleet.store, SHUTTLE.device_id, Heartbeat(running=running, warnings=(long,) * 400, agent_version=long)
+    )
+    answer = await client.get("/api/devices", params={"after": "press-7", "size": "1"})
+    (device,) = answer.json()
+    assert device["device_id"] == "shuttle-a"
+    assert len(answer.content) < 40_000
+    assert device["warnings"][-1] == "384 more warnings are not shown."
 
 
 async def test_devices_say_how_they_fare(fleet: Fleet, client: httpx.AsyncClient) -> None:
