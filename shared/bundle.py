@@ -361,6 +361,8 @@ def _read_source(source: Path | bytes, where: str) -> bytes:
 
 
 def _read_archive(data: bytes, where: str) -> dict[str, bytes]:
+    if not data.startswith(b"PK"):  # the first bytes of every archive
+        raise BundleIntegrityError(f"{where}: not a bundle. Name a file that vedette train wrote, or fetch it again.")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()

@@ -137,7 +137,7 @@ def devices(
 ) -> None:
     """List the devices as the console shows them, or revoke one: a running service ends its calls within seconds."""
     from cloud.devices import late_after_s
-    from cloud.service.data_dir import open_existing, start_wait_s
+    from cloud.service.data_dir import open_existing, service_runs, start_wait_s
     from cloud.service.device_list import read_devices, show_devices
     from cloud.store import Store
     from cloud.store.fleet import revoke as revoke_device
@@ -154,8 +154,10 @@ def devices(
                 return await read_devices(store, now_s=now_s, late_after_s=late_after_s(settings.heartbeat_s))
 
         found = asyncio.run(work())
-        write_json(json_path, {"now_s": now_s, "devices": found})  # first: the reader of the list may close its pipe
-        show_devices(found, now_s)
+        runs = service_runs(settings.data_dir)
+        # The file first: the reader of the list may close its pipe.
+        write_json(json_path, {"now_s": now_s, "service_runs": runs, "devices": found})
+        show_devices(found, now_s, runs)
 
 
 def publish(

@@ -16,7 +16,7 @@ from shared.errors import FileLockedError, SettingsError, StorageError
 from shared.file_lock import FileLock
 from shared.files import write_durably
 
-SERVICE_FILE = "service.json"
+SERVICE_FILE, SERVE_LOCK = "service.json", "serve.lock"
 START_WAIT_S, POLL_S = 5.0, 0.1
 
 
@@ -70,8 +70,19 @@ def start_wait_s(config: Path | None) -> float:
 @contextlib.contextmanager
 def service_lock(data_dir: Path) -> Iterator[None]:
     """Lock the directory for this process; raises StorageError if another service holds it."""
-    with _lock(data_dir / "serve.lock", wait=False):
+    with _lock(data_dir / SERVE_LOCK, wait=False):
         yield
+
+
+def service_runs(data_dir: Path) -> bool:
+    """Return whether a service serves the directory."""
+    try:
+        FileLock(data_dir / SERVE_LOCK).release()
+    except FileLockedError:
+        return True
+    except OSError:  # not to be opened by this user
+        return (data_dir / SERVICE_FILE).exists()
+    return False
 
 
 def write_addresses(data_dir: Path, addresses: Addresses) -> None:

@@ -36,9 +36,12 @@ async def read_devices(store: Store, *, now_s: float, late_after_s: float) -> li
     ]
 
 
-def show_devices(devices: list[dict[str, Any]], now_s: float) -> None:
+def show_devices(devices: list[dict[str, Any]], now_s: float, service_runs: bool) -> None:
     """Print a row for each source of each device, and a line for each advice and warning."""
     console = new_console()
+    if not service_runs:
+        text = "The service does not run: these are the last heartbeats. Start it with vedette cloud serve."
+        console.print(text, soft_wrap=True)
     if not devices:
         console.print("No device is enrolled yet: make a token with vedette cloud token.", soft_wrap=True)
         return

@@ -9,7 +9,7 @@ import typer
 from cloud.outputs import check_output_path, end_interrupted, write_failure, write_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
-from shared.errors import JudgementError, SettingsError, VedetteError
+from shared.errors import DataError, JudgementError, SettingsError, VedetteError
 from shared.modality import Modality
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ def train(
         if print_config:
             typer.echo(settings.as_text())
             return
+        if not data.exists():
+            raise DataError(f"{data}: no such file or folder. Name the training data.")
         if output is None:
             raise SettingsError("No output file: give --output BUNDLE.")
         if effort == FIRST_LOOK:

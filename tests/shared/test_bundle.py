@@ -347,3 +347,9 @@ def test_keys_survive_their_files_and_other_files_are_told(tmp_path: Path) -> No
                 bundles.load_trusted_key(other)
     with pytest.raises(CertificateError, match="no bundle key"):
         bundles.load_trusted_key(tmp_path / "none.pem")
+
+
+def test_another_file_in_place_of_a_bundle_is_called_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "readings.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BundleError, match=r"readings.csv: not a bundle. Name a file that vedette train wrote"):
+        Bundle.open(tmp_path / "readings.csv", TRUSTED)

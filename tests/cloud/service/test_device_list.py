@@ -3,12 +3,14 @@
 import asyncio
 import json
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from cloud.service.data_dir import service_lock
 from cloud.store.fleet import store_heartbeat
 from shared import cli
 from shared.bundle import public_pem, sign
@@ -88,10 +90,18 @@ def test_json_holds_numbers(config: Path, tmp_path: Path) -> None:
     found: dict[str, Any] = json.loads(result.read_text())
     device = {each["device_id"]: each for each in found["devices"]}[SHUTTLE.device_id]
     assert abs(found["now_s"] - time.time()) < 60
+    assert found["service_runs"] is False
     assert device["figures"]["forwarded_share"] == pytest.approx(0.031)
     assert device["clock_offset_s"] == 172_800.0
     assert device["running"][0]["wanted_bundle_id"].startswith("shuttle-2-")
     assert device["warnings"] == [WARNING]
+
+
+def test_a_list_without_a_service_says_so(config: Path) -> None:
+    data_dir = Path(tomllib.loads(config.read_text())["data_dir"])
+    assert listed(config).stdout.startswith("The service does not run: these are the last heartbeats.")
+    with service_lock(data_dir):
+        assert "does not run" not in listed(config).stdout
 
 
 def test_a_failure_is_in_the_json_file_too(config: Path, tmp_path: Path) -> None:
