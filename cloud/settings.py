@@ -88,7 +88,7 @@ class LimitSettings(Settings):
         description="largest number of bytes that the waiting samples of one device decode to",
     )
     concurrent_submits: int = Field(
-        default=16,
+        default=32,
         ge=1,
         le=1024,
         title="Concurrent submits",
@@ -102,7 +102,7 @@ class LimitSettings(Settings):
         description="largest number of requests of one device handled at once; fewer while few are free",
     )
     arrival_s: float = Field(
-        default=5.0,
+        default=20.0,
         gt=0,
         le=600,
         title="Arrival",
