@@ -11,8 +11,11 @@ from safetensors.numpy import save
 from typer.testing import CliRunner
 
 from cloud.federation.rounds import RoundsRequest, run_rounds
+from cloud.rollouts.stages import Stage
+from cloud.store import Store
 from cloud.store.migrate import migrate
-from cloud.store.registry import publish_to
+from cloud.store.registry import Registry, publish_to
+from cloud.store.rollouts import begin
 from shared import cli, home
 from shared.bundle import HEAD_FILE, InputSpec, Manifest, sign
 from shared.diffusion.time_estimation import TimeEstimationHead
@@ -22,6 +25,7 @@ from shared.errors import (
     CertificateError,
     ConnectionFailedError,
     FederationError,
+    RolloutError,
     SettingsError,
     VedetteError,
 )
@@ -29,11 +33,13 @@ from shared.federation import Address, take_port
 from shared.modality import Modality
 
 
-def publish(data_dir: Path, modality: Modality, name: str = "pump") -> None:
+def publish(
+    data_dir: Path, modality: Modality, name: str = "pump", *, version: int = 3, make_current: bool = True
+) -> None:
     """A bundle with a head and nothing else, in a registry of its own."""
     manifest = Manifest(
         name=name,
-        version=3,
+        version=version,
         created_at="2026-01-01T00:00:00+00:00",
         modality=modality,
         input=InputSpec(channels=("a", "b")),
@@ -47,7 +53,7 @@ def publish(data_dir: Path, modality: Modality, name: str = "pump") -> None:
     bundle = sign(manifest, {HEAD_FILE: save(TimeEstimationHead(2, (4,)).to_arrays())}, home.signing_key())
     data_dir.mkdir(exist_ok=True)
     migrate(data_dir)
-    asyncio.run(publish_to(data_dir, bundle, home.trusted_key()))
+    asyncio.run(publish_to(data_dir, bundle, home.trusted_key(), make_current=make_current))
 
 
 @pytest.fixture
@@ -81,6 +87,24 @@ def test_an_unknown_bundle_is_reported_with_the_known_ones(
     publish(tmp_path / "data", Modality.TABULAR)
     with pytest.raises(BundleError, match="No bundle 'valve' in the registry, which has pump"):
         run(request_for("valve"))
+
+
+def test_a_name_with_a_rollout_under_way_is_refused(
+    tmp_path: Path, request_for: Callable[[str], RoundsRequest]
+) -> None:
+    """The result would be published at the end of the rounds, in the middle of the stages."""
+    for version in (3, 4):
+        publish(tmp_path / "data", Modality.TABULAR, version=version, make_current=version == 3)
+
+    async def start() -> None:
+        async with Store(tmp_path / "data") as store:
+            (newest, _) = await Registry(store, tmp_path / "data", home.trusted_key()).versions("pump")
+            stages = [Stage(name="wave 100 %", percent=100)]
+            await begin(store, "pump", newest.bundle_id, stages, author="ada", reason="", now_s=0.0)
+
+    asyncio.run(start())
+    with pytest.raises(RolloutError, match="is under way"):
+        run(request_for("pump"))
 
 
 def test_an_image_bundle_cannot_take_part(tmp_path: Path, request_for: Callable[[str], RoundsRequest]) -> None:

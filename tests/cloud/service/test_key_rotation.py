@@ -1,7 +1,6 @@
 """The signing key changes on a real service, and a real uplink follows it."""
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 
@@ -11,79 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloud.service.data_dir import open_existing
 from cloud.service.signing_keys import SigningKeys
 from edge.bundles.cache import BundleCache
-from edge.bundles.updater import Updater
-from edge.counters import Counters
-from edge.settings import AgentSettings
-from edge.spool import Spool
 from edge.uplink.enrolment import enroll
-from edge.uplink.meter import LinkMeter
-from edge.uplink.trust import KEY_SET_FILE, BundleKeys
-from edge.uplink.uplink import Uplink
+from edge.uplink.trust import KEY_SET_FILE
 from shared.bundle import key_id, sign
 from shared.key_sets import KeySet, TrustedKey
-from shared.status import RunningBundle
+from tests.cloud.service.edge_device import started
 
 NEW, FOREIGN = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 NEW_ID = key_id(NEW.public_key())
-
-
-class Source:
-    """A source that runs each bundle of its name that the installer brings."""
-
-    def __init__(self) -> None:
-        self.bundle_id = ""
-
-    def running(self) -> RunningBundle:
-        return RunningBundle(source_id="lab", bundle_name="biopsy", bundle_id=self.bundle_id)
-
-    def follows(self) -> bool:
-        return True
-
-    def adopt(self, bundle, on_trial) -> bool:
-        self.bundle_id = bundle.manifest.bundle_id
-        return True
-
-
-class EdgeDevice:
-    """Uplink, installer and trusted keys of an agent, without sources that screen."""
-
-    def __init__(self, state) -> None:
-        settings = AgentSettings.model_validate({"state_dir": state}).uplink.model_copy(update={"heartbeat_s": 0.1})
-        self.keys, self.source = BundleKeys(state), Source()
-        self.cache = BundleCache(state / "bundles", self.keys.keys)
-        counters = Counters(state / "counters.json")
-        self.spool = Spool(state / "spool.db", AgentSettings.model_validate({"state_dir": state}).spool, counters)
-        self.updater = Updater(
-            "1", settings, self.cache, [self.source], self.spool, counters, self.problems, LinkMeter(), self.keys
-        )
-        self.uplink = Uplink(state, settings, [self.updater])
-        self.uplink.start()
-
-    def problems(self) -> list[str]:
-        return [self.keys.problem] if self.keys.problem else []
-
-    async def until(self, condition) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                self.uplink.call_soon(self.updater.nudge)
-                await asyncio.sleep(0.05)
-
-    def stop(self) -> None:
-        self.uplink.stop()
-        self.spool.close()
-
-    @property
-    def key_ids(self) -> list[str]:
-        return [key_id(key) for key in self.keys.keys]
-
-
-@contextlib.asynccontextmanager
-async def started(state):
-    device = await asyncio.to_thread(EdgeDevice, state)
-    try:
-        yield device
-    finally:
-        await asyncio.to_thread(device.stop)
 
 
 @pytest.fixture

@@ -18,10 +18,12 @@ from cloud.store import Store
 from cloud.store.registry import Registry, publish_to
 from cloud.store.rollout_view import rollout_view
 from cloud.store.rollouts import StagedRollout, newest_rollout
+from edge.uplink.enrolment import enroll
 from shared.bundle import public_pem
 from shared.cli import build
 from shared.errors import BundleError, RolloutError, SettingsError
 from tests.cloud.service.agents import Agent
+from tests.cloud.service.edge_device import started
 from tests.cloud.service.harness import Running, enrol, running, settings_for
 from tests.cloud.service.served import Served, write_settings
 
@@ -88,6 +90,24 @@ async def test_a_good_bundle_goes_through_all_stages(fleet, biopsies):
     assert "of the samples were forwarded" in history[1]["reason"]
     assert all(gate.outcome == "passed" for gate in state.gates)
     assert b'vedette_rollouts_total{phase="completed"} 1.0' in fleet.cloud.service.metrics.page()
+
+
+async def test_a_real_installer_follows_a_stage_and_the_way_back(cloud, biopsies, tmp_path):
+    registry, states = cloud.service.registry, [tmp_path / name for name in NAMES[:2]]
+    for state, name in zip(states, NAMES, strict=False):
+        await asyncio.to_thread(enroll, state, await cloud.token(name))
+    first, second = biopsies.bundle.manifest.bundle_id, biopsies.version(2).manifest.bundle_id
+    await registry.publish(biopsies.version(2), make_current=False)
+    rollouts = Rollouts(cloud.service.store, registry, "ada")
+    async with started(states[0]) as inside, started(states[1]) as outside:
+        await inside.until(lambda: inside.source.bundle_id == first)
+        await outside.until(lambda: outside.source.bundle_id == first)
+        await rollouts.start("biopsy", second, [TRIAL, ALL])
+        await inside.until(lambda: inside.source.bundle_id == second)
+        await rollouts.back("biopsy")
+        await inside.until(lambda: inside.source.bundle_id == first)
+        assert outside.source.bundle_id == first
+        assert not outside.cache.has(second)
 
 
 @pytest.mark.system
