@@ -157,7 +157,9 @@ class DetectionService:
                         yield _event_message(event)
                 if len(page) < WATCH_PAGE:
                     cursor = max(cursor, newest)  # the others are for other devices
-                    while not self._notifier.closed and not await self._notifier.wait_beyond(cursor, WATCH_CHECK_S):
+                    while not self._notifier.closed and not await self._notifier.wait_beyond(
+                        device_id, cursor, WATCH_CHECK_S
+                    ):
                         await self._access.device_id(context)
         await refuse(context, grpc.StatusCode.UNAVAILABLE, "The service is stopping: connect again.")
 

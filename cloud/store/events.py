@@ -37,6 +37,13 @@ async def newest_cursor(store: Store) -> int:
         return int((await connection.execute(select(func.coalesce(func.max(events.c.cursor), 0)))).scalar_one())
 
 
+async def audiences_between(store: Store, after: int, newest: int) -> set[str]:
+    """Return the devices with events beyond the cursor `after` up to `newest`; ALL_DEVICES is one of them."""
+    query = select(events.c.device_id).where(events.c.cursor > after, events.c.cursor <= newest).distinct()
+    async with store.reading() as connection:
+        return set((await connection.execute(query)).scalars())
+
+
 async def events_after(store: Store, device_id: str, cursor: int, limit: int) -> list[StoredEvent]:
     """Return the next events of one device after the cursor, in order, at most `limit`."""
     async with store.reading() as connection:
