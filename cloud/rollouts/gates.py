@@ -142,6 +142,9 @@ def _shares(name: str, seen: Observation) -> tuple[Share, list[Share]]:
 
 def compare(gate: str, limit: Limit, new: Share, references: Sequence[Share]) -> GateResult:
     """Return whether the share of the new bundle is within the limit of the references that have samples."""
+    if new.count <= 0:
+        outcome = Outcome.WAITING if limit.must_pass else Outcome.PASSED
+        return GateResult(gate=gate, outcome=outcome, text="Nothing seen with the new bundle yet.")
     low, high = share_bounds(new.hits, new.count, ERROR)
     known = [reference for reference in references if reference.count > 0]
     bounds = [share_bounds(reference.hits, reference.count, ERROR) for reference in known]

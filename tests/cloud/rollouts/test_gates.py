@@ -47,6 +47,13 @@ def test_three_samples_neither_halt_nor_pass(forwarded):
     assert outcomes(observed(Counts(3, forwarded, 0)))["forwarded share"] is Outcome.WAITING
 
 
+def test_no_samples_pass_no_share_even_without_anything_to_compare_with():
+    seen = observed(Counts(), before=Counts(), rest=Counts())
+    assert {outcomes(seen)[name] for name in ("forwarded share", "alarmed share")} == {Outcome.WAITING}
+    first = observed(Counts(100, 100, 0), before=Counts(), rest=Counts())
+    assert outcomes(first)["forwarded share"] is Outcome.PASSED
+
+
 def test_a_change_of_all_data_is_not_the_fault_of_the_bundle():
     odd_day = Counts(20_000, 9000, 20)
     assert outcomes(observed(Counts(2000, 900, 2)))["forwarded share"] is Outcome.FAILED
