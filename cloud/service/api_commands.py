@@ -1,10 +1,11 @@
-"""Commands of the HTTP API and its log: `vedette cloud api-token | audit`."""
+"""Commands for other programs: `vedette cloud api-token | audit | export`."""
 
 import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -37,6 +38,11 @@ def add_commands(tree: CommandTree) -> None:
     cloud.command(
         epilog="Example: [bold]vedette cloud audit --action device.revoked --from 2026-11-01 --config cloud.toml[/bold]"
     )(audit)
+    cloud.command(
+        epilog="Examples: [bold]vedette cloud export --output november --from 2026-11-01 --to 2026-12-01 "
+        "--config cloud.toml[/bold], [bold]vedette cloud export --output labelled --labelled --payloads "
+        "--config cloud.toml[/bold]"
+    )(export)
 
 
 def api_token(
@@ -108,6 +114,43 @@ def audit(
         for entry in entries:
             details = "  ".join(f"{key}={value}" for key, value in entry["details"].items())
             typer.echo(f"{entry['at']}  {entry['action']}  {entry['subject']}  by {entry['actor']}  {details}".rstrip())
+
+
+def export(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="New or empty folder.")],
+    since: Annotated[str, typer.Option("--from", metavar="TIME", help="Judged at this date or RFC 3339 time on.")] = "",
+    until: Annotated[str, typer.Option("--to", metavar="TIME", help="Judged before this date or time.")] = "",
+    labelled: Annotated[bool, typer.Option("--labelled", help="Only samples that have a label.")] = False,
+    payloads: Annotated[bool, typer.Option("--payloads", help="Also write the payloads of labelled samples.")] = False,
+    config: Config = None,
+    json_path: Json = None,
+) -> None:
+    """Write verdicts and labels as Parquet files, in the order of their judgement."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cloud.moments import parse_moment
+    from cloud.service.export import Counts
+    from cloud.service.export import export as write
+    from cloud.store.export_queries import Selection
+
+    with failure_as_json(json_path):
+        until_s = parse_moment(until) if until else time.time()
+        wanted = Selection(parse_moment(since) if since else None, until_s, labelled)
+        columns = (TextColumn("exporting"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=1.0)
+
+            def work(store: "Store") -> "Awaitable[Counts]":
+                show = partial(bar.update, task)
+                return write(
+                    store, output, wanted, with_payloads=payloads, on_share=lambda share: show(completed=share)
+                )
+
+            counts = _in_store(config, work)
+        write_json(json_path, asdict(counts))
+        files = f", {counts.payloads} payloads ({counts.payloads_left_out} expired or damaged)" if payloads else ""
+        typer.echo(f"{output}: {counts.verdicts} verdicts, {counts.labels} labels{files}")
 
 
 def _in_store(config: Path | None, work: "Callable[[Store], Awaitable[T]]") -> T:

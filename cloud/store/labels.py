@@ -99,6 +99,12 @@ async def current_labels(connection: AsyncConnection, sample_numbers: Sequence[i
     return {row.sample_number: Label(row.label) for row in await connection.execute(query)}
 
 
+async def labels_of(connection: AsyncConnection, sample_numbers: Sequence[int]) -> tuple[StoredLabel, ...]:
+    """Return all labels of these samples, newest first."""
+    query = _LISTED.where(labels.c.sample_number.in_(sample_numbers)).order_by(labels.c.number.desc())
+    return tuple(_stored(row) for row in await connection.execute(query))
+
+
 async def label_page(
     connection: AsyncConnection, *, only_current: bool = False, before: int | None = None, size: int = 50
 ) -> tuple[StoredLabel, ...]:

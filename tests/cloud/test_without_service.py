@@ -17,6 +17,7 @@ COMMANDS = {
     "cloud token press-07 --output tokens": NO_SERVICE,
     "cloud devices": NO_SERVICE,
     "cloud audit": NO_SERVICE,
+    "cloud export --output export": NO_SERVICE,
     "cloud api-token --name CI --scopes labels:write": NO_SERVICE,
     "cloud publish press.vedette": NO_SERVICE,
     "cloud rollout press": NO_SERVICE,
