@@ -59,19 +59,22 @@ class Demo:
         self._screen = Screen(self._plans, headless=options.headless)
         self._processes = Processes(self._layout.logs, {"VEDETTE_HOME": str(folder / "home"), **_SHARE_THE_PROCESSOR})
         self._service: dict[str, Any] = {}
+        self._seconds: dict[str, float] = {}  # from the start of the demo
 
     def run(self, keep: Callable[[dict[str, Any]], None]) -> None:
         """Run all steps and pass the summary to `keep`; all processes have ended on return."""
-        report = self._screen.print_line
+        report, started_s = self._screen.print_line, time.monotonic()
         for plan in self._plans:
             report(f"[bold]{plan.device_id}[/]: {escape(plan.about)}")
         report(f"State and logs: {escape(str(self._layout.folder))}")
         with ExitStack() as stack:
             stack.enter_context(self._processes)
             self._train()
+            self._seconds["training"] = round(time.monotonic() - started_s, 1)
             self._serve()
             link = stack.enter_context(Link(self._service["address"]))
             self._enrol(link)
+            self._seconds["until_all_devices_screen"] = round(time.monotonic() - started_s, 1)
             round_result = self._watch(link)
             self._drain()
             summary = self._summarize(round_result)
@@ -218,6 +221,7 @@ class Demo:
             "devices": devices,
             "total": total_summary(devices),
             "federated_round": dict(round_result),
+            "seconds": self._seconds,
             "versions": versions(),
         }
 

@@ -65,7 +65,8 @@ def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
     summary = json.loads(result.read_text())
-    assert set(summary) == {"devices", "total", "federated_round", "versions"}
+    assert set(summary) == {"devices", "total", "federated_round", "seconds", "versions"}
+    assert 0 < summary["seconds"]["training"] < summary["seconds"]["until_all_devices_screen"]
     assert_every_sample_is_accounted_for(summary)
     assert "is cut" in demo.stdout
     assert "is restored" in demo.stdout
