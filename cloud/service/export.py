@@ -2,27 +2,28 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cloud.moments import rfc3339
 from cloud.store import Store
 from cloud.store.export_queries import Exported, Selection, export_page, time_range
 from cloud.store.labels import StoredLabel
 from cloud.store.queries import StoredPayload, stored_payload
-from cloud.store.verdict_columns import contributions_to_json, opinions_to_json
+from cloud.store.verdict_columns import contributions_to_json
 from cloud.store.verdict_keys import VerdictKey
 from shared.errors import MissingExtraError, SampleRejected, SettingsError
 from shared.files import write_durably
+from shared.samples import Opinion
 from shared.wire import decode_payload
 from vedette.v1 import sample_pb2
 
 PAGE_SIZE = 2000
+FIRST_S, LAST_S = -62_135_596_800.0, 253_402_300_799.0  # the years 1 to 9999
 UNFINISHED = ".unfinished"
 VERDICTS_FILE, LABELS_FILE, PAYLOADS_FOLDER = "verdicts.parquet", "labels.parquet", "payloads"
 _SUFFIXES = {
@@ -137,9 +138,18 @@ def _verdict_row(item: Exported) -> dict[str, Any]:
         **{name: str(getattr(record, name)) for name in _TEXTS},
         **{name: _moment(getattr(record, f"{name}_s")) for name in ("captured_at", "received_at", "judged_at")},
         **{name: getattr(record, name) for name in _PLAIN},
-        "opinions": opinions_to_json(record.opinions),
+        "opinions": [_opinion_row(opinion) for opinion in record.opinions],
         "contributions": contributions_to_json(record.contributions),
         "label": label.label.value if label is not None else None,
+    }
+
+
+def _opinion_row(opinion: Opinion) -> dict[str, Any]:
+    return {
+        "analyzer": opinion.analyzer,
+        "score": opinion.score if math.isfinite(opinion.score) else None,
+        "p_value": opinion.p_value,
+        "extrapolated": opinion.extrapolated,
     }
 
 
@@ -154,8 +164,11 @@ def _label_row(label: StoredLabel) -> dict[str, Any]:
     }
 
 
-def _moment(at_s: float) -> datetime:
-    return datetime.fromisoformat(rfc3339(at_s))  # any number: a device may claim any time
+def _moment(at_s: float) -> int:
+    """Return microseconds since the epoch within the years 1 to 9999; a device may claim any time."""
+    if not FIRST_S <= at_s <= LAST_S:
+        at_s = LAST_S if at_s > LAST_S else FIRST_S
+    return round(at_s * 1e6)
 
 
 _PLAIN = (

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from pyarrow import parquet
 from sqlalchemy import delete
@@ -73,6 +74,12 @@ def test_all_verdicts_and_labels_are_exported_in_pages(
     labels = parquet.read_table(tmp_path / "out" / "labels.parquet").to_pylist()
     assert [(item["label"], item["current"]) for item in labels][:2] == [("real", True), ("unsure", False)]
     assert isinstance(labels[0]["at"], datetime)
+
+
+def test_any_time_that_a_device_claims_can_be_exported() -> None:
+    times = [export_module._moment(at_s) for at_s in (float("nan"), float("-inf"), -1.5, 0.25, 1e300)]
+    read = pyarrow.array(times, pyarrow.timestamp("us", "UTC")).to_pylist()
+    assert [moment.year for moment in read] == [1, 1, 1969, 1970, 9999]
 
 
 def test_times_and_labels_select_verdicts(tmp_path: Path, verdicts: list[Verdict]) -> None:
