@@ -12,6 +12,7 @@ from edge.alarms import AlarmDelivery
 from edge.bundles.cache import BundleCache
 from edge.bundles.updater import Updater
 from edge.counters import Counters
+from edge.disk import disk_error_text
 from edge.normal_buffer import FOLDER as NORMAL_BUFFERS
 from edge.normal_buffer import PURPOSE
 from edge.operation.latency import LatencyHistogram
@@ -278,7 +279,8 @@ class Agent:
             write_durably(self.settings.state_dir / STATUS_FILE, self.status().to_json())
         except OSError as error:
             if self._throttle.allow("status"):
-                log.error("status_not_written", error=error, advice="free some space")
+                text = disk_error_text(error, self.settings.state_dir)
+                log.error("status_not_written", error=text, advice="free some space")
         now_s = time.monotonic()
         if now_s - self._snapshot_at_s >= self.settings.normal_buffer.snapshot_every_s:
             self._snapshot_at_s = now_s

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edge.alarms import Alarm, AlarmDelivery
 from edge.bundles.swap import ScreenerSlot
 from edge.counters import Counters
+from edge.disk import disk_error_text
 from edge.normal_buffer import FOLDER, NormalBuffer
 from edge.operation.latency import LatencyHistogram
 from edge.operation.memory import release_memory
@@ -183,7 +184,8 @@ class Pipeline:
                 buffer.save()
         except OSError as error:
             if self._throttle.allow("buffer"):
-                log.error("snapshot_failed", source=self.settings.id, error=error, advice="free some space")
+                text = disk_error_text(error, self._around.settings.state_dir)
+                log.error("snapshot_failed", source=self.settings.id, error=text, advice="free some space")
 
     def _load(self, bundle: Bundle) -> Screener:
         batch_size = self.settings.batch_size_for(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from edge.counters import Counters
+from edge.disk import disk_error_text
 from edge.settings import SpoolSettings
 from edge.spool_queue import PendingBatch, PendingQueue, Transaction
 from edge.spool_store import NewSample, Settled, SpooledSample, SpoolStore
@@ -259,16 +260,17 @@ class Spool:
         """Enter the error state, or start a new file if the current one is damaged."""
         if is_damaged(error) and self._replace_store():
             return
-        text = f"{self._path}: {error}"
+        reason = disk_error_text(error, self._path)
+        text = f"{self._path}: {reason}"
         with self._changed:
             is_new, self._error = not self._error, text
             self._changed.notify_all()
-        count = self._throttle.allow(text)
+        count = self._throttle.allow(str(error))
         if is_new or count:
             log.error(
                 "spool_failed",
                 path=self._path,
-                error=error,
+                error=reason,
                 advice="free some space; until then samples wait in memory, and the least suspicious are dropped",
                 samples_pending=self._queue.samples,
                 samples_dropped=self._counters.snapshot()["samples_dropped"],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.clock import SteadyClock
+from edge.disk import disk_error_text
 from edge.sqlite_file import connect, open_checked
 from shared.errors import StorageError
 from shared.logs import EventLog
@@ -291,8 +292,9 @@ class SpoolStore:
         try:
             self.commit(samples, [], set(), {**self.saved_counters(), **counters}, cursors)
         except sqlite3.Error as error:
+            reason = disk_error_text(error, self._path)
             raise StorageError(
-                f"{self._path}: does not take what the damaged file gave ({error}). Free some space."
+                f"{self._path}: does not take what the damaged file gave ({reason}). Free some space."
             ) from None
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from edge.disk import disk_error_text
 from shared.errors import StorageError
 from shared.logs import EventLog
 
@@ -29,7 +30,9 @@ def open_checked(path: Path, schema: str, *, synchronous: str) -> tuple[sqlite3.
         return _open(path, schema, synchronous), None
     except sqlite3.OperationalError as error:
         if not _is_damage(error):
-            raise StorageError(f"{path}: cannot be opened ({error}). Free some space, or check who owns it.") from None
+            raise StorageError(
+                f"{path}: cannot be opened ({disk_error_text(error, path)}). Free some space, or check who owns it."
+            ) from None
         damage: sqlite3.DatabaseError = error
     except sqlite3.DatabaseError as error:
         damage = error
@@ -38,7 +41,7 @@ def open_checked(path: Path, schema: str, *, synchronous: str) -> tuple[sqlite3.
         return _open(path, schema, synchronous), aside
     except sqlite3.Error as error:
         raise StorageError(
-            f"{path}: cannot be created again ({error}). Free some space, or check who owns it."
+            f"{path}: cannot be created again ({disk_error_text(error, path)}). Free some space, or check who owns it."
         ) from None
 
 

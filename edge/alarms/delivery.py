@@ -13,6 +13,7 @@ from edge.alarms.message import Alarm, Message, Notice
 from edge.alarms.outbox import MAX_WAITING, Outbox, WaitingMessage
 from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
 from edge.counters import Counters
+from edge.disk import disk_error_text
 from edge.settings.alarms import AlarmSinkSettings
 from shared.backoff import HALF_JITTER, Backoff
 from shared.logs import EventLog, Throttle
@@ -151,7 +152,8 @@ class _Sender:
                 self._drop(1, "too many")
             self._unkept.append(WaitingMessage(0, alarm_id, source_id, body, self._outbox.clock.now_s()))
             if self._throttle.allow("unkept"):
-                log.error("alarm_not_kept", sink=self.id, error=error, advice="free some space; it waits in memory")
+                text = disk_error_text(error, self._outbox.path)
+                log.error("alarm_not_kept", sink=self.id, error=text, advice="free some space; it waits in memory")
 
     def _run(self) -> None:
         backoff = Backoff(FIRST_WAIT_S, MAX_WAIT_S, jitter=HALF_JITTER)
@@ -225,7 +227,8 @@ class _Sender:
             self._outbox.remove(self.id, message.seq)  # with those before that could not be removed then
         except sqlite3.Error as error:
             if self._throttle.allow("not removed"):
-                log.error("alarm_not_removed", sink=self.id, error=error, advice="it may be sent again after a restart")
+                text = disk_error_text(error, self._outbox.path)
+                log.error("alarm_not_removed", sink=self.id, error=text, advice="it may be sent again after a restart")
 
     def _drop(self, count: int, reason: str) -> None:
         if count:

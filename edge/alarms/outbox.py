@@ -33,6 +33,7 @@ class Outbox:
 
     def __init__(self, path: Path) -> None:
         """Open or make the file. Raises StorageError."""
+        self.path = path
         self._connection, self.set_aside = open_checked(path, _SCHEMA, synchronous="FULL")
         self._lock = threading.Lock()
         newest = self._connection.execute("SELECT raised_at_s FROM outbox ORDER BY seq DESC LIMIT 1").fetchone()

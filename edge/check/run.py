@@ -1,7 +1,6 @@
 """All checks of a device: state, disk, identity, clock, service, sources, alarm sinks and the local port."""
 
 import os
-import shutil
 import socket
 import time
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import grpc
 from edge.bundles.cache import BundleCache
 from edge.check.report import Finding, error, found, ok, warning
 from edge.check.sources import PROBE_TIMEOUT_S, check_source, probe_broker, probes
+from edge.disk import MIN_FREE_BYTES, free_bytes, free_text, too_full_text
 from edge.settings import AgentSettings
 from edge.settings.alarms import MqttSinkSettings, WebhookSettings
 from edge.uplink.identity import Identity, is_enrolled, load_identity
@@ -33,7 +33,6 @@ from shared.file_lock import FileLock
 from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 
 BUILT_AT_S = 1.7e9  # November 2023: no device that runs this version has an earlier date
-MIN_FREE_BYTES = 64 * 2**20
 CERTIFICATE_WARNING_DAYS = 14
 
 
@@ -98,14 +97,12 @@ def _state(state_dir: Path) -> tuple[bool, Finding]:
 def _disk(settings: AgentSettings) -> list[Finding]:
     """Return whether the disk has room for a full spool."""
     folder = settings.state_dir
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    free, wanted = shutil.disk_usage(folder).free, settings.spool.max_bytes
+    free, wanted = free_bytes(folder), settings.spool.max_bytes
     spool = settings.state_dir / "spool.db"
     wanted = max(0, wanted - (spool.stat().st_size if spool.exists() else 0))
-    text = f"{free / 2**20:,.0f} MiB free at {folder}"
+    text = free_text(folder)
     if free < MIN_FREE_BYTES:
-        return [error("disk", StorageError(f"{text}; {MIN_FREE_BYTES / 2**20:.0f} are needed. Free space."))]
+        return [error("disk", StorageError(f"{too_full_text(folder)}. Free space."))]
     if free < wanted:
         advice = "free space, or lower spool.max_bytes"
         return [warning("disk", f"{text}, and a full spool takes {wanted / 2**20:,.0f} MiB more: {advice}")]

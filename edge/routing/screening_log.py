@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.disk import disk_error_text
 from edge.routing.router import ROUTES
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
@@ -64,7 +65,8 @@ class ScreeningLog:
                 self._file.flush()
             except OSError as error:
                 if self._throttle.allow("write"):
-                    log.error("screening_log_failed", path=self._path, error=error, advice="free some space")
+                    text = disk_error_text(error, self._path)
+                    log.error("screening_log_failed", path=self._path, error=text, advice="free some space")
 
     def close(self) -> None:
         """Close the file."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from edge.disk import disk_error_text
 from edge.settings import UplinkSettings
 from edge.spool import Spool
 from edge.spool_store import Settled, SpooledSample
@@ -144,7 +145,8 @@ class Delivery:
         try:
             self._verdicts.expect(delivered)
         except sqlite3.Error as error:
-            log.error("awaited_not_noted", error=error, advice="free some space")
+            text = disk_error_text(error, self._verdicts.path)
+            log.error("awaited_not_noted", error=text, advice="free some space")
         self._spool.settle(settled, {"bytes_uploaded": sum(len(item.sample.data) for item in settled)})
         for sample_id in answered:  # not earlier: unsettled samples are released
             del left[sample_id]

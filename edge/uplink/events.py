@@ -8,6 +8,7 @@ from collections.abc import Callable
 import grpc
 
 from edge.counters import Counters
+from edge.disk import disk_error_text
 from edge.operation.latency import LatencyHistogram
 from edge.settings import UplinkSettings
 from edge.uplink.link import LinkState, wait_to_retry
@@ -55,7 +56,8 @@ class EventReader:
                     link.failed(error)
             except sqlite3.Error as error:
                 if self._throttle.allow("not stored"):
-                    log.error("verdicts_not_stored", error=error, advice="free some space; they are read again")
+                    text = disk_error_text(error, self._verdicts.path)
+                    log.error("verdicts_not_stored", error=text, advice="free some space; they are read again")
             finally:
                 stream.cancel()
             await wait_to_retry(self._backoff, link)

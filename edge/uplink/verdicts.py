@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.disk import disk_error_text
 from edge.sqlite_file import open_checked
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision, Verdict, p_value_from_column, p_value_to_column
@@ -49,6 +50,7 @@ class VerdictStore:
     def __init__(self, path: Path, max_verdicts: int = MAX_VERDICTS) -> None:
         """Open or create the file; raises StorageError."""
         # NORMAL is enough: after a power cut the cursor is as old as the verdicts, so the last ones are read again.
+        self.path = path
         self._connection, self.set_aside = open_checked(path, _SCHEMA, synchronous="NORMAL")
         self._lock = threading.Lock()
         self._awaited = 0
@@ -125,7 +127,8 @@ class VerdictStore:
                 self._awaited = int(self._connection.execute("SELECT COUNT(*) FROM awaited").fetchone()[0])
             except sqlite3.Error as error:
                 if self._throttle.allow("awaited"):
-                    log.error("verdicts_unreadable", error=error, advice="free some space, or start the agent again")
+                    text = disk_error_text(error, self.path)
+                    log.error("verdicts_unreadable", error=text, advice="free some space, or start the agent again")
             return self._awaited
 
     def latest(self, limit: int = 20) -> list[StoredVerdict]:
