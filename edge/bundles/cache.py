@@ -79,22 +79,27 @@ class BundleCache:
         part = self.partial(bundle_id)
         try:
             data = part.read_bytes() if part.stat().st_size <= MAX_ARCHIVE_BYTES else b""
-            if hashlib.sha256(data).digest() != archive_sha256:
-                raise BundleIntegrityError(f"{bundle_id}: the archive is not the one announced. It is fetched again.")
-            try:
-                bundle = Bundle.open(data, self._keys, edge_only=True)
-            except UntrustedBundleError as error:
-                raise UntrustedBundleError(f"{bundle_id}: {error}") from None
-            except BundleIntegrityError as error:  # as announced: another fetch would not help
-                raise BundleError(f"{bundle_id}: {error}") from None
-            if bundle.manifest.bundle_id != bundle_id:
-                raise BundleError(f"{bundle_id}: the archive holds {bundle.manifest.bundle_id} instead.")
+            bundle = self.verify(bundle_id, data, archive_sha256)
         except BundleError:
             part.unlink(missing_ok=True)
             raise
         write_durably(self._path(bundle_id), data)
         part.unlink(missing_ok=True)
         self._stale.discard(bundle_id)
+        return bundle
+
+    def verify(self, bundle_id: str, data: bytes, archive_sha256: bytes) -> Bundle:
+        """Return the bundle in a fetched archive; raises as `accept`, and keeps nothing."""
+        if hashlib.sha256(data).digest() != archive_sha256:
+            raise BundleIntegrityError(f"{bundle_id}: the archive is not the one announced. It is fetched again.")
+        try:
+            bundle = Bundle.open(data, self._keys, edge_only=True)
+        except UntrustedBundleError as error:
+            raise UntrustedBundleError(f"{bundle_id}: {error}") from None
+        except BundleIntegrityError as error:  # as announced: another fetch would not help
+            raise BundleError(f"{bundle_id}: {error}") from None
+        if bundle.manifest.bundle_id != bundle_id:
+            raise BundleError(f"{bundle_id}: the archive holds {bundle.manifest.bundle_id} instead.")
         return bundle
 
     def has(self, bundle_id: str) -> bool:

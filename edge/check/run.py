@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 
 from edge.bundles.cache import BundleCache
+from edge.check.published import Published, open_channel
 from edge.check.report import Finding, error, found, ok, warning
 from edge.check.sources import PROBE_TIMEOUT_S, check_source, probe_broker, probes
 from edge.disk import MIN_FREE_BYTES, free_bytes, free_text, too_full_text
@@ -42,7 +43,7 @@ def check(settings: AgentSettings) -> list[Finding]:
     findings = [state, *_disk(settings), _clock()]
     cache, key = _trusted(settings)
     findings.append(key)
-    published: frozenset[str] | None = None
+    published: Published | None = None
     has_uplink = _has_uplink(settings)
     if has_uplink:
         identity, finding = _identity(settings.state_dir)
@@ -52,6 +53,8 @@ def check(settings: AgentSettings) -> list[Finding]:
             findings += answers
     if not settings.sources:
         findings.append(error("sources", SettingsError("no source: add a [[sources]] table (docs/SOURCES.md).")))
+    if published is not None and cache is not None:
+        published.fetch_missing(settings.sources, cache)
     for source in settings.sources:
         findings += check_source(source, cache, published, has_uplink=has_uplink)
     findings += probes(settings.sources)
@@ -137,11 +140,10 @@ def _identity(state_dir: Path) -> tuple[Identity | None, Finding]:
     return identity, ok("identity", text)
 
 
-def _service(settings: AgentSettings, identity: Identity) -> tuple[frozenset[str] | None, list[Finding]]:
+def _service(settings: AgentSettings, identity: Identity) -> tuple[Published | None, list[Finding]]:
     """Ask the service for its bundles and its clock; the answer is None if it does not answer."""
     address = settings.uplink.address or identity.address
-    credentials = grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
-    with grpc.secure_channel(address, credentials, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    with open_channel(identity, address) as channel:
         started_s, sent_at_s = time.monotonic(), time.time()
         try:
             stub = fleet_pb2_grpc.FleetStub(channel)
@@ -154,7 +156,7 @@ def _service(settings: AgentSettings, identity: Identity) -> tuple[frozenset[str
     if answer.service_time_ms:
         off = device_clock_warning(sent_at_s + took_s / 2 - answer.service_time_ms / 1000)
         findings.append(warning("clock", off) if off else ok("clock", "agrees with the service's to a minute"))
-    return frozenset(item.bundle_name for item in answer.desired), findings
+    return Published(identity, address, answer.desired), findings
 
 
 def _alarms(settings: AgentSettings) -> list[Finding]:

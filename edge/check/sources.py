@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from edge.broker import PORTS, BrokerLink
 from edge.bundles.cache import BundleCache
+from edge.check.published import Published
 from edge.check.report import Finding, Level, error, ok, warning
 from edge.settings.brokers import BrokerSettings
 from edge.settings.sources import (
@@ -37,18 +38,18 @@ _CAMERA_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 def check_source(
-    source: SourceSettings, cache: BundleCache | None, published: frozenset[str] | None, *, has_uplink: bool
+    source: SourceSettings, cache: BundleCache | None, published: Published | None, *, has_uplink: bool
 ) -> list[Finding]:
     """Return the findings on one source, without connecting to anything.
 
-    `published`: names of the service's bundles; None if it was not asked. `has_uplink`: a bundle can be fetched.
+    `published`: bundles of the service; None if it was not asked. `has_uplink`: a bundle can be fetched.
     """
     bundle, findings = _bundle(source, cache, published, has_uplink)
     findings.append(_path(source))
     if any(finding.level is Level.ERROR for finding in findings):
         return findings
     if bundle is None:
-        findings.append(warning(f"source {source.id}: columns", "are checked once its bundle is here and verified"))
+        findings.append(warning(f"source {source.id}: columns", "are compared once the bundle is fetched and verified"))
     else:
         findings.append(_input(source, bundle))
     return findings
@@ -97,7 +98,7 @@ def probe_broker(name: str, settings: BrokerSettings) -> Finding:
 
 
 def _bundle(
-    source: SourceSettings, cache: BundleCache | None, published: frozenset[str] | None, has_uplink: bool
+    source: SourceSettings, cache: BundleCache | None, published: Published | None, has_uplink: bool
 ) -> tuple[Bundle | None, list[Finding]]:
     """Return the bundle that the source would start with, and the findings on it."""
     name, follows = f"source {source.id}: bundle", source.bundle_name
@@ -117,13 +118,15 @@ def _bundle(
     if bundle is None and not has_uplink:
         text = f"Source {source.id!r} has no bundle, and the uplink is off: set its bundle, or enrol."
         findings.append(error(name, BundleError(text)))
-    elif follows is not None and published is not None and follows not in published:
+    elif follows is not None and published is not None and follows not in published.names:
         advice = "vedette cloud publish BUNDLE --config cloud.toml on the service"
         findings.append(warning(name, f"{follows!r} is not published: {advice}"))
     elif bundle is None and published is None:
         findings.append(warning(name, f"{follows!r} is not here yet; it is fetched once the service answers"))
-    elif bundle is None:
-        findings.append(ok(name, f"{follows!r} is published; vedette edge run fetches it"))
+    elif bundle is None and follows is not None:
+        fetched, failure = published.fetched(follows) if published is not None else (None, "")
+        text = f"{follows!r} is published; vedette edge run fetches it"
+        return fetched, [*findings, warning(name, f"{text}; {failure}") if failure else ok(name, text)]
     return bundle, findings
 
 

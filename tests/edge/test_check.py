@@ -142,6 +142,8 @@ def test_the_service_tells_what_is_published_and_the_time(
     cloud.clock_ahead_s = DAY.total_seconds() * 3
     found = findings_of(device)
     assert "vedette edge run fetches it" in found["source plant: bundle"].text
+    assert found["source plant: columns"].text == "all 3 channels of the bundle are there"
+    assert not (device.state / "bundles").exists()
     assert "3 days behind the service" in found["clock"].text
     assert cloud.heartbeats == []
     assert cloud.queries == 2
@@ -149,6 +151,27 @@ def test_the_service_tells_what_is_published_and_the_time(
     found = findings_of(device)
     assert found["service"].level is Level.WARNING
     assert "nobody listens" in found["service"].text
+
+
+def test_columns_are_compared_with_the_wanted_bundle_before_it_is_fetched(
+    cloud: CloudDouble, enrol: Enrol, signing_key: Ed25519PrivateKey
+) -> None:
+    device = enrol(cloud.address)
+    source_of(device).pop("bundle")
+    source_of(device)["bundle_name"] = "plant"
+    source_of(device)["path"] = write_csv(device.folder / "wrong.csv", normal_rows(5), ("heat", "load", "wrong"))
+    cloud.desired = [("plant", tabular_bundle(signing_key))]
+    found = findings_of(device)["source plant: columns"]
+    assert found.problem is not None
+    assert found.problem.exit_code == 4
+    assert "flow" in found.text
+    cloud.cut_fetch_after = 1000
+    found_all = findings_of(device)
+    assert "could not be fetched for this check (cut)" in found_all["source plant: bundle"].text
+    assert found_all["source plant: columns"].text == "are compared once the bundle is fetched and verified"
+    cloud.desired = [("plant", tabular_bundle(Ed25519PrivateKey.generate()))]
+    found = findings_of(device)["source plant: bundle"]
+    assert (found.level, "not signed by a trusted key" in found.text) == (Level.WARNING, True)
 
 
 def run(*arguments: str) -> tuple[int, str]:
