@@ -155,6 +155,7 @@ class Agent:
             process_id=os.getpid(),
             written_at_s=time.time(),
             metrics_address=self._metrics.address if self._metrics is not None else "",
+            mode=self.settings.router.mode,
             counters=AgentCounters(**counts),
             spool=spool.model_copy(update={"dropped": counts["samples_dropped"]}),
             link=link.model_copy(update=measured),
@@ -335,7 +336,7 @@ class Agent:
             found.append("ended, no more samples come: restart the agent to read it again")
         if not health.is_well:
             found.append(f"{health.state}, {health.detail}")
-        return found + [text for text in (health.clock, pipeline.warning) if text]
+        return found + [text for text in (health.clock, pipeline.warning, pipeline.alarm_warning) if text]
 
     def _waiting_text(self, name: str) -> str:
         published = self.updater.published if self.updater is not None else None

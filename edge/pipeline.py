@@ -13,8 +13,10 @@ from edge.disk import disk_error_text
 from edge.normal_buffer import FOLDER, NormalBuffer
 from edge.operation.latency import LatencyHistogram
 from edge.operation.memory import release_memory
+from edge.routing.alarm_limit import AlarmLimit
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
+from edge.routing.promise import unit_of
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
 from edge.routing.stream_watch import StreamWatch
@@ -69,6 +71,7 @@ class Pipeline:
         self._slot: ScreenerSlot | None = None
         self._source: Source | None = None
         self._throttle = Throttle()
+        self._warned_bundle_id = ""
         settings = around.settings
         self._router = Router(settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
         self._raised: list[Alarm] = []
@@ -100,6 +103,23 @@ class Pipeline:
     def warning(self) -> str:
         """How the stream differs from the training data; empty while it does not."""
         return self._watch.warning
+
+    @property
+    def alarm_warning(self) -> str:
+        """Why the alarms of a device that sends nothing cannot be relied on; empty if they can."""
+        router = self._around.settings.router
+        if self._slot is None or self.error is not None or router.mode != "edge_only":
+            return ""
+        screener = self._slot.current
+        rate_per_s = self._router.promise[1] or self.settings.steady_rate_per_s
+        limit = AlarmLimit(router.false_alarms_per_day, rate_per_s, unit_of(screener.spec))
+        return limit.warning(screener.resolution)
+
+    def _log_alarm_warning(self, screener: Screener) -> None:
+        """Log once for each bundle that its calibration does not resolve the alarm threshold."""
+        if screener.bundle_id != self._warned_bundle_id and (text := self.alarm_warning):
+            self._warned_bundle_id = screener.bundle_id
+            log.warning("alarms_not_resolved", source=self.settings.id, bundle=screener.bundle_id, finding=text)
 
     def running(self) -> RunningBundle:
         """Return what the source runs now; see `BundleFollower.running`."""
@@ -139,6 +159,7 @@ class Pipeline:
         self._buffer = self._open_buffer(screener)
         self._slot, self._source = (slot := ScreenerSlot(screener)), source
         self._watch.begin(screener)
+        self._log_alarm_warning(screener)
         self.state = "running"
         self._thread = threading.Thread(
             target=self._run, args=(source, slot), name=f"source-{self.settings.id}", daemon=True
@@ -262,6 +283,7 @@ class Pipeline:
         forwarded = self._forwarder.forward(batch, screened, screener)
         self._watch.judge(batch, screened, screener, forwarded.codes, self._router.promise, self._raised)
         self._raised.clear()
+        self._log_alarm_warning(screener)  # a measured rate is known now
         write = self._log_writer(batch, screened, forwarded)
         self._settle(batch, forwarded, len(screened.rejections), write)
         if self._buffer is not None and screener.preprocessing_id != self._buffer.preprocessing_id:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.bundle import Bundle
+from shared.bundle import Bundle, Manifest
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import CalibrationByMode
 from shared.engines import Engine, EngineConfiguration, Pending, load_engine
@@ -44,6 +44,31 @@ class ScreenedBatch:
     unscored: int
 
 
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Resolution of a calibration: the p-value 1 / (`held_out` + 1) is the smallest without extrapolation.
+
+    `held_out`: held-out normal samples, the fewest of an operating mode if `by_mode`. `has_tail`: smaller p-values are
+    extrapolated; else there are none. `assumed_per_day`: samples a day that training assumed, 0 if unknown.
+    """
+
+    held_out: int
+    has_tail: bool
+    by_mode: bool
+    assumed_per_day: float
+
+    @classmethod
+    def of(cls, calibration: CalibrationByMode, manifest: Manifest) -> Self:
+        """Return the resolution of a calibration, with the rate in the manifest's judgement."""
+        coarsest = calibration.coarsest
+        try:
+            assumed = float(manifest.training["judgement"]["figures"]["resolution"]["samples_per_day"])
+        except (KeyError, TypeError, ValueError):  # facts for display, which have no schema
+            assumed = 0.0
+        assumed = assumed if np.isfinite(assumed) and assumed > 0 else 0.0
+        return cls(len(coarsest.scores), coarsest.tail_scale > 0, bool(calibration.by_mode), assumed)
+
+
 class Screener:
     """Loaded artefact of a bundle, for use by one thread at a time."""
 
@@ -63,6 +88,7 @@ class Screener:
         self.calibration_id = self._calibration.calibration_id
         if self.calibration_id != artefact.calibration_id:
             raise BundleError(f"Bundle {self.bundle_id}: {artefact.calibration} is not the one its manifest names.")
+        self.resolution = Resolution.of(self._calibration, manifest)
         low, high = (float(value) for value in arrays.get("map_range", (0.0, 1.0)))
         self._map_range = (low, high if high > low else low + 1.0)
         self.depth = engine.depth

@@ -78,6 +78,11 @@ class CalibrationByMode:
         return min(calibration.threshold(rate) for calibration in self._calibrations_of(mode))
 
     @property
+    def coarsest(self) -> Calibration:
+        """Calibration with the fewest held-out scores, and of these one without a tail."""
+        return min(self._calibrations_of(UNKNOWN), key=lambda one: (len(one.scores), one.tail_scale > 0))
+
+    @property
     def calibration_id(self) -> str:
         """Short hash of the contents; without modes that of the only calibration."""
         if not self.by_mode and self.rest is not None:

@@ -223,14 +223,15 @@ class AgentStatus(StatusModel):
     """State of a whole agent, as in `STATUS_FILE` and at /status.
 
     `sources` is keyed by source id, `alarms` by sink id, `latency_ms` by stage. `device_id` is empty before enrolment.
-    `clock_offset_s` is the device's clock minus the service's, None before the first heartbeat. `problems` are short
-    texts for an operator; an empty list means healthy.
+    `mode` is that of the router, empty from an older agent. `clock_offset_s` is the device's clock minus the service's,
+    None before the first heartbeat. `problems` are short texts for an operator; an empty list means healthy.
     """
 
     device_id: str
     process_id: int
     written_at_s: float
     metrics_address: str = ""
+    mode: str = ""
     counters: AgentCounters = AgentCounters()
     spool: SpoolStatus = SpoolStatus()
     link: LinkStatus = LinkStatus()

@@ -50,6 +50,8 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
         f"samples  {counts.samples_screened} screened, {counts.samples_forwarded} forwarded, "
         f"{counts.samples_audited} audited, {counts.samples_alarmed} alarms, {counts.samples_rejected} rejected"
     )
+    if counts.samples_held:
+        yield f"held     {counts.samples_held} {held_reason(status)}"
     yield f"spool    {status.spool.samples} samples, {status.spool.bytes} bytes, {status.spool.dropped} dropped so far"
     yield f"verdicts {counts.verdicts} received, {status.verdicts.awaited} awaited"
     for name, sink in status.alarms.items():
@@ -65,6 +67,12 @@ def source_state(source: SourceStatus) -> str:
     """Return the state of the source itself, that of its pipeline while the source runs, or that of its stream."""
     state = source.state if source.health == "running" else source.health
     return "differs from training" if state == "running" and source.finding else state
+
+
+def held_reason(status: AgentStatus) -> str:
+    """Return why suspicious samples stayed on the device."""
+    reason = "mode edge_only" if status.mode == "edge_only" else "budget"
+    return f"suspicious, kept here: {reason}"
 
 
 def link_text(status: AgentStatus) -> str:

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edge.operation.inspection import link_text, read_status, source_state
+from edge.operation.inspection import held_reason, link_text, read_status, source_state
 from shared.errors import DataError
 from shared.status import AgentStatus, ObservedStatus
 
@@ -98,6 +98,8 @@ def _queues(status: AgentStatus) -> Table:
     spool = status.spool
     size = f"{spool.bytes / 2**20:,.1f} MiB, {spool.dropped:,} dropped so far"
     table.add_row("the link", f"{spool.samples + spool.pending:,}", spool.error or size)
+    if status.counters.samples_held:
+        table.add_row("", f"{status.counters.samples_held:,}", held_reason(status))
     if status.counters.samples_reduced:
         table.add_row("", f"{status.counters.samples_reduced:,}", "sent in a smaller form so far")
     table.add_row("a verdict", f"{status.verdicts.awaited:,}", _latency(status, "sample_to_verdict"))

@@ -328,6 +328,7 @@ def test_unreadable_images_are_counted_and_the_rest_is_screened(
 
 def test_the_endpoint_shows_metrics_health_and_status(device: Device) -> None:
     device.settings["sources"][0] |= {"rate_per_s": 100, "loop": True}
+    device.settings["router"]["false_alarms_per_day"] = 20_000  # which 500 held-out rows resolve
     device.start_afresh()
     device.until(lambda: device.counters().get("samples_screened", 0) > 0)
     address = device.status()["metrics_address"]

@@ -1,0 +1,74 @@
+"""Comparison of the alarm threshold with the resolution of the running artefact's calibration.
+
+n held-out normal samples resolve a p-value of 1 / (n + 1). A smaller threshold rests on the fitted tail, an
+extrapolation whose scores may lie beyond those of any defect; without a tail no score reaches it.
+"""
+
+import math
+from dataclasses import dataclass
+
+from edge.screener import Resolution
+
+SECONDS_PER_DAY = 86_400.0
+ROUNDING = 1e-9  # relative, so that a rate equal to 1 / (n + 1) counts as resolved
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmLimit:
+    """Promise of one source: `false_alarms_per_day` at `rate_per_s`, 0 while unknown. `unit`: several samples."""
+
+    false_alarms_per_day: float
+    rate_per_s: float
+    unit: str
+
+    def is_resolved(self, resolution: Resolution) -> bool:
+        """Return whether the calibration resolves the alarm threshold, or no alarms are wanted."""
+        wanted, per_day = self.false_alarms_per_day, self._samples_per_day(resolution)
+        return wanted == 0 or wanted * (resolution.held_out + 1) >= per_day * (1 - ROUNDING)
+
+    def warning(self, resolution: Resolution) -> str:
+        """Return one sentence with the figures and the next steps; empty if the threshold is resolved."""
+        if self.is_resolved(resolution):
+            return ""
+        per_day, held_out = self._samples_per_day(resolution), resolution.held_out
+        one_in = per_day / self.false_alarms_per_day
+        of_mode = " of the operating mode with the fewest" if resolution.by_mode else ""
+        assumed = "" if self.rate_per_s > 0 else ", the rate assumed in training until the source's is known,"
+        result = "even a clear defect may raise no alarm" if resolution.has_tail else "no defect can raise an alarm"
+        return (
+            f"{held_out:,} held-out {self.unit}{of_mode} resolve 1 in {held_out + 1:,}, but "
+            f"{_alarms(self.false_alarms_per_day)} a day at {_pace(per_day, self.unit)}{assumed} is 1 in "
+            f"{_rounded(one_in)}, so {result}: train with more normal {self.unit} (about "
+            f"{_rounded(one_in - 1)} held out), or raise router.false_alarms_per_day and accept "
+            f"{_at_least(per_day / (held_out + 1))} a day"
+        )
+
+    def _samples_per_day(self, resolution: Resolution) -> float:
+        """Return the samples in a day: at the source's rate, or else as training assumed; 0 while neither is known."""
+        return self.rate_per_s * SECONDS_PER_DAY if self.rate_per_s > 0 else resolution.assumed_per_day
+
+
+def _alarms(count: float) -> str:
+    return f"{count:,.4g} false alarm{'' if count == 1 else 's'}"
+
+
+def _rounded(number: float) -> str:
+    """Return a number with three significant digits: a measured rate is not more exact."""
+    digits = max(0, math.floor(math.log10(max(number, 1.0))) - 2)
+    return f"{round(number, -digits):,.0f}"
+
+
+def _at_least(number: float) -> str:
+    """Return the number rounded up to two significant digits, so that it is resolved as a setting."""
+    step = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return f"{math.ceil(number / step * (1 - ROUNDING)) * step:.6g}"
+
+
+def _pace(per_day: float, unit: str) -> str:
+    """Return a rate by the second, minute or day, whichever gives at least one sample."""
+    for seconds, name in ((1, "second"), (60, "minute")):
+        each = per_day * seconds / SECONDS_PER_DAY
+        if each >= 1 - ROUNDING:
+            number = f"{each:.2g}" if each < 99.5 else _rounded(each)
+            return f"{number} {unit.removesuffix('s') if number == '1' else unit} a {name}"
+    return f"{_rounded(per_day)} {unit} a day"
