@@ -33,7 +33,7 @@ class AlarmLimit:
         per_day, held_out = self._samples_per_day(resolution), resolution.held_out
         one_in = per_day / self.false_alarms_per_day
         of_mode = " of the operating mode with the fewest" if resolution.by_mode else ""
-        assumed = "" if self.rate_per_s > 0 else ", the rate assumed in training until the source's is known,"
+        assumed = "" if self.rate_per_s > 0 else " (assumed in training; not measured yet)"
         result = "even a clear defect may raise no alarm" if resolution.has_tail else "no defect can raise an alarm"
         return (
             f"{held_out:,} held-out {self.unit}{of_mode} resolve 1 in {held_out + 1:,}, but "

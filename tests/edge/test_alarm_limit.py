@@ -28,7 +28,7 @@ def test_the_sentence_has_all_figures() -> None:
     flat = Resolution(held_out=49, has_tail=False, by_mode=True, assumed_per_day=1440.0)
     text = AlarmLimit(2.0, 0.0, "rows").warning(flat)
     assert text.startswith("49 held-out rows of the operating mode with the fewest resolve 1 in 50, but 2 false alarms")
-    assert "at 1 row a minute, the rate assumed in training until the source's is known, is 1 in 720, so no" in text
+    assert "at 1 row a minute (assumed in training; not measured yet) is 1 in 720, so no" in text
 
 
 @given(
