@@ -3,9 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Depends, HTTPException
 from nicegui import ui
 
+from cloud.console.api import refuse_unknown_parameters
 from cloud.console.layout import Frame
 from cloud.console.rollouts import show_rollout
 from cloud.console.snapshots import Snapshots
@@ -39,7 +40,7 @@ def bundle_view(manifest: Manifest) -> dict[str, Any]:
 
 def bundle_router(read_manifest: ReadManifest, read_rollout: ReadRollout) -> APIRouter:
     """Return the route `/api/bundles/{bundle_id}`; `read_manifest` raises BundleError for an unknown bundle."""
-    router = APIRouter(prefix="/api", tags=["api"])
+    router = APIRouter(prefix="/api", tags=["api"], dependencies=[Depends(refuse_unknown_parameters)])
 
     @router.get("/bundles/{bundle_id}")
     async def bundle(bundle_id: str) -> dict[str, Any]:

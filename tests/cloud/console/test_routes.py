@@ -89,6 +89,7 @@ async def test_a_wrong_question_gets_an_answer_that_says_so(client: httpx.AsyncC
         ("verdicts?sizes=5", "known parameters: device, modality, route, decision, text, since_s, until_s, before"),
         ("verdicts/00000000-0000-4000-8000-000000000000?device=x", "known parameters: none"),
         ("devices?since_s=1", "known parameters: after, size"),
+        ("bundles/none-1?bogus=1", "known parameters: none"),
         ("fleet?x=", "unknown parameter 'x'"),
         ("verdicts?size=5&size=6", "more than once"),
     ],
