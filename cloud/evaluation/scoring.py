@@ -150,6 +150,7 @@ def _collect(verdicts: Sequence[Verdict], collectors: dict[str, _ScoreCollector]
 
 
 def _as_table(shares: Sequence[tuple[tuple[str, float], ...]], channels: Sequence[str]) -> NDArray[np.float64] | None:
-    if not shares or not all(shares) or not channels:
+    """Return the shares (n, channels), zeros for a sample without any; None if no sample has one."""
+    if not any(shares) or not channels:
         return None
     return np.array([[dict(sample).get(name, 0.0) for name in channels] for sample in shares])

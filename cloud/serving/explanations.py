@@ -25,7 +25,8 @@ class Explanations:
 
     Attributes:
         maps: (n, rows, columns) uint8 for images, (n, length, channels) for windows; None for rows.
-        shares: Share of each feature or channel, by sample; None where the modality or the analyzers give none.
+        shares: Share of each feature or channel, by sample; empty for a sample that deviates in none, None where the
+            modality or the analyzers give none.
     """
 
     maps: NDArray[np.uint8] | None = None

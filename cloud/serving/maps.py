@@ -57,8 +57,12 @@ def to_bytes(ratio: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def contributions(ratio: NDArray[np.float64], names: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """Return the share of each channel in a sample's residual, for `ratio` (..., channels); shares sum to 1."""
+    """Return the share of each channel in a sample's residual, for `ratio` (..., channels); shares sum to 1.
+
+    There are none if no value lies above the low end of its scale.
+    """
     weights = np.square(ratio).reshape(-1, ratio.shape[-1]).sum(axis=0)
     total = float(weights.sum())
-    shares = weights / total if total > 0 else np.full(len(weights), 1.0 / len(weights))
-    return tuple((name, float(share)) for name, share in zip(names, shares, strict=True))
+    if total <= 0:
+        return ()
+    return tuple((name, float(share)) for name, share in zip(names, weights / total, strict=True))

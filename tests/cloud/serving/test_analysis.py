@@ -135,6 +135,14 @@ def test_an_anomaly_is_found_and_explained(plant: Plant) -> None:
     assert answer.anomaly_map is None
 
 
+def test_a_row_in_which_nothing_deviates_has_no_contributions(plant: Plant) -> None:
+    answers = judged(plant.loaded.judge(list(readings(100, np.random.default_rng(3)))))
+    shares = [[share for _, share in answer.contributions] for answer in answers]
+    assert any(shares)
+    assert not all(shares)
+    assert all(max(each) > 1 / len(CHANNELS) for each in shares if each)
+
+
 def test_a_broken_dependence_of_usual_readings_is_found(plant: Plant) -> None:
     row = np.array([112.0, 13.0, 1.0, 0.0], dtype=np.float32)
     (answer,) = judged(plant.loaded.judge([row]))
