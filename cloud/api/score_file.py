@@ -11,6 +11,7 @@ from cloud.api.scores import MAX_CONTRIBUTIONS, SampleScore
 from shared.errors import FileNotWrittenError, MissingExtraError, SettingsError
 
 CSV_SUFFIX, PARQUET_SUFFIX = ".csv", ".parquet"
+_FLAGS = ("extrapolated",)
 _TEXTS = ("id", "file", "time", "decision", "reason")
 COLUMNS = (
     "id",
@@ -18,6 +19,7 @@ COLUMNS = (
     "time",
     "score",
     "p_value",
+    "extrapolated",
     "decision",
     *(f"{part}_{rank}" for rank in range(1, MAX_CONTRIBUTIONS + 1) for part in ("contribution", "share")),
     "reason",
@@ -51,6 +53,7 @@ def row_of(score: SampleScore) -> dict[str, Any]:
         "time": score.time,
         "score": score.score,
         "p_value": score.p_value,
+        "extrapolated": score.extrapolated,
         "decision": score.decision,
         "reason": score.reason,
     }
@@ -85,7 +88,7 @@ class _UnfinishedFile:
 
 
 class CsvScores(_UnfinishedFile):
-    """Scores as CSV in UTF-8; an absent value is an empty cell."""
+    """Scores as CSV in UTF-8; an absent value is an empty cell, a flag is true or false."""
 
     def __enter__(self) -> Self:
         """Open the file and write the header."""
@@ -100,7 +103,8 @@ class CsvScores(_UnfinishedFile):
     def write(self, score: SampleScore) -> None:
         """See `ScoreFile.write`."""
         try:
-            self._writer.writerow(row_of(score))
+            row = row_of(score)
+            self._writer.writerow(row | {name: str(row[name]).lower() for name in _FLAGS})
         except OSError as error:
             raise self._failure(error) from None
 
@@ -159,4 +163,6 @@ class ParquetScores(_UnfinishedFile):
 
 
 def _arrow_type(arrow: Any, column: str) -> Any:
+    if column in _FLAGS:
+        return arrow.bool_()
     return arrow.string() if column in _TEXTS or column.startswith("contribution_") else arrow.float64()

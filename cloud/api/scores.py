@@ -41,7 +41,9 @@ class InputSample:
 class SampleScore:
     """Score of one sample; score and p-value are None for an undecided sample, whose `reason` says why.
 
-    `contributions`: the largest shares by feature, channel or frame, in descending order; each is in [0, 1].
+    `extrapolated`: whether the p-value comes from the fitted tail, beyond what the held-out samples resolve.
+    `contributions`: the largest shares by feature, channel or frame, in descending order; each is in [0, 1]. There are
+    none where nothing deviates.
     """
 
     id: str
@@ -52,6 +54,17 @@ class SampleScore:
     decision: str
     contributions: tuple[tuple[str, float], ...] = ()
     reason: str = ""
+    extrapolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """Answer of a method for a sample that it could judge."""
+
+    score: float
+    p_value: float
+    extrapolated: bool
+    shares: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,34 +147,36 @@ class SampleScorer:
                 else:
                     yield self._result(sample, next(answers))
 
-    def _answers(self, values: Sequence[Values]) -> list[tuple[float, float, Any] | SampleRejected]:
+    def _answers(self, values: Sequence[Values]) -> list[_Answer | SampleRejected]:
         if self._screener is not None:
             return self._screen(values)
-        answers: list[tuple[float, float, Any] | SampleRejected] = []
+        answers: list[_Answer | SampleRejected] = []
         for verdict in self.analysis.judge(self._stacked(values)):
             if not isinstance(verdict, Verdict):
                 answers.append(verdict)
             elif self.method == FUSED:
                 assert verdict.p_value is not None  # an analysis gives one
-                answers.append((verdict.score, verdict.p_value, verdict.contributions))
+                answers.append(_Answer(verdict.score, verdict.p_value, verdict.extrapolated, verdict.contributions))
             else:
                 opinion = next(each for each in verdict.opinions if each.analyzer == self.method)
-                answers.append((opinion.score, opinion.p_value, verdict.contributions))
+                answers.append(_Answer(opinion.score, opinion.p_value, opinion.extrapolated, verdict.contributions))
         return answers
 
-    def _screen(self, values: Sequence[Values]) -> list[tuple[float, float, Any] | SampleRejected]:
+    def _screen(self, values: Sequence[Values]) -> list[_Answer | SampleRejected]:
         assert self._screener is not None  # the caller checked
         engine, calibration = self._screener
         prepared = self.analysis.preprocessor.prepare_for_engine(self._stacked(values))
-        answers: list[tuple[float, float, Any] | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
+        answers: list[_Answer | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
         for position, reason in prepared.rejections:
             answers[position] = SampleRejected(reason)
         if len(prepared.kept):
             scores = run_graph(engine, prepared.inputs).scores.astype(np.float64)
             modes = modes_of(prepared.inputs, self.analysis.preprocessor.spec)
-            p_values = calibration.p_values(scores, modes).values
-            for position, score, p_value in zip(prepared.kept, scores, p_values, strict=True):
-                answers[position] = (float(score), float(p_value), ())
+            found = calibration.p_values(scores, modes)
+            for position, score, p_value, extrapolated in zip(
+                prepared.kept, scores, found.values, found.extrapolated, strict=True
+            ):
+                answers[position] = _Answer(float(score), float(p_value), bool(extrapolated))
         return answers
 
     def _stacked(self, values: Sequence[Values]) -> Any:
@@ -169,15 +184,24 @@ class SampleScorer:
         has_vectors = sample_type(self.analysis.preprocessor.modality).has_vectors
         return np.stack(values) if has_vectors and len({each.shape for each in values}) == 1 else values
 
-    def _result(self, sample: InputSample, answer: tuple[float, float, Any] | SampleRejected) -> SampleScore:
+    def _result(self, sample: InputSample, answer: _Answer | SampleRejected) -> SampleScore:
         if isinstance(answer, SampleRejected):
             return _undecided(sample, str(answer))
-        score, p_value, shares = answer
+        score, p_value = answer.score, answer.p_value
         if not (math.isfinite(score) and math.isfinite(p_value)):
             return _undecided(sample, f"the analysis failed: score {score}, p-value {p_value}")
         decision = Decision.ANOMALOUS if p_value <= self.false_alarm_rate else Decision.NORMAL
-        top = sorted((share for share in shares if share[1] > 0), key=lambda share: -share[1])[:MAX_CONTRIBUTIONS]
-        return SampleScore(sample.id, sample.file, sample.time, score, p_value, str(decision), tuple(top))
+        shares = sorted((share for share in answer.shares if share[1] > 0), key=lambda share: -share[1])
+        return SampleScore(
+            sample.id,
+            sample.file,
+            sample.time,
+            score,
+            p_value,
+            str(decision),
+            tuple(shares[:MAX_CONTRIBUTIONS]),
+            extrapolated=answer.extrapolated,
+        )
 
 
 def _undecided(sample: InputSample, reason: str) -> SampleScore:

@@ -73,6 +73,14 @@ def test_each_row_has_a_result_and_the_end_is_one_sentence(
     assert rows[5]["contribution_1"] == "heat"
     assert rows[5]["time"] == "2026-01-01 00:05:00"
     assert rows[7]["decision"] == "undecided"
+    assert rows[5]["extrapolated"] == "true"
+    assert float(rows[5]["p_value"]) < 1 / 91  # 90 rows were held out
+    assert all(
+        (row["extrapolated"] == "true") == (float(row["p_value"]) < 1 / 91 * (1 - 1e-9))
+        for row in rows
+        if row["p_value"]
+    )
+    assert rows[7]["extrapolated"] == "false"
     assert rows[7]["score"] == rows[7]["p_value"] == ""
     assert "cannot be read" in rows[7]["reason"]
     figures = json.loads(summary.read_text())
@@ -95,6 +103,8 @@ def test_parquet_holds_the_same_rows_with_types(
     assert table["score"].dtype == table["p_value"].dtype == np.float64
     np.testing.assert_allclose(table["score"], text["score"])
     assert table["decision"].tolist() == text["decision"].tolist()
+    assert table["extrapolated"].dtype == text["extrapolated"].dtype == np.bool_
+    assert table["extrapolated"].tolist() == text["extrapolated"].tolist()
     assert not list(tmp_path.glob(".*"))
 
 
@@ -104,7 +114,10 @@ def test_methods_differ_in_score_and_agree_on_a_gross_fault(
 ) -> None:
     output = tmp_path / "scores.csv"
     assert vedette(monkeypatch, "score", bundle, readings, "--output", output, "--method", method) == 0
-    assert pd.read_csv(output)["decision"][5] == "anomalous"
+    table = pd.read_csv(output)
+    assert table["decision"][5] == "anomalous"
+    assert table["extrapolated"][5]
+    assert not table["extrapolated"].all()
 
 
 def test_a_german_table_is_read_with_flags(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
