@@ -100,7 +100,7 @@ def train(
         float, typer.Option(min=0, help="False alarms a day to judge the screener at; 0: as set (1).")
     ] = 0.0,
     samples_per_day: Annotated[
-        float, typer.Option(min=0, help="Samples a source gives in a day; 0: as set (1440, one a minute).")
+        float, typer.Option(min=0, help="Samples a source gives in a day; 0: as set, or from the times of a series.")
     ] = 0.0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write no bundle if the judgement has a warning; exit code 17.")

@@ -40,7 +40,8 @@ class TableData:
     `rows`: (n, columns) float64 in file order; `usable`: (n,) bool, false for dropped rows; `labels`: (n,) bool, true
     for anomalies, or None; `test_rows`, `test_labels`: the same of a separate test set. `missing`: whether a usable row
     may hold NaN. `mode_column`: the one of `columns` with the operating mode, or "". `categories`: values of each text
-    column that became one channel per value. `decimal`: "," if that is the decimal mark of the file.
+    column that became one channel per value. `decimal`: "," if that is the decimal mark of the file. `time_column`,
+    `step_s`: name of the column of times and their median step in seconds, "" and 0 if they are unknown.
     """
 
     modality: Modality
@@ -56,6 +57,8 @@ class TableData:
     mode_column: str = ""
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     decimal: str = ""
+    time_column: str = ""
+    step_s: float = 0.0
 
 
 TrainingData: TypeAlias = TableData | ImageData | VideoData
@@ -87,7 +90,10 @@ def read_table_data(path: Path, modality: Modality, settings: DataSettings, *, t
             to_judge=to_judge,
             faults=table.faults,
         )
-        return dataclasses.replace(data, categories=table.categories, decimal=table.decimal)
+        column, step_s = (table.times.column, table.times.step_s) if table.times is not None else ("", 0.0)
+        return dataclasses.replace(
+            data, categories=table.categories, decimal=table.decimal, time_column=column, step_s=step_s
+        )
     raise DataError(
         f"{path}: {modality} data is a .npz, .csv or .parquet file, not {suffix or 'a file without suffix'}."
     )

@@ -216,11 +216,11 @@ class JudgementSettings(Settings):
         1.0, ge=0, le=1e6, title="False alarms", description="local alarms a source may raise in a day of normal data"
     )
     samples_per_day: float = Field(
-        1440.0,
-        gt=0,
+        0.0,
+        ge=0,
         le=1e9,
         title="Samples a day",
-        description="samples that a source gives in a day; 1440: one a minute",
+        description="samples that a source gives in a day; 0: from the times of a series, else 1440, one a minute",
     )
     verdict_rate: float = Field(
         0.01,

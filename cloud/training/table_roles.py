@@ -14,7 +14,14 @@ from shared.errors import DataError
 from shared.tables.cells import is_missing
 from shared.tables.reader import CHUNK_ROWS
 from shared.tables.settings import TableSettings
-from shared.tables.times import first_step_back, is_epoch, is_time_of_day, parse_column
+from shared.tables.times import (
+    epoch_units_per_s,
+    first_step_back,
+    is_epoch,
+    is_time_of_day,
+    parse_column,
+    usual_step,
+)
 
 LABEL_COLUMNS = ("label", "labels", "anomaly", "is_anomaly", "anomalous", "outlier", "y", "target", "attack")
 AMBIGUOUS_COLUMNS = frozenset({"y", "target"})  # also a sensor's second axis, or a setpoint
@@ -84,6 +91,19 @@ def _rise_of(numbers: NDArray[np.float64]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class RowTimes:
+    """Checked times of the rows of a table.
+
+    `column`: name of the time column. `faulty`: (n,) true for rows whose time cannot be read. `step_s`: median step in
+    seconds; 0 if it is unknown, as for numbers without a unit.
+    """
+
+    column: str
+    faulty: NDArray[np.bool_]
+    step_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class TimeColumns:
     """The column, or the two columns (date, time of day), that hold the time. `names` is empty if there is none."""
 
@@ -105,11 +125,11 @@ class TimeColumns:
             how = ", as it rises like a clock; data.rising = 'keep' in --config makes it an input"
         return cls((name,), (f"column {name!r} is taken as the time{how}",)) if name else cls(())
 
-    def check_order(self, source: TableColumns, settings: DataSettings, notes: list[str]) -> NDArray[np.bool_] | None:
-        """Check that rows are in the order of time, and add notes on the times.
+    def check_order(self, source: TableColumns, settings: DataSettings, notes: list[str]) -> RowTimes | None:
+        """Return the times after a check that rows are in their order, and add notes; None without a time column.
 
-        Returns (n,) true for rows whose time cannot be read, if such rows are dropped; None without a time column.
-        Raises DataError for a time that cannot be read, or a row that is earlier than the one before it.
+        Raises DataError for a time that cannot be read, unless such rows are dropped, or for a row that is earlier
+        than the one before it.
         """
         if not self.names:
             return None
@@ -127,15 +147,19 @@ class TimeColumns:
         repeated = int(np.count_nonzero(np.diff(times) == 0))
         if repeated:
             notes.append(f"{repeated} rows have the time of the row before them; all are kept")
-        return faulty
+        units_per_s = epoch_units_per_s(times) if self._are_numbers(source, settings) else 1.0
+        return RowTimes(name, faulty, usual_step(times) / units_per_s if units_per_s else 0.0)
+
+    def _are_numbers(self, source: TableColumns, settings: DataSettings) -> bool:
+        """Return whether the times are numbers, and no texts to parse."""
+        return len(self.names) == 1 and self.names[0] in source.numbers and "%" not in settings.table.dates
 
     def _read(
         self, source: TableColumns, settings: DataSettings, notes: list[str]
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the times (n,) in seconds and (n,) true for those that cannot be read, where such rows are dropped."""
         name, table = " ".join(self.names), settings.table
-        is_number = len(self.names) == 1 and name in source.numbers
-        if is_number and "%" not in table.dates:
+        if self._are_numbers(source, settings):
             times = source.numbers[name]
             faulty, reason = np.isnan(times), "is empty"
         else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cloud.training.settings import DataSettings
 from cloud.training.table_file import TableColumns, read_columns
-from cloud.training.table_roles import TimeColumns, check_names, find_inputs, find_label
+from cloud.training.table_roles import RowTimes, TimeColumns, check_names, find_inputs, find_label
 from shared.errors import DataError
 from shared.tables.cells import is_missing
 from shared.tables.rows import category_channel, one_hot
@@ -28,7 +28,7 @@ class TrainingTable:
 
     `rows`: (n, columns) float64; `labels`: (n,) bool, true for anomalies, or None; `faults`: (n,) bool, true for rows
     that cannot be read; `categories`: values of each column that became one channel per value; `decimal`: the decimal
-    mark if it is a comma.
+    mark if it is a comma; `times`: times of the rows, None if they have none or need none.
     """
 
     columns: tuple[str, ...]
@@ -38,6 +38,7 @@ class TrainingTable:
     notes: tuple[str, ...]
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     decimal: str = ""
+    times: RowTimes | None = None
 
 
 def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) -> TrainingTable:
@@ -62,15 +63,16 @@ def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) 
     label = find_label(source, settings, named)
     times = TimeColumns.find(source, settings, [*named, label])
     notes = [*source.notes, *([f"column {label!r} is taken as the label"] if label else []), *times.notes]
-    late = times.check_order(source, settings, notes) if needs_time else None
+    checked = times.check_order(source, settings, notes) if needs_time else None
     wanted, left_out = (named, []) if named else find_inputs(source, {label, *times.names}, settings)
     columns, values, found, category_notes = _values(source, wanted, settings)
     faults = _faulty_rows(source, {*wanted, label}, settings)
-    if late is not None:
-        faults |= late
+    if checked is not None:
+        faults |= checked.faulty
     labels = _labels(source, label) if label else None
     decimal = "," if source.decimal == "," else ""
-    return TrainingTable(tuple(columns), values, labels, faults, (*notes, *left_out, *category_notes), found, decimal)
+    notes += [*left_out, *category_notes]
+    return TrainingTable(tuple(columns), values, labels, faults, tuple(notes), found, decimal, checked)
 
 
 def _read_for_bundle(source: TableColumns, settings: DataSettings, *, needs_time: bool) -> TrainingTable:
@@ -84,17 +86,17 @@ def _read_for_bundle(source: TableColumns, settings: DataSettings, *, needs_time
     check_names(source, used)
     label = find_label(source, settings, used)
     notes = list(source.notes)
-    late = None
+    times = None
     if needs_time:
-        late = TimeColumns.find(source, settings, [*used, label]).check_order(source, settings, notes)
+        times = TimeColumns.find(source, settings, [*used, label]).check_order(source, settings, notes)
     for column in categories:
         source.texts.setdefault(column, [f"{value:g}" for value in source.numbers.get(column, ())])
     columns = {name: one_hot(source.texts[column], value) for name, (column, value) in channels.items()}
     columns |= {name: _numbers(source, name) for name in plain}
     rows = np.stack([columns[name] for name in settings.columns], axis=1)
     faults = _faulty_rows(source, {*used, label}, settings)
-    if late is not None:
-        faults |= late
+    if times is not None:
+        faults |= times.faulty
     return TrainingTable(settings.columns, rows, _labels(source, label) if label else None, faults, tuple(notes))
 
 

@@ -123,13 +123,28 @@ def parse_column(texts: Sequence[str], dates: str = "auto") -> tuple[NDArray[np.
 
 def is_epoch(values: NDArray[np.float64]) -> bool:
     """Return whether values (n,) rise like the time of a clock: epochs of this century, in one unit, never falling."""
-    if len(values) < 2 or not np.isfinite(values).all() or values[0] == values[-1]:
-        return False
-    steps = np.diff(values)
+    return epoch_units_per_s(values) > 0
+
+
+def epoch_units_per_s(values: NDArray[np.float64]) -> float:
+    """Return how many units of values (n,) make a second if they rise like the time of a clock, else 0."""
+    if len(values) < 2 or not np.isfinite(values).all() or values[0] == values[-1] or (np.diff(values) < 0).any():
+        return 0.0
     low, high = float(values.min()), float(values.max())
-    return bool((steps >= 0).all()) and any(
-        _EPOCH_RANGE_S[0] <= low / scale and high / scale <= _EPOCH_RANGE_S[1] for scale in UNITS.values()
+    fitting = (
+        scale for scale in UNITS.values() if _EPOCH_RANGE_S[0] <= low / scale and high / scale <= _EPOCH_RANGE_S[1]
     )
+    return next(fitting, 0.0)
+
+
+def usual_step(times: NDArray[np.float64]) -> float:
+    """Return the median step between times (n,) in order, in their unit; 0 without two different times.
+
+    Rows that share the time stamp of a coarse clock divide its step among them.
+    """
+    steps = np.diff(times)
+    forward = steps[steps > 0]
+    return float(np.median(forward) * len(forward) / np.count_nonzero(steps >= 0)) if len(forward) else 0.0
 
 
 def first_step_back(times: NDArray[np.float64]) -> tuple[int, bool]:

@@ -18,6 +18,7 @@ class Resolution(_Figures):
     held_out_share: float
     false_alarms_per_day: float
     samples_per_day: float
+    rate_origin: str = Field(default="", description="where samples_per_day comes from; empty: it is assumed")
 
     @property
     def rarest_p_value(self) -> float:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.serving.analysis import FUSED, Analysis
-from cloud.training.judgement.figures import Drift, Figures, Resolution
+from cloud.training.judgement.figures import SAMPLES_PER_DAY, Drift, Figures, Resolution
 from cloud.training.judgement.measure import Corrupted, Judges, drift, measure
 from cloud.training.judgement.words import sentences, warnings_of
 from cloud.training.modalities.base import TrainingModality
-from cloud.training.samples import Split
-from cloud.training.settings import TrainingSettings
+from cloud.training.samples import SampleRate, Split
+from cloud.training.settings import JudgementSettings, TrainingSettings
 from shared.bundle import Artefact
 from shared.calibration_modes import CalibrationByMode
 from shared.diffusion.training import Progress
@@ -99,11 +99,13 @@ def judge(
     `analysis`: the one that did not learn from the held-out samples. `trained_s`: seconds that the training took.
     """
     asked, held_out = settings.judgement, split.held_out
+    rate = sample_rate(asked, split)
     resolution = Resolution(
         held_out=len(held_out),
         held_out_share=settings.data.held_out_share,
         false_alarms_per_day=asked.false_alarms_per_day,
-        samples_per_day=asked.samples_per_day,
+        samples_per_day=rate.per_day,
+        rate_origin=rate.origin,
     )
     judges, scores = screener.judges(analysis)
     copies = modality.corrupted_copies(held_out, split.spec, settings.seed)
@@ -121,6 +123,13 @@ def judge(
         unfinished=measured.unfinished,
     )
     return Judgement(figures, measured.copies)
+
+
+def sample_rate(asked: JudgementSettings, split: Split) -> SampleRate:
+    """Return the rate of the source: as set, else from the times of the data, else one sample a minute."""
+    if asked.samples_per_day > 0:
+        return SampleRate(asked.samples_per_day, "judgement.samples_per_day")
+    return split.rate if split.rate is not None else SampleRate(SAMPLES_PER_DAY, "")
 
 
 def _drift(modality: TrainingModality, split: Split, scores: NDArray[np.float64], forward_p_value: float) -> Drift:

@@ -11,7 +11,7 @@ MIN_FORWARDED = 5  # of them, so that chance alone is no warning
 
 def sentences(figures: Figures) -> list[str]:
     """Return the judgement in sentences, warnings excluded."""
-    return [_resolution(figures), *_corruptions(figures), _forwarding(figures), _drift(figures)]
+    return [_resolution(figures), _rate(figures), *_corruptions(figures), _forwarding(figures), _drift(figures)]
 
 
 def warnings_of(figures: Figures) -> list[str]:
@@ -63,6 +63,14 @@ def _resolution(figures: Figures) -> str:
     )
 
 
+def _rate(figures: Figures) -> str:
+    resolution = figures.resolution
+    pace = _pace(resolution.samples_per_day, figures.unit)
+    if resolution.rate_origin:
+        return f"The rate of {pace} is from {resolution.rate_origin}."
+    return f"The rate of {pace} is an assumption: set yours with --samples-per-day."
+
+
 def _corruptions(figures: Figures) -> list[str]:
     if not figures.corruptions:
         return ["No corrupted copy differs from its original, so detection was not measured."]
@@ -111,4 +119,4 @@ def _pace(per_day: float, unit: str) -> str:
         return f"1 {one} a minute"
     if per_day >= 86_400:
         return f"{per_day / 86_400:.3g} {unit} a second"
-    return f"{per_day:,.0f} {unit} a day"
+    return f"{per_day:,.0f} {unit} a day" if per_day >= 10 else f"{per_day:.3g} {unit} a day"

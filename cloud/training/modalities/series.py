@@ -11,7 +11,7 @@ from cloud.methods import Need
 from cloud.training.data import TableData, TrainingData, read_table_data
 from cloud.training.judgement.vectors import COPIES, WINDOW_CORRUPTIONS, corrupted_vectors
 from cloud.training.modalities.base import TrainingVectors
-from cloud.training.samples import MIN_TRAIN, Split, modes_in, with_anomalies
+from cloud.training.samples import MIN_TRAIN, SampleRate, Split, modes_in, with_anomalies
 from cloud.training.samples.perturbed_windows import perturbed_inputs
 from cloud.training.samples.windows import choose_length, cut_windows, segments_of
 from cloud.training.screeners import SeriesViews
@@ -72,7 +72,7 @@ class TrainingSeries(TrainingVectors):
             decimal=data.decimal,
             **modes_in(data.columns, data.mode_column, train[:, -1]),
         )
-        return Split(spec, train, held_out, test, test_labels, data.notes)
+        return Split(spec, train, held_out, test, test_labels, data.notes, rate=_rate(data, stride))
 
     def perturbation(self, preprocessor: Preprocessor, train: NDArray[Any]) -> Perturbation | None:
         """Return a maker of graph inputs of windows whose readings are perturbed."""
@@ -85,6 +85,14 @@ class TrainingSeries(TrainingVectors):
     def front(self, preprocessor: Preprocessor) -> SeriesViews | None:
         """Return the views of windows as a module."""
         return SeriesViews.of(preprocessor)
+
+
+def _rate(data: TableData, stride: int) -> SampleRate | None:
+    """Return the rate of windows `stride` time points apart; None if the time between readings is unknown."""
+    if data.step_s <= 0:
+        return None
+    origin = f"the median step of {data.time_column!r} ({data.step_s:.4g} s) and the window stride ({stride})"
+    return SampleRate(86_400 / (data.step_s * stride), origin)
 
 
 def _measured(readings: NDArray[np.float64], data: TableData) -> NDArray[np.float64]:

@@ -16,13 +16,21 @@ MIN_TRAIN = 20
 
 
 @dataclass(frozen=True, slots=True)
+class SampleRate:
+    """Samples that a source gives in a day, and the origin of this figure in words."""
+
+    per_day: float
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """Samples by use.
 
     Samples are rows (n, features), windows (n, length, channels), images (n, height, width, 3) uint8 or clips
     (n, frames, height, width, 3) uint8. `train` and `held_out` are normal. `test_labels`: (n,) bool of `test`, true for
     anomalies; both are None without labelled samples. `held_out_order`: (n,) place of each held-out sample in the data;
-    None: they are in the order of the data.
+    None: they are in the order of the data. `rate`: rate of the source, None if the data does not tell it.
     """
 
     spec: InputSpec
@@ -32,6 +40,7 @@ class Split:
     test_labels: NDArray[np.bool_] | None
     notes: tuple[str, ...]
     held_out_order: NDArray[np.intp] | None = None
+    rate: SampleRate | None = None
 
 
 def random_shares(

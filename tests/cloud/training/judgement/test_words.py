@@ -38,6 +38,15 @@ def test_the_bound_of_the_resolution_is_exact(held_out: int, resolved: bool) -> 
     assert bool(warnings_of(figures(held_out))) is not resolved
 
 
+def test_the_rate_is_named_with_its_origin() -> None:
+    assert sentences(figures())[1] == "The rate of 1 image a minute is an assumption: set yours with --samples-per-day."
+    given = figures(per_day=8640.0)
+    resolution = given.resolution.model_copy(update={"rate_origin": "judgement.samples_per_day"})
+    given = given.model_copy(update={"resolution": resolution})
+    assert sentences(given)[1] == "The rate of 8,640 images a day is from judgement.samples_per_day."
+    assert "0.25 images a day" in sentences(figures(per_day=0.25))[1]
+
+
 def test_no_alarms_and_more_alarms_than_samples_need_no_data() -> None:
     assert figures(alarms=0).resolution.is_resolved
     assert "raises no alarms" in sentences(figures(alarms=0))[0]
