@@ -222,6 +222,9 @@ class JudgementSettings(Settings):
         title="Samples a day",
         description="samples that a source gives in a day; 0: from the times of a series, else 1440, one a minute",
     )
+    max_copied_share: float = Field(
+        0.1, ge=0, le=1, title="Copies", description="share of exact copies among normal samples, above it is a warning"
+    )
     verdict_rate: float = Field(
         0.01,
         gt=0,

@@ -5,6 +5,7 @@ import math
 from pydantic import BaseModel, ConfigDict, Field
 
 SAMPLES_PER_DAY = 1440  # one a minute, where no rate is given
+MAX_COPIED_SHARE = 0.1  # p-values are then too small by about a tenth
 
 
 class _Figures(BaseModel):
@@ -61,6 +62,13 @@ class CorruptionFigures(_Figures):
     forwarded: int = Field(description="copies that the device forwards")
 
 
+class Copies(_Figures):
+    """Number of exact copies among the normal samples. Windows and clips in which nothing changes do not count."""
+
+    held_out: int = Field(default=0, description="held-out samples that equal a training sample")
+    normals: int = Field(default=0, description="normal samples that equal an earlier one, held-out ones included")
+
+
 class Drift(_Figures):
     """Difference between the first and the last part of the normal data."""
 
@@ -81,6 +89,8 @@ class Figures(_Figures):
     verdict_rate: float = Field(description="false-alarm rate of the service's verdict")
     audit_share: float
     drift: Drift
+    copies: Copies = Copies()
+    max_copied_share: float = Field(default=MAX_COPIED_SHARE, description="share of copies above which is a warning")
     overlap: int = Field(default=1, description="held-out windows that share readings with each one; 1: none")
     unfinished: bool = Field(default=False, description="whether the time limit ended the corruptions early")
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.serving.analysis import FUSED, Analysis
+from cloud.training.judgement.copies import count_copies
 from cloud.training.judgement.figures import SAMPLES_PER_DAY, Drift, Figures, Resolution
 from cloud.training.judgement.measure import Corrupted, Judges, drift, measure
 from cloud.training.judgement.words import sentences, warnings_of
@@ -119,6 +120,8 @@ def judge(
         forward_p_value=asked.forward_p_value,
         audit_share=asked.audit_share,
         drift=_drift(modality, split, scores(held_out), asked.forward_p_value),
+        copies=count_copies(split.train, held_out, has_time=modality.has_time),
+        max_copied_share=asked.max_copied_share,
         overlap=_overlap(held_out) if modality.is_ordered else 1,
         unfinished=measured.unfinished,
     )

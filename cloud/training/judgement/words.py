@@ -11,13 +11,20 @@ MIN_FORWARDED = 5  # of them, so that chance alone is no warning
 
 def sentences(figures: Figures) -> list[str]:
     """Return the judgement in sentences, warnings excluded."""
-    return [_resolution(figures), _rate(figures), *_corruptions(figures), _forwarding(figures), _drift(figures)]
+    return [
+        _resolution(figures),
+        _rate(figures),
+        *_copies(figures),
+        *_corruptions(figures),
+        _forwarding(figures),
+        _drift(figures),
+    ]
 
 
 def warnings_of(figures: Figures) -> list[str]:
     """Return one sentence for each figure beyond its documented bound."""
     resolution, drift = figures.resolution, figures.drift
-    found = []
+    found = _copy_warnings(figures)
     if not resolution.is_resolved:
         alarms = resolution.resolved_alarms_per_day
         found.append(
@@ -69,6 +76,33 @@ def _rate(figures: Figures) -> str:
     if resolution.rate_origin:
         return f"The rate of {pace} is from {resolution.rate_origin}."
     return f"The rate of {pace} is an assumption: set yours with --samples-per-day."
+
+
+def _copies(figures: Figures) -> list[str]:
+    copies, resolution = figures.copies, figures.resolution
+    if not copies.normals:
+        return []
+    total = figures.train + resolution.held_out
+    return [
+        f"Exact copies: {copies.normals:,} of {total:,} normal {figures.unit} repeat an earlier one, and "
+        f"{copies.held_out:,} of {resolution.held_out:,} held-out ones equal one to train on."
+    ]
+
+
+def _copy_warnings(figures: Figures) -> list[str]:
+    copies, held_out, total = figures.copies, figures.resolution.held_out, figures.train + figures.resolution.held_out
+    remedy = "Remove copies; if the source repeats its values, raise judgement.max_copied_share."
+    if copies.held_out > figures.max_copied_share * held_out:
+        return [
+            f"{copies.held_out:,} of {held_out:,} held-out {figures.unit} are copies of training {figures.unit}: the "
+            f"figures of this judgement are too good. {remedy}"
+        ]
+    if copies.normals > figures.max_copied_share * total:
+        return [
+            f"{copies.normals:,} of {total:,} normal {figures.unit} are copies of others, so there are "
+            f"{total - copies.normals:,} different ones: they resolve less than the figures say. {remedy}"
+        ]
+    return []
 
 
 def _corruptions(figures: Figures) -> list[str]:

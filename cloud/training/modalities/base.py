@@ -62,6 +62,7 @@ class TrainingModality(ABC):
         folds: Number of folds in which held-out samples are scored, and learned from, by quick methods; 0: never
             learned from. See `cloud.training.fitting`.
         is_ordered: Whether neighbouring samples overlap, so that calibration must not shuffle them.
+        has_time: Whether the first axis of a sample is time.
         scales_places: Whether patch scores are standardised at each place.
         weighs_by_corruption: Whether the fused methods are weighted by how well they find corrupted copies of normal
             samples.
@@ -76,6 +77,7 @@ class TrainingModality(ABC):
     graphs: ClassVar[GraphProfile]
     folds: ClassVar[int] = 0
     is_ordered: ClassVar[bool] = False
+    has_time: ClassVar[bool] = False
     scales_places: ClassVar[bool] = False
     weighs_by_corruption: ClassVar[bool] = False
     sample_word: ClassVar[str] = "samples"

@@ -33,6 +33,7 @@ class TrainingSeries(TrainingVectors):
     folds = 1
     sample_word = "windows"
     is_ordered = True
+    has_time = True
     untaught = frozenset({Need.WINDOWS})
 
     def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:

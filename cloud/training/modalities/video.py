@@ -32,6 +32,7 @@ class TrainingVideo(EncodedModality):
     """Clips cut from normal videos, split by whole videos where there are enough."""
 
     name = Modality.VIDEO
+    has_time = True
 
     def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
         """Find the videos of a folder. Raises DataError where there are none."""

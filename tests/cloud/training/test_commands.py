@@ -4,6 +4,7 @@ import json
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shared.bundle import Bundle, new_signing_key, public_pem
@@ -90,16 +91,21 @@ def test_train_inspect_verify_and_sign(
     assert vedette(monkeypatch, "bundle", "verify", bundle, "--key", public) == 5
 
 
-def test_strict_refuses_a_bundle_with_warnings_and_pictures_are_drawn(
+def test_strict_refuses_a_bundle_of_copies_and_pictures_are_drawn(
     tmp_path: Path, biopsy_file: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle, summary, plots = tmp_path / "b.vedette", tmp_path / "out.json", tmp_path / "plots"
     options = ("--modality", "tabular", "--output", bundle, "--config", config, "--json", summary)
-    assert vedette(monkeypatch, "train", biopsy_file, *options, "--strict", "--plots", plots) == 17
+    data = np.load(biopsy_file)
+    normal = data["X"][~data["y"]][:100]
+    np.savez(tmp_path / "copied.npz", X=np.tile(normal, (3, 1)))
+    assert vedette(monkeypatch, "train", tmp_path / "copied.npz", *options, "--strict", "--plots", plots) == 17
     assert not bundle.exists()
     result = json.loads(summary.read_text())
     assert result["status"] == "failed"
     assert result["judgement"]["warnings"][0] in result["error"]
+    assert "held-out rows are copies of training rows" in result["error"]
+    assert result["judgement"]["figures"]["copies"]["normals"] == 200
     assert "No bundle was written" in capsys.readouterr().err
     assert {path.name for path in plots.iterdir()} >= {"corrupted-far-value.png"}
     relaxed = ("--false-alarms-per-day", "200", "--strict")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud.training.judgement.figures import CorruptionFigures, Drift, Figures, Resolution
+from cloud.training.judgement.figures import Copies, CorruptionFigures, Drift, Figures, Resolution
 from cloud.training.judgement.measure import Judges, drift, measure
 from cloud.training.judgement.words import sentences, warnings_of
 
@@ -36,6 +36,19 @@ def test_the_bound_of_the_resolution_is_exact(held_out: int, resolved: bool) -> 
     assert figures(held_out).resolution.is_resolved is resolved
     assert (figures(held_out).resolution.more == 0) is resolved
     assert bool(warnings_of(figures(held_out))) is not resolved
+
+
+def copied(held_out: int, normals: int, **settings: float) -> Figures:
+    return figures(2000).model_copy(update={"copies": Copies(held_out=held_out, normals=normals), **settings})
+
+
+def test_copies_beyond_their_bound_are_the_first_warning() -> None:
+    assert warnings_of(copied(201, 201))[0].startswith("201 of 2,000 held-out images are copies of training images")
+    assert "201 of 2,040 normal images repeat an earlier one" in sentences(copied(200, 201))[2]
+    assert not warnings_of(copied(200, 201))
+    assert not warnings_of(copied(201, 201, max_copied_share=0.2))
+    assert "1,000 of 2,040 normal images are copies of others" in warnings_of(copied(0, 1000))[0]
+    assert not any("Exact copies" in sentence for sentence in sentences(figures(2000)))
 
 
 def test_the_rate_is_named_with_its_origin() -> None:
