@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeGuard
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -50,11 +49,6 @@ _MODALITY_OF = {number: modality for modality, number in _MODALITIES.items()}
 _ROUTE_OF = {number: route for route, number in _ROUTES.items()}
 _DECISION_OF = {number: decision for decision, number in _DECISIONS.items()}
 _READINGS = (sample_pb2.PAYLOAD_ENCODING_FLOAT32, sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD)
-
-
-def is_image(values: Values) -> TypeGuard[NDArray[np.uint8]]:
-    """Return whether the values of a sample are the pixels of one image."""
-    return values.dtype == np.uint8 and values.ndim == 3
 
 
 def encode_payload(values: Values, modality: Modality, encoded: bytes | None = None) -> sample_pb2.Payload:

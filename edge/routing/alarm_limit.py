@@ -1,7 +1,8 @@
 """Comparison of the alarm threshold with the resolution of the running artefact's calibration.
 
 n held-out normal samples resolve a p-value of 1 / (n + 1). A smaller threshold rests on the fitted tail, an
-extrapolation whose scores may lie beyond those of any defect; without a tail no score reaches it.
+extrapolation: far beyond the resolution its scores may lie beyond those of any defect. Without a tail no score reaches
+a smaller threshold.
 """
 
 import math
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from edge.screener import Resolution
 
 SECONDS_PER_DAY = 86_400.0
+MAX_EXTRAPOLATION = 30.0  # a fitted tail is relied on for p-values down to this fraction of the resolution
 ROUNDING = 1e-9  # relative, so that a rate equal to 1 / (n + 1) counts as resolved
 
 
@@ -22,9 +24,10 @@ class AlarmLimit:
     unit: str
 
     def is_resolved(self, resolution: Resolution) -> bool:
-        """Return whether the calibration resolves the alarm threshold, or no alarms are wanted."""
+        """Return whether the calibration resolves the alarm threshold or nearly does, or no alarms are wanted."""
         wanted, per_day = self.false_alarms_per_day, self._samples_per_day(resolution)
-        return wanted == 0 or wanted * (resolution.held_out + 1) >= per_day * (1 - ROUNDING)
+        reach = MAX_EXTRAPOLATION if resolution.has_tail else 1.0
+        return wanted == 0 or wanted * reach * (resolution.held_out + 1) >= per_day * (1 - ROUNDING)
 
     def warning(self, resolution: Resolution) -> str:
         """Return one sentence with the figures and the next steps; empty if the threshold is resolved."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.operation.inspection import read_status, status_lines
-from edge.routing.alarm_limit import AlarmLimit
+from edge.routing.alarm_limit import MAX_EXTRAPOLATION, AlarmLimit
 from edge.screener import Resolution
 from shared.calibration_modes import CalibrationByMode
 from tests.edge.bundles import normal_rows
@@ -39,7 +39,8 @@ def test_the_sentence_has_all_figures() -> None:
 def test_the_accepted_number_a_day_ends_the_warning(held_out: int, rate_per_s: float, wanted: float) -> None:
     resolution = Resolution(held_out, has_tail=True, by_mode=False, assumed_per_day=0.0)
     text = AlarmLimit(wanted, rate_per_s, "windows").warning(resolution)
-    assert bool(text) == (wanted / (rate_per_s * 86_400) < (1 - 1e-9) / (held_out + 1))
+    threshold = wanted / (rate_per_s * 86_400)
+    assert bool(text) == (threshold * MAX_EXTRAPOLATION < (1 - 1e-9) / (held_out + 1))
     if text:
         accepted = re.search(r"accept (\S+) a day", text)
         assert accepted is not None
