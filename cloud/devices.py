@@ -49,7 +49,7 @@ def device_view(
         "agent_version": heartbeat.agent_version[:MAX_NAME_CHARACTERS],
         "figures": {
             "Screened": count_words(counters.samples_screened),
-            "Forwarded": f"{count_words(counters.samples_sent)}"
+            "Sent": f"{count_words(counters.samples_sent)}"
             f" ({share_words(counters.samples_sent, counters.samples_screened)})",
             "Uploaded": f"{bytes_words(counters.bytes_uploaded)}"
             f" ({share_words(counters.bytes_uploaded, counters.bytes_screened)})",
@@ -86,7 +86,7 @@ def device_figures(
         "spool_samples": heartbeat.spool_samples,
         "spool_bytes": heartbeat.spool_bytes,
         "pending": row.pending,
-        "forwarded_share": share(counters.samples_sent, counters.samples_screened),
+        "sent_share": share(counters.samples_sent, counters.samples_screened),
         "upload_ratio": share(counters.bytes_uploaded, counters.bytes_screened),
     }
     return device_view(row, wanted, now_s=now_s, late_after_s=late_after_s) | {"figures": figures}

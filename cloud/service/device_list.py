@@ -18,7 +18,7 @@ HEADER = (
     "source",
     "bundle",
     "wanted",
-    "forwarded",
+    "sent",
     "last contact",
     "clock",
     "certificate",

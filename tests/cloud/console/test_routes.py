@@ -108,8 +108,13 @@ async def test_the_api_gives_numbers_as_numbers(fleet: Fleet, client: httpx.Asyn
     figures = (await client.get("/api/fleet")).json()
     assert figures["screened"] >= 5000
     assert not [name for name, value in figures.items() if isinstance(value, str)]
-    device = next(each for each in (await client.get("/api/devices")).json() if each["device_id"] == "shuttle-a")
+    devices = (await client.get("/api/devices")).json()
+    counters = [each["figures"] for each in devices]
+    assert figures["sent"] == sum(each["samples_forwarded"] + each["samples_audited"] for each in counters)
+    device = next(each for each in devices if each["device_id"] == "shuttle-a")
     assert device["figures"]["samples_screened"] == 5000
+    assert (device["figures"]["samples_forwarded"], device["figures"]["samples_audited"]) == (125, 50)
+    assert device["figures"]["sent_share"] == 175 / 5000
     assert not [name for name, value in device["figures"].items() if isinstance(value, str)]
     detail = (await client.get(f"/api/verdicts/{sample_id}")).json()
     assert isinstance(detail["edge_score"], float)

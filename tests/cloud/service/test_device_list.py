@@ -58,14 +58,14 @@ def row_of(text: str, device_id: str) -> list[str]:
 def test_a_pipe_gets_one_line_for_each_source(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     text = listed(config).stdout
-    device, site, group, health, source, bundle, wanted, forwarded, contact, clock, certificate = row_of(
+    device, site, group, health, source, bundle, wanted, sent, contact, clock, certificate = row_of(
         text, SHUTTLE.device_id
     )
     assert (site, group) == ("default", "default")
     assert (device, health, source) == (SHUTTLE.device_id, "warning", "radiator")
     assert bundle.startswith("shuttle-1-")
     assert wanted.startswith("shuttle-2-")
-    assert forwarded == "3.1 %"
+    assert sent == "3.1 %"  # 20 forwarded and 11 audited of 1000
     assert contact.endswith(" ago")
     assert clock == "2 days ahead of the service"
     assert certificate.endswith(" left")
@@ -91,7 +91,9 @@ def test_json_holds_numbers(config: Path, tmp_path: Path) -> None:
     device = {each["device_id"]: each for each in found["devices"]}[SHUTTLE.device_id]
     assert abs(found["now_s"] - time.time()) < 60
     assert found["service_runs"] is False
-    assert device["figures"]["forwarded_share"] == pytest.approx(0.031)
+    figures = device["figures"]
+    assert (figures["samples_forwarded"], figures["samples_audited"]) == (20, 11)
+    assert figures["sent_share"] == pytest.approx(0.031)
     assert device["clock_offset_s"] == 172_800.0
     assert device["running"][0]["wanted_bundle_id"].startswith("shuttle-2-")
     assert device["warnings"] == [WARNING]
