@@ -4,7 +4,7 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SAMPLES_PER_DAY = 1440  # one a minute, where no rate is given
+SAMPLES_PER_DAY = 1440.0  # one a minute, where no rate is given
 MAX_COPIED_SHARE = 0.1  # p-values are then too small by about a tenth
 
 
@@ -16,6 +16,7 @@ class Resolution(_Figures):
     """Resolution of the held-out samples, and the false alarms that were asked for."""
 
     held_out: int
+    separate: int = Field(description="held-out samples that count as separate: windows that share readings do not")
     held_out_share: float
     false_alarms_per_day: float
     samples_per_day: float
@@ -23,8 +24,8 @@ class Resolution(_Figures):
 
     @property
     def rarest_p_value(self) -> float:
-        """Smallest p-value that this many held-out samples can give without a fitted tail: 1 / (n + 1)."""
-        return 1.0 / (self.held_out + 1)
+        """Smallest p-value that this many separate held-out samples resolve without a fitted tail: 1 / (n + 1)."""
+        return 1.0 / (self.separate + 1)
 
     @property
     def rate(self) -> float:
@@ -38,13 +39,14 @@ class Resolution(_Figures):
 
     @property
     def needed(self) -> int:
-        """Number of held-out samples that would resolve the asked rate."""
+        """Number of separate held-out samples that would resolve the asked rate."""
         return 0 if self.false_alarms_per_day == 0 else max(0, math.ceil(1.0 / self.rate - 1e-9) - 1)
 
     @property
     def more(self) -> int:
         """Number of further normal samples to give, of which `held_out_share` is held out."""
-        return max(0, math.ceil((self.needed - self.held_out) / self.held_out_share))
+        overlap = self.held_out / max(self.separate, 1)
+        return max(0, math.ceil((self.needed - self.separate) * overlap / self.held_out_share))
 
     @property
     def resolved_alarms_per_day(self) -> float:
@@ -91,7 +93,6 @@ class Figures(_Figures):
     drift: Drift
     copies: Copies = Copies()
     max_copied_share: float = Field(default=MAX_COPIED_SHARE, description="share of copies above which is a warning")
-    overlap: int = Field(default=1, description="held-out windows that share readings with each one; 1: none")
     unfinished: bool = Field(default=False, description="whether the time limit ended the corruptions early")
 
     def found_share(self, by: str) -> float | None:

@@ -103,6 +103,7 @@ def judge(
     rate = sample_rate(asked, split)
     resolution = Resolution(
         held_out=len(held_out),
+        separate=max(1, len(held_out) // (_overlap(held_out) if modality.is_ordered else 1)),
         held_out_share=settings.data.held_out_share,
         false_alarms_per_day=asked.false_alarms_per_day,
         samples_per_day=rate.per_day,
@@ -122,7 +123,6 @@ def judge(
         drift=_drift(modality, split, scores(held_out), asked.forward_p_value),
         copies=count_copies(split.train, held_out, has_time=modality.has_time),
         max_copied_share=asked.max_copied_share,
-        overlap=_overlap(held_out) if modality.is_ordered else 1,
         unfinished=measured.unfinished,
     )
     return Judgement(figures, measured.copies)

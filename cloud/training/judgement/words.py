@@ -1,6 +1,6 @@
 """Sentences and warnings of a judgement. Their bounds are documented in docs/TRAINING.md."""
 
-from cloud.training.judgement.figures import CorruptionFigures, Figures
+from cloud.training.judgement.figures import SAMPLES_PER_DAY, CorruptionFigures, Figures
 
 MIN_FOUND_SHARE = 0.3  # of all corrupted copies, forwarded, and found by the fused verdict
 MIN_KIND_SHARE = 0.2  # a kind of which less is found is named
@@ -55,10 +55,9 @@ def warnings_of(figures: Figures) -> list[str]:
 
 def _resolution(figures: Figures) -> str:
     resolution = figures.resolution
-    text = f"{resolution.held_out:,} held-out {figures.unit} resolve 1 in {resolution.held_out + 1:,}"
-    if figures.overlap > 1:
-        apart = max(1, resolution.held_out // figures.overlap)
-        text += f" (they overlap and count as about {apart:,} separate ones)"
+    text = f"{resolution.held_out:,} held-out {figures.unit} resolve 1 in {resolution.separate + 1:,}"
+    if resolution.separate < resolution.held_out:
+        text += f" (they overlap and count as about {resolution.separate:,} separate ones)"
     if resolution.false_alarms_per_day == 0:
         return f"{text}; no false alarms are allowed, so the device raises no alarms of its own."
     asked = f"{_alarms(resolution.false_alarms_per_day)} a day at {_pace(resolution.samples_per_day, figures.unit)}"
@@ -149,7 +148,7 @@ def _alarms(count: float) -> str:
 
 def _pace(per_day: float, unit: str) -> str:
     one = unit.removesuffix("s")
-    if per_day == 1440:
+    if per_day == SAMPLES_PER_DAY:
         return f"1 {one} a minute"
     if per_day >= 86_400:
         return f"{per_day / 86_400:.3g} {unit} a second"

@@ -14,7 +14,11 @@ def figures(
         unit="images",
         train=40,
         resolution=Resolution(
-            held_out=held_out, held_out_share=0.3, false_alarms_per_day=alarms, samples_per_day=per_day
+            held_out=held_out,
+            separate=held_out,
+            held_out_share=0.3,
+            false_alarms_per_day=alarms,
+            samples_per_day=per_day,
         ),
         corruptions={"stain": kind, "blur": kind},
         forward_p_value=0.05,
@@ -36,6 +40,19 @@ def test_the_bound_of_the_resolution_is_exact(held_out: int, resolved: bool) -> 
     assert figures(held_out).resolution.is_resolved is resolved
     assert (figures(held_out).resolution.more == 0) is resolved
     assert bool(warnings_of(figures(held_out))) is not resolved
+
+
+def test_overlapping_windows_resolve_as_many_as_are_separate() -> None:
+    resolution = figures(2000).resolution.model_copy(update={"separate": 500})
+    overlapping = figures(2000).model_copy(update={"unit": "windows", "resolution": resolution})
+    assert figures(2000).resolution.is_resolved
+    assert not resolution.is_resolved
+    assert resolution.more == 12_520  # (1,439 - 500) * 4 / 0.3
+    text = sentences(overlapping)[0]
+    assert text.startswith(
+        "2,000 held-out windows resolve 1 in 501 (they overlap and count as about 500 separate ones)"
+    )
+    assert any("Too few normal samples" in warning for warning in warnings_of(overlapping))
 
 
 def copied(held_out: int, normals: int, **settings: float) -> Figures:
