@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cloud.store.fleet_queries import DeviceRow
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store.fleet_queries import DeviceRow, device_rows
 from cloud.store.registry import RegisteredBundle
+from cloud.store.releases import wanted_by_device
 from cloud.words import bytes_words, count_words, duration_words, share_words
 from shared.samples import Decision
 from shared.status import WAITING, RunningBundle
@@ -90,6 +93,23 @@ def device_figures(
         "upload_ratio": share(counters.bytes_uploaded, counters.bytes_screened),
     }
     return device_view(row, wanted, now_s=now_s, late_after_s=late_after_s) | {"figures": figures}
+
+
+async def read_devices(
+    connection: AsyncConnection,
+    *,
+    now_s: float,
+    late_after_s: float,
+    after: str = "",
+    size: int | None = None,
+    device_id: str = "",
+) -> list[dict[str, Any]]:
+    """Return the figures of devices by id: all, the first `size` after the id `after`, or `device_id` alone."""
+    rows = await device_rows(connection, after=after, size=size, device_id=device_id)
+    wanted = await wanted_by_device(connection)
+    return [
+        device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s) for row in rows
+    ]
 
 
 def share(part: int, whole: int) -> float | None:

@@ -10,13 +10,11 @@ from cloud.console.figures import fleet_figures
 from cloud.console.reading import WAITING, read_detail
 from cloud.console.snapshots import Snapshots
 from cloud.console.views import VerdictPageView, row_view
-from cloud.devices import device_figures
+from cloud.devices import read_devices
 from cloud.query_parameters import parameter_problem
 from cloud.store import Store
-from cloud.store.fleet_queries import device_rows
 from cloud.store.queries import MAX_PAGE_SIZE, verdict_page
 from cloud.store.registry import Registry
-from cloud.store.releases import wanted_by_device
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.errors import DataError
 from shared.modality import Modality
@@ -75,13 +73,9 @@ def api_router(store: Store, registry: Registry, snapshots: Snapshots) -> APIRou
     ) -> list[dict[str, Any]]:
         """Return devices by id with their health, counters and bundles, those after `after`, at most `size`."""
         async with store.reading() as connection:
-            rows = await device_rows(connection, after=after, size=size)
-            wanted = await wanted_by_device(connection)
-        now_s = time.time()
-        return [
-            device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=snapshots.late_after_s)
-            for row in rows
-        ]
+            return await read_devices(
+                connection, now_s=time.time(), late_after_s=snapshots.late_after_s, after=after, size=size
+            )
 
     @router.get("/fleet")
     async def fleet() -> dict[str, Any]:

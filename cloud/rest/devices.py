@@ -7,15 +7,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.devices import device_figures
+from cloud.devices import read_devices
 from cloud.moments import with_rfc3339
 from cloud.rest.access import needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
-from cloud.store.fleet_queries import device_rows
-from cloud.store.releases import wanted_by_device
 
 
 class RunningItem(BaseModel):
@@ -60,13 +58,8 @@ def device_routes(store: Store, late_after_s: float) -> APIRouter:
     router = APIRouter(tags=["devices"])
 
     async def read(connection: AsyncConnection, **which: Any) -> list[dict[str, Any]]:
-        rows, wanted, now_s = await device_rows(connection, **which), await wanted_by_device(connection), time.time()
-        return [
-            with_rfc3339(
-                device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s)
-            )
-            for row in rows
-        ]
+        found = await read_devices(connection, now_s=time.time(), late_after_s=late_after_s, **which)
+        return [with_rfc3339(device) for device in found]
 
     @router.get("/devices", response_model=DevicePage, **needs(Scope.DEVICES_READ))
     async def list_devices(request: Request, cursor: CursorText = "", size: Size = 50) -> dict[str, Any]:

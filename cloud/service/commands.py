@@ -136,9 +136,9 @@ def devices(
     config: Config = None,
 ) -> None:
     """List the devices as the console shows them, or revoke one: a running service ends its calls within seconds."""
-    from cloud.devices import late_after_s
+    from cloud.devices import late_after_s, read_devices
     from cloud.service.data_dir import open_existing, service_runs, start_wait_s
-    from cloud.service.device_list import read_devices, show_devices
+    from cloud.service.device_list import show_devices
     from cloud.store import Store
     from cloud.store.fleet import revoke as revoke_device
 
@@ -151,7 +151,8 @@ def devices(
             async with Store(settings.data_dir) as store:
                 if revoke is not None:
                     await revoke_device(store, revoke)
-                return await read_devices(store, now_s=now_s, late_after_s=late_after_s(settings.heartbeat_s))
+                async with store.reading() as connection:
+                    return await read_devices(connection, now_s=now_s, late_after_s=late_after_s(settings.heartbeat_s))
 
         found = asyncio.run(work())
         runs = service_runs(settings.data_dir)

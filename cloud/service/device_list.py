@@ -2,10 +2,6 @@
 
 from typing import Any
 
-from cloud.devices import device_figures
-from cloud.store import Store
-from cloud.store.fleet_queries import device_rows
-from cloud.store.releases import wanted_by_device
 from cloud.words import NO_FIGURE, SPACE, THIN_SPACE, duration_words, share_words
 from shared.clocks import MAX_CLOCK_ERROR_S, clock_words
 from shared.terminal import new_console, print_table
@@ -24,16 +20,6 @@ HEADER = (
     "certificate",
 )
 TEXTS = (0, 1, 2, 3, 4, 5, 6, 9)  # columns aligned left
-
-
-async def read_devices(store: Store, *, now_s: float, late_after_s: float) -> list[dict[str, Any]]:
-    """Return every device by id, as `/api/devices` does."""
-    async with store.reading() as connection:
-        rows = await device_rows(connection)
-        wanted = await wanted_by_device(connection)
-    return [
-        device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s) for row in rows
-    ]
 
 
 def show_devices(devices: list[dict[str, Any]], now_s: float, service_runs: bool) -> None:
