@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.row_tasks import Floats, Task, adbench_tasks, packaged_tasks
+from benchmarks.row_tasks import Floats, RowTask, adbench_tasks, packaged_tasks
 from cloud.methods import ANALYZERS, FitContext, VectorFeatures
 from cloud.methods.fusion import Fusion
 from cloud.metrics import auroc
@@ -71,7 +71,7 @@ def run() -> dict[str, Any]:
     return figures | ({"knn_adbench": measure(sets, ("knn",), seeds=1)} if sets else {})
 
 
-def measure(tasks: list[Task], methods: tuple[str, ...], seeds: int = SEEDS) -> dict[str, Any]:
+def measure(tasks: list[RowTask], methods: tuple[str, ...], seeds: int = SEEDS) -> dict[str, Any]:
     """Return the figures of one method or of the fusion of several, by kind and share of contamination."""
     figures: dict[str, Any] = {}
     for clustered in (False, True):
@@ -109,7 +109,7 @@ def compare(split: Draw, share: float, methods: tuple[str, ...], seed: int) -> d
     return result
 
 
-def draw(task: Task, share: float, clustered: bool, seed: int) -> Draw:
+def draw(task: RowTask, share: float, clustered: bool, seed: int) -> Draw:
     """Return two fifths of the normals as training rows and one fifth as held-out rows, both contaminated.
 
     The test rows are the remaining normals and the anomalies that were not used as contamination.
@@ -128,7 +128,7 @@ def draw(task: Task, share: float, clustered: bool, seed: int) -> Draw:
     return Draw(rows[train], rows[held_out], rows[test], task.kinds[test] > 0, np.isin(test, pool), ends[0])
 
 
-def _cluster(task: Task, anomalous: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+def _cluster(task: RowTask, anomalous: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
     """Return positions of the anomalies of one random class, in random order.
 
     If there is only one class, return one anomaly and its neighbours.

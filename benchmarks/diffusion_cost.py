@@ -79,7 +79,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass
-class Scored:
+class TimedScores:
     """Scores of one method for the rows of each task, and the CPU seconds of scoring them."""
 
     scores: list[Floats] = field(default_factory=list)
@@ -187,10 +187,10 @@ def _judge(bundle: Bundle) -> dict[str, float]:
     }
 
 
-def _score_tasks() -> tuple[list[NDArray[np.bool_]], dict[str, Scored]]:
+def _score_tasks() -> tuple[list[NDArray[np.bool_]], dict[str, TimedScores]]:
     """Return the labels of each task's rows, and the scores and seconds by method."""
     labels: list[NDArray[np.bool_]] = []
-    scored: dict[str, Scored] = {}
+    scored: dict[str, TimedScores] = {}
     for task in packaged_tasks():
         if task.name not in TASKS:
             continue
@@ -249,13 +249,13 @@ def _features(split: Draw, *groups: Floats) -> list[Features]:
     return [VectorFeatures(torch.from_numpy(preprocessor.prepare(rows).inputs).unsqueeze(1)) for rows in groups]
 
 
-def _keep(scored: dict[str, Scored], name: str, score: Callable[[], Floats]) -> None:
+def _keep(scored: dict[str, TimedScores], name: str, score: Callable[[], Floats]) -> None:
     """Record scores and CPU seconds of one task; repeat a run below one second twice and keep the shortest."""
     results: list[Floats] = []
     seconds = _cpu_seconds(lambda: results.append(score()))
     if seconds < 1.0:
         seconds = min(seconds, *(_cpu_seconds(score) for _ in range(2)))
-    record = scored.setdefault(name, Scored())
+    record = scored.setdefault(name, TimedScores())
     record.scores.append(results[0])
     record.seconds += seconds
 
@@ -272,7 +272,7 @@ def _mean_auroc(labels: list[NDArray[np.bool_]], scores: list[Floats]) -> float:
     )
 
 
-def _compare(labels: list[NDArray[np.bool_]], few: Scored, many: Scored) -> dict[str, Any]:
+def _compare(labels: list[NDArray[np.bool_]], few: TimedScores, many: TimedScores) -> dict[str, Any]:
     """Compare speed and AUROC of `few` with `many` on the same rows."""
     rng = np.random.default_rng(0)
     gains = []

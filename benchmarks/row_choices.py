@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.row_tasks import Floats, Task, development_tasks
+from benchmarks.row_tasks import Floats, RowTask, development_tasks
 from cloud.methods import ANALYZERS, Features, FitContext, VectorFeatures
 from cloud.methods.fusion import Fusion
 from cloud.metrics import auroc
@@ -61,7 +61,7 @@ def run() -> dict[str, Any]:
     return {**{name: f"{mean:.2f}" for name, mean in means.items()}, "default": default}
 
 
-def _members_and_fusions(task: Task) -> dict[str, float]:
+def _members_and_fusions(task: RowTask) -> dict[str, float]:
     """Return AUROC in % of members, fusions and fusion rules on one task."""
     held_out, test, labels = _scores(task, MEMBERS, LINEAR_RANGE)
     figures = {name: _percent(labels, test[name]) for name in MEMBERS}
@@ -76,7 +76,7 @@ def _members_and_fusions(task: Task) -> dict[str, float]:
     return figures
 
 
-def _by_range(task: Task) -> dict[str, float]:
+def _by_range(task: RowTask) -> dict[str, float]:
     """Return AUROC in % of quick members by the range in which values stay linear."""
     figures: dict[str, float] = {}
     for linear_range in RANGES:
@@ -85,7 +85,7 @@ def _by_range(task: Task) -> dict[str, float]:
     return figures
 
 
-def _scores(task: Task, methods: Sequence[str], linear_range: float) -> tuple[Scores, Scores, NDArray[np.bool_]]:
+def _scores(task: RowTask, methods: Sequence[str], linear_range: float) -> tuple[Scores, Scores, NDArray[np.bool_]]:
     """Return scores of held-out normals and of the test part by method, and the labels of the test part.
 
     Two fifths of the normals are training rows and one fifth is held out. The test part is the rest and the anomalies,

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Task:
+class RowTask:
     """Labelled table: `rows` (n, features) and `kinds` (n,), the class of each row, 0 for normal."""
 
     name: str
@@ -37,15 +37,15 @@ class Task:
         return self.name.rstrip("0123456789")
 
 
-def packaged_tasks() -> Iterator[Task]:
+def packaged_tasks() -> Iterator[RowTask]:
     """Yield tasks of digits, surfaces and phishing sites, with each class once as the normal one."""
     for group, (rows, labels) in _packaged().items():
         classes, kinds = np.unique(labels, return_inverse=True)
         for normal in range(len(classes)):
-            yield Task(f"{group}{normal}", rows, np.where(kinds == normal, 0, kinds + 1))
+            yield RowTask(f"{group}{normal}", rows, np.where(kinds == normal, 0, kinds + 1))
 
 
-def development_tasks() -> Iterator[Task]:
+def development_tasks() -> Iterator[RowTask]:
     """Yield the tasks on which defaults for rows are chosen, of other origin than the benchmarks'.
 
     These are packaged sets with one normal class or one rare class, river's bananas and the shuttle set, and faults of
@@ -56,13 +56,13 @@ def development_tasks() -> Iterator[Task]:
         rows, labels = _packaged()[group]
         kinds = np.unique(labels, return_inverse=True)[1]
         for kind in rare:
-            yield Task(f"rare_{group}{kind}", rows, (kinds == kind).astype(np.int64))
+            yield RowTask(f"rare_{group}{kind}", rows, (kinds == kind).astype(np.int64))
     yield from _bananas()
     yield _shuttle()
     yield from _plant()
 
 
-def adbench_tasks() -> Iterator[Task]:
+def adbench_tasks() -> Iterator[RowTask]:
     """Yield the ADBench sets, at most MAX_ROWS rows of each; none if the folder is absent.
 
     Sets with fewer than 300 normals or 40 anomalies among these rows are skipped.
@@ -72,7 +72,7 @@ def adbench_tasks() -> Iterator[Task]:
             rows, kinds = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
         chosen = np.random.default_rng(0).permutation(len(rows))[:MAX_ROWS]
         if np.count_nonzero(kinds[chosen] == 0) >= 300 and np.count_nonzero(kinds[chosen]) >= 40:
-            yield Task(path.stem.partition("_")[2], rows[chosen], kinds[chosen])
+            yield RowTask(path.stem.partition("_")[2], rows[chosen], kinds[chosen])
 
 
 _ONE_CLASS = ("digits0", "digits3", "digits8", "segments1", "segments4", "phishing0", "phishing1")
@@ -97,25 +97,25 @@ def _river_rows(samples: Iterable[tuple[Mapping[str, float], object]]) -> tuple[
     return rows, np.array([str(kind) for _, kind in found])
 
 
-def _bananas() -> Iterator[Task]:
+def _bananas() -> Iterator[RowTask]:
     from river import datasets
 
     rows, labels = _river_rows(datasets.Bananas())
     for normal, kind in enumerate(np.unique(labels)):
-        yield Task(f"bananas{normal}", rows, (labels != kind).astype(np.int64))
+        yield RowTask(f"bananas{normal}", rows, (labels != kind).astype(np.int64))
 
 
-def _shuttle() -> Task:
+def _shuttle() -> RowTask:
     """Return a task of the first SHUTTLE_ROWS rows of river's shuttle set."""
     import river.datasets
 
     path = Path(str(river.datasets.__file__)).parent / "shuttle.csv.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         rows = np.array(list(csv.reader(lines))[1 : SHUTTLE_ROWS + 1], dtype=np.float64)
-    return Task("shuttle", rows[:, :-1], rows[:, -1].astype(np.int64))
+    return RowTask("shuttle", rows[:, :-1], rows[:, -1].astype(np.int64))
 
 
-def _plant() -> Iterator[Task]:
+def _plant() -> Iterator[RowTask]:
     path = data_folder() / "tep" / "tep.npz"
     if not path.is_file():
         return
@@ -124,4 +124,4 @@ def _plant() -> Iterator[Task]:
         for fault in PLANT_FAULTS:
             faulty = arrays[f"d{fault:02d}_test"][FAULT_START:]
             kinds = np.repeat([0, 1], [len(normal), len(faulty)])
-            yield Task(f"plant{fault}", np.concatenate([normal, faulty]), kinds)
+            yield RowTask(f"plant{fault}", np.concatenate([normal, faulty]), kinds)

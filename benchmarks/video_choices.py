@@ -71,7 +71,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Task:
+class VideoTask:
     """Judged hour with its normal features, their relit copies and the calibration features `held_out`."""
 
     normal: Tensor
@@ -103,7 +103,7 @@ def run(quick: bool = False) -> dict[str, Any]:
     return {**figures, "default": default}
 
 
-def _scores_by_choice(task: Task) -> dict[str, Floats]:
+def _scores_by_choice(task: VideoTask) -> dict[str, Floats]:
     """Return scores (seconds,) by choice."""
     places = _lengths(task)
     scores = {"baseline": _neighbours(task), "default_choice": _array(clip_scores(places))}
@@ -122,7 +122,7 @@ def _scores_by_choice(task: Task) -> dict[str, Floats]:
     return scores
 
 
-def _scores_by_method(task: Task, encoder: VideoEncoder) -> dict[str, Floats]:
+def _scores_by_method(task: VideoTask, encoder: VideoEncoder) -> dict[str, Floats]:
     """Return scores (seconds,) of the analyzers, their fusion and the distilled head."""
     whiten = _whitening(task)
     normal = whiten(torch.cat([task.normal, task.relit], dim=1))
@@ -203,11 +203,11 @@ def _encode(clips: NDArray[np.uint8], encoder: VideoEncoder) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _task(encoded: list[Encoded], index: int) -> Task:
+def _task(encoded: list[Encoded], index: int) -> VideoTask:
     far = [other for position, other in enumerate(encoded) if abs(position - index) > 1]
     beside = [other for position, other in enumerate(encoded) if abs(position - index) == 1]
     normal, copies = (torch.cat([getattr(one, part) for one in far], dim=1) for part in ("normal", "relit"))
-    return Task(normal, copies, torch.cat([one.normal for one in beside], dim=1), encoded[index])
+    return VideoTask(normal, copies, torch.cat([one.normal for one in beside], dim=1), encoded[index])
 
 
 class _Whitening:
@@ -229,20 +229,22 @@ class _Whitening:
 
 
 def _whitening(
-    task: Task, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5
+    task: VideoTask, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5
 ) -> _Whitening:
     kept = task.relit[:, :: round(1 / copies)] if copies else task.relit[:, :0]
     return _Whitening(torch.cat([task.normal, kept], dim=1), dim, weight)
 
 
-def _lengths(task: Task, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5) -> Tensor:
+def _lengths(
+    task: VideoTask, *, dim: int = APPEARANCE_DIM, weight: float = MOTION_WEIGHT, copies: float = 0.5
+) -> Tensor:
     """Return the lengths (seconds, places) of the hour's whitened vectors."""
     vectors: Tensor = _whitening(task, dim=dim, weight=weight, copies=copies)(task.hour.judged)
     lengths: Tensor = vectors.norm(dim=2)
     return lengths
 
 
-def _neighbours(task: Task) -> Floats:
+def _neighbours(task: VideoTask) -> Floats:
     """Return the mean over places of the distance to the fifth nearest normal appearance."""
     queries, reference = task.hour.judged[0].transpose(0, 1), task.normal[0].transpose(0, 1)
     nearest = torch.cdist(queries, reference).kthvalue(NEIGHBOURS, dim=2).values
@@ -264,7 +266,7 @@ def _array(scores: Tensor) -> Floats:
     return scores.double().numpy()
 
 
-def _auroc_by_kind(task: Task, scores: Floats) -> dict[str, float]:
+def _auroc_by_kind(task: VideoTask, scores: Floats) -> dict[str, float]:
     """Return AUROC in % by kind of event, against the normal frames of the hour."""
     kinds = task.hour.kinds
     return {
@@ -275,7 +277,7 @@ def _auroc_by_kind(task: Task, scores: Floats) -> dict[str, float]:
     }
 
 
-def _summary(tasks: list[Task], scores: list[Floats]) -> str:
+def _summary(tasks: list[VideoTask], scores: list[Floats]) -> str:
     """Return a text with the mean over kinds and hours, AUROC across hours, and the mean of each kind."""
     by_hour = [_auroc_by_kind(task, values) for task, values in zip(tasks, scores, strict=True)]
     drawn = [name for name in KINDS if any(name in figures for figures in by_hour)]

@@ -45,7 +45,7 @@ class ScreenedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Resolution:
+class CalibrationResolution:
     """Resolution of a calibration: the p-value 1 / (`held_out` + 1) is the smallest without extrapolation.
 
     `held_out`: held-out normal samples, the fewest of an operating mode if `by_mode`. `has_tail`: smaller p-values are
@@ -88,7 +88,7 @@ class Screener:
         self.calibration_id = self._calibration.calibration_id
         if self.calibration_id != artefact.calibration_id:
             raise BundleError(f"Bundle {self.bundle_id}: {artefact.calibration} is not the one its manifest names.")
-        self.resolution = Resolution.of(self._calibration, manifest)
+        self.resolution = CalibrationResolution.of(self._calibration, manifest)
         low, high = (float(value) for value in arrays.get("map_range", (0.0, 1.0)))
         self._map_range = (low, high if high > low else low + 1.0)
         self.depth = engine.depth

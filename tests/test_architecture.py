@@ -1,5 +1,6 @@
 """Architecture rules: imports, memory of a device, generated code, packaging, module length."""
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -216,3 +217,14 @@ def test_errors_derive_from_one_tree() -> None:
         for path in (ROOT / top).rglob("*.py"):
             found = roots.search(path.read_text(encoding="utf-8"))
             assert found is None or path.name == "errors.py", f"{path}: {found.group() if found else ''}"
+
+
+def test_public_class_names_are_unique_in_the_product() -> None:
+    """Two classes of one name are mistaken for each other in imports, searches and the schema of the API."""
+    modules: dict[str, set[str]] = {}
+    for top in ("edge", "cloud", "shared"):
+        for path in (ROOT / top).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    modules.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in modules.items() if len(found) > 1} == {}

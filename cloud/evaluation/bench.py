@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cloud.evaluation.protocols import MIN_ROWS, PUBLISHED, WITHOUT_BOOTSTRAP, DataSet, find_sets, is_small
-from cloud.evaluation.published import Published, published_figures
+from cloud.evaluation.published import PublishedFigures, published_figures
 from cloud.evaluation.runner import Result, Unit, run_units
 from cloud.training.progress import StageClock, StageProgress
 from cloud.training.settings import TrainingSettings
@@ -151,7 +151,7 @@ def _summary(
     results: Sequence[Result],
     small: set[str],
     failed: Mapping[str, str],
-    published: Published | None,
+    published: PublishedFigures | None,
 ) -> dict[str, Any]:
     sets = _by_set(results, PUBLISHED, failed)
     without_bootstrap = _by_set(results, WITHOUT_BOOTSTRAP, {})

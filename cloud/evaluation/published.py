@@ -18,7 +18,7 @@ _NOT_METHODS = frozenset({"ts_len", "anomaly_len", "num_anomaly", "avg_anomaly_l
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedFigures:
     """Published results: figures in [0, 1] by set and method, their means over the sets, and their source.
 
     `sets` uses our set names; sets without published figures are absent. `note` explains limits of the comparison.
@@ -31,7 +31,7 @@ class Published:
     note: str = ""
 
 
-def published_figures(benchmark: str, data: Path, set_names: Sequence[str]) -> Published | None:
+def published_figures(benchmark: str, data: Path, set_names: Sequence[str]) -> PublishedFigures | None:
     """Return the published figures of these sets, or None if the reference tables have none of them."""
     folder = _reference_folder(data)
     if folder is None:
@@ -43,7 +43,7 @@ def published_figures(benchmark: str, data: Path, set_names: Sequence[str]) -> P
     return None
 
 
-def _adbench(path: Path, set_names: Sequence[str]) -> Published | None:
+def _adbench(path: Path, set_names: Sequence[str]) -> PublishedFigures | None:
     rows = {_key(row["dataset"]): row for row in _rows(path)}
     sets: dict[str, dict[str, float]] = {}
     for name in set_names:
@@ -55,10 +55,10 @@ def _adbench(path: Path, set_names: Sequence[str]) -> Published | None:
         return None
     methods = next(iter(sets.values()))
     mean = {method: sum(figures[method] for figures in sets.values()) / len(sets) for method in methods}
-    return Published(_ADBENCH_SOURCE, "auroc", sets, mean)
+    return PublishedFigures(_ADBENCH_SOURCE, "auroc", sets, mean)
 
 
-def _series(path: Path) -> Published | None:
+def _series(path: Path) -> PublishedFigures | None:
     rows = [row for row in _rows(path) if "_SMD_" in row["file"]]
     if not rows:
         return None
@@ -69,7 +69,7 @@ def _series(path: Path) -> Published | None:
         f"Means over the {len(rows)} series of SMD in TSB-AD, which are other cuts of the same machines, trained on "
         "the beginning of the test part: for orientation only."
     )
-    return Published(_SERIES_SOURCE, "vus_pr", {}, mean, note)
+    return PublishedFigures(_SERIES_SOURCE, "vus_pr", {}, mean, note)
 
 
 def _reference_folder(data: Path) -> Path | None:

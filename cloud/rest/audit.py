@@ -10,7 +10,7 @@ from cloud.rest.access import needs
 from cloud.rest.pages import CursorText, Name, Size, TimeText, next_cursor, page, read_cursor, time_or_none
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
-from cloud.store.audit import Action, AuditEntry, AuditFilter, audit_page
+from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
 
 
 class AuditItem(BaseModel):
@@ -39,7 +39,7 @@ def audit_routes(store: Store) -> APIRouter:
     async def list_changes(
         request: Request,
         actor: Name = "",
-        action: Action | None = None,
+        action: AuditAction | None = None,
         subject: Name = "",
         since: Annotated[TimeText, Query(alias="from", description="Made at this time or later.")] = "",
         until: Annotated[TimeText, Query(alias="to", description="Made before this time.")] = "",

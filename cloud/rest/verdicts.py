@@ -60,7 +60,7 @@ class VerdictItem(BaseModel):
     label: Label | None
 
 
-class VerdictPage(BaseModel):
+class VerdictList(BaseModel):
     """Page of verdicts, newest first; `next` is null on the last page."""
 
     items: list[VerdictItem]
@@ -83,7 +83,7 @@ class ContributionItem(BaseModel):
     share: float | None
 
 
-class VerdictDetail(VerdictItem):
+class VerdictWithOpinions(VerdictItem):
     """One verdict in full; `labels` is the history, newest first."""
 
     payload_bytes: int
@@ -96,7 +96,7 @@ def verdict_routes(store: Store) -> APIRouter:
     """Return the routes of verdicts."""
     router = APIRouter(tags=["verdicts"])
 
-    @router.get("/verdicts", response_model=VerdictPage, **needs(Scope.VERDICTS_READ))
+    @router.get("/verdicts", response_model=VerdictList, **needs(Scope.VERDICTS_READ))
     async def list_verdicts(
         request: Request,
         device: Name = "",
@@ -123,7 +123,7 @@ def verdict_routes(store: Store) -> APIRouter:
         following = next_cursor(request, older.judged_at_s, older.number) if older is not None else None
         return page([verdict_item(row, labels.get(row.number)) for row in found.rows], following)
 
-    @router.get("/verdicts/{sample_id}", response_model=VerdictDetail, **needs(Scope.VERDICTS_READ))
+    @router.get("/verdicts/{sample_id}", response_model=VerdictWithOpinions, **needs(Scope.VERDICTS_READ))
     async def one_verdict(sample_id: uuid.UUID) -> dict[str, Any]:
         """Return one verdict in full; 404 for an unknown sample, 409 for one that waits for its verdict."""
         async with store.reading() as connection:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from cloud.rollouts.bounds import share_bounds
-from cloud.rollouts.observation import Counts, Observation
+from cloud.rollouts.observation import Observation, ScreeningCounts
 from cloud.rollouts.stages import Stage
 
 ERROR = 0.0025
@@ -43,7 +43,7 @@ class GateResult(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class GateLimit:
     """Largest share of the new bundle: `ratio` times the share of the bundle before, plus `slack`.
 
     A share that `must_pass` holds the stage until it is certainly within the limit; another one can only fail.
@@ -54,11 +54,11 @@ class Limit:
     must_pass: bool
 
 
-FORWARDED = Limit(ratio=2.0, slack=0.02, must_pass=True)
-ALARMED = Limit(ratio=2.0, slack=0.02, must_pass=True)
-UNHEALTHY = Limit(ratio=1.0, slack=0.2, must_pass=False)
-DISMISSED = Limit(ratio=1.5, slack=0.15, must_pass=False)
-MISSED = Limit(ratio=2.0, slack=0.05, must_pass=False)
+FORWARDED = GateLimit(ratio=2.0, slack=0.02, must_pass=True)
+ALARMED = GateLimit(ratio=2.0, slack=0.02, must_pass=True)
+UNHEALTHY = GateLimit(ratio=1.0, slack=0.2, must_pass=False)
+DISMISSED = GateLimit(ratio=1.5, slack=0.15, must_pass=False)
+MISSED = GateLimit(ratio=2.0, slack=0.05, must_pass=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +133,14 @@ def _swaps(seen: Observation) -> GateResult:
 
 
 def _shares(name: str, seen: Observation) -> tuple[Share, list[Share]]:
-    def share(words: str, counts: Counts) -> Share:
+    def share(words: str, counts: ScreeningCounts) -> Share:
         return Share(words, getattr(counts, name), counts.screened)
 
     references = [share("on the same devices before", seen.before), share("on the others now", seen.rest)]
     return share(f"of the samples were {name}", seen.new), references
 
 
-def compare(gate: str, limit: Limit, new: Share, references: Sequence[Share]) -> GateResult:
+def compare(gate: str, limit: GateLimit, new: Share, references: Sequence[Share]) -> GateResult:
     """Return whether the share of the new bundle is within the limit of the references that have samples."""
     if new.count <= 0:
         outcome = Outcome.WAITING if limit.must_pass else Outcome.PASSED

@@ -11,7 +11,7 @@ MAX_WEIGHT = 10.0  # of one device, in samples of the median device
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class ScreeningCounts:
     """Samples screened, and of them those forwarded (alarms among them) and alarmed."""
 
     screened: float = 0.0
@@ -24,28 +24,28 @@ class Counts:
         screened = counters.samples_screened
         return cls(screened, min(counters.samples_forwarded, screened), min(counters.samples_alarmed, screened))
 
-    def since(self, earlier: "Counts") -> "Counts":
+    def since(self, earlier: "ScreeningCounts") -> "ScreeningCounts":
         """Return what was added since earlier counts; all of it if the device has started again from 0."""
         if self.screened < earlier.screened:
             return self
         screened = self.screened - earlier.screened
-        return Counts(
+        return ScreeningCounts(
             screened,
             min(screened, max(0.0, self.forwarded - earlier.forwarded)),
             min(screened, max(0.0, self.alarmed - earlier.alarmed)),
         )
 
 
-def total(each: Sequence[Counts]) -> Counts:
+def total(each: Sequence[ScreeningCounts]) -> ScreeningCounts:
     """Return the sum over devices; one that claims many times the median's samples is scaled down to `MAX_WEIGHT`."""
     busy = [item for item in each if item.screened > 0]
     if not busy:
-        return Counts()
+        return ScreeningCounts()
     most = MAX_WEIGHT * median(item.screened for item in busy)
     scales = [min(1.0, most / item.screened) for item in busy]
-    names = [item.name for item in fields(Counts)]
+    names = [item.name for item in fields(ScreeningCounts)]
     sums = {name: sum(getattr(item, name) * scale for item, scale in zip(busy, scales, strict=True)) for name in names}
-    return Counts(**sums)
+    return ScreeningCounts(**sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class Observation:
     unhealthy: Sequence[str] = ()
     others: int = 0
     others_unhealthy: int = 0
-    new: Counts = field(default_factory=Counts)
-    before: Counts = field(default_factory=Counts)
-    rest: Counts = field(default_factory=Counts)
+    new: ScreeningCounts = field(default_factory=ScreeningCounts)
+    before: ScreeningCounts = field(default_factory=ScreeningCounts)
+    rest: ScreeningCounts = field(default_factory=ScreeningCounts)
     new_verdicts: Tally = field(default_factory=Tally)
     old_verdicts: Tally = field(default_factory=Tally)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from shared.errors import RolloutError
 
 
-class Phase(StrEnum):
+class RolloutPhase(StrEnum):
     """Phase of a rollout."""
 
     UNDER_WAY = "under way"  # the devices of its stages run the new bundle, and the gates watch them
@@ -26,20 +26,20 @@ class RolloutEvent(StrEnum):
     BACK = "back"
 
 
-TRANSITIONS: dict[tuple[Phase, RolloutEvent], Phase] = {
-    (Phase.UNDER_WAY, RolloutEvent.PASSED): Phase.UNDER_WAY,
-    (Phase.UNDER_WAY, RolloutEvent.FINISHED): Phase.COMPLETED,
-    (Phase.UNDER_WAY, RolloutEvent.FAILED): Phase.HALTED,
-    (Phase.UNDER_WAY, RolloutEvent.PAUSE): Phase.PAUSED,
-    (Phase.UNDER_WAY, RolloutEvent.BACK): Phase.TAKEN_BACK,
-    (Phase.PAUSED, RolloutEvent.RESUME): Phase.UNDER_WAY,
-    (Phase.PAUSED, RolloutEvent.FAILED): Phase.HALTED,
-    (Phase.PAUSED, RolloutEvent.BACK): Phase.TAKEN_BACK,
+TRANSITIONS: dict[tuple[RolloutPhase, RolloutEvent], RolloutPhase] = {
+    (RolloutPhase.UNDER_WAY, RolloutEvent.PASSED): RolloutPhase.UNDER_WAY,
+    (RolloutPhase.UNDER_WAY, RolloutEvent.FINISHED): RolloutPhase.COMPLETED,
+    (RolloutPhase.UNDER_WAY, RolloutEvent.FAILED): RolloutPhase.HALTED,
+    (RolloutPhase.UNDER_WAY, RolloutEvent.PAUSE): RolloutPhase.PAUSED,
+    (RolloutPhase.UNDER_WAY, RolloutEvent.BACK): RolloutPhase.TAKEN_BACK,
+    (RolloutPhase.PAUSED, RolloutEvent.RESUME): RolloutPhase.UNDER_WAY,
+    (RolloutPhase.PAUSED, RolloutEvent.FAILED): RolloutPhase.HALTED,
+    (RolloutPhase.PAUSED, RolloutEvent.BACK): RolloutPhase.TAKEN_BACK,
 }
-ACTIVE = (Phase.UNDER_WAY, Phase.PAUSED)
+ACTIVE = (RolloutPhase.UNDER_WAY, RolloutPhase.PAUSED)
 
 
-def following(phase: Phase, event: RolloutEvent) -> Phase:
+def following(phase: RolloutPhase, event: RolloutEvent) -> RolloutPhase:
     """Return the next phase; raises RolloutError for an event that the phase does not allow."""
     found = TRANSITIONS.get((phase, event))
     if found is None:

@@ -95,12 +95,12 @@ def audit(
 ) -> None:
     """List the changes of the service's state, newest first."""
     from cloud.moments import parse_moment, rfc3339
-    from cloud.store.audit import Action, AuditFilter, audit_page
+    from cloud.store.audit import AuditAction, AuditFilter, audit_page
     from shared.errors import SettingsError
 
     with failure_as_json(json_path):
-        if action and action not in list(Action):
-            raise SettingsError(f"--action {action!r} is not known: use one of {', '.join(Action)}.")
+        if action and action not in list(AuditAction):
+            raise SettingsError(f"--action {action!r} is not known: use one of {', '.join(AuditAction)}.")
         times = (parse_moment(text) if text else None for text in (since, until))
         wanted = AuditFilter(actor, action, subject, *times)
 
@@ -130,18 +130,18 @@ def export(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cloud.moments import parse_moment
-    from cloud.service.export import Counts
+    from cloud.service.export import ExportCounts
     from cloud.service.export import export as write
-    from cloud.store.export_queries import Selection
+    from cloud.store.export_queries import ExportSelection
 
     with failure_as_json(json_path):
         until_s = parse_moment(until) if until else time.time()
-        wanted = Selection(parse_moment(since) if since else None, until_s, labelled)
+        wanted = ExportSelection(parse_moment(since) if since else None, until_s, labelled)
         columns = (TextColumn("exporting"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=1.0)
 
-            def work(store: "Store") -> "Awaitable[Counts]":
+            def work(store: "Store") -> "Awaitable[ExportCounts]":
                 show = partial(bar.update, task)
                 return write(
                     store, output, wanted, with_payloads=payloads, on_share=lambda share: show(completed=share)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cloud.store import Store
-from cloud.store.export_queries import Exported, Selection, export_page, time_range
+from cloud.store.export_queries import Exported, ExportSelection, export_page, time_range
 from cloud.store.labels import StoredLabel
 from cloud.store.queries import StoredPayload, stored_payload
 from cloud.store.verdict_columns import contributions_to_json
@@ -35,7 +35,7 @@ _TEXTS = ("device_id", "source_id", "origin", "modality", "route", "decision", "
 
 
 @dataclass(slots=True)
-class Counts:
+class ExportCounts:
     """Numbers of exported verdicts, labels and payload files; `payloads_left_out` have expired or are damaged."""
 
     verdicts: int = 0
@@ -45,15 +45,15 @@ class Counts:
 
 
 async def export(
-    store: Store, folder: Path, wanted: Selection, *, with_payloads: bool, on_share: Callable[[float], None]
-) -> Counts:
+    store: Store, folder: Path, wanted: ExportSelection, *, with_payloads: bool, on_share: Callable[[float], None]
+) -> ExportCounts:
     """Write the selected verdicts and their labels, and the payload of each labelled sample if `with_payloads`.
 
     `on_share` gets the share done, in [0, 1]. The files appear when they are complete. Raises SettingsError unless the
     folder is new or empty, MissingExtraError without pyarrow.
     """
     _check_folder(folder)
-    counts, after = Counts(), None
+    counts, after = ExportCounts(), None
     async with store.reading() as connection:
         span = await time_range(connection, wanted)
     with (
@@ -79,7 +79,7 @@ async def export(
     return counts
 
 
-async def _write_payloads(store: Store, folder: Path, page: Sequence[Exported], counts: Counts) -> None:
+async def _write_payloads(store: Store, folder: Path, page: Sequence[Exported], counts: ExportCounts) -> None:
     folder.mkdir(exist_ok=True)
     for sample_id in [item.record.sample_id for item in page if item.labels]:
         async with store.reading() as connection:

@@ -24,7 +24,7 @@ Config = Annotated[
 ]
 
 
-class Action(StrEnum):
+class RolloutAction(StrEnum):
     """Action on the rollout of a name."""
 
     STATUS = "status"
@@ -87,9 +87,9 @@ def rollout(
             if to is not None:
                 many = await rollouts.devices(name) > settings.rollouts.few_devices
                 await _to(rollouts, name, to, planned if in_stages or (many and not now) else (), reason)
-            elif back or action is Action.BACK:
+            elif back or action is RolloutAction.BACK:
                 await rollouts.back(name, reason)
-            elif action in (Action.PAUSE, Action.RESUME):
+            elif action in (RolloutAction.PAUSE, RolloutAction.RESUME):
                 await rollouts.act(name, _event(action), reason)
 
         result = _run(config, author or local_actor(), name, work)
@@ -104,22 +104,22 @@ async def _to(rollouts: "Rollouts", name: str, bundle_id: str, stages: "tuple[St
         await rollouts.at_once(name, bundle_id)
 
 
-def _action(words: list[str]) -> tuple[Action | None, str]:
+def _action(words: list[str]) -> tuple[RolloutAction | None, str]:
     """Return action and name; a single word is a name, also one that reads like an action."""
     from shared.errors import SettingsError
 
     if len(words) == 1:
         return None, words[0]
-    actions = [action.value for action in Action]
+    actions = [action.value for action in RolloutAction]
     if len(words) != 2 or words[0] not in actions:
         raise SettingsError(f"Write [ACTION] NAME, where ACTION is one of: {', '.join(actions)}.")
-    return Action(words[0]), words[1]
+    return RolloutAction(words[0]), words[1]
 
 
-def _event(action: Action) -> Any:
+def _event(action: RolloutAction) -> Any:
     from cloud.rollouts.phases import RolloutEvent
 
-    return RolloutEvent.PAUSE if action is Action.PAUSE else RolloutEvent.RESUME
+    return RolloutEvent.PAUSE if action is RolloutAction.PAUSE else RolloutEvent.RESUME
 
 
 def _run(

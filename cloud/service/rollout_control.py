@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cloud.rollouts.gates import GateResult, all_passed, gates, halting
-from cloud.rollouts.observation import Counts, Observation, Tally, total
-from cloud.rollouts.phases import Phase, RolloutEvent
+from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, total
+from cloud.rollouts.phases import RolloutEvent, RolloutPhase
 from cloud.service.metrics import Metrics
 from cloud.store import Store
 from cloud.store.rollout_devices import Member, Report, count_verdicts, members, reports, save_members
@@ -91,7 +91,7 @@ class RolloutControl:
             _LOG.error("rollout_halted", **facts, reason=reason, advice=f"devices return to {before.before_bundle_id}")
         else:
             _LOG.info("rollout_stage_passed", **facts)
-        if after.phase in (Phase.COMPLETED, Phase.HALTED):
+        if after.phase in (RolloutPhase.COMPLETED, RolloutPhase.HALTED):
             self._metrics.rollouts.labels(after.phase.value).inc()
 
 
@@ -99,7 +99,7 @@ def _event(rollout: StagedRollout, results: Sequence[GateResult]) -> RolloutEven
     """Return what the gates do to the rollout; a paused one can only be halted."""
     if halting(results):
         return RolloutEvent.FAILED
-    if rollout.phase is Phase.PAUSED or not all_passed(results):
+    if rollout.phase is RolloutPhase.PAUSED or not all_passed(results):
         return None
     return RolloutEvent.FINISHED if rollout.stage == len(rollout.stages) - 1 else RolloutEvent.PASSED
 
@@ -172,5 +172,5 @@ def _see(rollout: StagedRollout, report: Report, known: Member | None, now_s: fl
     return _Seen(report, member, is_included, is_silent, runs_new)
 
 
-def _since(seen: _Seen, earlier: Counts | None) -> Counts:
-    return seen.report.counts.since(earlier) if earlier is not None else Counts()
+def _since(seen: _Seen, earlier: ScreeningCounts | None) -> ScreeningCounts:
+    return seen.report.counts.since(earlier) if earlier is not None else ScreeningCounts()

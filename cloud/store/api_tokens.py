@@ -68,7 +68,7 @@ async def add_api_token(
     async with store.writing() as connection:
         await connection.execute(insert(api_tokens).values(secret_sha256=_sha256(secret), **values))
         details = {"name": name, "scopes": names, "expires_at_s": expires_at_s}
-        await audit.record(connection, store.actor, audit.Action.API_TOKEN_MADE, token_id, **details)
+        await audit.record(connection, store.actor, audit.AuditAction.API_TOKEN_MADE, token_id, **details)
     return ApiToken(token_id, name, tuple(names), now_s, expires_at_s, None, None)
 
 
@@ -89,7 +89,7 @@ async def revoke_api_token(store: Store, token_id: str) -> None:
         )
         if revoked.rowcount == 0:
             raise SettingsError(f"No API token {token_id!r}: list the tokens with vedette cloud api-token --list.")
-        await audit.record(connection, store.actor, audit.Action.API_TOKEN_REVOKED, token_id)
+        await audit.record(connection, store.actor, audit.AuditAction.API_TOKEN_REVOKED, token_id)
 
 
 async def find_api_token(store: Store, text: str) -> ApiToken | None:

@@ -16,7 +16,7 @@ SERVICE_ACTOR = "service"
 _MAX_ACTOR, _MAX_SUBJECT = 128, 256
 
 
-class Action(StrEnum):
+class AuditAction(StrEnum):
     """Kind of a change."""
 
     TOKEN_MADE = "token.made"
@@ -67,13 +67,13 @@ def local_actor() -> str:
         return f"user:{os.getuid()}"
 
 
-async def record(connection: AsyncConnection, actor: str, action: Action, subject: str, **details: Any) -> None:
+async def record(connection: AsyncConnection, actor: str, action: AuditAction, subject: str, **details: Any) -> None:
     """Add an entry inside the transaction of the change."""
     await record_all(connection, actor, action, [(subject, details)])
 
 
 async def record_all(
-    connection: AsyncConnection, actor: str, action: Action, changes: list[tuple[str, dict[str, Any]]]
+    connection: AsyncConnection, actor: str, action: AuditAction, changes: list[tuple[str, dict[str, Any]]]
 ) -> None:
     """Add an entry for each subject with its details, inside the transaction of the changes."""
     common = {"at_s": time.time(), "actor": actor[:_MAX_ACTOR], "action": action.value}

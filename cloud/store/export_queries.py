@@ -26,7 +26,7 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ExportSelection:
     """Verdicts judged from `since_s` on and before `until_s`; with `is_labelled` only those with a label."""
 
     since_s: float | None
@@ -34,7 +34,7 @@ class Selection:
     is_labelled: bool = False
 
 
-async def time_range(connection: AsyncConnection, wanted: Selection) -> tuple[float, float] | None:
+async def time_range(connection: AsyncConnection, wanted: ExportSelection) -> tuple[float, float] | None:
     """Return the times of the first and the last selected verdict; None if there is none."""
     ends = []
     for order in (verdicts.c.judged_at_s.asc(), verdicts.c.judged_at_s.desc()):
@@ -44,7 +44,7 @@ async def time_range(connection: AsyncConnection, wanted: Selection) -> tuple[fl
 
 
 async def export_page(
-    connection: AsyncConnection, wanted: Selection, after: VerdictKey | None, size: int
+    connection: AsyncConnection, wanted: ExportSelection, after: VerdictKey | None, size: int
 ) -> Sequence[Exported]:
     """Return the first `size` selected verdicts, or the next ones after a key, oldest first."""
     query = select(*_FULL).select_from(verdicts.join(samples, samples.c.number == verdicts.c.number))
@@ -60,7 +60,7 @@ async def export_page(
     return [Exported(record, tuple(by_sample.get(record.sample_id, ()))) for record in records]
 
 
-def _selected(query: Select[Any], wanted: Selection) -> Select[Any]:
+def _selected(query: Select[Any], wanted: ExportSelection) -> Select[Any]:
     query = query.where(verdicts.c.judged_at_s < wanted.until_s)
     if wanted.since_s is not None:
         query = query.where(verdicts.c.judged_at_s >= wanted.since_s)

@@ -85,7 +85,7 @@ async def revoke(store: Store, device_id: str) -> None:
         if revoked.rowcount == 0:
             raise _unknown(device_id)
         await connection.execute(delete(tokens).where(tokens.c.device_id == device_id, tokens.c.spent_at_s.is_(None)))
-        await audit.record(connection, store.actor, audit.Action.DEVICE_REVOKED, device_id)
+        await audit.record(connection, store.actor, audit.AuditAction.DEVICE_REVOKED, device_id)
 
 
 async def set_place(store: Store, device_ids: Collection[str], place: Place) -> None:
@@ -97,7 +97,7 @@ async def set_place(store: Store, device_ids: Collection[str], place: Place) -> 
             )
             if moved.rowcount == 0:
                 raise _unknown(device_id)
-            await audit.record(connection, store.actor, audit.Action.DEVICE_PLACED, device_id, **place.columns())
+            await audit.record(connection, store.actor, audit.AuditAction.DEVICE_PLACED, device_id, **place.columns())
 
 
 async def add_tokens(
@@ -114,7 +114,7 @@ async def add_tokens(
         await connection.execute(delete(tokens).where(tokens.c.expires_at_s < now_s - 90 * 86_400))
         await connection.execute(insert(tokens), rows)
         made: list[tuple[str, dict[str, Any]]] = [(row["device_id"], {"expires_at_s": expires_at_s}) for row in rows]
-        await audit.record_all(connection, store.actor, audit.Action.TOKEN_MADE, made)
+        await audit.record_all(connection, store.actor, audit.AuditAction.TOKEN_MADE, made)
 
 
 async def open_tokens(store: Store, now_s: float) -> list[OpenToken]:
@@ -166,7 +166,7 @@ async def spend_token(
         .on_conflict_do_update(index_elements=[devices.c.device_id], set_=values)
     )
     details = {"certificate_serial": serial, "certificate_expires_at_s": certificate_expires_at_s}
-    await audit.record(connection, f"device:{device_id}", audit.Action.DEVICE_ENROLLED, device_id, **details)
+    await audit.record(connection, f"device:{device_id}", audit.AuditAction.DEVICE_ENROLLED, device_id, **details)
 
 
 async def store_heartbeat(

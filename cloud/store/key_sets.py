@@ -94,11 +94,11 @@ async def confirmed_sets(store: Store) -> dict[str, str]:
         return {row.device_id: row.key_set_sha256 or "" for row in await connection.execute(query)}
 
 
-def _changes(before: KeySet, after: KeySet) -> tuple[tuple[audit.Action, list[str]], ...]:
+def _changes(before: KeySet, after: KeySet) -> tuple[tuple[audit.AuditAction, list[str]], ...]:
     """Return the ids of the keys that a set adds and retires."""
     added = [key_id for key_id in after.key_ids if key_id not in before.key_ids]
     retired = [key_id for key_id in before.key_ids if key_id not in after.key_ids]
-    return (audit.Action.KEY_ADDED, added), (audit.Action.KEY_RETIRED, retired)
+    return (audit.AuditAction.KEY_ADDED, added), (audit.AuditAction.KEY_RETIRED, retired)
 
 
 async def _stored(connection: AsyncConnection) -> tuple[KeySet, ...]:

@@ -78,7 +78,7 @@ async def add_label(store: Store, sample_id: uuid.UUID, new: NewLabel, actor: st
         adding = insert(labels).values(sample_number=sample_number, at_s=time.time(), actor=actor, **values)
         number = (await connection.execute(adding.returning(labels.c.number))).scalar_one()
         details = {"label": new.label.value, "author": new.author}
-        await audit.record(connection, actor, audit.Action.LABEL_ADDED, str(sample_id), **details)
+        await audit.record(connection, actor, audit.AuditAction.LABEL_ADDED, str(sample_id), **details)
         return _stored((await connection.execute(_LISTED.where(labels.c.number == number))).one()), True
 
 

@@ -79,7 +79,7 @@ class Registry:
                 await connection.execute(update(bundles).where(same).values(**archive_columns))
             if known is None or known.edge_archive_sha256 != row["edge_archive_sha256"]:
                 details = {"name": manifest.name, "edge_archive_sha256": row["edge_archive_sha256"]}
-                done = audit.Action.BUNDLE_PUBLISHED
+                done = audit.AuditAction.BUNDLE_PUBLISHED
                 await audit.record(connection, self._store.actor, done, manifest.bundle_id, **details)
             if make_current and await _current_id(connection, manifest.name) != manifest.bundle_id:
                 await set_current(connection, self._store.actor, manifest.name, manifest.bundle_id, _PUBLISH)
@@ -337,7 +337,7 @@ async def set_current(
     now_s, before = time.time(), await _current_id(connection, name)
     await connection.execute(insert(rollouts).values(bundle_name=name, bundle_id=bundle_id, action=action, at_s=now_s))
     await add_bundle_change(connection, BundleChange(name, bundle_id), now_s)
-    done = audit.Action.BUNDLE_ROLLED_BACK if action == _ROLLBACK else audit.Action.BUNDLE_CURRENT
+    done = audit.AuditAction.BUNDLE_ROLLED_BACK if action == _ROLLBACK else audit.AuditAction.BUNDLE_CURRENT
     await audit.record(connection, actor, done, bundle_id, name=name, before=before)
 
 

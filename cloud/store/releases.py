@@ -118,4 +118,4 @@ async def release(store: Store, name: str, groups: Collection[str], at_s: float)
             if bundle.name == name:
                 await add_bundle_change(connection, BundleChange(name, bundle.bundle_id), at_s)
         details = {"groups": sorted(groups) if groups else None}  # None: all groups
-        await audit.record(connection, store.actor, audit.Action.BUNDLE_RELEASED, name, **details)
+        await audit.record(connection, store.actor, audit.AuditAction.BUNDLE_RELEASED, name, **details)

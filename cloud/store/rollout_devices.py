@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, select, tuple_
 from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.rollouts.observation import Counts, Tally
+from cloud.rollouts.observation import ScreeningCounts, Tally
 from cloud.store.releases import groups_by_name
 from cloud.store.rollouts import StagedRollout
 from cloud.store.schema import devices, heartbeats, rollout_devices, samples, verdicts
@@ -34,7 +34,7 @@ class Report:
     bundle_ids: frozenset[str]
     broken: bool
     warnings: tuple[str, ...]
-    counts: Counts
+    counts: ScreeningCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class Member:
     """
 
     device_id: str
-    first: Counts
+    first: ScreeningCounts
     wanted_at_s: float | None = None
     warnings: tuple[str, ...] = ()
-    swapped: Counts | None = None
+    swapped: ScreeningCounts | None = None
 
 
 async def reports(connection: AsyncConnection, name: str) -> list[Report]:
@@ -70,10 +70,10 @@ async def members(connection: AsyncConnection, rollout: StagedRollout) -> dict[s
     return {
         row["device_id"]: Member(
             row["device_id"],
-            Counts(*row["first"]),
+            ScreeningCounts(*row["first"]),
             row["wanted_at_s"],
             tuple(row["warnings"]),
-            Counts(*row["swapped"]) if row["swapped"] is not None else None,
+            ScreeningCounts(*row["swapped"]) if row["swapped"] is not None else None,
         )
         async for page in _pages(connection, query, rollout_devices.c.device_id)
         for row in page
@@ -174,5 +174,5 @@ def _report(row: Mapping[Any, Any], name: str) -> Report | None:
         frozenset(item.bundle_id for item in running),
         any(item.state.startswith(_BROKEN) for item in running),
         tuple(text for text in row["warnings"] if text.startswith(BUNDLE_WARNING)),
-        Counts.of(counters),
+        ScreeningCounts.of(counters),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.rollouts.phases import ACTIVE, Phase
+from cloud.rollouts.phases import ACTIVE, RolloutPhase
 from cloud.store.rollouts import StagedRollout, history_of, newest_rollout
 
 
@@ -40,7 +40,7 @@ async def view_of(connection: AsyncConnection, rollout: StagedRollout) -> dict[s
 
 
 def _stage_state(rollout: StagedRollout, place: int) -> str:
-    if place < rollout.stage or rollout.phase is Phase.COMPLETED:
+    if place < rollout.stage or rollout.phase is RolloutPhase.COMPLETED:
         return "passed"
     if place > rollout.stage:
         return "waiting" if rollout.phase in ACTIVE else "not begun"

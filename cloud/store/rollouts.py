@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.rollouts.gates import GateResult
 from cloud.rollouts.observation import Tally
-from cloud.rollouts.phases import ACTIVE, Phase, RolloutEvent, following
+from cloud.rollouts.phases import ACTIVE, RolloutEvent, RolloutPhase, following
 from cloud.rollouts.stages import Stage, unknown_devices
 from cloud.store import audit
 from cloud.store.engine import Store
@@ -35,7 +35,7 @@ class StagedRollout:
     bundle_name: str
     bundle_id: str
     before_bundle_id: str
-    phase: Phase
+    phase: RolloutPhase
     stages: tuple[Stage, ...]
     stage: int
     started_at_s: float
@@ -116,7 +116,7 @@ async def begin(
             "bundle_name": name,
             "bundle_id": bundle_id,
             "before_bundle_id": before.bundle_id,
-            "phase": Phase.UNDER_WAY.value,
+            "phase": RolloutPhase.UNDER_WAY.value,
             "stages": [stage.model_dump(mode="json") for stage in stages],
             "stage": 0,
             "started_at_s": now_s,
@@ -132,7 +132,7 @@ async def begin(
         assert started is not None
         await _note(connection, started, START, author, reason, now_s)
         details = {"name": name, "before": before.bundle_id, "stages": values["stages"], "reason": reason}
-        await audit.record(connection, store.actor, audit.Action.ROLLOUT_STARTED, bundle_id, **details)
+        await audit.record(connection, store.actor, audit.AuditAction.ROLLOUT_STARTED, bundle_id, **details)
         await _tell(connection, started, started.bundle_id, now_s, [each for each in known if started.includes(each)])
     return started
 
@@ -183,9 +183,9 @@ async def change(
     assert changed is not None
     await _note(connection, changed, event.value, author, reason, now_s)
     details = {"name": changed.bundle_name, "event": event.value, "phase": phase.value, "reason": reason}
-    await audit.record(connection, actor, audit.Action.ROLLOUT_CHANGED, changed.bundle_id, **details)
+    await audit.record(connection, actor, audit.AuditAction.ROLLOUT_CHANGED, changed.bundle_id, **details)
     known = (await connection.execute(select(devices.c.device_id))).scalars().all()
-    if phase is Phase.COMPLETED:
+    if phase is RolloutPhase.COMPLETED:
         await set_current(connection, actor, changed.bundle_name, changed.bundle_id)
     elif phase not in ACTIVE:
         returning = [each for each in known if newest.includes(each)]
@@ -255,7 +255,7 @@ async def _tell(
 
 def _rollout(row: Mapping[Any, Any]) -> StagedRollout:
     values = dict(row) | {
-        "phase": Phase(row["phase"]),
+        "phase": RolloutPhase(row["phase"]),
         "stages": tuple(Stage.model_validate(stage) for stage in row["stages"]),
         "gates": tuple(GateResult.model_validate(gate) for gate in row["gates"]),
         "tallies": {bundle_id: Tally(**tally) for bundle_id, tally in row["tallies"].items()},

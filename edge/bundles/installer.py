@@ -25,7 +25,7 @@ RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
 log = EventLog("bundles")
 
 
-class Phase(StrEnum):
+class InstallPhase(StrEnum):
     """Where the installation of a bundle stands."""
 
     IDLE = "idle"  # nothing to install, or waiting for a retry
@@ -49,27 +49,27 @@ class InstallEvent(StrEnum):
     FAILED = "failed"
 
 
-TRANSITIONS: dict[tuple[Phase, InstallEvent], Phase] = {
-    (Phase.IDLE, InstallEvent.WANTED): Phase.FETCHING,
-    (Phase.ACTIVE, InstallEvent.WANTED): Phase.FETCHING,
-    (Phase.ROLLED_BACK, InstallEvent.WANTED): Phase.FETCHING,
-    (Phase.GIVEN_UP, InstallEvent.WANTED): Phase.FETCHING,
-    (Phase.FETCHING, InstallEvent.FETCHED): Phase.WARMING,
-    (Phase.FETCHING, InstallEvent.INTERRUPTED): Phase.IDLE,
-    (Phase.FETCHING, InstallEvent.REFUSED): Phase.GIVEN_UP,
-    (Phase.WARMING, InstallEvent.SWAPPED): Phase.TRIAL,
+TRANSITIONS: dict[tuple[InstallPhase, InstallEvent], InstallPhase] = {
+    (InstallPhase.IDLE, InstallEvent.WANTED): InstallPhase.FETCHING,
+    (InstallPhase.ACTIVE, InstallEvent.WANTED): InstallPhase.FETCHING,
+    (InstallPhase.ROLLED_BACK, InstallEvent.WANTED): InstallPhase.FETCHING,
+    (InstallPhase.GIVEN_UP, InstallEvent.WANTED): InstallPhase.FETCHING,
+    (InstallPhase.FETCHING, InstallEvent.FETCHED): InstallPhase.WARMING,
+    (InstallPhase.FETCHING, InstallEvent.INTERRUPTED): InstallPhase.IDLE,
+    (InstallPhase.FETCHING, InstallEvent.REFUSED): InstallPhase.GIVEN_UP,
+    (InstallPhase.WARMING, InstallEvent.SWAPPED): InstallPhase.TRIAL,
     (
-        Phase.WARMING,
+        InstallPhase.WARMING,
         InstallEvent.PASSED,
-    ): Phase.ACTIVE,  # the first bundle of its source, or no source needs it any more
-    (Phase.WARMING, InstallEvent.FAILED): Phase.ROLLED_BACK,
-    (Phase.WARMING, InstallEvent.INTERRUPTED): Phase.IDLE,
-    (Phase.WARMING, InstallEvent.REFUSED): Phase.GIVEN_UP,
-    (Phase.TRIAL, InstallEvent.SWAPPED): Phase.TRIAL,  # at another source of the same bundle
-    (Phase.TRIAL, InstallEvent.PASSED): Phase.ACTIVE,
-    (Phase.TRIAL, InstallEvent.FAILED): Phase.ROLLED_BACK,
-    (Phase.TRIAL, InstallEvent.INTERRUPTED): Phase.IDLE,
-    (Phase.TRIAL, InstallEvent.REFUSED): Phase.GIVEN_UP,
+    ): InstallPhase.ACTIVE,  # the first bundle of its source, or no source needs it any more
+    (InstallPhase.WARMING, InstallEvent.FAILED): InstallPhase.ROLLED_BACK,
+    (InstallPhase.WARMING, InstallEvent.INTERRUPTED): InstallPhase.IDLE,
+    (InstallPhase.WARMING, InstallEvent.REFUSED): InstallPhase.GIVEN_UP,
+    (InstallPhase.TRIAL, InstallEvent.SWAPPED): InstallPhase.TRIAL,  # at another source of the same bundle
+    (InstallPhase.TRIAL, InstallEvent.PASSED): InstallPhase.ACTIVE,
+    (InstallPhase.TRIAL, InstallEvent.FAILED): InstallPhase.ROLLED_BACK,
+    (InstallPhase.TRIAL, InstallEvent.INTERRUPTED): InstallPhase.IDLE,
+    (InstallPhase.TRIAL, InstallEvent.REFUSED): InstallPhase.GIVEN_UP,
 }
 
 
@@ -77,7 +77,7 @@ class Installation:
     """State of the installation under way, or of the last one."""
 
     def __init__(self) -> None:
-        self.phase = Phase.IDLE
+        self.phase = InstallPhase.IDLE
 
     def on(self, event: InstallEvent) -> None:
         """Move to the next phase; raises ValueError for an event that the phase does not allow."""
@@ -127,7 +127,7 @@ class BundleInstaller:
         self.task: asyncio.Task[None] | None = None
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> InstallPhase:
         """Phase of the installation under way, or of the last one."""
         return self._installation.phase
 
@@ -151,7 +151,7 @@ class BundleInstaller:
     def disconnect(self) -> None:
         """End a fetch, because its connection ends; it resumes at the next one. A trial or a refusal goes on."""
         self._transport = None
-        if self.task is not None and self.phase in (Phase.FETCHING, Phase.IDLE):
+        if self.task is not None and self.phase in (InstallPhase.FETCHING, InstallPhase.IDLE):
             self.task.cancel()
 
     def _behind(self, desired: fleet_pb2.DesiredBundle) -> list[BundleFollower]:
@@ -190,7 +190,7 @@ class BundleInstaller:
             return False
         if isinstance(error, (BundleIntegrityError, OSError, grpc.aio.AioRpcError, grpc.aio.UsageError)):
             return True
-        is_closed = self.phase is Phase.FETCHING and self._transport is not transport
+        is_closed = self.phase is InstallPhase.FETCHING and self._transport is not transport
         return is_closed and not isinstance(error, VedetteError)
 
     async def _interrupt(self, desired: fleet_pb2.DesiredBundle, error: Exception, transport: Transport) -> None:

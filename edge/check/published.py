@@ -15,7 +15,7 @@ from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 FETCH_TIMEOUT_S = 60.0  # for one bundle
 
 
-class Published:
+class PublishedBundles:
     """Bundles in an answer of the service. Nothing is kept on disk."""
 
     def __init__(self, identity: Identity, address: str, desired: Iterable[fleet_pb2.DesiredBundle]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 
 from edge.bundles.cache import BundleCache
-from edge.check.published import Published, open_channel
+from edge.check.published import PublishedBundles, open_channel
 from edge.check.report import Finding, error, found, ok, warning
 from edge.check.sources import PROBE_TIMEOUT_S, check_source, probe_broker, probes
 from edge.disk import MIN_FREE_BYTES, free_bytes, free_text, too_full_text
@@ -43,7 +43,7 @@ def check(settings: AgentSettings) -> list[Finding]:
     findings = [state, *_disk(settings), _clock()]
     cache, key = _trusted(settings)
     findings.append(key)
-    published: Published | None = None
+    published: PublishedBundles | None = None
     has_uplink = _has_uplink(settings)
     if has_uplink:
         identity, finding = _identity(settings.state_dir)
@@ -140,7 +140,7 @@ def _identity(state_dir: Path) -> tuple[Identity | None, Finding]:
     return identity, ok("identity", text)
 
 
-def _service(settings: AgentSettings, identity: Identity) -> tuple[Published | None, list[Finding]]:
+def _service(settings: AgentSettings, identity: Identity) -> tuple[PublishedBundles | None, list[Finding]]:
     """Ask the service for its bundles and its clock; the answer is None if it does not answer."""
     address = settings.uplink.address or identity.address
     with open_channel(identity, address) as channel:
@@ -156,7 +156,7 @@ def _service(settings: AgentSettings, identity: Identity) -> tuple[Published | N
     if answer.service_time_ms:
         off = device_clock_warning(sent_at_s + took_s / 2 - answer.service_time_ms / 1000)
         findings.append(warning("clock", off) if off else ok("clock", "agrees with the service's to a minute"))
-    return Published(identity, address, answer.desired), findings
+    return PublishedBundles(identity, address, answer.desired), findings
 
 
 def _alarms(settings: AgentSettings) -> list[Finding]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from edge.broker import PORTS, BrokerLink
 from edge.bundles.cache import BundleCache
-from edge.check.published import Published
+from edge.check.published import PublishedBundles
 from edge.check.report import Finding, Level, error, ok, warning
 from edge.settings.brokers import BrokerSettings
 from edge.settings.sources import (
@@ -38,7 +38,7 @@ _CAMERA_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 
 
 def check_source(
-    source: SourceSettings, cache: BundleCache | None, published: Published | None, *, has_uplink: bool
+    source: SourceSettings, cache: BundleCache | None, published: PublishedBundles | None, *, has_uplink: bool
 ) -> list[Finding]:
     """Return the findings on one source, without connecting to anything.
 
@@ -98,7 +98,7 @@ def probe_broker(name: str, settings: BrokerSettings) -> Finding:
 
 
 def _bundle(
-    source: SourceSettings, cache: BundleCache | None, published: Published | None, has_uplink: bool
+    source: SourceSettings, cache: BundleCache | None, published: PublishedBundles | None, has_uplink: bool
 ) -> tuple[Bundle | None, list[Finding]]:
     """Return the bundle that the source would start with, and the findings on it."""
     name, follows = f"source {source.id}: bundle", source.bundle_name

@@ -8,7 +8,7 @@ a smaller threshold.
 import math
 from dataclasses import dataclass
 
-from edge.screener import Resolution
+from edge.screener import CalibrationResolution
 
 SECONDS_PER_DAY = 86_400.0
 MAX_EXTRAPOLATION = 30.0  # a fitted tail is relied on for p-values down to this fraction of the resolution
@@ -23,13 +23,13 @@ class AlarmLimit:
     rate_per_s: float
     unit: str
 
-    def is_resolved(self, resolution: Resolution) -> bool:
+    def is_resolved(self, resolution: CalibrationResolution) -> bool:
         """Return whether the calibration resolves the alarm threshold or nearly does, or no alarms are wanted."""
         wanted, per_day = self.false_alarms_per_day, self._samples_per_day(resolution)
         reach = MAX_EXTRAPOLATION if resolution.has_tail else 1.0
         return wanted == 0 or wanted * reach * (resolution.held_out + 1) >= per_day * (1 - ROUNDING)
 
-    def warning(self, resolution: Resolution) -> str:
+    def warning(self, resolution: CalibrationResolution) -> str:
         """Return one sentence with the figures and the next steps; empty if the threshold is resolved."""
         if self.is_resolved(resolution):
             return ""
@@ -46,7 +46,7 @@ class AlarmLimit:
             f"{_at_least(per_day / (held_out + 1))} a day"
         )
 
-    def _samples_per_day(self, resolution: Resolution) -> float:
+    def _samples_per_day(self, resolution: CalibrationResolution) -> float:
         """Return the samples in a day: at the source's rate, or else as training assumed; 0 while neither is known."""
         return self.rate_per_s * SECONDS_PER_DAY if self.rate_per_s > 0 else resolution.assumed_per_day
 

@@ -51,7 +51,7 @@ class WatchedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class SampleCounts:
     """Numbers of samples. `promised_alarms` is the expected number of alarms on normal data."""
 
     samples: int = 0
@@ -59,9 +59,9 @@ class Counts:
     alarms: int = 0
     promised_alarms: float = 0.0
 
-    def plus(self, other: "Counts") -> "Counts":
+    def plus(self, other: "SampleCounts") -> "SampleCounts":
         """Return the sum of both."""
-        return Counts(
+        return SampleCounts(
             self.samples + other.samples,
             self.suspicious + other.suspicious,
             self.alarms + other.alarms,
@@ -75,8 +75,8 @@ class PromiseState(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     bundle_id: str
-    blocks: list[Counts] = []
-    episode: Counts = Counts()
+    blocks: list[SampleCounts] = []
+    episode: SampleCounts = SampleCounts()
     warning: str = ""
 
 
@@ -90,14 +90,14 @@ class PromiseMonitor:
         ranges: ChannelRanges | None,
         forward_p_value: float,
     ) -> None:
-        self.bundle_id, self.warning, self.episode = bundle_id, "", Counts()
+        self.bundle_id, self.warning, self.episode = bundle_id, "", SampleCounts()
         self._unit, self._ranges, self._forward_p_value = unit_of(spec), ranges, forward_p_value
         self._new_points = spec.window_stride or spec.window_length or 1
         length = spec.window_length if spec.channels else 0  # clips are no windows of a stream of readings
         self._independence = min(1.0, spec.window_stride / length) if length and spec.window_stride else 1.0
         self._measured = measured_positions(spec) if ranges is not None else np.zeros(0, np.intp)
         self._begins_block = False
-        self._blocks: deque[tuple[Counts, ReadingSums | None]] = deque(maxlen=WINDOW_BLOCKS)
+        self._blocks: deque[tuple[SampleCounts, ReadingSums | None]] = deque(maxlen=WINDOW_BLOCKS)
 
     def observe(self, batch: WatchedBatch) -> bool:
         """Count a batch; return whether the warning began or ended with it."""
@@ -132,7 +132,7 @@ class PromiseMonitor:
 
     def _add(self, batch: WatchedBatch, part: slice, block_samples: int) -> None:
         suspicious, alarms = batch.suspicious[part], batch.alarms[part]
-        counts = Counts(
+        counts = SampleCounts(
             samples=len(suspicious),
             suspicious=int(np.count_nonzero(suspicious)),
             alarms=int(np.count_nonzero(alarms)),
@@ -166,9 +166,9 @@ class PromiseMonitor:
         if is_far or (self.warning and not self._is_as_promised(window)):
             self.warning = self._text()
         else:
-            self.warning, self.episode = "", Counts()
+            self.warning, self.episode = "", SampleCounts()
 
-    def _is_far_above(self, window: Counts, kind: str) -> bool:
+    def _is_far_above(self, window: SampleCounts, kind: str) -> bool:
         promised = self._promised(window, kind)
         floor = MIN_ALARM_SHARE if kind == "alarms" else 0.0
         tolerated = min(1.0, TOLERANCE * promised)
@@ -179,12 +179,12 @@ class PromiseMonitor:
         high = sum(getattr(counts, kind) > tolerated * counts.samples for counts, _ in self._blocks)
         return evidence > -math.log(MAX_CHANCE) and 2 * high >= len(self._blocks)
 
-    def _is_as_promised(self, window: Counts) -> bool:
+    def _is_as_promised(self, window: SampleCounts) -> bool:
         alarms = max(MIN_ALARM_SHARE / 2, TOLERANCE * self._promised(window, "alarms"))
         suspicious = TOLERANCE * self._promised(window, "suspicious")
         return window.alarms <= alarms * window.samples and window.suspicious <= suspicious * window.samples
 
-    def _promised(self, window: Counts, kind: str) -> float:
+    def _promised(self, window: SampleCounts, kind: str) -> float:
         """Return the promised share of alarms or suspicious samples."""
         alarms = window.promised_alarms / max(window.samples, 1)
         return alarms if kind == "alarms" else max(self._forward_p_value, alarms)
@@ -231,8 +231,8 @@ def divergence(share: float, promised: float) -> float:
     return hit + miss
 
 
-def _total(blocks: deque[tuple[Counts, ReadingSums | None]]) -> Counts:
-    total = Counts()
+def _total(blocks: deque[tuple[SampleCounts, ReadingSums | None]]) -> SampleCounts:
+    total = SampleCounts()
     for counts, _ in blocks:
         total = total.plus(counts)
     return total

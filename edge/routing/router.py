@@ -26,7 +26,7 @@ _MIN_OBSERVED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class RouteSelection:
     """Routes of a batch before the budget was asked.
 
     `codes`: (batch,) positions in ROUTES. `suspicious`: (batch,) bool. `candidates`: (candidates,) places of the
@@ -97,7 +97,7 @@ class Router:
             return 0.0
         return min(1.0, self._settings.false_alarms_per_day / (rate_per_s * SECONDS_PER_DAY))
 
-    def select(self, p_values: NDArray[np.float64]) -> Selection:
+    def select(self, p_values: NDArray[np.float64]) -> RouteSelection:
         """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once."""
         settings, count = self._settings, len(p_values)
         rate_per_s = self._rate.observe(count)
@@ -109,16 +109,16 @@ class Router:
         draws = self._random.random(count)
         if settings.mode == "edge_only":
             codes[codes == FORWARD] = ACCEPT
-            return Selection(codes, suspicious & ~alarms, np.zeros(0, np.intp), p_values)
+            return RouteSelection(codes, suspicious & ~alarms, np.zeros(0, np.intp), p_values)
         audits = (codes == ACCEPT) & (draws < settings.audit_share)
         codes[audits] = AUDIT
         wanted = np.arange(count) if settings.mode == "cloud_only" else np.flatnonzero(codes != ACCEPT)
         worth = np.where(audits, draws - 2.0, p_values)  # audits first: their numbers are below all p-values
         candidates = wanted[np.argsort(worth[wanted], kind="stable")]
         at_random = draws / max(settings.audit_share, MIN_P_VALUE) * settings.forward_p_value
-        return Selection(codes, suspicious | alarms, candidates, np.where(audits, at_random, p_values))
+        return RouteSelection(codes, suspicious | alarms, candidates, np.where(audits, at_random, p_values))
 
-    def grant(self, selection: Selection, cost_bytes: NDArray[np.float64]) -> Routing:
+    def grant(self, selection: RouteSelection, cost_bytes: NDArray[np.float64]) -> Routing:
         """Spend the budget on the first candidates, whose messages cost `cost_bytes` (candidates,), and decide."""
         codes, candidates = selection.codes, selection.candidates
         travels = np.zeros(len(codes), dtype=bool)

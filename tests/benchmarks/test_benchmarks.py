@@ -22,7 +22,7 @@ from benchmarks import (
 )
 from benchmarks.data_folder import VARIABLE
 from benchmarks.image_tasks import ImageTask
-from benchmarks.row_tasks import Task
+from benchmarks.row_tasks import RowTask
 from benchmarks.series_tasks import SeriesTask, inject
 from cloud.modalities import cloud_modality
 from cloud.training import TrainingSettings
@@ -41,11 +41,11 @@ def only_quick_defaults(monkeypatch: pytest.MonkeyPatch, modality: Modality) -> 
     monkeypatch.setattr(type(cloud_modality(modality)), "default_methods", METHODS)
 
 
-def row_task() -> Task:
+def row_task() -> RowTask:
     """Return a task with one cluster of normal rows and a distant cluster of anomalies."""
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.standard_normal((300, 4)), 6.0 + rng.standard_normal((60, 4))])
-    return Task("clouds0", rows, np.repeat([0, 1], [300, 60]))
+    return RowTask("clouds0", rows, np.repeat([0, 1], [300, 60]))
 
 
 def image_task(side: int = 64) -> ImageTask:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from edge.operation.inspection import read_status, status_lines
 from edge.routing.alarm_limit import MAX_EXTRAPOLATION, AlarmLimit
-from edge.screener import Resolution
+from edge.screener import CalibrationResolution
 from shared.calibration_modes import CalibrationByMode
 from tests.edge.bundles import normal_rows
 from tests.edge.device import Device, get, write_csv
 
-SMALL = Resolution(held_out=20, has_tail=True, by_mode=False, assumed_per_day=0.0)
+SMALL = CalibrationResolution(held_out=20, has_tail=True, by_mode=False, assumed_per_day=0.0)
 
 
 def test_the_sentence_has_all_figures() -> None:
@@ -25,7 +25,7 @@ def test_the_sentence_has_all_figures() -> None:
         "clear defect may raise no alarm: train with more normal images (about 86,400 held out), or raise "
         "router.false_alarms_per_day and accept 4200 a day"
     )
-    flat = Resolution(held_out=49, has_tail=False, by_mode=True, assumed_per_day=1440.0)
+    flat = CalibrationResolution(held_out=49, has_tail=False, by_mode=True, assumed_per_day=1440.0)
     text = AlarmLimit(2.0, 0.0, "rows").warning(flat)
     assert text.startswith("49 held-out rows of the operating mode with the fewest resolve 1 in 50, but 2 false alarms")
     assert "at 1 row a minute (assumed in training; not measured yet) is 1 in 720, so no" in text
@@ -37,7 +37,7 @@ def test_the_sentence_has_all_figures() -> None:
     wanted=st.floats(0.01, 1e4),
 )
 def test_the_accepted_number_a_day_ends_the_warning(held_out: int, rate_per_s: float, wanted: float) -> None:
-    resolution = Resolution(held_out, has_tail=True, by_mode=False, assumed_per_day=0.0)
+    resolution = CalibrationResolution(held_out, has_tail=True, by_mode=False, assumed_per_day=0.0)
     text = AlarmLimit(wanted, rate_per_s, "windows").warning(resolution)
     threshold = wanted / (rate_per_s * 86_400)
     assert bool(text) == (threshold * MAX_EXTRAPOLATION < (1 - 1e-9) / (held_out + 1))

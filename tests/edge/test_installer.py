@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundles.cache import BundleCache
-from edge.bundles.installer import TRANSITIONS, BundleInstaller, Installation, InstallEvent, Phase
+from edge.bundles.installer import TRANSITIONS, BundleInstaller, Installation, InstallEvent, InstallPhase
 from edge.counters import Counters
 from shared.bundle import Bundle
 from shared.status import RunningBundle
@@ -30,35 +30,37 @@ SWAPPED, PASSED, FAILED = InstallEvent.SWAPPED, InstallEvent.PASSED, InstallEven
 @pytest.mark.parametrize(
     ("events", "end"),
     [
-        ([], Phase.IDLE),
-        ([WANTED], Phase.FETCHING),
-        ([WANTED, INTERRUPTED], Phase.IDLE),
-        ([WANTED, INTERRUPTED, WANTED, FETCHED], Phase.WARMING),
-        ([WANTED, REFUSED], Phase.GIVEN_UP),
-        ([WANTED, FETCHED, PASSED], Phase.ACTIVE),
-        ([WANTED, FETCHED, FAILED], Phase.ROLLED_BACK),
-        ([WANTED, FETCHED, REFUSED], Phase.GIVEN_UP),
-        ([WANTED, FETCHED, INTERRUPTED], Phase.IDLE),
-        ([WANTED, FETCHED, SWAPPED], Phase.TRIAL),
-        ([WANTED, FETCHED, SWAPPED, SWAPPED, PASSED], Phase.ACTIVE),
-        ([WANTED, FETCHED, SWAPPED, FAILED], Phase.ROLLED_BACK),
-        ([WANTED, FETCHED, SWAPPED, INTERRUPTED], Phase.IDLE),
-        ([WANTED, FETCHED, SWAPPED, REFUSED], Phase.GIVEN_UP),
-        ([WANTED, FETCHED, SWAPPED, PASSED, WANTED], Phase.FETCHING),
-        ([WANTED, FETCHED, SWAPPED, FAILED, WANTED], Phase.FETCHING),
-        ([WANTED, REFUSED, WANTED], Phase.FETCHING),
+        ([], InstallPhase.IDLE),
+        ([WANTED], InstallPhase.FETCHING),
+        ([WANTED, INTERRUPTED], InstallPhase.IDLE),
+        ([WANTED, INTERRUPTED, WANTED, FETCHED], InstallPhase.WARMING),
+        ([WANTED, REFUSED], InstallPhase.GIVEN_UP),
+        ([WANTED, FETCHED, PASSED], InstallPhase.ACTIVE),
+        ([WANTED, FETCHED, FAILED], InstallPhase.ROLLED_BACK),
+        ([WANTED, FETCHED, REFUSED], InstallPhase.GIVEN_UP),
+        ([WANTED, FETCHED, INTERRUPTED], InstallPhase.IDLE),
+        ([WANTED, FETCHED, SWAPPED], InstallPhase.TRIAL),
+        ([WANTED, FETCHED, SWAPPED, SWAPPED, PASSED], InstallPhase.ACTIVE),
+        ([WANTED, FETCHED, SWAPPED, FAILED], InstallPhase.ROLLED_BACK),
+        ([WANTED, FETCHED, SWAPPED, INTERRUPTED], InstallPhase.IDLE),
+        ([WANTED, FETCHED, SWAPPED, REFUSED], InstallPhase.GIVEN_UP),
+        ([WANTED, FETCHED, SWAPPED, PASSED, WANTED], InstallPhase.FETCHING),
+        ([WANTED, FETCHED, SWAPPED, FAILED, WANTED], InstallPhase.FETCHING),
+        ([WANTED, REFUSED, WANTED], InstallPhase.FETCHING),
     ],
 )
-def test_events_lead_to_their_phase(events: list[InstallEvent], end: Phase) -> None:
+def test_events_lead_to_their_phase(events: list[InstallEvent], end: InstallPhase) -> None:
     installation = Installation()
     for event in events:
         installation.on(event)
     assert installation.phase is end
 
 
-@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("phase", InstallPhase)
 @pytest.mark.parametrize("event", InstallEvent)
-def test_an_event_that_a_phase_does_not_allow_raises_and_changes_nothing(phase: Phase, event: InstallEvent) -> None:
+def test_an_event_that_a_phase_does_not_allow_raises_and_changes_nothing(
+    phase: InstallPhase, event: InstallEvent
+) -> None:
     installation = Installation()
     installation.phase = phase
     if (phase, event) in TRANSITIONS:
@@ -71,8 +73,8 @@ def test_an_event_that_a_phase_does_not_allow_raises_and_changes_nothing(phase: 
 
 
 def test_no_new_bundle_interrupts_one_that_is_under_way() -> None:
-    busy = {Phase.FETCHING, Phase.WARMING, Phase.TRIAL}
-    assert {phase for phase, event in TRANSITIONS if event is WANTED} == set(Phase) - busy
+    busy = {InstallPhase.FETCHING, InstallPhase.WARMING, InstallPhase.TRIAL}
+    assert {phase for phase, event in TRANSITIONS if event is WANTED} == set(InstallPhase) - busy
     assert all({following for (phase, _), following in TRANSITIONS.items() if phase is item} for item in busy)
 
 
@@ -159,12 +161,12 @@ async def test_a_connection_that_ends_during_a_refusal_does_not_block_later_bund
     await asyncio.sleep(0.05)
     may_end.set()
     await ended(installer)
-    assert installer.phase is Phase.GIVEN_UP
+    assert installer.phase is InstallPhase.GIVEN_UP
     installer.want(transport, [desired(manifest.name, manifest.bundle_id)])
     await ended(installer)
     assert installer.task is not None
     assert installer.task.exception() is None
-    assert installer.phase is Phase.ACTIVE
+    assert installer.phase is InstallPhase.ACTIVE
 
 
 async def test_a_connection_that_ends_during_a_trial_leaves_the_next_bundle_to_the_next_connection(
@@ -182,7 +184,7 @@ async def test_a_connection_that_ends_during_a_trial_leaves_the_next_bundle_to_t
     installer.want(second, wanted)  # the task is busy
     source.may_end.set()
     await ended(installer)
-    assert installer.phase is Phase.ACTIVE
+    assert installer.phase is InstallPhase.ACTIVE
     assert first.fetched == second.fetched == []
     installer.want(second, wanted)
     await asyncio.sleep(0.05)
@@ -208,7 +210,7 @@ async def test_a_closed_transport_interrupts_a_fetch_and_refuses_no_bundle(
     await transport.close()
     installer.want(transport, [desired("other", GOOD_ID)])
     await asyncio.sleep(0.1)
-    assert installer.phase is Phase.IDLE
+    assert installer.phase is InstallPhase.IDLE
     assert cache.failure(GOOD_ID) == ""
     installer.disconnect()
     await ended(installer)
@@ -232,5 +234,5 @@ async def test_an_unexpected_error_of_an_open_transport_refuses_the_bundle(
     monkeypatch.setattr(transport, "fetch", fail)
     installer.want(transport, [desired("other", GOOD_ID)])
     await ended(installer)
-    assert installer.phase is Phase.GIVEN_UP
+    assert installer.phase is InstallPhase.GIVEN_UP
     assert "unexpected" in cache.failure(GOOD_ID)

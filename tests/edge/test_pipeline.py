@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.alarms import AlarmDelivery
 from edge.bundles.cache import BundleCache
-from edge.bundles.installer import Phase
+from edge.bundles.installer import InstallPhase
 from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.normal_buffer import load_snapshot
@@ -251,7 +251,7 @@ def test_an_error_nobody_foresaw_refuses_the_bundle_once_and_for_all(
             updater.installer.want(line, [fleet_pb2.DesiredBundle(bundle_name="plant", bundle_id=bundle_id)])
             assert updater.installer.task is not None
             await asyncio.wait([updater.installer.task])
-            assert updater.installer.phase is Phase.GIVEN_UP
+            assert updater.installer.phase is InstallPhase.GIVEN_UP
 
     asyncio.run(run())
     assert follower.asked == 1
@@ -372,7 +372,7 @@ def test_a_trial_outlives_the_connection_that_brought_it(
         may_end.set()
         assert updater.installer.task is not None
         await asyncio.wait([updater.installer.task])
-        assert updater.installer.phase is Phase.ACTIVE
+        assert updater.installer.phase is InstallPhase.ACTIVE
 
     asyncio.run(run())
     assert len(trials) == 1

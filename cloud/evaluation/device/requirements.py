@@ -11,7 +11,7 @@ VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class FigureLimit:
     """Limit of one figure.
 
     `path`: keys of the figure in the figures of a kind of samples; `*` stands for every key. `is_floor`: `required` is
@@ -27,7 +27,7 @@ class Limit:
 
 
 LIMITS = (
-    Limit(
+    FigureLimit(
         "end-to-end throughput, relative to the bare engine",
         VECTORS_AND_IMAGES,
         ("throughput", COMPARED_ARTEFACT, "ratio"),
@@ -35,7 +35,7 @@ LIMITS = (
         "",
         True,
     ),
-    Limit(
+    FigureLimit(
         "end-to-end throughput, relative to the bare engine at its best batch size",
         VECTORS_AND_IMAGES,
         ("throughput", COMPARED_ARTEFACT, "ratio_to_best"),
@@ -43,8 +43,8 @@ LIMITS = (
         "",
         True,
     ),
-    Limit("INT8 throughput, relative to FP32 PyTorch", (Modality.IMAGE,), ("int8", "ratio"), 2.5, "", True),
-    Limit(
+    FigureLimit("INT8 throughput, relative to FP32 PyTorch", (Modality.IMAGE,), ("int8", "ratio"), 2.5, "", True),
+    FigureLimit(
         "INT8 throughput at batch size 1, relative to FP32 PyTorch",
         (Modality.SERIES,),
         ("int8", "ratio"),
@@ -52,10 +52,14 @@ LIMITS = (
         "",
         True,
     ),
-    Limit("images per second, relative to PaDiM on OpenVINO", (Modality.IMAGE,), ("peer", "ratio"), 3.0, "", True),
-    Limit("peak resident memory", (Modality.IMAGE,), ("footprint", "*", "peak_resident_mib"), 200.0, "MiB", False),
-    Limit("start to first screening", VECTORS_AND_IMAGES, ("footprint", "*", "start_s"), 2.0, "s", False),
-    Limit(
+    FigureLimit(
+        "images per second, relative to PaDiM on OpenVINO", (Modality.IMAGE,), ("peer", "ratio"), 3.0, "", True
+    ),
+    FigureLimit(
+        "peak resident memory", (Modality.IMAGE,), ("footprint", "*", "peak_resident_mib"), 200.0, "MiB", False
+    ),
+    FigureLimit("start to first screening", VECTORS_AND_IMAGES, ("footprint", "*", "start_s"), 2.0, "s", False),
+    FigureLimit(
         "CPU time of router and spool per screened sample",
         VECTORS_AND_IMAGES,
         ("routing", "cpu_us_per_sample"),

@@ -12,7 +12,7 @@ class _Figures(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Resolution(_Figures):
+class HeldOutResolution(_Figures):
     """Resolution of the held-out samples, and the false alarms that were asked for."""
 
     held_out: int
@@ -85,7 +85,7 @@ class Figures(_Figures):
 
     unit: str = Field(description="plural of the word for one sample, such as images")
     train: int
-    resolution: Resolution
+    resolution: HeldOutResolution
     corruptions: dict[str, CorruptionFigures]
     forward_p_value: float
     verdict_rate: float = Field(description="false-alarm rate of the service's verdict")

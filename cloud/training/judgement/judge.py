@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloud.serving.analysis import FUSED, Analysis
 from cloud.training.judgement.copies import count_copies
-from cloud.training.judgement.figures import SAMPLES_PER_DAY, Drift, Figures, Resolution
+from cloud.training.judgement.figures import SAMPLES_PER_DAY, Drift, Figures, HeldOutResolution
 from cloud.training.judgement.measure import Corrupted, Judges, drift, measure
 from cloud.training.judgement.words import sentences, warnings_of
 from cloud.training.modalities.base import TrainingModality
@@ -101,7 +101,7 @@ def judge(
     """
     asked, held_out = settings.judgement, split.held_out
     rate = sample_rate(asked, split)
-    resolution = Resolution(
+    resolution = HeldOutResolution(
         held_out=len(held_out),
         separate=max(1, len(held_out) // (_overlap(held_out) if modality.is_ordered else 1)),
         held_out_share=settings.data.held_out_share,

@@ -1,17 +1,17 @@
 import pytest
 
 from cloud.rollouts.gates import Outcome, all_passed, gates, halting
-from cloud.rollouts.observation import Counts, Observation, Tally, total
-from cloud.rollouts.phases import ACTIVE, TRANSITIONS, Phase, RolloutEvent, following
+from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, total
+from cloud.rollouts.phases import ACTIVE, TRANSITIONS, RolloutEvent, RolloutPhase, following
 from cloud.rollouts.stages import Stage, parse_stages
 from shared.errors import RolloutError, SettingsError
 from shared.status import HeartbeatCounters
 
 STAGE = Stage(name="trial", devices=("press-1",), least_s=60, least_samples=100)
-USUAL = Counts(20_000, 1000, 20)
+USUAL = ScreeningCounts(20_000, 1000, 20)
 
 
-def observed(new: Counts, **changes: object) -> Observation:
+def observed(new: ScreeningCounts, **changes: object) -> Observation:
     values: dict[str, object] = {
         "stage_s": 61.0,
         "stage_samples": new.screened,
@@ -31,49 +31,52 @@ def outcomes(seen: Observation) -> dict[str, Outcome]:
 
 def test_a_bundle_like_the_one_before_passes_all_gates():
     results = gates(
-        STAGE, observed(Counts(2000, 100, 2), new_verdicts=Tally(100, 30, 20, 1), old_verdicts=Tally(900, 300, 200, 9))
+        STAGE,
+        observed(
+            ScreeningCounts(2000, 100, 2), new_verdicts=Tally(100, 30, 20, 1), old_verdicts=Tally(900, 300, 200, 9)
+        ),
     )
     assert all_passed(results), results
 
 
 def test_a_flood_halts_and_the_sentence_has_the_figures():
-    results = gates(STAGE, observed(Counts(400, 400, 0)))
+    results = gates(STAGE, observed(ScreeningCounts(400, 400, 0)))
     assert halting(results).startswith("100.0 % of the samples were forwarded (400 of 400)")
     assert "5.0 % on the same devices before (1000 of 20000)" in halting(results)
 
 
 @pytest.mark.parametrize("forwarded", [0, 1, 2, 3])
 def test_three_samples_neither_halt_nor_pass(forwarded):
-    assert outcomes(observed(Counts(3, forwarded, 0)))["forwarded share"] is Outcome.WAITING
+    assert outcomes(observed(ScreeningCounts(3, forwarded, 0)))["forwarded share"] is Outcome.WAITING
 
 
 def test_no_samples_pass_no_share_even_without_anything_to_compare_with():
-    seen = observed(Counts(), before=Counts(), rest=Counts())
+    seen = observed(ScreeningCounts(), before=ScreeningCounts(), rest=ScreeningCounts())
     assert {outcomes(seen)[name] for name in ("forwarded share", "alarmed share")} == {Outcome.WAITING}
-    first = observed(Counts(100, 100, 0), before=Counts(), rest=Counts())
+    first = observed(ScreeningCounts(100, 100, 0), before=ScreeningCounts(), rest=ScreeningCounts())
     assert outcomes(first)["forwarded share"] is Outcome.PASSED
 
 
 def test_a_change_of_all_data_is_not_the_fault_of_the_bundle():
-    odd_day = Counts(20_000, 9000, 20)
-    assert outcomes(observed(Counts(2000, 900, 2)))["forwarded share"] is Outcome.FAILED
-    assert outcomes(observed(Counts(2000, 900, 2), rest=odd_day))["forwarded share"] is Outcome.PASSED
-    assert outcomes(observed(Counts(2000, 900, 2), before=odd_day))["forwarded share"] is Outcome.PASSED
+    odd_day = ScreeningCounts(20_000, 9000, 20)
+    assert outcomes(observed(ScreeningCounts(2000, 900, 2)))["forwarded share"] is Outcome.FAILED
+    assert outcomes(observed(ScreeningCounts(2000, 900, 2), rest=odd_day))["forwarded share"] is Outcome.PASSED
+    assert outcomes(observed(ScreeningCounts(2000, 900, 2), before=odd_day))["forwarded share"] is Outcome.PASSED
 
 
 def test_alarms_disagreement_and_audit_misses_halt():
     old = Tally(1000, 300, 500, 5)
-    assert outcomes(observed(Counts(2000, 100, 100)))["alarmed share"] is Outcome.FAILED
-    dismissed = observed(Counts(2000, 100, 2), new_verdicts=Tally(200, 198, 10, 0), old_verdicts=old)
+    assert outcomes(observed(ScreeningCounts(2000, 100, 100)))["alarmed share"] is Outcome.FAILED
+    dismissed = observed(ScreeningCounts(2000, 100, 2), new_verdicts=Tally(200, 198, 10, 0), old_verdicts=old)
     assert outcomes(dismissed)["agreement"] is Outcome.FAILED
-    missed = observed(Counts(2000, 100, 2), new_verdicts=Tally(100, 30, 200, 60), old_verdicts=old)
+    missed = observed(ScreeningCounts(2000, 100, 2), new_verdicts=Tally(100, 30, 200, 60), old_verdicts=old)
     assert outcomes(missed)["audit misses"] is Outcome.FAILED
-    few = observed(Counts(2000, 100, 2), new_verdicts=Tally(1, 1, 1, 1), old_verdicts=old)
+    few = observed(ScreeningCounts(2000, 100, 2), new_verdicts=Tally(1, 1, 1, 1), old_verdicts=old)
     assert {outcomes(few)[name] for name in ("agreement", "audit misses")} == {Outcome.PASSED}
 
 
 def test_devices_that_cannot_use_the_bundle_halt_and_late_ones_hold_the_stage():
-    good = Counts(2000, 100, 2)
+    good = ScreeningCounts(2000, 100, 2)
     assert outcomes(observed(good, failed=["press-1"]))["swaps"] is Outcome.FAILED
     assert outcomes(observed(good, wanted=100, running=95, failed=["press-1"]))["swaps"] is Outcome.PASSED
     assert outcomes(observed(good, running=3))["swaps"] is Outcome.WAITING
@@ -83,29 +86,29 @@ def test_devices_that_cannot_use_the_bundle_halt_and_late_ones_hold_the_stage():
 
 
 def test_a_stage_lasts_its_time_and_its_samples():
-    good = Counts(2000, 100, 2)
+    good = ScreeningCounts(2000, 100, 2)
     assert outcomes(observed(good, stage_s=59.0))["duration"] is Outcome.WAITING
     assert outcomes(observed(good, stage_samples=99))["duration"] is Outcome.WAITING
 
 
 def test_one_device_cannot_speak_for_all():
     """A device may claim any counters; its weight is bounded by that of the others."""
-    honest = [Counts(100, 5, 0)] * 9
-    summed = total([*honest, Counts(2.0**63, 2.0**63, 0)])
+    honest = [ScreeningCounts(100, 5, 0)] * 9
+    summed = total([*honest, ScreeningCounts(2.0**63, 2.0**63, 0)])
     assert summed.screened == pytest.approx(1900)
-    assert Counts.of(HeartbeatCounters(samples_screened=10, samples_forwarded=99)).forwarded == 10
+    assert ScreeningCounts.of(HeartbeatCounters(samples_screened=10, samples_forwarded=99)).forwarded == 10
 
 
 def test_counts_since_a_restart_from_zero_are_all_of_them():
-    assert Counts(100, 7, 1).since(Counts(60, 5, 1)) == Counts(40, 2, 0)
-    assert Counts(10, 7, 1).since(Counts(60, 5, 1)) == Counts(10, 7, 1)
+    assert ScreeningCounts(100, 7, 1).since(ScreeningCounts(60, 5, 1)) == ScreeningCounts(40, 2, 0)
+    assert ScreeningCounts(10, 7, 1).since(ScreeningCounts(60, 5, 1)) == ScreeningCounts(10, 7, 1)
 
 
 def test_the_machine_ends_and_refuses_what_a_phase_does_not_take():
     assert {phase for phase, _ in TRANSITIONS} == set(ACTIVE)
-    assert following(Phase.PAUSED, RolloutEvent.FAILED) is Phase.HALTED
+    assert following(RolloutPhase.PAUSED, RolloutEvent.FAILED) is RolloutPhase.HALTED
     with pytest.raises(RolloutError, match="paused does not take 'gates passed'"):
-        following(Phase.PAUSED, RolloutEvent.PASSED)
+        following(RolloutPhase.PAUSED, RolloutEvent.PASSED)
 
 
 def test_stages_grow_and_a_device_keeps_its_place():

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from cloud.rollouts.phases import Phase, RolloutEvent
+from cloud.rollouts.phases import RolloutEvent, RolloutPhase
 from cloud.rollouts.stages import Stage
 from cloud.service.rollouts import Rollouts
 from cloud.service.tokens import new_tokens
@@ -80,7 +80,7 @@ async def test_a_good_bundle_goes_through_all_stages(fleet, biopsies):
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await fleet.agents[1].fetch(second)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
-    state = await fleet.beat_until(lambda state: state.phase is Phase.COMPLETED)
+    state = await fleet.beat_until(lambda state: state.phase is RolloutPhase.COMPLETED)
     assert [agent.fetched for agent in fleet.agents] == [[second]] * 5
     assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == second
     async with fleet.cloud.service.store.reading() as connection:
@@ -152,7 +152,7 @@ async def test_a_bundle_that_floods_halts_at_the_trial_and_the_others_never_fetc
     first, second = fleet.agents[0].bundle_id, await publish(fleet, biopsies)
     fleet.agents[0].floods = {second}
     await fleet.rollouts.start("biopsy", second, [TRIAL, ALL])
-    state = await fleet.beat_until(lambda state: state.phase is Phase.HALTED)
+    state = await fleet.beat_until(lambda state: state.phase is RolloutPhase.HALTED)
     await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == first)
     assert state.stage == 0
     assert [agent.fetched for agent in fleet.agents] == [[second, first], [], [], [], []]
@@ -169,7 +169,7 @@ async def test_a_device_that_cannot_use_the_bundle_halts_it_also_while_paused(fl
     fleet.agents[0].broken = {second}
     await fleet.rollouts.start("biopsy", second, [TRIAL, ALL])
     await fleet.rollouts.act("biopsy", RolloutEvent.PAUSE)
-    state = await fleet.beat_until(lambda state: state.phase is Phase.HALTED)
+    state = await fleet.beat_until(lambda state: state.phase is RolloutPhase.HALTED)
     assert "1 could not use it: press-0" in next(gate.text for gate in state.gates if gate.gate == "swaps")
 
 
@@ -181,7 +181,7 @@ async def test_a_paused_rollout_waits_and_a_person_can_take_it_back(fleet, biops
     await asyncio.sleep(0.2)
     assert (await fleet.state()).stage == 0
     await fleet.rollouts.back("biopsy", "not today")
-    assert (await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == first)).phase is Phase.TAKEN_BACK
+    assert (await fleet.beat_until(lambda _: fleet.agents[0].bundle_id == first)).phase is RolloutPhase.TAKEN_BACK
     with pytest.raises(RolloutError, match="No rollout of 'biopsy' is under way"):
         await fleet.rollouts.act("biopsy", RolloutEvent.RESUME)
 

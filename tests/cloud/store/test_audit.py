@@ -11,7 +11,7 @@ from cloud.rollouts.phases import RolloutEvent
 from cloud.rollouts.stages import Stage
 from cloud.store import Store, audit
 from cloud.store.api_tokens import Scope, add_api_token, revoke_api_token
-from cloud.store.audit import Action, AuditEntry, AuditFilter, audit_page
+from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
 from cloud.store.fleet import Place, add_tokens, revoke, set_place, spend_token
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.registry import Registry
@@ -61,12 +61,12 @@ async def change_everything(store: Store, folder, add) -> Registry:
 async def test_each_change_leaves_an_entry_with_its_actor(store, tmp_path, add) -> None:
     await change_everything(store, tmp_path, add)
     found = await entries(store)
-    assert {entry.action for entry in found} == set(Action)
+    assert {entry.action for entry in found} == set(AuditAction)
     assert [entry.number for entry in found] == sorted(entry.number for entry in found)
     assert {entry.actor for entry in found} == {audit.local_actor(), "device:press-07", "api:CI (abc)"}
     assert [entry.subject for entry in found][:3] == ["press-07"] * 3
-    published = [entry for entry in found if entry.action == Action.BUNDLE_PUBLISHED]
-    current = [entry for entry in found if entry.action == Action.BUNDLE_CURRENT]
+    published = [entry for entry in found if entry.action == AuditAction.BUNDLE_PUBLISHED]
+    current = [entry for entry in found if entry.action == AuditAction.BUNDLE_CURRENT]
     assert len(published) == len(current) == 2
     assert [entry.details["before"] for entry in current] == [None, published[0].subject]
     assert "secret" not in str([entry.details for entry in found])

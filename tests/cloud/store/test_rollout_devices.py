@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud.rollouts.observation import Counts, Tally
+from cloud.rollouts.observation import ScreeningCounts, Tally
 from cloud.rollouts.stages import Stage
 from cloud.store import Store
 from cloud.store.fleet import Place, revoke, set_place, store_heartbeat
@@ -68,8 +68,8 @@ async def test_verdicts_are_counted_once_by_bundle_and_only_from_devices_of_the_
 
 
 async def test_members_are_kept_as_they_were(store, rollout):
-    first = Member("one", Counts(10, 2, 1), 5.0, ("bundles: 1 were rolled back",))
-    swapped = Member("one", Counts(10, 2, 1), 5.0, (), Counts(20, 3, 1))
+    first = Member("one", ScreeningCounts(10, 2, 1), 5.0, ("bundles: 1 were rolled back",))
+    swapped = Member("one", ScreeningCounts(10, 2, 1), 5.0, (), ScreeningCounts(20, 3, 1))
     for member in (first, swapped):
         async with store.writing() as connection:
             await save_members(connection, rollout, [member])
@@ -91,7 +91,7 @@ async def test_reports_are_of_devices_that_run_the_name_and_get_its_bundles(stor
     await store_heartbeat(store, "two", beat("other"))
     async with store.reading() as connection:
         (report,) = await reports(connection, "shuttle")
-    assert (report.counts, report.broken) == (Counts(10, 10, 1), True)
+    assert (report.counts, report.broken) == (ScreeningCounts(10, 10, 1), True)
     assert report.warnings == ("bundles: 1 could not be used",)
     await store_heartbeat(store, "two", beat("shuttle"))
     assert await found() == ["one", "two"]

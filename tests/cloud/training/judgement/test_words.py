@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud.training.judgement.figures import Copies, CorruptionFigures, Drift, Figures, Resolution
+from cloud.training.judgement.figures import Copies, CorruptionFigures, Drift, Figures, HeldOutResolution
 from cloud.training.judgement.measure import Judges, drift, measure
 from cloud.training.judgement.words import sentences, warnings_of
 
@@ -13,7 +13,7 @@ def figures(
     return Figures(
         unit="images",
         train=40,
-        resolution=Resolution(
+        resolution=HeldOutResolution(
             held_out=held_out,
             separate=held_out,
             held_out_share=0.3,
