@@ -175,6 +175,11 @@ def test_pages_lead_back_and_forth(console: RunningConsole, open_page: Any) -> N
     page.wait_for_selector("text=newest, live")
 
 
+def test_the_strip_shows_forwarded_and_audited_samples_as_sent(console: RunningConsole, open_page: Any) -> None:
+    page = open_page(at=".v-figure-note:has-text('%')")
+    assert "3.5 %" in page.inner_text(".v-figure:has-text('Sent')").replace("\u00a0", " ")  # 1 in 40 and 1 in 100
+
+
 def test_text_from_devices_stays_text(console: RunningConsole, open_page: Any) -> None:
     verdict = console.do(console.fleet.send(CAMERA, origin=XSS, odd=True))
     console.do(console.fleet.heartbeat(ARTERY, 123_000, XSS))
