@@ -1,6 +1,7 @@
 """Figures as text for operators."""
 
 import math
+from datetime import UTC, datetime
 
 from shared.calibration import MIN_P_VALUE
 
@@ -73,6 +74,11 @@ def duration_words(seconds: float) -> str:
     else:
         text = f"{seconds / 86_400:.0f}{SPACE}d"
     return sign + text
+
+
+def moment_words(at_s: float) -> str:
+    """Return seconds since the epoch as a time in UTC, to the second."""
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def number_words(value: float | None) -> str:

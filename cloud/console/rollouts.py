@@ -1,10 +1,11 @@
 """Rollout of a bundle on its page: stages, gates and history."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from nicegui import ui
+
+from cloud.words import moment_words
 
 
 def show_rollout(rollout: dict[str, Any]) -> None:
@@ -18,7 +19,7 @@ def show_rollout(rollout: dict[str, Any]) -> None:
     _table(
         ("Time", "Event", "Stage", "Author", "Reason"),
         (
-            (_moment(entry["at_s"]), entry["event"], entry["stage"], entry["author"], entry["reason"])
+            (moment_words(entry["at_s"]), entry["event"], entry["stage"], entry["author"], entry["reason"])
             for entry in rollout["history"]
         ),
     )
@@ -44,7 +45,3 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
                 for text in row:
                     with ui.element("td"):
                         ui.label(text)
-
-
-def _moment(at_s: float) -> str:
-    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -116,6 +115,7 @@ def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
     from cloud.service.data_dir import open_existing, start_wait_s
     from cloud.store import Store
     from cloud.store.fleet import OpenToken, open_tokens
+    from cloud.words import moment_words
 
     open_existing(settings.data_dir, start_wait_s(config))
 
@@ -124,7 +124,7 @@ def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
             return await open_tokens(store, time.time())
 
     for each in asyncio.run(work()):
-        typer.echo(f"{each.device_id}  expires {_moment(each.expires_at_s)}")
+        typer.echo(f"{each.device_id}  expires {moment_words(each.expires_at_s)}")
 
 
 def devices(
@@ -200,7 +200,3 @@ def _trusted_key(settings: "CloudSettings") -> "Ed25519PublicKey":
     from cloud.service.main import trusted_key
 
     return trusted_key(settings)
-
-
-def _moment(at_s: float | None) -> str:
-    return "never" if at_s is None else f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,9 +167,13 @@ async def _result(store: "Store", registry: "Registry", name: str) -> dict[str, 
 
 def _show(result: dict[str, Any]) -> None:
     """Print the bundles, and the rollout with its gates and history."""
+    from cloud.words import moment_words
+
     for entry in result["bundles"]:
         mark = "*" if entry["is_current"] else " "
-        typer.echo(f"{mark} {entry['bundle_id']}  {entry['modality']}  published {moment(entry['published_at_s'])}")
+        typer.echo(
+            f"{mark} {entry['bundle_id']}  {entry['modality']}  published {moment_words(entry['published_at_s'])}"
+        )
     found = result["rollout"]
     if found is None:
         return
@@ -181,9 +184,4 @@ def _show(result: dict[str, Any]) -> None:
         typer.echo(f"  gate {gate['gate']} {gate['outcome']}: {gate['text']}")
     for entry in found["history"]:
         reason = f": {entry['reason']}" if entry["reason"] else ""
-        typer.echo(f"  {moment(entry['at_s'])}  {entry['event']} ({entry['stage']}) by {entry['author']}{reason}")
-
-
-def moment(at_s: float) -> str:
-    """Return a time as words in UTC."""
-    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        typer.echo(f"  {moment_words(entry['at_s'])}  {entry['event']} ({entry['stage']}) by {entry['author']}{reason}")

@@ -4,6 +4,7 @@ from cloud.words import (
     bytes_words,
     count_words,
     duration_words,
+    moment_words,
     number_words,
     p_value_words,
     share_words,
@@ -57,3 +58,7 @@ def test_counts_sizes_and_shares() -> None:
         "0.12346",
         "1e+09",
     ]
+
+
+def test_moments_are_in_utc_to_the_second() -> None:
+    assert moment_words(1.8e9 + 0.9) == "2027-01-15 08:00:00 UTC"
