@@ -1,6 +1,5 @@
 """Thumbnails and drawings of samples for the browser, by the view of their modality."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from cloud.console.contents import Contents
 from cloud.console.traces import plot
 from cloud.modalities import View, cloud_modality
 from cloud.store.queries import JudgedSample
-from cloud.store.verdict_columns import VerdictRow
+from cloud.store.verdict_columns import VerdictRow, finite_or_none
 from cloud.words import number_words
 from shared.modality import Modality
 from shared.samples import Values
@@ -41,11 +40,6 @@ def drawing(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
     if contents.values is None:
         return {"kind": "none"}
     return _DRAWINGS[view_of(sample.record.modality)](sample, contents, contents.values)
-
-
-def finite_or_none(value: float | None) -> float | None:
-    """Return `value` as JSON can hold it: None for NaN and infinity."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def shown_frames(count: int) -> list[int]:

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from cloud.console.contents import Contents
-from cloud.console.drawings import drawing, finite_or_none, thumbnail
+from cloud.console.drawings import drawing, thumbnail
 from cloud.console.latency import latency_of
 from cloud.store.fleet_queries import FleetSummary
 from cloud.store.queries import JudgedSample
-from cloud.store.verdict_columns import VerdictRow, api_fields, published
+from cloud.store.verdict_columns import VerdictRow, api_fields, finite_or_none, published
 from cloud.words import (
     NO_FIGURE,
     bytes_words,

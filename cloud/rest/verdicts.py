@@ -1,6 +1,5 @@
 """Routes of verdicts."""
 
-import math
 import uuid
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.labels import Label, current_labels, label_history
 from cloud.store.queries import is_waiting, judged_sample, verdict_page
-from cloud.store.verdict_columns import VerdictRow
+from cloud.store.verdict_columns import COLUMNS, VerdictRow, finite_or_none, opinions_to_json
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.modality import Modality
 from shared.samples import Decision, Route
@@ -136,16 +135,8 @@ def verdict_routes(store: Store) -> APIRouter:
         record = sample.record
         return verdict_item(record, history[0].label if history else None) | {
             "payload_bytes": record.payload_bytes,
-            "opinions": [
-                {
-                    "analyzer": item.analyzer,
-                    "score": _finite(item.score),
-                    "p_value": _finite(item.p_value),
-                    "extrapolated": item.extrapolated,
-                }
-                for item in record.opinions
-            ],
-            "contributions": [{"name": name, "share": _finite(share)} for name, share in record.contributions],
+            "opinions": opinions_to_json(record.opinions),
+            "contributions": [{"name": name, "share": finite_or_none(share)} for name, share in record.contributions],
             "labels": [label_item(item) for item in history],
         }
 
@@ -155,25 +146,18 @@ def verdict_routes(store: Store) -> APIRouter:
 def verdict_item(row: VerdictRow, label: Label | None) -> dict[str, Any]:
     """Return one verdict as a JSON value."""
     return {
-        **row.model_dump(
-            mode="json",
-            include={"sample_id", "device_id", "source_id", "origin", "modality", "route", "decision", "reason"},
-        ),
+        **row.model_dump(mode="json", include=COLUMNS.keys() & VerdictItem.model_fields.keys()),
         "captured_at": rfc3339(row.captured_at_s),
         "received_at": rfc3339(row.received_at_s),
         "judged_at": rfc3339(row.judged_at_s),
         "edge": {
-            "p_value": _finite(row.edge_p_value),
+            "p_value": finite_or_none(row.edge_p_value),
             "extrapolated": row.edge_extrapolated,
-            "score": _finite(row.edge_score),
+            "score": finite_or_none(row.edge_score),
             "bundle_id": row.edge_bundle_id,
             "calibration_id": row.calibration_id,
             "artefact": row.artefact,
         },
-        "cloud": {"p_value": _finite(row.p_value), "extrapolated": row.extrapolated, "bundle_id": row.bundle_id},
+        "cloud": {"p_value": finite_or_none(row.p_value), "extrapolated": row.extrapolated, "bundle_id": row.bundle_id},
         "label": label.value if label is not None else None,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

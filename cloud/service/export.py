@@ -2,23 +2,22 @@
 
 import contextlib
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import JSON
 
 from cloud.store import Store
 from cloud.store.export_queries import Exported, ExportSelection, export_page, time_range
 from cloud.store.labels import StoredLabel
 from cloud.store.queries import StoredPayload, stored_payload
-from cloud.store.verdict_columns import contributions_to_json
+from cloud.store.verdict_columns import COLUMNS, contributions_to_json, opinions_to_json
 from cloud.store.verdict_keys import VerdictKey
 from shared.errors import MissingExtraError, SampleRejected, SettingsError
 from shared.files import write_durably
-from shared.samples import Opinion
 from shared.wire import decode_payload
 from vedette.v1 import sample_pb2
 
@@ -31,7 +30,14 @@ _SUFFIXES = {
     sample_pb2.PAYLOAD_ENCODING_JPEG: ".jpg",
     sample_pb2.PAYLOAD_ENCODING_H264: ".h264",
 }
-_TEXTS = ("device_id", "source_id", "origin", "modality", "route", "decision", "reason")
+_TYPES = {
+    name: stored.sql_type.python_type
+    for name, stored in COLUMNS.items()
+    if not (stored.key or isinstance(stored.sql_type, JSON))
+}
+_TEXTS = tuple(name for name, python_type in _TYPES.items() if python_type in (bytes, str))
+_MOMENTS = tuple(name.removesuffix("_s") for name in _TYPES if name.endswith("_s"))
+_PLAIN = tuple(name for name in _TYPES if name not in _TEXTS and not name.endswith("_s"))
 
 
 @dataclass(slots=True)
@@ -134,22 +140,12 @@ def _table(path: Path, make_schema: Callable[[Any], Any]) -> Iterator[Callable[[
 def _verdict_row(item: Exported) -> dict[str, Any]:
     record, label = item.record, item.labels[0] if item.labels else None
     return {
-        "sample_id": str(record.sample_id),
         **{name: str(getattr(record, name)) for name in _TEXTS},
-        **{name: _moment(getattr(record, f"{name}_s")) for name in ("captured_at", "received_at", "judged_at")},
+        **{name: _moment(getattr(record, f"{name}_s")) for name in _MOMENTS},
         **{name: getattr(record, name) for name in _PLAIN},
-        "opinions": [_opinion_row(opinion) for opinion in record.opinions],
+        "opinions": opinions_to_json(record.opinions),
         "contributions": contributions_to_json(record.contributions),
         "label": label.label.value if label is not None else None,
-    }
-
-
-def _opinion_row(opinion: Opinion) -> dict[str, Any]:
-    return {
-        "analyzer": opinion.analyzer,
-        "score": opinion.score if math.isfinite(opinion.score) else None,
-        "p_value": opinion.p_value,
-        "extrapolated": opinion.extrapolated,
     }
 
 
@@ -171,23 +167,15 @@ def _moment(at_s: float) -> int:
     return round(at_s * 1e6)
 
 
-_PLAIN = (
-    *("edge_p_value", "edge_extrapolated", "edge_score", "edge_bundle_id", "calibration_id", "artefact"),
-    *("p_value", "extrapolated", "bundle_id", "payload_bytes"),
-)
-
-
 def _verdicts_schema(arrow: Any) -> Any:
     text, number, flag, moment = arrow.string(), arrow.float64(), arrow.bool_(), arrow.timestamp("us", "UTC")
     opinion = {"analyzer": text, "score": number, "p_value": number, "extrapolated": flag}
-    plain = {"edge_extrapolated": flag, "extrapolated": flag, "payload_bytes": arrow.int64()}
-    numbers = ("edge_p_value", "edge_score", "p_value")
+    plain = {bool: flag, int: arrow.int64(), float: number}
     return arrow.schema(
         {
-            "sample_id": text,
             **dict.fromkeys(_TEXTS, text),
-            **dict.fromkeys(("captured_at", "received_at", "judged_at"), moment),
-            **{name: plain.get(name, number if name in numbers else text) for name in _PLAIN},
+            **dict.fromkeys(_MOMENTS, moment),
+            **{name: plain[_TYPES[name]] for name in _PLAIN},
             "opinions": arrow.list_(arrow.struct(opinion)),
             "contributions": arrow.list_(arrow.struct({"name": text, "share": number})),
             "label": text,

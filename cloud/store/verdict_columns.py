@@ -10,7 +10,7 @@ migration step.
 import math
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
@@ -66,14 +66,34 @@ class Stored:
     listing: Listing | None = None
 
 
+def finite_or_none(value: float | None) -> float | None:
+    """Return `value` as JSON can hold it: None for NaN and infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def opinions_to_json(opinions: Iterable[Opinion]) -> list[dict[str, Any]]:
-    """Return opinions as JSON values; a score that is not a number becomes null."""
-    return [asdict(item) | {"score": item.score if math.isfinite(item.score) else None} for item in opinions]
+    """Return opinions as JSON values; a figure that is not a number becomes null."""
+    return [
+        {
+            "analyzer": item.analyzer,
+            "score": finite_or_none(item.score),
+            "p_value": finite_or_none(item.p_value),
+            "extrapolated": item.extrapolated,
+        }
+        for item in opinions
+    ]
 
 
 def opinions_from_json(values: Iterable[Mapping[str, Any]]) -> tuple[Opinion, ...]:
     """Return the opinions that `opinions_to_json` wrote; null becomes NaN."""
-    return tuple(Opinion(**{**item, "score": math.nan if item["score"] is None else item["score"]}) for item in values)
+    return tuple(
+        Opinion(item["analyzer"], _from_null(item["score"]), _from_null(item["p_value"]), item["extrapolated"])
+        for item in values
+    )
+
+
+def _from_null(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def contributions_to_json(contributions: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:

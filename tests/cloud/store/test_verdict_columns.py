@@ -55,10 +55,11 @@ def test_the_console_lists_only_keys_of_an_api_row() -> None:
 
 
 def test_opinions_and_contributions_survive_the_store() -> None:
-    opinions = (Opinion("knn", 2.5, 0.01, True), Opinion("score_norm", math.nan, 1.0, False))
+    opinions = (Opinion("knn", 2.5, 0.01, True), Opinion("score_norm", math.nan, math.nan, False))
     stored: list[dict[str, Any]] = opinions_to_json(opinions)
-    assert stored[1]["score"] is None
+    assert stored[1]["score"] is stored[1]["p_value"] is None
     read = opinions_from_json(stored)
     assert read[0] == opinions[0]
     assert math.isnan(read[1].score)
+    assert math.isnan(read[1].p_value)
     assert contributions_from_json(contributions_to_json([("radius", 0.75)])) == (("radius", 0.75),)
