@@ -1,6 +1,8 @@
 """Fixtures and options of all tests: an empty home folder, no settings from outside, one thread each."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from tests.scheduling import WaitBesideCompute
 
     return WaitBesideCompute(config, log)
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Restore the handlers of Vedette's log, which commands that run in this process replace."""
+    logger = logging.getLogger("vedette")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,13 @@ from shared.logs import EventLog, Throttle, configure
 
 
 def test_logs_are_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        for line_format in ("logfmt", "json"):
-            configure("info", line_format)
-            EventLog("test").info("happened", text='two\nlines "quoted"', share=0.123456789, path=Path("/a b"))
-            EventLog("test").debug("unseen")
-        logfmt, as_json = capsys.readouterr().err.splitlines()
-        assert 'event=happened text="two\\nlines \\"quoted\\"" share=0.123457 path="/a b"' in logfmt
-        assert json.loads(as_json)["text"] == 'two\nlines "quoted"'
-    finally:
-        logging.getLogger("vedette").handlers.clear()
-        logging.getLogger("vedette").propagate = True
+    for line_format in ("logfmt", "json"):
+        configure("info", line_format)
+        EventLog("test").info("happened", text='two\nlines "quoted"', share=0.123456789, path=Path("/a b"))
+        EventLog("test").debug("unseen")
+    logfmt, as_json = capsys.readouterr().err.splitlines()
+    assert 'event=happened text="two\\nlines \\"quoted\\"" share=0.123457 path="/a b"' in logfmt
+    assert json.loads(as_json)["text"] == 'two\nlines "quoted"'
 
 
 def test_a_throttle_holds_back_and_keeps_count() -> None:

@@ -66,6 +66,7 @@ def zombies() -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.parametrize("mode", ["polite", "deaf", "crash"])
 def test_stop_ends_the_helpers_too_and_leaves_no_zombies(tmp_path: Path, mode: str) -> None:
+    others = set(zombies())  # of earlier tests in this process
     child, helper = start(tmp_path, mode)
     started_s = time.monotonic()
     child.stop(grace_s=0.5)
@@ -73,7 +74,7 @@ def test_stop_ends_the_helpers_too_and_leaves_no_zombies(tmp_path: Path, mode: s
     assert not exists(child.pid)
     assert not exists(helper)
     assert child.exit_code() is not None
-    assert zombies() == []
+    assert set(zombies()) <= others
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")
