@@ -6,8 +6,10 @@ To look at the console with it: python tests/cloud/console/filled_store.py FOLDE
 import argparse
 import asyncio
 import csv
+import functools
 import gzip
 import io
+import tempfile
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from sqlalchemy import insert
 
 from cloud.store import Store
+from cloud.store.engine import DATABASE_FILE
 from cloud.store.fleet import store_heartbeat
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import WaitingSample, store_verdicts, waiting_samples
@@ -277,6 +280,7 @@ def coarse(truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return truth.reshape(14, 2, 14, 2).max(axis=(1, 3))
 
 
+@functools.cache
 def shuttle_rows() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """NASA shuttle telemetry: (rows, 9) and which of them are anomalies."""
     with gzip.open(io.BytesIO(files("river").joinpath("datasets/shuttle.csv.gz").read_bytes()), "rt") as file:
@@ -285,6 +289,7 @@ def shuttle_rows() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     return table[:, :-1], table[:, -1] > 0
 
 
+@functools.cache
 def artery_readings() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Arterial pressure, and at which time points its one anomaly is."""
     name = "datasets/data/KDD-TSAD_135/135_UCR_Anomaly_InternalBleeding16_TEST.csv"
@@ -293,6 +298,7 @@ def artery_readings() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     return table[:, 1], np.flatnonzero(table[:, 2] > 0)
 
 
+@functools.cache
 def photograph(name: str) -> NDArray[np.uint8]:
     """A photograph of scikit-image's, (512, 512) grey."""
     return decode_image(files("skimage").joinpath("data", name).read_bytes())[..., 0]
@@ -313,10 +319,19 @@ async def add_devices(store: Store, *device_ids: str) -> None:
             )
 
 
+@functools.cache
+def empty_database() -> bytes:
+    """The file of a new store."""
+    with tempfile.TemporaryDirectory() as folder:
+        migrate(Path(folder))
+        return (Path(folder) / DATABASE_FILE).read_bytes()
+
+
 def open_store(folder: Path) -> tuple[Store, Registry]:
     """A new store below the folder and a registry that trusts the test's key."""
     folder.mkdir(parents=True, exist_ok=True)
-    migrate(folder)
+    if not (folder / DATABASE_FILE).exists():
+        (folder / DATABASE_FILE).write_bytes(empty_database())
     store = Store(folder)
     return store, Registry(store, folder, KEY.public_key())
 
