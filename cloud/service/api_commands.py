@@ -1,9 +1,8 @@
 """Commands for other programs: `vedette cloud api-token | audit | export`."""
 
-import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from cloud.outputs import failure_as_json, write_json
+from cloud.service.command_options import Config, in_store
 from shared.cli import CommandTree
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DAY_S = 86_400.0
 _ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
-]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as JSON.")]
 
 
@@ -69,15 +66,15 @@ def api_token(
             rights, secret = _scopes(scopes or ""), secrets.token_urlsafe(32)
             token_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
             values: dict[str, Any] = {"name": _name(name), "scopes": rights, "expires_at_s": time.time() + days * DAY_S}
-            made = _in_store(config, lambda store: add_api_token(store, token_id, secret, **values))
+            made = in_store(config, lambda store: add_api_token(store, token_id, secret, **values))
             text = token_text(token_id, secret)
             write_json(json_path, _figures(made) | {"token": text})
             typer.echo(text)
             return
         if revoke is not None:
             revoked = revoke
-            _in_store(config, lambda store: revoke_api_token(store, revoked))
-        tokens = _in_store(config, list_api_tokens)
+            in_store(config, lambda store: revoke_api_token(store, revoked))
+        tokens = in_store(config, list_api_tokens)
         write_json(json_path, {"tokens": [_figures(token) for token in tokens]})
         for token in tokens:
             typer.echo(_line(token, time.time()))
@@ -109,7 +106,7 @@ def audit(
                 found = await audit_page(connection, wanted, size=limit)
             return [asdict(entry) | {"at": rfc3339(entry.at_s)} for entry in found]
 
-        entries = _in_store(config, read)
+        entries = in_store(config, read)
         write_json(json_path, {"entries": entries})
         for entry in entries:
             details = "  ".join(f"{key}={value}" for key, value in entry["details"].items())
@@ -147,26 +144,10 @@ def export(
                     store, output, wanted, with_payloads=payloads, on_share=lambda share: show(completed=share)
                 )
 
-            counts = _in_store(config, work)
+            counts = in_store(config, work)
         write_json(json_path, asdict(counts))
         files = f", {counts.payloads} payloads ({counts.payloads_left_out} expired or damaged)" if payloads else ""
         typer.echo(f"{output}: {counts.verdicts} verdicts, {counts.labels} labels{files}")
-
-
-def _in_store(config: Path | None, work: "Callable[[Store], Awaitable[T]]") -> T:
-    """Run `work` on the store of the service that the settings name."""
-    from cloud.service.data_dir import open_existing, start_wait_s
-    from cloud.settings import CloudSettings
-    from cloud.store import Store
-
-    settings = CloudSettings.load(config)
-    open_existing(settings.data_dir, start_wait_s(config))
-
-    async def run() -> T:
-        async with Store(settings.data_dir) as store:
-            return await work(store)
-
-    return asyncio.run(run())
 
 
 def _scopes(text: str) -> "list[Scope]":

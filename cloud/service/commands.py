@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from cloud.outputs import failure_as_json, write_json
+from cloud.service.command_options import Config
 from shared.cli import CommandTree
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from cloud.store.registry import RegisteredBundle
 
 T = TypeVar("T")
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
-]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as TOML and exit.")]
 
 

@@ -1,22 +1,17 @@
 """Commands of sites and groups: `vedette cloud group set | release`."""
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from cloud.service.command_options import Config, in_store
 from shared.cli import CommandTree
 
 if TYPE_CHECKING:
-    from cloud.store import Store
+    pass
 
 T = TypeVar("T")
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
-]
 
 
 def add_commands(tree: CommandTree) -> None:
@@ -75,19 +70,3 @@ def release(
         check_place(Place(group=group))
     in_store(config, lambda store: releases.release(store, name, set(groups or ()), time.time()))
     typer.echo(f"{name}: released to {'all groups' if to_all else ', '.join(sorted(set(groups or ())))}")
-
-
-def in_store(config: Path | None, action: "Callable[[Store], Awaitable[T]]") -> T:
-    """Return the result of an action on the store of the service."""
-    from cloud.service.data_dir import open_existing, start_wait_s
-    from cloud.settings import CloudSettings
-    from cloud.store import Store
-
-    settings = CloudSettings.load(config)
-    open_existing(settings.data_dir, start_wait_s(config))
-
-    async def work() -> T:
-        async with Store(settings.data_dir) as store:
-            return await action(store)
-
-    return asyncio.run(work())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from cloud.outputs import failure_as_json, write_json
+from cloud.service.command_options import Config
 from shared.cli import CommandTree
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PUBLIC_SUFFIX = ".pub"
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
-]
 SigningKey = Annotated[
     Path | None,
     typer.Option(

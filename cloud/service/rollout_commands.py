@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloud.outputs import failure_as_json, write_json
+from cloud.service.command_options import Config
 from shared.cli import CommandTree
 
 if TYPE_CHECKING:
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
     from cloud.settings import CloudSettings
     from cloud.store import Store
     from cloud.store.registry import Registry
-
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Settings of the service (TOML). Default: built-in values.")
-]
 
 
 class RolloutAction(StrEnum):

@@ -3,9 +3,10 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import func, insert, select, update
 
@@ -121,8 +122,8 @@ async def note_use(store: Store, token: ApiToken, now_s: float) -> None:
 _COLUMNS = tuple(column for column in api_tokens.c if column.name != "secret_sha256")
 
 
-def _token(values: dict[str, object]) -> ApiToken:
-    return ApiToken(**(values | {"scopes": tuple(values["scopes"])}))  # type: ignore[arg-type]
+def _token(values: Mapping[str, Any]) -> ApiToken:
+    return ApiToken(**{**values, "scopes": tuple(values["scopes"])})
 
 
 def _sha256(secret: str) -> str:

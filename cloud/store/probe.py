@@ -18,7 +18,7 @@ async def try_write(store: Store) -> None:
         if device_id is not None:
             await connection.execute(insert(samples).values(empty_row(samples) | {"device_id": device_id}))
         await undone.rollback()
-        # A value that nothing reads; without a change there would be nothing to commit.
+        # SQLite commits nothing without a change. Vedette has no other use for the user version.
         await connection.exec_driver_sql(f"PRAGMA user_version = {int(time.time()) % 2**31}")
 
 

@@ -1,8 +1,10 @@
 """Small bundle with real analyzers, for tests that judge or publish one."""
 
 import functools
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, npz_bytes, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
+from tests.cloud.console.filled_store import Fleet, open_store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +38,16 @@ class Biopsies:
         """The same analyzers as another version, with other fields of the manifest if wanted."""
         manifest = self.bundle.manifest.model_copy(update={"version": version, **changes})
         return sign(manifest, self.bundle.files, self.key)
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Enrolled devices and their bundles in a store of their own."""
+    store, registry = open_store(tmp_path)
+    async with store:
+        fleet = Fleet(store, registry)
+        await fleet.enrol()
+        yield fleet
 
 
 @pytest.fixture(scope="session")

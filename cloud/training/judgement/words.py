@@ -132,7 +132,7 @@ def _forwarding(figures: Figures) -> str:
     promised = figures.forward_p_value + figures.audit_share * (1 - figures.forward_p_value)
     if f"{figures.expected_forwarded:.0%}" == f"{promised:.0%}":
         return f"{text}: {rule}."
-    return f"{text}, as of the last third of the held-out ones; {rule} would be {promised:.0%}."
+    return f"{text}, as of the last third of the held-out ones. Without drift it is {promised:.0%}: {rule}."
 
 
 def _drift(figures: Figures) -> str:

@@ -4,7 +4,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -21,16 +20,7 @@ from cloud.words import NO_FIGURE
 from shared.images import decode_image
 from shared.samples import ImageCrop, Region
 from shared.status import Heartbeat, RunningBundle
-from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, XSS, Fleet, open_store
-
-
-@pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    store, registry = open_store(tmp_path)
-    async with store:
-        fleet = Fleet(store, registry)
-        await fleet.enrol()
-        yield fleet
+from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, XSS, Fleet
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_an_unknown_bundle_is_reported_with_the_known_ones(
 def test_a_name_with_a_rollout_under_way_is_refused(
     tmp_path: Path, request_for: Callable[[str], RoundsRequest]
 ) -> None:
-    """The result would be published at the end of the rounds, in the middle of the stages."""
+    """A round publishes its result, which must not happen between the stages of a rollout."""
     for version in (3, 4):
         publish(tmp_path / "data", Modality.TABULAR, version=version, make_current=version == 3)
 

@@ -10,19 +10,10 @@ from cloud.rest.app import create_api
 from cloud.store import Store
 from cloud.store.api_tokens import Scope, add_api_token, token_text
 from cloud.store.read_queue import CONSOLE_READS
-from tests.cloud.console.filled_store import Fleet, open_store
+from tests.cloud.console.filled_store import Fleet
 
 MakeClient = Callable[..., httpx.AsyncClient]
 SECRET = "a-secret-of-the-tests"
-
-
-@pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    store, registry = open_store(tmp_path)
-    async with store:
-        fleet = Fleet(store, registry)
-        await fleet.enrol()
-        yield fleet
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,20 @@ from shared.modality import Modality
 from shared.samples import Route, Sample, Screening, new_sample_id
 from shared.wire import sample_to_message
 from vedette.v1 import detection_pb2, detection_pb2_grpc, fleet_pb2, fleet_pb2_grpc, sample_pb2
+
+
+class WaitingJudge:
+    """An analysis that keeps its samples waiting until `end`, and then fails."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+
+    def judge(self, values: Sequence[object], crops: Sequence[object] = ()) -> list[object]:
+        self._ended.wait(60)
+        raise RuntimeError("enough")
+
+    def end(self) -> None:
+        self._ended.set()
 
 
 def settings_for(folder: Path, **changes: object) -> CloudSettings:

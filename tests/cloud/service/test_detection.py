@@ -16,7 +16,7 @@ from cloud.store.ingest import Received, count_stored
 from cloud.store.registry import publish_to
 from shared.bundle import InputSpec
 from shared.modality import Modality
-from tests.cloud.service.harness import message, running, settings_for
+from tests.cloud.service.harness import WaitingJudge, message, running, settings_for
 from vedette.v1 import detection_pb2, sample_pb2
 
 ACCEPTED = detection_pb2.SUBMIT_STATUS_ACCEPTED
@@ -210,15 +210,8 @@ async def test_a_bundle_published_by_another_process_is_told_within_a_second(clo
 
 async def test_too_large_a_backlog_asks_to_wait_and_takes_nothing(tmp_path, biopsies):
     limits = {"backlog_samples": 1000, "backlog_samples_per_device": 10}
-    blocked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    class Slow:
-        def judge(self, values, crops=()):
-            asyncio.run_coroutine_threadsafe(blocked.wait(), loop).result()
-            raise RuntimeError("enough")
-
-    async with running(settings_for(tmp_path, limits=limits), biopsies.key, lambda bundle: Slow()) as cloud:
+    judge = WaitingJudge()
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key, lambda bundle: judge) as cloud:
         await cloud.service.registry.publish(biopsies.bundle)
         device, other = await cloud.device(), await cloud.device("press-08")
         bundle_id = biopsies.bundle.manifest.bundle_id
@@ -230,7 +223,7 @@ async def test_too_large_a_backlog_asks_to_wait_and_takes_nothing(tmp_path, biop
         assert 0 < int(dict(refused.value.trailing_metadata())["grpc-retry-pushback-ms"]) <= 30_000
         assert await count_stored(cloud.service.store, [sample.sample_id for sample in late]) == 0
         assert statuses(await other.submit([message(biopsies.normal[0])])) == [ACCEPTED]
-        blocked.set()
+        judge.end()
         await device.verdicts(9)
         assert statuses(await device.submit(late)) == [ACCEPTED] * 3
 

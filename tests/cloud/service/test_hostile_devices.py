@@ -14,7 +14,7 @@ import pytest
 from cloud.service import ports, web
 from shared.bundle import InputSpec
 from shared.modality import Modality
-from tests.cloud.service.harness import message, running, settings_for
+from tests.cloud.service.harness import WaitingJudge, message, running, settings_for
 from vedette.v1 import detection_pb2, detection_pb2_grpc
 
 ACCEPTED, DUPLICATE = detection_pb2.SUBMIT_STATUS_ACCEPTED, detection_pb2.SUBMIT_STATUS_DUPLICATE
@@ -90,16 +90,9 @@ async def test_a_request_that_never_arrives_loses_its_place_to_others(tmp_path, 
 
 async def test_greedy_devices_leave_room_in_the_backlog_for_others(tmp_path, biopsies):
     """Each greedy device fills its share, which is half of the free places."""
-    blocked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    class Slow:
-        def judge(self, values, crops=()):
-            asyncio.run_coroutine_threadsafe(blocked.wait(), loop).result()
-            raise RuntimeError("enough")
-
+    judge = WaitingJudge()
     limits = {"backlog_samples": 60, "backlog_samples_per_device": 60}
-    async with running(settings_for(tmp_path, limits=limits), biopsies.key, lambda bundle: Slow()) as cloud:
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key, lambda bundle: judge) as cloud:
         await cloud.service.registry.publish(biopsies.bundle)
         bundle_id = biopsies.bundle.manifest.bundle_id
         greedy = [await cloud.device(f"greedy-{number}") for number in range(4)]
@@ -109,22 +102,15 @@ async def test_greedy_devices_leave_room_in_the_backlog_for_others(tmp_path, bio
         honest = await cloud.device("honest")
         sent = [message(values, bundle_id=bundle_id) for values in biopsies.normal[:5]]
         assert [result.status for result in await honest.submit(sent)] == [ACCEPTED] * 5
-        blocked.set()
+        judge.end()
 
 
 async def test_images_that_decode_to_too_much_wait_in_the_device_and_no_other_device_waits(tmp_path, biopsies):
-    blocked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    class Slow:
-        def judge(self, values, crops=()):
-            asyncio.run_coroutine_threadsafe(blocked.wait(), loop).result()
-            raise RuntimeError("enough")
-
+    judge = WaitingJudge()
     size = 512 * 512 * 3
     limits = {"decoded_bytes_per_request": 4 * size, "decoded_bytes_per_device": 6 * size}
     spec = InputSpec(image_height=64, image_width=64)
-    async with running(settings_for(tmp_path, limits=limits), biopsies.key, lambda bundle: Slow()) as cloud:
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key, lambda bundle: judge) as cloud:
         await cloud.service.registry.publish(biopsies.version(1, modality=Modality.IMAGE, input=spec))
         greedy, honest = await cloud.device("greedy"), await cloud.device("honest")
 
@@ -140,7 +126,7 @@ async def test_images_that_decode_to_too_much_wait_in_the_device_and_no_other_de
         assert refused.value.code() is RESOURCE_EXHAUSTED
         assert [result.status for result in await honest.submit([picture(2048)])] == [ACCEPTED]  # one, of any size
         assert [result.status for result in await greedy.submit([picture() for _ in range(2)])] == [ACCEPTED] * 2
-        blocked.set()
+        judge.end()
         assert len(await greedy.verdicts(6)) == 6
         assert [result.status for result in await greedy.submit([picture() for _ in range(4)])] == [ACCEPTED] * 4
 

@@ -15,11 +15,11 @@ async def test_only_the_whole_text_of_a_token_finds_it(store, tmp_path) -> None:
 async def test_a_token_ends_by_time_or_by_revocation_and_its_use_is_noted_once_a_minute(store) -> None:
     made = await add_api_token(store, "abc", "secret", **ALL)
     assert [made.is_valid(at_s) for at_s in (4999.9, 5000.0)] == [True, False]
-    for now_s in (1000.0, 1059.0, 1060.0):
+    for used_at_s in (1000.0, 1059.0, 1060.0):
         (listed,) = await list_api_tokens(store)
-        await note_use(store, listed, now_s)
+        await note_use(store, listed, used_at_s)
         (after,) = await list_api_tokens(store)
-        assert after.last_used_at_s == (1060.0 if now_s == 1060.0 else 1000.0)
+        assert after.last_used_at_s == (1060.0 if used_at_s == 1060.0 else 1000.0)
     await revoke_api_token(store, "abc")
     (revoked,) = await list_api_tokens(store)
     assert not revoked.is_valid(1000.0)
