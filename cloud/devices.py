@@ -1,16 +1,16 @@
-"""State of each device in words and as numbers, for the console, the HTTP API and `vedette cloud devices`."""
+"""State of each device, for the console, the HTTP API and `vedette cloud devices`."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.fleet_queries import DeviceRow, device_rows
 from cloud.store.registry import RegisteredBundle
 from cloud.store.releases import wanted_by_device
-from cloud.words import bytes_words, count_words, duration_words, share_words
+from cloud.words import duration_words
 from shared.samples import Decision
-from shared.status import WAITING, RunningBundle
+from shared.status import WAITING, HeartbeatCounters, RunningBundle
 
 MISSED_HEARTBEATS = 3  # until a device counts as silent
 ENDED = ("ended", "failed")
@@ -25,74 +25,80 @@ def late_after_s(heartbeat_s: float) -> float:
     return MISSED_HEARTBEATS * heartbeat_s
 
 
+class RunningView(BaseModel):
+    """Bundle that one source runs, and the one that it should run; empty where there is none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source_id: str
+    bundle_id: str
+    wanted_bundle_id: str
+    artefact: str
+    state: str
+    source_state: str
+
+
+class DeviceFigures(HeartbeatCounters):
+    """Counters of one device; a share is in [0, 1], or None where nothing was screened yet."""
+
+    spool_samples: int
+    spool_bytes: int
+    pending: int
+    sent_share: float | None
+    upload_ratio: float | None
+
+
+class DeviceView(BaseModel):
+    """One device with its health, counters, running bundles and warnings.
+
+    `alarming` names the figures that need attention; `decisions` counts the verdicts on the device's samples.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    device_id: str
+    site: str
+    group: str
+    health: str
+    advice: str
+    heartbeat_at_s: float | None
+    enrolled_at_s: float
+    certificate_expires_at_s: float
+    clock_offset_s: float | None
+    agent_version: str
+    figures: DeviceFigures
+    alarming: tuple[str, ...]
+    decisions: dict[Decision, int]
+    running: tuple[RunningView, ...]
+    warnings: tuple[str, ...]
+
+
 def device_view(
     row: DeviceRow, wanted: Mapping[str, RegisteredBundle], *, now_s: float, late_after_s: float
-) -> dict[str, Any]:
-    """Return one device with its health, counters, running bundles and warnings.
+) -> DeviceView:
+    """Return the view of one device; texts of its heartbeat are shortened.
 
     `wanted`: bundle of each name that the device should run.
     """
-    heartbeat, counters = row.heartbeat, row.heartbeat.counters
+    heartbeat = row.heartbeat
     health, advice = _health(row, now_s, late_after_s)
-    warnings = [text[:MAX_WARNING_CHARACTERS] for text in heartbeat.warnings[:MAX_WARNINGS]]
-    if (left_out := len(heartbeat.warnings) - MAX_WARNINGS) > 0:
-        warnings.append(f"{left_out} more warnings are not shown.")
-    if row.revoked_at_s is None and row.certificate_expires_at_s - now_s < CERTIFICATE_WARNING_S:
-        warnings.append(_certificate_warning(row.certificate_expires_at_s - now_s))
-    return {
-        "device_id": row.device_id,
-        "site": row.site,
-        "group": row.group,
-        "health": health,
-        "advice": advice,
-        "heartbeat_at_s": row.heartbeat_at_s,
-        "enrolled_at_s": row.enrolled_at_s,
-        "certificate_expires_at_s": row.certificate_expires_at_s,
-        "clock_offset_s": row.clock_offset_s,
-        "agent_version": heartbeat.agent_version[:MAX_NAME_CHARACTERS],
-        "figures": {
-            "Screened": count_words(counters.samples_screened),
-            "Sent": f"{count_words(counters.samples_sent)}"
-            f" ({share_words(counters.samples_sent, counters.samples_screened)})",
-            "Uploaded": f"{bytes_words(counters.bytes_uploaded)}"
-            f" ({share_words(counters.bytes_uploaded, counters.bytes_screened)})",
-            "In spool": f"{count_words(heartbeat.spool_samples)} ({bytes_words(heartbeat.spool_bytes)})",
-            "Pending here": count_words(row.pending),
-            "Alarms": count_words(counters.samples_alarmed),
-            "Rejected": count_words(counters.samples_rejected),
-            "Dropped": count_words(counters.samples_dropped),
-        },
-        "alarming": [name for name, count in (("Dropped", counters.samples_dropped),) if count],
-        "decisions": {decision.value: row.decisions.get(decision, 0) for decision in Decision},
-        "running": [
-            {
-                "source_id": item.source_id[:MAX_NAME_CHARACTERS],
-                "bundle_id": item.bundle_id[:MAX_NAME_CHARACTERS],
-                "wanted_bundle_id": bundle.bundle_id if (bundle := wanted.get(item.bundle_name)) else "",
-                "artefact": item.artefact[:MAX_NAME_CHARACTERS],
-                "state": _bundle_state(item, wanted.get(item.bundle_name))[: 2 * MAX_NAME_CHARACTERS],
-                "source_state": item.state[:MAX_NAME_CHARACTERS],
-            }
-            for item in heartbeat.running[:MAX_RUNNING]
-        ],
-        "warnings": warnings,
-    }
-
-
-def device_figures(
-    row: DeviceRow, wanted: Mapping[str, RegisteredBundle], *, now_s: float, late_after_s: float
-) -> dict[str, Any]:
-    """Return one device as on its page, with its counters as numbers in place of words."""
-    heartbeat, counters = row.heartbeat, row.heartbeat.counters
-    figures = {
-        **counters.model_dump(),
-        "spool_samples": heartbeat.spool_samples,
-        "spool_bytes": heartbeat.spool_bytes,
-        "pending": row.pending,
-        "sent_share": share(counters.samples_sent, counters.samples_screened),
-        "upload_ratio": share(counters.bytes_uploaded, counters.bytes_screened),
-    }
-    return device_view(row, wanted, now_s=now_s, late_after_s=late_after_s) | {"figures": figures}
+    return DeviceView(
+        device_id=row.device_id,
+        site=row.site,
+        group=row.group,
+        health=health,
+        advice=advice,
+        heartbeat_at_s=row.heartbeat_at_s,
+        enrolled_at_s=row.enrolled_at_s,
+        certificate_expires_at_s=row.certificate_expires_at_s,
+        clock_offset_s=row.clock_offset_s,
+        agent_version=heartbeat.agent_version[:MAX_NAME_CHARACTERS],
+        figures=_figures(row),
+        alarming=("Dropped",) if heartbeat.counters.samples_dropped else (),
+        decisions={decision: row.decisions.get(decision, 0) for decision in Decision},
+        running=tuple(_running(item, wanted.get(item.bundle_name)) for item in heartbeat.running[:MAX_RUNNING]),
+        warnings=_warnings(row, now_s),
+    )
 
 
 async def read_devices(
@@ -103,12 +109,12 @@ async def read_devices(
     after: str = "",
     size: int | None = None,
     device_id: str = "",
-) -> list[dict[str, Any]]:
-    """Return the figures of devices by id: all, the first `size` after the id `after`, or `device_id` alone."""
+) -> list[DeviceView]:
+    """Return devices by id: all, the first `size` after the id `after`, or `device_id` alone."""
     rows = await device_rows(connection, after=after, size=size, device_id=device_id)
     wanted = await wanted_by_device(connection)
     return [
-        device_figures(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s) for row in rows
+        device_view(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s) for row in rows
     ]
 
 
@@ -131,6 +137,41 @@ def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str
         advice = "No source delivers samples: restart the agent to read again."
         return "failed" if "failed" in states else "ended", advice
     return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
+
+
+def _figures(row: DeviceRow) -> DeviceFigures:
+    heartbeat, counters = row.heartbeat, row.heartbeat.counters
+    return DeviceFigures(
+        **counters.model_dump(),
+        spool_samples=heartbeat.spool_samples,
+        spool_bytes=heartbeat.spool_bytes,
+        pending=row.pending,
+        sent_share=share(counters.samples_sent, counters.samples_screened),
+        upload_ratio=share(counters.bytes_uploaded, counters.bytes_screened),
+    )
+
+
+def _running(item: RunningBundle, wanted: RegisteredBundle | None) -> RunningView:
+    return RunningView(
+        source_id=item.source_id[:MAX_NAME_CHARACTERS],
+        bundle_id=item.bundle_id[:MAX_NAME_CHARACTERS],
+        wanted_bundle_id=wanted.bundle_id if wanted is not None else "",
+        artefact=item.artefact[:MAX_NAME_CHARACTERS],
+        state=_bundle_state(item, wanted)[: 2 * MAX_NAME_CHARACTERS],
+        source_state=item.state[:MAX_NAME_CHARACTERS],
+    )
+
+
+def _warnings(row: DeviceRow, now_s: float) -> tuple[str, ...]:
+    """Return the first warnings of the heartbeat, and those of the service."""
+    given = row.heartbeat.warnings
+    warnings = [text[:MAX_WARNING_CHARACTERS] for text in given[:MAX_WARNINGS]]
+    if (left_out := len(given) - MAX_WARNINGS) > 0:
+        warnings.append(f"{left_out} more warnings are not shown.")
+    left_s = row.certificate_expires_at_s - now_s
+    if row.revoked_at_s is None and left_s < CERTIFICATE_WARNING_S:
+        warnings.append(_certificate_warning(left_s))
+    return tuple(warnings)
 
 
 def _certificate_warning(left_s: float) -> str:

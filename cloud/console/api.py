@@ -10,7 +10,7 @@ from cloud.console.figures import fleet_figures
 from cloud.console.reading import WAITING, read_detail
 from cloud.console.snapshots import Snapshots
 from cloud.console.views import VerdictPageView, row_view
-from cloud.devices import read_devices
+from cloud.devices import DeviceView, read_devices
 from cloud.query_parameters import parameter_problem
 from cloud.store import Store
 from cloud.store.queries import MAX_PAGE_SIZE, verdict_page
@@ -70,7 +70,7 @@ def api_router(store: Store, registry: Registry, snapshots: Snapshots) -> APIRou
     async def devices(
         after: Annotated[str, Query(max_length=64, description="id of the last device of another answer")] = "",
         size: Annotated[int, Query(ge=1, le=MAX_DEVICES)] = MAX_DEVICES,
-    ) -> list[dict[str, Any]]:
+    ) -> list[DeviceView]:
         """Return devices by id with their health, counters and bundles, those after `after`, at most `size`."""
         async with store.reading() as connection:
             return await read_devices(

@@ -19,7 +19,7 @@ from cloud.console.pages import build_devices_page, build_verdict_page
 from cloud.console.snapshots import Snapshots
 from cloud.store import Store
 from cloud.store.registry import Registry
-from cloud.store.rollout_view import rollout_view
+from cloud.store.rollout_view import RolloutView, rollout_view
 from shared.errors import StorageError, StoreBusyError
 
 LATE_AFTER_S = 60.0
@@ -114,7 +114,7 @@ def _add_pages(store: Store, registry: Registry, snapshots: Snapshots, bundle_pr
         await build_bundle_page(registry.manifest, partial(_read_rollout, store), snapshots, bundle_id)
 
 
-async def _read_rollout(store: Store, name: str) -> dict[str, Any] | None:
+async def _read_rollout(store: Store, name: str) -> RolloutView | None:
     async with store.reading() as connection:
         return await rollout_view(connection, name)
 

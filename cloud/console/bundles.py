@@ -10,11 +10,12 @@ from cloud.console.api import refuse_unknown_parameters
 from cloud.console.layout import Frame
 from cloud.console.rollouts import show_rollout
 from cloud.console.snapshots import Snapshots
+from cloud.store.rollout_view import RolloutView
 from shared.bundle import Manifest
 from shared.errors import BundleError
 
 ReadManifest: TypeAlias = Callable[[str], Awaitable[Manifest]]
-ReadRollout: TypeAlias = Callable[[str], Awaitable[dict[str, Any] | None]]
+ReadRollout: TypeAlias = Callable[[str], Awaitable[RolloutView | None]]
 """Function that returns the newest rollout of a bundle name, or None."""
 
 NO_JUDGEMENT = "This bundle holds no judgement: a federated round made it, or an earlier version of Vedette trained it."
@@ -47,7 +48,8 @@ def bundle_router(read_manifest: ReadManifest, read_rollout: ReadRollout) -> API
         """Return the facts of one bundle, the judgement that ended its training, and its rollout."""
         try:
             view = bundle_view(await read_manifest(bundle_id))
-            return view | {"rollout": await _rollout(read_rollout, view)}
+            rollout = await _rollout(read_rollout, view)
+            return view | {"rollout": rollout.model_dump(mode="json") if rollout is not None else None}
         except BundleError as error:
             raise HTTPException(404, str(error)) from None
 
@@ -75,10 +77,10 @@ async def build_bundle_page(
                 show_rollout(rollout)
 
 
-async def _rollout(read_rollout: ReadRollout, view: dict[str, Any]) -> dict[str, Any] | None:
+async def _rollout(read_rollout: ReadRollout, view: dict[str, Any]) -> RolloutView | None:
     """Return the newest rollout of the bundle's name if it leads to this bundle, else None."""
     rollout = await read_rollout(view["name"])
-    return rollout if rollout is not None and rollout["bundle_id"] == view["bundle_id"] else None
+    return rollout if rollout is not None and rollout.bundle_id == view["bundle_id"] else None
 
 
 def _show(view: dict[str, Any]) -> None:

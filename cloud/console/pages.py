@@ -11,11 +11,10 @@ from cloud.console.guidance import no_device
 from cloud.console.layout import Frame
 from cloud.console.reading import WAITING, read_detail
 from cloud.console.snapshots import Snapshots
-from cloud.devices import device_view
+from cloud.console.views import device_on_page
+from cloud.devices import read_devices
 from cloud.store import Store
-from cloud.store.fleet_queries import device_rows
 from cloud.store.registry import Registry
-from cloud.store.releases import wanted_by_device
 
 DEVICES_ON_PAGE = 100
 
@@ -45,15 +44,16 @@ class DevicesPage:
     async def _read(self) -> tuple[float, list[dict[str, Any]], str]:
         """Return the time, the view of each device, and its last id if more devices follow."""
         async with self._store.reading() as connection:
-            rows = await device_rows(connection, after=self._after, size=DEVICES_ON_PAGE + 1)
-            wanted = await wanted_by_device(connection)
-        now_s, late_after_s = time.time(), self._snapshots.late_after_s
-        following = rows[DEVICES_ON_PAGE - 1].device_id if len(rows) > DEVICES_ON_PAGE else ""
-        views = [
-            device_view(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s)
-            for row in rows[:DEVICES_ON_PAGE]
-        ]
-        return now_s, views, following
+            now_s = time.time()
+            found = await read_devices(
+                connection,
+                now_s=now_s,
+                late_after_s=self._snapshots.late_after_s,
+                after=self._after,
+                size=DEVICES_ON_PAGE + 1,
+            )
+        following = found[DEVICES_ON_PAGE - 1].device_id if len(found) > DEVICES_ON_PAGE else ""
+        return now_s, [device_on_page(device) for device in found[:DEVICES_ON_PAGE]], following
 
 
 class DetailPage:

@@ -1,33 +1,28 @@
 """Rollout of a bundle on its page: stages, gates and history."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from nicegui import ui
 
+from cloud.store.rollout_view import RolloutView, StageView
 from cloud.words import moment_words
 
 
-def show_rollout(rollout: dict[str, Any]) -> None:
-    """Add the tables of a rollout, as `cloud.store.rollout_view` returns it, to the page."""
-    ui.label(f"Rollout, {rollout['phase']}; the bundle before is {rollout['before_bundle_id']}").style(
-        "margin-top: 14px"
-    )
-    stages = ((stage["name"], _devices(stage), stage["state"]) for stage in rollout["stages"])
+def show_rollout(rollout: RolloutView) -> None:
+    """Add the tables of a rollout to the page."""
+    ui.label(f"Rollout, {rollout.phase}; the bundle before is {rollout.before_bundle_id}").style("margin-top: 14px")
+    stages = ((stage.name, _devices(stage), stage.state) for stage in rollout.stages)
     _table(("Stage", "Devices", "State"), stages)
-    _table(("Gate", "Result", "Seen"), ((gate["gate"], gate["outcome"], gate["text"]) for gate in rollout["gates"]))
+    _table(("Gate", "Result", "Seen"), ((gate.gate, gate.outcome, gate.text) for gate in rollout.gates))
     _table(
         ("Time", "Event", "Stage", "Author", "Reason"),
-        (
-            (moment_words(entry["at_s"]), entry["event"], entry["stage"], entry["author"], entry["reason"])
-            for entry in rollout["history"]
-        ),
+        ((moment_words(entry.at_s), entry.event, entry.stage, entry.author, entry.reason) for entry in rollout.history),
     )
 
 
-def _devices(stage: dict[str, Any]) -> str:
-    named = ", ".join(stage["devices"])
-    return named or f"{stage['percent']:g} % of the fleet"
+def _devices(stage: StageView) -> str:
+    named = ", ".join(stage.devices)
+    return named or f"{stage.percent:g} % of the fleet"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -7,24 +7,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.devices import read_devices
+from cloud.devices import RunningView, read_devices
 from cloud.moments import with_rfc3339
 from cloud.rest.access import needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
-
-
-class RunningItem(BaseModel):
-    """Bundle that a source runs, and the one that it should run; empty where there is none."""
-
-    source_id: str
-    bundle_id: str
-    wanted_bundle_id: str
-    artefact: str
-    state: str
-    source_state: str
 
 
 class DeviceItem(BaseModel):
@@ -42,7 +31,7 @@ class DeviceItem(BaseModel):
     agent_version: str
     figures: dict[str, int | float | None]
     decisions: dict[str, int]
-    running: list[RunningItem]
+    running: list[RunningView]
     warnings: list[str]
 
 
@@ -59,7 +48,7 @@ def device_routes(store: Store, late_after_s: float) -> APIRouter:
 
     async def read(connection: AsyncConnection, **which: Any) -> list[dict[str, Any]]:
         found = await read_devices(connection, now_s=time.time(), late_after_s=late_after_s, **which)
-        return [with_rfc3339(device) for device in found]
+        return [with_rfc3339(device.model_dump(mode="json")) for device in found]
 
     @router.get("/devices", response_model=DevicePage, **needs(Scope.DEVICES_READ))
     async def list_devices(request: Request, cursor: CursorText = "", size: Size = 50) -> dict[str, Any]:

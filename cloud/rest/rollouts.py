@@ -80,7 +80,9 @@ def rollout_routes(store: Store) -> APIRouter:
         async with store.reading() as connection:
             before = key[0] if key is not None else None
             found = await rollout_page(connection, name=name, before=before, size=size + 1)
-            items = [with_rfc3339(await view_of(connection, rollout)) for rollout in found[:size]]
+            items = [
+                with_rfc3339((await view_of(connection, rollout)).model_dump(mode="json")) for rollout in found[:size]
+            ]
         return page(items, next_cursor(request, found[size - 1].number) if len(found) > size else None)
 
     return router

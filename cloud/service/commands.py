@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -134,7 +134,7 @@ def devices(
     config: Config = None,
 ) -> None:
     """List the devices as the console shows them, or revoke one: a running service ends its calls within seconds."""
-    from cloud.devices import late_after_s, read_devices
+    from cloud.devices import DeviceView, late_after_s, read_devices
     from cloud.service.data_dir import open_existing, service_runs, start_wait_s
     from cloud.service.device_list import show_devices
     from cloud.store import Store
@@ -145,7 +145,7 @@ def devices(
         open_existing(settings.data_dir, start_wait_s(config))
         now_s = time.time()
 
-        async def work() -> list[dict[str, Any]]:
+        async def work() -> list[DeviceView]:
             async with Store(settings.data_dir) as store:
                 if revoke is not None:
                     await revoke_device(store, revoke)
@@ -155,7 +155,10 @@ def devices(
         found = asyncio.run(work())
         runs = service_runs(settings.data_dir)
         # The file first: the reader of the list may close its pipe.
-        write_json(json_path, {"now_s": now_s, "service_runs": runs, "devices": found})
+        write_json(
+            json_path,
+            {"now_s": now_s, "service_runs": runs, "devices": [device.model_dump(mode="json") for device in found]},
+        )
         show_devices(found, now_s, runs)
 
 

@@ -1,7 +1,6 @@
 """List of devices for `vedette cloud devices`: a table, and below it their warnings."""
 
-from typing import Any
-
+from cloud.devices import DeviceView, RunningView
 from cloud.words import NO_FIGURE, SPACE, THIN_SPACE, duration_words, share_words
 from shared.clocks import MAX_CLOCK_ERROR_S, clock_words
 from shared.terminal import new_console, print_table
@@ -22,7 +21,7 @@ HEADER = (
 TEXTS = (0, 1, 2, 3, 4, 5, 6, 9)  # columns aligned left
 
 
-def show_devices(devices: list[dict[str, Any]], now_s: float, service_runs: bool) -> None:
+def show_devices(devices: list[DeviceView], now_s: float, service_runs: bool) -> None:
     """Print a row for each source of each device, and a line for each advice and warning."""
     console = new_console()
     if not service_runs:
@@ -33,28 +32,28 @@ def show_devices(devices: list[dict[str, Any]], now_s: float, service_runs: bool
         return
     print_table(console, "Devices", HEADER, [row for each in devices for row in _rows(each, now_s)], left=TEXTS)
     for device in devices:
-        for text in filter(None, (device["advice"], *device["warnings"])):
-            console.print(f"{device['device_id']}: {_plain(text)}", markup=False, soft_wrap=True)
+        for text in filter(None, (device.advice, *device.warnings)):
+            console.print(f"{device.device_id}: {_plain(text)}", markup=False, soft_wrap=True)
 
 
-def _rows(device: dict[str, Any], now_s: float) -> list[list[str]]:
+def _rows(device: DeviceView, now_s: float) -> list[list[str]]:
     """Return a row for each source, or one for a device without any."""
-    figures, seen_at_s = device["figures"], device["heartbeat_at_s"]
-    offset_s = device["clock_offset_s"]
-    is_off = offset_s is not None and abs(offset_s) > MAX_CLOCK_ERROR_S
+    figures, seen_at_s, offset_s = device.figures, device.heartbeat_at_s, device.clock_offset_s
     of_device = [
-        share_words(figures["samples_forwarded"] + figures["samples_audited"], figures["samples_screened"]),
+        share_words(figures.samples_sent, figures.samples_screened),
         "never" if seen_at_s is None else f"{duration_words(max(0.0, now_s - seen_at_s))} ago",
-        clock_words(offset_s, "the service") if is_off else "",
-        _certificate(device["certificate_expires_at_s"] - now_s),
+        clock_words(offset_s, "the service") if offset_s is not None and abs(offset_s) > MAX_CLOCK_ERROR_S else "",
+        _certificate(device.certificate_expires_at_s - now_s),
     ]
-    sources = device["running"] or [{"source_id": "", "bundle_id": "", "wanted_bundle_id": ""}]
     rows = []
-    for source in sources:
-        running, wanted = source["bundle_id"], source["wanted_bundle_id"]
-        cells = [source["source_id"], running or NO_FIGURE, wanted if wanted != running else ""]
-        rows.append([device["device_id"], device["site"], device["group"], device["health"], *cells, *of_device])
+    for source_id, running, wanted in [_bundles(source) for source in device.running] or [("", "", "")]:
+        cells = [source_id, running or NO_FIGURE, wanted if wanted != running else ""]
+        rows.append([device.device_id, device.site, device.group, device.health, *cells, *of_device])
     return [[_plain(cell) for cell in row] for row in rows]
+
+
+def _bundles(source: RunningView) -> tuple[str, str, str]:
+    return source.source_id, source.bundle_id, source.wanted_bundle_id
 
 
 def _certificate(left_s: float) -> str:

@@ -1,17 +1,12 @@
 """Commands of sites and groups: `vedette cloud group set | release`."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from cloud.service.command_options import Config, in_store
 from shared.cli import CommandTree
-
-if TYPE_CHECKING:
-    pass
-
-T = TypeVar("T")
 
 
 def add_commands(tree: CommandTree) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cloud.settings import CloudSettings
     from cloud.store import Store
     from cloud.store.registry import Registry
+    from cloud.store.rollout_view import BundleVersions
 
 
 class RolloutAction(StrEnum):
@@ -89,7 +90,7 @@ def rollout(
                 await rollouts.act(name, _event(action), reason)
 
         result = _run(config, author or local_actor(), name, work)
-        write_json(json_path, result)
+        write_json(json_path, result.model_dump(mode="json"))
         _show(result)
 
 
@@ -120,7 +121,7 @@ def _event(action: RolloutAction) -> Any:
 
 def _run(
     config: Path | None, author: str, name: str, work: "Callable[[Rollouts, CloudSettings], Awaitable[None]]"
-) -> dict[str, Any]:
+) -> "BundleVersions":
     """Do the work on the service's store; return the bundles of the name and its newest rollout."""
     from cloud.service.data_dir import open_existing, start_wait_s
     from cloud.service.main import trusted_key
@@ -132,7 +133,7 @@ def _run(
     settings = CloudSettings.load(config)
     open_existing(settings.data_dir, start_wait_s(config))
 
-    async def inside() -> dict[str, Any]:
+    async def inside() -> "BundleVersions":
         async with Store(settings.data_dir) as store:
             registry = Registry(store, settings.data_dir, trusted_key(settings))
             await work(Rollouts(store, registry, author), settings)
@@ -141,44 +142,42 @@ def _run(
     return asyncio.run(inside())
 
 
-async def _result(store: "Store", registry: "Registry", name: str) -> dict[str, Any]:
-    from cloud.store.rollout_view import rollout_view
+async def _result(store: "Store", registry: "Registry", name: str) -> "BundleVersions":
+    from cloud.store.rollout_view import BundleVersion, BundleVersions, rollout_view
     from shared.errors import BundleError
 
     versions, current = await registry.versions(name), await registry.current(name)
     if not versions:
         raise BundleError(f"No bundle named {name!r} in the registry: add one with vedette cloud publish.")
-    bundles = [
-        {
-            "bundle_id": entry.bundle_id,
-            "version": entry.version,
-            "modality": entry.modality,
-            "published_at_s": entry.published_at_s,
-            "is_current": entry == current,
-        }
+    bundles = tuple(
+        BundleVersion(
+            bundle_id=entry.bundle_id,
+            version=entry.version,
+            modality=entry.modality,
+            published_at_s=entry.published_at_s,
+            is_current=entry == current,
+        )
         for entry in versions
-    ]
+    )
     async with store.reading() as connection:
-        return {"name": name, "bundles": bundles, "rollout": await rollout_view(connection, name)}
+        return BundleVersions(name=name, bundles=bundles, rollout=await rollout_view(connection, name))
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: "BundleVersions") -> None:
     """Print the bundles, and the rollout with its gates and history."""
     from cloud.words import moment_words
 
-    for entry in result["bundles"]:
-        mark = "*" if entry["is_current"] else " "
-        typer.echo(
-            f"{mark} {entry['bundle_id']}  {entry['modality']}  published {moment_words(entry['published_at_s'])}"
-        )
-    found = result["rollout"]
+    for entry in result.bundles:
+        mark = "*" if entry.is_current else " "
+        typer.echo(f"{mark} {entry.bundle_id}  {entry.modality}  published {moment_words(entry.published_at_s)}")
+    found = result.rollout
     if found is None:
         return
-    typer.echo(f"\nRollout to {found['bundle_id']} from {found['before_bundle_id']}: {found['phase']}.")
-    for stage in found["stages"]:
-        typer.echo(f"  {stage['name']}: {stage['state']}")
-    for gate in found["gates"]:
-        typer.echo(f"  gate {gate['gate']} {gate['outcome']}: {gate['text']}")
-    for entry in found["history"]:
-        reason = f": {entry['reason']}" if entry["reason"] else ""
-        typer.echo(f"  {moment_words(entry['at_s'])}  {entry['event']} ({entry['stage']}) by {entry['author']}{reason}")
+    typer.echo(f"\nRollout to {found.bundle_id} from {found.before_bundle_id}: {found.phase}.")
+    for stage in found.stages:
+        typer.echo(f"  {stage.name}: {stage.state}")
+    for gate in found.gates:
+        typer.echo(f"  gate {gate.gate} {gate.outcome}: {gate.text}")
+    for change in found.history:
+        reason = f": {change.reason}" if change.reason else ""
+        typer.echo(f"  {moment_words(change.at_s)}  {change.event} ({change.stage}) by {change.author}{reason}")

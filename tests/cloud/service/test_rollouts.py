@@ -84,10 +84,10 @@ async def test_a_good_bundle_goes_through_all_stages(fleet, biopsies):
     assert [agent.fetched for agent in fleet.agents] == [[second]] * 5
     assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == second
     async with fleet.cloud.service.store.reading() as connection:
-        history = (await rollout_view(connection, "biopsy"))["history"]
-    assert [entry["event"] for entry in history] == ["start", "gates passed", "last gates passed"]
-    assert (history[0]["author"], history[0]["reason"]) == ("ada", "new season")
-    assert "of the samples were forwarded" in history[1]["reason"]
+        history = (await rollout_view(connection, "biopsy")).history
+    assert [entry.event for entry in history] == ["start", "gates passed", "last gates passed"]
+    assert (history[0].author, history[0].reason) == ("ada", "new season")
+    assert "of the samples were forwarded" in history[1].reason
     assert all(gate.outcome == "passed" for gate in state.gates)
     assert b'vedette_rollouts_total{phase="completed"} 1.0' in fleet.cloud.service.metrics.page()
 
@@ -143,7 +143,7 @@ async def test_a_service_killed_in_a_stage_goes_on_after_its_next_start(tmp_path
         await beat_until(lambda: 'vedette_rollouts_total{phase="completed"} 1.0' in served.get("metrics"))
         assert [agent.fetched for agent in agents] == [[second]] * 2
         found = await rollout(lambda rollouts: rollouts.at_once("biopsy", second))
-        assert [entry["event"] for entry in found["history"]] == ["start", "gates passed", "last gates passed"]
+        assert [entry.event for entry in found.history] == ["start", "gates passed", "last gates passed"]
         for agent in agents:
             await agent.client.close()
 
@@ -157,9 +157,9 @@ async def test_a_bundle_that_floods_halts_at_the_trial_and_the_others_never_fetc
     assert state.stage == 0
     assert [agent.fetched for agent in fleet.agents] == [[second, first], [], [], [], []]
     async with fleet.cloud.service.store.reading() as connection:
-        last = (await rollout_view(connection, "biopsy"))["history"][-1]
-    assert (last["event"], last["author"]) == ("gate failed", "service")
-    assert "of the samples were forwarded" in last["reason"]
+        last = (await rollout_view(connection, "biopsy")).history[-1]
+    assert (last.event, last.author) == ("gate failed", "service")
+    assert "of the samples were forwarded" in last.reason
     changes = [each.bundle_changed.bundle_id for each in await fleet.agents[0].client.events(3)]
     assert changes == [first, second, first]
 
