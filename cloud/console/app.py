@@ -15,6 +15,7 @@ from cloud.console.bundles import build_bundle_page, bundle_router
 from cloud.console.guidance import BundleProblems
 from cloud.console.live import build_live_page
 from cloud.console.media import Media
+from cloud.console.not_found import not_found
 from cloud.console.pages import build_devices_page, build_verdict_page
 from cloud.console.snapshots import Snapshots
 from cloud.store import Store
@@ -60,6 +61,7 @@ def create_app(
     app.include_router(Media(store).router)
     _add_pages(store, registry, snapshots, bundle_problems)
     pages.on_shutdown(snapshots.close)
+    pages.add_exception_handler(404, not_found)  # in place of NiceGUI's own page
     pages.middleware_stack = None  # NiceGUI has one application per process: reset it in case it ran before
     ui.run_with(
         app,

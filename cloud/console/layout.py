@@ -13,7 +13,7 @@ from shared.errors import VedetteError
 STYLE = Path(__file__).parent / "console.css"
 _log = logging.getLogger(__name__)
 
-# Runs before the first paint, so that a dark page never flashes white.
+# The script runs before the first paint, so that a dark page never flashes white.
 _THEME_SCRIPT = """
 <meta name="referrer" content="same-origin">
 <script>
@@ -26,6 +26,7 @@ window.vedetteTheme();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", window.vedetteTheme);
 </script>
 """
+HEAD_HTML = _THEME_SCRIPT + f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
 
 
 class Frame:
@@ -33,7 +34,7 @@ class Frame:
 
     def __init__(self, snapshots: Snapshots, path: str) -> None:
         self._snapshots = snapshots
-        ui.add_head_html(_THEME_SCRIPT + f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
+        ui.add_head_html(HEAD_HTML)
         self._bar = TopBar()
         self._bar.show(path=path, problem="", read_at_s=0.0)
         self._strip = FleetStrip()

@@ -311,3 +311,17 @@ async def test_every_answer_keeps_the_browser_to_itself(fleet: Fleet, client: ht
     assert response.headers["content-type"].startswith("application/json")
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+
+
+async def test_an_unknown_address_gets_a_page_of_the_console_with_a_link_back(client: httpx.AsyncClient) -> None:
+    address = "/verdicts/%3Cscript%3Ewindow.pwned%3D1%3C%2Fscript%3E"
+    page = await client.get(address, headers={"accept": "text/html,*/*"})
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+    assert "no page at the address /verdicts/&lt;script&gt;" in page.text
+    assert "<script>window.pwned" not in page.text
+    assert '<a class="v-button" href="/">' in page.text
+    assert "/_nicegui/" not in page.text  # no script and no web socket
+    answer = await client.get("/api/nonsense")
+    assert answer.status_code == 404
+    assert "/api/nonsense" in answer.json()["detail"]
