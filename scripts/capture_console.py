@@ -1,0 +1,38 @@
+"""Picture of a running console for the documents: python scripts/capture_console.py URL docs/images/console.png.
+
+Run it while `vedette demo` screens, which prints the URL of its console. Needs Chromium and Playwright.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+WIDTH, HEIGHT = 1280, 800
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+def capture(url: str, modality: str) -> bytes:
+    """Return the page with the newest anomalous verdict opened, as PNG."""
+    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        page.goto(f"{url.rstrip('/')}/?modality={modality}")
+        page.click("tr[data-sample]:has-text('Anomalous')")
+        page.wait_for_function("document.querySelector('.v-map')?.naturalWidth > 0")
+        page.wait_for_function("[...document.querySelectorAll('.v-main img')].every(image => image.naturalWidth > 0)")
+        page.wait_for_timeout(300)
+        picture = page.screenshot()
+        browser.close()
+    return picture
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--modality", default="image")
+    arguments = parser.parse_args()
+    arguments.output.write_bytes(capture(arguments.url, arguments.modality))
