@@ -1,6 +1,7 @@
 """The commands of the service, of training and of evaluation."""
 
 from cloud.api import commands as api_commands
+from cloud.bench import commands as bench_commands
 from cloud.demo import commands as demo_commands
 from cloud.evaluation import commands as evaluation_commands
 from cloud.federation import commands as federation_commands
@@ -23,3 +24,4 @@ def register(tree: CommandTree) -> None:
     federation_commands.add_commands(tree)
     api_commands.add_commands(tree)
     demo_commands.add_commands(tree)
+    bench_commands.add_commands(tree)

@@ -29,15 +29,21 @@ RESERVED_FILES = 1024  # of store, bundles and libraries
 _LOG = EventLog("service")
 
 
-def serve(settings: CloudSettings) -> None:
-    """Run until SIGTERM or SIGINT; raises the error that prevents the start or ends the service."""
+LoadAnalysis = Callable[[Bundle], Judge]
+
+
+def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None) -> None:
+    """Run until SIGTERM or SIGINT; raises the error that prevents the start or ends the service.
+
+    `load_analysis`: makes the analysis of a bundle; None for the bundle's own.
+    """
     configure(libraries=True)
     key = trusted_key(settings)
     authority = prepare(settings.data_dir)
     limits = settings.limits
     raise_file_limit(limits.connections + limits.enrolment_connections + limits.console_connections + RESERVED_FILES)
     with service_lock(settings.data_dir):
-        asyncio.run(_run(settings, authority, key))
+        asyncio.run(_run(settings, authority, key, load_analysis or _load_analysis(settings)))
         # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its
         # samples are judged at the next start.
         logging.shutdown()
@@ -63,17 +69,23 @@ def trusted_key(settings: CloudSettings) -> Ed25519PublicKey:
     return signing_key(notice=lambda text: print(text, file=sys.stderr)).public_key()
 
 
-async def _run(settings: CloudSettings, authority: Authority, key: Ed25519PublicKey) -> None:
-    """Serve until a signal."""
-    asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
-
-    def load_analysis(bundle: Bundle) -> Judge:
+def _load_analysis(settings: CloudSettings) -> LoadAnalysis:
+    def load(bundle: Bundle) -> Judge:
         from cloud.serving.analysis import EXPLAINED_P_VALUE, Analysis  # imports PyTorch: in the worker, not at start
 
         explained = max(EXPLAINED_P_VALUE, settings.analysis.false_alarm_rate)  # every anomalous clip
         return Analysis.load(bundle, settings.analysis.device, explained)
+
+    return load
+
+
+async def _run(
+    settings: CloudSettings, authority: Authority, key: Ed25519PublicKey, load_analysis: LoadAnalysis
+) -> None:
+    """Serve until a signal."""
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
 
     service = Service(settings, authority, key, load_analysis=load_analysis, make_console=_make_console)
     try:
