@@ -52,6 +52,7 @@ class DeviceView(BaseModel):
     """One device with its health, counters, running bundles and warnings.
 
     `alarming` names the figures that need attention; `decisions` counts the verdicts on the device's samples.
+    `settings` are those in force that its group can set, None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,6 +66,7 @@ class DeviceView(BaseModel):
     enrolled_at_s: float
     certificate_expires_at_s: float
     clock_offset_s: float | None
+    settings: dict[str, float] | None
     agent_version: str
     figures: DeviceFigures
     alarming: tuple[str, ...]
@@ -92,6 +94,7 @@ def device_view(
         enrolled_at_s=row.enrolled_at_s,
         certificate_expires_at_s=row.certificate_expires_at_s,
         clock_offset_s=row.clock_offset_s,
+        settings=heartbeat.settings.given() if heartbeat.settings is not None else None,
         agent_version=heartbeat.agent_version[:MAX_NAME_CHARACTERS],
         figures=_figures(row),
         alarming=("Dropped",) if heartbeat.counters.samples_dropped else (),
@@ -168,6 +171,8 @@ def _warnings(row: DeviceRow, now_s: float) -> tuple[str, ...]:
     warnings = [text[:MAX_WARNING_CHARACTERS] for text in given[:MAX_WARNINGS]]
     if (left_out := len(given) - MAX_WARNINGS) > 0:
         warnings.append(f"{left_out} more warnings are not shown.")
+    if refusal := row.heartbeat.settings_refusal:
+        warnings.append(f"Settings of the group: {refusal[:MAX_WARNING_CHARACTERS]}")
     left_s = row.certificate_expires_at_s - now_s
     if row.revoked_at_s is None and left_s < CERTIFICATE_WARNING_S:
         warnings.append(_certificate_warning(left_s))

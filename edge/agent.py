@@ -22,11 +22,12 @@ from edge.pipeline import Pipeline, PipelineContext
 from edge.routing.budget import UplinkLoad, UploadBudget
 from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
-from edge.settings import AgentSettings
+from edge.settings import AgentSettings, RouterSettings
 from edge.settings.sources import SourceSettings
 from edge.spool import Spool
 from edge.uplink.delivery import Delivery
 from edge.uplink.events import EventReader
+from edge.uplink.group_settings import FollowedSettings
 from edge.uplink.identity import is_enrolled
 from edge.uplink.meter import LinkMeter
 from edge.uplink.trust import BundleKeys
@@ -94,6 +95,7 @@ class Agent:
         self.alarms = AlarmDelivery(
             settings.alarms, settings.state_dir / "alarms.db", self.counters, lambda: self._device_id()
         )
+        self._group = FollowedSettings(settings.state_dir, settings.router, follows=settings.group_settings)
         key_file = settings.normal_buffer.key_file
         around = PipelineContext(
             settings=settings,
@@ -111,6 +113,8 @@ class Agent:
         self._ends_with_sources = False  # a source that has ended is then no problem
         self.meter, self.budget = LinkMeter(), around.budget
         self.pipelines = [Pipeline(source, around) for source in settings.sources]
+        self._group.on_change = self._apply
+        self._apply(self._group.router)
         self.uplink = self._make_uplink()
         self._throttle = Throttle()
         self._snapshot_at_s = 0.0
@@ -156,6 +160,7 @@ class Agent:
             written_at_s=time.time(),
             metrics_address=self._metrics.address if self._metrics is not None else "",
             mode=self.settings.router.mode,
+            group_settings=self._group.group,
             counters=AgentCounters(**counts),
             spool=spool.model_copy(update={"dropped": counts["samples_dropped"]}),
             link=link.model_copy(update=measured),
@@ -167,6 +172,12 @@ class Agent:
             clock_offset_s=self.updater.clock_offset_s if self.updater is not None else None,
             problems=tuple(self._problems()),
         )
+
+    def _apply(self, router: RouterSettings) -> None:
+        """Route with these settings from now on."""
+        self.budget.configure(router)
+        for pipeline in self.pipelines:
+            pipeline.apply(router)
 
     def _device_id(self) -> str:
         """Return the device id, empty before enrolment."""
@@ -189,6 +200,7 @@ class Agent:
             self._problems,
             meter,
             self._bundle_keys,
+            self._group,
         )
         self.updater = updater
         reader = EventReader(settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge)
@@ -314,7 +326,8 @@ class Agent:
     def _problems(self) -> list[str]:
         """Return short texts for an operator: present problems, and those counted since this start."""
         clock = device_clock_warning(self.updater.clock_offset_s if self.updater is not None else None)
-        problems = [text for text in (clock, self._bundle_keys.problem) if text]
+        refused = f"group settings: {self._group.refusal}" if self._group.refusal else ""
+        problems = [text for text in (clock, self._bundle_keys.problem, refused) if text]
         for pipeline in self.pipelines:
             problems += [f"source {pipeline.settings.id}: {text}" for text in self._source_problems(pipeline)]
         sinks = self.alarms.status().items()

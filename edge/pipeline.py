@@ -22,7 +22,7 @@ from edge.routing.screening_log import ScreeningLog
 from edge.routing.stream_watch import StreamWatch
 from edge.screener import PendingScreening, ScreenedBatch, Screener, load_screener
 from edge.sealing import Seal
-from edge.settings import AgentSettings
+from edge.settings import AgentSettings, RouterSettings
 from edge.settings.sources import SourceSettings
 from edge.sources import Source, SourceHealth, open_source
 from edge.spool import Spool
@@ -107,7 +107,7 @@ class Pipeline:
     @property
     def alarm_warning(self) -> str:
         """Why the alarms of a device that sends nothing cannot be relied on; empty if they can."""
-        router = self._around.settings.router
+        router = self._router.settings
         if self._slot is None or self.error is not None or router.mode != "edge_only":
             return ""
         screener = self._slot.current
@@ -120,6 +120,10 @@ class Pipeline:
         if screener.bundle_id != self._warned_bundle_id and (text := self.alarm_warning):
             self._warned_bundle_id = screener.bundle_id
             log.warning("alarms_not_resolved", source=self.settings.id, bundle=screener.bundle_id, finding=text)
+
+    def apply(self, settings: RouterSettings) -> None:
+        """Route with other settings from the next batch on."""
+        self._router.settings = settings
 
     def running(self) -> RunningBundle:
         """Return what the source runs now; see `BundleFollower.running`."""

@@ -9,7 +9,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.errors import DataError
+from shared.errors import DataError, SettingsError
+from shared.group_settings import GroupSettings
 from vedette.v1 import fleet_pb2
 
 STATUS_FILE = "status.json"
@@ -89,7 +90,8 @@ class Heartbeat(StatusModel):
 
     `warnings` are short texts for an operator, such as "spool full: 12 samples dropped". `sent_at_ms` is the device's
     clock, 0 from an older agent. `key_set_sha256` is the hash of the key set in force, hexadecimal; it is empty from an
-    older agent, and from one that trusts a fixed key.
+    older agent, and from one that trusts a fixed key. `settings` are in force on the device, None from an older agent;
+    `settings_refusal` says why the settings of its group are not.
     """
 
     agent_version: str = ""
@@ -100,6 +102,8 @@ class Heartbeat(StatusModel):
     warnings: tuple[str, ...] = ()
     sent_at_ms: int = 0
     key_set_sha256: str = ""
+    settings: GroupSettings | None = None
+    settings_refusal: str = ""
 
     @classmethod
     def from_message(cls, message: fleet_pb2.HeartbeatRequest) -> Self:
@@ -118,6 +122,8 @@ class Heartbeat(StatusModel):
             warnings=tuple(message.warnings),
             sent_at_ms=message.sent_at_ms,
             key_set_sha256=message.key_set_sha256.hex() if len(message.key_set_sha256) == 32 else "",
+            settings=_reported_settings(message),
+            settings_refusal=message.settings_refusal,
         )
 
     def to_message(self) -> fleet_pb2.HeartbeatRequest:
@@ -133,6 +139,8 @@ class Heartbeat(StatusModel):
             warnings=self.warnings,
             sent_at_ms=self.sent_at_ms,
             key_set_sha256=bytes.fromhex(self.key_set_sha256),
+            settings=self.settings.to_message() if self.settings is not None else None,
+            settings_refusal=self.settings_refusal,
         )
 
 
@@ -223,8 +231,9 @@ class AgentStatus(StatusModel):
     """State of a whole agent, as in `STATUS_FILE` and at /status.
 
     `sources` is keyed by source id, `alarms` by sink id, `latency_ms` by stage. `device_id` is empty before enrolment.
-    `mode` is that of the router, empty from an older agent. `clock_offset_s` is the device's clock minus the service's,
-    None before the first heartbeat. `problems` are short texts for an operator; an empty list means healthy.
+    `mode` is that of the router, empty from an older agent. `group_settings` are those of the device's group, in force.
+    `clock_offset_s` is the device's clock minus the service's, None before the first heartbeat. `problems` are short
+    texts for an operator; an empty list means healthy.
     """
 
     device_id: str
@@ -237,6 +246,7 @@ class AgentStatus(StatusModel):
     link: LinkStatus = LinkStatus()
     budget: BudgetStatus = BudgetStatus()
     verdicts: VerdictStatus = VerdictStatus()
+    group_settings: GroupSettings = GroupSettings()
     sources: dict[str, SourceStatus] = {}
     alarms: dict[str, SinkStatus] = {}
     latency_ms: dict[str, LatencyStatus] = {}
@@ -252,6 +262,14 @@ class ObservedStatus(AgentStatus):
     """Status as a reader found it: `live` if the agent answered itself, else from its file."""
 
     live: bool = False
+
+
+def _reported_settings(message: fleet_pb2.HeartbeatRequest) -> GroupSettings | None:
+    """Return the reported settings, None for values that no device can have in force."""
+    try:
+        return GroupSettings.from_message(message.settings) if message.HasField("settings") else None
+    except SettingsError:
+        return None
 
 
 def read_status_file(state_dir: Path) -> AgentStatus:

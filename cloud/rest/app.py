@@ -8,6 +8,7 @@ from cloud.rest.audit import audit_routes
 from cloud.rest.bundles import bundle_routes
 from cloud.rest.devices import device_routes
 from cloud.rest.front import OPENAPI_PATH, ApiFront
+from cloud.rest.groups import group_routes
 from cloud.rest.labels import label_routes
 from cloud.rest.pages import check_parameters
 from cloud.rest.problems import add_handlers
@@ -23,7 +24,7 @@ def create_routes(reading: Store, writing: Store, late_after_s: float) -> FastAP
     app = FastAPI(
         title="Vedette API",
         version="1",
-        description="Verdicts, labels, devices, bundles, rollouts and the audit log of one service. "
+        description="Verdicts, labels, devices, groups, bundles, rollouts and the audit log of one service. "
         "Times are RFC 3339 texts in UTC.",
         docs_url=None,
         redoc_url=None,
@@ -34,6 +35,7 @@ def create_routes(reading: Store, writing: Store, late_after_s: float) -> FastAP
     router.include_router(verdict_routes(reading))
     router.include_router(label_routes(reading, writing))
     router.include_router(device_routes(reading, late_after_s))
+    router.include_router(group_routes(reading, writing))
     router.include_router(bundle_routes(reading))
     router.include_router(rollout_routes(reading))
     router.include_router(audit_routes(reading))

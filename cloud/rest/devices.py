@@ -17,7 +17,10 @@ from cloud.store.api_tokens import Scope
 
 
 class DeviceItem(BaseModel):
-    """One device; `figures` are its counters, `decisions` count the verdicts on its samples."""
+    """One device; `figures` are its counters, `decisions` count the verdicts on its samples.
+
+    `settings` are those in force on the device that its group can set, null if unknown.
+    """
 
     device_id: str
     site: str
@@ -28,6 +31,7 @@ class DeviceItem(BaseModel):
     enrolled_at: str
     certificate_expires_at: str
     clock_offset_s: float | None
+    settings: dict[str, float] | None
     agent_version: str
     figures: dict[str, int | float | None]
     decisions: dict[str, int]

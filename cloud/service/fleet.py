@@ -64,7 +64,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         await refuse(context, grpc.StatusCode.UNIMPLEMENTED, "Enrolment uses another port, which the token names.")
 
     async def Heartbeat(self, request: fleet_pb2.HeartbeatRequest, context: Context) -> fleet_pb2.HeartbeatResponse:
-        """Store the heartbeat unless it is a query only; answer with the bundles that the device should run."""
+        """Store the heartbeat unless it is a query only; answer with the desired state of the device."""
         received_at_s = time.time()
         device_id = await self._access.device_id(context)
         heartbeat = bounded(Heartbeat.from_message(request))
@@ -74,7 +74,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             if not request.query_only:
                 await store_heartbeat(self._store, device_id, heartbeat, offset_s)
             async with self._store.reading() as connection:
-                wanted = await self._releases.wanted(connection, device_id)
+                wanted, settings = await self._releases.wanted(connection, device_id)
             chain = await self._registry.key_chain.sets(self._authority_sha256)
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
@@ -84,6 +84,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             next_heartbeat_s=self._heartbeat_s,
             service_time_ms=int(time.time() * 1000),
             key_sets=[item.to_message() for item in _following(chain, heartbeat.key_set_sha256)],
+            settings=settings.to_message(),
         )
 
     async def FetchBundle(

@@ -1,12 +1,19 @@
-"""Commands of sites and groups: `vedette cloud group set | release`."""
+"""Commands of sites and groups: `vedette cloud group set | release | settings`."""
 
 import time
-from typing import Annotated
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloud.outputs import failure_as_json, write_json
 from cloud.service.command_options import Config, in_store
 from shared.cli import CommandTree
+
+if TYPE_CHECKING:
+    from cloud.store import Store
+    from cloud.store.group_settings import GroupState
 
 
 def add_commands(tree: CommandTree) -> None:
@@ -21,6 +28,11 @@ def add_commands(tree: CommandTree) -> None:
         epilog="Examples: [bold]vedette cloud group release press --group presses --config cloud.toml[/bold], "
         "[bold]vedette cloud group release press --all --config cloud.toml[/bold]"
     )(release)
+    groups.command(
+        epilog="Examples: [bold]vedette cloud group settings presses --false-alarms-per-day 2 --audit-share 0.02 "
+        "--config cloud.toml[/bold], [bold]vedette cloud group settings presses --unset audit_share "
+        "--config cloud.toml[/bold]"
+    )(settings)
     tree.group("cloud").add_typer(groups, name="group")
 
 
@@ -65,3 +77,61 @@ def release(
         check_place(Place(group=group))
     in_store(config, lambda store: releases.release(store, name, set(groups or ()), time.time()))
     typer.echo(f"{name}: released to {'all groups' if to_all else ', '.join(sorted(set(groups or ())))}")
+
+
+def settings(
+    group: Annotated[str | None, typer.Argument(help="Group to change. Default: list all groups.")] = None,
+    false_alarms_per_day: Annotated[
+        float | None, typer.Option(help="Local alarms that a source may raise in a day of normal data.")
+    ] = None,
+    audit_share: Annotated[
+        float | None, typer.Option(help="Share of accepted samples that are sent anyway, 0 to 1.")
+    ] = None,
+    max_samples_per_s: Annotated[
+        float | None, typer.Option(help="Samples a second over all sources of a device; 0: no limit.")
+    ] = None,
+    max_bytes_per_s: Annotated[
+        float | None, typer.Option(help="Bytes a second over all sources of a device; 0: no limit.")
+    ] = None,
+    unset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Setting that returns to the value of each device's own file."),
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the groups as JSON.")] = None,
+    config: Config = None,
+) -> None:
+    """List the settings of all groups, or change those of one: its devices apply them while they run."""
+    from cloud.service.tokens import check_place
+    from cloud.store.fleet import Place
+    from cloud.store.group_settings import change_settings, group_states
+    from shared.errors import SettingsError
+    from shared.group_settings import GroupSettings
+
+    options = {
+        "false_alarms_per_day": false_alarms_per_day,
+        "audit_share": audit_share,
+        "max_samples_per_s": max_samples_per_s,
+        "max_bytes_per_s": max_bytes_per_s,
+    }
+    with failure_as_json(json_path):
+        given, removed = GroupSettings.checked(options), set(unset or ())
+        if unknown := removed - set(options):
+            raise SettingsError(f"--unset {min(unknown)}: no such setting. There are: {', '.join(options)}.")
+        if (group is None) == bool(given.given() or removed):
+            raise SettingsError("Give a group together with the settings to change, or neither for the list.")
+        if removed & given.given().keys():
+            raise SettingsError("Give a setting its value or --unset, not both.")
+
+        async def work(store: "Store") -> "list[GroupState]":
+            if group is not None:
+                check_place(Place(group=group))
+                await change_settings(store, group, given, unset=removed)
+            async with store.reading() as connection:
+                return await group_states(connection)
+
+        found = [state for state in in_store(config, work) if group in (None, state.group)]
+        write_json(json_path, {"groups": [asdict(state) | {"settings": state.settings.given()} for state in found]})
+        for state in found:
+            refusing = f", {state.refusing} refuse them" if state.refusing else ""
+            follow = f"{state.following} of {state.devices} devices follow{refusing}"
+            typer.echo(f"{state.group}: {state.settings.words()}; {follow}")

@@ -24,7 +24,12 @@ def bounded(heartbeat: Heartbeat) -> Heartbeat:
     if any(cut.values()):
         parts = ", ".join(f"{count} {what}" for what, count in cut.items() if count)
         warnings.append(f"heartbeat too large: {parts} cut")
-    changed = {"running": tuple(running), "warnings": tuple(warnings), "agent_version": heartbeat.agent_version[:64]}
+    changed = {
+        "running": tuple(running),
+        "warnings": tuple(warnings),
+        "agent_version": heartbeat.agent_version[:64],
+        "settings_refusal": heartbeat.settings_refusal[:MAX_WARNING_CHARACTERS],
+    }
     return heartbeat.model_copy(update=changed)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from cloud.service.data_dir import device_addresses, open_existing
 from cloud.settings import CloudSettings
 from cloud.store import Store
-from cloud.store.fleet import NO_CHANGE, Place, add_tokens
+from cloud.store.fleet import NO_CHANGE, PLACE_PATTERN, Place, add_tokens
 from shared.enrolment import EnrolmentToken
 from shared.errors import SettingsError
 from shared.files import write_durably
 
 TOKEN_SUFFIX = ".token"
-_DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DEVICE_ID = re.compile(PLACE_PATTERN)
 _ID_RULE = "use up to 64 letters, digits, dots, dashes and underscores, starting with a letter or digit."
 
 

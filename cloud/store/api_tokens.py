@@ -28,6 +28,8 @@ class Scope(StrEnum):
     LABELS_READ = "labels:read"
     LABELS_WRITE = "labels:write"
     DEVICES_READ = "devices:read"
+    GROUPS_READ = "groups:read"
+    GROUPS_WRITE = "groups:write"
     BUNDLES_READ = "bundles:read"
     ROLLOUTS_READ = "rollouts:read"
     AUDIT_READ = "audit:read"

@@ -23,6 +23,7 @@ class AuditAction(StrEnum):
     DEVICE_ENROLLED = "device.enrolled"
     DEVICE_REVOKED = "device.revoked"
     DEVICE_PLACED = "device.placed"
+    GROUP_SETTINGS = "group.settings"
     BUNDLE_PUBLISHED = "bundle.published"
     BUNDLE_CURRENT = "bundle.current"
     BUNDLE_RELEASED = "bundle.released"

@@ -17,6 +17,7 @@ from cloud.store.schema import devices, heartbeats, tokens
 from shared.errors import EnrolmentError, SettingsError
 from shared.status import Heartbeat
 
+PLACE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of device ids, sites and groups
 _MAX_INTEGER = 2**63 - 1  # in the store; the wire carries unsigned 64-bit integers
 
 

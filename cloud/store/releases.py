@@ -1,6 +1,6 @@
-"""Bundles that each device should run.
+"""Desired state of each device: the bundles that it should run, and the settings of its group.
 
-These are the current ones of the names that are released to its group, and the new one of a rollout whose stages
+The bundles are the current ones of the names that are released to its group, and the new one of a rollout whose stages
 include the device.
 """
 
@@ -13,10 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.events import BundleChange, add_bundle_change
+from cloud.store.group_settings import settings_by_group
 from cloud.store.registry import RegisteredBundle, current_bundles, entry_of
 from cloud.store.rollouts import StagedRollout, active_rollouts
 from cloud.store.schema import DEFAULT_PLACE, audit_log, bundle_groups, bundles, devices, rollouts
 from shared.errors import BundleError
+from shared.group_settings import GroupSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,13 @@ class WantedBundles:
     """Wanted bundles of all devices, from one view of the store.
 
     `groups` of a name that is for all are missing; `staged` holds the rollout of each name that has one under way, and
-    its bundle.
+    its bundle. `settings` are those of the groups that have some.
     """
 
     current: Mapping[str, RegisteredBundle]
     groups: Mapping[str, Collection[str]]
     staged: Mapping[str, tuple[StagedRollout, RegisteredBundle]]
+    settings: Mapping[str, GroupSettings]
 
     def of(self, device_id: str, group: str) -> dict[str, RegisteredBundle]:
         """Return the bundle of each name that a device of this group should run."""
@@ -52,23 +55,23 @@ async def wanted_by_device(connection: AsyncConnection) -> WantedBundles:
         bundle = await entry_of(connection, rollout.bundle_id)
         if bundle is not None:
             staged[rollout.bundle_name] = (rollout, bundle)
-    return WantedBundles(current, await groups_by_name(connection), staged)
+    return WantedBundles(current, await groups_by_name(connection), staged, await settings_by_group(connection))
 
 
 class Releases:
-    """Wanted bundles, kept in memory until something in the store changes.
+    """Desired state of all devices, kept in memory until something in the store changes.
 
-    Every change of bundles, releases and rollouts has an entry in the audit log, so the number of the newest entry says
-    whether they are still right. A heartbeat then costs one statement.
+    Every change of it has an entry in the audit log, so the number of the newest entry says whether it is still right.
+    A heartbeat then costs one statement.
     """
 
     def __init__(self) -> None:
         self._known: tuple[int, WantedBundles] | None = None
 
-    async def wanted(self, connection: AsyncConnection, device_id: str) -> list[RegisteredBundle]:
-        """Return the bundles that one device should run, ordered by name."""
+    async def wanted(self, connection: AsyncConnection, device_id: str) -> tuple[list[RegisteredBundle], GroupSettings]:
+        """Return the bundles that one device should run, ordered by name, and the settings of its group."""
         group, wanted = await self._read(connection, device_id)
-        return list(wanted.of(device_id, group).values())
+        return list(wanted.of(device_id, group).values()), wanted.settings.get(group, GroupSettings())
 
     async def may_fetch(self, connection: AsyncConnection, device_id: str, bundle: RegisteredBundle) -> bool:
         """Return whether a device may fetch a bundle.

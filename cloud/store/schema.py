@@ -77,6 +77,17 @@ heartbeats = Table(  # the latest of each device
     Column("warnings", JSON, nullable=False),
     Column("key_set_sha256", String(64), nullable=False, server_default=""),  # in force on the device; "": unknown
     Column("clock_offset_s", Double),  # the device's clock minus the service's; NULL from an older agent
+    # In force on the device, a shared.group_settings.GroupSettings; NULL from an older agent.
+    Column("settings", JSON(none_as_null=True)),
+    Column("settings_refusal", String(400), nullable=False, server_default=""),
+)
+
+group_settings = Table(  # desired settings of the groups that have some
+    "group_settings",
+    metadata,
+    Column("group_name", String(64), primary_key=True),
+    Column("settings", JSON, nullable=False),  # the given values of a shared.group_settings.GroupSettings
+    Column("changed_at_s", Double, nullable=False),
 )
 
 key_sets = Table(  # signed lists of the keys that may sign bundles; a root is stored with the set that follows it

@@ -11,6 +11,7 @@ from edge.bundles.installer import BundleFollower, BundleInstaller
 from edge.counters import Counters
 from edge.settings import UplinkSettings
 from edge.spool import Spool
+from edge.uplink.group_settings import FollowedSettings
 from edge.uplink.link import LinkState
 from edge.uplink.meter import LinkMeter
 from edge.uplink.tasks import happens
@@ -41,8 +42,9 @@ class Updater:
         warnings: Callable[[], Sequence[str]],
         meter: LinkMeter,
         bundle_keys: BundleKeys | None = None,
+        group: FollowedSettings | None = None,
     ) -> None:
-        self._cache, self._bundle_keys = cache, bundle_keys
+        self._cache, self._bundle_keys, self._group = cache, bundle_keys, group
         self._version, self._settings = version, settings
         self._followers, self._spool, self._counters, self._warnings = followers, spool, counters, warnings
         self._meter = meter
@@ -73,6 +75,7 @@ class Updater:
                         self.clock_offset_s = sent_at_s + took_s / 2 - response.service_time_ms / 1000
                     backoff.reset()
                     wait_s = min(float(response.next_heartbeat_s) or wait_s, _MAX_HEARTBEAT_S)
+                    await self._follow_group(response)
                     await self._follow_keys(response.key_sets)
                     self.installer.want(transport, list(response.desired))
                 except grpc.aio.AioRpcError as error:
@@ -82,6 +85,13 @@ class Updater:
                     self._nudge.clear()
         finally:
             self.installer.disconnect()
+
+    async def _follow_group(self, response: fleet_pb2.HeartbeatResponse) -> None:
+        """Adopt the settings of the group, and confirm or refuse them with the next heartbeat, at once."""
+        if self._group is None or not response.HasField("settings"):
+            return
+        if await asyncio.to_thread(self._group.follow, response.settings):
+            self.nudge()
 
     async def _follow_keys(self, key_sets: Sequence[fleet_pb2.KeySet]) -> None:
         """Adopt new key sets before bundles are fetched, and confirm them with the next heartbeat, at once."""
@@ -105,4 +115,6 @@ class Updater:
             warnings=tuple(text[:_MAX_WARNING_CHARACTERS] for text in list(self._warnings())[:_MAX_WARNINGS]),
             sent_at_ms=int(time.time() * 1000),
             key_set_sha256=self._bundle_keys.sha256 if self._bundle_keys is not None else "",
+            settings=self._group.in_force if self._group is not None else None,
+            settings_refusal=self._group.refusal if self._group is not None else "",
         )

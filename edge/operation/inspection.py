@@ -39,6 +39,8 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
     agent = "running" if status.live else f"does not answer; this was its status {age_s:.0f} s ago"
     yield f"agent    {agent}, process {status.process_id}"
     yield f"link     {link_text(status) if status.link.connected else 'down: ' + status.link.error}"
+    if status.group_settings.given():
+        yield f"group    {status.group_settings.words()}"
     for name, source in status.sources.items():
         bundle = f"{source.bundle_id} ({source.artefact})" if source.bundle_id else "no bundle"
         reconnects = f", {source.reconnects} reconnects" if source.reconnects else ""

@@ -57,6 +57,12 @@ class UploadBudget:
         """Whether the budget limits bytes."""
         return self._bytes.is_limited
 
+    def configure(self, settings: RouterSettings) -> None:
+        """Adopt other rates; that in bytes counts from the next call of `follow` on."""
+        with self._lock:
+            self._samples.change_rate(settings.max_samples_per_s)
+        self._configured = settings.max_bytes_per_s
+
     def follow(self, load: UplinkLoad) -> None:
         """Adapt to the queue, and set `pressure` to its fill in time or in bytes, 1 when full."""
         wait_s, limit_s = load.wait_s if load.connected else 0.0, self._max_queue_s

@@ -83,10 +83,13 @@ class RateMeter:
 
 
 class Router:
-    """Routes the samples of one source, in two steps: `select`, then `grant` once the prices are known."""
+    """Routes the samples of one source, in two steps: `select`, then `grant` once the prices are known.
+
+    `settings` may be replaced at any time, except for the mode: they count from the next batch on.
+    """
 
     def __init__(self, settings: RouterSettings, source_id: str, rate: RateMeter, budget: UploadBudget) -> None:
-        self._settings, self._rate, self._budget = settings, rate, budget
+        self.settings, self._rate, self._budget = settings, rate, budget
         self.promise = (0.0, 0.0)  # p-value of alarms and samples per second, of the batch selected last
         # Sources must not audit in step; the same configuration must audit the same samples.
         self._random = np.random.default_rng([settings.seed, zlib.crc32(source_id.encode())])
@@ -95,11 +98,11 @@ class Router:
         """Return the p-value at which normal data raises `false_alarms_per_day` alarms; 0 while the rate is unknown."""
         if rate_per_s <= 0:
             return 0.0
-        return min(1.0, self._settings.false_alarms_per_day / (rate_per_s * SECONDS_PER_DAY))
+        return min(1.0, self.settings.false_alarms_per_day / (rate_per_s * SECONDS_PER_DAY))
 
     def select(self, p_values: NDArray[np.float64]) -> RouteSelection:
         """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once."""
-        settings, count = self._settings, len(p_values)
+        settings, count = self.settings, len(p_values)
         rate_per_s = self._rate.observe(count)
         alarm_p = self.alarm_p_value(rate_per_s)
         self.promise = (alarm_p, rate_per_s)
@@ -122,7 +125,7 @@ class Router:
         """Spend the budget on the first candidates, whose messages cost `cost_bytes` (candidates,), and decide."""
         codes, candidates = selection.codes, selection.candidates
         travels = np.zeros(len(codes), dtype=bool)
-        if self._settings.mode == "edge_only":
+        if self.settings.mode == "edge_only":
             return Routing(codes, travels, selection.suspicious, selection.priorities)
         granted = self._budget.grant(cost_bytes) if len(candidates) else 0
         travels[candidates[:granted]] = True

@@ -168,6 +168,11 @@ class AgentSettings(Settings):
         title="Bundle key",
         description="PEM of the only public key to trust; default: the key set of the service, from enrolment on",
     )
+    group_settings: bool = Field(
+        default=True,
+        title="Group settings",
+        description="true: values that the service sets for the device's group replace those of [router]",
+    )
     drain_timeout_s: float = Field(
         default=60.0, ge=0, title="Drain", description="seconds --until-done waits for the spool and its verdicts"
     )

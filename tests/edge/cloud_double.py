@@ -37,6 +37,7 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
     ) -> None:
         self.authority, self.bundle_key = authority, bundle_key
         self.key_set: fleet_pb2.KeySet | None = None
+        self.group_settings: fleet_pb2.GroupSettings | None = None
         self.samples: dict[bytes, sample_pb2.Sample] = {}
         self.order: list[bytes] = []  # as they arrived, resends included
         self.requests = 0
@@ -155,7 +156,9 @@ class CloudDouble(detection_pb2_grpc.DetectionServicer, fleet_pb2_grpc.FleetServ
                 )
             )
         now_ms = int((time.time() + self.clock_ahead_s) * 1000)
-        return fleet_pb2.HeartbeatResponse(desired=desired, next_heartbeat_s=1, service_time_ms=now_ms)
+        return fleet_pb2.HeartbeatResponse(
+            desired=desired, next_heartbeat_s=1, service_time_ms=now_ms, settings=self.group_settings
+        )
 
     async def FetchBundle(
         self, request: fleet_pb2.FetchBundleRequest, context: grpc.aio.ServicerContext

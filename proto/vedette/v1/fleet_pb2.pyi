@@ -70,8 +70,20 @@ class RunningBundle(_message.Message):
     state: str
     def __init__(self, source_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., artefact: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
 
+class GroupSettings(_message.Message):
+    __slots__ = ("false_alarms_per_day", "audit_share", "max_samples_per_s", "max_bytes_per_s")
+    FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MAX_SAMPLES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    false_alarms_per_day: float
+    audit_share: float
+    max_samples_per_s: float
+    max_bytes_per_s: float
+    def __init__(self, false_alarms_per_day: _Optional[float] = ..., audit_share: _Optional[float] = ..., max_samples_per_s: _Optional[float] = ..., max_bytes_per_s: _Optional[float] = ...) -> None: ...
+
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only", "key_set_sha256")
+    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only", "key_set_sha256", "settings", "settings_refusal")
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +93,8 @@ class HeartbeatRequest(_message.Message):
     SENT_AT_MS_FIELD_NUMBER: _ClassVar[int]
     QUERY_ONLY_FIELD_NUMBER: _ClassVar[int]
     KEY_SET_SHA256_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_REFUSAL_FIELD_NUMBER: _ClassVar[int]
     agent_version: str
     counters: Counters
     running: _containers.RepeatedCompositeFieldContainer[RunningBundle]
@@ -90,7 +104,9 @@ class HeartbeatRequest(_message.Message):
     sent_at_ms: int
     query_only: bool
     key_set_sha256: bytes
-    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ..., key_set_sha256: _Optional[bytes] = ...) -> None: ...
+    settings: GroupSettings
+    settings_refusal: str
+    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ..., key_set_sha256: _Optional[bytes] = ..., settings: _Optional[_Union[GroupSettings, _Mapping]] = ..., settings_refusal: _Optional[str] = ...) -> None: ...
 
 class DesiredBundle(_message.Message):
     __slots__ = ("bundle_name", "bundle_id", "archive_bytes", "archive_sha256")
@@ -105,16 +121,18 @@ class DesiredBundle(_message.Message):
     def __init__(self, bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., archive_bytes: _Optional[int] = ..., archive_sha256: _Optional[bytes] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("desired", "next_heartbeat_s", "service_time_ms", "key_sets")
+    __slots__ = ("desired", "next_heartbeat_s", "service_time_ms", "key_sets", "settings")
     DESIRED_FIELD_NUMBER: _ClassVar[int]
     NEXT_HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
     SERVICE_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     KEY_SETS_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
     desired: _containers.RepeatedCompositeFieldContainer[DesiredBundle]
     next_heartbeat_s: int
     service_time_ms: int
     key_sets: _containers.RepeatedCompositeFieldContainer[KeySet]
-    def __init__(self, desired: _Optional[_Iterable[_Union[DesiredBundle, _Mapping]]] = ..., next_heartbeat_s: _Optional[int] = ..., service_time_ms: _Optional[int] = ..., key_sets: _Optional[_Iterable[_Union[KeySet, _Mapping]]] = ...) -> None: ...
+    settings: GroupSettings
+    def __init__(self, desired: _Optional[_Iterable[_Union[DesiredBundle, _Mapping]]] = ..., next_heartbeat_s: _Optional[int] = ..., service_time_ms: _Optional[int] = ..., key_sets: _Optional[_Iterable[_Union[KeySet, _Mapping]]] = ..., settings: _Optional[_Union[GroupSettings, _Mapping]] = ...) -> None: ...
 
 class FetchBundleRequest(_message.Message):
     __slots__ = ("bundle_id", "offset")

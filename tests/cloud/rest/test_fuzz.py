@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared.group_settings import GroupSettings
 from tests.cloud.console.filled_store import SHUTTLE, Fleet
 from tests.cloud.rest.test_access import ROUTES
 
@@ -32,13 +33,14 @@ LABELS = st.fixed_dictionaries(
     {"label": st.sampled_from(["real", "false_alarm", "missed", "unsure"]) | JSON},
     optional={"author": st.text(max_size=130) | JSON, "note": st.text(max_size=200) | JSON, "x": JSON},
 )
+SETTINGS = st.dictionaries(st.sampled_from([*GroupSettings.model_fields, "x"]), st.floats() | JSON, max_size=3)
 REQUESTS = st.fixed_dictionaries(
     {
         "route": st.sampled_from(sorted(ROUTES)),
         "sample": st.booleans(),
         "part": st.text(min_size=1, max_size=40),
         "query": st.lists(st.tuples(st.sampled_from(NAMES), TEXTS), max_size=3),
-        "body": st.binary(max_size=64) | (LABELS | JSON).map(lambda value: json.dumps(value).encode()),
+        "body": st.binary(max_size=64) | (LABELS | SETTINGS | JSON).map(lambda value: json.dumps(value).encode()),
         "headers": st.dictionaries(
             st.sampled_from(["idempotency-key", "if-none-match", "content-type", "content-length", "range"]),
             st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=140),
@@ -51,7 +53,7 @@ REQUESTS = st.fixed_dictionaries(
 async def check(client: httpx.AsyncClient, sample_id: str, request: dict[str, Any]) -> None:
     method, path = request["route"].split(" ")
     path = re.sub(r"\{\w+\}", lambda _: sample_id if request["sample"] else quote(request["part"], safe=""), path)
-    content = request["body"] if method == "POST" else None
+    content = request["body"] if method in ("POST", "PUT") else None
     headers = {"content-type": "application/json"} | request["headers"]
     response = await client.request(method, path, params=request["query"], content=content, headers=headers)
     assert response.status_code in (200, 201, 304, 400, 404, 409, 413, 422), response.text

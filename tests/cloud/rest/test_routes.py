@@ -260,3 +260,23 @@ async def test_a_damaged_store_is_a_problem_without_its_path(fleet: Fleet, clien
     assert response.status_code == 503
     assert response.json()["type"] == "urn:vedette:problem:store-unavailable"
     assert "/" not in response.json()["detail"]
+
+
+async def test_the_settings_of_a_group_are_replaced_as_a_whole(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    path = "/groups/presses/settings"
+    assert (await client.get("/groups/presses")).status_code == 404
+    assert (await client.put(path, json={"audit_share": 0.1, "max_samples_per_s": 5})).status_code == 200
+    answer = await client.put(path, json={"audit_share": 0.2})
+    assert answer.json() == {
+        "audit_share": 0.2,
+        "false_alarms_per_day": None,
+        "max_samples_per_s": None,
+        "max_bytes_per_s": None,
+    }
+    assert (await client.get("/groups/presses")).json()["settings"] == answer.json()
+    for body in ({"audit_share": 2}, {"audit_share": True}, {"other": 1}, []):
+        assert (await client.put(path, json=body)).status_code == 422
+    assert (await client.put("/groups/a%20b/settings", json={})).status_code == 422
+    assert [item["group"] for item in (await client.get("/groups")).json()["items"]] == ["default", "presses"]
+    changes = (await client.get("/audit", params={"subject": "presses"})).json()["items"]
+    assert [item["actor"] for item in changes] == ["api:CI (t0)"] * 2

@@ -8,6 +8,7 @@ from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.settings import AgentSettings
 from edge.spool import Spool
+from edge.uplink.group_settings import FollowedSettings
 from edge.uplink.meter import LinkMeter
 from edge.uplink.trust import BundleKeys
 from edge.uplink.uplink import Uplink
@@ -35,15 +36,16 @@ class Source:
 class EdgeDevice:
     """Uplink, installer and trusted keys of an agent, without sources that screen."""
 
-    def __init__(self, state) -> None:
-        settings = AgentSettings.model_validate({"state_dir": state}).uplink.model_copy(update={"heartbeat_s": 0.1})
+    def __init__(self, state, **changes) -> None:
+        agent = AgentSettings.model_validate({"state_dir": state, **changes})
+        settings = agent.uplink.model_copy(update={"heartbeat_s": 0.1})
+        self.group = FollowedSettings(state, agent.router, follows=agent.group_settings)
         self.keys, self.source = BundleKeys(state), Source()
         self.cache = BundleCache(state / "bundles", self.keys.keys)
         counters = Counters(state / "counters.json")
-        self.spool = Spool(state / "spool.db", AgentSettings.model_validate({"state_dir": state}).spool, counters)
-        self.updater = Updater(
-            "1", settings, self.cache, [self.source], self.spool, counters, self.problems, LinkMeter(), self.keys
-        )
+        self.spool = Spool(state / "spool.db", agent.spool, counters)
+        parts = (self.cache, [self.source], self.spool, counters, self.problems, LinkMeter(), self.keys, self.group)
+        self.updater = Updater("1", settings, *parts)
         self.uplink = Uplink(state, settings, [self.updater])
         self.uplink.start()
 
@@ -66,8 +68,8 @@ class EdgeDevice:
 
 
 @contextlib.asynccontextmanager
-async def started(state):
-    device = await asyncio.to_thread(EdgeDevice, state)
+async def started(state, **changes):
+    device = await asyncio.to_thread(EdgeDevice, state, **changes)
     try:
         yield device
     finally:
