@@ -91,9 +91,10 @@ def _read_parquet(path: Path) -> TableColumns:
     with open_parquet(path) as file:
         fields = [(field.name, str(field.type)) for field in file.schema_arrow]
         names = [name for name, _ in fields if not name.startswith(_PARQUET_INDEX)]
-        numeric = [name for name, kind in fields if name in names and is_numeric(kind)]
+        unique = [name for name in names if names.count(name) == 1]
+        numeric = [name for name, kind in fields if name in unique and is_numeric(kind)]
         numbers: dict[str, list[NDArray[np.float64]]] = {name: [np.empty(0)] for name in numeric}
-        texts: dict[str, list[str]] = {name: [] for name in names if name not in numeric}
+        texts: dict[str, list[str]] = {name: [] for name in unique if name not in numeric}
         count, batches = 0, iter(file.iter_batches(CHUNK_ROWS))
         while (batch := next_batch(path, batches)) is not None:
             for name in numeric:

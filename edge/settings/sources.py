@@ -270,6 +270,11 @@ class ReadingsBase(SourceBase):
         """Whether each record holds one value and the name of its channel."""
         return self.senml or bool(self.name_path)
 
+    @property
+    def records_are_rows(self) -> bool:
+        """Whether each record is a row of its own, complete with its own values."""
+        return self.interval_s <= 0 and self.hold_s <= 0 and not self.names_channels
+
     @model_validator(mode="after")
     def _records_fit_together(self) -> Self:
         if self.senml and (self.records_path or self.name_path or self.time_path or self.message_time_path):

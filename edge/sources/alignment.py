@@ -6,7 +6,8 @@ that report changes only), and is missing after that, which is NaN.
 
 Stamps are not to be trusted. A reading older than the rows already given is too late. One that lies far from the others
 is set aside, and accepted once three in a row rise: then the clock was set, or there was a pause, and rows restart.
-Where each record is a row, only one that lies far back is put aside: a pause makes no difference there.
+Where each record is a row, only one that lies far back is put aside: a pause makes no difference there. Rows that are
+judged one by one need no order: then each record is a row, also one with an older time.
 """
 
 import math
@@ -41,13 +42,22 @@ class Alignment:
     """Aligner of readings into rows, in the order of time.
 
     `longest_gap`: steps without a reading that become rows of missing values; after a longer pause rows restart.
+    `is_ordered`: whether rows must rise in time; without an interval and held values they need not.
     """
 
     def __init__(
-        self, channels: int, *, interval_s: float, hold_s: float, lateness_s: float, longest_gap: int = 1
+        self,
+        channels: int,
+        *,
+        interval_s: float,
+        hold_s: float,
+        lateness_s: float,
+        longest_gap: int = 1,
+        is_ordered: bool = True,
     ) -> None:
         self._channels, self._interval_s = channels, interval_s
         self._hold_s, self._lateness_s, self._longest_gap = hold_s, lateness_s, longest_gap
+        self._is_ordered = is_ordered or interval_s > 0 or hold_s > 0
         self._jump_s = max(MIN_JUMP_S, lateness_s, longest_gap * interval_s, 10 * interval_s)
         self.late = 0  # readings that came after their row
         self._strays: list[Reading] = []
@@ -55,6 +65,9 @@ class Alignment:
 
     def add(self, reading: Reading) -> Iterator[Row]:
         """Yield the rows that are complete with this reading."""
+        if not self._is_ordered:
+            yield self._row(reading.at_s, reading.values)
+            return
         if self._latest_s is not None and self._is_far(reading.at_s - self._latest_s):
             yield from self._put_aside(reading)
             return

@@ -14,6 +14,7 @@ from edge.sources.alignment import Alignment, Reading, Row
 from edge.sources.base import Pacer
 from edge.sources.clock_check import ClockCheck
 from edge.sources.health import HealthRecord, SourceHealth
+from edge.sources.records import RecordReader
 from edge.sources.windows import WindowCutter
 from shared.bundle import InputSpec
 from shared.errors import SettingsError
@@ -100,7 +101,9 @@ class LiveReadings(ABC):
             hold_s=settings.hold_s,
             lateness_s=settings.lateness_s if settings.interval_s > 0 else 0.0,
             longest_gap=spec.window_length if is_series else 1,
+            is_ordered=is_series,
         )
+        self._whole_rows = not is_series and settings.records_are_rows
         self._due_s = 0.0
         self._clocks = ClockCheck(spec.channels)
         self._heard_s = dict.fromkeys(range(len(spec.channels)), math.inf)  # set when the source begins
@@ -124,6 +127,18 @@ class LiveReadings(ABC):
         finally:
             self._intake.end()
             self._end()
+
+    def _record_reader(self, numbers: Sequence[int]) -> RecordReader:
+        """Return the reader of the records that hold these channels. Raises SettingsError for a wrong path."""
+        return RecordReader(
+            self._readings,
+            self._channels,
+            numbers,
+            categories=self._spec.categories,
+            decimal=self._spec.decimal,
+            whole_rows=self._whole_rows and len(numbers) == len(self._channels),
+            on_left_out=self._health.leave_out,
+        )
 
     @abstractmethod
     def _start(self) -> None:

@@ -64,20 +64,7 @@ class MqttSource(LiveReadings):
             raise SettingsError(
                 f"Source {settings.id!r}: {topic!r} is no topic filter: + stands for one level, # for all the rest."
             )
-        return [
-            (
-                topic,
-                RecordReader(
-                    settings,
-                    self._channels,
-                    numbers,
-                    categories=self._spec.categories,
-                    decimal=self._spec.decimal,
-                    on_left_out=self._health.leave_out,
-                ),
-            )
-            for topic, numbers in by_topic.items()
-        ]
+        return [(topic, self._record_reader(numbers)) for topic, numbers in by_topic.items()]
 
     def _start(self) -> None:
         self._link.start()

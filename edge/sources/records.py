@@ -5,7 +5,7 @@ Fields are named by JMESPath expressions (jmespath.org), which search and evalua
 
 import json
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jmespath
@@ -36,7 +36,8 @@ class RecordReader:
     """Reads records: JSON objects, or rows of a table by the names of its columns.
 
     `on_left_out` is called with a reason and a count for values and records that give no reading; those that cannot be
-    read are rejections.
+    read are rejections. With `whole_rows`, a record is one rejection if any of its values cannot be read, as a row of a
+    table is; otherwise its other values are kept.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RecordReader:
         *,
         categories: Mapping[str, Sequence[str]] | None = None,
         decimal: str = "",
+        whole_rows: bool = False,
         on_left_out: Callable[[str, int], None] = lambda reason, count: None,
     ) -> None:
         """Prepare the paths of a source.
@@ -57,6 +59,7 @@ class RecordReader:
             numbers: positions of the channels that these records hold.
             categories: values of each category of the bundle.
             decimal: decimal mark of the training table.
+            whole_rows: whether each record is a row that is judged alone.
             on_left_out: see above.
 
         Raises:
@@ -69,6 +72,7 @@ class RecordReader:
         of_source = f"source {settings.id!r}"
         self._records = _compiled(settings.records_path, f"{of_source}: records_path")
         self._records_path, self._source_id = settings.records_path, settings.id
+        self._whole_rows = whole_rows
         self._name = _compiled(NAME if self._senml else settings.name_path, f"{of_source}: name_path")
         self._time = _compiled(TIME if self._senml else settings.time_path, f"{of_source}: time_path")
         self._message_time = _compiled(settings.message_time_path, f"{of_source}: message_time_path")
@@ -142,7 +146,11 @@ class RecordReader:
                 yield Rejection(origin, f"its time cannot be read: {_words(error)}")
                 continue
             values: dict[int, float] = {}
-            faults = yield from self._read_values(record, origin, values)
+            faults = list(self._read_values(record, origin, values))
+            if faults and self._whole_rows:
+                yield faults[0]
+                continue
+            yield from faults
             if self._name is None:
                 if values:
                     readings.append(Reading(at_s, values))
@@ -157,14 +165,13 @@ class RecordReader:
             readings.sort(key=lambda reading: reading.at_s)
         yield from readings
 
-    def _read_values(self, record: Any, origin: str, values: dict[int, float]) -> Generator[Rejection, None, int]:
-        """Fill in a record's values by channel; yield a rejection for each unusable one, and return their number."""
-        faults = 0
+    def _read_values(self, record: Any, origin: str, values: dict[int, float]) -> Iterator[Rejection]:
+        """Fill in a record's values by channel; yield a rejection for each unusable one."""
         try:
             numbers = self._numbers if self._name is None else self._named(record)
         except JMESPathError as error:
             yield Rejection(origin, f"its channel's name cannot be read: {_words(error)}")
-            return 1
+            return
         for number in numbers:
             path, quality = self._paths[number]
             channel = self._channels[number]
@@ -179,9 +186,7 @@ class RecordReader:
                     self._on_left_out("bad quality", 1)
                 values[number] = self._value(found, channel) if is_good else math.nan
             except (ValueError, TypeError, OverflowError, JMESPathError) as error:
-                faults += 1
                 yield Rejection(origin, f"channel {channel!r} cannot be read: {_words(error)}")
-        return faults
 
     def _named(self, record: Any) -> Sequence[int]:
         """Return the channels that a record names; none if the bundle has no such channel."""

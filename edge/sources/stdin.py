@@ -12,7 +12,7 @@ from edge.settings.sources import StdinSettings
 from edge.sources.alignment import Reading
 from edge.sources.base import Pacer
 from edge.sources.live import LiveReadings
-from edge.sources.records import MAX_PAYLOAD_BYTES, RecordReader
+from edge.sources.records import MAX_PAYLOAD_BYTES
 from shared.bundle import InputSpec
 from shared.errors import DataError
 from shared.logs import EventLog
@@ -37,14 +37,7 @@ class StdinSource(LiveReadings):
         """Read standard input, or `input` if given."""
         super().__init__(settings, modality, spec, pacer)
         self._is_json, self._required = settings.format == "json", not (settings.channels or settings.name_path)
-        self._records = RecordReader(
-            settings,
-            spec.channels,
-            range(len(spec.channels)),
-            categories=spec.categories,
-            decimal=spec.decimal,
-            on_left_out=self._health.leave_out,
-        )
+        self._records = self._record_reader(range(len(spec.channels)))
         self._settings, self._columns = settings, ChannelColumns(spec.channels, spec.categories)
         self._table: RowParser | None = None
         self._held: list[tuple[str, str, float]] = []  # first rows until their layout is decided: line, origin, time

@@ -93,7 +93,7 @@ class NumberReader:
         if decimal == "," and _COMMA.fullmatch(text):
             return float(text.replace(",", "."))
         grouped = _GROUPED[decimal].fullmatch(text)
-        if grouped and (grouped["mark"] not in _SPACES or self._delimiter):
+        if grouped and (grouped["mark"] not in _SPACES or self._delimiter != ""):  # else a delimiter may be unknown
             return float(text.replace(grouped["mark"], "").replace(decimal, "."))
         raise ValueError(f"{text[:40]!r} is not a number{self._mark_note(text)}.")
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import DataError, MissingExtraError
+from shared.tables.cells import is_missing
 from shared.tables.columns import MAX_SAMPLE_ROWS, Layout, check_columns, listed
 from shared.tables.dialect import HEAD_BYTES, TextEncoding, detect_encoding
 from shared.tables.rows import ChannelColumns, RowParser, Rows
@@ -203,9 +204,20 @@ class ParquetTable:
             schema = file.schema_arrow
             check_columns(path, schema.names, [*columns.numeric, *columns.texts])
             types = {name: str(schema.field(name).type) for name in columns.numeric}
-        texts = [name for name, kind in types.items() if not is_numeric(kind)]
-        if texts:
-            raise DataError(f"{path}: column {listed(texts)} holds {types[texts[0]]}, not numbers. Convert the file.")
+            self._refuse_texts(file, [name for name, kind in types.items() if not is_numeric(kind)], types)
+
+    def _refuse_texts(self, file: Any, names: Sequence[str], types: Mapping[str, str]) -> None:
+        """Raise DataError for a column of another type than numbers, unless all of its cells are missing."""
+        for name in names:
+            first, batches = 0, iter(file.iter_batches(CHUNK_ROWS, columns=[name]))
+            while (batch := next_batch(self._path, batches)) is not None:
+                for position, text in enumerate(texts_of(batch.column(name))):
+                    if not is_missing(text):
+                        raise DataError(
+                            f"{self._path}: row {first + position + 1}, column {name!r}: {text[:40]!r} is not a number "
+                            f"(the column holds {types[name]}). Convert the file."
+                        )
+                first += batch.num_rows
 
     def chunks(self) -> Iterator[Chunk]:
         """See `Table.chunks`."""
@@ -252,7 +264,9 @@ def is_numeric(kind: str) -> bool:
 
 
 def floats_of(column: Any) -> NDArray[np.float64]:
-    """Return an Arrow column of numbers as float64; a null is NaN."""
+    """Return an Arrow column as float64; a null is NaN, and so is all of a column of another type than numbers."""
+    if not is_numeric(str(column.type)):
+        return np.full(len(column), np.nan)
     values = column.to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float64)
 

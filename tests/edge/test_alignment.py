@@ -72,6 +72,13 @@ def test_without_an_interval_each_reading_is_a_row_unless_it_is_older() -> None:
     assert aligned.late == 1
 
 
+def test_rows_that_are_judged_alone_need_no_order() -> None:
+    aligned = Alignment(1, interval_s=0.0, hold_s=0.0, lateness_s=0.0, is_ordered=False)
+    found = rows(aligned, *((at_s, {0: at_s}) for at_s in (1e9, 5.0, 1e9 - 60, 4.0)))
+    assert [row.values[0] for row in found] == [np.float32(at_s) for at_s in (1e9, 5.0, 1e9 - 60, 4.0)]
+    assert aligned.late == 0
+
+
 @given(
     st.lists(st.tuples(st.floats(-MAX_SECONDS, MAX_SECONDS), st.floats(), st.integers(0, 1)), max_size=60),
     st.sampled_from([0.0, 0.001, 1.0, 1e5]),

@@ -98,6 +98,15 @@ def test_one_bad_value_does_not_affect_the_others() -> None:
         assert len(reasons) == 1
 
 
+def test_a_whole_row_is_one_rejection() -> None:
+    settings = MqttSettings(id="s", kind="mqtt", url="mqtt://b", topic="t", bundle="b")
+    rows = RecordReader(settings, ("heat", "load"), (0, 1), whole_rows=True)
+    assert read(rows, [{"heat": "x", "load": []}, {"heat": 1}]) == (
+        [Reading(NOW_S, {0: 1.0})],
+        ["channel 'heat' cannot be read: 'x' is not a number."],
+    )
+
+
 def test_oversized_and_invalid_payloads_are_rejected() -> None:
     assert "limit" in read(reader(), b"x" * (MAX_PAYLOAD_BYTES + 1))[1][0]
     assert "limit" in read(reader(), [1] * (MAX_RECORDS + 1))[1][0]

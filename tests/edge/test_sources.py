@@ -317,7 +317,7 @@ def test_parquet_columns_are_selected_by_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values[:3], [[0.5, 1], [1.5, 2], [2.5, np.nan]])
     assert len(values) == 6000
     assert origins_of(found)[-1] == "r.parquet:5999"
-    with pytest.raises(DataError, match="column 'x' holds string, not numbers"):
+    with pytest.raises(DataError, match="row 1, column 'x': 'text' is not a number"):
         batches(tmp_path / "r.parquet", spec=InputSpec(channels=("x", "a")))
     with pytest.raises(DataError, match="lacks column 'c'"):
         batches(tmp_path / "r.parquet", spec=InputSpec(channels=("c",)))

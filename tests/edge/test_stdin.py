@@ -58,11 +58,19 @@ def test_csv_columns_are_selected_by_the_header(text: str) -> None:
 
 def test_short_and_broken_csv_lines_are_rejected() -> None:
     found = batches(b"load,heat\n2\n4,x\n6,5\n", format="csv")
-    assert np.array_equal(values_of(found), [[np.nan, 4], [5, 6]], equal_nan=True)
+    assert values_of(found) == [[5, 6]]
     assert reasons_of(found) == [
         ("stdin:2", "has 1 cells, and the header 2: one is missing or too many."),
         ("stdin:3", "channel 'heat' cannot be read: 'x' is not a number."),
     ]
+
+
+@pytest.mark.parametrize("more", [{}, {"interval_s": 1.0, "time_path": "at"}, {"hold_s": 10.0}])
+def test_a_row_is_rejected_whole_and_a_reading_alone(more: dict[str, Any]) -> None:
+    line = b'{"at": 1, "heat": "x", "load": "y"}\n{"at": 2, "heat": "x", "load": 4}\n'
+    found = batches(line, **more)
+    assert np.array_equal(values_of(found), [[np.nan, 4]] if more else [], equal_nan=bool(more))
+    assert [origin for origin, _ in reasons_of(found)] == (["stdin:1"] * bool(more) + ["stdin:1", "stdin:2"])
 
 
 @pytest.mark.parametrize("first", ["5,1,2", "x9,1,2", "??,??"])
