@@ -6,7 +6,6 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,14 +24,8 @@ from edge.settings import AgentSettings
 from edge.settings.alarms import WebhookSettings
 from shared import cli
 from tests.cloud.rest.served import served_api
+from tests.documents import BLOCKS, PAGES, ROOT, Block, commands
 
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "deploy" / "README.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
 METHOD_PAGES = [path for path in sorted((ROOT / "docs" / "methods").glob("*.md")) if path.name != "README.md"]
 METHOD_SECTIONS = ["When to use it", "Parameters", "Cost", "Evidence", "References"]
 LANGUAGES = {"toml", "python", "sh", "json", "yaml", "text"}
@@ -41,38 +34,6 @@ SETTINGS: tuple[type[BaseModel], ...] = (AgentSettings, CloudSettings, TrainingS
 CODE_PATH = re.compile(r"(?:cloud|edge|shared|tests|benchmarks|docs|deploy|proto|scripts)/[\w./-]+")
 BUNDLE_FILES = (".npz", ".safetensors")  # cloud/reference.npz is a file of a bundle
 EXAMPLES = re.compile(r"\bmy_")  # files that a contributor would write
-
-
-@dataclass(frozen=True)
-class Block:
-    """A fenced block of a page; `line` is that of its fence."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
-
-
-def _blocks() -> Iterator[Block]:
-    for page in PAGES:
-        lines = page.read_text(encoding="utf-8").splitlines()
-        start: int | None = None
-        for number, line in enumerate(lines):
-            if not line.lstrip().startswith("```"):
-                continue
-            if start is None:
-                start = number
-            else:
-                language = lines[start].strip().removeprefix("```")
-                yield Block(page, start + 1, language, "\n".join(lines[start + 1 : number]))
-                start = None
-        assert start is None, f"{page}: a fence is not closed"
-
-
-BLOCKS = list(_blocks())
 
 
 def _of(*languages: str) -> Any:
@@ -108,30 +69,6 @@ def _load_settings(text: str) -> None:
         else:
             return
     raise AssertionError("\n".join(problems))
-
-
-def _commands(script: str) -> Iterator[list[str]]:
-    """The words of each simple command of a shell script, without comments, redirections and here-documents."""
-    here_document: str | None = None
-    for line in script.replace("\\\n", " ").splitlines():
-        if here_document is not None:
-            here_document = None if line.strip() == here_document else here_document
-            continue
-        if found := re.search(r"<<'?(\w+)'?", line):
-            here_document = found[1]
-            line = line[: found.start()]
-        lexer = shlex.shlex(re.sub(r" \d>", " >", line), posix=True, punctuation_chars=True)
-        lexer.whitespace_split = True
-        words: list[str] = []
-        for word in lexer:
-            if set(word) <= set("();<>|&"):
-                if words:
-                    yield words
-                words = ["(redirection)"] if set(word) & set("<>") else []
-            else:
-                words.append(word)
-        if words:
-            yield words
 
 
 def _here_documents(script: str) -> Iterator[tuple[str, str]]:
@@ -277,7 +214,7 @@ def test_data_in_a_block_parses(block: Block) -> None:
 
 @_of("sh")
 def test_commands_in_a_block_parse(block: Block) -> None:
-    for words in _commands(block.text):
+    for words in commands(block.text):
         _check_command(words)
     for name, text in _here_documents(block.text):
         if name.endswith(".toml"):
@@ -288,7 +225,7 @@ def test_commands_in_a_block_parse(block: Block) -> None:
 def test_commands_in_the_text_parse(page: Path) -> None:
     for code in _inline_code(page):
         if re.match(r"(vedette|make) ", code) and "…" not in code:
-            for words in _commands(code):
+            for words in commands(code):
                 _check_command(words, is_complete=False)
 
 
