@@ -11,6 +11,7 @@ from shared.errors import SettingsError
 JSON = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result or the error to this file.")
 ]
+LARGE_IMAGE_SIDE = 8192  # pixels
 _NAMES = ("8 rows", "256 rows", "8 windows", "8 JPEGs")
 
 
@@ -24,6 +25,10 @@ def add_commands(tree: CommandTree) -> None:
     )
     tree.group("bench").add_typer(group, name="cloud")
     group.command(epilog="Example:  vedette bench cloud ingest --rounds 5 --json ingest.json")(ingest)
+    group.command(
+        epilog="Examples:  vedette bench cloud fleet --hostile 0.2 --json fleet.json  |  "
+        "vedette bench cloud fleet --devices 50 --minutes 1"
+    )(fleet)
 
 
 def ingest(
@@ -53,6 +58,42 @@ def ingest(
             return run_ingest_benchmark(IngestOptions(seconds, rounds, clients, names, command), progress)
 
     show_ingest(measure_and_write(measure, json_path))
+
+
+def fleet(
+    devices: Annotated[int, typer.Option(min=1, max=20_000, help="Number of simulated devices.")] = 500,
+    rate: Annotated[float, typer.Option(min=0.01, max=1000, help="Samples a second of each honest device.")] = 2.0,
+    minutes: Annotated[float, typer.Option(min=0.01, max=24 * 60, help="Minutes that the devices send.")] = 10.0,
+    hostile: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.9, help="Share of hostile devices in a second run; 0 for no second run."),
+    ] = 0.0,
+    clients: Annotated[int, typer.Option(min=1, max=64, help="Processes that simulate the honest devices.")] = 2,
+    drain: Annotated[
+        float, typer.Option(min=1, max=3600, help="Seconds to wait for the last verdicts after the run.")
+    ] = 60.0,
+    json_path: JSON = None,
+) -> None:
+    """Measure a service with many devices: nothing lost, the times to acknowledgement and verdict, memory, processor.
+
+    Each device has a certificate and a connection of its own, sends rows at its rate and follows its verdicts. With
+    --hostile, a second run replaces a share of the devices by hostile ones, and the honest ones are compared. Service
+    and devices share the cores that this process may use (set them with taskset).
+    """
+    from cloud.bench.fleet.report import show_fleet
+    from cloud.bench.fleet.run import FleetOptions, run_fleet_benchmark
+    from cloud.evaluation.result_files import measure_and_write
+    from cloud.training.progress import shown_progress
+
+    command = f"vedette bench cloud fleet --devices {devices} --rate {rate:g} --minutes {minutes:g}"
+    command += f" --hostile {hostile:g}" if hostile else ""
+    options = FleetOptions(devices, rate, 60 * minutes, hostile, clients, drain, LARGE_IMAGE_SIDE, command)
+
+    def measure() -> dict[str, Any]:
+        with shown_progress() as progress:
+            return run_fleet_benchmark(options, progress)
+
+    show_fleet(measure_and_write(measure, json_path))
 
 
 def _chosen(text: str) -> list[str]:

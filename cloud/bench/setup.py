@@ -27,7 +27,7 @@ from cloud.store.fleet import add_tokens, spend_token
 from cloud.store.registry import Registry
 from shared.bundle import Bundle, public_pem
 from shared.errors import VedetteError
-from shared.supervision import SupervisedProcess
+from shared.supervision import SupervisedProcess, interrupts_deferred
 from shared.wire import MAX_MESSAGE_BYTES
 
 START_TIMEOUT_S = 60.0
@@ -86,14 +86,28 @@ class Setup:
 
         Raises VedetteError if the process ends or does not start in time.
         """
-        log = self._folder / f"{module.rpartition('.')[2]}.log"
         command = [sys.executable, "-m", module, str(self.config)]
-        child = SupervisedProcess(command, log=log, environment=_environment(), folder=self._folder)
-        self._children.append(child)
+        return await self._started(self.launch(module.rpartition(".")[2], command), address)
+
+    async def serve(self) -> Peer:
+        """Start `vedette cloud serve`; return it once it is ready."""
+        vedette = str(Path(sys.executable).with_name("vedette"))
+        child = self.launch("service", [vedette, "cloud", "serve", "--config", str(self.config)])
+        return await self._started(child, service_address)
+
+    def launch(self, name: str, command: Sequence[str]) -> SupervisedProcess:
+        """Start a process that `stop` ends; its output goes to NAME.log in the folder."""
+        log = self._folder / f"{name}.log"
+        with interrupts_deferred():
+            child = SupervisedProcess(command, log=log, environment=_environment(), folder=self._folder)
+            self._children.append(child)
+        return child
+
+    async def _started(self, child: SupervisedProcess, address: Callable[["Setup", SupervisedProcess], str]) -> Peer:
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not (found := address(self, child)):
             if child.exit_code() is not None or time.monotonic() > deadline_s:
-                raise VedetteError(f"{module} did not start: {child.last_error()}.")
+                raise VedetteError(f"{child.log.stem} did not start: {child.last_error()}.")
             await asyncio.sleep(POLL_S)
         return Peer(found, child.pid)
 
