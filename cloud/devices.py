@@ -182,7 +182,7 @@ def _warnings(row: DeviceRow, now_s: float) -> tuple[str, ...]:
 def _certificate_warning(left_s: float) -> str:
     if left_s <= 0:
         return "The certificate has expired: enrol the device again."
-    return f"The certificate expires in {duration_words(left_s)}: enrol the device again."
+    return f"The certificate expires in {duration_words(left_s)} and was not renewed: see the warnings of its agent."
 
 
 def _bundle_state(running: RunningBundle, wanted: RegisteredBundle | None) -> str:

@@ -231,6 +231,13 @@ class CloudSettings(Settings):
     token_valid_s: float = Field(
         default=86_400.0, gt=0, le=90 * 86_400, title="Token lifetime", description="seconds until a new token expires"
     )
+    device_certificate_days: float = Field(
+        default=397.0,
+        ge=0.01,
+        le=3650,
+        title="Device certificate",
+        description="days until a new device certificate ends; agents renew it in the last third of that time",
+    )
     heartbeat_s: int = Field(
         default=10, ge=1, le=3600, title="Heartbeat", description="seconds between a device's heartbeats"
     )

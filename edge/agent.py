@@ -6,10 +6,9 @@ import queue
 import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from edge.alarms import AlarmDelivery
-from edge.bundles.cache import BundleCache
+from edge.bundles.cache import BundleCache, first_bundle
 from edge.bundles.updater import Updater
 from edge.counters import Counters
 from edge.disk import disk_error_text
@@ -18,25 +17,26 @@ from edge.normal_buffer import PURPOSE
 from edge.operation.latency import LatencyHistogram
 from edge.operation.metrics import MetricsServer
 from edge.operation.service_manager import notify
+from edge.operation.state_folder import lock_state
 from edge.pipeline import Pipeline, PipelineContext
 from edge.routing.budget import UplinkLoad, UploadBudget
 from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
 from edge.settings import AgentSettings, RouterSettings
-from edge.settings.sources import SourceSettings
 from edge.spool import Spool
 from edge.uplink.delivery import Delivery
 from edge.uplink.events import EventReader
 from edge.uplink.group_settings import FollowedSettings
+from edge.uplink.identity import FOLDER as IDENTITY
 from edge.uplink.identity import is_enrolled
 from edge.uplink.meter import LinkMeter
+from edge.uplink.renewal import CertificateRenewal
 from edge.uplink.trust import BundleKeys
 from edge.uplink.uplink import Uplink
 from edge.uplink.verdicts import VerdictStore
-from shared.bundle import Bundle, write_durably
+from shared.bundle import write_durably
 from shared.clocks import device_clock_warning
-from shared.errors import BundleError, ConnectionFailedError, DataError, FileLockedError, SettingsError, StorageError
-from shared.file_lock import FileLock
+from shared.errors import BundleError, ConnectionFailedError, DataError, SettingsError
 from shared.files import remove_unfinished
 from shared.logs import EventLog, Throttle
 from shared.status import (
@@ -47,7 +47,6 @@ from shared.status import (
     AgentStatus,
     BudgetStatus,
     LinkStatus,
-    SourceStatus,
     VerdictStatus,
 )
 
@@ -71,8 +70,8 @@ class Agent:
         self._stop = threading.Event()
         # A signal handler may interrupt this thread while it holds the event's lock; this queue is reentrant.
         self._orders: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._state_lock = _lock_state(settings.state_dir)
-        for folder in (".", "bundles", NORMAL_BUFFERS, "engine_cache"):
+        self._state_lock = lock_state(settings.state_dir)
+        for folder in (".", "bundles", NORMAL_BUFFERS, "engine_cache", IDENTITY):
             remove_unfinished(settings.state_dir / folder)
         self.screen_latency, self.verdict_latency = LatencyHistogram(), LatencyHistogram()
         self._latencies = {"screen": self.screen_latency, "sample_to_verdict": self.verdict_latency}
@@ -110,6 +109,7 @@ class Agent:
         )
         self.uplink: Uplink | None = None
         self.updater: Updater | None = None
+        self._renewal: CertificateRenewal | None = None
         self._ends_with_sources = False  # a source that has ended is then no problem
         self.meter, self.budget = LinkMeter(), around.budget
         self.pipelines = [Pipeline(source, around) for source in settings.sources]
@@ -166,7 +166,7 @@ class Agent:
             link=link.model_copy(update=measured),
             budget=BudgetStatus(bytes_per_s=round(self.budget.bytes_per_s), pressure=round(self.budget.pressure, 3)),
             verdicts=VerdictStatus(awaited=self.verdicts.awaited()),
-            sources={pipeline.settings.id: _source_status(pipeline) for pipeline in self.pipelines},
+            sources={pipeline.settings.id: pipeline.status() for pipeline in self.pipelines},
             alarms=self.alarms.status(),
             latency_ms={name: latency.summary() for name, latency in self._latencies.items()},
             clock_offset_s=self.updater.clock_offset_s if self.updater is not None else None,
@@ -204,7 +204,8 @@ class Agent:
         )
         self.updater = updater
         reader = EventReader(settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge)
-        uplink = Uplink(settings.state_dir, settings.uplink, [updater, reader, delivery])
+        self._renewal = CertificateRenewal(settings.state_dir, settings.uplink)
+        uplink = Uplink(settings.state_dir, settings.uplink, [updater, reader, delivery, self._renewal])
         self.spool.listen(lambda: uplink.call_soon(delivery.wake))
         return uplink
 
@@ -216,7 +217,7 @@ class Agent:
         """Start the sources that have a bundle, then the uplink, which fetches the other bundles."""
         self.alarms.start()
         for pipeline in self.pipelines:
-            bundle = _first_bundle(pipeline.settings, self._cache)
+            bundle = first_bundle(self._cache, pipeline.settings)
             if bundle is not None:
                 with contextlib.suppress(DataError):  # its health names the error; the other sources go on
                     pipeline.begin(bundle)
@@ -327,7 +328,7 @@ class Agent:
         """Return short texts for an operator: present problems, and those counted since this start."""
         clock = device_clock_warning(self.updater.clock_offset_s if self.updater is not None else None)
         refused = f"group settings: {self._group.refusal}" if self._group.refusal else ""
-        problems = [text for text in (clock, self._bundle_keys.problem, refused) if text]
+        problems = [text for text in (clock, self._bundle_keys.problem, refused, self._renewal_problem()) if text]
         for pipeline in self.pipelines:
             problems += [f"source {pipeline.settings.id}: {text}" for text in self._source_problems(pipeline)]
         sinks = self.alarms.status().items()
@@ -337,6 +338,9 @@ class Agent:
             problems.append(f"spool: {spool.error}")
         new = {name: counts[name] - self._counts_before[name] for name in _PROBLEM_TEXTS}
         return problems + [text.format(new[name]) for name, text in _PROBLEM_TEXTS.items() if new[name]]
+
+    def _renewal_problem(self) -> str:
+        return self._renewal.problem if self._renewal is not None else ""
 
     def _source_problems(self, pipeline: Pipeline) -> list[str]:
         """Return short texts for all that is wrong with a source."""
@@ -379,45 +383,6 @@ _PROBLEM_TEXTS = {
     "bundles_refused": f"{BUNDLE_WARNING}{{}} could not be used",
     "spools_set_aside": "spool: {} damaged files were set aside",
 }
-
-
-def _source_status(pipeline: Pipeline) -> SourceStatus:
-    running, health = pipeline.running(), pipeline.health
-    return SourceStatus(
-        bundle_name=running.bundle_name,
-        bundle_id=running.bundle_id,
-        artefact=running.artefact,
-        state=pipeline.state,
-        health=health.state,
-        reconnects=health.reconnects,
-        skipped=health.skipped,
-        left_out=dict(health.left_out),
-        finding=pipeline.warning,
-        clock=health.clock,
-        error=str(pipeline.error or "") or health.detail,
-    )
-
-
-def _first_bundle(source: SourceSettings, cache: BundleCache) -> Bundle | None:
-    """Return the newer of the configured and the last fetched bundle; None: a bundle must be fetched."""
-    configured = cache.open(source.bundle) if source.bundle is not None else None
-    fetched = cache.current(source.bundle_name) if source.bundle_name is not None else None
-    if configured is None or fetched is None:
-        return configured or fetched
-    return max(configured, fetched, key=lambda bundle: bundle.manifest.version)
-
-
-def _lock_state(state_dir: Path) -> FileLock:
-    """Lock `state_dir` for this process; raises SettingsError if another agent holds it."""
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        return FileLock(state_dir / "lock")
-    except FileLockedError as error:
-        raise SettingsError(
-            f"{state_dir}: in use by another agent (process {error.holder}). Stop it, or choose another state_dir."
-        ) from None
-    except OSError as error:
-        raise StorageError(f"{state_dir}: cannot be used as state_dir ({error.strerror}). Choose another.") from None
 
 
 def _version() -> str:

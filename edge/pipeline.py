@@ -31,7 +31,7 @@ from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
 from shared.samples import Rejection, SampleBatch
-from shared.status import WAITING, RunningBundle
+from shared.status import WAITING, RunningBundle, SourceStatus
 
 ADOPTION_TIMEOUT_S = 60.0
 
@@ -145,6 +145,23 @@ class Pipeline:
         if self.state != "running" or health.state != "running":
             return health.state if self.state == "running" else self.state
         return "differs from training" if self.warning else "running"
+
+    def status(self) -> SourceStatus:
+        """Return the state of the source for the agent's status."""
+        running, health = self.running(), self.health
+        return SourceStatus(
+            bundle_name=running.bundle_name,
+            bundle_id=running.bundle_id,
+            artefact=running.artefact,
+            state=self.state,
+            health=health.state,
+            reconnects=health.reconnects,
+            skipped=health.skipped,
+            left_out=dict(health.left_out),
+            finding=self.warning,
+            clock=health.clock,
+            error=str(self.error or "") or health.detail,
+        )
 
     def begin(self, bundle: Bundle) -> None:
         """Load the first bundle, open the source and start. Raises BundleError, EngineError, DataError."""

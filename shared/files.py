@@ -27,7 +27,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644, *, replace: bool =
                 os.link(temporary, path)  # unlike a rename, fails if the file exists
         finally:
             temporary.unlink(missing_ok=True)
-        _synchronise(path.parent)
+        synchronise_folder(path.parent)
     except FileExistsError:
         if replace:
             raise FileNotWrittenError(
@@ -54,7 +54,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         os.fsync(file.fileno())
 
 
-def _synchronise(folder: Path) -> None:
+def synchronise_folder(folder: Path) -> None:
     """Make the directory entry durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,6 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from cloud.store import Store
+from cloud.store.certificates import adopt_certificate
 from cloud.store.fleet import Device, device, devices_by_id
 from shared.errors import StorageError
 
@@ -25,6 +27,20 @@ MAX_CACHED = 10_000
 _ENROL_AGAIN = "Enrol it again: vedette cloud token, then vedette edge enroll."
 
 
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """Certificate of a caller, which TLS has verified; `serial` is hexadecimal."""
+
+    device_id: str
+    serial: str
+    starts_at_s: float
+    expires_at_s: float
+
+    def left(self, now_s: float) -> float:
+        """Return the share of its lifetime that is left, in [0, 1]."""
+        return min(1.0, max(0.0, (self.expires_at_s - now_s) / (self.expires_at_s - self.starts_at_s)))
+
+
 class Access:
     """Authenticates devices; a revocation, also by another process, takes effect within CACHED_S seconds."""
 
@@ -36,26 +52,43 @@ class Access:
 
     async def device_id(self, context: Context) -> str:
         """Return the caller's device id; end the call with a status if the device has no access."""
+        return (await self.certificate(context)).device_id
+
+    async def certificate(self, context: Context) -> ClientCertificate:
+        """Return the caller's certificate; end the call with a status if the device has no access."""
         pems: Iterable[bytes] = context.auth_context().get("x509_pem_cert", ())
         pem = next(iter(pems), b"")
         if not pem:
             await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "A client certificate is needed. " + _ENROL_AGAIN)
-        device_id, serial, expires_at_s = _subject(bytes(pem))
-        if time.time() > expires_at_s:  # TLS looks at it only when the connection is made
+        used = _read(bytes(pem))
+        if time.time() > used.expires_at_s:  # TLS looks at it only when the connection is made
             await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "The certificate has expired. " + _ENROL_AGAIN)
-        await self.check(context, device_id, serial)
-        return device_id
+        await self.check(context, used.device_id, used.serial)
+        return used
 
     async def check(self, context: Context, device_id: str, serial: str | None = None) -> None:
-        """End the call unless the device is enrolled, not revoked, and uses its newest certificate."""
+        """End the call unless the device is enrolled, not revoked, and uses its newest certificate.
+
+        The first use of a renewed certificate makes it the newest, and the one before invalid.
+        """
         try:
             reason = _reason(device_id, await self._look_up(device_id), serial)
-            if reason:  # perhaps enrolled again a moment ago
-                reason = _reason(device_id, await device(self._store, device_id), serial)
+            if reason:  # perhaps enrolled again, or renewed, a moment ago
+                reason = await self._look_again(device_id, serial)
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error))
         if reason:
             await refuse(context, grpc.StatusCode.PERMISSION_DENIED, reason)
+
+    async def _look_again(self, device_id: str, serial: str | None) -> str:
+        """Return why the device has no access by the store itself; adopt a renewed certificate."""
+        known = await device(self._store, device_id)
+        if known is not None and serial is not None and known.next_certificate_serial == serial:
+            await adopt_certificate(self._store, device_id, serial)
+            known = await device(self._store, device_id)
+        if known is not None:
+            self._known[device_id] = known
+        return _reason(device_id, known, serial)
 
     async def _look_up(self, device_id: str) -> Device | None:
         await self._refresh()
@@ -101,9 +134,11 @@ def _reason(device_id: str, known: Device | None, serial: str | None) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _subject(pem: bytes) -> tuple[str, str, float]:
-    """Return device id, hexadecimal serial number and time of expiry of a certificate that TLS has verified."""
+def _read(pem: bytes) -> ClientCertificate:
+    """Return the facts of a certificate that TLS has verified."""
     certificate = x509.load_pem_x509_certificate(pem)
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     device_id = str(names[0].value) if names else ""
-    return device_id, f"{certificate.serial_number:x}", certificate.not_valid_after_utc.timestamp()
+    starts_at_s, expires_at_s = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    serial = f"{certificate.serial_number:x}"
+    return ClientCertificate(device_id, serial, starts_at_s.timestamp(), expires_at_s.timestamp())

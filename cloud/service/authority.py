@@ -98,13 +98,13 @@ class Authority:
             write_durably(path, identity.key_pem + identity.certificate_pem, mode=0o600)
         return identity
 
-    def sign_device(self, request_pem: bytes, device_id: str) -> DeviceCertificate:
+    def sign_device(self, request_pem: bytes, device_id: str, days: float = DEVICE_DAYS) -> DeviceCertificate:
         """Return a certificate for the key in a signing request; all else in the request is ignored.
 
         Raises EnrolmentError if the request is damaged, or if the kind or size of its key is not accepted.
         """
         key = _requested_key(request_pem)
-        builder = self._builder(device_id, key, DEVICE_DAYS, ExtendedKeyUsageOID.CLIENT_AUTH)
+        builder = self._builder(device_id, key, days, ExtendedKeyUsageOID.CLIENT_AUTH)
         name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"urn:vedette:device:{device_id}")])
         certificate = builder.add_extension(name, critical=False).sign(self._key, hashes.SHA256())
         return DeviceCertificate(
@@ -139,7 +139,7 @@ class Authority:
         self,
         common_name: str,
         key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
-        days: int,
+        days: float,
         usage: x509.ObjectIdentifier,
     ) -> x509.CertificateBuilder:
         end = min(_now() + dt.timedelta(days=days), self.certificate.not_valid_after_utc)

@@ -16,6 +16,7 @@ from cloud.service.heartbeats import bounded, with_clock_warning
 from cloud.service.metrics import Metrics
 from cloud.service.rate_limit import RateLimit, address_of
 from cloud.store import Store
+from cloud.store.certificates import offer_certificate
 from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
 from cloud.store.key_sets import KeyChain
 from cloud.store.registry import RegisteredBundle, Registry
@@ -31,11 +32,13 @@ from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 CHUNK_BYTES = 256 * 1024
 MAX_KEY_SETS = 8  # in one answer; the next one brings the rest
 STORAGE_RETRY_MS = 2000
+RENEWALS_PER_MINUTE = 6  # of one device
+RENEWABLE_SHARE = 0.5  # of the lifetime of a certificate; devices ask in the last third
 _LOG = EventLog("fleet")
 
 
 class FleetService(fleet_pb2_grpc.FleetServicer):
-    """Heartbeat and FetchBundle for devices with a certificate."""
+    """Heartbeat, Renew and FetchBundle for devices with a certificate."""
 
     def __init__(
         self,
@@ -44,12 +47,14 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         access: Access,
         metrics: Metrics,
         *,
-        authority_sha256: str,
+        authority: Authority,
+        certificate_days: float,
         heartbeat_s: int,
         fetches_per_device: int,
     ) -> None:
         self._store = store
-        self._authority_sha256 = authority_sha256
+        self._authority, self._certificate_days = authority, certificate_days
+        self._renewals = RateLimit(RENEWALS_PER_MINUTE, RENEWALS_PER_MINUTE)
         self._registry = registry
         self._releases = Releases()
         self._access = access
@@ -75,7 +80,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 await store_heartbeat(self._store, device_id, heartbeat, offset_s)
             async with self._store.reading() as connection:
                 wanted, settings = await self._releases.wanted(connection, device_id)
-            chain = await self._registry.key_chain.sets(self._authority_sha256)
+            chain = await self._registry.key_chain.sets(self._authority.sha256)
         except StorageError as error:
             await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
         self._metrics.heartbeats.inc()
@@ -86,6 +91,27 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             key_sets=[item.to_message() for item in _following(chain, heartbeat.key_set_sha256)],
             settings=settings.to_message(),
         )
+
+    async def Renew(self, request: fleet_pb2.RenewRequest, context: Context) -> fleet_pb2.RenewResponse:
+        """Issue another certificate for the caller, who keeps the present one until the new one is used."""
+        used = await self._access.certificate(context)
+        if (wait_s := self._renewals.wait_s(used.device_id)) > 0:
+            message = "Too many renewals of this device: try again later."
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await refuse(context, code, message, retry_after_ms=math.ceil(1000 * wait_s))
+        if used.left(time.time()) > RENEWABLE_SHARE:  # each renewal takes an entry of the audit log
+            message = "The certificate is too new to be renewed: over half of its lifetime is left."
+            await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, message)
+        try:
+            sign, days = self._authority.sign_device, self._certificate_days
+            made = await asyncio.to_thread(sign, request.certificate_signing_request, used.device_id, days)
+            await offer_certificate(self._store, used.device_id, used.serial, made.serial, made.expires_at_s)
+        except EnrolmentError as error:
+            await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except StorageError as error:
+            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+        _LOG.info("certificate_renewed", device_id=used.device_id, serial=made.serial)
+        return fleet_pb2.RenewResponse(certificate_pem=made.pem)
 
     async def FetchBundle(
         self, request: fleet_pb2.FetchBundleRequest, context: Context
@@ -148,8 +174,16 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
     """Enroll for devices with a token and no certificate yet; refuses all other calls."""
 
     def __init__(
-        self, store: Store, authority: Authority, key_chain: KeyChain, metrics: Metrics, attempts_per_minute: int
+        self,
+        store: Store,
+        authority: Authority,
+        key_chain: KeyChain,
+        metrics: Metrics,
+        *,
+        attempts_per_minute: int,
+        certificate_days: float,
     ) -> None:
+        self._certificate_days = certificate_days
         self._attempts = RateLimit(attempts_per_minute, attempts_per_minute)
         self._store = store
         self._authority = authority
@@ -183,6 +217,10 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
         """Refuse: this call needs a certificate."""
         await _needs_certificate(context)
 
+    async def Renew(self, request: fleet_pb2.RenewRequest, context: Context) -> fleet_pb2.RenewResponse:
+        """Refuse: this call needs a certificate."""
+        await _needs_certificate(context)
+
     async def FetchBundle(
         self, request: fleet_pb2.FetchBundleRequest, context: Context
     ) -> AsyncIterator[fleet_pb2.Chunk]:
@@ -195,7 +233,8 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
         async with self._store.reading() as connection:  # an unknown token costs neither a transaction nor key work
             device_id = await device_of_token(connection, secret, now_s)
         newest = (await self._key_chain.sets(self._authority.sha256))[-1]
-        certificate = await asyncio.to_thread(self._authority.sign_device, request_pem, device_id)
+        sign, days = self._authority.sign_device, self._certificate_days
+        certificate = await asyncio.to_thread(sign, request_pem, device_id, days)
         async with self._store.writing() as connection:  # of two calls that spend one token, the second is refused
             await spend_token(connection, secret, certificate.serial, certificate.expires_at_s, now_s)
         _LOG.info("device_enrolled", device_id=device_id, serial=certificate.serial)

@@ -260,7 +260,8 @@ class Service:
             self.registry,
             self._access,
             self.metrics,
-            authority_sha256=self._authority.sha256,
+            authority=self._authority,
+            certificate_days=self._settings.device_certificate_days,
             heartbeat_s=self._settings.heartbeat_s,
             fetches_per_device=self._settings.limits.fetches_per_device,
         )
@@ -272,8 +273,14 @@ class Service:
 
     async def _enrolment_server(self, names: list[str]) -> tuple[grpc.aio.Server, str]:
         server = grpc_server(MAX_ENROLMENT_BYTES, self._settings.limits.enrolment_connections)
-        attempts = self._settings.limits.enrolments_per_minute
-        service = EnrolmentService(self.store, self._authority, self.registry.key_chain, self.metrics, attempts)
+        service = EnrolmentService(
+            self.store,
+            self._authority,
+            self.registry.key_chain,
+            self.metrics,
+            attempts_per_minute=self._settings.limits.enrolments_per_minute,
+            certificate_days=self._settings.device_certificate_days,
+        )
         fleet_pb2_grpc.add_FleetServicer_to_server(service, server)
         await self._add_health(server, _FLEET)
         credentials = server_credentials(self._authority, names, require_client_certificate=False)

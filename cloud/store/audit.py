@@ -21,6 +21,7 @@ class AuditAction(StrEnum):
 
     TOKEN_MADE = "token.made"
     DEVICE_ENROLLED = "device.enrolled"
+    DEVICE_RENEWED = "device.renewed"
     DEVICE_REVOKED = "device.revoked"
     DEVICE_PLACED = "device.placed"
     GROUP_SETTINGS = "group.settings"

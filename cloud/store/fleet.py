@@ -32,6 +32,8 @@ class Device:
     revoked_at_s: float | None
     site: str
     group_name: str
+    next_certificate_serial: str | None = None
+    next_certificate_expires_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ async def spend_token(
         "certificate_serial": serial,
         "certificate_expires_at_s": certificate_expires_at_s,
         "revoked_at_s": None,
+        "next_certificate_serial": None,
+        "next_certificate_expires_at_s": None,
         **Place(site, group).columns(),
     }
     await connection.execute(

@@ -61,6 +61,9 @@ devices = Table(
     Column("certificate_serial", String(64), nullable=False),
     Column("certificate_expires_at_s", Double, nullable=False),
     Column("revoked_at_s", Double),
+    # A renewed certificate that the device has not used yet; its first use makes it the newest.
+    Column("next_certificate_serial", String(64)),
+    Column("next_certificate_expires_at_s", Double),
     Column("site", String(64), nullable=False, server_default=DEFAULT_PLACE),
     Column("group_name", String(64), nullable=False, server_default=DEFAULT_PLACE),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from edge.settings.sources import SourceSettings
 from shared.bundle import MAX_ARCHIVE_BYTES, Bundle, write_durably
 from shared.errors import BundleError, BundleIntegrityError, UntrustedBundleError
 from shared.logs import EventLog
@@ -165,3 +166,12 @@ class BundleCache:
             self._trials = {str(bundle_id): int(count) for bundle_id, count in index.get("trials", {}).items()}
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             log.warning("index_unreadable", path=self._index_path, error=error, advice="bundles are fetched again")
+
+
+def first_bundle(cache: BundleCache, source: SourceSettings) -> Bundle | None:
+    """Return the newer of the configured and the last fetched bundle; None: a bundle must be fetched."""
+    configured = cache.open(source.bundle) if source.bundle is not None else None
+    fetched = cache.current(source.bundle_name) if source.bundle_name is not None else None
+    if configured is None or fetched is None:
+        return configured or fetched
+    return max(configured, fetched, key=lambda bundle: bundle.manifest.version)

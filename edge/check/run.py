@@ -136,7 +136,8 @@ def _identity(state_dir: Path) -> tuple[Identity | None, Finding]:
     days = (identity.not_after - datetime.now(UTC)).days
     text = f"{identity.device_id}, certificate valid until {identity.not_after:%Y-%m-%d}"
     if days < CERTIFICATE_WARNING_DAYS:
-        return identity, warning("identity", f"{text}: enrol the device again within {days} days")
+        advice = "the agent renews it while it is connected; else enrol the device again"
+        return identity, warning("identity", f"{text}: {advice}")
     return identity, ok("identity", text)
 
 

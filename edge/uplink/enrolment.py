@@ -39,13 +39,14 @@ def enroll(state_dir: Path, token_text: str, *, replace: bool = False, timeout_s
     if identity.is_enrolled(state_dir) and not replace:
         raise EnrolmentError(f"{state_dir / identity.FOLDER}: enrolled already; --replace enrols it again.")
     key = ec.generate_private_key(ec.SECP256R1())
-    answer = _ask(token, _signing_request(token.device_id, key), timeout_s)
+    answer = _ask(token, signing_request(token.device_id, key), timeout_s)
     _check_answer(answer, token, key)
     _write(state_dir / identity.FOLDER, token, key, answer)
     return identity.load_identity(state_dir)
 
 
-def _signing_request(device_id: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+def signing_request(device_id: str, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return the PEM of a request to sign the key."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, device_id)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM)
@@ -109,6 +110,8 @@ def _write(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
+        for name in (identity.RENEWAL_FILE, identity.RENEWED_FILE):  # of the enrolment before
+            (folder / name).unlink(missing_ok=True)
         write_durably(folder / identity.KEY_FILE, key_pem, mode=0o600)
         write_durably(folder / identity.CERTIFICATE_FILE, answer.certificate_pem)
         write_durably(folder / identity.CA_FILE, answer.ca_certificate_pem)

@@ -13,21 +13,28 @@ from shared.errors import CertificateError
 
 FOLDER = "identity"
 KEY_FILE, CERTIFICATE_FILE, CA_FILE = "device.key", "device.crt", "ca.crt"
+RENEWED_FILE = "renewed.pem"  # key and certificate in place of KEY_FILE and CERTIFICATE_FILE, once renewed
+RENEWAL_FILE = "renewal.pem"  # the next ones, until a call with them has worked
 BUNDLE_KEY_FILE, FACTS_FILE = "bundle_key.pem", "identity.json"
 ENROL = "Enrol the device: vedette edge enroll --config edge.toml --token TOKEN (vedette cloud token makes one)."
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A device's credentials, read and checked. `address`: host:port of the service it was enrolled at."""
+    """A device's credentials, read and checked.
+
+    `address`: host:port of the service it was enrolled at. `files`: certificate and key, which may be one file.
+    """
 
     device_id: str
     address: str
     key_pem: bytes
     certificate_pem: bytes
     ca_pem: bytes
+    not_before: datetime
     not_after: datetime
     folder: Path
+    files: tuple[Path, Path]
 
 
 def load_identity(state_dir: Path, now: datetime | None = None) -> Identity:
@@ -37,16 +44,38 @@ def load_identity(state_dir: Path, now: datetime | None = None) -> Identity:
     signed by another CA, or not belonging to the key.
     """
     folder = state_dir / FOLDER
+    renewed = folder / RENEWED_FILE
+    files = (renewed, renewed) if renewed.exists() else (folder / CERTIFICATE_FILE, folder / KEY_FILE)
+    try:
+        return _load(folder, files, now or datetime.now(UTC))
+    except CertificateError:
+        if not (folder / RENEWAL_FILE).exists():
+            raise
+        try:  # killed before the renewed certificate was in force, and off until the present one ended
+            return load_renewal(state_dir, now)
+        except CertificateError:
+            pass
+        raise
+
+
+def load_renewal(state_dir: Path, now: datetime | None = None) -> Identity:
+    """Read the identity with the renewed key and certificate; raises CertificateError as `load_identity`."""
+    folder = state_dir / FOLDER
+    return _load(folder, (folder / RENEWAL_FILE,) * 2, now or datetime.now(UTC))
+
+
+def _load(folder: Path, files: tuple[Path, Path], now: datetime) -> Identity:
     device_id, address = _read_facts(folder / FACTS_FILE)
-    key_pem, certificate_pem, ca_pem = (_read(folder / name) for name in (KEY_FILE, CERTIFICATE_FILE, CA_FILE))
-    certificate = _certificate(certificate_pem, folder / CERTIFICATE_FILE)
+    certificate_path, key_path = files
+    key_pem, certificate_pem, ca_pem = (_read(path) for path in (key_path, certificate_path, folder / CA_FILE))
+    certificate = _certificate(certificate_pem, certificate_path)
     authority = _certificate(ca_pem, folder / CA_FILE)
-    _check_dates(certificate, folder / CERTIFICATE_FILE, now or datetime.now(UTC))
-    _check_dates(authority, folder / CA_FILE, now or datetime.now(UTC))
-    _check_issuer(certificate, authority, folder)
-    _check_key(key_pem, certificate, folder / KEY_FILE)
-    not_after = certificate.not_valid_after_utc
-    return Identity(device_id, address, key_pem, certificate_pem, ca_pem, not_after, folder)
+    _check_dates(certificate, certificate_path, now)
+    _check_dates(authority, folder / CA_FILE, now)
+    _check_issuer(certificate, authority, certificate_path)
+    _check_key(key_pem, certificate, key_path)
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return Identity(device_id, address, key_pem, certificate_pem, ca_pem, start, end, folder, files)
 
 
 def is_enrolled(state_dir: Path) -> bool:
@@ -86,12 +115,12 @@ def _check_dates(certificate: x509.Certificate, path: Path, now: datetime) -> No
         raise CertificateError(f"{path}: not valid before {start:%Y-%m-%d %H:%M} UTC. Set the device's clock.")
 
 
-def _check_issuer(certificate: x509.Certificate, authority: x509.Certificate, folder: Path) -> None:
+def _check_issuer(certificate: x509.Certificate, authority: x509.Certificate, path: Path) -> None:
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
         raise CertificateError(
-            f"{folder / CERTIFICATE_FILE}: foreign, not issued by the authority in {folder / CA_FILE}. {ENROL}"
+            f"{path}: foreign, not issued by the authority in {path.with_name(CA_FILE)}. {ENROL}"
         ) from None
 
 
@@ -101,4 +130,4 @@ def _check_key(key_pem: bytes, certificate: x509.Certificate, path: Path) -> Non
     except (ValueError, TypeError):
         raise CertificateError(f"{path}: not a private key in PEM. {ENROL}") from None
     if key.public_key() != certificate.public_key():
-        raise CertificateError(f"{path}: does not belong to {CERTIFICATE_FILE}. {ENROL}")
+        raise CertificateError(f"{path}: does not belong to the certificate. {ENROL}")

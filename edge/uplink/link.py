@@ -7,7 +7,7 @@ import time
 
 import grpc
 
-from edge.uplink.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Identity
+from edge.uplink.identity import CA_FILE, Identity
 from edge.uplink.tasks import happens
 from shared.addresses import Address
 from shared.backoff import Backoff
@@ -29,7 +29,7 @@ class LinkState:
         self.status = LinkStatus(since_s=time.time(), error=NOT_CONNECTED_YET)
         self.answered = asyncio.Event()
         self.failed_event = asyncio.Event()
-        self.reconnect = asyncio.Event()
+        self.reconnect, self.reconnect_reason = asyncio.Event(), ""
         self.silence_limit_s = 0.0  # seconds without a reply before reconnecting; large requests need longer
         self._silent_calls, self._answered_at_s = 0, time.monotonic()
 
@@ -49,13 +49,18 @@ class LinkState:
             silent_s = time.monotonic() - self._answered_at_s
             if self._silent_calls >= MAX_SILENT_CALLS and silent_s >= self.silence_limit_s:
                 self._silent_calls, self._answered_at_s = 0, time.monotonic()
-                self.reconnect.set()
+                self.ask_reconnect("calls met their deadlines")
         self.answered.clear()
         if self.status.connected or not self.status.error or self.status.error == NOT_CONNECTED_YET:
             text = f"{code.name}: {details}"
             log.warning("disconnected", address=self.address, error=text, advice="samples wait in the spool")
             self.status = LinkStatus(since_s=time.time(), error=text)
         self.failed_event.set()
+
+    def ask_reconnect(self, reason: str) -> None:
+        """End the connection, and connect again with the identity on disk."""
+        self.reconnect_reason = reason
+        self.reconnect.set()
 
     def explain(self, reason: str) -> None:
         """Set a plainer reason for a missing connection."""
@@ -77,7 +82,7 @@ def diagnose(identity: Identity, address: str) -> str:
     try:
         target = Address.parse(address)
         context = ssl.create_default_context(cadata=identity.ca_pem.decode())
-        context.load_cert_chain(identity.folder / CERTIFICATE_FILE, identity.folder / KEY_FILE)
+        context.load_cert_chain(*identity.files)
         context.set_alpn_protocols(["h2"])
         with (
             socket.create_connection((target.host, target.port), timeout=PROBE_TIMEOUT_S) as connection,
@@ -104,6 +109,6 @@ def diagnose(identity: Identity, address: str) -> str:
 
 def _refusal(address: str, identity: Identity, reason: str) -> str:
     return (
-        f"{address} refuses this device's certificate {identity.folder / CERTIFICATE_FILE} ({reason}): it may be of "
+        f"{address} refuses this device's certificate {identity.files[0]} ({reason}): it may be of "
         "another authority, or revoked. Look at the service's log, or enrol the device again."
     )

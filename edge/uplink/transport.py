@@ -1,4 +1,4 @@
-"""Transport to the service: four calls behind one interface, over gRPC except in tests.
+"""Transport to the service: five calls behind one interface, over gRPC except in tests.
 
 Every call of any transport raises grpc.aio.AioRpcError when it fails, with a status code.
 """
@@ -40,6 +40,10 @@ class Transport(Protocol):
 
     async def heartbeat(self, request: fleet_pb2.HeartbeatRequest, timeout_s: float) -> fleet_pb2.HeartbeatResponse:
         """Send a heartbeat; the response contains the desired bundles."""
+        ...
+
+    async def renew(self, request_pem: bytes, timeout_s: float) -> bytes:
+        """Return the certificate for the key in a signing request, as PEM."""
         ...
 
     def watch(self, cursor: int) -> Stream[detection_pb2.Event]:
@@ -86,6 +90,12 @@ class GrpcTransport:
         """See `Transport`."""
         response: fleet_pb2.HeartbeatResponse = await self._fleet.Heartbeat(request, timeout=timeout_s)
         return response
+
+    async def renew(self, request_pem: bytes, timeout_s: float) -> bytes:
+        """See `Transport`."""
+        request = fleet_pb2.RenewRequest(certificate_signing_request=request_pem)
+        response: fleet_pb2.RenewResponse = await self._fleet.Renew(request, timeout=timeout_s)
+        return response.certificate_pem
 
     def watch(self, cursor: int) -> Stream[detection_pb2.Event]:
         """See `Transport`."""

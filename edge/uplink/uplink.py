@@ -97,7 +97,7 @@ class Uplink:
         ends = [asyncio.create_task(event.wait()) for event in (self._stopping, self.link.reconnect)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
-            log.warning("reconnecting", address=self.address, reason="calls met their deadlines")
+            log.warning("reconnecting", address=self.address, reason=self.link.reconnect_reason)
         await end([*jobs, *ends])
         await transport.close()
 

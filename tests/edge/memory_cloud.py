@@ -50,6 +50,9 @@ class MemoryTransport:
     async def heartbeat(self, request: fleet_pb2.HeartbeatRequest, timeout_s: float) -> fleet_pb2.HeartbeatResponse:
         return fleet_pb2.HeartbeatResponse(next_heartbeat_s=1)
 
+    async def renew(self, request_pem: bytes, timeout_s: float) -> bytes:
+        raise AioRpcError(grpc.StatusCode.UNIMPLEMENTED, Metadata(), Metadata(), "no renewal here")
+
     def watch(self, cursor: int) -> "_Events":
         return _Events(self.cloud, cursor)
 

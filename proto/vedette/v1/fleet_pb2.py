@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vedette/v1/fleet.proto\x12\nvedette.v1\"C\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x02 \x01(\x0c\"\x95\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x03 \x01(\x0c\x12\x16\n\x0e\x62undle_key_pem\x18\x04 \x01(\x0c\x12#\n\x07key_set\x18\x05 \x01(\x0b\x32\x12.vedette.v1.KeySet\")\n\x06KeySet\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xd4\x01\n\x08\x43ounters\x12\x18\n\x10samples_screened\x18\x01 \x01(\x04\x12\x19\n\x11samples_forwarded\x18\x02 \x01(\x04\x12\x17\n\x0fsamples_audited\x18\x03 \x01(\x04\x12\x17\n\x0fsamples_alarmed\x18\x04 \x01(\x04\x12\x18\n\x10samples_rejected\x18\x05 \x01(\x04\x12\x17\n\x0fsamples_dropped\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_screened\x18\x07 \x01(\x04\x12\x16\n\x0e\x62ytes_uploaded\x18\x08 \x01(\x04\"k\n\rRunningBundle\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_name\x18\x02 \x01(\t\x12\x11\n\tbundle_id\x18\x03 \x01(\t\x12\x10\n\x08\x61rtefact\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\"\xdd\x01\n\rGroupSettings\x12!\n\x14\x66\x61lse_alarms_per_day\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x61udit_share\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11max_samples_per_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0fmax_bytes_per_s\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x17\n\x15_false_alarms_per_dayB\x0e\n\x0c_audit_shareB\x14\n\x12_max_samples_per_sB\x12\n\x10_max_bytes_per_s\"\xc2\x02\n\x10HeartbeatRequest\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12&\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x14.vedette.v1.Counters\x12*\n\x07running\x18\x03 \x03(\x0b\x32\x19.vedette.v1.RunningBundle\x12\x15\n\rspool_samples\x18\x04 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x05 \x01(\x04\x12\x10\n\x08warnings\x18\x06 \x03(\t\x12\x12\n\nsent_at_ms\x18\x07 \x01(\x03\x12\x12\n\nquery_only\x18\x08 \x01(\x08\x12\x16\n\x0ekey_set_sha256\x18\t \x01(\x0c\x12+\n\x08settings\x18\n \x01(\x0b\x32\x19.vedette.v1.GroupSettings\x12\x18\n\x10settings_refusal\x18\x0b \x01(\t\"f\n\rDesiredBundle\x12\x13\n\x0b\x62undle_name\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\x15\n\rarchive_bytes\x18\x03 \x01(\x04\x12\x16\n\x0e\x61rchive_sha256\x18\x04 \x01(\x0c\"\xc5\x01\n\x11HeartbeatResponse\x12*\n\x07\x64\x65sired\x18\x01 \x03(\x0b\x32\x19.vedette.v1.DesiredBundle\x12\x18\n\x10next_heartbeat_s\x18\x02 \x01(\r\x12\x17\n\x0fservice_time_ms\x18\x03 \x01(\x03\x12$\n\x08key_sets\x18\x04 \x03(\x0b\x32\x12.vedette.v1.KeySet\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x19.vedette.v1.GroupSettings\"7\n\x12\x46\x65tchBundleRequest\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\xd6\x01\n\x05\x46leet\x12?\n\x06\x45nroll\x12\x19.vedette.v1.EnrollRequest\x1a\x1a.vedette.v1.EnrollResponse\x12H\n\tHeartbeat\x12\x1c.vedette.v1.HeartbeatRequest\x1a\x1d.vedette.v1.HeartbeatResponse\x12\x42\n\x0b\x46\x65tchBundle\x12\x1e.vedette.v1.FetchBundleRequest\x1a\x11.vedette.v1.Chunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vedette/v1/fleet.proto\x12\nvedette.v1\"C\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x02 \x01(\x0c\"\x95\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x03 \x01(\x0c\x12\x16\n\x0e\x62undle_key_pem\x18\x04 \x01(\x0c\x12#\n\x07key_set\x18\x05 \x01(\x0b\x32\x12.vedette.v1.KeySet\"3\n\x0cRenewRequest\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x01 \x01(\x0c\"(\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\")\n\x06KeySet\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xd4\x01\n\x08\x43ounters\x12\x18\n\x10samples_screened\x18\x01 \x01(\x04\x12\x19\n\x11samples_forwarded\x18\x02 \x01(\x04\x12\x17\n\x0fsamples_audited\x18\x03 \x01(\x04\x12\x17\n\x0fsamples_alarmed\x18\x04 \x01(\x04\x12\x18\n\x10samples_rejected\x18\x05 \x01(\x04\x12\x17\n\x0fsamples_dropped\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_screened\x18\x07 \x01(\x04\x12\x16\n\x0e\x62ytes_uploaded\x18\x08 \x01(\x04\"k\n\rRunningBundle\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_name\x18\x02 \x01(\t\x12\x11\n\tbundle_id\x18\x03 \x01(\t\x12\x10\n\x08\x61rtefact\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\"\xdd\x01\n\rGroupSettings\x12!\n\x14\x66\x61lse_alarms_per_day\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x61udit_share\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11max_samples_per_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0fmax_bytes_per_s\x18\x04 \x01(\x01H\x03\x88\x01\x01\x42\x17\n\x15_false_alarms_per_dayB\x0e\n\x0c_audit_shareB\x14\n\x12_max_samples_per_sB\x12\n\x10_max_bytes_per_s\"\xc2\x02\n\x10HeartbeatRequest\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12&\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x14.vedette.v1.Counters\x12*\n\x07running\x18\x03 \x03(\x0b\x32\x19.vedette.v1.RunningBundle\x12\x15\n\rspool_samples\x18\x04 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x05 \x01(\x04\x12\x10\n\x08warnings\x18\x06 \x03(\t\x12\x12\n\nsent_at_ms\x18\x07 \x01(\x03\x12\x12\n\nquery_only\x18\x08 \x01(\x08\x12\x16\n\x0ekey_set_sha256\x18\t \x01(\x0c\x12+\n\x08settings\x18\n \x01(\x0b\x32\x19.vedette.v1.GroupSettings\x12\x18\n\x10settings_refusal\x18\x0b \x01(\t\"f\n\rDesiredBundle\x12\x13\n\x0b\x62undle_name\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\x15\n\rarchive_bytes\x18\x03 \x01(\x04\x12\x16\n\x0e\x61rchive_sha256\x18\x04 \x01(\x0c\"\xc5\x01\n\x11HeartbeatResponse\x12*\n\x07\x64\x65sired\x18\x01 \x03(\x0b\x32\x19.vedette.v1.DesiredBundle\x12\x18\n\x10next_heartbeat_s\x18\x02 \x01(\r\x12\x17\n\x0fservice_time_ms\x18\x03 \x01(\x03\x12$\n\x08key_sets\x18\x04 \x03(\x0b\x32\x12.vedette.v1.KeySet\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x19.vedette.v1.GroupSettings\"7\n\x12\x46\x65tchBundleRequest\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x94\x02\n\x05\x46leet\x12?\n\x06\x45nroll\x12\x19.vedette.v1.EnrollRequest\x1a\x1a.vedette.v1.EnrollResponse\x12H\n\tHeartbeat\x12\x1c.vedette.v1.HeartbeatRequest\x1a\x1d.vedette.v1.HeartbeatResponse\x12<\n\x05Renew\x12\x18.vedette.v1.RenewRequest\x1a\x19.vedette.v1.RenewResponse\x12\x42\n\x0b\x46\x65tchBundle\x12\x1e.vedette.v1.FetchBundleRequest\x1a\x11.vedette.v1.Chunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,24 +35,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLREQUEST']._serialized_end=105
   _globals['_ENROLLRESPONSE']._serialized_start=108
   _globals['_ENROLLRESPONSE']._serialized_end=257
-  _globals['_KEYSET']._serialized_start=259
-  _globals['_KEYSET']._serialized_end=300
-  _globals['_COUNTERS']._serialized_start=303
-  _globals['_COUNTERS']._serialized_end=515
-  _globals['_RUNNINGBUNDLE']._serialized_start=517
-  _globals['_RUNNINGBUNDLE']._serialized_end=624
-  _globals['_GROUPSETTINGS']._serialized_start=627
-  _globals['_GROUPSETTINGS']._serialized_end=848
-  _globals['_HEARTBEATREQUEST']._serialized_start=851
-  _globals['_HEARTBEATREQUEST']._serialized_end=1173
-  _globals['_DESIREDBUNDLE']._serialized_start=1175
-  _globals['_DESIREDBUNDLE']._serialized_end=1277
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1280
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1477
-  _globals['_FETCHBUNDLEREQUEST']._serialized_start=1479
-  _globals['_FETCHBUNDLEREQUEST']._serialized_end=1534
-  _globals['_CHUNK']._serialized_start=1536
-  _globals['_CHUNK']._serialized_end=1573
-  _globals['_FLEET']._serialized_start=1576
-  _globals['_FLEET']._serialized_end=1790
+  _globals['_RENEWREQUEST']._serialized_start=259
+  _globals['_RENEWREQUEST']._serialized_end=310
+  _globals['_RENEWRESPONSE']._serialized_start=312
+  _globals['_RENEWRESPONSE']._serialized_end=352
+  _globals['_KEYSET']._serialized_start=354
+  _globals['_KEYSET']._serialized_end=395
+  _globals['_COUNTERS']._serialized_start=398
+  _globals['_COUNTERS']._serialized_end=610
+  _globals['_RUNNINGBUNDLE']._serialized_start=612
+  _globals['_RUNNINGBUNDLE']._serialized_end=719
+  _globals['_GROUPSETTINGS']._serialized_start=722
+  _globals['_GROUPSETTINGS']._serialized_end=943
+  _globals['_HEARTBEATREQUEST']._serialized_start=946
+  _globals['_HEARTBEATREQUEST']._serialized_end=1268
+  _globals['_DESIREDBUNDLE']._serialized_start=1270
+  _globals['_DESIREDBUNDLE']._serialized_end=1372
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1375
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1572
+  _globals['_FETCHBUNDLEREQUEST']._serialized_start=1574
+  _globals['_FETCHBUNDLEREQUEST']._serialized_end=1629
+  _globals['_CHUNK']._serialized_start=1631
+  _globals['_CHUNK']._serialized_end=1668
+  _globals['_FLEET']._serialized_start=1671
+  _globals['_FLEET']._serialized_end=1947
 # @@protoc_insertion_point(module_scope)

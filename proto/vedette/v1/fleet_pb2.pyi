@@ -28,6 +28,18 @@ class EnrollResponse(_message.Message):
     key_set: KeySet
     def __init__(self, device_id: _Optional[str] = ..., certificate_pem: _Optional[bytes] = ..., ca_certificate_pem: _Optional[bytes] = ..., bundle_key_pem: _Optional[bytes] = ..., key_set: _Optional[_Union[KeySet, _Mapping]] = ...) -> None: ...
 
+class RenewRequest(_message.Message):
+    __slots__ = ("certificate_signing_request",)
+    CERTIFICATE_SIGNING_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    certificate_signing_request: bytes
+    def __init__(self, certificate_signing_request: _Optional[bytes] = ...) -> None: ...
+
+class RenewResponse(_message.Message):
+    __slots__ = ("certificate_pem",)
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    certificate_pem: bytes
+    def __init__(self, certificate_pem: _Optional[bytes] = ...) -> None: ...
+
 class KeySet(_message.Message):
     __slots__ = ("data", "signature")
     DATA_FIELD_NUMBER: _ClassVar[int]

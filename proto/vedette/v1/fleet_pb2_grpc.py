@@ -44,6 +44,11 @@ class FleetStub:
                 request_serializer=vedette_dot_v1_dot_fleet__pb2.HeartbeatRequest.SerializeToString,
                 response_deserializer=vedette_dot_v1_dot_fleet__pb2.HeartbeatResponse.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/vedette.v1.Fleet/Renew',
+                request_serializer=vedette_dot_v1_dot_fleet__pb2.RenewRequest.SerializeToString,
+                response_deserializer=vedette_dot_v1_dot_fleet__pb2.RenewResponse.FromString,
+                _registered_method=True)
         self.FetchBundle = channel.unary_stream(
                 '/vedette.v1.Fleet/FetchBundle',
                 request_serializer=vedette_dot_v1_dot_fleet__pb2.FetchBundleRequest.SerializeToString,
@@ -67,6 +72,13 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """Issue another certificate for the device that calls; its present one is valid until the new one is first used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FetchBundle(self, request, context):
         """Stream a bundle archive without its cloud files, from the given byte offset.
         """
@@ -86,6 +98,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.Heartbeat,
                     request_deserializer=vedette_dot_v1_dot_fleet__pb2.HeartbeatRequest.FromString,
                     response_serializer=vedette_dot_v1_dot_fleet__pb2.HeartbeatResponse.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=vedette_dot_v1_dot_fleet__pb2.RenewRequest.FromString,
+                    response_serializer=vedette_dot_v1_dot_fleet__pb2.RenewResponse.SerializeToString,
             ),
             'FetchBundle': grpc.unary_stream_rpc_method_handler(
                     servicer.FetchBundle,
@@ -147,6 +164,33 @@ class Fleet:
             '/vedette.v1.Fleet/Heartbeat',
             vedette_dot_v1_dot_fleet__pb2.HeartbeatRequest.SerializeToString,
             vedette_dot_v1_dot_fleet__pb2.HeartbeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vedette.v1.Fleet/Renew',
+            vedette_dot_v1_dot_fleet__pb2.RenewRequest.SerializeToString,
+            vedette_dot_v1_dot_fleet__pb2.RenewResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -10,6 +10,7 @@ from edge.settings import AgentSettings
 from edge.spool import Spool
 from edge.uplink.group_settings import FollowedSettings
 from edge.uplink.meter import LinkMeter
+from edge.uplink.renewal import CertificateRenewal
 from edge.uplink.trust import BundleKeys
 from edge.uplink.uplink import Uplink
 from shared.bundle import key_id
@@ -46,7 +47,8 @@ class EdgeDevice:
         self.spool = Spool(state / "spool.db", agent.spool, counters)
         parts = (self.cache, [self.source], self.spool, counters, self.problems, LinkMeter(), self.keys, self.group)
         self.updater = Updater("1", settings, *parts)
-        self.uplink = Uplink(state, settings, [self.updater])
+        self.renewal = CertificateRenewal(state, settings)
+        self.uplink = Uplink(state, settings, [self.updater, self.renewal])
         self.uplink.start()
 
     def problems(self) -> list[str]:

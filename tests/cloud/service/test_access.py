@@ -8,7 +8,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from cloud.service import authority
 from cloud.service.authority import Authority
 from cloud.store.fleet import revoke
 from shared.bundle import parse_public_key
@@ -109,7 +108,8 @@ async def test_a_revoked_device_is_shut_out_in_the_middle_of_a_stream(cloud, dev
 
 
 async def test_the_calls_of_an_expired_certificate_end(cloud, monkeypatch):
-    monkeypatch.setattr(authority, "DEVICE_DAYS", 3 / 86_400)
+    sign = Authority.sign_device
+    monkeypatch.setattr(Authority, "sign_device", lambda self, pem, name, days: sign(self, pem, name, 3 / 86_400))
     device = await cloud.device("press-16")
     watching = device.detection.Watch(detection_pb2.WatchRequest())
     assert (await watching.read()).WhichOneof("event") == "bundle_changed"
