@@ -16,7 +16,8 @@ from shared.preprocessing.stillness import FLOOR, MIN_PAIRS
 class SeriesViews(nn.Module):
     """Conversion of engine inputs (batch, width) to graph inputs (batch, dim) in float32.
 
-    If no value may be missing, the two products of a surprise are merged into one.
+    If no value may be missing, the two products of a surprise are merged into one. Sizes are read when the views are
+    made, because a trace would fix those that `forward` reads.
     """
 
     output_names = ("graph_inputs",)
@@ -43,6 +44,7 @@ class SeriesViews(nn.Module):
         length = len(preprocessor.gaussian.centre)
         views, gaussian = preprocessor.views, preprocessor.gaussian
         self.values, self.modes, self.missing = gaussian.centre.size, modes, preprocessor.spec.missing
+        self.length, self.channels = length, len(views.mean)
         self.groups, self.group_size = gaussian.factors.shape[:2]
         arrays = {
             "mean": np.tile(views.mean, length),
@@ -90,7 +92,7 @@ class SeriesViews(nn.Module):
         scores = flat @ self.components
         outside = flat - scores @ self.components.T  # the theorem of Pythagoras loses precision in float32
         # A product with ones, because the last bit of ONNX Runtime's sum depends on the row's place in the batch.
-        squared = outside.square() @ outside.new_ones(outside.shape[1], 1)
+        squared = outside.square() @ outside.new_ones(self.values, 1)
         distance = (squared.sqrt() - self.residual[0]) / self.residual[1]
         squares = self._masked_squares(flat, input) if self.missing else self._squares(flat)
         surprises = torch.log1p(LIMIT_WEIGHT * squares / self.limits) + self._stillness(standard, input)
@@ -104,10 +106,9 @@ class SeriesViews(nn.Module):
 
     def _stillness(self, standard: Tensor, input: Tensor) -> Tensor:
         """Return the stillness (batch, groups) of standardised readings; see `shared.preprocessing.stillness`."""
-        channels = self.still.shape[1]
-        length = self.values // channels
+        channels, length = self.channels, self.length
         if length <= MIN_PAIRS:
-            return standard.new_zeros(len(standard), self.groups)
+            return torch.zeros_like(standard[:, : self.groups])
         # Differences of rows by slices, and sums by a product with ones: sums over a middle axis differ by engine.
         squares = (standard[:, channels:] - standard[:, :-channels]).square()
         if self.missing:
@@ -133,7 +134,9 @@ class SeriesViews(nn.Module):
         padded = torch.cat([observed, torch.zeros_like(observed[:, :1])], dim=1)
         counts = padded[:, self.members]
         pulls = ((flat @ self.precision) * counts).reshape(-1, self.groups, self.group_size)
-        whitened = torch.matmul(pulls.transpose(0, 1), self.factors).transpose(0, 1).reshape(counts.shape)
+        whitened = (
+            torch.matmul(pulls.transpose(0, 1), self.factors).transpose(0, 1).reshape(-1, self.groups * self.group_size)
+        )
         return whitened.square() @ self.membership / (counts @ self.membership).clamp(min=1.0)
 
 
