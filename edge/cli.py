@@ -66,12 +66,12 @@ def run(
 
 
 def _report_checks(settings: "AgentSettings") -> None:
-    """Log what the sources still lack; raise the error of the first source that can never work."""
-    from edge.check import Level, check_sources
+    """Log what is not ready yet; raise the error of the first check that fails."""
+    from edge.check import Level, check_start
     from shared.logs import EventLog
 
     log = EventLog("check")
-    for finding in check_sources(settings):
+    for finding in check_start(settings):
         if finding.problem is not None:
             raise finding.problem
         if finding.level is Level.WARNING:

@@ -11,7 +11,7 @@ import grpc
 
 from edge.bundles.cache import BundleCache
 from edge.check.published import PublishedBundles, open_channel
-from edge.check.report import Finding, error, found, ok, warning
+from edge.check.report import Finding, Level, error, found, ok, warning
 from edge.check.sources import PROBE_TIMEOUT_S, check_source, probe_broker, probes
 from edge.disk import MIN_FREE_BYTES, free_bytes, free_text, too_full_text
 from edge.settings import AgentSettings
@@ -35,10 +35,14 @@ from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 
 BUILT_AT_S = 1.7e9  # November 2023: no device that runs this version has an earlier date
 CERTIFICATE_WARNING_DAYS = 14
+DISK = "disk"
 
 
-def check(settings: AgentSettings) -> list[Finding]:
-    """Return the findings of all checks. Nothing is left on disk or in the service."""
+def check(settings: AgentSettings, *, is_local: bool = False) -> list[Finding]:
+    """Return the findings of all checks. Nothing is left on disk or in the service.
+
+    `is_local`: ask neither service nor brokers nor cameras, which an agent asks again until they answer.
+    """
     is_running, state = _state(settings.state_dir)
     findings = [state, *_disk(settings), _clock()]
     cache, key = _trusted(settings)
@@ -48,31 +52,31 @@ def check(settings: AgentSettings) -> list[Finding]:
     if has_uplink:
         identity, finding = _identity(settings.state_dir)
         findings.append(finding)
-        if identity is not None:
+        if identity is not None and not is_local:
             published, answers = _service(settings, identity)
             findings += answers
     if not settings.sources:
-        findings.append(error("sources", SettingsError("no source: add a [[sources]] table (docs/SOURCES.md).")))
+        text = "The configuration names no source: add a [[sources]] table (docs/SOURCES.md)."
+        findings.append(error("sources", SettingsError(text)))
     if published is not None and cache is not None:
         published.fetch_missing(settings.sources, cache)
     for source in settings.sources:
         findings += check_source(source, cache, published, has_uplink=has_uplink)
-    findings += probes(settings.sources)
-    findings += _alarms(settings)
+    if not is_local:
+        findings += probes(settings.sources)
+    findings += _alarms(settings, is_local=is_local)
     if settings.metrics.address and not is_running:
         findings.append(found("metrics port", lambda: _port(settings.metrics.address)))
     return findings
 
 
-def check_sources(settings: AgentSettings) -> list[Finding]:
-    """Return the findings on sources without asking the service, cameras or brokers, for the start of the agent."""
-    cache, _ = _trusted(settings)
-    if cache is None:  # the agent reports it
-        return []
-    has_uplink = _has_uplink(settings)
-    return [
-        finding for source in settings.sources for finding in check_source(source, cache, None, has_uplink=has_uplink)
-    ]
+def check_start(settings: AgentSettings) -> list[Finding]:
+    """Return the findings on all that an agent needs at its start, in the order and with the errors of `check`.
+
+    A full disk is a warning: the agent screens and raises alarms nevertheless.
+    """
+    findings = check(settings, is_local=True)
+    return [warning(DISK, one.text) if (one.name, one.level) == (DISK, Level.ERROR) else one for one in findings]
 
 
 def _has_uplink(settings: AgentSettings) -> bool:
@@ -105,11 +109,11 @@ def _disk(settings: AgentSettings) -> list[Finding]:
     wanted = max(0, wanted - (spool.stat().st_size if spool.exists() else 0))
     text = free_text(folder)
     if free < MIN_FREE_BYTES:
-        return [error("disk", StorageError(f"{too_full_text(folder)}. Free space."))]
+        return [error(DISK, StorageError(f"{too_full_text(folder)}. Free space."))]
     if free < wanted:
         advice = "free space, or lower spool.max_bytes"
-        return [warning("disk", f"{text}, and a full spool takes {wanted / 2**20:,.0f} MiB more: {advice}")]
-    return [ok("disk", text)]
+        return [warning(DISK, f"{text}, and a full spool takes {wanted / 2**20:,.0f} MiB more: {advice}")]
+    return [ok(DISK, text)]
 
 
 def _clock() -> Finding:
@@ -160,14 +164,17 @@ def _service(settings: AgentSettings, identity: Identity) -> tuple[PublishedBund
     return PublishedBundles(identity, address, answer.desired), findings
 
 
-def _alarms(settings: AgentSettings) -> list[Finding]:
-    """Return whether alarm sinks have their files, and answer. No message is sent: `vedette edge test-alarms` does."""
+def _alarms(settings: AgentSettings, *, is_local: bool) -> list[Finding]:
+    """Return whether alarm sinks have their files and, unless `is_local`, answer.
+
+    No message is sent: `vedette edge test-alarms` does.
+    """
     findings = []
     for sink in settings.alarms:
         name = f"alarms {sink.id}"
         match sink:
             case MqttSinkSettings():
-                findings.append(probe_broker(name, sink))
+                findings.append(probe_broker(name, sink, is_local=is_local))
             case WebhookSettings():
                 findings.append(found(name, partial(_readable, sink.secret_file)))
             case _:

@@ -71,13 +71,18 @@ def probe(source: SourceSettings) -> Finding | None:
     return None
 
 
-def probe_broker(name: str, settings: BrokerSettings) -> Finding:
-    """Return whether a broker accepts a connection with these credentials. The connection is closed at once."""
+def probe_broker(name: str, settings: BrokerSettings, *, is_local: bool = False) -> Finding:
+    """Return whether a broker accepts a connection with these credentials. The connection is closed at once.
+
+    `is_local`: check only the files of the settings.
+    """
     trial = settings.model_copy(update={"client_id": f"vedette-check-{uuid.uuid4().hex[:8]}"})
     try:
         link = BrokerLink(trial, name)
     except VedetteError as problem:
         return error(name, problem)
+    if is_local:
+        return ok(name, link.name)
     answered, answer = threading.Event(), [""]
 
     def connected(client: Any, data: Any, flags: Any, code: Any, properties: Any = None) -> None:

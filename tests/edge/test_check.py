@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
-from edge.check import Finding, Level, check, exit_code, finding_lines
+from edge.check import Finding, Level, check, check_start, exit_code, finding_lines
 from edge.settings import AgentSettings
 from shared.bundle import Bundle
 from shared.cli import build
@@ -195,6 +195,48 @@ def test_the_command_gives_lines_json_and_an_exit_code(device: Device) -> None:
     code, text = run("check", "--config", str(device.config))
     assert code == 3
     assert text.startswith("FAIL settings")
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "key": {"bundle_key": "/nowhere/key.pem"},
+    "state folder": {"state_dir": f"{__file__}/state"},
+    "identity": {"router": {"mode": "cascade"}},
+    "sources": {"sources": []},
+    "secret": {
+        "alarms": [{"id": "a", "kind": "webhook", "url": "http://127.0.0.1:1/", "secret_file": "/nowhere/secret"}]
+    },
+    "password": {
+        "alarms": [
+            {"id": "a", "kind": "mqtt", "url": "mqtt://127.0.0.1:1", "topic": "t", "password_file": "/nowhere/p"}
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("changes", FAULTS.values(), ids=FAULTS)
+def test_run_ends_with_the_exit_code_of_check_before_anything_starts(device: Device, changes: dict[str, Any]) -> None:
+    device.settings |= changes
+    device.write()
+    code, text = run("check", "--config", str(device.config), "--json")
+    failed = next(one for one in json.loads(text)["checks"] if one["level"] == "error")
+    assert device.run() == code > 0
+    assert failed["text"] in device.text()
+    assert not device.state.exists()
+
+
+def test_run_ends_where_its_port_is_taken_and_goes_on_with_a_full_disk(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.disk.free_bytes", lambda path: 2**20)
+    monkeypatch.setattr("edge.check.run.free_bytes", lambda path: 2**20)
+    device.write()
+    settings = AgentSettings.load(device.config)
+    assert exit_code(check(settings)) == 10
+    found = {finding.name: finding for finding in check_start(settings)}
+    assert (found["disk"].level, "Free space" in found["disk"].text) == (Level.WARNING, True)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        metrics = settings.metrics.model_copy(update={"address": f"127.0.0.1:{other.getsockname()[1]}"})
+        assert exit_code(check_start(settings.model_copy(update={"metrics": metrics}))) == 11
 
 
 @pytest.mark.system
