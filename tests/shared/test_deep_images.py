@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cloud.api.inputs import image_input
-from cloud.training.samples.images import learn_pixel_range, read_image, read_mask
+from cloud.training.samples.images import depth_note, learn_pixel_range, read_image, read_mask
 from edge.settings.sources import ImageFolderSettings
 from edge.sources import open_source
 from shared.bundle import InputSpec
@@ -118,6 +118,9 @@ def test_the_twelve_bits_of_a_case_are_kept() -> None:
     found = learn_pixel_range([path for path in paths if not path.name.startswith("test")])
     assert found is not None
     assert all(len(np.unique(read_image(path, found))) > 40 for path in paths)
+    low, high = f"{found.low:,.6g}", f"{found.high:,.6g}"
+    assert depth_note(paths, found) == f"images: 16 bits, values {low} to {high} are mapped to 0 to 255"
+    assert depth_note(paths, PixelRange(100, 4012)).endswith("values 100 to 4,012 are mapped to 0 to 255")
     with pytest.raises(SampleRejected, match="uint16"):
         decode_image(paths[0].read_bytes())
     assert decode_image(encode_png(read_image(paths[0], found))).dtype == np.uint8

@@ -18,7 +18,7 @@ from cloud.training.encoders.corrupted_patches import MAX_PIXELS
 from cloud.training.judgement.pixels import IMAGE_CORRUPTIONS, copies_of, corrupted_pixels, picture_statistics
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
-from cloud.training.samples.images import ImageData, find_images, learn_pixel_range, read_image
+from cloud.training.samples.images import ImageData, depth_note, find_images, learn_pixel_range, read_image
 from cloud.training.screeners import ScreenerModule, image_screener
 from cloud.training.settings import DataSettings, TrainingSettings
 from cloud.training.teachers import patch_teacher
@@ -77,6 +77,8 @@ class TrainingImage(EncodedModality):
             train_images, held_out_images = good[train], good[held_out]
             order = chosen[readable][held_out]
         notes = data.notes
+        if (pixel_range := PixelRange.of(spec.pixel_range)) is not None:
+            notes += (depth_note(data.good, pixel_range),)
         if len(chosen) < min(len(data.good), settings.image.max_images):
             notes += (f"{len(chosen)} of {len(data.good)} good images are used: more of this size would take too long",)
         if len(good) < len(chosen):

@@ -99,6 +99,19 @@ def learn_pixel_range(paths: Sequence[Path]) -> PixelRange | None:
     return PixelRange(low, high) if limits is None else PixelRange(max(low, limits.min), min(high, limits.max))
 
 
+def depth_note(paths: Sequence[Path], pixel_range: PixelRange) -> str:
+    """Return the depth of the first readable image and the range that becomes 0 to 255, in words for a person."""
+    for path in paths:
+        try:
+            kind = decode_values(_bytes(path), origin=str(path)).dtype
+        except SampleRejected:
+            continue
+        depth = "float" if kind.kind == "f" else f"{'signed, ' if kind.kind == 'i' else ''}{8 * kind.itemsize} bits"
+        low, high = (f"{value:,.6g}" for value in (pixel_range.low, pixel_range.high))
+        return f"images: {depth}, values {low} to {high} are mapped to 0 to 255"
+    raise DataError("No image can be read.")
+
+
 def has_labelled_layout(folder: Path) -> bool:
     """Return whether a folder has good images to train on and a test part."""
     train = _subfolder(folder, "train")
