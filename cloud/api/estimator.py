@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,10 +97,23 @@ class VectorDetector(BaseEstimator):
         """Fit on rows X (n, features) and return their labels (n,)."""
         return self.fit(X).labels_
 
-    def p_values(self, X: Any) -> NDArray[np.float64]:
-        """Return conformal p-values (n,): the share of normal rows that score at least as high."""
-        rows = self._checked(X)
-        return self._analysis.p_values(self._statistic(rows))
+    @overload
+    def p_values(self, X: Any) -> NDArray[np.float64]: ...
+    @overload
+    def p_values(
+        self, X: Any, *, return_extrapolated: Literal[True]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]: ...
+    def p_values(
+        self, X: Any, *, return_extrapolated: bool = False
+    ) -> NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return conformal p-values (n,): the share of normal rows that score at least as high.
+
+        With `return_extrapolated`, also return (n,) bool, true for p-values from the fitted tail: the row scores higher
+        than all held-out rows, and only the order of magnitude counts.
+        """
+        statistic = self._statistic(self._checked(X))
+        found = self._analysis.fusion.p_values(statistic, None)
+        return (found.values, found.extrapolated) if return_extrapolated else found.values
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return (n, 2): the p-value, and 1 minus the p-value as the confidence that a row is anomalous.

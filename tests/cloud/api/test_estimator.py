@@ -60,6 +60,15 @@ def test_p_values_of_new_normal_rows_are_spread_evenly(fitted: VectorDetector) -
     assert 0.35 < np.median(p_values) < 0.65
 
 
+def test_extrapolated_p_values_are_marked(fitted: VectorDetector) -> None:
+    normal = np.random.default_rng(1).normal(size=(400, 4))
+    p_values, extrapolated = fitted.p_values(np.vstack([normal, np.full((1, 4), 9.0)]), return_extrapolated=True)
+    assert extrapolated[-1]
+    assert not extrapolated[:-1].all()
+    assert p_values[extrapolated].max() < p_values[~extrapolated].min()
+    np.testing.assert_array_equal(fitted.p_values(normal), p_values[:-1])
+
+
 def test_the_default_analyzers_fit_too(rows: NDArray[np.float64]) -> None:
     detector = VectorDetector(effort=0.005, device="cpu").fit(rows)
     assert detector.predict(ODD).all()
