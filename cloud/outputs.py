@@ -20,6 +20,12 @@ def check_output_path(path: Path | None, option: str = "--json") -> None:
         raise SettingsError(f"{path}: not a file in an existing folder. Give {option} another path.")
 
 
+def check_config_path(path: Path | None) -> None:
+    """Raise SettingsError if the file of --config is absent, before anything is loaded or read."""
+    if path is not None and not path.exists():
+        raise SettingsError(f"{path}: no such file. Give the configuration's path with --config.")
+
+
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
     """Write a result as JSON unless `path` is None; NaN and infinity become null.
 

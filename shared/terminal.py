@@ -23,6 +23,11 @@ def new_console() -> Console:
     return console
 
 
+def print_text(console: Console, text: str, *, style: str = "") -> None:
+    """Print a sentence; only a terminal wraps it, so that a line of a pipe never ends within a figure."""
+    console.print(text, style=style, markup=False, soft_wrap=not console.is_terminal)
+
+
 def print_table(
     console: Console,
     title: str,

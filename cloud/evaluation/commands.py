@@ -8,6 +8,7 @@ import typer
 
 from cloud.evaluation.device.commands import edge
 from cloud.evaluation.result_files import measure_and_write
+from cloud.outputs import check_config_path, failure_as_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
 from shared.errors import SettingsError, VedetteError
@@ -87,6 +88,8 @@ def evaluate(
     With labels, report how well each method finds the anomalies. Without labels, report the distribution of its scores
     and the share it flags. Give data that the bundle was not trained on.
     """
+    with failure_as_json(json_path):
+        check_config_path(config)
     from cloud.evaluation.evaluate import EvaluationRequest, evaluate_bundle
     from cloud.evaluation.report import show_evaluation
     from cloud.training.progress import shown_progress
@@ -175,6 +178,8 @@ def _run(
     work: Path | None,
     config: Path | None,
 ) -> None:
+    with failure_as_json(json_path):
+        check_config_path(config)
     from cloud.evaluation.bench import BenchmarkOptions, parse_seeds, run_benchmark
     from cloud.evaluation.page import page
     from cloud.evaluation.report import show_benchmark

@@ -8,6 +8,7 @@ from cloud.evaluation.page import display_name
 from cloud.serving.analysis import FUSED
 
 Figures: TypeAlias = Mapping[str, Mapping[str, float]]
+Finding: TypeAlias = tuple[float, str]  # difference from the promise or the better method, in [0, 1], and the sentence
 
 FEW_ANOMALIES = 20
 FEW_NORMALS = 50
@@ -47,7 +48,9 @@ def key_figures(result: Mapping[str, Any]) -> list[str]:
 def findings(
     result: Mapping[str, Any], members: Sequence[str], differences: Sequence[str], normals: int | None
 ) -> list[str]:
-    """Return sentences on an evaluation, the most serious first; empty if nothing stands out.
+    """Return sentences on an evaluation; empty if nothing stands out.
+
+    The largest difference comes first, and limits of the measurement come last.
 
     Args:
         result: Result of the evaluation as JSON values.
@@ -55,16 +58,17 @@ def findings(
         differences: Channels of normal samples that differ from the training data, in words.
         normals: Number of normal samples; None without labels.
     """
-    return [
+    found = [
         *_flagged(result, differences, normals),
         *_below_members(result["methods"], members),
         *_below_baselines(result["methods"], result["edge"]),
-        *_too_few(result["anomalies"], normals),
     ]
+    found.sort(key=lambda finding: -finding[0])
+    return [*(sentence for _, sentence in found), *_too_few(result["anomalies"], normals)]
 
 
-def _flagged(result: Mapping[str, Any], differences: Sequence[str], normals: int | None) -> list[str]:
-    """Return a sentence if normal samples, or unlabelled ones, are flagged far more often than promised."""
+def _flagged(result: Mapping[str, Any], differences: Sequence[str], normals: int | None) -> list[Finding]:
+    """Return a finding if normal samples, or unlabelled ones, are flagged far more often than promised."""
     device = result["methods"][result["edge"]]
     labelled = f"false_alarms_at_{RATE}" in device
     share = device[f"false_alarms_at_{RATE}"] if labelled else device[f"flagged_at_{RATE}"]
@@ -77,14 +81,15 @@ def _flagged(result: Mapping[str, Any], differences: Sequence[str], normals: int
     kind = "normal samples" if labelled or normals else "samples"
     amount = f"All {kind}" if share > 0.995 else f"{_per_cent(share)} of the {kind}"
     cause = f" ({'; '.join(differences)})" if differences else ""
+    excess = share - RATE / 100
     flagged = f"{amount} are flagged at p <= 0.05: they"
     if kind == "samples":
         advice = "If they are normal, train again with samples like these."
-        return [f"{flagged} are anomalous, or differ from the training data{cause}. {advice}"]
-    return [f"{flagged} differ from the training data{cause}. Train again with normal samples like these."]
+        return [(excess, f"{flagged} are anomalous, or differ from the training data{cause}. {advice}")]
+    return [(excess, f"{flagged} differ from the training data{cause}. Train again with normal samples like these.")]
 
 
-def _below_members(methods: Figures, members: Sequence[str]) -> list[str]:
+def _below_members(methods: Figures, members: Sequence[str]) -> list[Finding]:
     headline = headline_of(methods)
     if not headline:
         return []
@@ -96,13 +101,14 @@ def _below_members(methods: Figures, members: Sequence[str]) -> list[str]:
     names = " and ".join(f"{name} {_points(methods[name][headline])}" for name in better)
     others = [name for name in members if name not in better]
     cause = f"the other members ({', '.join(others)}) pull it down" if others else "their opinions disagree"
-    return [
+    sentence = (
         f"The fusion ({_points(fused)}) is below its own members {names} in {display_name(headline)}: {cause}. "
         "If further labelled data shows the same, name the members to fuse in the setting fused of vedette train."
-    ]
+    )
+    return [(methods[better[0]][headline] - fused, sentence)]
 
 
-def _below_baselines(methods: Figures, edge: str) -> list[str]:
+def _below_baselines(methods: Figures, edge: str) -> list[Finding]:
     headline = headline_of(methods)
     baselines = [name for name in methods if name.startswith("baseline_")]
     if not headline or not baselines:
@@ -115,10 +121,11 @@ def _below_baselines(methods: Figures, edge: str) -> list[str]:
         return []
     text = " and ".join(f"{words[name]} ({_points(methods[name][headline])})" for name in lower)
     verb = "is" if len(lower) == 1 else "are"
-    return [
+    sentence = (
         f"{text[0].upper()}{text[1:]} {verb} below the baseline {best} ({_points(bound)}) in {display_name(headline)}: "
         "more training data, or a higher effort, may help."
-    ]
+    )
+    return [(bound - min(methods[name][headline] for name in lower), sentence)]
 
 
 def _too_few(anomalies: int | None, normals: int | None) -> list[str]:

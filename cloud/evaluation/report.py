@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.page import display_name, methods_of, per_cent
-from shared.terminal import new_console, print_table
+from shared.terminal import new_console, print_table, print_text
 
 _LABELLED = (
     "vus_pr",
@@ -52,23 +52,23 @@ def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -
     console = console if console is not None else new_console()
     labelled = result["anomalies"] is not None
     counts = f"{result['anomalies']} of them anomalous" if labelled else "without both normal and anomalous labels"
-    console.print(f"{result['bundle']} on {result['data']}: {result['samples']} samples, {counts}.", markup=False)
+    print_text(console, f"{result['bundle']} on {result['data']}: {result['samples']} samples, {counts}.")
     if result["rejected"]:
-        console.print(f"{result['rejected']} samples were rejected: {'; '.join(result['rejections'])}", markup=False)
+        print_text(console, f"{result['rejected']} samples were rejected: {'; '.join(result['rejections'])}")
+    for sentence in result.get("findings", ()):
+        print_text(console, sentence, style="yellow")
     for note in result["notes"]:
-        console.print(f"Note: {note}.", markup=False)
+        print_text(console, f"Note: {note}.")
     for sentence in result.get("key_figures", ()):
-        console.print(f"- {sentence}", markup=False)
+        print_text(console, f"- {sentence}")
     _print(console, "Methods", "method", result["methods"], _LABELLED if labelled else _UNLABELLED)
     if result["leaderboard"]:
         title = f"Router leaderboard (edge: {result['edge']})"
         _print(console, title, "routing", result["leaderboard"], _ROUTINGS)
     if labelled:
-        console.print(_LEGEND, style="dim", markup=False)
-    for sentence in result.get("findings", ()):
-        console.print(sentence, markup=False, style="yellow")
+        print_text(console, _LEGEND, style="dim")
     if result.get("plots"):
-        console.print(f"Plots: {', '.join(result['plots'])}.", markup=False)
+        print_text(console, f"Plots: {', '.join(result['plots'])}.")
 
 
 def show_benchmark(summary: Mapping[str, Any], console: Console | None = None) -> None:
@@ -76,20 +76,20 @@ def show_benchmark(summary: Mapping[str, Any], console: Console | None = None) -
     console = console if console is not None else new_console()
     means, headline = summary["mean"], summary["headline"]
     sets = list(summary["sets"])
-    console.print(f"{summary['benchmark']}: means over {len(sets)} sets, {len(summary['seeds'])} seeds.", markup=False)
+    print_text(console, f"{summary['benchmark']}: means over {len(sets)} sets, {len(summary['seeds'])} seeds.")
     _print(console, "Methods", "method", {name: means[name] for name in methods_of(means)}, _LABELLED)
     board = {name: means[name] for name in routing_names() if name in means}
     if board:
         _print(console, "Router leaderboard", "routing", board, _ROUTINGS)
-    console.print(_LEGEND, style="dim", markup=False)
+    print_text(console, _LEGEND, style="dim")
     published = summary["published"]
     if published is not None:
         best = sorted(published["mean"].items(), key=lambda item: -item[1])[:6]
         text = ", ".join(f"{name} {per_cent(value)}" for name, value in best)
         covered = f"{len(published['sets'])} of these sets" if published["sets"] else "other sets of this kind"
-        console.print(f"Published {display_name(headline)}, means over {covered}: {text}.", markup=False)
+        print_text(console, f"Published {display_name(headline)}, means over {covered}: {text}.")
     for name, reason in summary["failed"].items():
-        console.print(f"Failed: {name}: {reason}", markup=False)
+        print_text(console, f"Failed: {name}: {reason}")
 
 
 def _print(

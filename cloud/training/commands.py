@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloud.outputs import check_output_path, end_interrupted, write_failure, write_json
+from cloud.outputs import (
+    check_config_path,
+    check_output_path,
+    end_interrupted,
+    failure_as_json,
+    write_failure,
+    write_json,
+)
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
 from shared.errors import DataError, JudgementError, SettingsError, VedetteError
@@ -117,10 +124,11 @@ def train(
     The run ends with a judgement: the rarest p-value of the held-out normals, the share of corrupted copies found, the
     expected share forwarded, and drift. docs/TRAINING.md explains each sentence.
     """
+    with failure_as_json(json_path):
+        check_config_path(config)
     from cloud.training.effort import FIRST_LOOK, FIRST_LOOK_NOTE, effort_settings
     from cloud.training.settings import TrainingSettings
 
-    check_output_path(json_path)
     changes: dict[str, Any] = {
         "name": name,
         "version": version,

@@ -55,6 +55,18 @@ def all_errors() -> list[type[errors.VedetteError]]:
     return [kind for kind in kinds if issubclass(kind, errors.VedetteError)]
 
 
+@pytest.mark.parametrize(
+    "command", [["evaluate", "b", "d"], ["bench", "adbench"], ["train", "d", "--modality", "tabular", "--output", "b"]]
+)
+def test_a_configuration_that_is_absent_ends_the_command_at_once(command: list[str]) -> None:
+    program = "import sys; from shared import cli\ntry: cli.main()\nfinally: print('torch' in sys.modules)"
+    arguments = [sys.executable, "-c", program, *command, "--config", "nofile"]
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+    assert ended.stderr == "vedette: nofile: no such file. Give the configuration's path with --config.\n"
+    assert ended.stdout == "False\n"
+    assert ended.returncode == errors.SettingsError.exit_code
+
+
 @pytest.mark.parametrize("group", ["edge", "cloud"])
 def test_a_part_loaded_alone_has_its_whole_group(group: str) -> None:
     whole, alone = (get_command(cli.build(name).root) for name in ("", group))

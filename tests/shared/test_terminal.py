@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from shared.terminal import PIPE_WIDTH, new_console, print_table
+from shared.terminal import PIPE_WIDTH, new_console, print_table, print_text
 
 HEADER = ["method", "VUS-PR", "recall at 5 % false alarms", "a_very_long_name_of_a_figure", "alarms", "AUROC"]
 ROWS = [[f"screener_int8_onnxruntime_{n}[x]", "85.31", "83.33", "0.00", "1.82", "94.90"] for n in range(3)]
@@ -39,6 +39,14 @@ def test_a_pipe_gets_one_line_for_each_row(monkeypatch: pytest.MonkeyPatch) -> N
     assert new_console().width == PIPE_WIDTH
     monkeypatch.setenv("COLUMNS", "80")
     assert new_console().width == 80
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_only_a_terminal_wraps_a_sentence(is_terminal: bool) -> None:
+    out, sentence = io.StringIO(), "At 5 % false alarms the fused verdict finds 93.1 % of the [rare] anomalies."
+    print_text(Console(file=out, width=30, force_terminal=is_terminal, color_system=None), sentence)
+    assert (out.getvalue() == f"{sentence}\n") is not is_terminal
+    assert " ".join(out.getvalue().split()) == sentence
 
 
 def test_a_table_without_rows_is_its_header() -> None:

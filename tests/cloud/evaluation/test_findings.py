@@ -62,12 +62,20 @@ def test_a_fusion_below_its_members_and_methods_below_a_baseline_are_named() -> 
         baseline_knn={"auroc": 0.95},
     )
     found = findings(poor, ["time_estimation", "channel_imputation", "knn"], [], 900)
-    assert "The fusion (64.1) is below its own members knn 84.2 and time_estimation 83.2 in AUROC" in found[0]
-    assert "channel_imputation" in found[0]
     assert (
         "The fused verdict (64.1) and the device's screener (90.0) are below the baseline baseline_knn (95.0)"
-        in found[1]
+        in found[0]
     )
+    assert "The fusion (64.1) is below its own members knn 84.2 and time_estimation 83.2 in AUROC" in found[1]
+    assert "channel_imputation" in found[1]
+
+
+@pytest.mark.parametrize(("alarms", "start"), [(0.3, "The fused verdict (64.1)"), (0.6, "60 % of the normal")])
+def test_the_largest_difference_comes_first_and_limits_of_the_measurement_last(alarms: float, start: str) -> None:
+    poor = result(3, fused=method(0.641), baseline_knn={"auroc": 0.95}, **{EDGE: method(0.95, alarms=alarms)})
+    found = findings(poor, [], [], 900)
+    assert found[0].startswith(start)
+    assert found[-1].startswith("Only 3 anomalies")
 
 
 def test_too_few_labels_are_said() -> None:
