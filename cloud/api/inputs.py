@@ -67,7 +67,7 @@ def array_input(values: NDArray[Any], modality: Modality, spec: InputSpec) -> Sc
     values = as_readings(values, modality)
     if values.ndim != 2 or values.shape[1] != len(spec.channels):
         raise DataError(f"An array of shape {values.shape}; this detector needs (n, {len(spec.channels)}).")
-    return _readings_input("array", values, spec, [], "")
+    return _readings_input("array", values, spec, np.arange(1, len(values) + 1), [], "")
 
 
 def as_readings(values: NDArray[np.float64], modality: Modality) -> NDArray[np.float64]:
@@ -121,11 +121,17 @@ def _table_input(path: Path, modality: Modality, spec: InputSpec, options: Table
     readings = data.rows if data.test_rows is None else data.test_rows
     if readings.shape[1] != len(spec.channels):
         raise DataError(f"{path}: {readings.shape[1]} columns, but the bundle needs {len(spec.channels)}.")
-    return _readings_input(path.name, readings, spec, times_of(path, len(readings), options), path.name)
+    times = times_of(path, len(readings), options)
+    return _readings_input(path.name, readings, spec, data.numbers(), times, path.name)
 
 
 def _readings_input(
-    origin: str, readings: NDArray[np.float64], spec: InputSpec, times: Sequence[str], file: str
+    origin: str,
+    readings: NDArray[np.float64],
+    spec: InputSpec,
+    numbers: NDArray[np.int64],
+    times: Sequence[str],
+    file: str,
 ) -> ScoreInput:
     length, stride = spec.window_length, max(spec.window_stride, 1)
     if not length:
@@ -138,7 +144,7 @@ def _readings_input(
 
     def sample(start: int) -> InputSample:
         end = start + length
-        name = f"{start + 1}-{end}" if spec.window_length else str(start + 1)
+        name = f"{numbers[start]}-{numbers[end - 1]}" if spec.window_length else str(numbers[start])
         moment = times[end - 1] if len(times) else ""
         values = readings[start:end] if spec.window_length else readings[start]
         if file and not spec.window_length and np.isnan(values).all():  # so the reader marks a bad cell

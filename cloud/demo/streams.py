@@ -98,7 +98,7 @@ class VideoStream:
 
     def values(self, origin: str, spec: InputSpec) -> Values:
         """Return the clip (frames, height, width, 3) that ends with the frame of `origin`."""
-        step, last = frame_step(self._frames_per_second, spec.frame_interval_s), _row(origin)
+        step, last = frame_step(self._frames_per_second, spec.frame_interval_s), _number(origin)
         wanted = range(last - step * (spec.window_length - 1), last + 1, step)
         if not all(number in self._held or number >= self._next for number in wanted):
             self._held, self._next = {}, 0
@@ -144,9 +144,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: NDArray[np.float32]) -> 
     np.savetxt(path, rows, fmt="%.9g", delimiter=",", header=",".join(columns), comments="")
 
 
-def _row(origin: str) -> int:
-    """Return the row, from 0, of an origin such as "readings.csv:10"."""
+def _number(origin: str) -> int:
+    """Return the number in an origin such as "gate.mp4:10"."""
     return int(origin.rpartition(":")[2])
+
+
+def _row(origin: str) -> int:
+    """Return the position, from 0, of the row in an origin such as "readings.csv:10", which counts from 1."""
+    return _number(origin) - 1
 
 
 def _window(origin: str, spec: InputSpec) -> slice:

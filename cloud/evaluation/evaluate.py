@@ -105,7 +105,8 @@ def _result(evaluation: Evaluation, request: EvaluationRequest) -> dict[str, Any
         "samples": len(scored.kept),
         "rejected": len(scored.rejections),
         "rejections": [
-            f"sample {position + 1} {reason}" for position, reason in scored.rejections[:MAX_REJECTION_REASONS]
+            f"{_place(evaluation.data, position)} {reason}"
+            for position, reason in scored.rejections[:MAX_REJECTION_REASONS]
         ],
         "anomalies": None if labels is None else int(labels.sum()),
         "edge": scored.edge,
@@ -120,6 +121,11 @@ def _result(evaluation: Evaluation, request: EvaluationRequest) -> dict[str, Any
         result["methods"][name] |= figures
     result["leaderboard"] = routing_figures(labels, scored)
     return result
+
+
+def _place(data: EvaluationData, position: int) -> str:
+    """Return the place of a sample in words: the row of a table, else its number; both count from 1."""
+    return f"sample {position + 1}" if data.row_numbers is None else f"row {data.row_numbers[position]}"
 
 
 def describe(method: MethodScores) -> dict[str, float]:

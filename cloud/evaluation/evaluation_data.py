@@ -37,6 +37,7 @@ class EvaluationData:
         starts: (count,) first time point of each window of a series.
         point_labels: (time points,) bool, labels of a series.
         has_test_part: whether the file of a series has a test part of its own.
+        row_numbers: (count,) number of each row of a table in its file, from 1; None for other data.
         images: image files; `masks` are their mask files, `good` normal images to fit the baselines on.
         pixel_range: for deep images, the range of the bundle.
         clips: clips of videos, each labelled by its last frame.
@@ -50,6 +51,7 @@ class EvaluationData:
     starts: NDArray[np.intp] | None = None
     point_labels: NDArray[np.bool_] | None = None
     has_test_part: bool = False
+    row_numbers: NDArray[np.int64] | None = None
     images: tuple[Path, ...] = ()
     masks: tuple[Path | None, ...] = ()
     good: tuple[Path, ...] = ()
@@ -91,7 +93,7 @@ def read_evaluation_data(path: Path, manifest: Manifest, settings: DataSettings)
         )
     if manifest.input.window_length:
         return _series_data(path, data, manifest)
-    return EvaluationData(data.modality, len(data.rows), data.labels, data.rows)
+    return EvaluationData(data.modality, len(data.rows), data.labels, data.rows, row_numbers=data.numbers())
 
 
 def _image_data(path: Path, data: ImageData, pixel_range: PixelRange | None) -> EvaluationData:

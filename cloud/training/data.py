@@ -42,6 +42,7 @@ class TableData:
     may hold NaN. `mode_column`: the one of `columns` with the operating mode, or "". `categories`: values of each text
     column that became one channel per value. `decimal`: "," if that is the decimal mark of the file. `time_column`,
     `step_s`: name of the column of times and their median step in seconds, "" and 0 if they are unknown.
+    `row_numbers`: (n,) number of each row in a text file, from 1; None if they are 1 to n.
     """
 
     modality: Modality
@@ -59,6 +60,13 @@ class TableData:
     decimal: str = ""
     time_column: str = ""
     step_s: float = 0.0
+    row_numbers: NDArray[np.int64] | None = None
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Return the numbers (m,) of the rows to judge, from 1: of the test rows if there are any."""
+        if self.test_rows is None and self.row_numbers is not None:
+            return self.row_numbers
+        return np.arange(1, len(self.rows if self.test_rows is None else self.test_rows) + 1)
 
 
 TrainingData: TypeAlias = TableData | ImageData | VideoData
@@ -92,7 +100,12 @@ def read_table_data(path: Path, modality: Modality, settings: DataSettings, *, t
         )
         column, step_s = (table.times.column, table.times.step_s) if table.times is not None else ("", 0.0)
         return dataclasses.replace(
-            data, categories=table.categories, decimal=table.decimal, time_column=column, step_s=step_s
+            data,
+            categories=table.categories,
+            decimal=table.decimal,
+            time_column=column,
+            step_s=step_s,
+            row_numbers=table.row_numbers,
         )
     raise DataError(
         f"{path}: {modality} data is a .npz, .csv or .parquet file, not {suffix or 'a file without suffix'}."

@@ -28,13 +28,15 @@ class TrainingTable:
 
     `rows`: (n, columns) float64; `labels`: (n,) bool, true for anomalies, or None; `faults`: (n,) bool, true for rows
     that cannot be read; `categories`: values of each column that became one channel per value; `decimal`: the decimal
-    mark if it is a comma; `times`: times of the rows, None if they have none or need none.
+    mark if it is a comma; `times`: times of the rows, None if they have none or need none; `row_numbers`: (n,) number
+    of each row in the file, from 1.
     """
 
     columns: tuple[str, ...]
     rows: NDArray[np.float64]
     labels: NDArray[np.bool_] | None
     faults: NDArray[np.bool_]
+    row_numbers: NDArray[np.int64]
     notes: tuple[str, ...]
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     decimal: str = ""
@@ -72,7 +74,9 @@ def read_table(path: Path, settings: DataSettings, *, needs_time: bool = False) 
     labels = _labels(source, label) if label else None
     decimal = "," if source.decimal == "," else ""
     notes += [*left_out, *category_notes]
-    return TrainingTable(tuple(columns), values, labels, faults, tuple(notes), found, decimal, checked)
+    return TrainingTable(
+        tuple(columns), values, labels, faults, source.lines + 1, tuple(notes), found, decimal, checked
+    )
 
 
 def _read_for_bundle(source: TableColumns, settings: DataSettings, *, needs_time: bool) -> TrainingTable:
@@ -97,7 +101,8 @@ def _read_for_bundle(source: TableColumns, settings: DataSettings, *, needs_time
     faults = _faulty_rows(source, {*used, label}, settings)
     if times is not None:
         faults |= times.faulty
-    return TrainingTable(settings.columns, rows, _labels(source, label) if label else None, faults, tuple(notes))
+    labels = _labels(source, label) if label else None
+    return TrainingTable(settings.columns, rows, labels, faults, source.lines + 1, tuple(notes))
 
 
 def _values(

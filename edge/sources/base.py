@@ -73,10 +73,10 @@ class Pacer:
 
 
 class RowOrigins(Sequence[str]):
-    """Texts such as "readings.csv:1042", made only when one is asked for. Rows count from 0, without the header."""
+    """Texts such as "readings.csv:1042", made only when one is asked for. Rows count from 1, without the header."""
 
     def __init__(self, name: str, rows: NDArray[np.int64]) -> None:
-        """`rows`: (batch,) the row of each sample; of a window, its first."""
+        """`rows`: (batch,) the position of each sample's row, from 0; of a window, its first."""
         self._name, self._rows = name, rows
 
     @overload
@@ -86,7 +86,7 @@ class RowOrigins(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
             return RowOrigins(self._name, self._rows[index])
-        return f"{self._name}:{self._rows.item(index)}"
+        return f"{self._name}:{self._rows.item(index) + 1}"
 
     def __len__(self) -> int:
         return len(self._rows)

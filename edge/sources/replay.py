@@ -1,6 +1,6 @@
 """Files of readings replayed as rows or as windows, at a chosen rate.
 
-The moment of capture is the moment of the replay. An origin names the file and the row, counted from 0 without the
+The moment of capture is the moment of the replay. An origin names the file and the row, counted from 1 without the
 header; of a window, its first row.
 """
 
@@ -44,7 +44,7 @@ class RowReplay:
         """See `Source.batches`."""
         for chunk in _repeated(self._table.chunks, self._settings):
             rejections = [
-                Rejection(f"{self._settings.path.name}:{chunk.rows[position]}", reason)
+                Rejection(f"{self._settings.path.name}:{chunk.rows[position] + 1}", reason)
                 for position, reason in chunk.unreadable
             ]
             usable = np.ones(len(chunk.rows), dtype=bool)

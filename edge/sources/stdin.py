@@ -56,7 +56,8 @@ class StdinSource(LiveReadings):
         # Without a buffer: a waiting buffered read holds a lock that the interpreter takes at exit.
         source = self._input if self._input is not None else io.FileIO(os.dup(sys.stdin.fileno()))
         try:
-            for number, line in enumerate(_lines(source, self._encoding), start=1):
+            first = 1 if self._is_json else 0  # rows count from 1, without the header
+            for number, line in enumerate(_lines(source, self._encoding), start=first):
                 if self._over.is_set():
                     return
                 origin = f"{ORIGIN}:{number}"

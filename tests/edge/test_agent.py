@@ -37,8 +37,8 @@ def test_a_run_forwards_the_suspicious_and_brings_verdicts_back(cloud: CloudDoub
     assert device.start_afresh("--until-done").wait(60) == 0, device.text()
     rows, counts = logged(device), device.counters()
     assert counts["samples_screened"] == len(rows) == 600
-    assert {row["origin"] for row in rows} == {f"readings.csv:{number}" for number in range(600)}
-    odd = {f"readings.csv:{number}" for number in range(570, 600)}
+    assert {row["origin"] for row in rows} == {f"readings.csv:{number}" for number in range(1, 601)}
+    odd = {f"readings.csv:{number}" for number in range(571, 601)}
     assert odd <= {row["origin"] for row in rows if row["route"] in ("forward", "alarm")}
     assert routed_ids(device) == cloud.sample_ids()
     assert counts["samples_forwarded"] + counts["samples_audited"] == len(cloud.samples)
@@ -296,7 +296,7 @@ def test_bad_rows_are_counted_and_the_rest_is_screened(device: Device) -> None:
     assert device.run("--until-done") == 0, device.text()
     counts = device.counters()
     assert (counts["samples_screened"], counts["samples_rejected"]) == (96, 4)
-    assert not {"readings.csv:3", "readings.csv:50", "readings.csv:70"} & {row["origin"] for row in logged(device)}
+    assert not {"readings.csv:4", "readings.csv:51", "readings.csv:71"} & {row["origin"] for row in logged(device)}
 
 
 def test_unreadable_images_are_counted_and_the_rest_is_screened(

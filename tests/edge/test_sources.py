@@ -57,7 +57,7 @@ def test_columns_are_selected_by_name_in_the_bundle_s_order(tmp_path: Path, name
     found = batches(csv_of(tmp_path / name, rows), batch_size=4)
     assert [len(batch) for batch in found] == [4, 4, 2]
     np.testing.assert_array_equal(values_of(found), rows[:, [2, 0]])
-    assert origins_of(found) == [f"{name}:{number}" for number in range(10)]
+    assert origins_of(found) == [f"{name}:{number}" for number in range(1, 11)]
 
 
 def test_npz_columns_are_selected_by_name_or_checked_by_count(tmp_path: Path) -> None:
@@ -105,11 +105,11 @@ def test_cells_that_are_not_numbers_reject_only_their_row(tmp_path: Path) -> Non
     (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
     found = batches(tmp_path / "r.csv")
     rejected = {item.origin: item.reason for batch in found for item in batch.rejections}
-    assert set(rejected) == {"r.csv:1", "r.csv:2"}  # blank lines are not rows
-    assert "'n/a'" in rejected["r.csv:1"]
-    assert "missing" in rejected["r.csv:2"]
+    assert set(rejected) == {"r.csv:2", "r.csv:3"}  # blank lines are not rows
+    assert "'n/a'" in rejected["r.csv:2"]
+    assert "missing" in rejected["r.csv:3"]
     # Infinite and NaN cells are numbers; the preprocessing decides about them.
-    assert origins_of(found) == ["r.csv:0", "r.csv:4", "r.csv:5", "r.csv:6", "r.csv:7"]
+    assert origins_of(found) == ["r.csv:1", "r.csv:5", "r.csv:6", "r.csv:7", "r.csv:8"]
 
 
 @given(
@@ -136,7 +136,7 @@ def test_windows_do_not_depend_on_the_chunk_size(
             return
         found = batches(path, Modality.SERIES, spec, batch_size=3)
     starts = range(0, count - length + 1, stride)
-    assert origins_of(found) == [f"w.npz:{start}" for start in starts]
+    assert origins_of(found) == [f"w.npz:{start + 1}" for start in starts]
     for window, start in zip(values_of(found) if found else [], starts, strict=True):
         np.testing.assert_array_equal(window, rows[start : start + length])
 
@@ -191,7 +191,7 @@ def test_a_loop_restarts_the_file_and_ends_at_the_time_limit(tmp_path: Path) -> 
     path = csv_of(tmp_path / "r.csv", np.ones((10, 3)))
     found = batches(path, loop=True, rate_per_s=400, stop_after_s=0.4, batch_size=8)
     assert 60 <= len(origins_of(found)) <= 161
-    assert origins_of(found)[10] == "r.csv:0"
+    assert origins_of(found)[10] == "r.csv:1"
 
 
 def test_the_rate_and_the_maximum_age_of_batches_are_kept(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_an_empty_cell_is_a_missing_value_if_the_bundle_allows_it(tmp_path: Path
     path.write_text("a,x,b\n1,0,2\n,0,3\n4,0,NA\nbroken,0,5\n6\n")
     allowed = batches(path, spec=InputSpec(channels=("b", "a"), missing=True))
     np.testing.assert_array_equal(values_of(allowed), np.array([[2, 1], [3, np.nan], [np.nan, 4]], dtype=np.float32))
-    assert [rejection.origin for batch in allowed for rejection in batch.rejections] == ["gaps.csv:3", "gaps.csv:4"]
+    assert [rejection.origin for batch in allowed for rejection in batch.rejections] == ["gaps.csv:4", "gaps.csv:5"]
     refused = batches(path)
     np.testing.assert_array_equal(values_of(refused), [[2, 1]])
     assert len([rejection for batch in refused for rejection in batch.rejections]) == 4
@@ -316,7 +316,7 @@ def test_parquet_columns_are_selected_by_name(tmp_path: Path) -> None:
     values = values_of(found)
     np.testing.assert_array_equal(values[:3], [[0.5, 1], [1.5, 2], [2.5, np.nan]])
     assert len(values) == 6000
-    assert origins_of(found)[-1] == "r.parquet:5999"
+    assert origins_of(found)[-1] == "r.parquet:6000"
     with pytest.raises(DataError, match="row 1, column 'x': 'text' is not a number"):
         batches(tmp_path / "r.parquet", spec=InputSpec(channels=("x", "a")))
     with pytest.raises(DataError, match="lacks column 'c'"):

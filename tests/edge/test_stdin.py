@@ -60,8 +60,8 @@ def test_short_and_broken_csv_lines_are_rejected() -> None:
     found = batches(b"load,heat\n2\n4,x\n6,5\n", format="csv")
     assert values_of(found) == [[5, 6]]
     assert reasons_of(found) == [
-        ("stdin:2", "has 1 cells, and the header 2: one is missing or too many."),
-        ("stdin:3", "channel 'heat' cannot be read: 'x' is not a number."),
+        ("stdin:1", "has 1 cells, and the header 2: one is missing or too many."),
+        ("stdin:2", "channel 'heat' cannot be read: 'x' is not a number."),
     ]
 
 
@@ -78,7 +78,7 @@ def test_a_row_is_rejected_whole_and_a_reading_alone(more: dict[str, Any]) -> No
 def test_a_first_row_that_does_not_fit_is_rejected(first: str, rest: str) -> None:
     found = batches(f"load,heat\n{first}\n{rest}".encode(), format="csv")
     assert values_of(found) == ([[5, 6]] if rest else [])
-    assert {origin for origin, _ in reasons_of(found)} == ({"stdin:2", "stdin:3"} if rest else {"stdin:2"})
+    assert {origin for origin, _ in reasons_of(found)} == ({"stdin:1", "stdin:2"} if rest else {"stdin:1"})
 
 
 def test_windows_of_aligned_readings_are_flushed_at_the_end() -> None:

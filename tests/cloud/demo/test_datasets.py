@@ -43,8 +43,8 @@ def test_a_row_and_its_label_are_found_by_origin(tmp_path: Path) -> None:
     assert plan.stream.labels is not None
     written = np.loadtxt(plan.stream.path, delimiter=",", skiprows=1, dtype=np.float32)
     row = int(np.flatnonzero(plan.stream.labels)[0])
-    np.testing.assert_array_equal(plan.stream.values(f"readings.csv:{row}", SPEC), written[row])
-    assert plan.stream.is_anomalous(f"readings.csv:{row}", SPEC) is True
+    np.testing.assert_array_equal(plan.stream.values(f"readings.csv:{row + 1}", SPEC), written[row])
+    assert plan.stream.is_anomalous(f"readings.csv:{row + 1}", SPEC) is True
     assert 0.02 < plan.stream.labels.mean() < 0.2
 
 
@@ -54,9 +54,9 @@ def test_the_pressure_stream_holds_the_one_anomaly_after_the_training_part(tmp_p
     assert plan.stream.labels is not None
     spec = InputSpec(channels=("pressure",), window_length=64, window_stride=4)
     first = int(np.flatnonzero(plan.stream.labels)[0])
-    assert plan.stream.is_anomalous(f"readings.csv:{first - 63}", spec) is True
-    assert plan.stream.is_anomalous(f"readings.csv:{first - 64}", spec) is False
-    assert plan.stream.values(f"readings.csv:{first}", spec).shape == (64, 1)
+    assert plan.stream.is_anomalous(f"readings.csv:{first - 62}", spec) is True
+    assert plan.stream.is_anomalous(f"readings.csv:{first - 63}", spec) is False
+    assert plan.stream.values(f"readings.csv:{first + 1}", spec).shape == (64, 1)
 
 
 def test_the_camera_sees_composited_defects_that_are_known(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def plan() -> DevicePlan:
 def screened() -> list[Screened]:
     routes = [Route.ACCEPT, Route.FORWARD, Route.ALARM, Route.ACCEPT]
     return [
-        Screened(f"rows.csv:{i}", p, route, None if route is Route.ACCEPT else UUID(int=i))
+        Screened(f"rows.csv:{i + 1}", p, route, None if route is Route.ACCEPT else UUID(int=i))
         for i, (p, route) in enumerate(zip(P_VALUES, routes, strict=True))
     ]
 
@@ -91,8 +91,8 @@ def test_the_screening_log_is_read(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text(
         "origin,score,p_value,route,sample_id\n"
-        "a.csv:0,0.1,0.5,accept,\n"
-        "a.csv:1,9.0,0.001,forward,01890000-0000-7000-8000-000000000000\n"
+        "a.csv:1,0.1,0.5,accept,\n"
+        "a.csv:2,9.0,0.001,forward,01890000-0000-7000-8000-000000000000\n"
     )
     first, second = read_screening_log(path)
     assert (first.route, first.sample_id) == (Route.ACCEPT, None)

@@ -155,6 +155,19 @@ def test_parquet_times_with_a_zone_are_in_order(tmp_path: Path) -> None:
     assert train(path, Modality.SERIES).columns == ("flow", "load")
 
 
+def test_rows_have_the_same_number_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("flow,load\nbar,mm\n1,5\n\nbroken,6\n2,7\n")
+    spec = InputSpec(channels=("flow", "load"))
+    settings = ReplaySettings(id="pump", kind="replay", path=path, bundle=Path("b"))
+    (batch,) = open_source(settings, Modality.TABULAR, spec, threading.Event()).batches()
+    assert [*batch.origins, batch.rejections[0].origin] == ["rows.csv:2", "rows.csv:5", "rows.csv:4"]
+    samples = next(open_input(path, Modality.TABULAR, spec).blocks)
+    assert [sample.id for sample in samples if not sample.reason] == ["2", "5"]
+    with pytest.raises(DataError, match="row 4, column 'flow': 'broken' is not a number"):
+        train(path)
+
+
 def test_scoring_and_evaluation_use_the_decimal_mark_of_the_bundle(tmp_path: Path) -> None:
     path = tmp_path / "new.csv"
     path.write_text("flow;load\n1.234;5\n2.345;6\n")
