@@ -19,6 +19,7 @@ from edge.operation.metrics import MetricsServer
 from edge.operation.service_manager import notify
 from edge.operation.state_folder import lock_state
 from edge.pipeline import Pipeline, PipelineContext
+from edge.problems import counted_problems, source_problems
 from edge.routing.budget import UplinkLoad, UploadBudget
 from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
@@ -34,15 +35,12 @@ from edge.uplink.renewal import CertificateRenewal
 from edge.uplink.trust import BundleKeys
 from edge.uplink.uplink import Uplink
 from edge.uplink.verdicts import VerdictStore
-from shared.bundle import write_durably
 from shared.clocks import device_clock_warning
 from shared.errors import BundleError, ConnectionFailedError, DataError, SettingsError
-from shared.files import remove_unfinished
+from shared.files import remove_unfinished, write_durably
 from shared.logs import EventLog, Throttle
 from shared.status import (
-    BUNDLE_WARNING,
     STATUS_FILE,
-    WAITING,
     AgentCounters,
     AgentStatus,
     BudgetStatus,
@@ -77,42 +75,26 @@ class Agent:
         self._latencies = {"screen": self.screen_latency, "sample_to_verdict": self.verdict_latency}
         self._metrics = self._make_metrics()
         self.counters = Counters(settings.state_dir / "counters.json")
-        before = self.counters.snapshot()
+        set_aside = self.counters.snapshot()["spools_set_aside"]
         self._bundle_keys = BundleKeys(settings.state_dir, settings.bundle_key)
         self._cache = BundleCache(settings.state_dir / "bundles", self._bundle_keys.keys)
         self.spool = Spool(settings.state_dir / "spool.db", settings.spool, self.counters)
         self.verdicts = VerdictStore(settings.state_dir / "verdicts.db")
         self.counters.raise_to(self.verdicts.totals())
-        # A file set aside at this start is a problem of this run; those of earlier runs are not.
-        counts = self.counters.snapshot()
-        self._counts_before = counts | {
-            "spools_set_aside": before["spools_set_aside"],
-            "samples_dropped": counts["samples_dropped"] - self.spool.lost_before,
-        }
+        self._counts_before = self._counts_at_start(set_aside)
         log_path = settings.screening_log.path
         self._screening_log = ScreeningLog(log_path) if log_path is not None else None
         self.alarms = AlarmDelivery(
             settings.alarms, settings.state_dir / "alarms.db", self.counters, lambda: self._device_id()
         )
         self._group = FollowedSettings(settings.state_dir, settings.router, follows=settings.group_settings)
-        key_file = settings.normal_buffer.key_file
-        around = PipelineContext(
-            settings=settings,
-            counters=self.counters,
-            spool=self.spool,
-            budget=UploadBudget(settings.router),
-            screen_latency=self.screen_latency,
-            screening_log=self._screening_log,
-            alarms=self.alarms,
-            buffer_seal=Seal.from_file(key_file, PURPOSE) if key_file is not None else None,
-            stop=self._stop,
-        )
         self.uplink: Uplink | None = None
         self.updater: Updater | None = None
         self._renewal: CertificateRenewal | None = None
         self._ends_with_sources = False  # a source that has ended is then no problem
-        self.meter, self.budget = LinkMeter(), around.budget
-        self.pipelines = [Pipeline(source, around) for source in settings.sources]
+        self.meter, self.budget = LinkMeter(), UploadBudget(settings.router)
+        context = self._pipeline_context()
+        self.pipelines = [Pipeline(source, context) for source in settings.sources]
         self._group.on_change = self._apply
         self._apply(self._group.router)
         self.uplink = self._make_uplink()
@@ -182,6 +164,26 @@ class Agent:
     def _device_id(self) -> str:
         """Return the device id, empty before enrolment."""
         return self.uplink.identity.device_id if self.uplink is not None else ""
+
+    def _counts_at_start(self, set_aside: int) -> dict[str, int]:
+        """Return the counters before this run; a file set aside since `set_aside` is a problem of this run."""
+        counts = self.counters.snapshot()
+        dropped = counts["samples_dropped"] - self.spool.lost_before
+        return counts | {"spools_set_aside": set_aside, "samples_dropped": dropped}
+
+    def _pipeline_context(self) -> PipelineContext:
+        key_file = self.settings.normal_buffer.key_file
+        return PipelineContext(
+            settings=self.settings,
+            counters=self.counters,
+            spool=self.spool,
+            budget=self.budget,
+            screen_latency=self.screen_latency,
+            screening_log=self._screening_log,
+            alarms=self.alarms,
+            buffer_seal=Seal.from_file(key_file, PURPOSE) if key_file is not None else None,
+            stop=self._stop,
+        )
 
     def _make_uplink(self) -> Uplink | None:
         """Return the uplink, or None if the mode sends nothing and the device was never enrolled."""
@@ -326,42 +328,21 @@ class Agent:
 
     def _problems(self) -> list[str]:
         """Return short texts for an operator: present problems, and those counted since this start."""
-        clock = device_clock_warning(self.updater.clock_offset_s if self.updater is not None else None)
+        updater, may_end = self.updater, self._ends_with_sources or self._stop.is_set()
+        clock = device_clock_warning(updater.clock_offset_s if updater is not None else None)
         refused = f"group settings: {self._group.refusal}" if self._group.refusal else ""
         problems = [text for text in (clock, self._bundle_keys.problem, refused, self._renewal_problem()) if text]
+        published = updater.published if updater is not None else None
         for pipeline in self.pipelines:
-            problems += [f"source {pipeline.settings.id}: {text}" for text in self._source_problems(pipeline)]
+            problems += source_problems(pipeline, published, may_end=may_end)
         sinks = self.alarms.status().items()
         problems += [f"alarms to {name}: {sink.error}" for name, sink in sinks if sink.error]
-        spool, counts = self.spool.status(), self.counters.snapshot()
-        if spool.error:
-            problems.append(f"spool: {spool.error}")
-        new = {name: counts[name] - self._counts_before[name] for name in _PROBLEM_TEXTS}
-        return problems + [text.format(new[name]) for name, text in _PROBLEM_TEXTS.items() if new[name]]
+        if error := self.spool.status().error:
+            problems.append(f"spool: {error}")
+        return problems + counted_problems(self.counters.snapshot(), self._counts_before)
 
     def _renewal_problem(self) -> str:
         return self._renewal.problem if self._renewal is not None else ""
-
-    def _source_problems(self, pipeline: Pipeline) -> list[str]:
-        """Return short texts for all that is wrong with a source."""
-        health, found = pipeline.health, []
-        if pipeline.error is not None:
-            found.append(str(pipeline.error))
-        elif pipeline.state == WAITING:
-            found.append(self._waiting_text(pipeline.settings.bundle_name or ""))
-        elif pipeline.ended and not (self._ends_with_sources or self._stop.is_set()):
-            found.append("ended, no more samples come: restart the agent to read it again")
-        if not health.is_well:
-            found.append(f"{health.state}, {health.detail}")
-        return found + [text for text in (health.clock, pipeline.warning, pipeline.alarm_warning) if text]
-
-    def _waiting_text(self, name: str) -> str:
-        published = self.updater.published if self.updater is not None else None
-        if published is None:
-            return f"waiting for bundle {name!r}; the service has not answered yet"
-        if name in published:
-            return f"waiting for bundle {name!r}, which is being fetched"
-        return f"waiting for bundle {name!r}, which is not published: vedette cloud publish BUNDLE on the service"
 
     def _report_undelivered(self, awaited: int) -> None:
         left = self.spool.status().samples
@@ -372,17 +353,6 @@ class Agent:
                 f"{f' ({reason})' if reason else ''}; they are kept, and sent when the agent runs again."
             )
         log.warning("verdicts_missing", samples=awaited, advice="they are read when the agent runs again")
-
-
-_PROBLEM_TEXTS = {
-    "samples_dropped": "spool: {} samples were dropped undelivered",
-    "samples_unscored": "screener: {} samples got no score and were forwarded as most suspicious",
-    "samples_refused": "uplink: {} samples were refused by the service and set aside",
-    "alarms_dropped": "alarms: {} messages were dropped undelivered",
-    "bundle_rollbacks": f"{BUNDLE_WARNING}{{}} were rolled back",
-    "bundles_refused": f"{BUNDLE_WARNING}{{}} could not be used",
-    "spools_set_aside": "spool: {} damaged files were set aside",
-}
 
 
 def _version() -> str:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from shared.bundle import write_durably
+from shared.files import write_durably
 from shared.logs import EventLog
 from shared.status import AgentCounters
 

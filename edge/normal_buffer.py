@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.sealing import Seal, is_sealed
-from shared.bundle import npz_bytes, write_durably
+from shared.bundle import npz_bytes
 from shared.errors import DataError
+from shared.files import write_durably
 from shared.logs import EventLog
 
 FOLDER = PURPOSE = "normal_buffer"

@@ -1,4 +1,4 @@
-"""Bundles: versioned, signed packages that devices run, and the keys that sign them.
+"""Bundles: versioned, signed packages that devices run.
 
 A bundle is an uncompressed ZIP archive: `manifest.json`, `manifest.sig` (its Ed25519 signature) and the files that the
 manifest lists with their SHA-256. The manifest is verified before it is parsed, and each file before it is read. Files
@@ -11,7 +11,6 @@ gaps) is fixed, so any changed byte is detected.
 The files are ONNX, OpenVINO IR, safetensors, NPZ without pickle, or JSON. None of them executes code on load.
 """
 
-import base64
 import hashlib
 import io
 import json
@@ -24,8 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -34,10 +32,9 @@ from shared.errors import (
     BundleError,
     BundleIntegrityError,
     BundleMismatchError,
-    CertificateError,
     UntrustedBundleError,
 )
-from shared.files import write_durably as write_durably
+from shared.files import write_durably
 from shared.modality import Modality
 
 FORMAT_VERSION = 3
@@ -259,15 +256,6 @@ class Bundle:
         """Write the archive atomically: after a failure `path` still holds the previous content."""
         write_durably(path, self.archive())
 
-    def extract(self, path: str, folder: Path) -> Path:
-        """Write one file of the archive below `folder` and return its path; some engines read from disk.
-
-        An existing file is replaced instead of overwritten, because an engine may have mapped it into memory.
-        """
-        target = folder / path
-        write_durably(target, self.read(path))
-        return target
-
 
 def sign(manifest: Manifest, files: Mapping[str, bytes], key: Ed25519PrivateKey) -> Bundle:
     """Return a signed bundle of `files` (bytes by path); they replace the file list of `manifest`."""
@@ -289,63 +277,6 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
-
-
-def new_signing_key(path: Path) -> Ed25519PrivateKey:
-    """Create a signing key and write it to `path` (PEM, readable by the owner only).
-
-    An existing key is returned and never replaced, for example when two processes start at once.
-    """
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    try:
-        write_durably(path, pem, mode=0o600, replace=False)
-    except FileExistsError:
-        return load_signing_key(path)
-    return key
-
-
-def load_signing_key(path: Path) -> Ed25519PrivateKey:
-    """Return the private key in a PEM file; raises CertificateError if there is none."""
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise CertificateError(f"{path}: no signing key could be read ({error}).") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise CertificateError(f"{path}: bundles are signed with Ed25519 keys; this is a key of another kind.")
-    return key
-
-
-def load_trusted_key(path: Path) -> Ed25519PublicKey:
-    """Return the public key in a PEM file; raises CertificateError if there is none."""
-    try:
-        return parse_public_key(path.read_bytes())
-    except OSError as error:
-        raise CertificateError(f"{path}: no bundle key could be read ({error.strerror or error}).") from None
-    except CertificateError as error:
-        raise CertificateError(f"{path}: {error}") from None
-
-
-def parse_public_key(pem: bytes) -> Ed25519PublicKey:
-    """Return the Ed25519 public key in PEM bytes; raises CertificateError for anything else."""
-    try:
-        key = serialization.load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
-        raise CertificateError("not a public key in PEM. Give the public half of the key that signs bundles.") from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise CertificateError("bundles are signed with Ed25519 keys; this is a key of another kind.")
-    return key
-
-
-def public_pem(key: Ed25519PublicKey) -> bytes:
-    """Return the key as PEM."""
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def key_id(key: Ed25519PublicKey) -> str:
-    """Return a short fingerprint of a key that people can compare by eye."""
-    raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    return base64.b32encode(hashlib.sha256(raw).digest())[:12].decode().lower()
 
 
 def _read_source(source: Path | bytes, where: str) -> bytes:

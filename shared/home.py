@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from shared.bundle import key_id, load_signing_key, load_trusted_key, new_signing_key
 from shared.errors import CertificateError, StorageError
+from shared.signing_keys import key_id, load_signing_key, load_trusted_key, new_signing_key
 
 
 def home_folder(environment: Mapping[str, str] | None = None) -> Path:

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.bundle import key_id
 from shared.errors import CertificateError
+from shared.signing_keys import key_id
 from vedette.v1 import fleet_pb2
 
 MAX_KEYS = 16

@@ -19,9 +19,10 @@ from cloud.store.registry import Registry
 from cloud.training.modalities import load_training_data
 from cloud.training.settings import TrainingSettings
 from cloud.training.stages import TrainingRun
-from shared.bundle import ENCODER_FILE, Bundle, key_id, load_signing_key, public_pem, sign
+from shared.bundle import ENCODER_FILE, Bundle, sign
 from shared.images import encode_png
 from shared.modality import Modality
+from shared.signing_keys import key_id, load_signing_key, public_pem
 from tests.cloud.console.filled_store import add_devices
 from tests.cloud.rest.served import served_api
 from tests.documents import BLOCKS, ROOT, Block, commands

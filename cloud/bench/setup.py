@@ -25,8 +25,9 @@ from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.fleet import add_tokens, spend_token
 from cloud.store.registry import Registry
-from shared.bundle import Bundle, public_pem
+from shared.bundle import Bundle
 from shared.errors import VedetteError
+from shared.signing_keys import public_pem
 from shared.supervision import SupervisedProcess, interrupts_deferred
 from shared.wire import MAX_MESSAGE_BYTES
 

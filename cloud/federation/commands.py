@@ -186,7 +186,7 @@ def _signing_key(path: Path | None, settings: "CloudSettings") -> "Ed25519Privat
     """Return the signing key; raises CertificateError if it is missing or not trusted by the service."""
     from cloud.store.key_sets import trusted_keys
     from shared import home
-    from shared.bundle import key_id, load_signing_key
+    from shared.signing_keys import key_id, load_signing_key
 
     where = home.signing_key_path(path)
     key = load_signing_key(where)

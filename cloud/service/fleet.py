@@ -21,11 +21,11 @@ from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
 from cloud.store.key_sets import KeyChain
 from cloud.store.registry import RegisteredBundle, Registry
 from cloud.store.releases import Releases
-from shared.bundle import public_pem
 from shared.enrolment import MAX_TOKEN_CHARACTERS
 from shared.errors import EnrolmentError, StorageError
 from shared.key_sets import KeySet
 from shared.logs import EventLog, Throttle
+from shared.signing_keys import public_pem
 from shared.status import Heartbeat
 from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 

@@ -54,9 +54,9 @@ def add(
     json_path: Json = None,
 ) -> None:
     """Trust another key: devices learn it with their next heartbeat."""
-    from shared.bundle import load_signing_key
     from shared.errors import SettingsError
     from shared.home import signing_key_path
+    from shared.signing_keys import load_signing_key
 
     with failure_as_json(json_path):
         if (key is None) == (new is None):
@@ -80,8 +80,8 @@ def retire(
     json_path: Json = None,
 ) -> None:
     """Trust a key no longer: bundles that it signed are refused by the service and its devices."""
-    from shared.bundle import load_signing_key
     from shared.home import signing_key_path
+    from shared.signing_keys import load_signing_key
 
     with failure_as_json(json_path):
         private = load_signing_key(signing_key_path(signing_key))
@@ -128,9 +128,9 @@ def _finish(key_set: "KeySet", outcome: str, json_path: Path | None) -> None:
 
 
 def _make_key(path: Path) -> "Ed25519PublicKey":
-    from shared.bundle import new_signing_key, public_pem
     from shared.errors import SettingsError
     from shared.files import write_durably
+    from shared.signing_keys import new_signing_key, public_pem
 
     if path.exists():
         raise SettingsError(f"{path} exists already: give another file, or add that key without --new.")
@@ -142,8 +142,8 @@ def _make_key(path: Path) -> "Ed25519PublicKey":
 
 
 def _public_key(path: Path) -> "Ed25519PublicKey":
-    from shared.bundle import load_signing_key, load_trusted_key
     from shared.errors import CertificateError
+    from shared.signing_keys import load_signing_key, load_trusted_key
 
     try:
         return load_trusted_key(path)

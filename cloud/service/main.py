@@ -20,10 +20,11 @@ from cloud.serving.verdicts import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.registry import Registry
-from shared.bundle import Bundle, load_trusted_key
+from shared.bundle import Bundle
 from shared.errors import VedetteError
 from shared.home import signing_key
 from shared.logs import EventLog, configure
+from shared.signing_keys import load_trusted_key
 
 RESERVED_FILES = 1024  # of store, bundles and libraries
 _LOG = EventLog("service")

@@ -44,9 +44,10 @@ from cloud.store.read_queue import CONSOLE_READS
 from cloud.store.registry import Registry
 from cloud.store.retention import remove_old
 from shared.addresses import Address
-from shared.bundle import Bundle, key_id
+from shared.bundle import Bundle
 from shared.errors import StorageError, VedetteError
 from shared.logs import EventLog, Throttle
+from shared.signing_keys import key_id
 from shared.wire import MAX_MESSAGE_BYTES
 from vedette.v1 import detection_pb2, fleet_pb2, fleet_pb2_grpc
 

@@ -20,9 +20,10 @@ from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.ingest import parts
 from cloud.store.key_sets import KeyChain
 from cloud.store.schema import bundles, rollouts, staged_rollouts
-from shared.bundle import Bundle, Manifest, key_id
+from shared.bundle import Bundle, Manifest
 from shared.errors import BundleError, BundleIntegrityError, RolloutError, UntrustedBundleError
 from shared.files import write_durably
+from shared.signing_keys import key_id
 
 BUNDLES_FOLDER = "bundles"
 _PUBLISH, _ROLLBACK = "publish", "rollback"

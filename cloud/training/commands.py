@@ -180,9 +180,10 @@ def inspect(
 ) -> None:
     """Show a bundle's manifest, and whether a trusted key signed it."""
     from cloud.training.report import describe, show_bundle
-    from shared.bundle import Bundle, key_id
+    from shared.bundle import Bundle
     from shared.errors import BundleIntegrityError, CertificateError
     from shared.home import trusted_key
+    from shared.signing_keys import key_id
 
     check_output_path(json_path)
     manifest = Bundle.peek(bundle)
@@ -198,8 +199,9 @@ def inspect(
 
 def verify(bundle: _BUNDLE, key: _TRUSTED = None) -> None:
     """Check every byte of a bundle against a trusted key; exit code 5 if one differs."""
-    from shared.bundle import Bundle, key_id
+    from shared.bundle import Bundle
     from shared.home import trusted_key
+    from shared.signing_keys import key_id
 
     trusted = trusted_key(key)
     opened = Bundle.open(bundle, [trusted], edge_only=True)
@@ -218,14 +220,14 @@ def sign(
     import shared.bundle
     from shared.home import signing_key as find_signing_key
     from shared.home import trusted_key
+    from shared.signing_keys import key_id
 
     opened = shared.bundle.Bundle.open(bundle, [trusted_key(key)])
     private = find_signing_key(signing_key, _notice)
     signed = shared.bundle.sign(opened.manifest, opened.files, private)
     target = output if output is not None else bundle
     signed.save(target)
-    key_id = shared.bundle.key_id(private.public_key())
-    typer.echo(f"{target}: {signed.manifest.bundle_id} is now signed by key {key_id}.")
+    typer.echo(f"{target}: {signed.manifest.bundle_id} is now signed by key {key_id(private.public_key())}.")
 
 
 @dataclass(frozen=True, slots=True)

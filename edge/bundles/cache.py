@@ -9,8 +9,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.settings.sources import SourceSettings
-from shared.bundle import MAX_ARCHIVE_BYTES, Bundle, write_durably
+from shared.bundle import MAX_ARCHIVE_BYTES, Bundle
 from shared.errors import BundleError, BundleIntegrityError, UntrustedBundleError
+from shared.files import write_durably
 from shared.logs import EventLog
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")

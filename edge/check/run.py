@@ -20,7 +20,6 @@ from edge.uplink.identity import Identity, is_enrolled, load_identity
 from edge.uplink.link import diagnose
 from edge.uplink.trust import BundleKeys
 from shared.addresses import Address
-from shared.bundle import key_id
 from shared.clocks import device_clock_warning
 from shared.errors import (
     CertificateError,
@@ -31,6 +30,7 @@ from shared.errors import (
     StorageError,
 )
 from shared.file_lock import FileLock
+from shared.signing_keys import key_id
 from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 
 BUILT_AT_S = 1.7e9  # November 2023: no device that runs this version has an earlier date

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge.uplink import identity, trust
-from shared.bundle import parse_public_key, write_durably
 from shared.enrolment import EnrolmentToken
 from shared.errors import CertificateError, ConnectionFailedError, EnrolmentError, StorageError
+from shared.files import write_durably
+from shared.signing_keys import parse_public_key
 from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 
 _REFUSALS = (

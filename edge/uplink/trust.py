@@ -6,11 +6,11 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.uplink.identity import BUNDLE_KEY_FILE, CA_FILE, ENROL, FOLDER
-from shared.bundle import load_trusted_key
 from shared.errors import CertificateError
 from shared.files import write_durably
 from shared.key_sets import KeySet, TrustedKey, authority_sha256
 from shared.logs import EventLog, Throttle
+from shared.signing_keys import load_trusted_key
 from vedette.v1 import fleet_pb2
 
 KEY_SET_FILE = "key_set.json"

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from shared.bundle import public_pem
+from shared.signing_keys import public_pem
 
 DAY = datetime.timedelta(days=1)
 

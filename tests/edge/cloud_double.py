@@ -15,7 +15,8 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from shared.bundle import Bundle, public_pem
+from shared.bundle import Bundle
+from shared.signing_keys import public_pem
 from shared.wire import MAX_MESSAGE_BYTES
 from tests.edge.certificates import Authority
 from vedette.v1 import detection_pb2, detection_pb2_grpc, fleet_pb2, fleet_pb2_grpc, sample_pb2

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared.bundle import Bundle, public_pem
+from shared.bundle import Bundle
+from shared.signing_keys import public_pem
 from tests.edge.bundles import image_bundle, normal_rows, series_bundle, tabular_bundle
 from tests.edge.certificates import Authority, write_identity
 from tests.edge.cloud_double import CloudDouble, running_cloud

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.bundles.cache import BundleCache
 from edge.bundles.installer import MAX_ATTEMPTS
-from shared.bundle import Bundle, load_trusted_key, public_pem, sign
+from shared.bundle import Bundle, sign
 from shared.errors import BundleError
+from shared.signing_keys import load_trusted_key, public_pem
 from tests.edge.bundles import tabular_bundle
 from tests.edge.cloud_double import CloudDouble, chunks
 from tests.edge.conftest import Enrol

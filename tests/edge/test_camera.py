@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge.operation.inspection import status_lines
 from edge.settings.sources import CameraSettings
 from edge.sources import open_source
-from shared.bundle import Bundle, InputSpec, public_pem
+from shared.bundle import Bundle, InputSpec
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import SampleBatch
+from shared.signing_keys import public_pem
 from shared.status import ObservedStatus
 from shared.videos import probe
 from tests.cases import case

@@ -1,7 +1,5 @@
 import io
 import json
-import stat
-import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import bundle as bundles
 from shared.bundle import FORMAT_VERSION, Bundle, InputSpec, Manifest, ParityFigures, npz_bytes, sign
-from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, CertificateError
+from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError
 from shared.modality import Modality
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
@@ -289,14 +285,6 @@ def test_arrays_of_objects_are_not_written() -> None:
         npz_bytes({"a": np.array([object()], dtype=object)})
 
 
-def test_extract_replaces_a_file_and_leaves_the_old_one_to_who_has_it_open(bundle: Bundle, tmp_path: Path) -> None:
-    target = bundle.extract("edge/screener_fp32.onnx", tmp_path)
-    with target.open("rb") as held:
-        other = sign(make_manifest(), {"edge/screener_fp32.onnx": b"newer graph"}, KEY)
-        assert other.extract("edge/screener_fp32.onnx", tmp_path).read_bytes() == b"newer graph"
-        assert held.read() == b"graph"
-
-
 def test_an_unknown_artefact_names_those_there_are() -> None:
     values = {"engine": "openvino", "precision": "int8", "graph": "edge/a.xml", "calibration": "edge/a.npz"}
     artefact = bundles.Artefact(name="int8_openvino", calibration_id="0", **values)
@@ -304,49 +292,6 @@ def test_an_unknown_artefact_names_those_there_are() -> None:
     assert manifest.artefact("int8_openvino") is artefact
     with pytest.raises(BundleMismatchError, match="it has int8_openvino"):
         manifest.artefact("int4")
-
-
-def test_a_signing_key_is_private_and_never_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "home" / "signing.pem"
-    keys: list[bytes] = []
-
-    def make() -> None:
-        keys.append(bundles.new_signing_key(path).public_key().public_bytes_raw())
-
-    threads = [threading.Thread(target=make) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(set(keys)) == 1
-    assert keys[0] == bundles.load_signing_key(path).public_key().public_bytes_raw()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(list(path.parent.iterdir())) == 1
-
-
-def test_keys_survive_their_files_and_other_files_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "key.pem"
-    path.write_bytes(bundles.public_pem(KEY.public_key()))
-    assert bundles.key_id(bundles.load_trusted_key(path)) == bundles.key_id(KEY.public_key())
-
-    elliptic = ec.generate_private_key(ec.SECP256R1())
-    private = elliptic.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = elliptic.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    for content in (b"", b"-----BEGIN PUBLIC KEY-----\n", private, public, path.read_bytes()):
-        other = tmp_path / "other.pem"
-        other.write_bytes(content)
-        with pytest.raises(CertificateError, match=r"other\.pem"):
-            bundles.load_signing_key(other)
-        if content != path.read_bytes():
-            with pytest.raises(CertificateError, match=r"other\.pem"):
-                bundles.load_trusted_key(other)
-    with pytest.raises(CertificateError, match="no bundle key"):
-        bundles.load_trusted_key(tmp_path / "none.pem")
 
 
 def test_another_file_in_place_of_a_bundle_is_called_by_its_name(tmp_path: Path) -> None:

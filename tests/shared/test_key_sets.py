@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared.bundle import key_id
 from shared.errors import CertificateError
 from shared.key_sets import KeySet, TrustedKey, now_text
+from shared.signing_keys import key_id
 
 OLD, NEW, FOREIGN = (Ed25519PrivateKey.generate() for _ in range(3))
 OLD_ENTRY, NEW_ENTRY = TrustedKey.of(OLD.public_key()), TrustedKey.of(NEW.public_key(), now_text())

@@ -23,8 +23,8 @@ import grpc
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared.bundle import public_pem
 from shared.images import encode_png
+from shared.signing_keys import public_pem
 from tests.edge.broker import MOSQUITTO, Broker, Publisher
 from tests.edge.bundles import image_bundle, normal_images, normal_rows, tabular_bundle
 from tests.edge.certificates import Authority, write_identity

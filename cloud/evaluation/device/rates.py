@@ -52,7 +52,8 @@ def _inputs(shape: list[int]) -> NDArray[Any]:
 
 
 def _step(settings: dict[str, Any]) -> Step:
-    from shared.bundle import Bundle, load_trusted_key
+    from shared.bundle import Bundle
+    from shared.signing_keys import load_trusted_key
 
     bundle = Bundle.open(Path(settings["bundle"]), [load_trusted_key(Path(settings["key"]))])
     cores = len(os.sched_getaffinity(0))

@@ -10,13 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.progress import StageProgress
-from shared.bundle import Bundle, public_pem
+from shared.bundle import Bundle
 from shared.diffusion.distillation import DistillationSettings
 from shared.errors import DataError, SettingsError
 from shared.home import trusted_key
 from shared.images import encode_png
 from shared.modalities import load_preprocessor, sample_type
 from shared.modality import Modality
+from shared.signing_keys import public_pem
 
 TRAINING_ROWS, REPEATS = 8192, 4  # screening repeats the rows, to fill whole batches of windows
 IMAGES, SIDE_PIXELS = 48, 256

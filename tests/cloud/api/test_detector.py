@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 from cloud.api.detector import Detector
-from shared.bundle import new_signing_key
 from shared.errors import BundleIntegrityError, DataError, SettingsError
 from shared.images import encode_png
+from shared.signing_keys import new_signing_key
 
 QUICK = {"effort": 0.01, "analyzers": ("knn",), "device": "cpu"}
 

@@ -13,7 +13,7 @@ from edge.uplink.meter import LinkMeter
 from edge.uplink.renewal import CertificateRenewal
 from edge.uplink.trust import BundleKeys
 from edge.uplink.uplink import Uplink
-from shared.bundle import key_id
+from shared.signing_keys import key_id
 from shared.status import RunningBundle
 
 

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from cloud.settings import CloudSettings
-from shared.bundle import public_pem
+from shared.signing_keys import public_pem
 
 VEDETTE = Path(sys.executable).with_name("vedette")
 

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cloud.service.authority import Authority
 from cloud.store.fleet import revoke
-from shared.bundle import parse_public_key
 from shared.enrolment import EnrolmentToken
+from shared.signing_keys import parse_public_key
 from tests.cloud.service.harness import enrol, key_pem, message, running, settings_for, signing_request
 from vedette.v1 import detection_pb2, fleet_pb2, fleet_pb2_grpc
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from cloud.service.data_dir import service_lock
 from cloud.store.fleet import store_heartbeat
 from shared import cli
-from shared.bundle import public_pem, sign
+from shared.bundle import sign
+from shared.signing_keys import public_pem
 from shared.status import Heartbeat, HeartbeatCounters, RunningBundle
 from tests.cloud.console.filled_store import CAMERA, KEY, SHUTTLE, Fleet, manifest, open_store
 

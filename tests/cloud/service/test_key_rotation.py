@@ -12,8 +12,9 @@ from cloud.service.signing_keys import SigningKeys
 from edge.bundles.cache import BundleCache
 from edge.uplink.enrolment import enroll
 from edge.uplink.trust import KEY_SET_FILE
-from shared.bundle import key_id, sign
+from shared.bundle import sign
 from shared.key_sets import KeySet, TrustedKey
+from shared.signing_keys import key_id
 from tests.cloud.service.edge_device import started
 
 NEW, FOREIGN = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()

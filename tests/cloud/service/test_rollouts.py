@@ -19,9 +19,9 @@ from cloud.store.registry import Registry, publish_to
 from cloud.store.rollout_view import rollout_view
 from cloud.store.rollouts import StagedRollout, newest_rollout
 from edge.uplink.enrolment import enroll
-from shared.bundle import public_pem
 from shared.cli import build
 from shared.errors import BundleError, RolloutError, SettingsError
+from shared.signing_keys import public_pem
 from tests.cloud.service.agents import Agent
 from tests.cloud.service.edge_device import started
 from tests.cloud.service.harness import Running, enrol, running, settings_for

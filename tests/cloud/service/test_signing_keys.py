@@ -11,9 +11,10 @@ from cloud.service.signing_keys import SigningKeys
 from cloud.store import Store
 from cloud.store.fleet import revoke
 from cloud.store.registry import Registry
-from shared.bundle import Bundle, key_id, load_signing_key, sign
+from shared.bundle import Bundle, sign
 from shared.errors import CertificateError, StorageError, UntrustedBundleError
 from shared.key_sets import KeySet
+from shared.signing_keys import key_id, load_signing_key
 from tests.cloud.service.harness import settings_for
 from tests.cloud.service.served import run, write_settings
 from vedette.v1 import fleet_pb2

@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from cloud.training import TrainingSettings, load_training_data, train_bundle
-from shared.bundle import Bundle, load_signing_key, new_signing_key
+from shared.bundle import Bundle
 from shared.images import encode_png
 from shared.modality import Modality
+from shared.signing_keys import load_signing_key, new_signing_key
 from tests.trained import cached_files
 
 QUICK = {

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.bundle import Bundle, new_signing_key, public_pem
+from shared.bundle import Bundle
 from shared.cli import main
+from shared.signing_keys import new_signing_key, public_pem
 
 QUICK = """
 analyzers = ["knn"]

@@ -12,7 +12,7 @@ from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, rebuild_bundle
 from cloud.training.data import TableData
 from cloud.training.settings import DataSettings
-from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle, public_pem
+from shared.bundle import HEAD_FILE, REFERENCE_FILE, Bundle
 from shared.calibration_modes import CalibrationByMode
 from shared.cli import main
 from shared.engines import EngineConfiguration, load_engine, run_graph
@@ -21,6 +21,7 @@ from shared.modalities import load_preprocessor
 from shared.modality import Modality
 from shared.preprocessing import modes_of
 from shared.samples import Verdict
+from shared.signing_keys import public_pem
 from tests.cloud.training.conftest import Trained, train
 from tests.cloud.training.test_false_alarms import likely_counts
 

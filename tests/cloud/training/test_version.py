@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from cloud.training.version import choose_version
-from shared.bundle import public_pem, sign
+from shared.bundle import sign
 from shared.errors import SettingsError
+from shared.signing_keys import public_pem
 from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest, open_store
 
 
