@@ -4,9 +4,9 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 
@@ -43,9 +43,9 @@ def write_json(path: Path | None, value: dict[str, Any]) -> None:
         raise FileNotWrittenError(f"{path}: cannot be written ({error.strerror or error}).") from None
 
 
-def write_failure(path: Path | None, error: VedetteError, **facts: Any) -> None:
-    """Write an error in place of a result, with further `facts`; the caller raises it."""
-    _write_end(path, "failed", str(error), error.exit_code, facts)
+def write_failure(path: Path | None, error: VedetteError) -> None:
+    """Write an error and its facts in place of a result; the caller raises it."""
+    _write_end(path, "failed", str(error), error.exit_code, error.facts)
 
 
 def write_interruption(path: Path | None) -> None:
@@ -63,19 +63,14 @@ def failure_as_json(path: Path | None) -> Iterator[None]:
         write_failure(path, error)
         raise
     except KeyboardInterrupt:
-        end_interrupted(path)
+        write_interruption(path)
+        typer.echo("vedette: stopped before the end.", err=True)
+        raise typer.Exit(130) from None
 
 
-def end_interrupted(path: Path | None) -> NoReturn:
-    """End a command that the user stopped: one line, the interruption as JSON, and exit code 130."""
-    write_interruption(path)
-    typer.echo("vedette: stopped before the end.", err=True)
-    raise typer.Exit(130) from None
-
-
-def _write_end(path: Path | None, status: str, error: str, exit_code: int, facts: dict[str, Any] | None = None) -> None:
+def _write_end(path: Path | None, status: str, error: str, exit_code: int, facts: Mapping[str, object] = {}) -> None:
     try:
-        write_json(path, {"status": status, "error": error, "exit_code": exit_code, **(facts or {})})
+        write_json(path, {"status": status, "error": error, "exit_code": exit_code, **facts})
     except VedetteError as second:  # the command ends with the first error
         print(f"vedette: {second}", file=sys.stderr)
 

@@ -29,6 +29,8 @@
 A message names the event, its object and the remedy. Exit code 2 is a command line that cannot be parsed.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -36,6 +38,7 @@ class VedetteError(Exception):
     """Base of all errors that are reported to the user in one line."""
 
     exit_code: ClassVar[int] = 1
+    facts: Mapping[str, object] = MappingProxyType({})  # further values for --json
 
 
 class SettingsError(VedetteError):
@@ -177,12 +180,11 @@ class NoAnswerError(VedetteError):
 class JudgementError(VedetteError):
     """A trained bundle is below the documented bounds, and `--strict` was given; no bundle is written.
 
-    Attributes:
-        judgement: The judgement as JSON values.
+    `judgement`: the judgement as JSON values.
     """
 
     exit_code = 17
 
     def __init__(self, message: str, judgement: dict[str, object] | None = None) -> None:
         super().__init__(message)
-        self.judgement = judgement or {}
+        self.facts = {"judgement": judgement or {}}

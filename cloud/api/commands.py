@@ -3,16 +3,21 @@
 import time
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloud.outputs import check_output_path, end_interrupted, write_failure, write_json
+from cloud.outputs import check_output_path, failure_as_json, write_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
-from shared.errors import SettingsError, VedetteError
+from shared.errors import SettingsError
+
+if TYPE_CHECKING:
+    from cloud.api.inputs import TableOptions
+    from cloud.api.scores import SampleScore
+    from shared.bundle import Manifest
 
 MAX_REASONS = 5
 PROGRESS_ROWS = 16
@@ -66,15 +71,9 @@ def score(
     request = ScoreRequest(
         bundle, data, output, method, false_alarm_rate, key, label_column, time_column, table, device
     )
-    try:
-        check_output_path(json_path)
+    with failure_as_json(json_path):
         check_output_path(output, "--output")
         summary = score_to_file(request)
-    except VedetteError as error:
-        write_failure(json_path, error)
-        raise
-    except KeyboardInterrupt:
-        end_interrupted(json_path)
     write_json(json_path, summary)
     typer.echo(summary["conclusion"])
 
@@ -100,27 +99,19 @@ def score_to_file(request: ScoreRequest) -> dict[str, Any]:
 
     Raises VedetteError if the bundle or the data cannot be used or the file cannot be written.
     """
-    from pydantic import ValidationError
-
-    from cloud.api.inputs import TableOptions, open_input
+    from cloud.api.inputs import open_input
     from cloud.api.score_file import open_score_file
     from cloud.api.scores import SampleScorer
     from cloud.serving.analysis import Analysis
     from cloud.training.progress import shown_progress
     from shared.bundle import Bundle
     from shared.home import trusted_key
-    from shared.tables.settings import TableSettings
 
-    try:
-        options = TableOptions(request.label_column, request.time_column, TableSettings.model_validate(request.table))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise SettingsError(f"--{problem['loc'][0]}: {problem['msg']} (is {problem['input']!r}).") from None
+    options = _table_options(request)
     rows = open_score_file(request.output) if request.output is not None else nullcontext()
     bundle = Bundle.open(request.bundle, [trusted_key(request.key)])
     manifest = bundle.manifest
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
+    tally = _Tally()
     with shown_progress() as progress:
         progress("opening the bundle", 0.0)
         analysis = Analysis.load(bundle, request.device)
@@ -129,13 +120,44 @@ def score_to_file(request: ScoreRequest) -> dict[str, Any]:
         started_s = time.monotonic()
         with rows as file:
             for done, result in enumerate(scorer.score(samples.blocks), start=1):
-                counts[result.decision] += 1
-                if result.reason:
-                    reasons[result.reason] += 1
+                tally.count(result)
                 if file is not None:
                     file.write(result)
                 if done % PROGRESS_ROWS == 0:
                     progress("scoring", done / samples.count)
+    return _summary(request, manifest, tally, time.monotonic() - started_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """Counts of decisions, and of the reasons for undecided samples."""
+
+    decisions: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def count(self, result: "SampleScore") -> None:
+        self.decisions[result.decision] += 1
+        if result.reason:
+            self.reasons[result.reason] += 1
+
+
+def _table_options(request: ScoreRequest) -> "TableOptions":
+    """Return how to read a table; raises SettingsError that names the option with a wrong value."""
+    from pydantic import ValidationError
+
+    from cloud.api.inputs import TableOptions
+    from shared.tables.settings import TableSettings
+
+    try:
+        return TableOptions(request.label_column, request.time_column, TableSettings.model_validate(request.table))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise SettingsError(f"--{problem['loc'][0]}: {problem['msg']} (is {problem['input']!r}).") from None
+
+
+def _summary(request: ScoreRequest, manifest: "Manifest", tally: _Tally, seconds: float) -> dict[str, Any]:
+    """Return the result of the command as JSON values."""
+    counts = tally.decisions
     summary = {
         "status": "ok",
         "bundle": manifest.bundle_id,
@@ -147,15 +169,15 @@ def score_to_file(request: ScoreRequest) -> dict[str, Any]:
         "anomalous": counts["anomalous"],
         "normal": counts["normal"],
         "undecided": counts["undecided"],
-        "reasons": dict(reasons.most_common(MAX_REASONS)),
-        "seconds": round(time.monotonic() - started_s, 2),
+        "reasons": dict(tally.reasons.most_common(MAX_REASONS)),
+        "seconds": round(seconds, 2),
         "output": None if request.output is None else str(request.output),
     }
-    return {**summary, "conclusion": conclusion(summary)}
+    return {**summary, "conclusion": _conclusion(summary)}
 
 
-def conclusion(summary: dict[str, Any]) -> str:
-    """Return one sentence: samples decided anomalous, at which promise, and samples that could not be judged."""
+def _conclusion(summary: dict[str, Any]) -> str:
+    """Return one sentence: samples decided anomalous, the false-alarm rate, and samples that could not be judged."""
     total, found, rate = summary["samples"], summary["anomalous"], summary["false_alarm_rate"]
     judged = total - summary["undecided"]
     expected = judged * rate

@@ -27,7 +27,12 @@ Text = Annotated[str, Query(max_length=512)]
 def api_router(store: Store, registry: Registry, snapshots: Snapshots) -> APIRouter:
     """Return the routes below /api."""
     router = APIRouter(prefix="/api", tags=["api"], dependencies=[Depends(refuse_unknown_parameters)])
+    _add_verdicts(router, store)
+    _add_devices(router, store, snapshots)
+    return router
 
+
+def _add_verdicts(router: APIRouter, store: Store) -> None:
     @router.get("/verdicts", response_model=VerdictPageView)
     async def verdicts(
         device: Text = "",
@@ -66,6 +71,8 @@ def api_router(store: Store, registry: Registry, snapshots: Snapshots) -> APIRou
             raise HTTPException(409 if notice == WAITING else 404, notice)
         return view
 
+
+def _add_devices(router: APIRouter, store: Store, snapshots: Snapshots) -> None:
     @router.get("/devices")
     async def devices(
         after: Annotated[str, Query(max_length=64, description="id of the last device of another answer")] = "",
@@ -81,8 +88,6 @@ def api_router(store: Store, registry: Registry, snapshots: Snapshots) -> APIRou
     async def fleet() -> dict[str, Any]:
         """Return the figures of the fleet."""
         return fleet_figures((await snapshots.newest()).summary, time.time())
-
-    return router
 
 
 def refuse_unknown_parameters(request: Request) -> None:

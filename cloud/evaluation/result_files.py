@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloud.outputs import check_output_path, end_interrupted, write_failure, write_json
-from shared.errors import VedetteError
+from cloud.outputs import check_output_path, failure_as_json, write_json
 
 
 def measure_and_write(
@@ -20,15 +19,10 @@ def measure_and_write(
     `measure` is written to `json_path` and raised again. Raises SettingsError before the measurement if a file cannot
     be written.
     """
-    for path, option in ((json_path, "--json"), (output, "--output")):
-        check_output_path(path, option)
-    try:
+    check_output_path(json_path)
+    check_output_path(output, "--output")
+    with failure_as_json(json_path):
         result = measure()
-    except VedetteError as error:
-        write_failure(json_path, error)
-        raise
-    except KeyboardInterrupt:
-        end_interrupted(json_path)
     write_json(json_path, result)
     if output is not None:
         output.write_text(page(result), encoding="utf-8")

@@ -66,7 +66,12 @@ class LabelPage(BaseModel):
 def label_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes of labels."""
     router = APIRouter(tags=["labels"])
+    _add_lists(router, reading)
+    _add_label(router, writing)
+    return router
 
+
+def _add_lists(router: APIRouter, reading: Store) -> None:
     @router.get("/labels", response_model=LabelPage, **needs(Scope.LABELS_READ))
     async def list_labels(
         request: Request,
@@ -88,6 +93,8 @@ def label_routes(reading: Store, writing: Store) -> APIRouter:
         async with reading.reading() as connection:
             return [label_item(item) for item in await label_history(connection, sample_id)]
 
+
+def _add_label(router: APIRouter, writing: Store) -> None:
     @router.post(
         "/samples/{sample_id}/labels",
         response_model=LabelItem,
@@ -114,8 +121,6 @@ def label_routes(reading: Store, writing: Store) -> APIRouter:
         label, is_new = stored
         response.status_code = 201 if is_new else 200
         return label_item(label)
-
-    return router
 
 
 def label_item(label: StoredLabel) -> dict[str, Any]:

@@ -94,7 +94,12 @@ class VerdictWithOpinions(VerdictItem):
 def verdict_routes(store: Store) -> APIRouter:
     """Return the routes of verdicts."""
     router = APIRouter(tags=["verdicts"])
+    _add_list(router, store)
+    _add_one(router, store)
+    return router
 
+
+def _add_list(router: APIRouter, store: Store) -> None:
     @router.get("/verdicts", response_model=VerdictList, **needs(Scope.VERDICTS_READ))
     async def list_verdicts(
         request: Request,
@@ -122,6 +127,8 @@ def verdict_routes(store: Store) -> APIRouter:
         following = next_cursor(request, older.judged_at_s, older.number) if older is not None else None
         return page([verdict_item(row, labels.get(row.number)) for row in found.rows], following)
 
+
+def _add_one(router: APIRouter, store: Store) -> None:
     @router.get("/verdicts/{sample_id}", response_model=VerdictWithOpinions, **needs(Scope.VERDICTS_READ))
     async def one_verdict(sample_id: uuid.UUID) -> dict[str, Any]:
         """Return one verdict in full; 404 for an unknown sample, 409 for one that waits for its verdict."""
@@ -139,8 +146,6 @@ def verdict_routes(store: Store) -> APIRouter:
             "contributions": [{"name": name, "share": finite_or_none(share)} for name, share in record.contributions],
             "labels": [label_item(item) for item in history],
         }
-
-    return router
 
 
 def verdict_item(row: VerdictRow, label: Label | None) -> dict[str, Any]:

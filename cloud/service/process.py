@@ -134,28 +134,12 @@ class Service:
         listen = Address.parse(settings.console_listen)
         console_socket = probe(listen, "console_listen")
         self._end.callback(console_socket.close)
-        console = None
-        if self._make_console is not None:
-            registry = Registry(self._console_store, settings.data_dir, self._trusted_key)
-            console = self._make_console(
-                self._console_store, registry, settings, lambda: self._current_bundles.problems
-            )
-        from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
-
-        late = late_after_s(settings.heartbeat_s)
-        api = create_api(self._api_store, self.store, late_after_s=late)
-        front = FrontApp(self.metrics, self.health, self.readiness, console, api)
+        front = self._web_front()
         await self._check_keys()
         names = certificate_names(settings)
         device_server, address = await self._device_server(names)
         enrolment_server, enrolment_address = await self._enrolment_server(names)
-        self._supervise("event_notifier", self._notifier.run())
-        self._supervise("current_bundles", self._current_bundles.run())
-        self._supervise("store_check", self._store_check.run())
-        self._supervise("warm_up", self._warm_up())
-        self._supervise("batcher", self._batcher.run())
-        self._supervise("rollouts", self._rollouts.run())
-        self._supervise("retention", self._remove_old())
+        self._start_tasks()
         for server in (device_server, enrolment_server):
             await server.start()
             self._stoppers.append(partial(server.stop, GRACE_S))
@@ -174,6 +158,28 @@ class Service:
         self._end.callback(remove_addresses, settings.data_dir)
         event = "ready" if self._is_ready else "not_ready"
         _LOG.info(event, backlog=self._admission.backlog, **asdict(self.addresses))
+
+    def _web_front(self) -> FrontApp:
+        """Return the web application: console, HTTP API, metrics and health."""
+        console = None
+        if self._make_console is not None:
+            registry = Registry(self._console_store, self._settings.data_dir, self._trusted_key)
+            console = self._make_console(
+                self._console_store, registry, self._settings, lambda: self._current_bundles.problems
+            )
+        from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
+
+        api = create_api(self._api_store, self.store, late_after_s=late_after_s(self._settings.heartbeat_s))
+        return FrontApp(self.metrics, self.health, self.readiness, console, api)
+
+    def _start_tasks(self) -> None:
+        self._supervise("event_notifier", self._notifier.run())
+        self._supervise("current_bundles", self._current_bundles.run())
+        self._supervise("store_check", self._store_check.run())
+        self._supervise("warm_up", self._warm_up())
+        self._supervise("batcher", self._batcher.run())
+        self._supervise("rollouts", self._rollouts.run())
+        self._supervise("retention", self._remove_old())
 
     async def _check_keys(self) -> None:
         """Check the current bundles, and that the key of the settings is still trusted."""

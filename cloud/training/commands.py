@@ -6,17 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloud.outputs import (
-    check_config_path,
-    check_output_path,
-    end_interrupted,
-    failure_as_json,
-    write_failure,
-    write_json,
-)
+from cloud.outputs import check_config_path, check_output_path, failure_as_json, write_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
-from shared.errors import DataError, JudgementError, SettingsError, VedetteError
+from shared.errors import DataError, JudgementError, SettingsError
 from shared.modality import Modality
 
 if TYPE_CHECKING:
@@ -146,30 +139,18 @@ def train(
         "image": {"height": image_size, "width": image_size},
         "judgement": {"false_alarms_per_day": false_alarms_per_day, "samples_per_day": samples_per_day},
     }
-    try:
+    with failure_as_json(json_path):
         of_effort = effort_settings(effort)
         changes |= {**of_effort, "image": {**of_effort.get("image", {}), **changes["image"]}}
         settings = TrainingSettings.load(config).changed(changes)
         if print_config:
             typer.echo(settings.as_text())
             return
-        if not data.exists():
-            raise DataError(f"{data}: no such file or folder. Name the training data.")
-        if output is None:
-            raise SettingsError("No output file: give --output BUNDLE.")
+        target = _checked_paths(data, output)
         if effort == FIRST_LOOK:
-            typer.echo(FIRST_LOOK_NOTE, err=True)
-        check_output_path(output, "--output")
-        settings = _with_version(settings, data, output, registry)
-        summary = _train(data, modality, output, settings, signing_key, _Ending(strict, plots))
-    except JudgementError as error:
-        write_failure(json_path, error, judgement=error.judgement)
-        raise
-    except VedetteError as error:
-        write_failure(json_path, error)
-        raise
-    except KeyboardInterrupt:
-        end_interrupted(json_path)
+            _notice(FIRST_LOOK_NOTE)
+        settings = _with_version(settings, data, target, registry)
+        summary = _train(data, modality, target, settings, signing_key, _Ending(strict, plots))
     write_json(json_path, summary)
 
 
@@ -254,6 +235,16 @@ class _Ending:
                 f"No bundle was written, as --strict asks: {judgement.warnings[0]}{more}", judgement.to_json()
             )
         return drawn
+
+
+def _checked_paths(data: Path, output: Path | None) -> Path:
+    """Return the path of the bundle to write; raise DataError or SettingsError unless both paths can be used."""
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder. Name the training data.")
+    if output is None:
+        raise SettingsError("No output file: give --output BUNDLE.")
+    check_output_path(output, "--output")
+    return output
 
 
 def _with_version(settings: "TrainingSettings", data: Path, output: Path, registry: Path | None) -> "TrainingSettings":
