@@ -6,7 +6,6 @@ A message that breaks a rule raises SampleRejected with a reason that goes back 
 import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -142,12 +141,6 @@ def sample_to_message(sample: Sample, screening: Screening) -> sample_pb2.Sample
     if screening.anomaly_map is not None:
         message.screening.anomaly_map.CopyFrom(_map_to_message(screening.anomaly_map))
     return message
-
-
-def sample_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
-    """Return the sample and its screening; raises SampleRejected for a message that breaks a rule."""
-    sample, screening = undecoded_from_message(message)
-    return replace(sample, values=decode_payload(message.payload, sample.modality)), screening
 
 
 def modality_of(message: sample_pb2.Sample) -> Modality | None:

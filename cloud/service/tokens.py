@@ -18,13 +18,6 @@ _DEVICE_ID = re.compile(PLACE_PATTERN)
 _ID_RULE = "use up to 64 letters, digits, dots, dashes and underscores, starting with a letter or digit."
 
 
-async def new_token(
-    settings: CloudSettings, device_id: str, valid_s: float, secret: str, *, wait_s: float = 0.0
-) -> str:
-    """Return the text of a token for the device; see `new_tokens`."""
-    return (await new_tokens(settings, {device_id: secret}, valid_s, wait_s=wait_s))[device_id]
-
-
 async def new_tokens(
     settings: CloudSettings,
     secrets: Mapping[str, str],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
@@ -63,21 +63,6 @@ async def store_samples(
                 insert(payloads), [_payload_row(item, numbers[item.sample.sample_id.bytes]) for item in fresh]
             )
     return outcomes
-
-
-async def count_stored(store: Store, sample_ids: Sequence[bytes]) -> int:
-    """Return the number of these samples that are stored durably."""
-    async with store.reading() as connection:
-        return sum(
-            [
-                (
-                    await connection.execute(
-                        select(func.count()).select_from(samples).where(samples.c.sample_id.in_(part))
-                    )
-                ).scalar_one()
-                for part in parts(sample_ids)
-            ]
-        )
 
 
 async def _owners(connection: AsyncConnection, sample_ids: Sequence[bytes]) -> dict[bytes, str]:

@@ -4,13 +4,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge.disk import disk_error_text
 from edge.sqlite_file import open_checked
 from shared.logs import EventLog, Throttle
-from shared.samples import Decision, Verdict, p_value_from_column, p_value_to_column
+from shared.samples import Decision, Verdict, p_value_to_column
 
 MAX_VERDICTS = 100_000
 MAX_AWAITED = 1_000_000
@@ -29,19 +28,6 @@ INSERT OR IGNORE INTO progress VALUES (1, 0, 0, 0);
 """
 
 log = EventLog("verdicts")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVerdict:
-    """One verdict as stored on the device; `p_value` is None if the cloud could not judge the sample."""
-
-    sample_id: bytes
-    decision: str
-    p_value: float | None
-    bundle_id: str
-    judged_at_s: float
-    received_at_s: float
-    reason: str
 
 
 class VerdictStore:
@@ -130,19 +116,6 @@ class VerdictStore:
                     text = disk_error_text(error, self.path)
                     log.error("verdicts_unreadable", error=text, advice="free some space, or start the agent again")
             return self._awaited
-
-    def latest(self, limit: int = 20) -> list[StoredVerdict]:
-        """Return the last received verdicts, the newest first."""
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT sample_id, decision, p_value, bundle_id, judged_at_s, received_at_s, reason FROM verdicts "
-                "ORDER BY received_at_s DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-        return [
-            StoredVerdict(sample_id, decision, p_value_from_column(p_value), *rest)
-            for sample_id, decision, p_value, *rest in rows
-        ]
 
     def close(self) -> None:
         """Close the file."""

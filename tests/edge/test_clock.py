@@ -29,6 +29,7 @@ from tests.edge.test_alarms import SECRET, Hook, webhook
 from tests.edge.test_spool import put, sample, until
 from tests.edge.test_watched import Watcher
 from tests.edge.test_watched import put as put_picture
+from tests.edge.verdict_rows import stored
 from vedette.v1 import detection_pb2
 
 YEAR_S = 365 * 86400.0
@@ -93,7 +94,7 @@ def test_the_verdicts_that_came_first_are_forgotten_first_whatever_the_clock_sai
     for number, sample_id in enumerate(ids):
         clock.ahead_s = -YEAR_S if number >= 3 else 0.0
         store.store([Verdict(sample_id, Decision.NORMAL, 0.5, False, (), "b", 0.0)], number)
-    assert [item.sample_id for item in reversed(store.latest())] == [sample_id.bytes for sample_id in ids[3:]]
+    assert list(stored(store)) == [sample_id.bytes for sample_id in ids[3:]]
     store.expect([ids[5].bytes])
     assert store.awaited() == 0
     store.close()

@@ -24,6 +24,7 @@ from shared.samples import Decision, Verdict, new_sample_id
 from shared.status import LatencyStatus
 from shared.wire import verdict_to_message
 from tests.edge.bundles import tabular_bundle
+from tests.edge.verdict_rows import stored
 from vedette.v1 import detection_pb2
 
 
@@ -72,13 +73,13 @@ def test_a_verdict_counts_once_and_is_awaited_until_it_comes(tmp_path: Path) -> 
     again = VerdictStore(tmp_path / "v.db")
     assert (again.cursor, again.awaited()) == (8, 2)
     assert again.totals() == {"verdicts": 2, "verdicts_anomalous": 2}
-    assert {item.sample_id for item in again.latest()} == {ids[0].bytes, ids[3].bytes}
+    assert stored(again).keys() == {ids[0].bytes, ids[3].bytes}
 
 
 def test_a_verdict_without_a_p_value_stays_without_one(tmp_path: Path) -> None:
     store = VerdictStore(tmp_path / "v.db")
     store.store([Verdict(new_sample_id()), verdict(new_sample_id())], cursor=2)
-    assert {item.decision: item.p_value for item in store.latest()} == {"undecided": None, "anomalous": 0.01}
+    assert dict(stored(store).values()) == {"undecided": None, "anomalous": 0.01}
 
 
 def test_the_oldest_verdicts_go_when_there_are_too_many(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_the_oldest_verdicts_go_when_there_are_too_many(tmp_path: Path) -> None:
     ids = [new_sample_id() for _ in range(25)]
     for number, one in enumerate(ids):
         store.store([verdict(one, Decision.NORMAL)], cursor=number)
-    assert {item.sample_id for item in store.latest(100)} == {one.bytes for one in ids[-10:]}
+    assert stored(store).keys() == {one.bytes for one in ids[-10:]}
     assert store.totals() == {"verdicts": 25, "verdicts_anomalous": 0}
 
 

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from cloud.service.data_dir import prepare
 from cloud.service.process import MakeConsole, Service
-from cloud.service.tokens import new_token
+from cloud.service.tokens import new_tokens
 from cloud.serving.analysis import Analysis
 from cloud.settings import CloudSettings
 from shared.enrolment import EnrolmentToken
@@ -162,7 +162,7 @@ class Running:
     devices: list[DeviceClient] = field(default_factory=list)
 
     async def token(self, device_id: str, valid_s: float = 60) -> str:
-        return await new_token(self.settings, device_id, valid_s, f"secret-{new_sample_id()}")
+        return (await new_tokens(self.settings, {device_id: f"secret-{new_sample_id()}"}, valid_s))[device_id]
 
     async def device(self, device_id: str = "press-07") -> DeviceClient:
         self.devices.append(await enrol(await self.token(device_id)))

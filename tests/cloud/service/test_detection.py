@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from cloud.service.bundle_rules import BundleRule
 from cloud.service.detection import check_samples
 from cloud.serving.analysis import Analysis
-from cloud.store.ingest import Received, count_stored
+from cloud.store.ingest import Received
 from cloud.store.registry import publish_to
 from shared.bundle import InputSpec
 from shared.modality import Modality
 from tests.cloud.service.harness import WaitingJudge, message, running, settings_for
+from tests.cloud.stored_samples import count_stored
 from vedette.v1 import detection_pb2, sample_pb2
 
 ACCEPTED = detection_pb2.SUBMIT_STATUS_ACCEPTED

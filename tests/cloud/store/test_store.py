@@ -12,7 +12,6 @@ from sqlalchemy import Engine, create_engine, func, select, update
 
 from cloud.store import Store
 from cloud.store.events import events_after, newest_cursor
-from cloud.store.ingest import count_stored
 from cloud.store.judging import backlog, load_payloads, store_verdicts, waiting_samples
 from cloud.store.migrate import migrate, newest_revision
 from cloud.store.retention import remove_old
@@ -20,6 +19,7 @@ from cloud.store.schema import events, metadata, payloads, samples, verdicts
 from shared.errors import StorageError
 from shared.samples import Decision, Opinion, Verdict
 from shared.wire import decode_payload
+from tests.cloud.stored_samples import count_stored
 from vedette.v1 import sample_pb2
 
 
