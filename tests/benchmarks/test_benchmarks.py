@@ -1,5 +1,6 @@
 """Tests that run each benchmark once on small synthetic data."""
 
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -24,10 +25,12 @@ from benchmarks.data_folder import VARIABLE
 from benchmarks.image_tasks import ImageTask
 from benchmarks.row_tasks import RowTask
 from benchmarks.series_tasks import SeriesTask, inject
+from benchmarks.video_tasks import CAMERA
 from cloud.modalities import cloud_modality
 from cloud.training import TrainingSettings
 from shared.modality import Modality
 from tests.cloud.training.conftest import QUICK
+from tests.cloud.training.video_files import frames, write_video
 
 METHODS = ("knn", "pca")
 
@@ -154,6 +157,16 @@ def test_open_pages_receive_new_verdicts() -> None:
     figures = open_pages.run(quick=True)
     assert figures["updates_a_second"] > 0
     assert figures["cores"] > 0
+
+
+def test_choices_of_video(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for hour in range(4):
+        write_video(tmp_path / CAMERA / f"{hour}.avi", frames(70, seed=hour), frames_per_second=1.0)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    replaced(monkeypatch, video_choices, TEST_SECONDS=slice(0, 60), TRAIN_INTERVAL_S=4, choose_size=lambda *_: (64, 96))
+    figures = video_choices.run(quick=True)
+    assert {"baseline", "default_choice", "mean_over_5_s"} < figures.keys()
+    assert float(figures["default_choice"].split(";")[0]) > 60  # AUROC in %
 
 
 def test_video_choices_are_skipped_without_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
