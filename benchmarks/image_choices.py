@@ -6,12 +6,12 @@ is used, and the drawing shares no code with the corruption that `local_corrupti
 means of each method, each fusion and the screener.
 """
 
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.group_means import group_means
 from benchmarks.image_tasks import GROUPS, ImageTask, tasks
 from cloud.methods.encoders import ImageEncoder
 from cloud.methods.fusion import Fusion
@@ -33,22 +33,12 @@ from shared.modality import Modality
 METHODS = ("score_norm", "local_corruption", "knn")
 FUSIONS = (("score_norm", "local_corruption"), ("knn", "local_corruption"), METHODS)
 HELD_OUT = 40
-QUICK_TASKS = 1  # per group
 
 
 def run(quick: bool = False) -> dict[str, Any]:
     """Return mean image AUROC by method and group; `quick` uses one task per group."""
     torch.set_num_threads(1)
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for group in GROUPS:
-        for index, task in enumerate(tasks(group)):
-            if quick and index >= QUICK_TASKS:
-                break
-            figures = figures_of(task)
-            for name, value in figures.items():
-                found[name][group].append(value)
-            print(group, task.name, {name: round(value, 3) for name, value in figures.items()}, flush=True)
-    return {name: _means(groups) for name, groups in found.items()}
+    return group_means(GROUPS, tasks, lambda group, number, task: figures_of(task), quick=quick)
 
 
 def figures_of(task: ImageTask) -> dict[str, float]:
@@ -85,8 +75,3 @@ def figures_of(task: ImageTask) -> dict[str, float]:
             for images in (task.good, task.defective)
         ]
     return {**figures, "screener": separation(*screened)}
-
-
-def _means(groups: dict[str, list[float]]) -> dict[str, float]:
-    means = {group: round(float(np.mean(values)), 3) for group, values in groups.items()}
-    return means | {"mean": round(float(np.mean(list(means.values()))), 3)}

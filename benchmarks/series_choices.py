@@ -21,7 +21,6 @@ of a point is the mean score of the windows that hold it. Networks are trained f
   (`VectorScreener`).
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.stats import spearmanr
 
+from benchmarks.group_means import group_means
 from benchmarks.series_tasks import GROUPS, SeriesTask, tasks
 from cloud.evaluation.series import point_scores
 from cloud.evaluation.vus import vus_pr
@@ -62,7 +62,6 @@ FUSIONS = (
 )
 TRAIN_SHARE, MAX_WINDOWS, MAX_HELD_OUT, MAX_TEST = 0.7, 6000, 1500, 5000
 STEPS = 500
-QUICK_TASKS = 1  # per group
 SCREENED = ("machines", "later", "faults")  # groups whose first task also measures a screener
 MAX_FOREIGN = 700
 SLOPES = (0.0, 0.05, 0.1, 0.2, 0.5)
@@ -90,19 +89,14 @@ class Fitted:
 def run(quick: bool = False) -> dict[str, Any]:
     """Return mean VUS-PR by method and group; `quick` uses one task per group and one screener."""
     torch.set_num_threads(1)
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for group in GROUPS:
-        for index, task in enumerate(tasks(group)):
-            if quick and index >= QUICK_TASKS:
-                break
-            fitted = fit(task)
-            figures = method_figures(task, fitted)
-            if index == 0 and group in (SCREENED[:1] if quick else SCREENED):
-                figures |= screener_figures(task, fitted)
-            for name, value in figures.items():
-                found[name][group].append(value)
-            print(group, task.name, {name: round(value, 3) for name, value in figures.items()}, flush=True)
-    return {name: _means(groups) for name, groups in found.items()}
+    screened = SCREENED[:1] if quick else SCREENED
+
+    def measure(group: str, number: int, task: SeriesTask) -> dict[str, float]:
+        fitted = fit(task)
+        figures = method_figures(task, fitted)
+        return figures | (screener_figures(task, fitted) if number == 0 and group in screened else {})
+
+    return group_means(GROUPS, tasks, measure, quick=quick)
 
 
 def fit(task: SeriesTask) -> Fitted:
@@ -245,8 +239,3 @@ def _evenly(windows: Floats, max_count: int) -> Floats:
     """Return at most `max_count` evenly spaced windows."""
     count = min(max_count, len(windows))
     return windows[np.linspace(0, len(windows) - 1, count).astype(np.intp)]
-
-
-def _means(groups: Mapping[str, list[float]]) -> dict[str, float]:
-    means = {group: round(float(np.mean(values)), 3) for group, values in groups.items()}
-    return means | {"mean": round(float(np.mean(list(means.values()))), 3)}

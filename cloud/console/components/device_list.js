@@ -1,5 +1,5 @@
 // One page of devices: health, counters, running bundles and warnings.
-import { age, exact } from "vedette_format";
+import { age, exact, secondsSince } from "vedette_format";
 
 export default {
   template: `
@@ -47,21 +47,6 @@ export default {
     </section>
   `,
   props: { devices: Array, now_s: Number, empty: Object, after: String, following: String },
-  data() {
-    return { elapsed_s: 0 };
-  },
-  watch: {
-    now_s() {
-      this.read_at_ms = performance.now();
-      this.elapsed_s = 0;
-    },
-  },
-  mounted() {
-    this.read_at_ms = performance.now();
-    this.ticker = setInterval(() => (this.elapsed_s = (performance.now() - this.read_at_ms) / 1000), 1000);
-  },
-  unmounted() {
-    clearInterval(this.ticker);
-  },
+  mixins: [secondsSince("now_s")],
   methods: { age, exact },
 };

@@ -1,5 +1,5 @@
 // The figures of the whole fleet, above every page. Ages count on between two answers of the server.
-import { age } from "vedette_format";
+import { age, secondsSince } from "vedette_format";
 
 export default {
   template: `
@@ -12,22 +12,7 @@ export default {
     </section>
   `,
   props: { summary: Object },
-  data() {
-    return { elapsed_s: 0 };
-  },
-  watch: {
-    summary() {
-      this.read_at_ms = performance.now();
-      this.elapsed_s = 0;
-    },
-  },
-  mounted() {
-    this.read_at_ms = performance.now();
-    this.ticker = setInterval(() => (this.elapsed_s = (performance.now() - this.read_at_ms) / 1000), 1000);
-  },
-  unmounted() {
-    clearInterval(this.ticker);
-  },
+  mixins: [secondsSince("summary")],
   computed: {
     figures() {
       const s = this.summary;

@@ -27,4 +27,24 @@ export function percent(share) {
   return share === null || share === undefined ? "–" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}\u00a0%`;
 }
 
+// Mixin: `elapsed_s` counts the seconds since the property changed, so that ages rise between two answers of the server.
+export function secondsSince(property) {
+  return {
+    data: () => ({ elapsed_s: 0 }),
+    watch: {
+      [property]() {
+        this.read_at_ms = performance.now();
+        this.elapsed_s = 0;
+      },
+    },
+    mounted() {
+      this.read_at_ms = performance.now();
+      this.ticker = setInterval(() => (this.elapsed_s = (performance.now() - this.read_at_ms) / 1000), 1000);
+    },
+    unmounted() {
+      clearInterval(this.ticker);
+    },
+  };
+}
+
 export const decisions = { anomalous: "Anomalous", normal: "Normal", undecided: "Undecided" };
