@@ -6,6 +6,7 @@ from typing import Any
 from cloud.evaluation.bench import LARGE_SETS
 from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.published import BEST
+from shared.bundle import GRAPH_FILES
 
 TITLES = {"adbench": "Tables: ADBench", "series": "Series", "images": "Images", "video": "Video"}
 _INTRODUCTIONS = {
@@ -25,7 +26,7 @@ _INTRODUCTIONS = {
 }
 _PUBLISHED_IN_MEANS = ("DTE-NP", "KNN", "DTE-C", "ICL", "DTE-IG", "DDPM", "LOF", "IForest", BEST)
 _PUBLISHED_PER_SET = ("DTE-NP", "KNN", "DTE-C", BEST)
-_EDGE = ("screener_fp32", "screener_int8_openvino", "screener_int8_onnxruntime")
+_EDGE = ("screener_fp32", *(f"screener_{name}" for name in GRAPH_FILES if name.startswith("int8")))
 _FIGURES = (
     "vus_pr",
     "auroc",

@@ -85,7 +85,7 @@ def cpu() -> str:
 def _key(bundle: Bundle, names: Sequence[str], batch_size: int, configuration: EngineConfiguration) -> str:
     """Return a hash of everything that the times depend on."""
     spec = bundle.manifest.input.model_dump_json()
-    engines = [_version(package) for package in ("openvino", "onnxruntime")]
+    engines = [_version(package) for package in sorted({artefact.engine for artefact in bundle.manifest.artefacts})]
     settings = configuration.to_json() | {"cache_folder": None}
     facts = [bundle.manifest.name, spec, sorted(names), batch_size, cpu(), settings, *engines]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
