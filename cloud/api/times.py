@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud.training.table_roles import TIME_COLUMNS
+from shared.tables.order import usual_time_column
 from shared.tables.reader import TEXT_SUFFIXES, CsvFile, next_batch, open_parquet, texts_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,6 @@ def _parquet_times(path: Path, options: "TableOptions") -> list[str]:
 
 def _time_column(names: Sequence[str], named: str) -> str:
     """Return the name of the time column: `named`, else the first usual name; empty if there is none."""
-    wanted = (named,) if named else TIME_COLUMNS
-    by_lower = {name.lower(): name for name in reversed(list(names))}
-    return next((by_lower[name.lower()] for name in wanted if name.lower() in by_lower), "")
+    if not named:
+        return usual_time_column(names)
+    return next((name for name in names if name.lower() == named.lower()), "")

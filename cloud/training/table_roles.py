@@ -12,6 +12,7 @@ from cloud.training.settings import DataSettings
 from cloud.training.table_file import TableColumns
 from shared.errors import DataError
 from shared.tables.cells import is_missing
+from shared.tables.order import TIME_COLUMNS, order_fault
 from shared.tables.reader import CHUNK_ROWS
 from shared.tables.settings import TableSettings
 from shared.tables.times import (
@@ -25,7 +26,6 @@ from shared.tables.times import (
 
 LABEL_COLUMNS = ("label", "labels", "anomaly", "is_anomaly", "anomalous", "outlier", "y", "target", "attack")
 AMBIGUOUS_COLUMNS = frozenset({"y", "target"})  # also a sensor's second axis, or a setpoint
-TIME_COLUMNS = ("timestamp", "time", "datetime", "date", "ts")
 MIN_ROW_NUMBERS = 3  # rows from which a column that rises by one counts as row numbers
 MIN_RISING_ROWS = 30  # rows from which a column that rises or falls in every row counts as a counter
 _PAIR_MARK = "+"  # between the names of a date and a time column
@@ -138,10 +138,7 @@ class TimeColumns:
         rows, times = source.lines[~faulty] + 1, times[~faulty]
         position, is_clock_change = first_step_back(times)
         if position >= 0:
-            raise DataError(
-                f"{source.path}: row {rows[position]} is earlier than the row before it in {name!r}; sort the file by "
-                "it. If day and month are swapped, set table.dates."
-            )
+            raise order_fault(source.path, int(rows[position]), name)
         if is_clock_change:
             notes.append(f"{name!r} goes back one hour: the end of daylight saving; rows keep the order of the file")
         repeated = int(np.count_nonzero(np.diff(times) == 0))

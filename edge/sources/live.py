@@ -103,7 +103,7 @@ class LiveReadings(ABC):
             longest_gap=spec.window_length if is_series else 1,
             is_ordered=is_series,
         )
-        self._whole_rows = not is_series and settings.records_are_rows
+        self._is_series = is_series
         self._due_s = 0.0
         self._clocks = ClockCheck(spec.channels)
         self._heard_s = dict.fromkeys(range(len(spec.channels)), math.inf)  # set when the source begins
@@ -130,13 +130,15 @@ class LiveReadings(ABC):
 
     def _record_reader(self, numbers: Sequence[int]) -> RecordReader:
         """Return the reader of the records that hold these channels. Raises SettingsError for a wrong path."""
+        are_rows = self._readings.records_are_rows and len(numbers) == len(self._channels)
         return RecordReader(
             self._readings,
             self._channels,
             numbers,
             categories=self._spec.categories,
             decimal=self._spec.decimal,
-            whole_rows=self._whole_rows and len(numbers) == len(self._channels),
+            whole_rows=are_rows and not self._is_series,
+            keeps_places=are_rows and self._is_series,
             on_left_out=self._health.leave_out,
         )
 

@@ -49,6 +49,7 @@ class RecordReader:
         categories: Mapping[str, Sequence[str]] | None = None,
         decimal: str = "",
         whole_rows: bool = False,
+        keeps_places: bool = False,
         on_left_out: Callable[[str, int], None] = lambda reason, count: None,
     ) -> None:
         """Prepare the paths of a source.
@@ -60,6 +61,7 @@ class RecordReader:
             categories: values of each category of the bundle.
             decimal: decimal mark of the training table.
             whole_rows: whether each record is a row that is judged alone.
+            keeps_places: whether a record without a value that can be read is a row of missing values in a series.
             on_left_out: see above.
 
         Raises:
@@ -72,7 +74,7 @@ class RecordReader:
         of_source = f"source {settings.id!r}"
         self._records = _compiled(settings.records_path, f"{of_source}: records_path")
         self._records_path, self._source_id = settings.records_path, settings.id
-        self._whole_rows = whole_rows
+        self._whole_rows, self._keeps_places = whole_rows, keeps_places
         self._name = _compiled(NAME if self._senml else settings.name_path, f"{of_source}: name_path")
         self._time = _compiled(TIME if self._senml else settings.time_path, f"{of_source}: time_path")
         self._message_time = _compiled(settings.message_time_path, f"{of_source}: message_time_path")
@@ -152,7 +154,7 @@ class RecordReader:
                 continue
             yield from faults
             if self._name is None:
-                if values:
+                if values or (faults and self._keeps_places):
                     readings.append(Reading(at_s, values))
                 elif not faults:
                     self._on_left_out("no value of any channel", 1)

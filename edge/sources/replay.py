@@ -20,6 +20,7 @@ from shared.errors import DataError
 from shared.logs import EventLog
 from shared.modality import Modality
 from shared.samples import Rejection, SampleBatch
+from shared.tables.order import check_order
 from shared.tables.reader import CHUNK_ROWS, Chunk, NpzTable, Table, open_table
 
 log = EventLog("replay")
@@ -70,6 +71,8 @@ class WindowReplay:
         rows_a_batch = min(pacer.batch_size, max(most_rows // stride, 1)) * stride
         self._portion_rows = rows_a_batch * max(1, CHUNK_ROWS // rows_a_batch)
         self._table = _open(settings, spec)
+        if not isinstance(self._table, NpzTable):
+            check_order(settings.path, [*spec.channels, *spec.categories], settings.table)
         if isinstance(self._table, NpzTable) and self._table.rank == 3 and self._table.shape[1] != self._length:
             raise DataError(
                 f"{settings.path}: windows of {self._table.shape[1]} time points, and the bundle of source "

@@ -106,6 +106,8 @@ class StdinSource(LiveReadings):
                 cells = self._table.cells(line, at_start=is_start and index == 0)
             except ValueError as error:
                 found.append(Rejection(origin, str(error)))
+                if self._is_series and self._settings.records_are_rows and not self._records.has_times:
+                    found.append(Reading(time_s, {}))  # the row keeps its place in a series: no window skips it
             else:
                 found += [] if cells is None else self._records.read_record(cells, time_s, origin)
         return found

@@ -9,4 +9,5 @@
 | `times` | time stamps |
 | `rows` | lines to rows of numbers |
 | `reader` | CSV, Parquet and NPZ files in chunks |
+| `order` | order of a series by its column of times |
 """

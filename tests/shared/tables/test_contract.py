@@ -11,7 +11,9 @@ counts of cells), `cells` also as texts of a record (decimal marks, thousands, w
 as JSON numbers and in Parquet (numbers, booleans, missing and infinite values, categories, times, labels, index
 columns). A list of expected rows means that the form is read, a string is a part of the refusal's message.
 
-Rows (modality tabular) are given in the order of the file or of the messages, also if their times are in no order.
+Rows (modality tabular) are given in the order of the file or of the messages, also if their times are in no order. Of a
+series, files in order or with repeated times are read by every way; a file in no order is refused by training, evaluate
+and replay, while tail and stdin keep the order of the lines, and MQTT leaves out what is late.
 """
 
 import json
@@ -28,7 +30,7 @@ from edge.sources.records import RecordReader
 from shared.errors import DataError
 from shared.modality import Modality
 from tests.shared.tables.forms import DEVICE_FORMS, FORMS, NAN, Form
-from tests.shared.tables.ways import DEVICE_WAYS, WAYS, WAYS_OF_KIND, training, written
+from tests.shared.tables.ways import DEVICE_WAYS, SERIES_WAYS, WAYS, WAYS_OF_KIND, training, written
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,39 @@ def test_a_form_is_read_alike_by_every_source(tmp_path: Path, name: str, way: st
     values, rejected = WAYS[way](DEVICE_FORMS[name], tmp_path)
     np.testing.assert_array_equal(values, DEVICE_FORMS[name].expected)
     assert rejected > 0
+
+
+SERIES = {
+    "in order": (["00:00", "00:15", "00:30", "00:45", "01:00"], True),
+    "times twice": (["00:00", "00:00", "00:15", "00:15", "00:30"], True),
+    "the end of daylight saving": (["02:15", "02:30", "02:45", "02:00", "02:15"], True),
+    "zones that change": (["02:30+02:00", "02:45+02:00", "02:00+01:00", "02:15+01:00", "02:30+01:00"], True),
+    "in no order": (["00:30", "00:00", "00:45", "00:15", "01:00"], False),
+}
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_a_series_in_order_is_read_alike_and_one_in_no_order_refused(tmp_path: Path, name: str) -> None:
+    clocks, is_in_order = SERIES[name]
+    table = [[2.0 * index, index % 2 + 0.5] for index in range(5)]
+    times = [f"2025-10-26T{clock}" for clock in clocks]
+    lines = [f"{at},{a},{b}" for at, (a, b) in zip(times, table, strict=True)]
+    form = Form("timestamp,temp,flow\n" + "\n".join(lines) + "\n", table, kind="values", time="timestamp")
+    for way in SERIES_WAYS:
+        if is_in_order or way in ("tail", "stdin"):
+            np.testing.assert_array_equal(SERIES_WAYS[way](form, tmp_path), table, err_msg=way)
+        elif way == "MQTT":
+            assert SERIES_WAYS[way](form, tmp_path)[:, 0].tolist() == [0, 4, 8]  # the others came after their row
+        else:
+            with pytest.raises(DataError, match="row 2 is earlier than the row before it in 'timestamp'"):
+                SERIES_WAYS[way](form, tmp_path)
+
+
+@pytest.mark.parametrize("way", ["replay", "tail", "stdin"])
+@pytest.mark.parametrize("fault", ["5", "broken,", "broken,broken", '"5,1'])
+def test_a_faulty_row_of_a_series_keeps_its_place(tmp_path: Path, way: str, fault: str) -> None:
+    form = Form(f"temp,flow\n1,2\n{fault}\n3,4\n", [[1, 2], [NAN, NAN], [3, 4]])
+    np.testing.assert_array_equal(SERIES_WAYS[way](form, tmp_path), form.expected)
 
 
 @pytest.mark.parametrize("way", ["Parquet, training", "Parquet, evaluate", "Parquet, replay"])

@@ -26,7 +26,7 @@ from edge.sources.mqtt import MqttSource
 from edge.sources.stdin import StdinSource
 from shared.bundle import InputSpec
 from shared.modality import Modality
-from tests.shared.tables.forms import Form
+from tests.shared.tables.forms import CHANNELS, Form
 
 
 def spec_of(form: Form) -> InputSpec:
@@ -203,3 +203,50 @@ WAYS_OF_KIND = {
     "values": tuple(WAYS),
 }
 DEVICE_WAYS = ("replay", "tail", "tail by rows", "stdin")
+
+
+def series_training(form: Form, folder: Path, suffix: str = "csv", **more: object) -> NDArray[np.float64]:
+    settings = DataSettings.model_validate(more)
+    data = load_training_data(written(form, folder, suffix), Modality.SERIES, settings, to_judge=True)
+    assert isinstance(data, TableData)
+    return data.rows
+
+
+def series_source(form: Form, folder: Path, kind: str, suffix: str = "csv") -> NDArray[np.float64]:
+    """Return the rows of windows of one time point."""
+    spec = spec_of(form).model_copy(update={"window_length": 1, "window_stride": 1})
+    common: dict[str, Any] = {"id": "s", "kind": kind, "bundle": Path("b")}
+    pacer, stop = Pacer(0.0, 64, 0.0, threading.Event()), threading.Event()
+    source: Any
+    if kind == "mqtt":
+        settings = MqttSettings(**common, url="mqtt://b", topic="plant/+", time_path=form.time)
+        source = Messages(settings, Modality.SERIES, spec, pacer)
+        names, rows = cells_of(form)
+        source.payloads = [json.dumps(dict(zip(names, row, strict=True))).encode() for row in rows]
+    elif kind == "stdin":
+        lines = io.BytesIO(form.text.encode())
+        source = StdinSource(StdinSettings(**common, format="csv"), Modality.SERIES, spec, pacer, lines)
+    elif kind == "tail":
+        path = written(form, folder)
+        source = open_source(TailSettings(**common, path=path, poll_s=0.01), Modality.SERIES, spec, stop)
+    else:
+        path = written(form, folder, suffix)
+        source = open_source(ReplaySettings(**common, path=path), Modality.SERIES, spec, stop)
+    windows = []
+    for batch in source.batches():
+        windows += np.asarray(batch.values, dtype=np.float64)[:, 0].tolist()
+        if len(windows) == len(form.expected):
+            stop.set()
+    return np.array(windows)
+
+
+SERIES_WAYS: dict[str, Callable[[Form, Path], NDArray[np.float64]]] = {
+    "training": series_training,
+    "evaluate": partial(series_training, columns=CHANNELS),
+    "Parquet, training": partial(series_training, suffix="parquet"),
+    "replay": partial(series_source, kind="replay"),
+    "Parquet, replay": partial(series_source, kind="replay", suffix="parquet"),
+    "tail": partial(series_source, kind="tail"),
+    "stdin": partial(series_source, kind="stdin"),
+    "MQTT": partial(series_source, kind="mqtt"),
+}
