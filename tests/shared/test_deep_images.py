@@ -118,7 +118,7 @@ def test_the_twelve_bits_of_a_case_are_kept() -> None:
     found = learn_pixel_range([path for path in paths if not path.name.startswith("test")])
     assert found is not None
     assert all(len(np.unique(read_image(path, found))) > 40 for path in paths)
-    low, high = f"{found.low:,.6g}", f"{found.high:,.6g}"
+    low, high = f"{found.low:,.0f}", f"{found.high:,.0f}"
     assert depth_note(paths, found) == f"images: 16 bits, values {low} to {high} are mapped to 0 to 255"
     assert depth_note(paths, PixelRange(100, 4012)).endswith("values 100 to 4,012 are mapped to 0 to 255")
     with pytest.raises(SampleRejected, match="uint16"):

@@ -107,7 +107,7 @@ def depth_note(paths: Sequence[Path], pixel_range: PixelRange) -> str:
         except SampleRejected:
             continue
         depth = "float" if kind.kind == "f" else f"{'signed, ' if kind.kind == 'i' else ''}{8 * kind.itemsize} bits"
-        low, high = (f"{value:,.6g}" for value in (pixel_range.low, pixel_range.high))
+        low, high = (f"{value:,.{'6g' if kind.kind == 'f' else '0f'}}" for value in (pixel_range.low, pixel_range.high))
         return f"images: {depth}, values {low} to {high} are mapped to 0 to 255"
     raise DataError("No image can be read.")
 
