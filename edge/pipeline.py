@@ -16,9 +16,9 @@ from edge.operation.memory import release_memory
 from edge.routing.alarm_limit import AlarmLimit
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
-from edge.routing.promise import unit_of
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
+from edge.routing.stream_monitor import unit_of
 from edge.routing.stream_watch import StreamWatch
 from edge.screener import PendingScreening, ScreenedBatch, Screener, load_screener
 from edge.sealing import Seal
@@ -111,7 +111,7 @@ class Pipeline:
         if self._slot is None or self.error is not None or router.mode != "edge_only":
             return ""
         screener = self._slot.current
-        rate_per_s = self._router.promise[1] or self.settings.steady_rate_per_s
+        rate_per_s = self._router.alarm_level.rate_per_s or self.settings.steady_rate_per_s
         limit = AlarmLimit(router.false_alarms_per_day, rate_per_s, unit_of(screener.spec))
         return limit.warning(screener.resolution)
 
@@ -302,7 +302,7 @@ class Pipeline:
         if screened.rejections:
             self._log_rejections([Rejection(batch.origins[place], reason) for place, reason in screened.rejections])
         forwarded = self._forwarder.forward(batch, screened, screener)
-        self._watch.judge(batch, screened, screener, forwarded.codes, self._router.promise, self._raised)
+        self._watch.judge(batch, screened, screener, forwarded.codes, self._router.alarm_level, self._raised)
         self._raised.clear()
         self._log_alarm_warning(screener)  # a measured rate is known now
         write = self._log_writer(batch, screened, forwarded)

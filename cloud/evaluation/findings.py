@@ -8,12 +8,12 @@ from cloud.evaluation.page import display_name
 from cloud.serving.analysis import FUSED
 
 Figures: TypeAlias = Mapping[str, Mapping[str, float]]
-Finding: TypeAlias = tuple[float, str]  # difference from the promise or the better method, in [0, 1], and the sentence
+Finding: TypeAlias = tuple[float, str]  # difference from the expected share or the better method, and the sentence
 
 FEW_ANOMALIES = 20
 FEW_NORMALS = 50
 TOLERANCE = 0.02  # a method counts as below another from this difference on
-FACTOR = 3.0  # realised over promised false alarms
+FACTOR = 3.0  # realised over expected false alarms
 RATE = 5  # per cent
 _HEADLINES = ("vus_pr", "frame_auroc", "auroc")
 
@@ -68,7 +68,7 @@ def findings(
 
 
 def _flagged(result: Mapping[str, Any], differences: Sequence[str], normals: int | None) -> list[Finding]:
-    """Return a finding if normal samples, or unlabelled ones, are flagged far more often than promised."""
+    """Return a finding if normal samples, or unlabelled ones, are flagged far more often than expected."""
     device = result["methods"][result["edge"]]
     labelled = f"false_alarms_at_{RATE}" in device
     share = device[f"false_alarms_at_{RATE}"] if labelled else device[f"flagged_at_{RATE}"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloud.metrics import auroc
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
-from cloud.training.composition import Front
+from cloud.training.composition import InputStage
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
 from cloud.training.modalities.base import GraphProfile
@@ -95,22 +95,22 @@ def build_artefacts(
 ) -> BuiltArtefacts:
     """Export and quantise the screener, then gate and calibrate each artefact.
 
-    `views`: front that is put before each graph of a series. Raises ParityError if an artefact disagrees with the FP32
-    model.
+    `views`: input stage that is put before each graph of a series. Raises ParityError if an artefact disagrees with the
+    FP32 model.
     """
     progress("exporting", 0.0)
     model = export_onnx(screener)
-    front = Front(views) if views is not None else None
+    stage = InputStage(views) if views is not None else None
     reference = screener if views is None else SeriesScreener(views, screener)
     gate = _Gate(functools.partial(run_reference, reference), samples, tolerances)
-    builder = _Int8Builder(model, samples, profile, front)
+    builder = _Int8Builder(model, samples, profile, stage)
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
     for index, name in enumerate(GRAPH_FILES):
         progress("quantising and comparing", index / len(GRAPH_FILES))
         if name == FP32_ONNXRUNTIME:
             graph = _onnxruntime_graph(
-                GRAPH_FILES[FP32_ONNXRUNTIME], model if front is None else front.before_onnx(model)
+                GRAPH_FILES[FP32_ONNXRUNTIME], model if stage is None else stage.before_onnx(model)
             )
             passed[name] = gate.check(name, graph.run)
         else:
@@ -180,9 +180,9 @@ class _Gate:
 class _Int8Builder:
     """Builder of INT8 artefacts of one ONNX model, with as few layers in float as the gate allows."""
 
-    def __init__(self, model: bytes, samples: GateSamples, profile: GraphProfile, front: Front | None) -> None:
+    def __init__(self, model: bytes, samples: GateSamples, profile: GraphProfile, stage: InputStage | None) -> None:
         self.layers = Layers.of(model)
-        self._model, self._front = model, front
+        self._model, self._stage = model, stage
         ranked_on = samples.held_out if samples.graph_inputs is None else samples.graph_inputs
         self._ranked_on = ranked_on[: profile.ranking_size(ranked_on.shape[1:])]
         batch_size = profile.quantisation_batch_size
@@ -211,9 +211,9 @@ class _Int8Builder:
     def _make(self, name: str, in_float: Collection[str]) -> _Graph:
         if name == INT8_OPENVINO:
             ir = self._openvino.quantise(in_float)
-            return _openvino_graph(ir if self._front is None else self._front.before_openvino(ir))
+            return _openvino_graph(ir if self._stage is None else self._stage.before_openvino(ir))
         model = self._onnxruntime.quantise(in_float)
-        return _onnxruntime_graph(GRAPH_FILES[name], model if self._front is None else self._front.before_onnx(model))
+        return _onnxruntime_graph(GRAPH_FILES[name], model if self._stage is None else self._stage.before_onnx(model))
 
 
 def _openvino_graph(ir: Mapping[str, bytes]) -> _Graph:

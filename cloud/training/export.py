@@ -17,7 +17,7 @@ TRACED_OPSET = 20
 def export_onnx(screener: ScreenerModule | SeriesViews) -> bytes:
     """Return the ONNX model. Its input is `input`; its outputs are `score` and, for images, `anomaly_map`.
 
-    The output of a front of views is `graph_inputs`.
+    The output of an input stage of views is `graph_inputs`.
     """
     export = _trace if isinstance(screener, VectorScreener | SeriesViews) else _capture
     with tempfile.TemporaryDirectory(prefix="vedette-export-") as folder, warnings.catch_warnings(), _Quiet():

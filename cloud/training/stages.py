@@ -182,8 +182,8 @@ class TrainingRun:
             modes=modes_of(self.held_out, self.split.spec),
             graph_inputs=self.held_out_graph_inputs,
         )
-        tolerances, front = self.settings.tolerances.model_dump(), modality.front(self.preprocessor)
-        self.built = build_artefacts(screener, samples, modality.graphs, tolerances, self.report, front)
+        tolerances, input_stage = self.settings.tolerances.model_dump(), modality.input_stage(self.preprocessor)
+        self.built = build_artefacts(screener, samples, modality.graphs, tolerances, self.report, input_stage)
 
     def score_test_samples(self) -> None:
         """Measure the AUROC of each analyzer and of the fused score on the labelled samples, if there are any."""

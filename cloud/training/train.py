@@ -79,9 +79,9 @@ def rebuild_bundle(
     screener = VectorScreener.within(head, quantisation, graph_inputs)
     modes = modes_of(held_out, manifest.input)
     samples = GateSamples(quantisation, held_out, modes=modes, graph_inputs=graph_inputs)
-    front, report = modality.front(preprocessor), progress or _no_progress
+    input_stage, report = modality.input_stage(preprocessor), progress or _no_progress
     with modality.threads():
-        built = build_artefacts(screener, samples, modality.graphs, manifest.tolerances, report, front)
+        built = build_artefacts(screener, samples, modality.graphs, manifest.tolerances, report, input_stage)
     kept = {path: data for path, data in bundle.files.items() if not path.startswith("edge/")}
     updated = manifest.model_copy(
         update={

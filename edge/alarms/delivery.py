@@ -53,7 +53,7 @@ class AlarmDelivery:
             sender.hold(source_id, notice)
 
     def release(self, source_id: str, notice: Notice | None = None) -> None:
-        """Send the alarms of a source again, after a notice that the storm has ended."""
+        """Send the alarms of a source again, after a notice that the stream matches again."""
         for sender in self._senders:
             sender.release(source_id, notice)
 
@@ -107,12 +107,12 @@ class _Sender:
 
     def hold(self, source_id: str, notice: Notice | None) -> None:
         with self._changed:
-            self._grouping.begin_storm(source_id)
+            self._grouping.hold(source_id)
             self._announce(source_id, notice)
 
     def release(self, source_id: str, notice: Notice | None) -> None:
         with self._changed:
-            self._grouping.end_storm(source_id)
+            self._grouping.release(source_id)
             self._announce(source_id, notice)
 
     def waiting(self) -> int:

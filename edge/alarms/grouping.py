@@ -18,16 +18,16 @@ class Grouping:
         self._budget = TokenBucket(max_per_minute / 60.0, 60.0, clock)
         self._sent_at_s: dict[str, float] = {}
         self._held: dict[str, Message] = {}
-        self._storms: set[str] = set()  # sources whose alarms a notice stands for
+        self._on_hold: set[str] = set()  # sources whose alarms a notice stands for
 
-    def begin_storm(self, source_id: str) -> None:
-        """Hold all alarms of a source until `end_storm`; those held already are part of the storm."""
-        self._storms.add(source_id)
+    def hold(self, source_id: str) -> None:
+        """Hold all alarms of a source until `release`; those held already are part of the notice."""
+        self._on_hold.add(source_id)
         self._held.pop(source_id, None)
 
-    def end_storm(self, source_id: str) -> None:
-        """Send alarms of the source again; those held in the storm become one message."""
-        self._storms.discard(source_id)
+    def release(self, source_id: str) -> None:
+        """Send alarms of the source again; those held meanwhile become one message."""
+        self._on_hold.discard(source_id)
 
     def add(self, alarm: Alarm) -> Message | None:
         """Return the message to send now, or None if it is held."""
@@ -45,12 +45,12 @@ class Grouping:
 
     def rest(self) -> list[Message]:
         """Return all held messages at shutdown, except those that a notice stands for."""
-        rest = [message for source_id, message in self._held.items() if source_id not in self._storms]
+        rest = [message for source_id, message in self._held.items() if source_id not in self._on_hold]
         self._held = {}
         return rest
 
     def _take(self, source_id: str) -> Message | None:
-        if source_id in self._storms or source_id not in self._held:
+        if source_id in self._on_hold or source_id not in self._held:
             return None
         now_s = self._clock()
         sent_at_s = self._sent_at_s.get(source_id)

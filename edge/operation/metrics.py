@@ -103,7 +103,7 @@ def _findings(status: AgentStatus) -> Iterator[Metric]:
     """Yield streams that differ from the training data, records that were left out, and the clock."""
     differs = GaugeMetricFamily(
         "vedette_edge_source_differs_from_training",
-        "1 while alarms or forwarded samples are far more frequent than promised",
+        "1 while alarms or forwarded samples are far more frequent than expected",
         labels=["source"],
     )
     left_out = CounterMetricFamily(

@@ -17,7 +17,7 @@ ROUNDING = 1e-9  # relative, so that a rate equal to 1 / (n + 1) counts as resol
 
 @dataclass(frozen=True, slots=True)
 class AlarmLimit:
-    """Promise of one source: `false_alarms_per_day` at `rate_per_s`, 0 while unknown. `unit`: several samples."""
+    """Limit of one source: `false_alarms_per_day` at `rate_per_s`, 0 while unknown. `unit`: several samples."""
 
     false_alarms_per_day: float
     rate_per_s: float

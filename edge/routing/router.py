@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,13 @@ class RateMeter:
         return self._rate_per_s
 
 
+class AlarmLevel(NamedTuple):
+    """p-value of alarms, which is their expected share of normal data, and samples per second of the source."""
+
+    p_value: float
+    rate_per_s: float
+
+
 class Router:
     """Routes the samples of one source, in two steps: `select`, then `grant` once the prices are known.
 
@@ -90,7 +98,7 @@ class Router:
 
     def __init__(self, settings: RouterSettings, source_id: str, rate: RateMeter, budget: UploadBudget) -> None:
         self.settings, self._rate, self._budget = settings, rate, budget
-        self.promise = (0.0, 0.0)  # p-value of alarms and samples per second, of the batch selected last
+        self.alarm_level = AlarmLevel(0.0, 0.0)  # of the batch selected last
         # Sources must not audit in step; the same configuration must audit the same samples.
         self._random = np.random.default_rng([settings.seed, zlib.crc32(source_id.encode())])
 
@@ -105,7 +113,7 @@ class Router:
         settings, count = self.settings, len(p_values)
         rate_per_s = self._rate.observe(count)
         alarm_p = self.alarm_p_value(rate_per_s)
-        self.promise = (alarm_p, rate_per_s)
+        self.alarm_level = AlarmLevel(alarm_p, rate_per_s)
         suspicious = p_values <= settings.forward_p_value
         alarms = p_values <= alarm_p
         codes = np.where(alarms, ALARM, np.where(suspicious, FORWARD, ACCEPT)).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Watch over one stream: its promise, the notice when it is broken, and the alarms that the notice stands for."""
+"""Watch over one stream: the notice when it differs from the training data, and the alarms that it stands for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,15 +7,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from edge.alarms import Alarm, AlarmDelivery, Notice
-from edge.routing.promise import PromiseMonitor, PromiseState, WatchedBatch
-from edge.routing.router import ALARM
+from edge.routing.router import ALARM, AlarmLevel
+from edge.routing.stream_monitor import StreamMonitor, StreamState, WatchedBatch
 from edge.screener import ScreenedBatch, Screener
 from shared.files import write_durably
 from shared.logs import EventLog, Throttle
 from shared.samples import SampleBatch
 
-FOLDER = "promises"
-STORM_LOG_S = 3600.0  # between two log lines of alarms that a notice stands for
+FOLDER = "promises"  # as earlier versions named it
+HELD_LOG_S = 3600.0  # between two log lines of alarms that a notice stands for
 
 log = EventLog("pipeline")
 
@@ -26,13 +26,13 @@ class StreamWatch:
     def __init__(self, source_id: str, state_dir: Path, forward_p_value: float, delivery: AlarmDelivery) -> None:
         self._source_id, self._path = source_id, state_dir / FOLDER / f"{source_id}.json"
         self._forward_p_value, self._delivery = forward_p_value, delivery
-        self._monitor: PromiseMonitor | None = None
+        self._monitor: StreamMonitor | None = None
         self._saved = ""
-        self._alarm_log, self._storm_log = Throttle(), Throttle(STORM_LOG_S)
+        self._alarm_log, self._held_log = Throttle(), Throttle(HELD_LOG_S)
 
     @property
     def warning(self) -> str:
-        """How the stream differs from its promise; empty while it does not."""
+        """How the stream differs from the training data; empty while it does not."""
         return self._monitor.warning if self._monitor is not None else ""
 
     def begin(self, screener: Screener) -> None:
@@ -40,11 +40,11 @@ class StreamWatch:
         self._monitor = self._new_monitor(screener)
         try:
             self._saved = self._path.read_text(encoding="utf-8")
-            self._monitor.resume(PromiseState.model_validate_json(self._saved))
+            self._monitor.resume(StreamState.model_validate_json(self._saved))
         except FileNotFoundError:
             return
         except (OSError, ValueError, ValidationError) as error:
-            log.warning("promise_unreadable", path=self._path, error=error, advice="it is counted from now on")
+            log.warning("stream_state_unreadable", path=self._path, error=error, advice="it is counted from now on")
         if self._monitor.warning:
             self._delivery.hold(self._source_id)
 
@@ -54,17 +54,17 @@ class StreamWatch:
         screened: ScreenedBatch,
         screener: Screener,
         codes: np.ndarray,
-        promise: tuple[float, float],
+        level: AlarmLevel,
         raised: Sequence[Alarm],
     ) -> None:
-        """Compare a routed batch with the promise, and hand its alarms on.
+        """Compare a routed batch with the expected shares, and hand its alarms on.
 
         Args:
             batch: Samples of the source.
             screened: Result of `screener`.
             screener: Screener of the batch.
             codes: Routes (kept,).
-            promise: Promised share of alarms, and the rate in samples per second.
+            level: Expected share of alarms, and the rate of the source.
             raised: Alarms of the batch.
         """
         monitor = self._monitor
@@ -75,9 +75,9 @@ class StreamWatch:
             watched = WatchedBatch(
                 suspicious=screened.p_values <= self._forward_p_value,
                 alarms=codes == ALARM,
-                alarm_p_value=promise[0],
+                alarm_p_value=level.p_value,
                 values=np.asarray(batch.values)[screened.kept] if is_array else None,
-                rate_per_s=promise[1],
+                rate_per_s=level.rate_per_s,
             )
             if monitor.observe(watched):
                 self._announce(monitor, raised)
@@ -94,30 +94,30 @@ class StreamWatch:
             write_durably(self._path, text.encode())
             self._saved = text
 
-    def _new_monitor(self, screener: Screener) -> PromiseMonitor:
-        return PromiseMonitor(screener.bundle_id, screener.spec, screener.ranges, self._forward_p_value)
+    def _new_monitor(self, screener: Screener) -> StreamMonitor:
+        return StreamMonitor(screener.bundle_id, screener.spec, screener.ranges, self._forward_p_value)
 
-    def _replace(self, screener: Screener) -> PromiseMonitor:
-        """Start new counts for another bundle, which has its own promise."""
+    def _replace(self, screener: Screener) -> StreamMonitor:
+        """Start new counts for another bundle."""
         if self.warning:
             self._delivery.release(self._source_id)
         self._monitor = self._new_monitor(screener)
         return self._monitor
 
-    def _announce(self, monitor: PromiseMonitor, raised: Sequence[Alarm]) -> None:
+    def _announce(self, monitor: StreamMonitor, raised: Sequence[Alarm]) -> None:
         """Send and log the one notice that the warning began or ended."""
         is_raised = bool(monitor.warning)
-        text = monitor.warning or "the stream is as promised again"
+        text = monitor.warning or "the stream matches the training data again"
         notice = Notice(self._source_id, is_raised, text, monitor.bundle_id, monitor.episode.alarms)
         if is_raised:
             self._delivery.hold(self._source_id, notice)
             log.warning("differs_from_training", source=self._source_id, bundle=monitor.bundle_id, finding=text)
         else:
             self._delivery.release(self._source_id, notice)
-            log.info("as_promised_again", source=self._source_id, bundle=monitor.bundle_id)
+            log.info("matches_training_again", source=self._source_id, bundle=monitor.bundle_id)
 
     def _log_alarm(self, alarm: Alarm) -> None:
-        count = (self._storm_log if self.warning else self._alarm_log).allow("alarm")
+        count = (self._held_log if self.warning else self._alarm_log).allow("alarm")
         if count:
             log.warning(
                 "alarm",

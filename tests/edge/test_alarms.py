@@ -415,18 +415,18 @@ def test_a_webhook_s_address_is_checked(url: str, secret: Path) -> None:
         WebhookSettings(id="a", kind="webhook", url=url, secret_file=secret)
 
 
-def test_a_storm_holds_its_alarms_until_it_ends_and_then_sends_one_message() -> None:
+def test_held_alarms_become_one_message_at_the_release() -> None:
     now = [0.0]
     grouping = Grouping(10, 60, lambda: now[0])
     assert grouping.add(alarm()) is not None
     assert grouping.add(alarm()) is None
-    grouping.begin_storm("press")
+    grouping.hold("press")
     now[0] += 100
     assert [grouping.add(alarm(p_value=p)) for p in (1e-5, 1e-9, 1e-6)] == [None] * 3
     assert grouping.due() == []
-    grouping.end_storm("press")
+    grouping.release("press")
     (message,) = grouping.due()
-    assert (message.alarm.p_value, message.further) == (1e-9, 2)  # the one before the storm is part of the notice
-    grouping.begin_storm("press")
+    assert (message.alarm.p_value, message.further) == (1e-9, 2)  # the one before the hold is part of the notice
+    grouping.hold("press")
     grouping.add(alarm())
     assert grouping.rest() == []

@@ -1,4 +1,4 @@
-"""Quality is reduced before samples are left out, and each payload form keeps its promise."""
+"""Quality is reduced before samples are left out, and each payload form keeps its guarantee."""
 
 import numpy as np
 import pytest

@@ -157,7 +157,7 @@ class TrainingModality(ABC):
         """Return a maker of perturbed graph inputs from samples; None: the graph inputs alone are perturbed."""
         return None
 
-    def front(self, preprocessor: Preprocessor) -> SeriesViews | None:
+    def input_stage(self, preprocessor: Preprocessor) -> SeriesViews | None:
         """Return the module that makes graph inputs from engine inputs; None where they are the same."""
         return None
 

@@ -83,7 +83,7 @@ class TrainingSeries(TrainingVectors):
         """Return copies of normal windows with a stuck, shifted, noisy or delayed channel, or a spike."""
         return dict(corrupted_vectors(WINDOW_CORRUPTIONS, normal, spec, COPIES, seed))
 
-    def front(self, preprocessor: Preprocessor) -> SeriesViews | None:
+    def input_stage(self, preprocessor: Preprocessor) -> SeriesViews | None:
         """Return the views of windows as a module."""
         return SeriesViews.of(preprocessor)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloud.training.composition import Front
+from cloud.training.composition import InputStage
 from cloud.training.export import export_onnx
 from cloud.training.quantise import OnnxRuntimeQuantiser, OpenVinoQuantiser
 from cloud.training.screeners import SeriesViews, VectorScreener
@@ -82,13 +82,13 @@ def test_a_composed_artefact_scores_windows_as_its_graph_scores_views(missing: b
     screener = VectorScreener.within(TimeEstimationHead(graph_inputs.shape[1], (32, 32, 32)), graph_inputs)
     views = SeriesViews.of(preprocessor)
     assert views is not None
-    front, model = Front(views), export_onnx(screener)
+    input_stage, model = InputStage(views), export_onnx(screener)
     quantised = OnnxRuntimeQuantiser(model, graph_inputs, 64).quantise(())
     ir = OpenVinoQuantiser(model, graph_inputs, 64).quantise(())
     pairs = {
-        "fp32": ({".onnx": model}, {".onnx": front.before_onnx(model)}),
-        "onnxruntime": ({".onnx": quantised}, {".onnx": front.before_onnx(quantised)}),
-        "openvino": (ir, front.before_openvino(ir)),
+        "fp32": ({".onnx": model}, {".onnx": input_stage.before_onnx(model)}),
+        "onnxruntime": ({".onnx": quantised}, {".onnx": input_stage.before_onnx(quantised)}),
+        "openvino": (ir, input_stage.before_openvino(ir)),
     }
     for name, (graph, whole) in pairs.items():
         expected, found = _scores(graph, graph_inputs), _scores(whole, engine_inputs)

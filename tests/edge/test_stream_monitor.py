@@ -1,4 +1,4 @@
-"""Streams that are not as in training: when the monitor warns, what it names, and the one notice for a storm."""
+"""Streams that are not as in training: when the monitor warns, what it names, and the one notice for an alarm flood."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.routing.promise import PromiseMonitor, PromiseState, WatchedBatch, divergence
+from edge.routing.stream_monitor import StreamMonitor, StreamState, WatchedBatch, divergence
 from shared.bundle import InputSpec
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
@@ -26,8 +26,8 @@ def ranges(rows: np.ndarray | None = None) -> ChannelRanges:
     return found
 
 
-def monitor(spec: InputSpec = ROWS) -> PromiseMonitor:
-    return PromiseMonitor("plant-1-00000000", spec, ranges(), FORWARD_P)
+def monitor(spec: InputSpec = ROWS) -> StreamMonitor:
+    return StreamMonitor("plant-1-00000000", spec, ranges(), FORWARD_P)
 
 
 def batch(p_values: np.ndarray, values: np.ndarray | None = None, rate_per_s: float = 0.0) -> WatchedBatch:
@@ -67,7 +67,7 @@ def test_a_day_of_other_readings_is_a_warning_with_the_channels_that_differ() ->
     assert of.warning.startswith("300 of 300 rows are alarms")
 
 
-def test_single_samples_of_a_storm_warn_within_twenty() -> None:
+def test_single_samples_of_an_alarm_flood_warn_within_twenty() -> None:
     of = monitor()
     changes = [of.observe(batch(np.array([1e-9]), normal_rows(1) * 2)) for _ in range(40)]
     assert changes.index(True) < 20
@@ -83,10 +83,10 @@ def test_a_short_event_in_a_normal_stream_is_an_alarm_and_no_warning() -> None:
 def test_forwards_far_above_their_share_are_a_warning_without_any_alarm() -> None:
     of = monitor()
     assert any(of.observe(batch(np.where(uniform(10, seed) < 0.6, 0.04, 0.5))) for seed in range(20))
-    assert "are suspicious (promise: 5 %)" in of.warning
+    assert "are suspicious (expected: at most 5 %)" in of.warning
 
 
-def test_the_warning_ends_once_the_stream_is_as_promised_again() -> None:
+def test_the_warning_ends_once_the_stream_matches_training_again() -> None:
     of = monitor()
     of.observe(batch(np.full(100, 1e-9), normal_rows(100) + 50))
     assert of.warning
@@ -109,14 +109,14 @@ def test_memory_is_bounded_and_a_restart_goes_on() -> None:
     of = monitor()
     for _ in range(500):
         of.observe(batch(np.full(3, 1e-9), normal_rows(3) + 50, rate_per_s=100.0))
-    state = PromiseState.model_validate_json(of.state().model_dump_json())
+    state = StreamState.model_validate_json(of.state().model_dump_json())
     assert len(state.blocks) <= 20
     again = monitor()
     again.resume(state)
     assert again.warning == of.warning
     assert not again.observe(batch(np.full(3, 1e-9), normal_rows(3) + 50))  # the warning began earlier
     assert again.warning.startswith("1503 of 1503 rows are alarms; the readings differ")
-    other = PromiseMonitor("plant-2-11111111", ROWS, ranges(), FORWARD_P)
+    other = StreamMonitor("plant-2-11111111", ROWS, ranges(), FORWARD_P)
     other.resume(state)
     assert not other.warning
 
@@ -147,19 +147,19 @@ def test_the_way_in_which_a_channel_differs_is_named(values: np.ndarray, text: s
 def test_a_constant_channel_is_not_named_for_its_rounding() -> None:
     rows = normal_rows(400)
     rows[:, 1] = 5.1
-    sums_of = PromiseMonitor("b", ROWS, ranges(rows), FORWARD_P)
+    sums_of = StreamMonitor("b", ROWS, ranges(rows), FORWARD_P)
     sums_of.observe(batch(np.full(400, 1e-9), rows.astype(np.float32)))
     assert "load" not in sums_of.warning
 
 
 def test_images_are_named_without_figures() -> None:
-    of = PromiseMonitor("b", InputSpec(image_height=32, image_width=32), None, FORWARD_P)
+    of = StreamMonitor("b", InputSpec(image_height=32, image_width=32), None, FORWARD_P)
     watched = WatchedBatch(np.ones(40, bool), np.ones(40, bool), ALARM_P, None, 0.0)
     assert of.observe(watched)
     assert of.warning.startswith("40 of 40 images are alarms; the images differ from the training data")
 
 
-def test_a_promise_of_everything_is_never_broken() -> None:
+def test_a_limit_of_everything_is_never_exceeded() -> None:
     of = monitor()
     watched = WatchedBatch(np.ones(400, bool), np.ones(400, bool), 1.0, normal_rows(400), 0.0)
     assert not of.observe(watched)
@@ -184,7 +184,7 @@ def of_device(device: Device) -> tuple[list[dict[str, Any]], str]:
 
 
 @pytest.mark.system
-def test_a_storm_is_one_notice_in_the_sinks_the_log_and_the_status(device: Device) -> None:
+def test_an_alarm_flood_is_one_notice_in_the_sinks_the_log_and_the_status(device: Device) -> None:
     write_csv(Path(device.settings["sources"][0]["path"]), shifted(283, [9.0, 3.0, 0.0]))
     device.settings["alarms"] = [{"id": "log", "kind": "file", "path": device.folder / "alarms.jsonl"}]
     device.settings["router"] = {"mode": "edge_only", "false_alarms_per_day": 86400}

@@ -1,16 +1,16 @@
-"""Comparison of a stream with its promise: are alarms and forwarded samples as frequent as on training data?
+"""Monitor of one stream: are alarms and suspicious samples as frequent as on training data?
 
 Normal samples have p-values that are uniform, so at most `forward_p_value` of them are suspicious, and
 `false_alarms_per_day` of a day's samples are alarms. The monitor counts both over the last WINDOW_BLOCKS blocks of
 samples: at least the last 200 samples, and at a high rate those of the last minute. It warns if
 
-* the share is so far above TOLERANCE times the promise that chance gives it less often than once in a million windows,
-  by Chernoff's bound on the tail of the binomial distribution,
+* the share is so far above TOLERANCE times the expected one that chance gives it less often than once in a million
+  windows, by Chernoff's bound on the tail of the binomial distribution,
 * it is that high in at least half of the blocks, so that one short event is an alarm, not a warning, and
 * for alarms, at least MIN_ALARM_SHARE of all samples are alarms.
 
 Overlapping windows share readings; n windows count as n * stride / length. The warning ends when the shares of the
-last blocks are within the promise again.
+last blocks are within these limits again.
 
 Source of the bound: Chernoff, "A measure of asymptotic efficiency for tests of a hypothesis based on the sum of
 observations" (1952), theorem 1.
@@ -30,7 +30,7 @@ from shared.preprocessing import ChannelRanges, ReadingSums, measured_positions
 
 WINDOW_BLOCKS, MIN_BLOCK_SAMPLES, WINDOW_S = 20, 10, 60.0
 MIN_SAMPLES = 20
-TOLERANCE = 2.0  # a calibration is fitted on a limited number of samples, so its promise is not exact
+TOLERANCE = 2.0  # a calibration is fitted on a limited number of samples, so its p-values are not exact
 MIN_ALARM_SHARE = 0.2
 MAX_CHANCE = 1e-6
 
@@ -39,7 +39,7 @@ MAX_CHANCE = 1e-6
 class WatchedBatch:
     """Screened samples of one batch, as the monitor counts them.
 
-    `suspicious`, `alarms`: (n,) bool. `alarm_p_value`: promised share of alarms. `values`: (n, ...) raw samples.
+    `suspicious`, `alarms`: (n,) bool. `alarm_p_value`: expected share of alarms. `values`: (n, ...) raw samples.
     `rate_per_s`: samples of the source per second, 0 while unknown.
     """
 
@@ -52,12 +52,12 @@ class WatchedBatch:
 
 @dataclass(frozen=True, slots=True)
 class SampleCounts:
-    """Numbers of samples. `promised_alarms` is the expected number of alarms on normal data."""
+    """Numbers of samples. `expected_alarms` is the expected number of alarms on normal data."""
 
     samples: int = 0
     suspicious: int = 0
     alarms: int = 0
-    promised_alarms: float = 0.0
+    expected_alarms: float = 0.0
 
     def plus(self, other: "SampleCounts") -> "SampleCounts":
         """Return the sum of both."""
@@ -65,11 +65,11 @@ class SampleCounts:
             self.samples + other.samples,
             self.suspicious + other.suspicious,
             self.alarms + other.alarms,
-            self.promised_alarms + other.promised_alarms,
+            self.expected_alarms + other.expected_alarms,
         )
 
 
-class PromiseState(BaseModel):
+class StreamState(BaseModel):
     """State of a monitor on disk. `episode` counts since the warning began; `warning` is empty without one."""
 
     model_config = ConfigDict(extra="ignore")
@@ -80,7 +80,7 @@ class PromiseState(BaseModel):
     warning: str = ""
 
 
-class PromiseMonitor:
+class StreamMonitor:
     """Monitor of one source that runs one bundle. Used by one thread; `warning` may be read by others."""
 
     def __init__(
@@ -115,16 +115,16 @@ class PromiseMonitor:
             self._judge()
         return bool(before) != bool(self.warning)
 
-    def state(self) -> PromiseState:
+    def state(self) -> StreamState:
         """Return what a restart needs."""
-        return PromiseState(
+        return StreamState(
             bundle_id=self.bundle_id,
             blocks=[counts for counts, _ in self._blocks],
             episode=self.episode,
             warning=self.warning,
         )
 
-    def resume(self, state: PromiseState) -> None:
+    def resume(self, state: StreamState) -> None:
         """Go on from the state of an earlier run, unless it was of another bundle."""
         if state.bundle_id == self.bundle_id:
             self.warning, self.episode = state.warning, state.episode
@@ -136,7 +136,7 @@ class PromiseMonitor:
             samples=len(suspicious),
             suspicious=int(np.count_nonzero(suspicious)),
             alarms=int(np.count_nonzero(alarms)),
-            promised_alarms=len(suspicious) * batch.alarm_p_value,
+            expected_alarms=len(suspicious) * batch.alarm_p_value,
         )
         sums = self._sums(batch.values[part]) if batch.values is not None and self._ranges is not None else None
         if self.warning:
@@ -163,15 +163,15 @@ class PromiseMonitor:
         is_far = window.samples >= MIN_SAMPLES and (by_alarms or self._is_far_above(window, "suspicious"))
         if is_far and not self.warning:
             self.episode = window
-        if is_far or (self.warning and not self._is_as_promised(window)):
+        if is_far or (self.warning and not self._is_as_expected(window)):
             self.warning = self._text()
         else:
             self.warning, self.episode = "", SampleCounts()
 
     def _is_far_above(self, window: SampleCounts, kind: str) -> bool:
-        promised = self._promised(window, kind)
+        expected = self._expected(window, kind)
         floor = MIN_ALARM_SHARE if kind == "alarms" else 0.0
-        tolerated = min(1.0, TOLERANCE * promised)
+        tolerated = min(1.0, TOLERANCE * expected)
         share = getattr(window, kind) / max(window.samples, 1)
         if share < floor or not 0.0 < tolerated < share:
             return False
@@ -179,14 +179,14 @@ class PromiseMonitor:
         high = sum(getattr(counts, kind) > tolerated * counts.samples for counts, _ in self._blocks)
         return evidence > -math.log(MAX_CHANCE) and 2 * high >= len(self._blocks)
 
-    def _is_as_promised(self, window: SampleCounts) -> bool:
-        alarms = max(MIN_ALARM_SHARE / 2, TOLERANCE * self._promised(window, "alarms"))
-        suspicious = TOLERANCE * self._promised(window, "suspicious")
+    def _is_as_expected(self, window: SampleCounts) -> bool:
+        alarms = max(MIN_ALARM_SHARE / 2, TOLERANCE * self._expected(window, "alarms"))
+        suspicious = TOLERANCE * self._expected(window, "suspicious")
         return window.alarms <= alarms * window.samples and window.suspicious <= suspicious * window.samples
 
-    def _promised(self, window: SampleCounts, kind: str) -> float:
-        """Return the promised share of alarms or suspicious samples."""
-        alarms = window.promised_alarms / max(window.samples, 1)
+    def _expected(self, window: SampleCounts, kind: str) -> float:
+        """Return the expected share of alarms or suspicious samples."""
+        alarms = window.expected_alarms / max(window.samples, 1)
         return alarms if kind == "alarms" else max(self._forward_p_value, alarms)
 
     def _text(self) -> str:
@@ -195,8 +195,8 @@ class PromiseMonitor:
         if episode.alarms >= MIN_ALARM_SHARE * episode.samples:
             found = f"{episode.alarms} of {episode.samples} {unit} are alarms"
         else:
-            promised = f"{100 * self._forward_p_value:.3g} %"
-            found = f"{episode.suspicious} of {episode.samples} {unit} are suspicious (promise: {promised})"
+            limit = f"{100 * self._forward_p_value:.3g} %"
+            found = f"{episode.suspicious} of {episode.samples} {unit} are suspicious (expected: at most {limit})"
         return f"{found}; {self._difference()}"
 
     def _difference(self) -> str:
@@ -221,13 +221,13 @@ def unit_of(spec: InputSpec) -> str:
     return "clips" if spec.window_length else "images"
 
 
-def divergence(share: float, promised: float) -> float:
-    """Return the Kullback-Leibler divergence of two Bernoulli distributions in nats, for 0 < promised < 1.
+def divergence(share: float, expected: float) -> float:
+    """Return the Kullback-Leibler divergence of two Bernoulli distributions in nats, for 0 < expected < 1.
 
     A share of at least `share` in n independent samples has the probability exp(-n * divergence) at most.
     """
-    hit = share * math.log(share / promised) if share > 0 else 0.0
-    miss = (1 - share) * math.log((1 - share) / (1 - promised)) if share < 1 else 0.0
+    hit = share * math.log(share / expected) if share > 0 else 0.0
+    miss = (1 - share) * math.log((1 - share) / (1 - expected)) if share < 1 else 0.0
     return hit + miss
 
 
