@@ -31,10 +31,10 @@ from typing import Any, TypeAlias
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from benchmarks.large_store import END_S, device_name, make_store
-from cloud.store import Store
-from cloud.store.engine import DATABASE_FILE
+from cloud.store import open_store
 from cloud.store.fleet_queries import device_ids, device_rows, fleet_summary
 from cloud.store.queries import count_newer, judged_sample, verdict_page
+from cloud.store.sqlite.store import DATABASE_FILE
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.modality import Modality
 from shared.samples import Decision, Route
@@ -79,7 +79,7 @@ def run(quick: bool = False, *, count: int = COUNT) -> dict[str, Any]:
 
 
 async def _measure(folder: Path) -> dict[str, Any]:
-    async with Store(folder) as store, store.reading() as connection:
+    async with open_store(folder) as store, store.reading() as connection:
         newest = (await verdict_page(connection, VerdictFilter())).rows[0]
         position = VerdictKey(newest.judged_at_s - 1000, 0)
     queries: dict[str, Query] = {
@@ -95,7 +95,7 @@ async def _measure(folder: Path) -> dict[str, Any]:
         "count_newer_no_hit": lambda connection: count_newer(connection, FILTERS["no_hit_route"], position),
     }
     queries |= {name: _page_query(wanted) for name, wanted in FILTERS.items()}
-    async with Store(folder) as store, store.reading() as connection:
+    async with open_store(folder) as store, store.reading() as connection:
         decisions = (await fleet_summary(connection, alive_since_s=0.0)).decisions
     figures = {name: await _times(folder, query) for name, query in queries.items()}
     longest = max(figures, key=lambda name: figures[name]["median_ms"])
@@ -112,7 +112,7 @@ def _page_query(wanted: VerdictFilter) -> Query:
 
 
 async def _times(folder: Path, query: Query) -> dict[str, Any]:
-    async with Store(folder) as store:
+    async with open_store(folder) as store:
         times_ms: list[float] = []
         async with store.reading() as connection:
             started_s = time.perf_counter()

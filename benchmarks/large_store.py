@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cloud.store.engine import DATABASE_FILE
 from cloud.store.migrate import migrate
 from cloud.store.schema import HEARTBEAT_INTEGERS, samples, verdicts
+from cloud.store.sqlite.store import DATABASE_FILE
 
 DEVICES = 500
 END_S, STEP_S = 1_800_000_000.0, 0.5

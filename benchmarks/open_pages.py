@@ -29,7 +29,7 @@ import websockets
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.large_store import END_S, device_name, make_store
-from cloud.store import Store
+from cloud.store import Store, open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.read_queue import CONSOLE_READS
@@ -118,7 +118,7 @@ def _cpu_s(pid: int) -> float:
 async def _serve(folder: Path, bound: socket.socket, rate: int) -> None:
     from cloud.console import create_app
 
-    async with Store(folder) as store, Store(folder, CONSOLE_READS) as reads:
+    async with open_store(folder) as store, open_store(folder, CONSOLE_READS) as reads:
         registry = Registry(reads, folder, Ed25519PrivateKey.generate().public_key())
         options = uvicorn.Config(create_app(reads, registry), log_level="error", ws="websockets-sansio")
         writer = asyncio.create_task(_write(store, rate))

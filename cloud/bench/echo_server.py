@@ -37,7 +37,7 @@ async def serve(settings: CloudSettings) -> None:
     """Serve until the process is ended."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)])
     detection_pb2_grpc.add_DetectionServicer_to_server(EchoService(), server)
-    authority = open_existing(settings.data_dir)
+    authority = open_existing(settings.store)
     credentials = server_credentials(authority, certificate_names(settings), require_client_certificate=True)
     port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from cloud.service.authority import Authority
 from cloud.service.data_dir import SERVICE_FILE, prepare
 from cloud.settings import CloudSettings
-from cloud.store import Store
+from cloud.store import Store, open_store
 from cloud.store.fleet import add_tokens, spend_token
 from cloud.store.registry import Registry
 from shared.bundle import Bundle
@@ -75,8 +75,8 @@ class Setup:
 
     async def prepare(self, bundles: Sequence[Bundle], devices: int) -> list[SimulatedDevice]:
         """Publish the bundles and enrol devices; return the devices."""
-        authority = await asyncio.to_thread(prepare, self.settings.data_dir)
-        async with Store(self.settings.data_dir) as store:
+        authority = await asyncio.to_thread(prepare, self.settings.store)
+        async with open_store(self.settings.store) as store:
             registry = Registry(store, self.settings.data_dir, self._key.public_key())
             for bundle in bundles:
                 await registry.publish(bundle)

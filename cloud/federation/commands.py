@@ -116,12 +116,12 @@ def run(
 
     with stoppable(), failure_as_json(json_path):
         settings = CloudSettings.load(config)
-        wait_for_store(settings.data_dir, start_wait_s(config))
+        wait_for_store(settings.store, start_wait_s(config))
         state = _state_dir(config, state_dir)
         known = ServerState.read(state) if server is None else None
         request = RoundsRequest(
             bundle_name=bundle_name,
-            data_dir=settings.data_dir,
+            store=settings.store,
             state_dir=state,
             address=_address(server, known),
             authority=authority or (known.authority if known else None),
@@ -176,10 +176,10 @@ def _state_dir(config: Path | None, state_dir: Path | None, *, needs_service: bo
     from cloud.service.data_dir import start_wait_s, wait_for_store
     from cloud.settings import CloudSettings
 
-    data_dir = CloudSettings.load(config).data_dir
+    location = CloudSettings.load(config).store
     if needs_service:
-        wait_for_store(data_dir, start_wait_s(config))
-    return data_dir.absolute() / STATE_FOLDER
+        wait_for_store(location, start_wait_s(config))
+    return location.data_dir.absolute() / STATE_FOLDER
 
 
 def _signing_key(path: Path | None, settings: "CloudSettings") -> "Ed25519PrivateKey":
@@ -191,7 +191,7 @@ def _signing_key(path: Path | None, settings: "CloudSettings") -> "Ed25519Privat
     where = home.signing_key_path(path)
     key = load_signing_key(where)
     first = home.trusted_key(settings.bundle_key) if settings.bundle_key is not None else key.public_key()
-    trusted = [key_id(item) for item in asyncio.run(trusted_keys(settings.data_dir, first))]
+    trusted = [key_id(item) for item in asyncio.run(trusted_keys(settings.store, first))]
     if key_id(key.public_key()) not in trusted:
         raise CertificateError(
             f"{where}: not a key that the service trusts ({', '.join(trusted)}): name one of those with --signing-key."

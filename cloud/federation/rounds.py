@@ -22,7 +22,8 @@ from cloud.federation.exchange import RunFolder, RunOutcome
 from cloud.federation.flower_run import RunPlan
 from cloud.federation.superlink import is_healthy
 from cloud.modalities import cloud_modality
-from cloud.store import Store
+from cloud.settings import StoreLocation
+from cloud.store import open_store
 from cloud.store.engine import check_store
 from cloud.store.registry import Registry, check_no_rollout, publish_to
 from shared import federation
@@ -50,7 +51,7 @@ class RoundsRequest:
     """Request for federated rounds; times in seconds."""
 
     bundle_name: str
-    data_dir: Path
+    store: StoreLocation
     state_dir: Path
     address: Address
     authority: Path | None
@@ -105,7 +106,7 @@ def run_rounds(
     BundleError or BundleMismatchError if the bundle cannot take part, ParityError if the new one does not pass its
     gate.
     """
-    check_store(request.data_dir)
+    check_store(request.store)
     started_s = time.monotonic()
     with _run_lock(request.state_dir):
         before, version = asyncio.run(_current_bundle(request, signing_key))
@@ -122,7 +123,7 @@ def run_rounds(
         )
         report("Building the bundle: export, INT8, parity gate, calibration, signature.")
         after = _rebuild(before, folder.aggregate(), outcome, signing_key, version)
-        asyncio.run(publish_to(request.data_dir, after, signing_key.public_key()))
+        asyncio.run(publish_to(request.store, after, signing_key.public_key()))
     result = RoundsReport(
         status="completed",
         clients=len(outcome.rounds[-1].clients),
@@ -151,8 +152,8 @@ def _wait_for_server(request: RoundsRequest) -> None:
 
 async def _current_bundle(request: RoundsRequest, signing_key: Ed25519PrivateKey) -> tuple[Bundle, int]:
     """Return the current bundle, verified, and the version of the next one."""
-    async with Store(request.data_dir) as store:
-        registry = Registry(store, request.data_dir, signing_key.public_key())
+    async with open_store(request.store) as store:
+        registry = Registry(store, request.store.data_dir, signing_key.public_key())
         async with store.reading() as connection:  # now: the result of the round is published at its end
             await check_no_rollout(connection, request.bundle_name)
         current = await registry.current(request.bundle_name)

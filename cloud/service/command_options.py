@@ -20,13 +20,13 @@ def in_store(config: Path | None, action: "Callable[[Store], Awaitable[T]]") -> 
     """Return the result of an action on the store of the service that the settings name."""
     from cloud.service.data_dir import open_existing, start_wait_s
     from cloud.settings import CloudSettings
-    from cloud.store import Store
+    from cloud.store import open_store
 
     settings = CloudSettings.load(config)
-    open_existing(settings.data_dir, start_wait_s(config))
+    open_existing(settings.store, start_wait_s(config))
 
     async def work() -> T:
-        async with Store(settings.data_dir) as store:
+        async with open_store(settings.store) as store:
             return await action(store)
 
     return asyncio.run(work())

@@ -55,7 +55,7 @@ def migrate(config: Config = None) -> None:
     from cloud.store.migrate import newest_revision
 
     settings = _settings(config)
-    open_existing(settings.data_dir)
+    open_existing(settings.store)
     typer.echo(f"{settings.data_dir}: the store is at revision {newest_revision()}.")
 
 
@@ -111,14 +111,14 @@ def token(
 
 def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
     from cloud.service.data_dir import open_existing, start_wait_s
-    from cloud.store import Store
+    from cloud.store import open_store
     from cloud.store.fleet import OpenToken, open_tokens
     from cloud.words import moment_words
 
-    open_existing(settings.data_dir, start_wait_s(config))
+    open_existing(settings.store, start_wait_s(config))
 
     async def work() -> list[OpenToken]:
-        async with Store(settings.data_dir) as store:
+        async with open_store(settings.store) as store:
             return await open_tokens(store, time.time())
 
     for each in asyncio.run(work()):
@@ -137,16 +137,16 @@ def devices(
     from cloud.devices import DeviceView, late_after_s, read_devices
     from cloud.service.data_dir import open_existing, service_runs, start_wait_s
     from cloud.service.device_list import show_devices
-    from cloud.store import Store
+    from cloud.store import open_store
     from cloud.store.fleet import revoke as revoke_device
 
     with failure_as_json(json_path):
         settings = _settings(config)
-        open_existing(settings.data_dir, start_wait_s(config))
+        open_existing(settings.store, start_wait_s(config))
         now_s = time.time()
 
         async def work() -> list[DeviceView]:
-            async with Store(settings.data_dir) as store:
+            async with open_store(settings.store) as store:
                 if revoke is not None:
                     await revoke_device(store, revoke)
                 async with store.reading() as connection:
@@ -175,15 +175,15 @@ def publish(
     With --keep-current it is only stored, and devices keep the bundle they run.
     """
     from cloud.service.data_dir import open_existing, start_wait_s
-    from cloud.store import Store
+    from cloud.store import open_store
     from cloud.store.registry import Registry
     from shared.bundle import Bundle
 
     settings = _settings(config)
-    open_existing(settings.data_dir, start_wait_s(config))
+    open_existing(settings.store, start_wait_s(config))
 
     async def work() -> "RegisteredBundle":
-        async with Store(settings.data_dir) as store:
+        async with open_store(settings.store) as store:
             registry = Registry(store, settings.data_dir, _trusted_key(settings))
             opened = await asyncio.to_thread(Bundle.open, bundle, await registry.key_chain.keys())
             return await registry.publish(opened, make_current=not keep_current)

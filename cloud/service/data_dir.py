@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cloud.service.authority import Authority
 from cloud.settings import CloudSettings
-from cloud.store.engine import DATABASE_FILE, check_store
+from cloud.store.engine import Where, check_store, location_of, store_exists
 from cloud.store.migrate import migrate
 from shared.addresses import Address
 from shared.errors import FileLockedError, SettingsError, StorageError
@@ -31,35 +31,36 @@ class Addresses:
     pid: int
 
 
-def prepare(data_dir: Path) -> Authority:
-    """Make the directory, its tables and its certificate authority where they are missing.
+def prepare(where: Where) -> Authority:
+    """Make the data directory, its tables and its certificate authority where they are missing.
 
     Raises StorageError or CertificateError if one of them cannot be made or read.
     """
+    data_dir = location_of(where).data_dir
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
     except OSError as error:
         raise StorageError(f"{data_dir}: cannot be made ({error.strerror}). Set data_dir to another place.") from None
     with _lock(data_dir / "setup.lock", wait=True):
-        migrate(data_dir)
+        migrate(where)
         return Authority.open(data_dir)
 
 
-def open_existing(data_dir: Path, wait_s: float = 0.0) -> Authority:
-    """Return the authority of a service's directory, for a command that must not make a new one.
+def open_existing(where: Where, wait_s: float = 0.0) -> Authority:
+    """Return the authority of a service's data directory, for a command that must not make a new one.
 
     `wait_s`: time to wait for a service that is just starting. Raises SettingsError if there is no service.
     """
-    wait_for_store(data_dir, wait_s)
-    return prepare(data_dir)
+    wait_for_store(where, wait_s)
+    return prepare(where)
 
 
-def wait_for_store(data_dir: Path, wait_s: float = 0.0) -> None:
-    """Return when a service's store is in the directory; raises SettingsError if it is not after `wait_s`."""
+def wait_for_store(where: Where, wait_s: float = 0.0) -> None:
+    """Return when a service has made its store; raises SettingsError if there is none after `wait_s`."""
     deadline_s = time.monotonic() + wait_s
-    while not (data_dir / DATABASE_FILE).exists() and time.monotonic() < deadline_s:
+    while not store_exists(where) and time.monotonic() < deadline_s:
         time.sleep(POLL_S)
-    check_store(data_dir)
+    check_store(where)
 
 
 def start_wait_s(config: Path | None) -> float:

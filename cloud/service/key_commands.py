@@ -106,15 +106,15 @@ def _change(config: Path | None, action: "Callable[[SigningKeys], Awaitable[T]]"
     from cloud.service.main import trusted_key
     from cloud.service.signing_keys import SigningKeys
     from cloud.settings import CloudSettings
-    from cloud.store import Store
+    from cloud.store import open_store
     from cloud.store.registry import Registry
 
     settings = CloudSettings.load(config)
-    authority = open_existing(settings.data_dir, start_wait_s(config))
+    authority = open_existing(settings.store, start_wait_s(config))
     first_key = trusted_key(settings)
 
     async def work() -> T:
-        async with Store(settings.data_dir) as store:
+        async with open_store(settings.store) as store:
             return await action(SigningKeys(store, Registry(store, settings.data_dir, first_key), authority.sha256))
 
     return asyncio.run(work())

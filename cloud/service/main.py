@@ -40,7 +40,7 @@ def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None) ->
     """
     configure(libraries=True)
     key = trusted_key(settings)
-    authority = prepare(settings.data_dir)
+    authority = prepare(settings.store)
     limits = settings.limits
     raise_file_limit(limits.connections + limits.enrolment_connections + limits.console_connections + RESERVED_FILES)
     with service_lock(settings.data_dir):

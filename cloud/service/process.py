@@ -37,7 +37,7 @@ from cloud.serving.cache import AnalysisCache
 from cloud.serving.verdicts import Judge
 from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
-from cloud.store import Store
+from cloud.store import Store, open_store
 from cloud.store.audit import SERVICE_ACTOR
 from cloud.store.judging import backlog
 from cloud.store.read_queue import CONSOLE_READS
@@ -91,9 +91,9 @@ class Service:
         self._end = contextlib.ExitStack()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.metrics = Metrics()
-        self.store = Store(settings.data_dir, actor=SERVICE_ACTOR)
+        self.store = open_store(settings.store, actor=SERVICE_ACTOR)
         # Apart from the connections for devices.
-        self._console_store, self._api_store = (Store(settings.data_dir, CONSOLE_READS) for _ in range(2))
+        self._console_store, self._api_store = (open_store(settings.store, CONSOLE_READS) for _ in range(2))
         self.registry = Registry(self.store, settings.data_dir, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)

@@ -127,14 +127,14 @@ def _run(
     from cloud.service.main import trusted_key
     from cloud.service.rollouts import Rollouts
     from cloud.settings import CloudSettings
-    from cloud.store import Store
+    from cloud.store import open_store
     from cloud.store.registry import Registry
 
     settings = CloudSettings.load(config)
-    open_existing(settings.data_dir, start_wait_s(config))
+    open_existing(settings.store, start_wait_s(config))
 
     async def inside() -> "BundleVersions":
-        async with Store(settings.data_dir) as store:
+        async with open_store(settings.store) as store:
             registry = Registry(store, settings.data_dir, trusted_key(settings))
             await work(Rollouts(store, registry, author), settings)
             return await _result(store, registry, name)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloud.service.data_dir import device_addresses, open_existing
 from cloud.settings import CloudSettings
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.fleet import NO_CHANGE, PLACE_PATTERN, Place, add_tokens
 from shared.enrolment import EnrolmentToken
 from shared.errors import SettingsError
@@ -49,7 +49,7 @@ async def new_tokens(
     if output is not None and not output.is_dir() and (output.exists() or output.is_symlink()):
         raise SettingsError(f"{output}: not a folder. Give --output a folder, or a new one.")
     _check_new(list(paths.values()))
-    authority = open_existing(settings.data_dir, wait_s)
+    authority = open_existing(settings.store, wait_s)
     address, enrolment_address = device_addresses(settings)
     texts = {
         device_id: EnrolmentToken(
@@ -67,7 +67,7 @@ async def new_tokens(
         for device_id, path in paths.items():
             _write_new(path, texts[device_id])
             written.append(path)
-        async with Store(settings.data_dir) as store:
+        async with open_store(settings.store) as store:
             device_of_secret = {secret: device_id for device_id, secret in secrets.items()}
             await add_tokens(store, device_of_secret, time.time() + valid_s, place)
     except BaseException:

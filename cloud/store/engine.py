@@ -1,65 +1,36 @@
-"""Connections to the store: SQLite beside the service, durable before anything is acknowledged.
+"""Port of the store: the guarantees of each back end, and a function that opens one.
 
-Readers and the writer have separate connections, which WAL lets work at the same time. A write transaction takes the
-lock at its start (BEGIN IMMEDIATE), so another process cannot make it fail half-way. Inside one process, writers queue
-in asyncio instead of polling for the lock.
+Back ends are SQLite (`cloud.store.sqlite`), the default in the data directory, and PostgreSQL (`cloud.store.postgres`),
+which the setting `store_url` names. `tests/cloud/store` runs one suite against both.
 """
 
-import asyncio
-import contextlib
-import math
-import sqlite3
-import time
-from collections.abc import AsyncIterator, Iterator
+import abc
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeAlias
 
-from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.settings import StoreLocation
 from cloud.store.audit import local_actor
-from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
-from shared.errors import SettingsError, StorageError, StoreBusyError
+from cloud.store.read_queue import DEVICE_READS, ReadLimits
+from shared.errors import SettingsError
 
-DATABASE_FILE = "vedette.sqlite"
-BUSY_TIMEOUT_MS = 10_000
-PROGRESS_STEPS = 20_000  # of SQLite's virtual machine, about a millisecond
-INCREMENTAL = 2  # value of PRAGMA auto_vacuum of files that can return free pages
-WAL_BYTES = 4 * 2**20  # the log is cut to this size when SQLite starts it again
+Where: TypeAlias = StoreLocation | Path
+"""Location of a store; a path alone is the data directory of a SQLite store."""
 
 
-def check_store(data_dir: Path, option: str = "--config") -> None:
-    """Raise SettingsError unless the store of a service is in the directory; make nothing.
-
-    `option` names the settings of the service on the command line.
-    """
-    if not (data_dir / DATABASE_FILE).exists():
-        raise SettingsError(
-            f"{data_dir}: no service here. Give {option} with the settings of the service, or start one with "
-            "vedette cloud serve."
-        )
-
-
-class Store:
+class Store(abc.ABC):
     """Open store; close it, or use it as an asynchronous context.
 
     `actor` is named in the audit log as the author of changes; by default the user of this process.
+
+    Each failure of the database MUST be raised as StorageError, whose message names the store and a remedy and holds
+    no password.
     """
 
-    def __init__(self, data_dir: Path, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> None:
-        self.path = data_dir / DATABASE_FILE
+    def __init__(self, actor: str = "") -> None:
         self.actor = actor or local_actor()
-        self._write_lock = asyncio.Lock()
-        self._file: tuple[int, int] | None = None
-        self._read_queue = ReadQueue(reads)
-        self._stopped = asyncio.Event()
-        self._watcher: sqlite3.Connection | None = None  # PRAGMA data_version compares within one connection
-        self._reader = _engine(self.path, pool_size=reads.connections, begin="BEGIN")
-        self._writer = _engine(self.path, pool_size=1, begin="BEGIN IMMEDIATE")
-        event.listen(self._reader.sync_engine, "connect", self._watch_deadline)
 
     async def __aenter__(self) -> Self:
         return self
@@ -67,140 +38,102 @@ class Store:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def version(self) -> int:
-        """Return a number that changes with every commit of any process; takes microseconds. Raises StorageError."""
-        with self._storage_errors("read"):
-            if self._watcher is None:
-                self._watcher = sqlite3.connect(self.path, timeout=0.1, isolation_level=None)
-            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
-
-    def stop_reading(self) -> None:
-        """Interrupt queries that run for long, now and later, so that their connections can be closed."""
-        self._stopped.set()
-
-    async def close(self) -> None:
-        """Close all connections."""
-        self.stop_reading()
-        if self._watcher is not None:
-            self._watcher.close()
-            self._watcher = None
-        await self._reader.dispose()
-        await self._writer.dispose()
-
-    @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    @abc.abstractmethod
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Return a connection with one consistent view of the store.
+
+        The view MUST hold every transaction that was committed before, and MUST NOT change while others commit. Readers
+        MUST NOT wait for writers, nor writers for readers. Beyond the ReadLimits of the store a reader MUST be refused,
+        and interrupted at its deadline. The connection MUST refuse or drop changes.
 
         Raises StoreBusyError beyond the limits of reading, StorageError if the store cannot be read.
         """
-        with self._storage_errors("read"):
-            async with self._read_queue.turn() as until_s, self._reader.begin() as connection:
-                deadline = (await connection.get_raw_connection()).info["deadline"]
-                deadline.at_s = until_s
-                try:
-                    yield connection
-                finally:
-                    deadline.at_s = math.inf
 
-    @contextlib.asynccontextmanager
-    async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Run the block as one transaction: on disk at its end, rolled back if it raises.
+    @abc.abstractmethod
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Run the block as one transaction.
+
+        At the end of the block the changes MUST be on disk; if the block raises or is cancelled, there MUST be none.
+        Transactions of `writing` MUST run one after the other, those of other processes too, and each MUST see the
+        changes of all before it. So a block may read, decide and write, and numbers that it lets the store assign are
+        in the order in which they become visible: a cursor over the events skips none.
 
         Raises StorageError if the store cannot be written, such as on a full disk.
         """
-        with self._storage_errors("written"):
-            async with self._write_lock, self._writer.begin() as connection:
-                self._file = self._file or _file_of(self.path)
-                yield connection
-                if _file_of(self.path) != self._file:  # a commit would go into a file that no one can open
-                    raise StorageError("The file of the store was removed or replaced: restart the service.")
 
-    async def give_back(self, pages: int) -> float:
-        """Return up to `pages` free pages to the disk; return the seconds that writers waited. Raises StorageError."""
-        # Not execute(): Python's driver would stop after the first page.
-        async with self._outside_transaction("compacted") as connection:
-            started_s = time.perf_counter()
-            await connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-            return time.perf_counter() - started_s
+    @abc.abstractmethod
+    def appending(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Run the block as one transaction that may run beside others.
 
-    async def truncate_log(self) -> bool:
-        """Copy the write-ahead log into the file and empty it; return False if readers prevent it.
+        It MUST be durable and whole like one of `writing`, but other transactions may commit between its statements,
+        and its numbers may become visible out of order. For rows that conflict only by a unique key, such as new
+        samples; never for events, and never to read, decide and write.
 
-        Does not wait for readers, because writers wait meanwhile. Raises StorageError.
+        Raises StorageError if the store cannot be written.
         """
-        async with self._outside_transaction("compacted") as connection:
-            await connection.execute_fetchall("PRAGMA busy_timeout = 0")
-            try:
-                ((busy, _, _),) = await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                await connection.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        return not busy
 
-    @contextlib.asynccontextmanager
-    async def _outside_transaction(self, action: str) -> AsyncIterator[Any]:
-        """Return the driver's connection of the writer outside any transaction."""
-        with self._storage_errors(action):
-            async with self._write_lock, self._writer.connect() as connection:
-                yield (await connection.get_raw_connection()).driver_connection
+    @abc.abstractmethod
+    async def make_durable(self, connection: AsyncConnection) -> None:
+        """Make the transaction of `writing` touch the disk when it commits, even without a change."""
 
-    def _watch_deadline(self, connection: Any, record: Any) -> None:
-        """Let SQLite ask regularly whether the running query of a new connection must end."""
-        deadline = record.info["deadline"] = Deadline(self._stopped)
-        connection.run_async(lambda driver: driver.set_progress_handler(deadline.is_over, PROGRESS_STEPS))
+    @abc.abstractmethod
+    def version(self) -> int:
+        """Return a number that MUST change with every commit of any process; it may change without one.
 
-    @contextlib.contextmanager
-    def _storage_errors(self, action: str) -> Iterator[None]:
-        try:
-            yield
-        except PoolTimeoutError as error:
-            raise StoreBusyError(f"{self.path}: too many readers at once. Try again later.") from error
-        except (DBAPIError, sqlite3.Error) as error:
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            if str(reason) == "interrupted":
-                raise StoreBusyError("The query took too long: try again, or restrict it.") from error
-            if "no such table" in str(reason):
-                raise StorageError(f"{self.path}: holds no tables. Run: vedette cloud migrate.") from error
-            raise StorageError(
-                f"{self.path}: cannot be {action} ({reason}). Check the disk's free space and the file's owner."
-            ) from error
+        It takes microseconds and runs in the event loop. A commit of another process MUST show within a second. Raises
+        StorageError.
+        """
+
+    @abc.abstractmethod
+    async def return_space(self) -> None:
+        """Return the space of deleted rows, in steps of about 50 ms for writers. Raises StorageError."""
+
+    @abc.abstractmethod
+    def stop_reading(self) -> None:
+        """Interrupt queries that run for long, now and later, so that their connections can be closed."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Close all connections."""
 
 
-def _file_of(path: Path) -> tuple[int, int] | None:
-    """Return the identity of a file; None if there is none."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_dev, facts.st_ino
+def location_of(where: Where) -> StoreLocation:
+    """Return the location of a store."""
+    return where if isinstance(where, StoreLocation) else StoreLocation(where)
 
 
-def _engine(path: Path, *, pool_size: int, begin: str) -> AsyncEngine:
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}", poolclass=AsyncAdaptedQueuePool, pool_size=pool_size, max_overflow=0
-    )
+def open_store(where: Where, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> Store:
+    """Return the store at a location; it connects when it is used."""
+    location = location_of(where)
+    if location.url:
+        from cloud.store.postgres.store import PostgresStore
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def _connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # no implicit transactions of the driver: they begin below
-        cursor = connection.cursor()
-        for name, value in connection_settings().items():
-            cursor.execute(f"PRAGMA {name}={value}")
-        cursor.close()
+        return PostgresStore(location.url, reads, actor=actor)
+    from cloud.store.sqlite.store import SqliteStore
 
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+    return SqliteStore(location.data_dir, reads, actor=actor)
 
 
-def connection_settings() -> dict[str, str | int]:
-    """Return the PRAGMAs of every connection; synchronous=FULL lets acknowledged samples survive a power cut."""
-    return {
-        "busy_timeout": BUSY_TIMEOUT_MS,
-        "journal_mode": "WAL",
-        "synchronous": "FULL",
-        "foreign_keys": "ON",
-        "cache_size": -16_000,  # KiB
-        "journal_size_limit": WAL_BYTES,
-    }
+def store_exists(where: Where) -> bool:
+    """Return whether a service has made its store there; raises StorageError if its server does not answer."""
+    location = location_of(where)
+    if location.url:
+        from cloud.store.postgres.migration import has_tables
+
+        return has_tables(location.url)
+    from cloud.store.sqlite.store import DATABASE_FILE
+
+    return (location.data_dir / DATABASE_FILE).exists()
+
+
+def check_store(where: Where, option: str = "--config") -> None:
+    """Raise SettingsError unless a service has made its store there; make nothing.
+
+    `option` names the settings of the service on the command line.
+    """
+    if not store_exists(where):
+        location = location_of(where)
+        raise SettingsError(
+            f"{location}: no service here. Give {option} with the settings of the service, or start one with "
+            "vedette cloud serve."
+        )

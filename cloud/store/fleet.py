@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.ingest import parts
 from cloud.store.schema import devices, heartbeats, tokens
+from cloud.store.upsert import upsert
 from shared.errors import EnrolmentError, SettingsError
 from shared.status import Heartbeat
 
@@ -165,11 +165,7 @@ async def spend_token(
         "next_certificate_expires_at_s": None,
         **Place(site, group).columns(),
     }
-    await connection.execute(
-        insert_or_update(devices)
-        .values(device_id=device_id, **values)
-        .on_conflict_do_update(index_elements=[devices.c.device_id], set_=values)
-    )
+    await upsert(connection, devices, [{"device_id": device_id, **values}])
     details = {"certificate_serial": serial, "certificate_expires_at_s": certificate_expires_at_s}
     await audit.record(connection, f"device:{device_id}", audit.AuditAction.DEVICE_ENROLLED, device_id, **details)
 
@@ -189,11 +185,7 @@ async def store_heartbeat(
         "clock_offset_s": clock_offset_s,
     }
     async with store.writing() as connection:
-        await connection.execute(
-            insert_or_update(heartbeats)
-            .values(device_id=device_id, **values)
-            .on_conflict_do_update(index_elements=[heartbeats.c.device_id], set_=values)
-        )
+        await upsert(connection, heartbeats, [{"device_id": device_id, **values}])
 
 
 def _unknown(device_id: str) -> SettingsError:

@@ -2,14 +2,13 @@
 
 import time
 from itertools import pairwise
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
-from cloud.store.engine import DATABASE_FILE, Store
+from cloud.store.engine import Store, Where, open_store, store_exists
 from cloud.store.schema import devices, heartbeats, key_sets
 from shared.errors import CertificateError, StorageError
 from shared.key_sets import KeySet, TrustedKey
@@ -74,11 +73,11 @@ class KeyChain:
         return self._stored
 
 
-async def trusted_keys(data_dir: Path, first_key: Ed25519PublicKey) -> tuple[Ed25519PublicKey, ...]:
-    """Return the keys that may sign bundles in a data directory; `first_key` alone where it has no store yet."""
-    if not (data_dir / DATABASE_FILE).exists():
+async def trusted_keys(where: Where, first_key: Ed25519PublicKey) -> tuple[Ed25519PublicKey, ...]:
+    """Return the keys that may sign bundles in a store; `first_key` alone where there is none yet."""
+    if not store_exists(where):
         return (first_key,)
-    async with Store(data_dir) as store:
+    async with open_store(where) as store:
         return await KeyChain(store, first_key).keys()
 
 

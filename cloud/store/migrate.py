@@ -1,111 +1,47 @@
-"""Migration of the store's tables to the newest revision, and of its file to one that can shrink."""
-
-import os
-import shutil
-import sqlite3
-from contextlib import closing
-from pathlib import Path
+"""Migration of the store's tables to the newest revision."""
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
-from cloud.store.engine import BUSY_TIMEOUT_MS, DATABASE_FILE, INCREMENTAL
-from shared.errors import StorageError
-from shared.logs import EventLog
-
-_LOG = EventLog("store")
+from cloud.store.engine import Where, location_of
 
 
-def migrate(data_dir: Path) -> tuple[str | None, str]:
+def migrate(where: Where) -> tuple[str | None, str]:
     """Apply missing steps; return the revision before (None: no store yet) and after.
 
-    A file of an older version that cannot shrink is rewritten, if the disk has room and no other process uses it.
-
-    The caller holds the setup lock. Raises StorageError if the file is not a store, was made by a newer version, or
-    cannot be written.
+    The caller holds the setup lock of the data directory. Raises StorageError if it is not a store, was made by a newer
+    version, or cannot be written.
     """
-    path = data_dir / DATABASE_FILE
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-    if not path.exists() or not path.stat().st_size:
-        event.listen(engine, "connect", _shrinkable)
-    configuration = _configuration()
-    try:
-        with engine.begin() as connection:
-            before = MigrationContext.configure(connection).get_current_revision()
-            configuration.attributes["connection"] = connection
-            command.upgrade(configuration, "head")
-            after = MigrationContext.configure(connection).get_current_revision()
-    except CommandError as error:
-        raise StorageError(f"{path}: made by another version of Vedette ({error}). Update Vedette.") from None
-    except (DBAPIError, sqlite3.Error) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise StorageError(
-            f"{path}: cannot be brought up to date ({reason}). Check the disk's free space and the file's owner."
-        ) from None
-    finally:
-        engine.dispose()
-    _convert(path)
+    location = location_of(where)
+    if location.url:
+        from cloud.store.postgres.migration import migrate_database
+
+        return migrate_database(location.url)
+    from cloud.store.sqlite.migration import migrate_file
+
+    return migrate_file(location.data_dir)
+
+
+def upgrade(connection: Connection) -> tuple[str | None, str]:
+    """Apply missing steps in the transaction of a connection; return the revision before and after."""
+    before = MigrationContext.configure(connection).get_current_revision()
+    configuration = alembic_configuration()
+    configuration.attributes["connection"] = connection
+    command.upgrade(configuration, "head")
+    after = MigrationContext.configure(connection).get_current_revision()
     return before, str(after)
-
-
-def _shrinkable(connection: sqlite3.Connection, _: object) -> None:
-    """Make the new file one that can return free pages; this has no effect after the first table."""
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-
-
-def _convert(path: Path) -> None:
-    """Rewrite a file that cannot return free pages; where that fails, log why and change nothing."""
-    try:
-        with closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as connection:
-            if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == INCREMENTAL:
-                return
-            before = path.stat().st_size
-            if lack := _lack_of_room(path, before):
-                _LOG.warning("store_not_compacted", path=path, reason=lack, advice="free some space, then restart")
-                return
-            # Leaving WAL mode fails if another process has the file open, and saves a log as large as the file.
-            connection.execute("PRAGMA journal_mode = DELETE")
-            connection.execute("PRAGMA synchronous = FULL")
-            _LOG.info("store_compacting", path=path, file_bytes=before)
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("VACUUM")
-        _LOG.info("store_compacted", path=path, bytes_before=before, bytes_after=path.stat().st_size)
-    except (sqlite3.Error, OSError) as error:
-        _LOG.warning("store_not_compacted", path=path, reason=error, advice="restart the service to try again")
-
-
-def _lack_of_room(path: Path, file_bytes: int) -> str:
-    """Return which disk has too little room for VACUUM: its journal beside the file, its copy in a temporary folder."""
-    temporary = _temporary_folder()
-    shared_disk = os.stat(temporary).st_dev == os.stat(path.parent).st_dev
-    needed = {path.parent: 2 * file_bytes} if shared_disk else {path.parent: 2 * file_bytes, temporary: file_bytes}
-    for folder, room in needed.items():
-        free = shutil.disk_usage(folder).free
-        if free < room:
-            return f"{folder} has {free} bytes free, rewriting needs {room}"
-    return ""
-
-
-def _temporary_folder() -> Path:
-    """Return the folder of SQLite's temporary files (https://www.sqlite.org/tempfiles.html, section 5)."""
-    named = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")
-    for folder in named:
-        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
-            return Path(folder)
-    return Path()
 
 
 def newest_revision() -> str:
     """Return the revision that this version of the code needs."""
-    return str(ScriptDirectory.from_config(_configuration()).get_current_head())
+    return str(ScriptDirectory.from_config(alembic_configuration()).get_current_head())
 
 
-def _configuration() -> Config:
+def alembic_configuration() -> Config:
+    """Return the configuration of Alembic."""
     configuration = Config()
     configuration.set_main_option("script_location", "cloud.store:migrations")
     configuration.set_main_option("path_separator", "os")

@@ -1,6 +1,5 @@
 """Attempt to write, to find out whether the store takes samples."""
 
-import time
 from typing import Any
 
 from sqlalchemy import JSON, Column, Table, insert, select
@@ -18,8 +17,7 @@ async def try_write(store: Store) -> None:
         if device_id is not None:
             await connection.execute(insert(samples).values(empty_row(samples) | {"device_id": device_id}))
         await undone.rollback()
-        # SQLite commits nothing without a change. Vedette has no other use for the user version.
-        await connection.exec_driver_sql(f"PRAGMA user_version = {int(time.time()) % 2**31}")
+        await store.make_durable(connection)
 
 
 def empty_row(table: Table) -> dict[str, Any]:

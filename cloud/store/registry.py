@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store import Store, audit
+from cloud.store import Store, audit, open_store
+from cloud.store.engine import Where, location_of
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.ingest import parts
 from cloud.store.key_sets import KeyChain
@@ -250,11 +251,13 @@ async def versions_of(connection: AsyncConnection, name: str) -> list[Registered
 
 
 async def publish_to(
-    data_dir: Path, bundle: Bundle, trusted_key: Ed25519PublicKey, *, make_current: bool = True
+    where: Where, bundle: Bundle, trusted_key: Ed25519PublicKey, *, make_current: bool = True
 ) -> RegisteredBundle:
-    """Publish into a data directory; a service that runs on it notices within a second."""
-    async with Store(data_dir) as store:
-        return await Registry(store, data_dir, trusted_key).publish(bundle, make_current=make_current)
+    """Publish into a store; a service that runs on it notices within a second."""
+    async with open_store(where) as store:
+        return await Registry(store, location_of(where).data_dir, trusted_key).publish(
+            bundle, make_current=make_current
+        )
 
 
 def _unknown(bundle_id: str) -> BundleError:

@@ -6,13 +6,13 @@ from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Select, select, tuple_
-from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.rollouts.observation import ScreeningCounts, Tally
 from cloud.store.releases import groups_by_name
 from cloud.store.rollouts import StagedRollout
 from cloud.store.schema import devices, heartbeats, rollout_devices, samples, verdicts
+from cloud.store.upsert import upsert
 from shared.samples import Decision, Route
 from shared.status import BUNDLE_WARNING, WAITING, HeartbeatCounters, RunningBundle
 
@@ -93,12 +93,7 @@ async def save_members(connection: AsyncConnection, rollout: StagedRollout, chan
         }
         for member in changed
     ]
-    if not rows:
-        return
-    statement = insert_or_update(rollout_devices)
-    keys = ("rollout", "device_id")
-    newer = {column.name: statement.excluded[column.name] for column in rollout_devices.c if column.name not in keys}
-    await connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=newer), rows)
+    await upsert(connection, rollout_devices, rows)
 
 
 async def count_verdicts(

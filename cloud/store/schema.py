@@ -27,6 +27,7 @@ from sqlalchemy import (
     text,
 )
 
+from cloud.store.triggers import TRIGGERS
 from cloud.store.verdict_columns import SAMPLES, VERDICTS, Number, table_columns
 from shared.status import HeartbeatCounters
 
@@ -161,7 +162,7 @@ verdicts = Table(
     Index("ix_verdicts_device_id_kind", "device_id", *KIND, "judged_at_s", "number"),
 )
 
-verdict_counts = Table(  # kept by the triggers below; device_id ALL_DEVICES counts all of them
+verdict_counts = Table(  # kept by cloud.store.triggers; device_id ALL_DEVICES counts all of them
     "verdict_counts",
     metadata,
     Column("device_id", String(64), primary_key=True),
@@ -335,32 +336,8 @@ rollout_history = Table(
     sqlite_autoincrement=True,
 )
 
-# Triggers keep the counts in the transaction of every change of the verdicts, in retention too.
-TRIGGERS = (
-    """CREATE TRIGGER count_new_verdict AFTER INSERT ON verdicts BEGIN
-  INSERT INTO verdict_counts (device_id, modality, route, decision, verdicts)
-    VALUES (NEW.device_id, NEW.modality, NEW.route, NEW.decision, 1), ('', NEW.modality, NEW.route, NEW.decision, 1)
-    ON CONFLICT DO UPDATE SET verdicts = verdicts + 1;
-  INSERT INTO sources (source_key, device_id) VALUES (lower(NEW.source_id), NEW.device_id) ON CONFLICT DO NOTHING;
-END""",
-    """CREATE TRIGGER count_removed_verdict AFTER DELETE ON verdicts BEGIN
-  UPDATE verdict_counts SET verdicts = verdicts - 1
-    WHERE device_id IN (OLD.device_id, '') AND modality = OLD.modality AND route = OLD.route
-      AND decision = OLD.decision;
-END""",
-    """CREATE TRIGGER keep_label BEFORE UPDATE ON labels BEGIN
-  SELECT RAISE(ABORT, 'labels are append-only');
-END""",
-    """CREATE TRIGGER keep_audit_entry BEFORE UPDATE ON audit_log BEGIN
-  SELECT RAISE(ABORT, 'the audit log is append-only');
-END""",
-    """CREATE TRIGGER keep_audit_log BEFORE DELETE ON audit_log BEGIN
-  SELECT RAISE(ABORT, 'the audit log is append-only');
-END""",
-)
-
 
 @event.listens_for(metadata, "after_create")
 def _add_triggers(_: MetaData, connection: Connection, **__: Any) -> None:
-    for statement in TRIGGERS:
+    for statement in TRIGGERS[connection.dialect.name]:
         connection.exec_driver_sql(statement)

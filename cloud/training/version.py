@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from cloud.settings import CloudSettings
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.engine import check_store
 from cloud.store.registry import versions_of
 from shared.bundle import Bundle
@@ -49,11 +49,11 @@ def _at_output(name: str, output: Path) -> dict[int, str]:
 
 
 def _in_registry(name: str, config: Path) -> dict[int, str]:
-    data_dir = CloudSettings.load(config).data_dir
-    check_store(data_dir, "--registry")
+    location = CloudSettings.load(config).store
+    check_store(location, "--registry")
 
     async def work() -> dict[int, str]:
-        async with Store(data_dir) as store, store.reading() as connection:
+        async with open_store(location) as store, store.reading() as connection:
             entries = await versions_of(connection, name)
         return {entry.version: f"{entry.bundle_id} in the registry of {config}" for entry in entries}
 

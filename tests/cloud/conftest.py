@@ -1,20 +1,25 @@
 """Small bundle with real analyzers, for tests that judge or publish one."""
 
 import functools
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from cloud.settings import StoreLocation
+from cloud.store.migrate import migrate
 from shared.bundle import Artefact, Bundle, InputSpec, Manifest, npz_bytes, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from tests.cloud.console.filled_store import Fleet, open_store
+from tests.postgres import EMPTY, TEMPLATE, PostgresServer, programs, running_server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,6 +53,38 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
         fleet = Fleet(store, registry)
         await fleet.enrol()
         yield fleet
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server with a template of an empty store."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with running_server() as server:
+        server.make(TEMPLATE)
+        migrate(StoreLocation(Path(), server.url(TEMPLATE)))
+        server.make(EMPTY, TEMPLATE)
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """URL of a database with the tables of an empty store; emptied again, which is far quicker than a new one."""
+    yield postgres_server.url(EMPTY)
+    try:
+        postgres_server.empty(EMPTY)
+    except asyncpg.UndefinedTableError:  # the test has dropped one
+        postgres_server.drop(EMPTY)
+        postgres_server.make(EMPTY, TEMPLATE)
+
+
+@pytest.fixture
+def new_database(postgres_server: PostgresServer) -> Iterator[str]:
+    """URL of a new database without tables."""
+    name = f"store_{uuid.uuid4().hex}"
+    postgres_server.make(name)
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.registry import Registry
 from shared.bundle import Bundle
 from shared.home import trusted_key
@@ -41,7 +41,7 @@ DEVICE_KEYS = {
 
 
 async def published_bundle(data_dir: Path, bundle_id: str) -> Bundle:
-    async with Store(data_dir) as store:
+    async with open_store(data_dir) as store:
         return await Registry(store, data_dir, trusted_key()).bundle(bundle_id)
 
 

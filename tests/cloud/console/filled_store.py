@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from sqlalchemy import insert
 
 from cloud.store import Store
-from cloud.store.engine import DATABASE_FILE
 from cloud.store.fleet import store_heartbeat
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import WaitingSample, store_verdicts, waiting_samples
 from cloud.store.migrate import migrate
 from cloud.store.registry import Registry
 from cloud.store.schema import devices
+from cloud.store.sqlite.store import DATABASE_FILE, SqliteStore
 from shared.bundle import Artefact, InputSpec, Manifest, sign
 from shared.images import decode_image
 from shared.modality import Modality
@@ -332,7 +332,7 @@ def open_store(folder: Path) -> tuple[Store, Registry]:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / DATABASE_FILE).exists():
         (folder / DATABASE_FILE).write_bytes(empty_database())
-    store = Store(folder)
+    store = SqliteStore(folder)
     return store, Registry(store, folder, KEY.public_key())
 
 

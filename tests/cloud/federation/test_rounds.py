@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from cloud.federation.rounds import RoundsRequest, run_rounds
 from cloud.rollouts.stages import Stage
-from cloud.store import Store
+from cloud.settings import StoreLocation
+from cloud.store import open_store
 from cloud.store.migrate import migrate
 from cloud.store.registry import Registry, publish_to
 from cloud.store.rollouts import begin
@@ -61,7 +62,7 @@ def request_for(tmp_path: Path) -> Callable[[str], RoundsRequest]:
     def make(name: str) -> RoundsRequest:
         return RoundsRequest(
             bundle_name=name,
-            data_dir=tmp_path / "data",
+            store=StoreLocation(tmp_path / "data"),
             state_dir=tmp_path / "state",
             address=take_port(Address("127.0.0.1", 0)),  # where nobody listens
             authority=None,
@@ -97,7 +98,7 @@ def test_a_name_with_a_rollout_under_way_is_refused(
         publish(tmp_path / "data", Modality.TABULAR, version=version, make_current=version == 3)
 
     async def start() -> None:
-        async with Store(tmp_path / "data") as store:
+        async with open_store(tmp_path / "data") as store:
             (newest, _) = await Registry(store, tmp_path / "data", home.trusted_key()).versions("pump")
             stages = [Stage(name="wave 100 %", percent=100)]
             await begin(store, "pump", newest.bundle_id, stages, author="ada", reason="", now_s=0.0)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from cloud.rest.app import create_api
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.api_tokens import Scope, add_api_token, token_text
 from cloud.store.read_queue import CONSOLE_READS
 from tests.cloud.console.filled_store import Fleet
@@ -20,7 +20,7 @@ SECRET = "a-secret-of-the-tests"
 async def clients(fleet: Fleet, tmp_path: Path) -> AsyncIterator[MakeClient]:
     """Make a client with a token of some scopes (all without any), or without one."""
     opened: list[httpx.AsyncClient] = []
-    async with Store(tmp_path, CONSOLE_READS) as reading:
+    async with open_store(tmp_path, CONSOLE_READS) as reading:
         api = create_api(reading, fleet.store, late_after_s=60.0)
 
         async def client(*scopes: Scope, authorization: str | None = None, host: str = "10.0.0.7") -> httpx.AsyncClient:

@@ -14,7 +14,7 @@ from cloud.rollouts.stages import Stage
 from cloud.service.rollouts import Rollouts
 from cloud.service.tokens import new_tokens
 from cloud.settings import CloudSettings
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.registry import Registry, publish_to
 from cloud.store.rollout_view import rollout_view
 from cloud.store.rollouts import StagedRollout, newest_rollout
@@ -121,7 +121,7 @@ async def test_a_service_killed_in_a_stage_goes_on_after_its_next_start(tmp_path
                 await asyncio.sleep(0.1)
 
     async def rollout(act) -> dict:
-        async with Store(tmp_path / "data") as store:
+        async with open_store(tmp_path / "data") as store:
             registry = Registry(store, tmp_path / "data", biopsies.key.public_key())
             await act(Rollouts(store, registry, "ada"))
             async with store.reading() as connection:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.service.data_dir import open_existing, prepare
 from cloud.service.signing_keys import SigningKeys
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.fleet import revoke
 from cloud.store.registry import Registry
 from shared.bundle import Bundle, sign
@@ -102,7 +102,7 @@ async def test_the_same_bundle_signed_with_another_key_replaces_the_archive(clou
 async def test_a_new_authority_begins_a_new_chain_with_the_keys_trusted_before(tmp_path, biopsies):
     settings = settings_for(tmp_path)
     first = prepare(settings.data_dir).sha256
-    async with Store(settings.data_dir) as store:
+    async with open_store(settings.data_dir) as store:
         registry = Registry(store, settings.data_dir, biopsies.key.public_key())
         added = await SigningKeys(store, registry, first).add(NEW.public_key(), biopsies.key)
         for path in (settings.data_dir / "pki").iterdir():

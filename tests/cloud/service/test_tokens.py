@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from cloud.service.data_dir import prepare
 from cloud.service.tokens import new_tokens, read_device_ids
 from cloud.settings import CloudSettings
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.fleet import device_of_token, open_tokens, spend_token
 from shared.cli import build
 from shared.enrolment import EnrolmentToken
@@ -41,7 +41,7 @@ def token(tmp_path, settings):
 
 
 async def stored(settings):
-    async with Store(settings.data_dir) as store:
+    async with open_store(settings.data_dir) as store:
         return [each.device_id for each in await open_tokens(store, time.time())]
 
 
@@ -106,7 +106,7 @@ def test_without_a_folder_each_line_is_a_device_and_its_token(tmp_path, token):
 
 async def test_every_token_can_be_spent_once(settings):
     made = await new_tokens(settings, {"a": "secret-a", "b": "secret-b"}, 60)
-    async with Store(settings.data_dir) as store, store.writing() as connection:
+    async with open_store(settings.data_dir) as store, store.writing() as connection:
         for device_id, text in made.items():
             secret = EnrolmentToken.from_text(text).secret
             assert await device_of_token(connection, secret, time.time()) == device_id

@@ -12,7 +12,7 @@ from cloud.serving.batcher import Batcher, _batches
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.verdicts import judge_batch
 from cloud.serving.worker import Worker
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import WaitingSample, backlog
 from cloud.store.migrate import migrate
@@ -155,7 +155,7 @@ def test_batches_have_one_bundle_and_a_bounded_size():
 @pytest.fixture
 async def store(tmp_path):
     migrate(tmp_path)
-    async with Store(tmp_path) as store:
+    async with open_store(tmp_path) as store:
         async with store.writing() as connection:
             row = {"enrolled_at_s": 0.0, "certificate_serial": "1", "certificate_expires_at_s": 9e9}
             await connection.execute(insert(devices), [{"device_id": name, **row} for name in ("one", "two")])

@@ -1,4 +1,4 @@
-"""A store on the disk with two devices in it."""
+"""Stores of each back end, with two devices in them."""
 
 import time
 
@@ -6,19 +6,29 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from cloud.store import Store
+from cloud.settings import StoreLocation
+from cloud.store import open_store
 from cloud.store.ingest import Received, store_samples
-from cloud.store.migrate import migrate
 from cloud.store.schema import devices
+from cloud.store.sqlite.store import DATABASE_FILE
 from shared.modality import Modality
 from shared.samples import Route, Sample, Screening, new_sample_id
 from shared.wire import encode_payload
+from tests.cloud.console.filled_store import empty_database
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request, tmp_path):
+    """Location of an empty store of each back end."""
+    if request.param == "postgresql":
+        return StoreLocation(tmp_path, request.getfixturevalue("postgres_url"))
+    (tmp_path / DATABASE_FILE).write_bytes(empty_database())
+    return StoreLocation(tmp_path)
 
 
 @pytest.fixture
-async def store(tmp_path):
-    migrate(tmp_path)
-    async with Store(tmp_path) as store:
+async def store(location):
+    async with open_store(location) as store:
         async with store.writing() as connection:
             rows = [
                 {"device_id": name, "enrolled_at_s": 0.0, "certificate_serial": "1", "certificate_expires_at_s": 9e9}

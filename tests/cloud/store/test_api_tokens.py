@@ -1,15 +1,18 @@
+from sqlalchemy import select
+
 from cloud.store.api_tokens import Scope, add_api_token, find_api_token, list_api_tokens, note_use, revoke_api_token
-from cloud.store.engine import DATABASE_FILE
+from cloud.store.schema import api_tokens
 
 ALL = {"name": "CI", "scopes": [Scope.VERDICTS_READ, Scope.LABELS_WRITE], "expires_at_s": 5000.0}
 
 
-async def test_only_the_whole_text_of_a_token_finds_it(store, tmp_path) -> None:
+async def test_only_the_whole_text_of_a_token_finds_it(store) -> None:
     made = await add_api_token(store, "abc", "a_secret_with_lines", **ALL)
     assert await find_api_token(store, "vedette_abc_a_secret_with_lines") == made
     for text in ("", "vedette", "vedette_abc", "vedette_abc_", "vedette_abc_a", "vedette_xyz_a_secret_with_lines", "ü"):
         assert await find_api_token(store, text) is None
-    assert b"a_secret_with_lines" not in (tmp_path / DATABASE_FILE).read_bytes()
+    async with store.reading() as connection:
+        assert "a_secret_with_lines" not in str((await connection.execute(select(api_tokens))).all())
 
 
 async def test_a_token_ends_by_time_or_by_revocation_and_its_use_is_noted_once_a_minute(store) -> None:

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from sqlalchemy import func, select, update
 
-from cloud.store import Store
-from cloud.store.engine import DATABASE_FILE, INCREMENTAL, WAL_BYTES
+from cloud.store import Store, open_store
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.migrate import migrate, newest_revision
-from cloud.store.retention import give_back, remove_old
+from cloud.store.retention import remove_old
 from cloud.store.schema import payloads
+from cloud.store.sqlite.space import INCREMENTAL, return_space
+from cloud.store.sqlite.store import DATABASE_FILE, WAL_BYTES
 from shared.samples import Decision, Verdict
+from tests.cloud.store.backends import only_sqlite
 
 KEEP = {"payloads_days": 30, "verdicts_days": 0, "events_days": 0}
 
@@ -77,6 +79,7 @@ def older_file(folder: Path, size: int = 2_000_000) -> Path:
     return path
 
 
+@only_sqlite
 async def test_the_file_and_its_log_shrink_after_retention(store, add):
     await fill(store, add)
     await store.truncate_log()
@@ -90,6 +93,7 @@ async def test_the_file_and_its_log_shrink_after_retention(store, add):
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@only_sqlite
 async def test_one_step_returns_only_the_pages_asked_for(store, add):
     await fill(store, add)
     async with store.writing() as connection:
@@ -99,6 +103,7 @@ async def test_one_step_returns_only_the_pages_asked_for(store, add):
     assert pragma(store.path, "freelist_count") == free - 100
 
 
+@only_sqlite
 async def test_a_reader_delays_only_the_emptying_of_the_log(store, add):
     await fill(store, add)
     async with store.reading() as connection:
@@ -113,6 +118,7 @@ async def test_a_reader_delays_only_the_emptying_of_the_log(store, add):
     assert log_bytes(store) == 0
 
 
+@only_sqlite
 async def test_a_large_transaction_does_not_leave_a_large_log(store, add):
     await fill(store, add, count=80, size=200_000)
     assert log_bytes(store) > 2 * WAL_BYTES
@@ -173,12 +179,13 @@ def test_a_disk_that_fills_up_during_the_conversion_loses_nothing(tmp_path):
     assert contents(path) == before
 
 
+@only_sqlite
 async def test_retention_works_on_a_file_that_cannot_shrink(store, add):
     await fill(store, add, count=5)
     await store.close()
     with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
         connection.execute("PRAGMA auto_vacuum = NONE")
         connection.execute("VACUUM")
-    async with Store(store.path.parent) as again:
+    async with open_store(store.path.parent) as again:
         assert (await remove_old(again, **KEEP))["payloads"] == 5
-        assert await give_back(again) == 0
+        assert await return_space(again) == 0

@@ -8,6 +8,15 @@ from cloud.store.schema import devices, events, metadata, samples
 from cloud.store.verdict_columns import Number
 from shared.errors import StorageError
 
+REFUSING = {
+    "sqlite": ["CREATE TRIGGER refuse BEFORE INSERT ON samples BEGIN SELECT RAISE(ABORT, 'refused'); END"],
+    "postgresql": [
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON samples EXECUTE FUNCTION refuse()",
+    ],
+}
+REFUSING_NO_MORE = {"sqlite": "DROP TRIGGER refuse", "postgresql": "DROP FUNCTION refuse CASCADE"}
+
 
 @pytest.mark.parametrize("enrolled", [True, False])
 async def test_the_attempt_succeeds_and_leaves_nothing(store, enrolled):
@@ -22,11 +31,13 @@ async def test_the_attempt_succeeds_and_leaves_nothing(store, enrolled):
 
 async def test_the_attempt_fails_if_the_table_of_samples_takes_no_row(store):
     async with store.writing() as connection:
-        await connection.exec_driver_sql(
-            "CREATE TRIGGER refuse BEFORE INSERT ON samples BEGIN SELECT RAISE(ABORT, 'refused'); END"
-        )
+        for statement in REFUSING[connection.dialect.name]:
+            await connection.exec_driver_sql(statement)
     with pytest.raises(StorageError, match="refused"):
         await try_write(store)
+    async with store.writing() as connection:
+        await connection.exec_driver_sql(REFUSING_NO_MORE[connection.dialect.name])
+    await try_write(store)
 
 
 def test_a_required_column_of_any_type_in_the_schema_gets_a_value():

@@ -2,16 +2,15 @@ import math
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store import Store, verdict_ranges
+from cloud.settings import StoreLocation
+from cloud.store import Store, open_store, verdict_ranges
 from cloud.store.fleet_queries import device_ids, device_rows, fleet_summary
-from cloud.store.migrate import migrate
 from cloud.store.queries import (
     MAX_COUNTED,
     VerdictPage,
@@ -38,6 +37,7 @@ from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route, new_sample_id
+from tests.cloud.store.backends import only_sqlite
 
 COUNT = 600
 START_S = 1_760_000_000.0
@@ -45,9 +45,8 @@ DEVICES = ("press-1", "press-2")
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    migrate(tmp_path)
-    async with Store(tmp_path) as store:
+async def store(location: StoreLocation) -> AsyncIterator[Store]:
+    async with open_store(location) as store:
         yield store
 
 
@@ -176,6 +175,7 @@ async def test_filters_leave_exactly_the_matching_rows(store: Store, wanted: Ver
     assert expected
 
 
+@only_sqlite
 @pytest.mark.parametrize(
     "wanted",
     [
@@ -203,6 +203,7 @@ async def test_a_page_reads_ranges_of_indexes_only(store: Store, wanted: Verdict
             assert not [step for step in plan if "TEMP B-TREE" in step], plan
 
 
+@only_sqlite
 async def test_figures_of_fleet_and_devices_read_no_verdict_and_no_judged_sample(store: Store) -> None:
     await fill(store)
     async with store.reading() as connection:

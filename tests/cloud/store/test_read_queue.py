@@ -5,8 +5,7 @@ import time
 
 import pytest
 
-from cloud.store import Store
-from cloud.store.migrate import migrate
+from cloud.store import Store, open_store
 from cloud.store.read_queue import ReadLimits
 from shared.errors import StoreBusyError
 
@@ -14,10 +13,9 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELEC
 
 
 @pytest.fixture
-async def busy(tmp_path):
+async def busy(location):
     """A store with two readers, two waiting ones and a deadline of half a second."""
-    migrate(tmp_path)
-    async with Store(tmp_path, ReadLimits(connections=2, waiting=2, deadline_s=0.5)) as store:
+    async with open_store(location, ReadLimits(connections=2, waiting=2, deadline_s=0.5)) as store:
         yield store
 
 
@@ -58,9 +56,8 @@ async def test_readers_that_are_cancelled_give_their_place_back(busy):
     assert await asyncio.gather(*(read(busy) for _ in range(3))) == [1] * 3
 
 
-async def test_a_store_that_closes_interrupts_its_queries(tmp_path):
-    migrate(tmp_path)
-    store = Store(tmp_path)
+async def test_a_store_that_closes_interrupts_its_queries(location):
+    store = open_store(location)
     task = asyncio.create_task(read(store, ENDLESS))
     await asyncio.sleep(0.1)
     store.stop_reading()

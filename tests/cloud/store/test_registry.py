@@ -1,21 +1,18 @@
 import hashlib
-import sqlite3
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud.store import Store
+from cloud.store import open_store
 from cloud.store.events import BundleChange, events_after
-from cloud.store.migrate import migrate
-from cloud.store.registry import Registry, publish_to
+from cloud.store.registry import Registry, current_bundles, publish_to
 from shared.bundle import Bundle, sign
 from shared.errors import BundleError, BundleIntegrityError
 
 
 @pytest.fixture
-async def store(tmp_path):
-    migrate(tmp_path)
-    async with Store(tmp_path) as store:
+async def store(location):
+    async with open_store(location) as store:
         yield store
 
 
@@ -125,17 +122,16 @@ async def test_a_file_damaged_on_the_disk_is_noticed_when_it_is_opened(registry,
         await registry.bundle(entry.bundle_id)
 
 
-async def test_several_names_each_have_their_current_bundle(registry, tmp_path, biopsies):
+async def test_several_names_each_have_their_current_bundle(registry, location, biopsies):
     await registry.publish(biopsies.bundle)
-    await publish_to(tmp_path, biopsies.version(1, name="other"), biopsies.key.public_key())
+    await publish_to(location, biopsies.version(1, name="other"), biopsies.key.public_key())
     await registry.publish(biopsies.version(2))
     assert [(entry.name, entry.version) for entry in await registry.all_current()] == [("biopsy", 2), ("other", 1)]
 
 
-async def test_publishing_from_another_connection_does_not_wait_for_long_readers(registry, store, tmp_path, biopsies):
+async def test_publishing_from_another_connection_does_not_wait_for_long_readers(registry, location, biopsies):
     await registry.publish(biopsies.bundle)
-    reader = sqlite3.connect(store.path)
-    reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM bundles").fetchone()
-    await registry.publish(biopsies.version(2))
-    reader.close()
+    async with open_store(location) as other, other.reading() as connection:
+        before = await current_bundles(connection)
+        await registry.publish(biopsies.version(2))
+        assert await current_bundles(connection) == before

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, func, select, update
 
-from cloud.store import Store
+from cloud.store import Store, open_store
 from cloud.store.events import events_after, newest_cursor
 from cloud.store.judging import backlog, load_payloads, store_verdicts, waiting_samples
 from cloud.store.migrate import migrate, newest_revision
@@ -19,6 +19,7 @@ from cloud.store.schema import events, metadata, payloads, samples, verdicts
 from shared.errors import StorageError
 from shared.samples import Decision, Opinion, Verdict
 from shared.wire import decode_payload
+from tests.cloud.store.backends import only_sqlite
 from tests.cloud.stored_samples import count_stored
 from vedette.v1 import sample_pb2
 
@@ -77,11 +78,12 @@ def test_a_store_of_a_newer_version_and_a_file_that_is_none_are_clear_errors(tmp
 
 
 async def test_a_store_without_tables_names_the_command_to_run(tmp_path):
-    async with Store(tmp_path) as store:
+    async with open_store(tmp_path) as store:
         with pytest.raises(StorageError, match="vedette cloud migrate"):
             await newest_cursor(store)
 
 
+@only_sqlite
 async def test_committed_rows_survive_a_power_cut(store):
     for context in (store.writing, store.reading):
         async with context() as connection:
@@ -123,8 +125,8 @@ async def test_readers_see_one_state_while_the_writer_works(store, add):
         assert (await connection.execute(select(func.count()).select_from(samples))).scalar_one() == before
 
 
-async def test_two_processes_may_write_at_the_same_time(store, add, tmp_path):
-    async with Store(tmp_path) as other:
+async def test_two_processes_may_write_at_the_same_time(store, add, location):
+    async with open_store(location) as other:
 
         async def write(target: Store) -> None:
             for _ in range(20):
@@ -237,6 +239,7 @@ async def test_nothing_is_removed_where_everything_is_kept(store, add):
     assert set((await remove_old(store, payloads_days=0, verdicts_days=0, events_days=0)).values()) == {0}
 
 
+@only_sqlite
 @pytest.mark.parametrize(
     ("query", "index"),
     [

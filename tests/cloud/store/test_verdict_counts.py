@@ -8,12 +8,12 @@ from pathlib import Path
 from alembic import command
 from sqlalchemy import create_engine, func, select
 
-from cloud.store import Store
-from cloud.store.engine import DATABASE_FILE
+from cloud.store import Store, open_store
 from cloud.store.fleet_queries import device_rows, fleet_summary
-from cloud.store.migrate import _configuration, migrate
+from cloud.store.migrate import alembic_configuration, migrate
 from cloud.store.retention import remove_old
 from cloud.store.schema import KIND, sources, verdict_counts, verdicts
+from cloud.store.sqlite.store import DATABASE_FILE
 from shared.samples import Decision, Route
 from tests.cloud.store.test_queries import fill
 from tests.cloud.store.test_store import judge_all
@@ -55,11 +55,11 @@ async def test_counts_follow_new_verdicts_and_retention(store, add):
 
 
 async def test_a_store_of_an_earlier_version_is_counted(tmp_path: Path) -> None:
-    configuration = _configuration()
+    configuration = alembic_configuration()
     with create_engine(f"sqlite:///{tmp_path / DATABASE_FILE}").begin() as connection:
         configuration.attributes["connection"] = connection
         command.upgrade(configuration, "head")
-    async with Store(tmp_path) as store:
+    async with open_store(tmp_path) as store:
         await fill(store)
         expected = await check(store)
     with create_engine(f"sqlite:///{tmp_path / DATABASE_FILE}").begin() as connection:
@@ -68,7 +68,7 @@ async def test_a_store_of_an_earlier_version_is_counted(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / DATABASE_FILE)) as old:
         assert "route" not in {row[1] for row in old.execute("PRAGMA table_info(verdicts)")}
     migrate(tmp_path)
-    async with Store(tmp_path) as store:
+    async with open_store(tmp_path) as store:
         assert await check(store) == expected
         async with store.reading() as connection:
             routes = set((await connection.execute(select(verdicts.c.route))).scalars())

@@ -108,7 +108,7 @@ def upgrade() -> None:
         sa.Column("calibration_id", sa.String(length=512), nullable=False),
         sa.Column("artefact", sa.String(length=512), nullable=False),
         sa.Column("payload_bytes", sa.Integer(), nullable=False),
-        sa.Column("judged", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("judged", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.ForeignKeyConstraint(["device_id"], ["devices.device_id"], name=op.f("fk_samples_device_id_devices")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_samples")),
         sa.UniqueConstraint("sample_id", name=op.f("uq_samples_sample_id")),

@@ -18,7 +18,7 @@ OLD_INDEXES = {
     "ix_verdicts_device_id_decision_judged_at_s": ["device_id", "decision"],
     "ix_verdicts_device_id_judged_at_s": ["device_id"],
 }
-TRIGGERS = (
+SQLITE_TRIGGERS = (
     """CREATE TRIGGER count_new_verdict AFTER INSERT ON verdicts BEGIN
   INSERT INTO verdict_counts (device_id, modality, route, decision, verdicts)
     VALUES (NEW.device_id, NEW.modality, NEW.route, NEW.decision, 1), ('', NEW.modality, NEW.route, NEW.decision, 1)
@@ -30,6 +30,34 @@ END""",
     WHERE device_id IN (OLD.device_id, '') AND modality = OLD.modality AND route = OLD.route
       AND decision = OLD.decision;
 END""",
+)
+POSTGRESQL_TRIGGERS = (
+    """CREATE FUNCTION count_new_verdicts() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO verdict_counts AS counted (device_id, modality, route, decision, verdicts)
+    SELECT device_id, modality, route, decision, count(*) FROM added GROUP BY device_id, modality, route, decision
+    UNION ALL SELECT '', modality, route, decision, count(*) FROM added GROUP BY modality, route, decision
+    ON CONFLICT (device_id, modality, route, decision) DO UPDATE SET verdicts = counted.verdicts + EXCLUDED.verdicts;
+  INSERT INTO sources (source_key, device_id) SELECT DISTINCT lower(source_id), device_id FROM added
+    ON CONFLICT DO NOTHING;
+  RETURN NULL;
+END $$""",
+    """CREATE FUNCTION count_removed_verdicts() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE verdict_counts AS counted SET verdicts = counted.verdicts - gone.verdicts
+    FROM (
+      SELECT device_id, modality, route, decision, count(*) AS verdicts FROM removed
+        GROUP BY device_id, modality, route, decision
+      UNION ALL SELECT '', modality, route, decision, count(*) FROM removed GROUP BY modality, route, decision
+    ) AS gone
+    WHERE (counted.device_id, counted.modality, counted.route, counted.decision)
+      = (gone.device_id, gone.modality, gone.route, gone.decision);
+  RETURN NULL;
+END $$""",
+    """CREATE TRIGGER count_new_verdict AFTER INSERT ON verdicts
+  REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_new_verdicts()""",
+    """CREATE TRIGGER count_removed_verdict AFTER DELETE ON verdicts
+  REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION count_removed_verdicts()""",
 )
 
 
@@ -63,14 +91,16 @@ def upgrade() -> None:
             f" SELECT {device}, {names}, count(*) FROM verdicts GROUP BY {groups}"
         )
     op.execute("INSERT INTO sources (source_key, device_id) SELECT DISTINCT lower(source_id), device_id FROM verdicts")
-    for trigger in TRIGGERS:
-        op.execute(trigger)
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
+    for statement in POSTGRESQL_TRIGGERS if is_postgresql else SQLITE_TRIGGERS:
+        op.execute(statement)
 
 
 def downgrade() -> None:
     """Remove the counts and go back to the indexes of before."""
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
     for name in ("count_new_verdict", "count_removed_verdict"):
-        op.execute(f"DROP TRIGGER {name}")
+        op.execute(f"DROP FUNCTION {name}s CASCADE" if is_postgresql else f"DROP TRIGGER {name}")
     op.drop_index("ix_samples_origin", "samples")
     op.drop_index("ix_verdicts_device_id_kind", "verdicts")
     op.drop_index("ix_verdicts_kind", "verdicts")

@@ -12,7 +12,7 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-TRIGGERS = (
+SQLITE_TRIGGERS = (
     """CREATE TRIGGER keep_label BEFORE UPDATE ON labels BEGIN
   SELECT RAISE(ABORT, 'labels are append-only');
 END""",
@@ -22,6 +22,18 @@ END""",
     """CREATE TRIGGER keep_audit_log BEFORE DELETE ON audit_log BEGIN
   SELECT RAISE(ABORT, 'the audit log is append-only');
 END""",
+)
+POSTGRESQL_TRIGGERS = (
+    """CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION '% append-only', TG_ARGV[0];
+END $$""",
+    """CREATE TRIGGER keep_label BEFORE UPDATE ON labels
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('labels are')""",
+    """CREATE TRIGGER keep_audit_log BEFORE UPDATE OR DELETE ON audit_log
+  FOR EACH ROW EXECUTE FUNCTION refuse_change('the audit log is')""",
+    """CREATE TRIGGER keep_whole_audit_log BEFORE TRUNCATE ON audit_log
+  FOR EACH STATEMENT EXECUTE FUNCTION refuse_change('the audit log is')""",
 )
 # SQLite assigns row numbers by itself only where the key is exactly INTEGER.
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -72,13 +84,17 @@ def upgrade() -> None:
     )
     for name in ("action", "subject", "actor"):
         op.create_index(f"ix_audit_log_{name}_number", "audit_log", [name, "number"])
-    for trigger in TRIGGERS:
-        op.execute(trigger)
+    is_postgresql = op.get_bind().dialect.name == "postgresql"
+    for statement in POSTGRESQL_TRIGGERS if is_postgresql else SQLITE_TRIGGERS:
+        op.execute(statement)
 
 
 def downgrade() -> None:
     """Remove labels, tokens and audit log with their contents."""
-    for name in ("keep_label", "keep_audit_entry", "keep_audit_log"):
-        op.execute(f"DROP TRIGGER {name}")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION refuse_change CASCADE")
+    else:
+        for name in ("keep_label", "keep_audit_entry", "keep_audit_log"):
+            op.execute(f"DROP TRIGGER {name}")
     for table in ("audit_log", "api_tokens", "labels"):
         op.drop_table(table)

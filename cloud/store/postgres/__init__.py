@@ -1,0 +1,1 @@
+"""Store in a PostgreSQL database: several processes and machines."""

@@ -1,0 +1,125 @@
+"""Store in a PostgreSQL database.
+
+Transactions of `writing` take one advisory lock, which PostgreSQL releases after they have become visible. So the order
+of their numbers is the order in which readers see them, as in SQLite; a cursor over the events skips none. The lock
+ends with the connection, so a killed process leaves nothing locked. Transactions of `appending` take no lock.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store.engine import Store
+from cloud.store.postgres.changes import CHANNEL, Changes
+from cloud.store.postgres.connecting import DATABASE_ERRORS, new_engine, shown, storage_error
+from cloud.store.read_queue import DEVICE_READS, ReadLimits, ReadQueue
+from shared.errors import StoreBusyError
+
+WRITER_LOCK = 0x7665_6465_7474_6501  # of pg_advisory_xact_lock
+APPENDING_CONNECTIONS = 2
+_BEGIN_WRITING = text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_notify('{CHANNEL}', '')")
+
+
+class PostgresStore(Store):
+    """Store in the database at a URL `postgresql://USER@HOST/DATABASE`."""
+
+    def __init__(self, url: str, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> None:
+        super().__init__(actor)
+        self.url = url
+        self._write_lock = asyncio.Lock()
+        self._read_queue = ReadQueue(reads)
+        self._stopped = False
+        self._running: set[asyncio.Timeout] = set()
+        self._changes = Changes(url)
+        session = {} if math.isinf(reads.deadline_s) else {"statement_timeout": f"{reads.deadline_s * 1000:.0f}"}
+        self._reader = new_engine(
+            url,
+            session,
+            pool_size=reads.connections,
+            max_overflow=0,
+            isolation_level="REPEATABLE READ",
+            execution_options={"postgresql_readonly": True},
+        )
+        self._writer = new_engine(url, pool_size=1 + APPENDING_CONNECTIONS, max_overflow=0)
+
+    def version(self) -> int:
+        """Return the number of announced commits."""
+        return self._changes.version()
+
+    def stop_reading(self) -> None:
+        """Cancel the queries of all readers, now and later."""
+        self._stopped = True
+        for limit in self._running:
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self.stop_reading()
+        await self._changes.close()
+        await self._reader.dispose()
+        await self._writer.dispose()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Return a connection in a read-only transaction with one snapshot."""
+        with self._storage_errors("read"):
+            async with self._read_queue.turn() as until_s, self._limited(until_s), self._reader.begin() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Run the block as one transaction under the lock of writers, and announce it with its commit."""
+        with self._storage_errors("written"):
+            async with self._write_lock, self._writer.begin() as connection:
+                await connection.execute(_BEGIN_WRITING)  # each later statement sees what was committed before
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def appending(self) -> AsyncIterator[AsyncConnection]:
+        """Run the block as one transaction without a lock; it is announced after its commit.
+
+        NOTIFY inside the transaction would let PostgreSQL commit one of them at a time.
+        """
+        with self._storage_errors("written"):
+            async with self._writer.begin() as connection:
+                yield connection
+        self._changes.announce()
+
+    async def make_durable(self, connection: AsyncConnection) -> None:
+        """Do nothing: NOTIFY gives each transaction of `writing` a number, and so a record in the log."""
+
+    async def return_space(self) -> None:
+        """Do nothing: PostgreSQL's autovacuum frees the space of deleted rows for new ones."""
+
+    @contextlib.asynccontextmanager
+    async def _limited(self, until_s: float) -> AsyncIterator[None]:
+        """Cancel the block, and its query in the server, at a time of the monotonic clock, or when reading stops."""
+        now_s = asyncio.get_running_loop().time()
+        limit = asyncio.timeout_at(None if math.isinf(until_s) else now_s + until_s - time.monotonic())
+        try:
+            async with limit:
+                self._running.add(limit)
+                if self._stopped:
+                    limit.reschedule(now_s)
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StoreBusyError("The query took too long: try again, or restrict it.") from error
+        finally:
+            self._running.discard(limit)
+
+    @contextlib.contextmanager
+    def _storage_errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise StoreBusyError(f"{shown(self.url)}: too many connections at once. Try again later.") from error
+        except DATABASE_ERRORS as error:
+            raise storage_error(self.url, error, action) from error

@@ -1,0 +1,1 @@
+"""Store in a SQLite file, the default: one service on one machine."""

@@ -1,0 +1,192 @@
+"""Store in a SQLite file beside the service.
+
+Readers and the writer have separate connections, which WAL lets work at the same time. A write transaction takes the
+lock at its start (BEGIN IMMEDIATE), so another process cannot make it fail half-way. Inside one process, writers queue
+in asyncio instead of polling for the lock.
+"""
+
+import asyncio
+import contextlib
+import math
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from cloud.store.engine import Store
+from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
+from cloud.store.sqlite.space import return_space
+from shared.errors import StorageError, StoreBusyError
+
+DATABASE_FILE = "vedette.sqlite"
+BUSY_TIMEOUT_MS = 10_000
+PROGRESS_STEPS = 20_000  # of SQLite's virtual machine, about a millisecond
+WAL_BYTES = 4 * 2**20  # the log is cut to this size when SQLite starts it again
+
+
+class SqliteStore(Store):
+    """Store in the file `vedette.sqlite` of a data directory."""
+
+    def __init__(self, data_dir: Path, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> None:
+        super().__init__(actor)
+        self.path = data_dir / DATABASE_FILE
+        self._write_lock = asyncio.Lock()
+        self._file: tuple[int, int] | None = None
+        self._read_queue = ReadQueue(reads)
+        self._stopped = asyncio.Event()
+        self._watcher: sqlite3.Connection | None = None  # PRAGMA data_version compares within one connection
+        self._reader = _engine(self.path, {"query_only": "ON"}, pool_size=reads.connections, begin="BEGIN")
+        self._writer = _engine(self.path, {}, pool_size=1, begin="BEGIN IMMEDIATE")
+        event.listen(self._reader.sync_engine, "connect", self._watch_deadline)
+
+    def version(self) -> int:
+        """Return SQLite's number of the file's version. Raises StorageError."""
+        with self._storage_errors("read"):
+            if self._watcher is None:
+                self._watcher = sqlite3.connect(self.path, timeout=0.1, isolation_level=None)
+            return int(self._watcher.execute("PRAGMA data_version").fetchone()[0])
+
+    def stop_reading(self) -> None:
+        """Interrupt queries that run for long, now and later, so that their connections can be closed."""
+        self._stopped.set()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self.stop_reading()
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+        await self._reader.dispose()
+        await self._writer.dispose()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Return a connection in a read transaction; the progress handler interrupts queries at the deadline."""
+        with self._storage_errors("read"):
+            async with self._read_queue.turn() as until_s, self._reader.begin() as connection:
+                deadline = (await connection.get_raw_connection()).info["deadline"]
+                deadline.at_s = until_s
+                try:
+                    yield connection
+                finally:
+                    deadline.at_s = math.inf
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Run the block as one transaction that holds SQLite's write lock from its start."""
+        with self._storage_errors("written"):
+            async with self._write_lock, self._writer.begin() as connection:
+                self._file = self._file or _file_of(self.path)
+                yield connection
+                if _file_of(self.path) != self._file:  # a commit would go into a file that no one can open
+                    raise StorageError("The file of the store was removed or replaced: restart the service.")
+
+    def appending(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Run the block as `writing` does: SQLite has one writer."""
+        return self.writing()
+
+    async def make_durable(self, connection: AsyncConnection) -> None:
+        """Change the user version, for which Vedette has no other use: SQLite commits nothing without a change."""
+        await connection.exec_driver_sql(f"PRAGMA user_version = {int(time.time()) % 2**31}")
+
+    async def return_space(self) -> None:
+        """Return the free pages of the file to the disk and empty the write-ahead log. Raises StorageError."""
+        await return_space(self)
+
+    async def give_back(self, pages: int) -> float:
+        """Return up to `pages` free pages to the disk; return the seconds that writers waited. Raises StorageError."""
+        # Not execute(): Python's driver would stop after the first page.
+        async with self._outside_transaction("compacted") as connection:
+            started_s = time.perf_counter()
+            await connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+            return time.perf_counter() - started_s
+
+    async def truncate_log(self) -> bool:
+        """Copy the write-ahead log into the file and empty it; return False if readers prevent it.
+
+        Does not wait for readers, because writers wait meanwhile. Raises StorageError.
+        """
+        async with self._outside_transaction("compacted") as connection:
+            await connection.execute_fetchall("PRAGMA busy_timeout = 0")
+            try:
+                ((busy, _, _),) = await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                await connection.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        return not busy
+
+    @contextlib.asynccontextmanager
+    async def _outside_transaction(self, action: str) -> AsyncIterator[Any]:
+        """Return the driver's connection of the writer outside any transaction."""
+        with self._storage_errors(action):
+            async with self._write_lock, self._writer.connect() as connection:
+                yield (await connection.get_raw_connection()).driver_connection
+
+    def _watch_deadline(self, connection: Any, record: Any) -> None:
+        """Let SQLite ask regularly whether the running query of a new connection must end."""
+        deadline = record.info["deadline"] = Deadline(self._stopped)
+        connection.run_async(lambda driver: driver.set_progress_handler(deadline.is_over, PROGRESS_STEPS))
+
+    @contextlib.contextmanager
+    def _storage_errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise StoreBusyError(f"{self.path}: too many readers at once. Try again later.") from error
+        except (DBAPIError, sqlite3.Error) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            if str(reason) == "interrupted":
+                raise StoreBusyError("The query took too long: try again, or restrict it.") from error
+            if "no such table" in str(reason):
+                raise StorageError(f"{self.path}: holds no tables. Run: vedette cloud migrate.") from error
+            raise StorageError(
+                f"{self.path}: cannot be {action} ({reason}). Check the disk's free space and the file's owner."
+            ) from error
+
+
+def _file_of(path: Path) -> tuple[int, int] | None:
+    """Return the identity of a file; None if there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _engine(path: Path, pragmas: dict[str, str], *, pool_size: int, begin: str) -> AsyncEngine:
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}", poolclass=AsyncAdaptedQueuePool, pool_size=pool_size, max_overflow=0
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connect(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # no implicit transactions of the driver: they begin below
+        cursor = connection.cursor()
+        for name, value in (connection_settings() | pragmas).items():
+            cursor.execute(f"PRAGMA {name}={value}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def connection_settings() -> dict[str, str | int]:
+    """Return the PRAGMAs of every connection; synchronous=FULL lets acknowledged samples survive a power cut."""
+    return {
+        "busy_timeout": BUSY_TIMEOUT_MS,
+        "journal_mode": "WAL",
+        "synchronous": "FULL",
+        "foreign_keys": "ON",
+        "cache_size": -16_000,  # KiB
+        "journal_size_limit": WAL_BYTES,
+    }
