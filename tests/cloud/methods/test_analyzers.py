@@ -1,5 +1,6 @@
 """Contract tests that run against every analyzer."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -59,13 +60,44 @@ def fitted(request: pytest.FixtureRequest) -> Fitted:
     torch.set_num_threads(1)
     analyzer, shares = ANALYZERS[request.param](), list[float]()
     steps = 150 if analyzer.name in SLOW_LEARNERS else 100
-    analyzer.fit(as_features(rows(800, torch.Generator().manual_seed(1))), context(steps), shares.append)
+    analyzer.fit(normal_rows(800), shared_context(steps), shares.append)
     torch.set_num_threads(threads)
     return Fitted(analyzer, shares)
 
 
 def context(steps: int = 10) -> FitContext:
     return FitContext(seed=2, training=OptimizerSettings(steps=steps, batch_size=64))
+
+
+@functools.cache
+def shared_context(steps: int = 10) -> FitContext:
+    """Return the context of all fits with these steps: methods fitted on the same features share their denoiser."""
+    return context(steps)
+
+
+@functools.cache
+def normal_rows(count: int) -> Features:
+    return as_features(rows(count, torch.Generator().manual_seed(1)))
+
+
+@functools.cache
+def normal_and_fresh_images() -> tuple[Features, Features]:
+    generator = torch.Generator().manual_seed(11)
+    return as_images(40, generator), as_images(8, generator)
+
+
+@functools.cache
+def degenerate_rows(kind: str) -> Features:
+    normals = rows(100, torch.Generator().manual_seed(11))
+    if kind == "constant":
+        normals[:] = 0.0
+    elif kind == "duplicates":
+        normals[50:] = normals[:50]
+    elif kind == "one constant coordinate":
+        normals[:, 2] = 0.0
+    else:
+        normals[0] = 5e3
+    return as_features(normals)
 
 
 def rows(count: int, generator: torch.Generator) -> Tensor:
@@ -154,9 +186,10 @@ def test_fitting_reports_rising_progress(fitted: Fitted) -> None:
     assert fitted.progress[-1] == 1.0
 
 
-def test_images_get_maps_and_scores_of_their_worst_patches(analyzer: Analyzer, generator: torch.Generator) -> None:
-    analyzer.fit(as_images(40, generator), context(100 if analyzer.name in SLOW_LEARNERS else 50))
-    images = as_images(8, generator)
+def test_images_get_maps_and_scores_of_their_worst_patches(analyzer: Analyzer) -> None:
+    normal, fresh = normal_and_fresh_images()
+    analyzer.fit(normal, shared_context(100 if analyzer.name in SLOW_LEARNERS else 50))
+    images = PatchFeatures(fresh.vectors.clone(), grid=(3, 4))
     images.vectors[3, 7] += 6.0
     output = analyzer.score(images)
     assert output.maps is not None
@@ -167,18 +200,12 @@ def test_images_get_maps_and_scores_of_their_worst_patches(analyzer: Analyzer, g
 
 
 @pytest.mark.parametrize("kind", ["constant", "duplicates", "one constant coordinate", "huge"])
-def test_scores_are_finite_on_degenerate_data(analyzer: Analyzer, generator: torch.Generator, kind: str) -> None:
-    normals = rows(100, generator)
-    if kind == "constant":
-        normals[:] = 0.0
-    elif kind == "duplicates":
-        normals[50:] = normals[:50]
-    elif kind == "one constant coordinate":
-        normals[:, 2] = 0.0
-    else:
-        normals[0] = 5e3
-    analyzer.fit(as_features(normals), context())
-    queries = torch.cat([normals, torch.zeros(1, DIM), torch.full((1, DIM), 5e3), torch.full((1, DIM), -5e3)])
+def test_scores_are_finite_on_degenerate_data(analyzer: Analyzer, kind: str) -> None:
+    normals = degenerate_rows(kind)
+    analyzer.fit(normals, shared_context())
+    queries = torch.cat(
+        [normals.vectors[:, 0], torch.zeros(1, DIM), torch.full((1, DIM), 5e3), torch.full((1, DIM), -5e3)]
+    )
     output = analyzer.score(as_features(queries))
     assert torch.isfinite(output.scores).all()
     assert output.reconstruction is None or torch.isfinite(output.reconstruction).all()
