@@ -1,14 +1,12 @@
 """A clip's whole way: from a video file over screener and payload to the cloud's verdict, in each form."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cloud.methods import fit_context
 from cloud.modalities import cloud_modality
 from cloud.serving import analysis as analysis_module
 from cloud.serving.analysis import EXPLAINED_P_VALUE, Analysis
@@ -21,21 +19,14 @@ from edge.screener import Screener, load_screener
 from edge.settings import RouterSettings
 from edge.settings.sources import CameraSettings
 from edge.sources import open_source
-from shared.diffusion.training import OptimizerSettings
 from shared.modality import Modality
 from shared.samples import Decision, Route, Verdict
 from shared.wire import undecoded_from_message
-from tests.cloud.training.conftest import Trained, train
+from tests.cloud.training.conftest import Trained
+from tests.cloud.training.video_bundle import train_on_videos
 from tests.cloud.training.video_files import frames, write_video
 from vedette.v1 import sample_pb2
 
-SETTINGS = {
-    "analyzers": ("knn", "time_estimation"),
-    "head": {"steps": 200, "batch_size": 128, "perturbed": 4000},
-    "video": {"height": 64, "width": 96, "relit_share": 0.1, "max_clips": 60, "max_held_out": 60},
-    "quantisation": {"images": 10},
-    "tolerances": {"rank_correlation": 0.5, "label_agreement": 0.5},
-}
 WALK = range(30, 60)
 ENCODINGS = {
     "lossless": sample_pb2.PAYLOAD_ENCODING_PNG_FRAMES,
@@ -45,19 +36,9 @@ ENCODINGS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def short_training() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_context, "TRAINING", OptimizerSettings(steps=100, batch_size=64))
-        yield
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    folder = tmp_path_factory.mktemp("camera")
-    for hour in range(5):
-        write_video(folder / f"{hour}.avi", frames(150, seed=hour))
-    return train(folder, Modality.VIDEO, **SETTINGS)
+    return train_on_videos(tmp_path_factory.mktemp("camera"))
 
 
 @pytest.fixture(scope="module")

@@ -1,54 +1,34 @@
 """Video benchmark on tiny videos, and its baseline."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.evaluation.evaluate import EvaluationRequest, evaluate_bundle
 from cloud.evaluation.leaderboard import routing_names
 from cloud.evaluation.video import score_video
 from cloud.evaluation.video_baseline import PositionNeighbours
 from cloud.evaluation.video_clips import VideoClips
-from cloud.methods import fit_context
-from cloud.training import TrainingSettings, train_bundle
+from cloud.training import TrainingSettings
 from cloud.training.encoders import fit_video_encoder
 from cloud.training.samples.videos import find_videos
 from shared.bundle import InputSpec
-from shared.diffusion.training import OptimizerSettings
 from shared.errors import DataError
+from tests.cloud.training.video_bundle import train_on_videos, write_normal_videos
 from tests.cloud.training.video_files import frames, write_labels, write_video
 
 WALK = range(60, 90)
-SETTINGS = TrainingSettings.model_validate(
-    {
-        "analyzers": ("knn", "time_estimation"),
-        "head": {"steps": 200, "batch_size": 128, "perturbed": 4000},
-        "video": {"height": 64, "width": 96, "relit_share": 0.1, "max_clips": 60, "max_held_out": 60},
-        "quantisation": {"images": 10},
-        "tolerances": {"rank_correlation": 0.5, "label_agreement": 0.5},
-    }
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_training() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_context, "TRAINING", OptimizerSettings(steps=100, batch_size=64))
-        yield
 
 
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of five normal videos and one in which a box moves through."""
     folder = tmp_path_factory.mktemp("camera")
-    for hour in range(5):
-        write_video(folder / "train" / f"{hour}.avi", frames(150, seed=hour))
+    write_normal_videos(folder / "train")
     write_video(folder / "eval" / "x.avi", frames(150, box=WALK, seed=9))
     write_labels(folder / "eval" / "x_labels.csv", [int(index in WALK) for index in range(150)])
     return folder
@@ -79,11 +59,10 @@ def test_the_benchmark_finds_a_walk_through_the_room_by_every_method(
 
 
 def test_evaluate_measures_the_frames_of_videos(camera: Path, tmp_path: Path) -> None:
-    key = Ed25519PrivateKey.generate()
-    data = replace(find_videos(camera), test=())
-    bundle = tmp_path / "camera.vedette"
-    bundle.write_bytes(train_bundle(data, SETTINGS, key).archive())
-    result = evaluate_bundle(EvaluationRequest(bundle, camera / "eval"), key.public_key(), lambda stage, share: None)
+    trained, bundle = train_on_videos(tmp_path), tmp_path / "camera.vedette"
+    bundle.write_bytes(trained.bundle.archive())
+    request, key = EvaluationRequest(bundle, camera / "eval"), trained.key.public_key()
+    result = evaluate_bundle(request, key, lambda stage, share: None)
     assert result["modality"] == "video"
     assert 0 < result["anomalies"] < result["samples"]
     assert result["methods"]["fused"]["frame_auroc"] > 0.85
