@@ -57,8 +57,8 @@ def train(
     json_path: _JSON = None,
     name: Annotated[str, typer.Option(help="Name of the bundle; by default from the data's name.")] = "",
     version: Annotated[
-        int, typer.Option(min=0, help="Version of the bundle, refused if taken; 0: the next free one.")
-    ] = 0,
+        int | None, typer.Option(min=0, help="Version of the bundle, refused if taken; 0: the next free one.")
+    ] = None,
     registry: Annotated[
         Path | None,
         typer.Option(metavar="CLOUD.toml", help="Settings of a service; versions in its registry are taken."),
@@ -81,15 +81,18 @@ def train(
     ] = False,
     one_hot: Annotated[bool, typer.Option("--one-hot", help="Columns of text become one channel per text.")] = False,
     trim_share: Annotated[
-        float, typer.Option(min=0, max=0.3, help="Least likely share of the training rows or windows to leave out.")
-    ] = 0.0,
-    window_length: Annotated[int, typer.Option(min=0, help="Series: time points per window; 0: about one period.")] = 0,
+        float | None,
+        typer.Option(min=0, max=0.3, help="Least likely share of the training rows or windows to leave out."),
+    ] = None,
+    window_length: Annotated[
+        int | None, typer.Option(min=0, help="Series: time points per window; 0: about one period.")
+    ] = None,
     window_stride: Annotated[
-        int, typer.Option(min=0, help="Series: time points between windows; 0: a quarter window.")
-    ] = 0,
+        int | None, typer.Option(min=0, help="Series: time points between windows; 0: a quarter window.")
+    ] = None,
     image_size: Annotated[
-        int, typer.Option(min=0, help="Images: pixels per side, a multiple of 16; 0: from the images.")
-    ] = 0,
+        int | None, typer.Option(min=0, help="Images: pixels per side, a multiple of 16; 0: from the images.")
+    ] = None,
     effort: Annotated[
         str,
         typer.Option(
@@ -97,11 +100,13 @@ def train(
         ),
     ] = "",
     false_alarms_per_day: Annotated[
-        float, typer.Option(min=0, help="False alarms a day to judge the screener at; 0: as set (1).")
-    ] = 0.0,
+        float | None,
+        typer.Option(min=0, help="False alarms a day to judge the screener at, 1 by default; 0: no alarms are wanted."),
+    ] = None,
     samples_per_day: Annotated[
-        float, typer.Option(min=0, help="Samples a source gives in a day; 0: as set, or from the times of a series.")
-    ] = 0.0,
+        float | None,
+        typer.Option(min=0, help="Samples a source gives in a day; 0: from the times of a series, or 1440."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Write no bundle if the judgement has a warning; exit code 17.")
     ] = False,

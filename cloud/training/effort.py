@@ -21,10 +21,12 @@ def effort_settings(text: str) -> dict[str, Any]:
     """
     if text == FIRST_LOOK:
         return dict(_FIRST_LOOK)
+    if not text:
+        return {}
     try:
-        effort = float(text or 0)
+        effort = float(text)
     except ValueError:
-        effort = -1.0
-    if not 0.0 <= effort <= 1.0:
-        raise SettingsError(f"--effort {text}: give a number from 0 to 1, such as 0.2, or {FIRST_LOOK}.")
-    return {"effort": effort} if effort else {}
+        effort = 0.0
+    if not 0.0 < effort <= 1.0:
+        raise SettingsError(f"--effort {text}: give a number above 0 and up to 1, such as 0.2, or {FIRST_LOOK}.")
+    return {"effort": effort}

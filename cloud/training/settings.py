@@ -292,9 +292,10 @@ class TrainingSettings(Settings):
         return (self.head if self.head is not None else default).shortened(self.effort)
 
     def changed(self, options: Mapping[str, Any]) -> Self:
-        """Return these settings with the options of a command line; empty options change nothing.
+        """Return these settings with the options of a command line; None, empty texts and false change nothing.
 
-        `options`: values by key, with a mapping per table. Raises SettingsError for a value that is not allowed.
+        `options`: values by key, with a mapping per table. A number has the meaning that it has in a file,
+        zero as well. Raises SettingsError for a value that is not allowed.
         """
         values = _changed(self.model_dump(), options)
         try:
@@ -306,11 +307,11 @@ class TrainingSettings(Settings):
 
 
 def _changed(values: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with the options that are not empty, in nested tables as well."""
+    """Return the values with the options that are given, in nested tables as well."""
     changed = dict(values)
     for key, option in options.items():
         if isinstance(option, Mapping):
             changed[key] = _changed(changed[key], option)
-        elif option:
+        elif option is not None and option != "" and option is not False:
             changed[key] = option
     return changed

@@ -183,3 +183,29 @@ def test_a_missing_output_folder_is_an_error_before_training(
     output = tmp_path / "absent" / "b.vedette"
     assert vedette(monkeypatch, "train", biopsy_file, "--modality", "tabular", "--output", output) == 3
     assert "existing folder" in capsys.readouterr().err
+
+
+def test_a_zero_on_the_command_line_means_what_it_means_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "train.toml"
+    config.write_text(
+        "version = 3\n[data]\ntrim_share = 0.1\n[series]\nwindow_length = 32\n"
+        "[judgement]\nfalse_alarms_per_day = 5\nsamples_per_day = 100\n"
+    )
+    options = ("--modality", "series", "--config", config, "--print-config")
+    names = ("--version", "--trim-share", "--window-length", "--false-alarms-per-day", "--samples-per-day")
+    zeros = [word for name in names for word in (name, "0")]
+    for given, kept in ((zeros, False), ([], True)):
+        assert vedette(monkeypatch, "train", tmp_path, *options, *given) == 0
+        read = tomllib.loads(capsys.readouterr().out)
+        values = (
+            read["version"],
+            read["data"]["trim_share"],
+            read["series"]["window_length"],
+            read["judgement"]["false_alarms_per_day"],
+            read["judgement"]["samples_per_day"],
+        )
+        assert values == ((3, 0.1, 32, 5, 100) if kept else (0, 0, 0, 0, 0))
+    assert vedette(monkeypatch, "train", tmp_path, *options, "--effort", "0") == 3
+    assert "give a number above 0" in capsys.readouterr().err
