@@ -42,6 +42,11 @@ def disk_error_text(error: Exception, path: Path) -> str:
         return str(error)
 
 
+def is_full(error: Exception) -> bool:
+    """Return whether an error says that a disk, or the share of it that a user may fill, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _least_free_bytes(error: Exception) -> int:
     """Return the free space below which an error comes from a full disk; 0: never."""
     if isinstance(error, sqlite3.Error):

@@ -49,24 +49,27 @@ class CalibrationResolution:
     """Resolution of a calibration: the p-value 1 / (`held_out` + 1) is the smallest without extrapolation.
 
     `held_out`: held-out normal samples, the fewest of an operating mode if `by_mode`. `has_tail`: smaller p-values are
-    extrapolated; else there are none. `assumed_per_day`: samples a day that training assumed, 0 if unknown.
+    extrapolated; else there are none. `assumed_per_day`: samples a day that training judged with, 0 if unknown.
+    `is_assumed`: nobody gave this rate, and the data has no times.
     """
 
     held_out: int
     has_tail: bool
     by_mode: bool
     assumed_per_day: float
+    is_assumed: bool = True
 
     @classmethod
     def of(cls, calibration: CalibrationByMode, manifest: Manifest) -> Self:
         """Return the resolution of a calibration, with the rate in the manifest's judgement."""
         coarsest = calibration.coarsest
         try:
-            assumed = float(manifest.training["judgement"]["figures"]["resolution"]["samples_per_day"])
-        except (KeyError, TypeError, ValueError):  # facts for display, which have no schema
-            assumed = 0.0
-        assumed = assumed if np.isfinite(assumed) and assumed > 0 else 0.0
-        return cls(len(coarsest.scores), coarsest.tail_scale > 0, bool(calibration.by_mode), assumed)
+            facts = manifest.training["judgement"]["figures"]["resolution"]
+            per_day, origin = float(facts["samples_per_day"]), facts.get("rate_origin", "")
+        except (AttributeError, KeyError, TypeError, ValueError):  # facts for display, which have no schema
+            per_day, origin = 0.0, ""
+        per_day = per_day if np.isfinite(per_day) and per_day > 0 else 0.0
+        return cls(len(coarsest.scores), coarsest.tail_scale > 0, bool(calibration.by_mode), per_day, not origin)
 
 
 class Screener:

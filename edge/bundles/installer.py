@@ -11,6 +11,7 @@ import grpc
 from edge.bundles.cache import BundleCache
 from edge.bundles.fetching import fetch_archive
 from edge.counters import Counters
+from edge.disk import free_text, is_full
 from edge.uplink.transport import Transport
 from shared.backoff import HALF_JITTER, Backoff
 from shared.bundle import Bundle
@@ -196,12 +197,22 @@ class BundleInstaller:
     async def _interrupt(self, desired: fleet_pb2.DesiredBundle, error: Exception, transport: Transport) -> None:
         """Log an interruption, and wait before the next attempt unless the connection has ended."""
         text = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.aio.AioRpcError) else str(error)
-        log.warning(
-            "install_interrupted", bundle=desired.bundle_id, phase=self.phase, error=text, advice="it is tried again"
-        )
+        advice = "it is tried again"
+        if is_full(error):
+            text, advice = await asyncio.to_thread(self._without_space, desired), f"free some space; {advice}"
+        log.warning("install_interrupted", bundle=desired.bundle_id, phase=self.phase, error=text, advice=advice)
         self._installation.on(InstallEvent.INTERRUPTED)
         if self._transport is transport:
             await asyncio.sleep(self._backoff.next_s())
+
+    def _without_space(self, desired: fleet_pb2.DesiredBundle) -> str:
+        """Return the text of a full disk: the file, the free space and the size of the bundle."""
+        part = self._cache.partial(desired.bundle_id)
+        needed = f"the bundle takes {desired.archive_bytes / 2**20:,.1f} MiB"
+        try:
+            return f"disk full: {part} cannot be written, {free_text(part)}, {needed}"
+        except OSError as error:  # of a disk that has gone
+            return f"disk full: {part} cannot be written ({error}), {needed}"
 
     async def _refuse(self, desired: fleet_pb2.DesiredBundle, error: Exception) -> None:
         """Give up a bundle, for a VedetteError or an unexpected error.

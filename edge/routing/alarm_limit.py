@@ -36,7 +36,8 @@ class AlarmLimit:
         per_day, held_out = self._samples_per_day(resolution), resolution.held_out
         one_in = per_day / self.false_alarms_per_day
         of_mode = " of the operating mode with the fewest" if resolution.by_mode else ""
-        assumed = "" if self.rate_per_s > 0 else " (assumed in training; not measured yet)"
+        origin = "assumed in training" if resolution.is_assumed else "the rate of training"
+        assumed = "" if self.rate_per_s > 0 else f" ({origin}; not measured here yet)"
         result = "even a clear defect may raise no alarm" if resolution.has_tail else "no defect can raise an alarm"
         return (
             f"{held_out:,} held-out {self.unit}{of_mode} resolve 1 in {held_out + 1:,}, but "
@@ -47,7 +48,7 @@ class AlarmLimit:
         )
 
     def _samples_per_day(self, resolution: CalibrationResolution) -> float:
-        """Return the samples in a day: at the source's rate, or else as training assumed; 0 while neither is known."""
+        """Return the samples in a day: at the source's rate, or else that of training; 0 while neither is known."""
         return self.rate_per_s * SECONDS_PER_DAY if self.rate_per_s > 0 else resolution.assumed_per_day
 
 

@@ -65,12 +65,15 @@ class RateMeter:
         self._configured_per_s, self._clock = configured_per_s, clock
         self._since_s: float | None = None  # of the first samples: a source may wait hours for its bundle
         self._count, self._rate_per_s = 0.0, 0.0
+        self.first_per_s = 0.0  # upper bound of the rate while it is unknown: all samples so far, as if in one second
 
     def observe(self, count: int) -> float:
         """Count new samples and return the rate, 0 while it is unknown."""
         if self._configured_per_s > 0:
             return self._configured_per_s
         now = self._clock()
+        if self._rate_per_s == 0:
+            self.first_per_s += count / _MIN_OBSERVED_S
         if self._since_s is None:
             self._since_s = now
             return 0.0
@@ -103,7 +106,7 @@ class Router:
         self._random = np.random.default_rng([settings.seed, zlib.crc32(source_id.encode())])
 
     def alarm_p_value(self, rate_per_s: float) -> float:
-        """Return the p-value at which normal data raises `false_alarms_per_day` alarms; 0 while the rate is unknown."""
+        """Return the p-value at which normal data raises `false_alarms_per_day` alarms; 0 without a rate."""
         if rate_per_s <= 0:
             return 0.0
         return min(1.0, self.settings.false_alarms_per_day / (rate_per_s * SECONDS_PER_DAY))
@@ -112,7 +115,8 @@ class Router:
         """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once."""
         settings, count = self.settings, len(p_values)
         rate_per_s = self._rate.observe(count)
-        alarm_p = self.alarm_p_value(rate_per_s)
+        # An event right after the start must raise an alarm: an upper bound of the rate bounds false ones meanwhile.
+        alarm_p = self.alarm_p_value(rate_per_s or self._rate.first_per_s)
         self.alarm_level = AlarmLevel(alarm_p, rate_per_s)
         suspicious = p_values <= settings.forward_p_value
         alarms = p_values <= alarm_p

@@ -1,5 +1,6 @@
 """The warning that the calibration of a bundle does not resolve the alarm threshold."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -28,7 +29,10 @@ def test_the_sentence_has_all_figures() -> None:
     flat = CalibrationResolution(held_out=49, has_tail=False, by_mode=True, assumed_per_day=1440.0)
     text = AlarmLimit(2.0, 0.0, "rows").warning(flat)
     assert text.startswith("49 held-out rows of the operating mode with the fewest resolve 1 in 50, but 2 false alarms")
-    assert "at 1 row a minute (assumed in training; not measured yet) is 1 in 720, so no" in text
+    assert "at 1 row a minute (assumed in training; not measured here yet) is 1 in 720, so no" in text
+    given = dataclasses.replace(flat, is_assumed=False)
+    text = AlarmLimit(2.0, 0.0, "rows").warning(given)
+    assert "at 1 row a minute (the rate of training; not measured here yet) is 1 in 720" in text
 
 
 @given(

@@ -1,6 +1,7 @@
 """Installation of bundles: its phases, and connections that end during it."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,25 @@ class ChannelTransport(MemoryTransport):
         await self.channel.close(None)
 
 
+class ArchiveTransport(MemoryTransport):
+    """Sends an archive of zeros in chunks of 100 kB."""
+
+    class Stream:
+        def __init__(self, offset: int) -> None:
+            self.offset = offset
+
+        async def read(self) -> fleet_pb2.Chunk:
+            chunk = fleet_pb2.Chunk(offset=self.offset, data=bytes(100_000))
+            self.offset += len(chunk.data)
+            return chunk
+
+        def cancel(self) -> None:
+            """No call is under way."""
+
+    def fetch(self, bundle_id: str, offset: int) -> Any:
+        return self.Stream(offset)
+
+
 GOOD_ID = "other-1-0000aaaa"
 
 
@@ -221,6 +241,25 @@ async def test_a_closed_transport_interrupts_a_fetch_and_refuses_no_bundle(
     installer.disconnect()
     await ended(installer)
     await working.close()
+
+
+async def test_a_fetch_onto_a_full_disk_names_the_file_the_free_space_and_the_next_step(
+    cache: BundleCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.partial(GOOD_ID).symlink_to("/dev/full")  # a real device that refuses every byte
+    installer = installer_for(cache, Source("other"))
+    with caplog.at_level("WARNING", logger="vedette"):
+        installer.want(ArchiveTransport(MemoryCloud()), [desired("other", GOOD_ID, archive_bytes=5 * 2**20)])
+        while not caplog.records:
+            await asyncio.sleep(0.01)
+    text = str(vars(caplog.records[0])["fields"])
+    assert f"disk full: {cache.partial(GOOD_ID)} cannot be written, " in text
+    assert re.search(r"[0-9,]+ MiB free at /\S*, the bundle takes 5.0 MiB", text)
+    assert "free some space; it is tried again" in text
+    assert installer.phase is InstallPhase.IDLE
+    assert cache.failure(GOOD_ID) == ""
+    installer.disconnect()
+    await ended(installer)
 
 
 async def test_an_unexpected_error_of_an_open_transport_refuses_the_bundle(

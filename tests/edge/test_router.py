@@ -101,6 +101,23 @@ def test_false_alarms_per_day_sets_the_alarm_level() -> None:
     assert router.alarm_p_value(0.0) == 0.0  # an unknown rate raises none
 
 
+def test_an_event_in_the_first_second_of_an_unmeasured_source_raises_an_alarm() -> None:
+    clock = Clock()
+    router, _ = router_for(clock, rate_per_s=0.0, false_alarms_per_day=10)
+    assert route(router, np.array([1e-6, 0.2]), np.ones(2)).codes.tolist() == [ALARM, ACCEPT]
+    assert router.alarm_level.p_value == pytest.approx(10 / 86_400 / 2)
+    assert router.alarm_level.rate_per_s == 0.0  # the rate itself is unknown
+    clock.now += 0.5
+    route(router, uniform(998), np.ones(998))
+    assert router.alarm_level.p_value == pytest.approx(
+        10 / 86_400 / 1000
+    )  # no more false alarms than the rate asks for
+    clock.now += 9.5
+    route(router, uniform(2), np.ones(2))
+    assert router.alarm_level.p_value == pytest.approx(10 / 86_400 / 100)
+    assert router.alarm_level.rate_per_s == 100.0
+
+
 def test_the_rate_of_a_source_is_measured_where_it_is_not_configured() -> None:
     clock = Clock()
     meter = RateMeter(0.0, clock)
