@@ -122,11 +122,6 @@ def train(
     The run ends with a judgement: the rarest p-value of the held-out normals, the share of corrupted copies found, the
     expected share forwarded, and drift. docs/TRAINING.md explains each sentence.
     """
-    with failure_as_json(json_path):
-        check_config_path(config)
-    from cloud.training.effort import FIRST_LOOK, FIRST_LOOK_NOTE, effort_settings
-    from cloud.training.settings import TrainingSettings
-
     changes: dict[str, Any] = {
         "name": name,
         "version": version,
@@ -145,6 +140,10 @@ def train(
         "judgement": {"false_alarms_per_day": false_alarms_per_day, "samples_per_day": samples_per_day},
     }
     with failure_as_json(json_path):
+        check_config_path(config)  # before the imports, which take seconds
+        from cloud.training.effort import FIRST_LOOK, FIRST_LOOK_NOTE, effort_settings
+        from cloud.training.settings import TrainingSettings
+
         of_effort = effort_settings(effort)
         changes |= {**of_effort, "image": {**of_effort.get("image", {}), **changes["image"]}}
         settings = TrainingSettings.load(config).changed(changes)

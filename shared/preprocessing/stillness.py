@@ -1,4 +1,4 @@
-"""Stillness: how much less the readings of a channel move within a window than they ever do in normal windows.
+"""Stillness, a measure of flat lines: how much less a channel moves within a window than in any normal window.
 
 A stuck sensor repeats its last reading. Such a window is close to the mean of the normal ones and its readings follow
 the other channels as well as noise allows, so neither distances nor conditional surprises show it. Its missing noise
