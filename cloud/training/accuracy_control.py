@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cloud.training.parity import rank_correlation
 from cloud.training.quantise import OnnxRuntimeQuantiser
+from shared.diffusion.training import Progress
 from shared.engines import EngineConfiguration, open_graph, run_graph
 from shared.errors import ParityError
 
@@ -25,19 +26,26 @@ Attempted = TypeVar("Attempted")
 
 
 def rank_layers(
-    model: bytes, names: Sequence[str], first: Sequence[str], quantiser: OnnxRuntimeQuantiser, inputs: NDArray[Any]
+    model: bytes,
+    names: Sequence[str],
+    first: Sequence[str],
+    quantiser: OnnxRuntimeQuantiser,
+    inputs: NDArray[Any],
+    progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Return the layers `names`, the most sensitive to quantisation first.
 
     Each is quantised alone, with the others and the `first` in float. Its cost is one minus the rank correlation with
     the FP32 `model` over a few graph inputs (n, ...): of patch scores where the graph has them, since they are many,
-    of scores otherwise.
+    of scores otherwise. `progress` gets the share that is done.
     """
     expected = _scores(model, inputs)
     costs = {}
-    for name in names:
+    for done, name in enumerate(names, start=1):
         graph = quantiser.quantise([*first, *(other for other in names if other != name)])
         costs[name] = 1 - rank_correlation(expected, _scores(graph, inputs))
+        if progress is not None:
+            progress(done / len(names))
     return tuple(sorted(names, key=lambda name: -costs[name]))
 
 

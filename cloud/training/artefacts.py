@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cloud.metrics import auroc
 from cloud.training.accuracy_control import fewest_in_float, rank_layers
+from cloud.training.artefact_progress import ArtefactProgress
 from cloud.training.composition import InputStage
 from cloud.training.export import export_onnx
 from cloud.training.layers import Layers
@@ -102,19 +103,21 @@ def build_artefacts(
     model = export_onnx(screener)
     stage = InputStage(views) if views is not None else None
     reference = screener if views is None else SeriesScreener(views, screener)
+    done = ArtefactProgress(progress, len(GRAPH_FILES) - 1)
     gate = _Gate(functools.partial(run_reference, reference), samples, tolerances)
-    builder = _Int8Builder(model, samples, profile, stage)
+    builder = _Int8Builder(model, samples, profile, stage, done)
     files: dict[str, bytes] = {}
     passed, artefacts, float_layers = {}, [], {}
-    for index, name in enumerate(GRAPH_FILES):
-        progress("quantising and comparing", index / len(GRAPH_FILES))
+    for name in GRAPH_FILES:
         if name == FP32_ONNXRUNTIME:
             graph = _onnxruntime_graph(
                 GRAPH_FILES[FP32_ONNXRUNTIME], model if stage is None else stage.before_onnx(model)
             )
             passed[name] = gate.check(name, graph.run)
+            done.compared()
         else:
             (graph, passed[name]), float_layers[name] = builder.build(name, gate)
+            done.built()
         artefact, calibration = _calibrate(name, passed[name], samples.modes)
         artefacts.append(artefact)
         files |= {**graph.files, artefact.calibration: calibration}
@@ -180,9 +183,16 @@ class _Gate:
 class _Int8Builder:
     """Builder of INT8 artefacts of one ONNX model, with as few layers in float as the gate allows."""
 
-    def __init__(self, model: bytes, samples: GateSamples, profile: GraphProfile, stage: InputStage | None) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        samples: GateSamples,
+        profile: GraphProfile,
+        stage: InputStage | None,
+        done: ArtefactProgress,
+    ) -> None:
         self.layers = Layers.of(model)
-        self._model, self._stage = model, stage
+        self._model, self._stage, self._done = model, stage, done
         ranked_on = samples.held_out if samples.graph_inputs is None else samples.graph_inputs
         self._ranked_on = ranked_on[: profile.ranking_size(ranked_on.shape[1:])]
         batch_size = profile.quantisation_batch_size
@@ -199,14 +209,19 @@ class _Int8Builder:
 
         def attempt(in_float: Collection[str]) -> tuple[_Graph, _GateResult]:
             graph = self._make(name, (*self._first, *in_float))
-            return graph, gate.check(name, graph.run)
+            try:
+                return graph, gate.check(name, graph.run)
+            finally:
+                self._done.attempted()
 
         found, in_float = fewest_in_float(attempt, lambda: self._ranking)
         return found, tuple(layer.name for layer in self.layers.in_float((*self._first, *in_float)))
 
     @functools.cached_property
     def _ranking(self) -> tuple[str, ...]:
-        return rank_layers(self._model, self._others, self._first, self._onnxruntime, self._ranked_on)
+        return rank_layers(
+            self._model, self._others, self._first, self._onnxruntime, self._ranked_on, self._done.ranked
+        )
 
     def _make(self, name: str, in_float: Collection[str]) -> _Graph:
         if name == INT8_OPENVINO:
