@@ -97,6 +97,8 @@ def _check_vedette(words: list[str], *, is_complete: bool) -> None:
     context = click.Context(command, info_name="vedette")
     rest = [word for word in words if word != "..."]
     while rest and hasattr(command, "commands") and rest[0] != "--help":
+        if command.invoke_without_command and rest[0].startswith("--"):
+            break  # options of the group itself
         name = rest.pop(0)
         found = command.get_command(context, name)
         if found is None and re.fullmatch(r"[A-Z_]+|\[.*", name):
@@ -104,7 +106,7 @@ def _check_vedette(words: list[str], *, is_complete: bool) -> None:
         assert found is not None, f"vedette {' '.join(words)}: no command {name!r}"
         command = found
         context = click.Context(command, info_name=name, parent=context)
-    if hasattr(command, "commands"):
+    if hasattr(command, "commands") and not command.invoke_without_command:
         assert not is_complete, f"vedette {' '.join(words)}: name a command"
         return
     if not is_complete and rest and rest[-1].startswith("--"):

@@ -34,7 +34,7 @@ def create_routes(reading: Store, writing: Store, late_after_s: float) -> FastAP
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(check_parameters)])
     router.include_router(verdict_routes(reading))
     router.include_router(label_routes(reading, writing))
-    router.include_router(device_routes(reading, late_after_s))
+    router.include_router(device_routes(reading, writing, late_after_s))
     router.include_router(group_routes(reading, writing))
     router.include_router(bundle_routes(reading))
     router.include_router(rollout_routes(reading))

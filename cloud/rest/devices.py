@@ -1,19 +1,21 @@
 """Routes of devices."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.devices import RunningView, read_devices
 from cloud.moments import with_rfc3339
-from cloud.rest.access import needs
+from cloud.rest.access import needs, token_of
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
+from cloud.store.removal import begin_removal
+from shared.errors import SettingsError
 
 
 class DeviceItem(BaseModel):
@@ -46,7 +48,14 @@ class DevicePage(BaseModel):
     next: str | None
 
 
-def device_routes(store: Store, late_after_s: float) -> APIRouter:
+class RemovalItem(BaseModel):
+    """Removal of a device under way: it has no access any more, and the service deletes its data."""
+
+    device_id: str
+    keep_verdicts: bool
+
+
+def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRouter:
     """Return the routes of devices."""
     router = APIRouter(tags=["devices"])
 
@@ -71,5 +80,18 @@ def device_routes(store: Store, late_after_s: float) -> APIRouter:
         if not found:
             raise not_found(f"Device {device_id[:64]!r}")
         return found[0]
+
+    @router.delete("/devices/{device_id}", response_model=RemovalItem, status_code=202, **needs(Scope.DEVICES_WRITE))
+    async def remove_device(
+        request: Request,
+        device_id: str,
+        keep_verdicts: Annotated[bool, Query(description="Keep verdicts, labels and maps.")] = False,
+    ) -> dict[str, Any]:
+        """Revoke a device and delete its data, which goes on after the answer; 404 for an unknown one."""
+        try:
+            await begin_removal(writing, device_id, keep_verdicts=keep_verdicts, actor=token_of(request).actor)
+        except SettingsError:
+            raise not_found(f"Device {device_id[:64]!r}") from None
+        return {"device_id": device_id, "keep_verdicts": keep_verdicts}
 
     return router

@@ -1,4 +1,4 @@
-"""Commands of the service: `vedette cloud serve | migrate | token | devices | publish`."""
+"""Commands of the service: `vedette cloud serve | migrate | token | publish`."""
 
 import asyncio
 import secrets
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from cloud.outputs import failure_as_json, write_json
 from cloud.service.command_options import Config
 from shared.cli import CommandTree
 
@@ -31,10 +30,6 @@ def add_commands(tree: CommandTree) -> None:
         epilog="Examples: [bold]vedette cloud token press-07 --config cloud.toml > press-07.token[/bold], "
         "[bold]vedette cloud token --many devices.txt --output tokens --config cloud.toml[/bold]"
     )(token)
-    cloud.command(
-        epilog="Examples: [bold]vedette cloud devices --json devices.json --config cloud.toml[/bold], "
-        "[bold]vedette cloud devices --revoke press-07 --config cloud.toml[/bold]"
-    )(devices)
     cloud.command(epilog="Example: [bold]vedette cloud publish press.vedette --config cloud.toml[/bold]")(publish)
 
 
@@ -123,43 +118,6 @@ def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
 
     for each in asyncio.run(work()):
         typer.echo(f"{each.device_id}  expires {moment_words(each.expires_at_s)}")
-
-
-def devices(
-    revoke: Annotated[str | None, typer.Option("--revoke", help="Revoke the certificate of this device.")] = None,
-    json_path: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the list, or the failure, as JSON to this file."),
-    ] = None,
-    config: Config = None,
-) -> None:
-    """List the devices as the console shows them, or revoke one: a running service ends its calls within seconds."""
-    from cloud.devices import DeviceView, late_after_s, read_devices
-    from cloud.service.data_dir import open_existing, service_runs, start_wait_s
-    from cloud.service.device_list import show_devices
-    from cloud.store import open_store
-    from cloud.store.fleet import revoke as revoke_device
-
-    with failure_as_json(json_path):
-        settings = _settings(config)
-        open_existing(settings.store, start_wait_s(config))
-        now_s = time.time()
-
-        async def work() -> list[DeviceView]:
-            async with open_store(settings.store) as store:
-                if revoke is not None:
-                    await revoke_device(store, revoke)
-                async with store.reading() as connection:
-                    return await read_devices(connection, now_s=now_s, late_after_s=late_after_s(settings.heartbeat_s))
-
-        found = asyncio.run(work())
-        runs = service_runs(settings.data_dir)
-        # The file first: the reader of the list may close its pipe.
-        write_json(
-            json_path,
-            {"now_s": now_s, "service_runs": runs, "devices": [device.model_dump(mode="json") for device in found]},
-        )
-        show_devices(found, now_s, runs)
 
 
 def publish(

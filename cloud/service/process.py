@@ -29,6 +29,7 @@ from cloud.service.metrics import Metrics
 from cloud.service.origins import OriginCheck, check_console_listen
 from cloud.service.ports import grpc_server, listen_grpc, probe
 from cloud.service.readiness import CurrentBundles
+from cloud.service.removals import run_removals
 from cloud.service.rollout_control import RolloutControl
 from cloud.service.store_check import StoreCheck
 from cloud.service.web import WebServer
@@ -180,6 +181,7 @@ class Service:
         self._supervise("batcher", self._batcher.run())
         self._supervise("rollouts", self._rollouts.run())
         self._supervise("retention", self._remove_old())
+        self._supervise("removals", run_removals(self.store, self._on_failure))
 
     async def _check_keys(self) -> None:
         """Check the current bundles, and that the key of the settings is still trusted."""

@@ -28,6 +28,7 @@ class Scope(StrEnum):
     LABELS_READ = "labels:read"
     LABELS_WRITE = "labels:write"
     DEVICES_READ = "devices:read"
+    DEVICES_WRITE = "devices:write"
     GROUPS_READ = "groups:read"
     GROUPS_WRITE = "groups:write"
     BUNDLES_READ = "bundles:read"

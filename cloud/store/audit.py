@@ -23,6 +23,8 @@ class AuditAction(StrEnum):
     DEVICE_ENROLLED = "device.enrolled"
     DEVICE_RENEWED = "device.renewed"
     DEVICE_REVOKED = "device.revoked"
+    DEVICE_REMOVED = "device.removed"
+    DEVICE_DATA_REMOVED = "device.data_removed"
     DEVICE_PLACED = "device.placed"
     GROUP_SETTINGS = "group.settings"
     BUNDLE_PUBLISHED = "bundle.published"

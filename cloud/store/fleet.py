@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.ingest import parts
-from cloud.store.schema import devices, heartbeats, tokens
+from cloud.store.schema import device_removals, devices, heartbeats, tokens
 from cloud.store.upsert import upsert
 from shared.errors import EnrolmentError, SettingsError
 from shared.status import Heartbeat
@@ -34,6 +34,7 @@ class Device:
     group_name: str
     next_certificate_serial: str | None = None
     next_certificate_expires_at_s: float | None = None
+    removed_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,9 @@ async def device_of_token(connection: AsyncConnection, secret: str, now_s: float
         )
     if row.expires_at_s <= now_s:
         raise EnrolmentError(f"The token for {row.device_id!r} has expired: make a new one with vedette cloud token.")
+    removal = select(device_removals.c.device_id).where(device_removals.c.device_id == row.device_id)
+    if (await connection.execute(removal)).one_or_none() is not None:
+        raise EnrolmentError(f"The data of {row.device_id!r} is being removed: try again in a few minutes.")
     return str(row.device_id)
 
 
@@ -163,6 +167,7 @@ async def spend_token(
         "revoked_at_s": None,
         "next_certificate_serial": None,
         "next_certificate_expires_at_s": None,
+        "removed_at_s": None,
         **Place(site, group).columns(),
     }
     await upsert(connection, devices, [{"device_id": device_id, **values}])

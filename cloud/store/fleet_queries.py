@@ -65,6 +65,7 @@ async def device_rows(
     """Return all enrolled devices by id; the first `size` after the id `after`, or `device_id` alone if it is given."""
     beats = (column for column in heartbeats.c if column.name != "device_id")
     query = select(devices, *beats).select_from(devices.outerjoin(heartbeats)).order_by(devices.c.device_id)
+    query = query.where(devices.c.removed_at_s.is_(None))
     if after:
         query = query.where(devices.c.device_id > after)
     if device_id:
@@ -79,7 +80,8 @@ async def device_rows(
 
 async def device_ids(connection: AsyncConnection, limit: int | None = None) -> tuple[str, ...]:
     """Return the first `limit` ids of enrolled devices (None: all)."""
-    query = select(devices.c.device_id).order_by(devices.c.device_id).limit(limit)
+    query = select(devices.c.device_id).where(devices.c.removed_at_s.is_(None)).order_by(devices.c.device_id)
+    query = query.limit(limit)
     return tuple((await connection.execute(query)).scalars())
 
 

@@ -25,11 +25,11 @@ async def remove_old(store: Store, *, payloads_days: float, verdicts_days: float
     now_s = time.time()
     removed = {"events": 0, "payloads": 0, "verdicts": 0}
     if events_days:
-        removed["events"] = await _in_chunks(store, partial(_old_events, now_s - events_days * _DAY_S))
+        removed["events"] = await in_chunks(store, partial(_old_events, now_s - events_days * _DAY_S))
     if payloads_days:
-        removed["payloads"] = await _in_chunks(store, partial(_old_payloads, now_s - payloads_days * _DAY_S))
+        removed["payloads"] = await in_chunks(store, partial(_old_payloads, now_s - payloads_days * _DAY_S))
     if verdicts_days:
-        removed["verdicts"] = await _in_chunks(store, partial(_old_samples, now_s - verdicts_days * _DAY_S))
+        removed["verdicts"] = await in_chunks(store, partial(_old_samples, now_s - verdicts_days * _DAY_S))
     await store.return_space()
     return removed
 
@@ -58,7 +58,7 @@ def _old_samples(before_s: float, rows: int) -> Delete:
     return delete(samples).where(samples.c.number.in_(old))
 
 
-async def _in_chunks(store: Store, statement: Callable[[int], Delete]) -> int:
+async def in_chunks(store: Store, statement: Callable[[int], Delete]) -> int:
     """Run `statement` for a number of rows until it finds fewer."""
     pace, total = Pace(STEP_S, FIRST_ROWS, MOST_ROWS), 0
     while True:

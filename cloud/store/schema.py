@@ -65,8 +65,17 @@ devices = Table(
     # A renewed certificate that the device has not used yet; its first use makes it the newest.
     Column("next_certificate_serial", String(64)),
     Column("next_certificate_expires_at_s", Double),
+    Column("removed_at_s", Double),  # the row stays only for verdicts that are kept, and no list shows it
     Column("site", String(64), nullable=False, server_default=DEFAULT_PLACE),
     Column("group_name", String(64), nullable=False, server_default=DEFAULT_PLACE),
+)
+
+device_removals = Table(  # devices whose data is being deleted
+    "device_removals",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("keep_verdicts", Boolean, nullable=False),
+    Column("requested_at_s", Double, nullable=False),
 )
 
 heartbeats = Table(  # the latest of each device

@@ -23,6 +23,7 @@ ROUTES = {
     "POST /samples/{sample_id}/labels": Scope.LABELS_WRITE,
     "GET /devices": Scope.DEVICES_READ,
     "GET /devices/{device_id}": Scope.DEVICES_READ,
+    "DELETE /devices/{device_id}": Scope.DEVICES_WRITE,
     "GET /groups": Scope.GROUPS_READ,
     "GET /groups/{group}": Scope.GROUPS_READ,
     "PUT /groups/{group}/settings": Scope.GROUPS_WRITE,

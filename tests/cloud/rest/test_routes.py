@@ -12,6 +12,7 @@ from cloud.moments import rfc3339
 from cloud.rollouts.phases import RolloutEvent
 from cloud.rollouts.stages import Stage
 from cloud.store.releases import release
+from cloud.store.removal import removals
 from cloud.store.rollouts import begin, command
 from shared.bundle import sign
 from tests.cloud.console.filled_store import CAMERA, KEY, KINDS, SHUTTLE, Fleet, manifest
@@ -280,3 +281,13 @@ async def test_the_settings_of_a_group_are_replaced_as_a_whole(fleet: Fleet, cli
     assert [item["group"] for item in (await client.get("/groups")).json()["items"]] == ["default", "presses"]
     changes = (await client.get("/audit", params={"subject": "presses"})).json()["items"]
     assert [item["actor"] for item in changes] == ["api:CI (t0)"] * 2
+
+
+async def test_a_device_is_removed_with_its_data(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    answer = await client.delete("/devices/shuttle-a", params={"keep_verdicts": "true"})
+    assert (answer.status_code, answer.json()) == (202, {"device_id": "shuttle-a", "keep_verdicts": True})
+    assert (await client.get("/devices/shuttle-a")).status_code == 404
+    assert (await client.delete("/devices/nothing")).status_code == 404
+    assert [(item.device_id, item.keep_verdicts) for item in await removals(fleet.store)] == [("shuttle-a", True)]
+    (change,) = (await client.get("/audit", params={"action": "device.removed"})).json()["items"]
+    assert (change["actor"], change["details"]) == ("api:CI (t0)", {"keep_verdicts": True})

@@ -12,14 +12,18 @@ from cloud.rollouts.stages import Stage
 from cloud.store import Store, audit
 from cloud.store.api_tokens import Scope, add_api_token, revoke_api_token
 from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
+from cloud.store.certificates import adopt_certificate, offer_certificate
 from cloud.store.fleet import Place, add_tokens, revoke, set_place, spend_token
+from cloud.store.group_settings import change_settings
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.registry import Registry
 from cloud.store.releases import release
+from cloud.store.removal import begin_removal, delete_data
 from cloud.store.rollouts import begin, command
 from cloud.store.schema import audit_log, devices
 from shared.bundle import sign
 from shared.errors import SettingsError, StorageError
+from shared.group_settings import GroupSettings
 from shared.key_sets import TrustedKey
 from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest
 
@@ -55,6 +59,11 @@ async def change_everything(store: Store, folder, add) -> Registry:
     await add_label(store, uuid.UUID(bytes=sample_id), NewLabel(Label.REAL, "Ada"), "api:CI (abc)")
     await add_api_token(store, "abc", "secret", name="CI", scopes=[Scope.AUDIT_READ], expires_at_s=9e9)
     await revoke_api_token(store, "abc")
+    await change_settings(store, "presses", GroupSettings(audit_share=0.1))
+    await change_settings(store, "presses", GroupSettings(audit_share=0.1))  # changes nothing
+    await offer_certificate(store, "two", "1", "2", 9e9)
+    await adopt_certificate(store, "two", "2")
+    assert await delete_data(store, await begin_removal(store, "two", keep_verdicts=False), service_runs=False)
     return registry
 
 
@@ -63,7 +72,7 @@ async def test_each_change_leaves_an_entry_with_its_actor(store, tmp_path, add) 
     found = await entries(store)
     assert {entry.action for entry in found} == set(AuditAction)
     assert [entry.number for entry in found] == sorted(entry.number for entry in found)
-    assert {entry.actor for entry in found} == {audit.local_actor(), "device:press-07", "api:CI (abc)"}
+    assert {entry.actor for entry in found} == {audit.local_actor(), "device:press-07", "device:two", "api:CI (abc)"}
     assert [entry.subject for entry in found][:3] == ["press-07"] * 3
     published = [entry for entry in found if entry.action == AuditAction.BUNDLE_PUBLISHED]
     current = [entry for entry in found if entry.action == AuditAction.BUNDLE_CURRENT]

@@ -1,0 +1,150 @@
+"""Removal of a device with its data, in small transactions that can stop and go on at any time.
+
+The request revokes the device in one transaction. After it the device has no access, and no list shows it. The service
+then deletes its data; a row of `device_removals` says that there is some left.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Delete, delete, false, func, insert, select, true, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store import audit
+from cloud.store.engine import Store
+from cloud.store.retention import FIRST_ROWS, MOST_ROWS, PAUSE_S, STEP_S, in_chunks
+from cloud.store.schema import (
+    device_removals,
+    devices,
+    events,
+    heartbeats,
+    payloads,
+    rollout_devices,
+    samples,
+    sources,
+    tokens,
+    verdict_counts,
+)
+from shared.errors import SettingsError
+from shared.logs import EventLog
+from shared.pacing import Pace
+
+GRACE_S = 5.0  # requests that were admitted before the revocation have ended by then
+
+_LOG = EventLog("removal")
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Device whose data is being deleted; with `keep_verdicts` its verdicts, labels and maps stay."""
+
+    device_id: str
+    keep_verdicts: bool
+    requested_at_s: float
+
+
+async def begin_removal(store: Store, device_id: str, *, keep_verdicts: bool, actor: str | None = None) -> Removal:
+    """Revoke a device and mark its data for deletion; raises SettingsError for an unknown id.
+
+    A device that was removed with its verdicts kept can be removed again without them.
+    """
+    removal = Removal(device_id, keep_verdicts, time.time())
+    marks = {
+        "revoked_at_s": func.coalesce(devices.c.revoked_at_s, removal.requested_at_s),
+        "removed_at_s": removal.requested_at_s,
+    }
+    async with store.writing() as connection:
+        marked = await connection.execute(update(devices).where(devices.c.device_id == device_id).values(marks))
+        if marked.rowcount == 0:
+            raise SettingsError(f"No device {device_id!r} is enrolled: list the devices with vedette cloud devices.")
+        for table in (tokens, heartbeats, device_removals):
+            await connection.execute(delete(table).where(table.c.device_id == device_id))
+        values = {"device_id": device_id, "keep_verdicts": keep_verdicts, "requested_at_s": removal.requested_at_s}
+        await connection.execute(insert(device_removals).values(values))
+        action = audit.AuditAction.DEVICE_REMOVED
+        await audit.record(connection, actor or store.actor, action, device_id, keep_verdicts=keep_verdicts)
+    return removal
+
+
+async def removals(store: Store) -> list[Removal]:
+    """Return the devices whose data is being deleted, the first request first."""
+    query = select(device_removals).order_by(device_removals.c.requested_at_s)
+    async with store.reading() as connection:
+        return [Removal(**row) for row in (await connection.execute(query)).mappings()]
+
+
+async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> bool:
+    """Delete the data of a device in small transactions; return False if there will be more to delete later.
+
+    Samples without a verdict stay for the analysis of a running service, which also needs GRACE_S for open requests.
+    Where verdicts are kept, such samples get theirs first in any case.
+    """
+    device_id = removal.device_id
+    await in_chunks(store, partial(_events_of, device_id))
+    if removal.keep_verdicts:
+        await _delete_payloads(store, device_id)
+    else:
+        await in_chunks(store, partial(_samples_of, device_id, service_runs))
+    left = select(samples.c.number).where(samples.c.device_id == device_id)
+    if removal.keep_verdicts:
+        left = left.where(samples.c.judged == false())
+    async with store.writing() as connection:
+        more = (await connection.execute(left.limit(1))).first() is not None
+        if more or (service_runs and time.time() - removal.requested_at_s < GRACE_S):
+            return False
+        await _finish(connection, store.actor, removal)
+    _LOG.info("device_removed", device_id=device_id, keep_verdicts=removal.keep_verdicts)
+    return True
+
+
+async def _finish(connection: AsyncConnection, actor: str, removal: Removal) -> None:
+    """Delete the small rest in the last transaction."""
+    tables = [events, heartbeats, tokens, rollout_devices, device_removals]
+    if not removal.keep_verdicts:
+        tables += [sources, verdict_counts, devices]
+    for table in tables:
+        await connection.execute(delete(table).where(table.c.device_id == removal.device_id))
+    action = audit.AuditAction.DEVICE_DATA_REMOVED
+    await audit.record(connection, actor, action, removal.device_id, keep_verdicts=removal.keep_verdicts)
+
+
+async def _delete_payloads(store: Store, device_id: str) -> None:
+    """Delete the payloads of the device's judged samples, oldest first."""
+    pace, after = Pace(STEP_S, FIRST_ROWS, MOST_ROWS), (-1.0, -1)
+    place = tuple_(samples.c.received_at_s, samples.c.number)
+    while True:
+        rows = pace.size
+        query = (
+            select(samples.c.received_at_s, samples.c.number)
+            .join(payloads, payloads.c.number == samples.c.number)  # after a restart it goes on where it stopped
+            .where(samples.c.device_id == device_id, samples.c.judged == true(), place > tuple_(*after))
+            .order_by(samples.c.received_at_s, samples.c.number)
+            .limit(rows)
+        )
+        async with store.writing() as connection:
+            started_s = time.perf_counter()
+            found: list[Any] = list((await connection.execute(query)).all())
+            numbers = [row.number for row in found]
+            await connection.execute(delete(payloads).where(payloads.c.number.in_(numbers)))
+        pace.measured(time.perf_counter() - started_s)
+        if len(found) < rows:
+            return
+        after = tuple(found[-1])
+        await asyncio.sleep(PAUSE_S)
+
+
+def _events_of(device_id: str, rows: int) -> Delete:
+    old = select(events.c.cursor).where(events.c.device_id == device_id).order_by(events.c.cursor).limit(rows)
+    return delete(events).where(events.c.cursor.in_(old))
+
+
+def _samples_of(device_id: str, only_judged: bool, rows: int) -> Delete:
+    """Delete samples with payloads, verdicts, maps and labels (ON DELETE CASCADE)."""
+    old = select(samples.c.number).where(samples.c.device_id == device_id)
+    if only_judged:
+        old = old.where(samples.c.judged == true())
+    old = old.order_by(samples.c.received_at_s, samples.c.number).limit(rows)
+    return delete(samples).where(samples.c.number.in_(old))

@@ -1,0 +1,82 @@
+"""Removal of a device's data: small steps, resumed from the store, and samples that wait."""
+
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import func, select
+
+from cloud.store import removal as removal_module
+from cloud.store import retention
+from cloud.store.fleet import device
+from cloud.store.judging import waiting_samples
+from cloud.store.removal import begin_removal, delete_data, removals
+from cloud.store.schema import payloads, samples, verdicts
+from tests.cloud.store.test_store import judge_all
+
+
+class CutError(Exception):
+    """The process ends here."""
+
+
+async def cut(_: float) -> None:
+    raise CutError
+
+
+async def count(store, table, device_id: str = "one") -> int:
+    query = select(func.count()).select_from(table)
+    if table is not samples:
+        query = query.join(samples, samples.c.number == table.c.number)
+    async with store.reading() as connection:
+        return (await connection.execute(query.where(samples.c.device_id == device_id))).scalar_one()
+
+
+@pytest.mark.parametrize("keep_verdicts", [False, True])
+async def test_a_removal_that_is_cut_at_each_pause_goes_on_from_the_store(store, add, keep_verdicts, monkeypatch):
+    for module in (retention, removal_module):
+        monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=cut))
+    await add(count=60)
+    await add("two", count=3)
+    await judge_all(store)
+    await begin_removal(store, "one", keep_verdicts=keep_verdicts)
+    table = payloads if keep_verdicts else samples
+    left, cuts = 60, 0
+    while left:
+        (removal,) = await removals(store)
+        try:
+            await delete_data(store, removal, service_runs=False)
+        except CutError:
+            cuts += 1
+        after = await count(store, table)
+        assert left - after <= 32  # a step is small
+        left = after
+    assert cuts > 2
+    monkeypatch.undo()
+    for removal in await removals(store):
+        assert await delete_data(store, removal, service_runs=False)
+    assert await removals(store) == []
+    assert await count(store, verdicts) == (60 if keep_verdicts else 0)
+    assert await count(store, payloads, "two") == 3
+    assert (await device(store, "one") is None) != keep_verdicts
+
+
+async def test_waiting_samples_are_left_to_a_running_service(store, add):
+    await add(count=2)
+    await judge_all(store)
+    await add(count=2)
+    removal = await begin_removal(store, "one", keep_verdicts=False)
+    assert not await delete_data(store, removal, service_runs=True)
+    assert len(await waiting_samples(store, 10)) == await count(store, samples) == 2
+    await judge_all(store)
+    assert not await delete_data(store, removal, service_runs=True)  # requests may still be open
+    assert await count(store, samples) == 0
+    assert await delete_data(store, removal, service_runs=False)
+
+
+async def test_without_a_service_waiting_samples_go_unless_verdicts_are_kept(store, add):
+    await add(count=2)
+    kept = await begin_removal(store, "one", keep_verdicts=True)
+    assert not await delete_data(store, kept, service_runs=False)
+    assert await count(store, payloads) == 2
+    gone = await begin_removal(store, "one", keep_verdicts=False)
+    assert await delete_data(store, gone, service_runs=False)
+    assert await device(store, "one") is None
