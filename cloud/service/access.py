@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -65,6 +65,16 @@ class Access:
             await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "The certificate has expired. " + _ENROL_AGAIN)
         await self.check(context, used.device_id, used.serial)
         return used
+
+    async def lost(self, used: Collection[ClientCertificate]) -> set[ClientCertificate]:
+        """Return the certificates that probably give no access any more: one query for all; raises StorageError."""
+        await self._refresh()
+        now_s, known = time.time(), self._known
+        return {
+            item
+            for item in used
+            if now_s > item.expires_at_s or _reason(item.device_id, known.get(item.device_id), item.serial)
+        }
 
     async def check(self, context: Context, device_id: str, serial: str | None = None) -> None:
         """End the call unless the device is enrolled, not revoked, and uses its newest certificate.

@@ -1,11 +1,11 @@
-"""`vedette.v1.Detection`: ingest of samples, durable before they are acknowledged; streams of events."""
+"""`vedette.v1.Detection`: ingest of samples, durable before they are acknowledged."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -13,26 +13,21 @@ from google.protobuf.message import DecodeError
 from cloud.service.access import Access, Context, refuse
 from cloud.service.admission import Admission, Admitted, Load, Refusal, invalid
 from cloud.service.bundle_rules import BundleRules, Rules, check_fit
-from cloud.service.event_notifier import EventNotifier
 from cloud.service.metrics import Metrics
 from cloud.service.request_slots import arrive
 from cloud.service.store_check import StoreCheck
+from cloud.service.watch import STORAGE_RETRY_MS, WatchService
 from cloud.store import Store
-from cloud.store.events import BundleChange, StoredEvent, events_after, newest_cursor
 from cloud.store.ingest import IngestStatus, Received, store_samples
 from shared.errors import SampleRejected, StorageError
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
-from shared.wire import MAX_SAMPLES_PER_REQUEST, decoded_bytes, undecoded_from_message, verdict_to_message
+from shared.wire import MAX_SAMPLES_PER_REQUEST, decoded_bytes, undecoded_from_message
 from vedette.v1 import detection_pb2, sample_pb2
 
-STORAGE_RETRY_MS = 2000
 SLOW_RETRY_MS = 5000
 MAX_THROTTLED = 10_000  # devices and events whose log lines are counted
 MAX_DECODED_BYTES = 2**30  # above the largest sample of any modality
-WATCH_PAGE = 64  # verdicts with their maps, up to a mebibyte each
-WATCH_CHECK_S = 1.0
-T = TypeVar("T")
 _LOG = EventLog("detection")
 _check_throttle = Throttle()
 _STATUS = {
@@ -43,7 +38,7 @@ _STATUS = {
 
 
 class DetectionService:
-    """Submit and Watch.
+    """Submit, beside the Watch of `watch`.
 
     `executor` checks payloads outside the event loop; `wake_analysis` is called after samples were stored.
     """
@@ -55,24 +50,21 @@ class DetectionService:
         access: Access,
         admission: Admission,
         rules: BundleRules,
-        notifier: EventNotifier,
+        watch: WatchService,
         metrics: Metrics,
         *,
         executor: Executor,
         wake_analysis: Callable[[], None],
-        watches_per_device: int,
     ) -> None:
         self._store = store
         self._store_check = store_check
         self._access = access
         self._admission = admission
         self._rules = rules
-        self._notifier = notifier
+        self._watch = watch
         self._metrics = metrics
         self._executor = executor
         self._wake_analysis = wake_analysis
-        self._watches_per_device = watches_per_device
-        self._watches: dict[str, int] = {}
         self._throttle = Throttle(max_kinds=MAX_THROTTLED)
 
     def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
@@ -85,7 +77,7 @@ class DetectionService:
             self.Submit, response_serializer=detection_pb2.SubmitResponse.SerializeToString
         )
         watch = grpc.unary_stream_rpc_method_handler(
-            self.Watch,
+            self._watch.Watch,
             request_deserializer=detection_pb2.WatchRequest.FromString,
             response_serializer=detection_pb2.Event.SerializeToString,
         )
@@ -139,30 +131,6 @@ class DetectionService:
                         _LOG.error("submit_not_stored", device_id=device_id, samples=count, error=error)
                     return [], Refusal("store", str(error), STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
 
-    async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[detection_pb2.Event]:
-        """Stream the device's events after the cursor, then new ones, until either side ends the call."""
-        device_id = await self._access.device_id(context)
-        if self._watches.get(device_id, 0) >= self._watches_per_device:
-            message = f"Device {device_id!r} has {self._watches_per_device} event streams open already."
-            await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_ms=STORAGE_RETRY_MS)
-        with self._watching(device_id):
-            cursor = await self._start(context, request.cursor)
-            while not self._notifier.closed:
-                await self._access.device_id(context)  # ends for a device that was revoked or enrolled again
-                newest = self._notifier.newest  # the next page includes all events up to this one
-                page = await self._read(context, events_after(self._store, device_id, cursor, WATCH_PAGE))
-                for event in page:
-                    cursor = event.cursor
-                    if event.content is not None:
-                        yield _event_message(event)
-                if len(page) < WATCH_PAGE:
-                    cursor = max(cursor, newest)  # the others are for other devices
-                    while not self._notifier.closed and not await self._notifier.wait_beyond(
-                        device_id, cursor, WATCH_CHECK_S
-                    ):
-                        await self._access.device_id(context)
-        await refuse(context, grpc.StatusCode.UNAVAILABLE, "The service is stopping: connect again.")
-
     async def _ingest(
         self, device_id: str, messages: Sequence[sample_pb2.Sample], admitted: Admitted
     ) -> list[detection_pb2.SampleResult]:
@@ -207,29 +175,6 @@ class DetectionService:
                 await task  # the admission counts it when it has ended
             raise
 
-    async def _start(self, context: Context, cursor: int) -> int:
-        """Return where to start. A cursor beyond the newest is from another store: start at the first event."""
-        newest = await self._read(context, newest_cursor(self._store))
-        return cursor if cursor <= newest else 0
-
-    async def _read(self, context: Context, reading: Awaitable[T]) -> T:
-        try:
-            return await reading
-        except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
-
-    @contextlib.contextmanager
-    def _watching(self, device_id: str) -> Iterator[None]:
-        self._watches[device_id] = self._watches.get(device_id, 0) + 1
-        self._metrics.watches.inc()
-        try:
-            yield
-        finally:
-            self._metrics.watches.dec()
-            self._watches[device_id] -= 1
-            if not self._watches[device_id]:
-                del self._watches[device_id]
-
 
 def _load(request: detection_pb2.SubmitRequest) -> Load:
     """Return the load of a request.
@@ -269,13 +214,3 @@ def _check(message: sample_pb2.Sample, rules: Rules) -> Received | str:
             _LOG.error("check_failed", error=f"{type(error).__name__}: {error}", count=count)
         return f"the sample cannot be checked: {type(error).__name__}"
     return Received(sample, screening, message.payload)
-
-
-def _event_message(event: StoredEvent) -> detection_pb2.Event:
-    message = detection_pb2.Event(cursor=event.cursor)
-    if isinstance(event.content, BundleChange):
-        message.bundle_changed.bundle_name = event.content.bundle_name
-        message.bundle_changed.bundle_id = event.content.bundle_id
-    elif event.content is not None:
-        message.verdict.CopyFrom(verdict_to_message(event.content))
-    return message

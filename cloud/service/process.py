@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
@@ -32,6 +32,7 @@ from cloud.service.readiness import CurrentBundles
 from cloud.service.removals import run_removals
 from cloud.service.rollout_control import RolloutControl
 from cloud.service.store_check import StoreCheck
+from cloud.service.watch import WatchService
 from cloud.service.web import WebServer
 from cloud.serving.batcher import Batcher, Judged
 from cloud.serving.cache import AnalysisCache
@@ -40,6 +41,7 @@ from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
 from cloud.store import Store, open_store
 from cloud.store.audit import SERVICE_ACTOR
+from cloud.store.events import WrittenEvent
 from cloud.store.judging import backlog
 from cloud.store.read_queue import CONSOLE_READS
 from cloud.store.registry import Registry
@@ -56,6 +58,7 @@ GRACE_S = 1.5
 MAX_ENROLMENT_BYTES = 64 * 1024
 FRAMING_BYTES = 64 * 1024
 RETENTION_EVERY_S = 3600.0
+SLOW_NICENESS = 10  # requests and small samples come first where all cores are busy
 _DETECTION = detection_pb2.DESCRIPTOR.services_by_name["Detection"].full_name
 _FLEET = fleet_pb2.DESCRIPTOR.services_by_name["Fleet"].full_name
 _LOG = EventLog("service")
@@ -99,9 +102,17 @@ class Service:
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)
         self._access = Access(self.store)
-        self._worker = Worker("analysis")
+        self._worker, self._slow_worker = Worker("analysis"), Worker("slow-analysis", SLOW_NICENESS)
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
         self._notifier = EventNotifier(self.store, self._on_failure)
+        self._watch = WatchService(
+            self.store,
+            self._access,
+            self._notifier,
+            self.metrics,
+            streams_per_device=settings.limits.watches_per_device,
+            on_failure=self._on_failure,
+        )
         self._rollouts = RolloutControl(
             self.store,
             self.metrics,
@@ -110,18 +121,9 @@ class Service:
             on_failure=self._on_failure,
         )
         self._analyses = AnalysisCache(
-            self.registry.bundle, load_analysis, self._worker, settings.analysis.cached_bundles
+            self.registry.bundle, load_analysis, self._slow_worker, settings.analysis.cached_bundles
         )
-        self._batcher = Batcher(
-            self.store,
-            self._analyses,
-            self._worker,
-            find_bundle=self.registry.judging_bundle_id,
-            batch_size=settings.analysis.batch_size,
-            false_alarm_rate=settings.analysis.false_alarm_rate,
-            on_judged=self._on_judged,
-            on_failure=self._on_failure,
-        )
+        self._batcher = self._make_batcher()
 
     async def start(self) -> None:
         """Start all parts; devices can call when this returns. Always call `stop` afterwards.
@@ -175,6 +177,7 @@ class Service:
 
     def _start_tasks(self) -> None:
         self._supervise("event_notifier", self._notifier.run())
+        self._supervise("watch", self._watch.run())
         self._supervise("current_bundles", self._current_bundles.run())
         self._supervise("store_check", self._store_check.run())
         self._supervise("warm_up", self._warm_up())
@@ -212,7 +215,21 @@ class Service:
         for store in (self._console_store, self._api_store, self.store):
             await store.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._worker.stop, 0.5)
+        for worker in (self._worker, self._slow_worker):
+            await asyncio.to_thread(worker.stop, 0.25)
+
+    def _make_batcher(self) -> Batcher:
+        return Batcher(
+            self.store,
+            self._analyses,
+            self._worker,
+            self._slow_worker,
+            find_bundle=self.registry.judging_bundle_id,
+            batch_size=self._settings.analysis.batch_size,
+            false_alarm_rate=self._settings.analysis.false_alarm_rate,
+            on_judged=self._on_judged,
+            on_failure=self._on_failure,
+        )
 
     def health(self) -> dict[str, object]:
         """Return the body of /health, with status 503 unless the service runs."""
@@ -258,11 +275,10 @@ class Service:
             self._access,
             self._admission,
             BundleRules(self.registry),
-            self._notifier,
+            self._watch,
             self.metrics,
             executor=self._executor,
             wake_analysis=self._batcher.wake,
-            watches_per_device=self._settings.limits.watches_per_device,
         )
         fleet = FleetService(
             self.store,
@@ -337,10 +353,10 @@ class Service:
             except VedetteError as error:
                 self._on_failure(error)
 
-    def _on_judged(self, judged: Judged, seconds: float) -> None:
+    def _on_judged(self, judged: Judged, written: Sequence[WrittenEvent], seconds: float) -> None:
         now_s = time.time()
         self._admission.judged([(waiting.device_id, waiting.decoded_bytes) for waiting, _ in judged], seconds)
-        self._notifier.announce()
+        self._notifier.publish(written)
         for waiting, verdict in judged:
             self.metrics.verdicts.labels(verdict.decision.value).inc()
             self.metrics.verdict_seconds.observe(max(0.0, now_s - waiting.received_at_s))

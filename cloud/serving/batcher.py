@@ -1,7 +1,10 @@
 """Batches of stored samples of one bundle, and their way from the queue to verdicts.
 
-The batcher never waits to fill a batch. While one batch is judged, samples for the next arrive, so a single sample is
-judged at once and many samples in full batches.
+A single sample is judged at once. While one round of batches is judged, samples for the next arrive, and a round starts
+at least ROUND_S after the one before unless that was full: a round of few samples costs nearly as much as one of many.
+
+Batches that take long have a thread of their own: those with large samples, and those whose analysis must be loaded
+first. The others wait for none of them.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ from cloud.serving.cache import AnalysisCache
 from cloud.serving.verdicts import judge_batch, undecided
 from cloud.serving.worker import Worker
 from cloud.store import Store
+from cloud.store.events import WrittenEvent
 from cloud.store.judging import WaitingSample, load_payloads, store_verdicts, waiting_samples
 from shared.backoff import Backoff
 from shared.errors import StorageError, VedetteError
@@ -22,9 +26,11 @@ from vedette.v1 import sample_pb2
 
 WINDOW_BATCHES = 8
 WINDOW_S = 0.25
+ROUND_S = 0.05
 POLL_S = 1.0
 MAX_BATCH_PAYLOAD_BYTES = 64 * 2**20
 MAX_BATCH_VALUES = 2**26
+LARGE_SAMPLE_BYTES = 4 * 2**20  # decoded
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 10.0
 
 Judged = Sequence[tuple[WaitingSample, Verdict]]
@@ -34,8 +40,8 @@ class Batcher:
     """Task that judges waiting samples and stores the verdicts.
 
     `find_bundle` returns the id of the bundle that judges samples, given the id of the bundle that screened them, or
-    None. `on_judged` receives verdicts after they are stored, with the seconds they took. `on_failure` receives each
-    error that is retried.
+    None. `on_judged` receives verdicts after they are stored, with their events and the seconds they took. `on_failure`
+    receives each error that is retried. `worker` judges batches, `slow_worker` those that take long.
     """
 
     def __init__(
@@ -43,23 +49,27 @@ class Batcher:
         store: Store,
         analyses: AnalysisCache,
         worker: Worker,
+        slow_worker: Worker,
         *,
         find_bundle: Callable[[str], Awaitable[str | None]],
         batch_size: int,
         false_alarm_rate: float,
-        on_judged: Callable[[Judged, float], None],
+        on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
         self._store = store
         self._analyses = analyses
         self._worker = worker
+        self._slow_worker = slow_worker
         self._find_bundle = find_bundle
         self._batch_size = batch_size
         self._false_alarm_rate = false_alarm_rate
         self._on_judged = on_judged
         self._on_failure = on_failure
         self._woken = asyncio.Event()
-        self._started_s = 0.0
+        self._slow_task: asyncio.Task[None] | None = None
+        self._in_slow_task: set[int] = set()  # numbers of its samples
+        self._slow_backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
 
     def wake(self) -> None:
         """Start the next batch without waiting for the poll, because samples have arrived."""
@@ -68,50 +78,91 @@ class Batcher:
     async def run(self) -> None:
         """Judge until cancelled. Errors go to `on_failure` and are retried; waiting samples stay in the store."""
         backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
-        while True:
-            try:
-                self._woken.clear()
-                if not await self._judge_window():
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._woken.wait(), POLL_S)
-                backoff.reset()
-            except Exception as error:
-                self._on_failure(error)
-                await asyncio.sleep(backoff.next_s())
+        try:
+            while True:
+                try:
+                    started_s = time.monotonic()
+                    self._woken.clear()
+                    judged = await self._judge_window()
+                    if not judged:
+                        with contextlib.suppress(TimeoutError):
+                            await asyncio.wait_for(self._woken.wait(), POLL_S)
+                    elif judged < self._batch_size:
+                        await asyncio.sleep(started_s + ROUND_S - time.monotonic())
+                    backoff.reset()
+                except Exception as error:
+                    self._on_failure(error)
+                    await asyncio.sleep(backoff.next_s())
+        finally:
+            if self._slow_task is not None:
+                self._slow_task.cancel()
 
-    async def _judge_window(self) -> bool:
-        """Judge the next few batches; return whether any sample was waiting.
+    async def _judge_window(self) -> int:
+        """Judge the next few batches; return the number of samples in them.
 
         When samples have arrived meanwhile, the rest of a window that takes long goes back to the queue: devices that
         sent little do not wait for those that sent much.
         """
-        window = await waiting_samples(self._store, WINDOW_BATCHES * self._batch_size)
+        waiting = await waiting_samples(self._store, WINDOW_BATCHES * self._batch_size)
+        window = [item for item in waiting if item.number not in self._in_slow_task]
         until_s = time.monotonic() + WINDOW_S
+        slow: list[tuple[list[WaitingSample], str]] = []
+        judged = 0
         for batch in _batches(window, self._batch_size):
-            await self._judge(batch)
+            bundle_id = await self._find_bundle(batch[0].edge_bundle_id)
+            if bundle_id is not None and self._is_slow(batch, bundle_id):
+                slow.append((batch, bundle_id))
+                continue
+            await self._judge(batch, bundle_id, self._worker)
+            judged += len(batch)
             if self._woken.is_set() and time.monotonic() > until_s:
                 break
-        return bool(window)
+        if slow and self._slow_task is None:
+            self._in_slow_task = {item.number for batch, _ in slow for item in batch}
+            self._slow_task = asyncio.create_task(self._judge_slowly(slow))
+        return judged
 
-    async def _judge(self, batch: Sequence[WaitingSample]) -> None:
-        self._started_s = time.monotonic()
-        edge_bundle_id = batch[0].edge_bundle_id
-        bundle_id = await self._find_bundle(edge_bundle_id)
+    def _is_slow(self, batch: Sequence[WaitingSample], bundle_id: str) -> bool:
+        is_large = any(item.decoded_bytes > LARGE_SAMPLE_BYTES for item in batch)
+        return is_large or not self._analyses.is_decided(bundle_id)
+
+    async def _judge_slowly(self, batches: Sequence[tuple[Sequence[WaitingSample], str]]) -> None:
+        """Judge batches that take long for WINDOW_S; the rest goes back to the queue."""
+        until_s = time.monotonic() + WINDOW_S
+        try:
+            for batch, bundle_id in batches:
+                await self._judge(batch, bundle_id, self._slow_worker)
+                if time.monotonic() > until_s:
+                    break
+        except Exception as error:  # the samples stay in the queue
+            self._on_failure(error)
+            await asyncio.sleep(self._slow_backoff.next_s())
+        else:
+            self._slow_backoff.reset()
+        finally:
+            self._in_slow_task.clear()
+            self._slow_task = None
+            self._woken.set()
+
+    async def _judge(self, batch: Sequence[WaitingSample], bundle_id: str | None, worker: Worker) -> None:
+        started_s = time.monotonic()
         if bundle_id is None:
+            edge_bundle_id = batch[0].edge_bundle_id
             reason = f"bundle {edge_bundle_id!r} is missing, and no bundle of its name is current: publish it"
-            await self._write([(waiting, undecided(waiting, reason)) for waiting in batch])
+            await self._write([(waiting, undecided(waiting, reason)) for waiting in batch], started_s)
             return
         try:
             modality, judge = await self._analyses.get(bundle_id)
         except StorageError:
             raise  # the samples stay in the queue and are retried
         except VedetteError as error:
-            await self._write([(waiting, undecided(waiting, str(error), bundle_id)) for waiting in batch])
+            reason = str(error)
+            await self._write([(waiting, undecided(waiting, reason, bundle_id)) for waiting in batch], started_s)
             return
         payloads = await load_payloads(self._store, [waiting.number for waiting in batch])
         for chunk in _chunks(batch, payloads):
             fitting = [pair for pair in chunk if pair[0].modality is modality]
-            verdicts = await self._worker.run(
+            verdicts = await worker.run(
                 judge_batch, judge, fitting, bundle_id=bundle_id, false_alarm_rate=self._false_alarm_rate
             )
             judged = list(zip((waiting for waiting, _ in fitting), verdicts, strict=True))
@@ -123,21 +174,24 @@ class Batcher:
                 for waiting, _ in chunk
                 if waiting.modality is not modality
             ]
-            await self._write(judged)
+            started_s = await self._write(judged, started_s)
 
-    async def _write(self, judged: Judged) -> None:
-        """Store the verdicts, retrying without limit: judging the samples again would cost more than waiting."""
+    async def _write(self, judged: Judged, started_s: float) -> float:
+        """Store the verdicts; return the time of the end.
+
+        Retries without limit: judging the samples again would cost more than waiting.
+        """
         backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
         while True:
             try:
-                await store_verdicts(self._store, judged)
+                written = await store_verdicts(self._store, judged)
                 break
             except StorageError as error:
                 self._on_failure(error)
                 await asyncio.sleep(backoff.next_s())
         now_s = time.monotonic()
-        self._on_judged(judged, now_s - self._started_s)
-        self._started_s = now_s
+        self._on_judged(judged, written, now_s - started_s)
+        return now_s
 
 
 def _batches(window: Sequence[WaitingSample], batch_size: int) -> Iterator[list[WaitingSample]]:

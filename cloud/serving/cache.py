@@ -1,5 +1,6 @@
 """Cache of loaded analyses, by bundle: loading one takes seconds."""
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -34,6 +35,11 @@ class AnalysisCache:
         self._capacity = capacity
         self._ready: OrderedDict[str, tuple[Modality, Judge]] = OrderedDict()
         self._failures: dict[str, tuple[float, str]] = {}
+        self._loading = asyncio.Lock()
+
+    def is_decided(self, bundle_id: str) -> bool:
+        """Return whether `get` answers at once: the analysis is loaded, or failed to load a moment ago."""
+        return bundle_id in self._ready or bool(self._recent_failure(bundle_id))
 
     async def get(self, bundle_id: str) -> tuple[Modality, Judge]:
         """Return the modality of the bundle and its analysis.
@@ -43,12 +49,23 @@ class AnalysisCache:
         that a damaged bundle does not delay the others. Raises StorageError while the store cannot be read; the next
         call retries at once.
         """
-        if bundle_id in self._ready:
-            self._ready.move_to_end(bundle_id)
-            return self._ready[bundle_id]
-        failed_at_s, reason = self._failures.get(bundle_id, (-FAILURE_TTL_S, ""))
-        if time.monotonic() - failed_at_s < FAILURE_TTL_S:
+        reason = self._recent_failure(bundle_id)
+        if bundle_id not in self._ready and not reason:
+            async with self._loading:
+                if not self.is_decided(bundle_id):  # perhaps loaded meanwhile
+                    await self._load_now(bundle_id)
+            reason = self._recent_failure(bundle_id)
+        if bundle_id not in self._ready:
             raise BundleError(reason)
+        self._ready.move_to_end(bundle_id)
+        return self._ready[bundle_id]
+
+    def _recent_failure(self, bundle_id: str) -> str:
+        failed_at_s, reason = self._failures.get(bundle_id, (-FAILURE_TTL_S, ""))
+        return reason if time.monotonic() - failed_at_s < FAILURE_TTL_S else ""
+
+    async def _load_now(self, bundle_id: str) -> None:
+        """Load an analysis, or note the failure; raises StorageError."""
         try:
             bundle = await self._open_bundle(bundle_id)
             judge = await self._worker.run(self._load, bundle)
@@ -60,12 +77,11 @@ class AnalysisCache:
                 f"bundle {bundle_id} cannot be loaded: {load_failure(error)}. The log of the service has the details."
             )
             self._failures[bundle_id] = (time.monotonic(), reason)
-            raise BundleError(reason) from error
+            return
         self._failures.pop(bundle_id, None)
         self._ready[bundle_id] = (bundle.manifest.modality, judge)
         while len(self._ready) > self._capacity:
             self._ready.popitem(last=False)
-        return self._ready[bundle_id]
 
 
 def load_failure(error: Exception) -> str:

@@ -1,7 +1,9 @@
 """Thread for blocking work, which would stop the event loop."""
 
 import asyncio
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -11,13 +13,14 @@ T = TypeVar("T")
 
 
 class Worker:
-    """Daemon thread that calls one function at a time.
+    """Daemon thread that calls one function at a time; on Linux with `niceness`, which its own threads inherit.
 
     Unlike an executor's thread, it does not delay the end of the process. An interrupted batch is not lost: its samples
     are still in the queue of the store.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, niceness: int = 0) -> None:
+        self._niceness = niceness
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -47,6 +50,9 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        if self._niceness and sys.platform == "linux":  # where a thread has a priority of its own
+            thread_id = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread_id, os.getpriority(os.PRIO_PROCESS, thread_id) + self._niceness)
         while (work := self._queue.get()) is not None:
             work()
 

@@ -31,6 +31,14 @@ class StoredEvent:
     content: Verdict | BundleChange | None
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenEvent:
+    """Event that this process has just written, and its device."""
+
+    device_id: str
+    event: StoredEvent
+
+
 async def newest_cursor(store: Store) -> int:
     """Return the cursor of the newest event, or 0 if there is none."""
     async with store.reading() as connection:

@@ -7,12 +7,13 @@ between loses nothing; the next one continues.
 import math
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import CTE, Select, bindparam, false, func, insert, select, true, update
 
 from cloud.store.engine import Store
+from cloud.store.events import StoredEvent, WrittenEvent
 from cloud.store.payload_rows import COLUMNS, payload_message
 from cloud.store.schema import EVENT_VERDICT, anomaly_maps, events, payloads, samples, verdicts
 from cloud.store.verdict_columns import COLUMNS as VERDICT_COLUMNS
@@ -162,19 +163,36 @@ async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sampl
         return {row["number"]: payload_message(row) for row in rows}
 
 
-async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Verdict]]) -> None:
-    """Store verdicts and their events, and remove the samples from the queue, in one transaction."""
+async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Verdict]]) -> list[WrittenEvent]:
+    """Store verdicts and their events, and remove the samples from the queue, in one transaction.
+
+    Returns the events in the order of their cursors.
+    """
     if not judged:
-        return
+        return []
+    judged = [(waiting, _with_short_reason(verdict)) for waiting, verdict in judged]
     maps = [_map_row(waiting.number, verdict) for waiting, verdict in judged if verdict.anomaly_map is not None]
     numbers = [{"judged_number": waiting.number} for waiting, _ in judged]
     async with store.writing() as connection:
         await connection.execute(insert(verdicts), [_verdict_row(waiting, verdict) for waiting, verdict in judged])
         if maps:
             await connection.execute(insert(anomaly_maps), maps)
-        await connection.execute(insert(events), [_event_row(waiting, verdict) for waiting, verdict in judged])
+        written = await connection.execute(
+            insert(events).returning(events.c.number, events.c.cursor),
+            [_event_row(waiting, verdict) for waiting, verdict in judged],
+        )
+        cursor_of = {row.number: row.cursor for row in written}
         taken_off = update(samples).where(samples.c.number == bindparam("judged_number")).values(judged=true())
         await connection.execute(taken_off, numbers)
+    found = [
+        WrittenEvent(waiting.device_id, StoredEvent(cursor_of[waiting.number], verdict)) for waiting, verdict in judged
+    ]
+    return sorted(found, key=lambda item: item.event.cursor)
+
+
+def _with_short_reason(verdict: Verdict) -> Verdict:
+    is_short = len(verdict.reason) <= MAX_REASON_CHARACTERS
+    return verdict if is_short else replace(verdict, reason=verdict.reason[:MAX_REASON_CHARACTERS])
 
 
 def _verdict_row(waiting: WaitingSample, verdict: Verdict) -> dict[str, object]:
@@ -184,7 +202,6 @@ def _verdict_row(waiting: WaitingSample, verdict: Verdict) -> dict[str, object]:
         "route": waiting.route.value,
         "decision": verdict.decision.value,
         "p_value": p_value_to_column(verdict.p_value),
-        "reason": verdict.reason[:MAX_REASON_CHARACTERS],
         "opinions": opinions_to_json(verdict.opinions),
         "contributions": contributions_to_json(verdict.contributions),
     }

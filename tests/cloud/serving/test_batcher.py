@@ -1,5 +1,7 @@
 import asyncio
 import contextlib
+import os
+import threading
 import time
 from dataclasses import replace
 
@@ -8,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert
 
+from cloud.serving import batcher as batcher_module
 from cloud.serving.batcher import Batcher, _batches
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.verdicts import judge_batch
@@ -162,12 +165,12 @@ async def store(tmp_path):
         yield store
 
 
-async def add(store, count: int, device_id: str = "one") -> None:
+async def add(store, count: int, device_id: str = "one", *, bundle_id: str = "biopsy-1-0", value=None) -> None:
     received = [
         Received(
             Sample(new_sample_id(), "lab", Modality.TABULAR, 0.0, "", np.empty(0, np.float32)),
-            Screening(1.0, 0.5, False, Route.FORWARD, "biopsy-1-0", "", ""),
-            payload(0.5),
+            Screening(1.0, 0.5, False, Route.FORWARD, bundle_id, "", ""),
+            value or payload(0.5),
         )
         for _ in range(count)
     ]
@@ -177,7 +180,7 @@ async def add(store, count: int, device_id: str = "one") -> None:
 @contextlib.asynccontextmanager
 async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failure=lambda error: None):
     """Run a batcher; yield it and the list of judged samples."""
-    worker = Worker("test")
+    worker, slow_worker = Worker("test"), Worker("slow-test")
     done: list = []
 
     async def same(bundle_id: str) -> str:
@@ -186,16 +189,17 @@ async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failu
     async def open_nothing(bundle_id: str):
         raise AssertionError("not needed")
 
-    cache = AnalysisCache(open_bundle or open_nothing, lambda bundle: judge, worker, 4)
+    cache = AnalysisCache(open_bundle or open_nothing, lambda bundle: judge, slow_worker, 4)
     cache._ready["biopsy-1-0"] = (Modality.TABULAR, judge)
     batcher = Batcher(
         store,
         cache,
         worker,
+        slow_worker,
         find_bundle=find_bundle or same,
         batch_size=16,
         false_alarm_rate=0.01,
-        on_judged=lambda judged, seconds: done.extend(judged),
+        on_judged=lambda judged, written, seconds: done.extend(judged),
         on_failure=on_failure,
     )
     task = asyncio.create_task(batcher.run())
@@ -205,6 +209,7 @@ async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failu
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         worker.stop(1)
+        slow_worker.stop(1)
 
 
 async def until(condition, timeout_s: float = 10) -> None:
@@ -236,6 +241,40 @@ async def test_a_device_that_sends_little_does_not_wait_for_all_that_another_sen
         await until(lambda: any(waiting.device_id == "two" for waiting, _ in done))
         assert len(done) < 100
         await until(lambda: len(done) == 129)
+
+
+async def test_small_samples_wait_for_neither_large_ones_nor_a_bundle_that_is_loaded(store, monkeypatch, biopsies):
+    monkeypatch.setattr(batcher_module, "LARGE_SAMPLE_BYTES", 100)
+    ends = threading.Event()
+
+    class WaitsForLarge(Recorder):
+        def judge(self, values, crops=()):
+            if len(values[0]) > 1:
+                ends.wait(10)
+            return super().judge(values, crops)
+
+    async def open_bundle(bundle_id: str):
+        await asyncio.to_thread(ends.wait, 10)
+        return biopsies.version(2)
+
+    judge = WaitsForLarge()
+    await add(store, 2, "two", bundle_id="new-2-0")
+    await add(store, 2, "two", value=payload(*[0.5] * 50))
+    async with batching(store, judge, open_bundle=open_bundle) as (batcher, done):
+        await asyncio.sleep(0.1)
+        for count in (1, 2):
+            await add(store, 1)
+            batcher.wake()
+            await until(lambda count=count: len(done) == count)
+        assert {waiting.device_id for waiting, _ in done} == {"one"}
+        ends.set()
+        await until(lambda: len(done) == 6)
+
+
+async def test_a_worker_with_niceness_leaves_the_priority_of_other_threads():
+    worker = Worker("test", niceness=7)
+    assert await worker.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())) == os.nice(0) + 7
+    worker.stop(1)
 
 
 async def test_a_single_sample_is_judged_without_delay(store):
