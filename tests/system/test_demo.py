@@ -51,7 +51,7 @@ def federated_status(config: Path) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("effort", ["0.1", pytest.param("", marks=pytest.mark.long, id="default effort")])
+@pytest.mark.parametrize("effort", ["0.03", pytest.param("", marks=pytest.mark.long, id="default effort")])
 def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, effort: str
 ) -> None:
