@@ -16,6 +16,7 @@ from cloud.store.audit import local_actor
 from cloud.store.read_queue import DEVICE_READS, ReadLimits
 from shared.errors import SettingsError
 
+CLAIM_S = 30.0  # from the last sign of life of a process to the end of its claims on waiting samples
 Where: TypeAlias = StoreLocation | Path
 """Location of a store; a path alone is the data directory of a SQLite store."""
 
@@ -28,6 +29,9 @@ class Store(abc.ABC):
     Each failure of the database MUST be raised as StorageError, whose message names the store and a remedy and holds
     no password.
     """
+
+    claimant: str = ""
+    """Name under which this process claims waiting samples; empty where no other process judges."""
 
     def __init__(self, actor: str = "") -> None:
         self.actor = actor or local_actor()

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import CTE, Select, bindparam, false, func, insert, select, true, update
 
+from cloud.store import claims
 from cloud.store.engine import Store
 from cloud.store.events import StoredEvent, WrittenEvent
 from cloud.store.payload_rows import COLUMNS, payload_message
@@ -76,13 +77,15 @@ async def waiting_samples(store: Store, limit: int) -> list[WaitingSample]:
         devices = (await connection.execute(select(func.count()).select_from(_waiting_devices()))).scalar_one()
         if not devices:
             return []
-        rows = (await connection.execute(_next_of_each_device(math.ceil(limit / devices)))).all()
+        rows = (await connection.execute(_next_of_each_device(store, math.ceil(limit / devices)))).all()
     queues: dict[str, list[WaitingSample]] = {}
     for row in rows:
         queues.setdefault(row.device_id, []).append(_waiting_sample(row))
     turns = [(turn, waiting) for queue in queues.values() for turn, waiting in enumerate(_affordable(queue))]
     turns.sort(key=lambda item: (item[0], item[1].number))
-    return [waiting for _, waiting in turns[:limit]]
+    chosen = [waiting for _, waiting in turns[:limit]]
+    own = await claims.take(store, [waiting.number for waiting in chosen])
+    return [waiting for waiting in chosen if waiting.number in own]
 
 
 def _waiting_devices() -> CTE:
@@ -94,13 +97,14 @@ def _waiting_devices() -> CTE:
     return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("waiting_devices")
 
 
-def _next_of_each_device(count: int) -> Select[Any]:
+def _next_of_each_device(store: Store, count: int) -> Select[Any]:
     """Return the query for the oldest `count` waiting samples of each device."""
     device = _waiting_devices()
     queue = samples.alias("queue")
+    free = claims.is_free(store, queue.c.number)
     oldest = (
         select(queue.c.number)
-        .where(queue.c.device_id == device.c.device_id, queue.c.judged == false())
+        .where(queue.c.device_id == device.c.device_id, queue.c.judged == false(), *free)
         .order_by(queue.c.number)
         .limit(count)
         .correlate(device)
@@ -166,14 +170,16 @@ async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sampl
 async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Verdict]]) -> list[WrittenEvent]:
     """Store verdicts and their events, and remove the samples from the queue, in one transaction.
 
-    Returns the events in the order of their cursors.
+    A sample that waits no more is left out: it was removed, or another process has judged it. Returns the events in the
+    order of their cursors.
     """
-    if not judged:
-        return []
-    judged = [(waiting, _with_short_reason(verdict)) for waiting, verdict in judged]
-    maps = [_map_row(waiting.number, verdict) for waiting, verdict in judged if verdict.anomaly_map is not None]
-    numbers = [{"judged_number": waiting.number} for waiting, _ in judged]
     async with store.writing() as connection:
+        waits = await claims.end(connection, store, [waiting.number for waiting, _ in judged])
+        judged = [(waiting, _with_short_reason(verdict)) for waiting, verdict in judged if waiting.number in waits]
+        if not judged:
+            return []
+        maps = [_map_row(waiting.number, verdict) for waiting, verdict in judged if verdict.anomaly_map is not None]
+        numbers = [{"judged_number": waiting.number} for waiting, _ in judged]
         await connection.execute(insert(verdicts), [_verdict_row(waiting, verdict) for waiting, verdict in judged])
         if maps:
             await connection.execute(insert(anomaly_maps), maps)

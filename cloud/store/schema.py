@@ -160,6 +160,14 @@ payloads = Table(
     Column("edge_map", LargeBinary),
 )
 
+claims = Table(  # waiting samples that a process judges, where several do: see cloud.store.claims
+    "claims",
+    metadata,
+    Column("number", Number, ForeignKey("samples.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("claimant", String(36), nullable=False),
+    Column("until_s", Double, nullable=False),  # by the clock of the database
+)
+
 verdicts = Table(
     VERDICTS,
     metadata,

@@ -2,28 +2,33 @@
 
 import asyncio
 import contextlib
+import time
 
 import asyncpg
 
+from cloud.store.engine import CLAIM_S
 from cloud.store.postgres.connecting import DATABASE_ERRORS, connect
 from shared.backoff import Backoff
 from shared.errors import VedetteError
 
 CHANNEL = "vedette_changes"
-PING_S = 10.0
+RENEW_S = 8.0
+CANCEL_S = 1.0
 ANNOUNCE_EVERY_S = 0.02
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 5.0
+_RENEWAL = f"UPDATE claims SET until_s = extract(epoch FROM clock_timestamp()) + {CLAIM_S} WHERE claimant = $1"
 
 
 class Changes:
     """Counter that changes with each commit that was announced, of this process or another.
 
-    It listens on a connection of its own from the first call on. While that connection is missing, every call of
+    It listens on a connection of its own from the first call on, over which it also renews the claims of this process
+    on samples. While that connection is missing, every call of
     `version` returns another number, so that a reader rather reads too often.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, claimant: str) -> None:
+        self._url, self._claimant = url, claimant
         self._count = 0
         self._listens = False
         self._task: asyncio.Task[None] | None = None
@@ -43,11 +48,10 @@ class Changes:
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._task is not None:
+        while self._task is not None and not self._task.done():  # a cancelled call of the driver may end well
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+            await asyncio.wait([self._task], timeout=CANCEL_S)
+        self._task = None
         self._listens = False
 
     def _start(self) -> None:
@@ -70,14 +74,19 @@ class Changes:
             await asyncio.sleep(backoff.next_s())
 
     async def _pass_on(self, connection: asyncpg.Connection) -> None:
-        """Send announcements, and ask from time to time whether the server is still there."""
+        """Send announcements, and renew claims from time to time, which also shows whether the server is there."""
+        renewed_s = time.monotonic()
         while True:
             asked = False
             with contextlib.suppress(TimeoutError):
-                asked = await asyncio.wait_for(self._asked.wait(), PING_S)
+                async with asyncio.timeout(RENEW_S):
+                    asked = await self._asked.wait()
             self._asked.clear()
-            statement = f"SELECT pg_notify('{CHANNEL}', '')" if asked else "SELECT 1"
-            await connection.execute(statement, timeout=PING_S)
+            if asked:
+                await connection.execute(f"SELECT pg_notify('{CHANNEL}', '')", timeout=RENEW_S)
+            if time.monotonic() - renewed_s >= RENEW_S:
+                await connection.execute(_RENEWAL, self._claimant, timeout=RENEW_S)
+                renewed_s = time.monotonic()
             await asyncio.sleep(ANNOUNCE_EVERY_S)
 
     def _on_notification(self, *_: object) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 
 from sqlalchemy import text
@@ -32,11 +33,12 @@ class PostgresStore(Store):
     def __init__(self, url: str, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> None:
         super().__init__(actor)
         self.url = url
+        self.claimant = str(uuid.uuid4())
         self._write_lock = asyncio.Lock()
         self._read_queue = ReadQueue(reads)
         self._stopped = False
         self._running: set[asyncio.Timeout] = set()
-        self._changes = Changes(url)
+        self._changes = Changes(url, self.claimant)
         session = {} if math.isinf(reads.deadline_s) else {"statement_timeout": f"{reads.deadline_s * 1000:.0f}"}
         self._reader = new_engine(
             url,

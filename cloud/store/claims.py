@@ -1,0 +1,54 @@
+"""Claims on waiting samples, so that of several analysis processes each sample is judged by one.
+
+A claim ends with the verdict, or CLAIM_S after the process that holds it was last alive by the clock of the database:
+the samples of a killed process are then judged by another. A process that was only slow stores no second verdict.
+"""
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import ColumnElement, Double, cast, delete, exists, extract, false, func, literal, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store.engine import CLAIM_S, Store
+from cloud.store.schema import claims, samples
+
+_NOW_S: ColumnElement[float] = cast(extract("epoch", func.clock_timestamp()), Double)
+
+
+def is_free(store: Store, number: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition that no other process has claimed the sample; none where no other process judges."""
+    if not store.claimant:
+        return ()
+    by_others = (claims.c.number == number, claims.c.claimant != store.claimant, claims.c.until_s > _NOW_S)
+    return (~exists().where(*by_others),)
+
+
+async def take(store: Store, numbers: Sequence[int]) -> set[int]:
+    """Claim these samples; return the numbers of those that this process may judge."""
+    if not store.claimant or not numbers:
+        return set(numbers)
+    waiting = select(samples.c.number, literal(store.claimant), _NOW_S + CLAIM_S)
+    waiting = waiting.where(samples.c.number.in_(numbers), samples.c.judged == false())
+    # Rows that another process is claiming or judging at this moment are left out instead of waited for.
+    waiting = waiting.with_for_update(of=samples, key_share=True, skip_locked=True)
+    statement = postgresql.insert(claims).from_select(["number", "claimant", "until_s"], waiting)
+    statement = statement.on_conflict_do_update(
+        index_elements=[claims.c.number],
+        set_={"claimant": statement.excluded.claimant, "until_s": statement.excluded.until_s},
+        where=(claims.c.claimant == store.claimant) | (claims.c.until_s <= _NOW_S),
+    )
+    async with store.appending() as connection:
+        return set((await connection.execute(statement.returning(claims.c.number))).scalars())
+
+
+async def end(connection: AsyncConnection, store: Store, numbers: Collection[int]) -> set[int]:
+    """End the claims on these samples in the transaction of their verdicts; return the numbers that still wait.
+
+    A sample that was removed, or that another process has judged after a claim ran out, gets no verdict.
+    """
+    waiting = select(samples.c.number).where(samples.c.number.in_(numbers), samples.c.judged == false())
+    found = set((await connection.execute(waiting)).scalars())
+    if store.claimant:
+        await connection.execute(delete(claims).where(claims.c.number.in_(numbers)))
+    return found
