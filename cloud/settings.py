@@ -143,6 +143,12 @@ class LimitSettings(Settings):
         title="Connections",
         description="largest number of connections to the device port; an agent has one",
     )
+    connections_per_address: int = Field(
+        default=1024,
+        ge=1,
+        title="Connections of an address",
+        description="largest number of connections from one address; of IPv6 one network of 64 bits",
+    )
     enrolment_connections: int = Field(
         default=256,
         ge=1,
@@ -154,6 +160,15 @@ class LimitSettings(Settings):
         ge=1,
         title="Console connections",
         description="largest number of connections to the console's port; a page has a few",
+    )
+    calls_per_second_per_device: float = Field(
+        default=100.0,
+        gt=0,
+        title="Calls of a device",
+        description="calls a second that a device may make, on average; more are refused with a pause",
+    )
+    burst_calls_per_device: int = Field(
+        default=200, ge=1, title="Burst of a device", description="calls that a device may make at once"
     )
     watches_per_device: int = Field(
         default=4,

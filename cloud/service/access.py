@@ -1,6 +1,7 @@
 """Authentication of devices by their client certificates."""
 
 import asyncio
+import math
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ import grpc.aio
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from cloud.service.metrics import Metrics
+from cloud.service.rate_limit import RateLimit
+from cloud.settings import LimitSettings
 from cloud.store import Store
 from cloud.store.certificates import adopt_certificate
 from cloud.store.fleet import Device, device, devices_by_id
@@ -44,11 +48,24 @@ class ClientCertificate:
 class Access:
     """Authenticates devices; a revocation, also by another process, takes effect within CACHED_S seconds."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: LimitSettings, metrics: Metrics) -> None:
         self._store = store
+        self._metrics = metrics
+        self._calls_per_s = limits.calls_per_second_per_device
+        self._rates = RateLimit(60 * self._calls_per_s, limits.burst_calls_per_device)
         self._known: dict[str, Device] = {}
         self._read_at_s = 0.0
         self._reading = asyncio.Lock()
+
+    async def new_call(self, context: Context) -> ClientCertificate:
+        """Return the caller's certificate as `certificate` does; end the call if the device makes too many."""
+        used = await self.certificate(context)
+        if (wait_s := self._rates.wait_s(used.device_id)) > 0:
+            self._metrics.refused_requests.labels("rate").inc()
+            message = f"Device {used.device_id!r} makes over {self._calls_per_s:g} calls a second: try again later."
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await refuse(context, code, message, retry_after_ms=math.ceil(1000 * wait_s))
+        return used
 
     async def device_id(self, context: Context) -> str:
         """Return the caller's device id; end the call with a status if the device has no access."""

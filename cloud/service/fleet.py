@@ -71,7 +71,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
     async def Heartbeat(self, request: fleet_pb2.HeartbeatRequest, context: Context) -> fleet_pb2.HeartbeatResponse:
         """Store the heartbeat unless it is a query only; answer with the desired state of the device."""
         received_at_s = time.time()
-        device_id = await self._access.device_id(context)
+        device_id = (await self._access.new_call(context)).device_id
         heartbeat = bounded(Heartbeat.from_message(request))
         offset_s = heartbeat.sent_at_ms / 1000 - received_at_s if heartbeat.sent_at_ms else None
         heartbeat = with_clock_warning(heartbeat, offset_s)
@@ -94,7 +94,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
 
     async def Renew(self, request: fleet_pb2.RenewRequest, context: Context) -> fleet_pb2.RenewResponse:
         """Issue another certificate for the caller, who keeps the present one until the new one is used."""
-        used = await self._access.certificate(context)
+        used = await self._access.new_call(context)
         if (wait_s := self._renewals.wait_s(used.device_id)) > 0:
             message = "Too many renewals of this device: try again later."
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -117,7 +117,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         self, request: fleet_pb2.FetchBundleRequest, context: Context
     ) -> AsyncIterator[fleet_pb2.Chunk]:
         """Stream the archive of a bundle that the device should run, without `cloud/`, from the offset to its end."""
-        device_id = await self._access.device_id(context)
+        device_id = (await self._access.new_call(context)).device_id
         if self._fetches.get(device_id, 0) >= self._fetches_per_device:
             message = f"Device {device_id!r} fetches {self._fetches_per_device} bundles already."
             await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_ms=STORAGE_RETRY_MS)

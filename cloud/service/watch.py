@@ -43,7 +43,7 @@ class WatchService:
 
     async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[detection_pb2.Event]:
         """Stream the device's events after the cursor, then new ones, until either side ends the call."""
-        used = await self._access.certificate(context)
+        used = await self._access.new_call(context)
         if self._notifier.number_of_streams(used.device_id) >= self._streams_per_device:
             message = f"Device {used.device_id!r} has {self._streams_per_device} event streams open already."
             await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_ms=STORAGE_RETRY_MS)

@@ -1,0 +1,70 @@
+"""Bounds of calls and connections: rate of a device, connections of an address, calls without access."""
+
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from cloud.store.fleet import revoke
+from tests.cloud.service.harness import message, running, settings_for
+from vedette.v1 import detection_pb2
+
+
+@pytest.fixture
+async def limited(tmp_path, biopsies):
+    limits = {"calls_per_second_per_device": 2.0, "burst_calls_per_device": 3, "connections_per_address": 4}
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key) as result:
+        await result.service.registry.publish(biopsies.bundle)
+        yield result
+
+
+async def test_calls_beyond_the_rate_are_refused_with_the_pause_that_helps(limited, biopsies):
+    device, other = await limited.device(), await limited.device("press-08")
+    for values in biopsies.normal[:3]:
+        await device.submit([message(values)])
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await device.submit([message(biopsies.normal[3])])
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    pause_ms = int(dict(refused.value.trailing_metadata())["grpc-retry-pushback-ms"])
+    assert 0 < pause_ms <= 500
+    await other.submit([message(biopsies.normal[4])])
+    await asyncio.sleep(pause_ms / 1000)
+    await device.submit([message(biopsies.normal[3])])
+
+
+async def test_the_newest_connections_of_an_address_beyond_its_limit_are_closed(limited):
+    host, port = limited.service.addresses.address.rsplit(":", 1)
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(7)]
+    closed = await asyncio.gather(*(_ends(reader, within_s=3.0) for reader, _ in opened))
+    for _, writer in opened:
+        writer.close()
+    assert closed == [False] * 4 + [True] * 3
+
+
+async def _ends(reader: asyncio.StreamReader, within_s: float) -> bool:
+    """Whether the service closes the connection; its first bytes, if any, are skipped."""
+    try:
+        async with asyncio.timeout(within_s):
+            while await reader.read(1000):
+                pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+async def test_a_request_that_arrives_while_its_device_is_revoked_ends(cloud, device):
+    """The message is never finished, so the call only waits."""
+    call = device.channel().stream_unary(
+        "/vedette.v1.Detection/Submit",
+        request_serializer=bytes,
+        response_deserializer=detection_pb2.SubmitResponse.FromString,
+    )(timeout=60)
+    await call.wait_for_connection()
+    await asyncio.sleep(0.2)
+    await revoke(cloud.service.store, device.device_id)
+    started_s = time.monotonic()
+    assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert time.monotonic() - started_s < 10
