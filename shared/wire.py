@@ -148,6 +148,11 @@ def modality_of(message: sample_pb2.Sample) -> Modality | None:
     return _MODALITY_OF.get(message.modality)
 
 
+def route_of(message: sample_pb2.Sample) -> Route | None:
+    """Return the route of a message; None for one that is unknown here."""
+    return _ROUTE_OF.get(message.screening.route)
+
+
 def undecoded_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
     """Return the sample without its values, and its screening, after all checks that need no decoding.
 

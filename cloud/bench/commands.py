@@ -38,6 +38,9 @@ def ingest(
     samples: Annotated[
         str, typer.Option(metavar="A,B", help=f"Requests to measure, from {', '.join(_NAMES)}.")
     ] = ",".join(_NAMES),
+    store_url: Annotated[
+        str, typer.Option(metavar="URL", help="Empty PostgreSQL database to measure; by default a SQLite file.")
+    ] = "",
     json_path: JSON = None,
 ) -> None:
     """Measure ingest with durable commit against a bare gRPC echo of the same messages, in alternating turns.
@@ -55,7 +58,7 @@ def ingest(
 
     def measure() -> dict[str, Any]:
         with shown_progress() as progress:
-            return run_ingest_benchmark(IngestOptions(seconds, rounds, clients, names, command), progress)
+            return run_ingest_benchmark(IngestOptions(seconds, rounds, clients, names, store_url, command), progress)
 
     show_ingest(measure_and_write(measure, json_path))
 

@@ -39,6 +39,11 @@ class BundleRules:
         self._registry = registry
         self._known: OrderedDict[str, BundleRule] = OrderedDict()
 
+    @property
+    def known(self) -> Rules:
+        """Rules that were looked up before."""
+        return self._known
+
     async def of(self, bundle_ids: Collection[str]) -> Rules:
         """Return the rules of those bundles that exist and that devices may use; raises StorageError."""
         wanted = {bundle_id for bundle_id in bundle_ids if len(bundle_id) <= MAX_ID_CHARACTERS}

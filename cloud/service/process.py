@@ -19,6 +19,7 @@ from cloud.service.access import Access
 from cloud.service.admission import Admission
 from cloud.service.authority import Authority
 from cloud.service.bundle_rules import BundleRules
+from cloud.service.connection_limit import ConnectionLimit
 from cloud.service.credentials import certificate_names, server_credentials
 from cloud.service.data_dir import Addresses, remove_addresses, write_addresses
 from cloud.service.detection import DetectionService
@@ -101,7 +102,7 @@ class Service:
         self.registry = Registry(self.store, settings.data_dir, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)
-        self._access = Access(self.store)
+        self._access = Access(self.store, settings.limits, self.metrics)
         self._worker, self._slow_worker = Worker("analysis"), Worker("slow-analysis", SLOW_NICENESS)
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
         self._notifier = EventNotifier(self.store, self._on_failure)
@@ -143,6 +144,7 @@ class Service:
         device_server, address = await self._device_server(names)
         enrolment_server, enrolment_address = await self._enrolment_server(names)
         self._start_tasks()
+        self._supervise("connections", self._connection_limit(address, enrolment_address).run())
         for server in (device_server, enrolment_server):
             await server.start()
             self._stoppers.append(partial(server.stop, GRACE_S))
@@ -280,6 +282,7 @@ class Service:
             executor=self._executor,
             wake_analysis=self._batcher.wake,
         )
+        self._supervise("arrivals", detection.run())
         fleet = FleetService(
             self.store,
             self.registry,
@@ -317,6 +320,11 @@ class Service:
             await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         self._health_servicers.append(servicer)
+
+    def _connection_limit(self, *addresses: str) -> ConnectionLimit:
+        limit = self._settings.limits.connections_per_address
+        ports = {Address.parse(address).port: limit for address in addresses}
+        return ConnectionLimit(ports, self.metrics.refused_requests.labels("connections").inc)
 
     def _supervise(self, part: str, coroutine: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:

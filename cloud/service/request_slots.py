@@ -7,12 +7,13 @@ message. Devices share the slots: the fewer are free, the fewer one device may h
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from cloud.settings import LimitSettings
 
+T = TypeVar("T")
 MAX_ARRIVAL_S = 600.0  # longest deadline of an agent on a slow link
 
 
@@ -70,22 +71,28 @@ class RequestSlots:
             if slot.cancel_arrival is not None and now_s - slot.started_s > self._limits.arrival_s
         ]
         if slow:
-            slowest = min(slow, key=lambda slot: slot.started_s)
-            assert slowest.cancel_arrival is not None
-            slowest.is_evicted = True
-            slowest.cancel_arrival()
+            evict(min(slow, key=lambda slot: slot.started_s))
 
 
-async def arrive(slot: Slot, reading: "asyncio.Future[Any]") -> Any:
-    """Return the result of `reading`; None if it takes too long, or if another request needs the slot."""
-    slot.cancel_arrival = reading.cancel
+def evict(slot: Slot) -> None:
+    """End the arrival of a request, if it has not arrived yet."""
+    if slot.cancel_arrival is not None:
+        slot.is_evicted = True
+        slot.cancel_arrival()
+
+
+async def arrive(slot: Slot, reading: Awaitable[T]) -> T | None:
+    """Return the result of `reading`; None if it takes too long, or if its slot was evicted."""
+    task = asyncio.current_task()
+    assert task is not None
+    slot.cancel_arrival = task.cancel
     try:
         async with asyncio.timeout(MAX_ARRIVAL_S):
             return await reading
     except TimeoutError:
         return None
     except asyncio.CancelledError:
-        if slot.is_evicted:
+        if slot.is_evicted and not task.uncancel():
             return None
         raise
     finally:

@@ -5,6 +5,7 @@ which the setting `store_url` names. `tests/cloud/store` runs one suite against 
 """
 
 import abc
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -14,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.settings import StoreLocation
 from cloud.store.audit import local_actor
 from cloud.store.read_queue import DEVICE_READS, ReadLimits
+from cloud.store.sample_rows import Row
 from shared.errors import SettingsError
 
 CLAIM_S = 30.0  # from the last sign of life of a process to the end of its claims on waiting samples
@@ -74,6 +76,15 @@ class Store(abc.ABC):
         samples; never for events, and never to read, decide and write.
 
         Raises StorageError if the store cannot be written.
+        """
+
+    @abc.abstractmethod
+    async def append_samples(self, rows: Sequence[Row]) -> dict[int, str]:
+        """Insert the new ones of `rows` as one transaction.
+
+        It MUST be durable and whole like one of `writing`. Of several samples with one id the first MUST be inserted.
+        Returns the samples that are not new: the device that had sent the id of each before, by place in `rows`. Raises
+        StorageError, StoreBusyError if others hold the store locked.
         """
 
     @abc.abstractmethod

@@ -1,18 +1,17 @@
-"""Ingest of samples: one transaction per request; a sample that is sent again changes nothing."""
+"""Ingest of samples: many requests in one transaction; a sample that is sent again changes nothing."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy import insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from cloud.store.engine import Store
 from cloud.store.payload_rows import payload_values
-from cloud.store.schema import payloads, samples
+from cloud.store.sample_rows import Row
 from shared.samples import Sample, Screening
+from shared.wire import decoded_bytes
 from vedette.v1 import sample_pb2
 
 T = TypeVar("T")
@@ -35,6 +34,38 @@ class Received:
     screening: Screening
     payload: sample_pb2.Payload
 
+    def row(self, device_id: str, received_at_s: float) -> Row:
+        """Return the sample as the store writes it."""
+        sample, screening, edge_map = self.sample, self.screening, self.screening.anomaly_map
+        stored = payload_values(self.payload)
+        return (
+            (
+                sample.sample_id.bytes,
+                device_id,
+                received_at_s,
+                sample.source_id,
+                sample.modality.value,
+                sample.origin,
+                sample.captured_at_s,
+                screening.route.value,
+                screening.score if math.isfinite(screening.score) else None,
+                screening.p_value,
+                screening.extrapolated,
+                screening.bundle_id,
+                screening.calibration_id,
+                screening.artefact,
+                len(self.payload.data),
+            ),
+            (
+                stored["encoding"],
+                json.dumps(stored["shape"]),
+                stored["data"],
+                stored["part"],
+                *((None, None, None) if edge_map is None else (*edge_map.shape, edge_map.tobytes())),
+            ),
+            decoded_bytes(self.payload.encoding, self.payload.shape),
+        )
+
 
 async def store_samples(
     store: Store, device_id: str, received: Sequence[Received], received_at_s: float
@@ -43,70 +74,31 @@ async def store_samples(
 
     Raises StorageError; nothing of the request is stored then.
     """
-    ids = [item.sample.sample_id.bytes for item in received]
-    async with store.writing() as connection:
-        owners = await _owners(connection, ids)
-        outcomes, fresh = [], []
-        for item, sample_id in zip(received, ids, strict=True):
-            owner = owners.get(sample_id)
-            if owner is None:
-                owners[sample_id] = device_id  # a second one in the same request is also a duplicate
-                fresh.append(item)
-                outcomes.append(IngestStatus.STORED)
-            else:
-                outcomes.append(IngestStatus.DUPLICATE if owner == device_id else IngestStatus.FOREIGN)
-        if fresh:
-            rows = [_sample_row(item, device_id, received_at_s) for item in fresh]
-            result = await connection.execute(insert(samples).returning(samples.c.sample_id, samples.c.number), rows)
-            numbers: dict[bytes, int] = {row.sample_id: row.number for row in result}
-            await connection.execute(
-                insert(payloads), [_payload_row(item, numbers[item.sample.sample_id.bytes]) for item in fresh]
-            )
-    return outcomes
+    rows = [item.row(device_id, received_at_s) for item in received]
+    return (await store_requests(store, [rows]))[0]
 
 
-async def _owners(connection: AsyncConnection, sample_ids: Sequence[bytes]) -> dict[bytes, str]:
-    """Return the device of each sample that is stored already."""
-    owners: dict[bytes, str] = {}
-    for part in parts(sample_ids):
-        query = select(samples.c.sample_id, samples.c.device_id).where(samples.c.sample_id.in_(part))
-        owners.update({row.sample_id: row.device_id for row in await connection.execute(query)})
-    return owners
+async def store_requests(store: Store, requests: Sequence[Sequence[Row]]) -> list[list[IngestStatus]]:
+    """Store the new samples of several requests in one durable transaction; return the status of each sample.
+
+    Of two samples with the same id the first is stored. Raises StorageError; nothing is stored then.
+    """
+    rows = [row for request in requests for row in request]
+    old = await store.append_samples(rows)
+    if not old:
+        return [[IngestStatus.STORED] * len(request) for request in requests]
+    outcomes = iter([_status(row, old.get(place)) for place, row in enumerate(rows)])
+    return [[next(outcomes) for _ in request] for request in requests]
+
+
+def _status(row: Row, owner: str | None) -> IngestStatus:
+    """Return the status of a sample whose id `owner` had sent before, None: no one."""
+    if owner is None:
+        return IngestStatus.STORED
+    return IngestStatus.DUPLICATE if owner == row[0][1] else IngestStatus.FOREIGN
 
 
 def parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Yield the values in parts that fit into one IN (...)."""
     for start in range(0, len(values), MAX_PARAMETERS):
         yield values[start : start + MAX_PARAMETERS]
-
-
-def _sample_row(item: Received, device_id: str, received_at_s: float) -> dict[str, object]:
-    sample, screening = item.sample, item.screening
-    return {
-        "sample_id": sample.sample_id.bytes,
-        "device_id": device_id,
-        "source_id": sample.source_id,
-        "modality": sample.modality.value,
-        "origin": sample.origin,
-        "captured_at_s": sample.captured_at_s,
-        "received_at_s": received_at_s,
-        "route": screening.route.value,
-        "edge_score": screening.score if math.isfinite(screening.score) else None,
-        "edge_p_value": screening.p_value,
-        "edge_extrapolated": screening.extrapolated,
-        "edge_bundle_id": screening.bundle_id,
-        "calibration_id": screening.calibration_id,
-        "artefact": screening.artefact,
-        "payload_bytes": len(item.payload.data),
-    }
-
-
-def _payload_row(item: Received, number: int) -> dict[str, object]:
-    edge_map = item.screening.anomaly_map
-    return {
-        "number": number,
-        **payload_values(item.payload),
-        "edge_map_height": edge_map.shape[0] if edge_map is not None else None,
-        "edge_map_width": edge_map.shape[1] if edge_map is not None else None,
-        "edge_map": edge_map.tobytes() if edge_map is not None else None,
-    }

@@ -132,7 +132,6 @@ samples = Table(
     Column("number", Number, primary_key=True, autoincrement=True),
     *table_columns(SAMPLES, foreign_keys={"device_id": "devices.device_id"}),
     Column("judged", Boolean, nullable=False, server_default=false()),
-    Index("ix_samples_device_id_received_at_s", "device_id", "received_at_s", "number"),
     # Queue of the analysis: only samples that wait.
     Index(
         "ix_samples_waiting",
@@ -141,7 +140,12 @@ samples = Table(
         sqlite_where=text("judged = 0"),
         postgresql_where=text("NOT judged"),
     ),
-    Index("ix_samples_origin", text("lower(origin)")),
+    Index(  # of judged samples, which a search finds
+        "ix_samples_origin",
+        text("lower(origin)"),
+        sqlite_where=text("judged = 1"),
+        postgresql_where=text("judged"),
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.schema import ALL_DEVICES, KIND, samples, sources, verdict_counts, verdicts
@@ -140,8 +140,9 @@ async def _among(
 
 
 async def _origins(connection: AsyncConnection, text: str) -> Sequence[int]:
-    """Return the numbers of samples whose origin begins with the text, at most one more than MAX_CANDIDATES."""
-    query = select(samples.c.number).where(_begins(func.lower(samples.c.origin), text)).limit(MAX_CANDIDATES + 1)
+    """Return the numbers of judged samples whose origin begins with the text, at most one more than MAX_CANDIDATES."""
+    found = (samples.c.judged == true(), _begins(func.lower(samples.c.origin), text))
+    query = select(samples.c.number).where(*found).limit(MAX_CANDIDATES + 1)
     return (await connection.execute(query)).scalars().all()
 
 

@@ -64,12 +64,20 @@ def check_frame(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> None:
 def _decompressed(frame: bytes, shape: tuple[int, ...]) -> bytes:
     size = math.prod(shape) * 4
     try:
-        data = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+        data = _decompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise SampleRejected(f"payload is not a zstd frame: {error}") from None
     if len(data) != size:
         raise SampleRejected(f"payload unpacks to {len(data)} bytes; shape {shape} has {size}")
     return data
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """Return this thread's decompressor; see `_compressor`."""
+    if not hasattr(_thread, "decompressor"):
+        _thread.decompressor = zstandard.ZstdDecompressor()
+    decompressor: zstandard.ZstdDecompressor = _thread.decompressor
+    return decompressor
 
 
 def _compressor() -> zstandard.ZstdCompressor:

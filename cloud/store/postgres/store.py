@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -19,7 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store.engine import Store
 from cloud.store.postgres.changes import CHANNEL, Changes
 from cloud.store.postgres.connecting import DATABASE_ERRORS, new_engine, shown, storage_error
+from cloud.store.postgres.ingest import insert_samples
 from cloud.store.read_queue import DEVICE_READS, ReadLimits, ReadQueue
+from cloud.store.sample_rows import Row
 from shared.errors import StoreBusyError
 
 WRITER_LOCK = 0x7665_6465_7474_6501  # of pg_advisory_xact_lock
@@ -92,6 +94,11 @@ class PostgresStore(Store):
             async with self._writer.begin() as connection:
                 yield connection
         self._changes.announce()
+
+    async def append_samples(self, rows: Sequence[Row]) -> dict[int, str]:
+        """Insert the rows in one statement; transactions of several processes run beside one another."""
+        async with self.appending() as connection:
+            return await insert_samples(connection, rows) if rows else {}
 
     async def make_durable(self, connection: AsyncConnection) -> None:
         """Do nothing: NOTIFY gives each transaction of `writing` a number, and so a record in the log."""

@@ -10,10 +10,10 @@ import contextlib
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -23,9 +23,13 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from cloud.store.engine import Store
 from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
+from cloud.store.sample_rows import Row
+from cloud.store.sqlite.ingest import insert_samples
 from cloud.store.sqlite.space import return_space
+from cloud.store.sqlite.writer import SqliteWriter
 from shared.errors import StorageError, StoreBusyError
 
+T = TypeVar("T")
 DATABASE_FILE = "vedette.sqlite"
 BUSY_TIMEOUT_MS = 10_000
 PROGRESS_STEPS = 20_000  # of SQLite's virtual machine, about a millisecond
@@ -45,6 +49,7 @@ class SqliteStore(Store):
         self._watcher: sqlite3.Connection | None = None  # PRAGMA data_version compares within one connection
         self._reader = _engine(self.path, {"query_only": "ON"}, pool_size=reads.connections, begin="BEGIN")
         self._writer = _engine(self.path, {}, pool_size=1, begin="BEGIN IMMEDIATE")
+        self._direct = SqliteWriter(self.path, connection_settings())
         event.listen(self._reader.sync_engine, "connect", self._watch_deadline)
 
     def version(self) -> int:
@@ -64,6 +69,7 @@ class SqliteStore(Store):
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None
+        await asyncio.to_thread(self._direct.close)
         await self._reader.dispose()
         await self._writer.dispose()
 
@@ -86,12 +92,25 @@ class SqliteStore(Store):
             async with self._write_lock, self._writer.begin() as connection:
                 self._file = self._file or _file_of(self.path)
                 yield connection
-                if _file_of(self.path) != self._file:  # a commit would go into a file that no one can open
-                    raise StorageError("The file of the store was removed or replaced: restart the service.")
+                self._check_file()
 
     def appending(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Run the block as `writing` does: SQLite has one writer."""
         return self.writing()
+
+    async def append_samples(self, rows: Sequence[Row]) -> dict[int, str]:
+        """Insert the rows in a few statements of the driver."""
+        return await self.write_directly(lambda driver: insert_samples(driver, rows))
+
+    async def write_directly(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Call `work` with a connection of the driver as one transaction, in a thread of its own; return its result.
+
+        Like `writing`, without its cost for each statement. Raises StorageError.
+        """
+        with self._storage_errors("written"):
+            async with self._write_lock:
+                self._file = self._file or _file_of(self.path)
+                return await self._direct.transact(work, self._check_file)
 
     async def make_durable(self, connection: AsyncConnection) -> None:
         """Change the user version, for which Vedette has no other use: SQLite commits nothing without a change."""
@@ -129,6 +148,11 @@ class SqliteStore(Store):
             async with self._write_lock, self._writer.connect() as connection:
                 yield (await connection.get_raw_connection()).driver_connection
 
+    def _check_file(self) -> None:
+        """Raise StorageError if a commit would go into a file that no one can open."""
+        if _file_of(self.path) != self._file:
+            raise StorageError("The file of the store was removed or replaced: restart the service.")
+
     def _watch_deadline(self, connection: Any, record: Any) -> None:
         """Let SQLite ask regularly whether the running query of a new connection must end."""
         deadline = record.info["deadline"] = Deadline(self._stopped)
@@ -144,6 +168,8 @@ class SqliteStore(Store):
             reason = error.orig if isinstance(error, DBAPIError) else error
             if str(reason) == "interrupted":
                 raise StoreBusyError("The query took too long: try again, or restrict it.") from error
+            if str(reason) == "database is locked":
+                raise StoreBusyError(f"{self.path}: locked by another process. Try again later.") from error
             if "no such table" in str(reason):
                 raise StorageError(f"{self.path}: holds no tables. Run: vedette cloud migrate.") from error
             raise StorageError(

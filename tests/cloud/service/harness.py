@@ -16,11 +16,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from cloud.service.bundle_rules import Rules
 from cloud.service.data_dir import prepare
 from cloud.service.process import MakeConsole, Service
+from cloud.service.sample_check import SharedFields, check_fields, check_payloads
 from cloud.service.tokens import new_tokens
 from cloud.serving.analysis import Analysis
 from cloud.settings import CloudSettings
+from cloud.store.sample_rows import Row
 from shared.enrolment import EnrolmentToken
 from shared.modality import Modality
 from shared.samples import Route, Sample, Screening, new_sample_id
@@ -55,6 +58,11 @@ def message(values: np.ndarray, *, bundle_id: str = "", modality: Modality = Mod
     for name, value in changes.items():
         setattr(result, name, value)
     return result
+
+
+def check_samples(messages: Sequence[sample_pb2.Sample], rules: Rules) -> list[Row | str]:
+    """The row of each sample, or the reason of its rejection."""
+    return check_payloads(check_fields(messages, rules, SharedFields(), "press-07", time.time()))
 
 
 @dataclass

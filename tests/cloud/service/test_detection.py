@@ -10,13 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud.service.bundle_rules import BundleRule
-from cloud.service.detection import check_samples
+from cloud.service.sample_check import CheckedFields, SharedFields, check_fields, check_payloads, check_sample
 from cloud.serving.analysis import Analysis
-from cloud.store.ingest import Received
 from cloud.store.registry import publish_to
 from shared.bundle import InputSpec
 from shared.modality import Modality
-from tests.cloud.service.harness import WaitingJudge, message, running, settings_for
+from tests.cloud.service.harness import WaitingJudge, check_samples, message, running, settings_for
 from tests.cloud.stored_samples import count_stored
 from vedette.v1 import detection_pb2, sample_pb2
 
@@ -238,16 +237,15 @@ async def test_too_many_samples_in_one_request_are_refused_as_a_whole(device, bi
 async def test_a_full_disk_is_unavailable_and_loses_nothing_that_was_acknowledged(cloud, device, biopsies):
     sent = [message(values) for values in biopsies.normal[:4]]
     await device.submit(sent[:2])
-    async with cloud.service.store.writing() as connection:
-        pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
-        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    store = cloud.service.store
+    ((pages,),) = await store.write_directly(lambda driver: driver.execute("PRAGMA page_count").fetchall())
+    await store.write_directly(lambda driver: driver.execute(f"PRAGMA max_page_count={pages}").fetchall())
     large = [message(values) for values in biopsies.normal[4:] for _ in range(10)]
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await device.submit(large[:1000])
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "full" in refused.value.details()
-    async with cloud.service.store.writing() as connection:
-        await connection.exec_driver_sql("PRAGMA max_page_count=1000000000")
+    await store.write_directly(lambda driver: driver.execute("PRAGMA max_page_count=1000000000").fetchall())
     assert statuses(await device.submit(sent)) == [DUPLICATE, DUPLICATE, ACCEPTED, ACCEPTED]
     assert len(await device.verdicts(4)) == 4
 
@@ -289,7 +287,7 @@ _SAMPLES = st.builds(
 def test_garbage_is_answered_per_sample(garbage):
     answers = check_samples(garbage, {"": BundleRule(Modality.TABULAR, InputSpec(channels=("a", "b")))})
     assert len(answers) == len(garbage)
-    assert all(isinstance(answer, Received) or answer for answer in answers)
+    assert all(isinstance(answer, tuple) or answer for answer in answers)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
@@ -304,7 +302,30 @@ def test_a_sample_with_any_bytes_changed_is_answered(biopsies, data):
     except Exception:
         return  # gRPC answers what is no message
     (answer,) = check_samples([changed], {"": BundleRule(Modality.TABULAR, biopsies.bundle.manifest.input)})
-    assert isinstance(answer, Received) or answer
+    assert isinstance(answer, tuple) or answer
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@given(data=st.data())
+def test_the_check_of_a_request_agrees_with_the_check_of_each_sample(biopsies, data):
+    """Samples that are checked together, plain or compressed, get the answers of `check_sample`."""
+    sent = [message(values) for values in biopsies.normal[:4]]
+    sent[1].screening.anomaly_map.CopyFrom(sample_pb2.AnomalyMap(height=1, width=2, values=b"ab"))
+    frame = zstandard.ZstdCompressor(write_content_size=True).compress(sent[2].payload.data)
+    sent[2].payload.encoding, sent[2].payload.data = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD, frame
+    changed = []
+    for sample in sent:
+        raw = bytearray(sample.SerializeToString())
+        for _ in range(data.draw(st.integers(0, 1))):
+            raw[data.draw(st.integers(0, 10_000)) % len(raw)] = data.draw(st.integers(0, 255))
+        try:
+            changed.append(sample_pb2.Sample.FromString(bytes(raw)))
+        except Exception:
+            changed.append(sample)
+    rules = {"": BundleRule(Modality.TABULAR, biopsies.bundle.manifest.input)}
+    request = CheckedFields("press-07", 1.0, changed, rules)
+    together = check_payloads(check_fields(changed, rules, SharedFields(), "press-07", 1.0))
+    assert together == [check_sample(sample, request) for sample in changed]
 
 
 async def test_garbage_over_the_wire_leaves_the_service_well(device, biopsies):
