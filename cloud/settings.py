@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from cloud.notice_settings import NoticeSettings
 from shared.addresses import Address, is_host
 from shared.settings import Settings
 
@@ -294,6 +295,7 @@ class CloudSettings(Settings):
     limits: LimitSettings = LimitSettings()
     retention: RetentionSettings = RetentionSettings()
     rollouts: RolloutSettings = RolloutSettings()
+    notices: NoticeSettings = NoticeSettings()
 
     @property
     def store(self) -> StoreLocation:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from edge.counters import Counters
-from edge.disk import disk_error_text
+from edge.disk import disk_error_text, free_bytes
 from edge.settings import SpoolSettings
 from edge.spool_queue import PendingBatch, PendingQueue, Transaction
 from edge.spool_store import NewSample, Settled, SpooledSample, SpoolStore
@@ -124,6 +124,13 @@ class Spool:
         """Return undelivered samples from flight to the queue."""
         with self._changed:
             self._in_flight.difference_update(seqs)
+
+    def free_bytes(self) -> int | None:
+        """Return the free space of the disk that holds the spool; None if unknown."""
+        try:
+            return free_bytes(self._path)
+        except OSError:
+            return None
 
     def status(self) -> SpoolStatus:
         """Return size and error state of the spool."""

@@ -91,7 +91,8 @@ class Heartbeat(StatusModel):
     `warnings` are short texts for an operator, such as "spool full: 12 samples dropped". `sent_at_ms` is the device's
     clock, 0 from an older agent. `key_set_sha256` is the hash of the key set in force, hexadecimal; it is empty from an
     older agent, and from one that trusts a fixed key. `settings` are in force on the device, None from an older agent;
-    `settings_refusal` says why the settings of its group are not.
+    `settings_refusal` says why the settings of its group are not. `disk_free_bytes` is the free space for the device's
+    state, None if unknown.
     """
 
     agent_version: str = ""
@@ -104,6 +105,7 @@ class Heartbeat(StatusModel):
     key_set_sha256: str = ""
     settings: GroupSettings | None = None
     settings_refusal: str = ""
+    disk_free_bytes: int | None = None
 
     @classmethod
     def from_message(cls, message: fleet_pb2.HeartbeatRequest) -> Self:
@@ -124,6 +126,7 @@ class Heartbeat(StatusModel):
             key_set_sha256=message.key_set_sha256.hex() if len(message.key_set_sha256) == 32 else "",
             settings=_reported_settings(message),
             settings_refusal=message.settings_refusal,
+            disk_free_bytes=message.disk_free_bytes if message.HasField("disk_free_bytes") else None,
         )
 
     def to_message(self) -> fleet_pb2.HeartbeatRequest:
@@ -141,6 +144,7 @@ class Heartbeat(StatusModel):
             key_set_sha256=bytes.fromhex(self.key_set_sha256),
             settings=self.settings.to_message() if self.settings is not None else None,
             settings_refusal=self.settings_refusal,
+            disk_free_bytes=self.disk_free_bytes,
         )
 
 

@@ -10,6 +10,7 @@ from cloud.rest.devices import device_routes
 from cloud.rest.front import OPENAPI_PATH, ApiFront
 from cloud.rest.groups import group_routes
 from cloud.rest.labels import label_routes
+from cloud.rest.notices import notice_routes
 from cloud.rest.pages import check_parameters
 from cloud.rest.problems import add_handlers
 from cloud.rest.rollouts import rollout_routes
@@ -24,7 +25,7 @@ def create_routes(reading: Store, writing: Store, late_after_s: float) -> FastAP
     app = FastAPI(
         title="Vedette API",
         version="1",
-        description="Verdicts, labels, devices, groups, bundles, rollouts and the audit log of one service. "
+        description="Verdicts, labels, devices, groups, bundles, rollouts, notices and the audit log of one service. "
         "Times are RFC 3339 texts in UTC.",
         docs_url=None,
         redoc_url=None,
@@ -38,6 +39,7 @@ def create_routes(reading: Store, writing: Store, late_after_s: float) -> FastAP
     router.include_router(group_routes(reading, writing))
     router.include_router(bundle_routes(reading))
     router.include_router(rollout_routes(reading))
+    router.include_router(notice_routes(reading))
     router.include_router(audit_routes(reading))
     app.include_router(router)
     return app

@@ -27,6 +27,7 @@ from cloud.service.event_notifier import EventNotifier
 from cloud.service.fleet import EnrolmentService, FleetService
 from cloud.service.http import AsgiApp, FrontApp
 from cloud.service.metrics import Metrics
+from cloud.service.notices.center import NoticeCenter
 from cloud.service.origins import OriginCheck, check_console_listen
 from cloud.service.ports import grpc_server, listen_grpc, probe
 from cloud.service.readiness import CurrentBundles
@@ -121,6 +122,7 @@ class Service:
             late_after_s=late_after_s(settings.heartbeat_s),
             on_failure=self._on_failure,
         )
+        self._notices = NoticeCenter(self.store, settings.notices, settings.data_dir, self._on_failure)
         self._analyses = AnalysisCache(
             self.registry.bundle, load_analysis, self._slow_worker, settings.analysis.cached_bundles
         )
@@ -187,6 +189,7 @@ class Service:
         self._supervise("rollouts", self._rollouts.run())
         self._supervise("retention", self._remove_old())
         self._supervise("removals", run_removals(self.store, self._on_failure))
+        self._supervise("notices", self._notices.run())
 
     async def _check_keys(self) -> None:
         """Check the current bundles, and that the key of the settings is still trusted."""

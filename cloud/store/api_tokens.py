@@ -32,6 +32,7 @@ class Scope(StrEnum):
     GROUPS_READ = "groups:read"
     GROUPS_WRITE = "groups:write"
     BUNDLES_READ = "bundles:read"
+    NOTICES_READ = "notices:read"
     ROLLOUTS_READ = "rollouts:read"
     AUDIT_READ = "audit:read"
 

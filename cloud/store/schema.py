@@ -93,6 +93,7 @@ heartbeats = Table(  # the latest of each device
     # In force on the device, a shared.group_settings.GroupSettings; NULL from an older agent.
     Column("settings", JSON(none_as_null=True)),
     Column("settings_refusal", String(400), nullable=False, server_default=""),
+    Column("disk_free_bytes", BigInteger),  # NULL: unknown
 )
 
 group_settings = Table(  # desired settings of the groups that have some
@@ -284,6 +285,50 @@ api_tokens = Table(
     Column("expires_at_s", Double, nullable=False),
     Column("revoked_at_s", Double),
     Column("last_used_at_s", Double),
+)
+
+notices = Table(  # messages to people; of each kind and subject at most one is open
+    "notices",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("notice_id", String(36), nullable=False, unique=True),
+    Column("kind", String(32), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("text", String(1000), nullable=False),
+    Column("opened_at_s", Double, nullable=False),
+    Column("closed_at_s", Double),  # NULL while it is open
+    Index(
+        "uq_notices_open",
+        "kind",
+        "subject",
+        unique=True,
+        sqlite_where=text("closed_at_s IS NULL"),
+        postgresql_where=text("closed_at_s IS NULL"),
+    ),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(  # outbox: messages that a sink has not taken yet
+    "deliveries",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("delivery_id", String(36), nullable=False),
+    Column("sink", String(64), nullable=False),
+    Column("message", JSON, nullable=False),
+    Column("created_at_s", Double, nullable=False),
+    Column("next_try_at_s", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", String(400), nullable=False),
+    Index("ix_deliveries_sink_next_try_at_s", "sink", "next_try_at_s", "number"),
+    sqlite_autoincrement=True,
+)
+
+verdict_feeds = Table(  # key of the last verdict that a sink's outbox has
+    "verdict_feeds",
+    metadata,
+    Column("sink", String(64), primary_key=True),
+    Column("judged_at_s", Double, nullable=False),
+    Column("number", Number, nullable=False),
 )
 
 audit_log = Table(  # one row for each change of state, written in its transaction

@@ -11,13 +11,14 @@ from pathlib import Path
 from edge.alarms.grouping import Grouping
 from edge.alarms.message import Alarm, Message, Notice
 from edge.alarms.outbox import MAX_WAITING, Outbox, WaitingMessage
-from edge.alarms.sinks import NotDeliveredError, Sink, open_sink
+from edge.alarms.sinks import Sink, open_sink
 from edge.counters import Counters
 from edge.disk import disk_error_text
 from edge.settings.alarms import AlarmSinkSettings
 from shared.backoff import HALF_JITTER, Backoff
 from shared.logs import EventLog, Throttle
 from shared.status import SinkStatus
+from shared.webhooks import NotDeliveredError
 
 WAKE_S = 0.2
 FIRST_WAIT_S, MAX_WAIT_S = 0.5, 60.0

@@ -1,27 +1,18 @@
 """Sinks for alarms. A sink has taken a message when `send` returns, or raises `NotDeliveredError`."""
 
-import hashlib
-import hmac
 import os
-import ssl
 import time
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 
 from edge.alarms.outbox import WaitingMessage
 from edge.broker import BrokerLink
 from edge.settings.alarms import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
-from shared.errors import DataError, VedetteError
+from shared.errors import DataError
+from shared.webhooks import NotDeliveredError, Webhook
 
-MIN_SECRET_BYTES = 16
+ALARM_ID = "Vedette-Alarm-Id"
 POLL_S = 0.05
-
-
-class NotDeliveredError(VedetteError):
-    """A sink did not take a message; it is tried again."""
 
 
 class Sink(Protocol):
@@ -80,53 +71,19 @@ class FileSink:
 
 
 class WebhookSink:
-    """Sink that sends JSON by HTTP POST.
-
-    `Vedette-Signature` is "v1=" and the HMAC-SHA256, in hexadecimal, of the text of `Vedette-Timestamp` (seconds since
-    the epoch), a full stop, and the body. The key is the secret file without white space at its ends. Redirections are
-    not followed.
-    """
+    """Sink that sends JSON by HTTP POST, signed (`shared.webhooks.Webhook`)."""
 
     def __init__(self, settings: WebhookSettings) -> None:
-        self._settings = settings
-        try:
-            self._secret = settings.secret_file.read_bytes().strip()
-            context = ssl.create_default_context(cafile=settings.ca) if settings.url.startswith("https") else None
-        except (OSError, ssl.SSLError) as error:
-            raise DataError(f"Alarm sink {settings.id!r}: secret_file or ca cannot be used ({error}).") from None
-        if len(self._secret) < MIN_SECRET_BYTES:
-            raise DataError(
-                f"Alarm sink {settings.id!r}: {settings.secret_file} holds {len(self._secret)} bytes, and "
-                f"{MIN_SECRET_BYTES} are needed: openssl rand -hex 32 > {settings.secret_file}"
-            )
-        self._opener = urllib.request.build_opener(_NoRedirection(), urllib.request.HTTPSHandler(context=context))
+        owner = f"Alarm sink {settings.id!r}"
+        self._webhook = Webhook(owner, settings.url, settings.secret_file, settings.ca, settings.timeout_s)
 
     def send(self, message: WaitingMessage) -> None:
         """See `Sink.send`."""
-        body = message.body.encode()
-        headers = self.signed_headers(message.alarm_id, body)
-        request = urllib.request.Request(self._settings.url, data=body, method="POST", headers=headers)
-        try:
-            with self._opener.open(request, timeout=self._settings.timeout_s) as response:
-                response.read(1024)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise NotDeliveredError(f"the server answers {error.code} {error.reason}") from None
-        except (OSError, HTTPException, ValueError) as error:
-            raise NotDeliveredError(
-                f"the server cannot be reached ({getattr(error, 'reason', None) or error})"
-            ) from None
+        self._webhook.post(message.body.encode(), {ALARM_ID: message.alarm_id})
 
     def signed_headers(self, alarm_id: str, body: bytes) -> dict[str, str]:
         """Return the headers of a request that is sent now, with the signature of its body."""
-        stamp = str(int(time.time()))
-        return {
-            "Content-Type": "application/json",
-            "User-Agent": "vedette",
-            "Vedette-Alarm-Id": alarm_id,
-            "Vedette-Timestamp": stamp,
-            "Vedette-Signature": f"v1={signature(self._secret, stamp, body)}",
-        }
+        return {ALARM_ID: alarm_id, **self._webhook.signed_headers(body)}
 
     def close(self) -> None:
         """See `Sink.close`."""
@@ -172,18 +129,6 @@ class MqttSink:
 
     def _connected(self, client: Any, data: Any, flags: Any, code: Any, properties: Any = None) -> None:
         self._refusal = f"the broker says: {code}" if code.is_failure else ""
-
-
-class _NoRedirection(urllib.request.HTTPRedirectHandler):
-    """A signed message goes to whom it was signed for."""
-
-    def redirect_request(self, *args: Any, **more: Any) -> None:
-        """None: the redirection is an error."""
-
-
-def signature(secret: bytes, stamp: str, body: bytes) -> str:
-    """HMAC-SHA256 in hexadecimal of stamp, full stop and body."""
-    return hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def _ends_a_line(path: Path) -> bool:

@@ -116,5 +116,6 @@ class Updater:
             sent_at_ms=int(time.time() * 1000),
             key_set_sha256=self._bundle_keys.sha256 if self._bundle_keys is not None else "",
             settings=self._group.in_force if self._group is not None else None,
+            disk_free_bytes=self._spool.free_bytes(),
             settings_refusal=self._group.refusal if self._group is not None else "",
         )

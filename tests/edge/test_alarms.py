@@ -22,12 +22,12 @@ from edge.alarms import Alarm, AlarmDelivery
 from edge.alarms import outbox as outbox_module
 from edge.alarms.grouping import Grouping
 from edge.alarms.outbox import Outbox
-from edge.alarms.sinks import signature
 from edge.counters import Counters
 from edge.settings import AgentSettings
 from edge.settings.alarms import FileSinkSettings, MqttSinkSettings, WebhookSettings
 from shared.errors import DataError
 from shared.status import SinkStatus
+from shared.webhooks import signature
 from tests.edge.broker import Broker, needs_broker
 from tests.edge.device import Device
 

@@ -95,7 +95,7 @@ class GroupSettings(_message.Message):
     def __init__(self, false_alarms_per_day: _Optional[float] = ..., audit_share: _Optional[float] = ..., max_samples_per_s: _Optional[float] = ..., max_bytes_per_s: _Optional[float] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only", "key_set_sha256", "settings", "settings_refusal")
+    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only", "key_set_sha256", "settings", "settings_refusal", "disk_free_bytes")
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class HeartbeatRequest(_message.Message):
     KEY_SET_SHA256_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     agent_version: str
     counters: Counters
     running: _containers.RepeatedCompositeFieldContainer[RunningBundle]
@@ -118,7 +119,8 @@ class HeartbeatRequest(_message.Message):
     key_set_sha256: bytes
     settings: GroupSettings
     settings_refusal: str
-    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ..., key_set_sha256: _Optional[bytes] = ..., settings: _Optional[_Union[GroupSettings, _Mapping]] = ..., settings_refusal: _Optional[str] = ...) -> None: ...
+    disk_free_bytes: int
+    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ..., key_set_sha256: _Optional[bytes] = ..., settings: _Optional[_Union[GroupSettings, _Mapping]] = ..., settings_refusal: _Optional[str] = ..., disk_free_bytes: _Optional[int] = ...) -> None: ...
 
 class DesiredBundle(_message.Message):
     __slots__ = ("bundle_name", "bundle_id", "archive_bytes", "archive_sha256")

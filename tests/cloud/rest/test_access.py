@@ -30,6 +30,7 @@ ROUTES = {
     "GET /bundles": Scope.BUNDLES_READ,
     "GET /bundles/{bundle_id}": Scope.BUNDLES_READ,
     "GET /rollouts": Scope.ROLLOUTS_READ,
+    "GET /notices": Scope.NOTICES_READ,
     "GET /audit": Scope.AUDIT_READ,
 }
 

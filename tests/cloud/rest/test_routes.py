@@ -11,6 +11,7 @@ import pytest
 from cloud.moments import rfc3339
 from cloud.rollouts.phases import RolloutEvent
 from cloud.rollouts.stages import Stage
+from cloud.store.notices import Condition, NoticeKind, follow
 from cloud.store.releases import release
 from cloud.store.removal import removals
 from cloud.store.rollouts import begin, command
@@ -291,3 +292,16 @@ async def test_a_device_is_removed_with_its_data(fleet: Fleet, client: httpx.Asy
     assert [(item.device_id, item.keep_verdicts) for item in await removals(fleet.store)] == [("shuttle-a", True)]
     (change,) = (await client.get("/audit", params={"action": "device.removed"})).json()["items"]
     assert (change["actor"], change["details"]) == ("api:CI (t0)", {"keep_verdicts": True})
+
+
+async def test_notices_are_listed_by_state_and_kind(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    silent = [Condition(NoticeKind.DEVICE_SILENT, f"press-{number}", "It is silent.") for number in range(3)]
+    await follow(fleet.store, silent, lambda _: {}, lambda _: ())
+    await follow(fleet.store, silent[:2], lambda _: {}, lambda _: ())
+    found = await everything(client, "/notices")
+    assert len(found) == 3
+    for state, subjects in (("open", {"press-0", "press-1"}), ("closed", {"press-2"})):
+        items = (await client.get("/notices", params={"state": state, "kind": "device_silent"})).json()["items"]
+        assert {item["subject"] for item in items} == subjects
+        assert all((item["closed_at"] is None) == (state == "open") for item in items)
+    assert (await client.get("/notices", params={"kind": "rollout_halted"})).json()["items"] == []

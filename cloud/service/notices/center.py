@@ -1,0 +1,85 @@
+"""Part of the service that opens and closes notices, and empties the outbox of each sink."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from cloud.notice_settings import NoticeSettings, NoticeSinkSettings
+from cloud.service.notices.conditions import present
+from cloud.service.notices.feed import feed_verdicts
+from cloud.service.notices.messages import follows_verdicts, notice_message, sinks_of_kind
+from cloud.service.notices.sinks import NoticeSink, open_sink
+from cloud.store import Store
+from cloud.store.notices import follow
+from cloud.store.outbox import delivered, drop_old, due, failed
+from shared.backoff import HALF_JITTER, Backoff
+from shared.errors import StorageError
+from shared.logs import EventLog, Throttle
+from shared.webhooks import NotDeliveredError
+
+POLL_S = 1.0
+AT_ONCE = 50
+FIRST_WAIT_S, LAST_WAIT_S = 1.0, 300.0
+_LOG = EventLog("notices")
+
+
+class NoticeCenter:
+    """Owner of the notices of a service. Each sink is served by a task of its own, so that none delays another."""
+
+    def __init__(
+        self, store: Store, settings: NoticeSettings, data_dir: Path, on_failure: Callable[[Exception], None]
+    ) -> None:
+        """Open the sinks; raises DataError or MissingExtraError for one that cannot be used."""
+        self._store, self._settings, self._data_dir, self._on_failure = store, settings, data_dir, on_failure
+        self._sinks = [(sink, open_sink(sink)) for sink in settings.sinks]
+        self._started_at_s = time.time()
+        self._throttle = Throttle(60.0)
+
+    async def run(self) -> None:
+        """Check and deliver until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat(self.check, self._settings.check_every_s))
+            for settings, sink in self._sinks:
+                backoff = Backoff(FIRST_WAIT_S, LAST_WAIT_S, jitter=HALF_JITTER)
+                tasks.create_task(self._repeat(partial(self.deliver, settings, sink, backoff), POLL_S))
+
+    async def check(self, now_s: float | None = None) -> None:
+        """Open a notice for each new problem and close those that ended; raises StorageError."""
+        settings, now_s = self._settings, time.time() if now_s is None else now_s
+        found = await present(self._store, settings, self._data_dir, started_at_s=self._started_at_s, now_s=now_s)
+        opened, closed = await follow(self._store, found, notice_message, partial(sinks_of_kind, settings))
+        for notice in opened:
+            _LOG.warning("notice_opened", kind=notice.kind, subject=notice.subject, text=notice.text)
+        for notice in closed:
+            _LOG.info("notice_closed", kind=notice.kind, subject=notice.subject)
+        ids = [sink.id for sink in settings.sinks]
+        if dropped := await drop_old(self._store, ids, now_s - settings.max_age_s):
+            _LOG.error("messages_dropped", count=dropped, advice="see vedette cloud notices test")
+
+    async def deliver(self, settings: NoticeSinkSettings, sink: NoticeSink, backoff: Backoff) -> None:
+        """Send the messages of a sink that are due; wait after the first failure. Raises StorageError."""
+        if follows_verdicts([settings]):
+            while await feed_verdicts(self._store, settings):
+                pass
+        for item in await due(self._store, settings.id, time.time(), AT_ONCE):
+            try:
+                await asyncio.to_thread(sink.send, item.message)
+            except NotDeliveredError as error:
+                wait_s = backoff.next_s()
+                await failed(self._store, item, time.time() + wait_s, str(error))
+                if count := self._throttle.allow(settings.id):
+                    _LOG.warning("message_not_delivered", sink=settings.id, reason=error, count=count)
+                await asyncio.sleep(wait_s)
+                return
+            backoff.reset()
+            await delivered(self._store, [item.number])
+
+    async def _repeat(self, action: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            try:
+                await action()
+            except StorageError as error:
+                self._on_failure(error)
+            await asyncio.sleep(every_s)

@@ -1,0 +1,73 @@
+"""Feed of verdicts into the outbox of a sink, from a durable key on."""
+
+import time
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.notice_settings import NoticeSinkSettings
+from cloud.service.notices.messages import verdict_message, wants_verdict
+from cloud.store import Store
+from cloud.store.export_queries import ExportSelection, export_page
+from cloud.store.outbox import add_deliveries
+from cloud.store.schema import DEFAULT_PLACE, deliveries, devices, verdict_feeds
+from cloud.store.verdict_keys import VerdictKey
+
+SETTLED_S = 5.0  # a verdict is stored by then, so that no later one sorts before it
+PAGE_SIZE = 200
+MOST_WAITING = 1000  # messages of a sink that does not answer; further verdicts wait in the store
+
+
+async def feed_verdicts(store: Store, sink: NoticeSinkSettings, now_s: float | None = None) -> bool:
+    """Put the next verdicts that the sink wants into its outbox; return whether more may follow at once.
+
+    A new sink begins with the verdicts from now on. Raises StorageError.
+    """
+    until_s = (time.time() if now_s is None else now_s) - SETTLED_S
+    async with store.reading() as connection:
+        key = await _key(connection, sink.id)
+        if key is not None and await _waiting(connection, sink.id) < MOST_WAITING:
+            page = await export_page(connection, ExportSelection(None, until_s), key, PAGE_SIZE)
+            places = await _places(connection, {item.record.device_id for item in page})
+        else:
+            page, places = (), {}
+    if key is None:
+        async with store.writing() as connection:
+            values = {"sink": sink.id, "judged_at_s": until_s, "number": 0}
+            await connection.execute(insert(verdict_feeds).values(values))
+        return False
+    if not page:
+        return False
+    elsewhere = (DEFAULT_PLACE, DEFAULT_PLACE)
+    messages = [verdict_message(item.record, *places.get(item.record.device_id, elsewhere)) for item in page]
+    last = page[-1].record
+    async with store.writing() as connection:
+        if await _advance(connection, sink.id, key, VerdictKey(last.judged_at_s, last.number)):
+            for message in messages:
+                if wants_verdict(sink, message):
+                    await add_deliveries(connection, [sink.id], message)
+    return len(page) == PAGE_SIZE
+
+
+async def _key(connection: AsyncConnection, sink: str) -> VerdictKey | None:
+    query = select(verdict_feeds.c.judged_at_s, verdict_feeds.c.number).where(verdict_feeds.c.sink == sink)
+    row = (await connection.execute(query)).one_or_none()
+    return VerdictKey(*row) if row is not None else None
+
+
+async def _advance(connection: AsyncConnection, sink: str, before: VerdictKey, after: VerdictKey) -> bool:
+    """Move the key; return False if another process moved it first."""
+    feeds = verdict_feeds.c
+    same = (feeds.sink == sink) & (feeds.judged_at_s == before.judged_at_s) & (feeds.number == before.number)
+    moved = update(verdict_feeds).where(same).values(judged_at_s=after.judged_at_s, number=after.number)
+    return (await connection.execute(moved)).rowcount > 0
+
+
+async def _waiting(connection: AsyncConnection, sink: str) -> int:
+    query = select(func.count()).select_from(deliveries).where(deliveries.c.sink == sink)
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def _places(connection: AsyncConnection, device_ids: set[str]) -> dict[str, tuple[str, str]]:
+    query = select(devices.c.device_id, devices.c.site, devices.c.group_name).where(devices.c.device_id.in_(device_ids))
+    return {device_id: (site, group) for device_id, site, group in await connection.execute(query)}
