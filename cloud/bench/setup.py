@@ -91,10 +91,10 @@ class Setup:
         return await self._started(self.launch(module.rpartition(".")[2], command), address)
 
     async def serve(self) -> Peer:
-        """Start `vedette cloud serve`; return it once it is ready."""
+        """Start `vedette cloud serve`; return it once it is ready and has loaded a current bundle."""
         vedette = str(Path(sys.executable).with_name("vedette"))
         child = self.launch("service", [vedette, "cloud", "serve", "--config", str(self.config)])
-        return await self._started(child, service_address)
+        return await self._started(child, _address_with_bundle)
 
     def launch(self, name: str, command: Sequence[str]) -> SupervisedProcess:
         """Start a process that `stop` ends; its output goes to NAME.log in the folder."""
@@ -127,6 +127,10 @@ def service_address(setup: Setup, child: SupervisedProcess) -> str:
     except (FileNotFoundError, ValueError):
         return ""
     return str(facts["address"]) if facts["pid"] == child.pid else ""
+
+
+def _address_with_bundle(setup: Setup, child: SupervisedProcess) -> str:
+    return service_address(setup, child) if "bundle_ready" in child.output() else ""
 
 
 def printed_address(_: Setup, child: SupervisedProcess) -> str:

@@ -28,6 +28,7 @@ WINDOW_BATCHES = 8
 WINDOW_S = 0.25
 ROUND_S = 0.05
 POLL_S = 1.0
+FOUND_S, MAX_FOUND = 1.0, 1024  # judging bundles, by the bundle on the device
 MAX_BATCH_PAYLOAD_BYTES = 64 * 2**20
 MAX_BATCH_VALUES = 2**26
 LARGE_SAMPLE_BYTES = 4 * 2**20  # decoded
@@ -69,6 +70,7 @@ class Batcher:
         self._woken = asyncio.Event()
         self._slow_task: asyncio.Task[None] | None = None
         self._in_slow_task: set[int] = set()  # numbers of its samples
+        self._found: dict[str, tuple[float, str | None]] = {}
         self._slow_backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
 
     def wake(self) -> None:
@@ -109,7 +111,7 @@ class Batcher:
         slow: list[tuple[list[WaitingSample], str]] = []
         judged = 0
         for batch in _batches(window, self._batch_size):
-            bundle_id = await self._find_bundle(batch[0].edge_bundle_id)
+            bundle_id = await self._bundle_of(batch[0].edge_bundle_id)
             if bundle_id is not None and self._is_slow(batch, bundle_id):
                 slow.append((batch, bundle_id))
                 continue
@@ -121,6 +123,16 @@ class Batcher:
             self._in_slow_task = {item.number for batch, _ in slow for item in batch}
             self._slow_task = asyncio.create_task(self._judge_slowly(slow))
         return judged
+
+    async def _bundle_of(self, edge_bundle_id: str) -> str | None:
+        """Return the bundle that judges a sample; a found one is asked for again after FOUND_S."""
+        until_s, bundle_id = self._found.get(edge_bundle_id, (0.0, None))
+        if bundle_id is None or time.monotonic() > until_s:
+            bundle_id = await self._find_bundle(edge_bundle_id)
+            if len(self._found) >= MAX_FOUND:
+                self._found.clear()
+            self._found[edge_bundle_id] = (time.monotonic() + FOUND_S, bundle_id)
+        return bundle_id
 
     def _is_slow(self, batch: Sequence[WaitingSample], bundle_id: str) -> bool:
         is_large = any(item.decoded_bytes > LARGE_SAMPLE_BYTES for item in batch)
