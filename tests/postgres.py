@@ -5,7 +5,6 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from cloud.store.postgres.connecting import connect, run_alone
 from cloud.store.schema import metadata
+from shared.errors import StorageError
 
 USER = "vedette"
 TEMPLATE, EMPTY = "vedette_template", "vedette_empty"
@@ -116,8 +116,8 @@ class PostgresServer:
     def _wait(self) -> None:
         deadline_s = time.monotonic() + START_S
         while self._process.poll() is None and time.monotonic() < deadline_s:
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
-                client.connect(str(self._folder / ".s.PGSQL.5432"))
+            with contextlib.suppress(StorageError):  # a server that is still starting takes connections and refuses
+                self._execute("SELECT 1")
                 return
             time.sleep(0.05)
         raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")

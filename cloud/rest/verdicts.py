@@ -107,6 +107,7 @@ def _add_list(router: APIRouter, store: Store) -> None:
         modality: Modality | None = None,
         route: Route | None = None,
         decision: Decision | None = None,
+        label: Annotated[Label | None, Query(description="Newest label of the sample.")] = None,
         text: Annotated[Name, Query(description="Beginning of an origin or source; *TEXT: part.")] = "",
         since: Annotated[TimeText, Query(alias="from", description="Judged at this time or later.")] = "",
         until: Annotated[TimeText, Query(alias="to", description="Judged before this time.")] = "",
@@ -117,7 +118,8 @@ def _add_list(router: APIRouter, store: Store) -> None:
 
         A search for a text may give fewer items than `size`, even none, and go on with `next`.
         """
-        wanted = VerdictFilter(device, modality, route, decision, text, time_or_none(since), time_or_none(until))
+        times = (time_or_none(since), time_or_none(until))
+        wanted = VerdictFilter(device, modality, route, decision, text, *times, label=label)
         key = read_cursor(request, cursor, float, int)
         before = VerdictKey(*key) if key is not None else None
         async with store.reading() as connection:

@@ -118,6 +118,10 @@ def export(
     since: Annotated[str, typer.Option("--from", metavar="TIME", help="Judged at this date or RFC 3339 time on.")] = "",
     until: Annotated[str, typer.Option("--to", metavar="TIME", help="Judged before this date or time.")] = "",
     labelled: Annotated[bool, typer.Option("--labelled", help="Only samples that have a label.")] = False,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Only samples whose newest label is this: real, false_alarm, missed, unsure; repeatable."),
+    ] = None,
     payloads: Annotated[bool, typer.Option("--payloads", help="Also write the payloads of labelled samples.")] = False,
     config: Config = None,
     json_path: Json = None,
@@ -133,7 +137,8 @@ def export(
 
     with failure_as_json(json_path):
         until_s = parse_moment(until) if until else time.time()
-        wanted = ExportSelection(parse_moment(since) if since else None, until_s, labelled)
+        chosen = tuple(_label(name) for name in label or ())
+        wanted = ExportSelection(parse_moment(since) if since else None, until_s, labelled, chosen)
         columns = (TextColumn("exporting"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=1.0)
@@ -161,6 +166,15 @@ def _scopes(text: str) -> "list[Scope]":
         first = f"{unknown[0]!r} is not a scope" if unknown else "no scope is given"
         raise SettingsError(f"--scopes: {first}. Use some of {', '.join(Scope)}.")
     return [scope for scope in Scope if scope in names]
+
+
+def _label(name: str) -> str:
+    from cloud.store.labels import Label
+    from shared.errors import SettingsError
+
+    if name not in list(Label):
+        raise SettingsError(f"--label: {name!r} is not a label. Use some of {', '.join(Label)}.")
+    return name
 
 
 def _name(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store.labels import StoredLabel, labels_of
+from cloud.store.labels import IS_CURRENT, StoredLabel, labels_of
 from cloud.store.schema import labels, samples, verdicts
 from cloud.store.verdict_columns import COLUMNS, SAMPLES, VerdictRecord
 from cloud.store.verdict_keys import VerdictKey
@@ -27,11 +27,15 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class ExportSelection:
-    """Verdicts judged from `since_s` on and before `until_s`; with `is_labelled` only those with a label."""
+    """Verdicts judged from `since_s` on and before `until_s`; with `is_labelled` only those with a label.
+
+    `labels`: only those whose newest label is one of these; none: all.
+    """
 
     since_s: float | None
     until_s: float
     is_labelled: bool = False
+    labels: tuple[str, ...] = ()
 
 
 async def time_range(connection: AsyncConnection, wanted: ExportSelection) -> tuple[float, float] | None:
@@ -64,6 +68,9 @@ def _selected(query: Select[Any], wanted: ExportSelection) -> Select[Any]:
     query = query.where(verdicts.c.judged_at_s < wanted.until_s)
     if wanted.since_s is not None:
         query = query.where(verdicts.c.judged_at_s >= wanted.since_s)
+    if wanted.labels:
+        newest = exists().where(labels.c.sample_number == verdicts.c.number, labels.c.label.in_(wanted.labels))
+        query = query.where(newest.where(IS_CURRENT))
     if wanted.is_labelled:
         query = query.where(exists().where(labels.c.sample_number == verdicts.c.number))
     return query

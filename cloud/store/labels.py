@@ -55,8 +55,8 @@ class KeyReusedError(DataError):
 
 
 _LATER = labels.alias("later")
-_IS_CURRENT = ~exists().where(_LATER.c.sample_number == labels.c.sample_number, _LATER.c.number > labels.c.number)
-_LISTED = select(labels, samples.c.sample_id, _IS_CURRENT.label("is_current")).join(
+IS_CURRENT = ~exists().where(_LATER.c.sample_number == labels.c.sample_number, _LATER.c.number > labels.c.number)
+_LISTED = select(labels, samples.c.sample_id, IS_CURRENT.label("is_current")).join(
     samples, samples.c.number == labels.c.sample_number
 )
 
@@ -111,7 +111,7 @@ async def label_page(
     """Return the newest `size` labels of all samples, or the next ones older than the label number `before`."""
     query = _LISTED.order_by(labels.c.number.desc()).limit(size)
     if only_current:
-        query = query.where(_IS_CURRENT)
+        query = query.where(IS_CURRENT)
     if before is not None:
         query = query.where(labels.c.number < before)
     return tuple(_stored(row) for row in await connection.execute(query))

@@ -271,6 +271,7 @@ labels = Table(  # of operators on samples; rows are only added, and the newest 
     Column("client_key", String(128)),
     UniqueConstraint("actor", "client_key"),
     Index("ix_labels_sample_number_number", "sample_number", "number"),
+    Index("ix_labels_label_sample_number", "label", "sample_number"),
     sqlite_autoincrement=True,
 )
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
+from cloud.store.labels import Label
 from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route
@@ -34,7 +35,7 @@ class VerdictKey:
 
 @dataclass(frozen=True, slots=True)
 class VerdictFilter:
-    """Filter of the list; None and "" do not restrict.
+    """Filter of the list; None and "" do not restrict. `label` is the newest one of the sample.
 
     `text` is the beginning of an origin or of a source id, in any case; after a "*" it may be anywhere in them.
     """
@@ -46,3 +47,4 @@ class VerdictFilter:
     text: str = ""
     since_s: float | None = None
     until_s: float | None = None
+    label: Label | None = None

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store.schema import ALL_DEVICES, KIND, samples, sources, verdict_counts, verdicts
+from cloud.store.labels import IS_CURRENT
+from cloud.store.schema import ALL_DEVICES, KIND, labels, samples, sources, verdict_counts, verdicts
 from cloud.store.verdict_columns import SEARCHED_NAMES
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 
@@ -50,9 +51,23 @@ async def find_keys(connection: AsyncConnection, wanted: VerdictFilter, span: Sp
     """Return the keys of the first `limit` verdicts that match, from the beginning of the span."""
     if len(wanted.text) > _NAME_CHARACTERS:
         return Found(())
+    if wanted.label:
+        return Found(await _labelled(connection, wanted, span, limit))
     if wanted.text.lstrip("*"):
         return await _search(connection, wanted, span, limit)
     return Found(await _first(connection, await _ranges(connection, wanted), _conditions(wanted, span), span, limit))
+
+
+async def _labelled(
+    connection: AsyncConnection, wanted: VerdictFilter, span: Span, limit: int
+) -> tuple[VerdictKey, ...]:
+    """Return the first `limit` verdicts with this newest label; people give labels, so all with one value are few."""
+    query = select(verdicts.c.judged_at_s, verdicts.c.number).join(labels, labels.c.sample_number == verdicts.c.number)
+    query = query.where(labels.c.label == str(wanted.label), IS_CURRENT, *_conditions(wanted, span))
+    if wanted.text.lstrip("*"):
+        query = query.join(samples, samples.c.number == verdicts.c.number).where(_matches(wanted.text))
+    query = _of_kind(query, wanted).order_by(*_order(verdicts.c, span)).limit(limit)
+    return tuple(VerdictKey(*row) for row in await connection.execute(query))
 
 
 async def _search(connection: AsyncConnection, wanted: VerdictFilter, span: Span, limit: int) -> Found:
@@ -132,11 +147,16 @@ async def _among(
 ) -> tuple[VerdictKey, ...]:
     """Return the first `limit` keys of these samples that match the other filters."""
     query = select(verdicts.c.judged_at_s, verdicts.c.number).where(verdicts.c.number.in_(numbers), *conditions)
+    query = _of_kind(query, wanted).order_by(*_order(verdicts.c, span)).limit(limit)
+    return tuple(VerdictKey(*row) for row in await connection.execute(query))
+
+
+def _of_kind(query: Select[Any], wanted: VerdictFilter) -> Select[Any]:
+    """Return `query` over verdicts of the wanted device and kind."""
     for name in ("device_id", *KIND):
         if value := getattr(wanted, name):
             query = query.where(verdicts.c[name] == str(value))
-    query = query.order_by(*_order(verdicts.c, span)).limit(limit)
-    return tuple(VerdictKey(*row) for row in await connection.execute(query))
+    return query
 
 
 async def _origins(connection: AsyncConnection, text: str) -> Sequence[int]:

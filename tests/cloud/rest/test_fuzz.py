@@ -16,7 +16,7 @@ from tests.cloud.rest.test_access import ROUTES
 
 NAMES = (
     *("device", "modality", "route", "decision", "text", "from", "to", "cursor", "size", "current", "actor", "action"),
-    *("subject", "name", "keep_verdicts", "state", "kind", "x"),
+    *("subject", "name", "keep_verdicts", "state", "kind", "label", "x"),
 )
 TEXTS = st.text(max_size=40) | st.sampled_from(
     (

@@ -189,7 +189,12 @@ UNKNOWN = uuid.UUID("00000000-0000-4000-8000-000000000000")
 @pytest.mark.parametrize(
     ("path", "status", "kind", "named"),
     [
-        ("/verdicts?sizes=5", 422, "unknown-parameter", "known parameters: device, modality, route, decision, text"),
+        (
+            "/verdicts?sizes=5",
+            422,
+            "unknown-parameter",
+            "known parameters: device, modality, route, decision, label, text",
+        ),
         ("/verdicts?size=5&size=6", 422, "unknown-parameter", "more than once"),
         (f"/verdicts/{UNKNOWN}?device=x", 422, "unknown-parameter", "known parameters: none"),
         ("/verdicts?size=0", 422, "invalid-request", "query/size"),
@@ -305,3 +310,22 @@ async def test_notices_are_listed_by_state_and_kind(fleet: Fleet, client: httpx.
         assert {item["subject"] for item in items} == subjects
         assert all((item["closed_at"] is None) == (state == "open") for item in items)
     assert (await client.get("/notices", params={"kind": "rollout_halted"})).json()["items"] == []
+
+
+async def test_verdicts_are_filtered_by_their_newest_label(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    verdicts = [await fleet.send(kind, at_s=1000.0 + place) for place, kind in enumerate((SHUTTLE, CAMERA) * 3)]
+    for place, label in ((0, "real"), (2, "real"), (3, "real"), (4, "real"), (4, "unsure"), (5, "missed")):
+        path = f"/samples/{verdicts[place].sample_id}/labels"
+        assert (await client.post(path, json={"label": label})).status_code == 201
+    for query, expected in (
+        ({"label": "real"}, [3, 2, 0]),
+        ({"label": "real", "device": SHUTTLE.device_id}, [2, 0]),
+        ({"label": "real", "text": "shuttle.csv", "modality": "tabular"}, [2, 0]),
+        ({"label": "unsure"}, [4]),
+        ({"label": "false_alarm"}, []),
+        ({"label": "missed", "modality": "tabular"}, []),
+    ):
+        found = await everything(client, "/verdicts", **query)
+        assert [item["sample_id"] for item in found] == [str(verdicts[place].sample_id) for place in expected], query
+        assert {item["label"] for item in found} <= {query["label"]}
+    assert (await client.get("/verdicts", params={"label": "odd"})).status_code == 422

@@ -88,6 +88,18 @@ def test_times_and_labels_select_verdicts(tmp_path: Path, verdicts: list[Verdict
     assert [row["sample_id"] for row in rows] == [str(verdict.sample_id) for verdict in verdicts[1:3]]
 
 
+@pytest.mark.parametrize("wanted", [["real"], ["false_alarm", "real"], ["unsure"]])
+def test_the_newest_label_selects_verdicts(tmp_path: Path, verdicts: list[Verdict], wanted: list[str]) -> None:
+    options = [word for label in wanted for word in ("--label", label)]
+    assert run(tmp_path, *options).exit_code == 0
+    rows = parquet.read_table(tmp_path / "out" / "verdicts.parquet").to_pylist()
+    selected = {row["sample_id"] for row in rows}
+    labels = parquet.read_table(tmp_path / "out" / "labels.parquet").to_pylist()
+    assert selected == {row["sample_id"] for row in labels if row["current"]}
+    assert {row["label"] for row in rows} == set(wanted) & {"real", "false_alarm"}
+    assert "not a label" in str(run(tmp_path, "--label", "odd").exception)
+
+
 def test_payloads_of_labelled_samples_are_files(tmp_path: Path, verdicts: list[Verdict]) -> None:
     async def expire() -> None:
         store, _ = open_store(tmp_path / "data")
