@@ -183,7 +183,7 @@ class Running:
 async def running(
     settings: CloudSettings, key, load_analysis: Callable = Analysis.load, make_console: MakeConsole | None = None
 ) -> AsyncIterator[Running]:
-    authority = prepare(settings.data_dir)
+    authority = prepare(settings.store)
     service = Service(settings, authority, key.public_key(), load_analysis=load_analysis, make_console=make_console)
     result = Running(service, settings)
     try:
