@@ -7,7 +7,14 @@ from cloud.evaluation import commands as evaluation_commands
 from cloud.federation import commands as federation_commands
 from cloud.service import api_commands as service_api_commands
 from cloud.service import commands as service_commands
-from cloud.service import device_commands, group_commands, key_commands, notice_commands, rollout_commands
+from cloud.service import (
+    device_commands,
+    group_commands,
+    key_commands,
+    maintenance_commands,
+    notice_commands,
+    rollout_commands,
+)
 from cloud.training import commands as training_commands
 from shared.cli import CommandTree
 
@@ -21,6 +28,7 @@ def register(tree: CommandTree) -> None:
     service_api_commands.add_commands(tree)
     notice_commands.add_commands(tree)
     rollout_commands.add_commands(tree)
+    maintenance_commands.add_commands(tree)
     training_commands.add_commands(tree)
     evaluation_commands.add_commands(tree)
     federation_commands.add_commands(tree)

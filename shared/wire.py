@@ -165,6 +165,8 @@ def undecoded_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screenin
     texts = (message.source_id, message.origin, message.screening.bundle_id, message.screening.artefact)
     if any(len(text) > MAX_TEXT_CHARACTERS for text in (*texts, message.screening.calibration_id)):
         raise SampleRejected(f"a text is longer than {MAX_TEXT_CHARACTERS} characters")
+    if any("\0" in text for text in (*texts, message.screening.calibration_id)):
+        raise SampleRejected("a text holds a NUL character")
     if not 0.0 < message.screening.p_value <= 1.0:
         raise SampleRejected(f"p-value {message.screening.p_value} does not lie in (0, 1]")
     check_payload(message.payload, modality)

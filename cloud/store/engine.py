@@ -104,6 +104,13 @@ class Store(abc.ABC):
         """Return the space of deleted rows, in steps of about 50 ms for writers. Raises StorageError."""
 
     @abc.abstractmethod
+    async def copy_to(self, folder: Path) -> None:
+        """Write a SQLite store with all rows of one view of this store into an empty folder.
+
+        Writers MUST NOT wait for it. Raises StorageError.
+        """
+
+    @abc.abstractmethod
     def stop_reading(self) -> None:
         """Interrupt queries that run for long, now and later, so that their connections can be closed."""
 

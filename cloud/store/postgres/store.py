@@ -11,17 +11,21 @@ import math
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.copying import copy_rows
 from cloud.store.engine import Store
+from cloud.store.migrate import migrate
 from cloud.store.postgres.changes import CHANNEL, Changes
 from cloud.store.postgres.connecting import DATABASE_ERRORS, new_engine, shown, storage_error
 from cloud.store.postgres.ingest import insert_samples
 from cloud.store.read_queue import DEVICE_READS, ReadLimits, ReadQueue
 from cloud.store.sample_rows import Row
+from cloud.store.sqlite.store import SqliteStore
 from shared.errors import StoreBusyError
 
 WRITER_LOCK = 0x7665_6465_7474_6501  # of pg_advisory_xact_lock
@@ -105,6 +109,12 @@ class PostgresStore(Store):
 
     async def return_space(self) -> None:
         """Do nothing: PostgreSQL's autovacuum frees the space of deleted rows for new ones."""
+
+    async def copy_to(self, folder: Path) -> None:
+        """Copy all rows of one snapshot into a new SQLite store."""
+        await asyncio.to_thread(migrate, folder)
+        async with self.reading() as connection, SqliteStore(folder) as copy, copy.writing() as target:
+            await copy_rows(connection, target)
 
     @contextlib.asynccontextmanager
     async def _limited(self, until_s: float) -> AsyncIterator[None]:

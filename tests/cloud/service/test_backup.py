@@ -1,0 +1,157 @@
+"""Backup, restore and doctor: nothing is lost between the two back ends, and faults are named."""
+
+import asyncio
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+from typer.testing import CliRunner, Result
+
+from cloud.service.data_dir import prepare, service_lock
+from cloud.settings import StoreLocation
+from cloud.store import open_store
+from cloud.store.copying import TABLES
+from cloud.store.events import newest_cursor
+from cloud.store.labels import Label, NewLabel, add_label
+from cloud.store.schema import events, verdict_counts
+from shared import cli
+from shared.errors import SettingsError, StorageError
+from shared.signing_keys import public_pem
+from tests.cloud.console.filled_store import KEY, KINDS, Fleet
+from tests.cloud.console.filled_store import open_store as open_filled
+
+
+def run(folder: Path, config: str, *words: str) -> Result:
+    return CliRunner().invoke(cli.build("cloud").root, ["cloud", *words, "--config", str(folder / config)])
+
+
+def done(folder: Path, config: str, *words: str) -> str:
+    result = run(folder, config, *words)
+    assert result.exception is None, result.exception
+    return result.stdout
+
+
+def write_config(folder: Path, name: str, url: str = "") -> StoreLocation:
+    """Write settings with a data directory of the same name."""
+    (folder / "key.pem").write_bytes(public_pem(KEY.public_key()))
+    lines = (f'data_dir = "{folder / name}"', f'store_url = "{url}"', f'bundle_key = "{folder / "key.pem"}"')
+    (folder / f"{name}.toml").write_text("\n".join(lines) + "\n")
+    return StoreLocation(folder / name, url)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> StoreLocation:
+    """A SQLite store with verdicts of each kind, a label, and events of which the newest were deleted."""
+
+    async def fill() -> None:
+        store, registry = open_filled(tmp_path / "first")
+        async with store:
+            fleet = Fleet(store, registry)
+            await fleet.enrol()
+            made = [await fleet.send(kind, at_s=1e9 + place) for place, kind in enumerate(KINDS)]
+            await add_label(store, made[0].sample_id, NewLabel(Label.REAL, "Ada", "seen"), "user:ada")
+            async with store.writing() as connection:
+                newest = {"device_id": "", "kind": "bundle_changed", "created_at_s": 0.0}
+                await connection.execute(insert(events).values(cursor=5000, **newest))
+                await connection.execute(events.delete().where(events.c.cursor == 5000))
+
+    asyncio.run(fill())
+    location = write_config(tmp_path, "first")
+    prepare(location)
+    return location
+
+
+def contents(location: StoreLocation) -> dict[str, list[Any]]:
+    async def read() -> dict[str, list[Any]]:
+        async with open_store(location) as store, store.reading() as connection:
+            found = {}
+            for table in (*TABLES, verdict_counts):
+                rows = (await connection.execute(select(table).order_by(*table.primary_key))).all()
+                found[table.name] = [tuple(row) for row in rows]
+            return found
+
+    return asyncio.run(read())
+
+
+def next_cursor(location: StoreLocation) -> int:
+    async def add() -> int:
+        async with open_store(location) as store:
+            async with store.writing() as connection:
+                await connection.execute(insert(events).values(device_id="", kind="bundle_changed", created_at_s=0.0))
+            return await newest_cursor(store)
+
+    return asyncio.run(add())
+
+
+def test_a_backup_moves_a_service_to_postgresql_and_back(tmp_path: Path, service: StoreLocation, new_database) -> None:
+    before = contents(service)
+    assert before["verdicts"]
+    archive, second = tmp_path / "one.tar", tmp_path / "two.tar"
+    with service_lock(service.data_dir):  # beside a running service
+        done(tmp_path, "first.toml", "backup", str(archive))
+    assert archive.stat().st_mode & 0o777 == 0o600
+    on_postgres = write_config(tmp_path, "moved", new_database)
+    assert "restored the state of" in done(tmp_path, "moved.toml", "restore", str(archive))
+    assert contents(on_postgres) == before
+    assert next_cursor(on_postgres) == 5001  # a cursor is never used twice
+    done(tmp_path, "moved.toml", "backup", str(second))
+    returned = write_config(tmp_path, "returned")
+    done(tmp_path, "returned.toml", "restore", str(second))
+    assert {name: rows for name, rows in contents(returned).items() if name != "events"} == {
+        name: rows for name, rows in before.items() if name != "events"
+    }
+    assert next_cursor(returned) == 5002
+    for folder in ("bundles", "pki"):
+        files = {path.name: path.read_bytes() for path in (service.data_dir / folder).iterdir()}
+        assert files == {path.name: path.read_bytes() for path in (returned.data_dir / folder).iterdir()}
+    assert (returned.data_dir / "pki" / "ca.key").stat().st_mode & 0o777 == 0o600
+    refused = run(tmp_path, "moved.toml", "restore", str(archive))
+    assert isinstance(refused.exception, StorageError)
+    assert "holds bundles already" in str(refused.exception)
+    write_config(tmp_path, "third", new_database)
+    assert "holds rows already" in str(run(tmp_path, "third.toml", "restore", str(archive)).exception)
+
+
+def test_what_is_no_backup_or_no_place_for_one_is_refused(tmp_path: Path, service: StoreLocation) -> None:
+    archive, other = tmp_path / "one.tar", tmp_path / "other.tar"
+    archive.write_bytes(b"precious")
+    assert "exists already" in str(run(tmp_path, "first.toml", "backup", str(archive)).exception)
+    assert archive.read_bytes() == b"precious"
+    with tarfile.open(other, "w") as made:
+        made.add(tmp_path / "key.pem", "key.pem")
+    write_config(tmp_path, "new")
+    for path in (archive, other, tmp_path / "missing.tar"):
+        result = run(tmp_path, "new.toml", "restore", str(path))
+        assert isinstance(result.exception, SettingsError)
+        assert "not a backup" in str(result.exception)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_doctor_finds_nothing_and_then_each_fault(tmp_path: Path, service: StoreLocation) -> None:
+    def states() -> dict[str, str]:
+        path = tmp_path / "checks.json"
+        run(tmp_path, "first.toml", "doctor", "--json", str(path))
+        return {check["name"]: check["state"] for check in json.loads(path.read_text())["checks"]}
+
+    healthy = states()
+    assert set(healthy.values()) <= {"ok"}, healthy
+    assert {"store", "writing", "bundle", "keys", "device clocks", "authority", "secret key", "disk"} == set(healthy)
+    (service.data_dir / "pki" / "ca.key").chmod(0o644)
+    next((service.data_dir / "bundles").glob("*.edge.vedette")).unlink()
+    broken = states()
+    assert broken["secret key"] == "failed"
+    result = run(tmp_path, "first.toml", "doctor")
+    assert isinstance(result.exception, StorageError)
+    assert "bundle" in str(result.exception)
+    assert "Publish" in result.stdout or "publish" in result.stdout
+
+
+def test_the_doctor_warns_of_a_server_that_can_lose_acknowledged_samples(tmp_path: Path, postgres_url: str) -> None:
+    location = write_config(tmp_path, "onpostgres", postgres_url)
+    prepare(location)
+    text = done(tmp_path, "onpostgres.toml", "doctor")
+    assert "fsync and full_page_writes off" in text
+    assert "the server's clock is" in text
