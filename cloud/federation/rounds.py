@@ -153,7 +153,7 @@ def _wait_for_server(request: RoundsRequest) -> None:
 async def _current_bundle(request: RoundsRequest, signing_key: Ed25519PrivateKey) -> tuple[Bundle, int]:
     """Return the current bundle, verified, and the version of the next one."""
     async with open_store(request.store) as store:
-        registry = Registry(store, request.store.data_dir, signing_key.public_key())
+        registry = Registry(store, request.store, signing_key.public_key())
         async with store.reading() as connection:  # now: the result of the round is published at its end
             await check_no_rollout(connection, request.bundle_name)
         current = await registry.current(request.bundle_name)

@@ -17,10 +17,10 @@ from cloud.service.authority import PKI_FOLDER
 from cloud.service.data_dir import service_lock
 from cloud.settings import StoreLocation
 from cloud.store import open_store
+from cloud.store.bundle_files import BUNDLES_FOLDER
 from cloud.store.copying import copy_rows, is_empty
 from cloud.store.engine import store_exists
 from cloud.store.migrate import migrate, newest_revision
-from cloud.store.registry import BUNDLES_FOLDER
 from cloud.store.sqlite.store import DATABASE_FILE
 from shared.errors import FileNotWrittenError, SettingsError, StorageError
 from shared.files import synchronise_folder

@@ -142,7 +142,7 @@ def publish(
 
     async def work() -> "RegisteredBundle":
         async with open_store(settings.store) as store:
-            registry = Registry(store, settings.data_dir, _trusted_key(settings))
+            registry = Registry(store, settings.store, _trusted_key(settings))
             opened = await asyncio.to_thread(Bundle.open, bundle, await registry.key_chain.keys())
             return await registry.publish(opened, make_current=not keep_current)
 

@@ -50,7 +50,7 @@ def examine(settings: CloudSettings) -> list[Check]:
 async def _of_store(settings: CloudSettings) -> list[Check]:
     checks: list[Check] = []
     async with open_store(settings.store) as store:
-        registry = Registry(store, settings.data_dir, trusted_key(settings))
+        registry = Registry(store, settings.store, trusted_key(settings))
         parts: tuple[tuple[str, Callable[[], AsyncIterator[Check]]], ...] = (
             ("store", lambda: _store(store, settings)),
             ("bundles", lambda: _bundles(registry)),

@@ -140,7 +140,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         if count := self._throttle.allow(f"fetched {device_id}"):
             facts = {"bundle": entry.bundle_id, "offset": request.offset, "count": count}
             _LOG.info("bundle_fetched", device_id=device_id, **facts)
-        path, offset = self._registry.edge_archive_path(entry.bundle_id), request.offset
+        path, offset = await self._edge_archive(entry, context), request.offset
         while offset < entry.edge_archive_bytes:
             try:
                 data = await asyncio.to_thread(_read_at, path, offset)
@@ -154,6 +154,12 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             await self._access.device_id(context)  # ends for a device that was revoked, or whose certificate expired
             yield fleet_pb2.Chunk(offset=offset, data=data)
             offset += len(data)
+
+    async def _edge_archive(self, entry: RegisteredBundle, context: Context) -> Path:
+        try:
+            return await self._registry.edge_archive(entry.bundle_id)
+        except StorageError as error:
+            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
 
     async def _fetchable(self, device_id: str, bundle_id: str, context: Context) -> RegisteredBundle:
         """Return the bundle; end the call if there is none that the device may fetch."""

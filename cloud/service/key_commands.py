@@ -115,7 +115,7 @@ def _change(config: Path | None, action: "Callable[[SigningKeys], Awaitable[T]]"
 
     async def work() -> T:
         async with open_store(settings.store) as store:
-            return await action(SigningKeys(store, Registry(store, settings.data_dir, first_key), authority.sha256))
+            return await action(SigningKeys(store, Registry(store, settings.store, first_key), authority.sha256))
 
     return asyncio.run(work())
 

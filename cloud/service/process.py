@@ -100,7 +100,7 @@ class Service:
         self.store = open_store(settings.store, actor=SERVICE_ACTOR)
         # Apart from the connections for devices.
         self._console_store, self._api_store = (open_store(settings.store, CONSOLE_READS) for _ in range(2))
-        self.registry = Registry(self.store, settings.data_dir, trusted_key)
+        self.registry = Registry(self.store, settings.store, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)
         self._access = Access(self.store, settings.limits, self.metrics)
@@ -170,7 +170,7 @@ class Service:
         """Return the web application: console, HTTP API, metrics and health."""
         console = None
         if self._make_console is not None:
-            registry = Registry(self._console_store, self._settings.data_dir, self._trusted_key)
+            registry = Registry(self._console_store, self._settings.store, self._trusted_key)
             console = self._make_console(
                 self._console_store, registry, self._settings, lambda: self._current_bundles.problems
             )

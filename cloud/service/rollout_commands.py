@@ -135,7 +135,7 @@ def _run(
 
     async def inside() -> "BundleVersions":
         async with open_store(settings.store) as store:
-            registry = Registry(store, settings.data_dir, trusted_key(settings))
+            registry = Registry(store, settings.store, trusted_key(settings))
             await work(Rollouts(store, registry, author), settings)
             return await _result(store, registry, name)
 

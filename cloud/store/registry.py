@@ -1,7 +1,8 @@
 """Registry of bundles, with the current one of each name.
 
-Archives are files in the data directory; the current bundle of a name is in the store, so that publishing from another
-process reaches a running service. The signature is verified when a bundle is published and whenever it is opened.
+Archives are files (`cloud.store.bundle_files`); the current bundle of a name is in the store, so that publishing from
+another process reaches a running service. The signature is verified when a bundle is published and whenever it is
+opened.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import Store, audit, open_store
+from cloud.store.bundle_files import BundleFiles
 from cloud.store.engine import Where, location_of
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.ingest import parts
@@ -23,10 +25,8 @@ from cloud.store.key_sets import KeyChain
 from cloud.store.schema import bundles, rollouts, staged_rollouts
 from shared.bundle import Bundle, Manifest
 from shared.errors import BundleError, BundleIntegrityError, RolloutError, UntrustedBundleError
-from shared.files import write_durably
 from shared.signing_keys import key_id
 
-BUNDLES_FOLDER = "bundles"
 _PUBLISH, _ROLLBACK = "publish", "rollback"
 _COLUMNS = tuple(column for column in bundles.c if column.name != "manifest")
 
@@ -46,11 +46,11 @@ class RegisteredBundle:
 
 
 class Registry:
-    """Bundles of one data directory, signed by a key of `key_chain`; `trusted_key` alone while it has no set."""
+    """Bundles of one store, signed by a key of `key_chain`; `trusted_key` alone while it has no set."""
 
-    def __init__(self, store: Store, data_dir: Path, trusted_key: Ed25519PublicKey) -> None:
+    def __init__(self, store: Store, where: Where, trusted_key: Ed25519PublicKey) -> None:
         self._store = store
-        self._folder = data_dir / BUNDLES_FOLDER
+        self._files = BundleFiles(location_of(where))
         self.key_chain = KeyChain(store, trusted_key)
         self._trusted: dict[str, tuple[object, bool]] = {}  # state of the files and the keys, and the outcome, by id
 
@@ -156,7 +156,8 @@ class Registry:
     async def bundle(self, bundle_id: str) -> Bundle:
         """Return the whole bundle, verified; raises BundleError if it is not in the registry."""
         await self._known(bundle_id)
-        return await asyncio.to_thread(Bundle.open, self._path(bundle_id), await self.key_chain.keys())
+        path = await asyncio.to_thread(self._files.fetched, _archive_name(bundle_id))
+        return await asyncio.to_thread(Bundle.open, path, await self.key_chain.keys())
 
     async def verify(self, entry: RegisteredBundle) -> None:
         """Verify both archives of a bundle; raises BundleError if one is missing, damaged or not trusted."""
@@ -175,7 +176,8 @@ class Registry:
 
     async def state(self, entry: RegisteredBundle) -> tuple[object, ...]:
         """Return a value that changes when a file of the bundle or the trusted keys change; no file is read."""
-        paths = (self._path(entry.bundle_id), self.edge_archive_path(entry.bundle_id))
+        names = (_archive_name(entry.bundle_id), _edge_archive_name(entry.bundle_id))
+        paths = [self._files.path(name) for name in names]
         files = await asyncio.to_thread(lambda: tuple(_file_state(path) for path in paths))
         return entry.edge_archive_sha256, files, tuple(key_id(key) for key in await self.key_chain.keys())
 
@@ -191,12 +193,9 @@ class Registry:
         current = await self.current(name) if len(rest) == 2 else None
         return current.bundle_id if current is not None else None
 
-    def edge_archive_path(self, bundle_id: str) -> Path:
-        """Return the path of the archive that devices fetch, for a bundle of the registry."""
-        return self._folder / f"{bundle_id}.edge.vedette"
-
-    def _path(self, bundle_id: str) -> Path:
-        return self._folder / f"{bundle_id}.vedette"
+    async def edge_archive(self, bundle_id: str) -> Path:
+        """Return the path of the archive that devices fetch, for a bundle of the registry. Raises StorageError."""
+        return await asyncio.to_thread(self._files.fetched, _edge_archive_name(bundle_id))
 
     async def _known(self, bundle_id: str) -> RegisteredBundle:
         entry = await self.entry(bundle_id)
@@ -217,8 +216,8 @@ class Registry:
         return self._trusted[entry.bundle_id][1]
 
     def _verify(self, entry: RegisteredBundle, keys: Sequence[Ed25519PublicKey]) -> None:
-        Bundle.open(self._path(entry.bundle_id), keys)
-        path = self.edge_archive_path(entry.bundle_id)
+        Bundle.open(self._files.fetched(_archive_name(entry.bundle_id)), keys)
+        path = self._files.fetched(_edge_archive_name(entry.bundle_id))
         try:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -228,8 +227,8 @@ class Registry:
             raise BundleIntegrityError(f"{path}: differs from the archive that was published. Publish it again.")
 
     def _write(self, bundle_id: str, archive: bytes, edge_archive: bytes) -> None:
-        write_durably(self.edge_archive_path(bundle_id), edge_archive)
-        write_durably(self._path(bundle_id), archive)
+        self._files.write(_edge_archive_name(bundle_id), edge_archive)
+        self._files.write(_archive_name(bundle_id), archive)
 
 
 async def current_bundles(connection: AsyncConnection) -> list[RegisteredBundle]:
@@ -255,9 +254,15 @@ async def publish_to(
 ) -> RegisteredBundle:
     """Publish into a store; a service that runs on it notices within a second."""
     async with open_store(where) as store:
-        return await Registry(store, location_of(where).data_dir, trusted_key).publish(
-            bundle, make_current=make_current
-        )
+        return await Registry(store, where, trusted_key).publish(bundle, make_current=make_current)
+
+
+def _archive_name(bundle_id: str) -> str:
+    return f"{bundle_id}.vedette"
+
+
+def _edge_archive_name(bundle_id: str) -> str:
+    return f"{bundle_id}.edge.vedette"
 
 
 def _unknown(bundle_id: str) -> BundleError:

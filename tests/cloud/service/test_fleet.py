@@ -173,7 +173,7 @@ async def test_a_fetch_of_nothing_there_or_beyond_the_end_is_refused(device, bio
 
 async def test_a_lost_archive_is_data_loss_not_an_empty_bundle(cloud, device, biopsies):
     bundle_id = biopsies.bundle.manifest.bundle_id
-    cloud.service.registry.edge_archive_path(bundle_id).unlink()
+    (await cloud.service.registry.edge_archive(bundle_id)).unlink()
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await fetch(device, bundle_id)
     assert refused.value.code() is grpc.StatusCode.DATA_LOSS

@@ -35,7 +35,7 @@ async def test_a_published_bundle_is_current_whole_and_announced(registry, store
 
 async def test_a_device_fetches_a_verifiable_archive_without_the_clouds_part(registry, biopsies):
     entry = await registry.publish(biopsies.bundle)
-    data = registry.edge_archive_path(entry.bundle_id).read_bytes()
+    data = (await registry.edge_archive(entry.bundle_id)).read_bytes()
     assert (len(data), hashlib.sha256(data).hexdigest()) == (entry.edge_archive_bytes, entry.edge_archive_sha256)
     fetched = Bundle.open(data, [biopsies.key.public_key()], edge_only=True)
     assert {path.partition("/")[0] for path in fetched.files} == {"edge", "preprocessing"}
