@@ -16,11 +16,12 @@ from cloud.rest.problems import add_handlers
 from cloud.rest.rollouts import rollout_routes
 from cloud.rest.verdicts import verdict_routes
 from cloud.store import Store
+from cloud.store.registry import Registry
 
 PREFIX = "/api/v1"
 
 
-def create_routes(reading: Store, writing: Store, late_after_s: float) -> FastAPI:
+def create_routes(reading: Store, writing: Store, late_after_s: float, registry: Registry | None = None) -> FastAPI:
     """Return the routes without their front, which checks tokens."""
     app = FastAPI(
         title="Vedette API",
@@ -38,16 +39,17 @@ def create_routes(reading: Store, writing: Store, late_after_s: float) -> FastAP
     router.include_router(device_routes(reading, writing, late_after_s))
     router.include_router(group_routes(reading, writing))
     router.include_router(bundle_routes(reading))
-    router.include_router(rollout_routes(reading))
+    router.include_router(rollout_routes(reading, writing, registry))
     router.include_router(notice_routes(reading))
     router.include_router(audit_routes(reading))
     app.include_router(router)
     return app
 
 
-def create_api(reading: Store, writing: Store, *, late_after_s: float) -> ASGIApp:
+def create_api(reading: Store, writing: Store, *, late_after_s: float, registry: Registry | None = None) -> ASGIApp:
     """Return the API over two connections to one open store; the first is bounded for clients.
 
-    A device without a heartbeat for `late_after_s` seconds is silent.
+    A device without a heartbeat for `late_after_s` seconds is silent. `registry` verifies bundles before they are
+    rolled out.
     """
-    return ApiFront(create_routes(reading, writing, late_after_s), Guard(reading, writing))
+    return ApiFront(create_routes(reading, writing, late_after_s, registry), Guard(reading, writing))

@@ -1,17 +1,35 @@
-"""Route of rollouts."""
+"""Routes of rollouts."""
 
+import contextlib
+import time
+from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.moments import with_rfc3339
-from cloud.rest.access import needs
+from cloud.rest.access import needs, token_of
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
+from cloud.rest.problems import Problem
+from cloud.rollouts.limits import DEFAULT_LIMITS, RolloutLimits
+from cloud.rollouts.phases import RolloutEvent
+from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, DEFAULT_WAVES, parse_stages
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
+from cloud.store.registry import Registry
 from cloud.store.rollout_view import view_of
-from cloud.store.rollouts import rollout_page
+from cloud.store.rollouts import StagedRollout, begin, command, rollout_page
+from shared.errors import BundleError, DataError, SettingsError
+
+
+class RolloutStep(StrEnum):
+    """Action on a rollout that is under way or paused."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    BACK = "back"
 
 
 class StageItem(BaseModel):
@@ -56,6 +74,7 @@ class RolloutItem(BaseModel):
     started_at: str
     stage_started_at: str
     ended_at: str | None
+    limits: RolloutLimits
     gates: list[GateItem]
     history: list[HistoryItem]
 
@@ -67,9 +86,34 @@ class RolloutPage(BaseModel):
     next: str | None
 
 
-def rollout_routes(store: Store) -> APIRouter:
-    """Return the route of rollouts."""
+class RolloutRequest(BaseModel):
+    """Rollout in stages to start; `trial` and `waves` are texts as those of `vedette cloud rollout`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=64)
+    bundle_id: str = Field(max_length=128)
+    trial: str = Field(default="", max_length=4000, description='"trial=DEVICE,DEVICE" or "trial=5%"; empty: none.')
+    waves: str = Field(default=DEFAULT_WAVES, max_length=400, description="Growing shares in percent, the last 100.")
+    stage_s: float = Field(default=DEFAULT_STAGE_S, ge=0)
+    stage_samples: int = Field(default=DEFAULT_STAGE_SAMPLES, ge=0)
+    limits: RolloutLimits = DEFAULT_LIMITS
+    reason: str = Field(default="", max_length=1024)
+
+
+class ActionRequest(BaseModel):
+    """Action on a rollout, with its reason for the history."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: RolloutStep
+    reason: str = Field(default="", max_length=1024)
+
+
+def rollout_routes(store: Store, writing: Store, registry: Registry | None) -> APIRouter:
+    """Return the routes of rollouts; `registry` verifies bundles before they are rolled out."""
     router = APIRouter(tags=["rollouts"])
+    _add_changes(router, writing, registry)
 
     @router.get("/rollouts", response_model=RolloutPage, **needs(Scope.ROLLOUTS_READ))
     async def list_rollouts(
@@ -86,3 +130,54 @@ def rollout_routes(store: Store) -> APIRouter:
         return page(items, next_cursor(request, found[size - 1].number) if len(found) > size else None)
 
     return router
+
+
+def _add_changes(router: APIRouter, writing: Store, registry: Registry | None) -> None:
+    @router.post("/rollouts", response_model=RolloutItem, status_code=201, **needs(Scope.ROLLOUTS_WRITE))
+    async def start_rollout(request: Request, body: RolloutRequest) -> dict[str, Any]:
+        """Start a rollout in stages; 409 if the bundle or another rollout does not allow it."""
+        token = token_of(request)
+        with _problems():
+            stages = parse_stages(body.trial, body.waves, least_s=body.stage_s, least_samples=body.stage_samples)
+            if registry is not None and (entry := await registry.entry(body.bundle_id)) is not None:
+                await registry.verify(entry)
+            started = await begin(
+                writing,
+                body.name,
+                body.bundle_id,
+                stages,
+                author=token.actor,
+                actor=token.actor,
+                reason=body.reason,
+                now_s=time.time(),
+                limits=body.limits,
+            )
+        return await _view(writing, started)
+
+    @router.post("/rollouts/{name}/actions", response_model=RolloutItem, **needs(Scope.ROLLOUTS_WRITE))
+    async def act_on_rollout(request: Request, name: str, body: ActionRequest) -> dict[str, Any]:
+        """Pause, resume or take back the rollout of a name; 409 if its phase does not allow it."""
+        token = token_of(request)
+        event, now_s = RolloutEvent(body.action.value), time.time()
+        with _problems():
+            changed = await command(
+                writing, name, event, author=token.actor, actor=token.actor, reason=body.reason, now_s=now_s
+            )
+        return await _view(writing, changed)
+
+
+async def _view(store: Store, rollout: StagedRollout) -> dict[str, Any]:
+    async with store.reading() as connection:
+        view: dict[str, Any] = with_rfc3339((await view_of(connection, rollout)).model_dump(mode="json"))
+    return view
+
+
+@contextlib.contextmanager
+def _problems() -> Iterator[None]:
+    """Answer refusals of the block with problem details."""
+    try:
+        yield
+    except SettingsError as error:
+        raise DataError(str(error)) from None
+    except BundleError as error:
+        raise Problem(409, "rollout-refused", str(error)) from None

@@ -14,14 +14,14 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from cloud.rollouts.bounds import share_bounds
-from cloud.rollouts.observation import Observation, ScreeningCounts
+from cloud.rollouts.limits import DEFAULT_LIMITS, GateLimit, RolloutLimits
+from cloud.rollouts.observation import Observation, ScreeningCounts, without_most
 from cloud.rollouts.stages import Stage
 
 ERROR = 0.0025
 """Probability that the bounds of a share are ever wrong; a gate halts a good bundle at most twice as often."""
 
 MIN_RUNNING_SHARE = 0.8  # of the devices of a stage, before the next begins
-MAX_FAILED_SHARE = 0.05  # of the devices of a stage
 
 
 class Outcome(StrEnum):
@@ -43,25 +43,6 @@ class GateResult(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class GateLimit:
-    """Largest share of the new bundle: `ratio` times the share of the bundle before, plus `slack`.
-
-    A share that `must_pass` holds the stage until it is certainly within the limit; another one can only fail.
-    """
-
-    ratio: float
-    slack: float
-    must_pass: bool
-
-
-FORWARDED = GateLimit(ratio=2.0, slack=0.02, must_pass=True)
-ALARMED = GateLimit(ratio=2.0, slack=0.02, must_pass=True)
-UNHEALTHY = GateLimit(ratio=1.0, slack=0.2, must_pass=False)
-DISMISSED = GateLimit(ratio=1.5, slack=0.15, must_pass=False)
-MISSED = GateLimit(ratio=2.0, slack=0.05, must_pass=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Share:
     """A share `hits` / `count` and the words for it, such as "on the others now"."""
 
@@ -73,9 +54,9 @@ class Share:
         return f"{percent(self.hits, self.count)} {self.words} ({self.hits:.0f} of {self.count:.0f})"
 
 
-def gates(stage: Stage, seen: Observation) -> tuple[GateResult, ...]:
+def gates(stage: Stage, seen: Observation, limits: RolloutLimits = DEFAULT_LIMITS) -> tuple[GateResult, ...]:
     """Return the results of all gates of a stage."""
-    return tuple(_gates(stage, seen))
+    return tuple(_gates(stage, seen, limits))
 
 
 def halting(results: Sequence[GateResult]) -> str:
@@ -93,19 +74,27 @@ def percent(hits: float, count: float) -> str:
     return f"{100 * hits / count:.1f} %" if count > 0 else "none"
 
 
-def _gates(stage: Stage, seen: Observation) -> Iterator[GateResult]:
+def _gates(stage: Stage, seen: Observation, limits: RolloutLimits) -> Iterator[GateResult]:
     yield _duration(stage, seen)
-    yield _swaps(seen)
+    yield _swaps(seen, limits)
     new, old = seen.new_verdicts, seen.old_verdicts
     unhealthy = Share("of the devices with the bundle are silent or deliver nothing", len(seen.unhealthy), seen.running)
     others = Share("of the others", seen.others_unhealthy, seen.others)
-    yield compare("device health", UNHEALTHY, unhealthy, [others])
-    yield compare("forwarded share", FORWARDED, *_shares("forwarded", seen))
-    yield compare("alarmed share", ALARMED, *_shares("alarmed", seen))
+    yield compare("device health", limits.max_unhealthy, unhealthy, [others])
+    yield _screening("forwarded", limits.max_forwarded, seen, limits)
+    yield _screening("alarmed", limits.max_alarmed, seen, limits)
     dismissed = Share("of the forwarded samples were judged normal by the cloud", new.dismissed, new.suspicious)
-    yield compare("agreement", DISMISSED, dismissed, [Share("with the bundle before", old.dismissed, old.suspicious)])
+    enough = seen.running >= needed_devices(seen, limits)
+    before = Share("with the bundle before", old.dismissed, old.suspicious)
+    yield compare("agreement", limits.max_dismissed, dismissed, [before], may_fail=enough)
     missed = Share("of the audits were judged anomalous by the cloud", new.missed, new.audits)
-    yield compare("audit misses", MISSED, missed, [Share("with the bundle before", old.missed, old.audits)])
+    before = Share("with the bundle before", old.missed, old.audits)
+    yield compare("audit misses", limits.max_missed, missed, [before], may_fail=enough)
+
+
+def needed_devices(seen: Observation, limits: RolloutLimits) -> int:
+    """Return how many devices must agree to halt: `min_devices`, or all of a smaller stage."""
+    return max(1, min(limits.min_devices, seen.wanted))
 
 
 def _duration(stage: Stage, seen: Observation) -> GateResult:
@@ -117,13 +106,16 @@ def _duration(stage: Stage, seen: Observation) -> GateResult:
     return GateResult(gate="duration", outcome=Outcome.PASSED if is_over else Outcome.WAITING, text=text)
 
 
-def _swaps(seen: Observation) -> GateResult:
+def _swaps(seen: Observation, limits: RolloutLimits) -> GateResult:
     """Compare the devices that run the bundle with those that should, and those that tried it in vain."""
     text = f"{seen.running} of {seen.wanted} devices run the bundle"
     if seen.failed:
         names = ", ".join(seen.failed[:3]) + (" and others" if len(seen.failed) > 3 else "")
         text += f", and {len(seen.failed)} could not use it: {names}"
-    if len(seen.failed) > MAX_FAILED_SHARE * max(1, seen.wanted):
+    too_many, needed = len(seen.failed) > limits.max_failed * max(1, seen.wanted), needed_devices(seen, limits)
+    if too_many and len(seen.failed) < needed:
+        text += f"; fewer than {needed} devices halt nothing"
+    if too_many and len(seen.failed) >= needed:
         outcome = Outcome.FAILED
     elif seen.running and seen.running >= MIN_RUNNING_SHARE * seen.wanted:
         outcome = Outcome.PASSED
@@ -132,31 +124,54 @@ def _swaps(seen: Observation) -> GateResult:
     return GateResult(gate="swaps", outcome=outcome, text=f"{text}.")
 
 
-def _shares(name: str, seen: Observation) -> tuple[Share, list[Share]]:
+def _screening(name: str, limit: GateLimit, seen: Observation, limits: RolloutLimits) -> GateResult:
+    """Compare a share of the screened samples; it must also be too large without the devices that raise it most."""
+
     def share(words: str, counts: ScreeningCounts) -> Share:
         return Share(words, getattr(counts, name), counts.screened)
 
     references = [share("on the same devices before", seen.before), share("on the others now", seen.rest)]
-    return share(f"of the samples were {name}", seen.new), references
+    words, gate = f"of the samples were {name}", f"{name} share"
+    left_out = needed_devices(seen, limits) - 1
+    result = compare(gate, limit, share(words, seen.new), references, must_pass=True)
+    if result.outcome is not Outcome.FAILED or not left_out:
+        return result
+    without = share(words, without_most(seen.new_by_device, name, left_out))
+    if compare(gate, limit, without, references, must_pass=True).outcome is Outcome.FAILED:
+        return result
+    text = f"{result.text} Fewer than {left_out + 1} devices halt nothing: look at those with the most samples {name}."
+    return GateResult(gate=gate, outcome=Outcome.WAITING, text=text)
 
 
-def compare(gate: str, limit: GateLimit, new: Share, references: Sequence[Share]) -> GateResult:
-    """Return whether the share of the new bundle is within the limit of the references that have samples."""
+def compare(
+    gate: str,
+    limit: GateLimit,
+    new: Share,
+    references: Sequence[Share],
+    *,
+    must_pass: bool = False,
+    may_fail: bool = True,
+) -> GateResult:
+    """Return whether the share of the new bundle is within the limit of the references that have samples.
+
+    A share that `must_pass` holds the stage until it is certainly within the limit; another one can only fail. One that
+    must not fail (`may_fail`) holds the stage instead.
+    """
     if new.count <= 0:
-        outcome = Outcome.WAITING if limit.must_pass else Outcome.PASSED
+        outcome = Outcome.WAITING if must_pass else Outcome.PASSED
         return GateResult(gate=gate, outcome=outcome, text="Nothing seen with the new bundle yet.")
     low, high = share_bounds(new.hits, new.count, ERROR)
     known = [reference for reference in references if reference.count > 0]
     bounds = [share_bounds(reference.hits, reference.count, ERROR) for reference in known]
     seen = "; ".join(str(share) for share in (new, *known))
     if known and all(low > limit.ratio * most + limit.slack for _, most in bounds):
-        outcome, words = Outcome.FAILED, "more than allowed"
+        outcome, words = (Outcome.FAILED if may_fail else Outcome.WAITING), "more than allowed"
     elif not known:
         outcome, words = Outcome.PASSED, "nothing to compare with"
     elif any(high <= limit.ratio * least + limit.slack for least, _ in bounds):
         outcome, words = Outcome.PASSED, "within the limit"
     else:
-        outcome = Outcome.WAITING if limit.must_pass else Outcome.PASSED
+        outcome = Outcome.WAITING if must_pass else Outcome.PASSED
         words = "too few samples to tell"
     allowed = f"at most {limit.ratio:g} times as much plus {100 * limit.slack:g} %"
     return GateResult(gate=gate, outcome=outcome, text=f"{seen}: {words} ({allowed}).")

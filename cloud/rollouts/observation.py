@@ -48,6 +48,12 @@ def total(each: Sequence[ScreeningCounts]) -> ScreeningCounts:
     return ScreeningCounts(**sums)
 
 
+def without_most(each: Sequence[ScreeningCounts], name: str, count: int) -> ScreeningCounts:
+    """Return the sum without the `count` devices that have the most `name` samples."""
+    ordered = sorted(each, key=lambda item: (getattr(item, name), item.screened))
+    return total(ordered[: max(0, len(ordered) - count)])
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """Verdicts on samples that one bundle screened.
@@ -68,8 +74,9 @@ class Observation:
 
     The stages include `wanted` devices that report; `running` of them run the new bundle. `failed` ones tried it and
     went back; `unhealthy` ones run it and are silent or deliver nothing. `others` do not have it yet.
-    `new` counts since the swap, `before` the same devices until it, `rest` the others since the start of the rollout.
-    `stage_samples` were screened by the new bundle in this stage, which has lasted `stage_s`.
+    `new` counts since the swap, `new_by_device` the same for each device. `before` are the same devices until it,
+    `rest` the others since the start of the rollout. `stage_samples` were screened by the new bundle in this stage,
+    which has lasted `stage_s`.
     """
 
     stage_s: float
@@ -81,6 +88,7 @@ class Observation:
     others: int = 0
     others_unhealthy: int = 0
     new: ScreeningCounts = field(default_factory=ScreeningCounts)
+    new_by_device: Sequence[ScreeningCounts] = ()
     before: ScreeningCounts = field(default_factory=ScreeningCounts)
     rest: ScreeningCounts = field(default_factory=ScreeningCounts)
     new_verdicts: Tally = field(default_factory=Tally)

@@ -176,7 +176,8 @@ class Service:
             )
         from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
 
-        api = create_api(self._api_store, self.store, late_after_s=late_after_s(self._settings.heartbeat_s))
+        late = late_after_s(self._settings.heartbeat_s)
+        api = create_api(self._api_store, self.store, late_after_s=late, registry=self.registry)
         return FrontApp(self.metrics, self.health, self.readiness, console, api)
 
     def _start_tasks(self) -> None:

@@ -13,6 +13,7 @@ from cloud.service.command_options import Config
 from shared.cli import CommandTree
 
 if TYPE_CHECKING:
+    from cloud.rollouts.limits import RolloutLimits
     from cloud.rollouts.stages import Stage
     from cloud.service.rollouts import Rollouts
     from cloud.settings import CloudSettings
@@ -38,6 +39,12 @@ def add_commands(tree: CommandTree) -> None:
     )(rollout)
 
 
+def _limit(share: str, default: str) -> Any:
+    return typer.Option(
+        metavar="Nx+M%", help=f"Largest share of {share} against the bundle before. Default: {default}."
+    )
+
+
 def rollout(
     words: Annotated[
         list[str],
@@ -54,6 +61,17 @@ def rollout(
     stage_samples: Annotated[
         int, typer.Option(min=0, help="Fewest samples that the new bundle screens in a stage.")
     ] = 1000,
+    max_failed: Annotated[
+        float | None, typer.Option(help="Share of a stage's devices that may fail to use the bundle. Default: 0.05.")
+    ] = None,
+    max_unhealthy: Annotated[str | None, _limit("silent or idle devices", "1x+20%")] = None,
+    max_forwarded: Annotated[str | None, _limit("forwarded samples", "2x+2%")] = None,
+    max_alarmed: Annotated[str | None, _limit("alarms", "2x+2%")] = None,
+    max_dismissed: Annotated[str | None, _limit("forwarded samples that the cloud judged normal", "1.5x+15%")] = None,
+    max_missed: Annotated[str | None, _limit("audits that the cloud judged anomalous", "2x+5%")] = None,
+    min_devices: Annotated[
+        int | None, typer.Option(min=1, help="Fewer devices halt nothing, unless the stage has fewer. Default: 2.")
+    ] = None,
     now: Annotated[bool, typer.Option("--now", help="Give it to all devices at once, without stages.")] = False,
     back: Annotated[bool, typer.Option("--back", help="Same as the action back.")] = False,
     author: Annotated[str | None, typer.Option(help="Author in the history. Default: user:NAME.")] = None,
@@ -78,12 +96,24 @@ def rollout(
         in_stages = stages is not None or waves is not None
         if (to is None and (in_stages or now)) or (in_stages and now):
             raise SettingsError("--stages and --waves, or --now, need --to; give one kind of them.")
+        limits = _limits(
+            {"max_failed": max_failed, "min_devices": min_devices},
+            {
+                "max_unhealthy": max_unhealthy,
+                "max_forwarded": max_forwarded,
+                "max_alarmed": max_alarmed,
+                "max_dismissed": max_dismissed,
+                "max_missed": max_missed,
+            },
+        )
+        if limits != _limits({}, {}) and (to is None or now):
+            raise SettingsError("Limits of gates need --to and stages.")
         planned = parse_stages(stages or "", waves or DEFAULT_WAVES, least_s=stage_s, least_samples=stage_samples)
 
         async def work(rollouts: "Rollouts", settings: "CloudSettings") -> None:
             if to is not None:
                 many = await rollouts.devices(name) > settings.rollouts.few_devices
-                await _to(rollouts, name, to, planned if in_stages or (many and not now) else (), reason)
+                await _to(rollouts, name, to, planned if in_stages or (many and not now) else (), reason, limits)
             elif back or action is RolloutAction.BACK:
                 await rollouts.back(name, reason)
             elif action in (RolloutAction.PAUSE, RolloutAction.RESUME):
@@ -94,9 +124,32 @@ def rollout(
         _show(result)
 
 
-async def _to(rollouts: "Rollouts", name: str, bundle_id: str, stages: "tuple[Stage, ...]", reason: str) -> None:
+def _limits(numbers: dict[str, float | None], texts: dict[str, str | None]) -> "RolloutLimits":
+    """Return the limits of the options; raises SettingsError for one that is wrong."""
+    from pydantic import ValidationError
+
+    from cloud.rollouts.limits import GateLimit, RolloutLimits
+    from shared.errors import SettingsError
+
+    values: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    values |= {name: GateLimit.parse(text) for name, text in texts.items() if text is not None}
+    try:
+        return RolloutLimits.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
+
+
+async def _to(
+    rollouts: "Rollouts",
+    name: str,
+    bundle_id: str,
+    stages: "tuple[Stage, ...]",
+    reason: str,
+    limits: "RolloutLimits",
+) -> None:
     if stages:
-        await rollouts.start(name, bundle_id, stages, reason)
+        await rollouts.start(name, bundle_id, stages, reason, limits)
     else:
         await rollouts.at_once(name, bundle_id)
 

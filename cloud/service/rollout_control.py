@@ -64,7 +64,7 @@ class RolloutControl:
             known = await members(connection, rollout)
             tallies, counted = await count_verdicts(connection, rollout, now_s - SETTLED_S)
         seen, changed = await asyncio.to_thread(observe, rollout, found, known, tallies, now_s, self._late_after_s)
-        results = gates(rollout.stages[rollout.stage], seen)
+        results = gates(rollout.stages[rollout.stage], seen, rollout.limits)
         event = _event(rollout, results)
         async with self._store.writing() as connection:
             await save_members(connection, rollout, changed)
@@ -141,7 +141,8 @@ def observe(
     inside = [each for each in seen if each.is_included]
     outside = [each for each in seen if not each.is_included]
     running = [each for each in inside if each.runs_new]
-    new = total([_since(each, each.member.swapped) for each in running])
+    new_by_device = [_since(each, each.member.swapped) for each in running]
+    new = total(new_by_device)
     observation = Observation(
         stage_s=now_s - rollout.stage_started_at_s,
         stage_samples=max(0.0, new.screened - rollout.stage_started_samples),
@@ -152,6 +153,7 @@ def observe(
         others=len(outside),
         others_unhealthy=sum(each.is_unhealthy for each in outside),
         new=new,
+        new_by_device=new_by_device,
         before=total([each.member.swapped for each in running if each.member.swapped is not None]),
         rest=total([_since(each, each.member.first) for each in outside]),
         new_verdicts=tallies[rollout.bundle_id],

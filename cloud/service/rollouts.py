@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from cloud.rollouts.limits import DEFAULT_LIMITS, RolloutLimits
 from cloud.rollouts.phases import ACTIVE, RolloutEvent
 from cloud.rollouts.stages import Stage
 from cloud.store import Store
@@ -23,11 +24,19 @@ class Rollouts:
         async with self._store.reading() as connection:
             return len(await reports(connection, name))
 
-    async def start(self, name: str, bundle_id: str, stages: Sequence[Stage], reason: str = "") -> None:
+    async def start(
+        self,
+        name: str,
+        bundle_id: str,
+        stages: Sequence[Stage],
+        reason: str = "",
+        limits: RolloutLimits = DEFAULT_LIMITS,
+    ) -> None:
         """Verify a bundle and begin its rollout in stages; raises as `cloud.store.rollouts.begin`, or BundleError."""
         await self._registry.verify(await self._known(name, bundle_id))
         now_s = time.time()
-        await begin(self._store, name, bundle_id, stages, author=self._author, reason=reason, now_s=now_s)
+        told = {"author": self._author, "reason": reason}
+        await begin(self._store, name, bundle_id, stages, **told, now_s=now_s, limits=limits)
 
     async def at_once(self, name: str, bundle_id: str) -> None:
         """Make a bundle the current one of its name without stages; raises BundleError."""

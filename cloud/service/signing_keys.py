@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cloud.store import Store
 from cloud.store.key_sets import confirmed_sets
 from cloud.store.registry import Registry
+from cloud.store.rollouts import active_rollouts
 from shared.errors import CertificateError
 from shared.key_sets import MAX_KEYS, KeySet, TrustedKey, now_text
 
@@ -68,7 +69,8 @@ class SigningKeys:
     async def retire(self, key_id: str, signing_key: Ed25519PrivateKey, *, force: bool = False) -> KeySet:
         """Trust a key no longer.
 
-        Raises CertificateError if it is unknown, is the last one, or signed a current bundle; without `force`, also
+        Raises CertificateError if it is unknown, is the last one, or signed a bundle that is current or is being rolled
+        out; without `force`, also
         while devices have not confirmed the keys that remain.
         """
         chain = await self._chain()
@@ -86,8 +88,16 @@ class SigningKeys:
                 f"Key {key_id} signed {', '.join(signed)}, which is current: sign it with another trusted key (vedette "
                 "bundle sign) and publish it again, then retire this one."
             )
+        async with self._store.reading() as connection:
+            under_way = [rollout.bundle_id for rollout in await active_rollouts(connection)]
+        staged = await self._registry.signers(under_way)
+        if signed := [bundle_id for bundle_id, signer in staged.items() if signer == key_id]:
+            raise CertificateError(
+                f"Key {key_id} signed {', '.join(signed)}, whose rollout is under way: wait for its end, or end it "
+                "with vedette cloud rollout back NAME."
+            )
         if not force:
-            wanted = set(signers.values()) - {""}
+            wanted = (set(signers.values()) | set(staged.values())) - {""}
             self._check_confirmed(await self._confirmed(chain), wanted, [entry.key_id for entry in remaining])
         return await self._append(chain, remaining, signing_key)
 

@@ -34,6 +34,7 @@ class Scope(StrEnum):
     BUNDLES_READ = "bundles:read"
     NOTICES_READ = "notices:read"
     ROLLOUTS_READ = "rollouts:read"
+    ROLLOUTS_WRITE = "rollouts:write"
     AUDIT_READ = "audit:read"
 
 

@@ -165,13 +165,17 @@ class Registry:
 
     async def current_signers(self) -> dict[str, str]:
         """Return the id of the key that signed each current bundle; empty for one that does not verify."""
+        return await self.signers([entry.bundle_id for entry in await self.all_current()])
+
+    async def signers(self, bundle_ids: Sequence[str]) -> dict[str, str]:
+        """Return the id of the key that signed each of these bundles; empty for one that does not verify."""
         keys, signers = await self.key_chain.keys(), dict[str, str]()
-        for entry in await self.all_current():
+        for bundle_id in bundle_ids:
             try:
-                signer = (await self.bundle(entry.bundle_id)).signer(keys)
+                signer = (await self.bundle(bundle_id)).signer(keys)
             except BundleError:
                 signer = None
-            signers[entry.bundle_id] = key_id(signer) if signer is not None else ""
+            signers[bundle_id] = key_id(signer) if signer is not None else ""
         return signers
 
     async def state(self, entry: RegisteredBundle) -> tuple[object, ...]:

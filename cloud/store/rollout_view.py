@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.rollouts.gates import GateResult
+from cloud.rollouts.limits import RolloutLimits
 from cloud.rollouts.phases import ACTIVE, RolloutPhase
 from cloud.rollouts.stages import Stage
 from cloud.store.rollouts import StagedRollout, history_of, newest_rollout
@@ -44,6 +45,7 @@ class RolloutView(BaseModel):
     started_at_s: float
     stage_started_at_s: float
     ended_at_s: float | None
+    limits: RolloutLimits
     gates: tuple[GateResult, ...]
     history: tuple[HistoryView, ...]
 
@@ -91,6 +93,7 @@ async def view_of(connection: AsyncConnection, rollout: StagedRollout) -> Rollou
         started_at_s=rollout.started_at_s,
         stage_started_at_s=rollout.stage_started_at_s,
         ended_at_s=rollout.ended_at_s,
+        limits=rollout.limits,
         gates=rollout.gates,
         history=tuple(
             HistoryView(**asdict(entry) | {"stage": rollout.stages[entry.stage].name})

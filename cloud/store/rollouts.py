@@ -12,6 +12,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.rollouts.gates import GateResult
+from cloud.rollouts.limits import DEFAULT_LIMITS, RolloutLimits
 from cloud.rollouts.observation import Tally
 from cloud.rollouts.phases import ACTIVE, RolloutEvent, RolloutPhase, following
 from cloud.rollouts.stages import Stage, unknown_devices
@@ -42,6 +43,7 @@ class StagedRollout:
     stage_started_at_s: float
     stage_started_samples: float
     ended_at_s: float | None
+    limits: RolloutLimits
     gates: tuple[GateResult, ...]
     tallies: Mapping[str, Tally]
     counted_judged_at_s: float
@@ -100,7 +102,16 @@ async def history_of(connection: AsyncConnection, number: int) -> list[HistoryEn
 
 
 async def begin(
-    store: Store, name: str, bundle_id: str, stages: Sequence[Stage], *, author: str, reason: str, now_s: float
+    store: Store,
+    name: str,
+    bundle_id: str,
+    stages: Sequence[Stage],
+    *,
+    author: str,
+    reason: str,
+    now_s: float,
+    limits: RolloutLimits = DEFAULT_LIMITS,
+    actor: str | None = None,
 ) -> StagedRollout:
     """Start a rollout with its first stage and return it; the caller has verified the bundle.
 
@@ -122,6 +133,7 @@ async def begin(
             "started_at_s": now_s,
             "stage_started_at_s": now_s,
             "stage_started_samples": 0.0,
+            "limits": limits.model_dump(mode="json"),
             "gates": [],
             "tallies": {},
             "counted_judged_at_s": now_s - REFERENCE_S,
@@ -131,14 +143,22 @@ async def begin(
         started = await newest_rollout(connection, name)
         assert started is not None
         await _note(connection, started, START, author, reason, now_s)
-        details = {"name": name, "before": before.bundle_id, "stages": values["stages"], "reason": reason}
-        await audit.record(connection, store.actor, audit.AuditAction.ROLLOUT_STARTED, bundle_id, **details)
+        names = ("stages", "limits")
+        details = {"name": name, "before": before.bundle_id, "reason": reason} | {key: values[key] for key in names}
+        await audit.record(connection, actor or store.actor, audit.AuditAction.ROLLOUT_STARTED, bundle_id, **details)
         await _tell(connection, started, started.bundle_id, now_s, [each for each in known if started.includes(each)])
     return started
 
 
 async def command(
-    store: Store, name: str, event: RolloutEvent, *, author: str, reason: str, now_s: float
+    store: Store,
+    name: str,
+    event: RolloutEvent,
+    *,
+    author: str,
+    reason: str,
+    now_s: float,
+    actor: str | None = None,
 ) -> StagedRollout:
     """Pause, resume or take back the rollout of a name; return it.
 
@@ -148,7 +168,8 @@ async def command(
         newest = await newest_rollout(connection, name)
         if newest is None or newest.phase not in ACTIVE:
             raise RolloutError(f"No rollout of {name!r} is under way: see vedette cloud rollout status {name}.")
-        return await change(connection, store.actor, newest, event, author=author, reason=reason, now_s=now_s)
+        by = actor or store.actor
+        return await change(connection, by, newest, event, author=author, reason=reason, now_s=now_s)
 
 
 async def change(
@@ -257,6 +278,7 @@ def _rollout(row: Mapping[Any, Any]) -> StagedRollout:
     values = dict(row) | {
         "phase": RolloutPhase(row["phase"]),
         "stages": tuple(Stage.model_validate(stage) for stage in row["stages"]),
+        "limits": RolloutLimits.model_validate(row["limits"] or {}),
         "gates": tuple(GateResult.model_validate(gate) for gate in row["gates"]),
         "tallies": {bundle_id: Tally(**tally) for bundle_id, tally in row["tallies"].items()},
     }

@@ -361,6 +361,7 @@ staged_rollouts = Table(  # beside the current bundle: the stages of a rollout, 
     Column("stage_started_at_s", Double, nullable=False),
     Column("stage_started_samples", Double, nullable=False),  # screened by the new bundle when the stage began
     Column("ended_at_s", Double),  # NULL while it is under way or paused
+    Column("limits", JSON(none_as_null=True)),  # a cloud.rollouts.limits.RolloutLimits; NULL: the defaults
     Column("gates", JSON, nullable=False),  # a list of cloud.rollouts.gates.GateResult
     # Verdicts counted so far, by bundle: cloud.rollouts.observation.Tally; and the key of the last one.
     Column("tallies", JSON, nullable=False),

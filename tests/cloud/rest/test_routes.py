@@ -329,3 +329,23 @@ async def test_verdicts_are_filtered_by_their_newest_label(fleet: Fleet, client:
         assert [item["sample_id"] for item in found] == [str(verdicts[place].sample_id) for place in expected], query
         assert {item["label"] for item in found} <= {query["label"]}
     assert (await client.get("/verdicts", params={"label": "odd"})).status_code == 422
+
+
+async def test_a_rollout_is_started_paused_and_taken_back(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    entry = await fleet.registry.publish(sign(manifest(SHUTTLE, 2), {"edge/note.json": b"2"}, KEY), make_current=False)
+    limits = {"max_failed": 0.1, "max_alarmed": {"ratio": 3, "slack": 0.1}}
+    body = {"name": "shuttle", "bundle_id": entry.bundle_id, "trial": "trial=shuttle-a", "limits": limits}
+    started = await client.post("/rollouts", json=body | {"reason": "release"})
+    assert started.status_code == 201, started.text
+    assert started.json()["limits"]["max_alarmed"] == {"ratio": 3, "slack": 0.1}
+    assert (await client.post("/rollouts", json=body)).json()["type"] == "urn:vedette:problem:rollout-refused"
+    for action, phase in (("pause", "paused"), ("resume", "under way"), ("back", "taken back")):
+        answer = await client.post("/rollouts/shuttle/actions", json={"action": action, "reason": "lunch"})
+        assert (answer.status_code, answer.json()["phase"]) == (200, phase)
+    assert (await client.post("/rollouts/shuttle/actions", json={"action": "back"})).status_code == 409
+    (found,) = (await client.get("/rollouts")).json()["items"]
+    assert [item["author"] for item in found["history"]] == ["api:CI (t0)"] * 4
+    for wrong in ({"waves": "5"}, {"trial": "trial=unknown"}, {"limits": {"max_failed": 2}}, {"odd": 1}):
+        assert (await client.post("/rollouts", json=body | wrong)).status_code == 422
+    changes = (await client.get("/audit", params={"subject": entry.bundle_id})).json()["items"]
+    assert {item["actor"] for item in changes if item["action"].startswith("rollout.")} == {"api:CI (t0)"}

@@ -1,6 +1,9 @@
+from dataclasses import astuple, replace
+
 import pytest
 
 from cloud.rollouts.gates import Outcome, all_passed, gates, halting
+from cloud.rollouts.limits import GateLimit, RolloutLimits
 from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, total
 from cloud.rollouts.phases import ACTIVE, TRANSITIONS, RolloutEvent, RolloutPhase, following
 from cloud.rollouts.stages import Stage, parse_stages
@@ -22,7 +25,9 @@ def observed(new: ScreeningCounts, **changes: object) -> Observation:
         "before": USUAL,
         "rest": USUAL,
     }
-    return Observation(**(values | changes))
+    found = Observation(**(values | changes))
+    each = ScreeningCounts(*(count / max(1, found.running) for count in astuple(new)))
+    return found if "new_by_device" in changes else replace(found, new_by_device=[each] * found.running)
 
 
 def outcomes(seen: Observation) -> dict[str, Outcome]:
@@ -77,12 +82,43 @@ def test_alarms_disagreement_and_audit_misses_halt():
 
 def test_devices_that_cannot_use_the_bundle_halt_and_late_ones_hold_the_stage():
     good = ScreeningCounts(2000, 100, 2)
-    assert outcomes(observed(good, failed=["press-1"]))["swaps"] is Outcome.FAILED
+    assert outcomes(observed(good, failed=["press-1", "press-2"]))["swaps"] is Outcome.FAILED
     assert outcomes(observed(good, wanted=100, running=95, failed=["press-1"]))["swaps"] is Outcome.PASSED
     assert outcomes(observed(good, running=3))["swaps"] is Outcome.WAITING
     assert outcomes(observed(good, wanted=0, running=0))["swaps"] is Outcome.WAITING
     silent = observed(good, wanted=40, running=40, unhealthy=["press"] * 30)
     assert outcomes(silent)["device health"] is Outcome.FAILED
+
+
+def test_one_device_of_a_small_stage_halts_nothing_alone():
+    good, odd = ScreeningCounts(400, 20, 0), ScreeningCounts(400, 400, 400)
+    for others, outcome in (([good] * 4, Outcome.WAITING), ([good] * 3 + [odd], Outcome.FAILED)):
+        each = [odd, *others]
+        found = outcomes(observed(total(each), new_by_device=each))
+        assert {found[name] for name in ("forwarded share", "alarmed share")} == {outcome}
+    alone = observed(odd, wanted=1, running=1, new_by_device=[odd])  # it is the whole stage
+    assert outcomes(alone)["forwarded share"] is Outcome.FAILED
+    first = observed(odd, wanted=2, running=1, new_by_device=[odd])
+    assert outcomes(first)["forwarded share"] is Outcome.WAITING
+    assert outcomes(observed(good, running=4, failed=["press-1"]))["swaps"] is Outcome.PASSED
+    assert outcomes(observed(good, wanted=3, running=2, failed=["press-1"]))["swaps"] is Outcome.WAITING
+    assert outcomes(observed(good, wanted=1, running=0, failed=["press-1"]))["swaps"] is Outcome.FAILED
+    liar = observed(good, wanted=2, running=1, new_verdicts=Tally(200, 198, 0, 0), old_verdicts=Tally(1000, 300, 0, 0))
+    assert outcomes(liar)["agreement"] is Outcome.WAITING
+
+
+def test_limits_of_a_rollout_replace_the_defaults():
+    flood = observed(ScreeningCounts(2000, 900, 0))
+    assert outcomes(flood)["forwarded share"] is Outcome.FAILED
+    wide = RolloutLimits(max_forwarded=GateLimit.parse("10x + 20%"), max_failed=0.5)
+    found = {result.gate: result for result in gates(STAGE, replace(flood, failed=["a", "b"]), wide)}
+    assert found["forwarded share"].outcome is Outcome.PASSED
+    assert "at most 10 times as much plus 20 %" in found["forwarded share"].text
+    assert found["swaps"].outcome is Outcome.PASSED
+    assert RolloutLimits.model_validate_json(wide.model_dump_json()) == wide
+    for text in ("2", "2x", "-1x+2%", "2x+200%", "1e9x+1%", "nanx+1%"):
+        with pytest.raises(SettingsError, match="not a limit"):
+            GateLimit.parse(text)
 
 
 def test_a_stage_lasts_its_time_and_its_samples():

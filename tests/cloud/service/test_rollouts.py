@@ -214,7 +214,13 @@ async def test_the_command_starts_shows_and_ends_a_rollout(fleet, biopsies, tmp_
         arguments = ["cloud", "rollout", *words, "--config", str(config), "--json", str(result)]
         return await asyncio.to_thread(CliRunner().invoke, build("cloud").root, arguments)
 
-    started = await call("biopsy", "--to", second, "--stages", "trial=press-0", "--waves", "50,100", "--author", "ada")
+    options = ("--stages", "trial=press-0", "--waves", "50,100", "--author", "ada")
+    limits = ("--max-failed", "0.2", "--max-alarmed", "3x+5%", "--min-devices", "3")
+    started = await call("biopsy", "--to", second, *options, *limits)
+    stored = json.loads(result.read_text())["rollout"]["limits"]
+    assert (stored["max_failed"], stored["min_devices"]) == (0.2, 3)
+    assert stored["max_alarmed"] == {"ratio": 3.0, "slack": 0.05}
+    assert stored["max_missed"] == {"ratio": 2.0, "slack": 0.05}
     assert "trial: under way" in started.stdout
     assert f"* {first}" in started.stdout
     assert (await call("pause", "biopsy", "--reason", "lunch")).exit_code == 0
@@ -229,6 +235,11 @@ async def test_the_command_starts_shows_and_ends_a_rollout(fleet, biopsies, tmp_
     assert time.time() - found["rollout"]["ended_at_s"] < 60
     assert (await call("biopsy", "--to", second)).exit_code == 0  # few devices: at once
     assert (await fleet.cloud.service.registry.current("biopsy")).bundle_id == second
-    for words in (("stop", "biopsy"), ("biopsy", "--now"), ("pause", "biopsy", "--back")):
+    for words in (
+        ("stop", "biopsy"),
+        ("biopsy", "--now"),
+        ("pause", "biopsy", "--back"),
+        ("biopsy", "--min-devices", "3"),
+    ):
         refused = await call(*words)
         assert isinstance(refused.exception, SettingsError), words

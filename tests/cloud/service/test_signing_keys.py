@@ -2,15 +2,19 @@
 
 import json
 import sqlite3
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.rollouts.phases import RolloutEvent
+from cloud.rollouts.stages import Stage
 from cloud.service.data_dir import open_existing, prepare
 from cloud.service.signing_keys import SigningKeys
 from cloud.store import open_store
 from cloud.store.fleet import revoke
 from cloud.store.registry import Registry
+from cloud.store.rollouts import begin, command
 from shared.bundle import Bundle, sign
 from shared.errors import CertificateError, StorageError, UntrustedBundleError
 from shared.key_sets import KeySet
@@ -39,6 +43,16 @@ async def confirm(device, sets: list[KeySet]) -> list[KeySet]:
     return [KeySet.from_message(item) for item in answer.key_sets]
 
 
+async def begin_rollout(cloud, entry) -> None:
+    stages, told = [Stage(name="wave 100 %", percent=100)], {"author": "ada", "reason": "", "now_s": time.time()}
+    await begin(cloud.service.store, entry.name, entry.bundle_id, stages, **told)
+
+
+async def end_rollout(cloud) -> None:
+    told = {"author": "ada", "reason": "", "now_s": time.time()}
+    await command(cloud.service.store, "biopsy", RolloutEvent.BACK, **told)
+
+
 async def test_a_key_is_changed_step_by_step_and_every_step_too_early_is_refused(cloud, biopsies):
     old, old_id = biopsies.key, key_id(biopsies.key.public_key())
     keys, registry = keys_of(cloud), cloud.service.registry
@@ -65,6 +79,10 @@ async def test_a_key_is_changed_step_by_step_and_every_step_too_early_is_refused
     assert (added.key_id, added.devices, added.bundles) == (NEW_ID, 1, (second.bundle_id,))
     assert await confirm(devices[1], chain) == []
     assert await registry.judging_bundle_id(biopsies.bundle.manifest.bundle_id) == biopsies.bundle.manifest.bundle_id
+    await begin_rollout(cloud, await registry.publish(biopsies.version(3), make_current=False))
+    with pytest.raises(CertificateError, match="whose rollout is under way"):
+        await keys.retire(old_id, NEW, force=True)
+    await end_rollout(cloud)
     chain.append(await keys.retire(old_id, NEW))
     assert await registry.judging_bundle_id(biopsies.bundle.manifest.bundle_id) == second.bundle_id
     assert await confirm(devices[1], chain[:1]) == chain[1:]  # a device that was away gets each step
