@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from cloud.serving.cache import AnalysisCache
-from cloud.serving.verdicts import judge_batch, undecided
+from cloud.serving.verdicts import Judge, judge_batch, undecided
 from cloud.serving.worker import Worker
 from cloud.store import Store
 from cloud.store.events import WrittenEvent
@@ -24,8 +25,9 @@ from shared.errors import StorageError, VedetteError
 from shared.samples import Verdict
 from vedette.v1 import sample_pb2
 
-WINDOW_BATCHES = 8
+WINDOW_BATCHES, LARGEST_BATCHES = 8, 32  # batch sizes in a window, and in the largest batch of a quick analysis
 WINDOW_S = 0.25
+BATCH_S = 0.1
 ROUND_S = 0.05
 POLL_S = 1.0
 FOUND_S, MAX_FOUND = 1.0, 1024  # judging bundles, by the bundle on the device
@@ -35,6 +37,7 @@ LARGE_SAMPLE_BYTES = 4 * 2**20  # decoded
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 10.0
 
 Judged = Sequence[tuple[WaitingSample, Verdict]]
+Pair: TypeAlias = tuple[WaitingSample, sample_pb2.Payload | None]
 
 
 class Batcher:
@@ -70,6 +73,7 @@ class Batcher:
         self._woken = asyncio.Event()
         self._slow_task: asyncio.Task[None] | None = None
         self._in_slow_task: set[int] = set()  # numbers of its samples
+        self._sizes: dict[str, int] = {}  # of batches, by the bundle on the device
         self._found: dict[str, tuple[float, str | None]] = {}
         self._slow_backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
 
@@ -105,12 +109,13 @@ class Batcher:
         When samples have arrived meanwhile, the rest of a window that takes long goes back to the queue: devices that
         sent little do not wait for those that sent much.
         """
-        waiting = await waiting_samples(self._store, WINDOW_BATCHES * self._batch_size)
+        limit = max(WINDOW_BATCHES * self._batch_size, *self._sizes.values(), 1)
+        waiting = await waiting_samples(self._store, limit)
         window = [item for item in waiting if item.number not in self._in_slow_task]
         until_s = time.monotonic() + WINDOW_S
         slow: list[tuple[list[WaitingSample], str]] = []
         judged = 0
-        for batch in _batches(window, self._batch_size):
+        for batch in _batches(window, self._batch_size, self._sizes):
             bundle_id = await self._bundle_of(batch[0].edge_bundle_id)
             if bundle_id is not None and self._is_slow(batch, bundle_id):
                 slow.append((batch, bundle_id))
@@ -174,9 +179,8 @@ class Batcher:
         payloads = await load_payloads(self._store, [waiting.number for waiting in batch])
         for chunk in _chunks(batch, payloads):
             fitting = [pair for pair in chunk if pair[0].modality is modality]
-            verdicts = await worker.run(
-                judge_batch, judge, fitting, bundle_id=bundle_id, false_alarm_rate=self._false_alarm_rate
-            )
+            verdicts, seconds = await worker.run(self._judge_in_batches, judge, fitting, bundle_id)
+            self._adapt_size(batch[0].edge_bundle_id, seconds / max(1, len(fitting)))
             judged = list(zip((waiting for waiting, _ in fitting), verdicts, strict=True))
             judged += [
                 (
@@ -187,6 +191,21 @@ class Batcher:
                 if waiting.modality is not modality
             ]
             started_s = await self._write(judged, started_s)
+
+    def _judge_in_batches(self, judge: Judge, pairs: Sequence[Pair], bundle_id: str) -> tuple[list[Verdict], float]:
+        """Return the verdicts of all samples, judged `batch_size` at once, and the seconds they took. Blocking."""
+        started_s, verdicts = time.perf_counter(), list[Verdict]()
+        for start in range(0, len(pairs), self._batch_size):
+            part = pairs[start : start + self._batch_size]
+            verdicts += judge_batch(judge, part, bundle_id=bundle_id, false_alarm_rate=self._false_alarm_rate)
+        return verdicts, time.perf_counter() - started_s
+
+    def _adapt_size(self, edge_bundle_id: str, sample_s: float) -> None:
+        """Let the analysis of the next batch take at most BATCH_S: few reads and writes serve quick ones."""
+        size = int(BATCH_S / max(sample_s, 1e-6))
+        if len(self._sizes) >= MAX_FOUND:
+            self._sizes.clear()
+        self._sizes[edge_bundle_id] = min(max(size, self._batch_size), LARGEST_BATCHES * self._batch_size)
 
     async def _write(self, judged: Judged, started_s: float) -> float:
         """Store the verdicts; return the time of the end.
@@ -206,17 +225,23 @@ class Batcher:
         return now_s
 
 
-def _batches(window: Sequence[WaitingSample], batch_size: int) -> Iterator[list[WaitingSample]]:
-    """Yield batches of one bundle each, bounded in samples and bytes, in the order of their first samples."""
+def _batches(
+    window: Sequence[WaitingSample], batch_size: int, sizes: Mapping[str, int]
+) -> Iterator[list[WaitingSample]]:
+    """Yield batches of one bundle each, bounded in samples and bytes, in the order of their first samples.
+
+    `sizes`: batch sizes of the bundles with another than `batch_size`.
+    """
     by_bundle: dict[str, list[WaitingSample]] = {}
     for waiting in window:
         by_bundle.setdefault(waiting.edge_bundle_id, []).append(waiting)
     batches: list[list[WaitingSample]] = []
-    for group in by_bundle.values():
+    for edge_bundle_id, group in by_bundle.items():
+        most = sizes.get(edge_bundle_id, batch_size)
         batch: list[WaitingSample] = []
         payload_bytes = 0
         for waiting in group:
-            if batch and (len(batch) >= batch_size or payload_bytes + waiting.payload_bytes > MAX_BATCH_PAYLOAD_BYTES):
+            if batch and (len(batch) >= most or payload_bytes + waiting.payload_bytes > MAX_BATCH_PAYLOAD_BYTES):
                 batches.append(batch)
                 batch, payload_bytes = [], 0
             batch.append(waiting)
@@ -226,11 +251,9 @@ def _batches(window: Sequence[WaitingSample], batch_size: int) -> Iterator[list[
     yield from sorted(batches, key=lambda batch: place[batch[0].number])
 
 
-def _chunks(
-    batch: Sequence[WaitingSample], payloads: dict[int, sample_pb2.Payload]
-) -> Iterator[list[tuple[WaitingSample, sample_pb2.Payload | None]]]:
+def _chunks(batch: Sequence[WaitingSample], payloads: dict[int, sample_pb2.Payload]) -> Iterator[list[Pair]]:
     """Yield chunks of the batch whose decoded values fit into memory: a small file can decode to a large image."""
-    chunk: list[tuple[WaitingSample, sample_pb2.Payload | None]] = []
+    chunk: list[Pair] = []
     values = 0
     for waiting in batch:
         payload = payloads.get(waiting.number)

@@ -147,12 +147,12 @@ def test_a_map_too_large_to_send_is_left_out():
 
 def test_batches_have_one_bundle_and_a_bounded_size():
     window = [waiting(number, f"bundle-{number % 2}") for number in range(10)]
-    batches = list(_batches(window, 3))
+    batches = list(_batches(window, 3, {}))
     assert [len(batch) for batch in batches] == [3, 3, 2, 2]
     assert all(len({item.edge_bundle_id for item in batch}) == 1 for batch in batches)
     assert sorted(item.number for batch in batches for item in batch) == list(range(10))
     large = [waiting(number, payload_bytes=40 * 2**20) for number in range(3)]
-    assert [len(batch) for batch in _batches(large, 64)] == [1, 1, 1]
+    assert [len(batch) for batch in _batches(large, 64, {})] == [1, 1, 1]
 
 
 @pytest.fixture
@@ -225,6 +225,16 @@ async def test_a_burst_is_judged_completely_in_full_batches(store):
         await until(lambda: len(done) == 100)
     assert judge.sizes[0] == 16
     assert (await backlog(store)).total == 0
+
+
+async def test_quick_analyses_get_larger_batches_in_parts_of_the_batch_size(store):
+    judge = Recorder()
+    await add(store, 16 + 112)
+    async with batching(store, judge) as (batcher, done):
+        await until(lambda: len(done) == 128)
+        assert max(judge.sizes) == 16
+        assert batcher._sizes["biopsy-1-0"] > 16
+    assert len(list(_batches([waiting(number) for number in range(100)], 16, {"a-1-0": 128}))) == 1
 
 
 async def test_a_device_that_sends_little_does_not_wait_for_all_that_another_sent(store):
