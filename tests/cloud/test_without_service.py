@@ -16,6 +16,9 @@ COMMANDS = {
     "cloud migrate": NO_SERVICE,
     "cloud token press-07 --output tokens": NO_SERVICE,
     "cloud devices": NO_SERVICE,
+    "cloud devices remove press-07": NO_SERVICE,
+    "cloud notices": NO_SERVICE,
+    "cloud notices test": "No such sink",
     "cloud audit": NO_SERVICE,
     "cloud export --output export": NO_SERVICE,
     "cloud api-token --name CI --scopes labels:write": NO_SERVICE,
@@ -23,6 +26,7 @@ COMMANDS = {
     "cloud rollout press": NO_SERVICE,
     "cloud group set press-07 --group presses": NO_SERVICE,
     "cloud group release press --all": NO_SERVICE,
+    "cloud group settings": NO_SERVICE,
     "cloud keys add --new press.pem": "signing.pem",  # needs a trusted key first
     "cloud keys retire h3k5mzq2v7ta": "signing.pem",
     "cloud keys list": NO_SERVICE,
