@@ -77,7 +77,8 @@ async def waiting_samples(store: Store, limit: int) -> list[WaitingSample]:
         devices = (await connection.execute(select(func.count()).select_from(_waiting_devices()))).scalar_one()
         if not devices:
             return []
-        rows = (await connection.execute(_next_of_each_device(store, math.ceil(limit / devices)))).all()
+        query = _next_of_each_device(store, math.ceil(limit / devices), connection.dialect.name)
+        rows = (await connection.execute(query)).all()
     queues: dict[str, list[WaitingSample]] = {}
     for row in rows:
         queues.setdefault(row.device_id, []).append(_waiting_sample(row))
@@ -97,8 +98,11 @@ def _waiting_devices() -> CTE:
     return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("waiting_devices")
 
 
-def _next_of_each_device(store: Store, count: int) -> Select[Any]:
-    """Return the query for the oldest `count` waiting samples of each device."""
+def _next_of_each_device(store: Store, count: int, dialect: str) -> Select[Any]:
+    """Return the query for the oldest `count` waiting samples of each device.
+
+    SQLite knows no LATERAL, and PostgreSQL would run a subquery after IN for each pair of a device and a sample.
+    """
     device = _waiting_devices()
     queue = samples.alias("queue")
     free = claims.is_free(store, queue.c.number)
@@ -109,11 +113,15 @@ def _next_of_each_device(store: Store, count: int) -> Select[Any]:
         .limit(count)
         .correlate(device)
     )
+    if dialect == "postgresql":
+        numbers = oldest.lateral()
+        found = device.join(numbers, true()).join(samples, samples.c.number == numbers.c.number)
+    else:
+        found = device.join(samples, samples.c.number.in_(oldest))
     columns = [samples.c[name] for name in _QUEUE_COLUMNS]
     return (
         select(*columns, payloads.c.encoding, payloads.c.shape)
-        .select_from(device)
-        .join(samples, samples.c.number.in_(oldest))
+        .select_from(found)
         .outerjoin(payloads, payloads.c.number == samples.c.number)
         .order_by(samples.c.number)
     )
