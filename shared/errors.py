@@ -20,6 +20,7 @@
     │   └── FileLockedError       10  another process holds the lock on a file
     ├── PortInUseError            11  another process listens there
     ├── EngineError               12  an inference engine failed or is missing
+    │   └── WorkerCrashedError    12  a call ended the threads that made it
     ├── MissingExtraError         13  an extra of Vedette is not installed
     ├── FederationError           14  a federated round failed
     ├── DemoError                 15  the demo failed
@@ -143,6 +144,10 @@ class EngineError(VedetteError):
     """An inference engine failed or is missing."""
 
     exit_code = 12
+
+
+class WorkerCrashedError(EngineError):
+    """A call ended the thread that made it, more than once."""
 
 
 class MissingExtraError(VedetteError):

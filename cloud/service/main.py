@@ -17,7 +17,7 @@ from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import AsgiApp
 from cloud.service.process import Service
-from cloud.serving.verdicts import Judge
+from cloud.serving.ports import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.registry import Registry

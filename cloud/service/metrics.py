@@ -32,7 +32,14 @@ class Metrics:
         self.watches = Gauge("vedette_watches", "Open event streams.", registry=self._all)
         self.heartbeats = Counter("vedette_heartbeats", "Heartbeats of devices.", registry=self._all)
         self.errors = Counter("vedette_errors", "Errors in the background, by part.", ["part"], registry=self._all)
-
+        self.worker_crashes = Counter(
+            "vedette_worker_crashes",
+            "Threads of the analysis that ended in a call and were replaced.",
+            registry=self._all,
+        )
+        self.halved_batches = Counter(
+            "vedette_halved_batches", "Batches halved because memory was used up.", registry=self._all
+        )
         self.rollout_stage = Gauge(
             "vedette_rollout_stage", "Stage of each rollout under way, from 1.", ["bundle"], registry=self._all
         )

@@ -37,8 +37,9 @@ from cloud.service.store_check import StoreCheck
 from cloud.service.watch import WatchService
 from cloud.service.web import WebServer
 from cloud.serving.batcher import Batcher, Judged
+from cloud.serving.bounded_judge import BoundedJudge
 from cloud.serving.cache import AnalysisCache
-from cloud.serving.verdicts import Judge
+from cloud.serving.ports import Judge
 from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
 from cloud.store import Store, open_store
@@ -104,7 +105,9 @@ class Service:
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)
         self._access = Access(self.store, settings.limits, self.metrics)
-        self._worker, self._slow_worker = Worker("analysis"), Worker("slow-analysis", SLOW_NICENESS)
+        crashed = self.metrics.worker_crashes.inc
+        self._worker = Worker("analysis", on_crash=crashed)
+        self._slow_worker = Worker("slow-analysis", SLOW_NICENESS, on_crash=crashed)
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
         self._notifier = EventNotifier(self.store, self._on_failure)
         self._watch = WatchService(
@@ -124,7 +127,10 @@ class Service:
         )
         self._notices = NoticeCenter(self.store, settings.notices, settings.data_dir, self._on_failure)
         self._analyses = AnalysisCache(
-            self.registry.bundle, load_analysis, self._slow_worker, settings.analysis.cached_bundles
+            self.registry.bundle,
+            lambda bundle: BoundedJudge(load_analysis(bundle), self.metrics.halved_batches.inc),
+            self._slow_worker,
+            settings.analysis.cached_bundles,
         )
         self._batcher = self._make_batcher()
 

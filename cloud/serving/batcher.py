@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from cloud.serving.cache import AnalysisCache
-from cloud.serving.verdicts import Judge, judge_batch, undecided
+from cloud.serving.ports import Judge
+from cloud.serving.verdicts import judge_batch, judge_on, undecided
 from cloud.serving.worker import Worker
 from cloud.store import Store
 from cloud.store.events import WrittenEvent
 from cloud.store.judging import WaitingSample, load_payloads, store_verdicts, waiting_samples
 from shared.backoff import Backoff
-from shared.errors import StorageError, VedetteError
+from shared.errors import StorageError, VedetteError, WorkerCrashedError
 from shared.samples import Verdict
 from vedette.v1 import sample_pb2
 
@@ -179,8 +180,7 @@ class Batcher:
         payloads = await load_payloads(self._store, [waiting.number for waiting in batch])
         for chunk in _chunks(batch, payloads):
             fitting = [pair for pair in chunk if pair[0].modality is modality]
-            verdicts, seconds = await worker.run(self._judge_in_batches, judge, fitting, bundle_id)
-            self._adapt_size(batch[0].edge_bundle_id, seconds / max(1, len(fitting)))
+            verdicts = await self._judge_on(worker, judge, fitting, bundle_id)
             judged = list(zip((waiting for waiting, _ in fitting), verdicts, strict=True))
             judged += [
                 (
@@ -191,6 +191,17 @@ class Batcher:
                 if waiting.modality is not modality
             ]
             started_s = await self._write(judged, started_s)
+
+    async def _judge_on(self, worker: Worker, judge: Judge, pairs: Sequence[Pair], bundle_id: str) -> list[Verdict]:
+        """Return the verdicts of all samples; a batch that ends the worker's thread again and again is halved."""
+        try:
+            verdicts, seconds = await worker.run(self._judge_in_batches, judge, pairs, bundle_id)
+        except WorkerCrashedError:
+            rate = self._false_alarm_rate
+            return await judge_on(worker, judge, pairs, bundle_id=bundle_id, false_alarm_rate=rate)
+        if pairs:
+            self._adapt_size(pairs[0][0].edge_bundle_id, seconds / len(pairs))
+        return verdicts
 
     def _judge_in_batches(self, judge: Judge, pairs: Sequence[Pair], bundle_id: str) -> tuple[list[Verdict], float]:
         """Return the verdicts of all samples, judged `batch_size` at once, and the seconds they took. Blocking."""

@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
-from cloud.serving.verdicts import Judge
+from cloud.serving.ports import Judge
 from cloud.serving.worker import Worker
 from shared.bundle import Bundle
 from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, StorageError, UntrustedBundleError

@@ -4,13 +4,16 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.serving.bounded_judge import is_out_of_memory
+from cloud.serving.ports import Judge
+from cloud.serving.worker import Worker
 from cloud.store.judging import WaitingSample
-from shared.errors import SampleRejected
+from shared.errors import SampleRejected, WorkerCrashedError
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision, ImageCrop, Values, Verdict
 from shared.wire import MAX_MAP_CELLS, decode_crop, decode_payload
@@ -21,17 +24,6 @@ _Readable: TypeAlias = tuple[int, Values, ImageCrop | None]
 
 _LOG = EventLog("serving")
 _throttle = Throttle()
-
-
-class Judge(Protocol):
-    """Port of the analysis that judges batches; implemented by `cloud.serving.analysis.Analysis`."""
-
-    def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None]) -> list[Verdict | SampleRejected]:
-        """Return one answer for each sample, in order.
-
-        `crops`: the crop of its image that each sample shows, None for the whole image.
-        """
-        ...
 
 
 def judge_batch(
@@ -67,6 +59,31 @@ def judge_batch(
     ]
 
 
+async def judge_on(
+    worker: Worker,
+    judge: Judge,
+    batch: Sequence[tuple[WaitingSample, sample_pb2.Payload | None]],
+    *,
+    bundle_id: str,
+    false_alarm_rate: float,
+) -> list[Verdict]:
+    """Return the verdicts of `judge_batch`, called on `worker`.
+
+    A batch that ends the worker's thread again and again is halved until each such sample is UNDECIDED by itself.
+    """
+    try:
+        return await worker.run(judge_batch, judge, batch, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate)
+    except WorkerCrashedError as error:
+        if len(batch) == 1:
+            return [undecided(batch[0][0], _failure(error), bundle_id)]
+    middle = len(batch) // 2
+    return [
+        verdict
+        for half in (batch[:middle], batch[middle:])
+        for verdict in await judge_on(worker, judge, half, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate)
+    ]
+
+
 def undecided(waiting: WaitingSample, reason: str, bundle_id: str = "") -> Verdict:
     """Return the verdict on a sample that could not be judged; an operator decides instead."""
     return Verdict(
@@ -85,12 +102,13 @@ def _judge_halving(judge: Judge, readable: Sequence[_Readable]) -> list[tuple[in
         answers = judge.judge([values for _, values, _ in readable], [crop for *_, crop in readable])
         if len(answers) != len(readable):
             raise RuntimeError(f"the analysis answered {len(answers)} of {len(readable)} samples")
+        return [(position, answer) for (position, *_), answer in zip(readable, answers, strict=True)]
     except Exception as error:
         if len(readable) == 1:
             return [(readable[0][0], error)]
-        middle = len(readable) // 2
-        return _judge_halving(judge, readable[:middle]) + _judge_halving(judge, readable[middle:])
-    return [(position, answer) for (position, *_), answer in zip(readable, answers, strict=True)]
+    # Outside of the handler: the error's traceback holds the tensors of the batch.
+    middle = len(readable) // 2
+    return _judge_halving(judge, readable[:middle]) + _judge_halving(judge, readable[middle:])
 
 
 def _verdict(waiting: WaitingSample, answer: _Answer, bundle_id: str, false_alarm_rate: float) -> Verdict:
@@ -119,8 +137,7 @@ def _verdict(waiting: WaitingSample, answer: _Answer, bundle_id: str, false_alar
 def _failure(error: Exception) -> str:
     """Return the reason for a verdict: the kind of an error without its text, which may hold paths of the server."""
     name = type(error).__name__
-    out_of_memory = isinstance(error, MemoryError) or name == "OutOfMemoryError"  # PyTorch's
-    kind = "out of memory" if out_of_memory else name
+    kind = "out of memory" if is_out_of_memory(error) else name
     return f"the analysis failed ({kind}). The log of the service has the details."
 
 
