@@ -102,6 +102,12 @@ class AnalysisSettings(Settings):
     cached_bundles: int = Field(
         default=8, ge=1, le=256, title="Cached bundles", description="number of bundles kept in memory"
     )
+    cached_bytes: int = Field(
+        default=4 * 2**30,
+        ge=1,
+        title="Memory of bundles",
+        description="bytes of the bundles in memory, the least recently used leave first; one bundle may have more",
+    )
 
 
 class LimitSettings(Settings):

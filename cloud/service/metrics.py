@@ -40,6 +40,12 @@ class Metrics:
         self.halved_batches = Counter(
             "vedette_halved_batches", "Batches halved because memory was used up.", registry=self._all
         )
+        self.cached_bundles = Gauge(
+            "vedette_cached_bundles", "Bundles whose analysis is in memory.", registry=self._all
+        )
+        self.cached_bytes = Gauge(
+            "vedette_cached_bundle_bytes", "Bytes of the tensors and arrays of these analyses.", registry=self._all
+        )
         self.rollout_stage = Gauge(
             "vedette_rollout_stage", "Stage of each rollout under way, from 1.", ["bundle"], registry=self._all
         )

@@ -105,9 +105,10 @@ class Service:
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)
         self._access = Access(self.store, settings.limits, self.metrics)
-        crashed = self.metrics.worker_crashes.inc
-        self._worker = Worker("analysis", on_crash=crashed)
-        self._slow_worker = Worker("slow-analysis", SLOW_NICENESS, on_crash=crashed)
+        self._worker, self._slow_worker = (
+            self._make_worker("analysis"),
+            self._make_worker("slow-analysis", SLOW_NICENESS),
+        )
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
         self._notifier = EventNotifier(self.store, self._on_failure)
         self._watch = WatchService(
@@ -126,12 +127,7 @@ class Service:
             on_failure=self._on_failure,
         )
         self._notices = NoticeCenter(self.store, settings.notices, settings.data_dir, self._on_failure)
-        self._analyses = AnalysisCache(
-            self.registry.bundle,
-            lambda bundle: BoundedJudge(load_analysis(bundle), self.metrics.halved_batches.inc),
-            self._slow_worker,
-            settings.analysis.cached_bundles,
-        )
+        self._analyses = self._make_analyses(load_analysis)
         self._batcher = self._make_batcher()
 
     async def start(self) -> None:
@@ -229,6 +225,22 @@ class Service:
         self._executor.shutdown(wait=False, cancel_futures=True)
         for worker in (self._worker, self._slow_worker):
             await asyncio.to_thread(worker.stop, 0.25)
+
+    def _make_worker(self, name: str, niceness: int = 0) -> Worker:
+        return Worker(name, niceness, on_crash=self.metrics.worker_crashes.inc)
+
+    def _make_analyses(self, load_analysis: Callable[[Bundle], Judge]) -> AnalysisCache:
+        analysis = self._settings.analysis
+        analyses = AnalysisCache(
+            self.registry.bundle,
+            lambda bundle: BoundedJudge(load_analysis(bundle), self.metrics.halved_batches.inc),
+            self._slow_worker,
+            analysis.cached_bundles,
+            analysis.cached_bytes,
+        )
+        self.metrics.cached_bytes.set_function(lambda: analyses.resident_bytes)
+        self.metrics.cached_bundles.set_function(lambda: len(analyses))
+        return analyses
 
     def _make_batcher(self) -> Batcher:
         return Batcher(

@@ -12,7 +12,7 @@ from sqlalchemy import insert
 
 from cloud.serving import batcher as batcher_module
 from cloud.serving.batcher import Batcher, _batches
-from cloud.serving.cache import AnalysisCache
+from cloud.serving.cache import AnalysisCache, _Resident
 from cloud.serving.verdicts import judge_batch
 from cloud.serving.worker import Worker
 from cloud.store import open_store
@@ -189,8 +189,8 @@ async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failu
     async def open_nothing(bundle_id: str):
         raise AssertionError("not needed")
 
-    cache = AnalysisCache(open_bundle or open_nothing, lambda bundle: judge, slow_worker, 4)
-    cache._ready["biopsy-1-0"] = (Modality.TABULAR, judge)
+    cache = AnalysisCache(open_bundle or open_nothing, lambda bundle: judge, slow_worker, 4, 2**30)
+    cache._ready["biopsy-1-0"] = _Resident(Modality.TABULAR, judge, 0)
     batcher = Batcher(
         store,
         cache,
@@ -357,7 +357,7 @@ async def test_a_bundle_that_cannot_be_loaded_fails_at_once_and_is_retried_later
         raise BundleError("damaged")
 
     worker = Worker("test")
-    cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4)
+    cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4, 2**30)
     for _ in range(3):
         with pytest.raises(BundleError, match="damaged"):
             await cache.get("a-1-0")
@@ -385,7 +385,7 @@ async def test_verdicts_of_a_bundle_that_cannot_be_loaded_name_no_path_of_the_se
         raise RuntimeError(f"{path}: no memory")
 
     worker = Worker("test")
-    cache = AnalysisCache(open_bundle, load, worker, 4)
+    cache = AnalysisCache(open_bundle, load, worker, 4, 2**30)
     texts = []
     for _ in range(2):  # the second answer is the remembered failure
         with pytest.raises(BundleError) as failed:
@@ -408,7 +408,7 @@ async def test_a_store_error_does_not_mark_the_bundle_as_damaged():
         raise answers.pop(0)
 
     worker = Worker("test")
-    cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4)
+    cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4, 2**30)
     with pytest.raises(StorageError):
         await cache.get("a-1-0")
     with pytest.raises(BundleError, match="damaged"):  # retried at once
@@ -427,7 +427,7 @@ async def test_only_the_most_recently_used_bundles_stay_in_memory(biopsies):
         return Recorder()
 
     worker = Worker("test")
-    cache = AnalysisCache(open_bundle, load, worker, 2)
+    cache = AnalysisCache(open_bundle, load, worker, 2, 2**30)
     for bundle_id in ("1", "2", "1", "3", "1", "2"):
         await cache.get(bundle_id)
     assert loaded == [1, 2, 3, 2]
