@@ -287,6 +287,21 @@ async def test_a_worker_with_niceness_leaves_the_priority_of_other_threads():
     worker.stop(1)
 
 
+async def test_the_batch_of_a_worker_that_crashed_is_resumed(store):
+    class Ends(Recorder):
+        def judge(self, values, crops=()):
+            self.sizes.append(len(values))
+            if len(self.sizes) == 1 or any(item[0] == 3 for item in values):
+                raise SystemExit(3)
+            return [self._one(item) for item in values]
+
+    await add(store, 5)
+    await add(store, 1, value=payload(3))
+    async with batching(store, Ends()) as (_, done):
+        await until(lambda: len(done) == 6)
+    assert [verdict.decision.value for _, verdict in done] == ["normal"] * 5 + ["undecided"]
+
+
 async def test_a_single_sample_is_judged_without_delay(store):
     async with batching(store, Recorder()) as (batcher, done):
         await asyncio.sleep(0.2)  # the batcher is idle now
