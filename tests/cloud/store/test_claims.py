@@ -2,7 +2,7 @@
 
 from sqlalchemy import func, select, update
 
-from cloud.store import open_store
+from cloud.store import judging, open_store
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.schema import claims, events, samples, verdicts
 from tests.cloud.store.backends import only_postgresql
@@ -55,3 +55,17 @@ async def test_a_sample_removed_while_it_is_judged_gets_no_verdict(store, add):
         await connection.execute(samples.delete().where(samples.c.number == waiting[0].number))
     await store_verdicts(store, [(item, verdict(item)) for item in waiting])
     assert await numbers(store, verdicts) == 1
+
+
+@only_postgresql
+async def test_the_queue_is_read_by_its_index_for_each_device(store, add):
+    """A subquery that runs for each pair of a device and a sample takes minutes in a large store."""
+    await add(count=2)
+    async with store.reading() as connection:
+        query = judging._next_of_each_device(store, 4, connection.dialect.name)
+        compiled = query.compile(connection.sync_connection, compile_kwargs={"literal_binds": True})
+        await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        steps = (await connection.exec_driver_sql(f"EXPLAIN {compiled}")).scalars().all()
+    plan = "\n".join(steps)
+    assert "ix_samples_waiting" in plan
+    assert "Join Filter" not in plan, plan
