@@ -273,6 +273,11 @@ class CloudSettings(Settings):
         title="Console port",
         description="host:port of the console, /health, /ready and /metrics, HTTP",
     )
+    metrics_listen: ListenAddress = Field(
+        default="127.0.0.1:7481",
+        title="Metrics port",
+        description="host:port of /health, /ready and /metrics of a process with the role ingest or analysis, HTTP",
+    )
     console_names: tuple[HostName, ...] = Field(
         default=(),
         title="Console names",

@@ -1,4 +1,4 @@
-"""Exclusive file locks, which the kernel releases when a process ends."""
+"""File locks, which the kernel releases when a process ends."""
 
 import contextlib
 import fcntl
@@ -13,17 +13,18 @@ from shared.errors import FileLockedError
 class FileLock:
     """A lock on a file, held from construction to `release` or the end of the process.
 
-    The file contains the process id of its holder and stays after the release.
+    The file contains the process id of a holder and stays after the release.
     """
 
-    def __init__(self, path: Path, *, wait: bool = False) -> None:
-        """Take the lock; with `wait`, block until it is free.
+    def __init__(self, path: Path, *, wait: bool = False, shared: bool = False) -> None:
+        """Take the lock; with `wait`, block until it is free; with `shared`, beside others that share it.
 
         Raises FileLockedError if another process holds it and `wait` is false, OSError if the file cannot be opened.
         """
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(self._descriptor, kind if wait else kind | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(self._descriptor, 32).decode(errors="replace").strip() or "unknown"
             self.release()

@@ -1,7 +1,7 @@
 """Admission control: bound the backlog; the rest waits in the devices' spools."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -50,6 +50,8 @@ class Admission:
         self._decoded = dict(backlog.decoded_bytes)
         self._bytes = 0
         self._judged_a_second = 50.0
+        self._in_work: dict[Admitted, tuple[str, Load]] = {}
+        self._stored_meanwhile: list[tuple[str, Load]] | None = None  # while the store is counted
 
     @property
     def backlog(self) -> int:
@@ -94,11 +96,15 @@ class Admission:
         self._bytes += load.sent_bytes
         self._add(device_id, load.samples, load.decoded_bytes)
         admitted = Admitted()
+        self._in_work[admitted] = device_id, load
         try:
             yield admitted
         finally:
+            del self._in_work[admitted]
             self._bytes -= load.sent_bytes
             stored = admitted.stored
+            if self._stored_meanwhile is not None:
+                self._stored_meanwhile.append((device_id, stored))
             self._add(device_id, stored.samples - load.samples, stored.decoded_bytes - load.decoded_bytes)
 
     def judged(self, judged: Sequence[tuple[str, int]], seconds: float) -> None:
@@ -107,6 +113,27 @@ class Admission:
             self._add(device_id, -1, -decoded_bytes)
         rate = len(judged) / max(seconds, 1e-3)
         self._judged_a_second += 0.2 * (rate - self._judged_a_second)
+
+    @contextlib.contextmanager
+    def recounting(self) -> Iterator[Callable[[Backlog, float], None]]:
+        """Let the block count the waiting samples in the store; yield the function that takes the result.
+
+        Its arguments are the backlog, and the verdicts a second of all processes. Samples that are being stored, or
+        were stored during the count, are added; a few may count twice until the next count.
+        """
+        self._stored_meanwhile = []
+        try:
+            yield self._recount
+        finally:
+            self._stored_meanwhile = None
+
+    def _recount(self, backlog: Backlog, judged_a_second: float) -> None:
+        self._total, self._by_device = backlog.total, dict(backlog.by_device)
+        self._decoded = dict(backlog.decoded_bytes)
+        for device_id, load in (*self._in_work.values(), *(self._stored_meanwhile or ())):
+            self._add(device_id, load.samples, load.decoded_bytes)
+        if backlog.total:
+            self._judged_a_second += 0.2 * (judged_a_second - self._judged_a_second)
 
     def _add(self, device_id: str, samples: int, decoded_bytes: int) -> None:
         self._total += samples
@@ -121,7 +148,7 @@ class Admission:
         return Refusal(kind, f"{what}: try again later.", min(max(pause_ms, MIN_RETRY_MS), MAX_RETRY_MS))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Admitted:
     """Result of an admitted request: the part that was stored now waits for its verdict."""
 

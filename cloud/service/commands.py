@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cloud.store.registry import RegisteredBundle
 
 T = TypeVar("T")
+RoleName = Literal["all", "ingest", "analysis", "console"]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as TOML and exit.")]
 
 
@@ -33,15 +34,23 @@ def add_commands(tree: CommandTree) -> None:
     cloud.command(epilog="Example: [bold]vedette cloud publish press.vedette --config cloud.toml[/bold]")(publish)
 
 
-def serve(config: Config = None, print_config: PrintConfig = False) -> None:
+def serve(
+    config: Config = None,
+    role: Annotated[
+        RoleName,
+        typer.Option(help="Work of this process: all, or one role of several processes over one PostgreSQL store."),
+    ] = "all",
+    print_config: PrintConfig = False,
+) -> None:
     """Run the service until Ctrl-C or SIGTERM."""
     settings = _settings(config)
     if print_config:
         typer.echo(settings.as_text())
         return
     from cloud.service.main import serve as run
+    from cloud.service.roles import Role
 
-    run(settings)
+    run(settings, role=Role(role))
 
 
 def migrate(config: Config = None) -> None:

@@ -1,4 +1,4 @@
-"""Data directory: made by the service, used by commands beside it, served by one process at a time."""
+"""Data directory: made by the service, used by commands beside it, served by one process or by several roles."""
 
 import contextlib
 import json
@@ -69,9 +69,9 @@ def start_wait_s(config: Path | None) -> float:
 
 
 @contextlib.contextmanager
-def service_lock(data_dir: Path) -> Iterator[None]:
-    """Lock the directory for this process; raises StorageError if another service holds it."""
-    with _lock(data_dir / SERVE_LOCK, wait=False):
+def service_lock(data_dir: Path, *, shared: bool = False) -> Iterator[None]:
+    """Lock the directory for this process, or for several that share it; raises StorageError if another holds it."""
+    with _lock(data_dir / SERVE_LOCK, wait=False, shared=shared):
         yield
 
 
@@ -125,10 +125,10 @@ def _device_address(settings: CloudSettings, key: str, advertised: str, listen: 
         ) from None
 
 
-def _lock(path: Path, *, wait: bool) -> FileLock:
+def _lock(path: Path, *, wait: bool, shared: bool = False) -> FileLock:
     """Take a lock that the kernel releases when the process ends."""
     try:
-        return FileLock(path, wait=wait)
+        return FileLock(path, wait=wait, shared=shared)
     except FileLockedError:
         raise StorageError(
             f"{path.parent}: another service runs on this data directory. End it, or set data_dir to another place."

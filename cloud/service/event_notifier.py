@@ -1,21 +1,24 @@
-"""Brings new events to the streams of devices: pushed if this process wrote them, else read from the store.
+"""Brings new events to the streams of devices: pushed as soon as this process or another has written them.
 
 A stream that only listens costs nothing: no query and no timer. One task follows the store for events of other
-processes and wakes the streams of their devices only.
+processes, for all streams.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from cloud.service.access import ClientCertificate
 from cloud.store import Store
-from cloud.store.events import StoredEvent, WrittenEvent, audiences_between, newest_cursor
+from cloud.store.events import StoredEvent, WrittenEvent, audiences_between, events_between, newest_cursor
 from cloud.store.schema import ALL_DEVICES
 from shared.samples import Verdict
 
 POLL_S = 0.5
+FOLLOW_EVERY_S = 0.03
+MAX_FOLLOWED = 256  # events that are read at once and pushed; of more, each stream reads its own
 MAX_PENDING = 64  # pushed events that a stream has not sent yet; a stream with more reads the store
 MAX_PUSHED_CELLS = 2**14  # of a verdict's map; a stream reads larger ones when it can send them
 
@@ -112,8 +115,11 @@ class EventNotifier:
             return
         self.newest += len(cursors)
         for item in written:
-            for stream in self._streams.get(item.device_id, ()):
-                stream.push(item.event)
+            self._push(item)
+
+    def follow_soon(self) -> None:
+        """Look for events of other processes, because one has committed."""
+        self._announced.set()
 
     def close(self) -> None:
         """Wake all streams so that they end."""
@@ -124,22 +130,34 @@ class EventNotifier:
         """Follow the store until cancelled."""
         while True:
             self._announced.clear()
+            started_s = time.monotonic()
             try:
                 await self._follow()
             except Exception as error:  # any failed query: the next one may succeed, and streams depend on it
                 self._on_failure(error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._announced.wait(), POLL_S)
+            await asyncio.sleep(started_s + FOLLOW_EVERY_S - time.monotonic())
 
     async def _follow(self) -> None:
-        """Wake the streams of devices that got events which were not pushed."""
+        """Push the events of other processes to their streams, or let these read the store if they are many."""
         newest = await newest_cursor(self._store)
         if newest <= self.newest:
             return
         at_start = self.newest == 0
-        audiences = {ALL_DEVICES} if at_start else await audiences_between(self._store, self.newest, newest)
-        self.newest = max(self.newest, newest)  # events may have been pushed meanwhile
-        self._wake(audiences)
+        after = self.newest
+        audiences = {ALL_DEVICES} if at_start else await audiences_between(self._store, after, newest)
+        if at_start or newest - after > MAX_FOLLOWED:
+            self._wake(audiences)
+        elif listening := audiences & {ALL_DEVICES, *self._streams}:
+            # A stream that has its events already, because this process pushed them meanwhile, drops them.
+            for item in await events_between(self._store, after, newest, listening):
+                self._push(item)
+        self.newest = max(self.newest, newest)
+
+    def _push(self, item: WrittenEvent) -> None:
+        for stream in self.streams if item.device_id == ALL_DEVICES else self._streams.get(item.device_id, ()):
+            stream.push(item.event)
 
     def _wake(self, audiences: set[str]) -> None:
         for device_id in self._streams if ALL_DEVICES in audiences else audiences & self._streams.keys():

@@ -17,6 +17,7 @@ from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import AsgiApp
 from cloud.service.process import Service
+from cloud.service.roles import Role, check_role
 from cloud.serving.ports import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store
@@ -34,18 +35,19 @@ _LOG = EventLog("service")
 LoadAnalysis = Callable[[Bundle], Judge]
 
 
-def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None) -> None:
+def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, role: Role = Role.ALL) -> None:
     """Run until SIGTERM or SIGINT; raises the error that prevents the start or ends the service.
 
     `load_analysis`: makes the analysis of a bundle; None for the bundle's own.
     """
     configure(libraries=True)
+    check_role(role, settings)
     key = trusted_key(settings)
     authority = prepare(settings.store)
     limits = settings.limits
     raise_file_limit(limits.connections + limits.enrolment_connections + limits.console_connections + RESERVED_FILES)
-    with service_lock(settings.data_dir):
-        asyncio.run(_run(settings, authority, key, load_analysis or _load_analysis(settings)))
+    with service_lock(settings.data_dir, shared=role is not Role.ALL):
+        asyncio.run(_run(settings, authority, key, load_analysis or _load_analysis(settings), role))
         # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its
         # samples are judged at the next start.
         logging.shutdown()
@@ -89,14 +91,14 @@ def _load_analysis(settings: CloudSettings) -> LoadAnalysis:
 
 
 async def _run(
-    settings: CloudSettings, authority: Authority, key: Ed25519PublicKey, load_analysis: LoadAnalysis
+    settings: CloudSettings, authority: Authority, key: Ed25519PublicKey, load_analysis: LoadAnalysis, role: Role
 ) -> None:
     """Serve until a signal."""
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
 
-    service = Service(settings, authority, key, load_analysis=load_analysis, make_console=_make_console)
+    service = Service(settings, authority, key, load_analysis=load_analysis, make_console=_make_console, role=role)
     try:
         await service.start()
         service.failed.add_done_callback(lambda _: asked.set())

@@ -1,6 +1,6 @@
 """Metrics of the service for Prometheus."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0)
@@ -11,8 +11,9 @@ class Metrics:
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self) -> None:
+    def __init__(self, role: str = "all") -> None:
         self._all = CollectorRegistry()
+        Info("vedette_process", "Role of this process.", registry=self._all).info({"role": role})
         self.samples = Counter("vedette_samples", "Samples received, by answer.", ["status"], registry=self._all)
         self.payload_bytes = Counter("vedette_payload_bytes", "Bytes of stored payloads.", registry=self._all)
         self.refused_requests = Counter(
@@ -45,6 +46,9 @@ class Metrics:
         )
         self.cached_bytes = Gauge(
             "vedette_cached_bundle_bytes", "Bytes of the tensors and arrays of these analyses.", registry=self._all
+        )
+        self.leads = Gauge(
+            "vedette_housekeeping", "1 while this process does the housekeeping of the service.", registry=self._all
         )
         self.rollout_stage = Gauge(
             "vedette_rollout_stage", "Stage of each rollout under way, from 1.", ["bundle"], registry=self._all

@@ -5,7 +5,8 @@ which the setting `store_url` names. `tests/cloud/store` runs one suite against 
 """
 
 import abc
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -97,6 +98,23 @@ class Store(abc.ABC):
 
         It takes microseconds and runs in the event loop. A commit of another process MUST show within a second. Raises
         StorageError.
+        """
+
+    @abc.abstractmethod
+    def call_on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in the event loop soon after commits; calls close together may become one.
+
+        Those of other processes MUST cause a call where several may serve the store, unless the connection to the
+        database is lost; when it is there again, `callback` MUST be called once.
+        """
+
+    @abc.abstractmethod
+    def leading(self) -> AbstractAsyncContextManager[asyncio.Future[None]]:
+        """Wait until no other process leads, and lead for the time of the block.
+
+        The future is done when the lead may have passed to another process, as after a lost connection; the block MUST
+        then end. After the end of a leading process, killed or not, another MUST lead within seconds. Where one process
+        alone may serve the store, it leads at once.
         """
 
     @abc.abstractmethod

@@ -1,7 +1,7 @@
 """Events for devices: verdicts and bundle changes, each once, in the order of their cursors."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,14 @@ async def events_after(store: Store, device_id: str, cursor: int, limit: int) ->
     return [_event(row) for row in rows[:limit]]
 
 
+async def events_between(store: Store, after: int, newest: int, device_ids: Collection[str]) -> list[WrittenEvent]:
+    """Return the events of these devices beyond the cursor `after` up to `newest`, in order; ALL_DEVICES is one."""
+    query = _contents().where(events.c.cursor > after, events.c.cursor <= newest, events.c.device_id.in_(device_ids))
+    async with store.reading() as connection:
+        rows = (await connection.execute(query.order_by(events.c.cursor))).mappings().all()
+    return [WrittenEvent(row["device_id"], _event(row)) for row in rows]
+
+
 async def add_bundle_change(
     connection: AsyncConnection, change: BundleChange, at_s: float, device_ids: Iterable[str] = (ALL_DEVICES,)
 ) -> None:
@@ -94,9 +102,16 @@ def verdict_from_row(row: RowMapping) -> Verdict:
 
 
 def _page(audience: str, cursor: int, limit: int) -> Select[Any]:
+    mine = _contents().where(events.c.device_id == audience, events.c.cursor > cursor)
+    return mine.order_by(events.c.cursor).limit(limit)
+
+
+def _contents() -> Select[Any]:
+    """Return the query for events with their verdicts."""
     return (
         select(
             events.c.cursor,
+            events.c.device_id,
             events.c.kind,
             events.c.bundle_name,
             events.c.bundle_id,
@@ -117,9 +132,6 @@ def _page(audience: str, cursor: int, limit: int) -> Select[Any]:
         .outerjoin(verdicts, verdicts.c.number == events.c.number)
         .outerjoin(samples, samples.c.number == events.c.number)
         .outerjoin(anomaly_maps, anomaly_maps.c.number == events.c.number)
-        .where(events.c.device_id == audience, events.c.cursor > cursor)
-        .order_by(events.c.cursor)
-        .limit(limit)
     )
 
 

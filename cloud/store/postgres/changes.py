@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 import asyncpg
 
@@ -33,18 +34,26 @@ class Changes:
         self._listens = False
         self._task: asyncio.Task[None] | None = None
         self._asked = asyncio.Event()
+        self._callbacks: list[Callable[[], None]] = []
 
     def version(self) -> int:
         """Return the counter."""
         self._start()
         if not self._listens:
             self._count += 1
+        for callback in self._callbacks:
+            callback()
         return self._count
 
     def announce(self) -> None:
         """Tell all processes soon that this one has committed; calls close together become one."""
         self._start()
         self._asked.set()
+
+    def call_on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each announcement, and whenever listening begins."""
+        self._callbacks.append(callback)
+        self._start()
 
     async def close(self) -> None:
         """Stop listening."""
@@ -65,7 +74,8 @@ class Changes:
                 connection = await connect(self._url)
                 try:
                     await connection.add_listener(CHANNEL, self._on_notification)
-                    self._listens, self._count = True, self._count + 1
+                    self._listens = True
+                    self._on_notification()
                     backoff.reset()
                     await self._pass_on(connection)
                 finally:
@@ -91,3 +101,5 @@ class Changes:
 
     def _on_notification(self, *_: object) -> None:
         self._count += 1
+        for callback in self._callbacks:
+            callback()

@@ -10,7 +10,8 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from sqlalchemy import text
@@ -23,6 +24,7 @@ from cloud.store.migrate import migrate
 from cloud.store.postgres.changes import CHANNEL, Changes
 from cloud.store.postgres.connecting import DATABASE_ERRORS, new_engine, shown, storage_error
 from cloud.store.postgres.ingest import insert_samples
+from cloud.store.postgres.leading import leading
 from cloud.store.read_queue import DEVICE_READS, ReadLimits, ReadQueue
 from cloud.store.sample_rows import Row
 from cloud.store.sqlite.store import SqliteStore
@@ -106,6 +108,14 @@ class PostgresStore(Store):
 
     async def make_durable(self, connection: AsyncConnection) -> None:
         """Do nothing: NOTIFY gives each transaction of `writing` a number, and so a record in the log."""
+
+    def call_on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after commits of any process."""
+        self._changes.call_on_change(callback)
+
+    def leading(self) -> AbstractAsyncContextManager[asyncio.Future[None]]:
+        """Lead by an advisory lock, which ends with its connection."""
+        return leading(self.url)
 
     async def return_space(self) -> None:
         """Do nothing: PostgreSQL's autovacuum frees the space of deleted rows for new ones."""

@@ -116,6 +116,14 @@ class SqliteStore(Store):
         """Change the user version, for which Vedette has no other use: SQLite commits nothing without a change."""
         await connection.exec_driver_sql(f"PRAGMA user_version = {int(time.time()) % 2**31}")
 
+    def call_on_change(self, callback: Callable[[], None]) -> None:
+        """Do nothing: one process alone serves the file."""
+
+    @contextlib.asynccontextmanager
+    async def leading(self) -> AsyncIterator[asyncio.Future[None]]:
+        """Lead at once: one process alone serves the file."""
+        yield asyncio.get_running_loop().create_future()
+
     async def return_space(self) -> None:
         """Return the free pages of the file to the disk and empty the write-ahead log. Raises StorageError."""
         await return_space(self)

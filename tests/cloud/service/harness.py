@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from cloud.service.bundle_rules import Rules
 from cloud.service.data_dir import prepare
 from cloud.service.process import MakeConsole, Service
+from cloud.service.roles import Role
 from cloud.service.sample_check import SharedFields, check_fields, check_payloads
 from cloud.service.tokens import new_tokens
 from cloud.serving.analysis import Analysis
@@ -170,7 +171,13 @@ class Running:
     devices: list[DeviceClient] = field(default_factory=list)
 
     async def token(self, device_id: str, valid_s: float = 60) -> str:
-        return (await new_tokens(self.settings, {device_id: f"secret-{new_sample_id()}"}, valid_s))[device_id]
+        addresses = self.service.addresses  # the file of a service with several processes names none
+        changes = {
+            "advertised_address": self.settings.advertised_address or addresses.address,
+            "advertised_enrolment_address": (self.settings.advertised_enrolment_address or addresses.enrolment_address),
+        }
+        settings = self.settings.model_copy(update=changes)
+        return (await new_tokens(settings, {device_id: f"secret-{new_sample_id()}"}, valid_s))[device_id]
 
     async def device(self, device_id: str = "press-07") -> DeviceClient:
         self.devices.append(await enrol(await self.token(device_id)))
@@ -181,10 +188,17 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: CloudSettings, key, load_analysis: Callable = Analysis.load, make_console: MakeConsole | None = None
+    settings: CloudSettings,
+    key,
+    load_analysis: Callable = Analysis.load,
+    make_console: MakeConsole | None = None,
+    role: Role = Role.ALL,
 ) -> AsyncIterator[Running]:
     authority = prepare(settings.store)
-    service = Service(settings, authority, key.public_key(), load_analysis=load_analysis, make_console=make_console)
+    public_key = key.public_key()
+    service = Service(
+        settings, authority, public_key, load_analysis=load_analysis, make_console=make_console, role=role
+    )
     result = Running(service, settings)
     try:
         await service.start()

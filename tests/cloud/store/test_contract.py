@@ -11,6 +11,7 @@ from cloud.store import open_store
 from cloud.store.events import BundleChange, add_bundle_change, events_after, newest_cursor
 from cloud.store.schema import audit_log, devices, labels, samples, tokens
 from shared.errors import StorageError
+from tests.cloud.store.backends import only_postgresql
 
 
 def token(secret: str) -> dict[str, object]:
@@ -115,3 +116,46 @@ async def test_labels_and_audit_log_take_rows_and_no_change(store, add):
     async with store.writing() as connection:
         await connection.execute(delete(samples))  # a label goes with its sample
     assert (await count(store, labels), await count(store, audit_log)) == (0, 1)
+
+
+async def test_one_process_leads_until_it_ends(store, location):
+    async with asyncio.timeout(20), store.leading() as lost:
+        assert not lost.done()
+    async with asyncio.timeout(20), open_store(location) as other, other.leading() as lost:
+        assert not lost.done()
+
+
+@only_postgresql
+async def test_another_process_leads_only_after_the_first(store, location):
+    async with open_store(location) as other:
+        leads = asyncio.Event()
+
+        async def lead() -> None:
+            async with other.leading():
+                leads.set()
+
+        async with store.leading() as lost:
+            task = asyncio.create_task(lead())
+            await asyncio.sleep(0.3)
+            assert not leads.is_set()
+            assert not lost.done()
+        await asyncio.wait_for(task, 10)
+        assert leads.is_set()
+
+
+@only_postgresql
+async def test_a_commit_of_another_process_calls_back_within_a_second(store, location, add):
+    called = asyncio.Event()
+    async with open_store(location) as other:
+        other.call_on_change(called.set)
+        await asyncio.wait_for(called.wait(), 10)  # it listens now
+        for commit in (lambda: add(count=1), lambda: add_change(store)):
+            await asyncio.sleep(0.1)
+            called.clear()
+            await commit()
+            await asyncio.wait_for(called.wait(), 1)
+
+
+async def add_change(store) -> None:
+    async with store.writing() as connection:
+        await add_bundle_change(connection, BundleChange("biopsy", "biopsy-2-00000000"), 0.0)

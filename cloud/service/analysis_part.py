@@ -1,0 +1,109 @@
+"""Part of a service process that judges waiting samples."""
+
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from cloud.service.metrics import Metrics
+from cloud.serving.batcher import Batcher, Judged
+from cloud.serving.bounded_judge import BoundedJudge
+from cloud.serving.cache import AnalysisCache
+from cloud.serving.ports import Judge
+from cloud.serving.worker import Worker
+from cloud.settings import CloudSettings
+from cloud.store import Store
+from cloud.store.events import WrittenEvent
+from cloud.store.registry import Registry
+from shared.bundle import Bundle
+from shared.errors import StorageError, VedetteError
+from shared.logs import EventLog, Throttle
+
+SLOW_NICENESS = 10  # requests and small samples come first where all cores are busy
+STOP_WORKER_S = 0.25
+_LOG = EventLog("service")
+
+
+class AnalysisPart:
+    """Batcher with its threads and loaded bundles.
+
+    `on_judged` is called after verdicts were stored, with their events and the seconds they took.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        settings: CloudSettings,
+        metrics: Metrics,
+        *,
+        load_analysis: Callable[[Bundle], Judge],
+        on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._registry, self._settings, self._metrics = registry, settings.analysis, metrics
+        self._on_judged, self._on_failure = on_judged, on_failure
+        self._throttle = Throttle()
+        on_crash = metrics.worker_crashes.inc
+        self._worker = Worker("analysis", on_crash=on_crash)
+        self._slow_worker = Worker("slow-analysis", SLOW_NICENESS, on_crash=on_crash)
+        self._analyses = AnalysisCache(
+            registry.bundle,
+            lambda bundle: BoundedJudge(load_analysis(bundle), metrics.halved_batches.inc),
+            self._slow_worker,
+            settings.analysis.cached_bundles,
+            settings.analysis.cached_bytes,
+        )
+        metrics.cached_bytes.set_function(lambda: self._analyses.resident_bytes)
+        metrics.cached_bundles.set_function(lambda: len(self._analyses))
+        self._batcher = Batcher(
+            store,
+            self._analyses,
+            self._worker,
+            self._slow_worker,
+            find_bundle=registry.judging_bundle_id,
+            batch_size=settings.analysis.batch_size,
+            false_alarm_rate=settings.analysis.false_alarm_rate,
+            on_judged=self._judged,
+            on_failure=on_failure,
+        )
+
+    def wake(self) -> None:
+        """Start the next batch, because samples have arrived."""
+        self._batcher.wake()
+
+    def tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return the work to run until cancelled, by name."""
+        return {"warm_up": self._warm_up(), "batcher": self._batcher.run()}
+
+    def stop(self) -> None:
+        """End the threads; waits for a running calculation only a moment."""
+        for worker in (self._worker, self._slow_worker):
+            worker.stop(STOP_WORKER_S)
+
+    async def _warm_up(self) -> None:
+        """Load the current bundles, so that the first sample does not wait for them."""
+        try:
+            current = await self._registry.all_current()
+        except StorageError as error:
+            self._on_failure(error)
+            return
+        for entry in current[: self._settings.cached_bundles]:
+            try:
+                started_s = time.perf_counter()
+                await self._analyses.get(entry.bundle_id)
+                _LOG.info("bundle_ready", bundle=entry.bundle_id, seconds=time.perf_counter() - started_s)
+            except VedetteError as error:
+                self._on_failure(error)
+
+    def _judged(self, judged: Judged, written: Sequence[WrittenEvent], seconds: float) -> None:
+        now_s = time.time()
+        self._on_judged(judged, written, seconds)
+        for waiting, verdict in judged:
+            self._metrics.verdicts.labels(verdict.decision.value).inc()
+            self._metrics.verdict_seconds.observe(max(0.0, now_s - waiting.received_at_s))
+        reasons = [verdict.reason for _, verdict in judged if verdict.reason]
+        if reasons and (count := self._throttle.allow("undecided", len(reasons))):
+            _LOG.warning("samples_undecided", count=count, first=reasons[0])
+        bundle_id = judged[0][1].bundle_id if judged else ""
+        if count := self._throttle.allow(f"judged {bundle_id}", len(judged)):
+            _LOG.info("samples_judged", bundle=bundle_id, samples=count, seconds=seconds)
