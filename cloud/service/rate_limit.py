@@ -47,7 +47,13 @@ def address_of(peer: str) -> str:
         return rest.rpartition(":")[0]
     if kind != "ipv6":
         return peer
-    host = unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0]
+    return network_of(unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0])
+
+
+def network_of(host: str) -> str:
+    """Return an IPv4 address, or a name, as it is; of an IPv6 address its network."""
+    if ":" not in host:
+        return host
     try:
         return str(ipaddress.ip_network((host, IPV6_PREFIX), strict=False))
     except ValueError:
