@@ -34,6 +34,7 @@ NOT_RUN = {
     "sudo": "changes users, packages and services of the machine; tests/test_deploy.py reads the unit",
     "journalctl": "needs the unit of `sudo systemctl`",
     "make": "runs all tests, checks, benchmarks or the demo, each a target of its own in continuous integration",
+    "vedette bench cloud": "takes minutes; tests/cloud/bench runs each benchmark with small numbers",
     "vedette federated": "needs certificates and several machines; tests/system/test_federation_processes.py runs them",
 }
 # Blocks that another test runs, by their first line.
