@@ -35,6 +35,7 @@ NOT_RUN = {
     "journalctl": "needs the unit of `sudo systemctl`",
     "make": "runs all tests, checks, benchmarks or the demo, each a target of its own in continuous integration",
     "vedette bench cloud": "takes minutes; tests/cloud/bench runs each benchmark with small numbers",
+    "vedette cloud notices test": "sends messages to people; tests/cloud/service/test_notices.py runs it",
     "vedette federated": "needs certificates and several machines; tests/system/test_federation_processes.py runs them",
 }
 # Blocks that another test runs, by their first line.
