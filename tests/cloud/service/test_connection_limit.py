@@ -6,7 +6,9 @@ import pytest
 
 from cloud.service.connection_limit import _address
 
-pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the tables here were printed by a little-endian machine")
+pytestmark = pytest.mark.skipif(
+    sys.byteorder != "little", reason="the tables here were printed by a little-endian machine"
+)
 
 
 @pytest.mark.parametrize(
