@@ -48,6 +48,8 @@ async def end(connection: AsyncConnection, store: Store, numbers: Collection[int
     A sample that was removed, or that another process has judged after a claim ran out, gets no verdict.
     """
     waiting = select(samples.c.number).where(samples.c.number.in_(numbers), samples.c.judged == false())
+    # Samples are locked before claims, as in `take`: the other order would let two processes wait for each other.
+    waiting = waiting.order_by(samples.c.number).with_for_update(key_share=True)
     found = set((await connection.execute(waiting)).scalars())
     if store.claimant:
         await connection.execute(delete(claims).where(claims.c.number.in_(numbers)))

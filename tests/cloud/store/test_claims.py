@@ -1,8 +1,11 @@
 """Waiting samples of which each is judged by one of several processes."""
 
+import asyncio
+
 from sqlalchemy import func, select, update
 
 from cloud.store import judging, open_store
+from cloud.store.claims import end, take
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.schema import claims, events, samples, verdicts
 from tests.cloud.store.backends import only_postgresql
@@ -46,6 +49,15 @@ async def test_a_process_that_was_only_slow_stores_no_second_verdict(store, loca
         await store_verdicts(other, [(item, verdict(item)) for item in quick])
     await store_verdicts(store, [(item, verdict(item)) for item in slow])
     assert [await numbers(store, table) for table in (verdicts, events, claims)] == [3, 3, 0]
+
+
+@only_postgresql
+async def test_a_process_that_claims_waits_for_none_that_stores_verdicts(store, location, add):
+    await add(count=3)
+    numbers_of = [item.number for item in await waiting_samples(store, 100)]
+    async with open_store(location) as other, store.writing() as connection:
+        await end(connection, store, numbers_of)
+        assert not await asyncio.wait_for(take(other, numbers_of), 5)
 
 
 async def test_a_sample_removed_while_it_is_judged_gets_no_verdict(store, add):
