@@ -24,6 +24,7 @@ NAMES = (
     "image_choices",
     "image_scale",
     "analysis_device",
+    "adaptive_depth",
     "contamination",
     "diffusion_cost",
     "retention",

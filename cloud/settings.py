@@ -99,6 +99,11 @@ class AnalysisSettings(Settings):
         title="False-alarm rate",
         description="share of normal samples that may be judged anomalous: the largest anomalous fused p-value",
     )
+    adaptive_depth: bool = Field(
+        default=False,
+        title="Adaptive depth",
+        description="true: analyzers that cannot change a decision are left out, and some p-values are upper bounds",
+    )
     cached_bundles: int = Field(
         default=8, ge=1, le=256, title="Cached bundles", description="number of bundles kept in memory"
     )

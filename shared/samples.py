@@ -157,8 +157,11 @@ class Verdict:
 
     `p_value`: in (0, 1]; None if the sample could not be judged.
     `anomaly_map`: (height, width) uint8, 255 far outside normal; for series (length, channels); None for table rows.
-    `contributions`: share of each feature or channel, summing to 1; empty for images. `reason` explains UNDECIDED.
-    `score`: fused score, higher is more anomalous; it is neither sent nor stored.
+    `contributions`: share of each feature or channel, summing to 1; empty for images. `reason` explains UNDECIDED, or
+    a `p_value` that is an upper bound.
+    `score`: fused score, higher is more anomalous. `left_out`: members of the fusion that did not score the sample,
+    since they could not change the decision; `p_value` is then an upper bound, and `reason` names them. Neither is sent
+    or stored.
     """
 
     sample_id: uuid.UUID = NO_SAMPLE_ID
@@ -172,6 +175,7 @@ class Verdict:
     contributions: tuple[tuple[str, float], ...] = ()
     reason: str = ""
     score: float = field(default=math.nan, compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
 
 def p_value_to_column(p_value: float | None) -> float:

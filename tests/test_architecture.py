@@ -152,6 +152,7 @@ def service_modules() -> list[str]:
 
 
 LOADED_WITH_A_BUNDLE = {
+    "cloud.serving.adaptive_depth",
     "cloud.serving.analysis",
     "cloud.serving.device",
     "cloud.serving.encoding",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloud.service.main import serve
+from cloud.serving.ports import EarlyDecision
 from cloud.settings import CloudSettings
 from shared.bundle import Bundle
 from shared.errors import SampleRejected
@@ -18,7 +19,9 @@ from shared.samples import ImageCrop, Values, Verdict
 class HeldJudge:
     """Analysis that never answers."""
 
-    def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None]) -> list[Verdict | SampleRejected]:
+    def judge(
+        self, values: Sequence[Values], crops: Sequence[ImageCrop | None], early: EarlyDecision | None = None
+    ) -> list[Verdict | SampleRejected]:
         """Wait until the process ends."""
         threading.Event().wait()
         return []

@@ -99,7 +99,7 @@ def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
 def headline(row: VerdictRow) -> str:
     """Return the opinions of edge and cloud in one sentence."""
     edge = p_value_words(row.edge_p_value, row.edge_extrapolated)
-    cloud = p_value_words(row.p_value, row.extrapolated) if row.p_value is not None else NO_FIGURE
+    cloud = _fused(row)["words"]
     first = {
         Route.FORWARD: f"The edge forwarded it as suspicious ({edge})",
         Route.ALARM: f"The edge raised an alarm ({edge})",
@@ -172,7 +172,10 @@ def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
 def _fused(row: VerdictRow) -> dict[str, Any]:
     """Return the fused p-value; without a figure where the cloud could not judge the sample."""
     if row.p_value is not None:
-        return _p_value(row.p_value, row.extrapolated)
+        shown = _p_value(row.p_value, row.extrapolated)
+        if row.p_value_is_bound:
+            shown |= {"words": f"at most {shown['words']}", "exact": f"{shown['exact']} or less; {row.reason}"}
+        return shown
     return {"p_value": None, "extrapolated": False, "words": NO_FIGURE, "exact": NOT_JUDGED, "rarity": 0.0}
 
 

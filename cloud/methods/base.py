@@ -55,6 +55,7 @@ class Analyzer(ABC):
         name: Name in settings, bundles, verdicts and the console.
         needs: Data beyond single vectors. Where a modality has no such data, the analyzer falls back on vectors.
         is_quick: Whether `fit` takes seconds, without training a network. It is then repeated with held-out samples.
+        explains: Whether rows or windows are explained with its output: it has a reconstruction or surprises.
         is_place_scaled: Whether scores of image patches are standardised at each place (see `place_scaled`).
         is_baseline: Whether each training run fits it beside the fused analyzers, as a simple opinion.
     """
@@ -62,6 +63,7 @@ class Analyzer(ABC):
     name: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset()
     is_quick: ClassVar[bool] = False
+    explains: ClassVar[bool] = False
     is_place_scaled: ClassVar[bool] = True
     is_baseline: ClassVar[bool] = False
 

@@ -91,6 +91,14 @@ class Fusion:
         """Return the fused score (n,): the weighted mean of -log p; normal samples have a mean of 1."""
         return _fisher(self.member_calibrations, self.weights, scores, modes)
 
+    def least_statistic(self, scores: Scores, modes: Modes = None) -> NDArray[np.float64]:
+        """Return the least fused score (n,) that is possible given the scores of some members.
+
+        The -log p of a member is never negative. The sum has the same order as in `statistic`, so that rounding cannot
+        make it larger than the score of all members.
+        """
+        return _fisher(self.member_calibrations, self.weights, scores, modes, missing=0.0)
+
     def p_values(self, statistic: NDArray[np.float64], modes: Modes = None) -> PValues:
         """Return the p-values of fused scores (n,)."""
         return self.fused.p_values(statistic, modes)
@@ -152,14 +160,20 @@ def _weights(members: Sequence[str], worth: Mapping[str, float]) -> dict[str, fl
 
 
 def _fisher(
-    calibrations: Mapping[str, CalibrationByMode], weights: Mapping[str, float], scores: Scores, modes: Modes
+    calibrations: Mapping[str, CalibrationByMode],
+    weights: Mapping[str, float],
+    scores: Scores,
+    modes: Modes,
+    missing: float | None = None,
 ) -> NDArray[np.float64]:
-    """Return the weighted mean of -log p over the analyzers: (n,)."""
-    missing = set(calibrations) - set(scores)
-    if missing:
-        raise DataError(f"Fusion: the scores of {', '.join(sorted(missing))} are missing.")
+    """Return the weighted mean of -log p over the analyzers: (n,); `missing` stands for those without scores."""
+    absent = set(calibrations) - set(scores)
+    if absent and (missing is None or len(absent) == len(calibrations)):
+        raise DataError(f"Fusion: the scores of {', '.join(sorted(absent))} are missing.")
+    size = len(next(iter(scores.values())))
     surprises = [
-        weights[name] * calibration.surprise(scores[name], modes) for name, calibration in calibrations.items()
+        np.full(size, missing) if name in absent else weights[name] * calibration.surprise(scores[name], modes)
+        for name, calibration in calibrations.items()
     ]
     result: NDArray[np.float64] = np.sum(surprises, axis=0)
     return result

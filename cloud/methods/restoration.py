@@ -7,7 +7,7 @@ sample do not dominate. Missing entries start at 0, the mean, and their errors d
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -71,6 +71,8 @@ class Errors:
 
 class Restoration(Analyzer):
     """Analyzer whose score is the log mean square error of a restoration, which subclasses define."""
+
+    explains: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._sizes = torch.empty(0)  # (coordinates,), of errors on normal data

@@ -33,7 +33,10 @@ class EdgeResult(BaseModel):
 
 
 class CloudResult(BaseModel):
-    """Fused result of the analyzers; `p_value` is null where the cloud could not judge the sample."""
+    """Fused result of the analyzers; `p_value` is null where the cloud could not judge the sample.
+
+    It is an upper bound for an anomalous sample with a `reason`.
+    """
 
     p_value: float | None
     extrapolated: bool

@@ -17,6 +17,7 @@ from cloud.store.registry import Registry
 from shared.bundle import Bundle
 from shared.errors import StorageError, VedetteError
 from shared.logs import EventLog, Throttle
+from shared.samples import Decision
 
 SLOW_NICENESS = 10  # requests and small samples come first where all cores are busy
 STOP_WORKER_S = 0.25
@@ -63,6 +64,7 @@ class AnalysisPart:
             find_bundle=registry.judging_bundle_id,
             batch_size=settings.analysis.batch_size,
             false_alarm_rate=settings.analysis.false_alarm_rate,
+            adaptive_depth=settings.analysis.adaptive_depth,
             on_judged=self._judged,
             on_failure=on_failure,
         )
@@ -101,7 +103,9 @@ class AnalysisPart:
         for waiting, verdict in judged:
             self._metrics.verdicts.labels(verdict.decision.value).inc()
             self._metrics.verdict_seconds.observe(max(0.0, now_s - waiting.received_at_s))
-        reasons = [verdict.reason for _, verdict in judged if verdict.reason]
+            self._metrics.analyzer_scores.labels("made").inc(len(verdict.opinions))
+            self._metrics.analyzer_scores.labels("left_out").inc(len(verdict.left_out))
+        reasons = [verdict.reason for _, verdict in judged if verdict.decision is Decision.UNDECIDED]
         if reasons and (count := self._throttle.allow("undecided", len(reasons))):
             _LOG.warning("samples_undecided", count=count, first=reasons[0])
         bundle_id = judged[0][1].bundle_id if judged else ""

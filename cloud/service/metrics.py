@@ -33,6 +33,16 @@ class Metrics:
         self.watches = Gauge("vedette_watches", "Open event streams.", registry=self._all)
         self.heartbeats = Counter("vedette_heartbeats", "Heartbeats of devices.", registry=self._all)
         self.errors = Counter("vedette_errors", "Errors in the background, by part.", ["part"], registry=self._all)
+        self.leads = Gauge(
+            "vedette_housekeeping", "1 while this process does the housekeeping of the service.", registry=self._all
+        )
+        self._add_analysis()
+        self.rollout_stage = Gauge(
+            "vedette_rollout_stage", "Stage of each rollout under way, from 1.", ["bundle"], registry=self._all
+        )
+        self.rollouts = Counter("vedette_rollouts", "Ended rollouts, by phase.", ["phase"], registry=self._all)
+
+    def _add_analysis(self) -> None:
         self.worker_crashes = Counter(
             "vedette_worker_crashes",
             "Threads of the analysis that ended in a call and were replaced.",
@@ -41,19 +51,18 @@ class Metrics:
         self.halved_batches = Counter(
             "vedette_halved_batches", "Batches halved because memory was used up.", registry=self._all
         )
+        self.analyzer_scores = Counter(
+            "vedette_analyzer_scores",
+            "Scores of analyzers: made, or left out because they could not change the decision.",
+            ["state"],
+            registry=self._all,
+        )
         self.cached_bundles = Gauge(
             "vedette_cached_bundles", "Bundles whose analysis is in memory.", registry=self._all
         )
         self.cached_bytes = Gauge(
             "vedette_cached_bundle_bytes", "Bytes of the tensors and arrays of these analyses.", registry=self._all
         )
-        self.leads = Gauge(
-            "vedette_housekeeping", "1 while this process does the housekeeping of the service.", registry=self._all
-        )
-        self.rollout_stage = Gauge(
-            "vedette_rollout_stage", "Stage of each rollout under way, from 1.", ["bundle"], registry=self._all
-        )
-        self.rollouts = Counter("vedette_rollouts", "Ended rollouts, by phase.", ["phase"], registry=self._all)
 
     def page(self) -> bytes:
         """Return the exposition text."""

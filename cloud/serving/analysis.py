@@ -16,11 +16,13 @@ from cloud.methods import AnalyzerOutput, AnyAnalyzer, load_analyzer
 from cloud.methods.encoders import DetailEncoder, Encoder
 from cloud.methods.fusion import Fusion
 from cloud.modalities import cloud_modality
+from cloud.serving.adaptive_depth import dispensable_members, score_to_decision
 from cloud.serving.device import pick_device
 from cloud.serving.encoding import Samples
 from cloud.serving.explanations import Shares, explain
 from cloud.serving.frames import clips_of_earlier_frames, frame_shares
 from cloud.serving.maps import Scale
+from cloud.serving.ports import EarlyDecision
 from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
 from shared.bundle import ANALYSIS_FILE, CLOUD_FOLDER, FUSION_FILE, Bundle, npz_bytes
 from shared.diffusion.local_corruption import CorruptionHead
@@ -109,21 +111,22 @@ class Analysis:
         corruption = sum(weights[name] for name in weights if self.analyzers[name].corruption_head is not None)
         return 1.0 - corruption, corruption
 
-    def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None] = ()) -> list[Verdict | SampleRejected]:
+    def judge(
+        self, values: Sequence[Values], crops: Sequence[ImageCrop | None] = (), early: EarlyDecision | None = None
+    ) -> list[Verdict | SampleRejected]:
         """Return one answer for each sample, in order; a sample that cannot be used gets its reason instead. Blocking.
 
         `crops`: the crop of its image that each sample shows, None for the whole image. Only the patches that a crop
-        shows are judged.
+        shows are judged. `early`: permission to leave out analyzers that cannot change the decision.
         """
         grid = self.encoder.grid if self.encoder is not None else (1, 1)
         samples = Samples.prepare(self.preprocessor, values, crops, grid)
         answers: list[Verdict | SampleRejected] = [SampleRejected("was not prepared") for _ in values]
         for position, reason in samples.rejections:
             answers[position] = SampleRejected(reason)
-        kept = iter(samples.kept.tolist())
-        for block, outputs in self._blocks(samples):
-            for verdict in self._verdicts(block, outputs):
-                answers[next(kept)] = verdict
+        for block, outputs in self._blocks(samples) if early is None else self._needed_blocks(samples, early):
+            for position, verdict in zip(block.kept.tolist(), self._verdicts(block, outputs), strict=True):
+                answers[position] = verdict
         return answers
 
     def score(self, values: NDArray[Any] | Sequence[Values]) -> dict[str, NDArray[np.float64]]:
@@ -141,9 +144,19 @@ class Analysis:
     def _blocks(self, samples: Samples) -> Iterator[ScoredBlock]:
         return score_blocks(self.encoder, self.analyzers, samples, self.device)
 
+    def _needed_blocks(self, samples: Samples, early: EarlyDecision) -> Iterator[ScoredBlock]:
+        """Yield the samples in parts, each with the outputs of the analyzers that its decisions need."""
+        if self.encoder is not None or not dispensable_members(self.analyzers, self.fusion):
+            yield from self._blocks(samples)
+            return
+        for block in samples.blocks(None):
+            allowed = early.at(block.kept.tolist())
+            yield from score_to_decision(self.analyzers, self.fusion, block, self.device, allowed)
+
     def _verdicts(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Verdict]:
-        scores, modes = joined_scores(self.analyzers, [outputs]), samples.modes()
-        statistic = self.fusion.statistic(scores, modes)
+        scores, modes = joined_scores(outputs, [outputs]), samples.modes()
+        left_out = tuple(name for name in self.fusion.weights if name not in outputs)
+        statistic = self.fusion.least_statistic(scores, modes)
         fused = self.fusion.p_values(statistic, modes)
         own = {name: self.fusion.own[name].p_values(values, modes) for name, values in scores.items()}
         explanation = explain(samples, outputs, self._scales, self.fusion.weights)
@@ -160,6 +173,7 @@ class Analysis:
                 opinions=opinions,
                 anomaly_map=None if explanation.maps is None else explanation.maps[index],
                 contributions=() if shares is None else shares[index],
+                left_out=left_out,
             )
 
     def _frame_shares(self, samples: Samples, p_values: NDArray[np.float64]) -> list[Shares] | None:

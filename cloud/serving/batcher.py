@@ -12,6 +12,7 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 from cloud.serving.cache import AnalysisCache
@@ -59,6 +60,7 @@ class Batcher:
         find_bundle: Callable[[str], Awaitable[str | None]],
         batch_size: int,
         false_alarm_rate: float,
+        adaptive_depth: bool = False,
         on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
@@ -68,7 +70,8 @@ class Batcher:
         self._slow_worker = slow_worker
         self._find_bundle = find_bundle
         self._batch_size = batch_size
-        self._false_alarm_rate = false_alarm_rate
+        self._judge_batch = partial(judge_batch, false_alarm_rate=false_alarm_rate, adaptive_depth=adaptive_depth)
+        self._judge_apart = partial(judge_on, false_alarm_rate=false_alarm_rate, adaptive_depth=adaptive_depth)
         self._on_judged = on_judged
         self._on_failure = on_failure
         self._woken = asyncio.Event()
@@ -197,8 +200,7 @@ class Batcher:
         try:
             verdicts, seconds = await worker.run(self._judge_in_batches, judge, pairs, bundle_id)
         except WorkerCrashedError:
-            rate = self._false_alarm_rate
-            return await judge_on(worker, judge, pairs, bundle_id=bundle_id, false_alarm_rate=rate)
+            return await self._judge_apart(worker, judge, pairs, bundle_id=bundle_id)
         if pairs:
             self._adapt_size(pairs[0][0].edge_bundle_id, seconds / len(pairs))
         return verdicts
@@ -208,7 +210,7 @@ class Batcher:
         started_s, verdicts = time.perf_counter(), list[Verdict]()
         for start in range(0, len(pairs), self._batch_size):
             part = pairs[start : start + self._batch_size]
-            verdicts += judge_batch(judge, part, bundle_id=bundle_id, false_alarm_rate=self._false_alarm_rate)
+            verdicts += self._judge_batch(judge, part, bundle_id=bundle_id)
         return verdicts, time.perf_counter() - started_s
 
     def _adapt_size(self, edge_bundle_id: str, sample_s: float) -> None:

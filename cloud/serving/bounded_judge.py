@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from cloud.serving.ports import Judge
+from cloud.serving.ports import EarlyDecision, Judge
 from shared.errors import SampleRejected
 from shared.logs import EventLog
 from shared.samples import ImageCrop, Values, Verdict
@@ -25,13 +25,16 @@ class BoundedJudge:
         self._bound: int | None = None
         self._full_parts = 0
 
-    def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None]) -> list[Verdict | SampleRejected]:
+    def judge(
+        self, values: Sequence[Values], crops: Sequence[ImageCrop | None], early: EarlyDecision | None = None
+    ) -> list[Verdict | SampleRejected]:
         """Return one answer for each sample, in order."""
         answers: list[Verdict | SampleRejected] = []
         while len(answers) < len(values):
             size = self._part_size(len(values) - len(answers))
             part = slice(len(answers), len(answers) + size)
-            found = self._judge_part(values[part], crops[part])
+            allowed = None if early is None else early.at(range(part.start, part.stop))
+            found = self._judge_part(values[part], crops[part], allowed)
             if found is None:
                 self._halve(size)
             else:
@@ -40,11 +43,13 @@ class BoundedJudge:
         return answers
 
     def _judge_part(
-        self, values: Sequence[Values], crops: Sequence[ImageCrop | None]
+        self, values: Sequence[Values], crops: Sequence[ImageCrop | None], early: EarlyDecision | None
     ) -> list[Verdict | SampleRejected] | None:
         """Return the answers; None if they need too much memory, once the memory of the attempt is free."""
         try:
-            return self.judge_of_bundle.judge(values, crops)
+            if early is None:
+                return self.judge_of_bundle.judge(values, crops)
+            return self.judge_of_bundle.judge(values, crops, early)
         except Exception as error:
             if not is_out_of_memory(error) or len(values) == 1:
                 raise

@@ -1,7 +1,7 @@
 """Scores of analyzers, computed in blocks of bounded memory."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TypeAlias
 
 import numpy as np
@@ -18,12 +18,19 @@ ScoredBlock: TypeAlias = tuple[Samples, dict[str, AnalyzerOutput]]
 """A block of samples, and the output of each analyzer for it."""
 
 
+@contextmanager
+def scoring(encoder: Encoder | None) -> Iterator[None]:
+    """Run the block without gradients; without an encoder on one thread, which is faster for small networks."""
+    with torch.inference_mode(), one_thread() if encoder is None else nullcontext():
+        yield
+
+
 def score_blocks(
     encoder: Encoder | None, analyzers: Mapping[str, AnyAnalyzer], samples: Samples, device: torch.device
 ) -> Iterator[ScoredBlock]:
     """Yield blocks of the samples with the output of every analyzer."""
     for block in samples.blocks(encoder):
-        with torch.inference_mode(), one_thread() if encoder is None else nullcontext():
+        with scoring(encoder):
             features = block.features(encoder, device)
             outputs = {name: analyzer.score(features) for name, analyzer in analyzers.items()}
         yield block, outputs

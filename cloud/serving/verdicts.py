@@ -4,23 +4,24 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.serving.bounded_judge import is_out_of_memory
-from cloud.serving.ports import Judge
+from cloud.serving.ports import EarlyDecision, Judge
 from cloud.serving.worker import Worker
 from cloud.store.judging import WaitingSample
 from shared.errors import SampleRejected, WorkerCrashedError
 from shared.logs import EventLog, Throttle
-from shared.samples import Decision, ImageCrop, Values, Verdict
+from shared.samples import Decision, ImageCrop, Route, Values, Verdict
 from shared.wire import MAX_MAP_CELLS, decode_crop, decode_payload
 from vedette.v1 import sample_pb2
 
 _Answer: TypeAlias = Verdict | Exception
-_Readable: TypeAlias = tuple[int, Values, ImageCrop | None]
+_Readable: TypeAlias = tuple[int, Values, ImageCrop | None, bool]
 
 _LOG = EventLog("serving")
 _throttle = Throttle()
@@ -32,8 +33,11 @@ def judge_batch(
     *,
     bundle_id: str,
     false_alarm_rate: float,
+    adaptive_depth: bool = False,
 ) -> list[Verdict]:
     """Return one verdict for each sample, in order. Blocking.
+
+    With `adaptive_depth`, analyzers that cannot change the decision are left out, except for audits.
 
     A sample that cannot be read or judged is UNDECIDED, with the reason. If the analysis fails on a batch, the batch
     is halved until each failing sample is in a batch of its own.
@@ -44,10 +48,12 @@ def judge_batch(
         try:
             if payload is None:
                 raise SampleRejected("its payload is gone from the store")
-            readable.append((position, decode_payload(payload, waiting.modality), decode_crop(payload)))
+            is_audit = waiting.route is Route.AUDIT
+            readable.append((position, decode_payload(payload, waiting.modality), decode_crop(payload), is_audit))
         except Exception as error:
             answers[position] = error
-    for position, answer in _judge_halving(judge, readable):
+    rate = false_alarm_rate if adaptive_depth else None
+    for position, answer in _judge_halving(judge, readable, rate):
         answers[position] = answer
     verdicts = [
         _verdict(waiting, answer, bundle_id, false_alarm_rate)
@@ -66,22 +72,23 @@ async def judge_on(
     *,
     bundle_id: str,
     false_alarm_rate: float,
+    adaptive_depth: bool = False,
 ) -> list[Verdict]:
     """Return the verdicts of `judge_batch`, called on `worker`.
 
     A batch that ends the worker's thread again and again is halved until each such sample is UNDECIDED by itself.
     """
+    judging = partial(
+        judge_batch, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate, adaptive_depth=adaptive_depth
+    )
     try:
-        return await worker.run(judge_batch, judge, batch, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate)
+        return await worker.run(judging, judge, batch)
     except WorkerCrashedError as error:
         if len(batch) == 1:
             return [undecided(batch[0][0], _failure(error), bundle_id)]
     middle = len(batch) // 2
-    return [
-        verdict
-        for half in (batch[:middle], batch[middle:])
-        for verdict in await judge_on(worker, judge, half, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate)
-    ]
+    further = partial(judge_on, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate, adaptive_depth=adaptive_depth)
+    return [*await further(worker, judge, batch[:middle]), *await further(worker, judge, batch[middle:])]
 
 
 def undecided(waiting: WaitingSample, reason: str, bundle_id: str = "") -> Verdict:
@@ -95,11 +102,15 @@ def undecided(waiting: WaitingSample, reason: str, bundle_id: str = "") -> Verdi
     )
 
 
-def _judge_halving(judge: Judge, readable: Sequence[_Readable]) -> list[tuple[int, _Answer]]:
+def _judge_halving(judge: Judge, readable: Sequence[_Readable], early_rate: float | None) -> list[tuple[int, _Answer]]:
     if not readable:
         return []
     try:
-        answers = judge.judge([values for _, values, _ in readable], [crop for *_, crop in readable])
+        values, crops = [item[1] for item in readable], [item[2] for item in readable]
+        if early_rate is None:
+            answers = judge.judge(values, crops)
+        else:
+            answers = judge.judge(values, crops, EarlyDecision(early_rate, [item[3] for item in readable]))
         if len(answers) != len(readable):
             raise RuntimeError(f"the analysis answered {len(answers)} of {len(readable)} samples")
         return [(position, answer) for (position, *_), answer in zip(readable, answers, strict=True)]
@@ -108,7 +119,10 @@ def _judge_halving(judge: Judge, readable: Sequence[_Readable]) -> list[tuple[in
             return [(readable[0][0], error)]
     # Outside of the handler: the error's traceback holds the tensors of the batch.
     middle = len(readable) // 2
-    return _judge_halving(judge, readable[:middle]) + _judge_halving(judge, readable[middle:])
+    return [
+        *_judge_halving(judge, readable[:middle], early_rate),
+        *_judge_halving(judge, readable[middle:], early_rate),
+    ]
 
 
 def _verdict(waiting: WaitingSample, answer: _Answer, bundle_id: str, false_alarm_rate: float) -> Verdict:
@@ -131,7 +145,15 @@ def _verdict(waiting: WaitingSample, answer: _Answer, bundle_id: str, false_alar
         bundle_id=bundle_id,
         judged_at_s=time.time(),
         anomaly_map=anomaly_map,
+        reason=_bound_reason(answer.left_out),
     )
+
+
+def _bound_reason(left_out: Sequence[str]) -> str:
+    """Return the note on a verdict whose p-value is an upper bound; empty for others."""
+    if not left_out:
+        return ""
+    return f"the p-value is an upper bound: {', '.join(left_out)} cannot change the decision and did not score it"
 
 
 def _failure(error: Exception) -> str:

@@ -197,6 +197,11 @@ class VerdictRow(BaseModel):
         tuple[tuple[str, float], ...], BeforeValidator(contributions_from_json), Stored(JSON(), (VERDICTS,))
     ]
 
+    @property
+    def p_value_is_bound(self) -> bool:
+        """Whether the fused p-value is an upper bound: analyzers were left out, and `reason` names them."""
+        return self.decision is Decision.ANOMALOUS and bool(self.reason)
+
 
 class VerdictRecord(VerdictRow):
     """One verdict in full: a listed row and the opinions of the analyzers."""

@@ -78,6 +78,7 @@ class MaskedLikelihood(Analyzer):
     """Mean negative log-likelihood of the cells, each hidden once for every share in SCORED_SHARES."""
 
     name: ClassVar[str] = "masked_likelihood"
+    explains: ClassVar[bool] = True
 
     def __init__(self, predictor: CellPredictor | None = None, masks: Tensor | None = None):
         self._predictor = predictor
