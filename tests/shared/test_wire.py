@@ -44,7 +44,7 @@ def decoded(message: sample_pb2.Sample) -> tuple[Sample, Screening]:
 
 
 any_float32 = st.floats(width=32, allow_nan=True, allow_infinity=True)
-texts = st.text(max_size=40)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 values_by_modality: dict[Modality, st.SearchStrategy[Values]] = {
     Modality.TABULAR: arrays(np.float32, st.integers(1, 200), elements=any_float32),
     Modality.SERIES: arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(1, 5)), elements=any_float32),
