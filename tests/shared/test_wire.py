@@ -192,6 +192,7 @@ LONG = "x" * (wire.MAX_TEXT_CHARACTERS + 1)
     [
         ({"modality": 0}, None),  # merging a zero changes nothing: the message stays good
         ({"modality": 77}, "modality 77"),
+        ({"source_id": "press\0"}, "NUL character"),
         ({"screening": sample_pb2.Screening(route=9)}, "route 9"),
         ({"sample_id": b"short"}, "UUIDv7"),
         ({"sample_id": uuid.uuid4().bytes}, "UUIDv7"),
