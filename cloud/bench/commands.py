@@ -25,6 +25,7 @@ def add_commands(tree: CommandTree) -> None:
     )
     tree.group("bench").add_typer(group, name="cloud")
     group.command(epilog="Example:  vedette bench cloud ingest --rounds 5 --json ingest.json")(ingest)
+    group.command(epilog="Example:  vedette bench cloud analysis --rounds 5 --json analysis.json")(analysis)
     group.command(
         epilog="Examples:  vedette bench cloud fleet --hostile 0.2 --json fleet.json  |  "
         "vedette bench cloud fleet --devices 50 --minutes 1"
@@ -61,6 +62,31 @@ def ingest(
             return run_ingest_benchmark(IngestOptions(seconds, rounds, clients, names, store_url, command), progress)
 
     show_ingest(measure_and_write(measure, json_path))
+
+
+def analysis(
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of each side of a ratio.")] = 5,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=10, help="Scale samples and training steps (0.1 = quick look).")
+    ] = 1.0,
+    json_path: JSON = None,
+) -> None:
+    """Measure verdicts a second against a bare loop over the same networks at its best batch size, in turns.
+
+    The service's side reads waiting samples from a store, and stores the verdicts. Use an idle machine.
+    """
+    from cloud.bench.analysis import AnalysisBenchOptions, run_analysis_benchmark
+    from cloud.bench.report import show_analysis
+    from cloud.evaluation.result_files import measure_and_write
+    from cloud.training.progress import shown_progress
+
+    command = f"vedette bench cloud analysis --rounds {rounds} --share {share:g}"
+
+    def measure() -> dict[str, Any]:
+        with shown_progress() as progress:
+            return run_analysis_benchmark(AnalysisBenchOptions(rounds, share, command), progress)
+
+    show_analysis(measure_and_write(measure, json_path))
 
 
 def fleet(

@@ -38,6 +38,24 @@ def show_ingest(summary: Mapping[str, Any], console: Console | None = None) -> N
     show_requirements(summary, console)
 
 
+def show_analysis(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print rates and ratios, and a sentence for each requirement that is missed."""
+    console = console if console is not None else new_console()
+    header = ["samples", "bare loop, samples/s", "at batch size", "service, samples/s", "at batch size"]
+    rows = [
+        [
+            name,
+            f"{figure['bare_samples_a_second']:,.1f}",
+            str(figure["bare_batch_size"]),
+            f"{figure['service_samples_a_second']:,.1f}",
+            str(figure["service_batch_size"]),
+        ]
+        for name, figure in summary["figures"].items()
+    ]
+    print_table(console, "Analysis", header, rows)
+    show_requirements(summary, console)
+
+
 def show_requirements(summary: Mapping[str, Any], console: Console) -> None:
     """Print each requirement with its measurement, and say which are missed."""
     rows = [

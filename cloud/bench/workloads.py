@@ -18,7 +18,7 @@ from shared.wire import sample_to_message
 from vedette.v1 import detection_pb2
 
 FEATURES, WINDOW, CHANNELS, IMAGE_SIDE_PIXELS = 8, 32, 8, 256
-_FILLER = "edge/filler.npz"
+FILLER = "edge/filler.npz"
 _ROWS = InputSpec(channels=tuple(f"feature_{place}" for place in range(FEATURES)))
 _WINDOWS = InputSpec(
     channels=tuple(f"channel_{place}" for place in range(CHANNELS)), window_length=WINDOW, window_stride=WINDOW
@@ -38,7 +38,7 @@ class RequestKind:
 
     def bundle(self, key: Ed25519PrivateKey) -> Bundle:
         """Return the signed bundle that these samples name."""
-        return sign(_manifest(f"bench-{self.modality}", self.modality, self.spec), {_FILLER: npz_bytes({})}, key)
+        return sign(bench_manifest(f"bench-{self.modality}", self.modality, self.spec), {FILLER: npz_bytes({})}, key)
 
     def request(self, bundle_id: str, seed: int) -> detection_pb2.SubmitRequest:
         """Return a request as an agent sends it; `renew` gives its samples new ids."""
@@ -67,7 +67,7 @@ def _window(rng: np.random.Generator) -> tuple[Values, bytes | None]:
     return rng.standard_normal((WINDOW, CHANNELS)).astype(np.float32), None
 
 
-def _jpeg(rng: np.random.Generator) -> tuple[Values, bytes | None]:
+def jpeg(rng: np.random.Generator) -> tuple[Values, bytes | None]:
     """Return a picture of a wavy surface with a little noise, and its JPEG file of about 20 kB."""
     rows, columns = np.mgrid[0:IMAGE_SIDE_PIXELS, 0:IMAGE_SIDE_PIXELS] / IMAGE_SIDE_PIXELS
     phases = rng.uniform(0, 2 * np.pi, 3)
@@ -81,17 +81,18 @@ WORKLOADS = (
     RequestKind("8 rows", Modality.TABULAR, 8, _ROWS, _row),
     RequestKind("256 rows", Modality.TABULAR, 256, _ROWS, _row),
     RequestKind("8 windows", Modality.SERIES, 8, _WINDOWS, _window),
-    RequestKind("8 JPEGs", Modality.IMAGE, 8, _IMAGES, _jpeg),
+    RequestKind("8 JPEGs", Modality.IMAGE, 8, _IMAGES, jpeg),
 )
 
 
-def _manifest(name: str, modality: Modality, spec: InputSpec) -> Manifest:
+def bench_manifest(name: str, modality: Modality, spec: InputSpec) -> Manifest:
+    """Return the manifest of a bundle that has FILLER as its only file for devices."""
     artefact = Artefact(
         name="int8_openvino",
         engine="openvino",
         precision="int8",
-        graph=_FILLER,
-        calibration=_FILLER,
+        graph=FILLER,
+        calibration=FILLER,
         calibration_id="0123456789ab",
     )
     return Manifest(

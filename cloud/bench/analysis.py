@@ -1,0 +1,191 @@
+"""Analysis benchmark: verdicts a second of the service's batcher against a bare loop over the same networks.
+
+The bare loop runs encoder and analyzers of one bundle on prepared samples, at the batch size that is best for them. The
+service's side begins with samples that wait in a store, and ends when the last verdict is stored: reading, decoding,
+preprocessing, networks, fusion, explanations and commits. Both sides run in this process, in turns.
+"""
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cloud.bench.fitted import BenchBundle, fitted_bundles
+from cloud.bench.machine import machine
+from cloud.bench.setup import Setup
+from cloud.serving.analysis import Analysis
+from cloud.serving.batcher import Batcher
+from cloud.serving.cache import AnalysisCache
+from cloud.serving.encoding import Samples
+from cloud.serving.scoring import score_blocks
+from cloud.serving.worker import Worker
+from cloud.store import Store, open_store
+from cloud.store.ingest import Received, store_samples
+from cloud.store.registry import Registry
+from cloud.training.progress import StageProgress
+from shared.errors import VedetteError
+from shared.samples import Route, Sample, Screening, new_sample_id
+from shared.wire import encode_payload
+
+REQUIRED = 0.95
+DEVICES, FILLED_AT_ONCE = 4, 512
+DRAIN_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisBenchOptions:
+    """`rounds`: turns of each side. `share`: of the usual number of samples and training steps."""
+
+    rounds: int
+    share: float
+    command: str
+
+
+def run_analysis_benchmark(options: AnalysisBenchOptions, progress: StageProgress) -> dict[str, Any]:
+    """Return figures and requirements; raises VedetteError if verdicts are missing."""
+    figures = {}
+    progress("fitting the bundles", 0.0)
+    key = Ed25519PrivateKey.generate()
+    for bundle in fitted_bundles(key, options.share):
+        with tempfile.TemporaryDirectory(prefix="vedette-bench-") as name:
+            figures[bundle.name] = asyncio.run(_compare(Path(name), key, bundle, options.rounds, progress))
+    rows = [
+        {
+            "samples": name,
+            "what": "analysis, relative to a bare loop over the same networks",
+            "required": REQUIRED,
+            "measured": figure["ratio"],
+            "met": figure["ratio"] >= REQUIRED,
+        }
+        for name, figure in figures.items()
+    ]
+    facts = {"rounds": options.rounds, "share": options.share}
+    return {"command": options.command, "machine": machine(), **facts, "requirements": rows, "figures": figures}
+
+
+async def _compare(
+    folder: Path, key: Ed25519PrivateKey, bundle: BenchBundle, rounds: int, progress: StageProgress
+) -> dict[str, Any]:
+    analysis = Analysis.load(bundle.bundle, "cpu")
+    bare = {size: _bare_rate(analysis, bundle, size) for size in bundle.batch_sizes for _ in range(2)}  # the second one
+    best = max(bare, key=lambda size: bare[size])
+    setup = Setup(folder, key, {})
+    devices = [device.device_id for device in await setup.prepare([bundle.bundle], DEVICES)]
+    bare_rates, service_rates = [], []
+    async with open_store(setup.settings.store) as store:
+        service = _Service(store, setup, key, analysis)
+        try:
+            await service.rate(bundle, devices)  # warm-up
+            for number in range(rounds):
+                progress(f"{bundle.name}, bare loop", number / rounds)
+                bare_rates.append(_bare_rate(analysis, bundle, best))
+                progress(f"{bundle.name}, service", (number + 0.5) / rounds)
+                service_rates.append(await service.rate(bundle, devices))
+        finally:
+            await service.stop()
+    ratios = [service_rate / bare_rate for service_rate, bare_rate in zip(service_rates, bare_rates, strict=True)]
+    return {
+        "samples": len(bundle.judged),
+        "bare_batch_size": best,
+        "bare_samples_a_second_by_batch_size": {str(size): rate for size, rate in bare.items()},
+        "service_batch_size": setup.settings.analysis.batch_size,
+        "bare_samples_a_second": statistics.median(bare_rates),
+        "service_samples_a_second": statistics.median(service_rates),
+        "ratio": statistics.median(ratios),
+        "lowest_ratio": min(ratios),
+        "highest_ratio": max(ratios),
+    }
+
+
+def _bare_rate(analysis: Analysis, bundle: BenchBundle, batch_size: int) -> float:
+    """Return the samples a second of encoder and analyzers on prepared samples."""
+    prepared = [
+        Samples.prepare(analysis.preprocessor, bundle.judged[start : start + batch_size])
+        for start in range(0, len(bundle.judged), batch_size)
+    ]
+    started_s = time.perf_counter()
+    for samples in prepared:
+        for _ in score_blocks(analysis.encoder, analysis.analyzers, samples, analysis.device):
+            pass
+    return len(bundle.judged) / (time.perf_counter() - started_s)
+
+
+class _Service:
+    """Batcher of a service on a store."""
+
+    def __init__(self, store: Store, setup: Setup, key: Ed25519PrivateKey, analysis: Analysis) -> None:
+        self._store = store
+        self._registry = Registry(store, setup.settings.data_dir, key.public_key())
+        self._workers = [Worker("analysis"), Worker("slow-analysis")]
+        self._left = 0
+        self._done, self._open = asyncio.Event(), asyncio.Event()
+        settings = setup.settings.analysis
+        cache = AnalysisCache(self._registry.bundle, lambda _: analysis, self._workers[0], settings.cached_bundles)
+        self._failures: list[Exception] = []
+        self._batcher = Batcher(
+            store,
+            cache,
+            *self._workers,
+            find_bundle=self._find_bundle,
+            batch_size=settings.batch_size,
+            false_alarm_rate=settings.false_alarm_rate,
+            on_judged=lambda judged, *_: self._count(len(judged)),
+            on_failure=self._failures.append,
+        )
+
+        self._task = asyncio.create_task(self._batcher.run())
+
+    async def rate(self, bundle: BenchBundle, devices: Sequence[str]) -> float:
+        """Return the verdicts a second, from waiting samples to the last stored verdict."""
+        self._open.clear()
+        self._done.clear()
+        self._left = len(bundle.judged)
+        await self._fill(bundle, devices)
+        started_s = time.perf_counter()
+        self._open.set()
+        self._batcher.wake()
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self._done.wait()
+        except TimeoutError:
+            raise VedetteError(f"{self._left} samples have no verdict: {self._failures[:1]}.") from None
+        return len(bundle.judged) / (time.perf_counter() - started_s)
+
+    async def _find_bundle(self, edge_bundle_id: str) -> str | None:
+        """Return the bundle that judges samples, once the turn has begun."""
+        await self._open.wait()
+        return await self._registry.judging_bundle_id(edge_bundle_id)
+
+    async def stop(self) -> None:
+        """End the batcher and its threads."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        for worker in self._workers:
+            worker.stop(1.0)
+
+    def _count(self, judged: int) -> None:
+        self._left -= judged
+        if self._left <= 0:
+            self._done.set()
+
+    async def _fill(self, bundle: BenchBundle, devices: Sequence[str]) -> None:
+        """Store the samples as devices send them."""
+        modality, bundle_id = bundle.bundle.manifest.modality, bundle.bundle.manifest.bundle_id
+        screening = Screening(3.5, 0.01, False, Route.FORWARD, bundle_id, "0123456789ab", "int8_openvino")
+        received = []
+        for place, values in enumerate(bundle.judged):
+            encoded = bundle.encoded[place] if bundle.encoded else None
+            sample = Sample(
+                new_sample_id(), "line-1", modality, time.time(), f"sample {place}", np.empty(0, np.float32)
+            )
+            received.append(Received(sample, screening, encode_payload(values, modality, encoded)))
+        for turn, start in enumerate(range(0, len(received), FILLED_AT_ONCE)):
+            part = received[start : start + FILLED_AT_ONCE]
+            await store_samples(self._store, devices[turn % len(devices)], part, time.time())
