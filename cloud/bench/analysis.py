@@ -51,9 +51,8 @@ class AnalysisBenchOptions:
 def run_analysis_benchmark(options: AnalysisBenchOptions, progress: StageProgress) -> dict[str, Any]:
     """Return figures and requirements; raises VedetteError if verdicts are missing."""
     figures = {}
-    progress("fitting the bundles", 0.0)
     key = Ed25519PrivateKey.generate()
-    for bundle in fitted_bundles(key, options.share):
+    for bundle in fitted_bundles(key, options.share, progress):
         with tempfile.TemporaryDirectory(prefix="vedette-bench-") as name:
             figures[bundle.name] = asyncio.run(_compare(Path(name), key, bundle, options.rounds, progress))
     rows = [

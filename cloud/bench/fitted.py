@@ -1,4 +1,8 @@
-"""Bundles of the analysis benchmark, with the default analyzers of their modality, and samples to judge."""
+"""Bundles of the analysis benchmark, and samples that they judge.
+
+Rows have the default analyzers. Images have the encoder, whose network takes most of the time, and an analyzer that is
+fitted in seconds.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +15,16 @@ from cloud.bench.workloads import FILLER, IMAGE_SIDE_PIXELS, bench_manifest, jpe
 from cloud.methods.encoders import encoder_bytes
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
+from cloud.training.progress import StageProgress
 from shared.bundle import ENCODER_FILE, Bundle, InputSpec, npz_bytes, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from shared.samples import Values
 
 FEATURES, ROWS, JUDGED_ROWS = 20, 2000, 4096
-IMAGES, JUDGED_IMAGES, IMAGE_DIM = 24, 96, 64
+IMAGE_METHODS = ("knn",)
+GRAPH_SIDE_PIXELS = 128
+IMAGES, JUDGED_IMAGES, IMAGE_DIM = 24, 96, 16
 EFFORT = 0.1  # of training steps: the speed of networks does not depend on their weights
 ROW_BATCHES, IMAGE_BATCHES = (64, 256, 1024), (8, 32)
 
@@ -33,12 +40,13 @@ class BenchBundle:
     batch_sizes: tuple[int, ...]
 
 
-def fitted_bundles(key: Ed25519PrivateKey, share: float) -> Iterator[BenchBundle]:
+def fitted_bundles(key: Ed25519PrivateKey, share: float, progress: StageProgress) -> Iterator[BenchBundle]:
     """Yield a bundle of rows and one of images; `share`: of the usual number of samples and training steps."""
-    options = AnalysisOptions(device="cpu", effort=EFFORT * share)
     random = np.random.default_rng(0)
-    yield _rows(key, share, options, random)
-    yield _images(key, share, options, random)
+    progress("fitting the rows", 0.0)
+    yield _rows(key, share, AnalysisOptions(device="cpu", effort=EFFORT * share), random)
+    progress("fitting the images", 0.0)
+    yield _images(key, share, AnalysisOptions(IMAGE_METHODS, device="cpu", effort=EFFORT * share), random)
 
 
 def _rows(key: Ed25519PrivateKey, share: float, options: AnalysisOptions, random: np.random.Generator) -> BenchBundle:
@@ -58,8 +66,9 @@ def _rows(key: Ed25519PrivateKey, share: float, options: AnalysisOptions, random
 
 
 def _images(key: Ed25519PrivateKey, share: float, options: AnalysisOptions, random: np.random.Generator) -> BenchBundle:
-    train, held_out = (np.stack([jpeg(random)[0] for _ in range(IMAGES)]) for _ in range(2))
-    spec = InputSpec(image_height=IMAGE_SIDE_PIXELS, image_width=IMAGE_SIDE_PIXELS)
+    step = IMAGE_SIDE_PIXELS // GRAPH_SIDE_PIXELS
+    train, held_out = (np.stack([jpeg(random)[0][::step, ::step] for _ in range(IMAGES)]) for _ in range(2))
+    spec = InputSpec(image_height=GRAPH_SIDE_PIXELS, image_width=GRAPH_SIDE_PIXELS)
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), spec)
     encoder, _ = fit_image_encoder(train, generator=torch.Generator().manual_seed(0), dim=IMAGE_DIM)
     analysis = fit_analysis(preprocessor, encoder, train, held_out, options).analysis
