@@ -8,6 +8,7 @@ preprocessing, networks, fusion, explanations and commits. Both sides run in thi
 import asyncio
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,13 +31,14 @@ from cloud.store import Store, open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.registry import Registry
 from cloud.training.progress import StageProgress
-from shared.errors import VedetteError
-from shared.samples import Route, Sample, Screening, new_sample_id
+from shared.errors import SampleRejected, VedetteError
+from shared.samples import ImageCrop, Route, Sample, Screening, Values, Verdict, new_sample_id
 from shared.wire import encode_payload
 
 REQUIRED = 0.95
 DEVICES, FILLED_AT_ONCE = 4, 512
 DRAIN_TIMEOUT_S = 120.0
+BUDGET_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,19 @@ def _bare_rate(analysis: Analysis, bundle: BenchBundle, batch_size: int) -> floa
     return len(bundle.judged) / (time.perf_counter() - started_s)
 
 
+class _GatedJudge:
+    """Analysis that waits until a turn begins."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self._analysis = analysis
+        self.is_open = threading.Event()
+
+    def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None] = ()) -> list[Verdict | SampleRejected]:
+        """Return the answers of the analysis."""
+        self.is_open.wait()
+        return self._analysis.judge(values, crops)
+
+
 class _Service:
     """Batcher of a service on a store."""
 
@@ -124,15 +139,17 @@ class _Service:
         self._registry = Registry(store, setup.settings.data_dir, key.public_key())
         self._workers = [Worker("analysis"), Worker("slow-analysis")]
         self._left = 0
-        self._done, self._open = asyncio.Event(), asyncio.Event()
+        self._done, self._judge = asyncio.Event(), _GatedJudge(analysis)
         settings = setup.settings.analysis
-        cache = AnalysisCache(self._registry.bundle, lambda _: analysis, self._workers[0], settings.cached_bundles)
+        cache = AnalysisCache(
+            self._registry.bundle, lambda _: self._judge, self._workers[0], settings.cached_bundles, BUDGET_BYTES
+        )
         self._failures: list[Exception] = []
         self._batcher = Batcher(
             store,
             cache,
             *self._workers,
-            find_bundle=self._find_bundle,
+            find_bundle=self._registry.judging_bundle_id,
             batch_size=settings.batch_size,
             false_alarm_rate=settings.false_alarm_rate,
             on_judged=lambda judged, *_: self._count(len(judged)),
@@ -143,12 +160,12 @@ class _Service:
 
     async def rate(self, bundle: BenchBundle, devices: Sequence[str]) -> float:
         """Return the verdicts a second, from waiting samples to the last stored verdict."""
-        self._open.clear()
+        self._judge.is_open.clear()
         self._done.clear()
         self._left = len(bundle.judged)
         await self._fill(bundle, devices)
         started_s = time.perf_counter()
-        self._open.set()
+        self._judge.is_open.set()
         self._batcher.wake()
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
@@ -157,13 +174,9 @@ class _Service:
             raise VedetteError(f"{self._left} samples have no verdict: {self._failures[:1]}.") from None
         return len(bundle.judged) / (time.perf_counter() - started_s)
 
-    async def _find_bundle(self, edge_bundle_id: str) -> str | None:
-        """Return the bundle that judges samples, once the turn has begun."""
-        await self._open.wait()
-        return await self._registry.judging_bundle_id(edge_bundle_id)
-
     async def stop(self) -> None:
         """End the batcher and its threads."""
+        self._judge.is_open.set()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         for worker in self._workers:

@@ -41,7 +41,7 @@ def show_ingest(summary: Mapping[str, Any], console: Console | None = None) -> N
 def show_analysis(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print rates and ratios, and a sentence for each requirement that is missed."""
     console = console if console is not None else new_console()
-    header = ["samples", "bare loop, samples/s", "at batch size", "service, samples/s", "at batch size"]
+    header = ["samples", "bare loop, samples/s", "at batch size", "service, samples/s", "batch size setting"]
     rows = [
         [
             name,
