@@ -25,6 +25,7 @@ from cloud.serving.analysis import Analysis
 from cloud.serving.batcher import Batcher
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.encoding import Samples
+from cloud.serving.ports import EarlyDecision
 from cloud.serving.scoring import score_blocks
 from cloud.serving.worker import Worker
 from cloud.store import Store, open_store
@@ -52,7 +53,7 @@ class AnalysisBenchOptions:
 
 def run_analysis_benchmark(options: AnalysisBenchOptions, progress: StageProgress) -> dict[str, Any]:
     """Return figures and requirements; raises VedetteError if verdicts are missing."""
-    figures = {}
+    figures, before = {}, machine()
     key = Ed25519PrivateKey.generate()
     for bundle in fitted_bundles(key, options.share, progress):
         with tempfile.TemporaryDirectory(prefix="vedette-bench-") as name:
@@ -68,7 +69,7 @@ def run_analysis_benchmark(options: AnalysisBenchOptions, progress: StageProgres
         for name, figure in figures.items()
     ]
     facts = {"rounds": options.rounds, "share": options.share}
-    return {"command": options.command, "machine": machine(), **facts, "requirements": rows, "figures": figures}
+    return {"command": options.command, "machine": before, **facts, "requirements": rows, "figures": figures}
 
 
 async def _compare(
@@ -125,8 +126,10 @@ class _GatedJudge:
         self._analysis = analysis
         self.is_open = threading.Event()
 
-    def judge(self, values: Sequence[Values], crops: Sequence[ImageCrop | None] = ()) -> list[Verdict | SampleRejected]:
-        """Return the answers of the analysis."""
+    def judge(
+        self, values: Sequence[Values], crops: Sequence[ImageCrop | None], early: EarlyDecision | None = None
+    ) -> list[Verdict | SampleRejected]:
+        """Return the answers of all analyzers: the bare loop leaves out none of them."""
         self.is_open.wait()
         return self._analysis.judge(values, crops)
 

@@ -74,12 +74,13 @@ class Turn:
 
 def run_ingest_benchmark(options: IngestOptions, progress: StageProgress) -> dict[str, Any]:
     """Return figures and requirements; raises VedetteError if a side does not start or loses samples."""
+    before = machine()
     with tempfile.TemporaryDirectory(prefix="vedette-bench-") as name:
         workloads = [workload for workload in WORKLOADS if workload.name in options.workloads]
         figures = asyncio.run(_measure(Path(name), options, workloads, progress))
     rows = [_requirement(name, figure, REQUIRED[options.store]) for name, figure in figures.items()]
     facts = {"seconds": options.seconds, "rounds": options.rounds, "clients": options.clients, "store": options.store}
-    return {"command": options.command, "machine": machine(), **facts, "requirements": rows, "figures": figures}
+    return {"command": options.command, "machine": before, **facts, "requirements": rows, "figures": figures}
 
 
 async def _measure(

@@ -6,6 +6,7 @@ import time
 import grpc
 import pytest
 
+from cloud.service.connection_limit import CHECK_EVERY_S
 from cloud.store.fleet import revoke
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2
@@ -35,7 +36,9 @@ async def test_calls_beyond_the_rate_are_refused_with_the_pause_that_helps(limit
 
 async def test_the_newest_connections_of_an_address_beyond_its_limit_are_closed(limited):
     host, port = limited.service.addresses.address.rsplit(":", 1)
-    opened = [await asyncio.open_connection(host, int(port)) for _ in range(7)]
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
+    await asyncio.sleep(2 * CHECK_EVERY_S)  # those that come between two checks count as equally new
+    opened += [await asyncio.open_connection(host, int(port)) for _ in range(3)]
     closed = await asyncio.gather(*(_ends(reader, within_s=3.0) for reader, _ in opened))
     for _, writer in opened:
         writer.close()
