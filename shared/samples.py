@@ -153,7 +153,7 @@ class Verdict:
     """Fused result of the cloud's analysis of one sample.
 
     An analysis fills in `p_value`, `extrapolated`, `opinions`, `anomaly_map`, `contributions` and `score`; the service
-    adds `sample_id`, `decision`, `bundle_id` and `judged_at_s`. Until then the decision is UNDECIDED.
+    adds `sample_id`, `decision`, `bundle_id` and, as it stores it, `judged_at_s`. Until then the decision is UNDECIDED.
 
     `p_value`: in (0, 1]; None if the sample could not be judged.
     `anomaly_map`: (height, width) uint8, 255 far outside normal; for series (length, channels); None for table rows.

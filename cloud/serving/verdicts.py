@@ -1,7 +1,6 @@
 """Verdicts on a batch of stored samples: each sample gets one, even where others in the batch fail."""
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -97,7 +96,6 @@ def undecided(waiting: WaitingSample, reason: str, bundle_id: str = "") -> Verdi
         sample_id=waiting.sample_id,
         decision=Decision.UNDECIDED,
         bundle_id=bundle_id,
-        judged_at_s=time.time(),
         reason=reason,
     )
 
@@ -143,7 +141,6 @@ def _verdict(waiting: WaitingSample, answer: _Answer, bundle_id: str, false_alar
         sample_id=waiting.sample_id,
         decision=Decision.ANOMALOUS if answer.p_value <= false_alarm_rate else Decision.NORMAL,
         bundle_id=bundle_id,
-        judged_at_s=time.time(),
         anomaly_map=anomaly_map,
         reason=_bound_reason(answer.left_out),
     )

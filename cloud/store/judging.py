@@ -5,6 +5,7 @@ between loses nothing; the next one continues.
 """
 
 import math
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -178,12 +179,14 @@ async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sampl
 async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Verdict]]) -> list[WrittenEvent]:
     """Store verdicts and their events, and remove the samples from the queue, in one transaction.
 
-    A sample that waits no more is left out: it was removed, or another process has judged it. Returns the events in the
-    order of their cursors.
+    A sample that waits no more is left out: it was removed, or another process has judged it. A verdict without
+    `judged_at_s` gets the time of this transaction, so that none is stored long after it. Returns the events in
+    the order of their cursors.
     """
     async with store.writing() as connection:
         waits = await claims.end(connection, store, [waiting.number for waiting, _ in judged])
-        judged = [(waiting, _with_short_reason(verdict)) for waiting, verdict in judged if waiting.number in waits]
+        now_s = time.time()
+        judged = [(waiting, _complete(verdict, now_s)) for waiting, verdict in judged if waiting.number in waits]
         if not judged:
             return []
         maps = [_map_row(waiting.number, verdict) for waiting, verdict in judged if verdict.anomaly_map is not None]
@@ -204,9 +207,10 @@ async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Ver
     return sorted(found, key=lambda item: item.event.cursor)
 
 
-def _with_short_reason(verdict: Verdict) -> Verdict:
-    is_short = len(verdict.reason) <= MAX_REASON_CHARACTERS
-    return verdict if is_short else replace(verdict, reason=verdict.reason[:MAX_REASON_CHARACTERS])
+def _complete(verdict: Verdict, now_s: float) -> Verdict:
+    """Return the verdict with its time and a short reason."""
+    reason = verdict.reason[:MAX_REASON_CHARACTERS]
+    return replace(verdict, judged_at_s=verdict.judged_at_s or now_s, reason=reason)
 
 
 def _verdict_row(waiting: WaitingSample, verdict: Verdict) -> dict[str, object]:

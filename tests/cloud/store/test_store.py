@@ -214,6 +214,16 @@ async def test_events_are_paged_without_gap_or_double(store, add):
     assert len(whole) == 15
 
 
+async def test_a_verdict_gets_the_time_of_its_transaction(store, add):
+    await add("one", 1)
+    (waiting,) = await waiting_samples(store, 1)
+    before_s = time.time()
+    (written,) = await store_verdicts(store, [(waiting, verdict(waiting, judged_at_s=0.0))])
+    (stored,) = await events_after(store, "one", 0, 2)
+    assert before_s <= stored.content.judged_at_s <= time.time()
+    assert written.event.content.judged_at_s == stored.content.judged_at_s
+
+
 async def test_old_rows_are_deleted_but_never_pending_ones(store, add):
     ids = await add(count=3)
     await judge_all(store, judged_at_s=time.time() - 40 * 86_400)
@@ -235,7 +245,7 @@ async def test_old_rows_are_deleted_but_never_pending_ones(store, add):
 
 async def test_nothing_is_removed_where_everything_is_kept(store, add):
     await add()
-    await judge_all(store, judged_at_s=0.0)
+    await judge_all(store, judged_at_s=1.0)
     assert set((await remove_old(store, payloads_days=0, verdicts_days=0, events_days=0)).values()) == {0}
 
 
