@@ -5,11 +5,8 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from cloud.notice_kinds import NoticeKind
 from shared.settings import Settings
-
-NoticeName: TypeAlias = Literal[
-    "device_silent", "certificate_expiring", "device_disk_full", "service_disk_full", "rollout_halted"
-]
 
 
 class NoticeSinkBase(Settings):
@@ -21,7 +18,7 @@ class NoticeSinkBase(Settings):
     events: tuple[Literal["notices", "verdicts"], ...] = Field(
         default=("notices",), min_length=1, title="Events", description="notices, verdicts or both"
     )
-    kinds: tuple[NoticeName, ...] = Field(default=(), title="Kinds", description="kinds of notices; none: all")
+    kinds: tuple[NoticeKind, ...] = Field(default=(), title="Kinds", description="kinds of notices; none: all")
     decisions: tuple[Literal["normal", "anomalous", "undecided"], ...] = Field(
         default=("anomalous",), title="Decisions", description="decisions of verdicts that are sent"
     )
@@ -105,6 +102,9 @@ class NoticeSettings(Settings):
     )
     service_free_bytes: int = Field(
         default=2**30, ge=0, title="Service disk", description="free bytes of data_dir's disk below which it is full"
+    )
+    close_after_s: float = Field(
+        default=300.0, ge=0, title="Close", description="seconds without the problem until its notice is closed"
     )
     max_age_s: float = Field(
         default=7 * 86_400.0, gt=0, title="Age", description="seconds after which an undelivered message is dropped"

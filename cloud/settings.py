@@ -245,7 +245,7 @@ class RetentionSettings(Settings):
         default=14.0,
         ge=0,
         title="Events",
-        description="days until an event is deleted: the longest time offline without loss",
+        description="days until an event is deleted, the longest time offline without loss, and a closed notice",
     )
 
 

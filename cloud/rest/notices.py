@@ -7,11 +7,12 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from cloud.moments import with_rfc3339
+from cloud.notice_kinds import NoticeKind
 from cloud.rest.access import needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
-from cloud.store.notices import NoticeFilter, NoticeKind, notice_page
+from cloud.store.notices import NoticeFilter, notice_page
 
 
 class NoticeItem(BaseModel):

@@ -1,28 +1,19 @@
 """Notices: problems that concern people, open until they end, one for each kind and subject."""
 
-import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.notice_kinds import DEVICE_KINDS, NoticeKind
 from cloud.store.engine import Store
 from cloud.store.outbox import add_deliveries
-from cloud.store.schema import notices
+from cloud.store.schema import deliveries, notices
 
-
-class NoticeKind(StrEnum):
-    """Kind of a notice."""
-
-    DEVICE_SILENT = "device_silent"
-    CERTIFICATE_EXPIRING = "certificate_expiring"
-    DEVICE_DISK_FULL = "device_disk_full"
-    SERVICE_DISK_FULL = "service_disk_full"
-    ROLLOUT_HALTED = "rollout_halted"
+NoticeKey: TypeAlias = tuple[str, str]  # kind and subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +46,53 @@ class NoticeFilter:
     kind: str = ""
 
 
+@dataclass(slots=True)
+class Absences:
+    """Times since when the problems of open notices are absent, in memory: after a restart the wait begins again."""
+
+    close_after_s: float
+    _since_s: dict[NoticeKey, float] = field(default_factory=dict)
+
+    def over(self, absent: Collection[NoticeKey], now_s: float) -> list[NoticeKey]:
+        """Return those of all absent problems that have been absent for `close_after_s`."""
+        self._since_s = {key: self._since_s.get(key, now_s) for key in absent}
+        return [key for key, since_s in self._since_s.items() if now_s - since_s >= self.close_after_s]
+
+
 async def follow(
     store: Store,
     conditions: Collection[Condition],
+    absences: Absences,
     message_of: Callable[[StoredNotice], dict[str, Any]],
     sinks_of: Callable[[str], Collection[str]],
+    *,
+    now_s: float,
 ) -> tuple[list[StoredNotice], list[StoredNotice]]:
-    """Open a notice for each new condition, and close those whose condition ended; return the opened and closed ones.
+    """Open a notice for each new condition, and close those that lack theirs for long enough; return both.
 
     The message of each change is in the outbox of the sinks of its kind, in the same transaction. Raises StorageError.
     """
     present = {(item.kind.value, item.subject[:256]): item for item in conditions}
     async with store.writing() as connection:
         known = {(item.kind, item.subject): item for item in await _open(connection)}
-        now_s = time.time()
         opened = [await _add(connection, present[key], now_s) for key in present.keys() - known.keys()]
         closed = []
-        for key in known.keys() - present.keys():
+        for key in absences.over(known.keys() - present.keys(), now_s):
             this = notices.c.number == known[key].number
             await connection.execute(update(notices).where(this).values(closed_at_s=now_s))
             closed.append(StoredNotice(**(asdict(known[key]) | {"closed_at_s": now_s})))
         for notice in (*opened, *closed):
             await add_deliveries(connection, sinks_of(notice.kind), message_of(notice))
     return opened, closed
+
+
+async def delete_notices_of(connection: AsyncConnection, device_id: str) -> None:
+    """Delete the notices of a device, and the waiting messages about it and its verdicts."""
+    kinds = [kind.value for kind in DEVICE_KINDS]
+    await connection.execute(delete(notices).where(notices.c.kind.in_(kinds), notices.c.subject == device_id))
+    told = {name: deliveries.c.message[name].as_string() for name in ("device_id", "kind", "subject")}
+    about = told["kind"].in_(kinds) & (told["subject"] == device_id)
+    await connection.execute(delete(deliveries).where((told["device_id"] == device_id) | about))
 
 
 async def notice_page(

@@ -95,6 +95,12 @@ async def drop_old(store: Store, sinks: Collection[str], before_s: float) -> int
 
 
 async def waiting(connection: AsyncConnection) -> dict[str, tuple[int, str]]:
-    """Return by sink the number of messages that wait, and the newest error."""
-    query = select(deliveries.c.sink, func.count(), func.max(deliveries.c.error)).group_by(deliveries.c.sink)
-    return {sink: (count, error) for sink, count, error in await connection.execute(query)}
+    """Return by sink the number of messages that wait, and the newest error; empty where none has failed."""
+    query = select(deliveries.c.sink, func.count()).group_by(deliveries.c.sink)
+    found = {}
+    for sink, count in (await connection.execute(query)).all():
+        errors = select(deliveries.c.error).where(deliveries.c.sink == sink, deliveries.c.attempts > 0)
+        # A sink is tried again after the wait, so the message that failed last is the last to be due.
+        newest = errors.order_by(deliveries.c.next_try_at_s.desc(), deliveries.c.number.desc()).limit(1)
+        found[sink] = (count, (await connection.execute(newest)).scalar_one_or_none() or "")
+    return found

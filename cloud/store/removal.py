@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.engine import Store
+from cloud.store.notices import delete_notices_of
 from cloud.store.retention import FIRST_ROWS, MOST_ROWS, PAUSE_S, STEP_S, in_chunks
 from cloud.store.schema import (
     device_removals,
@@ -107,6 +108,7 @@ async def _finish(connection: AsyncConnection, actor: str, removal: Removal) -> 
         tables += [sources, verdict_counts, devices]
     for table in tables:
         await connection.execute(delete(table).where(table.c.device_id == removal.device_id))
+    await delete_notices_of(connection, removal.device_id)
     action = audit.AuditAction.DEVICE_DATA_REMOVED
     await audit.record(connection, actor, action, removal.device_id, keep_verdicts=removal.keep_verdicts)
 

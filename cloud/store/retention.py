@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Delete, delete, select
 
 from cloud.store.engine import Store
-from cloud.store.schema import events, payloads, samples, verdicts
+from cloud.store.schema import events, notices, payloads, samples, verdicts
 from shared.pacing import Pace
 
 STEP_S = 0.05  # aim for one transaction; a payload may be megabytes, so rows alone do not bound it
@@ -23,9 +23,10 @@ async def remove_old(store: Store, *, payloads_days: float, verdicts_days: float
     Samples that wait for their verdict are never deleted. The store returns the space afterwards. Raises StorageError.
     """
     now_s = time.time()
-    removed = {"events": 0, "payloads": 0, "verdicts": 0}
+    removed = {"events": 0, "notices": 0, "payloads": 0, "verdicts": 0}
     if events_days:
         removed["events"] = await in_chunks(store, partial(_old_events, now_s - events_days * _DAY_S))
+        removed["notices"] = await in_chunks(store, partial(_closed_notices, now_s - events_days * _DAY_S))
     if payloads_days:
         removed["payloads"] = await in_chunks(store, partial(_old_payloads, now_s - payloads_days * _DAY_S))
     if verdicts_days:
@@ -37,6 +38,11 @@ async def remove_old(store: Store, *, payloads_days: float, verdicts_days: float
 def _old_events(before_s: float, rows: int) -> Delete:
     old = select(events.c.cursor).where(events.c.created_at_s < before_s).order_by(events.c.cursor).limit(rows)
     return delete(events).where(events.c.cursor.in_(old))
+
+
+def _closed_notices(before_s: float, rows: int) -> Delete:
+    old = select(notices.c.number).where(notices.c.closed_at_s < before_s).order_by(notices.c.number).limit(rows)
+    return delete(notices).where(notices.c.number.in_(old))
 
 
 def _old_payloads(before_s: float, rows: int) -> Delete:

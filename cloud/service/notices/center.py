@@ -8,11 +8,11 @@ from pathlib import Path
 
 from cloud.notice_settings import NoticeSettings, NoticeSinkSettings
 from cloud.service.notices.conditions import present
-from cloud.service.notices.feed import feed_verdicts
+from cloud.service.notices.feed import feed_verdicts, forget_feeds
 from cloud.service.notices.messages import follows_verdicts, notice_message, sinks_of_kind
 from cloud.service.notices.sinks import NoticeSink, open_sink
 from cloud.store import Store
-from cloud.store.notices import follow
+from cloud.store.notices import Absences, follow
 from cloud.store.outbox import delivered, drop_old, due, failed
 from shared.backoff import HALF_JITTER, Backoff
 from shared.errors import StorageError
@@ -35,10 +35,12 @@ class NoticeCenter:
         self._store, self._settings, self._data_dir, self._on_failure = store, settings, data_dir, on_failure
         self._sinks = [(sink, open_sink(sink)) for sink in settings.sinks]
         self._started_at_s = time.time()
+        self._absences = Absences(settings.close_after_s)
         self._throttle = Throttle(60.0)
 
     async def run(self) -> None:
         """Check and deliver until cancelled."""
+        self._absences = Absences(self._settings.close_after_s)  # another process may have followed meanwhile
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self.check, self._settings.check_every_s))
             for settings, sink in self._sinks:
@@ -46,14 +48,16 @@ class NoticeCenter:
                 tasks.create_task(self._repeat(partial(self.deliver, settings, sink, backoff), POLL_S))
 
     async def check(self, now_s: float | None = None) -> None:
-        """Open a notice for each new problem and close those that ended; raises StorageError."""
+        """Open a notice for each new problem and close those absent for `close_after_s`; raises StorageError."""
         settings, now_s = self._settings, time.time() if now_s is None else now_s
         found = await present(self._store, settings, self._data_dir, started_at_s=self._started_at_s, now_s=now_s)
-        opened, closed = await follow(self._store, found, notice_message, partial(sinks_of_kind, settings))
+        sinks_of = partial(sinks_of_kind, settings)
+        opened, closed = await follow(self._store, found, self._absences, notice_message, sinks_of, now_s=now_s)
         for notice in opened:
             _LOG.warning("notice_opened", kind=notice.kind, subject=notice.subject, text=notice.text)
         for notice in closed:
             _LOG.info("notice_closed", kind=notice.kind, subject=notice.subject)
+        await forget_feeds(self._store, [sink.id for sink in follows_verdicts(settings.sinks)])
         ids = [sink.id for sink in settings.sinks]
         if dropped := await drop_old(self._store, ids, now_s - settings.max_age_s):
             _LOG.error("messages_dropped", count=dropped, advice="see vedette cloud notices test")
@@ -66,11 +70,12 @@ class NoticeCenter:
         for item in await due(self._store, settings.id, time.time(), AT_ONCE):
             try:
                 await asyncio.to_thread(sink.send, item.message)
-            except NotDeliveredError as error:
+            except Exception as error:  # no error of a sink may end the service
+                reason = str(error) if isinstance(error, NotDeliveredError) else f"{type(error).__name__}: {error}"
                 wait_s = backoff.next_s()
-                await failed(self._store, item, time.time() + wait_s, str(error))
+                await failed(self._store, item, time.time() + wait_s, reason)
                 if count := self._throttle.allow(settings.id):
-                    _LOG.warning("message_not_delivered", sink=settings.id, reason=error, count=count)
+                    _LOG.warning("message_not_delivered", sink=settings.id, reason=reason, count=count)
                 await asyncio.sleep(wait_s)
                 return
             backoff.reset()

@@ -7,10 +7,11 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.notice_kinds import NoticeKind
 from cloud.notice_settings import NoticeSettings
 from cloud.rollouts.phases import RolloutPhase
 from cloud.store import Store
-from cloud.store.notices import Condition, NoticeKind
+from cloud.store.notices import Condition
 from cloud.store.schema import devices, heartbeats, rollout_history, staged_rollouts
 from cloud.words import bytes_words, duration_words
 

@@ -1,8 +1,9 @@
 """Feed of verdicts into the outbox of a sink, from a durable key on."""
 
 import time
+from collections.abc import Collection
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.notice_settings import NoticeSinkSettings
@@ -47,6 +48,12 @@ async def feed_verdicts(store: Store, sink: NoticeSinkSettings, now_s: float | N
                 if wants_verdict(sink, message):
                     await add_deliveries(connection, [sink.id], message)
     return len(page) == PAGE_SIZE
+
+
+async def forget_feeds(store: Store, sinks: Collection[str]) -> None:
+    """Delete the keys of all other sinks: one that is added again begins with the verdicts from then on."""
+    async with store.writing() as connection:
+        await connection.execute(delete(verdict_feeds).where(verdict_feeds.c.sink.not_in(sinks)))
 
 
 async def _key(connection: AsyncConnection, sink: str) -> VerdictKey | None:

@@ -91,13 +91,13 @@ class NoticeMail:
         """See `NoticeSink.send`."""
         settings = self._settings
         try:
-            with self._connect() as server:
+            with self._connect() as server:  # ValueError: a host or password that cannot be sent
                 if settings.security == "starttls":
                     server.starttls(context=self._tls)
                 if settings.username:
                     server.login(settings.username, self._password)
                 server.send_message(self._mail(message), settings.sender, settings.recipients)
-        except (OSError, smtplib.SMTPException) as error:
+        except (OSError, smtplib.SMTPException, ValueError) as error:
             raise NotDeliveredError(f"the mail server {settings.host}:{settings.port}: {error}") from None
 
     def _connect(self) -> smtplib.SMTP:

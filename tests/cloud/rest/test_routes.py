@@ -9,9 +9,10 @@ import httpx
 import pytest
 
 from cloud.moments import rfc3339
+from cloud.notice_kinds import NoticeKind
 from cloud.rollouts.phases import RolloutEvent
 from cloud.rollouts.stages import Stage
-from cloud.store.notices import Condition, NoticeKind, follow
+from cloud.store.notices import Absences, Condition, follow
 from cloud.store.releases import release
 from cloud.store.removal import removals
 from cloud.store.rollouts import begin, command
@@ -301,8 +302,8 @@ async def test_a_device_is_removed_with_its_data(fleet: Fleet, client: httpx.Asy
 
 async def test_notices_are_listed_by_state_and_kind(fleet: Fleet, client: httpx.AsyncClient) -> None:
     silent = [Condition(NoticeKind.DEVICE_SILENT, f"press-{number}", "It is silent.") for number in range(3)]
-    await follow(fleet.store, silent, lambda _: {}, lambda _: ())
-    await follow(fleet.store, silent[:2], lambda _: {}, lambda _: ())
+    for present in (silent, silent[:2]):
+        await follow(fleet.store, present, Absences(0.0), lambda _: {}, lambda _: (), now_s=time.time())
     found = await everything(client, "/notices")
     assert len(found) == 3
     for state, subjects in (("open", {"press-0", "press-1"}), ("closed", {"press-2"})):

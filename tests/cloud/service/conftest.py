@@ -8,7 +8,8 @@ from tests.cloud.service.harness import running, settings_for
 @pytest.fixture
 async def cloud(tmp_path, biopsies):
     """A service with the bundle published."""
-    async with running(settings_for(tmp_path), biopsies.key) as result:
+    rare = {"check_every_s": 3600}  # tests of notices do without a service
+    async with running(settings_for(tmp_path, notices=rare), biopsies.key) as result:
         await result.service.registry.publish(biopsies.bundle)
         yield result
 

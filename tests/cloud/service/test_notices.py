@@ -19,9 +19,10 @@ from cloud.service.notices.sinks import open_sink
 from cloud.settings import CloudSettings
 from cloud.store.fleet import Place, set_place, store_heartbeat
 from cloud.store.notices import NoticeFilter, notice_page
-from cloud.store.outbox import add_deliveries, drop_old, due, waiting
+from cloud.store.outbox import add_deliveries, drop_old, due, failed, waiting
+from cloud.store.retention import remove_old
 from cloud.store.rollouts import active_rollouts, begin, change
-from cloud.store.schema import deliveries, devices, heartbeats
+from cloud.store.schema import deliveries, devices, heartbeats, notices
 from shared.backoff import Backoff
 from shared.bundle import sign
 from shared.cli import build
@@ -44,7 +45,7 @@ def mail():
 
 
 def settings_of(*sinks: dict, **changes) -> NoticeSettings:
-    return NoticeSettings.model_validate({"sinks": sinks, "service_free_bytes": 0, **changes})
+    return NoticeSettings.model_validate({"sinks": sinks, "service_free_bytes": 0, "close_after_s": 0, **changes})
 
 
 def webhook(hook, secret, **changes) -> dict:  # noqa: F811
@@ -97,6 +98,25 @@ async def test_each_problem_opens_one_notice_that_closes_with_it(fleet):
     full = center_of(fleet, settings_of(service_free_bytes=2**60))
     await full.check()
     assert [kind for kind, _, _ in await listed(fleet, is_open=True)].count("service_disk_full") == 1
+
+
+async def test_a_problem_that_comes_and_goes_is_one_notice_that_retention_deletes(fleet):
+    center, now_s = center_of(fleet, settings_of(close_after_s=300)), time.time()
+    await let_report(fleet, SHUTTLE)
+    for free in (0, 2**40, 0, 2**40):
+        await store_heartbeat(fleet.store, SHUTTLE.device_id, Heartbeat(disk_free_bytes=free))
+        await center.check(now_s)
+        now_s += 200
+    await center.check(now_s)  # absent for 200 s
+    keep = {"payloads_days": 0, "verdicts_days": 0, "events_days": 1}
+    assert (await remove_old(fleet.store, **keep))["notices"] == 0
+    assert await listed(fleet) == [("device_disk_full", "shuttle-a", True)]
+    await store_heartbeat(fleet.store, SHUTTLE.device_id, Heartbeat(disk_free_bytes=2**40))
+    await center.check(now_s + 100)
+    assert await listed(fleet) == [("device_disk_full", "shuttle-a", False)]
+    async with fleet.store.writing() as connection:
+        await connection.execute(update(notices).values(closed_at_s=time.time() - 90_000))
+    assert (await remove_old(fleet.store, **keep))["notices"] == 1
 
 
 async def test_devices_are_not_silent_because_the_service_was_off(fleet):
@@ -190,6 +210,36 @@ async def test_an_e_mail_names_the_problem_and_keeps_its_id(fleet, mail):
     assert "kind: device_silent" in sent.get_content()
 
 
+async def test_any_error_of_a_sink_is_a_message_that_waits(fleet):
+    mail = {"id": "mail", "kind": "email", "host": "mail..example", "security": "none", **ADDRESSES}
+    center = center_of(fleet, settings_of(mail))
+
+    class Faulty:
+        def send(self, _) -> None:
+            raise KeyError("answer")
+
+    async with fleet.store.writing() as connection:
+        await add_deliveries(connection, ["mail"], {"event": "notice"})
+    for sink, expected in ((center._sinks[0][1], "mail server mail..example"), (Faulty(), "KeyError: 'answer'")):
+        await center.deliver(center._sinks[0][0], sink, Backoff(0.01, 0.02))
+        async with fleet.store.reading() as connection:
+            count, error = (await waiting(connection))["mail"]
+        assert (count, expected in error) == (1, True)
+        await asyncio.sleep(0.05)
+
+
+async def test_the_newest_error_of_a_sink_is_listed(fleet):
+    async with fleet.store.writing() as connection:
+        for number in range(3):
+            await add_deliveries(connection, ["hook"], {"number": number})
+    now_s = time.time()
+    first, second, _ = await due(fleet.store, "hook", now_s, 3)
+    for message, wait_s, error in ((second, 1, "refused"), (first, 3, "answers 503")):
+        await failed(fleet.store, message, now_s + wait_s, error)
+    async with fleet.store.reading() as connection:
+        assert await waiting(connection) == {"hook": (3, "answers 503")}
+
+
 @needs_broker
 async def test_a_broker_confirms_each_message(fleet, tmp_path):
     broker = Broker(tmp_path)
@@ -235,6 +285,11 @@ async def test_verdicts_go_to_their_subscribers_by_decision_site_and_group(fleet
         ("verdict", "hull", "anomalous")
     }
     assert not await feed_verdicts(fleet.store, sink, time.time() + 60)  # each once
+    await fleet.send(SHUTTLE, odd=True)
+    await center_of(fleet, settings_of()).check()  # without the sink
+    for _ in range(2):
+        assert not await feed_verdicts(fleet.store, sink, time.time() + 60)  # it begins again here
+    assert await due(fleet.store, "hook", time.time(), 1) == []
 
 
 async def test_the_outbox_is_bounded_in_number_and_age(fleet, monkeypatch):

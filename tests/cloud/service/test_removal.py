@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import time
 import uuid
 
 import grpc
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import String, cast, func, insert, select
 from typer.testing import CliRunner
 
 from cloud.service.access import CACHED_S
@@ -14,8 +15,9 @@ from cloud.store import Store
 from cloud.store.audit import AuditFilter, audit_page
 from cloud.store.fleet_queries import device_ids, device_rows
 from cloud.store.labels import Label, NewLabel, add_label
+from cloud.store.outbox import add_deliveries
 from cloud.store.removal import begin_removal
-from cloud.store.schema import metadata, samples
+from cloud.store.schema import deliveries, metadata, notices, samples
 from shared.cli import build
 from tests.cloud.service.harness import enrol, message
 from tests.cloud.service.test_access import refusal
@@ -25,7 +27,7 @@ HEARTBEAT = fleet_pb2.HeartbeatRequest()
 
 
 async def fill(cloud, biopsies, device_id: str, count: int = 5) -> list[uuid.UUID]:
-    """Judged samples of a device with a label, heartbeat and open token; return their ids."""
+    """Judged samples of a device with a label, heartbeat, open token, notice and messages; return their ids."""
     device = await cloud.device(device_id)
     await device.fleet.Heartbeat(HEARTBEAT)
     sent = [message(row) for row in biopsies.normal[:count]]
@@ -34,6 +36,12 @@ async def fill(cloud, biopsies, device_id: str, count: int = 5) -> list[uuid.UUI
     ids = [uuid.UUID(bytes=item.sample_id) for item in sent]
     await add_label(cloud.service.store, ids[0], NewLabel(Label.REAL, "Ada"), "api:CI")
     await cloud.token(device_id)
+    notice = {"kind": "device_silent", "subject": device_id}
+    row = {**notice, "notice_id": str(uuid.uuid4()), "text": "", "opened_at_s": 0.0, "closed_at_s": time.time()}
+    async with cloud.service.store.writing() as connection:
+        await connection.execute(insert(notices).values(row))
+        for waiting in (notice, {"event": "verdict", "device_id": device_id}):
+            await add_deliveries(connection, ["hook"], waiting)
     return ids
 
 
@@ -49,6 +57,10 @@ async def rows_of(store: Store, device_id: str) -> dict[str, int]:
                 which = table.c.sample_number.in_(own)
             elif table.name in ("payloads", "verdicts", "anomaly_maps"):
                 which = table.c.number.in_(own)
+            elif table is notices:
+                which = table.c.subject == device_id
+            elif table is deliveries:
+                which = cast(table.c.message, String).contains(device_id)
             else:
                 continue
             if count := (await connection.execute(select(func.count()).select_from(table).where(which))).scalar_one():
@@ -67,7 +79,8 @@ async def test_a_removed_device_leaves_nothing_and_takes_nothing_of_others(cloud
     await fill(cloud, biopsies, "press-08")
     store, client = cloud.service.store, cloud.devices[0]
     other = await rows_of(store, "press-08")
-    assert {"samples", "payloads", "verdicts", "labels", "heartbeats", "tokens", "events"} <= set(other)
+    assert {"samples", "payloads", "verdicts", "labels", "heartbeats", "tokens", "events", "notices"} <= set(other)
+    assert other["deliveries"] == 2
     result = await asyncio.to_thread(call, cloud, tmp_path, "press-07", "--json", str(tmp_path / "out.json"))
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "out.json").read_bytes())["done"]
@@ -88,7 +101,7 @@ async def test_kept_verdicts_stay_without_payloads_and_the_device_is_in_no_list(
     store = cloud.service.store
     before = await rows_of(store, "press-07")
     assert (await asyncio.to_thread(call, cloud, tmp_path, "press-07", "--keep-verdicts")).exit_code == 0
-    gone = {"payloads", "heartbeats", "tokens", "events"}
+    gone = {"payloads", "heartbeats", "tokens", "events", "notices", "deliveries"}
     assert await rows_of(store, "press-07") == {name: count for name, count in before.items() if name not in gone}
     async with store.reading() as connection:
         assert await device_ids(connection) == ()

@@ -232,9 +232,9 @@ async def test_old_rows_are_deleted_but_never_pending_ones(store, add):
         await connection.execute(update(samples).values(received_at_s=0.0))
     newest = await newest_cursor(store)
     removed = await remove_old(store, payloads_days=30, verdicts_days=365, events_days=0)
-    assert removed == {"events": 0, "payloads": 3, "verdicts": 0}
+    assert removed == {"events": 0, "notices": 0, "payloads": 3, "verdicts": 0}
     removed = await remove_old(store, payloads_days=0, verdicts_days=30, events_days=30)
-    assert removed == {"events": 3, "payloads": 0, "verdicts": 3}
+    assert removed == {"events": 3, "notices": 0, "payloads": 0, "verdicts": 3}
     assert (await count_stored(store, ids), await count_stored(store, waiting_ids)) == (0, 2)
     async with store.reading() as connection:
         for table in (verdicts, events):
