@@ -28,7 +28,7 @@ _LOG = EventLog("service")
 
 @dataclass(frozen=True, slots=True)
 class _Connection:
-    inode: int  # grows with each socket
+    inode: int
     port: int  # local
     peer: str  # address, of IPv6 its network
 
@@ -42,7 +42,8 @@ class ConnectionLimit:
 
     def __init__(self, limits: dict[int, int], on_closed: Callable[[], None]) -> None:
         self._limits, self._on_closed = limits, on_closed
-        self._order: dict[int, int] = {}  # of appearance, by inode
+        self._checks = 0
+        self._first_check: dict[int, int] = {}  # that found a connection, by inode
         self._throttle = Throttle()
 
     async def run(self) -> None:
@@ -60,18 +61,26 @@ class ConnectionLimit:
     def check(self) -> dict[str, int]:
         """Shut down the newest connections beyond the limits; return their number by address. Blocking."""
         found: dict[tuple[str, int], list[int]] = {}
-        order: dict[int, int] = {}
-        for connection in sorted(_connections(self._limits), key=lambda connection: connection.inode):
-            order[connection.inode] = self._order.get(connection.inode, len(self._order) + len(order))
+        for connection in _connections(self._limits):
             found.setdefault((connection.peer, connection.port), []).append(connection.inode)
-        self._order = {inode: place for place, inode in enumerate(sorted(order, key=lambda inode: order[inode]))}
-        surplus: dict[int, str] = {}
-        for (peer, port), inodes in found.items():
-            inodes.sort(key=lambda inode: self._order[inode])
-            surplus.update(dict.fromkeys(inodes[self._limits[port] :], peer))
+        self._checks += 1
+        present = {inode for inodes in found.values() for inode in inodes}
+        self._first_check = {inode: self._first_check.get(inode, self._checks) for inode in present}
         closed: dict[str, int] = {}
-        for inode in _shut_down(set(surplus)) if surplus else ():
-            closed[surplus[inode]] = closed.get(surplus[inode], 0) + 1
+        for (peer, port), inodes in found.items():
+            if len(inodes) > self._limits[port]:
+                closed[peer] = closed.get(peer, 0) + self._shut_down_newest(set(inodes), self._limits[port])
+        return closed
+
+    def _shut_down_newest(self, inodes: set[int], kept: int) -> int:
+        """Shut down these sockets but the `kept` oldest ones of this process; return their number."""
+        files = sorted((self._first_check[inode], file) for file, inode in _sockets() if inode in inodes)
+        closed = 0
+        for _, file in files[kept:]:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                with socket.socket(fileno=os.dup(file)) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)
+                closed += 1
         return closed
 
 
@@ -95,13 +104,10 @@ def _address(digits: str) -> str:
     return network_of(str(address))
 
 
-def _shut_down(inodes: set[int]) -> Iterator[int]:
-    """Shut down the sockets of this process with these inodes; yield each that was."""
+def _sockets() -> Iterator[tuple[int, int]]:
+    """Yield file number and inode of each socket of this process."""
     for name in os.listdir(_FILES):
         with contextlib.suppress(OSError):  # closed meanwhile
             kind, _, number = os.readlink(f"{_FILES}/{name}").partition(":")
-            if kind == "socket" and (inode := int(number.strip("[]"))) in inodes:
-                with socket.socket(fileno=os.dup(int(name))) as connection:
-                    connection.shutdown(socket.SHUT_RDWR)
-                inodes.discard(inode)
-                yield inode
+            if kind == "socket":
+                yield int(name), int(number.strip("[]"))

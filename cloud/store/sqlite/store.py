@@ -32,6 +32,7 @@ from shared.errors import StorageError, StoreBusyError
 T = TypeVar("T")
 DATABASE_FILE = "vedette.sqlite"
 BUSY_TIMEOUT_MS = 10_000
+JOURNAL_ATTEMPTS, JOURNAL_WAIT_S = 100, 0.02
 PROGRESS_STEPS = 20_000  # of SQLite's virtual machine, about a millisecond
 WAL_BYTES = 4 * 2**20  # the log is cut to this size when SQLite starts it again
 
@@ -217,7 +218,7 @@ def _engine(path: Path, pragmas: dict[str, str], *, pool_size: int, begin: str) 
         connection.isolation_level = None  # no implicit transactions of the driver: they begin below
         cursor = connection.cursor()
         for name, value in (connection_settings() | pragmas).items():
-            cursor.execute(f"PRAGMA {name}={value}")
+            _set_pragma(cursor, name, value)
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
@@ -225,6 +226,18 @@ def _engine(path: Path, pragmas: dict[str, str], *, pool_size: int, begin: str) 
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _set_pragma(cursor: Any, name: str, value: str | int) -> None:
+    """Set a PRAGMA; SQLite does not wait by itself while another connection changes the journal of the file."""
+    for attempts_left in reversed(range(JOURNAL_ATTEMPTS)):
+        try:
+            cursor.execute(f"PRAGMA {name}={value}")
+            return
+        except sqlite3.OperationalError as error:
+            if str(error) != "database is locked" or not attempts_left:
+                raise
+            time.sleep(JOURNAL_WAIT_S)
 
 
 def connection_settings() -> dict[str, str | int]:
