@@ -48,19 +48,17 @@ _LEGEND = (
 
 
 def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the result of an evaluation."""
+    """Print the result of an evaluation: its key figures, its tables, and at the end its findings."""
     console = console if console is not None else new_console()
     labelled = result["anomalies"] is not None
     counts = f"{result['anomalies']} of them anomalous" if labelled else "without both normal and anomalous labels"
     print_text(console, f"{result['bundle']} on {result['data']}: {result['samples']} samples, {counts}.")
     if result["rejected"]:
         print_text(console, f"{result['rejected']} samples were rejected: {'; '.join(result['rejections'])}")
-    for sentence in result.get("findings", ()):
-        print_text(console, sentence, style="yellow")
-    for note in result["notes"]:
-        print_text(console, f"Note: {note}.")
     for sentence in result.get("key_figures", ()):
         print_text(console, f"- {sentence}")
+    for note in result["notes"]:
+        print_text(console, f"Note: {note}.")
     _print(console, "Methods", "method", result["methods"], _LABELLED if labelled else _UNLABELLED)
     if result["leaderboard"]:
         title = f"Router leaderboard (edge: {result['edge']})"
@@ -69,6 +67,8 @@ def show_evaluation(result: Mapping[str, Any], console: Console | None = None) -
         print_text(console, _LEGEND, style="dim")
     if result.get("plots"):
         print_text(console, f"Plots: {', '.join(result['plots'])}.")
+    for sentence in result.get("findings", ()):
+        print_text(console, sentence, style="yellow")
 
 
 def show_benchmark(summary: Mapping[str, Any], console: Console | None = None) -> None:

@@ -40,7 +40,7 @@ def pump(pump_folder: Path, quick: Path, make_table, vedette, monkeypatch: pytes
 def test_rows_with_labels_without_labels_and_of_other_width(
     tmp_path: Path, pump: Path, make_table, vedette, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values, labels = make_table(150, 20, seed=1)
+    values, labels = make_table(150, 15, seed=1)  # few anomalies, which is a finding
     values[3, 1] = np.nan
     np.savez(tmp_path / "test.npz", X=values, y=labels)
     result, plots = tmp_path / "out.json", tmp_path / "plots"
@@ -58,8 +58,12 @@ def test_rows_with_labels_without_labels_and_of_other_width(
     assert "…" not in shown
     for sentence in (*found["key_figures"], *found["findings"]):
         assert sentence in shown  # in a pipe no sentence is wrapped, also with COLUMNS=80
-    if found["findings"]:
-        assert shown.index(found["findings"][0]) < shown.index(found["key_figures"][0])
+    assert found["findings"]
+    tables = shown.index("screener_int8_onnxruntime"), shown.index("cascade_10")
+    places = [shown.index(sentence) for sentence in found["findings"]]
+    assert shown.index(found["key_figures"][-1]) < min(tables) < max(tables) < places[0]
+    assert places == sorted(places)
+    assert shown.rstrip().endswith(found["findings"][-1])
     for figure in found["methods"]["fused"]["auroc"], found["leaderboard"]["cascade_10"]["auprc"]:
         assert f"{100 * figure:.2f}" in shown
     pictures = drawn(plots)
