@@ -30,16 +30,26 @@ from tests.shell import Shell, vedette_shell
 
 # Commands that cannot run here, by their beginning. Every other command of the documents runs.
 NOT_RUN = {
+    "apt-get": "installs packages of the system",
     "docker": "needs a container engine; tests/test_deploy.py compares the files with the program",
     "sudo": "changes users, packages and services of the machine; tests/test_deploy.py reads the unit",
     "journalctl": "needs the unit of `sudo systemctl`",
     "make": "runs all tests, checks, benchmarks or the demo, each a target of its own in continuous integration",
+    "pip install": "needs a package index",
     "vedette bench cloud": "takes minutes; tests/cloud/bench runs each benchmark with small numbers",
     "vedette cloud notices test": "sends messages to people; tests/cloud/service/test_notices.py runs it",
+    "vedette cloud restore monday.tar --config postgres.toml": (
+        "needs PostgreSQL; tests/cloud/service/test_backup.py restores into both stores"
+    ),
+    "vedette cloud serve": (
+        "runs until it is stopped, a role only with PostgreSQL; tests/system/test_quick_start.py and "
+        "tests/cloud/service/test_killed_roles.py start it"
+    ),
     "vedette federated": "needs certificates and several machines; tests/system/test_federation_processes.py runs them",
 }
 # Blocks that another test runs, by their first line.
 RUN_ELSEWHERE = {". .venv/bin/activate": "tests/system/test_quick_start.py"}
+COMMAND_LINE = re.compile(r"^\s*(\$ )?(vedette|pip|sudo|apt-get|make|docker) ", re.MULTILINE)
 OUTPUT_OPTIONS = {"--output", "--json", "--plots"}
 API = "http://127.0.0.1:7480/api/v1"
 # Settings of training from the environment: the same commands in seconds. A gate without bounds ranks no layers.
@@ -154,16 +164,26 @@ def _write_data(folder: Path) -> None:
 
 
 def _run(block: Block, shell: Shell, folder: Path, placeholders: Mapping[str, str], **environment: str) -> None:
-    """Run the commands of a block; each file and folder that an option names as output must exist afterwards."""
+    """Run the commands of a block; they must write each file and folder that an option names as output."""
     home = {"HOME": str(folder), "VEDETTE_HOME": str(folder / ".vedette")}
     where = folder / "deploy" if block.page.parent.name == "deploy" else folder
     script = SCRIPTS[block]
     for placeholder, value in placeholders.items():
         script = re.sub(rf"\b{placeholder}\b", value, script)
+    outputs = {
+        where / value
+        for command in commands(script)
+        for option, value in itertools.pairwise(command)
+        if option in OUTPUT_OPTIONS
+    }
+    before = {path: _written_at_ns(path) for path in outputs}
     shell.run(script, where, {**home, **QUICK, **environment})
-    for command in commands(script):
-        named = [value for option, value in itertools.pairwise(command) if option in OUTPUT_OPTIONS]
-        assert all((where / name).exists() for name in named), command
+    assert not [path for path in outputs if _written_at_ns(path) <= before[path]], "an output was not written"
+
+
+def _written_at_ns(path: Path) -> int:
+    """Return the last modification of a file, or of any file of a folder; 0 if there is none."""
+    return max((each.stat().st_mtime_ns for each in (path, *path.rglob("*")) if each.exists()), default=0)
 
 
 @pytest.mark.parametrize("block", OTHERS)
@@ -191,6 +211,27 @@ def test_a_block_that_cannot_run_is_listed_with_its_reason() -> None:
     firsts = {block.text.splitlines()[0] for block in BLOCKS}
     assert set(RUN_ELSEWHERE) <= firsts
     assert all((ROOT / test).is_file() for test in RUN_ELSEWHERE.values())
+
+
+def test_commands_are_in_blocks_that_run() -> None:
+    hidden = [str(block) for block in BLOCKS if block.language == "text" and COMMAND_LINE.search(block.text)]
+    assert not hidden, "fence these as `sh`"
+
+
+@pytest.mark.parametrize("line", ["vedette cloud serve", "a\n  $ vedette cloud serve", "sudo pip install vedette"])
+def test_a_command_in_a_block_of_text_is_found(line: str) -> None:
+    assert COMMAND_LINE.search(line)
+
+
+def test_an_output_that_was_there_before_must_be_written_again(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "press.vedette").touch()
+    for script in ("true --output press.vedette", "true --output other.vedette"):
+        block = Block(ROOT / "README.md", 1, "sh", script)
+        monkeypatch.setitem(SCRIPTS, block, script)
+        with pytest.raises(AssertionError, match="an output was not written"):
+            _run(block, shell, tmp_path, {})
 
 
 @pytest.mark.parametrize("script", ["vedette cloud devices --config nothing.toml", "no-such-command", "false | true"])
