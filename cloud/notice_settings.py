@@ -86,7 +86,7 @@ class NoticeSettings(Settings):
     """Settings of notices."""
 
     check_every_s: float = Field(
-        default=30.0, gt=0, le=3600, title="Check", description="seconds between two looks at devices, disks, rollouts"
+        default=30.0, gt=0, le=3600, title="Check", description="seconds between two checks of devices, disks, rollouts"
     )
     silent_after_s: float = Field(
         default=900.0, gt=0, title="Silent", description="seconds without a heartbeat until a device is a notice"

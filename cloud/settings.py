@@ -222,7 +222,7 @@ class RolloutSettings(Settings):
     """Settings of rollouts in stages."""
 
     check_every_s: float = Field(
-        default=5.0, gt=0, le=600, title="Check", description="seconds between two looks at the gates of a rollout"
+        default=5.0, gt=0, le=600, title="Check", description="seconds between two checks of the gates of a rollout"
     )
     few_devices: int = Field(
         default=10,

@@ -25,7 +25,6 @@ from shared.errors import VedetteError
 from vedette.v1 import detection_pb2, detection_pb2_grpc
 
 REQUIRED = {"SQLite": 0.7, "PostgreSQL": 0.5}
-CLIENTS = 16
 SIDES = ("echo", "service")
 NO_LIMIT = 10**15
 _UNLIMITED = (  # the analysis is held: the backlog grows without end

@@ -56,7 +56,7 @@ def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, ro
 
 
 def _settle_memory() -> None:
-    """Keep the garbage collector away from the objects of imported libraries, which all live to the end."""
+    """Keep the garbage collector away from the objects of imported libraries, which are all held to the end."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

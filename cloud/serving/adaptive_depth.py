@@ -26,12 +26,12 @@ Outputs = dict[str, AnalyzerOutput]
 
 def dispensable_members(analyzers: Mapping[str, AnyAnalyzer], fusion: Fusion) -> list[str]:
     """Return the members of the fusion that may be left out, in the order in which they are asked."""
-    dear = {
+    costly = {
         name
         for name, analyzer in analyzers.items()
         if isinstance(analyzer, Analyzer) and not analyzer.is_quick and not analyzer.explains
     }
-    return [name for name in fusion.weights if name in dear]
+    return [name for name in fusion.weights if name in costly]
 
 
 def score_to_decision(

@@ -1,7 +1,7 @@
 """Claims on waiting samples, so that of several analysis processes each sample is judged by one.
 
-A claim ends with the verdict, or CLAIM_S after the process that holds it was last alive by the clock of the database:
-the samples of a killed process are then judged by another. A process that was only slow stores no second verdict.
+A claim ends with the verdict, or CLAIM_S after its process last renewed its claims, by the clock of the database: the
+samples of a killed process are then judged by another. A process that was only slow stores no second verdict.
 """
 
 from collections.abc import Collection, Sequence

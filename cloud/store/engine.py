@@ -19,7 +19,7 @@ from cloud.store.read_queue import DEVICE_READS, ReadLimits
 from cloud.store.sample_rows import Row
 from shared.errors import SettingsError
 
-CLAIM_S = 30.0  # from the last sign of life of a process to the end of its claims on waiting samples
+CLAIM_S = 30.0  # from the last renewal of the claims of a process on waiting samples to their end
 Where: TypeAlias = StoreLocation | Path
 """Location of a store; a path alone is the data directory of a SQLite store."""
 

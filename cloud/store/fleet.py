@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.engine import Store
-from cloud.store.ingest import parts
+from cloud.store.ingest import slices
 from cloud.store.schema import device_removals, devices, heartbeats, tokens
 from cloud.store.upsert import upsert
 from shared.errors import EnrolmentError, SettingsError
@@ -72,7 +72,7 @@ async def devices_by_id(store: Store, device_ids: Collection[str]) -> dict[str, 
     """Return those devices that are enrolled."""
     found: dict[str, Device] = {}
     async with store.reading() as connection:
-        for part in parts(list(device_ids)):
+        for part in slices(list(device_ids)):
             rows = await connection.execute(select(devices).where(devices.c.device_id.in_(part)))
             found.update({row.device_id: Device(**row._mapping) for row in rows})
     return found

@@ -98,7 +98,7 @@ def _status(row: Row, owner: str | None) -> IngestStatus:
     return IngestStatus.DUPLICATE if owner == row[0][1] else IngestStatus.FOREIGN
 
 
-def parts(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Yield the values in parts that fit into one IN (...)."""
+def slices(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the values in slices that fit into one IN (...)."""
     for start in range(0, len(values), MAX_PARAMETERS):
         yield values[start : start + MAX_PARAMETERS]

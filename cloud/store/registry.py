@@ -20,7 +20,7 @@ from cloud.store import Store, audit, open_store
 from cloud.store.bundle_files import BundleFiles
 from cloud.store.engine import Where, location_of
 from cloud.store.events import BundleChange, add_bundle_change
-from cloud.store.ingest import parts
+from cloud.store.ingest import slices
 from cloud.store.key_sets import KeyChain
 from cloud.store.schema import bundles, rollouts, staged_rollouts
 from shared.bundle import Bundle, Manifest
@@ -148,7 +148,7 @@ class Registry:
         had_stages = select(staged_rollouts.c.number).where(staged_rollouts.c.bundle_id == bundles.c.bundle_id).exists()
         found: list[Manifest] = []
         async with self._store.reading() as connection:
-            for part in parts(list(bundle_ids)):
+            for part in slices(list(bundle_ids)):
                 query = select(bundles.c.manifest).where(bundles.c.bundle_id.in_(part), was_current | had_stages)
                 found += [Manifest.model_validate(value) for value in (await connection.execute(query)).scalars()]
         return found

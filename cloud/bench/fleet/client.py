@@ -15,7 +15,7 @@ POLL_S = 0.02
 NICENESS = 10  # of hostile devices, which elsewhere would have a machine of their own
 
 
-class Fleet(Protocol):
+class SimulatedDevices(Protocol):
     """Devices of one process."""
 
     async def connect(self) -> None:
@@ -33,15 +33,15 @@ class Fleet(Protocol):
 
 async def main(plan: ClientPlan) -> None:
     """Connect, wait for the start, run, and write the result."""
-    fleet: Fleet = HonestFleet(plan) if plan.kind is ClientKind.HONEST else HostileFleet(plan)
-    await fleet.connect()
+    devices: SimulatedDevices = HonestFleet(plan) if plan.kind is ClientKind.HONEST else HostileFleet(plan)
+    await devices.connect()
     print(CONNECTED, flush=True)
     while not plan.start_file.exists():
         await asyncio.sleep(POLL_S)
     cpu_before_s = time.process_time()
-    await fleet.run(time.perf_counter())
+    await devices.run(time.perf_counter())
     cpu_s = time.process_time() - cpu_before_s
-    result = await fleet.close()
+    result = await devices.close()
     result.cpu_s = cpu_s
     plan.result.write_text(result.model_dump_json(), encoding="utf-8")
 

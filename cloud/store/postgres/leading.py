@@ -12,7 +12,7 @@ from shared.errors import VedetteError
 
 LEADER_LOCK = 0x7665_6465_7474_6504  # of pg_try_advisory_lock
 TRY_EVERY_S = 1.0
-CHECK_S = 5.0  # between two looks whether the connection lives, and the deadline of each
+CHECK_S = 5.0  # between two checks that the connection is open, and the deadline of each
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 5.0
 
 

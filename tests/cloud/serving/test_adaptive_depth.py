@@ -18,10 +18,10 @@ from tests.cloud.serving.test_batcher import payload, waiting
 RATE = 0.05
 
 
-class Dear(Analyzer):
+class Costly(Analyzer):
     """Norm of some coordinates, with a count of the samples that it scored."""
 
-    name: ClassVar[str] = "dear"
+    name: ClassVar[str] = "costly"
 
     def __init__(self, columns: slice) -> None:
         self.columns, self.scored = columns, 0
@@ -46,9 +46,9 @@ class Dear(Analyzer):
 
 @pytest.fixture
 def analysis(biopsies) -> Analysis:
-    """The biopsies' quick member, and two dear ones that see only a part of each row."""
+    """The biopsies' quick member, and two costly ones that see only a part of each row."""
     quick = Analysis.load(biopsies.bundle, "cpu")
-    analyzers = {**quick.analyzers, "left": Dear(slice(0, 6)), "right": Dear(slice(6, 30))}
+    analyzers = {**quick.analyzers, "left": Costly(slice(0, 6)), "right": Costly(slice(6, 30))}
     whole = Analysis(quick.preprocessor, None, analyzers, quick.fusion, {}, torch.device("cpu"))
     held_out = {name: scores for name, scores in whole.score(biopsies.normal).items() if name != "fused"}
     members = ("time_estimation", "left", "right")
