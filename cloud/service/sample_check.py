@@ -161,7 +161,7 @@ def check_sample(message: sample_pb2.Sample, request: CheckedFields) -> Row | st
         screened = message.screening
         texts = (message.source_id, message.origin, screened.bundle_id, screened.calibration_id, screened.artefact)
         if any("\0" in text for text in texts):
-            raise SampleRejected("a text holds a zero character")
+            raise SampleRejected("a text holds a NUL character")
         rule = check_fit(message, request.rules)
         sample, screening = undecoded_from_message(message)
         if sample.crop is None:

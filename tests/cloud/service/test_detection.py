@@ -78,7 +78,7 @@ async def test_each_bad_sample_is_rejected_with_its_reason_and_the_good_ones_are
         "p-value": _with(message(good), "screening.p_value", float("nan")),
         "route": _with(message(good), "screening.route", 0),
         "longer than": message(good, origin="x" * 2000),
-        "zero character": message(good, source_id="lab\0"),
+        "NUL character": message(good, source_id="lab\0"),
         "has 2147483648 x 2147483648 values": _with(message(good), "payload.shape", [2**31, 2**31]),
         "bytes; shape": _with(message(good), "payload.data", b"1234"),
         "zstd": _with(message(good), "payload.encoding", sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD),
