@@ -50,13 +50,20 @@ class ConnectionLimit:
         """Check until cancelled."""
         fewest = min(self._limits.values())
         while os.path.isdir(_FILES):
-            if len(os.listdir(_FILES)) > fewest:
-                for address, count in (await asyncio.to_thread(self.check)).items():
-                    for _ in range(count):
-                        self._on_closed()
-                    if total := self._throttle.allow(address, count):
-                        _LOG.warning("connections_closed", address=address, count=total)
+            try:
+                if len(os.listdir(_FILES)) > fewest:
+                    self._report(await asyncio.to_thread(self.check))
+            except OSError as error:  # such as too many open files: the next round tries again
+                if total := self._throttle.allow("unchecked"):
+                    _LOG.warning("connections_unchecked", error=error, count=total)
             await asyncio.sleep(CHECK_EVERY_S)
+
+    def _report(self, closed: dict[str, int]) -> None:
+        for address, count in closed.items():
+            for _ in range(count):
+                self._on_closed()
+            if total := self._throttle.allow(address, count):
+                _LOG.warning("connections_closed", address=address, count=total)
 
     def check(self) -> dict[str, int]:
         """Shut down the newest connections beyond the limits; return their number by address. Blocking."""
