@@ -27,7 +27,7 @@ from cloud.store.ingest import IngestStatus
 from cloud.store.sample_rows import Row
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
-from shared.wire import MAX_SAMPLES_PER_REQUEST
+from shared.wire import MAX_SAMPLES_PER_REQUEST, MAX_TEXT_CHARACTERS
 from vedette.v1 import detection_pb2
 
 SLOW_RETRY_MS = 5000
@@ -188,7 +188,8 @@ class DetectionService:
             outcome = None if isinstance(row, str) else next(following)
             result = detection_pb2.SampleResult(sample_id=message.sample_id[:16], status=_STATUS[outcome])
             if outcome is None or outcome is IngestStatus.FOREIGN:
-                result.reason = row if isinstance(row, str) else "another device has sent a sample of this id"
+                reason = row if isinstance(row, str) else "another device has sent a sample of this id"
+                result.reason = reason[:MAX_TEXT_CHARACTERS]
                 reasons.append(result.reason)
             results.append(result)
         if reasons and (count := self._throttle.allow(f"rejected {checked.device_id}", len(reasons))):

@@ -32,6 +32,7 @@ from vedette.v1 import sample_pb2
 
 MAX_DECODED_BYTES = 2**30  # above the largest sample of any modality
 _FLOAT32 = sample_pb2.PAYLOAD_ENCODING_FLOAT32
+MAX_DIMENSIONS = 4  # of a clip, the largest of any modality
 MAX_COMBINATIONS = 4096
 _NO_MAP = (None, None, None)
 _LOG = EventLog("detection")
@@ -106,6 +107,9 @@ def check_fields(
     checked = CheckedFields(device_id, received_at_s, messages, rules)
     for place, message in enumerate(messages):
         screening, payload = message.screening, message.payload
+        if len(payload.shape) > MAX_DIMENSIONS:  # before anything is computed from it: a product takes seconds
+            checked.rows.append(None)
+            continue
         key = (
             message.modality,
             message.source_id,
@@ -158,6 +162,8 @@ def check_payloads(checked: CheckedFields) -> list[Row | str]:
 def check_sample(message: sample_pb2.Sample, request: CheckedFields) -> Row | str:
     """Return the row of one sample, or the reason why it can never be accepted. Blocking."""
     try:
+        if (count := len(message.payload.shape)) > MAX_DIMENSIONS:
+            raise SampleRejected(f"shape has {count} dimensions; no sample has more than {MAX_DIMENSIONS}")
         screened = message.screening
         texts = (message.source_id, message.origin, screened.bundle_id, screened.calibration_id, screened.artefact)
         if any("\0" in text for text in texts):
@@ -273,5 +279,5 @@ def _problem(payload: sample_pb2.Payload, rule: BundleRule) -> str:
 
 def _failure(error: Exception) -> str:
     if count := _throttle.allow(type(error).__name__):
-        _LOG.error("check_failed", error=f"{type(error).__name__}: {error}", count=count)
+        _LOG.error("check_failed", error=f"{type(error).__name__}: {error}"[:MAX_TEXT_CHARACTERS], count=count)
     return f"the sample cannot be checked: {type(error).__name__}"

@@ -5,19 +5,21 @@ import contextlib
 import json
 import os
 import sys
+import time
 
 import grpc
 import grpc.aio
 import numpy as np
 import pytest
 
-from cloud.service import ports, web
+from cloud.service import detection, ports, web
 from shared.bundle import InputSpec
 from shared.modality import Modality
 from tests.cloud.service.harness import WaitingJudge, message, running, settings_for
 from vedette.v1 import detection_pb2, detection_pb2_grpc
 
 ACCEPTED, DUPLICATE = detection_pb2.SUBMIT_STATUS_ACCEPTED, detection_pb2.SUBMIT_STATUS_DUPLICATE
+REJECTED = detection_pb2.SUBMIT_STATUS_REJECTED
 SUBMIT = "/vedette.v1.Detection/Submit"
 RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -181,3 +183,22 @@ async def test_a_device_that_floods_writes_few_lines_into_the_log(device, biopsi
         await device.submit([bad] * 3)
     lines = [record.fields for record in caplog.records if record.getMessage() == "samples_rejected"]
     assert [(line["device_id"], line["count"]) for line in lines] == [("press-07", 3)]
+
+
+@pytest.mark.parametrize("bundle_id", ["", "never-1-00000000"])
+async def test_a_shape_of_very_many_dimensions_is_rejected_unread(device, biopsies, bundle_id):
+    """The product of these dimensions has a million bytes and takes many seconds."""
+    huge = message(biopsies.normal[0], bundle_id=bundle_id)
+    huge.payload.shape[:] = [2**32 - 1] * 250_000
+    started_s = time.perf_counter()
+    rejected, accepted = await device.submit([huge, message(biopsies.normal[1])])
+    assert time.perf_counter() - started_s < 2
+    assert (rejected.status, accepted.status) == (REJECTED, ACCEPTED)
+    assert rejected.reason == "shape has 250000 dimensions; no sample has more than 4"
+
+
+async def test_the_reason_of_a_rejection_has_a_bounded_length(device, biopsies, caplog, monkeypatch):
+    monkeypatch.setattr(detection, "check_payloads", lambda checked: ["x" * 100_000])
+    (result,) = await device.submit([message(biopsies.normal[0])])
+    (line,) = [record.fields for record in caplog.records if record.getMessage() == "samples_rejected"]
+    assert result.reason == line["first"] == "x" * 512
