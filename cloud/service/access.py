@@ -58,13 +58,18 @@ class Access:
         self._reading = asyncio.Lock()
 
     async def new_call(self, context: Context) -> ClientCertificate:
-        """Return the caller's certificate as `certificate` does; end the call if the device makes too many."""
-        used = await self.certificate(context)
-        if (wait_s := self._rates.wait_s(used.device_id)) > 0:
+        """Return the caller's certificate as `certificate` does; end the call if it makes too many.
+
+        Calls are counted before the store is read, also those of a certificate that gives no access any more; each
+        certificate has its own count, so that an old one cannot shut out its device.
+        """
+        used = await self._presented(context)
+        if (wait_s := self._rates.wait_s(used.serial)) > 0:
             self._metrics.refused_requests.labels("rate").inc()
             message = f"Device {used.device_id!r} makes over {self._calls_per_s:g} calls a second: try again later."
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await refuse(context, code, message, retry_after_ms=math.ceil(1000 * wait_s))
+        await self.check(context, used.device_id, used.serial)
         return used
 
     async def device_id(self, context: Context) -> str:
@@ -73,6 +78,12 @@ class Access:
 
     async def certificate(self, context: Context) -> ClientCertificate:
         """Return the caller's certificate; end the call with a status if the device has no access."""
+        used = await self._presented(context)
+        await self.check(context, used.device_id, used.serial)
+        return used
+
+    async def _presented(self, context: Context) -> ClientCertificate:
+        """Return the caller's certificate without a look at the store; end the call if there is none in force."""
         pems: Iterable[bytes] = context.auth_context().get("x509_pem_cert", ())
         pem = next(iter(pems), b"")
         if not pem:
@@ -80,7 +91,6 @@ class Access:
         used = _read(bytes(pem))
         if time.time() > used.expires_at_s:  # TLS looks at it only when the connection is made
             await refuse(context, grpc.StatusCode.UNAUTHENTICATED, "The certificate has expired. " + _ENROL_AGAIN)
-        await self.check(context, used.device_id, used.serial)
         return used
 
     async def lost(self, used: Collection[ClientCertificate]) -> set[ClientCertificate]:

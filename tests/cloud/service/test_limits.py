@@ -6,10 +6,12 @@ import time
 import grpc
 import pytest
 
+from cloud.service import access
 from cloud.service.connection_limit import CHECK_EVERY_S
-from cloud.store.fleet import revoke
+from cloud.store import Store
+from cloud.store.fleet import Device, revoke
 from tests.cloud.service.harness import message, running, settings_for
-from vedette.v1 import detection_pb2
+from vedette.v1 import detection_pb2, fleet_pb2
 
 
 @pytest.fixture
@@ -32,6 +34,31 @@ async def test_calls_beyond_the_rate_are_refused_with_the_pause_that_helps(limit
     await other.submit([message(biopsies.normal[4])])
     await asyncio.sleep(pause_ms / 1000)
     await device.submit([message(biopsies.normal[3])])
+
+
+async def test_calls_without_access_are_counted_before_the_store_is_read(limited, monkeypatch):
+    device = await limited.device()
+    await revoke(limited.service.store, device.device_id)
+    reads: list[str] = []
+    read = access.device
+
+    async def counted(store: Store, device_id: str) -> Device | None:
+        reads.append(device_id)
+        return await read(store, device_id)
+
+    monkeypatch.setattr(access, "device", counted)
+    stub = device.fleet
+    codes: list[grpc.StatusCode] = []
+    for _ in range(12):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Heartbeat(fleet_pb2.HeartbeatRequest())
+        codes.append(refused.value.code())
+    allowed = codes.count(grpc.StatusCode.PERMISSION_DENIED)
+    assert 3 <= allowed < 12
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 12 - allowed
+    assert 0 < len(reads) <= 2 * allowed
+    again = await limited.device()  # its new certificate has a count of its own
+    assert await again.fleet.Heartbeat(fleet_pb2.HeartbeatRequest())
 
 
 async def test_the_newest_connections_of_an_address_beyond_its_limit_are_closed(limited):
