@@ -20,6 +20,7 @@ from cloud.store import Store
 from cloud.store.certificates import adopt_certificate
 from cloud.store.fleet import Device, device, devices_by_id
 from shared.errors import StorageError
+from shared.logs import EventLog, Throttle
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,7 +29,10 @@ else:
 
 CACHED_S = 1.0
 MAX_CACHED = 10_000
+STORE_FAILED = "The service cannot read or write its store now: try again later."  # the log has the rest
 _ENROL_AGAIN = "Enrol it again: vedette cloud token, then vedette edge enroll."
+_LOG = EventLog("service")
+_throttle = Throttle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ class Access:
             if reason:  # perhaps enrolled again, or renewed, a moment ago
                 reason = await self._look_again(device_id, serial)
         except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error))
+            await refuse_for_store(context, error)
         if reason:
             await refuse(context, grpc.StatusCode.PERMISSION_DENIED, reason)
 
@@ -157,6 +161,13 @@ async def refuse(
     metadata = (("grpc-retry-pushback-ms", str(retry_after_ms)),) if retry_after_ms is not None else ()
     await context.abort(code, message, metadata)
     raise AssertionError("abort returned")
+
+
+async def refuse_for_store(context: Context, error: StorageError, *, retry_after_ms: int | None = None) -> NoReturn:
+    """End the call because the store failed; the error, which may name paths and servers, goes into the log only."""
+    if count := _throttle.allow("store"):
+        _LOG.error("call_without_store", error=error, count=count)
+    await refuse(context, grpc.StatusCode.UNAVAILABLE, STORE_FAILED, retry_after_ms=retry_after_ms)
 
 
 def _reason(device_id: str, known: Device | None, serial: str | None) -> str:

@@ -46,7 +46,7 @@ class BundleRules:
 
     async def of(self, bundle_ids: Collection[str]) -> Rules:
         """Return the rules of those bundles that exist and that devices may use; raises StorageError."""
-        wanted = {bundle_id for bundle_id in bundle_ids if len(bundle_id) <= MAX_ID_CHARACTERS}
+        wanted = {bundle_id for bundle_id in bundle_ids if is_id(bundle_id)}
         if missing := wanted - self._known.keys():
             for manifest in await self._registry.rolled_out(missing):
                 self._known[manifest.bundle_id] = BundleRule(manifest.modality, manifest.input)
@@ -54,6 +54,11 @@ class BundleRules:
         while len(self._known) > MAX_CACHED:
             self._known.popitem(last=False)
         return found
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text can be a bundle id; the store is asked for no other (PostgreSQL refuses NUL)."""
+    return len(text) <= MAX_ID_CHARACTERS and "\0" not in text
 
 
 def check_fit(message: sample_pb2.Sample, rules: Rules) -> BundleRule:

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from cloud.service import answers
-from cloud.service.access import Access, ClientCertificate, Context, refuse
+from cloud.service.access import STORE_FAILED, Access, ClientCertificate, Context, refuse
 from cloud.service.admission import Admission, Admitted, Load, Refusal, invalid
 from cloud.service.bundle_rules import BundleRules
 from cloud.service.metrics import Metrics
@@ -122,8 +122,8 @@ class DetectionService:
         device_id = used.device_id
         if (refusal := self._admission.refusal_at_start(device_id)) is not None:
             return refusal
-        if problem := await self._store_check.current_problem():
-            return Refusal("store", problem, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
+        if await self._store_check.current_problem():
+            return Refusal("store", STORE_FAILED, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
         with self._admission.slots.take(device_id) as slot:
             # Not by the iterator of requests: it keeps the last one until the garbage collection.
             self._arriving[slot] = used
@@ -155,7 +155,7 @@ class DetectionService:
                 self._metrics.errors.labels("store").inc()
                 if logged := self._throttle.allow(f"not stored {device_id}", count):
                     _LOG.error("submit_not_stored", device_id=device_id, samples=logged, error=error)
-                return Refusal("store", str(error), STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
+                return Refusal("store", STORE_FAILED, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
 
     async def _call(self, size: int, function: Callable[[Given], T], argument: Given) -> T:
         """Return the result of work on a request of `size` bytes; large requests do not hold up the event loop."""

@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import grpc
 
-from cloud.service.access import Access, Context, refuse
+from cloud.service.access import Access, Context, refuse, refuse_for_store
 from cloud.service.authority import Authority
+from cloud.service.bundle_rules import is_id
 from cloud.service.heartbeats import bounded, with_clock_warning
 from cloud.service.metrics import Metrics
 from cloud.service.rate_limit import RateLimit, address_of
@@ -26,7 +27,6 @@ from shared.errors import EnrolmentError, StorageError
 from shared.key_sets import KeySet
 from shared.logs import EventLog, Throttle
 from shared.signing_keys import public_pem
-from shared.status import Heartbeat
 from vedette.v1 import fleet_pb2, fleet_pb2_grpc
 
 CHUNK_BYTES = 256 * 1024
@@ -72,7 +72,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         """Store the heartbeat unless it is a query only; answer with the desired state of the device."""
         received_at_s = time.time()
         device_id = (await self._access.new_call(context)).device_id
-        heartbeat = bounded(Heartbeat.from_message(request))
+        heartbeat = bounded(request)
         offset_s = heartbeat.sent_at_ms / 1000 - received_at_s if heartbeat.sent_at_ms else None
         heartbeat = with_clock_warning(heartbeat, offset_s)
         try:
@@ -82,7 +82,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
                 wanted, settings = await self._releases.wanted(connection, device_id)
             chain = await self._registry.key_chain.sets(self._authority.sha256)
         except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+            await refuse_for_store(context, error, retry_after_ms=STORAGE_RETRY_MS)
         self._metrics.heartbeats.inc()
         return fleet_pb2.HeartbeatResponse(
             desired=[_desired(bundle) for bundle in wanted],
@@ -109,7 +109,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         except EnrolmentError as error:
             await refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+            await refuse_for_store(context, error, retry_after_ms=STORAGE_RETRY_MS)
         _LOG.info("certificate_renewed", device_id=used.device_id, serial=made.serial)
         return fleet_pb2.RenewResponse(certificate_pem=made.pem)
 
@@ -159,17 +159,17 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         try:
             return await self._registry.edge_archive(entry.bundle_id)
         except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+            await refuse_for_store(context, error, retry_after_ms=STORAGE_RETRY_MS)
 
     async def _fetchable(self, device_id: str, bundle_id: str, context: Context) -> RegisteredBundle:
         """Return the bundle; end the call if there is none that the device may fetch."""
         try:
-            entry = await self._registry.entry(bundle_id)
+            entry = await self._registry.entry(bundle_id) if is_id(bundle_id) else None
             async with self._store.reading() as connection:
                 if entry is not None and not await self._releases.may_fetch(connection, device_id, entry):
                     entry = None
         except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+            await refuse_for_store(context, error, retry_after_ms=STORAGE_RETRY_MS)
         if entry is None:
             message = f"No bundle {bundle_id[:128]!r} for this device: a heartbeat names the current one."
             await refuse(context, grpc.StatusCode.NOT_FOUND, message)
@@ -215,7 +215,7 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
                 _LOG.warning("enrolment_refused", address=address, reason=error, count=count)
             await refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(error))
         except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+            await refuse_for_store(context, error, retry_after_ms=STORAGE_RETRY_MS)
         self._attempts.give_back(address)
         return answer
 

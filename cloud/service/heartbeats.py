@@ -2,35 +2,48 @@
 
 from shared.clocks import DEVICE_CLOCK, device_clock_warning
 from shared.status import Heartbeat
+from vedette.v1 import fleet_pb2
 
 MAX_RUNNING, MAX_WARNINGS = 64, 32
 MAX_NAME_CHARACTERS, MAX_WARNING_CHARACTERS = 128, 400
 
 
-def bounded(heartbeat: Heartbeat) -> Heartbeat:
-    """Return the heartbeat with bounded lists and texts; a warning counts the cut ones."""
-    running = [
-        item.model_copy(update={name: text[:MAX_NAME_CHARACTERS] for name, text in item.model_dump().items()})
-        for item in heartbeat.running[:MAX_RUNNING]
-    ]
-    warnings = [text[:MAX_WARNING_CHARACTERS] for text in heartbeat.warnings[: MAX_WARNINGS - 2]]
-    long = [text for item in heartbeat.running[:MAX_RUNNING] for text in item.model_dump().values()]
+def bounded(message: fleet_pb2.HeartbeatRequest) -> Heartbeat:
+    """Return the heartbeat in a message, with bounded lists and texts; a warning counts the cut ones.
+
+    Takes what is beyond the bounds of its lists out of the message, before anything is made of it.
+    """
+    kept = MAX_WARNINGS - 2
     cut = {
-        "sources": len(heartbeat.running) - len(running),
-        "warnings": len(heartbeat.warnings) - len(warnings),
-        "long texts": sum(len(text) > MAX_NAME_CHARACTERS for text in long)
-        + sum(len(text) > MAX_WARNING_CHARACTERS for text in heartbeat.warnings[: MAX_WARNINGS - 2]),
+        "sources": max(0, len(message.running) - MAX_RUNNING),
+        "warnings": max(0, len(message.warnings) - kept),
     }
+    del message.running[MAX_RUNNING:], message.warnings[kept:]
+    heartbeat = Heartbeat.from_message(message)
+    running = [
+        item.model_copy(update={name: _cut(text, MAX_NAME_CHARACTERS) for name, text in item.model_dump().items()})
+        for item in heartbeat.running
+    ]
+    warnings = [_cut(text, MAX_WARNING_CHARACTERS) for text in heartbeat.warnings]
+    names = [text for item in heartbeat.running for text in item.model_dump().values()]
+    cut["long texts"] = sum(len(text) > MAX_NAME_CHARACTERS for text in names) + sum(
+        len(text) > MAX_WARNING_CHARACTERS for text in heartbeat.warnings
+    )
     if any(cut.values()):
         parts = ", ".join(f"{count} {what}" for what, count in cut.items() if count)
         warnings.append(f"heartbeat too large: {parts} cut")
     changed = {
         "running": tuple(running),
         "warnings": tuple(warnings),
-        "agent_version": heartbeat.agent_version[:64],
-        "settings_refusal": heartbeat.settings_refusal[:MAX_WARNING_CHARACTERS],
+        "agent_version": _cut(heartbeat.agent_version, 64),
+        "settings_refusal": _cut(heartbeat.settings_refusal, MAX_WARNING_CHARACTERS),
     }
     return heartbeat.model_copy(update=changed)
+
+
+def _cut(text: str, length: int) -> str:
+    """Return a text of bounded length without NUL, which PostgreSQL does not store."""
+    return text[:length].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def with_clock_warning(heartbeat: Heartbeat, offset_s: float | None) -> Heartbeat:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import grpc
 
-from cloud.service.access import Access, Context, refuse
+from cloud.service.access import Access, Context, refuse, refuse_for_store
 from cloud.service.event_notifier import EventNotifier
 from cloud.service.metrics import Metrics
 from cloud.store import Store
@@ -89,7 +89,7 @@ class WatchService:
         try:
             return await reading
         except StorageError as error:
-            await refuse(context, grpc.StatusCode.UNAVAILABLE, str(error), retry_after_ms=STORAGE_RETRY_MS)
+            await refuse_for_store(context, error, retry_after_ms=STORAGE_RETRY_MS)
 
 
 def _event_message(event: StoredEvent) -> detection_pb2.Event:

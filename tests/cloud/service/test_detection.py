@@ -9,6 +9,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloud.service.access import STORE_FAILED
 from cloud.service.bundle_rules import BundleRule
 from cloud.service.sample_check import CheckedFields, SharedFields, check_fields, check_payloads, check_sample
 from cloud.serving.analysis import Analysis
@@ -244,7 +245,7 @@ async def test_a_full_disk_is_unavailable_and_loses_nothing_that_was_acknowledge
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await device.submit(large[:1000])
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "full" in refused.value.details()
+    assert refused.value.details() == STORE_FAILED
     await store.write_directly(lambda driver: driver.execute("PRAGMA max_page_count=1000000000").fetchall())
     assert statuses(await device.submit(sent)) == [DUPLICATE, DUPLICATE, ACCEPTED, ACCEPTED]
     assert len(await device.verdicts(4)) == 4

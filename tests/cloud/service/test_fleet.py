@@ -7,11 +7,14 @@ import grpc
 import pytest
 from sqlalchemy import select
 
-from cloud.service import fleet
+from cloud.service import access, fleet
+from cloud.service.access import STORE_FAILED
+from cloud.service.heartbeats import bounded
 from cloud.store.fleet import Place, revoke, set_place
 from cloud.store.releases import release
 from cloud.store.schema import heartbeats
 from shared.bundle import Bundle
+from shared.logs import Throttle
 from vedette.v1 import fleet_pb2
 
 
@@ -97,6 +100,33 @@ async def test_a_heartbeat_that_floods_is_cut_and_says_so(cloud, device):
     assert len(json.dumps([row.running, row.warnings])) < 64_000
 
 
+def test_a_heartbeat_of_very_many_entries_is_cut_before_anything_is_made_of_it():
+    flood = fleet_pb2.HeartbeatRequest(running=[fleet_pb2.RunningBundle()] * 60_000, warnings=[""] * 60_000)
+    heartbeat = bounded(flood)
+    assert (len(flood.running), len(flood.warnings)) == (64, 30)
+    assert heartbeat.warnings[-1] == "heartbeat too large: 59936 sources, 59970 warnings cut"
+
+
+def test_the_texts_of_a_heartbeat_hold_no_zero_characters():
+    texts = {"agent_version": "0\0", "settings_refusal": "no\0", "warnings": ["a\0b"]}
+    heartbeat = bounded(fleet_pb2.HeartbeatRequest(running=[fleet_pb2.RunningBundle(source_id="\0lab")], **texts))
+    assert (heartbeat.agent_version, heartbeat.settings_refusal) == ("0\ufffd", "no\ufffd")
+    assert (heartbeat.running[0].source_id, heartbeat.warnings) == ("\ufffdlab", ("a\ufffdb",))
+
+
+async def test_devices_read_no_words_of_a_store_that_fails(cloud, device, caplog, monkeypatch):
+    monkeypatch.setattr(access, "_throttle", Throttle())
+    async with cloud.service.store.writing() as connection:
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER damaged BEFORE INSERT ON heartbeats BEGIN SELECT RAISE(FAIL, 'at db.internal'); END"
+        )
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await device.fleet.Heartbeat(fleet_pb2.HeartbeatRequest())
+    assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.UNAVAILABLE, STORE_FAILED)
+    (line,) = [record.fields for record in caplog.records if record.getMessage() == "call_without_store"]
+    assert "at db.internal" in str(line["error"])
+
+
 async def test_calls_with_a_huge_request_are_refused_and_heartbeats_go_on(device):
     huge = fleet_pb2.HeartbeatRequest(warnings=["x" * 2**20])
     with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -164,6 +194,8 @@ async def test_a_fetch_of_nothing_there_or_beyond_the_end_is_refused(device, bio
         (biopsies.bundle.manifest.bundle_id, 2**40, grpc.StatusCode.OUT_OF_RANGE),
         ("biopsy-9-00000000", 0, grpc.StatusCode.NOT_FOUND),
         ("../pki/ca.key", 0, grpc.StatusCode.NOT_FOUND),
+        ("biopsy\0", 0, grpc.StatusCode.NOT_FOUND),
+        ("x" * 100_000, 0, grpc.StatusCode.NOT_FOUND),
     ]
     for bundle_id, offset, expected in cases:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
