@@ -31,7 +31,6 @@ from shared.wire import (
 from vedette.v1 import sample_pb2
 
 MAX_DECODED_BYTES = 2**30  # above the largest sample of any modality
-_FLOAT32 = sample_pb2.PAYLOAD_ENCODING_FLOAT32
 MAX_DIMENSIONS = 4  # of a clip, the largest of any modality
 MAX_COMBINATIONS = 4096
 _NO_MAP = (None, None, None)
