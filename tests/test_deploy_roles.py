@@ -118,6 +118,8 @@ def test_the_manifests_run_each_role_on_the_ports_of_its_settings() -> None:
         mounted = {mount["name"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in spec["template"]["spec"]["volumes"]}
     for service in services.values():
+        if service["spec"].get("type") == "LoadBalancer":  # or each device has the address of a node
+            assert service["spec"]["externalTrafficPolicy"] == "Local"
         role = service["spec"]["selector"]["role"]
         assert {port["port"] for port in service["spec"]["ports"]} <= ports_of(role, settings)
 

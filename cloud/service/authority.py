@@ -21,7 +21,7 @@ from shared.errors import CertificateError, EnrolmentError, StorageError
 from shared.files import write_durably
 from shared.key_sets import authority_sha256
 
-PKI_FOLDER = "pki"
+PKI_FOLDER, KEY_FILE, CERTIFICATE_FILE = "pki", "ca.key", "ca.crt"
 CA_DAYS, SERVER_DAYS, DEVICE_DAYS = 7300, 90, 397
 RENEW_BEFORE_DAYS = 30
 CLOCK_SKEW = dt.timedelta(hours=1)
@@ -60,10 +60,20 @@ class Authority:
 
         Raises CertificateError for files that do not match or have expired, StorageError if they cannot be written.
         """
+        if not cls.exists(data_dir):
+            _make_authority(data_dir / PKI_FOLDER)
+        return cls.read(data_dir)
+
+    @staticmethod
+    def exists(data_dir: Path) -> bool:
+        """Return whether the data directory holds an authority."""
+        return (data_dir / PKI_FOLDER / CERTIFICATE_FILE).exists()  # written last: without it nothing was ever signed
+
+    @classmethod
+    def read(cls, data_dir: Path) -> Self:
+        """Read the authority and make nothing; raises CertificateError for files that do not match or have expired."""
         folder = data_dir / PKI_FOLDER
-        key_path, certificate_path = folder / "ca.key", folder / "ca.crt"
-        if not certificate_path.exists():  # written last: without it nothing was ever signed
-            _make_authority(folder, key_path, certificate_path)
+        key_path, certificate_path = folder / KEY_FILE, folder / CERTIFICATE_FILE
         try:
             key = serialization.load_pem_private_key(key_path.read_bytes(), password=None)
             certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
@@ -159,7 +169,7 @@ class Authority:
         )
 
 
-def _make_authority(folder: Path, key_path: Path, certificate_path: Path) -> None:
+def _make_authority(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Vedette device authority")])
     certificate = (
@@ -179,8 +189,8 @@ def _make_authority(folder: Path, key_path: Path, certificate_path: Path) -> Non
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made ({error}). Check the data directory's owner.") from None
-    write_durably(key_path, _key_pem(key), mode=0o600)
-    write_durably(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    write_durably(folder / KEY_FILE, _key_pem(key), mode=0o600)
+    write_durably(folder / CERTIFICATE_FILE, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
 
 
 def _requested_key(request_pem: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:

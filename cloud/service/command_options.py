@@ -18,12 +18,12 @@ Config = Annotated[
 
 def in_store(config: Path | None, action: "Callable[[Store], Awaitable[T]]") -> T:
     """Return the result of an action on the store of the service that the settings name."""
-    from cloud.service.data_dir import open_existing, start_wait_s
+    from cloud.service.data_dir import migrate_existing, start_wait_s
     from cloud.settings import CloudSettings
     from cloud.store import open_store
 
     settings = CloudSettings.load(config)
-    open_existing(settings.store, start_wait_s(config))
+    migrate_existing(settings.store, start_wait_s(config))
 
     async def work() -> T:
         async with open_store(settings.store) as store:

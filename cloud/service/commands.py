@@ -55,11 +55,11 @@ def serve(
 
 def migrate(config: Config = None) -> None:
     """Bring the tables of an existing store up to date; serve does the same when it starts."""
-    from cloud.service.data_dir import open_existing
+    from cloud.service.data_dir import migrate_existing
     from cloud.store.migrate import newest_revision
 
     settings = _settings(config)
-    open_existing(settings.store)
+    migrate_existing(settings.store)
     typer.echo(f"{settings.data_dir}: the store is at revision {newest_revision()}.")
 
 
@@ -114,12 +114,12 @@ def token(
 
 
 def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
-    from cloud.service.data_dir import open_existing, start_wait_s
+    from cloud.service.data_dir import migrate_existing, start_wait_s
     from cloud.store import open_store
     from cloud.store.fleet import OpenToken, open_tokens
     from cloud.words import moment_words
 
-    open_existing(settings.store, start_wait_s(config))
+    migrate_existing(settings.store, start_wait_s(config))
 
     async def work() -> list[OpenToken]:
         async with open_store(settings.store) as store:
@@ -141,13 +141,13 @@ def publish(
 
     With --keep-current it is only stored, and devices keep the bundle they run.
     """
-    from cloud.service.data_dir import open_existing, start_wait_s
+    from cloud.service.data_dir import migrate_existing, start_wait_s
     from cloud.store import open_store
     from cloud.store.registry import Registry
     from shared.bundle import Bundle
 
     settings = _settings(config)
-    open_existing(settings.store, start_wait_s(config))
+    migrate_existing(settings.store, start_wait_s(config))
 
     async def work() -> "RegisteredBundle":
         async with open_store(settings.store) as store:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cloud.service.authority import Authority
+from cloud.service.authority import PKI_FOLDER, Authority
 from cloud.settings import CloudSettings
-from cloud.store.engine import Where, check_store, location_of, store_exists
+from cloud.store.engine import Where, check_store, location_of, relies_on_authority, store_exists
 from cloud.store.migrate import migrate
 from shared.addresses import Address
-from shared.errors import FileLockedError, SettingsError, StorageError
+from shared.errors import CertificateError, FileLockedError, SettingsError, StorageError
 from shared.file_lock import FileLock
 from shared.files import write_durably
 
@@ -34,25 +34,33 @@ class Addresses:
 def prepare(where: Where) -> Authority:
     """Make the data directory, its tables and its certificate authority where they are missing.
 
-    Raises StorageError or CertificateError if one of them cannot be made or read.
+    Raises StorageError or CertificateError if one of them cannot be made or read, and CertificateError if the database
+    holds devices of an authority that is not here.
     """
     data_dir = location_of(where).data_dir
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-    except OSError as error:
-        raise StorageError(f"{data_dir}: cannot be made ({error.strerror}). Set data_dir to another place.") from None
-    with _lock(data_dir / "setup.lock", wait=True):
-        migrate(where)
+    with _migrated(where):
+        if not Authority.exists(data_dir) and relies_on_authority(where):
+            raise _no_authority(where)
         return Authority.open(data_dir)
 
 
-def open_existing(where: Where, wait_s: float = 0.0) -> Authority:
-    """Return the authority of a service's data directory, for a command that must not make a new one.
+def migrate_existing(where: Where, wait_s: float = 0.0) -> None:
+    """Bring the tables of a service up to date, for a command that needs no authority.
 
     `wait_s`: time to wait for a service that is just starting. Raises SettingsError if there is no service.
     """
     wait_for_store(where, wait_s)
-    return prepare(where)
+    with _migrated(where):
+        pass
+
+
+def open_existing(where: Where, wait_s: float = 0.0) -> Authority:
+    """Do the same for a command that needs the authority, and return it; raises CertificateError if it is not here."""
+    migrate_existing(where, wait_s)
+    data_dir = location_of(where).data_dir
+    if not Authority.exists(data_dir):
+        raise _no_authority(where)
+    return Authority.read(data_dir)
 
 
 def wait_for_store(where: Where, wait_s: float = 0.0) -> None:
@@ -75,8 +83,13 @@ def service_lock(data_dir: Path, *, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def service_runs(data_dir: Path) -> bool:
-    """Return whether a service serves the directory."""
+def service_runs(where: Where) -> bool | None:
+    """Return whether a service serves the store; None if only a process on another machine could."""
+    location = location_of(where)
+    return _is_served(location.data_dir) or (None if location.url else False)
+
+
+def _is_served(data_dir: Path) -> bool:
     try:
         FileLock(data_dir / SERVE_LOCK).release()
     except FileLockedError:
@@ -123,6 +136,33 @@ def _device_address(settings: CloudSettings, key: str, advertised: str, listen: 
         raise SettingsError(
             f"The service uses a free port and does not run: start it first, or set advertised_{key}."
         ) from None
+
+
+@contextlib.contextmanager
+def _migrated(where: Where) -> Iterator[None]:
+    """Hold the setup lock of the data directory, which is made where it is missing, with tables up to date."""
+    data_dir = location_of(where).data_dir
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+    except OSError as error:
+        raise StorageError(f"{data_dir}: cannot be made ({error.strerror}). Set data_dir to another place.") from None
+    with _lock(data_dir / "setup.lock", wait=True):
+        migrate(where)
+        yield
+
+
+def _no_authority(where: Where) -> CertificateError:
+    location = location_of(where)
+    folder = location.data_dir / PKI_FOLDER
+    if location.url:
+        return CertificateError(
+            f"{folder}: the certificate authority of {location} is not on this machine. Copy {PKI_FOLDER}/ from "
+            "the machine whose service started first (docs/ROLES.md)."
+        )
+    return CertificateError(
+        f"{folder}: no certificate authority here. Restore it from a backup, or start the service, which makes a new "
+        "one, and enrol every device again."
+    )
 
 
 def _lock(path: Path, *, wait: bool, shared: bool = False) -> FileLock:

@@ -1,6 +1,7 @@
 """Commands of devices: `vedette cloud devices`, with --revoke, and `vedette cloud devices remove`."""
 
 import asyncio
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +61,7 @@ def devices(
                 return await read_devices(connection, now_s=now_s, late_after_s=late_after_s(settings.heartbeat_s))
 
         found = in_store(config, work)
-        runs = service_runs(settings.data_dir)
+        runs = service_runs(settings.store)
         # The file first: the reader of the list may close its pipe.
         write_json(
             json_path,
@@ -77,17 +78,22 @@ def remove(
     json_path: Json = None,
     config: Config = None,
 ) -> None:
-    """Revoke a device and delete its data; a command that was stopped is finished by the service."""
+    """Revoke a device and delete its data; the service deletes what is left when the command ends."""
     from cloud.service.data_dir import service_runs
     from cloud.settings import CloudSettings
-    from cloud.store.removal import begin_removal, delete_data
+    from cloud.store.removal import GRACE_S, begin_removal, delete_data
 
     with failure_as_json(json_path):
-        runs = service_runs(CloudSettings.load(config).data_dir)
+        runs = service_runs(CloudSettings.load(config).store)
+        # One that may run on another machine counts as running; without it the rest would never be judged.
+        wait_s = {True: math.inf, None: GRACE_S + REMOVAL_PAUSE_S, False: 0.0}[runs]
 
         async def work(store: "Store") -> bool:
             removal = await begin_removal(store, device_id, keep_verdicts=keep_verdicts)
-            while not (done := await delete_data(store, removal, service_runs=runs)) and runs:
+            until_s = time.monotonic() + wait_s
+            while not (done := await delete_data(store, removal, service_runs=runs is not False)):
+                if time.monotonic() >= until_s:
+                    break
                 await asyncio.sleep(REMOVAL_PAUSE_S)
             return done
 
@@ -95,5 +101,7 @@ def remove(
         write_json(json_path, {"device_id": device_id, "keep_verdicts": keep_verdicts, "done": done})
         if done:
             typer.echo(f"{device_id}: removed{', its verdicts are kept' if keep_verdicts else ' with its data'}.")
+        elif runs is None and not keep_verdicts:
+            typer.echo(f"{device_id}: removed; the service judges its waiting samples first, then deletes the rest.")
         else:
             typer.echo(f"{device_id}: removed; samples without a verdict get it when the service runs.")

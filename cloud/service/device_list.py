@@ -21,10 +21,10 @@ HEADER = (
 TEXTS = (0, 1, 2, 3, 4, 5, 6, 9)  # columns aligned left
 
 
-def show_devices(devices: list[DeviceView], now_s: float, service_runs: bool) -> None:
+def show_devices(devices: list[DeviceView], now_s: float, service_runs: bool | None) -> None:
     """Print a row for each source of each device, and a line for each advice and warning."""
     console = new_console()
-    if not service_runs:
+    if service_runs is False:
         text = "The service does not run: these are the last heartbeats. Start it with vedette cloud serve."
         console.print(text, soft_wrap=True)
     if not devices:

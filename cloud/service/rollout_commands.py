@@ -176,7 +176,7 @@ def _run(
     config: Path | None, author: str, name: str, work: "Callable[[Rollouts, CloudSettings], Awaitable[None]]"
 ) -> "BundleVersions":
     """Do the work on the service's store; return the bundles of the name and its newest rollout."""
-    from cloud.service.data_dir import open_existing, start_wait_s
+    from cloud.service.data_dir import migrate_existing, start_wait_s
     from cloud.service.main import trusted_key
     from cloud.service.rollouts import Rollouts
     from cloud.settings import CloudSettings
@@ -184,7 +184,7 @@ def _run(
     from cloud.store.registry import Registry
 
     settings = CloudSettings.load(config)
-    open_existing(settings.store, start_wait_s(config))
+    migrate_existing(settings.store, start_wait_s(config))
 
     async def inside() -> "BundleVersions":
         async with open_store(settings.store) as store:

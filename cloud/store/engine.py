@@ -166,6 +166,19 @@ def store_exists(where: Where) -> bool:
     return (location.data_dir / DATABASE_FILE).exists()
 
 
+def relies_on_authority(where: Where) -> bool:
+    """Return whether a database on a server holds tokens, devices or key sets, which belong to one authority.
+
+    A SQLite file and its authority are in one folder, so it never does. Raises StorageError.
+    """
+    location = location_of(where)
+    if not location.url:
+        return False
+    from cloud.store.postgres.migration import holds_devices
+
+    return holds_devices(location.url)
+
+
 def check_store(where: Where, option: str = "--config") -> None:
     """Raise SettingsError unless a service has made its store there; make nothing.
 

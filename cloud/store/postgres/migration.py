@@ -11,12 +11,21 @@ from cloud.store.postgres.connecting import DATABASE_ERRORS, connect, new_engine
 from shared.errors import StorageError
 
 MIGRATION_LOCK = 0x7665_6465_7474_6502
+_DEVICES = "SELECT EXISTS (TABLE devices) OR EXISTS (TABLE tokens) OR EXISTS (TABLE key_sets)"
 _IN_ORDER_OF_BYTES = "SELECT 'Z' < 'a' AND 'a-b' < 'ab' AND 'ab' < 'é'"
 
 
 def has_tables(url: str) -> bool:
     """Return whether a service has made its tables; raises StorageError if the server does not answer."""
-    return run_alone(_has_tables(url))
+    return bool(run_alone(_value(url, "SELECT to_regclass('alembic_version') IS NOT NULL")))
+
+
+def holds_devices(url: str) -> bool:
+    """Return whether the tables hold enrolment tokens, devices or key sets; raises StorageError."""
+    try:
+        return bool(run_alone(_value(url, _DEVICES)))
+    except DATABASE_ERRORS as error:
+        raise storage_error(url, error, "read") from error
 
 
 def migrate_database(url: str) -> tuple[str | None, str]:
@@ -24,10 +33,10 @@ def migrate_database(url: str) -> tuple[str | None, str]:
     return run_alone(_migrate(url))
 
 
-async def _has_tables(url: str) -> bool:
+async def _value(url: str, query: str) -> object:
     connection = await connect(url)
     try:
-        return bool(await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"))
+        return await connection.fetchval(query)
     finally:
         await connection.close()
 

@@ -1,9 +1,13 @@
 """Removal of a device's data: small steps, resumed from the store, and samples that wait."""
 
+import asyncio
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import func, select
+from typer.testing import CliRunner, Result
 
 from cloud.store import removal as removal_module
 from cloud.store import retention
@@ -11,6 +15,8 @@ from cloud.store.fleet import device
 from cloud.store.judging import waiting_samples
 from cloud.store.removal import begin_removal, delete_data, removals
 from cloud.store.schema import payloads, samples, verdicts
+from shared import cli
+from tests.cloud.store.backends import only_postgresql
 from tests.cloud.store.test_store import judge_all
 
 
@@ -80,3 +86,28 @@ async def test_without_a_service_waiting_samples_go_unless_verdicts_are_kept(sto
     gone = await begin_removal(store, "one", keep_verdicts=False)
     assert await delete_data(store, gone, service_runs=False)
     assert await device(store, "one") is None
+
+
+@only_postgresql
+async def test_a_command_leaves_the_rest_to_a_service_that_may_run_elsewhere(
+    store, add, location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(cli.build("cloud").root, ["cloud", "devices", *words, "--config", str(config)])
+
+    config, result = tmp_path / "cloud.toml", tmp_path / "result.json"
+    config.write_text(f'data_dir = "{tmp_path / "here"}"\nstore_url = "{location.url}"\n')
+    monkeypatch.setattr(removal_module, "GRACE_S", 0.1)
+    listed = await asyncio.to_thread(run, "--json", str(result))
+    assert listed.exit_code == 0, listed.output
+    assert "does not run" not in listed.stdout
+    assert json.loads(result.read_text())["service_runs"] is None
+    await add(count=2)
+    left = await asyncio.to_thread(run, "remove", "one", "--json", str(result))
+    assert "one: removed; the service judges its waiting samples first" in left.stdout
+    assert json.loads(result.read_text())["done"] is False
+    assert await count(store, samples) == 2
+    gone = await asyncio.to_thread(run, "remove", "two")
+    assert "two: removed with its data." in gone.stdout
+    assert [removal.device_id for removal in await removals(store)] == ["one"]
+    assert not (tmp_path / "here" / "pki").exists()
