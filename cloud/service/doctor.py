@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.service.authority import PKI_FOLDER
-from cloud.service.main import trusted_key
 from cloud.settings import CloudSettings
 from cloud.store import Store, open_store
 from cloud.store.migrate import newest_revision
 from cloud.store.probe import try_write
 from cloud.store.registry import Registry
 from cloud.store.schema import devices, heartbeats
-from shared.errors import VedetteError
+from shared.errors import CertificateError, VedetteError
+from shared.home import signing_key_path, trusted_key
 from shared.signing_keys import key_id
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
@@ -50,11 +51,9 @@ def examine(settings: CloudSettings) -> list[Check]:
 async def _of_store(settings: CloudSettings) -> list[Check]:
     checks: list[Check] = []
     async with open_store(settings.store) as store:
-        registry = Registry(store, settings.store, trusted_key(settings))
         parts: tuple[tuple[str, Callable[[], AsyncIterator[Check]]], ...] = (
             ("store", lambda: _store(store, settings)),
-            ("bundles", lambda: _bundles(registry)),
-            ("keys", lambda: _keys(registry, settings)),
+            ("keys", lambda: _signatures(store, settings)),
             ("device clocks", lambda: _device_clocks(store)),
         )
         for name, part in parts:
@@ -101,6 +100,23 @@ async def _server_clock(connection: AsyncConnection) -> Check:
     return Check("clock", state, f"the server's clock is {offset_s:+.3f} s from this machine's{advice}")
 
 
+async def _signatures(store: Store, settings: CloudSettings) -> AsyncIterator[Check]:
+    """Check bundles and keys; raises CertificateError if there is no key to check them with, and makes none."""
+    path = signing_key_path()
+    if settings.bundle_key is None and not path.exists():
+        raise CertificateError(
+            f"{path}: this user has no key to check bundles with. Run it as the service's user, or set bundle_key."
+        )
+    key = trusted_key(settings.bundle_key)
+    registry = Registry(store, settings.store, key)
+    for name, part in (("bundles", _bundles(registry)), ("keys", _keys(registry, key))):
+        try:
+            async for check in part:
+                yield check
+        except VedetteError as error:
+            yield Check(name, FAILED, str(error))
+
+
 async def _bundles(registry: Registry) -> AsyncIterator[Check]:
     current = await registry.all_current()
     for entry in current:
@@ -113,9 +129,9 @@ async def _bundles(registry: Registry) -> AsyncIterator[Check]:
         yield Check("bundle", WARNING, "no bundle is current: publish one with vedette cloud publish")
 
 
-async def _keys(registry: Registry, settings: CloudSettings) -> AsyncIterator[Check]:
+async def _keys(registry: Registry, first_key: Ed25519PublicKey) -> AsyncIterator[Check]:
     trusted = [key_id(key) for key in await registry.key_chain.keys()]
-    configured = key_id(trusted_key(settings))
+    configured = key_id(first_key)
     if configured in trusted:
         yield Check("keys", OK, f"trusted: {', '.join(trusted)}")
     else:
@@ -155,7 +171,10 @@ def _authority(folder: Path) -> list[Check]:
 
 
 def _disk(folder: Path) -> Check:
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("disk", FAILED, f"{folder}: cannot be examined ({error.strerror}). Correct data_dir.")
     state = FAILED if free < NO_DISK_BYTES else WARNING if free < LITTLE_DISK_BYTES else OK
     writable = os.access(folder, os.W_OK)
     detail = f"{free / 2**30:.1f} GiB free in {folder}" + ("" if writable else ", which this user cannot write")

@@ -149,6 +149,18 @@ def test_the_doctor_finds_nothing_and_then_each_fault(tmp_path: Path, service: S
     assert "Publish" in result.stdout or "publish" in result.stdout
 
 
+def test_the_doctor_makes_no_key_and_names_what_is_missing(tmp_path: Path, postgres_url: str, own_home: Path) -> None:
+    write_config(tmp_path, "elsewhere", postgres_url)
+    config = tmp_path / "elsewhere.toml"
+    config.write_text("\n".join(line for line in config.read_text().splitlines() if "bundle_key" not in line))
+    result = run(tmp_path, "elsewhere.toml", "doctor")
+    assert isinstance(result.exception, StorageError)
+    assert f"{own_home / 'signing.pem'}: this user has no key" in result.stdout
+    assert f"{tmp_path / 'elsewhere'}: cannot be examined (No such file or directory)" in result.stdout
+    assert not own_home.exists()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_the_doctor_warns_of_a_server_that_can_lose_acknowledged_samples(tmp_path: Path, postgres_url: str) -> None:
     location = write_config(tmp_path, "onpostgres", postgres_url)
     prepare(location)
