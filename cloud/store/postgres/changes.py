@@ -41,8 +41,6 @@ class Changes:
         self._start()
         if not self._listens:
             self._count += 1
-        for callback in self._callbacks:
-            callback()
         return self._count
 
     def announce(self) -> None:

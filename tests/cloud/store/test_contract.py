@@ -156,6 +156,22 @@ async def test_a_commit_of_another_process_calls_back_within_a_second(store, loc
             await asyncio.wait_for(called.wait(), 1)
 
 
+@only_postgresql
+async def test_asking_for_the_version_calls_nobody_back(store, location):
+    calls: list[int] = []
+    listens = asyncio.Event()
+    async with open_store(location) as other:
+        other.call_on_change(listens.set)
+        await asyncio.wait_for(listens.wait(), 10)
+        other.call_on_change(lambda: calls.append(1))
+        assert len({other.version() for _ in range(5)}) == 1
+        assert calls == []
+        await add_change(store)
+        async with asyncio.timeout(10):
+            while not calls:
+                await asyncio.sleep(0.02)
+
+
 async def add_change(store) -> None:
     async with store.writing() as connection:
         await add_bundle_change(connection, BundleChange("biopsy", "biopsy-2-00000000"), 0.0)
