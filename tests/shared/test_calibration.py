@@ -48,7 +48,8 @@ def test_a_score_beyond_all_normals_is_extrapolated_and_one_that_is_nan_is_the_m
     result = calibration.p_values([np.nextafter(normal.max(), np.inf), 1e300, np.nan, np.inf])
 
     assert result.values.max() <= 1 / (len(normal) + 1)
-    assert result.extrapolated.all() or (normal == normal[0]).all()
+    # Below the smallest normal number, the scale of a tail rounds to 0.
+    assert result.extrapolated.all() or normal.max() - normal.min() < np.finfo(np.float64).tiny
     assert result.values[2] == result.values[3] == calibration.p_values([1e300]).values.min()
 
 
