@@ -141,11 +141,11 @@ async def _turn(
     cpu_before_s, started_s = cpu_seconds(peer.pid), time.perf_counter()
 
     async def client(channel: grpc.aio.Channel, request: detection_pb2.SubmitRequest) -> None:
-        stub = detection_pb2_grpc.DetectionStub(channel)
+        detection = detection_pb2_grpc.DetectionStub(channel)
         while (sent_s := time.perf_counter()) - started_s < seconds:
             renew(request)
             try:
-                answer = await stub.Submit(request, timeout=60)
+                answer = await detection.Submit(request, timeout=60)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     raise VedetteError(f"A request failed: {error.code().name}, {error.details()}.") from None

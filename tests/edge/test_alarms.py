@@ -5,10 +5,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,63 +28,11 @@ from shared.status import SinkStatus
 from shared.webhooks import signature
 from tests.edge.broker import Broker, needs_broker
 from tests.edge.device import Device
-
-SECRET = b"0123456789abcdef0123456789abcdef"
+from tests.webhook import SECRET, Hook
 
 
 def alarm(number: int = 0, source_id: str = "press", p_value: float = 1e-6) -> Alarm:
     return Alarm(source_id, f"row {number}", p_value, 1.8e9 + number, "", "plant-1")
-
-
-class Hook:
-    """A web server that notes what it is sent, and answers with `status`; None: not at all."""
-
-    def __init__(self) -> None:
-        self.status: int | None = 200
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                hook.requests.append((dict(self.headers), body))
-                if hook.status is None:
-                    time.sleep(3)
-                    return
-                self.send_response(hook.status)
-                if 300 <= hook.status < 400:
-                    self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *arguments: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def bodies(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in list(self.requests)]
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    hook = Hook()
-    yield hook
-    hook.close()
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    path = tmp_path / "secret"
-    path.write_bytes(SECRET + b"\n")
-    return path
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ class HonestDevice:
 
     def __init__(self, device: SimulatedDevice, plan: ClientPlan, rows: NDArray[np.float32], seed: int) -> None:
         self._channel = device.channel(plan.address)
-        self._stub = detection_pb2_grpc.DetectionStub(self._channel)
+        self._detection = detection_pb2_grpc.DetectionStub(self._channel)
         self._random = np.random.default_rng(seed)
         self._template = row_message(rows[seed % len(rows)], plan.bundle_id, f"rows.csv:{seed}")
         self._rows = [value.astype("<f4").tobytes() for value in rows[self._random.permutation(len(rows))[:32]]]
@@ -110,7 +110,7 @@ class HonestDevice:
             while self._waiting:
                 sent = [self._waiting.popleft() for _ in range(min(MOST_SAMPLES, len(self._waiting)))]
                 try:
-                    answer = await self._stub.Submit(self._request(sent), timeout=CALL_TIMEOUT_S)
+                    answer = await self._detection.Submit(self._request(sent), timeout=CALL_TIMEOUT_S)
                 except grpc.aio.AioRpcError as error:
                     self.answers[error.code().name] += 1
                     self._waiting.extendleft(reversed(sent))
@@ -141,7 +141,7 @@ class HonestDevice:
         cursor = 0
         while True:
             try:
-                async for event in self._stub.Watch(detection_pb2.WatchRequest(cursor=cursor)):
+                async for event in self._detection.Watch(detection_pb2.WatchRequest(cursor=cursor)):
                     cursor = event.cursor
                     if event.HasField("verdict"):
                         self._note(event.verdict.sample_id)

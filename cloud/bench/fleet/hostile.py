@@ -129,10 +129,13 @@ class Attacks:
         await self._channel.close(None)
 
     def _message(
-        self, payload: sample_pb2.Payload, bundle_id: str = "", modality: int = sample_pb2.MODALITY_TABULAR
+        self,
+        payload: sample_pb2.Payload,
+        bundle_id: str = "",
+        modality: sample_pb2.Modality = sample_pb2.MODALITY_TABULAR,
     ) -> sample_pb2.Sample:
         message = self._valid_row(bundle_id or self._plan.bundle_id)
-        message.modality = modality  # type: ignore[assignment]
+        message.modality = modality
         message.payload.CopyFrom(payload)
         return message
 

@@ -29,7 +29,7 @@ class Agent:
     def connect(self, address: str) -> None:
         """Connect to the service, also after it has started again on another port."""
         self.client.address = address
-        self._stub = self.client.fleet
+        self._fleet = self.client.fleet
 
     async def beat(self) -> None:
         self.screened += 500
@@ -39,7 +39,7 @@ class Agent:
             running=(RunningBundle(source_id="lab", bundle_name="biopsy", bundle_id=self.bundle_id, state="running"),),
             warnings=self.warnings,
         )
-        (desired,) = (await self._stub.Heartbeat(beat.to_message())).desired
+        (desired,) = (await self._fleet.Heartbeat(beat.to_message())).desired
         if desired.bundle_id != self.bundle_id and desired.bundle_id not in self.broken:
             await self.fetch(desired.bundle_id)
             self.bundle_id = desired.bundle_id
@@ -47,6 +47,6 @@ class Agent:
             self.warnings = ("bundles: 1 could not be used",)
 
     async def fetch(self, bundle_id: str) -> None:
-        async for _ in self._stub.FetchBundle(fleet_pb2.FetchBundleRequest(bundle_id=bundle_id)):
+        async for _ in self._fleet.FetchBundle(fleet_pb2.FetchBundleRequest(bundle_id=bundle_id)):
             pass
         self.fetched.append(bundle_id)

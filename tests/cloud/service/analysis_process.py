@@ -8,13 +8,7 @@ import time
 from pathlib import Path
 
 import cloud.store.engine
-
-cloud.store.engine.CLAIM_S = float(sys.argv[3])  # read by the modules below
-
-from cloud.service import main  # noqa: E402
-from cloud.service.roles import Role  # noqa: E402
-from cloud.settings import CloudSettings  # noqa: E402
-from shared.samples import Decision, Verdict, new_sample_id  # noqa: E402
+from shared.samples import Decision, Verdict, new_sample_id
 
 
 class SlowJudge:
@@ -25,5 +19,15 @@ class SlowJudge:
         return [Verdict(new_sample_id(), Decision.NORMAL, p_value=0.5) for _ in values]
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Serve with a shorter claim, which the modules of the service read when they are imported."""
+    cloud.store.engine.CLAIM_S = float(sys.argv[3])
+    from cloud.service import main
+    from cloud.service.roles import Role
+    from cloud.settings import CloudSettings
+
     main.serve(CloudSettings.load(Path(sys.argv[1]), {}), lambda bundle: SlowJudge(), Role.ANALYSIS)
+
+
+if __name__ == "__main__":
+    run()

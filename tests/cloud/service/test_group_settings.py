@@ -12,7 +12,6 @@ from cloud.store.group_settings import GroupState, group_states
 from edge.uplink.enrolment import enroll
 from shared.group_settings import GroupSettings
 from tests.cloud.service.edge_device import started
-from tests.cloud.service.test_groups import call  # noqa: F401  (a fixture)
 from vedette.v1 import fleet_pb2
 
 
@@ -36,9 +35,9 @@ async def until(condition) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_device_follows_its_group_and_says_so(cloud, state, call, tmp_path):  # noqa: F811
+async def test_a_device_follows_its_group_and_says_so(cloud, state, group_command, tmp_path):
     async def run(*words: str) -> dict:
-        result = await asyncio.to_thread(call, "settings", *words, "--json", str(tmp_path / "out.json"))
+        result = await asyncio.to_thread(group_command, "settings", *words, "--json", str(tmp_path / "out.json"))
         assert result.exit_code == 0, result.output
         return json.loads((tmp_path / "out.json").read_bytes())["groups"]
 
@@ -67,8 +66,8 @@ async def test_a_device_follows_its_group_and_says_so(cloud, state, call, tmp_pa
     }
 
 
-async def test_a_device_that_keeps_its_own_values_is_counted_as_refusing(cloud, state, call):  # noqa: F811
-    await asyncio.to_thread(call, "settings", "presses", "--max-samples-per-s", "5")
+async def test_a_device_that_keeps_its_own_values_is_counted_as_refusing(cloud, state, group_command):
+    await asyncio.to_thread(group_command, "settings", "presses", "--max-samples-per-s", "5")
     async with started(state, group_settings=False) as device:
         await device.until(lambda: device.group.refusal)
 
@@ -87,7 +86,7 @@ async def test_a_hostile_report_of_settings_is_no_setting_in_force(cloud, device
     assert state == GroupState("default", GroupSettings(), 1, 0, 1)
 
 
-def test_commands_refuse_what_cannot_be(call):  # noqa: F811
+async def test_commands_refuse_what_cannot_be(group_command):
     for words, reason in (
         (("presses", "--audit-share", "1.5"), "audit_share: Input should be less than or equal to 1"),
         (("presses", "--max-bytes-per-s", "nan"), "max_bytes_per_s"),
@@ -97,4 +96,5 @@ def test_commands_refuse_what_cannot_be(call):  # noqa: F811
         (("--audit-share", "0.1"), "Give a group together with the settings"),
         (("a b", "--audit-share", "0.1"), "not the name of a site or group"),
     ):
-        assert reason in str(call("settings", *words).exception), words
+        result = await asyncio.to_thread(group_command, "settings", *words)
+        assert reason in str(result.exception), words

@@ -3,28 +3,11 @@
 import asyncio
 import time
 
-import pytest
-from typer.testing import CliRunner
-
 from cloud.service.tokens import new_tokens
 from cloud.store.fleet import Place, device
 from cloud.store.releases import release
-from shared.cli import build
 from tests.cloud.service.harness import enrol
 from vedette.v1 import fleet_pb2
-
-
-@pytest.fixture
-def call(cloud, tmp_path):
-    """Call `vedette cloud group` in this process, beside the running service."""
-    config = tmp_path / "cloud.toml"
-    config.write_text(f'data_dir = "{cloud.settings.data_dir}"\n')
-    tree = build("cloud").root
-
-    def call(*words: str):
-        return CliRunner().invoke(tree, ["cloud", "group", *words, "--config", str(config)])
-
-    return call
 
 
 async def wanted(client) -> list[str]:
@@ -62,7 +45,7 @@ async def test_only_released_groups_are_told_to_run_a_bundle(cloud, biopsies):
     assert change.bundle_changed.bundle_name == "biopsy"
 
 
-async def test_commands_refuse_what_cannot_be(call):
+async def test_commands_refuse_what_cannot_be(group_command):
     for words, reason in (
         (("set", "press-07"), "Give --site, --group or both"),
         (("set", "press-07", "--group", "a b"), "not the name of a site or group"),
@@ -71,5 +54,5 @@ async def test_commands_refuse_what_cannot_be(call):
         (("release", "biopsy", "--all", "--group", "presses"), "Give one of them"),
         (("release", "nothing", "--all"), "No bundle named 'nothing'"),
     ):
-        result = await asyncio.to_thread(call, *words)  # the service may hold the store's lock, and must go on
+        result = await asyncio.to_thread(group_command, *words)  # the service may hold the store's lock, and must go on
         assert reason in str(result.exception), words

@@ -138,16 +138,16 @@ async def test_idle_connections_are_bounded_and_a_connected_device_goes_on(tmp_p
     async with running(settings_for(tmp_path, limits={"connections": 10}), biopsies.key) as cloud:
         await cloud.service.registry.publish(biopsies.bundle)
         honest = await cloud.device("honest")
-        stub = detection_pb2_grpc.DetectionStub(honest.channel())
+        detection = detection_pb2_grpc.DetectionStub(honest.channel())
         request = detection_pb2.SubmitRequest(samples=[message(biopsies.normal[0], bundle_id=honest.bundle_id)])
-        await stub.Submit(request)
+        await detection.Submit(request)
         host, port = honest.address.rsplit(":", 1)
         idle = [await asyncio.open_connection(host, int(port)) for _ in range(40)]
         await asyncio.sleep(0.3)
         ends = [asyncio.create_task(reader.read(1)) for reader, _ in idle]
         await asyncio.sleep(0.3)
         assert sum(end.done() for end in ends) >= 30
-        assert [result.status for result in (await stub.Submit(request)).results] == [DUPLICATE]
+        assert [result.status for result in (await detection.Submit(request)).results] == [DUPLICATE]
         await asyncio.gather(*ends, return_exceptions=True)  # the others end without a handshake
         late = await cloud.device("late")
         assert await late.submit([message(biopsies.normal[1])])

@@ -98,12 +98,12 @@ class SendingDevice:
             async with self._channel(number) as channel:
                 for sample in batch:
                     sample.screening.bundle_id = self.client.bundle_id
-                stub = channel.unary_unary(
+                submit = channel.unary_unary(
                     "/vedette.v1.Detection/Submit",
                     detection_pb2.SubmitRequest.SerializeToString,
                     detection_pb2.SubmitResponse.FromString,
                 )
-                answer = await stub(detection_pb2.SubmitRequest(samples=batch), timeout=5)
+                answer = await submit(detection_pb2.SubmitRequest(samples=batch), timeout=5)
         except grpc.aio.AioRpcError:
             return False
         assert {result.status for result in answer.results} <= ANSWERED, answer
@@ -116,12 +116,12 @@ class SendingDevice:
             attempt += 1
             with contextlib.suppress(grpc.aio.AioRpcError):
                 async with self._channel(attempt) as channel:
-                    stub = channel.unary_stream(
+                    watch = channel.unary_stream(
                         "/vedette.v1.Detection/Watch",
                         detection_pb2.WatchRequest.SerializeToString,
                         detection_pb2.Event.FromString,
                     )
-                    async for event in stub(detection_pb2.WatchRequest(cursor=cursor)):
+                    async for event in watch(detection_pb2.WatchRequest(cursor=cursor)):
                         assert event.cursor > cursor
                         cursor = event.cursor
                         if event.WhichOneof("event") == "verdict":

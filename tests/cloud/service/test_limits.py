@@ -47,11 +47,11 @@ async def test_calls_without_access_are_counted_before_the_store_is_read(limited
         return await read(store, device_id)
 
     monkeypatch.setattr(access, "device", counted)
-    stub = device.fleet
+    fleet = device.fleet
     codes: list[grpc.StatusCode] = []
     for _ in range(12):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stub.Heartbeat(fleet_pb2.HeartbeatRequest())
+            await fleet.Heartbeat(fleet_pb2.HeartbeatRequest())
         codes.append(refused.value.code())
     allowed = codes.count(grpc.StatusCode.PERMISSION_DENIED)
     assert 3 <= allowed < 12

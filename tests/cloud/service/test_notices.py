@@ -32,7 +32,7 @@ from shared.webhooks import NotDeliveredError, signature
 from tests.cloud.console.filled_store import CAMERA, KEY, SHUTTLE, manifest
 from tests.cloud.service.mail_server import MailServer
 from tests.edge.broker import Broker, needs_broker
-from tests.edge.test_alarms import SECRET, hook, secret  # noqa: F401  (fixtures)
+from tests.webhook import SECRET
 
 ADDRESSES = {"sender": "vedette@plant.example", "recipients": ["ada@plant.example", "bob@plant.example"]}
 
@@ -48,7 +48,7 @@ def settings_of(*sinks: dict, **changes) -> NoticeSettings:
     return NoticeSettings.model_validate({"sinks": sinks, "service_free_bytes": 0, "close_after_s": 0, **changes})
 
 
-def webhook(hook, secret, **changes) -> dict:  # noqa: F811
+def webhook(hook, secret, **changes) -> dict:
     return {"id": "hook", "kind": "webhook", "url": hook.url, "secret_file": secret, **changes}
 
 
@@ -130,7 +130,7 @@ async def test_devices_are_not_silent_because_the_service_was_off(fleet):
     assert len(await listed(fleet)) == 1
 
 
-async def test_a_webhook_gets_each_change_signed_and_again_until_it_accepts(fleet, hook, secret):  # noqa: F811
+async def test_a_webhook_gets_each_change_signed_and_again_until_it_accepts(fleet, hook, secret):
     center = center_of(fleet, settings_of(webhook(hook, secret, kinds=["device_silent"])))
     await let_report(fleet, SHUTTLE, CAMERA)
     await store_heartbeat(fleet.store, CAMERA.device_id, Heartbeat(disk_free_bytes=0))  # of another kind
@@ -158,7 +158,7 @@ async def test_a_webhook_gets_each_change_signed_and_again_until_it_accepts(flee
     assert {item["notice_id"] for item in closed} == {item["notice_id"] for item in hook.bodies[:2]}
 
 
-async def test_a_message_that_is_sent_and_not_noted_is_repeated_with_its_id(fleet, hook, secret, monkeypatch):  # noqa: F811
+async def test_a_message_that_is_sent_and_not_noted_is_repeated_with_its_id(fleet, hook, secret, monkeypatch):
     center = center_of(fleet, settings_of(webhook(hook, secret)))
     async with fleet.store.writing() as connection:
         await add_deliveries(connection, ["hook"], {"event": "notice"})
@@ -175,7 +175,7 @@ async def test_a_message_that_is_sent_and_not_noted_is_repeated_with_its_id(flee
     assert hook.bodies[0]["delivery_id"] == hook.bodies[1]["delivery_id"]
 
 
-async def test_one_message_that_is_never_accepted_blocks_no_other(fleet, hook, secret):  # noqa: F811
+async def test_one_message_that_is_never_accepted_blocks_no_other(fleet, hook, secret):
     center = center_of(fleet, settings_of(webhook(hook, secret)))
     async with fleet.store.writing() as connection:
         for number in range(3):
@@ -267,7 +267,7 @@ async def test_a_broker_confirms_each_message(fleet, tmp_path):
     assert received[0]["event"] == "notice"
 
 
-async def test_verdicts_go_to_their_subscribers_by_decision_site_and_group(fleet, hook, secret, monkeypatch):  # noqa: F811
+async def test_verdicts_go_to_their_subscribers_by_decision_site_and_group(fleet, hook, secret, monkeypatch):
     monkeypatch.setattr(feed, "PAGE_SIZE", 2)
     await set_place(fleet.store, [SHUTTLE.device_id], Place("hull", "presses"))
     wanted = webhook(hook, secret, events=["verdicts"], sites=["hull"], groups=["presses"])
@@ -304,7 +304,7 @@ async def test_the_outbox_is_bounded_in_number_and_age(fleet, monkeypatch):
     assert await drop_old(fleet.store, ["hook"], time.time() + 1) == 3
 
 
-def test_a_secret_that_is_missing_or_short_is_refused_at_the_start(hook, tmp_path):  # noqa: F811
+def test_a_secret_that_is_missing_or_short_is_refused_at_the_start(hook, tmp_path):
     short = tmp_path / "short"
     short.write_text("abc")
     for path in (tmp_path / "absent", short):
@@ -312,7 +312,7 @@ def test_a_secret_that_is_missing_or_short_is_refused_at_the_start(hook, tmp_pat
             open_sink(settings_of(webhook(hook, path)).sinks[0])
 
 
-def test_the_command_tests_each_sink(hook, secret, mail, tmp_path):  # noqa: F811
+def test_the_command_tests_each_sink(hook, secret, mail, tmp_path):
     lines = [
         f'data_dir = "{tmp_path}"',
         f'[[notices.sinks]]\nid = "hook"\nkind = "webhook"\nurl = "{hook.url}"\nsecret_file = "{secret}"',
