@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloud.bench.fitted import BenchBundle, fitted_bundles
 from cloud.bench.machine import machine
 from cloud.bench.setup import Setup
+from cloud.bench.workloads import forwarded
 from cloud.serving.analysis import Analysis
 from cloud.serving.batcher import Batcher
 from cloud.serving.cache import AnalysisCache
@@ -33,7 +34,7 @@ from cloud.store.ingest import Received, store_samples
 from cloud.store.registry import Registry
 from cloud.training.progress import StageProgress
 from shared.errors import SampleRejected, VedetteError
-from shared.samples import ImageCrop, Route, Sample, Screening, Values, Verdict, new_sample_id
+from shared.samples import ImageCrop, Sample, Values, Verdict, new_sample_id
 from shared.wire import encode_payload
 
 REQUIRED = 0.95
@@ -193,7 +194,7 @@ class _Service:
     async def _fill(self, bundle: BenchBundle, devices: Sequence[str]) -> None:
         """Store the samples as devices send them."""
         modality, bundle_id = bundle.bundle.manifest.modality, bundle.bundle.manifest.bundle_id
-        screening = Screening(3.5, 0.01, False, Route.FORWARD, bundle_id, "0123456789ab", "int8_openvino")
+        screening = forwarded(bundle_id)
         received = []
         for place, values in enumerate(bundle.judged):
             encoded = bundle.encoded[place] if bundle.encoded else None

@@ -19,6 +19,7 @@ from vedette.v1 import detection_pb2
 
 FEATURES, WINDOW, CHANNELS, IMAGE_SIDE_PIXELS = 8, 32, 8, 256
 FILLER = "edge/filler.npz"
+ARTEFACT, CALIBRATION_ID = "int8_openvino", "0123456789ab"
 _ROWS = InputSpec(channels=tuple(f"feature_{place}" for place in range(FEATURES)))
 _WINDOWS = InputSpec(
     channels=tuple(f"channel_{place}" for place in range(CHANNELS)), window_length=WINDOW, window_stride=WINDOW
@@ -43,7 +44,7 @@ class RequestKind:
     def request(self, bundle_id: str, seed: int) -> detection_pb2.SubmitRequest:
         """Return a request as an agent sends it; `renew` gives its samples new ids."""
         rng = np.random.default_rng(seed)
-        screening = Screening(3.5, 0.01, False, Route.FORWARD, bundle_id, "0123456789ab", "int8_openvino")
+        screening = forwarded(bundle_id)
         messages = []
         for place in range(self.batch_size):
             values, encoded = self.make(rng)
@@ -88,12 +89,12 @@ WORKLOADS = (
 def bench_manifest(name: str, modality: Modality, spec: InputSpec) -> Manifest:
     """Return the manifest of a bundle that has FILLER as its only file for devices."""
     artefact = Artefact(
-        name="int8_openvino",
+        name=ARTEFACT,
         engine="openvino",
         precision="int8",
         graph=FILLER,
         calibration=FILLER,
-        calibration_id="0123456789ab",
+        calibration_id=CALIBRATION_ID,
     )
     return Manifest(
         name=name,
@@ -108,3 +109,8 @@ def bench_manifest(name: str, modality: Modality, spec: InputSpec) -> Manifest:
         training={},
         files={},
     )
+
+
+def forwarded(bundle_id: str) -> Screening:
+    """Return the screening of a suspicious sample by such a bundle."""
+    return Screening(3.5, 0.01, False, Route.FORWARD, bundle_id, CALIBRATION_ID, ARTEFACT)

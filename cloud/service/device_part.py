@@ -186,6 +186,7 @@ class DevicePart:
         return listen_grpc(server, self._settings.enrolment_listen, credentials, "enrolment_listen")
 
     async def _add_health(self, server: grpc.aio.Server, *services: str) -> None:
+        # grpc-stubs does not know the module `aio` of grpcio-health-checking.
         servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
         for name in ("", *services):
             await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)

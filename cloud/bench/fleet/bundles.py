@@ -1,14 +1,13 @@
 """Bundles of the fleet benchmark: real analyzers, fitted in seconds, and nothing for devices."""
 
-from datetime import UTC, datetime
-
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from cloud.bench.workloads import FILLER, bench_manifest
 from cloud.methods.encoders import encoder_bytes
 from cloud.training.analysis import AnalysisOptions, fit_analysis
-from shared.bundle import ENCODER_FILE, Artefact, Bundle, InputSpec, Manifest, npz_bytes, sign
+from shared.bundle import ENCODER_FILE, Bundle, InputSpec, npz_bytes, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 
@@ -18,7 +17,6 @@ EFFORT = 0.05
 TRAINED, HELD_OUT, SENT = 500, 250, 512
 ODD_SHARE = 0.1  # of the sent rows
 IMAGE_SIDE, IMAGES = 64, 40
-_FILLER = "edge/filler.npz"
 
 
 def table_rows(seed: int, count: int) -> NDArray[np.float32]:
@@ -68,25 +66,4 @@ def another_version(bundle: Bundle, version: int, key: Ed25519PrivateKey) -> Bun
 
 
 def _signed(name: str, modality: Modality, spec: InputSpec, files: dict[str, bytes], key: Ed25519PrivateKey) -> Bundle:
-    artefact = Artefact(
-        name="int8_openvino",
-        engine="openvino",
-        precision="int8",
-        graph=_FILLER,
-        calibration=_FILLER,
-        calibration_id="bench",
-    )
-    manifest = Manifest(
-        name=name,
-        version=1,
-        created_at=datetime.now(UTC).isoformat(),
-        modality=modality,
-        input=spec,
-        artefacts=(artefact,),
-        preferred_artefact=artefact.name,
-        parity={},
-        tolerances={},
-        training={},
-        files={},
-    )
-    return sign(manifest, {**files, _FILLER: npz_bytes({})}, key)
+    return sign(bench_manifest(name, modality, spec), {**files, FILLER: npz_bytes({})}, key)

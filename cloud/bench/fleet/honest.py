@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from cloud.bench.fleet.plan import ClientPlan, ClientResult
 from cloud.bench.setup import SimulatedDevice
+from cloud.bench.workloads import forwarded
 from shared.modality import Modality
-from shared.samples import Route, Sample, Screening, new_sample_id
+from shared.samples import Sample, new_sample_id
 from shared.wire import sample_to_message, timestamp
 from vedette.v1 import detection_pb2, detection_pb2_grpc, sample_pb2
 
@@ -30,7 +31,7 @@ _DELIVERED = (detection_pb2.SUBMIT_STATUS_ACCEPTED, detection_pb2.SUBMIT_STATUS_
 def row_message(values: NDArray[np.float32], bundle_id: str, origin: str) -> sample_pb2.Sample:
     """Return a forwarded row as an agent sends it; its id and time change with each use."""
     sample = Sample(new_sample_id(), "line-1", Modality.TABULAR, time.time(), origin, values)
-    return sample_to_message(sample, Screening(3.5, 0.01, False, Route.FORWARD, bundle_id, "bench", "int8_openvino"))
+    return sample_to_message(sample, forwarded(bundle_id))
 
 
 def pause_s(error: grpc.aio.AioRpcError) -> float:
