@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from shared.diffusion.adam import Adam
 from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
 from shared.diffusion.schedules import diffuse, log_uniform_sigmas, per_item
 from shared.settings import Settings
@@ -121,7 +122,7 @@ def train(
     `progress` receives the share done every REPORT_STEPS steps and at the end.
     """
     parameters = list(module.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+    optimizer = Adam(parameters)
     average = ExponentialMovingAverage(module, settings.ema_decay)
     report = progress or (lambda share: None)
     device_type = parameters[0].device.type
@@ -129,13 +130,13 @@ def train(
     recent, done = torch.zeros(()), 0.0
     module.train()
     for step in range(settings.steps):
-        optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
-        optimizer.zero_grad(set_to_none=True)
+        learning_rate = settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+        optimizer.clear_gradients()
         with torch.autocast(device_type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             loss = batch_loss()
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        optimizer.step(learning_rate)
         average.update(parameters)
         time_share = (clock() - started_s) / settings.max_seconds
         done = max(done, (step + 1) / settings.steps, time_share if time_share > 0.5 else 0.0)
