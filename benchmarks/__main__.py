@@ -30,6 +30,7 @@ NAMES = (
     "retention",
     "console_queries",
     "open_pages",
+    "tracing",
 )
 PAGES = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from cloud.notice_settings import NoticeSettings
 from shared.addresses import Address, is_host
 from shared.settings import Settings
+from shared.tracing import TracingSettings
 
 
 def _parse_address(text: str) -> Address:
@@ -249,6 +250,18 @@ class RetentionSettings(Settings):
     )
 
 
+class ServiceTracingSettings(TracingSettings):
+    """Traces of single samples that devices have begun."""
+
+    samples_per_s: float = Field(
+        default=20.0,
+        gt=0,
+        le=10_000,
+        title="Traced samples",
+        description="samples a second that each process traces; devices choose which, more are not traced",
+    )
+
+
 class CloudSettings(Settings):
     """All settings in `cloud.toml`."""
 
@@ -331,6 +344,7 @@ class CloudSettings(Settings):
     retention: RetentionSettings = RetentionSettings()
     rollouts: RolloutSettings = RolloutSettings()
     notices: NoticeSettings = NoticeSettings()
+    tracing: ServiceTracingSettings = ServiceTracingSettings()
 
     @property
     def store(self) -> StoreLocation:

@@ -25,6 +25,7 @@ from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
 from edge.settings import AgentSettings, RouterSettings
 from edge.spool import Spool
+from edge.tracing import SampleTraces
 from edge.uplink.delivery import Delivery
 from edge.uplink.events import EventReader
 from edge.uplink.group_settings import FollowedSettings
@@ -47,6 +48,7 @@ from shared.status import (
     LinkStatus,
     VerdictStatus,
 )
+from shared.tracing import SampleSpans
 
 HOUSEKEEPING_S = 1.0
 SOURCES_STOP_S, ALARMS_STOP_S = 2.0, 0.5
@@ -93,6 +95,7 @@ class Agent:
         self._renewal: CertificateRenewal | None = None
         self._ends_with_sources = False  # a source that has ended is then no problem
         self.meter, self.budget = LinkMeter(), UploadBudget(settings.router)
+        self._traces = self._make_traces()
         context = self._pipeline_context()
         self.pipelines = [Pipeline(source, context) for source in settings.sources]
         self._group.on_change = self._apply
@@ -183,7 +186,15 @@ class Agent:
             alarms=self.alarms,
             buffer_seal=Seal.from_file(key_file, PURPOSE) if key_file is not None else None,
             stop=self._stop,
+            traces=self._traces,
         )
+
+    def _make_traces(self) -> SampleTraces | None:
+        """Return the traces of samples, or None: no OpenTelemetry is loaded then. Raises MissingExtraError."""
+        tracing = self.settings.tracing
+        if not tracing.endpoint:
+            return None
+        return SampleTraces(SampleSpans(tracing.endpoint, "vedette-edge"), tracing.share, self._device_id)
 
     def _make_uplink(self) -> Uplink | None:
         """Return the uplink, or None if the mode sends nothing and the device was never enrolled."""
@@ -191,7 +202,7 @@ class Agent:
         if settings.router.mode == "edge_only" and not is_enrolled(settings.state_dir):
             return None
         meter = self.meter
-        delivery = Delivery(settings.uplink, self.spool, self.verdicts, meter)
+        delivery = Delivery(settings.uplink, self.spool, self.verdicts, meter, self._traces)
         updater = Updater(
             _version(),
             settings.uplink,
@@ -322,6 +333,8 @@ class Agent:
         self._housekeeping()
         if self._metrics is not None:
             self._metrics.stop()
+        if self._traces is not None:
+            self._traces.close()
         self.verdicts.close()
         self._state_lock.release()
         log.info("stopped", spooled=self.spool.status().samples)

@@ -26,6 +26,7 @@ from edge.settings import AgentSettings, RouterSettings
 from edge.settings.sources import SourceSettings
 from edge.sources import Source, SourceHealth, open_source
 from edge.spool import Spool
+from edge.tracing import SampleTraces
 from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
@@ -51,6 +52,7 @@ class PipelineContext:
     alarms: AlarmDelivery
     buffer_seal: Seal | None
     stop: threading.Event
+    traces: SampleTraces | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Pipeline:
         settings = around.settings
         self._router = Router(settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
         self._raised: list[Alarm] = []
-        self._forwarder = Forwarder(self._router, settings.router, around.budget, self._raised.append)
+        self._forwarder = Forwarder(self._router, settings.router, around.budget, self._raised.append, around.traces)
         self._watch = StreamWatch(source.id, settings.state_dir, settings.router.forward_p_value, around.alarms)
         self._thread: threading.Thread | None = None
 

@@ -29,6 +29,7 @@ _PACKAGES_OF = {
     "federated": "flwr",
     "postgres": "asyncpg",
     "s3": "s3fs",
+    "tracing": "opentelemetry",
     "demo": "river aeon skimage",
 }
 _EXTRA_OF = {package: extra for extra, packages in _PACKAGES_OF.items() for package in packages.split()}

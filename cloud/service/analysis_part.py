@@ -18,6 +18,7 @@ from shared.bundle import Bundle
 from shared.errors import StorageError, VedetteError
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision
+from shared.tracing import SampleSpans
 
 SLOW_NICENESS = 10  # requests and small samples come first where all cores are busy
 STOP_WORKER_S = 0.25
@@ -40,6 +41,7 @@ class AnalysisPart:
         load_analysis: Callable[[Bundle], Judge],
         on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
         on_failure: Callable[[Exception], None],
+        spans: SampleSpans | None = None,
     ) -> None:
         self._registry, self._settings, self._metrics = registry, settings.analysis, metrics
         self._on_judged, self._on_failure = on_judged, on_failure
@@ -67,6 +69,7 @@ class AnalysisPart:
             adaptive_depth=settings.analysis.adaptive_depth,
             on_judged=self._judged,
             on_failure=on_failure,
+            spans=spans,
         )
 
     def wake(self) -> None:

@@ -20,6 +20,7 @@ from cloud.service.metrics import Metrics
 from cloud.service.request_slots import Slot, arrive, evict
 from cloud.service.sample_check import CheckedFields, SharedFields, check_fields, check_payloads
 from cloud.service.store_check import StoreCheck
+from cloud.service.traces import IngestTraces
 from cloud.service.watch import STORAGE_RETRY_MS, WatchService
 from cloud.store import Store
 from cloud.store.group_commit import GroupCommit
@@ -48,7 +49,8 @@ _STATUS = {
 class DetectionService:
     """Submit, beside the Watch of `watch`.
 
-    `executor` checks payloads outside the event loop; `wake_analysis` is called after samples were stored.
+    `executor` checks payloads outside the event loop; `wake_analysis` is called after samples were stored; `traces` is
+    None if no sample is traced.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class DetectionService:
         *,
         executor: Executor,
         wake_analysis: Callable[[], None],
+        traces: IngestTraces | None = None,
     ) -> None:
         self._store = store
         self._commits = GroupCommit(store)
@@ -76,6 +79,7 @@ class DetectionService:
         self._metrics = metrics
         self._executor = executor
         self._wake_analysis = wake_analysis
+        self._traces = traces
         self._throttle = Throttle(max_kinds=MAX_THROTTLED)
 
     def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
@@ -167,7 +171,12 @@ class DetectionService:
         """Return the checked fields of all samples; raises StorageError if bundles cannot be looked up."""
         now_s = time.time()
         check = partial(
-            check_fields, request.samples, known=self._shared_fields, device_id=device_id, received_at_s=now_s
+            check_fields,
+            request.samples,
+            known=self._shared_fields,
+            device_id=device_id,
+            received_at_s=now_s,
+            traces=self._traces,
         )
         checked = await self._call(size, check, self._rules.known)
         if checked.unknown and (found := await self._rules.of(checked.unknown)):
@@ -179,6 +188,8 @@ class DetectionService:
         rows = await self._call(max(size, checked.readings_bytes), check_payloads, checked)
         valid = [row for row in rows if not isinstance(row, str)]
         outcomes = await self._store_shielded(valid, admitted) if valid else []
+        if self._traces is not None:
+            self._traces.stored(checked.device_id, checked.received_at_s, valid, outcomes)
         if outcomes.count(IngestStatus.STORED) == len(rows):
             self._metrics.samples.labels("accepted").inc(len(rows))
             return answers.accepted([row[0][0] for row in valid])

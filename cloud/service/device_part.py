@@ -22,6 +22,7 @@ from cloud.service.fleet import EnrolmentService, FleetService
 from cloud.service.metrics import Metrics
 from cloud.service.ports import grpc_server, listen_grpc
 from cloud.service.store_check import StoreCheck
+from cloud.service.traces import IngestTraces
 from cloud.service.watch import WatchService
 from cloud.serving.batcher import Judged
 from cloud.settings import CloudSettings
@@ -59,7 +60,9 @@ class DevicePart:
         *,
         wake_analysis: Callable[[], None] | None,
         on_failure: Callable[[Exception], None],
+        traces: IngestTraces | None = None,
     ) -> None:
+        self._traces = traces
         self._store, self._registry, self._settings = store, registry, settings
         self._authority, self._metrics, self._store_check = authority, metrics, store_check
         self._wake_analysis, self._on_failure = wake_analysis, on_failure
@@ -100,6 +103,7 @@ class DevicePart:
             self._metrics,
             executor=self._executor,
             wake_analysis=self._wake_analysis or _nothing,
+            traces=self._traces,
         )
         self.addresses = (await self._device_server(names), await self._enrolment_server(names))
 

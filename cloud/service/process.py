@@ -22,6 +22,7 @@ from cloud.service.ports import probe
 from cloud.service.readiness import CurrentBundles
 from cloud.service.roles import Role
 from cloud.service.store_check import StoreCheck
+from cloud.service.traces import IngestTraces
 from cloud.service.web import WebServer
 from cloud.serving.batcher import Judged
 from cloud.serving.ports import Judge
@@ -36,6 +37,7 @@ from shared.bundle import Bundle
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 from shared.signing_keys import key_id
+from shared.tracing import SampleSpans
 
 GRACE_S = 1.5
 _LOG = EventLog("service")
@@ -77,6 +79,8 @@ class Service:
         self.registry = Registry(self.store, settings.store, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)
+        endpoint = settings.tracing.endpoint  # empty: OpenTelemetry is not loaded
+        self._spans = SampleSpans(endpoint, "vedette-cloud") if endpoint else None
         self._analysis = self._analysis_part(load_analysis) if role.judges else None
         self._devices = self._device_part() if role.serves_devices else None
         self._housekeeping = (
@@ -92,6 +96,7 @@ class Service:
             load_analysis=load_analysis,
             on_judged=self._on_judged,
             on_failure=self._on_failure,
+            spans=self._spans,
         )
         if not self._role.serves_devices:
             self.store.call_on_change(part.wake)
@@ -107,6 +112,7 @@ class Service:
             self._store_check,
             wake_analysis=self._analysis.wake if self._analysis else None,
             on_failure=self._on_failure,
+            traces=IngestTraces(self._spans, self._settings.tracing.samples_per_s) if self._spans else None,
         )
 
     async def start(self) -> None:
@@ -206,6 +212,8 @@ class Service:
             self._devices.close()
         if self._analysis:
             await asyncio.to_thread(self._analysis.stop)
+        if self._spans:
+            await asyncio.to_thread(self._spans.close)
 
     def health(self) -> dict[str, object]:
         """Return the body of /health, with status 503 unless the service runs."""

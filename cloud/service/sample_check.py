@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cloud.service.bundle_rules import BundleRule, Rules, check_fit
+from cloud.service.traces import IngestTraces
 from cloud.store.ingest import Received
 from cloud.store.sample_rows import Row
 from shared.errors import SampleRejected
@@ -71,6 +72,7 @@ class CheckedFields:
     received_at_s: float
     messages: Sequence[sample_pb2.Sample]
     rules: Rules
+    traces: IngestTraces | None = None
     rows: list[Row | None] = field(default_factory=list)
     plain: list[int] = field(default_factory=list)
     others: list[tuple[int, BundleRule]] = field(default_factory=list)
@@ -100,10 +102,18 @@ class SharedFields:
 
 
 def check_fields(
-    messages: Sequence[sample_pb2.Sample], rules: Rules, known: SharedFields, device_id: str, received_at_s: float
+    messages: Sequence[sample_pb2.Sample],
+    rules: Rules,
+    known: SharedFields,
+    device_id: str,
+    received_at_s: float,
+    traces: IngestTraces | None = None,
 ) -> CheckedFields:
-    """Return the rows of all samples whose fields are clearly valid, without a look into payloads."""
-    checked = CheckedFields(device_id, received_at_s, messages, rules)
+    """Return the rows of all samples whose fields are clearly valid, without a look into payloads.
+
+    `traces` decides which samples are traced; None: none of them.
+    """
+    checked = CheckedFields(device_id, received_at_s, messages, rules, traces)
     for place, message in enumerate(messages):
         screening, payload = message.screening, message.payload
         if len(payload.shape) > MAX_DIMENSIONS:  # before anything is computed from it: a product takes seconds
@@ -175,7 +185,12 @@ def check_sample(message: sample_pb2.Sample, request: CheckedFields) -> Row | st
         return str(error)
     except Exception as error:  # otherwise the sample would stay in the spool and fail again
         return _failure(error)
-    return Received(sample, screening, message.payload).row(request.device_id, request.received_at_s)
+    traced = _is_traced(message, request)
+    return Received(sample, screening, message.payload, traced).row(request.device_id, request.received_at_s)
+
+
+def _is_traced(message: sample_pb2.Sample, request: CheckedFields) -> bool:
+    return request.traces is not None and request.traces.accepts(message.sample_id, message.traceparent)
 
 
 def _shared(message: sample_pb2.Sample, rules: Rules) -> _Shared | None:
@@ -250,6 +265,7 @@ def _row(request: CheckedFields, message: sample_pb2.Sample, shared: _Shared) ->
         shared.bundle_id,
         shared.calibration_id,
         shared.artefact,
+        request.traces is not None and _is_traced(message, request),
         size,
     )
     return sample, (shared.encoding, shared.shape, data, None, *edge_map), shared.decoded_bytes

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.ports import Judge
+from cloud.serving.traces import add_verdict_spans
 from cloud.serving.verdicts import judge_batch, judge_on, undecided
 from cloud.serving.worker import Worker
 from cloud.store import Store
@@ -25,6 +26,7 @@ from cloud.store.judging import WaitingSample, load_payloads, store_verdicts, wa
 from shared.backoff import Backoff
 from shared.errors import StorageError, VedetteError, WorkerCrashedError
 from shared.samples import Verdict
+from shared.tracing import SampleSpans
 from vedette.v1 import sample_pb2
 
 WINDOW_BATCHES, LARGEST_BATCHES = 8, 32  # batch sizes in a window, and in the largest batch of a quick analysis
@@ -47,7 +49,8 @@ class Batcher:
 
     `find_bundle` returns the id of the bundle that judges samples, given the id of the bundle that screened them, or
     None. `on_judged` receives verdicts after they are stored, with their events and the seconds they took. `on_failure`
-    receives each error that is retried. `worker` judges batches, `slow_worker` those that take long.
+    receives each error that is retried. `worker` judges batches, `slow_worker` those that take long. `spans` receives
+    the spans of traced samples.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Batcher:
         adaptive_depth: bool = False,
         on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
         on_failure: Callable[[Exception], None],
+        spans: SampleSpans | None = None,
     ) -> None:
         self._store = store
         self._analyses = analyses
@@ -74,6 +78,7 @@ class Batcher:
         self._judge_apart = partial(judge_on, false_alarm_rate=false_alarm_rate, adaptive_depth=adaptive_depth)
         self._on_judged = on_judged
         self._on_failure = on_failure
+        self._spans = spans
         self._woken = asyncio.Event()
         self._slow_task: asyncio.Task[None] | None = None
         self._in_slow_task: set[int] = set()  # numbers of its samples
@@ -225,7 +230,7 @@ class Batcher:
 
         Retries without limit: judging the samples again would cost more than waiting.
         """
-        backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
+        backoff, judged_s = Backoff(RETRY_MIN_S, RETRY_MAX_S), time.monotonic()
         while True:
             try:
                 written = await store_verdicts(self._store, judged)
@@ -235,6 +240,8 @@ class Batcher:
                 await asyncio.sleep(backoff.next_s())
         now_s = time.monotonic()
         self._on_judged(judged, written, now_s - started_s)
+        if self._spans is not None:
+            add_verdict_spans(self._spans, judged, judged_s - started_s, now_s - judged_s)
         return now_s
 
 

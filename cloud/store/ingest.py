@@ -33,6 +33,7 @@ class Received:
     sample: Sample
     screening: Screening
     payload: sample_pb2.Payload
+    traced: bool = False
 
     def row(self, device_id: str, received_at_s: float) -> Row:
         """Return the sample as the store writes it."""
@@ -54,6 +55,7 @@ class Received:
                 screening.bundle_id,
                 screening.calibration_id,
                 screening.artefact,
+                self.traced,
                 len(self.payload.data),
             ),
             (

@@ -36,6 +36,7 @@ _QUEUE_COLUMNS = (
     "received_at_s",
     "payload_bytes",
     "route",
+    "traced",
 )
 
 
@@ -53,6 +54,7 @@ class WaitingSample:
     payload_bytes: int
     route: Route
     decoded_bytes: int = 0
+    traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def _waiting_sample(row: Any) -> WaitingSample:
         row.payload_bytes,
         Route(row.route),
         decoded_bytes(row.encoding, row.shape) if row.shape else 0,
+        row.traced,
     )
 
 

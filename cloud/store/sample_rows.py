@@ -17,8 +17,10 @@ SAMPLE_COLUMNS = (
     "edge_bundle_id",
     "calibration_id",
     "artefact",
+    "traced",
     "payload_bytes",
 )
+TRACED = SAMPLE_COLUMNS.index("traced")
 PAYLOAD_COLUMNS = ("encoding", "shape", "data", "part", "edge_map_height", "edge_map_width", "edge_map")
 """`shape` is JSON as text."""
 

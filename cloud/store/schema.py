@@ -133,6 +133,7 @@ samples = Table(
     Column("number", Number, primary_key=True, autoincrement=True),
     *table_columns(SAMPLES, foreign_keys={"device_id": "devices.device_id"}),
     Column("judged", Boolean, nullable=False, server_default=false()),
+    Column("traced", Boolean, nullable=False, server_default=false()),  # see shared.tracing
     # Queue of the analysis: only samples that wait.
     Index(
         "ix_samples_waiting",

@@ -16,6 +16,7 @@ from edge.routing.router import ACCEPT, ALARM, AUDIT, Router, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.settings import RouterSettings
 from edge.spool_store import NewSample
+from edge.tracing import SampleTraces
 from shared.modalities.base import PayloadForm
 from shared.samples import SampleBatch
 
@@ -44,16 +45,22 @@ class Forwarder:
     """Routes the batches of one source. `on_alarm` is called for each alarm."""
 
     def __init__(
-        self, router: Router, settings: RouterSettings, budget: UploadBudget, on_alarm: Callable[[Alarm], None]
+        self,
+        router: Router,
+        settings: RouterSettings,
+        budget: UploadBudget,
+        on_alarm: Callable[[Alarm], None],
+        traces: SampleTraces | None = None,
     ) -> None:
         self._router, self._planner, self._on_alarm = router, UploadPlanner(settings, budget), on_alarm
+        self._traces = traces
 
     def forward(self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener) -> Forwarded:
         """Route a batch that `screener` has screened, and pack the samples that are sent."""
         selection = self._router.select(screened.p_values)
         plan = self._planner.plan(batch, screened.kept, selection.candidates)
         routing = self._router.grant(selection, plan.cost_bytes)
-        packed = pack(batch, screened, routing, screener, plan.form)
+        packed = pack(batch, screened, routing, screener, plan.form, self._traces)
         self._planner.settle(plan, routing, packed)
         self._raise_alarms(batch, screened, screener, routing, packed)
         accepted = (routing.codes == ACCEPT) & ~routing.held

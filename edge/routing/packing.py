@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edge.routing.router import ROUTES, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.spool_store import NewSample
+from edge.tracing import SampleTraces
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
@@ -50,8 +51,9 @@ def pack(
     routing: Routing,
     screener: Screener,
     form: SentForm,
+    traces: SampleTraces | None = None,
 ) -> Packed:
-    """Pack each sample that `routing` sends, in a payload form.
+    """Pack each sample that `routing` sends, in a payload form; `traces` marks those that are traced.
 
     Places are positions in `screened.kept`. A sample that cannot be packed is logged and counted as failed; the others
     are packed.
@@ -64,7 +66,10 @@ def pack(
     priorities, sample_ids = routing.priorities[places].tolist(), new_sample_ids(len(places))
     for number, (place, sample_id) in enumerate(zip(places.tolist(), sample_ids, strict=True)):
         try:
-            data = packer.message(number, sample_id).SerializeToString()
+            message = packer.message(number, sample_id)
+            if traces is not None:
+                traces.begin(message)
+            data = message.SerializeToString()
         except Exception as error:
             packed.failed.append(place)
             if _throttle.allow("failed"):

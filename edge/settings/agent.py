@@ -10,6 +10,7 @@ from edge.settings.sources import SourceSettings, StdinSettings
 from shared.addresses import Address
 from shared.calibration import MIN_P_VALUE
 from shared.settings import Settings
+from shared.tracing import TracingSettings
 
 
 class RouterSettings(Settings):
@@ -141,6 +142,14 @@ class NormalBufferSettings(Settings):
     snapshot_every_s: float = Field(default=10.0, gt=0, title="Interval", description="seconds between two snapshots")
 
 
+class DeviceTracingSettings(TracingSettings):
+    """Traces of single samples from the device to the verdict."""
+
+    share: float = Field(
+        default=0.01, ge=0, le=1, title="Share", description="share of the sent samples that are traced, at random"
+    )
+
+
 class LogSettings(Settings):
     """Log of the agent on its standard error stream."""
 
@@ -162,6 +171,7 @@ class AgentSettings(Settings):
     metrics: MetricsSettings = MetricsSettings()
     screening_log: ScreeningLogSettings = ScreeningLogSettings()
     normal_buffer: NormalBufferSettings = NormalBufferSettings()
+    tracing: DeviceTracingSettings = DeviceTracingSettings()
     log: LogSettings = LogSettings()
     bundle_key: Path | None = Field(
         default=None,

@@ -13,6 +13,7 @@ from edge.disk import disk_error_text
 from edge.settings import UplinkSettings
 from edge.spool import Spool
 from edge.spool_store import Settled, SpooledSample
+from edge.tracing import SampleTraces
 from edge.uplink.link import LinkState, wait_to_retry
 from edge.uplink.meter import LinkMeter, RequestLimits
 from edge.uplink.tasks import end, happens
@@ -39,8 +40,16 @@ log = EventLog("uplink")
 class Delivery:
     """Drains the spool, the most suspicious first. A job of the uplink."""
 
-    def __init__(self, settings: UplinkSettings, spool: Spool, verdicts: VerdictStore, meter: LinkMeter) -> None:
+    def __init__(
+        self,
+        settings: UplinkSettings,
+        spool: Spool,
+        verdicts: VerdictStore,
+        meter: LinkMeter,
+        traces: SampleTraces | None = None,
+    ) -> None:
         self._settings, self._spool, self._verdicts, self._meter = settings, spool, verdicts, meter
+        self._traces = traces
         self._signal = asyncio.Event()
         self._taking = asyncio.Lock()
         self._probing = asyncio.Lock()
@@ -86,11 +95,13 @@ class Delivery:
     async def _send(self, transport: Transport, link: LinkState, samples: list[SpooledSample]) -> None:
         if not samples:
             return
-        left = {sample.sample_id: sample for sample in samples}
+        left, sent_s = {sample.sample_id: sample for sample in samples}, time.time()
         try:
             response = await self._submit(transport, link, samples)
             link.succeeded()
             self._settle(left, response)
+            if self._traces is not None:
+                self._traces.delivered([sample for sample in samples if sample.sample_id not in left], sent_s)
         except grpc.aio.AioRpcError as error:
             self._handle_failure(error, link, left)
         finally:

@@ -21,6 +21,7 @@ from benchmarks import (
     retention,
     row_choices,
     series_choices,
+    tracing,
     video_choices,
 )
 from benchmarks.data_folder import VARIABLE
@@ -170,6 +171,13 @@ def test_queries_of_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = console_queries.run(quick=True, count=200_000)
     assert figures["slowest"] in figures
     assert set(console_queries.FILTERS) < set(figures)
+
+
+def test_traces_are_measured_off_and_on() -> None:
+    figures = tracing.run(quick=True)
+    for part in figures.values():
+        assert part.keys() == {"off", "unmarked", "marked"}
+        assert all(value > 0 for value in part.values())
 
 
 def test_open_pages_receive_new_verdicts() -> None:

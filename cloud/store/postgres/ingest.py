@@ -13,6 +13,7 @@ _TYPES = {
     "edge_score": "float8",
     "edge_p_value": "float8",
     "edge_extrapolated": "bool",
+    "traced": "bool",
     "payload_bytes": "int4",
     "encoding": "int4",
     "data": "bytea",

@@ -129,7 +129,7 @@ class Screening(_message.Message):
     def __init__(self, score: _Optional[float] = ..., p_value: _Optional[float] = ..., extrapolated: _Optional[bool] = ..., route: _Optional[_Union[Route, str]] = ..., bundle_id: _Optional[str] = ..., calibration_id: _Optional[str] = ..., artefact: _Optional[str] = ..., anomaly_map: _Optional[_Union[AnomalyMap, _Mapping]] = ...) -> None: ...
 
 class Sample(_message.Message):
-    __slots__ = ("sample_id", "modality", "captured_at", "source_id", "origin", "payload", "screening")
+    __slots__ = ("sample_id", "modality", "captured_at", "source_id", "origin", "payload", "screening", "traceparent")
     SAMPLE_ID_FIELD_NUMBER: _ClassVar[int]
     MODALITY_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,7 @@ class Sample(_message.Message):
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     SCREENING_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     sample_id: bytes
     modality: Modality
     captured_at: _timestamp_pb2.Timestamp
@@ -144,7 +145,8 @@ class Sample(_message.Message):
     origin: str
     payload: Payload
     screening: Screening
-    def __init__(self, sample_id: _Optional[bytes] = ..., modality: _Optional[_Union[Modality, str]] = ..., captured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source_id: _Optional[str] = ..., origin: _Optional[str] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ..., screening: _Optional[_Union[Screening, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, sample_id: _Optional[bytes] = ..., modality: _Optional[_Union[Modality, str]] = ..., captured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., source_id: _Optional[str] = ..., origin: _Optional[str] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ..., screening: _Optional[_Union[Screening, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class AnalyzerOpinion(_message.Message):
     __slots__ = ("analyzer", "score", "p_value", "extrapolated")

@@ -25,7 +25,7 @@ from shared.samples import Opinion
 
 
 def test_the_tables_hold_exactly_the_declared_columns() -> None:
-    for table, own in ((samples, {"judged"}), (verdicts, set())):
+    for table, own in ((samples, {"judged", "traced"}), (verdicts, set())):
         declared = {name for name, stored in COLUMNS.items() if table.name in stored.tables}
         assert {column.name for column in table.c} - own == declared
     assert {name for stored in COLUMNS.values() for name in stored.tables} == {SAMPLES, VERDICTS}
