@@ -31,6 +31,8 @@ from tests.shell import Shell, vedette_shell
 # Commands that cannot run here, by their beginning. Every other command of the documents runs.
 NOT_RUN = {
     "apt-get": "installs packages of the system",
+    "helm": "needs a cluster; tests/test_deploy_chart.py renders the chart",
+    "kubectl": "needs a cluster; tests/test_deploy_roles.py reads the manifests",
     "docker": "needs a container engine; tests/test_deploy.py compares the files with the program",
     "sudo": "changes users, packages and services of the machine; tests/test_deploy.py reads the unit",
     "journalctl": "needs the unit of `sudo systemctl`",
@@ -49,7 +51,7 @@ NOT_RUN = {
 }
 # Blocks that another test runs, by their first line.
 RUN_ELSEWHERE = {". .venv/bin/activate": "tests/system/test_quick_start.py"}
-COMMAND_LINE = re.compile(r"^\s*(\$ )?(vedette|pip|sudo|apt-get|make|docker) ", re.MULTILINE)
+COMMAND_LINE = re.compile(r"^\s*(\$ )?(vedette|pip|sudo|apt-get|make|docker|helm|kubectl) ", re.MULTILINE)
 OUTPUT_OPTIONS = {"--output", "--json", "--plots"}
 API = "http://127.0.0.1:7480/api/v1"
 # Settings of training from the environment: the same commands in seconds. A gate without bounds ranks no layers.
