@@ -34,7 +34,7 @@ MAX_MIXTURE_DIM = 32  # one component above it: many visible cells leave little 
 DEGREES_OF_FREEDOM = 4.0  # of Student's t: heavy tails keep one extreme cell from dominating the mean
 SIGMA_FLOOR = 0.05  # in standard deviations; bounds the density of a cell that is a function of the others
 WIDTH, BLOCKS = 192, 3
-BLOCK_ROWS = 4096
+MASKED_ON_CPU, MASKED_ON_GPU = 1024, 2**16  # masked copies in one call of the network; on a CPU they fit its cache
 STEP_SHARE, BATCH_SIZE = 0.75, 192  # share of the common training steps; samples per step
 
 
@@ -65,13 +65,22 @@ class CellPredictor(nn.Module):
 
         `visible`: mask of 0 and 1, (batch, dim) or (dim,); the network sees the cells with 1 only.
         """
-        raw = self.output(self.body(torch.cat([x * visible, visible.expand_as(x)], dim=1)))
-        means, spreads, weights = raw.view(len(x), self.dim, 3, self.components).unbind(2)
-        sigma = nn.functional.softplus(spreads + 0.54) + SIGMA_FLOOR  # about 1 before training
-        squares = ((x.unsqueeze(2) - means) / sigma).square()
-        log_density = -0.5 * (DEGREES_OF_FREEDOM + 1.0) * torch.log1p(squares / DEGREES_OF_FREEDOM) - torch.log(sigma)
-        nll: Tensor = -torch.logsumexp(log_density + torch.log_softmax(weights, dim=2), dim=2)
-        return nll
+        return negative_log_density(x, self.mixtures(x, visible))
+
+    def mixtures(self, x: Tensor, visible: Tensor) -> Tensor:
+        """Return means, spreads and weights of each cell given the visible cells: (..., dim, 3, components)."""
+        raw: Tensor = self.output(self.body(torch.cat([x * visible, visible.expand_as(x)], dim=-1)))
+        return raw.view(*x.shape, 3, self.components)
+
+
+def negative_log_density(cells: Tensor, mixtures: Tensor) -> Tensor:
+    """Return -log p of `cells` (...) in nats up to a constant, given their `mixtures` (..., 3, components)."""
+    means, spreads, weights = mixtures.unbind(-2)
+    sigma = nn.functional.softplus(spreads + 0.54) + SIGMA_FLOOR  # about 1 before training
+    squares = ((cells.unsqueeze(-1) - means) / sigma).square()
+    log_density = -0.5 * (DEGREES_OF_FREEDOM + 1.0) * torch.log1p(squares / DEGREES_OF_FREEDOM) - torch.log(sigma)
+    nll: Tensor = -torch.logsumexp(log_density + torch.log_softmax(weights, dim=-1), dim=-1)
+    return nll
 
 
 class MaskedLikelihood(Analyzer):
@@ -115,9 +124,10 @@ class MaskedLikelihood(Analyzer):
         """Return mean and single negative log-likelihoods of the observed cells; 0 for missing cells."""
         vectors = features.flat
         observed = None if features.observed is None else features.observed.flatten(0, 1)
+        block_rows = max(1, (MASKED_ON_CPU if vectors.device.type == "cpu" else MASKED_ON_GPU) // len(self._masks))
         blocks = [torch.zeros_like(vectors[:0])]
-        for start in range(0, len(vectors), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
+        for start in range(0, len(vectors), block_rows):
+            rows = slice(start, start + block_rows)
             blocks.append(self._cell_nll(vectors[rows], None if observed is None else observed[rows]))
         surprises = torch.cat(blocks)
         counts = surprises.shape[1] if observed is None else observed.sum(dim=1).clamp(min=1)
@@ -152,10 +162,13 @@ class MaskedLikelihood(Analyzer):
     def _cell_nll(self, vectors: Tensor, observed: Tensor | None) -> Tensor:
         """Return the mean negative log-likelihood of each cell over the masks that hide it: (rows, dim)."""
         known = torch.ones_like(vectors) if observed is None else observed.to(vectors.dtype)
-        total = torch.zeros_like(vectors)
-        for mask in self._masks:
-            total += self._trained()(vectors, known * mask) * (1.0 - mask)
-        return known * total / len(SCORED_SHARES)
+        copies = vectors.expand(len(self._masks), *vectors.shape)
+        mixtures = self._trained().mixtures(copies, known * self._masks.unsqueeze(1))
+        # Of each mask, only the cells that it hides: (hidden, rows).
+        mask, cell = (self._masks == 0).nonzero().unbind(1)
+        nll = negative_log_density(vectors.T[cell], mixtures.transpose(1, 2)[mask, cell])
+        total = torch.zeros_like(vectors.T).index_add_(0, cell, nll)
+        return known * total.T / len(SCORED_SHARES)
 
     def _trained(self) -> CellPredictor:
         if self._predictor is None:

@@ -91,7 +91,7 @@ class ScoreNorm(Analyzer):
         vectors = torch.where(known, vectors, 0.0)
         columns = []
         for sigma in sigmas:
-            scores = score_of(self._trained(), vectors, sigma.expand(len(vectors), 1))
+            scores = score_of(self._trained(), vectors, sigma.reshape(1, 1))
             columns.append(0.5 * torch.log(sum_observed((sigma * scores).square(), known) + 1e-12))
         return torch.stack(columns, dim=1)
 

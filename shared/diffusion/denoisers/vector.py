@@ -1,4 +1,4 @@
-"""Denoiser of vectors (batch, dim): a residual MLP."""
+"""Denoiser of vectors (batch, dim) or groups of vectors (batch, vectors, dim): a residual MLP."""
 
 from typing import ClassVar
 
@@ -18,13 +18,15 @@ class ResidualBlock(nn.Module):
         self.second = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """Apply one residual step."""
-        update: Tensor = self.second(nn.functional.silu(self.first(self.norm(hidden)) + self.embed(embedding)))
-        return hidden + update
+        """Apply one residual step to `hidden` (batch, ..., width), given `embedding` (batch, embedding)."""
+        level = self.embed(embedding)
+        update = self.first(self.norm(hidden)).add_(level.reshape(len(level), *[1] * (hidden.ndim - 2), -1))
+        stepped: Tensor = hidden + self.second(nn.functional.silu(update))
+        return stepped
 
 
 class VectorDenoiser(PreconditionedDenoiser):
-    """Residual MLP for vectors (batch, dim)."""
+    """Residual MLP for vectors (batch, dim), or groups (batch, vectors, dim) with one noise level each."""
 
     SIZES: ClassVar[tuple[str, ...]] = ("width", "blocks")
 
@@ -36,7 +38,7 @@ class VectorDenoiser(PreconditionedDenoiser):
         self.output = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, dim))
 
     def network(self, scaled: Tensor, embedding: Tensor) -> Tensor:
-        """Return F (batch, dim) for `scaled` (batch, dim) and the embedded noise levels."""
+        """Return F, shaped like `scaled` (batch, ..., dim), for the embedded noise levels (batch, embedding)."""
         hidden = self.input(scaled)
         for block in self.body:
             hidden = block(hidden, embedding)

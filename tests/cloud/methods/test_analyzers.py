@@ -148,11 +148,9 @@ def test_the_block_size_does_not_change_scores(
     queries = as_features(rows(50, generator))
     whole = fitted.analyzer.score(queries)
     for module in (
-        denoising_likelihood,
         imputation,
         isolation_forest,
         local_corruption,
-        masked_likelihood,
         noised,
         restoration,
         score_norm,
@@ -160,6 +158,8 @@ def test_the_block_size_does_not_change_scores(
         monkeypatch.setattr(module, "BLOCK_ROWS", 7)
     for module in (reference, pca):
         monkeypatch.setattr(module, "BLOCK_CELLS", 60)
+    monkeypatch.setattr(denoising_likelihood, "NOISED_ON_CPU", 7 * 32)
+    monkeypatch.setattr(masked_likelihood, "MASKED_ON_CPU", 7 * 16)
     assert torch.allclose(fitted.analyzer.score(queries).scores, whole.scores, atol=1e-4)
 
 

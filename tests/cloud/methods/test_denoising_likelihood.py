@@ -1,12 +1,18 @@
 """Tests of the denoising likelihood against closed forms."""
 
+import math
+
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from cloud.methods import FitContext, VectorFeatures
-from cloud.methods.defaults.denoising_likelihood import SIGMA_RANGE, DenoisingLikelihood
+from cloud.methods.defaults.denoising_likelihood import DRAWS, LEVELS, SIGMA_RANGE, DenoisingLikelihood
 from cloud.methods.defaults.score_norm import ScoreNorm
+from cloud.methods.masks import sum_observed
+from shared.diffusion.denoisers import VectorDenoiser
+from shared.diffusion.schedules import geometric_sigmas
 from shared.diffusion.training import OptimizerSettings
 
 DIM = 3
@@ -78,3 +84,25 @@ def test_substitutes_of_missing_values_do_not_become_the_likeliest_values() -> N
     likely = analyzer.score(VectorFeatures(values[:400].unsqueeze(1), observed=everywhere)).scores
     at_the_mean = analyzer.score(VectorFeatures(torch.zeros(1, 1, 4), observed=everywhere[:1])).scores
     assert float((likely < at_the_mean).float().mean()) > 0.95
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_all_levels_and_draws_in_one_call_equal_a_loop_over_them(missing: bool) -> None:
+    generator = torch.Generator().manual_seed(7)
+    vectors = normal(300, 8)
+    observed = torch.rand(vectors.shape, generator=generator) < 0.7 if missing else torch.ones_like(vectors).bool()
+    analyzer = fitted(DenoisingLikelihood(), normal(500, 1), steps=60)
+    state = analyzer.state()
+    denoiser = VectorDenoiser.from_state(state)
+    clean = torch.where(observed, vectors, 0.0)
+    sigmas = geometric_sigmas(LEVELS, *SIGMA_RANGE).float()
+    expected = torch.zeros(len(vectors))
+    step = math.log(SIGMA_RANGE[1] / SIGMA_RANGE[0]) / (LEVELS - 1)
+    with torch.no_grad():
+        for level, sigma in enumerate(sigmas):
+            width = 0.5 * step if level in (0, LEVELS - 1) else step
+            for noise in state["noise"][level]:
+                errors = clean - denoiser(clean + sigma * noise, sigma.expand(len(clean), 1))
+                expected += width / DRAWS * sum_observed((errors / sigma).square(), observed)
+    scores = analyzer.score(VectorFeatures(vectors.unsqueeze(1), observed.unsqueeze(1))).scores
+    assert torch.allclose(scores, expected, rtol=1e-4, atol=1e-5)
