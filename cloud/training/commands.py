@@ -10,6 +10,7 @@ from cloud.outputs import check_config_path, check_output_path, failure_as_json,
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
 from shared.errors import DataError, JudgementError, SettingsError
+from shared.garbage import collection_paused
 from shared.modality import Modality
 
 if TYPE_CHECKING:
@@ -141,8 +142,9 @@ def train(
     }
     with failure_as_json(json_path):
         check_config_path(config)  # before the imports, which take seconds
-        from cloud.training.effort import FIRST_LOOK, FIRST_LOOK_NOTE, effort_settings
-        from cloud.training.settings import TrainingSettings
+        with collection_paused():
+            from cloud.training.effort import FIRST_LOOK, FIRST_LOOK_NOTE, effort_settings
+            from cloud.training.settings import TrainingSettings
 
         of_effort = effort_settings(effort)
         changes |= {**of_effort, "image": {**of_effort.get("image", {}), **changes["image"]}}
@@ -253,8 +255,9 @@ def _checked_paths(data: Path, output: Path | None) -> Path:
 
 def _with_version(settings: "TrainingSettings", data: Path, output: Path, registry: Path | None) -> "TrainingSettings":
     """Return the settings with the bundle's version, and print it. Raises SettingsError if it is taken."""
-    from cloud.training.choices import bundle_name
-    from cloud.training.version import choose_version
+    with collection_paused():
+        from cloud.training.choices import bundle_name
+        from cloud.training.version import choose_version
 
     name = settings.name or bundle_name(str(data))
     version, sentence = choose_version(name, settings.version, output, registry)
@@ -266,11 +269,12 @@ def _train(
     data: Path, modality: Modality, output: Path, settings: Any, key: Path | None, ending: _Ending
 ) -> dict[str, Any]:
     """Train, save and report; return the summary for --json."""
-    from cloud.training.modalities import load_training_data
-    from cloud.training.progress import shown_progress
-    from cloud.training.report import show_training, summarise
-    from cloud.training.train import train_bundle
-    from shared.home import signing_key
+    with collection_paused():
+        from cloud.training.modalities import load_training_data
+        from cloud.training.progress import shown_progress
+        from cloud.training.report import show_training, summarise
+        from cloud.training.train import train_bundle
+        from shared.home import signing_key
 
     private = signing_key(key, _notice)
     with shown_progress() as progress:

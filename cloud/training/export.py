@@ -9,6 +9,7 @@ import torch
 
 from cloud.training.screeners import ScreenerModule, SeriesViews, VectorScreener
 from shared.bundle import MAX_BATCH_SIZE
+from shared.garbage import collection_paused
 
 INPUT_NAME = "input"
 TRACED_OPSET = 20
@@ -20,7 +21,8 @@ def export_onnx(screener: ScreenerModule | SeriesViews) -> bytes:
     The output of an input stage of views is `graph_inputs`.
     """
     export = _trace if isinstance(screener, VectorScreener | SeriesViews) else _capture
-    with tempfile.TemporaryDirectory(prefix="vedette-export-") as folder, warnings.catch_warnings(), _Quiet():
+    temporary = tempfile.TemporaryDirectory(prefix="vedette-export-")
+    with temporary as folder, warnings.catch_warnings(), _Quiet(), collection_paused():
         warnings.simplefilter("ignore")
         path = Path(folder) / "screener.onnx"
         export(screener, path)

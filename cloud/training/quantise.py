@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cloud.training.export import INPUT_NAME
 from cloud.training.layers import Layers
 from shared.errors import EngineError
+from shared.garbage import collection_paused
 
 # Activation functions are included: they cut the range of the product before them, and are rounded together with it.
 QUANTISED_OPERATIONS = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Resize", "Relu", "Clip")
@@ -40,8 +41,9 @@ class OpenVinoQuantiser:
         """
         os.environ.setdefault("NNCF_CI", "1")  # read at import: no telemetry
         with _silence():
-            import nncf
-            import openvino
+            with collection_paused():
+                import nncf
+                import openvino
 
             with tempfile.TemporaryDirectory(prefix="vedette-nncf-") as folder:
                 source, target = Path(folder) / "screener.onnx", Path(folder) / "int8.xml"
