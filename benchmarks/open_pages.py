@@ -2,7 +2,7 @@
 
 The console runs in a process of its own on a generated store. `cores` is its use of the processor: `idle` while nothing
 happens, `busy` while ten samples a second arrive and are judged in the same process. `updates_a_second` are the
-messages that one page receives.
+messages that one page receives. While samples arrive, the measurement begins and ends with an update.
 
 The code before this page, measured with the same program, 50 pages: 0.027 cores and 1.0 updates a second while idle,
 0.18 cores while busy. Every page also read the store by itself; with a million verdicts, the fleet summary alone took
@@ -40,7 +40,7 @@ from shared.wire import encode_payload
 
 PAGES, SAMPLES_PER_S, VERDICTS = 50, 10, 20_000
 SETTLE_S, MEASURE_S = 5.0, 15.0
-FIRST_UPDATE_S = 60.0
+UPDATE_TIMEOUT_S = 60.0
 
 
 def run(quick: bool = False) -> dict[str, Any]:
@@ -75,6 +75,8 @@ async def _measure(folder: Path, pages: int, rate: int, measure_s: float) -> dic
                     await _next_update(received)
                 before, before_s, count = _cpu_s(process.pid), time.perf_counter(), sum(received)
                 await asyncio.sleep(measure_s)
+                if rate:
+                    await _next_update(received)  # whole intervals between updates, however long a disk delays one
                 elapsed_s = time.perf_counter() - before_s
                 cores = (_cpu_s(process.pid) - before) / elapsed_s
                 ended = [reader.exception() for reader in readers if reader.done()]
@@ -90,9 +92,9 @@ async def _measure(folder: Path, pages: int, rate: int, measure_s: float) -> dic
 
 
 async def _next_update(received: list[int]) -> None:
-    """Wait until a page shows that samples arrive; on a busy machine the first ones are late. Raises TimeoutError."""
+    """Wait until a page shows new samples; on a busy machine they are late. Raises TimeoutError."""
     count = sum(received)
-    async with asyncio.timeout(FIRST_UPDATE_S if received else None):
+    async with asyncio.timeout(UPDATE_TIMEOUT_S if received else None):
         while received and sum(received) == count:
             await asyncio.sleep(0.1)
 
