@@ -140,9 +140,14 @@ class LivePage:
 
     async def tick(self) -> None:
         """Update the page; a problem is shown, and the next tick tries again."""
-        if self._busy.locked():
-            return
+        if not self._busy.locked():
+            await self._update()
+
+    async def _update(self, *, anew: bool = False) -> None:
+        """Update the page after a running update, which may use old filters; `anew`: read the list in any case."""
         async with self._busy:
+            if anew:
+                self._shown = None
             try:
                 await self._refresh()
             except Exception as error:
@@ -213,14 +218,6 @@ class LivePage:
             return not_ready(problems)
         return no_verdict(summary) if summary.devices else no_device()
 
-    async def _reload(self) -> None:
-        async with self._busy:  # after a running tick, which may use the old filters
-            self._shown = None
-            try:
-                await self._refresh()
-            except Exception as error:
-                self.frame.show_problem(error)
-
     async def _on_change(self, event: GenericEventArguments) -> None:
         self._wanted = PageFilters.parse(event.args if isinstance(event.args, dict) else {})
         self._place = PagePosition()
@@ -228,7 +225,7 @@ class LivePage:
         values = self._wanted.set_values()
         self._filters.show(filters=values)
         ui.navigate.history.replace("/?" + urlencode(values) if values else "/")
-        await self._reload()
+        await self._update(anew=True)
 
     async def _on_turn(self, event: GenericEventArguments) -> None:
         older, newer = self._page.older, self._page.newer
@@ -239,10 +236,12 @@ class LivePage:
         else:
             self._place = PagePosition()
         self._turned += 1
-        await self._reload()
+        await self._update(anew=True)
 
     async def _on_hold(self, event: GenericEventArguments) -> None:
         self._held = event.args is True
+        if not self._held:
+            await self._update()  # the next tick may be ten seconds away
 
     async def _on_open(self, event: GenericEventArguments) -> None:
         try:
