@@ -10,7 +10,7 @@ from cloud.service.origins import check_console_listen
 from cloud.settings import CloudSettings
 from shared.errors import SettingsError
 from tests.cloud.service.harness import running, settings_for
-from tests.cloud.service.served import run, write_settings
+from tests.cloud.service.served import call, write_settings
 
 NAME = "console.plant.example"
 SOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
@@ -73,7 +73,7 @@ def test_a_console_without_login_is_not_opened_to_other_machines(listen):
 
 
 def test_the_start_is_refused_in_one_line(tmp_path, biopsies):
-    done = run("serve", "--config", write_settings(tmp_path, biopsies.key, console_listen="0.0.0.0:0"))
+    done = call("serve", "--config", write_settings(tmp_path, biopsies.key, console_listen="0.0.0.0:0"))
     assert done.returncode == 3
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("vedette: ")]
     assert "listen on 127.0.0.1" in line

@@ -17,7 +17,7 @@ from cloud.store.schema import claims
 from shared.errors import FileLockedError
 from shared.file_lock import FileLock
 from tests.cloud.service.harness import message, running, settings_for
-from tests.cloud.service.served import run, write_settings
+from tests.cloud.service.served import call, write_settings
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ async def test_an_ingest_process_shows_metrics_and_health_and_no_console(ingest)
 
 
 def test_a_role_on_sqlite_is_refused_in_one_line(tmp_path, biopsies):
-    done = run("serve", "--role", "ingest", "--config", write_settings(tmp_path, biopsies.key))
+    done = call("serve", "--role", "ingest", "--config", write_settings(tmp_path, biopsies.key))
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
     assert "set store_url to a PostgreSQL database" in done.stderr
 

@@ -15,8 +15,22 @@ import pytest
 from cloud.service.data_dir import prepare
 from cloud.store.registry import publish_to
 from tests.cloud.service.harness import enrol, message
-from tests.cloud.service.served import Served, run, write_settings
+from tests.cloud.service.served import Served, call, run, write_settings
 from vedette.v1 import detection_pb2, sample_pb2
+
+THREE_AT_ONCE = """
+import os, sys
+from pathlib import Path
+from cloud.service.data_dir import prepare
+
+children = []
+for _ in range(3):
+    children.append(os.fork())
+    if not children[-1]:
+        prepare(Path(sys.argv[1]))
+        os._exit(0)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
 
 
 @pytest.mark.system
@@ -24,7 +38,7 @@ async def test_a_service_killed_between_acknowledgement_and_verdict_judges_after
     config = write_settings(tmp_path, biopsies.key)
     sent = [message(values, bundle_id=biopsies.bundle.manifest.bundle_id) for values in biopsies.normal[:40]]
     async with Served(config) as served:
-        device = await enrol(run("token", "press-07", "--config", config).stdout)
+        device = await enrol((await asyncio.to_thread(call, "token", "press-07", "--config", config)).stdout)
         await publish_to(served.data_dir, biopsies.bundle, biopsies.key.public_key())
         results = await device.submit(sent)
         served.process.kill()  # the analysis has yet to be loaded, which takes longer than this line
@@ -47,7 +61,7 @@ async def test_a_running_service_from_start_to_end(tmp_path, biopsies):
     biopsies.bundle.save(archive)
     async with Served(config) as served:
         assert json.loads(served.get("health"))["status"] == "ready"
-        device = await enrol(run("token", "press-07", "--config", config).stdout)
+        device = await enrol((await asyncio.to_thread(call, "token", "press-07", "--config", config)).stdout)
         watching = asyncio.create_task(device.events(1))
         await asyncio.sleep(0.3)
         published = await asyncio.to_thread(run, "publish", archive, "--config", config)
@@ -60,14 +74,15 @@ async def test_a_running_service_from_start_to_end(tmp_path, biopsies):
         assert 'vedette_verdicts_total{decision="normal"} 1.0' in page
         assert 'vedette_samples_total{status="accepted"} 1.0' in page
         assert "<html" in served.get("").lower()
-        assert "press-07" in run("devices", "--config", config).stdout
-        assert published.stdout.strip() in run("rollout", "biopsy", "--config", config).stdout
+        assert "press-07" in (await asyncio.to_thread(call, "devices", "--config", config)).stdout
+        rollout = await asyncio.to_thread(call, "rollout", "biopsy", "--config", config)
+        assert published.stdout.strip() in rollout.stdout
         second = run("serve", "--config", config)
         assert (second.returncode, second.stderr.count("\n")) == (10, 1)
         assert "another service runs" in second.stderr
 
-        call = device.detection.Watch(detection_pb2.WatchRequest())  # an open stream does not hold up the end
-        await call.read()
+        stream = device.detection.Watch(detection_pb2.WatchRequest())  # an open one does not hold up the end
+        await stream.read()
         served.process.send_signal(signal.SIGTERM)
         started_s = time.monotonic()
         assert await asyncio.to_thread(served.process.wait, 10) == 0
@@ -82,7 +97,7 @@ async def test_a_running_service_from_start_to_end(tmp_path, biopsies):
 def test_a_port_in_use_is_one_line_and_its_own_exit_code(tmp_path, biopsies, port):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         config = write_settings(tmp_path, biopsies.key, **{port: f"127.0.0.1:{taken.getsockname()[1]}"})
-        done = run("serve", "--config", config)
+        done = call("serve", "--config", config)
     assert done.returncode == 11
     last = done.stderr.splitlines()[-1]
     assert "another process listens there" in last
@@ -99,7 +114,7 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
     prepare(tmp_path / "data")
-    assert run("migrate", "--config", config).returncode == 0
+    assert call("migrate", "--config", config).returncode == 0
     cases = [
         (("serve", "--config", unknown), 3, "data_dir"),
         (("serve", "--config", tmp_path / "none.toml"), 3, "no such file"),
@@ -110,7 +125,7 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
         (("devices", "--revoke", "nobody", "--config", config), 3, "nobody"),
     ]
     for arguments, exit_code, expected in cases:
-        done = run(*arguments)
+        done = (run if arguments[0] == "publish" else call)(*arguments)  # one of them as a process
         assert done.returncode == exit_code, done.stderr
         assert done.stderr.count("\n") == 1
         assert expected in done.stderr
@@ -123,36 +138,33 @@ def test_a_bundle_is_published_beside_the_current_one(tmp_path, biopsies):
     for version, option in ((1, ()), (2, ("--keep-current",))):
         archive = tmp_path / f"{version}.vedette"
         archive.write_bytes(biopsies.version(version).archive())
-        done = run("publish", archive, *option, "--config", config)
+        done = call("publish", archive, *option, "--config", config)
         assert done.returncode == 0, done.stderr
     newest = done.stdout.strip()
-    second, first = run("rollout", "biopsy", "--config", config).stdout.splitlines()
+    second, first = call("rollout", "biopsy", "--config", config).stdout.splitlines()
     assert (second[0], first[0]) == (" ", "*")
     assert newest in second
-    changed = run("rollout", "biopsy", "--to", newest, "--config", config).stdout.splitlines()
+    changed = call("rollout", "biopsy", "--to", newest, "--config", config).stdout.splitlines()
     assert [line[0] for line in changed] == ["*", " "]
 
 
 def test_settings_in_force_are_printed(tmp_path, biopsies):
-    done = run("serve", "--print-config", "--config", write_settings(tmp_path, biopsies.key))
+    done = call("serve", "--print-config", "--config", write_settings(tmp_path, biopsies.key))
     assert tomllib.loads(done.stdout)["listen"] == "127.0.0.1:0"
     printed = tmp_path / "printed.toml"
     printed.write_text(done.stdout)
-    assert run("serve", "--print-config", "--config", printed).stdout == done.stdout
+    assert call("serve", "--print-config", "--config", printed).stdout == done.stdout
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_data_directory_that_cannot_be_written_is_one_line(tmp_path, biopsies):
     (tmp_path / "data").mkdir(mode=0o500)
-    done = run("serve", "--config", write_settings(tmp_path, biopsies.key))
+    done = call("serve", "--config", write_settings(tmp_path, biopsies.key))
     assert done.returncode == 10
 
 
 def test_making_the_directory_ready_at_the_same_time_makes_one_authority(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from cloud.service.data_dir import prepare; prepare(Path(sys.argv[1]))"
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "data")]) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    done = subprocess.run([sys.executable, "-c", THREE_AT_ONCE, str(tmp_path / "data")], timeout=60)
+    assert done.returncode == 0
     assert prepare(tmp_path / "data").certificate

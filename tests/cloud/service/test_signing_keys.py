@@ -20,7 +20,7 @@ from shared.errors import CertificateError, StorageError, UntrustedBundleError
 from shared.key_sets import KeySet
 from shared.signing_keys import key_id, load_signing_key
 from tests.cloud.service.harness import settings_for
-from tests.cloud.service.served import run, write_settings
+from tests.cloud.service.served import call, write_settings
 from vedette.v1 import fleet_pb2
 
 NEW = Ed25519PrivateKey.generate()
@@ -150,19 +150,19 @@ def test_the_commands_change_and_list_the_keys(tmp_path, biopsies, monkeypatch):
     signing.parent.mkdir()
     signing.write_bytes(biopsies.key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()))
     new = tmp_path / "signing-2.pem"
-    added = run("keys", "add", "--new", new, "--config", config)
+    added = call("keys", "add", "--new", new, "--config", config)
     assert added.returncode == 0, added.stderr
     new_id = key_id(load_signing_key(new).public_key())
     assert f"Key {new_id} is trusted" in added.stdout
     report = tmp_path / "keys.json"
-    listed = run("keys", "list", "--config", config, "--json", report)
+    listed = call("keys", "list", "--config", config, "--json", report)
     facts = json.loads(report.read_text())
     assert [key["key_id"] for key in facts["keys"]] == [key_id(biopsies.key.public_key()), new_id]
     assert listed.stdout.splitlines()[0].endswith(
         "from the start  confirmed by 0 of 0 devices  signs no current bundle"
     )
-    again = run("keys", "add", f"{new}.pub", "--config", config, "--json", report)
+    again = call("keys", "add", f"{new}.pub", "--config", config, "--json", report)
     assert (again.returncode, json.loads(report.read_text())["status"]) == (7, "failed")
     assert "trusted already" in again.stderr
-    retired = run("keys", "retire", key_id(biopsies.key.public_key()), "--signing-key", new, "--config", config)
+    retired = call("keys", "retire", key_id(biopsies.key.public_key()), "--signing-key", new, "--config", config)
     assert retired.stdout.strip().endswith(f"trusted keys: {new_id} (set 3).")

@@ -1,14 +1,16 @@
 """Many requests of the console for queries that take long, beside devices of the same service."""
 
 import asyncio
+import dataclasses
 import time
 
 import httpx
 from sqlalchemy import text
 
 from cloud.console import api
-from cloud.service import event_notifier
+from cloud.service import event_notifier, process
 from cloud.service.main import _make_console
+from cloud.store.read_queue import CONSOLE_READS
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2
 
@@ -23,6 +25,7 @@ async def test_sixty_slow_requests_hold_up_no_device_and_no_end(tmp_path, biopsi
         await connection.execute(SLOW)
         return await page(connection, *arguments, **options)
 
+    monkeypatch.setattr(process, "CONSOLE_READS", dataclasses.replace(CONSOLE_READS, deadline_s=2.0))
     async with running(settings_for(tmp_path), biopsies.key, make_console=_make_console) as cloud:
         await cloud.service.registry.publish(biopsies.bundle)
         bundle_id = biopsies.bundle.manifest.bundle_id
