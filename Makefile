@@ -5,8 +5,8 @@ COMPILE := .venv/bin/python -c "import fastapi, flwr.server, nicegui, nncf, onnx
 PIP := .venv/bin/pip install --quiet --disable-pip-version-check --no-compile
 PROTOS := $(wildcard proto/vedette/v1/*.proto)
 ARGS ?=
-# One worker per core for tests that compute, and one more for tests that wait (tests/scheduling.py).
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# One worker per core for tests that compute, and two more for tests that wait (tests/scheduling.py).
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 # Do not replace a worker that dies: pytest-xdist 3.8 may hang afterwards.
 ON_ALL_CORES := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 --durations=25 --durations-min=5
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.scheduling import LONGEST, WAITING
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -271,3 +273,9 @@ def test_public_class_names_are_unique_in_the_product() -> None:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     modules.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
     assert {name: found for name, found in modules.items() if len(found) > 1} == {}
+
+
+def test_the_scheduler_names_files_that_exist() -> None:
+    names = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")]
+    assert set(LONGEST) <= set(names)
+    assert [begin for begin in WAITING if not any(name.startswith(begin) for name in names)] == []
