@@ -12,8 +12,6 @@ from cloud.service.command_options import Config
 from shared.cli import CommandTree
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     from cloud.settings import CloudSettings
     from cloud.store.registry import RegisteredBundle
 
@@ -142,6 +140,7 @@ def publish(
     With --keep-current it is only stored, and devices keep the bundle they run.
     """
     from cloud.service.data_dir import migrate_existing, start_wait_s
+    from cloud.service.trusted_key import trusted_key_for_command
     from cloud.store import open_store
     from cloud.store.registry import Registry
     from shared.bundle import Bundle
@@ -151,7 +150,7 @@ def publish(
 
     async def work() -> "RegisteredBundle":
         async with open_store(settings.store) as store:
-            registry = Registry(store, settings.store, _trusted_key(settings))
+            registry = Registry(store, settings.store, trusted_key_for_command(settings))
             opened = await asyncio.to_thread(Bundle.open, bundle, await registry.key_chain.keys())
             return await registry.publish(opened, make_current=not keep_current)
 
@@ -162,9 +161,3 @@ def _settings(config: Path | None) -> "CloudSettings":
     from cloud.settings import CloudSettings
 
     return CloudSettings.load(config)
-
-
-def _trusted_key(settings: "CloudSettings") -> "Ed25519PublicKey":
-    from cloud.service.main import trusted_key
-
-    return trusted_key(settings)

@@ -15,14 +15,14 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.service.authority import PKI_FOLDER
+from cloud.service.trusted_key import trusted_key_for_command
 from cloud.settings import CloudSettings
 from cloud.store import Store, open_store
 from cloud.store.migrate import newest_revision
 from cloud.store.probe import try_write
 from cloud.store.registry import Registry
 from cloud.store.schema import devices, heartbeats
-from shared.errors import CertificateError, VedetteError
-from shared.home import signing_key_path, trusted_key
+from shared.errors import VedetteError
 from shared.signing_keys import key_id
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
@@ -102,12 +102,7 @@ async def _server_clock(connection: AsyncConnection) -> Check:
 
 async def _signatures(store: Store, settings: CloudSettings) -> AsyncIterator[Check]:
     """Check bundles and keys; raises CertificateError if there is no key to check them with, and makes none."""
-    path = signing_key_path()
-    if settings.bundle_key is None and not path.exists():
-        raise CertificateError(
-            f"{path}: this user has no key to check bundles with. Run it as the service's user, or set bundle_key."
-        )
-    key = trusted_key(settings.bundle_key)
+    key = trusted_key_for_command(settings)
     registry = Registry(store, settings.store, key)
     for name, part in (("bundles", _bundles(registry)), ("keys", _keys(registry, key))):
         try:

@@ -103,15 +103,15 @@ def list_keys(config: Config = None, json_path: Json = None) -> None:
 def _change(config: Path | None, action: "Callable[[SigningKeys], Awaitable[T]]") -> T:
     """Return the result of the action on the keys of the service's data directory."""
     from cloud.service.data_dir import open_existing, start_wait_s
-    from cloud.service.main import trusted_key
     from cloud.service.signing_keys import SigningKeys
+    from cloud.service.trusted_key import trusted_key_for_command
     from cloud.settings import CloudSettings
     from cloud.store import open_store
     from cloud.store.registry import Registry
 
     settings = CloudSettings.load(config)
     authority = open_existing(settings.store, start_wait_s(config))
-    first_key = trusted_key(settings)
+    first_key = trusted_key_for_command(settings)
 
     async def work() -> T:
         async with open_store(settings.store) as store:

@@ -18,15 +18,14 @@ from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import AsgiApp
 from cloud.service.process import Service
 from cloud.service.roles import Role, check_role
+from cloud.service.trusted_key import trusted_key_for_service
 from cloud.serving.ports import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.registry import Registry
 from shared.bundle import Bundle
 from shared.errors import VedetteError
-from shared.home import signing_key
 from shared.logs import EventLog, configure
-from shared.signing_keys import load_trusted_key
 
 RESERVED_FILES = 1024  # of store, bundles and libraries
 _LOG = EventLog("service")
@@ -42,7 +41,7 @@ def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, ro
     """
     configure(libraries=True)
     check_role(role, settings)
-    key = trusted_key(settings)
+    key = trusted_key_for_service(settings)
     authority = prepare(settings.store)
     limits = settings.limits
     raise_file_limit(limits.connections + limits.enrolment_connections + limits.console_connections + RESERVED_FILES)
@@ -71,13 +70,6 @@ def raise_file_limit(wanted: int) -> None:
         wanted = hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def trusted_key(settings: CloudSettings) -> Ed25519PublicKey:
-    """Return the key that must have signed every bundle: `bundle_key`, or the user's own public key."""
-    if settings.bundle_key is not None:
-        return load_trusted_key(settings.bundle_key)
-    return signing_key(notice=lambda text: print(text, file=sys.stderr)).public_key()
 
 
 def _load_analysis(settings: CloudSettings) -> LoadAnalysis:

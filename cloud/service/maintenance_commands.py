@@ -31,6 +31,7 @@ def backup(
     config: Config = None,
 ) -> None:
     """Write store, bundles and certificate authority into one archive; the service may run meanwhile."""
+    from cloud.service.authority import Authority
     from cloud.service.backup import make_backup
     from cloud.service.data_dir import start_wait_s, wait_for_store
     from cloud.settings import CloudSettings
@@ -38,6 +39,14 @@ def backup(
     settings = CloudSettings.load(config)
     wait_for_store(settings.store, start_wait_s(config))
     size = make_backup(settings.store, path)
+    if not Authority.exists(settings.data_dir):
+        typer.echo(f"{path}: {size / 2**20:.1f} MiB.")
+        typer.echo(
+            f"WARNING: {settings.data_dir} has no pki/, so the backup holds no certificate authority: after a restore "
+            "every device must enrol again. Make the backup on a machine of the service that has pki/.",
+            err=True,
+        )
+        return
     typer.echo(f"{path}: {size / 2**20:.1f} MiB, with the authority's secret key: keep it as safe as data_dir.")
 
 

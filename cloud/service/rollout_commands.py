@@ -177,8 +177,8 @@ def _run(
 ) -> "BundleVersions":
     """Do the work on the service's store; return the bundles of the name and its newest rollout."""
     from cloud.service.data_dir import migrate_existing, start_wait_s
-    from cloud.service.main import trusted_key
     from cloud.service.rollouts import Rollouts
+    from cloud.service.trusted_key import trusted_key_for_command
     from cloud.settings import CloudSettings
     from cloud.store import open_store
     from cloud.store.registry import Registry
@@ -188,7 +188,7 @@ def _run(
 
     async def inside() -> "BundleVersions":
         async with open_store(settings.store) as store:
-            registry = Registry(store, settings.store, trusted_key(settings))
+            registry = Registry(store, settings.store, trusted_key_for_command(settings))
             await work(Rollouts(store, registry, author), settings)
             return await _result(store, registry, name)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,16 @@ def test_a_backup_moves_a_service_to_postgresql_and_back(tmp_path: Path, service
     assert "holds bundles already" in str(refused.exception)
     write_config(tmp_path, "third", new_database)
     assert "holds rows already" in str(run(tmp_path, "third.toml", "restore", str(archive)).exception)
+
+
+def test_a_backup_without_the_authority_says_so(tmp_path: Path, service: StoreLocation) -> None:
+    shutil.rmtree(service.data_dir / "pki")
+    result = run(tmp_path, "first.toml", "backup", str(tmp_path / "one.tar"))
+    assert result.exit_code == 0
+    assert "the backup holds no certificate authority" in result.stderr
+    assert "secret key" not in result.stdout
+    with tarfile.open(tmp_path / "one.tar") as archive:
+        assert not [name for name in archive.getnames() if "pki" in name]
 
 
 def test_what_is_no_backup_or_no_place_for_one_is_refused(tmp_path: Path, service: StoreLocation) -> None:

@@ -166,3 +166,23 @@ def test_the_commands_change_and_list_the_keys(tmp_path, biopsies, monkeypatch):
     assert "trusted already" in again.stderr
     retired = call("keys", "retire", key_id(biopsies.key.public_key()), "--signing-key", new, "--config", config)
     assert retired.stdout.strip().endswith(f"trusted keys: {new_id} (set 3).")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("publish", "{bundle}"),
+        ("rollout", "biopsy", "--to", "biopsy-1-00000000", "--now"),
+        ("rollout", "status", "biopsy"),
+        ("keys", "list"),
+    ],
+)
+def test_a_command_makes_no_key_of_its_own(tmp_path, biopsies, own_home, words):
+    config = write_settings(tmp_path, biopsies.key)
+    config.write_text("".join(line for line in config.read_text().splitlines(True) if "bundle_key" not in line))
+    prepare(tmp_path / "data")
+    biopsies.bundle.save(tmp_path / "one.vedette")
+    refused = call(*(word.format(bundle=tmp_path / "one.vedette") for word in words), "--config", config)
+    assert refused.returncode == CertificateError.exit_code
+    assert f"{own_home / 'signing.pem'}: this user has no key. Set bundle_key" in refused.stderr
+    assert not own_home.exists()
