@@ -8,6 +8,9 @@ from cloud.notice_settings import NoticeSettings, NoticeSinkSettings
 from cloud.store.notices import StoredNotice
 from cloud.store.verdict_columns import VerdictRecord
 
+DELIVERY_ID = "Vedette-Delivery-Id"
+"""Header of webhooks and mails with the id of a message, by which a receiver tells a repetition."""
+
 
 def notice_message(notice: StoredNotice) -> dict[str, Any]:
     """Return the message that a notice was opened or closed."""
