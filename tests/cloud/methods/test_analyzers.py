@@ -177,7 +177,7 @@ def test_the_same_seed_gives_the_same_analyzer(analyzer: Analyzer) -> None:
     normals = as_features(rows(200, torch.Generator().manual_seed(1)))
     other = type(analyzer)()
     for one in (analyzer, other):
-        one.fit(normals, context())
+        one.fit(normals, context(steps=5))
     assert all(torch.equal(value, other.state()[name]) for name, value in analyzer.state().items())
 
 
@@ -204,7 +204,7 @@ def test_scores_are_finite_on_degenerate_data(analyzer: Analyzer, kind: str) -> 
     normals = degenerate_rows(kind)
     analyzer.fit(normals, shared_context())
     queries = torch.cat(
-        [normals.vectors[:, 0], torch.zeros(1, DIM), torch.full((1, DIM), 5e3), torch.full((1, DIM), -5e3)]
+        [normals.vectors[::4, 0], torch.zeros(1, DIM), torch.full((1, DIM), 5e3), torch.full((1, DIM), -5e3)]
     )
     output = analyzer.score(as_features(queries))
     assert torch.isfinite(output.scores).all()

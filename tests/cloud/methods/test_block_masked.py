@@ -48,7 +48,7 @@ def test_a_patch_unlike_its_neighbours_scores_highest() -> None:
     levels = torch.randn(120, 1, 1, generator=generator()).expand(120, 64, 4)
     images = PatchFeatures(levels + 0.1 * torch.randn(120, 64, 4, generator=generator(1)), grid=(8, 8))
     analyzer = BlockMaskedReconstruction()
-    analyzer.fit(images.at(slice(0, 100)), FitContext(training=OptimizerSettings(steps=120, batch_size=32)))
+    analyzer.fit(images.at(slice(0, 100)), FitContext(training=OptimizerSettings(steps=72, batch_size=32)))
     odd = images.at(slice(100, 120))
     vectors = odd.vectors.clone()
     vectors[:, 27] = -vectors[:, 27] + torch.where(vectors[:, 27].abs() < 0.7, 1.5, 0.0)
@@ -61,7 +61,7 @@ def test_windows_are_scored_by_their_spans() -> None:
     windows = torch.sin(torch.arange(16.0) + 6.0 * torch.rand(200, 1, generator=generator())).unsqueeze(2)
     features = WindowFeatures(windows.flatten(1).unsqueeze(1), windows=windows, surprise_columns=slice(0, 0))
     analyzer = BlockMaskedReconstruction()
-    analyzer.fit(features, FitContext(training=OptimizerSettings(steps=100, batch_size=32)))
+    analyzer.fit(features, FitContext(training=OptimizerSettings(steps=60, batch_size=32)))
     broken = windows.clone()
     broken[:, 6:10] *= -1.0
     scores = analyzer.score(

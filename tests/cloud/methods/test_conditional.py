@@ -22,7 +22,7 @@ def features(count: int, seed: int) -> Features:
 @pytest.fixture(scope="module")
 def analyzer() -> ConditionalReconstruction:
     fitted = ConditionalReconstruction()
-    fitted.fit(features(600, 1), FitContext(training=OptimizerSettings(steps=300, batch_size=64)))
+    fitted.fit(features(600, 1), FitContext(training=OptimizerSettings(steps=180, batch_size=64)))
     return fitted
 
 

@@ -29,7 +29,7 @@ def two_clusters(count: int) -> Tensor:
 
 
 def fitted(
-    analyzer: DenoisingLikelihood | ScoreNorm, vectors: Tensor, steps: int = 400
+    analyzer: DenoisingLikelihood | ScoreNorm, vectors: Tensor, steps: int = 240
 ) -> DenoisingLikelihood | ScoreNorm:
     training = OptimizerSettings(steps=steps, batch_size=128)
     analyzer.fit(VectorFeatures(vectors.unsqueeze(1)), FitContext(seed=1, training=training))
@@ -79,7 +79,7 @@ def test_substitutes_of_missing_values_do_not_become_the_likeliest_values() -> N
     observed[:, 0] |= ~observed.any(dim=1)
     normals = VectorFeatures(torch.where(observed, values, 0.0).unsqueeze(1), observed=observed.unsqueeze(1))
     analyzer = DenoisingLikelihood()
-    analyzer.fit(normals, FitContext(seed=1, training=OptimizerSettings(steps=400, batch_size=128)))
+    analyzer.fit(normals, FitContext(seed=1, training=OptimizerSettings(steps=240, batch_size=128)))
     everywhere = torch.ones(400, 1, 4, dtype=torch.bool)
     likely = analyzer.score(VectorFeatures(values[:400].unsqueeze(1), observed=everywhere)).scores
     at_the_mean = analyzer.score(VectorFeatures(torch.zeros(1, 1, 4), observed=everywhere[:1])).scores

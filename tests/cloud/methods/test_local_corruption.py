@@ -15,7 +15,7 @@ def test_the_head_learns_from_corrupted_copies() -> None:
     normal = torch.zeros(2, 100, 4)
     analyzer.fit(
         PatchFeatures(normal, grid=(10, 10)),
-        FitContext(seed=0, effort=0.3, corrupted=CorruptedPatches(touched, untouched)),
+        FitContext(seed=0, effort=0.18, corrupted=CorruptedPatches(touched, untouched)),
     )
     moved = torch.zeros(2, 100, 8)
     moved[0, 37, 0], moved[1, 37, 0] = 4.0, -4.0

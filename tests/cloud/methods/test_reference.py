@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 from torch import Tensor
@@ -63,8 +65,15 @@ def test_a_large_normal_set_is_sampled(generator: torch.Generator, monkeypatch: 
     assert drawn.max() > 200
 
 
-def short_context() -> FitContext:
+@functools.cache
+def shared_context() -> FitContext:
+    """Return the context of all fits: methods that are fitted on the same normals share their denoiser."""
     return FitContext(seed=1, training=OptimizerSettings(steps=100, batch_size=128))
+
+
+@functools.cache
+def shared_normals() -> Features:
+    return masked(300, torch.Generator().manual_seed(4))
 
 
 ON_THE_DENOISER = ("score_norm", "denoising_likelihood")
@@ -74,7 +83,7 @@ NAMES += ON_THE_DENOISER
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_substitute_of_a_missing_value_does_not_count(name: str, generator: torch.Generator) -> None:
-    normals, queries = masked(300, generator), masked(40, generator)
+    normals, queries = shared_normals(), masked(40, generator)
     assert normals.observed is not None
     assert queries.observed is not None
 
@@ -90,8 +99,8 @@ def test_the_substitute_of_a_missing_value_does_not_count(name: str, generator: 
     else:
         normals_filled, queries_filled = filled(normals, 7.0), filled(queries, -9.0)
     one, other = ANALYZERS[name](), ANALYZERS[name]()
-    one.fit(normals, short_context())
-    other.fit(normals_filled, short_context())
+    one.fit(normals, shared_context())
+    other.fit(normals_filled, shared_context())
     scores = one.score(queries).scores
     assert torch.isfinite(scores).all()
     assert torch.allclose(other.score(queries_filled).scores, scores, atol=1e-4)
@@ -100,7 +109,7 @@ def test_the_substitute_of_a_missing_value_does_not_count(name: str, generator: 
 @pytest.mark.parametrize("name", NAMES)
 def test_missing_values_neither_raise_scores_nor_hide_anomalies(name: str, generator: torch.Generator) -> None:
     analyzer = ANALYZERS[name]()
-    analyzer.fit(masked(600, generator, missing=0.0), short_context())
+    analyzer.fit(masked(600, generator, missing=0.0), shared_context())
     whole = analyzer.score(masked(300, generator, missing=0.0)).scores
     limit = whole.quantile(0.95)
     part = masked(300, generator, missing=0.3)
@@ -114,10 +123,10 @@ def test_missing_values_neither_raise_scores_nor_hide_anomalies(name: str, gener
 @pytest.mark.parametrize(
     "name", ["knn", "time_estimation", "lof", "pca", "isolation_forest", "score_norm", "denoising_likelihood"]
 )
-def test_a_sample_without_observed_values_has_a_low_score(name: str, generator: torch.Generator) -> None:
+def test_a_sample_without_observed_values_has_a_low_score(name: str) -> None:
     analyzer = ANALYZERS[name]()
-    normals = masked(300, generator)
-    analyzer.fit(normals, short_context())
+    normals = shared_normals()
+    analyzer.fit(normals, shared_context())
     empty = VectorFeatures(torch.zeros(2, 1, DIM), observed=torch.zeros(2, 1, DIM, dtype=torch.bool))
     scores: Tensor = analyzer.score(empty).scores
     assert torch.isfinite(scores).all()
