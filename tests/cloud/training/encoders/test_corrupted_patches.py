@@ -1,5 +1,7 @@
 """Tests of the complete chain: corrupt, encode, train a head, detect an unseen kind of defect."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,17 @@ from cloud.methods import DetailFeatures, Features, FitContext
 from cloud.methods.defaults.local_corruption import LocalCorruption
 from cloud.methods.encoders.image import PATCH_PIXELS, ImageEncoder
 from cloud.training.encoders import fit_image_encoder
-from cloud.training.encoders.corrupted_patches import COPIES, MAX_SIDE_PIXELS, _Crop, corrupted_patches
+from cloud.training.encoders.corrupted_patches import COPIES, MARGIN_PIXELS, _Crop, corrupted_patches
 
 SIDE = 96
+SMALL_TILE = 20  # patches; crops of this size are drawn and kept like those of TILE_SIDE, and cost a quarter
+SMALL_SIDE = SMALL_TILE * PATCH_PIXELS + 2 * MARGIN_PIXELS
+
+
+def walls(count: int) -> np.ndarray:
+    """Return images (count, height, width, 3) that are larger than a small crop."""
+    height, width = SMALL_SIDE + 144, SMALL_SIDE + 320
+    return np.tile(bricks(count, 0, (0, 300)), (1, height // SIDE + 1, width // SIDE + 1, 1))[:, :height, :width]
 
 
 def bricks(count: int, seed: int, columns: tuple[int, int]) -> np.ndarray:
@@ -28,7 +38,8 @@ def trained() -> tuple[ImageEncoder, LocalCorruption]:
     torch.set_num_threads(1)
     train = bricks(40, 0, (0, 300))
     encoder, _ = fit_image_encoder(train, generator=torch.Generator().manual_seed(0), dim=96)
-    context = FitContext(seed=0, effort=0.2, corrupted=corrupted_patches(encoder, train, seed=0))
+    corrupted = corrupted_patches(encoder, train, seed=0, max_pixels=6 * train[..., 0].size)  # 6 copies of each image
+    context = FitContext(seed=0, effort=0.2, corrupted=corrupted)
     analyzer = LocalCorruption()
     analyzer.fit(as_features(encoder, train), context)
     return encoder, analyzer
@@ -99,10 +110,10 @@ def test_compression_noise_does_not_reveal_copies_of_scans() -> None:
 def test_a_crop_of_a_large_image_has_the_patches_of_the_whole() -> None:
     """Check at every edge and corner that only patches without influence from outside the crop are kept."""
     torch.set_num_threads(1)
-    wall = np.tile(bricks(1, 0, (0, 300))[0], (12, 14, 1))[:1136, :1312]
+    wall = walls(1)[0]
     encoder, _ = fit_image_encoder(wall[np.newaxis], generator=torch.Generator().manual_seed(0), dim=8)
     whole = encoder.views(wall[np.newaxis]).details.view(*encoder.grid, -1)
-    sides, generator, seen = (MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), np.random.default_rng(0), set()
+    sides, generator, seen = (SMALL_SIDE, SMALL_SIDE), np.random.default_rng(0), set()
     for _ in range(4):
         crop = _Crop.drawn(wall.shape[:2], sides, generator)
         rows, columns = crop.pixels
@@ -111,17 +122,20 @@ def test_a_crop_of_a_large_image_has_the_patches_of_the_whole() -> None:
         kept = crop.kept(smaller.grid)
         patches = [slice(part.start // PATCH_PIXELS, part.stop // PATCH_PIXELS) for part in crop.pixels]
         torch.testing.assert_close(details[kept], whole[*patches].flatten(0, 1)[kept], rtol=1e-3, atol=1e-3)
-        assert 0.4 < kept.float().mean() < 1.0
+        assert (SMALL_TILE * PATCH_PIXELS / SMALL_SIDE) ** 2 - 1e-6 <= kept.float().mean() < 1.0
         seen.add((rows.start, columns.start))
     assert len(seen) > 1
 
 
-def test_large_images_are_corrupted_crop_by_crop() -> None:
+def test_large_images_are_corrupted_crop_by_crop(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    images = np.tile(bricks(2, 0, (0, 300)), (1, 12, 14, 1))[:, :1136, :1312]
+    module = sys.modules[corrupted_patches.__module__]
+    monkeypatch.setattr(module, "TILE_SIDE", SMALL_TILE)
+    monkeypatch.setattr(module, "MAX_SIDE_PIXELS", SMALL_SIDE)
+    images = walls(2)
     encoder, _ = fit_image_encoder(images, generator=torch.Generator().manual_seed(0), dim=8)
     shares: list[float] = []
-    patches = corrupted_patches(encoder, images, seed=0, max_pixels=1.5e6, progress=shares.append)
+    patches = corrupted_patches(encoder, images, seed=0, max_pixels=1.5e5, progress=shares.append)
     assert len(patches.touched) > 100
     assert len(patches.untouched) > 1000
     assert shares == sorted(shares)
