@@ -1,7 +1,9 @@
 """Architecture rules: imports, memory of a device, generated code, packaging, module length."""
 
 import ast
+import functools
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -16,18 +18,50 @@ from tests.scheduling import LONGEST, WAITING
 ROOT = Path(__file__).parents[1]
 
 
-def run_python(code: str) -> str:
-    """Return the output of a new interpreter; fail with its error stream."""
+PROBES = """
+import contextlib, io, json, sys, traceback
+results = {}
+for name, code in json.load(sys.stdin).items():
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(code, {})
+        results[name] = (printed.getvalue().strip(), "")
+    except BaseException:
+        results[name] = ("", traceback.format_exc())
+print(json.dumps(results))
+"""
+
+
+@functools.cache
+def run_python(*names: str) -> dict[str, tuple[str, str]]:
+    """Return the output and the error of each of these pieces of CODE, run one after the other in a new interpreter."""
+    codes = {name: textwrap.dedent(CODE[name]) for name in names}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-c", PROBES],
+        input=json.dumps(codes),
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return {name: (output, error) for name, (output, error) in json.loads(done.stdout).items()}
+
+
+def output_of(name: str) -> str:
+    """Return the output of a piece of CODE; fail with its error. Modules that earlier ones loaded stay loaded."""
+    (names,) = (names for names in INTERPRETERS if name in names)
+    output, error = run_python(*names)[name]
+    assert not error, error
+    return output
+
+
+@functools.cache
+def syntax_of(top: str) -> dict[Path, list[ast.AST]]:
+    """Return the nodes of the syntax tree of each module of a package, read once for all rules."""
+    return {path: list(ast.walk(ast.parse(path.read_bytes()))) for path in (ROOT / top).rglob("*.py")}
 
 
 def agent_modules() -> list[str]:
@@ -38,65 +72,30 @@ def agent_modules() -> list[str]:
 
 
 def test_the_command_line_loads_no_numpy_before_an_agent_has_set_its_threads() -> None:
-    said = run_python("""
-        import os, pathlib, sys
-        from shared.cli import build
-        from shared.errors import SettingsError
-        os.environ.pop("OPENBLAS_NUM_THREADS", None)
-        build()
-        loaded_early = "numpy" in sys.modules
-        from edge.cli import run
-        try:
-            run(pathlib.Path("nowhere.toml"))
-        except SettingsError:
-            print(loaded_early, "numpy" in sys.modules, os.environ["OPENBLAS_NUM_THREADS"])
-    """)
-    assert said == "False True 1"
+    assert output_of("threads of an agent") == "False True 1"
 
 
 def test_the_command_tree_is_built_without_the_packages_of_training() -> None:
-    loaded = run_python("import sys; from shared.cli import build; build(); print(*sys.modules)").split()
+    loaded = output_of("command tree").split()
     assert not {"torch", "sklearn", "pandas", "scipy", "numpy", "onnx", "sqlalchemy", "nicegui"} & set(loaded)
 
 
 def test_the_agent_starts_without_torch_or_anything_of_the_cloud() -> None:
     assert importlib.util.find_spec("edge.agent") is not None
-    loaded = run_python("import sys, edge.agent; print(*{name.partition('.')[0] for name in sys.modules})").split()
+    loaded = output_of("agent").split()
     assert not {"torch", "cloud", "pandas", "sklearn", "scipy", "matplotlib", "sqlalchemy", "cv2"} & set(loaded)
 
 
 def test_the_wire_protocol_loads_nothing_of_the_python_api() -> None:
-    code = """
-        import sys
-        import vedette
-        from vedette.v1 import detection_pb2, sample_pb2
-        print(*sorted({"torch", "cloud", "sklearn", "scipy"} & sys.modules.keys()))
-        assert {"Detector", "VectorDetector"} <= set(dir(vedette)) and not hasattr(vedette, "detector")
-    """
-    assert run_python(code) == ""
+    assert output_of("wire protocol") == ""
 
 
 def test_the_python_api_names_the_missing_package_on_a_device() -> None:
-    said = run_python("""
-        import sys
-        sys.modules["sklearn"] = None
-        try:
-            from vedette import Detector
-        except ImportError as error:
-            print(error)
-    """)
-    assert "pip install 'vedette[train]'" in said
+    assert "pip install 'vedette[train]'" in output_of("missing package")
 
 
 def test_no_module_of_the_agent_loads_torch() -> None:
-    code = f"""
-        import importlib, sys
-        for name in {agent_modules()!r}:
-            importlib.import_module(name)
-            assert "torch" not in sys.modules, name
-            assert "cloud" not in sys.modules, name
-    """
-    run_python(code)
+    output_of("modules of the agent")
 
 
 FITTING = {
@@ -164,37 +163,90 @@ LOADED_WITH_A_BUNDLE = {
 }
 
 
-def test_the_service_starts_without_anything_that_fits() -> None:
-    code = f"""
+def shared_modules() -> list[str]:
+    """Return all modules at the top of `shared`, and the preprocessing."""
+    names = ["shared." + path.stem for path in sorted((ROOT / "shared").glob("*.py")) if path.stem != "__init__"]
+    return [*names, "shared.preprocessing"]
+
+
+CODE = {
+    "threads of an agent": """
+        import os, pathlib, sys
+        from shared.cli import build
+        from shared.errors import SettingsError
+        os.environ.pop("OPENBLAS_NUM_THREADS", None)
+        build()
+        loaded_early = "numpy" in sys.modules
+        from edge.cli import run
+        try:
+            run(pathlib.Path("nowhere.toml"))
+        except SettingsError:
+            print(loaded_early, "numpy" in sys.modules, os.environ["OPENBLAS_NUM_THREADS"])
+    """,
+    "command tree": "import sys; from shared.cli import build; build(); print(*sys.modules)",
+    "agent": "import sys, edge.agent; print(*{name.partition('.')[0] for name in sys.modules})",
+    "modules of the agent": f"""
+        import importlib, sys
+        for name in {agent_modules()!r}:
+            importlib.import_module(name)
+            assert "torch" not in sys.modules, name
+            assert "cloud" not in sys.modules, name
+    """,
+    "shared modules": f"""
+        import importlib, sys
+        for name in {shared_modules()!r}:
+            importlib.import_module(name)
+            heavy = {{"torch", "cloud", "edge", "openvino", "onnxruntime", "cv2", "scipy"}} & sys.modules.keys()
+            assert not heavy, (name, heavy)
+    """,
+    "wire protocol": """
+        import sys
+        import vedette
+        from vedette.v1 import detection_pb2, sample_pb2
+        print(*sorted({"torch", "cloud", "sklearn", "scipy"} & sys.modules.keys()))
+        assert {"Detector", "VectorDetector"} <= set(dir(vedette)) and not hasattr(vedette, "detector")
+    """,
+    "service": f"""
         import importlib, sys
         for name in {service_modules()!r}:
             importlib.import_module(name)
         print(*sorted(({FITTING!r} | {{"torch"}}) & sys.modules.keys()))
-    """
-    assert run_python(code) == ""
+    """,
+    "judging": f"""
+        import sys
+        import cloud.serving.analysis
+        print(*sorted({FITTING!r} & sys.modules.keys()))
+    """,
+    "missing package": """
+        import sys
+        sys.modules["sklearn"] = None
+        try:
+            from vedette import Detector
+        except ImportError as error:
+            print(error)
+    """,
+}
+
+# What an interpreter runs later may load more than what it runs before. No check passes because of an earlier one:
+# each forbids modules, and earlier code can only add modules.
+INTERPRETERS = (
+    ("command tree", "threads of an agent"),
+    ("agent", "modules of the agent"),
+    ("shared modules", "wire protocol", "service", "judging", "missing package"),
+)
+
+
+def test_the_service_starts_without_anything_that_fits() -> None:
+    assert output_of("service") == ""
 
 
 def test_judging_loads_no_training_run() -> None:
     """Analyzers bring the training loop of their own `fit`; distillation, export and evaluation stay out."""
-    loop = "shared.diffusion.training"
-    code = f"""
-        import sys
-        import cloud.serving.analysis
-        print(*sorted({FITTING!r} & sys.modules.keys()))
-    """
-    assert set(run_python(code).split()) <= {loop}
+    assert set(output_of("judging").split()) <= {"shared.diffusion.training"}
 
 
 def test_shared_modules_load_neither_torch_nor_an_engine() -> None:
-    names = ["shared." + path.stem for path in sorted((ROOT / "shared").glob("*.py")) if path.stem != "__init__"]
-    code = f"""
-        import importlib, sys
-        for name in {[*names, "shared.preprocessing"]!r}:
-            importlib.import_module(name)
-            heavy = {{"torch", "cloud", "edge", "openvino", "onnxruntime", "cv2", "scipy"}} & sys.modules.keys()
-            assert not heavy, (name, heavy)
-    """
-    run_python(code)
+    output_of("shared modules")
 
 
 def test_imports_run_downwards_only() -> None:
@@ -246,8 +298,8 @@ def test_modules_are_short_enough_to_be_read(top: str) -> None:
 def test_functions_are_short_enough_to_be_read(top: str) -> None:
     """Signature and docstring do not count: options of commands have long declarations."""
     long = {}
-    for path in (path for path in (ROOT / top).rglob("*.py") if "migrations" not in path.parts):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, nodes in syntax_of(top).items():
+        for node in nodes if "migrations" not in path.parts else []:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 first = node.body[min(ast.get_docstring(node) is not None, len(node.body) - 1)]
                 if (length := node.end_lineno - first.lineno + 1) > 45:
@@ -268,8 +320,8 @@ def test_public_class_names_are_unique_in_the_product() -> None:
     """Two classes of one name are mistaken for each other in imports, searches and the schema of the API."""
     modules: dict[str, set[str]] = {}
     for top in ("edge", "cloud", "shared"):
-        for path in (ROOT / top).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_bytes())):
+        for path, nodes in syntax_of(top).items():
+            for node in nodes:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     modules.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
     assert {name: found for name, found in modules.items() if len(found) > 1} == {}
