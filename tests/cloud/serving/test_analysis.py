@@ -271,7 +271,7 @@ def surface() -> Bundle:
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), spec)
     generator = torch.Generator().manual_seed(0)
     encoder, _ = fit_image_encoder(train, generator=generator, dim=16)
-    options = AnalysisOptions(device="cpu", effort=0.3)
+    options = AnalysisOptions(device="cpu", effort=0.2)
     fitted = fit_analysis(preprocessor, encoder, train, textures(40, rng), options).analysis
     return make_bundle(preprocessor, {**preprocessor.files(), **fitted.files(), ENCODER_FILE: encoder_bytes(encoder)})
 
@@ -312,7 +312,7 @@ def test_the_teacher_of_a_patch_head_is_the_analyzers_of_patches() -> None:
     preprocessor = fit_preprocessor(Modality.IMAGE, list(train), InputSpec(image_height=64, image_width=64))
     generator = torch.Generator().manual_seed(0)
     encoder, patches = fit_image_encoder(train, generator=generator, dim=16)
-    options = AnalysisOptions(methods=("knn", "local_corruption"), device="cpu", effort=0.2)
+    options = AnalysisOptions(methods=("knn", "local_corruption"), device="cpu", effort=0.1)
     analysis = fit_analysis(preprocessor, encoder, train, textures(40, rng), options).analysis
     normal, far = patches[:500].clone(), patches[:500] + 6.0
     teacher = patch_teacher(analysis)

@@ -31,7 +31,7 @@ def test_a_method_that_needs_a_common_layout_counts_less_without_one() -> None:
     generator = torch.Generator().manual_seed(0)
     encoder, _ = fit_image_encoder(train, generator=generator, dim=16)
     methods = ("knn", "local_corruption")
-    options = AnalysisOptions(methods=methods, fused=methods, device="cpu", effort=0.3)
+    options = AnalysisOptions(methods=methods, fused=methods, device="cpu", effort=0.2)
     analysis = fit_analysis(preprocessor, encoder, train, held_out, options).analysis
     of_neighbours, of_corruption = analysis.opinion_weights
     assert of_neighbours + of_corruption == 1.0
