@@ -20,11 +20,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = (
+    "aiosqlite",
+    "alembic.command",
     "cloud.api",
+    "cloud.cli",
     "cloud.evaluation.evaluate",
     "cloud.evaluation.plots",
+    "cloud.service.device_list",
+    "cloud.service.main",
     "cloud.service.process",
+    "cloud.service.signing_keys",
+    "cloud.store.sqlite.migration",
+    "cloud.store.sqlite.store",
     "cloud.training.train",
+    "edge.cli",
     "onnx",
     "onnxruntime.quantization",
     "sklearn.ensemble",
