@@ -25,10 +25,12 @@ from cloud.service.tokens import new_tokens
 from cloud.serving.analysis import Analysis
 from cloud.settings import CloudSettings
 from cloud.store.sample_rows import Row
+from cloud.store.sqlite.store import DATABASE_FILE
 from shared.enrolment import EnrolmentToken
 from shared.modality import Modality
 from shared.samples import Route, Sample, Screening, new_sample_id
 from shared.wire import sample_to_message
+from tests.cloud.console.filled_store import empty_database
 from vedette.v1 import detection_pb2, detection_pb2_grpc, fleet_pb2, fleet_pb2_grpc, sample_pb2
 
 
@@ -194,6 +196,10 @@ async def running(
     make_console: MakeConsole | None = None,
     role: Role = Role.ALL,
 ) -> AsyncIterator[Running]:
+    file = settings.data_dir / DATABASE_FILE
+    if not settings.store_url and not file.exists():  # copied, not made by every migration from the first on
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(empty_database())
     authority = prepare(settings.store)
     public_key = key.public_key()
     service = Service(
