@@ -11,6 +11,7 @@ from shared.errors import SettingsError
 from shared.modality import Modality
 
 MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
+QUICK_TURN_S = 0.5
 
 
 def edge(
@@ -30,7 +31,7 @@ def edge(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of each side of a ratio.")] = 5,
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Length of each turn in seconds.")] = 4.0,
-    quick: Annotated[bool, typer.Option("--quick", help="One round of one second, as a smoke test.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of half a second, as a smoke test.")] = False,
     peer_python: Annotated[
         Path | None,
         typer.Option(
@@ -64,7 +65,7 @@ def edge(
             data=data,
             key=key,
             rounds=1 if quick else rounds,
-            seconds=1.0 if quick else seconds,
+            seconds=QUICK_TURN_S if quick else seconds,
             is_quick=quick,
             peer_python=peer_python,
             config=config,
