@@ -49,7 +49,7 @@ def demo(
     ] = None,
     effort: Annotated[
         float,
-        typer.Option(min=0.01, max=1.0, help="Scale the training steps of `vedette train` (0.2 = quick look)."),
+        typer.Option(min=0.01, max=1.0, help="Scale the training steps, also those of the round (0.2 = quick look)."),
     ] = 0.5,
     folder: Annotated[
         Path | None,
@@ -57,6 +57,9 @@ def demo(
     ] = None,
 ) -> None:
     """Run the whole system on this machine on real data: train, screen, forward, judge, one federated round."""
+    # Read at the import of PyTorch. Threads that spin while they wait cost ten times the processor time of the work, if
+    # others use the processor: 15 instead of 1.2 s to score 49 images.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from cloud.demo.run import Demo, DemoOptions
 
     if folder is not None and folder.exists() and any(folder.iterdir()):

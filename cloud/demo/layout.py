@@ -50,6 +50,16 @@ class DemoFolder:
         """Result of `vedette federated run`."""
         return self.folder / "round.json"
 
+    @property
+    def device_ids(self) -> Path:
+        """File with the id of each device, one per line."""
+        return self.folder / "devices.txt"
+
+    @property
+    def tokens(self) -> Path:
+        """Folder of the devices' enrolment tokens."""
+        return self.folder / "edge"
+
     def training_config(self, plan: DevicePlan) -> Path:
         """Return the path of the training settings of a device's bundle."""
         return self.folder / f"train-{plan.bundle_name}.toml"
@@ -68,7 +78,7 @@ class DemoFolder:
 
     def token(self, plan: DevicePlan) -> Path:
         """Return the path of a device's enrolment token, which is deleted after enrolment."""
-        return self.folder / "edge" / f"{plan.device_id}.token"
+        return self.tokens / f"{plan.device_id}.token"
 
     def screening_log(self, plan: DevicePlan) -> Path:
         """Return the path of the screening log of a device's agent."""

@@ -29,6 +29,7 @@ DRAIN_TIMEOUT_S = 120.0
 ROUND_TIMEOUT_S = 240.0
 LINK_IS_CUT_AT, LINK_CUT_SHARE, LINK_CUT_MAX_S = 0.2, 0.15, 15.0
 ROUND_STARTS_AT = 0.35
+LOCAL_STEPS = 800  # of each device in the round, at effort 1
 POLL_S = 0.5
 ROUND_FACTS = ("status", "clients", "seconds", "bundle_before", "bundle_after")
 SKIPPED_ROUND = {**dict.fromkeys(ROUND_FACTS), "status": "skipped", "clients": 0}
@@ -126,11 +127,12 @@ class Demo:
         for plan in self._plans:
             address = link.address if plan is self._plans[0] else None
             self._layout.write_edge_config(plan, self._options.seconds, address)
-            name = plan.device_id
-            printed = self._processes.run(f"token-{name}", "cloud", "token", name, *self._cloud_option())
-            self._layout.token(plan).write_text(printed.split()[-1])
+        self._layout.device_ids.write_text("".join(f"{plan.device_id}\n" for plan in self._plans))
+        many = ("--many", str(self._layout.device_ids), "--output", str(self._layout.tokens))
+        self._processes.run("tokens", "cloud", "token", *many, *self._cloud_option())
+        for plan in self._plans:
             token = ("--token-file", str(self._layout.token(plan)))
-            self._processes.run(f"enroll-{name}", "edge", "enroll", *self._edge_option(plan), *token)
+            self._processes.run(f"enroll-{plan.device_id}", "edge", "enroll", *self._edge_option(plan), *token)
             self._layout.token(plan).unlink()
         for plan in self._plans:
             self._processes.start(plan.device_id, "edge", "run", *self._edge_option(plan))
@@ -178,7 +180,8 @@ class Demo:
 
     def _start_round(self) -> None:
         name = self._federated_plans()[0].bundle_name
-        result = ("--rounds", "1", "--json", str(self._layout.round_result))
+        steps = max(1, round(LOCAL_STEPS * self._options.effort))
+        result = ("--rounds", "1", "--local-steps", str(steps), "--json", str(self._layout.round_result))
         self._processes.start("round", "federated", "run", "--bundle-name", name, *result, *self._cloud_option())
 
     def _finish_round(self) -> dict[str, Any]:
