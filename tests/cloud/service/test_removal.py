@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import String, cast, func, insert, select
 from typer.testing import CliRunner
 
+from cloud.service import removals
 from cloud.service.access import CACHED_S
-from cloud.store import Store
+from cloud.store import Store, removal
 from cloud.store.audit import AuditFilter, audit_page
 from cloud.store.fleet_queries import device_ids, device_rows
 from cloud.store.labels import Label, NewLabel, add_label
@@ -43,6 +44,13 @@ async def fill(cloud, biopsies, device_id: str, count: int = 5) -> list[uuid.UUI
         for waiting in (notice, {"event": "verdict", "device_id": device_id}):
             await add_deliveries(connection, ["hook"], waiting)
     return ids
+
+
+@pytest.fixture(autouse=True)
+def removals_go_on_at_once(monkeypatch):
+    """A running service looks for removals five times a second, and waits 1.5 s for open requests."""
+    monkeypatch.setattr(removals, "CHECK_EVERY_S", 0.2)
+    monkeypatch.setattr(removal, "GRACE_S", 1.5)
 
 
 async def rows_of(store: Store, device_id: str) -> dict[str, int]:
