@@ -8,7 +8,6 @@ preprocessing, networks, fusion, explanations and commits. Both sides run in thi
 import asyncio
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,15 +25,14 @@ from cloud.serving.analysis import Analysis
 from cloud.serving.batcher import Batcher
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.encoding import Samples
-from cloud.serving.ports import EarlyDecision
 from cloud.serving.scoring import score_blocks
 from cloud.serving.worker import Worker
 from cloud.store import Store, open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.registry import Registry
 from cloud.training.progress import StageProgress
-from shared.errors import SampleRejected, VedetteError
-from shared.samples import ImageCrop, Sample, Values, Verdict, new_sample_id
+from shared.errors import VedetteError
+from shared.samples import Sample, new_sample_id
 from shared.wire import encode_payload
 
 REQUIRED = 0.95
@@ -92,7 +90,7 @@ async def _compare(
                 progress(f"{bundle.name}, service", (number + 0.5) / rounds)
                 service_rates.append(await service.rate(bundle, devices))
         finally:
-            await service.stop()
+            service.stop()
     ratios = [service_rate / bare_rate for service_rate, bare_rate in zip(service_rates, bare_rates, strict=True)]
     return {
         "samples": len(bundle.judged),
@@ -120,39 +118,25 @@ def _bare_rate(analysis: Analysis, bundle: BenchBundle, batch_size: int) -> floa
     return len(bundle.judged) / (time.perf_counter() - started_s)
 
 
-class _GatedJudge:
-    """Analysis that waits until a turn begins."""
-
-    def __init__(self, analysis: Analysis) -> None:
-        self._analysis = analysis
-        self.is_open = threading.Event()
-
-    def judge(
-        self, values: Sequence[Values], crops: Sequence[ImageCrop | None], early: EarlyDecision | None = None
-    ) -> list[Verdict | SampleRejected]:
-        """Return the answers of all analyzers: the bare loop leaves out none of them."""
-        self.is_open.wait()
-        return self._analysis.judge(values, crops)
-
-
 class _Service:
     """Batcher of a service on a store."""
 
     def __init__(self, store: Store, setup: Setup, key: Ed25519PrivateKey, analysis: Analysis) -> None:
         self._store = store
         self._registry = Registry(store, setup.settings.data_dir, key.public_key())
-        self._workers = [Worker("analysis"), Worker("slow-analysis")]
+        self._workers = [Worker(name) for name in ("analysis", "decoding", "slow-analysis", "slow-decoding")]
         self._left = 0
-        self._done, self._judge = asyncio.Event(), _GatedJudge(analysis)
+        self._done = asyncio.Event()
         settings = setup.settings.analysis
         cache = AnalysisCache(
-            self._registry.bundle, lambda _: self._judge, self._workers[0], settings.cached_bundles, BUDGET_BYTES
+            self._registry.bundle, lambda _: analysis, self._workers[2], settings.cached_bundles, BUDGET_BYTES
         )
         self._failures: list[Exception] = []
         self._batcher = Batcher(
             store,
             cache,
-            *self._workers,
+            (self._workers[0], self._workers[1]),
+            (self._workers[2], self._workers[3]),
             find_bundle=self._registry.judging_bundle_id,
             batch_size=settings.batch_size,
             false_alarm_rate=settings.false_alarm_rate,
@@ -160,29 +144,25 @@ class _Service:
             on_failure=self._failures.append,
         )
 
-        self._task = asyncio.create_task(self._batcher.run())
-
     async def rate(self, bundle: BenchBundle, devices: Sequence[str]) -> float:
         """Return the verdicts a second, from waiting samples to the last stored verdict."""
-        self._judge.is_open.clear()
         self._done.clear()
         self._left = len(bundle.judged)
         await self._fill(bundle, devices)
         started_s = time.perf_counter()
-        self._judge.is_open.set()
-        self._batcher.wake()
+        batching = asyncio.create_task(self._batcher.run())
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self._done.wait()
+            return len(bundle.judged) / (time.perf_counter() - started_s)
         except TimeoutError:
             raise VedetteError(f"{self._left} samples have no verdict: {self._failures[:1]}.") from None
-        return len(bundle.judged) / (time.perf_counter() - started_s)
+        finally:
+            batching.cancel()
+            await asyncio.wait([batching])
 
-    async def stop(self) -> None:
-        """End the batcher and its threads."""
-        self._judge.is_open.set()
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+    def stop(self) -> None:
+        """End the threads."""
         for worker in self._workers:
             worker.stop(1.0)
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from cloud.service.metrics import Metrics
-from cloud.serving.batcher import Batcher, Judged
+from cloud.serving.batcher import Batcher
 from cloud.serving.bounded_judge import BoundedJudge
 from cloud.serving.cache import AnalysisCache
+from cloud.serving.lane import Judged
 from cloud.serving.ports import Judge
 from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
@@ -47,12 +48,14 @@ class AnalysisPart:
         self._on_judged, self._on_failure = on_judged, on_failure
         self._throttle = Throttle()
         on_crash = metrics.worker_crashes.inc
-        self._worker = Worker("analysis", on_crash=on_crash)
-        self._slow_worker = Worker("slow-analysis", SLOW_NICENESS, on_crash=on_crash)
+        workers = Worker("analysis", on_crash=on_crash), Worker("decoding", on_crash=on_crash)
+        slow_worker = Worker("slow-analysis", SLOW_NICENESS, on_crash=on_crash)
+        slow_workers = slow_worker, Worker("slow-decoding", SLOW_NICENESS, on_crash=on_crash)
+        self._workers = *workers, *slow_workers
         self._analyses = AnalysisCache(
             registry.bundle,
             lambda bundle: BoundedJudge(load_analysis(bundle), metrics.halved_batches.inc),
-            self._slow_worker,
+            slow_worker,
             settings.analysis.cached_bundles,
             settings.analysis.cached_bytes,
         )
@@ -61,8 +64,8 @@ class AnalysisPart:
         self._batcher = Batcher(
             store,
             self._analyses,
-            self._worker,
-            self._slow_worker,
+            workers,
+            slow_workers,
             find_bundle=registry.judging_bundle_id,
             batch_size=settings.analysis.batch_size,
             false_alarm_rate=settings.analysis.false_alarm_rate,
@@ -82,7 +85,7 @@ class AnalysisPart:
 
     def stop(self) -> None:
         """End the threads; waits for a running calculation only a moment."""
-        for worker in (self._worker, self._slow_worker):
+        for worker in self._workers:
             worker.stop(STOP_WORKER_S)
 
     async def _warm_up(self) -> None:

@@ -24,7 +24,7 @@ from cloud.service.ports import grpc_server, listen_grpc
 from cloud.service.store_check import StoreCheck
 from cloud.service.traces import IngestTraces
 from cloud.service.watch import WatchService
-from cloud.serving.batcher import Judged
+from cloud.serving.lane import Judged
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.events import WrittenEvent

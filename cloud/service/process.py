@@ -24,7 +24,7 @@ from cloud.service.roles import Role
 from cloud.service.store_check import StoreCheck
 from cloud.service.traces import IngestTraces
 from cloud.service.web import WebServer
-from cloud.serving.batcher import Judged
+from cloud.serving.lane import Judged
 from cloud.serving.ports import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store, open_store

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 
 from cloud.serving.bounded_judge import is_out_of_memory
 from cloud.serving.ports import EarlyDecision, Judge
-from cloud.serving.worker import Worker
 from cloud.store.judging import WaitingSample
-from shared.errors import SampleRejected, WorkerCrashedError
+from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision, ImageCrop, Route, Values, Verdict
 from shared.wire import MAX_MAP_CELLS, decode_crop, decode_payload
@@ -26,9 +24,32 @@ _LOG = EventLog("serving")
 _throttle = Throttle()
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Sample with its values and the crop that they show, or the error that shows why it cannot be read."""
+
+    waiting: WaitingSample
+    values: Values | None = None
+    crop: ImageCrop | None = None
+    error: Exception | None = None
+
+
+def decode_batch(batch: Sequence[tuple[WaitingSample, sample_pb2.Payload | None]]) -> list[Decoded]:
+    """Return the decoded samples, in order; a payload that cannot be decoded has its error instead. Blocking."""
+    decoded = []
+    for waiting, payload in batch:
+        try:
+            if payload is None:
+                raise SampleRejected("its payload is gone from the store")
+            decoded.append(Decoded(waiting, decode_payload(payload, waiting.modality), decode_crop(payload)))
+        except Exception as error:
+            decoded.append(Decoded(waiting, error=error))
+    return decoded
+
+
 def judge_batch(
     judge: Judge,
-    batch: Sequence[tuple[WaitingSample, sample_pb2.Payload | None]],
+    batch: Sequence[Decoded],
     *,
     bundle_id: str,
     false_alarm_rate: float,
@@ -41,53 +62,26 @@ def judge_batch(
     A sample that cannot be read or judged is UNDECIDED, with the reason. If the analysis fails on a batch, the batch
     is halved until each failing sample is in a batch of its own.
     """
-    answers: list[_Answer] = [SampleRejected("not judged")] * len(batch)
-    readable: list[_Readable] = []
-    for position, (waiting, payload) in enumerate(batch):
-        try:
-            if payload is None:
-                raise SampleRejected("its payload is gone from the store")
-            is_audit = waiting.route is Route.AUDIT
-            readable.append((position, decode_payload(payload, waiting.modality), decode_crop(payload), is_audit))
-        except Exception as error:
-            answers[position] = error
+    answers: list[_Answer] = [item.error or SampleRejected("not judged") for item in batch]
+    readable: list[_Readable] = [
+        (position, item.values, item.crop, item.waiting.route is Route.AUDIT)
+        for position, item in enumerate(batch)
+        if item.values is not None
+    ]
     rate = false_alarm_rate if adaptive_depth else None
     for position, answer in _judge_halving(judge, readable, rate):
         answers[position] = answer
     verdicts = [
-        _verdict(waiting, answer, bundle_id, false_alarm_rate)
-        for (waiting, _), answer in zip(batch, answers, strict=True)
+        _verdict(item.waiting, answer, bundle_id, false_alarm_rate) for item, answer in zip(batch, answers, strict=True)
     ]
     return [
-        _crop_verdict(verdict) if payload is not None and payload.HasField("crop") else verdict
-        for verdict, (_, payload) in zip(verdicts, batch, strict=True)
+        verdict if item.crop is None else _crop_verdict(verdict) for verdict, item in zip(verdicts, batch, strict=True)
     ]
 
 
-async def judge_on(
-    worker: Worker,
-    judge: Judge,
-    batch: Sequence[tuple[WaitingSample, sample_pb2.Payload | None]],
-    *,
-    bundle_id: str,
-    false_alarm_rate: float,
-    adaptive_depth: bool = False,
-) -> list[Verdict]:
-    """Return the verdicts of `judge_batch`, called on `worker`.
-
-    A batch that ends the worker's thread again and again is halved until each such sample is UNDECIDED by itself.
-    """
-    judging = partial(
-        judge_batch, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate, adaptive_depth=adaptive_depth
-    )
-    try:
-        return await worker.run(judging, judge, batch)
-    except WorkerCrashedError as error:
-        if len(batch) == 1:
-            return [undecided(batch[0][0], _failure(error), bundle_id)]
-    middle = len(batch) // 2
-    further = partial(judge_on, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate, adaptive_depth=adaptive_depth)
-    return [*await further(worker, judge, batch[:middle]), *await further(worker, judge, batch[middle:])]
+def crashed(waiting: WaitingSample, error: Exception, bundle_id: str) -> Verdict:
+    """Return the verdict on a sample that ends the thread in which it is judged."""
+    return undecided(waiting, _failure(error), bundle_id)
 
 
 def undecided(waiting: WaitingSample, reason: str, bundle_id: str = "") -> Verdict:

@@ -5,7 +5,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -14,6 +14,7 @@ from shared.logs import EventLog
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 MAX_CRASHES = 2  # of one call
 _LOG = EventLog("serving")
@@ -97,6 +98,27 @@ class Worker:
             os.setpriority(os.PRIO_PROCESS, thread_id, os.getpriority(os.PRIO_PROCESS, thread_id) + self._niceness)
         except OSError as error:  # a container may forbid it
             _LOG.warning("priority_not_set", worker=self._name, reason=str(error))
+
+
+async def run_in_halves(
+    worker: Worker,
+    function: Callable[[Sequence[T]], list[R]],
+    items: Sequence[T],
+    on_crash: Callable[[T, Exception], R],
+) -> list[R]:
+    """Return the results of `function` for all items, in order, called on `worker`.
+
+    Items that end the worker's thread again and again are halved until each such item is alone; its result is
+    that of `on_crash`.
+    """
+    try:
+        return await worker.run(function, items)
+    except WorkerCrashedError as error:
+        if len(items) == 1:
+            return [on_crash(items[0], error)]
+    middle = len(items) // 2
+    halves = [await run_in_halves(worker, function, half, on_crash) for half in (items[:middle], items[middle:])]
+    return halves[0] + halves[1]
 
 
 def _answer(call: _Call) -> bool:

@@ -1,7 +1,8 @@
 """Claims on waiting samples, so that of several analysis processes each sample is judged by one.
 
-A claim ends with the verdict, or CLAIM_S after its process last renewed its claims, by the clock of the database: the
-samples of a killed process are then judged by another. A process that was only slow stores no second verdict.
+A claim ends with the verdict, when its process ends, or CLAIM_S after the process last renewed its claims, by the clock
+of the database: the samples of a killed process are then judged by another. A process that was only slow stores no
+second verdict.
 """
 
 from collections.abc import Collection, Sequence
@@ -54,3 +55,10 @@ async def end(connection: AsyncConnection, store: Store, numbers: Collection[int
     if store.claimant:
         await connection.execute(delete(claims).where(claims.c.number.in_(numbers)))
     return found
+
+
+async def release(store: Store) -> None:
+    """End all claims of this process: other processes may judge its samples, and learn of it at once."""
+    if store.claimant:
+        async with store.writing() as connection:
+            await connection.execute(delete(claims).where(claims.c.claimant == store.claimant))

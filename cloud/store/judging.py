@@ -7,7 +7,7 @@ between loses nothing; the next one continues.
 import math
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,17 +70,18 @@ class Backlog:
         return sum(self.by_device.values())
 
 
-async def waiting_samples(store: Store, limit: int) -> list[WaitingSample]:
+async def waiting_samples(store: Store, limit: int, without: Collection[int] = ()) -> list[WaitingSample]:
     """Return the next samples to judge, oldest first per device, devices in turn: none delays the others.
 
-    A device gets an equal share of `limit`, and at most DEVICE_TURN_BYTES of decoded values unless its first sample
-    alone has more. The cost depends on `limit` and the number of devices, not on the backlog.
+    `without`: numbers of samples that are left out. A device gets an equal share of `limit`, and at most
+    DEVICE_TURN_BYTES of decoded values unless its first sample alone has more. The cost depends on `limit` and the
+    number of devices, not on the backlog.
     """
     async with store.reading() as connection:
         devices = (await connection.execute(select(func.count()).select_from(_waiting_devices()))).scalar_one()
         if not devices:
             return []
-        query = _next_of_each_device(store, math.ceil(limit / devices), connection.dialect.name)
+        query = _next_of_each_device(store, math.ceil(limit / devices), connection.dialect.name, without)
         rows = (await connection.execute(query)).all()
     queues: dict[str, list[WaitingSample]] = {}
     for row in rows:
@@ -101,14 +102,16 @@ def _waiting_devices() -> CTE:
     return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("waiting_devices")
 
 
-def _next_of_each_device(store: Store, count: int, dialect: str) -> Select[Any]:
-    """Return the query for the oldest `count` waiting samples of each device.
+def _next_of_each_device(store: Store, count: int, dialect: str, without: Collection[int] = ()) -> Select[Any]:
+    """Return the query for the oldest `count` waiting samples of each device, `without` some.
 
     SQLite knows no LATERAL, and PostgreSQL would run a subquery after IN for each pair of a device and a sample.
     """
     device = _waiting_devices()
     queue = samples.alias("queue")
     free = claims.is_free(store, queue.c.number)
+    if without:
+        free = (*free, queue.c.number.not_in(sorted(without)))
     oldest = (
         select(queue.c.number)
         .where(queue.c.device_id == device.c.device_id, queue.c.judged == false(), *free)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cloud.modalities import cloud_modality
 from cloud.serving import analysis as analysis_module
 from cloud.serving.analysis import EXPLAINED_P_VALUE, Analysis
-from cloud.serving.verdicts import judge_batch
+from cloud.serving.verdicts import decode_batch, judge_batch
 from cloud.store.judging import WaitingSample
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarder
@@ -78,7 +78,7 @@ def judged(analysis: Analysis, messages: dict[int, sample_pb2.Sample]) -> dict[i
             number, sample.sample_id, "one", "door", sample.modality, screening.bundle_id, 0.0, 1, Route.FORWARD
         )
         batch.append((waiting, message.payload))
-    verdicts = judge_batch(analysis, batch, bundle_id="door-1", false_alarm_rate=0.02)
+    verdicts = judge_batch(analysis, decode_batch(batch), bundle_id="door-1", false_alarm_rate=0.02)
     return dict(zip(messages, verdicts, strict=True))
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_clip_is_undecided_with_a_reason(screener: Screener, walk: Pat
     broken = sample_pb2.Payload(encoding=message.payload.encoding, data=bytes(data), shape=message.payload.shape)
     sample, _ = undecoded_from_message(message)
     waiting = WaitingSample(number, sample.sample_id, "one", "door", Modality.VIDEO, "door-1", 0.0, 1, Route.FORWARD)
-    (verdict,) = judge_batch(analysis, [(waiting, broken)], bundle_id="door-1", false_alarm_rate=0.02)
+    (verdict,) = judge_batch(analysis, decode_batch([(waiting, broken)]), bundle_id="door-1", false_alarm_rate=0.02)
     assert verdict.decision is Decision.UNDECIDED
     assert "H.264" in verdict.reason
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from cloud.service.roles import Role
+from cloud.store.judging import waiting_samples
 from cloud.store.registry import publish_to
 from cloud.store.schema import claims
 from shared.errors import FileLockedError
@@ -63,6 +64,23 @@ async def test_the_samples_of_a_killed_analysis_process_get_one_verdict_of_anoth
         verdicts = await watching
     assert verdicts.keys() == {sample.sample_id for sample in sent}
     assert len(await device.events(100, timeout_s=1)) == 1 + len(sent)  # and the published bundle
+
+
+async def test_an_analysis_process_that_ends_leaves_its_samples_to_others_at_once(
+    ingest, tmp_path, biopsies, postgres_url
+):
+    device = await ingest.device()
+    sent = [message(values) for values in biopsies.normal[:20]]
+    await device.submit(sent)
+    store = ingest.service.store
+    with analysis(tmp_path, biopsies.key, postgres_url, batch_s=60, claim_s=600) as process:
+        async with asyncio.timeout(30):
+            while await number_of_claims(store) < len(sent):
+                await asyncio.sleep(0.1)
+        assert await waiting_samples(store, 100) == []
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 10) == 0
+    assert len(await waiting_samples(store, 100)) == len(sent)
 
 
 async def test_an_ingest_process_shows_metrics_and_health_and_no_console(ingest):

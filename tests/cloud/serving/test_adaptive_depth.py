@@ -10,7 +10,7 @@ from cloud.methods.base import from_patch_scores
 from cloud.methods.fusion import Fusion
 from cloud.serving.analysis import Analysis
 from cloud.serving.ports import EarlyDecision
-from cloud.serving.verdicts import judge_batch
+from cloud.serving.verdicts import decode_batch, judge_batch
 from shared.samples import Decision, Route
 from shared.wire import decode_payload
 from tests.cloud.serving.test_batcher import payload, waiting
@@ -67,7 +67,8 @@ def batch_of(biopsies, routes=(Route.FORWARD,)):
 
 
 def judged(analysis, batch, adaptive_depth):
-    return judge_batch(analysis, batch, bundle_id="a-1-0", false_alarm_rate=RATE, adaptive_depth=adaptive_depth)
+    decoded = decode_batch(batch)
+    return judge_batch(analysis, decoded, bundle_id="a-1-0", false_alarm_rate=RATE, adaptive_depth=adaptive_depth)
 
 
 def test_decisions_equal_those_of_all_members_and_left_out_ones_bound_the_p_value(analysis, biopsies):

@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert
 
 from cloud.serving import batcher as batcher_module
-from cloud.serving.batcher import Batcher, _batches
+from cloud.serving.batcher import Batcher
+from cloud.serving.batches import batches_of
 from cloud.serving.cache import AnalysisCache, _Resident
-from cloud.serving.verdicts import judge_batch
+from cloud.serving.verdicts import decode_batch, judge_batch
 from cloud.serving.worker import Worker
 from cloud.store import open_store
 from cloud.store.ingest import Received, store_samples
-from cloud.store.judging import WaitingSample, backlog
+from cloud.store.judging import WaitingSample, backlog, store_verdicts
 from cloud.store.migrate import migrate
 from cloud.store.schema import devices
 from shared.bundle import Bundle
@@ -60,7 +61,7 @@ def payload(*values: float):
 
 def judged(judge, payloads):
     batch = [(waiting(number), item) for number, item in enumerate(payloads)]
-    return judge_batch(judge, batch, bundle_id="a-1-0", false_alarm_rate=0.01)
+    return judge_batch(judge, decode_batch(batch), bundle_id="a-1-0", false_alarm_rate=0.01)
 
 
 def test_the_decision_is_the_p_value_against_the_rate():
@@ -81,7 +82,7 @@ def test_a_crop_without_an_anomaly_is_undecided():
             return [Verdict(p_value=0.5 if item[0, 0, 0] == 200 else 0.001) for item in values]
 
     batch = [(replace(waiting(number), modality=Modality.IMAGE), item) for number, item in enumerate(pictures)]
-    unclear, odd = judge_batch(FixedJudge(), batch, bundle_id="a-1-0", false_alarm_rate=0.01)
+    unclear, odd = judge_batch(FixedJudge(), decode_batch(batch), bundle_id="a-1-0", false_alarm_rate=0.01)
     assert (unclear.decision, odd.decision) == (Decision.UNDECIDED, Decision.ANOMALOUS)
     assert "only a crop" in unclear.reason
     assert unclear.p_value == 0.5
@@ -147,12 +148,13 @@ def test_a_map_too_large_to_send_is_left_out():
 
 def test_batches_have_one_bundle_and_a_bounded_size():
     window = [waiting(number, f"bundle-{number % 2}") for number in range(10)]
-    batches = list(_batches(window, 3, {}))
+    batches = batches_of(window, 3, {})
     assert [len(batch) for batch in batches] == [3, 3, 2, 2]
-    assert all(len({item.edge_bundle_id for item in batch}) == 1 for batch in batches)
-    assert sorted(item.number for batch in batches for item in batch) == list(range(10))
+    assert all(len({item.edge_bundle_id for item in batch.samples}) == 1 for batch in batches)
+    assert sorted(item.number for batch in batches for item in batch.samples) == list(range(10))
+    assert [batch.is_full for batch in batches] == [True, True, False, False]
     large = [waiting(number, payload_bytes=40 * 2**20) for number in range(3)]
-    assert [len(batch) for batch in _batches(large, 64, {})] == [1, 1, 1]
+    assert [len(batch) for batch in batches_of(large, 64, {})] == [1, 1, 1]
 
 
 @pytest.fixture
@@ -180,7 +182,7 @@ async def add(store, count: int, device_id: str = "one", *, bundle_id: str = "bi
 @contextlib.asynccontextmanager
 async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failure=lambda error: None):
     """Run a batcher; yield it and the list of judged samples."""
-    worker, slow_worker = Worker("test"), Worker("slow-test")
+    workers = [Worker(name) for name in ("test", "decoding", "slow-test", "slow-decoding")]
     done: list = []
 
     async def same(bundle_id: str) -> str:
@@ -189,13 +191,13 @@ async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failu
     async def open_nothing(bundle_id: str):
         raise AssertionError("not needed")
 
-    cache = AnalysisCache(open_bundle or open_nothing, lambda bundle: judge, slow_worker, 4, 2**30)
+    cache = AnalysisCache(open_bundle or open_nothing, lambda bundle: judge, workers[2], 4, 2**30)
     cache._ready["biopsy-1-0"] = _Resident(Modality.TABULAR, judge, 0)
     batcher = Batcher(
         store,
         cache,
-        worker,
-        slow_worker,
+        (workers[0], workers[1]),
+        (workers[2], workers[3]),
         find_bundle=find_bundle or same,
         batch_size=16,
         false_alarm_rate=0.01,
@@ -208,8 +210,8 @@ async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failu
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        worker.stop(1)
-        slow_worker.stop(1)
+        for worker in workers:
+            worker.stop(1)
 
 
 async def until(condition, timeout_s: float = 10) -> None:
@@ -234,7 +236,65 @@ async def test_quick_analyses_get_larger_batches_in_parts_of_the_batch_size(stor
         await until(lambda: len(done) == 128)
         assert max(judge.sizes) == 16
         assert batcher._sizes["biopsy-1-0"] > 16
-    assert len(list(_batches([waiting(number) for number in range(100)], 16, {"a-1-0": 128}))) == 1
+    assert len(batches_of([waiting(number) for number in range(100)], 16, {"a-1-0": 128})) == 1
+
+
+class Held(Recorder):
+    """Judge whose calls wait until `turns` of them may end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = threading.Semaphore(0)
+
+    def judge(self, values, crops=()):
+        answers = super().judge(values, crops)
+        assert self.turns.acquire(timeout=20)
+        return answers
+
+
+async def test_while_a_batch_is_judged_one_is_read_ahead_and_the_one_before_is_stored(store):
+    judge = Held()
+    await add(store, 80)
+    async with batching(store, judge) as (batcher, done):
+        judge.turns.release()
+        await until(lambda: len(judge.sizes) == 2 and len(done) == 16)  # the first is stored, the second judged
+        await until(lambda: len(batcher._lane.numbers) == 32)  # and the third is read
+        await asyncio.sleep(0.2)
+        assert len(batcher._lane.numbers) == 32  # no further one
+        judge.turns.release(10)
+        await until(lambda: len(done) == 80)
+        await until(lambda: not batcher._lane.numbers)
+    assert (await backlog(store)).total == 0
+
+
+async def test_samples_that_arrive_one_by_one_while_a_batch_is_judged_are_one_batch(store):
+    judge = Held()
+    await add(store, 1)
+    async with batching(store, judge) as (batcher, done):
+        await until(lambda: judge.sizes)
+        for _ in range(5):
+            await add(store, 1)
+            batcher.wake()
+            await asyncio.sleep(0.02)
+        judge.turns.release(10)
+        await until(lambda: len(done) == 6)
+    assert judge.sizes == [1, 5]
+
+
+async def test_verdicts_that_are_being_stored_at_the_end_are_not_lost(store, monkeypatch):
+    begun, ends = asyncio.Event(), asyncio.Event()
+
+    async def slow_store(store, judged):
+        begun.set()
+        await ends.wait()
+        return await store_verdicts(store, judged)
+
+    monkeypatch.setattr("cloud.serving.lane.store_verdicts", slow_store)
+    await add(store, 5)
+    async with batching(store, Recorder()):
+        await begun.wait()
+        asyncio.get_running_loop().call_later(0.1, ends.set)
+    assert (await backlog(store)).total == 0
 
 
 async def test_a_device_that_sends_little_does_not_wait_for_all_that_another_sent(store):

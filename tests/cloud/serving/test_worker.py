@@ -1,9 +1,10 @@
 import threading
+from functools import partial
 
 import pytest
 
-from cloud.serving.verdicts import judge_on
-from cloud.serving.worker import Worker
+from cloud.serving.verdicts import crashed, decode_batch, judge_batch
+from cloud.serving.worker import Worker, run_in_halves
 from shared.errors import WorkerCrashedError
 from shared.samples import Decision, Verdict
 from tests.cloud.serving.test_batcher import payload, waiting
@@ -47,7 +48,10 @@ async def test_the_sample_that_ends_threads_is_undecided_and_the_rest_of_its_bat
 
     batch = [(waiting(number), payload(7 if number == 5 else 0.5)) for number in range(16)]
     worker = Worker("test")
-    verdicts = await judge_on(worker, Ends(), batch, bundle_id="a-1-0", false_alarm_rate=0.01)
+    judging = partial(judge_batch, Ends(), bundle_id="a-1-0", false_alarm_rate=0.01)
+    verdicts = await run_in_halves(
+        worker, judging, decode_batch(batch), lambda item, error: crashed(item.waiting, error, "a-1-0")
+    )
     worker.stop(1)
     assert [item.sample_id for item in verdicts] == [item.sample_id for item, _ in batch]
     assert [number for number, item in enumerate(verdicts) if item.decision is Decision.UNDECIDED] == [5]
