@@ -1,7 +1,7 @@
 """Migration of the store's tables to the newest revision.
 
-Alembic is imported where it is called, because only the start of the service and `vedette cloud migrate` need it. It
-takes a tenth of the processor time that the other commands need to start.
+Alembic is imported where it is called: commands that open no store start without it. The others spend a tenth of their
+processor time on it, since each one brings the tables up to date.
 """
 
 from typing import TYPE_CHECKING
