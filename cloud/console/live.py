@@ -143,10 +143,10 @@ class LivePage:
         if not self._busy.locked():
             await self._update()
 
-    async def _update(self, *, anew: bool = False) -> None:
-        """Update the page after a running update, which may use old filters; `anew`: read the list in any case."""
+    async def _update(self, *, reread: bool = False) -> None:
+        """Update the page after a running update, which may use old filters; `reread`: read the list in any case."""
         async with self._busy:
-            if anew:
+            if reread:
                 self._shown = None
             try:
                 await self._refresh()
@@ -225,7 +225,7 @@ class LivePage:
         values = self._wanted.set_values()
         self._filters.show(filters=values)
         ui.navigate.history.replace("/?" + urlencode(values) if values else "/")
-        await self._update(anew=True)
+        await self._update(reread=True)
 
     async def _on_turn(self, event: GenericEventArguments) -> None:
         older, newer = self._page.older, self._page.newer
@@ -236,7 +236,7 @@ class LivePage:
         else:
             self._place = PagePosition()
         self._turned += 1
-        await self._update(anew=True)
+        await self._update(reread=True)
 
     async def _on_hold(self, event: GenericEventArguments) -> None:
         self._held = event.args is True
