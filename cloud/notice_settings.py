@@ -1,12 +1,23 @@
 """Settings of notices, and of the sinks that get notices and verdicts: section `[notices]` of `cloud.toml`."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from cloud.notice_kinds import NoticeKind
 from shared.settings import Settings
+
+
+def allows_host(url: str, hosts: Collection[str]) -> bool:
+    """Return whether a URL names one of these hosts, or a name below one that begins with a full stop."""
+    try:
+        host = (urlsplit(url).hostname or "").lower().rstrip(".")
+    except ValueError:
+        return False
+    return any(host == name or (name.startswith(".") and host.endswith(name)) for name in map(str.lower, hosts))
 
 
 class NoticeSinkBase(Settings):
@@ -27,6 +38,16 @@ class NoticeSinkBase(Settings):
         default=(), title="Groups", description="groups of verdicts that are sent; none: all"
     )
     timeout_s: float = Field(default=10.0, gt=0, le=120, title="Timeout", description="seconds a message may take")
+
+    @property
+    def sink(self) -> str:
+        """Name in outbox and feeds."""
+        return self.id
+
+    @property
+    def wants_verdicts(self) -> bool:
+        """Whether it gets verdicts."""
+        return "verdicts" in self.events
 
 
 class NoticeWebhookSettings(NoticeSinkBase):
@@ -108,6 +129,12 @@ class NoticeSettings(Settings):
     )
     max_age_s: float = Field(
         default=7 * 86_400.0, gt=0, title="Age", description="seconds after which an undelivered message is dropped"
+    )
+    webhook_hosts: tuple[Annotated[str, Field(pattern=r"^[^\s/@]{1,253}$")], ...] = Field(
+        default=(),
+        title="Webhook hosts",
+        description="hosts of the webhooks that programs may make through the HTTP API, .example for all names below "
+        "it; none: no such webhooks",
     )
     sinks: tuple[NoticeSinkSettings, ...] = Field(default=(), title="Sinks", description="where messages go")
 

@@ -24,22 +24,16 @@ class Webhook:
     """Client that sends JSON by HTTP POST, signed. Redirections are not followed.
 
     `Vedette-Signature` is "v1=" and the HMAC-SHA256, in hexadecimal, of the text of `Vedette-Timestamp` (seconds since
-    the epoch), a full stop, and the body. The key is the secret file without white space at its ends.
+    the epoch), a full stop, and the body. The key is `secret`.
     """
 
-    def __init__(self, owner: str, url: str, secret_file: Path, ca: Path | None, timeout_s: float) -> None:
-        """Read the secret; raises DataError, which names the owner, for a file that cannot be used."""
-        self._url, self._timeout_s = url, timeout_s
+    def __init__(self, owner: str, url: str, secret: bytes, ca: Path | None, timeout_s: float) -> None:
+        """Read the authority; raises DataError, which names the owner, for a file that cannot be used."""
+        self._url, self._secret, self._timeout_s = url, secret, timeout_s
         try:
-            self._secret = secret_file.read_bytes().strip()
             context = ssl.create_default_context(cafile=ca) if url.startswith("https") else None
         except (OSError, ssl.SSLError) as error:
-            raise DataError(f"{owner}: secret_file or ca cannot be used ({error}).") from None
-        if len(self._secret) < MIN_SECRET_BYTES:
-            raise DataError(
-                f"{owner}: {secret_file} holds {len(self._secret)} bytes, and "
-                f"{MIN_SECRET_BYTES} are needed: openssl rand -hex 32 > {secret_file}"
-            )
+            raise DataError(f"{owner}: ca cannot be used ({error}).") from None
         self._opener = urllib.request.build_opener(_NoRedirection(), urllib.request.HTTPSHandler(context=context))
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> None:
@@ -72,6 +66,20 @@ class _NoRedirection(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *args: Any, **more: Any) -> None:
         """None: the redirection is an error."""
+
+
+def read_secret(owner: str, path: Path) -> bytes:
+    """Return the secret in a file, without white space at its ends; raises DataError, which names the owner."""
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise DataError(f"{owner}: secret_file cannot be used ({error}).") from None
+    if len(secret) < MIN_SECRET_BYTES:
+        raise DataError(
+            f"{owner}: {path} holds {len(secret)} bytes, and {MIN_SECRET_BYTES} are needed: "
+            f"openssl rand -hex 32 > {path}"
+        )
+    return secret
 
 
 def signature(secret: bytes, stamp: str, body: bytes) -> str:

@@ -15,19 +15,26 @@ from cloud.rest.pages import check_parameters
 from cloud.rest.problems import add_handlers
 from cloud.rest.rollouts import rollout_routes
 from cloud.rest.verdicts import verdict_routes
+from cloud.rest.webhooks import webhook_routes
 from cloud.store import Store
 from cloud.store.registry import Registry
 
 PREFIX = "/api/v1"
 
 
-def create_routes(reading: Store, writing: Store, late_after_s: float, registry: Registry | None = None) -> FastAPI:
+def create_routes(
+    reading: Store,
+    writing: Store,
+    late_after_s: float,
+    registry: Registry | None = None,
+    webhook_hosts: tuple[str, ...] = (),
+) -> FastAPI:
     """Return the routes without their front, which checks tokens."""
     app = FastAPI(
         title="Vedette API",
         version="1",
-        description="Verdicts, labels, devices, groups, bundles, rollouts, notices and the audit log of one service. "
-        "Times are RFC 3339 texts in UTC.",
+        description="Verdicts, labels, devices, groups, bundles, rollouts, notices, webhooks and the audit log of one "
+        "service. Times are RFC 3339 texts in UTC.",
         docs_url=None,
         redoc_url=None,
         openapi_url=OPENAPI_PATH,
@@ -41,15 +48,23 @@ def create_routes(reading: Store, writing: Store, late_after_s: float, registry:
     router.include_router(bundle_routes(reading))
     router.include_router(rollout_routes(reading, writing, registry))
     router.include_router(notice_routes(reading))
+    router.include_router(webhook_routes(reading, writing, webhook_hosts))
     router.include_router(audit_routes(reading))
     app.include_router(router)
     return app
 
 
-def create_api(reading: Store, writing: Store, *, late_after_s: float, registry: Registry | None = None) -> ASGIApp:
+def create_api(
+    reading: Store,
+    writing: Store,
+    *,
+    late_after_s: float,
+    registry: Registry | None = None,
+    webhook_hosts: tuple[str, ...] = (),
+) -> ASGIApp:
     """Return the API over two connections to one open store; the first is bounded for clients.
 
     A device without a heartbeat for `late_after_s` seconds is silent. `registry` verifies bundles before they are
-    rolled out.
+    rolled out. `webhook_hosts` are the hosts that webhooks may name.
     """
-    return ApiFront(create_routes(reading, writing, late_after_s, registry), Guard(reading, writing))
+    return ApiFront(create_routes(reading, writing, late_after_s, registry, webhook_hosts), Guard(reading, writing))

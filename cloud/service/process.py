@@ -166,7 +166,13 @@ class Service:
             from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
 
             late = late_after_s(self._settings.heartbeat_s)
-            api = create_api(self._api_store, self.store, late_after_s=late, registry=self.registry)
+            api = create_api(
+                self._api_store,
+                self.store,
+                late_after_s=late,
+                registry=self.registry,
+                webhook_hosts=self._settings.notices.webhook_hosts,
+            )
         front = FrontApp(self.metrics, self.health, self.readiness, console, api)
         if not self._role.serves_people and not listen.is_loopback:
             return front  # a monitoring system names the process by any address; the pages hold no data of devices

@@ -38,6 +38,8 @@ class AuditAction(StrEnum):
     LABEL_ADDED = "label.added"
     API_TOKEN_MADE = "api_token.made"
     API_TOKEN_REVOKED = "api_token.revoked"
+    WEBHOOK_ADDED = "webhook.added"
+    WEBHOOK_REMOVED = "webhook.removed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store.engine import Store
 from cloud.store.schema import deliveries
 
+SINK_PREFIX = "webhook:"
+"""Beginning of the names of the sinks of webhooks; the settings allow no colon in a name."""
+
 MAX_WAITING = 10_000  # messages of one sink; the oldest are dropped
 
 
@@ -79,10 +82,14 @@ async def failed(store: Store, delivery: WaitingDelivery, next_try_at_s: float, 
 
 
 async def drop_old(store: Store, sinks: Collection[str], before_s: float) -> int:
-    """Delete messages of unknown sinks, those made before a time, and those beyond MAX_WAITING; return their number."""
+    """Delete messages of unknown sinks, those made before a time, and those beyond MAX_WAITING; return their number.
+
+    Messages of a webhook are deleted with it (cloud.store.webhooks), so a new one is not unknown here.
+    """
     dropped = 0
     async with store.writing() as connection:
-        old = deliveries.c.sink.not_in(sinks) | (deliveries.c.created_at_s < before_s)
+        is_unknown = deliveries.c.sink.not_in(sinks) & deliveries.c.sink.not_like(f"{SINK_PREFIX}%")
+        old = is_unknown | (deliveries.c.created_at_s < before_s)
         dropped += (await connection.execute(delete(deliveries).where(old))).rowcount
         for sink in sinks:
             of_sink = deliveries.c.sink == sink

@@ -333,6 +333,18 @@ verdict_feeds = Table(  # key of the last verdict that a sink's outbox has
     Column("number", Number, nullable=False),
 )
 
+webhooks = Table(  # of verdicts, made through the HTTP API
+    "webhooks",
+    metadata,
+    Column("webhook_id", String(16), primary_key=True),
+    Column("url", String(2000), nullable=False),
+    Column("secret", String(64), nullable=False),  # signs the messages, so it is stored as it is
+    Column("decisions", JSON, nullable=False),
+    Column("sites", JSON, nullable=False),  # none: all
+    Column("groups", JSON, nullable=False),  # none: all
+    Column("created_at_s", Double, nullable=False),
+)
+
 audit_log = Table(  # one row for each change of state, written in its transaction
     "audit_log",
     metadata,

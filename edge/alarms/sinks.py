@@ -9,7 +9,7 @@ from edge.alarms.outbox import WaitingMessage
 from edge.broker import BrokerLink
 from edge.settings.alarms import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
 from shared.errors import DataError
-from shared.webhooks import NotDeliveredError, Webhook
+from shared.webhooks import NotDeliveredError, Webhook, read_secret
 
 ALARM_ID = "Vedette-Alarm-Id"
 POLL_S = 0.05
@@ -75,7 +75,9 @@ class WebhookSink:
 
     def __init__(self, settings: WebhookSettings) -> None:
         owner = f"Alarm sink {settings.id!r}"
-        self._webhook = Webhook(owner, settings.url, settings.secret_file, settings.ca, settings.timeout_s)
+        self._webhook = Webhook(
+            owner, settings.url, read_secret(owner, settings.secret_file), settings.ca, settings.timeout_s
+        )
 
     def send(self, message: WaitingMessage) -> None:
         """See `Sink.send`."""

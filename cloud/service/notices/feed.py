@@ -6,11 +6,10 @@ from collections.abc import Collection
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.notice_settings import NoticeSinkSettings
-from cloud.service.notices.messages import verdict_message, wants_verdict
+from cloud.service.notices.messages import VerdictSink, verdict_message, wants_verdict
 from cloud.store import Store
 from cloud.store.export_queries import ExportSelection, export_page
-from cloud.store.outbox import add_deliveries
+from cloud.store.outbox import SINK_PREFIX, add_deliveries
 from cloud.store.schema import DEFAULT_PLACE, deliveries, devices, verdict_feeds
 from cloud.store.verdict_keys import VerdictKey
 
@@ -19,22 +18,24 @@ PAGE_SIZE = 200
 MOST_WAITING = 1000  # messages of a sink that does not answer; further verdicts wait in the store
 
 
-async def feed_verdicts(store: Store, sink: NoticeSinkSettings, now_s: float | None = None) -> bool:
+async def feed_verdicts(store: Store, sink: VerdictSink, now_s: float | None = None) -> bool:
     """Put the next verdicts that the sink wants into its outbox; return whether more may follow at once.
 
     A new sink begins with the verdicts from now on. Raises StorageError.
     """
     until_s = (time.time() if now_s is None else now_s) - SETTLED_S
     async with store.reading() as connection:
-        key = await _key(connection, sink.id)
-        if key is not None and await _waiting(connection, sink.id) < MOST_WAITING:
+        key = await _key(connection, sink.sink)
+        if key is not None and await _waiting(connection, sink.sink) < MOST_WAITING:
             page = await export_page(connection, ExportSelection(None, until_s), key, PAGE_SIZE)
             places = await _places(connection, {item.record.device_id for item in page})
         else:
             page, places = (), {}
+    if key is None and sink.sink.startswith(SINK_PREFIX):
+        return False  # a webhook begins with its creation; this one was deleted
     if key is None:
         async with store.writing() as connection:
-            values = {"sink": sink.id, "judged_at_s": until_s, "number": 0}
+            values = {"sink": sink.sink, "judged_at_s": until_s, "number": 0}
             await connection.execute(insert(verdict_feeds).values(values))
         return False
     if not page:
@@ -43,17 +44,18 @@ async def feed_verdicts(store: Store, sink: NoticeSinkSettings, now_s: float | N
     messages = [verdict_message(item.record, *places.get(item.record.device_id, elsewhere)) for item in page]
     last = page[-1].record
     async with store.writing() as connection:
-        if await _advance(connection, sink.id, key, VerdictKey(last.judged_at_s, last.number)):
+        if await _advance(connection, sink.sink, key, VerdictKey(last.judged_at_s, last.number)):
             for message in messages:
                 if wants_verdict(sink, message):
-                    await add_deliveries(connection, [sink.id], message)
+                    await add_deliveries(connection, [sink.sink], message)
     return len(page) == PAGE_SIZE
 
 
 async def forget_feeds(store: Store, sinks: Collection[str]) -> None:
-    """Delete the keys of all other sinks: one that is added again begins with the verdicts from then on."""
+    """Delete the keys of all other sinks of the settings: one that is added again begins with later verdicts."""
+    name = verdict_feeds.c.sink
     async with store.writing() as connection:
-        await connection.execute(delete(verdict_feeds).where(verdict_feeds.c.sink.not_in(sinks)))
+        await connection.execute(delete(verdict_feeds).where(name.not_in(sinks), name.not_like(f"{SINK_PREFIX}%")))
 
 
 async def _key(connection: AsyncConnection, sink: str) -> VerdictKey | None:

@@ -1,7 +1,7 @@
 """Messages that sinks get, as JSON values."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from cloud.moments import rfc3339
 from cloud.notice_settings import NoticeSettings, NoticeSinkSettings
@@ -10,6 +10,35 @@ from cloud.store.verdict_columns import VerdictRecord
 
 DELIVERY_ID = "Vedette-Delivery-Id"
 """Header of webhooks and mails with the id of a message, by which a receiver tells a repetition."""
+
+
+class VerdictSink(Protocol):
+    """Name of a sink, and the verdicts that it gets; no site or no group: those of all."""
+
+    @property
+    def sink(self) -> str:
+        """Name in outbox and feeds."""
+        ...
+
+    @property
+    def wants_verdicts(self) -> bool:
+        """Whether it gets verdicts at all."""
+        ...
+
+    @property
+    def decisions(self) -> Collection[str]:
+        """Decisions of the verdicts."""
+        ...
+
+    @property
+    def sites(self) -> Collection[str]:
+        """Sites of the devices."""
+        ...
+
+    @property
+    def groups(self) -> Collection[str]:
+        """Groups of the devices."""
+        ...
 
 
 def notice_message(notice: StoredNotice) -> dict[str, Any]:
@@ -52,7 +81,7 @@ def sinks_of_kind(settings: NoticeSettings, kind: str) -> list[str]:
     return [sink.id for sink in wanting if not sink.kinds or kind in sink.kinds]
 
 
-def wants_verdict(sink: NoticeSinkSettings, message: Mapping[str, Any]) -> bool:
+def wants_verdict(sink: VerdictSink, message: Mapping[str, Any]) -> bool:
     """Return whether a sink gets the message of a verdict."""
     return (
         message["decision"] in sink.decisions
@@ -63,7 +92,7 @@ def wants_verdict(sink: NoticeSinkSettings, message: Mapping[str, Any]) -> bool:
 
 def follows_verdicts(sinks: Sequence[NoticeSinkSettings]) -> list[NoticeSinkSettings]:
     """Return the sinks that get verdicts."""
-    return [sink for sink in sinks if "verdicts" in sink.events]
+    return [sink for sink in sinks if sink.wants_verdicts]
 
 
 def _in(value: str, wanted: Collection[str]) -> bool:

@@ -2,15 +2,24 @@
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
-from cloud.notice_settings import NoticeMailSettings, NoticeMqttSettings, NoticeSinkSettings, NoticeWebhookSettings
+from cloud.notice_settings import (
+    NoticeMailSettings,
+    NoticeMqttSettings,
+    NoticeSinkSettings,
+    NoticeWebhookSettings,
+    allows_host,
+)
 from cloud.service.notices.mail import NoticeMail
 from cloud.service.notices.messages import DELIVERY_ID
 from cloud.service.notices.sink_files import read_password, tls_context
+from cloud.store.webhooks import StoredWebhook
 from shared.errors import MissingExtraError
-from shared.webhooks import NotDeliveredError, Webhook
+from shared.webhooks import NotDeliveredError, Webhook, read_secret
+
+TIMEOUT_S = 10.0  # of a message to a webhook that a program made
 
 
 class NoticeSink(Protocol):
@@ -37,10 +46,26 @@ class NoticeWebhook:
 
     def __init__(self, settings: NoticeWebhookSettings) -> None:
         owner = f"Sink {settings.id!r}"
-        self._webhook = Webhook(owner, settings.url, settings.secret_file, settings.ca, settings.timeout_s)
+        self._webhook = Webhook(
+            owner, settings.url, read_secret(owner, settings.secret_file), settings.ca, settings.timeout_s
+        )
 
     def send(self, message: Mapping[str, Any]) -> None:
         """See `NoticeSink.send`."""
+        self._webhook.post(json.dumps(message).encode(), {DELIVERY_ID: str(message["delivery_id"])})
+
+
+class VerdictWebhook:
+    """Sink of a webhook that a program made; only hosts that the settings still allow get a request."""
+
+    def __init__(self, webhook: StoredWebhook, hosts: Collection[str]) -> None:
+        self._url, self._hosts = webhook.url, hosts
+        self._webhook = Webhook(f"Webhook {webhook.webhook_id}", webhook.url, webhook.secret.encode(), None, TIMEOUT_S)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """See `NoticeSink.send`."""
+        if not allows_host(self._url, self._hosts):
+            raise NotDeliveredError("its host is not in notices.webhook_hosts")
         self._webhook.post(json.dumps(message).encode(), {DELIVERY_ID: str(message["delivery_id"])})
 
 

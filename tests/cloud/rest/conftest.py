@@ -21,7 +21,7 @@ async def clients(fleet: Fleet, tmp_path: Path) -> AsyncIterator[MakeClient]:
     """Make a client with a token of some scopes (all without any), or without one."""
     opened: list[httpx.AsyncClient] = []
     async with open_store(tmp_path, CONSOLE_READS) as reading:
-        api = create_api(reading, fleet.store, late_after_s=60.0)
+        api = create_api(reading, fleet.store, late_after_s=60.0, webhook_hosts=("127.0.0.1", ".example"))
 
         async def client(*scopes: Scope, authorization: str | None = None, host: str = "10.0.0.7") -> httpx.AsyncClient:
             if authorization is None:

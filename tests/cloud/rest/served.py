@@ -41,5 +41,5 @@ async def _serve(folder: Path, bound: socket.socket, settings: uvicorn.Config, s
             await fleet.send(SHUTTLE, odd=odd)
             await fleet.send(CAMERA, odd=odd)
         await add_api_token(store, "docs", "secret", name="docs", scopes=list(Scope), expires_at_s=9e9)
-        settings.app = create_api(store, store, late_after_s=60.0)
+        settings.app = create_api(store, store, late_after_s=60.0, webhook_hosts=("hooks.example",))
         await server.serve(sockets=[bound])

@@ -33,6 +33,9 @@ ROUTES = {
     "POST /rollouts": Scope.ROLLOUTS_WRITE,
     "POST /rollouts/{name}/actions": Scope.ROLLOUTS_WRITE,
     "GET /notices": Scope.NOTICES_READ,
+    "GET /webhooks": Scope.WEBHOOKS_READ,
+    "POST /webhooks": Scope.WEBHOOKS_WRITE,
+    "DELETE /webhooks/{webhook_id}": Scope.WEBHOOKS_WRITE,
     "GET /audit": Scope.AUDIT_READ,
 }
 
@@ -50,6 +53,7 @@ def test_the_table_names_every_route_and_its_scope(fleet: Fleet) -> None:
 BODIES = {
     "POST /samples/{sample_id}/labels": {"label": "real"},
     "PUT /groups/{group}/settings": {"audit_share": 0.02},
+    "POST /webhooks": {"url": "http://127.0.0.1:9/hook"},
     "POST /rollouts": {"name": "shuttle", "bundle_id": "none"},
     "POST /rollouts/{name}/actions": {"action": "pause"},
 }
@@ -57,6 +61,7 @@ BODIES = {
 
 async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) -> httpx.Response:
     method, path = route.split(" ")
+    path = path.replace("{webhook_id}", "0123456789ab")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
     return await client.request(method, path, json=BODIES.get(route))
 
@@ -72,7 +77,7 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
     assert (
         accepted.is_success
         or may_refuse
-        or (accepted.status_code == 404 and re.search("device_id|bundle_id|{group}$", route))
+        or (accepted.status_code == 404 and re.search("device_id|bundle_id|webhook_id|{group}$", route))
     )
     stranger = await call(await clients(authorization=""), route, sample_id)
     assert stranger.status_code == 401

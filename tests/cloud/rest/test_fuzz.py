@@ -33,6 +33,15 @@ LABELS = st.fixed_dictionaries(
     {"label": st.sampled_from(["real", "false_alarm", "missed", "unsure"]) | JSON},
     optional={"author": st.text(max_size=130) | JSON, "note": st.text(max_size=200) | JSON, "x": JSON},
 )
+URLS = st.sampled_from(["http://127.0.0.1:9/", "https://hooks.example", "http://[::1", "http://10.0.0.1/"]) | TEXTS
+WEBHOOKS = st.fixed_dictionaries(
+    {"url": URLS},
+    optional={
+        "decisions": st.lists(st.sampled_from(["normal", "anomalous", "x"])) | JSON,
+        "sites": JSON,
+        "groups": st.lists(TEXTS) | JSON,
+    },
+)
 SETTINGS = st.dictionaries(st.sampled_from([*GroupSettings.model_fields, "x"]), st.floats() | JSON, max_size=3)
 REQUESTS = st.fixed_dictionaries(
     {
@@ -40,7 +49,8 @@ REQUESTS = st.fixed_dictionaries(
         "sample": st.booleans(),
         "part": st.text(min_size=1, max_size=40),
         "query": st.lists(st.tuples(st.sampled_from(NAMES), TEXTS), max_size=3),
-        "body": st.binary(max_size=64) | (LABELS | SETTINGS | JSON).map(lambda value: json.dumps(value).encode()),
+        "body": st.binary(max_size=64)
+        | (LABELS | SETTINGS | WEBHOOKS | JSON).map(lambda value: json.dumps(value).encode()),
         "headers": st.dictionaries(
             st.sampled_from(["idempotency-key", "if-none-match", "content-type", "content-length", "range"]),
             st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=140),
@@ -56,7 +66,7 @@ async def check(client: httpx.AsyncClient, sample_id: str, request: dict[str, An
     content = request["body"] if method in ("POST", "PUT") else None
     headers = {"content-type": "application/json"} | request["headers"]
     response = await client.request(method, path, params=request["query"], content=content, headers=headers)
-    assert response.status_code in (200, 201, 202, 304, 400, 404, 409, 413, 422), response.text
+    assert response.status_code in (200, 201, 202, 204, 304, 400, 404, 409, 413, 422), response.text
     if response.status_code >= 400:
         assert response.headers["content-type"] == "application/problem+json"
         problem = response.json()

@@ -21,6 +21,7 @@ from cloud.store.releases import release
 from cloud.store.removal import begin_removal, delete_data
 from cloud.store.rollouts import begin, command
 from cloud.store.schema import audit_log, devices
+from cloud.store.webhooks import NewWebhook, add_webhook, remove_webhook
 from shared.bundle import sign
 from shared.errors import SettingsError, StorageError
 from shared.group_settings import GroupSettings
@@ -59,6 +60,9 @@ async def change_everything(store: Store, folder, add) -> Registry:
     await add_label(store, uuid.UUID(bytes=sample_id), NewLabel(Label.REAL, "Ada"), "api:CI (abc)")
     await add_api_token(store, "abc", "secret", name="CI", scopes=[Scope.AUDIT_READ], expires_at_s=9e9)
     await revoke_api_token(store, "abc")
+    webhook = await add_webhook(store, NewWebhook("http://hooks.example/", ("anomalous",)), "api:CI (abc)")
+    assert webhook is not None
+    assert await remove_webhook(store, webhook.webhook_id, "api:CI (abc)")
     await change_settings(store, "presses", GroupSettings(audit_share=0.1))
     await change_settings(store, "presses", GroupSettings(audit_share=0.1))  # changes nothing
     await offer_certificate(store, "two", "1", "2", 9e9)
