@@ -92,6 +92,7 @@ def _sample(number: int, total: int, devices: int, *, judged: bool) -> dict[str,
         "edge_bundle_id": "press-1-00000000",
         "calibration_id": "c0ffee",
         "artefact": "int8_openvino",
+        "traced": False,
         "payload_bytes": 4096,
         "judged": judged,
     }
