@@ -27,18 +27,14 @@ from sqlalchemy import (
     text,
 )
 
+from cloud.store.metadata import metadata as metadata
+from cloud.store.notice_tables import deliveries as deliveries
+from cloud.store.notice_tables import notices as notices
+from cloud.store.notice_tables import verdict_feeds as verdict_feeds
+from cloud.store.notice_tables import webhooks as webhooks
 from cloud.store.triggers import TRIGGERS
 from cloud.store.verdict_columns import SAMPLES, VERDICTS, Number, table_columns
 from shared.status import HeartbeatCounters
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
 
 ALL_DEVICES = ""
 """`device_id` of an event for all devices."""
@@ -287,62 +283,6 @@ api_tokens = Table(
     Column("expires_at_s", Double, nullable=False),
     Column("revoked_at_s", Double),
     Column("last_used_at_s", Double),
-)
-
-notices = Table(  # messages to people; of each kind and subject at most one is open
-    "notices",
-    metadata,
-    Column("number", Number, primary_key=True, autoincrement=True),
-    Column("notice_id", String(36), nullable=False, unique=True),
-    Column("kind", String(32), nullable=False),
-    Column("subject", String(256), nullable=False),
-    Column("text", String(1000), nullable=False),
-    Column("opened_at_s", Double, nullable=False),
-    Column("closed_at_s", Double),  # NULL while it is open
-    Index(
-        "uq_notices_open",
-        "kind",
-        "subject",
-        unique=True,
-        sqlite_where=text("closed_at_s IS NULL"),
-        postgresql_where=text("closed_at_s IS NULL"),
-    ),
-    sqlite_autoincrement=True,
-)
-
-deliveries = Table(  # outbox: messages that a sink has not taken yet
-    "deliveries",
-    metadata,
-    Column("number", Number, primary_key=True, autoincrement=True),
-    Column("delivery_id", String(36), nullable=False),
-    Column("sink", String(64), nullable=False),
-    Column("message", JSON, nullable=False),
-    Column("created_at_s", Double, nullable=False),
-    Column("next_try_at_s", Double, nullable=False),
-    Column("attempts", Integer, nullable=False),
-    Column("error", String(400), nullable=False),
-    Index("ix_deliveries_sink_next_try_at_s", "sink", "next_try_at_s", "number"),
-    sqlite_autoincrement=True,
-)
-
-verdict_feeds = Table(  # key of the last verdict that a sink's outbox has
-    "verdict_feeds",
-    metadata,
-    Column("sink", String(64), primary_key=True),
-    Column("judged_at_s", Double, nullable=False),
-    Column("number", Number, nullable=False),
-)
-
-webhooks = Table(  # of verdicts, made through the HTTP API
-    "webhooks",
-    metadata,
-    Column("webhook_id", String(16), primary_key=True),
-    Column("url", String(2000), nullable=False),
-    Column("secret", String(64), nullable=False),  # signs the messages, so it is stored as it is
-    Column("decisions", JSON, nullable=False),
-    Column("sites", JSON, nullable=False),  # none: all
-    Column("groups", JSON, nullable=False),  # none: all
-    Column("created_at_s", Double, nullable=False),
 )
 
 audit_log = Table(  # one row for each change of state, written in its transaction
