@@ -28,7 +28,9 @@ class BrokerSettings(Settings):
     )
     protocol: Literal["5", "3.1.1"] = Field(default="5", title="Protocol", description="version of MQTT")
     qos: Literal[0, 1, 2] = Field(default=1, title="QoS", description="0: at most once, 1: at least once, 2: once")
-    keepalive_s: int = Field(default=30, ge=5, le=3600, title="Keep-alive", description="seconds between signs of life")
+    keepalive_s: int = Field(
+        default=30, ge=5, le=3600, title="Keep-alive", description="seconds without traffic until a ping"
+    )
     reconnect_max_s: float = Field(
         default=30.0, ge=1, title="Longest wait", description="seconds between two attempts; the first comes after 1"
     )

@@ -93,7 +93,7 @@ class TailSettings(SourceBase):
     from_start: bool = Field(
         default=True, title="From start", description="at the first run, also read rows already in the file"
     )
-    poll_s: float = Field(default=0.5, gt=0, le=60, title="Interval", description="seconds between two looks")
+    poll_s: float = Field(default=0.5, gt=0, le=60, title="Interval", description="seconds between two reads")
     silent_after_s: float = Field(
         default=0.0, ge=0, title="Silent", description="seconds without a new row: the source is unwell; 0: never"
     )
@@ -118,7 +118,7 @@ class ImageFolderSettings(SourceBase):
     settle_s: float = Field(
         default=1.0, gt=0, le=600, title="Settle", description="seconds a new file must not change to be whole"
     )
-    poll_s: float = Field(default=0.5, gt=0, le=60, title="Interval", description="seconds between two looks")
+    poll_s: float = Field(default=0.5, gt=0, le=60, title="Interval", description="seconds between two reads")
     silent_after_s: float = Field(
         default=0.0, ge=0, title="Silent", description="seconds without a new file: the source is unwell; 0: never"
     )

@@ -1,3 +1,5 @@
+"""Times as RFC 3339 texts."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""Words of the console for p-values, durations, counts and times."""
+
 import pytest
 
 from cloud.words import (

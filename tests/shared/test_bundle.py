@@ -1,3 +1,5 @@
+"""Bundles: signed, byte for byte the same, refused after any change."""
+
 import io
 import json
 import zipfile

@@ -1,3 +1,5 @@
+"""Calibration maps scores to p-values."""
+
 import math
 
 import numpy as np

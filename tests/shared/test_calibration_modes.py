@@ -1,3 +1,5 @@
+"""P-values are uniform in each operating mode."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The command `vedette`: its tree, its start, its errors."""
+
 import errno
 import inspect
 import os

@@ -1,3 +1,5 @@
+"""Texts of enrolment tokens."""
+
 import base64
 import json
 

@@ -1,3 +1,5 @@
+"""Files that are written durably, or not at all."""
+
 import errno
 import os
 import stat

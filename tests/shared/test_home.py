@@ -1,3 +1,5 @@
+"""Home folder of the user, and its signing key."""
+
 import stat
 from pathlib import Path
 

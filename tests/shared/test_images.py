@@ -1,3 +1,5 @@
+"""Encoding and decoding of images."""
+
 import contextlib
 import struct
 import subprocess

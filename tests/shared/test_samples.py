@@ -1,3 +1,5 @@
+"""Sample ids are UUIDv7 in ascending order."""
+
 import os
 import signal
 import sys

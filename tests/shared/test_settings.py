@@ -1,3 +1,5 @@
+"""Settings from defaults, file and environment, and their errors."""
+
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal

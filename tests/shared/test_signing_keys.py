@@ -1,3 +1,5 @@
+"""Files of signing keys."""
+
 import stat
 import threading
 from pathlib import Path

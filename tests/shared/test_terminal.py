@@ -1,3 +1,5 @@
+"""Tables and sentences on a terminal."""
+
 import io
 
 import pytest

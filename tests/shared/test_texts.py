@@ -1,3 +1,5 @@
+"""Short texts for people."""
+
 from pathlib import Path
 
 import pytest

@@ -23,7 +23,7 @@ from shared.webhooks import NotDeliveredError
 POLL_S = 1.0
 AT_ONCE = 50
 FIRST_WAIT_S, LAST_WAIT_S = 1.0, 300.0
-WEBHOOKS_EVERY_S = 2.0  # seconds between two looks for webhooks that were made or deleted
+WEBHOOKS_EVERY_S = 2.0  # seconds between two checks for webhooks that were made or deleted
 _LOG = EventLog("notices")
 
 

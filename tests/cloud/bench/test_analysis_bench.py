@@ -1,3 +1,5 @@
+"""A small run of the benchmark of the analysis."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""Small runs of the benchmark of ingest, and the requests that it sends."""
+
 import json
 
 import pytest

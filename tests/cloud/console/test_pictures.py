@@ -1,3 +1,5 @@
+"""Pictures of the console: heat maps over images, thumbnails, traces."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Sentences at the end of an evaluation, and their conditions."""
+
 from typing import Any
 
 import pytest

@@ -1,3 +1,5 @@
+"""Channel imputation scores broken relations between channels."""
+
 import numpy as np
 import pytest
 import torch

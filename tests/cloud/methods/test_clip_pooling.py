@@ -1,3 +1,5 @@
+"""Scores of clips are pooled from those of their places."""
+
 import torch
 
 from cloud.methods.clip_pooling import clip_scores

@@ -1,3 +1,5 @@
+"""Fused p-values are uniform on normals and gain from agreement."""
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray

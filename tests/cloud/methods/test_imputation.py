@@ -1,3 +1,5 @@
+"""Imputation of masked readings scores unpredictable spans."""
+
 from collections.abc import Iterator
 
 import pytest

@@ -1,3 +1,5 @@
+"""Isolation Forest gives the scores of scikit-learn."""
+
 import numpy as np
 import torch
 from sklearn.datasets import load_digits

@@ -1,3 +1,5 @@
+"""The local corruption head learns from corrupted copies."""
+
 import torch
 
 from cloud.methods import DetailFeatures, FitContext, PatchFeatures, VectorFeatures

@@ -1,3 +1,5 @@
+"""LOF gives the factors of scikit-learn."""
+
 import numpy as np
 import pytest
 import torch

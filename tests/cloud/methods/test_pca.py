@@ -1,3 +1,5 @@
+"""PCA scores dependences, also of rows with gaps."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Scores of patches are relative to the normals at their place."""
+
 import pytest
 import torch
 from safetensors.torch import load, save

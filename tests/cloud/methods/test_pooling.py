@@ -1,3 +1,5 @@
+"""Scores of images are pooled from those of their patches."""
+
 from itertools import pairwise
 
 import pytest

@@ -1,3 +1,5 @@
+"""Nearest neighbours among the normal vectors, also with missing values."""
+
 import functools
 
 import pytest

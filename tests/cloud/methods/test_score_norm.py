@@ -1,3 +1,5 @@
+"""Levels of the score norm are weighted by what they separate."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Confidence bounds of a share hold at every look."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Gates halt bad bundles, pass good ones, and otherwise wait."""
+
 from dataclasses import astuple, replace
 
 import pytest

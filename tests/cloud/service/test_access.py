@@ -1,3 +1,5 @@
+"""Only enrolled devices with a valid certificate get in, and lose their access within seconds."""
+
 import asyncio
 import base64
 import dataclasses

@@ -1,3 +1,5 @@
+"""The prepared answer equals the message that protobuf makes."""
+
 from cloud.service.answers import accepted
 from shared.samples import new_sample_ids
 from vedette.v1 import detection_pb2

@@ -1,3 +1,5 @@
+"""Certificates of the service's authority."""
+
 import datetime as dt
 
 import pytest

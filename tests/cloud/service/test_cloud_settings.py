@@ -1,3 +1,5 @@
+"""Settings of the service, and the addresses that devices get."""
+
 import pytest
 
 from cloud.service.data_dir import Addresses, device_addresses, write_addresses

@@ -1,3 +1,5 @@
+"""Samples from their upload to the verdict: checks, duplicates, durability."""
+
 import asyncio
 import time
 import zlib

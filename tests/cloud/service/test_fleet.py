@@ -1,3 +1,5 @@
+"""Heartbeats and bundles for devices."""
+
 import asyncio
 import hashlib
 import json

@@ -1,3 +1,5 @@
+"""Members that cannot change a decision are left out, and no decision changes."""
+
 from dataclasses import replace
 from typing import ClassVar
 

@@ -1,3 +1,5 @@
+"""Batches over bundles and devices, from the queue to stored verdicts."""
+
 import asyncio
 import contextlib
 import os

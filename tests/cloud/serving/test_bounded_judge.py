@@ -1,3 +1,5 @@
+"""A batch that is out of memory is judged in halves."""
+
 import numpy as np
 import pytest
 import torch

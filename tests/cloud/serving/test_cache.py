@@ -1,3 +1,5 @@
+"""Bundles in memory stay within their budget."""
+
 import asyncio
 
 import numpy as np

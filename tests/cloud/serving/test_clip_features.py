@@ -1,3 +1,5 @@
+"""Analyzers and screener pool clips in the same way."""
+
 from typing import Any
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""A thread that ends in a call is replaced, and the call is made again."""
+
 import threading
 from functools import partial
 

@@ -1,3 +1,5 @@
+"""Tokens of the HTTP API are found by their whole text only, and end."""
+
 from sqlalchemy import select
 
 from cloud.store.api_tokens import Scope, add_api_token, find_api_token, list_api_tokens, note_use, revoke_api_token

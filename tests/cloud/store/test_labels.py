@@ -1,3 +1,5 @@
+"""Labels keep their history, and the newest counts."""
+
 import uuid
 
 import pytest

@@ -1,3 +1,5 @@
+"""Pages, filters and counts of the console."""
+
 import math
 import random
 import uuid

@@ -1,3 +1,5 @@
+"""Bundles in the registry: published, current, fetched, rolled back."""
+
 import hashlib
 
 import pytest

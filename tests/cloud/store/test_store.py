@@ -1,3 +1,5 @@
+"""Tables, migrations, and durability of the SQLite store."""
+
 import asyncio
 import math
 import re

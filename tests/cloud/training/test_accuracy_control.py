@@ -1,3 +1,5 @@
+"""The most sensitive layers return to float where INT8 fails the gate."""
+
 import itertools
 import math
 from collections.abc import Collection

@@ -1,3 +1,5 @@
+"""Artefacts agree on both engines, or there is no bundle."""
+
 from typing import Any
 
 import numpy as np

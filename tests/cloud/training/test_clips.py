@@ -1,3 +1,5 @@
+"""Clips of training videos, and their split."""
+
 from pathlib import Path
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Tables and arrays of training data: labels, times, splits."""
+
 from pathlib import Path
 
 import numpy as np

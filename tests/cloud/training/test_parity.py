@@ -1,3 +1,5 @@
+"""The parity gate between FP32 and INT8."""
+
 from collections.abc import Callable
 
 import numpy as np

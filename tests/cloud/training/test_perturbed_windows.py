@@ -1,3 +1,5 @@
+"""Perturbed windows for the training of series screeners."""
+
 import numpy as np
 import torch
 from numpy.typing import NDArray

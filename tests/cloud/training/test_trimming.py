@@ -1,3 +1,5 @@
+"""Contaminated samples are trimmed from the training part."""
+
 from pathlib import Path
 
 import numpy as np

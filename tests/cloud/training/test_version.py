@@ -1,3 +1,5 @@
+"""Version of a new bundle."""
+
 import asyncio
 from dataclasses import replace
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Folders of training videos."""
+
 import os
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Windows and periods of series."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

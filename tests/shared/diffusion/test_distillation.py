@@ -1,3 +1,5 @@
+"""Distillation of a teacher into the screener's head."""
+
 import torch
 
 from shared.diffusion.distillation import DistillationSettings, distill_head

@@ -1,3 +1,5 @@
+"""Scores of the local corruption head."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""Nearest neighbours equal a full search."""
+
 import pytest
 import torch
 

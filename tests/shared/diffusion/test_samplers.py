@@ -1,3 +1,5 @@
+"""Samplers: moments of the data, and the order of each solver."""
+
 import math
 from collections.abc import Callable
 

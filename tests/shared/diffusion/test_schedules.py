@@ -1,3 +1,5 @@
+"""Noise schedules of the papers."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Diffusion time estimation."""
+
 import math
 
 import numpy as np

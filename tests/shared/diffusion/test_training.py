@@ -1,3 +1,5 @@
+"""Training loop of denoisers."""
+
 import itertools
 import time
 

@@ -1,3 +1,5 @@
+"""Conditional Gaussian of windows: imputation, surprises, limits."""
+
 import numpy as np
 import pytest
 

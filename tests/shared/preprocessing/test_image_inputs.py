@@ -1,3 +1,5 @@
+"""Images become inputs of one size."""
+
 import numpy as np
 import pytest
 

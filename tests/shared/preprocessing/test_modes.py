@@ -1,3 +1,5 @@
+"""Inputs of rows and windows with an operating mode."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Inputs of windows: unit spread on normals, broken relations visible."""
+
 import io
 from typing import Any
 

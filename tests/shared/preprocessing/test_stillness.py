@@ -1,3 +1,5 @@
+"""A channel that is too still shows in its inputs."""
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray

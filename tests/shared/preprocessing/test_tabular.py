@@ -1,3 +1,5 @@
+"""Inputs of table rows: standardised, finite, bad rows rejected."""
+
 import numpy as np
 import pytest
 from hypothesis import given

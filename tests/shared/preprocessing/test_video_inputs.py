@@ -1,3 +1,5 @@
+"""Clips become inputs of one size."""
+
 import numpy as np
 import pytest
 

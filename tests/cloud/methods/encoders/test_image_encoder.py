@@ -1,3 +1,5 @@
+"""Patch vectors of images do not depend on the batch and survive their storage."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,3 +1,5 @@
+"""Patch vectors of clips: appearance and motion, whitened at each place."""
+
 import numpy as np
 import pytest
 import torch

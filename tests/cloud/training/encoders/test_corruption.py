@@ -1,3 +1,5 @@
+"""Corrupted copies of images, and the masks of the changed pixels."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Size that images have in the encoder."""
+
 import pytest
 
 from cloud.training.encoders.input_size import MIN_SIDE_PIXELS, choose_size

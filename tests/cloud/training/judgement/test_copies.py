@@ -1,3 +1,5 @@
+"""Copies of samples in the training data are counted."""
+
 import numpy as np
 from numpy.typing import NDArray
 

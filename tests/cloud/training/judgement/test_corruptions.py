@@ -1,3 +1,5 @@
+"""Corrupted copies of held-out samples."""
+
 from typing import Any
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Sentences of the judgement at the end of training."""
+
 import numpy as np
 import pytest
 

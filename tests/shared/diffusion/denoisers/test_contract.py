@@ -1,3 +1,5 @@
+"""Contract of every denoiser."""
+
 import torch
 from torch import Tensor
 

@@ -1,3 +1,5 @@
+"""The exact denoiser of Gaussian data."""
+
 import torch
 from torch import Tensor, nn
 

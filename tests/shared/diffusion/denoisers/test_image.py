@@ -1,3 +1,5 @@
+"""The denoiser of images takes any size."""
+
 import pytest
 import torch
 

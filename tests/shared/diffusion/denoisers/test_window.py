@@ -1,3 +1,5 @@
+"""The denoiser of windows takes any length."""
+
 import pytest
 import torch
 
