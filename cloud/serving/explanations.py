@@ -51,8 +51,7 @@ def explain(
         return Explanations()
     ratio = scales[RESIDUAL].ratio(deviations)
     names = samples.preprocessor.spec.value_channels
-    shares = [contributions(sample, names) for sample in ratio]
-    return Explanations(to_bytes(ratio) if modality.has_value_map else None, shares)
+    return Explanations(to_bytes(ratio) if modality.has_value_map else None, contributions(ratio, names))
 
 
 def as_array(tensor: Tensor) -> NDArray[Any]:

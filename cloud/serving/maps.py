@@ -56,13 +56,15 @@ def to_bytes(ratio: NDArray[np.float64]) -> NDArray[np.uint8]:
     return brightness
 
 
-def contributions(ratio: NDArray[np.float64], names: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """Return the share of each channel in a sample's residual, for `ratio` (..., channels); shares sum to 1.
+def contributions(ratio: NDArray[np.float64], names: Sequence[str]) -> list[tuple[tuple[str, float], ...]]:
+    """Return the share of each channel in the residual of each sample, for `ratio` (n, ..., channels).
 
-    There are none if no value lies above the low end of its scale.
+    The shares of a sample sum to 1. There are none if no value lies above the low end of its scale.
     """
-    weights = np.square(ratio).reshape(-1, ratio.shape[-1]).sum(axis=0)
-    total = float(weights.sum())
-    if total <= 0:
-        return ()
-    return tuple((name, float(share)) for name, share in zip(names, weights / total, strict=True))
+    weights = np.square(ratio).reshape(len(ratio), -1, ratio.shape[-1]).sum(axis=1)
+    totals = weights.sum(axis=1)
+    shares = weights / np.where(totals > 0, totals, 1.0)[:, np.newaxis]
+    return [
+        tuple(zip(names, row, strict=True)) if total > 0 else ()
+        for row, total in zip(shares.tolist(), totals.tolist(), strict=True)
+    ]

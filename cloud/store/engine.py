@@ -17,6 +17,7 @@ from cloud.settings import StoreLocation
 from cloud.store.audit import local_actor
 from cloud.store.read_queue import DEVICE_READS, ReadLimits
 from cloud.store.sample_rows import Row
+from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
 from shared.errors import SettingsError
 
 CLAIM_S = 30.0  # from the last renewal of the claims of a process on waiting samples to their end
@@ -86,6 +87,13 @@ class Store(abc.ABC):
         It MUST be durable and whole like one of `writing`. Of several samples with one id the first MUST be inserted.
         Returns the samples that are not new: the device that had sent the id of each before, by place in `rows`. Raises
         StorageError, StoreBusyError if others hold the store locked.
+        """
+
+    @abc.abstractmethod
+    async def add_verdicts(self, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
+        """Insert verdicts and their events, and take the samples off the queue, as one transaction of `writing`.
+
+        A verdict on a sample that waits no more MUST be left out. Claims on the samples MUST end. Raises StorageError.
         """
 
     @abc.abstractmethod

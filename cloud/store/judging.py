@@ -5,21 +5,23 @@ between loses nothing; the next one continues.
 """
 
 import math
-import time
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import CTE, Select, bindparam, false, func, insert, select, true, update
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import to_json
+from sqlalchemy import CTE, Select, false, func, select, true
 
 from cloud.store import claims
 from cloud.store.engine import Store
 from cloud.store.events import StoredEvent, WrittenEvent
 from cloud.store.payload_rows import COLUMNS, payload_message
-from cloud.store.schema import EVENT_VERDICT, anomaly_maps, events, payloads, samples, verdicts
-from cloud.store.verdict_columns import COLUMNS as VERDICT_COLUMNS
-from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, VERDICTS, contributions_to_json, opinions_to_json
+from cloud.store.schema import payloads, samples
+from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
+from cloud.store.verdict_rows import NewVerdict
 from shared.modality import Modality
 from shared.samples import Route, Verdict, p_value_to_column
 from shared.wire import decoded_bytes
@@ -38,6 +40,8 @@ _QUEUE_COLUMNS = (
     "route",
     "traced",
 )
+_MODALITIES = {modality.value: modality for modality in Modality}
+_ROUTES = {route.value: route for route in Route}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,8 @@ async def waiting_samples(store: Store, limit: int, without: Collection[int] = (
         rows = (await connection.execute(query)).all()
     queues: dict[str, list[WaitingSample]] = {}
     for row in rows:
-        queues.setdefault(row.device_id, []).append(_waiting_sample(row))
+        waiting = _waiting_sample(row)
+        queues.setdefault(waiting.device_id, []).append(waiting)
     turns = [(turn, waiting) for queue in queues.values() for turn, waiting in enumerate(_affordable(queue))]
     turns.sort(key=lambda item: (item[0], item[1].number))
     chosen = [waiting for _, waiting in turns[:limit]]
@@ -134,18 +139,20 @@ def _next_of_each_device(store: Store, count: int, dialect: str, without: Collec
 
 
 def _waiting_sample(row: Any) -> WaitingSample:
+    number, sample_id, device_id, source_id, modality, edge_bundle_id, received_at_s, size, route, traced, *form = row
+    encoding, shape = form
     return WaitingSample(
-        row.number,
-        uuid.UUID(bytes=row.sample_id),
-        row.device_id,
-        row.source_id,
-        Modality(row.modality),
-        row.edge_bundle_id,
-        row.received_at_s,
-        row.payload_bytes,
-        Route(row.route),
-        decoded_bytes(row.encoding, row.shape) if row.shape else 0,
-        row.traced,
+        number,
+        uuid.UUID(bytes=sample_id),
+        device_id,
+        source_id,
+        _MODALITIES[modality],
+        edge_bundle_id,
+        received_at_s,
+        size,
+        _ROUTES[route],
+        decoded_bytes(encoding, shape) if shape else 0,
+        traced,
     )
 
 
@@ -189,63 +196,44 @@ async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Ver
     `judged_at_s` gets the time of this transaction, so that none is stored long after it. Returns the events in
     the order of their cursors.
     """
-    async with store.writing() as connection:
-        waits = await claims.end(connection, store, [waiting.number for waiting, _ in judged])
-        now_s = time.time()
-        judged = [(waiting, _complete(verdict, now_s)) for waiting, verdict in judged if waiting.number in waits]
-        if not judged:
-            return []
-        maps = [_map_row(waiting.number, verdict) for waiting, verdict in judged if verdict.anomaly_map is not None]
-        numbers = [{"judged_number": waiting.number} for waiting, _ in judged]
-        await connection.execute(insert(verdicts), [_verdict_row(waiting, verdict) for waiting, verdict in judged])
-        if maps:
-            await connection.execute(insert(anomaly_maps), maps)
-        written = await connection.execute(
-            insert(events).returning(events.c.number, events.c.cursor),
-            [_event_row(waiting, verdict) for waiting, verdict in judged],
-        )
-        cursor_of = {row.number: row.cursor for row in written}
-        taken_off = update(samples).where(samples.c.number == bindparam("judged_number")).values(judged=true())
-        await connection.execute(taken_off, numbers)
+    if not judged:
+        return []
+    written = await store.add_verdicts([_new_verdict(waiting, verdict) for waiting, verdict in judged])
     found = [
-        WrittenEvent(waiting.device_id, StoredEvent(cursor_of[waiting.number], verdict)) for waiting, verdict in judged
+        WrittenEvent(waiting.device_id, StoredEvent(cursor, _complete(verdict, written.at_s)))
+        for waiting, verdict in judged
+        if (cursor := written.cursors.get(waiting.number)) is not None
     ]
     return sorted(found, key=lambda item: item.event.cursor)
 
 
 def _complete(verdict: Verdict, now_s: float) -> Verdict:
-    """Return the verdict with its time and a short reason."""
+    """Return the verdict as it was stored: with its time and a short reason."""
     reason = verdict.reason[:MAX_REASON_CHARACTERS]
     return replace(verdict, judged_at_s=verdict.judged_at_s or now_s, reason=reason)
 
 
-def _verdict_row(waiting: WaitingSample, verdict: Verdict) -> dict[str, object]:
-    """Return the columns of `verdicts`: from the sample where it declares a field of that name, else the verdict."""
-    changed: dict[str, object] = {
-        "modality": waiting.modality.value,
-        "route": waiting.route.value,
-        "decision": verdict.decision.value,
-        "p_value": p_value_to_column(verdict.p_value),
-        "opinions": opinions_to_json(verdict.opinions),
-        "contributions": contributions_to_json(verdict.contributions),
-    }
-    names = [name for name, stored in VERDICT_COLUMNS.items() if VERDICTS in stored.tables]
-    return {
-        name: changed[name] if name in changed else getattr(waiting if hasattr(waiting, name) else verdict, name)
-        for name in names
-    }
+def _new_verdict(waiting: WaitingSample, verdict: Verdict) -> NewVerdict:
+    return NewVerdict(
+        (
+            waiting.number,
+            verdict.judged_at_s,
+            waiting.device_id,
+            waiting.source_id,
+            waiting.modality.value,
+            waiting.route.value,
+            verdict.decision.value,
+            p_value_to_column(verdict.p_value),
+            verdict.extrapolated,
+            verdict.bundle_id,
+            verdict.reason[:MAX_REASON_CHARACTERS],
+            to_json(opinions_to_json(verdict.opinions)).decode(),
+            to_json(contributions_to_json(verdict.contributions)).decode(),
+        ),
+        None if verdict.anomaly_map is None else _map_values(waiting.number, verdict.anomaly_map),
+    )
 
 
-def _map_row(number: int, verdict: Verdict) -> dict[str, object]:
-    assert verdict.anomaly_map is not None
-    height, width = verdict.anomaly_map.shape
-    return {"number": number, "height": height, "width": width, "cells": verdict.anomaly_map.tobytes()}
-
-
-def _event_row(waiting: WaitingSample, verdict: Verdict) -> dict[str, object]:
-    return {
-        "device_id": waiting.device_id,
-        "kind": EVENT_VERDICT,
-        "created_at_s": verdict.judged_at_s,
-        "number": waiting.number,
-    }
+def _map_values(number: int, anomaly_map: NDArray[np.uint8]) -> tuple[int, int, int, bytes]:
+    height, width = anomaly_map.shape
+    return number, height, width, anomaly_map.tobytes()

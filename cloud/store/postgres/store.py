@@ -24,10 +24,12 @@ from cloud.store.migrate import migrate
 from cloud.store.postgres.changes import CHANNEL, Changes
 from cloud.store.postgres.connecting import DATABASE_ERRORS, new_engine, shown, storage_error
 from cloud.store.postgres.ingest import insert_samples
+from cloud.store.postgres.judging import insert_verdicts
 from cloud.store.postgres.leading import leading
 from cloud.store.read_queue import DEVICE_READS, ReadLimits, ReadQueue
 from cloud.store.sample_rows import Row
 from cloud.store.sqlite.store import SqliteStore
+from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
 from shared.errors import StoreBusyError
 
 WRITER_LOCK = 0x7665_6465_7474_6501  # of pg_advisory_xact_lock
@@ -105,6 +107,11 @@ class PostgresStore(Store):
         """Insert the rows in one statement; transactions of several processes run beside one another."""
         async with self.appending() as connection:
             return await insert_samples(connection, rows) if rows else {}
+
+    async def add_verdicts(self, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
+        """Insert the rows in one statement for each table."""
+        async with self.writing() as connection:
+            return await insert_verdicts(connection, self, rows)
 
     async def make_durable(self, connection: AsyncConnection) -> None:
         """Do nothing: NOTIFY gives each transaction of `writing` a number, and so a record in the log."""

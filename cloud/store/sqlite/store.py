@@ -25,8 +25,10 @@ from cloud.store.engine import Store
 from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
 from cloud.store.sample_rows import Row
 from cloud.store.sqlite.ingest import insert_samples
+from cloud.store.sqlite.judging import insert_verdicts
 from cloud.store.sqlite.space import return_space
 from cloud.store.sqlite.writer import SqliteWriter
+from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
 from shared.errors import StorageError, StoreBusyError
 
 T = TypeVar("T")
@@ -102,6 +104,10 @@ class SqliteStore(Store):
     async def append_samples(self, rows: Sequence[Row]) -> dict[int, str]:
         """Insert the rows in a few statements of the driver."""
         return await self.write_directly(lambda driver: insert_samples(driver, rows))
+
+    async def add_verdicts(self, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
+        """Insert the rows in a few statements of the driver."""
+        return await self.write_directly(lambda driver: insert_verdicts(driver, rows))
 
     async def write_directly(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Call `work` with a connection of the driver as one transaction, in a thread of its own; return its result.
