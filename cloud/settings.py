@@ -90,6 +90,16 @@ class AnalysisSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", title="Device", description="auto, cpu or cuda; auto uses CUDA if there is one"
     )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        title="Precision",
+        description="fp32; bf16 for the networks of bundles that pass its check; auto: bf16 on GPUs that have it",
+    )
+    compile: bool = Field(
+        default=False,
+        title="Compile",
+        description="true: denoisers run compiled on a GPU; the first batches of a bundle then take a minute",
+    )
     batch_size: int = Field(
         default=64, ge=1, le=4096, title="Batch size", description="largest number of samples judged at once"
     )

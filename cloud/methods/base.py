@@ -5,7 +5,7 @@ bundle as safetensors. All analyzers pass the same tests (`tests/cloud/methods`)
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Self
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cloud.methods.features import Features, PatchFeatures
 from cloud.methods.fit_context import FitContext
+from shared.diffusion.denoisers import PreconditionedDenoiser
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.diffusion.training import Progress
 
@@ -90,6 +91,11 @@ class Analyzer(ABC):
     @abstractmethod
     def to(self, device: torch.device) -> Self:
         """Move to a device, in place; return the analyzer."""
+
+    @property
+    def denoisers(self) -> Sequence[PreconditionedDenoiser]:
+        """Denoisers that most of the time of `score` goes into; a GPU may run them compiled."""
+        return ()
 
     @property
     def corruption_head(self) -> CorruptionHead | None:

@@ -76,8 +76,16 @@ def _load_analysis(settings: CloudSettings) -> LoadAnalysis:
     def load(bundle: Bundle) -> Judge:
         from cloud.serving.analysis import EXPLAINED_P_VALUE, Analysis  # imports PyTorch: in the worker, not at start
 
-        explained = max(EXPLAINED_P_VALUE, settings.analysis.false_alarm_rate)  # every anomalous clip
-        return Analysis.load(bundle, settings.analysis.device, explained)
+        chosen = settings.analysis
+        explained = max(EXPLAINED_P_VALUE, chosen.false_alarm_rate)  # every anomalous clip
+        return Analysis.load(
+            bundle,
+            chosen.device,
+            explained,
+            precision=chosen.precision,
+            false_alarm_rate=chosen.false_alarm_rate,
+            compiled=chosen.compile,
+        )
 
     return load
 

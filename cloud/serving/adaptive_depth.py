@@ -40,6 +40,7 @@ def score_to_decision(
     block: Samples,
     device: torch.device,
     early: EarlyDecision,
+    in_bfloat16: bool = False,
 ) -> list[ScoredBlock]:
     """Return parts of a block of rows or windows, each with the outputs of the members that its samples needed.
 
@@ -49,7 +50,7 @@ def score_to_decision(
     last = dispensable_members(analyzers, fusion)
     parts: list[ScoredBlock] = []
     open_rows = np.arange(len(block))
-    with scoring(None):
+    with scoring(None, in_bfloat16):
         features = block.features(None, device)
         outputs = {name: analyzer.score(features) for name, analyzer in analyzers.items() if name not in last}
         for name in last:

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Self
 
 import numpy as np
@@ -17,14 +18,16 @@ from cloud.methods.encoders import DetailEncoder, Encoder
 from cloud.methods.fusion import Fusion
 from cloud.modalities import cloud_modality
 from cloud.serving.adaptive_depth import dispensable_members, score_to_decision
-from cloud.serving.device import pick_device
+from cloud.serving.device import compile_denoisers, pick_device
 from cloud.serving.encoding import Samples
 from cloud.serving.explanations import Shares, explain
 from cloud.serving.frames import clips_of_earlier_frames, frame_shares
 from cloud.serving.maps import Scale
 from cloud.serving.ports import EarlyDecision
+from cloud.serving.precision import Precision, PrecisionChoice, choose_precision
 from cloud.serving.scoring import ScoredBlock, joined_scores, score_blocks
 from shared.bundle import ANALYSIS_FILE, CLOUD_FOLDER, FUSION_FILE, Bundle, npz_bytes
+from shared.calibration import PValues
 from shared.diffusion.local_corruption import CorruptionHead
 from shared.errors import BundleError, DataError, SampleRejected
 from shared.logs import EventLog, Throttle
@@ -55,10 +58,12 @@ class Analysis:
         scales: Mapping[str, Scale],
         device: torch.device,
         explained_p_value: float = EXPLAINED_P_VALUE,
+        precision: PrecisionChoice | None = None,
     ):
         self.preprocessor, self.encoder, self.analyzers = preprocessor, encoder, dict(analyzers)
         self.fusion, self.device = fusion, device
         self._scales, self._explained_p_value = dict(scales), explained_p_value
+        self.precision = precision or PrecisionChoice(False, "set to fp32")
 
     def files(self) -> dict[str, bytes]:
         """Return the files of a bundle below `cloud/`, by path, without encoder and preprocessing."""
@@ -73,8 +78,20 @@ class Analysis:
         }
 
     @classmethod
-    def load(cls, bundle: Bundle, device: str = "auto", explained_p_value: float = EXPLAINED_P_VALUE) -> Self:
+    def load(
+        cls,
+        bundle: Bundle,
+        device: str = "auto",
+        explained_p_value: float = EXPLAINED_P_VALUE,
+        *,
+        precision: Precision = "fp32",
+        false_alarm_rate: float = 0.01,
+        compiled: bool = False,
+    ) -> Self:
         """Return the analysis of a bundle on `device` ("auto", "cpu", "cuda", "cuda:1").
+
+        `precision` is that of the networks, as far as the check at `false_alarm_rate` allows it. `compiled`: denoisers
+        run compiled if they are on a GPU.
 
         Raises BundleError for a bundle whose cloud part is missing or damaged, SettingsError for an unusable device.
         """
@@ -93,7 +110,11 @@ class Analysis:
         if set(fusion.own) != set(analyzers):
             raise BundleError(f"Bundle {name}: fusion and analyzers do not match. Retrain the bundle.")
         encoder = cloud_modality(bundle.manifest.modality).load_encoder(bundle, str(on))
-        return cls(load_preprocessor(bundle), encoder, analyzers, fusion, scales, on, explained_p_value)
+        preprocessor = load_preprocessor(bundle)
+        if compiled and on.type == "cuda":
+            compile_denoisers(analyzers)
+        chosen = choose_precision(precision, bundle, preprocessor, analyzers, fusion, on, false_alarm_rate)
+        return cls(preprocessor, encoder, analyzers, fusion, scales, on, explained_p_value, chosen)
 
     @property
     def corruption_head(self) -> CorruptionHead | None:
@@ -142,7 +163,7 @@ class Analysis:
         return self.fusion.p_values(fused_scores, modes).values
 
     def _blocks(self, samples: Samples) -> Iterator[ScoredBlock]:
-        return score_blocks(self.encoder, self.analyzers, samples, self.device)
+        return score_blocks(self.encoder, self.analyzers, samples, self.device, self.precision.in_bfloat16)
 
     def _needed_blocks(self, samples: Samples, early: EarlyDecision) -> Iterator[ScoredBlock]:
         """Yield the samples in parts, each with the outputs of the analyzers that its decisions need."""
@@ -151,7 +172,9 @@ class Analysis:
             return
         for block in samples.blocks(None):
             allowed = early.at(block.kept.tolist())
-            yield from score_to_decision(self.analyzers, self.fusion, block, self.device, allowed)
+            yield from score_to_decision(
+                self.analyzers, self.fusion, block, self.device, allowed, self.precision.in_bfloat16
+            )
 
     def _verdicts(self, samples: Samples, outputs: Mapping[str, AnalyzerOutput]) -> Iterator[Verdict]:
         scores, modes = joined_scores(outputs, [outputs]), samples.modes()
@@ -161,16 +184,14 @@ class Analysis:
         own = {name: self.fusion.own[name].p_values(values, modes) for name, values in scores.items()}
         explanation = explain(samples, outputs, self._scales, self.fusion.weights)
         shares = explanation.shares or self._frame_shares(samples, fused.values)
-        for index in range(len(statistic)):
-            opinions = tuple(
-                Opinion(name, float(scores[name][index]), float(p.values[index]), bool(p.extrapolated[index]))
-                for name, p in own.items()
-            )
+        opinions = zip(*(_opinions(name, scores[name], p) for name, p in own.items()), strict=True)
+        columns = (statistic.tolist(), fused.values.tolist(), fused.extrapolated.tolist(), opinions)
+        for index, (score, p_value, extrapolated, held) in enumerate(zip(*columns, strict=True)):
             yield Verdict(
-                score=float(statistic[index]),
-                p_value=float(fused.values[index]),
-                extrapolated=bool(fused.extrapolated[index]),
-                opinions=opinions,
+                score=score,
+                p_value=p_value,
+                extrapolated=extrapolated,
+                opinions=held,
                 anomaly_map=None if explanation.maps is None else explanation.maps[index],
                 contributions=() if shares is None else shares[index],
                 left_out=left_out,
@@ -207,6 +228,11 @@ class Analysis:
         scores = joined_scores(self.analyzers, [outputs for _, outputs in self._blocks(clips)])
         p_values = self.fusion.p_values(self.fusion.statistic(scores, None), None).values
         return p_values.reshape(len(inputs), -1)
+
+
+def _opinions(name: str, scores: NDArray[np.float64], p: PValues) -> Iterator[Opinion]:
+    """Return the opinions of one analyzer on all samples."""
+    return map(Opinion, repeat(name), scores.tolist(), p.values.tolist(), p.extrapolated.tolist())
 
 
 def _state_file(analyzer: str) -> str:

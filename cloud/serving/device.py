@@ -1,7 +1,10 @@
-"""Choice of the PyTorch device that analyzers run on."""
+"""Choice of the PyTorch device that analyzers run on, and compilation for it."""
+
+from collections.abc import Mapping
 
 import torch
 
+from cloud.methods import Analyzer, AnyAnalyzer
 from shared.errors import SettingsError
 
 
@@ -23,3 +26,14 @@ def pick_device(name: str) -> torch.device:
         # which a bundle may have been calibrated (docs/benchmarks/analysis_device.md).
         torch.backends.cudnn.allow_tf32 = False
     return device
+
+
+def compile_denoisers(analyzers: Mapping[str, AnyAnalyzer]) -> None:
+    """Let the analyzers run their denoisers compiled for their device, from the first call on.
+
+    A network that cannot be compiled runs as before.
+    """
+    torch._dynamo.config.suppress_errors = True
+    for analyzer in analyzers.values():
+        for denoiser in analyzer.denoisers if isinstance(analyzer, Analyzer) else ():
+            denoiser.compile_network()

@@ -12,6 +12,7 @@ from cloud.methods import AnalyzerOutput, AnyAnalyzer
 from cloud.methods.encoders import Encoder
 from cloud.serving.encoding import Samples
 from cloud.serving.explanations import as_array
+from shared.diffusion.precision import networks_in_bfloat16
 from shared.diffusion.training import one_thread
 
 ScoredBlock: TypeAlias = tuple[Samples, dict[str, AnalyzerOutput]]
@@ -19,18 +20,26 @@ ScoredBlock: TypeAlias = tuple[Samples, dict[str, AnalyzerOutput]]
 
 
 @contextmanager
-def scoring(encoder: Encoder | None) -> Iterator[None]:
-    """Run the block without gradients; without an encoder on one thread, which is faster for small networks."""
-    with torch.inference_mode(), one_thread() if encoder is None else nullcontext():
+def scoring(encoder: Encoder | None, in_bfloat16: bool = False) -> Iterator[None]:
+    """Run the block without gradients; without an encoder on one thread, which is faster for small networks.
+
+    `in_bfloat16`: whether the networks of the analyzers compute in bfloat16.
+    """
+    one = one_thread() if encoder is None else nullcontext()
+    with torch.inference_mode(), networks_in_bfloat16(in_bfloat16), one:
         yield
 
 
 def score_blocks(
-    encoder: Encoder | None, analyzers: Mapping[str, AnyAnalyzer], samples: Samples, device: torch.device
+    encoder: Encoder | None,
+    analyzers: Mapping[str, AnyAnalyzer],
+    samples: Samples,
+    device: torch.device,
+    in_bfloat16: bool = False,
 ) -> Iterator[ScoredBlock]:
     """Yield blocks of the samples with the output of every analyzer."""
     for block in samples.blocks(encoder):
-        with scoring(encoder):
+        with scoring(encoder, in_bfloat16):
             features = block.features(encoder, device)
             outputs = {name: analyzer.score(features) for name, analyzer in analyzers.items()}
         yield block, outputs

@@ -11,7 +11,7 @@ are drawn towards either cluster.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -21,7 +21,7 @@ from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_s
 from cloud.methods.features import Features
 from cloud.methods.fit_context import FitContext
 from cloud.methods.masks import sum_observed
-from shared.diffusion.denoisers import VectorDenoiser
+from shared.diffusion.denoisers import PreconditionedDenoiser, VectorDenoiser
 from shared.diffusion.schedules import geometric_sigmas, per_item
 from shared.diffusion.training import Progress
 
@@ -73,6 +73,11 @@ class DenoisingLikelihood(Analyzer):
         self._trained().to(device)
         self._noise = self._noise.to(device)
         return self
+
+    @property
+    def denoisers(self) -> Sequence[PreconditionedDenoiser]:
+        """The denoiser."""
+        return (self._trained(),)
 
     @torch.no_grad()
     def _nats(self, vectors: Tensor, observed: Tensor | None) -> Tensor:

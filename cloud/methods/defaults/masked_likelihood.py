@@ -25,6 +25,7 @@ from cloud.methods.base import Analyzer, AnalyzerOutput, cpu_state, from_patch_s
 from cloud.methods.features import Features
 from cloud.methods.fit_context import FitContext
 from shared.diffusion.denoisers import initialise
+from shared.diffusion.precision import network_precision
 from shared.diffusion.training import Progress, train
 
 HIDDEN_SHARES = (0.1, 0.9)  # range of the share of hidden cells in training, drawn uniformly
@@ -69,8 +70,9 @@ class CellPredictor(nn.Module):
 
     def mixtures(self, x: Tensor, visible: Tensor) -> Tensor:
         """Return means, spreads and weights of each cell given the visible cells: (..., dim, 3, components)."""
-        raw: Tensor = self.output(self.body(torch.cat([x * visible, visible.expand_as(x)], dim=-1)))
-        return raw.view(*x.shape, 3, self.components)
+        with network_precision(x.device):
+            raw: Tensor = self.output(self.body(torch.cat([x * visible, visible.expand_as(x)], dim=-1)))
+        return raw.to(x.dtype).view(*x.shape, 3, self.components)
 
 
 def negative_log_density(cells: Tensor, mixtures: Tensor) -> Tensor:

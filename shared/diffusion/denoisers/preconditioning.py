@@ -2,12 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from shared.diffusion.precision import network_precision
 from shared.diffusion.schedules import per_item
 
 WEIGHTS = "weights."
@@ -50,6 +51,7 @@ class PreconditionedDenoiser(nn.Module, ABC):
         super().__init__()
         self.channels, self.sizes, self.sigma_data = channels, sizes, sigma_data
         self.embedding = SigmaEmbedding()
+        self._compiled: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @abstractmethod
     def network(self, scaled: Tensor, embedding: Tensor) -> Tensor:
@@ -60,7 +62,19 @@ class PreconditionedDenoiser(nn.Module, ABC):
         level = per_item(sigma, x)
         total = (level**2 + self.sigma_data**2).sqrt()
         c_skip, c_out, c_in = self.sigma_data**2 / total**2, level * self.sigma_data / total, 1.0 / total
-        return c_skip * x + c_out * self.network(c_in * x, self.embedding(level.reshape(-1, 1)))
+        network = self._compiled or self.network
+        with network_precision(x.device):
+            predicted = network(c_in * x, self.embedding(level.reshape(-1, 1)))
+        return c_skip * x + c_out * predicted.to(x.dtype)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the network runs compiled."""
+        return self._compiled is not None
+
+    def compile_network(self) -> None:
+        """Run the network compiled from now on, for batches of any size; the first call compiles it."""
+        self._compiled = torch.compile(self.network, dynamic=True)
 
     def loss_weight(self, level: Tensor) -> Tensor:
         """Return the weight of square errors that gives F's target unit variance at every level (EDM, table 1)."""

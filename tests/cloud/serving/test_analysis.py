@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,15 +12,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from safetensors.torch import load
 
-from cloud.methods import BASELINES, fit_context
+from cloud.methods import BASELINES, Analyzer, fit_context
 from cloud.methods.encoders import encoder_bytes, load_encoder
 from cloud.modalities import cloud_modality
 from cloud.serving.analysis import Analysis
 from cloud.serving.device import pick_device
+from cloud.serving.precision import MAX_P_FACTOR
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
 from cloud.training.teachers import patch_teacher
-from shared.bundle import ENCODER_FILE, Artefact, Bundle, InputSpec, Manifest, sign
+from shared.bundle import ENCODER_FILE, REFERENCE_FILE, Artefact, Bundle, InputSpec, Manifest, npz_bytes, sign
 from shared.diffusion.training import OptimizerSettings
 from shared.errors import BundleError, DataError, SampleRejected, SettingsError
 from shared.modalities import fit_preprocessor
@@ -304,6 +306,68 @@ def test_cuda_and_cpu_give_equal_verdicts(kind: str, plant: Plant, surface: Bund
     ours, theirs = (judged(Analysis.load(bundle, device).judge(samples)) for device in ("cpu", "cuda"))
     assert [one.p_value for one in theirs] == pytest.approx([one.p_value for one in ours], rel=0.02)
     assert [one.score for one in theirs] == pytest.approx([one.score for one in ours], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize(("precision", "compiled"), [("auto", False), ("fp32", True), ("auto", True)])
+def test_short_precision_and_compiled_denoisers_give_close_verdicts_on_cuda(
+    precision: Literal["auto", "fp32"], compiled: bool, plant: Plant
+) -> None:
+    samples = list(readings(40, np.random.default_rng(9)))
+    analysis = Analysis.load(with_reference(plant), "cuda", precision=precision, compiled=compiled)
+    ours, theirs = judged(plant.loaded.judge(samples)), judged(analysis.judge(samples))
+    assert analysis.precision.in_bfloat16 == (precision == "auto" and torch.cuda.is_bf16_supported())
+    assert [one.p_value for one in theirs] == pytest.approx([one.p_value for one in ours], rel=0.3)
+
+
+def with_reference(plant: Plant) -> Bundle:
+    """Return the bundle with held-out samples, as training stores them."""
+    held_out = plant.preprocessor.prepare(readings(300, np.random.default_rng(11))).inputs
+    return make_bundle(plant.preprocessor, {**plant.bundle.files, REFERENCE_FILE: npz_bytes({"held_out": held_out})})
+
+
+def test_bf16_is_used_where_the_p_values_of_the_reference_stay_the_same(plant: Plant) -> None:
+    bundle = with_reference(plant)
+    analysis = Analysis.load(bundle, "cpu", precision="bf16")
+    choice = analysis.precision
+    assert choice.in_bfloat16, choice
+    assert choice.checked == 300
+    assert choice.p_factor is not None
+    assert 1.0 < choice.p_factor <= MAX_P_FACTOR
+    rows = list(readings(60, np.random.default_rng(12)))
+    short, full = judged(analysis.judge(rows)), judged(plant.loaded.judge(rows))
+    assert [one.score for one in short] != [one.score for one in full]  # the networks did compute in bfloat16
+    assert [one.p_value for one in short] == pytest.approx([one.p_value for one in full], rel=0.3)
+
+
+def test_bf16_is_refused_with_the_figure_where_p_values_move(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cloud.serving.precision.MAX_P_FACTOR", 1.0)
+    with caplog.at_level("WARNING", logger="vedette"):
+        analysis = Analysis.load(with_reference(plant), "cpu", precision="bf16")
+    assert not analysis.precision.in_bfloat16
+    (record,) = [record for record in caplog.records if record.getMessage() == "precision"]
+    facts = record.__dict__["fields"]
+    assert facts["precision"] == "fp32"
+    assert facts["p_factor"] == analysis.precision.p_factor
+    assert "factor" in facts["reason"]
+    rows = readings(20, np.random.default_rng(13))
+    assert np.array_equal(analysis.score(rows)["fused"], plant.loaded.score(rows)["fused"])
+
+
+def test_bf16_is_not_used_without_a_check_or_on_a_cpu_by_itself(plant: Plant) -> None:
+    unchecked = Analysis.load(plant.bundle, "cpu", precision="bf16").precision
+    assert (unchecked.in_bfloat16, unchecked.p_factor) == (False, None)
+    assert "no reference" in unchecked.reason
+    assert not Analysis.load(with_reference(plant), "cpu", precision="auto").precision.in_bfloat16
+
+
+def test_denoisers_are_not_compiled_on_a_cpu(plant: Plant) -> None:
+    analysis = Analysis.load(plant.bundle, "cpu", compiled=True)
+    analyzer = analysis.analyzers["denoising_likelihood"]
+    assert isinstance(analyzer, Analyzer)
+    assert [denoiser.is_compiled for denoiser in analyzer.denoisers] == [False]
 
 
 def test_the_teacher_of_a_patch_head_is_the_analyzers_of_patches() -> None:
