@@ -14,6 +14,7 @@ from cloud.service import (
     maintenance_commands,
     notice_commands,
     rollout_commands,
+    user_commands,
 )
 from cloud.training import commands as training_commands
 from shared.cli import CommandTree
@@ -28,6 +29,7 @@ def register(tree: CommandTree) -> None:
     service_api_commands.add_commands(tree)
     notice_commands.add_commands(tree)
     rollout_commands.add_commands(tree)
+    user_commands.add_commands(tree)
     maintenance_commands.add_commands(tree)
     training_commands.add_commands(tree)
     evaluation_commands.add_commands(tree)

@@ -1,12 +1,14 @@
 """Settings of the service: `cloud.toml` and `VEDETTE_` environment variables."""
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from cloud.account_settings import AccountSettings
 from cloud.notice_settings import NoticeSettings
 from shared.addresses import Address, is_host
 from shared.settings import Settings
@@ -53,6 +55,14 @@ def _check_store_url(text: str) -> str:
     return text
 
 
+def _check_network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("write a network such as 10.0.0.0/8, or the address of one proxy") from None
+    return text
+
+
 def _check_objects_url(text: str) -> str:
     if not text:
         return text
@@ -69,6 +79,7 @@ ListenAddress = Annotated[str, AfterValidator(_check_address)]
 AdvertisedAddress = Annotated[str, AfterValidator(_check_advertised)]
 HostName = Annotated[str, AfterValidator(_check_host)]
 StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
+NetworkText = Annotated[str, AfterValidator(_check_network)]
 ObjectsUrl = Annotated[str, AfterValidator(_check_objects_url)]
 
 
@@ -311,10 +322,21 @@ class CloudSettings(Settings):
         title="Console names",
         description="host names under which browsers reach the console through a proxy; loopback is always allowed",
     )
-    console_behind_proxy: bool = Field(
-        default=False,
-        title="Console behind a proxy",
-        description="true: a proxy with a login is in front of the console; needed to listen beyond loopback",
+    trusted_proxies: tuple[NetworkText, ...] = Field(
+        default=(),
+        title="Trusted proxies",
+        description="networks of proxies whose X-Forwarded-For, -Proto and -Host are believed; none by default",
+    )
+    console_certificate: Path | None = Field(
+        default=None, title="Console certificate", description="PEM of the console's certificates; empty: plain HTTP"
+    )
+    console_key: Path | None = Field(
+        default=None, title="Console key", description="PEM of the private key of console_certificate"
+    )
+    sign_in: bool = Field(
+        default=True,
+        title="Sign-in",
+        description="false: anyone on this machine may view the console without an account; loopback only",
     )
     advertised_address: AdvertisedAddress = Field(
         default="",
@@ -355,6 +377,29 @@ class CloudSettings(Settings):
     rollouts: RolloutSettings = RolloutSettings()
     notices: NoticeSettings = NoticeSettings()
     tracing: ServiceTracingSettings = ServiceTracingSettings()
+    accounts: AccountSettings = AccountSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_new(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "console_behind_proxy" in values:
+            raise ValueError(
+                "console_behind_proxy is gone: the console has its own sign-in. Remove it, and list the networks of "
+                'the proxy: trusted_proxies = ["127.0.0.1"]'
+            )
+        return values
+
+    @model_validator(mode="after")
+    def _console_is_protected(self) -> Self:
+        if (self.console_certificate is None) != (self.console_key is None):
+            raise ValueError("console_certificate and console_key: set both or none")
+        is_local = Address.parse(self.console_listen).is_loopback and not self.trusted_proxies
+        if not self.sign_in and not is_local:
+            raise ValueError(
+                "sign_in = false is for this machine alone: listen on 127.0.0.1 in console_listen, without "
+                "trusted_proxies, or set sign_in = true"
+            )
+        return self
 
     @property
     def store(self) -> StoreLocation:

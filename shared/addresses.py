@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 MAX_PORT = 65535
+IPV6_PREFIX = 64  # of one customer: its computers can choose the rest of the address
 _HOST_NAME = re.compile(r"^(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*$")
 
 
@@ -60,3 +61,13 @@ def is_host(text: str) -> bool:
     except ValueError:
         return _HOST_NAME.match(text) is not None
     return True
+
+
+def network_of(host: str) -> str:
+    """Return an IPv4 address, or a name, as it is; of an IPv6 address its network."""
+    if ":" not in host:
+        return host
+    try:
+        return str(ipaddress.ip_network((host, IPV6_PREFIX), strict=False))
+    except ValueError:
+        return host

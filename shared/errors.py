@@ -4,7 +4,8 @@
     ├── SettingsError             3   a configuration file, variable or option is wrong
     ├── DataError                 4   input data cannot be used
     │   ├── UnreadableInputError  4   an input is damaged or cannot be read: on a device only its source fails
-    │   └── SampleRejected        -   one sample cannot be used: counted, the agent continues
+    │   ├── SampleRejected        -   one sample cannot be used: counted, the agent continues
+    │   └── SignInError           -   an account of a provider may not sign in: its page says why
     ├── BundleError               5   a bundle cannot be used
     │   ├── BundleIntegrityError  5   its bytes are not what was signed
     │   │   └── UntrustedBundleError 5  no trusted key signed it
@@ -60,6 +61,10 @@ class UnreadableInputError(DataError):
 
 class SampleRejected(DataError):
     """One sample cannot be used; it is counted with its reason and never counts as normal."""
+
+
+class SignInError(DataError):
+    """An account of an OpenID Connect provider may not sign in; the message is shown on the page."""
 
 
 class BundleError(VedetteError):

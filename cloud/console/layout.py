@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nicegui import ui
 
+from cloud.accounts.pages import theme
 from cloud.console.elements import FleetStrip, TopBar
 from cloud.console.snapshots import Snapshots, Tick
 from cloud.store.fleet_queries import FleetSummary
@@ -26,7 +27,7 @@ window.vedetteTheme();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", window.vedetteTheme);
 </script>
 """
-HEAD_HTML = _THEME_SCRIPT + f"<style>{STYLE.read_text(encoding='utf-8')}</style>"
+HEAD_HTML = _THEME_SCRIPT + f"<style>{theme()}{STYLE.read_text(encoding='utf-8')}</style>"
 
 
 class Frame:

@@ -1,6 +1,8 @@
 """Sequence of the demo: train, serve, enrol, screen, cut a link, one federated round, summary."""
 
+import os
 import time
+import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ LINK_IS_CUT_AT, LINK_CUT_SHARE, LINK_CUT_MAX_S = 0.2, 0.15, 15.0
 ROUND_STARTS_AT = 0.35
 LOCAL_STEPS = 800  # of each device in the round, at effort 1
 POLL_S = 0.5
+DEMO_USER = "demo"
 ROUND_FACTS = ("status", "clients", "seconds", "bundle_before", "bundle_after")
 SKIPPED_ROUND = {**dict.fromkeys(ROUND_FACTS), "status": "skipped", "clients": 0}
 # About twelve processes share few cores: threads that spin while they wait would slow the others.
@@ -120,7 +123,16 @@ class Demo:
         for plan in self._bundle_plans():
             archive = str(self._layout.bundle(plan))
             self._processes.run(f"publish-{plan.bundle_name}", "cloud", "publish", archive, *self._cloud_option())
-        self._screen.print_line(f"The cloud service is up. Console: [link]{self._service['console_url']}[/]")
+        self._open_console()
+
+    def _open_console(self) -> None:
+        """Print a one-time link that signs in as a demo operator; open it where there is a desktop."""
+        self._processes.run("user-add", "cloud", "user", "add", DEMO_USER, "--role", "operator", *self._cloud_option())
+        made = self._processes.run("user-link", "cloud", "user", "link", DEMO_USER, "--sign-in", *self._cloud_option())
+        link = made.split()[-1]
+        self._screen.print_line(f"The cloud service is up. Console, signed in as {DEMO_USER}: [link]{link}[/]")
+        if not self._options.headless and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+            webbrowser.open(link)
 
     def _enrol(self, link: Link) -> None:
         """Enrol every device with a one-time token and start its agent; the first one uses `link`."""

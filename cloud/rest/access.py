@@ -1,22 +1,25 @@
-"""Access to the HTTP API: tokens in the header Authorization, their scopes, and a bound on failed attempts."""
+"""Access to the HTTP API: tokens in the header Authorization or a session, and a bound on failed attempts."""
 
 import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
+from cloud.accounts.access_table import SCOPES_OF_ROLE
+from cloud.accounts.failure_limit import FailureLimit
+from cloud.accounts.identity import signed_in
 from cloud.rest.problems import Problem
 from cloud.store import Store
 from cloud.store.api_tokens import ApiToken, Scope, find_api_token, note_use
 from shared.errors import StorageError
 from shared.logs import EventLog
 
-FAILURES, FAILURES_S = 10, 60.0  # failed attempts of one address in this time
-KNOWN_ADDRESSES, KNOWN_TOKENS = 1024, 1024
+KNOWN_TOKENS = 1024
 MAX_HEADER_CHARACTERS = 256
 SCOPE_KEY = "x-required-scope"
 _LOG = EventLog("api")
@@ -28,25 +31,13 @@ _BEARER = HTTPBearer(
 )
 
 
-class FailureLimit:
-    """Number of failed attempts of each address in a window of time; the addresses seen last are kept."""
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request: a token or a signed-in account, by its name in the audit log."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def wait_s(self, address: str) -> float:
-        """Return the seconds for which attempts of the address are refused; 0 if they are not."""
-        end_s, failures = self._windows.get(address, (0.0, 0))
-        return max(0.0, end_s - self._clock()) if failures >= FAILURES else 0.0
-
-    def failed(self, address: str) -> None:
-        """Count a failed attempt."""
-        now_s = self._clock()
-        end_s, failures = self._windows.pop(address, (0.0, 0))
-        self._windows[address] = (end_s, failures + 1) if now_s < end_s else (now_s + FAILURES_S, 1)
-        if len(self._windows) > KNOWN_ADDRESSES:
-            self._windows.popitem(last=False)
+    name: str
+    actor: str
+    scopes: frozenset[str]
 
 
 class Guard:
@@ -61,8 +52,15 @@ class Guard:
         self._failures = FailureLimit(clock)
         self._accepted: OrderedDict[bytes, None] = OrderedDict()
 
-    async def token(self, request: Request) -> ApiToken:
-        """Return the token of a request; raises Problem (401, 429) or StorageError."""
+    async def caller(self, request: Request) -> Caller:
+        """Return the caller of a request: its session, else its token; raises Problem (401, 429) or StorageError."""
+        person = signed_in(request.scope)
+        if person is not None and person.name:
+            return Caller(person.name, person.actor, frozenset(map(str, SCOPES_OF_ROLE[person.role])))
+        token = await self._token(request)
+        return Caller(token.name, token.actor, frozenset(token.scopes))
+
+    async def _token(self, request: Request) -> ApiToken:
         address = request.client.host if request.client is not None else ""
         kind, _, text = request.headers.get("authorization", "").partition(" ")
         text = text.strip()
@@ -98,17 +96,17 @@ def needs(scope: Scope) -> dict[str, Any]:
     """Return the arguments of a route that needs a scope."""
 
     def check(request: Request, _: Annotated[Any, Security(_BEARER)]) -> None:
-        if scope.value not in token_of(request).scopes:
-            detail = f"The token lacks the scope {scope.value}: make one that has it with vedette cloud api-token."
+        if scope.value not in caller_of(request).scopes:
+            detail = f"The caller lacks the scope {scope.value}: make a token that has it with vedette cloud api-token."
             raise Problem(403, "scope-missing", detail, scope=scope.value)
 
     return {"dependencies": [Depends(check)], "openapi_extra": {SCOPE_KEY: scope.value}}
 
 
-def token_of(request: Request) -> ApiToken:
-    """Return the token that `Guard` accepted."""
-    token: ApiToken = request.state.token
-    return token
+def caller_of(request: Request) -> Caller:
+    """Return the caller that `Guard` accepted."""
+    caller: Caller = request.state.caller
+    return caller
 
 
 def _unauthenticated(reason: str, *, has_token: bool) -> Problem:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.devices import RunningView, read_devices
 from cloud.moments import with_rfc3339
-from cloud.rest.access import needs, token_of
+from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import not_found
 from cloud.store import Store
@@ -89,7 +89,7 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
     ) -> dict[str, Any]:
         """Revoke a device and delete its data, which goes on after the answer; 404 for an unknown one."""
         try:
-            await begin_removal(writing, device_id, keep_verdicts=keep_verdicts, actor=token_of(request).actor)
+            await begin_removal(writing, device_id, keep_verdicts=keep_verdicts, actor=caller_of(request).actor)
         except SettingsError:
             raise not_found(f"Device {device_id[:64]!r}") from None
         return {"device_id": device_id, "keep_verdicts": keep_verdicts}

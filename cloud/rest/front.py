@@ -17,7 +17,7 @@ OPENAPI_PATH = "/api/v1/openapi.json"
 OPEN_PATHS = (OPENAPI_PATH,)  # without a token: it holds no data
 MAX_BODY_BYTES = 64 * 1024
 BODY_S = 10.0
-_HEADERS = {"cache-control": "private, no-cache", "vary": "Authorization", "x-content-type-options": "nosniff"}
+_HEADERS = {"cache-control": "private, no-cache", "vary": "Authorization, Cookie", "x-content-type-options": "nosniff"}
 
 
 class ApiFront:
@@ -34,7 +34,7 @@ class ApiFront:
         answer = _Answer(Headers(scope=scope), send, is_get=scope["method"] == "GET")
         try:
             if scope["path"] not in OPEN_PATHS:
-                scope.setdefault("state", {})["token"] = await self._guard.token(Request(scope))
+                scope.setdefault("state", {})["caller"] = await self._guard.caller(Request(scope))
             body = await _body(receive)
         except (Problem, StorageError) as error:
             problem = error if isinstance(error, Problem) else storage_problem(error)

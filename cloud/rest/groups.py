@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel
 
-from cloud.rest.access import needs, token_of
+from cloud.rest.access import caller_of, needs
 from cloud.rest.problems import not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
@@ -60,6 +60,6 @@ def group_routes(reading: Store, writing: Store) -> APIRouter:
     @router.put("/groups/{group}/settings", response_model=GroupSettings, **needs(Scope.GROUPS_WRITE))
     async def put_settings(request: Request, group: GroupName, body: GroupSettings) -> GroupSettings:
         """Replace the settings of a group; a missing or null setting has the value of each device's own file."""
-        return await change_settings(writing, group, body, replace=True, actor=token_of(request).actor)
+        return await change_settings(writing, group, body, replace=True, actor=caller_of(request).actor)
 
     return router

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.moments import rfc3339
-from cloud.rest.access import needs, token_of
+from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import Problem, not_found
 from cloud.store import Store
@@ -110,10 +110,10 @@ def _add_label(router: APIRouter, writing: Store) -> None:
         idempotency_key: ClientKey = None,
     ) -> dict[str, Any]:
         """Add a label to a stored sample; the newest one counts, and the earlier ones stay."""
-        token = token_of(request)
-        new = NewLabel(body.label, body.author or token.name, body.note, idempotency_key)
+        caller = caller_of(request)
+        new = NewLabel(body.label, body.author or caller.name, body.note, idempotency_key)
         try:
-            stored = await add_label(writing, sample_id, new, token.actor)
+            stored = await add_label(writing, sample_id, new, caller.actor)
         except KeyReusedError as error:
             raise Problem(422, "key-reused", str(error)) from None
         if stored is None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.moments import with_rfc3339
-from cloud.rest.access import needs, token_of
+from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import Problem
 from cloud.rollouts.limits import DEFAULT_LIMITS, RolloutLimits
@@ -136,7 +136,7 @@ def _add_changes(router: APIRouter, writing: Store, registry: Registry | None) -
     @router.post("/rollouts", response_model=RolloutItem, status_code=201, **needs(Scope.ROLLOUTS_WRITE))
     async def start_rollout(request: Request, body: RolloutRequest) -> dict[str, Any]:
         """Start a rollout in stages; 409 if the bundle or another rollout does not allow it."""
-        token = token_of(request)
+        caller = caller_of(request)
         with _problems():
             stages = parse_stages(body.trial, body.waves, least_s=body.stage_s, least_samples=body.stage_samples)
             if registry is not None and (entry := await registry.entry(body.bundle_id)) is not None:
@@ -146,8 +146,8 @@ def _add_changes(router: APIRouter, writing: Store, registry: Registry | None) -
                 body.name,
                 body.bundle_id,
                 stages,
-                author=token.actor,
-                actor=token.actor,
+                author=caller.actor,
+                actor=caller.actor,
                 reason=body.reason,
                 now_s=time.time(),
                 limits=body.limits,
@@ -157,11 +157,11 @@ def _add_changes(router: APIRouter, writing: Store, registry: Registry | None) -
     @router.post("/rollouts/{name}/actions", response_model=RolloutItem, **needs(Scope.ROLLOUTS_WRITE))
     async def act_on_rollout(request: Request, name: str, body: ActionRequest) -> dict[str, Any]:
         """Pause, resume or take back the rollout of a name; 409 if its phase does not allow it."""
-        token = token_of(request)
+        caller = caller_of(request)
         event, now_s = RolloutEvent(body.action.value), time.time()
         with _problems():
             changed = await command(
-                writing, name, event, author=token.actor, actor=token.actor, reason=body.reason, now_s=now_s
+                writing, name, event, author=caller.actor, actor=caller.actor, reason=body.reason, now_s=now_s
             )
         return await _view(writing, changed)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.moments import with_rfc3339
 from cloud.notice_settings import allows_host
-from cloud.rest.access import needs, token_of
+from cloud.rest.access import caller_of, needs
 from cloud.rest.problems import Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
@@ -76,7 +76,7 @@ def webhook_routes(reading: Store, writing: Store, hosts: tuple[str, ...]) -> AP
             detail = f"No webhooks to the host of {body.url[:200]!r}: add it to notices.webhook_hosts of the service."
             raise Problem(409, "webhook-refused", detail)
         wanted = NewWebhook(body.url, tuple(body.decisions), tuple(body.sites), tuple(body.groups))
-        made = await add_webhook(writing, wanted, token_of(request).actor)
+        made = await add_webhook(writing, wanted, caller_of(request).actor)
         if made is None:
             detail = f"There are {MAX_WEBHOOKS} webhooks, the largest number: delete one first."
             raise Problem(409, "webhook-refused", detail)
@@ -85,7 +85,7 @@ def webhook_routes(reading: Store, writing: Store, hosts: tuple[str, ...]) -> AP
     @router.delete("/webhooks/{webhook_id}", status_code=204, **needs(Scope.WEBHOOKS_WRITE))
     async def delete_webhook(request: Request, webhook_id: WebhookId) -> None:
         """Delete a webhook with the messages that wait for it."""
-        if not await remove_webhook(writing, webhook_id, token_of(request).actor):
+        if not await remove_webhook(writing, webhook_id, caller_of(request).actor):
             raise not_found(f"Webhook {webhook_id!r}")
 
     return router

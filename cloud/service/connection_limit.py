@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud.service.rate_limit import network_of
+from shared.addresses import network_of
 from shared.logs import EventLog, Throttle
 
 CHECK_EVERY_S = 1.0

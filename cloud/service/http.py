@@ -1,7 +1,7 @@
-"""HTTP front of the console's port: /health, /ready, /metrics and /api/v1; all other paths go to the console."""
+"""HTTP front of the console's port: /health, /ready and /metrics; all other paths go to the application for people."""
 
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
 from cloud.service.metrics import Metrics
@@ -11,11 +11,9 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-API_PATH = "/api/v1/"
-
 
 class FrontApp:
-    """ASGI application in front of the console; `health` and `ready` return the bodies of their paths with a "status".
+    """ASGI application in front of `people`; `health` and `ready` return the bodies of their paths with a "status".
 
     /health answers 200 while the service runs, /ready only while it is ready.
     """
@@ -25,13 +23,11 @@ class FrontApp:
         metrics: Metrics,
         health: Callable[[], dict[str, object]],
         ready: Callable[[], dict[str, object]],
-        console: AsgiApp | None,
-        api: AsgiApp | None = None,
+        people: AsgiApp | None,
     ) -> None:
         self._metrics = metrics
         self._states = {"/health": (health, ("ready", "not ready")), "/ready": (ready, ("ready",))}
-        self._console = console
-        self._api = api
+        self._people = people
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -42,10 +38,27 @@ class FrontApp:
             await _answer(scope, send, status, "application/json", json.dumps(facts).encode())
         elif scope["type"] == "http" and scope["path"] == "/metrics":
             await _answer(scope, send, 200, self._metrics.content_type, self._metrics.page())
-        elif self._api is not None and scope.get("path", "").startswith(API_PATH):
-            await self._api(scope, receive, send)
-        elif self._console is not None:
-            await self._console(scope, receive, send)
+        elif self._people is not None:
+            await self._people(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            await _answer(scope, send, 404, "text/plain", b"Not found.\n")
+        else:
+            await send({"type": "websocket.close"})
+
+
+class ByPath:
+    """ASGI application that passes each request to the application of the beginning of its path, or to `other`."""
+
+    def __init__(self, applications: Mapping[str, AsgiApp], other: AsgiApp | None) -> None:
+        self._applications, self._other = applications, other
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        found = (app for start, app in self._applications.items() if scope.get("path", "").startswith(start))
+        if (app := next(found, self._other)) is not None:
+            await app(scope, receive, send)
         elif scope["type"] == "lifespan":
             await _live(receive, send)
         elif scope["type"] == "http":

@@ -9,21 +9,10 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from cloud.service.http import AsgiApp, Receive, Scope, Send
-from cloud.settings import CloudSettings
 from shared.addresses import Address
-from shared.errors import SettingsError
 
 OPEN_PATHS = ("/health", "/ready")  # probes may name a container by its address; the answers hold no data of devices
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def check_console_listen(settings: CloudSettings) -> None:
-    """Raise SettingsError if other machines reach the console without any authentication."""
-    if not Address.parse(settings.console_listen).is_loopback and not settings.console_behind_proxy:
-        raise SettingsError(
-            f"console_listen = {settings.console_listen!r} is open to other machines, and the console has no login: "
-            "listen on 127.0.0.1, or put a proxy with a login in front and set console_behind_proxy = true."
-        )
 
 
 class OriginCheck:

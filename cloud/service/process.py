@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -17,8 +18,9 @@ from cloud.service.device_part import DevicePart
 from cloud.service.housekeeping import Housekeeping
 from cloud.service.http import AsgiApp, FrontApp
 from cloud.service.metrics import Metrics
-from cloud.service.origins import OriginCheck, check_console_listen
+from cloud.service.origins import OriginCheck
 from cloud.service.ports import probe
+from cloud.service.proxies import TrustedProxies
 from cloud.service.readiness import CurrentBundles
 from cloud.service.roles import Role
 from cloud.service.store_check import StoreCheck
@@ -75,7 +77,9 @@ class Service:
         self.metrics = Metrics(role)
         self.store = open_store(settings.store, actor=SERVICE_ACTOR)
         # Apart from the connections for devices.
-        self._console_store, self._api_store = (open_store(settings.store, CONSOLE_READS) for _ in range(2))
+        self._console_store, self._api_store, self._session_store = (
+            open_store(settings.store, CONSOLE_READS) for _ in range(3)
+        )
         self.registry = Registry(self.store, settings.store, trusted_key)
         self._current_bundles = CurrentBundles(self.registry, self._on_readiness, self._on_failure)
         self._store_check = StoreCheck(self.store, self._on_readiness)
@@ -121,14 +125,13 @@ class Service:
         Raises PortInUseError, SettingsError, StorageError or CertificateError if it cannot start.
         """
         settings, key = self._settings, "console_listen" if self._role.serves_people else "metrics_listen"
-        if self._role.serves_people:
-            check_console_listen(settings)
         if self._devices:
             await self._devices.count_waiting()
         listen = Address.parse(getattr(settings, key))
         web_socket = probe(listen, key)
         self._end.callback(web_socket.close)
-        web = WebServer(self._web_front(listen), web_socket, settings.limits.console_connections)
+        tls = self._console_tls()
+        web = WebServer(self._web_front(listen), web_socket, settings.limits.console_connections, tls)
         await self._check_keys()
         if self._devices:
             self._stoppers.append(self._devices.stop)
@@ -143,7 +146,8 @@ class Service:
     async def _announce(self, web_address: str) -> None:
         """Report that the service has started."""
         address, enrolment_address = self._devices.addresses if self._devices else ("", "")
-        url = f"http://{web_address}/" if self._role.serves_people else ""
+        scheme = "https" if self._console_tls() else "http"
+        url = f"{scheme}://{web_address}/" if self._role.serves_people else ""
         self.addresses = Addresses(address, enrolment_address, web_address, url, os.getpid())
         self._status = "ready"
         await self._set_health()
@@ -153,30 +157,44 @@ class Service:
         event = "ready" if self._is_ready else "not_ready"
         facts = {"role": self._role, "backlog": self._backlog, **asdict(self.addresses)}
         _LOG.info(event, **{name: fact for name, fact in facts.items() if fact not in (None, "")})
+        if self._role.serves_people and self._make_console is not None:
+            await self._offer_first_account(url)
+
+    async def _offer_first_account(self, console_url: str) -> None:
+        """Log and print a one-time link that makes the first account, if there is none."""
+        from cloud.service.people import first_admin_link
+
+        if link := await first_admin_link(self.store, self._settings, console_url):
+            _LOG.warning("no_account", link=link, advice="open the link once, and make the first administrator")
+            print(f"Make the first account of the console: {link}", flush=True)
+
+    def _console_tls(self) -> tuple[Path, Path] | None:
+        certificate, key = self._settings.console_certificate, self._settings.console_key
+        return (certificate, key) if certificate and key and self._role.serves_people else None
 
     def _web_front(self, listen: Address) -> AsgiApp:
-        """Return the web application: metrics and health, and for people the console and the HTTP API."""
-        console, api = None, None
-        if self._role.serves_people:
-            if self._make_console is not None:
-                registry = Registry(self._console_store, self._settings.store, self._trusted_key)
-                console = self._make_console(
-                    self._console_store, registry, self._settings, lambda: self._current_bundles.problems
-                )
-            from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
-
-            late = late_after_s(self._settings.heartbeat_s)
-            api = create_api(
-                self._api_store,
-                self.store,
-                late_after_s=late,
-                registry=self.registry,
-                webhook_hosts=self._settings.notices.webhook_hosts,
-            )
-        front = FrontApp(self.metrics, self.health, self.readiness, console, api)
+        """Return the web application: metrics and health, and for people sign-in, the console and the HTTP API."""
+        people = self._people_app() if self._role.serves_people else None
+        front = FrontApp(self.metrics, self.health, self.readiness, people)
         if not self._role.serves_people and not listen.is_loopback:
             return front  # a monitoring system names the process by any address; the pages hold no data of devices
-        return OriginCheck(front, listen, self._settings.console_names)
+        checked = OriginCheck(front, listen, self._settings.console_names)
+        return TrustedProxies(checked, self._settings.trusted_proxies)
+
+    def _people_app(self) -> AsgiApp:
+        console = None
+        if self._make_console is not None:
+            registry = Registry(self._console_store, self._settings.store, self._trusted_key)
+            console = self._make_console(
+                self._console_store, registry, self._settings, lambda: self._current_bundles.problems
+            )
+        from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
+        from cloud.service.people import create_people_app
+
+        late = late_after_s(self._settings.heartbeat_s)
+        hosts = self._settings.notices.webhook_hosts
+        api = create_api(self._api_store, self.store, late_after_s=late, registry=self.registry, webhook_hosts=hosts)
+        return create_people_app(self._settings, self._session_store, self.store, api=api, console=console)
 
     def _start_tasks(self) -> None:
         self._supervise("current_bundles", self._current_bundles.run())
@@ -198,7 +216,7 @@ class Service:
     async def stop(self) -> None:
         """End all parts within 5 seconds; waiting samples stay in the store."""
         self._status = "stopping"
-        for store in (self._console_store, self._api_store):
+        for store in (self._console_store, self._api_store, self._session_store):
             store.stop_reading()
         if self._devices:
             await self._devices.end_streams()
@@ -212,7 +230,7 @@ class Service:
         await asyncio.gather(*(stop() for stop in self._stoppers), return_exceptions=True)
         self._stoppers.clear()
         self._end.close()
-        for store in (self._console_store, self._api_store, self.store):
+        for store in (self._console_store, self._api_store, self._session_store, self.store):
             await store.close()
         if self._devices:
             self._devices.close()

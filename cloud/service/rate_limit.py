@@ -1,13 +1,13 @@
 """Rate limit of attempts by address, with a bounded memory."""
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from urllib.parse import unquote
 
+from shared.addresses import network_of
+
 MAX_ADDRESSES = 10_000
-IPV6_PREFIX = 64  # of one customer: its computers can choose the rest of the address
 
 
 class RateLimit:
@@ -48,13 +48,3 @@ def address_of(peer: str) -> str:
     if kind != "ipv6":
         return peer
     return network_of(unquote(rest).rpartition(":")[0].strip("[]").partition("%")[0])
-
-
-def network_of(host: str) -> str:
-    """Return an IPv4 address, or a name, as it is; of an IPv6 address its network."""
-    if ":" not in host:
-        return host
-    try:
-        return str(ipaddress.ip_network((host, IPV6_PREFIX), strict=False))
-    except ValueError:
-        return host

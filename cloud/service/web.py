@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from cloud.service.http import AsgiApp
-from shared.errors import VedetteError
+from shared.errors import SettingsError, VedetteError
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import H11Protocol as _HttpProtocol
@@ -47,9 +48,14 @@ class _BoundedProtocol(_HttpProtocol):
 
 
 class WebServer:
-    """Web server of an ASGI application on a bound socket, for at most `max_connections`."""
+    """Web server of an ASGI application on a bound socket, for at most `max_connections`.
 
-    def __init__(self, app: AsgiApp, bound: socket.socket, max_connections: int) -> None:
+    `tls`: files of certificate and key, for HTTPS.
+    """
+
+    def __init__(
+        self, app: AsgiApp, bound: socket.socket, max_connections: int, tls: tuple[Path, Path] | None = None
+    ) -> None:
         configuration = uvicorn.Config(
             app,
             http=type("BoundedProtocol", (_BoundedProtocol,), {"limit": max_connections}),
@@ -59,7 +65,14 @@ class WebServer:
             ws="websockets-sansio",
             ws_max_size=2**20,
             timeout_graceful_shutdown=1,
+            proxy_headers=False,  # TrustedProxies does that; uvicorn would believe every program on this machine
+            ssl_certfile=tls[0] if tls is not None else None,
+            ssl_keyfile=tls[1] if tls is not None else None,
         )
+        try:
+            configuration.load()  # also reads certificate and key
+        except OSError as error:
+            raise SettingsError(f"console_certificate, console_key: cannot be used ({error}).") from None
         self._server = _Server(configuration)
         self._socket = bound
         self._task: asyncio.Task[None] | None = None

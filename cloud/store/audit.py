@@ -40,6 +40,14 @@ class AuditAction(StrEnum):
     API_TOKEN_REVOKED = "api_token.revoked"
     WEBHOOK_ADDED = "webhook.added"
     WEBHOOK_REMOVED = "webhook.removed"
+    USER_ADDED = "user.added"
+    USER_ROLE = "user.role"
+    USER_PASSWORD = "user.password"
+    USER_DISABLED = "user.disabled"
+    USER_ENABLED = "user.enabled"
+    LINK_MADE = "link.made"
+    SESSION_STARTED = "session.started"
+    SESSIONS_ENDED = "sessions.ended"
 
 
 @dataclass(frozen=True, slots=True)

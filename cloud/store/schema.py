@@ -27,6 +27,10 @@ from sqlalchemy import (
     text,
 )
 
+from cloud.store.account_tables import account_links as account_links
+from cloud.store.account_tables import api_tokens as api_tokens
+from cloud.store.account_tables import sessions as sessions
+from cloud.store.account_tables import users as users
 from cloud.store.metadata import metadata as metadata
 from cloud.store.notice_tables import deliveries as deliveries
 from cloud.store.notice_tables import notices as notices
@@ -270,19 +274,6 @@ labels = Table(  # of operators on samples; rows are only added, and the newest 
     Index("ix_labels_sample_number_number", "sample_number", "number"),
     Index("ix_labels_label_sample_number", "label", "sample_number"),
     sqlite_autoincrement=True,
-)
-
-api_tokens = Table(
-    "api_tokens",
-    metadata,
-    Column("token_id", String(16), primary_key=True),
-    Column("secret_sha256", String(64), nullable=False),  # the secret itself is never stored
-    Column("name", String(64), nullable=False),
-    Column("scopes", JSON, nullable=False),
-    Column("created_at_s", Double, nullable=False),
-    Column("expires_at_s", Double, nullable=False),
-    Column("revoked_at_s", Double),
-    Column("last_used_at_s", Double),
 )
 
 audit_log = Table(  # one row for each change of state, written in its transaction

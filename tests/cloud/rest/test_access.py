@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import select, update
 
-from cloud.rest.access import FAILURES, FAILURES_S, FailureLimit
+from cloud.accounts.failure_limit import FAILURES, FAILURES_S, FailureLimit
 from cloud.rest.app import create_routes
 from cloud.store.api_tokens import Scope, list_api_tokens, revoke_api_token
 from cloud.store.schema import api_tokens

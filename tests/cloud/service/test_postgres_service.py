@@ -13,12 +13,14 @@ from cloud.store.api_tokens import Scope, add_api_token
 from cloud.store.retention import remove_old
 from shared import cli
 from shared.signing_keys import public_pem
+from tests.accounts import sign_in
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2
 
 
-def answer(url: str, token: str = "") -> dict:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+def answer(url: str, token: str = "", session: dict[str, str] | None = None) -> dict:
+    headers = {"Authorization": f"Bearer {token}"} if token else session or {}
+    request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=20) as response:
         return json.load(response)
 
@@ -49,7 +51,8 @@ async def test_a_service_on_postgresql_judges_shows_and_exports(tmp_path, biopsi
         verdicts = await device.verdicts(5)
         assert set(verdicts) == {item.sample_id for item in sent}
         console = cloud.service.addresses.console_url
-        listed = await asyncio.to_thread(answer, f"{console}api/verdicts")
+        session = (await sign_in(cloud.service.store)).headers
+        listed = await asyncio.to_thread(answer, f"{console}api/verdicts", session=session)
         await add_api_token(cloud.service.store, "abc", "secret", name="CI", scopes=list(Scope), expires_at_s=9e9)
         through_api = await asyncio.to_thread(answer, f"{console}api/v1/verdicts", "vedette_abc_secret")
         assert {len(listed["verdicts"]), len(through_api["items"])} == {5}, (listed, through_api)
@@ -60,5 +63,5 @@ async def test_a_service_on_postgresql_judges_shows_and_exports(tmp_path, biopsi
         assert parquet.read_table(tmp_path / "out" / "verdicts.parquet").num_rows == 5
         removed = await remove_old(cloud.service.store, payloads_days=1e-9, verdicts_days=1e-9, events_days=1e-9)
         assert removed["verdicts"] == 5
-        assert not (await asyncio.to_thread(answer, f"{console}api/verdicts"))["verdicts"]
+        assert not (await asyncio.to_thread(answer, f"{console}api/verdicts", session=session))["verdicts"]
         assert (await asyncio.to_thread(answer, f"{console}ready"))["status"] == "ready"

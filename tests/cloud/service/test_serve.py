@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,10 +11,12 @@ import sys
 import time
 import tomllib
 
+import httpx
 import pytest
 
 from cloud.service.data_dir import prepare
 from cloud.store.registry import publish_to
+from tests.cloud.accounts.forms import fill, sign_in_by_form
 from tests.cloud.service.harness import enrol, message
 from tests.cloud.service.served import Served, call, run, write_settings
 from vedette.v1 import detection_pb2, sample_pb2
@@ -73,7 +76,7 @@ async def test_a_running_service_from_start_to_end(tmp_path, biopsies):
         page = served.get("metrics")
         assert 'vedette_verdicts_total{decision="normal"} 1.0' in page
         assert 'vedette_samples_total{status="accepted"} 1.0' in page
-        assert "<html" in served.get("").lower()
+        await check_sign_in(served)
         assert "press-07" in (await asyncio.to_thread(call, "devices", "--config", config)).stdout
         rollout = await asyncio.to_thread(call, "rollout", "biopsy", "--config", config)
         assert published.stdout.strip() in rollout.stdout
@@ -90,6 +93,20 @@ async def test_a_running_service_from_start_to_end(tmp_path, biopsies):
         assert not (served.data_dir / "service.json").exists()
         assert "Traceback" not in served.log.read_text()
         await device.close()
+
+
+async def check_sign_in(served: Served) -> None:
+    """Make the first account by the link in the log, sign in by the form, and open the page."""
+    password = "correct horse battery"
+    (link,) = re.findall(r"event=no_account .*link=(\S+)", served.log.read_text())
+    async with httpx.AsyncClient(base_url=served.facts["console_url"], follow_redirects=True) as client:
+        assert "Sign in" in (await client.get("/", headers={"Accept": "text/html"})).text
+        made = await fill(client, link, name="ada", password=password, again=password)
+        assert "Live" in made.text
+    async with httpx.AsyncClient(base_url=served.facts["console_url"], follow_redirects=True) as client:
+        assert "Live" in (await sign_in_by_form(client, "ada", password)).text
+        secret = client.cookies["vedette-session"]
+    assert (password in served.log.read_text(), secret in served.log.read_text()) == (False, False)
 
 
 @pytest.mark.system

@@ -11,6 +11,7 @@ from cloud.console import api
 from cloud.service import event_notifier, process
 from cloud.service.main import _make_console
 from cloud.store.read_queue import CONSOLE_READS
+from tests.accounts import sign_in
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2
 
@@ -34,7 +35,8 @@ async def test_sixty_slow_requests_hold_up_no_device_and_no_end(tmp_path, biopsi
         await device.verdicts(1)  # the analysis is loaded
         monkeypatch.setattr(api, "verdict_page", slow_page)
         url = cloud.service.addresses.console_url
-        async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        cookies = (await sign_in(cloud.service.store)).cookies
+        async with httpx.AsyncClient(base_url=url, timeout=30, cookies=cookies) as client:
             asked = [asyncio.create_task(client.get("api/verdicts")) for _ in range(REQUESTS)]
             await asyncio.sleep(0.3)
             sent = [message(values, bundle_id=bundle_id) for values in biopsies.normal[1:4]]

@@ -10,6 +10,7 @@ from sqlalchemy import delete, select, update
 from cloud.rollouts.phases import RolloutEvent
 from cloud.rollouts.stages import Stage
 from cloud.store import Store, audit
+from cloud.store.account_links import LinkPurpose, add_link
 from cloud.store.api_tokens import Scope, add_api_token, revoke_api_token
 from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
 from cloud.store.certificates import adopt_certificate, offer_certificate
@@ -21,7 +22,10 @@ from cloud.store.releases import release
 from cloud.store.removal import begin_removal, delete_data
 from cloud.store.rollouts import begin, command
 from cloud.store.schema import audit_log, devices
+from cloud.store.sessions import NewSession, end_sessions, start_session
+from cloud.store.users import add_user, change_password, set_disabled, set_role
 from cloud.store.webhooks import NewWebhook, add_webhook, remove_webhook
+from cloud.user_roles import UserRole
 from shared.bundle import sign
 from shared.errors import SettingsError, StorageError
 from shared.group_settings import GroupSettings
@@ -68,7 +72,22 @@ async def change_everything(store: Store, folder, add) -> Registry:
     await offer_certificate(store, "two", "1", "2", 9e9)
     await adopt_certificate(store, "two", "2")
     assert await delete_data(store, await begin_removal(store, "two", keep_verdicts=False), service_runs=False)
+    await change_accounts(store)
     return registry
+
+
+async def change_accounts(store: Store) -> None:
+    """Make a change of each kind to an account."""
+    await add_link(store, "secret-link", LinkPurpose.FIRST_ADMIN, valid_s=60)
+    new = NewSession("secret-cookie", "abc", "ada", "password", "10.0.0.7", "a browser", 100.0, 100.0)
+    async with store.writing() as connection:
+        await add_user(connection, "ada", UserRole.ADMIN, actor=store.actor)
+        await change_password(connection, "ada", "secret-hash", actor=store.actor)
+        await start_session(connection, new)
+    await end_sessions(store, "ada", actor=store.actor)
+    await set_role(store, "ada", UserRole.VIEWER)
+    for disabled in (True, True, False):  # the second changes nothing
+        await set_disabled(store, "ada", disabled=disabled)
 
 
 async def test_each_change_leaves_an_entry_with_its_actor(store, tmp_path, add) -> None:
@@ -76,7 +95,13 @@ async def test_each_change_leaves_an_entry_with_its_actor(store, tmp_path, add) 
     found = await entries(store)
     assert {entry.action for entry in found} == set(AuditAction)
     assert [entry.number for entry in found] == sorted(entry.number for entry in found)
-    assert {entry.actor for entry in found} == {audit.local_actor(), "device:press-07", "device:two", "api:CI (abc)"}
+    assert {entry.actor for entry in found} == {
+        audit.local_actor(),
+        "device:press-07",
+        "device:two",
+        "api:CI (abc)",
+        "account:ada",
+    }
     assert [entry.subject for entry in found][:3] == ["press-07"] * 3
     published = [entry for entry in found if entry.action == AuditAction.BUNDLE_PUBLISHED]
     current = [entry for entry in found if entry.action == AuditAction.BUNDLE_CURRENT]

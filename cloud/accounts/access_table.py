@@ -1,0 +1,150 @@
+"""Least role of every route of the console's port; a route that is not in the table does not exist for a browser."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from cloud.store.api_tokens import Scope
+from cloud.user_roles import UserRole
+
+API_PREFIX = "/api/v1/"
+_VIEWER, _OPERATOR, _ADMIN = UserRole.VIEWER, UserRole.OPERATOR, UserRole.ADMIN
+
+
+class Csrf(Enum):
+    """Proof that a request which changes something comes from a page of this console."""
+
+    HEADER = "header"
+    """X-CSRF-Token."""
+    FORM = "form"
+    """The field `csrf`, which the route checks itself."""
+    ORIGIN = "origin"
+    """An `Origin`, which every browser sends with it and OriginCheck compares: for the socket of NiceGUI."""
+
+
+class SiteRule(Enum):
+    """What an account that is restricted to sites gets of a route."""
+
+    REFUSED = "refused"
+    """Nothing: the answer is about all sites."""
+    ANY = "any"
+    """Everything: the answer is about no site."""
+    SAMPLE = "sample"
+    """Only answers about samples of its sites, named by `sample_id` in the path."""
+    DEVICE = "device"
+    """Only answers about devices of its sites, named by `device_id` in the path."""
+    QUERY = "query"
+    """Only answers about one device of its sites, named by `device` in the query."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAccess:
+    """Right to one route; `role` is None for a route without sign-in, `{name:path}` matches the rest of a path."""
+
+    methods: str
+    path: str
+    role: UserRole | None
+    sites: SiteRule = SiteRule.REFUSED
+    csrf: Csrf = Csrf.HEADER
+    stays_open: bool = False
+    """Whether a connection stays open after the check: a web socket or a stream, which ends with its session."""
+
+
+ROUTES = (
+    # Sign-in and accounts
+    RouteAccess("GET POST", "/sign-in", None),
+    RouteAccess("GET", "/sign-in/provider", None),
+    RouteAccess("GET", "/sign-in/provider/return", None),
+    RouteAccess("GET", "/signed-out", None),
+    RouteAccess("GET POST", "/link/{secret}", None),
+    RouteAccess("GET", "/static/accounts/{name}", None),
+    RouteAccess("POST", "/sign-out", _VIEWER, SiteRule.ANY, Csrf.FORM),
+    RouteAccess("GET", "/account", _VIEWER, SiteRule.ANY),
+    RouteAccess("POST", "/account/password", _VIEWER, SiteRule.ANY, Csrf.FORM),
+    RouteAccess("POST", "/account/sessions", _VIEWER, SiteRule.ANY, Csrf.FORM),
+    RouteAccess("GET", "/api/account", _VIEWER, SiteRule.ANY),
+    # Pages
+    RouteAccess("GET", "/", _VIEWER),
+    RouteAccess("GET", "/devices", _VIEWER),
+    RouteAccess("GET", "/verdict/{sample_id}", _VIEWER),  # its frame shows figures of all sites
+    RouteAccess("GET", "/bundle/{bundle_id}", _VIEWER),
+    RouteAccess("GET", "/media/{sample_id}/{name:path}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/favicon.ico", None),
+    # NiceGUI: its files, and the socket of the open pages
+    RouteAccess("GET", "/_nicegui/{rest:path}", _VIEWER, SiteRule.ANY),
+    RouteAccess("GET POST", "/_nicegui_ws/{rest:path}", _VIEWER, csrf=Csrf.ORIGIN, stays_open=True),
+    # JSON of the console
+    RouteAccess("GET", "/api/openapi.json", _VIEWER, SiteRule.ANY),
+    RouteAccess("GET", "/api/verdicts", _VIEWER, SiteRule.QUERY),
+    RouteAccess("GET", "/api/verdicts/{sample_id}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/api/devices", _VIEWER),
+    RouteAccess("GET", "/api/fleet", _VIEWER),
+    RouteAccess("GET", "/api/bundles/{bundle_id}", _VIEWER),
+    # HTTP API
+    RouteAccess("GET", "/api/v1/openapi.json", None),
+    RouteAccess("GET", "/api/v1/verdicts", _VIEWER, SiteRule.QUERY),
+    RouteAccess("GET", "/api/v1/verdicts/{sample_id}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/api/v1/labels", _VIEWER),
+    RouteAccess("GET", "/api/v1/samples/{sample_id}/labels", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("POST", "/api/v1/samples/{sample_id}/labels", _OPERATOR, SiteRule.SAMPLE),
+    RouteAccess("GET", "/api/v1/devices", _VIEWER),
+    RouteAccess("GET", "/api/v1/devices/{device_id}", _VIEWER, SiteRule.DEVICE),
+    RouteAccess("DELETE", "/api/v1/devices/{device_id}", _ADMIN, SiteRule.DEVICE),
+    RouteAccess("GET", "/api/v1/groups", _VIEWER),
+    RouteAccess("GET", "/api/v1/groups/{group}", _VIEWER),
+    RouteAccess("PUT", "/api/v1/groups/{group}/settings", _ADMIN),
+    RouteAccess("GET", "/api/v1/bundles", _VIEWER),
+    RouteAccess("GET", "/api/v1/bundles/{bundle_id}", _VIEWER),
+    RouteAccess("GET", "/api/v1/rollouts", _VIEWER),
+    RouteAccess("POST", "/api/v1/rollouts", _ADMIN),
+    RouteAccess("POST", "/api/v1/rollouts/{name}/actions", _ADMIN),
+    RouteAccess("GET", "/api/v1/notices", _VIEWER),
+    RouteAccess("GET POST", "/api/v1/webhooks", _ADMIN),  # their addresses may be secret
+    RouteAccess("DELETE", "/api/v1/webhooks/{webhook_id}", _ADMIN),
+    RouteAccess("GET", "/api/v1/audit", _ADMIN),
+)
+"""Every route that a browser may reach; /health, /ready and /metrics are answered before sign-in."""
+
+SCOPES_OF_ROLE = {
+    _VIEWER: frozenset(
+        {
+            Scope.VERDICTS_READ,
+            Scope.LABELS_READ,
+            Scope.DEVICES_READ,
+            Scope.GROUPS_READ,
+            Scope.BUNDLES_READ,
+            Scope.NOTICES_READ,
+            Scope.ROLLOUTS_READ,
+        }
+    )
+}
+"""Scopes of the HTTP API that a session of each role has."""
+SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {Scope.LABELS_WRITE}
+SCOPES_OF_ROLE[_ADMIN] = frozenset(Scope)
+
+
+def route_of(method: str, path: str) -> tuple[RouteAccess, dict[str, str]] | None:
+    """Return the entry of a request and the parameters in its path; None for an unknown route.
+
+    HEAD is like GET, and a web socket has the method GET.
+    """
+    for entry, pattern in _patterns():
+        if (found := pattern.fullmatch(path)) and ("GET" if method == "HEAD" else method) in entry.methods.split():
+            return entry, found.groupdict()
+    return None
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> list[tuple[RouteAccess, re.Pattern[str]]]:
+    return [(entry, re.compile(_expression(entry.path), re.DOTALL)) for entry in ROUTES]
+
+
+def _expression(path: str) -> str:
+    parts = re.split(r"(\{[a-z_]+(?::path)?\})", path)
+    return "".join(_part(part) if part.startswith("{") else re.escape(part) for part in parts)
+
+
+def _part(parameter: str) -> str:
+    name, _, kind = parameter.strip("{}").partition(":")
+    return f"(?P<{name}>.+)" if kind else f"(?P<{name}>[^/]+)"
