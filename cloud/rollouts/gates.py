@@ -15,13 +15,20 @@ from pydantic import BaseModel, ConfigDict
 
 from cloud.rollouts.bounds import share_bounds
 from cloud.rollouts.limits import DEFAULT_LIMITS, GateLimit, RolloutLimits
-from cloud.rollouts.observation import Observation, ScreeningCounts, without_most
+from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, tally_without_most, without_most
 from cloud.rollouts.stages import Stage
 
 ERROR = 0.0025
 """Probability that the bounds of a share are ever wrong; a gate halts a good bundle at most twice as often."""
 
 MIN_RUNNING_SHARE = 0.8  # of the devices of a stage, before the next begins
+
+
+_VERDICTS = {
+    "agreement": ("dismissed", "suspicious", "of the forwarded samples were judged normal by the cloud"),
+    "audit misses": ("missed", "audits", "of the audits were judged anomalous by the cloud"),
+}
+"""Fields of a Tally and words of each gate of verdicts."""
 
 
 class Outcome(StrEnum):
@@ -77,19 +84,13 @@ def percent(hits: float, count: float) -> str:
 def _gates(stage: Stage, seen: Observation, limits: RolloutLimits) -> Iterator[GateResult]:
     yield _duration(stage, seen)
     yield _swaps(seen, limits)
-    new, old = seen.new_verdicts, seen.old_verdicts
     unhealthy = Share("of the devices with the bundle are silent or deliver nothing", len(seen.unhealthy), seen.running)
     others = Share("of the others", seen.others_unhealthy, seen.others)
     yield compare("device health", limits.max_unhealthy, unhealthy, [others])
     yield _screening("forwarded", limits.max_forwarded, seen, limits)
     yield _screening("alarmed", limits.max_alarmed, seen, limits)
-    dismissed = Share("of the forwarded samples were judged normal by the cloud", new.dismissed, new.suspicious)
-    enough = seen.running >= needed_devices(seen, limits)
-    before = Share("with the bundle before", old.dismissed, old.suspicious)
-    yield compare("agreement", limits.max_dismissed, dismissed, [before], may_fail=enough)
-    missed = Share("of the audits were judged anomalous by the cloud", new.missed, new.audits)
-    before = Share("with the bundle before", old.missed, old.audits)
-    yield compare("audit misses", limits.max_missed, missed, [before], may_fail=enough)
+    yield _verdicts("agreement", limits.max_dismissed, seen, limits)
+    yield _verdicts("audit misses", limits.max_missed, seen, limits)
 
 
 def needed_devices(seen: Observation, limits: RolloutLimits) -> int:
@@ -140,6 +141,28 @@ def _screening(name: str, limit: GateLimit, seen: Observation, limits: RolloutLi
     if compare(gate, limit, without, references, must_pass=True).outcome is Outcome.FAILED:
         return result
     text = f"{result.text} Fewer than {left_out + 1} devices halt nothing: look at those with the most samples {name}."
+    return GateResult(gate=gate, outcome=Outcome.WAITING, text=text)
+
+
+def _verdicts(gate: str, limit: GateLimit, seen: Observation, limits: RolloutLimits) -> GateResult:
+    """Compare a share of the verdicts; it must also be too large without the devices that raise it most."""
+    hits, count, words = _VERDICTS[gate]
+
+    def share(words: str, tally: Tally) -> Share:
+        return Share(words, getattr(tally, hits), getattr(tally, count))
+
+    references = [share("with the bundle before", seen.old_verdicts)]
+    enough = seen.running >= needed_devices(seen, limits)
+    left_out = needed_devices(seen, limits) - 1
+    result = compare(gate, limit, share(words, seen.new_verdicts), references, may_fail=enough)
+    if result.outcome is not Outcome.FAILED or not left_out:
+        return result
+    without = share(words, tally_without_most(seen.new_verdicts_by_device, hits, left_out))
+    if compare(gate, limit, without, references).outcome is Outcome.FAILED:
+        return result
+    text = (
+        f"{result.text} Fewer than {left_out + 1} devices halt nothing: look at the samples of the devices with most."
+    )
     return GateResult(gate=gate, outcome=Outcome.WAITING, text=text)
 
 

@@ -1,7 +1,8 @@
 """Observation of a rollout: counts of its devices, and of the devices that do not have the bundle yet."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
+from functools import reduce
 from statistics import median
 from typing import Self
 
@@ -67,6 +68,16 @@ class Tally:
     audits: int = 0
     missed: int = 0
 
+    def plus(self, other: "Tally") -> "Tally":
+        """Return the sum of both."""
+        return Tally(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+
+def tally_without_most(each: Sequence[Tally], name: str, count: int) -> Tally:
+    """Return the sum without the `count` devices that have the most `name` samples."""
+    ordered = sorted(each, key=lambda item: getattr(item, name))
+    return reduce(Tally.plus, ordered[: max(0, len(ordered) - count)], Tally())
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -76,7 +87,7 @@ class Observation:
     went back; `unhealthy` ones run it and are silent or deliver nothing. `others` do not have it yet.
     `new` counts since the swap, `new_by_device` the same for each device. `before` are the same devices until it,
     `rest` the others since the start of the rollout. `stage_samples` were screened by the new bundle in this stage,
-    which has lasted `stage_s`.
+    which has lasted `stage_s`. `new_verdicts_by_device` are those of the devices in the stages.
     """
 
     stage_s: float
@@ -93,3 +104,4 @@ class Observation:
     rest: ScreeningCounts = field(default_factory=ScreeningCounts)
     new_verdicts: Tally = field(default_factory=Tally)
     old_verdicts: Tally = field(default_factory=Tally)
+    new_verdicts_by_device: Sequence[Tally] = ()

@@ -13,7 +13,7 @@ from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, tota
 from cloud.rollouts.phases import RolloutEvent, RolloutPhase
 from cloud.service.metrics import Metrics
 from cloud.store import Store
-from cloud.store.rollout_devices import Member, Report, count_verdicts, members, reports, save_members
+from cloud.store.rollout_devices import CountedVerdicts, Member, Report, count_verdicts, members, reports, save_members
 from cloud.store.rollouts import StagedRollout, active_rollouts, change, save_progress
 from shared.errors import RolloutError, StorageError
 from shared.logs import EventLog
@@ -62,13 +62,13 @@ class RolloutControl:
         async with self._store.reading() as connection:
             found = await reports(connection, rollout.bundle_name)
             known = await members(connection, rollout)
-            tallies, counted = await count_verdicts(connection, rollout, now_s - SETTLED_S)
-        seen, changed = await asyncio.to_thread(observe, rollout, found, known, tallies, now_s, self._late_after_s)
+            counted = await count_verdicts(connection, rollout, now_s - SETTLED_S)
+        seen, changed = await asyncio.to_thread(observe, rollout, found, known, counted, now_s, self._late_after_s)
         results = gates(rollout.stages[rollout.stage], seen, rollout.limits)
         event = _event(rollout, results)
         async with self._store.writing() as connection:
             await save_members(connection, rollout, changed)
-            await save_progress(connection, rollout, results, tallies, counted)
+            await save_progress(connection, rollout, results, counted.tallies, counted.last)
             if event is not None:
                 reason = halting(results) or " ".join(result.text for result in results)
                 actor = self._store.actor
@@ -131,12 +131,15 @@ def observe(
     rollout: StagedRollout,
     found: Sequence[Report],
     known: Mapping[str, Member],
-    tallies: Mapping[str, Tally],
+    counted: CountedVerdicts,
     now_s: float,
     late_after_s: float,
 ) -> tuple[Observation, list[Member]]:
     """Return what the gates compare, and the new or changed devices of the rollout."""
-    seen = [_see(rollout, report, known.get(report.device_id), now_s, late_after_s) for report in found]
+    seen = [
+        _see(rollout, report, known.get(report.device_id), counted.added.get(report.device_id), now_s, late_after_s)
+        for report in found
+    ]
     changed = [each.member for each in seen if each.member != known.get(each.member.device_id)]
     inside = [each for each in seen if each.is_included]
     outside = [each for each in seen if not each.is_included]
@@ -156,14 +159,24 @@ def observe(
         new_by_device=new_by_device,
         before=total([each.member.swapped for each in running if each.member.swapped is not None]),
         rest=total([_since(each, each.member.first) for each in outside]),
-        new_verdicts=tallies[rollout.bundle_id],
-        old_verdicts=tallies[rollout.before_bundle_id],
+        new_verdicts=counted.tallies[rollout.bundle_id],
+        old_verdicts=counted.tallies[rollout.before_bundle_id],
+        new_verdicts_by_device=[each.member.tally for each in inside],
     )
     return observation, changed
 
 
-def _see(rollout: StagedRollout, report: Report, known: Member | None, now_s: float, late_after_s: float) -> _Seen:
+def _see(
+    rollout: StagedRollout,
+    report: Report,
+    known: Member | None,
+    added: Tally | None,
+    now_s: float,
+    late_after_s: float,
+) -> _Seen:
     member = known or Member(report.device_id, report.counts)
+    if added is not None:
+        member = replace(member, tally=member.tally.plus(added))
     is_included = rollout.includes(report.device_id)
     if is_included and member.wanted_at_s is None:
         member = replace(member, wanted_at_s=now_s, warnings=report.warnings)

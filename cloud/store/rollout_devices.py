@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Select, select, tuple_
@@ -19,6 +19,18 @@ from shared.status import BUNDLE_WARNING, WAITING, HeartbeatCounters, RunningBun
 VERDICTS_AT_ONCE = 5000
 DEVICES_AT_ONCE = 500
 _BROKEN = ("failed", WAITING)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedVerdicts:
+    """Tallies of the two bundles so far, and the key of the last counted verdict.
+
+    `added` holds what this step added to the tally of the new bundle, by device.
+    """
+
+    tallies: dict[str, Tally]
+    added: dict[str, Tally]
+    last: tuple[float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,8 @@ class Member:
     """Device in a rollout, with its counts at the moments that gates compare.
 
     `first` at the first heartbeat during the rollout, `swapped` at the first one that names the new bundle. A stage
-    includes it since `wanted_at_s`; `warnings` about bundles were there at that time.
+    includes it since `wanted_at_s`; `warnings` about bundles were there at that time. `tally` counts its verdicts
+    with the new bundle.
     """
 
     device_id: str
@@ -50,6 +63,7 @@ class Member:
     wanted_at_s: float | None = None
     warnings: tuple[str, ...] = ()
     swapped: ScreeningCounts | None = None
+    tally: Tally = field(default_factory=Tally)
 
 
 async def reports(connection: AsyncConnection, name: str) -> list[Report]:
@@ -74,6 +88,7 @@ async def members(connection: AsyncConnection, rollout: StagedRollout) -> dict[s
             row["wanted_at_s"],
             tuple(row["warnings"]),
             ScreeningCounts(*row["swapped"]) if row["swapped"] is not None else None,
+            Tally(*row["tally"]) if row["tally"] is not None else Tally(),
         )
         async for page in _pages(connection, query, rollout_devices.c.device_id)
         for row in page
@@ -90,16 +105,15 @@ async def save_members(connection: AsyncConnection, rollout: StagedRollout, chan
             "wanted_at_s": member.wanted_at_s,
             "warnings": member.warnings,
             "swapped": astuple(member.swapped) if member.swapped is not None else None,
+            "tally": astuple(member.tally),
         }
         for member in changed
     ]
     await upsert(connection, rollout_devices, rows)
 
 
-async def count_verdicts(
-    connection: AsyncConnection, rollout: StagedRollout, until_s: float
-) -> tuple[dict[str, Tally], tuple[float, int]]:
-    """Return the tallies of the two bundles including the next verdicts before `until_s`, and the key of the last one.
+async def count_verdicts(connection: AsyncConnection, rollout: StagedRollout, until_s: float) -> CountedVerdicts:
+    """Return the tallies including the next verdicts before `until_s`.
 
     Samples of the new bundle count only from devices that a stage includes, so that no other device can speak for it.
     At most `VERDICTS_AT_ONCE` verdicts are read; the next call goes on.
@@ -122,13 +136,15 @@ async def count_verdicts(
         .limit(VERDICTS_AT_ONCE)
     )
     tallies = {bundle_id: rollout.tallies.get(bundle_id, Tally()) for bundle_id in bundle_ids}
+    added: dict[str, Tally] = {}
     for judged_at_s, number, device_id, route, decision, bundle_id in await connection.execute(query):
         after = (judged_at_s, number)
-        if bundle_id == rollout.before_bundle_id or (
-            bundle_id == rollout.bundle_id and rollout.includes(str(device_id))
-        ):
+        if bundle_id == rollout.before_bundle_id:
             tallies[bundle_id] = _with(tallies[bundle_id], Route(route), Decision(decision))
-    return tallies, after
+        elif bundle_id == rollout.bundle_id and rollout.includes(str(device_id)):
+            tallies[bundle_id] = _with(tallies[bundle_id], Route(route), Decision(decision))
+            added[device_id] = _with(added.get(device_id, Tally()), Route(route), Decision(decision))
+    return CountedVerdicts(tallies, added, after)
 
 
 async def _pages(

@@ -331,6 +331,7 @@ rollout_devices = Table(  # counts [screened, forwarded, alarmed] of each device
     Column("wanted_at_s", Double),  # since when a stage includes the device
     Column("warnings", JSON, nullable=False),  # about bundles, at that time
     Column("swapped", JSON),  # at the first heartbeat that names the new bundle
+    Column("tally", JSON(none_as_null=True)),  # of its verdicts with the new bundle: a Tally; NULL: none yet
 )
 
 rollout_history = Table(

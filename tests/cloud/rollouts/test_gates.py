@@ -1,6 +1,7 @@
 """Gates halt bad bundles, pass good ones, and otherwise wait."""
 
 from dataclasses import astuple, replace
+from functools import reduce
 
 import pytest
 
@@ -29,7 +30,9 @@ def observed(new: ScreeningCounts, **changes: object) -> Observation:
     }
     found = Observation(**(values | changes))
     each = ScreeningCounts(*(count / max(1, found.running) for count in astuple(new)))
-    return found if "new_by_device" in changes else replace(found, new_by_device=[each] * found.running)
+    tally = Tally(*(count // max(1, found.running) for count in astuple(found.new_verdicts)))
+    even = {"new_by_device": [each] * found.running, "new_verdicts_by_device": [tally] * found.running}
+    return replace(found, **{name: value for name, value in even.items() if name not in changes})
 
 
 def outcomes(seen: Observation) -> dict[str, Outcome]:
@@ -107,6 +110,25 @@ def test_one_device_of_a_small_stage_halts_nothing_alone():
     assert outcomes(observed(good, wanted=1, running=0, failed=["press-1"]))["swaps"] is Outcome.FAILED
     liar = observed(good, wanted=2, running=1, new_verdicts=Tally(200, 198, 0, 0), old_verdicts=Tally(1000, 300, 0, 0))
     assert outcomes(liar)["agreement"] is Outcome.WAITING
+
+
+@pytest.mark.parametrize(
+    ("gate", "odd", "good"),
+    [
+        ("agreement", Tally(4000, 3980, 0, 0), Tally(50, 15, 0, 0)),
+        ("audit misses", Tally(0, 0, 4000, 3980), Tally(0, 0, 50, 1)),
+    ],
+)
+def test_one_device_with_most_verdicts_halts_nothing_alone(gate, odd, good):
+    usual, old = ScreeningCounts(2000, 100, 2), Tally(1000, 300, 1000, 10)
+
+    def outcome(each: list[Tally], **changes: object) -> Outcome:
+        verdicts = {"new_verdicts": reduce(Tally.plus, each), "new_verdicts_by_device": each, "old_verdicts": old}
+        return outcomes(observed(usual, **verdicts, **changes))[gate]
+
+    assert outcome([odd, good, good, good, good]) is Outcome.WAITING
+    assert outcome([odd, odd, good, good, good]) is Outcome.FAILED
+    assert outcome([odd], wanted=1, running=1) is Outcome.FAILED  # it is the whole stage
 
 
 def test_limits_of_a_rollout_replace_the_defaults():

@@ -59,17 +59,18 @@ async def test_verdicts_are_counted_once_by_bundle_and_only_from_devices_of_the_
     ):
         await judged(store, device_id, bundle_id, route, decision)
     expected = {new: Tally(2, 1, 1, 1), old: Tally(0, 0, 1, 0)}
-    for _ in range(2):  # a restarted service goes on after the verdicts that it has counted
+    for first in (True, False):  # a restarted service goes on after the verdicts that it has counted
         async with store.writing() as connection:
             (seen,) = await active_rollouts(connection)
-            tallies, counted = await count_verdicts(connection, seen, time.time() + 1)
-            await save_progress(connection, seen, [], tallies, counted)
-        assert tallies == expected
+            counted = await count_verdicts(connection, seen, time.time() + 1)
+            await save_progress(connection, seen, [], counted.tallies, counted.last)
+        assert counted.tallies == expected
+        assert counted.added == ({"one": expected[new]} if first else {})
 
 
 async def test_members_are_kept_as_they_were(store, rollout):
     first = Member("one", ScreeningCounts(10, 2, 1), 5.0, ("bundles: 1 were rolled back",))
-    swapped = Member("one", ScreeningCounts(10, 2, 1), 5.0, (), ScreeningCounts(20, 3, 1))
+    swapped = Member("one", ScreeningCounts(10, 2, 1), 5.0, (), ScreeningCounts(20, 3, 1), Tally(4, 3, 2, 1))
     for member in (first, swapped):
         async with store.writing() as connection:
             await save_members(connection, rollout, [member])
