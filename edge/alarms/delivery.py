@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edge.alarms.grouping import Grouping
-from edge.alarms.message import Alarm, Message, Notice
+from edge.alarms.message import Alarm, Message, StreamWarning
 from edge.alarms.outbox import MAX_WAITING, Outbox, WaitingMessage
 from edge.alarms.sinks import Sink, open_sink
 from edge.counters import Counters
@@ -48,15 +48,15 @@ class AlarmDelivery:
         for sender in self._senders:
             sender.tell(alarm)
 
-    def hold(self, source_id: str, notice: Notice | None = None) -> None:
-        """Send a notice in place of the alarms of a source, until `release`. None: it was sent by an earlier run."""
+    def hold(self, source_id: str, warning: StreamWarning | None = None) -> None:
+        """Send a warning in place of the alarms of a source, until `release`. None: it was sent by an earlier run."""
         for sender in self._senders:
-            sender.hold(source_id, notice)
+            sender.hold(source_id, warning)
 
-    def release(self, source_id: str, notice: Notice | None = None) -> None:
-        """Send the alarms of a source again, after a notice that the stream matches again."""
+    def release(self, source_id: str, warning: StreamWarning | None = None) -> None:
+        """Send the alarms of a source again, after a warning that the stream matches again."""
         for sender in self._senders:
-            sender.release(source_id, notice)
+            sender.release(source_id, warning)
 
     def status(self) -> dict[str, SinkStatus]:
         """Return the number of waiting messages and the last error of each sink."""
@@ -106,15 +106,15 @@ class _Sender:
                 self._keep(message)
                 self._changed.notify_all()
 
-    def hold(self, source_id: str, notice: Notice | None) -> None:
+    def hold(self, source_id: str, warning: StreamWarning | None) -> None:
         with self._changed:
             self._grouping.hold(source_id)
-            self._announce(source_id, notice)
+            self._announce(source_id, warning)
 
-    def release(self, source_id: str, notice: Notice | None) -> None:
+    def release(self, source_id: str, warning: StreamWarning | None) -> None:
         with self._changed:
             self._grouping.release(source_id)
-            self._announce(source_id, notice)
+            self._announce(source_id, warning)
 
     def waiting(self) -> int:
         try:
@@ -135,14 +135,14 @@ class _Sender:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _announce(self, source_id: str, notice: Notice | None) -> None:
-        """Keep a notice for a source of this sink. Notices are rare, so no rate limits apply to them."""
-        if notice is None or (self._settings.sources and source_id not in self._settings.sources):
+    def _announce(self, source_id: str, warning: StreamWarning | None) -> None:
+        """Keep a warning for a source of this sink. Warnings are rare, so no rate limits apply to them."""
+        if warning is None or (self._settings.sources and source_id not in self._settings.sources):
             return
-        self._keep(notice)
+        self._keep(warning)
         self._changed.notify_all()
 
-    def _keep(self, message: Message | Notice) -> None:
+    def _keep(self, message: Message | StreamWarning) -> None:
         """Store a message on disk, or in memory while the disk refuses."""
         alarm_id, source_id = str(uuid.uuid4()), message.source_id
         body = message.body(alarm_id, self._device_id())

@@ -18,10 +18,10 @@ class Grouping:
         self._budget = TokenBucket(max_per_minute / 60.0, 60.0, clock)
         self._sent_at_s: dict[str, float] = {}
         self._held: dict[str, Message] = {}
-        self._on_hold: set[str] = set()  # sources whose alarms a notice stands for
+        self._on_hold: set[str] = set()  # sources whose alarms a warning stands for
 
     def hold(self, source_id: str) -> None:
-        """Hold all alarms of a source until `release`; those held already are part of the notice."""
+        """Hold all alarms of a source until `release`; those held already are part of the warning."""
         self._on_hold.add(source_id)
         self._held.pop(source_id, None)
 
@@ -44,7 +44,7 @@ class Grouping:
         return [message for source_id in list(self._held) if (message := self._take(source_id)) is not None]
 
     def rest(self) -> list[Message]:
-        """Return all held messages at shutdown, except those that a notice stands for."""
+        """Return all held messages at shutdown, except those that a warning stands for."""
         rest = [message for source_id, message in self._held.items() if source_id not in self._on_hold]
         self._held = {}
         return rest

@@ -51,11 +51,11 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class StreamWarning:
     """Message that a stream differs from the training data, or no longer does.
 
-    It stands for the alarms of the source from `is_raised` until the notice of the end. `alarms`: number of these
-    alarms up to this notice.
+    It stands for the alarms of the source from `is_raised` until the warning of the end. `alarms`: number of these
+    alarms up to this warning.
     """
 
     source_id: str
@@ -69,8 +69,8 @@ class Notice:
         """Return the message as JSON. `alarm_id` is the same at every attempt."""
         return json.dumps(
             {
-                "event": "notice",
-                "notice": "differs_from_training",
+                "event": "warning",
+                "warning": "differs_from_training",
                 "state": "raised" if self.is_raised else "ended",
                 "alarm_id": alarm_id,
                 "device_id": device_id,

@@ -1,4 +1,4 @@
-"""Watch over one stream: the notice when it differs from the training data, and the alarms that it stands for."""
+"""Watch over one stream: the warning when it differs from the training data, and the alarms that it stands for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from edge.alarms import Alarm, AlarmDelivery, Notice
+from edge.alarms import Alarm, AlarmDelivery, StreamWarning
 from edge.routing.router import ALARM, AlarmLevel
 from edge.routing.stream_monitor import StreamMonitor, StreamState, WatchedBatch
 from edge.screener import ScreenedBatch, Screener
@@ -15,13 +15,13 @@ from shared.logs import EventLog, Throttle
 from shared.samples import SampleBatch
 
 FOLDER = "promises"  # as earlier versions named it
-HELD_LOG_S = 3600.0  # between two log lines of alarms that a notice stands for
+HELD_LOG_S = 3600.0  # between two log lines of alarms that a warning stands for
 
 log = EventLog("pipeline")
 
 
 class StreamWatch:
-    """Passes the alarms of one source on, or one notice if the stream differs from the training data."""
+    """Passes the alarms of one source on, or one warning if the stream differs from the training data."""
 
     def __init__(self, source_id: str, state_dir: Path, forward_p_value: float, delivery: AlarmDelivery) -> None:
         self._source_id, self._path = source_id, state_dir / FOLDER / f"{source_id}.json"
@@ -105,15 +105,15 @@ class StreamWatch:
         return self._monitor
 
     def _announce(self, monitor: StreamMonitor, raised: Sequence[Alarm]) -> None:
-        """Send and log the one notice that the warning began or ended."""
+        """Send and log once that the warning began or ended."""
         is_raised = bool(monitor.warning)
         text = monitor.warning or "the stream matches the training data again"
-        notice = Notice(self._source_id, is_raised, text, monitor.bundle_id, monitor.episode.alarms)
+        warning = StreamWarning(self._source_id, is_raised, text, monitor.bundle_id, monitor.episode.alarms)
         if is_raised:
-            self._delivery.hold(self._source_id, notice)
+            self._delivery.hold(self._source_id, warning)
             log.warning("differs_from_training", source=self._source_id, bundle=monitor.bundle_id, finding=text)
         else:
-            self._delivery.release(self._source_id, notice)
+            self._delivery.release(self._source_id, warning)
             log.info("matches_training_again", source=self._source_id, bundle=monitor.bundle_id)
 
     def _log_alarm(self, alarm: Alarm) -> None:

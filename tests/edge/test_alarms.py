@@ -372,7 +372,7 @@ def test_held_alarms_become_one_message_at_the_release() -> None:
     assert grouping.due() == []
     grouping.release("press")
     (message,) = grouping.due()
-    assert (message.alarm.p_value, message.further) == (1e-9, 2)  # the one before the hold is part of the notice
+    assert (message.alarm.p_value, message.further) == (1e-9, 2)  # the one before the hold is part of the warning
     grouping.hold("press")
     grouping.add(alarm())
     assert grouping.rest() == []

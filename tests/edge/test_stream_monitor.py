@@ -1,4 +1,4 @@
-"""Streams that are not as in training: when the monitor warns, what it names, and the one notice for an alarm flood."""
+"""Streams that are not as in training: when the monitor warns, what it names, the one warning for an alarm flood."""
 
 import json
 from pathlib import Path
@@ -200,15 +200,15 @@ def test_an_alarm_flood_is_one_notice_in_the_sinks_the_log_and_the_status(device
     device.until(lambda: "event=all_sources_ended" in device.text())
     assert device.terminate() == 0
     seen = device.counters()["samples_screened"]
-    device.start()  # a restart goes on, without another notice
+    device.start()  # a restart goes on, without another warning
     device.until(lambda: device.counters()["samples_screened"] > seen + 100)
     device.until(lambda: device.status()["sources"]["plant"]["state"] == "ended")
     assert int(device.status()["sources"]["plant"]["finding"].split()[0]) > seen
     assert device.terminate() == 0
     messages, text = of_device(device)
-    notices = [message for message in messages if message["event"] == "notice"]
-    assert len(notices) == 1
-    assert notices[0]["state"] == "raised"
-    assert len(messages) <= 2  # before the notice, a single alarm
+    warnings = [message for message in messages if message["event"] == "warning"]
+    assert len(warnings) == 1
+    assert warnings[0]["state"] == "raised"
+    assert len(messages) <= 2  # before the warning, a single alarm
     assert text.count("event=differs_from_training") == 1
     assert text.count("event=alarm ") <= 3
