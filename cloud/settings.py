@@ -3,12 +3,13 @@
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
 from cloud.account_settings import AccountSettings
+from cloud.analysis_settings import AnalysisSettings
 from cloud.notice_settings import NoticeSettings
 from shared.addresses import Address, is_host
 from shared.settings import Settings
@@ -93,48 +94,6 @@ class StoreLocation:
 
     def __str__(self) -> str:
         return self.url or str(self.data_dir)
-
-
-class AnalysisSettings(Settings):
-    """Settings of the analysis."""
-
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", title="Device", description="auto, cpu or cuda; auto uses CUDA if there is one"
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto",
-        title="Precision",
-        description="fp32; bf16 for the networks of bundles that pass its check; auto: bf16 on GPUs that have it",
-    )
-    compile: bool = Field(
-        default=False,
-        title="Compile",
-        description="true: denoisers run compiled on a GPU; the first batches of a bundle then take a minute",
-    )
-    batch_size: int = Field(
-        default=64, ge=1, le=4096, title="Batch size", description="largest number of samples judged at once"
-    )
-    false_alarm_rate: float = Field(
-        default=0.01,
-        gt=0,
-        lt=1,
-        title="False-alarm rate",
-        description="share of normal samples that may be judged anomalous: the largest anomalous fused p-value",
-    )
-    adaptive_depth: bool = Field(
-        default=False,
-        title="Adaptive depth",
-        description="true: analyzers that cannot change a decision are left out, and some p-values are upper bounds",
-    )
-    cached_bundles: int = Field(
-        default=8, ge=1, le=256, title="Cached bundles", description="number of bundles kept in memory"
-    )
-    cached_bytes: int = Field(
-        default=4 * 2**30,
-        ge=1,
-        title="Memory of bundles",
-        description="bytes of the bundles in memory, the least recently used leave first; one bundle may have more",
-    )
 
 
 class LimitSettings(Settings):

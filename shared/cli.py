@@ -30,6 +30,7 @@ _PACKAGES_OF = {
     "postgres": "asyncpg",
     "s3": "s3fs",
     "tracing": "opentelemetry",
+    "scale": "ray",
     "demo": "river aeon skimage",
 }
 _EXTRA_OF = {package: extra for extra, packages in _PACKAGES_OF.items() for package in packages.split()}

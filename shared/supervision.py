@@ -3,7 +3,7 @@
 Flower's commands start further processes, some in new sessions, so ending a process group is not enough. On Linux a
 child gets a tag in its environment, which all descendants inherit: /proc lists them even after their parents have
 ended, and this process adopts and reaps them. On other systems only the process group is ended. A child receives
-SIGTERM when this process dies for any reason.
+SIGTERM when this process dies for any reason, or the end of its standard input.
 """
 
 import contextlib
@@ -33,9 +33,21 @@ _TELLING_WORDS = ("error", "cannot", "failed", "unavailable", "refused", "denied
 
 
 class SupervisedProcess:
-    """Child process in its own process group, with its output appended to `log`."""
+    """Child process in its own process group, with its output appended to `log`.
 
-    def __init__(self, command: Sequence[str], *, log: Path, environment: Mapping[str, str], folder: Path):
+    `until_eof`: the child ends itself at the end of its standard input, which comes when this process dies. Nothing
+    then runs between fork and exec: a process with the threads of gRPC cannot fork safely.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        folder: Path,
+        until_eof: bool = False,
+    ):
         log.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         self.log = log
@@ -53,13 +65,13 @@ class SupervisedProcess:
             self._log_start = output.tell()
             self._child = subprocess.Popen(
                 list(command),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if until_eof else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**environment, tag: "1"},
                 cwd=folder,
                 process_group=0,  # Ctrl-C reaches only this process, which ends the child in order
-                preexec_fn=tie_to_parent if libc is not None else None,
+                preexec_fn=None if until_eof or libc is None else tie_to_parent,
             )
 
     @property
@@ -91,10 +103,10 @@ class SupervisedProcess:
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """End the child and all descendants: SIGTERM first, SIGKILL after `grace_s` seconds."""
-        groups = {self.pid} | {_stat(pid).group for pid in _descendants(self._tag)}
+        groups = {self.pid} | {_stat(pid).group for pid in _descendants(self._tag, self.pid)}
         self._send(signal.SIGTERM)
         deadline_s = time.monotonic() + grace_s
-        while (living := _descendants(self._tag)) or self._child.poll() is None:
+        while (living := _descendants(self._tag, self.pid)) or self._child.poll() is None:
             groups |= {_stat(pid).group for pid in living}
             if time.monotonic() > deadline_s:
                 self._kill(living)
@@ -102,6 +114,8 @@ class SupervisedProcess:
             time.sleep(0.05)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(KILL_WAIT_S)
+        if self._child.stdin is not None:
+            self._child.stdin.close()
         _reap(groups, but_not=self.pid)
 
     def _kill(self, family: set[int]) -> None:
@@ -110,7 +124,7 @@ class SupervisedProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         deadline_s = time.monotonic() + KILL_WAIT_S
-        while _descendants(self._tag) and time.monotonic() < deadline_s:
+        while _descendants(self._tag, self.pid) and time.monotonic() < deadline_s:
             time.sleep(0.02)
 
     def _send(self, number: signal.Signals) -> None:
@@ -187,14 +201,20 @@ def stoppable() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _descendants(tag: bytes) -> set[int]:
-    """Return the ids of all running processes with `tag` in their environment; empty without /proc."""
+def _descendants(tag: bytes, group: int) -> set[int]:
+    """Return the ids of all running processes with `tag` in their environment, and of those in `group`.
+
+    Ray's workers stay in the group, and write their title over their environment. Empty without /proc.
+    """
     found: set[int] = set()
     for entry in _processes():
         with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             # A zombie has an empty environment.
             if tag in Path(entry.path, "environ").read_bytes().split(b"\0"):
                 found.add(int(entry.name))
+        stat = _stat(int(entry.name))
+        if stat.group == group and stat.state not in ("", "Z"):
+            found.add(int(entry.name))
     return found
 
 

@@ -1,8 +1,11 @@
 """Part of a service process that judges waiting samples."""
 
+import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.service.metrics import Metrics
 from cloud.serving.batcher import Batcher
@@ -10,6 +13,7 @@ from cloud.serving.bounded_judge import BoundedJudge
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.lane import Judged
 from cloud.serving.ports import Judge
+from cloud.serving.replicas.replica_set import replica_set
 from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
 from cloud.store import Store
@@ -23,13 +27,15 @@ from shared.tracing import SampleSpans
 
 SLOW_NICENESS = 10  # requests and small samples come first where all cores are busy
 STOP_WORKER_S = 0.25
+WAIT_REPLICAS_S = 0.2
 _LOG = EventLog("service")
 
 
 class AnalysisPart:
     """Batcher with its threads and loaded bundles.
 
-    `on_judged` is called after verdicts were stored, with their events and the seconds they took.
+    `on_judged` is called after verdicts were stored, with their events and the seconds they took. `on_readiness` is
+    called after each change of `problem`.
     """
 
     def __init__(
@@ -42,10 +48,14 @@ class AnalysisPart:
         load_analysis: Callable[[Bundle], Judge],
         on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
         on_failure: Callable[[Exception], None],
+        on_readiness: Callable[[], Awaitable[None]],
         spans: SampleSpans | None = None,
     ) -> None:
         self._registry, self._settings, self._metrics = registry, settings.analysis, metrics
         self._on_judged, self._on_failure = on_judged, on_failure
+        self._load_here = load_analysis
+        self._trusted_keys: tuple[Ed25519PublicKey, ...] = ()
+        self._replicas = replica_set(settings.analysis, settings.store, on_readiness)
         self._throttle = Throttle()
         on_crash = metrics.worker_crashes.inc
         workers = Worker("analysis", on_crash=on_crash), Worker("decoding", on_crash=on_crash)
@@ -53,21 +63,20 @@ class AnalysisPart:
         slow_workers = slow_worker, Worker("slow-decoding", SLOW_NICENESS, on_crash=on_crash)
         self._workers = *workers, *slow_workers
         self._analyses = AnalysisCache(
-            registry.bundle,
-            lambda bundle: BoundedJudge(load_analysis(bundle), metrics.halved_batches.inc),
+            self._open_bundle,
+            self._load,
             slow_worker,
             settings.analysis.cached_bundles,
             settings.analysis.cached_bytes,
         )
-        metrics.cached_bytes.set_function(lambda: self._analyses.resident_bytes)
-        metrics.cached_bundles.set_function(lambda: len(self._analyses))
+        self._measure()
         self._batcher = Batcher(
             store,
             self._analyses,
             workers,
             slow_workers,
             find_bundle=registry.judging_bundle_id,
-            batch_size=settings.analysis.batch_size,
+            batch_size=settings.analysis.batch_size * (settings.analysis.ray.max_replicas if self._replicas else 1),
             false_alarm_rate=settings.analysis.false_alarm_rate,
             adaptive_depth=settings.analysis.adaptive_depth,
             on_judged=self._judged,
@@ -81,15 +90,30 @@ class AnalysisPart:
 
     def tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Return the work to run until cancelled, by name."""
-        return {"warm_up": self._warm_up(), "batcher": self._batcher.run()}
+        parts = {"warm_up": self._warm_up(), "batcher": self._batcher.run()}
+        return parts | ({"replicas": self._replicas.run()} if self._replicas else {})
+
+    @property
+    def problem(self) -> str:
+        """Reason why no sample can be judged; empty otherwise."""
+        return self._replicas.problem if self._replicas else ""
 
     def stop(self) -> None:
         """End the threads; waits for a running calculation only a moment."""
         for worker in self._workers:
             worker.stop(STOP_WORKER_S)
+        if self._replicas:
+            self._replicas.stop()
+
+    def _measure(self) -> None:
+        self._metrics.cached_bytes.set_function(lambda: self._analyses.resident_bytes)
+        self._metrics.cached_bundles.set_function(lambda: len(self._analyses))
+        self._metrics.replicas.set_function(lambda: self._replicas.running if self._replicas else 0)
 
     async def _warm_up(self) -> None:
         """Load the current bundles, so that the first sample does not wait for them."""
+        while self.problem:
+            await asyncio.sleep(WAIT_REPLICAS_S)
         try:
             current = await self._registry.all_current()
         except StorageError as error:
@@ -102,6 +126,16 @@ class AnalysisPart:
                 _LOG.info("bundle_ready", bundle=entry.bundle_id, seconds=time.perf_counter() - started_s)
             except VedetteError as error:
                 self._on_failure(error)
+
+    async def _open_bundle(self, bundle_id: str) -> Bundle:
+        self._trusted_keys = await self._registry.key_chain.keys()
+        return await self._registry.bundle(bundle_id)
+
+    def _load(self, bundle: Bundle) -> Judge:
+        """Return the analysis of a bundle, in this process or in the replicas. Blocking."""
+        if self._replicas:
+            return self._replicas.judge_of(bundle, self._trusted_keys)
+        return BoundedJudge(self._load_here(bundle), self._metrics.halved_batches.inc)
 
     def _judged(self, judged: Judged, written: Sequence[WrittenEvent], seconds: float) -> None:
         now_s = time.time()

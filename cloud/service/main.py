@@ -74,18 +74,10 @@ def raise_file_limit(wanted: int) -> None:
 
 def _load_analysis(settings: CloudSettings) -> LoadAnalysis:
     def load(bundle: Bundle) -> Judge:
-        from cloud.serving.analysis import EXPLAINED_P_VALUE, Analysis  # imports PyTorch: in the worker, not at start
+        from cloud.serving.analysis import load_analysis  # imports PyTorch: in the worker, not at start
 
         chosen = settings.analysis
-        explained = max(EXPLAINED_P_VALUE, chosen.false_alarm_rate)  # every anomalous clip
-        return Analysis.load(
-            bundle,
-            chosen.device,
-            explained,
-            precision=chosen.precision,
-            false_alarm_rate=chosen.false_alarm_rate,
-            compiled=chosen.compile,
-        )
+        return load_analysis(bundle, chosen.device, chosen.false_alarm_rate, chosen.precision, compiled=chosen.compile)
 
     return load
 

@@ -64,6 +64,10 @@ class Metrics:
             "vedette_cached_bundle_bytes", "Bytes of the tensors and arrays of these analyses.", registry=self._all
         )
 
+        self.replicas = Gauge(
+            "vedette_analysis_replicas", "Running replicas of the analysis on a Ray cluster.", registry=self._all
+        )
+
     def page(self) -> bytes:
         """Return the exposition text."""
         return generate_latest(self._all)

@@ -101,6 +101,7 @@ class Service:
             on_judged=self._on_judged,
             on_failure=self._on_failure,
             spans=self._spans,
+            on_readiness=self._on_readiness,
         )
         if not self._role.serves_devices:
             self.store.call_on_change(part.wake)
@@ -245,10 +246,16 @@ class Service:
         return {"status": self._readiness(), "role": self._role, "backlog_samples": backlog_samples}
 
     def readiness(self) -> dict[str, object]:
-        """Return the body of /ready: why the store cannot be written, and the current bundles that do not verify."""
+        """Return the body of /ready: reasons of store, analysis and current bundles; empty where they work."""
         problems = self._current_bundles.problems.items()
         found = [{"bundle_id": bundle_id, "reason": reason} for bundle_id, reason in sorted(problems)]
-        return {"status": self._readiness(), "store": self._store_check.problem, "bundles": found}
+        reasons = {"store": self._store_check.problem, "analysis": self._analysis_problem}
+        return {"status": self._readiness(), **reasons, "bundles": found}
+
+    @property
+    def _analysis_problem(self) -> str:
+        """Reason why no sample can be judged; empty otherwise, and where the role does not judge."""
+        return self._analysis.problem if self._analysis else ""
 
     @property
     def _backlog(self) -> int | None:
@@ -257,20 +264,21 @@ class Service:
 
     @property
     def _is_ready(self) -> bool:
-        return not (self._current_bundles.problems or self._store_check.problem)
+        return not (self._current_bundles.problems or self._store_check.problem or self._analysis_problem)
 
     def _readiness(self) -> str:
         return "not ready" if self._status == "ready" and not self._is_ready else self._status
 
     async def _on_readiness(self) -> None:
-        """Report a change of the store's state or of the current bundles that do not verify."""
+        """Report a change of the state of store, analysis or current bundles."""
         if self._status == "ready":
             await self._set_health()
             if self._is_ready:
                 _LOG.info("ready", backlog=self._backlog)
             else:
                 bundles = ",".join(sorted(self._current_bundles.problems))
-                _LOG.error("not_ready", bundles=bundles, store=self._store_check.problem)
+                reasons = {"store": self._store_check.problem, "analysis": self._analysis_problem}
+                _LOG.error("not_ready", bundles=bundles, **reasons)
 
     async def _set_health(self) -> None:
         if self._devices:

@@ -237,3 +237,17 @@ def _opinions(name: str, scores: NDArray[np.float64], p: PValues) -> Iterator[Op
 
 def _state_file(analyzer: str) -> str:
     return f"{CLOUD_FOLDER}analyzers/{analyzer}.safetensors"
+
+
+def load_analysis(
+    bundle: Bundle, device: str, false_alarm_rate: float, precision: Precision = "fp32", *, compiled: bool = False
+) -> Analysis:
+    """Return the analysis of a bundle, which explains the frames of every anomalous clip; raises as `Analysis.load`."""
+    return Analysis.load(
+        bundle,
+        device,
+        max(EXPLAINED_P_VALUE, false_alarm_rate),
+        precision=precision,
+        false_alarm_rate=false_alarm_rate,
+        compiled=compiled,
+    )

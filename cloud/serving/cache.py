@@ -14,7 +14,14 @@ from cloud.serving.ports import Judge
 from cloud.serving.resident_memory import resident_bytes
 from cloud.serving.worker import Worker
 from shared.bundle import Bundle
-from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError, StorageError, UntrustedBundleError
+from shared.errors import (
+    BundleError,
+    BundleIntegrityError,
+    BundleMismatchError,
+    ConnectionFailedError,
+    StorageError,
+    UntrustedBundleError,
+)
 from shared.logs import EventLog
 from shared.modality import Modality
 
@@ -72,8 +79,8 @@ class AnalysisCache:
 
         Raises BundleError if the bundle cannot be loaded. Its text goes into verdicts: it names the next step and no
         path of the server, and the log has the whole error. The bundle is not retried for FAILURE_TTL_S seconds, so
-        that a damaged bundle does not delay the others. Raises StorageError while the store cannot be read; the next
-        call retries at once.
+        that a damaged bundle does not delay the others. Raises StorageError while the store cannot be read, and
+        ConnectionFailedError while no replica of the analysis can be reached; the next call retries at once.
         """
         reason = self._recent_failure(bundle_id)
         if bundle_id not in self._ready and not reason:
@@ -92,12 +99,12 @@ class AnalysisCache:
         return reason if time.monotonic() - failed_at_s < FAILURE_TTL_S else ""
 
     async def _load_now(self, bundle_id: str) -> None:
-        """Load an analysis, or note the failure; raises StorageError."""
+        """Load an analysis, or note the failure; raises StorageError or ConnectionFailedError."""
         try:
             bundle = await self._open_bundle(bundle_id)
             self._make_room(self._known_bytes.get(bundle_id, 0), self._capacity - 1)
             judge, size_bytes = await self._load_measured(bundle)
-        except StorageError:
+        except (StorageError, ConnectionFailedError):
             raise
         except Exception as error:
             _LOG.error("bundle_not_loaded", bundle=bundle_id, error=f"{type(error).__name__}: {error}")

@@ -18,7 +18,7 @@ from cloud.store import Store
 from cloud.store.events import WrittenEvent
 from cloud.store.judging import WaitingSample, load_payloads, store_verdicts
 from shared.backoff import Backoff
-from shared.errors import StorageError, VedetteError, WorkerCrashedError
+from shared.errors import ConnectionFailedError, StorageError, VedetteError, WorkerCrashedError
 from shared.samples import Verdict
 from shared.tracing import SampleSpans
 
@@ -101,7 +101,7 @@ class Lane:
         """Read and decode a batch as soon as there is room for it ahead of the batch that is judged.
 
         `bundle_id` judges it; None: there is no such bundle. Returns when the batch waits to be judged. Raises
-        StorageError; the samples then stay in the queue of the store.
+        StorageError or ConnectionFailedError; the samples then stay in the queue of the store.
         """
         await self._room_ahead.acquire()
         holds_room = True
@@ -148,7 +148,7 @@ class Lane:
             return
         try:
             modality, judge = await self._analyses.get(bundle_id)
-        except StorageError:
+        except (StorageError, ConnectionFailedError):
             raise  # the samples stay in the queue and are retried
         except VedetteError as error:
             yield _undecided(batch.samples, str(error), bundle_id)

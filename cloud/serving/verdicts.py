@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cloud.serving.bounded_judge import is_out_of_memory
 from cloud.serving.ports import EarlyDecision, Judge
 from cloud.store.judging import WaitingSample
-from shared.errors import SampleRejected
+from shared.errors import ConnectionFailedError, SampleRejected, StorageError
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision, ImageCrop, Route, Values, Verdict
 from shared.wire import MAX_MAP_CELLS, decode_crop, decode_payload
@@ -60,7 +60,8 @@ def judge_batch(
     With `adaptive_depth`, analyzers that cannot change the decision are left out, except for audits.
 
     A sample that cannot be read or judged is UNDECIDED, with the reason. If the analysis fails on a batch, the batch
-    is halved until each failing sample is in a batch of its own.
+    is halved until each failing sample is in a batch of its own. Raises ConnectionFailedError or StorageError if
+    replicas of the analysis cannot be reached or cannot read the bundle: no sample is judged then.
     """
     answers: list[_Answer] = [item.error or SampleRejected("not judged") for item in batch]
     readable: list[_Readable] = [
@@ -106,6 +107,8 @@ def _judge_halving(judge: Judge, readable: Sequence[_Readable], early_rate: floa
         if len(answers) != len(readable):
             raise RuntimeError(f"the analysis answered {len(answers)} of {len(readable)} samples")
         return [(position, answer) for (position, *_), answer in zip(readable, answers, strict=True)]
+    except (StorageError, ConnectionFailedError):
+        raise
     except Exception as error:
         if len(readable) == 1:
             return [(readable[0][0], error)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cloud.settings import StoreLocation
 from cloud.store.objects import ObjectStore
+from shared.errors import StorageError
 from shared.files import write_durably
 
 BUNDLES_FOLDER = "bundles"
@@ -34,3 +35,25 @@ class BundleFiles:
         if self._objects is not None:
             self._objects.write(name, data)
         write_durably(self.path(name), data)
+
+
+def archive_name(bundle_id: str) -> str:
+    """Return the name of the file with a whole bundle."""
+    return f"{bundle_id}.vedette"
+
+
+def stored_archive(location: StoreLocation, bundle_id: str) -> Path | bytes:
+    """Return the archive of a bundle: its file, or the object if `bundle_store` names a place; writes no copy.
+
+    Raises StorageError if there is none on this machine, or if the objects cannot be read.
+    """
+    name = archive_name(bundle_id)
+    if location.bundles_url:
+        data = ObjectStore(location.bundles_url).read(name)
+        if data is None:
+            raise StorageError(f"{location.bundles_url}: has no {name}. Publish the bundle again.")
+        return data
+    path = BundleFiles(location).path(name)
+    if not path.exists():
+        raise StorageError(f"{path}: is not on this machine. Set bundle_store to a place that all machines reach.")
+    return path

@@ -17,7 +17,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import Store, audit, open_store
-from cloud.store.bundle_files import BundleFiles
+from cloud.store.bundle_files import BundleFiles, archive_name
 from cloud.store.engine import Where, location_of
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.ingest import slices
@@ -156,7 +156,7 @@ class Registry:
     async def bundle(self, bundle_id: str) -> Bundle:
         """Return the whole bundle, verified; raises BundleError if it is not in the registry."""
         await self._known(bundle_id)
-        path = await asyncio.to_thread(self._files.fetched, _archive_name(bundle_id))
+        path = await asyncio.to_thread(self._files.fetched, archive_name(bundle_id))
         return await asyncio.to_thread(Bundle.open, path, await self.key_chain.keys())
 
     async def verify(self, entry: RegisteredBundle) -> None:
@@ -180,7 +180,7 @@ class Registry:
 
     async def state(self, entry: RegisteredBundle) -> tuple[object, ...]:
         """Return a value that changes when a file of the bundle or the trusted keys change; no file is read."""
-        names = (_archive_name(entry.bundle_id), _edge_archive_name(entry.bundle_id))
+        names = (archive_name(entry.bundle_id), _edge_archive_name(entry.bundle_id))
         paths = [self._files.path(name) for name in names]
         files = await asyncio.to_thread(lambda: tuple(_file_state(path) for path in paths))
         return entry.edge_archive_sha256, files, tuple(key_id(key) for key in await self.key_chain.keys())
@@ -220,7 +220,7 @@ class Registry:
         return self._trusted[entry.bundle_id][1]
 
     def _verify(self, entry: RegisteredBundle, keys: Sequence[Ed25519PublicKey]) -> None:
-        Bundle.open(self._files.fetched(_archive_name(entry.bundle_id)), keys)
+        Bundle.open(self._files.fetched(archive_name(entry.bundle_id)), keys)
         path = self._files.fetched(_edge_archive_name(entry.bundle_id))
         try:
             with path.open("rb") as file:
@@ -232,7 +232,7 @@ class Registry:
 
     def _write(self, bundle_id: str, archive: bytes, edge_archive: bytes) -> None:
         self._files.write(_edge_archive_name(bundle_id), edge_archive)
-        self._files.write(_archive_name(bundle_id), archive)
+        self._files.write(archive_name(bundle_id), archive)
 
 
 async def current_bundles(connection: AsyncConnection) -> list[RegisteredBundle]:
@@ -259,10 +259,6 @@ async def publish_to(
     """Publish into a store; a service that runs on it notices within a second."""
     async with open_store(where) as store:
         return await Registry(store, where, trusted_key).publish(bundle, make_current=make_current)
-
-
-def _archive_name(bundle_id: str) -> str:
-    return f"{bundle_id}.vedette"
 
 
 def _edge_archive_name(bundle_id: str) -> str:

@@ -24,7 +24,7 @@ from cloud.store.judging import WaitingSample, backlog, store_verdicts
 from cloud.store.migrate import migrate
 from cloud.store.schema import devices
 from shared.bundle import Bundle
-from shared.errors import BundleError, SampleRejected, StorageError
+from shared.errors import BundleError, ConnectionFailedError, SampleRejected, StorageError
 from shared.logs import Throttle
 from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
@@ -408,6 +408,31 @@ async def test_samples_wait_until_the_store_provides_their_bundle(store, biopsie
         await until(lambda: len(done) == 3)
     assert len(failures) == 1
     assert all(verdict.decision is Decision.NORMAL for _, verdict in done)
+
+
+async def test_samples_wait_while_no_replica_of_the_analysis_can_be_reached(store, biopsies):
+    failures: list[Exception] = []
+
+    class Away(Recorder):
+        def judge(self, values, crops=()):
+            if len(failures) < 2:
+                raise ConnectionFailedError("away")
+            return super().judge(values, crops)
+
+    async def open_bundle(bundle_id: str):
+        if len(failures) < 3:
+            raise ConnectionFailedError("away")
+        return biopsies.bundle
+
+    await add(store, 5)
+    await add(store, 5, bundle_id="other-1-0")  # its analysis is to be loaded
+    judge = Away()
+    async with batching(store, judge, open_bundle=open_bundle, on_failure=failures.append) as (_, done):
+        await until(lambda: failures)
+        assert (await backlog(store)).total == 10
+        await until(lambda: len(done) == 10)
+    assert [verdict.decision for _, verdict in done] == [Decision.NORMAL] * 10
+    assert judge.sizes == [5, 5]
 
 
 async def test_verdicts_wait_for_free_disk_space_without_another_analysis(store):
