@@ -26,6 +26,7 @@ def add_commands(tree: CommandTree) -> None:
     tree.group("bench").add_typer(group, name="cloud")
     group.command(epilog="Example:  vedette bench cloud ingest --rounds 5 --json ingest.json")(ingest)
     group.command(epilog="Example:  vedette bench cloud analysis --rounds 5 --json analysis.json")(analysis)
+    group.command(epilog="Example:  vedette bench cloud replicas --rounds 5 --json replicas.json")(replicas)
     group.command(
         epilog="Examples:  vedette bench cloud fleet --hostile 0.2 --json fleet.json  |  "
         "vedette bench cloud fleet --devices 50 --minutes 1"
@@ -87,6 +88,31 @@ def analysis(
             return run_analysis_benchmark(AnalysisBenchOptions(rounds, share, command), progress)
 
     show_analysis(measure_and_write(measure, json_path))
+
+
+def replicas(
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Turns of each side.")] = 5,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=10, help="Scale samples and training steps (0.1 = quick look).")
+    ] = 1.0,
+    json_path: JSON = None,
+) -> None:
+    """Measure the analysis in this process, in one replica and in two on local Ray clusters, in turns.
+
+    Needs the extra scale. Use an idle machine with at least 3 cores.
+    """
+    from cloud.bench.replicas import ReplicaBenchOptions, run_replica_benchmark
+    from cloud.bench.report import show_replicas
+    from cloud.evaluation.result_files import measure_and_write
+    from cloud.training.progress import shown_progress
+
+    command = f"vedette bench cloud replicas --rounds {rounds} --share {share:g}"
+
+    def measure() -> dict[str, Any]:
+        with shown_progress() as progress:
+            return run_replica_benchmark(ReplicaBenchOptions(rounds, share, command), progress)
+
+    show_replicas(measure_and_write(measure, json_path))
 
 
 def fleet(

@@ -56,6 +56,17 @@ def show_analysis(summary: Mapping[str, Any], console: Console | None = None) ->
     show_requirements(summary, console)
 
 
+def show_replicas(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the samples a second, and the milliseconds of a call with one sample, of each side."""
+    console = console if console is not None else new_console()
+    rows = [
+        [name, side.replace("_", " "), f"{rate:,.1f}", f"{figure['single_call_ms'][side]:.2f}"]
+        for name, figure in summary["figures"].items()
+        for side, rate in figure["samples_a_second"].items()
+    ]
+    print_table(console, "Replicas", ["samples", "judged by", "samples/s", "one sample, ms"], rows)
+
+
 def show_requirements(summary: Mapping[str, Any], console: Console) -> None:
     """Print each requirement with its measurement, and say which are missed."""
     rows = [
