@@ -15,13 +15,14 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.analysis_settings import AnalysisSettings, RaySettings
 from cloud.bench.fitted import BenchBundle, fitted_bundles
 from cloud.bench.machine import machine
 from cloud.serving.analysis import load_analysis
 from cloud.serving.bounded_judge import BoundedJudge
 from cloud.serving.ports import Judge
 from cloud.serving.replicas.replica_set import ReplicaSet
-from cloud.settings import AnalysisSettings, RaySettings, StoreLocation
+from cloud.settings import StoreLocation
 from cloud.store.bundle_files import BUNDLES_FOLDER, archive_name
 from cloud.training.progress import StageProgress
 from shared.errors import VedetteError
