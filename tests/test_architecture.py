@@ -149,7 +149,7 @@ def service_modules() -> list[str]:
         for path in sorted((ROOT / "cloud" / top).rglob("*.py"))
         if "migrations" not in path.parts
     ]
-    return [name for name in names if name not in LOADED_WITH_A_BUNDLE]
+    return [name for name in names if name not in LOADED_WITH_A_BUNDLE | WITH_RAY]
 
 
 LOADED_WITH_A_BUNDLE = {
@@ -159,8 +159,10 @@ LOADED_WITH_A_BUNDLE = {
     "cloud.serving.encoding",
     "cloud.serving.explanations",
     "cloud.serving.frames",
+    "cloud.serving.precision",
     "cloud.serving.scoring",
 }
+WITH_RAY = {"cloud.serving.replicas.deployment", "cloud.serving.replicas.front"}  # in processes of their own
 
 
 def shared_modules() -> list[str]:
