@@ -14,8 +14,8 @@ from cloud.accounts.provider_routes import provider_routes
 from cloud.accounts.sign_in import sign_in_routes
 from shared.errors import StorageError
 
-PATHS = ("/sign-in", "/sign-out", "/signed-out", "/link/", "/account", "/api/account", STATIC_PATH)
-"""Beginnings of the paths that belong to this application."""
+PATHS = ("/sign-in", "/sign-out", "/signed-out", "/link/", "/account", "/api/account")
+"""Beginnings of the paths that belong to this application, beside STATIC_PATH."""
 
 
 def create_accounts_app(desk: AccountDesk) -> Starlette:

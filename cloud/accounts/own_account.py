@@ -10,9 +10,9 @@ from cloud.accounts.desk import BUSY, EXPIRED, TOO_MANY, AccountDesk, retry_afte
 from cloud.accounts.identity import SignedIn, signed_in
 from cloud.accounts.pages import page, words_page
 from cloud.accounts.passwords import password_problem
-from cloud.moments import rfc3339
 from cloud.store.sessions import Session, end_sessions, sessions_of
 from cloud.store.users import change_password, find_user
+from cloud.words import moment_words
 
 WRONG = "The present password is wrong."
 DIFFERENT = "The two new passwords are different."
@@ -73,8 +73,8 @@ def _row(session: Session, person: SignedIn) -> dict[str, Any]:
         "is_this": session.session_id == person.session_id,
         "address": session.address,
         "browser": session.browser,
-        "started": rfc3339(session.started_at_s),
-        "seen": rfc3339(session.seen_at_s),
+        "started": moment_words(session.started_at_s),
+        "seen": moment_words(session.seen_at_s),
     }
 
 

@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import request_response
 
 from cloud.accounts.access_table import API_PREFIX
 from cloud.accounts.app import PATHS, create_accounts_app
 from cloud.accounts.desk import AccountDesk
 from cloud.accounts.guard import SessionGuard
+from cloud.accounts.pages import STATIC_PATH, words_page
 from cloud.accounts.passwords import Passwords
 from cloud.accounts.sessions import SessionBook
 from cloud.service.data_dir import SERVICE_FILE
@@ -27,15 +29,13 @@ def create_people_app(
     settings: CloudSettings, reading: Store, writing: Store, *, api: AsgiApp, console: AsgiApp | None
 ) -> AsgiApp:
     """Return the application; `reading` is a connection for sessions alone, so that no page holds up a sign-in."""
-    applications = {API_PREFIX: api}
-    sessions = None
-    if settings.sign_in:
-        sessions = SessionBook(reading, writing, settings.accounts)
-        desk = AccountDesk(settings.accounts, reading, writing, sessions, Passwords(settings.accounts))
-        accounts = create_accounts_app(desk)
-        applications |= dict.fromkeys(PATHS, accounts)
+    sessions = SessionBook(reading, writing, settings.accounts)
+    desk = AccountDesk(settings.accounts, reading, writing, sessions, Passwords(settings.accounts))
+    accounts = create_accounts_app(desk)
+    pages = dict.fromkeys(PATHS, accounts if settings.sign_in else request_response(_sign_in_is_off))
+    app = ByPath({API_PREFIX: api, STATIC_PATH: accounts, **pages}, console)
     unknown = _unknown if console is None else _unknown_page
-    return SessionGuard(ByPath(applications, console), reading, sessions, unknown)
+    return SessionGuard(app, reading, sessions if settings.sign_in else None, unknown)
 
 
 async def first_admin_link(store: Store, settings: CloudSettings, console_url: str) -> str | None:
@@ -63,6 +63,10 @@ def link_url(settings: CloudSettings, console_url: str, secret: str) -> str:
     parts = urlsplit(console_url)
     console_url = f"{parts.scheme}://{Address.parse(parts.netloc).from_here}/" if parts.port else console_url
     return f"{console_url}link/{secret}"
+
+
+async def _sign_in_is_off(request: Request) -> Response:
+    return words_page(request, "No accounts", "Sign-in is off on this machine (sign_in = false in cloud.toml).", 404)
 
 
 async def _unknown(request: Request) -> Response:

@@ -28,7 +28,7 @@ export default {
   data() {
     return {
       elapsed_s: 0,
-      pages: [{ path: "/", name: "Live" }, { path: "/devices", name: "Devices" }],
+      pages: [{ path: "/", name: "Live" }, { path: "/devices", name: "Devices" }, { path: "/account", name: "Account" }],
       theme: THEMES.includes(localStorage.getItem("vedette-theme")) ? localStorage.getItem("vedette-theme") : "auto",
     };
   },

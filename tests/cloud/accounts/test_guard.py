@@ -143,6 +143,9 @@ async def test_an_open_connection_ends_soon_after_its_session(desk: Desk, monkey
 async def test_without_sign_in_anybody_on_this_machine_looks_and_changes_nothing(desk: Desk) -> None:
     client = desk.make()
     assert (await client.get("/devices")).json() == {"name": ""}
+    for path in ("/account", "/sign-in", "/link/x"):
+        assert "Sign-in is off" in (await client.get(path)).text
+    assert (await client.get("/static/accounts/theme.css")).status_code == 200
     assert (await client.get("/api/v1/verdicts")).status_code == 401, "the API needs a token as ever"
     assert (await client.get("/api/v1/audit")).status_code == 403
     assert (await client.put("/api/v1/groups/presses/settings", json={})).status_code == 403
