@@ -119,13 +119,21 @@ def sample_to_message(sample: Sample, screening: Screening) -> sample_pb2.Sample
 
     Raises SampleRejected for a sample that the cloud would refuse: too large, or not of its modality.
     """
+    message = screened_message(sample, screening, encode_payload(sample.values, sample.modality, sample.encoded))
+    if sample.crop is not None:
+        message.payload.crop.CopyFrom(_crop_to_message(sample.crop))
+    return message
+
+
+def screened_message(sample: Sample, screening: Screening, payload: sample_pb2.Payload) -> sample_pb2.Sample:
+    """Return the message of a sample whose values are in `payload` already; raises SampleRejected for its map."""
     message = sample_pb2.Sample(
         sample_id=sample.sample_id.bytes,
         modality=_MODALITIES[sample.modality],
         captured_at=timestamp(sample.captured_at_s),
         source_id=sample.source_id,
         origin=_short_text(sample.origin),
-        payload=encode_payload(sample.values, sample.modality, sample.encoded),
+        payload=payload,
         screening=sample_pb2.Screening(
             score=screening.score,
             p_value=screening.p_value,
@@ -136,8 +144,6 @@ def sample_to_message(sample: Sample, screening: Screening) -> sample_pb2.Sample
             artefact=screening.artefact,
         ),
     )
-    if sample.crop is not None:
-        message.payload.crop.CopyFrom(_crop_to_message(sample.crop))
     if screening.anomaly_map is not None:
         message.screening.anomaly_map.CopyFrom(_map_to_message(screening.anomaly_map))
     return message

@@ -141,6 +141,7 @@ class _Service:
             batch_size=settings.batch_size,
             false_alarm_rate=settings.false_alarm_rate,
             on_judged=lambda judged, *_: self._count(len(judged)),
+            on_doubles=lambda _: None,
             on_failure=self._failures.append,
         )
 

@@ -114,6 +114,10 @@ class Admission:
         rate = len(judged) / max(seconds, 1e-3)
         self._judged_a_second += 0.2 * (rate - self._judged_a_second)
 
+    def leave(self, device_id: str, samples: int, decoded_bytes: int) -> None:
+        """Record samples that wait no more without a verdict, because they were sent twice."""
+        self._add(device_id, -samples, -decoded_bytes)
+
     @contextlib.contextmanager
     def recounting(self) -> Iterator[Callable[[Backlog, float], None]]:
         """Let the block count the waiting samples in the store; yield the function that takes the result.

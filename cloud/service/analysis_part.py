@@ -18,6 +18,7 @@ from cloud.serving.worker import Worker
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.events import WrittenEvent
+from cloud.store.inbox_request import Doubles
 from cloud.store.registry import Registry
 from shared.bundle import Bundle
 from shared.errors import StorageError, VedetteError
@@ -34,8 +35,8 @@ _LOG = EventLog("service")
 class AnalysisPart:
     """Batcher with its threads and loaded bundles.
 
-    `on_judged` is called after verdicts were stored, with their events and the seconds they took. `on_readiness` is
-    called after each change of `problem`.
+    `on_judged` is called after verdicts were stored, with their events and the seconds they took; `on_doubles` when
+    samples that wait turn out to have been sent twice. `on_readiness` is called after each change of `problem`.
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class AnalysisPart:
         *,
         load_analysis: Callable[[Bundle], Judge],
         on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
+        on_doubles: Callable[[Sequence[Doubles]], None],
         on_failure: Callable[[Exception], None],
         on_readiness: Callable[[], Awaitable[None]],
         spans: SampleSpans | None = None,
     ) -> None:
         self._registry, self._settings, self._metrics = registry, settings.analysis, metrics
-        self._on_judged, self._on_failure = on_judged, on_failure
+        self._on_judged, self._on_doubles, self._on_failure = on_judged, on_doubles, on_failure
         self._load_here = load_analysis
         self._trusted_keys: tuple[Ed25519PublicKey, ...] = ()
         self._replicas = replica_set(settings.analysis, settings.store, on_readiness)
@@ -80,6 +82,7 @@ class AnalysisPart:
             false_alarm_rate=settings.analysis.false_alarm_rate,
             adaptive_depth=settings.analysis.adaptive_depth,
             on_judged=self._judged,
+            on_doubles=self._found_doubles,
             on_failure=on_failure,
             spans=spans,
         )
@@ -151,3 +154,10 @@ class AnalysisPart:
         bundle_id = judged[0][1].bundle_id if judged else ""
         if count := self._throttle.allow(f"judged {bundle_id}", len(judged)):
             _LOG.info("samples_judged", bundle=bundle_id, samples=count, seconds=seconds)
+
+    def _found_doubles(self, doubles: Sequence[Doubles]) -> None:
+        self._on_doubles(doubles)
+        for item in doubles:
+            if item.foreign and (count := self._throttle.allow(f"foreign {item.device_id}", item.foreign)):
+                reason = "another device has sent samples of these ids"
+                _LOG.warning("samples_dropped", device_id=item.device_id, count=count, reason=reason)

@@ -6,40 +6,36 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from cloud.service import answers
 from cloud.service.access import STORE_FAILED, Access, ClientCertificate, Context, refuse
 from cloud.service.admission import Admission, Admitted, Load, Refusal, invalid
 from cloud.service.bundle_rules import BundleRules
 from cloud.service.metrics import Metrics
+from cloud.service.request_check import RequestCheck
 from cloud.service.request_slots import Slot, arrive, evict
-from cloud.service.sample_check import CheckedFields, SharedFields, check_fields, check_payloads
+from cloud.service.sample_check import CheckedFields
 from cloud.service.store_check import StoreCheck
 from cloud.service.traces import IngestTraces
 from cloud.service.watch import STORAGE_RETRY_MS, WatchService
 from cloud.store import Store
 from cloud.store.group_commit import GroupCommit
-from cloud.store.ingest import IngestStatus
-from cloud.store.sample_rows import Row
+from cloud.store.inbox_request import InboxRequest
+from cloud.store.ingest import IngestStatus, Known
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
-from shared.wire import MAX_SAMPLES_PER_REQUEST, MAX_TEXT_CHARACTERS
+from shared.wire import MAX_TEXT_CHARACTERS
 from vedette.v1 import detection_pb2
 
 SLOW_RETRY_MS = 5000
 MAX_THROTTLED = 10_000  # devices and events whose log lines are counted
 CHECK_ARRIVALS_S = 1.0
-INLINE_BYTES = 256 * 1024  # of a request, sent and decoded, that costs less to handle than a change of threads
-T = TypeVar("T")
-Given = TypeVar("Given")
+FOREIGN_REASON = "another device has sent a sample of this id"
 _LOG = EventLog("detection")
 _STATUS = {
-    None: detection_pb2.SUBMIT_STATUS_REJECTED,
     IngestStatus.STORED: detection_pb2.SUBMIT_STATUS_ACCEPTED,
     IngestStatus.DUPLICATE: detection_pb2.SUBMIT_STATUS_DUPLICATE,
     IngestStatus.FOREIGN: detection_pb2.SUBMIT_STATUS_REJECTED,
@@ -69,17 +65,15 @@ class DetectionService:
     ) -> None:
         self._store = store
         self._commits = GroupCommit(store)
-        self._shared_fields = SharedFields()
+        self._check = RequestCheck(rules, executor, traces)
+        self._traces = traces
         self._arriving: dict[Slot, ClientCertificate] = {}
         self._store_check = store_check
         self._access = access
         self._admission = admission
-        self._rules = rules
         self._watch = watch
         self._metrics = metrics
-        self._executor = executor
         self._wake_analysis = wake_analysis
-        self._traces = traces
         self._throttle = Throttle(max_kinds=MAX_THROTTLED)
 
     def handlers(self) -> "grpc.GenericRpcHandler[Any, Any]":
@@ -140,91 +134,68 @@ class DetectionService:
                 return Refusal("slow", "The request arrives slowly, and others wait: try again.", SLOW_RETRY_MS)
             if not isinstance(data, bytes):  # grpc.aio.EOF
                 return invalid("The call holds no SubmitRequest.")
-            size = len(data)
             try:
-                request = await self._call(size, detection_pb2.SubmitRequest.FromString, data)
-            except DecodeError:
-                return invalid("The call holds no SubmitRequest.")
-            del data
-            if (count := len(request.samples)) > MAX_SAMPLES_PER_REQUEST:
-                return invalid(f"{count} samples in one request; the limit is {MAX_SAMPLES_PER_REQUEST}.")
-            try:
-                checked = await self._check_fields(device_id, request, size)
-                load = Load(count, size, checked.decoded_bytes)
-                if (refusal := self._admission.refusal(device_id, load)) is not None:
-                    return refusal
-                with self._admission.admit(device_id, load) as admitted:
-                    return await self._ingest(checked, size, admitted)
+                return await self._checked_and_stored(device_id, data)
             except StorageError as error:
                 self._metrics.errors.labels("store").inc()
-                if logged := self._throttle.allow(f"not stored {device_id}", count):
-                    _LOG.error("submit_not_stored", device_id=device_id, samples=logged, error=error)
+                if count := self._throttle.allow(f"not stored {device_id}"):
+                    _LOG.error("submit_not_stored", device_id=device_id, requests=count, error=error)
                 return Refusal("store", STORE_FAILED, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
 
-    async def _call(self, size: int, function: Callable[[Given], T], argument: Given) -> T:
-        """Return the result of work on a request of `size` bytes; large requests do not hold up the event loop."""
-        if size <= INLINE_BYTES:
-            return function(argument)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, argument)
+    async def _checked_and_stored(self, device_id: str, data: bytes) -> bytes | Refusal:
+        """Store the samples that pass the check; return the serialised results of all. Raises StorageError."""
+        checked = await self._check.fields(data)
+        if isinstance(checked, Refusal):
+            return checked
+        load = Load(len(checked.sample_ids), len(data), checked.decoded_bytes)
+        if (refusal := self._admission.refusal(device_id, load)) is not None:
+            return refusal
+        with self._admission.admit(device_id, load) as admitted:
+            reasons = await self._check.payloads(data, checked)
+            request = await self._check.packed(device_id, data, checked, reasons)
+            known = await self._store_shielded(request, admitted) if request is not None else {}
+        if self._traces is not None and request is not None:
+            self._traces.stored(request, known)
+        self._metrics.payload_bytes.inc(checked.payload_bytes * admitted.stored.samples // max(load.samples, 1))
+        if request is None or reasons or known:
+            return self._mixed_answer(device_id, checked, reasons, known)
+        self._metrics.samples.labels("accepted").inc(load.samples)
+        return answers.accepted(request.sample_ids)
 
-    async def _check_fields(self, device_id: str, request: detection_pb2.SubmitRequest, size: int) -> CheckedFields:
-        """Return the checked fields of all samples; raises StorageError if bundles cannot be looked up."""
-        now_s = time.time()
-        check = partial(
-            check_fields,
-            request.samples,
-            known=self._shared_fields,
-            device_id=device_id,
-            received_at_s=now_s,
-            traces=self._traces,
-        )
-        checked = await self._call(size, check, self._rules.known)
-        if checked.unknown and (found := await self._rules.of(checked.unknown)):
-            checked = await self._call(size, check, {**self._rules.known, **found})
-        return checked
-
-    async def _ingest(self, checked: CheckedFields, size: int, admitted: Admitted) -> bytes:
-        """Store the samples that pass the check of their payloads; return the serialised results of all."""
-        rows = await self._call(max(size, checked.readings_bytes), check_payloads, checked)
-        valid = [row for row in rows if not isinstance(row, str)]
-        outcomes = await self._store_shielded(valid, admitted) if valid else []
-        if self._traces is not None:
-            self._traces.stored(checked.device_id, checked.received_at_s, valid, outcomes)
-        if outcomes.count(IngestStatus.STORED) == len(rows):
-            self._metrics.samples.labels("accepted").inc(len(rows))
-            return answers.accepted([row[0][0] for row in valid])
-        following = iter(outcomes)
-        results, reasons = [], list[str]()
-        for message, row in zip(checked.messages, rows, strict=True):
-            outcome = None if isinstance(row, str) else next(following)
-            result = detection_pb2.SampleResult(sample_id=message.sample_id[:16], status=_STATUS[outcome])
-            if outcome is None or outcome is IngestStatus.FOREIGN:
-                reason = row if isinstance(row, str) else "another device has sent a sample of this id"
-                result.reason = reason[:MAX_TEXT_CHARACTERS]
-                reasons.append(result.reason)
+    def _mixed_answer(self, device_id: str, checked: CheckedFields, reasons: dict[int, str], known: Known) -> bytes:
+        """Return the serialised results of a request with samples that are rejected or known; count and log them."""
+        results, place = [], 0
+        for position, sample_id in enumerate(checked.sample_ids):
+            result = detection_pb2.SampleResult(sample_id=sample_id[:16])
+            if (reason := reasons.get(position, "")) == "":
+                outcome, place = known.get(place, IngestStatus.STORED), place + 1
+                result.status = _STATUS[outcome]
+                reason = FOREIGN_REASON if outcome is IngestStatus.FOREIGN else ""
+            else:
+                result.status = detection_pb2.SUBMIT_STATUS_REJECTED
+            result.reason = reason[:MAX_TEXT_CHARACTERS]
             results.append(result)
-        if reasons and (count := self._throttle.allow(f"rejected {checked.device_id}", len(reasons))):
-            _LOG.warning("samples_rejected", device_id=checked.device_id, count=count, first=reasons[0])
+        given = [result.reason for result in results if result.reason]
+        if given and (count := self._throttle.allow(f"rejected {device_id}", len(given))):
+            _LOG.warning("samples_rejected", device_id=device_id, count=count, first=given[0])
         for status, count in Counter([result.status for result in results]).items():
             self._metrics.samples.labels(detection_pb2.SubmitStatus.Name(status)[14:].lower()).inc(count)
         return detection_pb2.SubmitResponse(results=results).SerializeToString()
 
-    async def _store_shielded(self, rows: list[Row], admitted: Admitted) -> list[IngestStatus]:
+    async def _store_shielded(self, request: InboxRequest, admitted: Admitted) -> Known:
         """Store the samples; a client that hangs up does not stop that."""
-        committed = self._commits.store(rows)
+        committed = self._commits.store(request)
         try:
-            outcomes = await asyncio.shield(committed)
+            known = await asyncio.shield(committed)
         except asyncio.CancelledError:
             with contextlib.suppress(StorageError):
-                self._count(rows, await committed, admitted)  # the admission counts it when it has ended
+                self._count(request, await committed, admitted)  # the admission counts it when it has ended
             raise
-        self._count(rows, outcomes, admitted)
-        return outcomes
+        self._count(request, known, admitted)
+        return known
 
-    def _count(self, rows: list[Row], outcomes: list[IngestStatus], admitted: Admitted) -> None:
+    def _count(self, request: InboxRequest, known: Known, admitted: Admitted) -> None:
         """Count what was stored, and wake the analysis."""
-        if outcomes.count(IngestStatus.STORED) < len(rows):
-            rows = [row for row, outcome in zip(rows, outcomes, strict=True) if outcome is IngestStatus.STORED]
-        admitted.stored = Load(len(rows), 0, sum([row[2] for row in rows]))
-        self._metrics.payload_bytes.inc(sum([row[0][-1] for row in rows]))
+        samples, left = len(request.sample_ids), len(request.sample_ids) - len(known)
+        admitted.stored = Load(left, 0, request.decoded_bytes * left // samples)
         self._wake_analysis()

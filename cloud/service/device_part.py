@@ -28,6 +28,7 @@ from cloud.serving.lane import Judged
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.events import WrittenEvent
+from cloud.store.inbox_request import Doubles
 from cloud.store.judging import backlog
 from cloud.store.registry import Registry
 from shared.addresses import Address
@@ -147,6 +148,11 @@ class DevicePart:
         """Push the events of verdicts that this process has stored, and shorten the backlog."""
         self._admission.judged([(waiting.device_id, waiting.decoded_bytes) for waiting, _ in judged], seconds)
         self._notifier.publish(written)
+
+    def doubles(self, doubles: Sequence[Doubles]) -> None:
+        """Shorten the backlog by samples that were counted twice."""
+        for item in doubles:
+            self._admission.leave(item.device_id, item.samples, item.decoded_bytes)
 
     async def set_health(self, *, is_ready: bool, can_store: bool) -> None:
         """Set the health of the service as a whole, and of Detection, which serves while the store can be written."""

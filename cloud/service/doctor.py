@@ -18,6 +18,7 @@ from cloud.service.authority import PKI_FOLDER
 from cloud.service.trusted_key import trusted_key_for_command
 from cloud.settings import CloudSettings
 from cloud.store import Store, open_store
+from cloud.store.inbox import inbox_backlog, oldest_arrival
 from cloud.store.migrate import newest_revision
 from cloud.store.probe import try_write
 from cloud.store.registry import Registry
@@ -30,6 +31,7 @@ LITTLE_DISK_BYTES, NO_DISK_BYTES = 2**30, 2**26
 CLOCK_OFF_S = 2.0
 DEVICE_CLOCK_OFF_S = 60.0
 EXPIRES_SOON_DAYS = 90
+OLD_REQUEST_S = 600.0
 SHOWN_NAMES = 5
 
 
@@ -76,8 +78,23 @@ async def _store(store: Store, settings: CloudSettings) -> AsyncIterator[Check]:
         if settings.store_url:
             yield await _server(connection)
             yield await _server_clock(connection)
+        if revision == newest:
+            yield await _inbox(connection)
     await try_write(store)
     yield Check("writing", OK, "the store takes samples")
+
+
+async def _inbox(connection: AsyncConnection) -> Check:
+    """Check that some process takes the requests out of the inbox."""
+    waiting = sum(count for _, count, _ in await inbox_backlog(connection))
+    since_s = await oldest_arrival(connection)
+    if since_s is None:
+        return Check("inbox", OK, "no request waits to be unpacked")
+    age_s = max(0.0, time.time() - since_s)
+    detail = f"{waiting} samples wait to be unpacked, the first for {age_s:.0f} s"
+    if age_s < OLD_REQUEST_S:
+        return Check("inbox", OK, detail)
+    return Check("inbox", WARNING, f"{detail}: check that an analysis process runs, and its log")
 
 
 async def _server(connection: AsyncConnection) -> Check:

@@ -32,6 +32,7 @@ from cloud.settings import CloudSettings
 from cloud.store import Store, open_store
 from cloud.store.audit import SERVICE_ACTOR
 from cloud.store.events import WrittenEvent
+from cloud.store.inbox_request import Doubles
 from cloud.store.read_queue import CONSOLE_READS
 from cloud.store.registry import Registry
 from shared.addresses import Address
@@ -99,6 +100,7 @@ class Service:
             self.metrics,
             load_analysis=load_analysis,
             on_judged=self._on_judged,
+            on_doubles=self._on_doubles,
             on_failure=self._on_failure,
             spans=self._spans,
             on_readiness=self._on_readiness,
@@ -287,6 +289,10 @@ class Service:
     def _on_judged(self, judged: Judged, written: Sequence[WrittenEvent], seconds: float) -> None:
         if self._devices:
             self._devices.judged(judged, written, seconds)
+
+    def _on_doubles(self, doubles: Sequence[Doubles]) -> None:
+        if self._devices:
+            self._devices.doubles(doubles)
 
     def _supervise(self, part: str, coroutine: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:

@@ -5,17 +5,12 @@ and decodes nothing; the second looks at payloads, plain readings together. A sa
 checked again by itself, which gives the reason of its rejection.
 """
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cloud.service.bundle_rules import BundleRule, Rules, check_fit
-from cloud.service.traces import IngestTraces
-from cloud.store.ingest import Received
-from cloud.store.sample_rows import Row
 from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
@@ -34,26 +29,17 @@ from vedette.v1 import sample_pb2
 MAX_DECODED_BYTES = 2**30  # above the largest sample of any modality
 MAX_DIMENSIONS = 4  # of a clip, the largest of any modality
 MAX_COMBINATIONS = 4096
-_NO_MAP = (None, None, None)
 _LOG = EventLog("detection")
 _throttle = Throttle()
 
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """Valid values of the fields that samples share.
+    """Facts that follow from valid values of the fields that samples share.
 
     `plain_bytes`: size of the payload of plain readings; 0 for other encodings.
     """
 
-    source_id: str
-    modality: str
-    route: str
-    bundle_id: str
-    calibration_id: str
-    artefact: str
-    encoding: int
-    shape: str
     decoded_bytes: int
     plain_bytes: int
     is_readings: bool
@@ -62,21 +48,20 @@ class _Shared:
 
 @dataclass(slots=True)
 class CheckedFields:
-    """Result of the first pass over a request, which `device_id` sent.
+    """Result of the first pass over a request.
 
-    `rows` holds None for a sample that `check_sample` must look at. `plain` are the places of plain readings, `others`
-    those of payloads of another encoding, with their rules. `unknown` are bundles without a rule.
+    `doubtful` are the places of samples that `check_sample` must look at. `plain` are the places of plain readings,
+    `others` those of payloads of another encoding, with their rules. `unknown` are bundles without a rule.
     """
 
-    device_id: str
-    received_at_s: float
-    messages: Sequence[sample_pb2.Sample]
-    rules: Rules
-    traces: IngestTraces | None = None
-    rows: list[Row | None] = field(default_factory=list)
+    messages: Sequence[sample_pb2.Sample] = ()  # empty where all samples are alike and valid
+    rules: Rules = field(default_factory=dict)
+    doubtful: set[int] = field(default_factory=set)
     plain: list[int] = field(default_factory=list)
     others: list[tuple[int, BundleRule]] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
+    sample_ids: list[bytes] = field(default_factory=list)
+    payload_bytes: int = 0
     decoded_bytes: int = 0
     readings_bytes: int = 0  # that the second pass decodes
 
@@ -101,23 +86,14 @@ class SharedFields:
         return self._known.get(key)
 
 
-def check_fields(
-    messages: Sequence[sample_pb2.Sample],
-    rules: Rules,
-    known: SharedFields,
-    device_id: str,
-    received_at_s: float,
-    traces: IngestTraces | None = None,
-) -> CheckedFields:
-    """Return the rows of all samples whose fields are clearly valid, without a look into payloads.
-
-    `traces` decides which samples are traced; None: none of them.
-    """
-    checked = CheckedFields(device_id, received_at_s, messages, rules, traces)
+def check_fields(messages: Sequence[sample_pb2.Sample], rules: Rules, known: SharedFields) -> CheckedFields:
+    """Return which samples have fields that are clearly valid, without a look into payloads."""
+    checked = CheckedFields(messages, rules)
     for place, message in enumerate(messages):
         screening, payload = message.screening, message.payload
+        checked.sample_ids.append(message.sample_id)
         if len(payload.shape) > MAX_DIMENSIONS:  # before anything is computed from it: a product takes seconds
-            checked.rows.append(None)
+            checked.doubtful.add(place)
             continue
         key = (
             message.modality,
@@ -132,9 +108,9 @@ def check_fields(
         shared = known.get(key) or known.find(key, message, rules)
         if shared is None and screening.bundle_id not in rules:
             checked.unknown.add(screening.bundle_id)
-        row = _row(checked, message, shared) if shared is not None else None
-        checked.rows.append(row)
-        if row is None or shared is None:
+        checked.payload_bytes += (sent := len(payload.data))
+        if shared is None or not _is_valid(message, sent, shared):
+            checked.doubtful.add(place)
             size = decoded_bytes(payload.encoding, payload.shape)
             checked.decoded_bytes += size if size <= MAX_DECODED_BYTES else 0  # beyond: it is refused
             checked.readings_bytes += size
@@ -148,28 +124,29 @@ def check_fields(
     return checked
 
 
-def check_payloads(checked: CheckedFields) -> list[Row | str]:
-    """Return the row of each sample, or the reason why it can never be accepted. Blocking.
+def plain_readings(message: sample_pb2.Sample, rules: Rules, known: SharedFields) -> bool:
+    """Return whether a sample is clearly valid, holds plain readings, and begins no trace."""
+    checked = check_fields([message], rules, known)
+    return bool(checked.plain) and not check_payloads(checked) and not message.traceparent
+
+
+def check_payloads(checked: CheckedFields) -> dict[int, str]:
+    """Return the samples that can never be accepted, by place, each with the reason. Blocking.
 
     Checks headers, lengths and checksums. Decodes readings and no pixels: the batcher decodes a payload once. A sample
     that turns out to be undecodable there gets an undecided verdict with the reason.
     """
-    rows: list[Row | str | None] = list(checked.rows)
-    messages = checked.messages
+    messages, doubtful = checked.messages, set(checked.doubtful)
     readings = b"".join([messages[place].payload.data for place in checked.plain])
     if not np.isfinite(np.frombuffer(readings, "<f4")).all():
-        for place in checked.plain:
-            rows[place] = None
-    for place, rule in checked.others:
-        if problem := _problem(messages[place].payload, rule):
-            rows[place] = problem
-    return [
-        row if row is not None else check_sample(message, checked) for row, message in zip(rows, messages, strict=True)
-    ]
+        doubtful.update(checked.plain)
+    reasons = {place: _problem(messages[place].payload, rule) for place, rule in checked.others}
+    reasons |= {place: check_sample(messages[place], checked.rules) for place in doubtful}
+    return {place: reason for place, reason in reasons.items() if reason}
 
 
-def check_sample(message: sample_pb2.Sample, request: CheckedFields) -> Row | str:
-    """Return the row of one sample, or the reason why it can never be accepted. Blocking."""
+def check_sample(message: sample_pb2.Sample, rules: Rules) -> str:
+    """Return the reason why a sample can never be accepted, or an empty text. Blocking."""
     try:
         if (count := len(message.payload.shape)) > MAX_DIMENSIONS:
             raise SampleRejected(f"shape has {count} dimensions; no sample has more than {MAX_DIMENSIONS}")
@@ -177,20 +154,15 @@ def check_sample(message: sample_pb2.Sample, request: CheckedFields) -> Row | st
         texts = (message.source_id, message.origin, screened.bundle_id, screened.calibration_id, screened.artefact)
         if any("\0" in text for text in texts):
             raise SampleRejected("a text holds a NUL character")
-        rule = check_fit(message, request.rules)
-        sample, screening = undecoded_from_message(message)
+        rule = check_fit(message, rules)
+        sample, _ = undecoded_from_message(message)
         if sample.crop is None:
             sample_type(sample.modality).check_values(message.payload, rule.spec)
     except SampleRejected as error:
         return str(error)
     except Exception as error:  # otherwise the sample would stay in the spool and fail again
         return _failure(error)
-    traced = _is_traced(message, request)
-    return Received(sample, screening, message.payload, traced).row(request.device_id, request.received_at_s)
-
-
-def _is_traced(message: sample_pb2.Sample, request: CheckedFields) -> bool:
-    return request.traces is not None and request.traces.accepts(message.sample_id, message.traceparent)
+    return ""
 
 
 def _shared(message: sample_pb2.Sample, rules: Rules) -> _Shared | None:
@@ -211,70 +183,32 @@ def _shared(message: sample_pb2.Sample, rules: Rules) -> _Shared | None:
     if is_plain and not kind.has_vectors:
         return None
     size = decoded_bytes(payload.encoding, shape)
-    return _Shared(
-        message.source_id,
-        rule.modality.value,
-        route.value,
-        screening.bundle_id,
-        screening.calibration_id,
-        screening.artefact,
-        payload.encoding,
-        json.dumps(shape),
-        size,
-        size if is_plain else 0,
-        kind.has_vectors,
-        rule,
+    return _Shared(size, size if is_plain else 0, kind.has_vectors, rule)
+
+
+def _is_valid(message: sample_pb2.Sample, sent: int, shared: _Shared) -> bool:
+    """Return whether the fields of a sample that it shares with no other are clearly valid."""
+    screening, at = message.screening, message.captured_at
+    sample_id, origin, nanos = message.sample_id, message.origin, at.nanos
+    return (
+        len(sample_id) == 16
+        and sample_id[6] >> 4 == 7  # version and variant of a UUIDv7
+        and sample_id[8] >> 6 == 2
+        and len(origin) <= MAX_TEXT_CHARACTERS
+        and "\0" not in origin
+        and 0.0 < screening.p_value <= 1.0
+        and 0 <= nanos < 10**9
+        and EARLIEST_S <= at.seconds + nanos / 1e9 <= LATEST_S
+        and sent <= MAX_PAYLOAD_BYTES
+        and not message.payload.HasField("crop")
+        and (not shared.plain_bytes or (sent == shared.plain_bytes and not message.payload.HasField("crc32")))
+        and (not screening.HasField("anomaly_map") or _is_map(screening.anomaly_map))
     )
 
 
-def _row(request: CheckedFields, message: sample_pb2.Sample, shared: _Shared) -> Row | None:
-    """Return the row of a sample; None unless its own fields are clearly valid."""
-    screening, payload, at = message.screening, message.payload, message.captured_at
-    sample_id, origin, p_value, score = message.sample_id, message.origin, screening.p_value, screening.score
-    nanos, data = at.nanos, payload.data
-    size, captured_at_s = len(data), at.seconds + nanos / 1e9
-    if (
-        len(sample_id) != 16
-        or sample_id[6] >> 4 != 7  # version and variant of a UUIDv7
-        or sample_id[8] >> 6 != 2
-        or len(origin) > MAX_TEXT_CHARACTERS
-        or "\0" in origin
-        or not 0.0 < p_value <= 1.0
-        or not 0 <= nanos < 10**9
-        or not EARLIEST_S <= captured_at_s <= LATEST_S
-        or size > MAX_PAYLOAD_BYTES
-        or payload.HasField("crop")
-        or (shared.plain_bytes and (size != shared.plain_bytes or payload.HasField("crc32")))
-    ):
-        return None
-    edge_map = _edge_map(screening.anomaly_map) if screening.HasField("anomaly_map") else _NO_MAP
-    if edge_map is None:
-        return None
-    sample = (
-        sample_id,
-        request.device_id,
-        request.received_at_s,
-        shared.source_id,
-        shared.modality,
-        origin,
-        captured_at_s,
-        shared.route,
-        score if math.isfinite(score) else None,
-        p_value,
-        screening.extrapolated,
-        shared.bundle_id,
-        shared.calibration_id,
-        shared.artefact,
-        request.traces is not None and _is_traced(message, request),
-        size,
-    )
-    return sample, (shared.encoding, shared.shape, data, None, *edge_map), shared.decoded_bytes
-
-
-def _edge_map(message: sample_pb2.AnomalyMap) -> tuple[int, int, bytes] | None:
+def _is_map(message: sample_pb2.AnomalyMap) -> bool:
     cells = message.height * message.width
-    values = message.values
-    return (message.height, message.width, values) if 0 < cells <= MAX_MAP_CELLS and cells == len(values) else None
+    return 0 < cells <= MAX_MAP_CELLS and cells == len(message.values)
 
 
 def _problem(payload: sample_pb2.Payload, rule: BundleRule) -> str:

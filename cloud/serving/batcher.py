@@ -21,6 +21,8 @@ from cloud.serving.worker import Worker
 from cloud.store import Store
 from cloud.store.claims import release
 from cloud.store.events import WrittenEvent
+from cloud.store.inbox import unpack_next
+from cloud.store.inbox_request import Doubles
 from cloud.store.judging import waiting_samples
 from shared.backoff import Backoff
 from shared.errors import StorageError
@@ -31,6 +33,7 @@ SMALLEST_BATCH = 8  # of a slow analysis; batch sizes are multiples of it
 WINDOW_S = 0.25
 BATCH_S = 0.1
 ROUND_S = 0.05
+FRUITLESS_S = 0.1  # between two looks for samples that the slow lane does not take
 POLL_S = 1.0
 RELEASE_S = 0.5
 FOUND_S, MAX_FOUND = 1.0, 1024  # judging bundles, by the bundle on the device
@@ -41,9 +44,9 @@ class Batcher:
     """Task that judges waiting samples and stores the verdicts.
 
     `find_bundle` returns the id of the bundle that judges samples, given the id of the bundle that screened them, or
-    None. `on_judged` receives verdicts after they are stored, with their events and the seconds they took. `on_failure`
-    receives each error that is retried. `workers` judge and decode batches; `slow_workers` those that take long.
-    `spans` receives the spans of traced samples.
+    None. `on_judged` receives verdicts after they are stored, with their events and the seconds they took. `on_doubles`
+    receives samples that turn out to have been sent twice, `on_failure` each error that is retried. `workers` judge and
+    decode batches; `slow_workers` those that take long. `spans` receives the spans of traced samples.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Batcher:
         false_alarm_rate: float,
         adaptive_depth: bool = False,
         on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
+        on_doubles: Callable[[Sequence[Doubles]], None],
         on_failure: Callable[[Exception], None],
         spans: SampleSpans | None = None,
     ) -> None:
@@ -65,7 +69,7 @@ class Batcher:
         self._analyses = analyses
         self._find_bundle = find_bundle
         self._batch_size = batch_size
-        self._on_failure = on_failure
+        self._on_doubles, self._on_failure = on_doubles, on_failure
         judging = Judging(batch_size, false_alarm_rate, adaptive_depth, on_judged, on_failure, spans)
         lane = partial(Lane, store, analyses, judging=judging, on_speed=self._adapt_size)
         self._lane, self._slow_lane = lane(*workers), lane(*slow_workers)
@@ -110,6 +114,8 @@ class Batcher:
                 elif not submitted:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), POLL_S)
+                    if self._slow_task is not None:  # perhaps only the slow lane's samples arrive
+                        await asyncio.sleep(FRUITLESS_S)
                 elif submitted < self._batch_size and not is_rest:
                     await self._lane.wait_until_idle()
                     await asyncio.sleep(started_s + ROUND_S - time.monotonic())
@@ -127,6 +133,8 @@ class Batcher:
         was_busy = self._lane.is_busy
         under_way = self._lane.numbers | self._slow_lane.numbers | self._for_slow_lane
         limit = max(WINDOW_BATCHES * self._batch_size, *self._sizes.values(), 1)
+        if doubles := await unpack_next(self._store, limit, under_way):
+            self._on_doubles(doubles)
         window = await waiting_samples(self._store, limit, under_way)
         until_s = time.monotonic() + WINDOW_S
         slow: list[tuple[Batch, str]] = []

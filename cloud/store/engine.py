@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.settings import StoreLocation
 from cloud.store.audit import local_actor
+from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.read_queue import DEVICE_READS, ReadLimits
-from cloud.store.sample_rows import Row
 from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
 from shared.errors import SettingsError
 
@@ -74,19 +74,30 @@ class Store(abc.ABC):
         """Run the block as one transaction that may run beside others.
 
         It MUST be durable and whole like one of `writing`, but other transactions may commit between its statements,
-        and its numbers may become visible out of order. For rows that conflict only by a unique key, such as new
+        and its numbers may become visible out of order. For rows that conflict only by a unique key, such as claims on
         samples; never for events, and never to read, decide and write.
 
         Raises StorageError if the store cannot be written.
         """
 
     @abc.abstractmethod
-    async def append_samples(self, rows: Sequence[Row]) -> dict[int, str]:
-        """Insert the new ones of `rows` as one transaction.
+    async def append_requests(self, requests: Sequence[InboxRequest]) -> list[Owners | None]:
+        """Put requests into the inbox as one transaction; return None for each that was put there.
 
-        It MUST be durable and whole like one of `writing`. Of several samples with one id the first MUST be inserted.
-        Returns the samples that are not new: the device that had sent the id of each before, by place in `rows`. Raises
-        StorageError, StoreBusyError if others hold the store locked.
+        It MUST be durable and whole like one of `writing`. A request whose first sample is stored already, as a row or
+        as the first one of a request in the inbox, MUST be left out; its answer is the owners of those of its samples
+        that are stored. Of several such requests in one call the first MUST be put there. Raises StorageError,
+        StoreBusyError if others hold the store locked.
+        """
+
+    @abc.abstractmethod
+    async def unpack(self, numbers: Sequence[int]) -> list[Doubles]:
+        """Turn requests of the inbox into waiting samples as one transaction; return the samples that were not new.
+
+        It MUST be durable and whole like one of `writing`: each sample MUST be a row afterwards, of several with one id
+        the first, and the requests MUST have left the inbox, so that an unpacking which was cut is repeated without
+        doubles. Requests that another process has unpacked, or is unpacking, MUST be passed over without waiting.
+        Samples of one device MUST get numbers in the order of `numbers`. Raises StorageError.
         """
 
     @abc.abstractmethod

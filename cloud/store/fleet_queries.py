@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Double, cast, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.inbox import inbox_backlog, oldest_arrival
 from cloud.store.schema import ALL_DEVICES, devices, heartbeats, samples, verdict_counts, verdicts
 from cloud.store.verdict_keys import VerdictKey
 from shared.samples import Decision
@@ -120,7 +121,11 @@ async def _pending_by_device(connection: AsyncConnection, listed: Sequence[str] 
     if listed is not None:
         query = query.where(samples.c.device_id.in_(listed))
     query = query.group_by(samples.c.device_id)
-    return {row.device_id: row.waiting for row in await connection.execute(query)}
+    pending = {row.device_id: row.waiting for row in await connection.execute(query)}
+    for device_id, count, _ in await inbox_backlog(connection):
+        if listed is None or device_id in listed:
+            pending[device_id] = pending.get(device_id, 0) + count
+    return pending
 
 
 async def _pending(connection: AsyncConnection) -> tuple[int, float | None]:
@@ -128,7 +133,11 @@ async def _pending(connection: AsyncConnection) -> tuple[int, float | None]:
     query = select(func.count(), func.min(samples.c.number)).where(samples.c.judged == false())  # the index alone
     count, first = (await connection.execute(query)).one()
     received_at_s = select(samples.c.received_at_s).where(samples.c.number == first)
-    return count, (await connection.execute(received_at_s)).scalar_one() if count else None
+    oldest_s = (await connection.execute(received_at_s)).scalar_one() if count else None
+    if packed := sum(waiting for _, waiting, _ in await inbox_backlog(connection)):
+        arrived_s = await oldest_arrival(connection)
+        oldest_s = min((at_s for at_s in (oldest_s, arrived_s) if at_s is not None), default=None)
+    return count + packed, oldest_s
 
 
 async def _decisions_by_device(

@@ -1,18 +1,18 @@
 """Ingest of samples: many requests in one transaction; a sample that is sent again changes nothing."""
 
-import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from sqlalchemy import select
 
 from cloud.store.engine import Store
-from cloud.store.payload_rows import payload_values
-from cloud.store.sample_rows import Row
+from cloud.store.inbox_request import InboxRequest
+from cloud.store.schema import inbox
 from shared.samples import Sample, Screening
-from shared.wire import decoded_bytes
-from vedette.v1 import sample_pb2
+from shared.wire import decoded_bytes, screened_message
+from vedette.v1 import detection_pb2, sample_pb2
 
 T = TypeVar("T")
 MAX_PARAMETERS = 500  # of one IN (...)
@@ -26,78 +26,49 @@ class IngestStatus(StrEnum):
     FOREIGN = "foreign"
 
 
+Known = Mapping[int, IngestStatus]
+"""Samples of a request that are not new, by place; empty if all were stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Checked sample without its values; the payload is stored as received."""
+    """Sample that a device has sent; its payload is stored as received."""
 
     sample: Sample
     screening: Screening
     payload: sample_pb2.Payload
     traced: bool = False
 
-    def row(self, device_id: str, received_at_s: float) -> Row:
-        """Return the sample as the store writes it."""
-        sample, screening, edge_map = self.sample, self.screening, self.screening.anomaly_map
-        stored = payload_values(self.payload)
-        return (
-            (
-                sample.sample_id.bytes,
-                device_id,
-                received_at_s,
-                sample.source_id,
-                sample.modality.value,
-                sample.origin,
-                sample.captured_at_s,
-                screening.route.value,
-                screening.score if math.isfinite(screening.score) else None,
-                screening.p_value,
-                screening.extrapolated,
-                screening.bundle_id,
-                screening.calibration_id,
-                screening.artefact,
-                self.traced,
-                len(self.payload.data),
-            ),
-            (
-                stored["encoding"],
-                json.dumps(stored["shape"]),
-                stored["data"],
-                stored["part"],
-                *((None, None, None) if edge_map is None else (*edge_map.shape, edge_map.tobytes())),
-            ),
-            decoded_bytes(self.payload.encoding, self.payload.shape),
-        )
+
+def inbox_request(
+    device_id: str, received_at_s: float, messages: Sequence[sample_pb2.Sample], traced: Sequence[bytes] = ()
+) -> InboxRequest:
+    """Return the request of checked samples; `traced` are ids."""
+    sizes = [decoded_bytes(message.payload.encoding, message.payload.shape) for message in messages]
+    ids = [message.sample_id for message in messages]
+    return InboxRequest(device_id, received_at_s, sum(sizes), ids, serialised(messages), traced)
 
 
-async def store_samples(
-    store: Store, device_id: str, received: Sequence[Received], received_at_s: float
-) -> list[IngestStatus]:
-    """Store new samples durably and return the status of each.
+def serialised(messages: Sequence[sample_pb2.Sample]) -> bytes:
+    """Return a serialised SubmitRequest of these samples, without unknown fields."""
+    request: Any = detection_pb2.SubmitRequest(samples=messages)  # the stubs lack the next method
+    request.DiscardUnknownFields()
+    return bytes(request.SerializeToString())
 
-    Raises StorageError; nothing of the request is stored then.
+
+async def store_samples(store: Store, device_id: str, received: Sequence[Received], received_at_s: float) -> None:
+    """Store new samples durably as one request and unpack it at once.
+
+    Raises StorageError.
     """
-    rows = [item.row(device_id, received_at_s) for item in received]
-    return (await store_requests(store, [rows]))[0]
-
-
-async def store_requests(store: Store, requests: Sequence[Sequence[Row]]) -> list[list[IngestStatus]]:
-    """Store the new samples of several requests in one durable transaction; return the status of each sample.
-
-    Of two samples with the same id the first is stored. Raises StorageError; nothing is stored then.
-    """
-    rows = [row for request in requests for row in request]
-    old = await store.append_samples(rows)
-    if not old:
-        return [[IngestStatus.STORED] * len(request) for request in requests]
-    outcomes = iter([_status(row, old.get(place)) for place, row in enumerate(rows)])
-    return [[next(outcomes) for _ in request] for request in requests]
-
-
-def _status(row: Row, owner: str | None) -> IngestStatus:
-    """Return the status of a sample whose id `owner` had sent before, None: no one."""
-    if owner is None:
-        return IngestStatus.STORED
-    return IngestStatus.DUPLICATE if owner == row[0][1] else IngestStatus.FOREIGN
+    messages = [screened_message(item.sample, item.screening, item.payload) for item in received]
+    traced = [item.sample.sample_id.bytes for item in received if item.traced]
+    request = inbox_request(device_id, received_at_s, messages, traced)
+    await store.append_requests([request])
+    query = select(inbox.c.number).where(inbox.c.first_sample_id == request.sample_ids[0])
+    async with store.reading() as connection:
+        numbers = (await connection.execute(query)).scalars().all()
+    await store.unpack(numbers)
 
 
 def slices(values: Sequence[T]) -> Iterator[Sequence[T]]:

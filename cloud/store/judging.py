@@ -1,7 +1,7 @@
 """Queue of samples to judge, and their verdicts.
 
-The store itself is the queue: a sample waits until the transaction that writes its verdict. A process that dies in
-between loses nothing; the next one continues.
+The store itself is the queue: a sample that has left the inbox waits until the transaction that writes its verdict. A
+process that dies in between loses nothing; the next one continues.
 """
 
 import math
@@ -18,6 +18,7 @@ from sqlalchemy import CTE, Select, false, func, select, true
 from cloud.store import claims
 from cloud.store.engine import Store
 from cloud.store.events import StoredEvent, WrittenEvent
+from cloud.store.inbox import inbox_backlog
 from cloud.store.payload_rows import COLUMNS, payload_message
 from cloud.store.schema import payloads, samples
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
@@ -167,7 +168,7 @@ def _affordable(queue: Sequence[WaitingSample]) -> Iterator[WaitingSample]:
 
 
 async def backlog(store: Store) -> Backlog:
-    """Return the samples that wait now."""
+    """Return the samples that wait now, those in the inbox too."""
     query = (
         select(samples.c.device_id, payloads.c.encoding, payloads.c.shape)
         .outerjoin(payloads, payloads.c.number == samples.c.number)
@@ -178,6 +179,9 @@ async def backlog(store: Store) -> Backlog:
         async for device_id, encoding, shape in await connection.stream(query):
             by_device[device_id] = by_device.get(device_id, 0) + 1
             decoded[device_id] = decoded.get(device_id, 0) + (decoded_bytes(encoding, shape) if shape else 0)
+        for device_id, count, size in await inbox_backlog(connection):
+            by_device[device_id] = by_device.get(device_id, 0) + count
+            decoded[device_id] = decoded.get(device_id, 0) + size
     return Backlog(by_device, decoded)
 
 

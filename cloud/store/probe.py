@@ -5,17 +5,18 @@ from typing import Any
 from sqlalchemy import JSON, Column, Table, insert, select
 
 from cloud.store.engine import Store
-from cloud.store.schema import devices, events, samples
+from cloud.store.schema import devices, events, inbox, samples
 
 
 async def try_write(store: Store) -> None:
-    """Write into the tables of samples and events and undo it, then commit a transaction; raises StorageError."""
+    """Write as ingest and analysis do and undo it, then commit a transaction; raises StorageError."""
     async with store.writing() as connection:
         device_id = (await connection.execute(select(devices.c.device_id).limit(1))).scalar_one_or_none()
         undone = await connection.begin_nested()
         await connection.execute(insert(events).values(empty_row(events)))
         if device_id is not None:
-            await connection.execute(insert(samples).values(empty_row(samples) | {"device_id": device_id}))
+            for table in (inbox, samples):
+                await connection.execute(insert(table).values(empty_row(table) | {"device_id": device_id}))
         await undone.rollback()
         await store.make_durable(connection)
 

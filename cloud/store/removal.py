@@ -22,6 +22,7 @@ from cloud.store.schema import (
     devices,
     events,
     heartbeats,
+    inbox,
     payloads,
     rollout_devices,
     samples,
@@ -89,11 +90,15 @@ async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> 
         await _delete_payloads(store, device_id)
     else:
         await in_chunks(store, partial(_samples_of, device_id, service_runs))
+        if not service_runs:
+            await in_chunks(store, partial(_requests_of, device_id))
     left = select(samples.c.number).where(samples.c.device_id == device_id)
     if removal.keep_verdicts:
         left = left.where(samples.c.judged == false())
+    packed = select(inbox.c.number).where(inbox.c.device_id == device_id)
     async with store.writing() as connection:
-        more = (await connection.execute(left.limit(1))).first() is not None
+        found = [(await connection.execute(query.limit(1))).first() for query in (left, packed)]
+        more = any(row is not None for row in found)
         if more or (service_runs and time.time() - removal.requested_at_s < GRACE_S):
             return False
         await _finish(connection, store.actor, removal)
@@ -141,6 +146,11 @@ async def _delete_payloads(store: Store, device_id: str) -> None:
 def _events_of(device_id: str, rows: int) -> Delete:
     old = select(events.c.cursor).where(events.c.device_id == device_id).order_by(events.c.cursor).limit(rows)
     return delete(events).where(events.c.cursor.in_(old))
+
+
+def _requests_of(device_id: str, rows: int) -> Delete:
+    old = select(inbox.c.number).where(inbox.c.device_id == device_id).order_by(inbox.c.number).limit(rows)
+    return delete(inbox).where(inbox.c.number.in_(old))
 
 
 def _samples_of(device_id: str, only_judged: bool, rows: int) -> Delete:

@@ -1,8 +1,8 @@
 """Tables of the service. Times are seconds since the epoch, UTC, in double precision.
 
-A sample and its verdict share `number`, the order of arrival. `samples` and `verdicts` hold what lists show, filter and
-sort; payloads and maps are in separate tables, so that paging never reads a picture. `events` holds what devices watch;
-an event is written in the transaction of the change that it reports.
+A sample and its verdict share `number`, the order in which samples left the inbox. `samples` and `verdicts` hold what
+lists show, filter and sort; payloads and maps are in separate tables, so that paging never reads a picture. `events`
+holds what devices watch; an event is written in the transaction of the change that it reports.
 """
 
 from typing import Any
@@ -125,6 +125,21 @@ tokens = Table(
     # Place of the device from its enrolment on; NULL keeps the one that it has.
     Column("site", String(64)),
     Column("group_name", String(64)),
+)
+
+inbox = Table(  # accepted requests whose samples are not rows yet: see cloud.store.inbox
+    "inbox",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("first_sample_id", LargeBinary(16), nullable=False, unique=True),
+    Column("device_id", String(64), ForeignKey("devices.device_id"), nullable=False),
+    Column("received_at_s", Double, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("decoded_bytes", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),  # a serialised vedette.v1.SubmitRequest
+    Column("traced", LargeBinary, nullable=False),  # ids of the traced samples, 16 bytes each
+    Index("ix_inbox_queue", "device_id", "number", "samples", "decoded_bytes", "received_at_s"),
+    sqlite_autoincrement=True,
 )
 
 samples = Table(

@@ -1,9 +1,20 @@
-"""SQL of ingest on PostgreSQL: one statement for all samples and payloads, their columns as arrays."""
+"""SQL of the inbox on PostgreSQL: one statement for all requests, one for all samples; their columns are arrays."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.inbox_request import (
+    INBOX_COLUMNS,
+    PACKED_COLUMNS,
+    Doubles,
+    InboxRequest,
+    Owners,
+    Packed,
+    Unpacking,
+    ids_in,
+)
 from cloud.store.sample_rows import PAYLOAD_COLUMNS, SAMPLE_COLUMNS, Row
 
 _TYPES = {
@@ -39,10 +50,66 @@ SELECT sample_id FROM new"""
 _OWNERS = "SELECT sample_id, device_id FROM samples WHERE sample_id = ANY($1::bytea[])"
 
 
-async def insert_samples(connection: AsyncConnection, rows: Sequence[Row]) -> dict[int, str]:
-    """Insert new samples, in the transaction of `connection`; see `Store.append_samples`."""
+_REQUEST_COLUMNS = ", ".join(INBOX_COLUMNS)
+_INSERT_REQUESTS = f"""
+WITH given AS (
+  SELECT * FROM unnest($1::bytea[], $2::text[], $3::float8[], $4::int4[], $5::int8[], $6::bytea[], $7::bytea[])
+  WITH ORDINALITY AS g({_REQUEST_COLUMNS}, place)
+)
+INSERT INTO inbox ({_REQUEST_COLUMNS}) SELECT {_REQUEST_COLUMNS} FROM given
+WHERE NOT EXISTS (SELECT FROM samples WHERE samples.sample_id = given.first_sample_id) ORDER BY place
+ON CONFLICT (first_sample_id) DO NOTHING RETURNING first_sample_id"""
+_BEGUN = "SELECT device_id, data FROM inbox WHERE first_sample_id = $1"
+_TAKE = f"""
+SELECT number, {", ".join(PACKED_COLUMNS)} FROM inbox WHERE number = ANY($1::int8[]) FOR UPDATE SKIP LOCKED"""
+_LEAVE = "DELETE FROM inbox WHERE number = ANY($1::int8[])"
+
+
+async def insert_requests(connection: AsyncConnection, requests: Sequence[InboxRequest]) -> list[Owners | None]:
+    """Put requests into the inbox by one statement, a transaction by itself; see `Store.append_requests`."""
+    driver = await _driver(connection)
+    columns = zip(*(item.values for item in requests), strict=True)
+    found = await driver.fetch(_INSERT_REQUESTS, *(list(column) for column in columns))
+    if len(found) == len(requests):
+        return [None] * len(requests)
+    new, outcomes = {bytes(row[0]) for row in found}, list[Owners | None]()
+    for item in requests:
+        first = item.sample_ids[0]
+        outcomes.append(None if first in new else await _owners(driver, item.sample_ids))
+        new.discard(first)
+    return outcomes
+
+
+async def unpack(connection: AsyncConnection, numbers: Sequence[int]) -> list[Doubles]:
+    """Turn requests of the inbox into samples, as one transaction; see `Store.unpack`."""
+    driver = await _driver(connection)
+    async with driver.transaction():  # SQLAlchemy begins one only with its own first statement
+        found: dict[int, Packed] = {row[0]: tuple(row)[1:] for row in await driver.fetch(_TAKE, list(numbers))}
+        if not found:
+            return []
+        unpacking = Unpacking([found[number] for number in numbers if number in found])
+        old = await _insert_samples(driver, unpacking.rows)
+        await driver.execute(_LEAVE, list(found))
+        return unpacking.doubles(old)
+
+
+async def _owners(driver: Any, sample_ids: Sequence[bytes]) -> Owners:
+    """Return the owners of those samples that are rows, or in the request of the inbox that begins with the first."""
+    owners: dict[bytes, str] = {}
+    # The inbox first: a request that leaves it meanwhile is found as rows.
+    for device_id, data in await driver.fetch(_BEGUN, sample_ids[0]):
+        owners |= dict.fromkeys(ids_in(bytes(data)), str(device_id))
+    return owners | {bytes(row[0]): str(row[1]) for row in await driver.fetch(_OWNERS, list(sample_ids))}
+
+
+async def _driver(connection: AsyncConnection) -> Any:
     driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None
+    return driver
+
+
+async def _insert_samples(driver: Any, rows: Sequence[Row]) -> dict[int, str]:
+    """Insert new samples; return those that are not new, as `cloud.store.sqlite.ingest.insert_samples` does."""
     first: dict[bytes, int] = {}
     for place, row in enumerate(rows):
         first.setdefault(row[0][0], place)

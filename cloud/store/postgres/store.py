@@ -20,14 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.copying import copy_rows
 from cloud.store.engine import Store
+from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.migrate import migrate
 from cloud.store.postgres.changes import CHANNEL, Changes
 from cloud.store.postgres.connecting import DATABASE_ERRORS, new_engine, shown, storage_error
-from cloud.store.postgres.ingest import insert_samples
+from cloud.store.postgres.ingest import insert_requests, unpack
 from cloud.store.postgres.judging import insert_verdicts
 from cloud.store.postgres.leading import leading
 from cloud.store.read_queue import DEVICE_READS, ReadLimits, ReadQueue
-from cloud.store.sample_rows import Row
 from cloud.store.sqlite.store import SqliteStore
 from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
 from shared.errors import StoreBusyError
@@ -103,10 +103,21 @@ class PostgresStore(Store):
                 yield connection
         self._changes.announce()
 
-    async def append_samples(self, rows: Sequence[Row]) -> dict[int, str]:
-        """Insert the rows in one statement; transactions of several processes run beside one another."""
-        async with self.appending() as connection:
-            return await insert_samples(connection, rows) if rows else {}
+    async def append_requests(self, requests: Sequence[InboxRequest]) -> list[Owners | None]:
+        """Insert the requests in one statement; those of several processes run beside one another."""
+        with self._storage_errors("written"):
+            async with self._writer.connect() as connection:
+                outcomes = await insert_requests(connection, requests)
+        self._changes.announce()
+        return outcomes
+
+    async def unpack(self, numbers: Sequence[int]) -> list[Doubles]:
+        """Take the requests with SKIP LOCKED, and insert their samples in one statement."""
+        if not numbers:
+            return []
+        with self._storage_errors("written"):
+            async with self._writer.connect() as connection:
+                return await unpack(connection, numbers)
 
     async def add_verdicts(self, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
         """Insert the rows in one statement for each table."""

@@ -10,7 +10,7 @@ import contextlib
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from cloud.store.engine import Store
+from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
-from cloud.store.sample_rows import Row
-from cloud.store.sqlite.ingest import insert_samples
+from cloud.store.sqlite.ingest import MAX_REQUESTS, insert_requests, unpack
 from cloud.store.sqlite.judging import insert_verdicts
 from cloud.store.sqlite.space import return_space
 from cloud.store.sqlite.writer import SqliteWriter
@@ -101,9 +101,14 @@ class SqliteStore(Store):
         """Run the block as `writing` does: SQLite has one writer."""
         return self.writing()
 
-    async def append_samples(self, rows: Sequence[Row]) -> dict[int, str]:
-        """Insert the rows in a few statements of the driver."""
-        return await self.write_directly(lambda driver: insert_samples(driver, rows))
+    async def append_requests(self, requests: Sequence[InboxRequest]) -> list[Owners | None]:
+        """Insert the requests in one statement, which is a transaction by itself, or in a transaction of several."""
+        run = self._direct.run if len(requests) <= MAX_REQUESTS else self._direct.transact
+        return await self._directly(run, lambda driver: insert_requests(driver, requests))
+
+    async def unpack(self, numbers: Sequence[int]) -> list[Doubles]:
+        """Insert the samples in a few statements of the driver."""
+        return await self.write_directly(lambda driver: unpack(driver, numbers)) if numbers else []
 
     async def add_verdicts(self, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
         """Insert the rows in a few statements of the driver."""
@@ -114,10 +119,17 @@ class SqliteStore(Store):
 
         Like `writing`, without its cost for each statement. Raises StorageError.
         """
+        return await self._directly(self._direct.transact, work)
+
+    async def _directly(
+        self,
+        run: Callable[[Callable[[sqlite3.Connection], T], Callable[[], object]], Coroutine[Any, Any, T]],
+        work: Callable[[sqlite3.Connection], T],
+    ) -> T:
         with self._storage_errors("written"):
             async with self._write_lock:
                 self._file = self._file or _file_of(self.path)
-                return await self._direct.transact(work, self._check_file)
+                return await run(work, self._check_file)
 
     async def make_durable(self, connection: AsyncConnection) -> None:
         """Change the user version, for which Vedette has no other use: SQLite commits nothing without a change."""

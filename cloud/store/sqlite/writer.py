@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
-STATEMENTS = 64  # kept prepared
+STATEMENTS = 256  # kept prepared
 
 
 class SqliteWriter:
@@ -27,7 +27,23 @@ class SqliteWriter:
 
         A cancelled caller waits for its end. Raises the errors of `sqlite3`.
         """
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work, before_commit)
+        return await self._in_thread(self._transact, work, before_commit)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[], object]) -> T:
+        """Call `work`, whose first statement is a durable transaction, and then `after`.
+
+        The interpreter's lock is given away by every statement, also by those that begin and end a transaction.
+        A cancelled caller waits for its end. Raises the errors of `sqlite3`.
+        """
+        return await self._in_thread(self._run, work, after)
+
+    async def _in_thread(
+        self,
+        function: Callable[[Callable[[sqlite3.Connection], T], Callable[[], object]], T],
+        work: Callable[[sqlite3.Connection], T],
+        check: Callable[[], object],
+    ) -> T:
+        running = asyncio.get_running_loop().run_in_executor(self._thread, function, work, check)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -49,6 +65,12 @@ class SqliteWriter:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        return result
+
+    def _run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[], object]) -> T:
+        connection = self._connection = self._connection or self._open()
+        result = work(connection)
+        after()
         return result
 
     def _open(self) -> sqlite3.Connection:

@@ -15,7 +15,7 @@ from tests.cloud.service.harness import check_samples
 def test_the_service_accepts_the_requests_of_each_workload(workload):
     request = workload.request("bench-1-00000000", seed=1)
     rules = {"bench-1-00000000": BundleRule(workload.modality, workload.spec)}
-    assert all(isinstance(answer, tuple) for answer in check_samples(request.samples, rules))
+    assert check_samples(request.samples, rules) == {}
 
 
 @pytest.mark.long

@@ -24,7 +24,6 @@ from cloud.service.sample_check import SharedFields, check_fields, check_payload
 from cloud.service.tokens import new_tokens
 from cloud.serving.analysis import Analysis
 from cloud.settings import CloudSettings
-from cloud.store.sample_rows import Row
 from cloud.store.sqlite.store import DATABASE_FILE
 from shared.enrolment import EnrolmentToken
 from shared.modality import Modality
@@ -63,9 +62,9 @@ def message(values: np.ndarray, *, bundle_id: str = "", modality: Modality = Mod
     return result
 
 
-def check_samples(messages: Sequence[sample_pb2.Sample], rules: Rules) -> list[Row | str]:
-    """The row of each sample, or the reason of its rejection."""
-    return check_payloads(check_fields(messages, rules, SharedFields(), "press-07", time.time()))
+def check_samples(messages: Sequence[sample_pb2.Sample], rules: Rules) -> dict[int, str]:
+    """The reason of each rejected sample, by place."""
+    return check_payloads(check_fields(messages, rules, SharedFields()))
 
 
 @dataclass

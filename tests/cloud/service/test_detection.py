@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from cloud.service.access import STORE_FAILED
 from cloud.service.bundle_rules import BundleRule
-from cloud.service.sample_check import CheckedFields, SharedFields, check_fields, check_payloads, check_sample
+from cloud.service.sample_check import check_sample
 from cloud.serving.analysis import Analysis
+from cloud.store.ingest import inbox_request
 from cloud.store.registry import publish_to
+from cloud.store.sample_rows import rows_of
 from shared.bundle import InputSpec
 from shared.modality import Modality
 from tests.cloud.service.harness import WaitingJudge, check_samples, message, running, settings_for
@@ -288,9 +290,13 @@ _SAMPLES = st.builds(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(garbage=st.lists(_SAMPLES, max_size=8))
 def test_garbage_is_answered_per_sample(garbage):
-    answers = check_samples(garbage, {"": BundleRule(Modality.TABULAR, InputSpec(channels=("a", "b")))})
-    assert len(answers) == len(garbage)
-    assert all(isinstance(answer, tuple) or answer for answer in answers)
+    reasons = check_samples(garbage, {"": BundleRule(Modality.TABULAR, InputSpec(channels=("a", "b")))})
+    assert all(reasons.values())
+    assert reasons.keys() <= set(range(len(garbage)))
+    accepted = [sample for place, sample in enumerate(garbage) if place not in reasons]
+    if accepted:  # what is accepted can become a row
+        request = inbox_request("press-07", 1.0, accepted)
+        assert len(rows_of("press-07", 1.0, request.data)) == len(accepted)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
@@ -304,8 +310,8 @@ def test_a_sample_with_any_bytes_changed_is_answered(biopsies, data):
         changed = sample_pb2.Sample.FromString(bytes(raw))
     except Exception:
         return  # gRPC answers what is no message
-    (answer,) = check_samples([changed], {"": BundleRule(Modality.TABULAR, biopsies.bundle.manifest.input)})
-    assert isinstance(answer, tuple) or answer
+    reasons = check_samples([changed], {"": BundleRule(Modality.TABULAR, biopsies.bundle.manifest.input)})
+    assert reasons or len(rows_of("press-07", 1.0, inbox_request("press-07", 1.0, [changed]).data)) == 1
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
@@ -326,9 +332,8 @@ def test_the_check_of_a_request_agrees_with_the_check_of_each_sample(biopsies, d
         except Exception:
             changed.append(sample)
     rules = {"": BundleRule(Modality.TABULAR, biopsies.bundle.manifest.input)}
-    request = CheckedFields("press-07", 1.0, changed, rules)
-    together = check_payloads(check_fields(changed, rules, SharedFields(), "press-07", 1.0))
-    assert together == [check_sample(sample, request) for sample in changed]
+    alone = {place: reason for place, sample in enumerate(changed) if (reason := check_sample(sample, rules))}
+    assert check_samples(changed, rules) == alone
 
 
 async def test_garbage_over_the_wire_leaves_the_service_well(device, biopsies):

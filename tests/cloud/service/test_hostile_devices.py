@@ -12,7 +12,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from cloud.service import detection, ports, web
+from cloud.service import ports, request_check, web
 from shared.bundle import InputSpec
 from shared.modality import Modality
 from tests.cloud.service.harness import WaitingJudge, message, running, settings_for
@@ -198,7 +198,7 @@ async def test_a_shape_of_very_many_dimensions_is_rejected_unread(device, biopsi
 
 
 async def test_the_reason_of_a_rejection_has_a_bounded_length(device, biopsies, caplog, monkeypatch):
-    monkeypatch.setattr(detection, "check_payloads", lambda checked: ["x" * 100_000])
+    monkeypatch.setattr(request_check, "check_payloads", lambda checked: {0: "x" * 100_000})
     (result,) = await device.submit([message(biopsies.normal[0])])
     (line,) = [record.fields for record in caplog.records if record.getMessage() == "samples_rejected"]
     assert result.reason == line["first"] == "x" * 512

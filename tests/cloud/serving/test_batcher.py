@@ -204,6 +204,7 @@ async def batching(store, judge, *, find_bundle=None, open_bundle=None, on_failu
         batch_size=16,
         false_alarm_rate=0.01,
         on_judged=lambda judged, written, seconds: done.extend(judged),
+        on_doubles=lambda _: None,
         on_failure=on_failure,
     )
     task = asyncio.create_task(batcher.run())

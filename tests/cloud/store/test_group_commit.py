@@ -1,4 +1,4 @@
-"""Samples of many requests in one transaction, on each back end."""
+"""Requests of many devices in one transaction, on each back end."""
 
 import asyncio
 import time
@@ -7,70 +7,95 @@ import numpy as np
 import pytest
 
 from cloud.store.group_commit import GroupCommit
-from cloud.store.ingest import IngestStatus, Received
+from cloud.store.inbox import unpack_next
+from cloud.store.inbox_request import InboxRequest
+from cloud.store.ingest import IngestStatus, inbox_request
 from cloud.store.judging import load_payloads, waiting_samples
-from cloud.store.sample_rows import Row
 from shared.errors import StorageError
 from shared.modality import Modality
 from shared.samples import Route, Sample, Screening, new_sample_id
-from shared.wire import encode_payload
+from shared.wire import sample_to_message
 from tests.cloud.stored_samples import count_stored
+from vedette.v1 import sample_pb2
 
-STORED, DUPLICATE, FOREIGN = IngestStatus.STORED, IngestStatus.DUPLICATE, IngestStatus.FOREIGN
+DUPLICATE, FOREIGN = IngestStatus.DUPLICATE, IngestStatus.FOREIGN
 
 
-def row(device_id: str = "one", value: float = 1.0) -> Row:
+def sample(value: float = 1.0) -> sample_pb2.Sample:
     values = np.array([value, 2.0], np.float32)
-    sample = Sample(new_sample_id(), "lab", Modality.TABULAR, time.time(), "row 1", values)
-    screening = Screening(1.0, 0.01, False, Route.FORWARD, "biopsy-1-00000000", "cal", "int8")
-    return Received(sample, screening, encode_payload(values, Modality.TABULAR)).row(device_id, time.time())
+    made = Sample(new_sample_id(), "lab", Modality.TABULAR, time.time(), "row 1", values)
+    return sample_to_message(made, Screening(1.0, 0.01, False, Route.FORWARD, "biopsy-1-00000000", "cal", "int8"))
+
+
+def request(*samples: sample_pb2.Sample, device_id: str = "one") -> InboxRequest:
+    return inbox_request(device_id, time.time(), samples)
 
 
 async def test_requests_that_wait_are_written_by_one_transaction(store):
     sizes = []
-    append = store.append_samples
+    append = store.append_requests
 
-    async def counted(rows):
-        sizes.append(len(rows))
-        return await append(rows)
+    async def counted(requests):
+        sizes.append(len(requests))
+        return await append(requests)
 
-    store.append_samples = counted
+    store.append_requests = counted
     commits = GroupCommit(store)
-    outcomes = await asyncio.gather(*(commits.store([row(), row()]) for _ in range(20)))
-    assert outcomes == [[STORED, STORED]] * 20
-    assert sizes == [40]  # all arrived before the task began to write
+    outcomes = await asyncio.gather(*(commits.store(request(sample(), sample())) for _ in range(20)))
+    assert outcomes == [{}] * 20
+    assert sizes == [20]  # all arrived before the task began to write
 
 
 async def test_each_sample_keeps_its_own_payload_beside_duplicates(store):
     commits = GroupCommit(store)
-    known, twice, new = row(value=1.0), row(value=2.0), [row("two", 10.0 + place) for place in range(130)]
-    await commits.store([known])
-    foreign = ((known[0][0], "two", *known[0][2:]), *known[1:])
-    outcomes = await asyncio.gather(commits.store([known, twice, twice]), commits.store([foreign, *new, twice]))
-    assert outcomes == [[DUPLICATE, STORED, DUPLICATE], [FOREIGN, *[STORED] * 130, DUPLICATE]]
+    known, twice, new = sample(1.0), sample(2.0), [sample(10.0 + place) for place in range(130)]
+    assert await commits.store(request(known)) == {}
+    outcomes = await asyncio.gather(
+        commits.store(request(known, twice, twice)), commits.store(request(known, *new, device_id="two"))
+    )
+    assert outcomes == [{0: DUPLICATE, 2: DUPLICATE}, {0: FOREIGN}]
+    assert await unpack_next(store, 1000) == []
     waiting = {item.sample_id.bytes: item.number for item in await waiting_samples(store, 1000)}
     stored = [known, twice, *new]
-    assert waiting.keys() == {item[0][0] for item in stored}
+    assert waiting.keys() == {item.sample_id for item in stored}
     payloads = await load_payloads(store, list(waiting.values()))
-    assert [payloads[waiting[item[0][0]]].data for item in stored] == [item[1][2] for item in stored]
+    assert [payloads[waiting[item.sample_id]].data for item in stored] == [item.payload.data for item in stored]
+
+
+@pytest.mark.parametrize("is_unpacked", [False, True])
+async def test_a_request_that_is_sent_again_is_known_after_a_restart(store, is_unpacked):
+    first, second, new = sample(), sample(), sample()
+    assert await GroupCommit(store).store(request(first, second)) == {}
+    if is_unpacked:
+        await unpack_next(store, 10)
+    later = GroupCommit(store)
+    assert await later.store(request(first, second)) == {0: DUPLICATE, 1: DUPLICATE}
+    assert await later.store(request(first, second, new, device_id="two")) == {0: FOREIGN, 1: FOREIGN}
+    assert await GroupCommit(store).store(request(second, new)) in ({}, {0: DUPLICATE, 1: FOREIGN})
+    for _ in range(3):
+        await unpack_next(store, 10)
+    ids = sorted(item.sample_id for item in (first, second, new))
+    assert sorted(item.sample_id.bytes for item in await waiting_samples(store, 10)) == ids
 
 
 async def test_a_request_that_the_store_refuses_fails_alone(store):
     commits = GroupCommit(store)
-    good, bad, later = row(), row("never-enrolled"), row("two")
-    outcomes = await asyncio.gather(*(commits.store([item]) for item in (good, bad, later)), return_exceptions=True)
-    assert (outcomes[0], outcomes[2]) == ([STORED], [STORED])
+    good, bad, later = sample(), sample(), sample()
+    requests = [request(good), request(bad, device_id="never-enrolled"), request(later, device_id="two")]
+    outcomes = await asyncio.gather(*map(commits.store, requests), return_exceptions=True)
+    assert (outcomes[0], outcomes[2]) == ({}, {})
     assert isinstance(outcomes[1], StorageError)
-    assert await count_stored(store, [item[0][0] for item in (good, bad, later)]) == 2
+    await unpack_next(store, 10)
+    assert await count_stored(store, [item.sample_id for item in (good, bad, later)]) == 2
 
 
 async def test_a_client_that_hangs_up_does_not_stop_the_transaction(store):
     commits = GroupCommit(store)
-    kept, left = row(), row()
-    waiting = asyncio.ensure_future(asyncio.shield(commits.store([left])))
+    kept, left = sample(), sample()
+    waiting = asyncio.ensure_future(asyncio.shield(commits.store(request(left))))
     await asyncio.sleep(0)
     waiting.cancel()
-    assert await commits.store([kept]) == [STORED]
+    assert await commits.store(request(kept)) == {}
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert await commits.store([left]) == [DUPLICATE]
+    assert await commits.store(request(left)) == {0: DUPLICATE}

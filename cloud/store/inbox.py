@@ -1,0 +1,126 @@
+"""Inbox: accepted requests as they came, durable before their samples become rows.
+
+Storing a request costs one row, whatever its number of samples. The analysis unpacks requests into samples when it
+needs the next batch, so a device waits for neither rows nor indices. A sample becomes exactly one row: the unique key
+of `samples` finds those that were sent twice, and a request leaves the inbox in the transaction of its rows.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import CTE, Select, false, func, literal, select, text, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store import claims
+from cloud.store.engine import Store
+from cloud.store.inbox_request import Doubles
+from cloud.store.schema import inbox, samples
+
+MAX_UNPACKED_SAMPLES = 1024  # in one transaction, unless a request alone has more
+MAX_UNPACKED_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    """Request in the inbox; `rank`: samples of its device that wait already or are in requests before it."""
+
+    number: int
+    samples: int
+    size: int
+    rank: int
+
+
+async def unpack_next(store: Store, limit: int, without: Collection[int] = ()) -> list[Doubles]:
+    """Unpack the requests that the next `limit` waiting samples need; return the samples that were rows already.
+
+    `without`: numbers of waiting samples that do not count, because they are being judged.
+    Each device gets an equal share of `limit`, less its samples that wait already, so no device delays another. The
+    cost depends on `limit` and the number of devices, not on the size of the inbox.
+    """
+    async with store.reading() as connection:
+        devices = (await connection.execute(select(func.count()).select_from(_devices()))).scalar_one()
+        if not devices:
+            return []
+        share = math.ceil(limit / devices)
+        waiting = {row.device_id: row.waiting for row in await connection.execute(_waiting(store, share, without))}
+        rows = (await connection.execute(_oldest(share, connection.dialect.name))).all()
+    return await store.unpack(_affordable(_needed(rows, waiting, share)))
+
+
+def _devices() -> CTE:
+    """Return the devices with requests in the inbox: one look into the index for each."""
+    first = select(func.min(inbox.c.device_id).label("device_id")).cte("inbox_queues", recursive=True)
+    after = select(func.min(inbox.c.device_id)).where(inbox.c.device_id > first.c.device_id)
+    every = first.union_all(select(after.scalar_subquery()).where(first.c.device_id.is_not(None)))
+    return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("inbox_devices")
+
+
+def _waiting(store: Store, share: int, without: Collection[int]) -> Select[Any]:
+    """Return the query for the number of free waiting samples of each device in the inbox, counted up to `share`."""
+    device = _devices()
+    free = claims.is_free(store, samples.c.number)
+    if without:
+        free = (*free, samples.c.number.not_in(sorted(without)))
+    waits = select(literal(1).label("one")).where(samples.c.device_id == device.c.device_id)
+    some = waits.where(samples.c.judged == false(), *free).limit(share).correlate(device).subquery()
+    count = select(func.count()).select_from(some).correlate(device).scalar_subquery()
+    return select(device.c.device_id, count.label("waiting"))
+
+
+def _oldest(count: int, dialect: str) -> Select[Any]:
+    """Return the query for the oldest `count` requests of each device in the inbox."""
+    device = _devices()
+    queue = inbox.alias("queue")
+    oldest = select(queue.c.number).where(queue.c.device_id == device.c.device_id)
+    oldest = oldest.order_by(queue.c.number).limit(count).correlate(device)
+    if dialect == "postgresql":
+        numbers = oldest.lateral()
+        found = device.join(numbers, true()).join(inbox, inbox.c.number == numbers.c.number)
+    else:
+        found = device.join(inbox, inbox.c.number.in_(oldest))
+    columns = (inbox.c.number, inbox.c.device_id, inbox.c.samples, func.length(inbox.c.data).label("size"))
+    return select(*columns).select_from(found).order_by(inbox.c.number)
+
+
+def _needed(rows: Sequence[Any], waiting: Mapping[str, int], share: int) -> list[_Queued]:
+    """Return the requests that bring each device to `share` waiting samples."""
+    ranks, needed = dict(waiting), list[_Queued]()
+    for row in rows:
+        rank = ranks.get(row.device_id, 0)
+        if rank < share:
+            needed.append(_Queued(row.number, row.samples, row.size, rank))
+            ranks[row.device_id] = rank + row.samples
+    return needed
+
+
+def _affordable(queued: Sequence[_Queued]) -> list[int]:
+    """Return the numbers of the next requests, devices in turn, up to the bounds of one transaction, at least one."""
+    chosen, count, size = list[int](), 0, 0
+    for request in sorted(queued, key=lambda item: (item.rank, item.number)):
+        count, size = count + request.samples, size + request.size
+        if chosen and (count > MAX_UNPACKED_SAMPLES or size > MAX_UNPACKED_BYTES):
+            break
+        chosen.append(request.number)
+    return chosen
+
+
+async def inbox_backlog(connection: AsyncConnection) -> list[tuple[str, int, int]]:
+    """Return device, samples and bytes after decoding of the requests in the inbox."""
+    totals = (func.sum(inbox.c.samples), func.sum(inbox.c.decoded_bytes))
+    found = await connection.execute(select(inbox.c.device_id, *totals).group_by(inbox.c.device_id))
+    return [(device_id, int(count), int(decoded)) for device_id, count, decoded in found]
+
+
+async def oldest_arrival(connection: AsyncConnection) -> float | None:
+    """Return when the first request in the inbox arrived, in seconds since the epoch; None if it is empty."""
+    first = select(inbox.c.received_at_s).order_by(inbox.c.number).limit(1)
+    return (await connection.execute(first)).scalar_one_or_none()
+
+
+async def is_in_inbox(connection: AsyncConnection, sample_id: bytes) -> bool:
+    """Return whether a request in the inbox holds the sample; reads the whole inbox."""
+    find = "position(:id IN data)" if connection.dialect.name == "postgresql" else "instr(data, :id)"
+    query = text(f"SELECT 1 FROM inbox WHERE {find} > 0 LIMIT 1")
+    return (await connection.execute(query, {"id": sample_id})).first() is not None

@@ -1,0 +1,89 @@
+"""Requests of the inbox, as ingest and the back ends exchange them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from google.protobuf.message import DecodeError
+
+from cloud.store.sample_rows import Row, rows_of
+from shared.logs import EventLog
+from vedette.v1 import detection_pb2
+
+_LOG = EventLog("store")
+
+INBOX_COLUMNS = ("first_sample_id", "device_id", "received_at_s", "samples", "decoded_bytes", "data", "traced")
+PACKED_COLUMNS = ("device_id", "received_at_s", "data", "traced")
+Packed: TypeAlias = tuple[str, float, bytes, bytes]
+"""Values of PACKED_COLUMNS: what is needed to make rows of a request."""
+
+Owners: TypeAlias = Mapping[bytes, str]
+"""Device that has sent each known sample, by sample id."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRequest:
+    """Accepted request of a device.
+
+    `data` is a serialised SubmitRequest with the samples of `sample_ids` in order, at least one. `decoded_bytes` is the
+    size of their values after decoding. `traced`: ids of samples whose way to the verdict is traced.
+    """
+
+    device_id: str
+    received_at_s: float
+    decoded_bytes: int
+    sample_ids: Sequence[bytes]
+    data: bytes
+    traced: Sequence[bytes] = ()
+
+    @property
+    def values(self) -> tuple[bytes, str, float, int, int, bytes, bytes]:
+        """Values of INBOX_COLUMNS."""
+        count, traced = len(self.sample_ids), b"".join(self.traced)
+        first = self.sample_ids[0]
+        return first, self.device_id, self.received_at_s, count, self.decoded_bytes, self.data, traced
+
+
+@dataclass(frozen=True, slots=True)
+class Doubles:
+    """Samples of an unpacked request that were rows before; `foreign`: those that another device had sent."""
+
+    device_id: str
+    samples: int
+    decoded_bytes: int
+    foreign: int
+
+
+def ids_in(data: bytes) -> list[bytes]:
+    """Return the ids of the samples in a serialised SubmitRequest."""
+    return [sample.sample_id for sample in detection_pb2.SubmitRequest.FromString(data).samples]
+
+
+class Unpacking:
+    """Rows of requests that leave the inbox."""
+
+    def __init__(self, requests: Sequence[Packed]) -> None:
+        self._requests = [(request[0], _rows(*request)) for request in requests]
+        self.rows: list[Row] = [row for _, rows in self._requests for row in rows]
+
+    def doubles(self, old: Mapping[int, str]) -> list[Doubles]:
+        """Return what was not inserted, given the owner of each old sample by its place in `rows`."""
+        return list(self._doubles(old)) if old else []
+
+    def _doubles(self, old: Mapping[int, str]) -> Iterator[Doubles]:
+        start = 0
+        for device_id, rows in self._requests:
+            found = {place: old[start + place] for place in range(len(rows)) if start + place in old}
+            if found:
+                foreign = sum(owner != device_id for owner in found.values())
+                yield Doubles(device_id, len(found), sum(rows[place][2] for place in found), foreign)
+            start += len(rows)
+
+
+def _rows(device_id: str, received_at_s: float, data: bytes, traced: bytes) -> list[Row]:
+    """Return the rows of a request; none if the disk has damaged it, so that it does not hold up the others."""
+    try:
+        return rows_of(device_id, received_at_s, data, {traced[at : at + 16] for at in range(0, len(traced), 16)})
+    except DecodeError as error:
+        _LOG.error("request_damaged", device_id=device_id, bytes=len(data), error=error)
+        return []
