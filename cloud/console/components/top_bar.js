@@ -11,7 +11,7 @@ export default {
           <path d="M10 1.5 17.5 5v5c0 4.4-3 7.4-7.5 8.7C5.5 17.4 2.5 14.4 2.5 10V5z" fill="none" stroke="currentColor" stroke-width="1.6"/>
           <circle cx="10" cy="9.5" r="2.6" fill="currentColor"/>
         </svg>
-        Vedette
+        <span>Vedette</span>
       </a>
       <nav class="v-nav" aria-label="Pages">
         <a v-for="page in pages" :key="page.path" :href="page.path" :aria-current="page.path === path ? 'page' : null">{{ page.name }}</a>
