@@ -18,7 +18,7 @@ CHART = DEPLOY / "helm"
 VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 TEMPLATES = {path.name: path.read_text(encoding="utf-8") for path in sorted((CHART / "templates").iterdir())}
 PLAIN = {"all": "vedette-all.yaml", "roles": "vedette.yaml"}
-FILTERS = {"": str, "quote": json.dumps, "toJson": json.dumps}
+FILTERS = {"quote": json.dumps, "toJson": json.dumps}
 CONDITION = re.compile(r'\{\{- if eq \.Values\.(\w+) "(\w+)" \}\}\n(.*)\n\{\{- end \}\}\n', re.DOTALL)
 KEEP = {"helm.sh/resource-policy": "keep"}
 
@@ -39,12 +39,14 @@ def render(release: str, values: dict[str, Any]) -> list[dict[str, Any]]:
     """The objects of a release, as Helm renders these templates."""
 
     def fill(found: re.Match[str]) -> str:
-        path, name = found[1].split(".")[1:], found[2] or ""
+        path, names = found[1].split(".")[1:], found[2].split(" | ")[1:]
         value: Any = {"Release": {"Name": release}, "Values": values}
         for key in path:
             value = value[key]
-        assert name != "" or isinstance(value, str | int), f"{found[0]}: quote it"
-        return FILTERS[name](value)
+        assert names or isinstance(value, str | int), f"{found[0]}: quote it"
+        for name in names:
+            value = FILTERS[name](value)
+        return str(value)
 
     objects = list[dict[str, Any]]()
     for name, text in TEMPLATES.items():
@@ -52,7 +54,7 @@ def render(release: str, values: dict[str, Any]) -> list[dict[str, Any]]:
         assert condition is not None, name
         if values[condition[1]] != condition[2]:
             continue
-        filled = re.sub(r"\{\{ (\.[A-Za-z.]+)(?: \| (\w+))? \}\}", fill, condition[3])
+        filled = re.sub(r"\{\{ (\.[A-Za-z.]+)((?: \| \w+)*) \}\}", fill, condition[3])
         assert "{{" not in filled, name
         objects += yaml.safe_load_all(filled)
     return objects
@@ -81,6 +83,7 @@ def test_every_value_of_a_shape_arrives(shape: str) -> None:
         "storage": {"size": "1Ti"},
         "storeUrl": "postgresql://other@db/vedette",
         "ingest": {"replicas": 3},
+        "console": {"names": ["console.example"], "trustedProxies": ["10.0.0.0/8"]},
         "analysis": {"replicas": 5, "resources": resources},
         "service": {"resources": resources},
     }
@@ -98,6 +101,9 @@ def test_every_value_of_a_shape_arrives(shape: str) -> None:
     expected = {"plant-ingest": 3, "plant-analysis": 5, "plant-console": 1} if shape == "roles" else {"plant": 1}
     assert replicas == expected
     assert ("postgresql://other@db/vedette" in text) == (shape == "roles")
+    (settings,) = [item["data"] for item in objects if item["kind"] == "ConfigMap"]
+    assert settings_from(settings).console_names == ("console.example",)
+    assert [str(network) for network in settings_from(settings).trusted_proxies] == ["10.0.0.0/8"]
     selectors = [item["spec"]["selector"] for item in objects if "selector" in item.get("spec", {})]
     assert {selector.get("matchLabels", selector)["app"] for selector in selectors} == {"plant"}
     assert all(item["metadata"]["name"].partition("-")[0] == "plant" for item in objects)
