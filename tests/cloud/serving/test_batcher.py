@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,11 +23,9 @@ from cloud.store.migrate import migrate
 from cloud.store.schema import devices
 from shared.bundle import Bundle
 from shared.errors import BundleError, ConnectionFailedError, SampleRejected, StorageError
-from shared.logs import Throttle
 from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
-from shared.wire import MAX_MAP_CELLS, encode_payload
-from vedette.v1 import sample_pb2
+from shared.wire import encode_payload
 
 
 class Recorder:
@@ -64,88 +60,6 @@ def payload(*values: float):
 def judged(judge, payloads):
     batch = [(waiting(number), item) for number, item in enumerate(payloads)]
     return judge_batch(judge, decode_batch(batch), bundle_id="a-1-0", false_alarm_rate=0.01)
-
-
-def test_the_decision_is_the_p_value_against_the_rate():
-    verdicts = judged(Recorder(), [payload(0.0099), payload(0.0101), payload(0.5)])
-    assert [item.decision for item in verdicts] == [Decision.ANOMALOUS, Decision.NORMAL, Decision.NORMAL]
-
-
-def test_a_crop_without_an_anomaly_is_undecided():
-    pictures = []
-    for level in (200, 5):
-        item = encode_payload(np.full((20, 20, 1), level, np.uint8), Modality.IMAGE)
-        item.crop.CopyFrom(sample_pb2.ImageCrop(height=100, width=100, corner=sample_pb2.Corner(top=1, left=2)))
-        pictures.append(item)
-
-    class FixedJudge:
-        def judge(self, values, crops):
-            assert [crop.region.left for crop in crops] == [2, 2]
-            return [Verdict(p_value=0.5 if item[0, 0, 0] == 200 else 0.001) for item in values]
-
-    batch = [(replace(waiting(number), modality=Modality.IMAGE), item) for number, item in enumerate(pictures)]
-    unclear, odd = judge_batch(FixedJudge(), decode_batch(batch), bundle_id="a-1-0", false_alarm_rate=0.01)
-    assert (unclear.decision, odd.decision) == (Decision.UNDECIDED, Decision.ANOMALOUS)
-    assert "only a crop" in unclear.reason
-    assert unclear.p_value == 0.5
-
-
-def test_a_failed_sample_is_undecided_and_the_others_are_judged():
-    broken = payload(0.5)
-    broken.data = b"123"
-    payloads = [payload(0.5), payload(-1), payload(7), payload(float("nan")), broken, None, payload(0.001)]
-    verdicts = judged(Recorder(), payloads)
-    assert [item.decision.value for item in verdicts] == ["normal", *["undecided"] * 5, "anomalous"]
-    expected = ["", "the analysis failed (RuntimeError)", "seven", "p-value is nan", "bytes; shape", "gone", ""]
-    for item, text in zip(verdicts, expected, strict=True):
-        assert text in item.reason
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (FileNotFoundError(2, "No such file or directory", "/srv/vedette/bundles/a.vedette"), "FileNotFoundError"),
-        (MemoryError("/srv/vedette: 8 GiB"), "out of memory"),
-        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA, /srv/vedette"), "out of memory"),
-    ],
-)
-def test_the_text_of_an_error_is_in_the_log_and_not_in_the_verdict(error, kind, caplog, monkeypatch):
-    class Failing:
-        def judge(self, values, crops=()):
-            raise error
-
-    monkeypatch.setattr("cloud.serving.verdicts._throttle", Throttle())
-    with caplog.at_level("ERROR", logger="vedette"):
-        (verdict,) = judged(Failing(), [payload(0.5)])
-    assert verdict.reason == f"the analysis failed ({kind}). The log of the service has the details."
-    (entry,) = [record.fields for record in caplog.records if record.getMessage() == "analysis_failed"]
-    assert "/srv/vedette" in entry["error"]
-    assert (entry["sample_id"], entry["bundle"]) == (verdict.sample_id, "a-1-0")
-
-
-def test_one_bad_sample_in_a_large_batch_costs_few_more_calls():
-    judge = Recorder()
-    verdicts = judged(judge, [payload(-1 if number == 37 else 0.5) for number in range(64)])
-    assert sum(item.decision is Decision.UNDECIDED for item in verdicts) == 1
-    assert len(judge.sizes) <= 2 * 6 + 1
-
-
-def test_too_few_answers_make_the_sample_undecided():
-    class Short:
-        def judge(self, values, crops=()):
-            return []
-
-    assert judged(Short(), [payload(0.5)])[0].decision is Decision.UNDECIDED
-
-
-def test_a_map_too_large_to_send_is_left_out():
-    class Mapper:
-        def judge(self, values, crops=()):
-            return [Verdict(p_value=0.5, anomaly_map=np.zeros((1, MAX_MAP_CELLS + 1), np.uint8))]
-
-    (verdict,) = judged(Mapper(), [payload(0.5)])
-    assert verdict.decision is Decision.NORMAL
-    assert verdict.anomaly_map is None
 
 
 def test_batches_have_one_bundle_and_a_bounded_size():
@@ -344,12 +258,6 @@ async def test_small_samples_wait_for_neither_large_ones_nor_a_bundle_that_is_lo
         await until(lambda: len(done) == 6)
 
 
-async def test_a_worker_with_niceness_leaves_the_priority_of_other_threads():
-    worker = Worker("test", niceness=7)
-    assert await worker.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())) == os.nice(0) + 7
-    worker.stop(1)
-
-
 async def test_the_batch_of_a_worker_that_crashed_is_resumed(store):
     class Ends(Recorder):
         def judge(self, values, crops=()):
@@ -452,22 +360,6 @@ async def test_verdicts_wait_for_free_disk_space_without_another_analysis(store)
     assert judge.sizes == [5]
 
 
-async def test_a_bundle_that_cannot_be_loaded_fails_at_once_and_is_retried_later(biopsies):
-    attempts: list[str] = []
-
-    async def open_bundle(bundle_id: str):
-        attempts.append(bundle_id)
-        raise BundleError("damaged")
-
-    worker = Worker("test")
-    cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4, 2**30)
-    for _ in range(3):
-        with pytest.raises(BundleError, match="damaged"):
-            await cache.get("a-1-0")
-    assert attempts == ["a-1-0"]
-    worker.stop(1)
-
-
 @pytest.mark.parametrize("fault", ["damaged", "foreign", "missing", "folder", "analysis"])
 async def test_verdicts_of_a_bundle_that_cannot_be_loaded_name_no_path_of_the_server(tmp_path, biopsies, caplog, fault):
     path = tmp_path / "bundles" / "a-1-0.vedette"
@@ -502,55 +394,3 @@ async def test_verdicts_of_a_bundle_that_cannot_be_loaded_name_no_path_of_the_se
     assert ("publish it again" in texts[0]) == (fault != "analysis")
     (record,) = caplog.records  # the log of the service has the whole error, once
     assert str(path) in record.fields["error"]
-
-
-async def test_a_store_error_does_not_mark_the_bundle_as_damaged():
-    answers = [StorageError("locked"), BundleError("damaged")]
-
-    async def open_bundle(bundle_id):
-        raise answers.pop(0)
-
-    worker = Worker("test")
-    cache = AnalysisCache(open_bundle, lambda bundle: Recorder(), worker, 4, 2**30)
-    with pytest.raises(StorageError):
-        await cache.get("a-1-0")
-    with pytest.raises(BundleError, match="damaged"):  # retried at once
-        await cache.get("a-1-0")
-    worker.stop(1)
-
-
-async def test_only_the_most_recently_used_bundles_stay_in_memory(biopsies):
-    loaded: list[int] = []
-
-    async def open_bundle(bundle_id: str):
-        return biopsies.version(int(bundle_id))
-
-    def load(bundle):
-        loaded.append(bundle.manifest.version)
-        return Recorder()
-
-    worker = Worker("test")
-    cache = AnalysisCache(open_bundle, load, worker, 2, 2**30)
-    for bundle_id in ("1", "2", "1", "3", "1", "2"):
-        await cache.get(bundle_id)
-    assert loaded == [1, 2, 3, 2]
-    worker.stop(1)
-
-
-async def test_the_worker_returns_raises_and_survives_cancellation():
-    worker = Worker("test")
-    assert await worker.run(lambda x: x + 1, 1) == 2
-    with pytest.raises(ZeroDivisionError):
-        await worker.run(lambda: 1 // 0)
-    task = asyncio.create_task(worker.run(time.sleep, 0.2))
-    await asyncio.sleep(0.05)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert await worker.run(lambda: "well") == "well"
-    assert worker.stop(1)
-
-
-def test_a_verdict_without_a_decision_is_undecided():
-    assert Verdict().decision is Decision.UNDECIDED
-    assert judged(Recorder(), [payload(0.5)])[0].p_value == 0.5

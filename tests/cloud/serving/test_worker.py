@@ -1,6 +1,9 @@
 """A thread that ends in a call is replaced, and the call is made again."""
 
+import asyncio
+import os
 import threading
+import time
 from functools import partial
 
 import pytest
@@ -68,3 +71,23 @@ async def test_a_forbidden_priority_does_not_stop_the_worker(monkeypatch):
     worker = Worker("test", niceness=5)
     assert await worker.run(lambda: "well") == "well"
     worker.stop(1)
+
+
+async def test_a_worker_with_niceness_leaves_the_priority_of_other_threads():
+    worker = Worker("test", niceness=7)
+    assert await worker.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())) == os.nice(0) + 7
+    worker.stop(1)
+
+
+async def test_the_worker_returns_raises_and_survives_cancellation():
+    worker = Worker("test")
+    assert await worker.run(lambda x: x + 1, 1) == 2
+    with pytest.raises(ZeroDivisionError):
+        await worker.run(lambda: 1 // 0)
+    task = asyncio.create_task(worker.run(time.sleep, 0.2))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await worker.run(lambda: "well") == "well"
+    assert worker.stop(1)
