@@ -1,6 +1,6 @@
-"""Picture of a running console for the documents: python scripts/capture_console.py URL docs/images/console.png.
+"""Picture of a running console for the documents: python scripts/capture_console.py LINK docs/images/console.png.
 
-Run it while `vedette demo` screens, which prints the URL of its console. Needs Chromium and Playwright.
+Run it while `vedette demo` screens, which prints the link that signs in, once. Needs Chromium and Playwright.
 """
 
 import argparse
@@ -13,13 +13,16 @@ WIDTH, HEIGHT = 1280, 800
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-def capture(url: str, modality: str) -> bytes:
+def capture(link: str, modality: str) -> bytes:
     """Return the page with the newest anomalous verdict opened, as PNG."""
     executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
-        page.goto(f"{url.rstrip('/')}/?modality={modality}")
+        page.goto(link)
+        console = f"{link.partition('/link/')[0]}/"
+        page.wait_for_url(console)
+        page.goto(f"{console}?modality={modality}")
         page.click("tr[data-sample]:has-text('Anomalous')")
         page.wait_for_function("document.querySelector('.v-map')?.naturalWidth > 0")
         page.wait_for_function("[...document.querySelectorAll('.v-main img')].every(image => image.naturalWidth > 0)")
@@ -31,8 +34,8 @@ def capture(url: str, modality: str) -> bytes:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
+    parser.add_argument("link")
     parser.add_argument("output", type=Path)
     parser.add_argument("--modality", default="image")
     arguments = parser.parse_args()
-    arguments.output.write_bytes(capture(arguments.url, arguments.modality))
+    arguments.output.write_bytes(capture(arguments.link, arguments.modality))

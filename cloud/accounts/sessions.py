@@ -79,6 +79,7 @@ class SessionBook:
             browser=browser,
             idle_s=self._settings.session_idle_s,
             max_s=self._settings.session_max_s,
+            replaces=read_cookie(scope, SESSION_COOKIE)[:MAX_SECRET_CHARACTERS],
         )
 
     def hand_over(self, response: Response, scope: Scope, new: NewSession) -> None:

@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer
 from cloud.accounts.access_table import SCOPES_OF_ROLE
 from cloud.accounts.failure_limit import FailureLimit
 from cloud.accounts.identity import signed_in
+from cloud.accounts.requests import client_address
 from cloud.rest.problems import Problem
 from cloud.store import Store
 from cloud.store.api_tokens import ApiToken, Scope, find_api_token, note_use
@@ -61,7 +62,7 @@ class Guard:
         return Caller(token.name, token.actor, frozenset(token.scopes))
 
     async def _token(self, request: Request) -> ApiToken:
-        address = request.client.host if request.client is not None else ""
+        address = client_address(request.scope)
         kind, _, text = request.headers.get("authorization", "").partition(" ")
         text = text.strip()
         digest = hashlib.sha256(text.encode()).digest()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cloud.store.users import User
 
 RoleText = Literal["viewer", "operator", "admin"]
-Name = Annotated[str, typer.Argument(help="Name of the account.")]
+Name = Annotated[str, typer.Argument(help="Name of the account.", callback=lambda text: text.strip().lower())]
 Role = Annotated[RoleText, typer.Option("--role", help="viewer looks, operator labels, admin changes everything.")]
 Sites = Annotated[list[str] | None, typer.Option("--site", help="Only this site; repeatable. Default: all sites.")]
 FromInput = Annotated[
@@ -212,10 +212,9 @@ def _new_name(text: str) -> str:
     from cloud.store.users import NAME, NAME_RULE
     from shared.errors import SettingsError
 
-    name = text.strip().lower()
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(text):
         raise SettingsError(NAME_RULE)
-    return name
+    return text
 
 
 def _sites(names: list[str] | None) -> list[str]:

@@ -39,7 +39,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """Secrets and facts of a session that starts; `method` is the way of the sign-in, for the audit log."""
+    """Secrets and facts of a session that starts.
+
+    `method`: way of the sign-in, for the audit log. `replaces`: secret of the session that the browser had, or "".
+    """
 
     secret: str
     session_id: str
@@ -49,6 +52,7 @@ class NewSession:
     browser: str
     idle_s: float
     max_s: float
+    replaces: str = ""
 
 
 def secret_hash(secret: str) -> str:
@@ -57,9 +61,13 @@ def secret_hash(secret: str) -> str:
 
 
 async def start_session(connection: AsyncConnection, new: NewSession) -> None:
-    """Add a session inside a transaction, and delete those that have expired."""
+    """Add a session inside a transaction; delete the one that it replaces, and those that have expired."""
     now_s = time.time()
-    over = or_(sessions.c.expires_at_s <= now_s, sessions.c.seen_at_s <= now_s - new.idle_s)
+    over = or_(
+        sessions.c.expires_at_s <= now_s,
+        sessions.c.seen_at_s <= now_s - new.idle_s,
+        sessions.c.secret_sha256 == secret_hash(new.replaces),
+    )
     await connection.execute(delete(sessions).where(over))
     values = {
         "secret_sha256": secret_hash(new.secret),

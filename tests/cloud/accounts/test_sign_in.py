@@ -46,6 +46,9 @@ async def test_a_person_signs_in_looks_and_signs_out(desk: Desk) -> None:
     assert (await client.get("/devices")).json() == {"name": "ada"}
     (session,) = await sessions_of(desk.store, "ada")
     assert client.cookies["vedette-session"] not in str(session)
+    again = await sign_in_by_form(client, "ada")
+    assert again.status_code == 303
+    assert len(await sessions_of(desk.store, "ada")) == 1, "it replaces the session that the browser had"
     out = await fill(client, "/account", "/sign-out")
     assert (out.status_code, out.headers["location"]) == (303, "/signed-out")
     assert await sessions_of(desk.store, "ada") == []

@@ -45,7 +45,7 @@ def test_an_account_is_added_changed_and_disabled(config: Path, tmp_path: Path) 
     added = run(config, "add", "Ada", "--role", "operator")
     assert added.stdout.startswith("http://127.0.0.1:7480/link/")
     assert (link_of(config, added.stdout).purpose, link_of(config, added.stdout).user_name) == ("password", "ada")
-    assert run(config, "role", "ada", "--role", "viewer", "--site", "hull").stdout == "ada: viewer\n"
+    assert run(config, "role", "ADA", "--role", "viewer", "--site", "hull").stdout == "ada: viewer\n"
     assert run(config, "list").stdout == "ada  viewer  enabled  sites hull  signed in never\n"
     assert link_of(config, added.stdout) is None, "a change of the role ends links"
     link = run(config, "link", "ada", "--sign-in", "--valid-s", "5").stdout
