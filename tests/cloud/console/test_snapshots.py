@@ -58,7 +58,7 @@ async def test_pages_are_told_of_a_change_once_and_nothing_is_read_without_one(f
     assert statements == []
     await fleet.send(SHUTTLE)
     await asyncio.sleep(0.5)
-    assert set(told) <= {2, 3}  # the sample and its verdict may fall into two polls
+    assert set(told) <= {2, 3, 4}  # request, sample and verdict may fall into three polls
     assert reads == max(told)
     for end in ends:
         end()
