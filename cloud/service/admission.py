@@ -60,8 +60,6 @@ class Admission:
 
     def refusal_at_start(self, device_id: str) -> Refusal | None:
         """Return why a request must wait before any byte of it is read, or None."""
-        if not self.slots.is_free(device_id):
-            return Refusal("busy", "The service handles as many requests as it can: try again.", BUSY_RETRY_MS)
         return self._backlog_refusal(device_id, Load(1, 0, 0))
 
     def refusal(self, device_id: str, load: Load) -> Refusal | None:

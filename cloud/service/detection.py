@@ -12,7 +12,7 @@ import grpc
 
 from cloud.service import answers
 from cloud.service.access import STORE_FAILED, Access, ClientCertificate, Context, refuse
-from cloud.service.admission import Admission, Admitted, Load, Refusal, invalid
+from cloud.service.admission import BUSY_RETRY_MS, Admission, Admitted, Load, Refusal, invalid
 from cloud.service.bundle_rules import BundleRules
 from cloud.service.metrics import Metrics
 from cloud.service.request_check import RequestCheck
@@ -122,25 +122,32 @@ class DetectionService:
             return refusal
         if await self._store_check.current_problem():
             return Refusal("store", STORE_FAILED, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
-        with self._admission.slots.take(device_id) as slot:
-            # Not by the iterator of requests: it keeps the last one until the garbage collection.
-            self._arriving[slot] = used
-            try:
-                data = await arrive(slot, context.read())
-            finally:
-                del self._arriving[slot]
-            if data is None:
-                await self._access.device_id(context)  # ends the call with the reason if that was lost
-                return Refusal("slow", "The request arrives slowly, and others wait: try again.", SLOW_RETRY_MS)
-            if not isinstance(data, bytes):  # grpc.aio.EOF
-                return invalid("The call holds no SubmitRequest.")
-            try:
-                return await self._checked_and_stored(device_id, data)
-            except StorageError as error:
-                self._metrics.errors.labels("store").inc()
-                if count := self._throttle.allow(f"not stored {device_id}"):
-                    _LOG.error("submit_not_stored", device_id=device_id, requests=count, error=error)
-                return Refusal("store", STORE_FAILED, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
+        if (slot := await self._admission.slots.take(device_id)) is None:
+            return Refusal("busy", "The service handles as many requests as it can: try again.", BUSY_RETRY_MS)
+        try:
+            return await self._read_and_stored(used, slot, context)
+        except StorageError as error:
+            self._metrics.errors.labels("store").inc()
+            if count := self._throttle.allow(f"not stored {device_id}"):
+                _LOG.error("submit_not_stored", device_id=device_id, requests=count, error=error)
+            return Refusal("store", STORE_FAILED, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
+        finally:
+            self._admission.slots.free(slot)
+
+    async def _read_and_stored(self, used: ClientCertificate, slot: Slot, context: Context) -> bytes | Refusal:
+        """Return the results of a request that has a slot, or why it is refused. Raises StorageError."""
+        # Not by the iterator of requests: it keeps the last one until the garbage collection.
+        self._arriving[slot] = used
+        try:
+            data = await arrive(slot, context.read())
+        finally:
+            del self._arriving[slot]
+        if data is None:
+            await self._access.device_id(context)  # ends the call with the reason if that was lost
+            return Refusal("slow", "The request arrives slowly, and others wait: try again.", SLOW_RETRY_MS)
+        if not isinstance(data, bytes):  # grpc.aio.EOF
+            return invalid("The call holds no SubmitRequest.")
+        return await self._checked_and_stored(used.device_id, data)
 
     async def _checked_and_stored(self, device_id: str, data: bytes) -> bytes | Refusal:
         """Store the samples that pass the check; return the serialised results of all. Raises StorageError."""

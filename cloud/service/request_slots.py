@@ -5,15 +5,16 @@ message. Devices share the slots: the fewer are free, the fewer one device may h
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cloud.settings import LimitSettings
 
 T = TypeVar("T")
+QUEUE_S = 2.0
+MAX_QUEUED = 1024  # each with what gRPC reads ahead, up to 64 KiB
 MAX_ARRIVAL_S = 600.0  # longest deadline of an agent on a slow link
 
 
@@ -28,39 +29,68 @@ class Slot:
 
 
 class RequestSlots:
-    """Slots for requests; used on the event loop only."""
+    """Slots for requests; used on the event loop only.
+
+    A request that finds none waits for one up to QUEUE_S, unread: one of each device, MAX_QUEUED in all. So small
+    requests of many devices that come at once are answered in their turn, and one device cannot fill the queue.
+    """
 
     def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
-        self._slots: list[Slot] = []
+        self._slots: set[Slot] = set()
         self._by_device: dict[str, int] = {}
+        self._queue: dict[str, asyncio.Future[Slot]] = {}  # by device, in the order of arrival
 
-    def is_free(self, device_id: str) -> bool:
-        """Return whether the device may start another request now.
+    async def take(self, device_id: str) -> Slot | None:
+        """Return a slot, which the caller must `free`; None if there is none in time.
 
         If no slot is free, the request that has been arriving longest loses its slot, provided that it took more than
-        `arrival_s`; the caller is refused this once and finds a slot at its next attempt.
+        `arrival_s`.
         """
-        free = self._limits.concurrent_submits - len(self._slots)
-        if free <= 0:
+        if self._is_free(device_id):
+            return self._hold(device_id)
+        if len(self._slots) >= self._limits.concurrent_submits:
             self._evict()
-            return False
-        share = max(1, min(self._limits.concurrent_submits_per_device, free // 2))
-        return self._by_device.get(device_id, 0) < share
-
-    @contextlib.contextmanager
-    def take(self, device_id: str) -> Iterator[Slot]:
-        """Hold a slot for a request."""
-        slot = Slot(device_id)
-        self._slots.append(slot)
-        self._by_device[device_id] = self._by_device.get(device_id, 0) + 1
+        if device_id in self._queue or len(self._queue) >= MAX_QUEUED:
+            return None
+        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        self._queue[device_id] = turn
         try:
-            yield slot
+            async with asyncio.timeout(QUEUE_S):
+                return await turn
+        except TimeoutError:
+            return None
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.free(turn.result())
+            raise
         finally:
-            self._slots.remove(slot)
-            self._by_device[device_id] -= 1
-            if not self._by_device[device_id]:
-                del self._by_device[device_id]
+            self._queue.pop(device_id, None)
+
+    def free(self, slot: Slot) -> None:
+        """Give a slot back, and on to the requests that wait."""
+        self._slots.remove(slot)
+        self._by_device[slot.device_id] -= 1
+        if not self._by_device[slot.device_id]:
+            del self._by_device[slot.device_id]
+        for device_id, turn in list(self._queue.items()):
+            if len(self._slots) >= self._limits.concurrent_submits:
+                break
+            if not turn.done() and self._is_free(device_id):
+                del self._queue[device_id]
+                turn.set_result(self._hold(device_id))
+
+    def _is_free(self, device_id: str) -> bool:
+        """Return whether the device may start another request now."""
+        free = self._limits.concurrent_submits - len(self._slots)
+        share = max(1, min(self._limits.concurrent_submits_per_device, free // 2))
+        return free > 0 and self._by_device.get(device_id, 0) < share
+
+    def _hold(self, device_id: str) -> Slot:
+        slot = Slot(device_id)
+        self._slots.add(slot)
+        self._by_device[device_id] = self._by_device.get(device_id, 0) + 1
+        return slot
 
     def _evict(self) -> None:
         """End the arrival of the slowest request, if it is slow."""

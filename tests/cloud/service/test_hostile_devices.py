@@ -80,10 +80,6 @@ async def test_a_request_that_never_arrives_loses_its_place_to_others(tmp_path, 
             await call.wait_for_connection()
         await asyncio.sleep(0.5)
         sent = [message(biopsies.normal[0], bundle_id=biopsies.bundle.manifest.bundle_id)]
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await honest.submit(sent)
-        assert refused.value.code() is RESOURCE_EXHAUSTED
-        await asyncio.sleep(0.1)
         assert [result.status for result in await honest.submit(sent)] == [ACCEPTED]
         assert sorted(call.done() for call in held) == [False, True]
         for call in held:
