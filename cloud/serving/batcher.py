@@ -29,9 +29,9 @@ from shared.errors import StorageError
 from shared.tracing import SampleSpans
 
 WINDOW_BATCHES, LARGEST_BATCHES = 8, 32  # batch sizes in a window, and in the largest batch of a quick analysis
-SMALLEST_BATCH = 8  # of a slow analysis; batch sizes are multiples of it
+SMALLEST_BATCH = 16  # of a slow analysis; batch sizes are multiples of it
 WINDOW_S = 0.25
-BATCH_S = 0.1
+BATCH_S = 0.2
 ROUND_S = 0.05
 FRUITLESS_S = 0.1  # between two looks for samples that the slow lane does not take
 POLL_S = 1.0
