@@ -10,6 +10,7 @@ first. The others wait for none of them.
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -132,7 +133,8 @@ class Batcher:
         """
         was_busy = self._lane.is_busy
         under_way = self._lane.numbers | self._slow_lane.numbers | self._for_slow_lane
-        limit = max(WINDOW_BATCHES * self._batch_size, *self._sizes.values(), 1)
+        largest = max(self._batch_size, *self._sizes.values(), 1)
+        limit = math.ceil(WINDOW_BATCHES * self._batch_size / largest) * largest  # else its end is read twice
         if doubles := await unpack_next(self._store, limit, under_way):
             self._on_doubles(doubles)
         window = await waiting_samples(self._store, limit, under_way)

@@ -23,6 +23,7 @@ from shared.samples import Verdict
 from shared.tracing import SampleSpans
 
 RETRY_MIN_S, RETRY_MAX_S = 0.2, 10.0
+COMPUTING_SHARE = 0.125  # of its time; a thread that computes less waits, such as for a GPU
 END_S = 0.5  # for verdicts that are being stored when the pipeline ends
 
 Judged: TypeAlias = Sequence[tuple[WaitingSample, Verdict]]
@@ -249,11 +250,16 @@ class Lane:
 def _judge_in_batches(
     judging: Callable[[Sequence[Decoded]], list[Verdict]], decoded: Sequence[Decoded], batch_size: int
 ) -> tuple[list[Verdict], float]:
-    """Return the verdicts of all samples, judged `batch_size` at once, and the seconds they took. Blocking."""
-    started_s, verdicts = time.perf_counter(), list[Verdict]()
+    """Return the verdicts of all samples, judged `batch_size` at once, and the seconds they took. Blocking.
+
+    These are the thread's own seconds where it computes and other processes use the cores, too: batches that became
+    small with the load would add to it.
+    """
+    started_s, started_cpu_s, verdicts = time.perf_counter(), time.thread_time(), list[Verdict]()
     for start in range(0, len(decoded), batch_size):
         verdicts += judging(decoded[start : start + batch_size])
-    return verdicts, time.perf_counter() - started_s
+    seconds, own_s = time.perf_counter() - started_s, time.thread_time() - started_cpu_s
+    return verdicts, own_s if own_s > COMPUTING_SHARE * seconds else seconds
 
 
 def _undecided(samples: Sequence[WaitingSample], reason: str, bundle_id: str) -> _Part:
