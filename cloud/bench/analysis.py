@@ -9,10 +9,10 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,6 +25,7 @@ from cloud.serving.analysis import Analysis
 from cloud.serving.batcher import Batcher
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.encoding import Samples
+from cloud.serving.precision import Precision
 from cloud.serving.scoring import score_blocks
 from cloud.serving.worker import Worker
 from cloud.store import Store, open_store
@@ -43,11 +44,22 @@ BUDGET_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True)
 class AnalysisBenchOptions:
-    """`rounds`: turns of each side. `share`: of the usual number of samples and training steps."""
+    """`rounds`: turns of each side. `share`: of the usual number of samples and training steps.
+
+    `precision`: of the networks, on both sides.
+    """
 
     rounds: int
     share: float
     command: str
+    precision: Precision = "fp32"
+
+
+class _Speed(NamedTuple):
+    """Samples a second, and the processor time of all threads for a sample."""
+
+    samples_a_second: float
+    cpu_us_a_sample: float
 
 
 def run_analysis_benchmark(options: AnalysisBenchOptions, progress: StageProgress) -> dict[str, Any]:
@@ -56,7 +68,7 @@ def run_analysis_benchmark(options: AnalysisBenchOptions, progress: StageProgres
     key = Ed25519PrivateKey.generate()
     for bundle in fitted_bundles(key, options.share, progress):
         with tempfile.TemporaryDirectory(prefix="vedette-bench-") as name:
-            figures[bundle.name] = asyncio.run(_compare(Path(name), key, bundle, options.rounds, progress))
+            figures[bundle.name] = asyncio.run(_compare(Path(name), key, bundle, options, progress))
     rows = [
         {
             "samples": name,
@@ -72,50 +84,70 @@ def run_analysis_benchmark(options: AnalysisBenchOptions, progress: StageProgres
 
 
 async def _compare(
-    folder: Path, key: Ed25519PrivateKey, bundle: BenchBundle, rounds: int, progress: StageProgress
+    folder: Path, key: Ed25519PrivateKey, bundle: BenchBundle, options: AnalysisBenchOptions, progress: StageProgress
 ) -> dict[str, Any]:
-    analysis = Analysis.load(bundle.bundle, "cpu")
-    bare = {size: _bare_rate(analysis, bundle, size) for size in bundle.batch_sizes for _ in range(2)}  # the second one
+    analysis, rounds = Analysis.load(bundle.bundle, "cpu", precision=options.precision), options.rounds
+    bare = {  # the second of two turns
+        size: _bare_speed(analysis, bundle, size).samples_a_second for size in bundle.batch_sizes for _ in range(2)
+    }
     best = max(bare, key=lambda size: bare[size])
     setup = Setup(folder, key, {})
     devices = [device.device_id for device in await setup.prepare([bundle.bundle], DEVICES)]
-    bare_rates, service_rates = [], []
+    bare_speeds, service_speeds = list[_Speed](), list[_Speed]()
     async with open_store(setup.settings.store) as store:
         service = _Service(store, setup, key, analysis)
         try:
-            await service.rate(bundle, devices)  # warm-up
+            await service.speed(bundle, devices)  # warm-up
             for number in range(rounds):
                 progress(f"{bundle.name}, bare loop", number / rounds)
-                bare_rates.append(_bare_rate(analysis, bundle, best))
+                bare_speeds.append(_bare_speed(analysis, bundle, best))
                 progress(f"{bundle.name}, service", (number + 0.5) / rounds)
-                service_rates.append(await service.rate(bundle, devices))
+                service_speeds.append(await service.speed(bundle, devices))
         finally:
             service.stop()
-    ratios = [service_rate / bare_rate for service_rate, bare_rate in zip(service_rates, bare_rates, strict=True)]
+    ratios = [
+        ours.samples_a_second / bare_loop.samples_a_second
+        for ours, bare_loop in zip(service_speeds, bare_speeds, strict=True)
+    ]
     return {
         "samples": len(bundle.judged),
         "bare_batch_size": best,
         "bare_samples_a_second_by_batch_size": {str(size): rate for size, rate in bare.items()},
         "service_batch_size": setup.settings.analysis.batch_size,
-        "bare_samples_a_second": statistics.median(bare_rates),
-        "service_samples_a_second": statistics.median(service_rates),
+        "precision": "bf16" if analysis.precision.in_bfloat16 else "fp32",
+        "p_factor": analysis.precision.p_factor,
+        "bare_samples_a_second": statistics.median(speed.samples_a_second for speed in bare_speeds),
+        "service_samples_a_second": statistics.median(speed.samples_a_second for speed in service_speeds),
+        "bare_cpu_us_a_sample": statistics.median(speed.cpu_us_a_sample for speed in bare_speeds),
+        "service_cpu_us_a_sample": statistics.median(speed.cpu_us_a_sample for speed in service_speeds),
         "ratio": statistics.median(ratios),
         "lowest_ratio": min(ratios),
         "highest_ratio": max(ratios),
     }
 
 
-def _bare_rate(analysis: Analysis, bundle: BenchBundle, batch_size: int) -> float:
-    """Return the samples a second of encoder and analyzers on prepared samples."""
+def _bare_speed(analysis: Analysis, bundle: BenchBundle, batch_size: int) -> _Speed:
+    """Return the speed of encoder and analyzers on prepared samples."""
     prepared = [
         Samples.prepare(analysis.preprocessor, bundle.judged[start : start + batch_size])
         for start in range(0, len(bundle.judged), batch_size)
     ]
-    started_s = time.perf_counter()
+    in_bfloat16, speed_of = analysis.precision.in_bfloat16, _stopwatch(len(bundle.judged))
     for samples in prepared:
-        for _ in score_blocks(analysis.encoder, analysis.analyzers, samples, analysis.device):
+        for _ in score_blocks(analysis.encoder, analysis.analyzers, samples, analysis.device, in_bfloat16):
             pass
-    return len(bundle.judged) / (time.perf_counter() - started_s)
+    return speed_of()
+
+
+def _stopwatch(samples: int) -> Callable[[], _Speed]:
+    """Return a function that returns the speed at which `samples` were judged since now."""
+    started_s, started_cpu_s = time.perf_counter(), time.process_time()
+
+    def speed() -> _Speed:
+        wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - started_cpu_s
+        return _Speed(samples / wall_s, 1e6 * cpu_s / samples)
+
+    return speed
 
 
 class _Service:
@@ -145,17 +177,17 @@ class _Service:
             on_failure=self._failures.append,
         )
 
-    async def rate(self, bundle: BenchBundle, devices: Sequence[str]) -> float:
-        """Return the verdicts a second, from waiting samples to the last stored verdict."""
+    async def speed(self, bundle: BenchBundle, devices: Sequence[str]) -> _Speed:
+        """Return the speed from waiting samples to the last stored verdict."""
         self._done.clear()
         self._left = len(bundle.judged)
         await self._fill(bundle, devices)
-        started_s = time.perf_counter()
+        speed_of = _stopwatch(len(bundle.judged))
         batching = asyncio.create_task(self._batcher.run())
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self._done.wait()
-            return len(bundle.judged) / (time.perf_counter() - started_s)
+            return speed_of()
         except TimeoutError:
             raise VedetteError(f"{self._left} samples have no verdict: {self._failures[:1]}.") from None
         finally:

@@ -1,7 +1,7 @@
 """Commands `vedette bench cloud ...`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -70,6 +70,9 @@ def analysis(
     share: Annotated[
         float, typer.Option(min=0.01, max=10, help="Scale samples and training steps (0.1 = quick look).")
     ] = 1.0,
+    precision: Annotated[
+        str, typer.Option(metavar="fp32|bf16", help="Precision of the networks on both sides; bf16 after its check.")
+    ] = "fp32",
     json_path: JSON = None,
 ) -> None:
     """Measure verdicts a second against a bare loop over the same networks at its best batch size, in turns.
@@ -81,11 +84,15 @@ def analysis(
     from cloud.evaluation.result_files import measure_and_write
     from cloud.training.progress import shown_progress
 
+    if precision not in ("fp32", "bf16"):
+        raise SettingsError(f"--precision {precision}: give fp32 or bf16.")
     command = f"vedette bench cloud analysis --rounds {rounds} --share {share:g}"
+    command += " --precision bf16" if precision == "bf16" else ""
+    chosen: Literal["fp32", "bf16"] = "bf16" if precision == "bf16" else "fp32"
 
     def measure() -> dict[str, Any]:
         with shown_progress() as progress:
-            return run_analysis_benchmark(AnalysisBenchOptions(rounds, share, command), progress)
+            return run_analysis_benchmark(AnalysisBenchOptions(rounds, share, command, chosen), progress)
 
     show_analysis(measure_and_write(measure, json_path))
 

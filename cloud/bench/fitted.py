@@ -16,7 +16,7 @@ from cloud.methods.encoders import encoder_bytes
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.encoders import fit_image_encoder
 from cloud.training.progress import StageProgress
-from shared.bundle import ENCODER_FILE, Bundle, InputSpec, npz_bytes, sign
+from shared.bundle import ENCODER_FILE, REFERENCE_FILE, Bundle, InputSpec, npz_bytes, sign
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from shared.samples import Values
@@ -60,7 +60,8 @@ def _rows(key: Ed25519PrivateKey, share: float, options: AnalysisOptions, random
     spec = InputSpec(channels=tuple(f"feature_{place}" for place in range(FEATURES)))
     preprocessor = fit_preprocessor(Modality.TABULAR, train, spec)
     analysis = fit_analysis(preprocessor, None, train, held_out, options).analysis
-    files = {**preprocessor.files(), **analysis.files(), FILLER: npz_bytes({})}
+    reference = npz_bytes({"held_out": preprocessor.prepare(held_out).inputs})
+    files = {**preprocessor.files(), **analysis.files(), REFERENCE_FILE: reference, FILLER: npz_bytes({})}
     bundle = sign(bench_manifest("bench-rows", Modality.TABULAR, spec), files, key)
     return BenchBundle("rows", bundle, drawn(max(128, int(JUDGED_ROWS * share))), (), ROW_BATCHES)
 

@@ -41,14 +41,16 @@ def show_ingest(summary: Mapping[str, Any], console: Console | None = None) -> N
 def show_analysis(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print rates and ratios, and a sentence for each requirement that is missed."""
     console = console if console is not None else new_console()
-    header = ["samples", "bare loop, samples/s", "at batch size", "service, samples/s", "batch size setting"]
+    header = ["samples", "bare loop, samples/s", "at batch size", "service, samples/s"]
+    header += ["CPU us a sample, bare", "CPU us a sample, service"]
     rows = [
         [
             name,
             f"{figure['bare_samples_a_second']:,.1f}",
             str(figure["bare_batch_size"]),
             f"{figure['service_samples_a_second']:,.1f}",
-            str(figure["service_batch_size"]),
+            f"{figure['bare_cpu_us_a_sample']:,.0f}",
+            f"{figure['service_cpu_us_a_sample']:,.0f}",
         ]
         for name, figure in summary["figures"].items()
     ]
