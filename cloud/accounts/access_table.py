@@ -48,7 +48,7 @@ class RouteAccess:
     sites: SiteRule = SiteRule.REFUSED
     csrf: Csrf = Csrf.HEADER
     stays_open: bool = False
-    """Whether a connection stays open after the check: a web socket or a stream, which ends with its session."""
+    """Whether an answer goes on after the check, such as a stream of events; it ends with its session."""
 
 
 ROUTES = (

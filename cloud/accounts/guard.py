@@ -51,7 +51,7 @@ class SessionGuard:
             refusal, session = _storage_failed(error), None
         if refusal is not None:
             await _refuse(refusal, scope, receive, send)
-        elif session is not None and found is not None and found[0].stays_open and self._connections is not None:
+        elif session is not None and self._connections is not None and _stays_open(scope, found):
             await self._connections.run(session, self._app, scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -103,6 +103,11 @@ class SessionGuard:
         if person.sites and (reason := await outside_sites(self._store, scope, person, entry, parameters)):
             return _problem(request, 403, reason)
         return None
+
+
+def _stays_open(scope: Scope, found: tuple[RouteAccess, dict[str, str]] | None) -> bool:
+    """Return whether the connection of a request may outlive its session: every web socket, and streams."""
+    return scope["type"] == "websocket" or (found is not None and found[0].stays_open)
 
 
 def _has_proof(scope: Scope, person: SignedIn, entry: RouteAccess) -> bool:

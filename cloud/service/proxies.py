@@ -41,19 +41,30 @@ class TrustedProxies:
             scope["headers"] = [*others, (b"host", hosts[-1].encode("latin-1"))]
 
     def _first_untrusted(self, addresses: list[str]) -> str:
-        """Return the address, from right to left, that is no trusted proxy; the leftmost if all of them are."""
+        """Return the address, from right to left, that is no trusted proxy; the leftmost if all of them are.
+
+        A text that is no address ends the search: who wrote it is unknown.
+        """
+        found = ""
         for address in reversed(addresses):
+            if _parse(address) is None:
+                break
+            found = address
             if not self._trusts(address):
-                return address
-        return addresses[0] if addresses else ""
+                break
+        return found
 
     def _trusts(self, text: str) -> bool:
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            return False
+        address = _parse(text)
         mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        return address is not None and any((mapped or address) in network for network in self._networks)
+
+
+def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def _items(scope: Scope, name: bytes) -> list[str]:

@@ -37,6 +37,8 @@ GIVEN = {"X-Forwarded-For": "8.8.8.8, 10.0.0.7", "X-Forwarded-Proto": "https", "
         ("not an address", GIVEN, ("not an address", "http", "inner")),
         ("10.0.0.2", {"X-Forwarded-For": "1.1.1.1, 8.8.8.8"}, ("8.8.8.8", "http", "inner")),  # the browser's own claim
         ("10.0.0.2", {"X-Forwarded-For": "10.0.0.3, 10.0.0.4"}, ("10.0.0.3", "http", "inner")),
+        ("10.0.0.2", {"X-Forwarded-For": "8.8.8.8, some text, 10.0.0.3"}, ("10.0.0.3", "http", "inner")),
+        ("10.0.0.2", {"X-Forwarded-For": "a\0b"}, ("10.0.0.2", "http", "inner")),
         ("10.0.0.2", {"X-Forwarded-Proto": "https, http"}, ("10.0.0.2", "http", "inner")),
         ("10.0.0.2", {"X-Forwarded-For": " ,,", "X-Forwarded-Host": ""}, ("10.0.0.2", "http", "inner")),
     ],
