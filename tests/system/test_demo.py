@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def test_the_demo_loses_nothing_and_ends_with_a_new_bundle_on_the_devices(
         timeout=900,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert re.search(r"signed in as demo: http://127\.0\.0\.1:\d+/link/[\w-]{43}", "".join(demo.stdout.splitlines()))
     summary = json.loads(result.read_text())
     assert set(summary) == {"devices", "total", "federated_round", "seconds", "versions"}
     assert 0 < summary["seconds"]["training"] < summary["seconds"]["until_all_devices_screen"]
