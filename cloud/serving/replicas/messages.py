@@ -101,7 +101,7 @@ def _kind(error: Exception) -> str:
 
 
 def _sample_message(values: Values, crop: ImageCrop | None) -> judge_pb2.SampleValues:
-    pixels = values.dtype == np.uint8
+    pixels = values.itemsize == 1
     data = np.ascontiguousarray(values, np.uint8 if pixels else np.dtype("<f4")).tobytes()
     message = judge_pb2.SampleValues(pixels=pixels, data=data, shape=values.shape)
     if crop is not None:
@@ -139,7 +139,7 @@ def _judgement_message(verdict: Verdict) -> judge_pb2.SampleJudgement:
         contributions=[sample_pb2.Contribution(name=name, share=share) for name, share in verdict.contributions],
         left_out=verdict.left_out,
     )
-    if (found := verdict.anomaly_map) is not None and found.ndim == 2 and found.dtype == np.uint8:
+    if (found := verdict.anomaly_map) is not None and found.ndim == 2 and found.itemsize == 1:
         message.anomaly_map.height, message.anomaly_map.width = found.shape
         message.anomaly_map.values = found.tobytes()
     return message
