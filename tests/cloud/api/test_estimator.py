@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import check_estimator
 
 from cloud.api.detector import Detector
 from cloud.api.estimator import VectorDetector
@@ -35,6 +34,8 @@ def fitted(rows: NDArray[np.float64]) -> VectorDetector:
 
 
 def test_it_passes_the_checks_of_scikit_learn() -> None:
+    from sklearn.utils.estimator_checks import check_estimator  # half a second, which other workers need not spend
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = check_estimator(VectorDetector(**QUICK), on_fail=None)

@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cloud.settings import CloudSettings, StoreLocation
 from cloud.store import open_store
@@ -21,6 +19,8 @@ from tests.cloud.console.filled_store import KEY, SHUTTLE, empty_database, manif
 @pytest.fixture(scope="module")
 def s3_address() -> Iterator[str]:
     """URL of an S3 server with the bucket `vedette`."""
+    from moto.server import ThreadedMotoServer  # half a second, which other workers need not spend
+
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -32,6 +32,8 @@ def s3_address() -> Iterator[str]:
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "file":
         return f"file://{tmp_path}/shared"
+    import boto3
+
     address = request.getfixturevalue("s3_address")
     for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
         monkeypatch.setenv(f"AWS_{name}", value)
