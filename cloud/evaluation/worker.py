@@ -13,10 +13,10 @@ from shared.child_process import serve_json_lines
 
 def main() -> None:
     """Compute units until standard input ends."""
-    serve_json_lines(_answer)
+    serve_json_lines(answer)
 
 
-def _answer(unit: dict[str, Any]) -> dict[str, Any]:
+def answer(unit: dict[str, Any]) -> dict[str, Any]:
     """Return the figures and facts of a unit, or its error."""
     from cloud.evaluation.methods import score_unit
     from cloud.training.settings import TrainingSettings

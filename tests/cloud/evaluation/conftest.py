@@ -1,11 +1,14 @@
 """Tiny data sets in every layout that the commands take, and how to run a command."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from cloud.evaluation import runner, worker
 from shared.cli import main
 from shared.images import encode_png
 
@@ -44,6 +47,22 @@ def vedette(monkeypatch: pytest.MonkeyPatch) -> Vedette:
         return int(caught.value.code or 0)
 
     return run
+
+
+class HereWorker:
+    """A worker of benchmarks in this process: a process of its own imports PyTorch, ONNX and NNCF again for seconds."""
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        return json.loads(json.dumps(worker.answer(json.loads(json.dumps(request)))))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def worker_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute the units of a benchmark in this process, after a thread of the runner has sent them as JSON."""
+    monkeypatch.setattr(runner._WorkerPool, "_worker", lambda pool: HereWorker())
 
 
 @pytest.fixture(scope="session")

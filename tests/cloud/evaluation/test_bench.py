@@ -14,7 +14,12 @@ BASELINES = {"baseline_knn", "baseline_isolation_forest"}
 
 
 def test_tables_resume_and_a_broken_set_does_not_stop_the_rest(
-    tmp_path: Path, tables: Path, quick: Path, vedette, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tables: Path,
+    quick: Path,
+    vedette,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     result, page, work = tmp_path / "out.json", tmp_path / "tables.md", tmp_path / "work"
     options = ("--data", tables, "--config", quick, "--work", work, "--seeds", "1", "--jobs", "1", "--json", result)
@@ -42,11 +47,13 @@ def test_tables_resume_and_a_broken_set_does_not_stop_the_rest(
     assert len(kept) == 3  # two sets, one of them also without the bootstrap
     kept[0].unlink()
     kept[1].write_text("{")  # as after a power failure
+    request.getfixturevalue("worker_here")  # the figures do not depend on the process
     assert vedette("bench", "adbench", *options, "--datasets", "small,large") == 0
     assert "(resumed)" in capsys.readouterr().err
     assert json.loads(result.read_text())["sets"] == summary["sets"]
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_series(tmp_path: Path, series_folder: Path, quick: Path, vedette) -> None:
     result = tmp_path / "out.json"
     options = ("--data", series_folder, "--config", quick, "--work", tmp_path, "--jobs", "1", "--json", result)
@@ -58,6 +65,7 @@ def test_series(tmp_path: Path, series_folder: Path, quick: Path, vedette) -> No
     assert "VUS-PR" in (tmp_path / "series.md").read_text()
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_images(tmp_path: Path, image_folder: Path, quick: Path, vedette) -> None:
     result = tmp_path / "out.json"
     options = ("--data", image_folder, "--config", quick, "--work", tmp_path, "--json", result)

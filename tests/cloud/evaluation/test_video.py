@@ -34,6 +34,7 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_the_benchmark_finds_a_walk_through_the_room_by_every_method(
     camera: Path, tmp_path: Path, vedette: Callable[..., int]
 ) -> None:
