@@ -33,6 +33,7 @@ from cloud.store.ingest import Received, store_samples
 from cloud.store.registry import Registry
 from cloud.training.progress import StageProgress
 from shared.errors import VedetteError
+from shared.garbage import skip_loaded_objects
 from shared.samples import Sample, new_sample_id
 from shared.wire import encode_payload
 
@@ -87,6 +88,7 @@ async def _compare(
     folder: Path, key: Ed25519PrivateKey, bundle: BenchBundle, options: AnalysisBenchOptions, progress: StageProgress
 ) -> dict[str, Any]:
     analysis, rounds = Analysis.load(bundle.bundle, "cpu", precision=options.precision), options.rounds
+    skip_loaded_objects()  # as the service does
     bare = {  # the second of two turns
         size: _bare_speed(analysis, bundle, size).samples_a_second for size in bundle.batch_sizes for _ in range(2)
     }

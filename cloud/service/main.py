@@ -1,7 +1,6 @@
 """`vedette cloud serve`: run the service until a signal ends it."""
 
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -25,6 +24,7 @@ from cloud.store import Store
 from cloud.store.registry import Registry
 from shared.bundle import Bundle
 from shared.errors import VedetteError
+from shared.garbage import skip_loaded_objects
 from shared.logs import EventLog, configure
 
 RESERVED_FILES = 1024  # of store, bundles and libraries
@@ -54,13 +54,6 @@ def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, ro
         os._exit(0)
 
 
-def _settle_memory() -> None:
-    """Keep the garbage collector away from the objects of imported libraries, which are all held to the end."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
 def raise_file_limit(wanted: int) -> None:
     """Let this process open `wanted` files, or as many as the system allows; warn if these are fewer."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -77,7 +70,11 @@ def _load_analysis(settings: CloudSettings) -> LoadAnalysis:
         from cloud.serving.analysis import load_analysis  # imports PyTorch: in the worker, not at start
 
         chosen = settings.analysis
-        return load_analysis(bundle, chosen.device, chosen.false_alarm_rate, chosen.precision, compiled=chosen.compile)
+        analysis = load_analysis(
+            bundle, chosen.device, chosen.false_alarm_rate, chosen.precision, compiled=chosen.compile
+        )
+        skip_loaded_objects()  # those of PyTorch, too
+        return analysis
 
     return load
 
@@ -94,7 +91,7 @@ async def _run(
     try:
         await service.start()
         service.failed.add_done_callback(lambda _: asked.set())
-        _settle_memory()
+        skip_loaded_objects()
         await asked.wait()
     finally:
         _LOG.info("stopping")
