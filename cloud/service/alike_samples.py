@@ -158,7 +158,7 @@ class AlikeCheck:
 def _samples_by_length(data: bytes) -> tuple[list[int], dict[int, list[int]]]:
     """Return where the samples of a serialised SubmitRequest start, and their places in it by their length.
 
-    There are none in any other message.
+    There are none in any other message, and in one that clearly has fewer than LEAST_SAMPLES.
     """
     starts, groups = list[int](), dict[int, list[int]]()
     position, end = 0, len(data)
@@ -168,10 +168,18 @@ def _samples_by_length(data: bytes) -> tuple[list[int], dict[int, list[int]]]:
                 return [], {}
             length, start = data[position + 1], position + 2
             if length >= 0x80:
-                length, start = _varint(data, position + 1)
-            groups.setdefault(length, []).append(len(starts))
-            starts.append(start)
+                more = data[start]
+                if more < 0x80:
+                    length, start = (length & 0x7F) | more << 7, start + 1
+                else:
+                    length, start = _varint(data, position + 1)
             position = start + length
+            if not starts and position * LEAST_SAMPLES > 2 * end:  # few and large
+                return [], {}
+            if (places := groups.get(length)) is None:
+                places = groups[length] = []
+            places.append(len(starts))
+            starts.append(start)
     except IndexError:
         return [], {}
     return (starts, groups) if position == end else ([], {})

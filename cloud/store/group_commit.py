@@ -12,7 +12,7 @@ from vedette.v1 import detection_pb2
 
 MAX_REQUESTS = 512  # of one transaction
 MAX_BYTES = 32 * 2**20  # of one transaction, unless a request alone has more
-MAX_REMEMBERED = 65_536  # ids of stored samples; the memory holds one to two times as many
+MAX_REMEMBERED = 16_384  # ids of stored samples; the memory holds one to two times as many
 _ALL_STORED: Known = {}
 
 

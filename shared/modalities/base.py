@@ -163,7 +163,7 @@ def with_crc(payload: sample_pb2.Payload) -> sample_pb2.Payload:
     return payload
 
 
-def check_crc(payload: sample_pb2.Payload) -> None:
-    """Raise SampleRejected if the payload carries a CRC-32 that does not match its data."""
-    if payload.HasField("crc32") and zlib.crc32(payload.data) != payload.crc32:
+def check_crc(payload: sample_pb2.Payload, data: bytes | None = None) -> None:
+    """Raise SampleRejected if the payload carries a CRC-32 that does not match its `data` (None: read it)."""
+    if payload.HasField("crc32") and zlib.crc32(payload.data if data is None else data) != payload.crc32:
         raise SampleRejected("payload is damaged: its CRC-32 does not match")

@@ -136,8 +136,9 @@ class ImageType:
         shape = checked_shape(payload, self)
         if payload.encoding not in IMAGE_MAGIC:
             raise refuse_encoding(payload, self.modality)
-        check_crc(payload)
-        check_image_file(payload.data, payload.encoding, shape)
+        data = payload.data  # a copy each time
+        check_crc(payload, data)
+        check_image_file(data, payload.encoding, shape)
         return shape
 
 
