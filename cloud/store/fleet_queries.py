@@ -1,6 +1,5 @@
 """Read-only queries on devices and the fleet, for the console."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,10 +71,11 @@ async def device_rows(
     if device_id:
         query = query.where(devices.c.device_id == device_id)
     found = [dict(row) for row in (await connection.execute(query.limit(size))).mappings()]
-    listed = [row["device_id"] for row in found] if device_id or size is not None else None
-    pending = await _pending_by_device(connection, listed)
-    which = verdict_counts.c.device_id != ALL_DEVICES if listed is None else verdict_counts.c.device_id.in_(listed)
-    decisions = await _decisions_by_device(connection, which)
+    if not found:
+        return ()
+    first, last = found[0]["device_id"], found[-1]["device_id"]
+    pending = await _pending_by_device(connection, first, last)
+    decisions = await _decisions_by_device(connection, verdict_counts.c.device_id.between(first, last))
     return tuple(_device_row(row, pending, decisions) for row in found)
 
 
@@ -116,14 +116,13 @@ async def fleet_summary(connection: AsyncConnection, *, alive_since_s: float) ->
     )
 
 
-async def _pending_by_device(connection: AsyncConnection, listed: Sequence[str] | None) -> dict[str, int]:
-    query = select(samples.c.device_id, func.count().label("waiting")).where(samples.c.judged == false())
-    if listed is not None:
-        query = query.where(samples.c.device_id.in_(listed))
-    query = query.group_by(samples.c.device_id)
+async def _pending_by_device(connection: AsyncConnection, first: str, last: str) -> dict[str, int]:
+    """Return the number of waiting samples of the devices `first` to `last`, by device."""
+    query = select(samples.c.device_id, func.count().label("waiting")).group_by(samples.c.device_id)
+    query = query.where(samples.c.judged == false(), samples.c.device_id.between(first, last))
     pending = {row.device_id: row.waiting for row in await connection.execute(query)}
     for device_id, count, _ in await inbox_backlog(connection):
-        if listed is None or device_id in listed:
+        if first <= device_id <= last:
             pending[device_id] = pending.get(device_id, 0) + count
     return pending
 

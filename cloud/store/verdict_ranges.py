@@ -74,26 +74,37 @@ async def _search(connection: AsyncConnection, wanted: VerdictFilter, span: Span
     """Return the verdicts whose origin or source matches the text.
 
     Origins that begin with the text are found by their index if they are few. Otherwise, and for sources, the next
-    `WINDOW` verdicts that match the other filters are compared with the text.
+    `WINDOW` verdicts that match the other filters are compared with the text. The store does both by itself: thousands
+    of keys would cost more as parameters of a query than the search.
     """
     conditions = _conditions(wanted, span)
     ranges: Sequence[Range] | None = None
     if not wanted.text.startswith("*"):
-        origins = await _origins(connection, wanted.text)
+        candidates = _candidates(wanted.text)
         places = await _sources(connection, wanted)
-        if len(origins) <= MAX_CANDIDATES and not places:
-            return Found(await _among(connection, origins, wanted, conditions, span, limit))
-        if not origins and len(places) <= MAX_SOURCES:
+        count = (await connection.execute(select(func.count()).select_from(candidates.subquery()))).scalar_one()
+        if count <= MAX_CANDIDATES and not places:
+            return Found(await _among(connection, candidates, wanted, conditions, span, limit))
+        if not count and len(places) <= MAX_SOURCES:
             of_devices = [await _ranges(connection, wanted, device_id) for device_id in sorted(places)]
             ranges = [range_ for found in of_devices for range_ in found or ()]
     if ranges is None:
         ranges = await _ranges(connection, wanted)
-    window = await _first(connection, ranges, conditions, span, WINDOW)
-    query = select(samples.c.number).where(samples.c.number.in_([key.number for key in window]), _matches(wanted.text))
-    numbers = set((await connection.execute(query)).scalars())
-    keys = tuple(key for key in window if key.number in numbers)
-    is_cut = len(window) == WINDOW and len(keys) < limit
-    return Found(keys[:limit], window[-1] if is_cut else None)
+    if ranges is not None and not ranges:
+        return Found(())
+    return await _in_window(connection, _first_query(ranges, conditions, span, WINDOW), wanted.text, span, limit)
+
+
+async def _in_window(connection: AsyncConnection, keys: Select[Any], text: str, span: Span, limit: int) -> Found:
+    """Return the first `limit` of these `WINDOW` keys whose sample matches the text."""
+    window = keys.subquery()
+    query = select(window.c.judged_at_s, window.c.number).join(samples, samples.c.number == window.c.number)
+    query = query.where(_matches(text)).order_by(*_order(window.c, span)).limit(limit)
+    found = tuple(VerdictKey(*row) for row in await connection.execute(query))
+    if len(found) == limit:
+        return Found(found)
+    last = (await connection.execute(keys.limit(1).offset(WINDOW - 1))).one_or_none()
+    return Found(found, VerdictKey(*last) if last is not None else None)
 
 
 async def _ranges(
@@ -123,12 +134,19 @@ async def _first(
     """Return the first `limit` keys of these ranges together, in the order of the span."""
     if ranges is not None and not ranges:
         return ()
-    parts = [_range_query(values, conditions, span, limit) for values in ranges or ({},)]
-    query: Any = parts[0]
-    if len(parts) > 1:
-        merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
-        query = select(merged).order_by(*_order(merged.c, span)).limit(limit)
+    query = _first_query(ranges, conditions, span, limit)
     return tuple(VerdictKey(*row) for row in await connection.execute(query))
+
+
+def _first_query(
+    ranges: Sequence[Range] | None, conditions: Sequence[ColumnElement[bool]], span: Span, limit: int
+) -> Select[Any]:
+    """Return the query of `_first`; `ranges` are not empty."""
+    parts = [_range_query(values, conditions, span, limit) for values in ranges or ({},)]
+    if len(parts) == 1:
+        return parts[0]
+    merged = union_all(*(select(part.subquery()) for part in parts)).subquery()
+    return select(merged).order_by(*_order(merged.c, span)).limit(limit)
 
 
 def _range_query(values: Range, conditions: Sequence[ColumnElement[bool]], span: Span, limit: int) -> Select[Any]:
@@ -139,7 +157,7 @@ def _range_query(values: Range, conditions: Sequence[ColumnElement[bool]], span:
 
 async def _among(
     connection: AsyncConnection,
-    numbers: Sequence[int],
+    numbers: Select[tuple[int]],
     wanted: VerdictFilter,
     conditions: Sequence[ColumnElement[bool]],
     span: Span,
@@ -159,11 +177,14 @@ def _of_kind(query: Select[Any], wanted: VerdictFilter) -> Select[Any]:
     return query
 
 
-async def _origins(connection: AsyncConnection, text: str) -> Sequence[int]:
-    """Return the numbers of judged samples whose origin begins with the text, at most one more than MAX_CANDIDATES."""
-    found = (samples.c.judged == true(), _begins(func.lower(samples.c.origin), text))
-    query = select(samples.c.number).where(*found).limit(MAX_CANDIDATES + 1)
-    return (await connection.execute(query)).scalars().all()
+def _candidates(text: str) -> Select[tuple[int]]:
+    """Return the query of judged samples whose origin begins with the text, at most one more than MAX_CANDIDATES.
+
+    The order makes the index the cheapest plan, also where the store expects many matches.
+    """
+    origin = func.lower(samples.c.origin)
+    found = select(samples.c.number).where(samples.c.judged == true(), _begins(origin, text))
+    return found.order_by(origin).limit(MAX_CANDIDATES + 1)
 
 
 async def _sources(connection: AsyncConnection, wanted: VerdictFilter) -> set[str]:

@@ -201,7 +201,8 @@ async def test_a_page_reads_ranges_of_indexes_only(store: Store, wanted: Verdict
     for statement, plan in plans.items():
         reads = [step for step in plan if "verdicts" in step or "samples" in step]
         assert all(step.startswith("SEARCH") for step in reads), plan
-        if reads and not any(word in statement for word in ("UNION", "IN (", "verdict_counts")):
+        bounded = ("UNION", "IN (", "verdict_counts", "AS anon_1 JOIN samples")  # they sort a page or a window
+        if reads and not any(word in statement for word in bounded):
             assert not [step for step in plan if "TEMP B-TREE" in step], plan
 
 
@@ -215,6 +216,7 @@ async def test_figures_of_fleet_and_devices_read_no_verdict_and_no_judged_sample
     assert reads == {
         "SCAN verdicts USING COVERING INDEX ix_verdicts_judged_at_s",  # the newest: one row
         "SCAN samples USING INDEX ix_samples_waiting",
+        "SEARCH samples USING INDEX ix_samples_waiting (device_id>? AND device_id<?)",
     }
 
 
