@@ -222,6 +222,12 @@ class RetentionSettings(Settings):
     verdicts_days: float = Field(
         default=365.0, ge=0, title="Verdicts", description="days until a verdict and its sample are deleted"
     )
+    labelled_days: float = Field(
+        default=730.0,
+        ge=0,
+        title="Labelled samples",
+        description="days until a sample with a label is deleted, with verdict and payload; never before verdicts_days",
+    )
     events_days: float = Field(
         default=14.0,
         ge=0,

@@ -4,20 +4,20 @@ The request revokes the device in one transaction. After it the device has no ac
 then deletes its data; a row of `device_removals` says that there is some left.
 """
 
-import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from sqlalchemy import Delete, delete, false, func, insert, select, true, tuple_, update
+from sqlalchemy import Delete, Select, delete, false, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.notices import delete_notices_of
-from cloud.store.retention import FIRST_ROWS, MOST_ROWS, PAUSE_S, STEP_S, in_chunks
+from cloud.store.retention import Key, Step, delete_found, in_chunks
 from cloud.store.schema import (
+    KIND,
     device_removals,
     devices,
     events,
@@ -29,10 +29,10 @@ from cloud.store.schema import (
     sources,
     tokens,
     verdict_counts,
+    verdicts,
 )
 from shared.errors import SettingsError
 from shared.logs import EventLog
-from shared.pacing import Pace
 
 GRACE_S = 5.0  # requests that were admitted before the revocation have ended by then
 
@@ -86,24 +86,34 @@ async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> 
     """
     device_id = removal.device_id
     await in_chunks(store, partial(_events_of, device_id))
+    waiting = [
+        select(samples.c.number).where(samples.c.device_id == device_id, samples.c.judged == false()),
+        select(inbox.c.number).where(inbox.c.device_id == device_id),
+    ]
+    async with store.reading() as connection:
+        waited = await _any(connection, waiting)  # its payload may come behind the place of the deletion
     if removal.keep_verdicts:
-        await _delete_payloads(store, device_id)
+        await delete_found(store, payloads.c.number, partial(_payloads_of, device_id), ())
     else:
-        await in_chunks(store, partial(_samples_of, device_id, service_runs))
+        await in_chunks(store, partial(_judged_of, device_id))
         if not service_runs:
+            await in_chunks(store, partial(_waiting_of, device_id))
             await in_chunks(store, partial(_requests_of, device_id))
-    left = select(samples.c.number).where(samples.c.device_id == device_id)
-    if removal.keep_verdicts:
-        left = left.where(samples.c.judged == false())
-    packed = select(inbox.c.number).where(inbox.c.device_id == device_id)
+    judged = select(verdicts.c.number).where(verdicts.c.device_id == device_id)
+    left = waiting if removal.keep_verdicts else [*waiting, judged]
     async with store.writing() as connection:
-        found = [(await connection.execute(query.limit(1))).first() for query in (left, packed)]
-        more = any(row is not None for row in found)
+        more = await _any(connection, left) or (removal.keep_verdicts and waited)
         if more or (service_runs and time.time() - removal.requested_at_s < GRACE_S):
             return False
         await _finish(connection, store.actor, removal)
     _LOG.info("device_removed", device_id=device_id, keep_verdicts=removal.keep_verdicts)
     return True
+
+
+async def _any(connection: AsyncConnection, queries: Sequence[Select[tuple[int]]]) -> bool:
+    """Return whether one of the queries finds a row."""
+    found = [(await connection.execute(query.limit(1))).first() for query in queries]
+    return any(row is not None for row in found)
 
 
 async def _finish(connection: AsyncConnection, actor: str, removal: Removal) -> None:
@@ -118,29 +128,16 @@ async def _finish(connection: AsyncConnection, actor: str, removal: Removal) -> 
     await audit.record(connection, actor, action, removal.device_id, keep_verdicts=removal.keep_verdicts)
 
 
-async def _delete_payloads(store: Store, device_id: str) -> None:
-    """Delete the payloads of the device's judged samples, oldest first."""
-    pace, after = Pace(STEP_S, FIRST_ROWS, MOST_ROWS), (-1.0, -1)
-    place = tuple_(samples.c.received_at_s, samples.c.number)
-    while True:
-        rows = pace.size
-        query = (
-            select(samples.c.received_at_s, samples.c.number)
-            .join(payloads, payloads.c.number == samples.c.number)  # after a restart it goes on where it stopped
-            .where(samples.c.device_id == device_id, samples.c.judged == true(), place > tuple_(*after))
-            .order_by(samples.c.received_at_s, samples.c.number)
-            .limit(rows)
-        )
-        async with store.writing() as connection:
-            started_s = time.perf_counter()
-            found: list[Any] = list((await connection.execute(query)).all())
-            numbers = [row.number for row in found]
-            await connection.execute(delete(payloads).where(payloads.c.number.in_(numbers)))
-        pace.measured(time.perf_counter() - started_s)
-        if len(found) < rows:
-            return
-        after = tuple(found[-1])
-        await asyncio.sleep(PAUSE_S)
+async def _payloads_of(device_id: str, connection: AsyncConnection, after: Key, rows: int) -> Step:
+    """Find the payloads of the device's judged samples, in the order of an index of the verdicts."""
+    order = [verdicts.c[name] for name in (*KIND, "judged_at_s", "number")]
+    query = select(payloads.c.number, *order).select_from(verdicts).outerjoin(payloads, payloads.c.number == order[-1])
+    query = query.where(verdicts.c.device_id == device_id).order_by(*order).limit(rows)
+    if after:
+        query = query.where(tuple_(*order) > tuple_(*after))
+    found = (await connection.execute(query)).all()
+    keys = [row[0] for row in found if row[0] is not None]
+    return Step(keys, tuple(found[-1][1:]) if len(found) == rows else None)
 
 
 def _events_of(device_id: str, rows: int) -> Delete:
@@ -153,10 +150,12 @@ def _requests_of(device_id: str, rows: int) -> Delete:
     return delete(inbox).where(inbox.c.number.in_(old))
 
 
-def _samples_of(device_id: str, only_judged: bool, rows: int) -> Delete:
-    """Delete samples with payloads, verdicts, maps and labels (ON DELETE CASCADE)."""
-    old = select(samples.c.number).where(samples.c.device_id == device_id)
-    if only_judged:
-        old = old.where(samples.c.judged == true())
-    old = old.order_by(samples.c.received_at_s, samples.c.number).limit(rows)
-    return delete(samples).where(samples.c.number.in_(old))
+def _judged_of(device_id: str, rows: int) -> Delete:
+    """Delete judged samples with payloads, verdicts, maps and labels (ON DELETE CASCADE)."""
+    judged = select(verdicts.c.number).where(verdicts.c.device_id == device_id).limit(rows)
+    return delete(samples).where(samples.c.number.in_(judged))
+
+
+def _waiting_of(device_id: str, rows: int) -> Delete:
+    waiting = select(samples.c.number).where(samples.c.device_id == device_id, samples.c.judged == false())
+    return delete(samples).where(samples.c.number.in_(waiting.order_by(samples.c.number).limit(rows)))

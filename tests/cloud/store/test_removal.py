@@ -38,8 +38,7 @@ async def count(store, table, device_id: str = "one") -> int:
 
 @pytest.mark.parametrize("keep_verdicts", [False, True])
 async def test_a_removal_that_is_cut_at_each_pause_goes_on_from_the_store(store, add, keep_verdicts, monkeypatch):
-    for module in (retention, removal_module):
-        monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=cut))
+    monkeypatch.setattr(retention, "asyncio", SimpleNamespace(sleep=cut))
     await add(count=60)
     await add("two", count=3)
     await judge_all(store)
