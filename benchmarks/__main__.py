@@ -27,8 +27,6 @@ NAMES = (
     "adaptive_depth",
     "contamination",
     "diffusion_cost",
-    "retention",
-    "console_queries",
     "open_pages",
     "tracing",
 )

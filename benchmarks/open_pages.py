@@ -28,7 +28,8 @@ import uvicorn
 import websockets
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from benchmarks.large_store import END_S, device_name, make_store
+from cloud.bench.large_store import device_name, make_store
+from cloud.bench.large_store_rows import END_S, StoreContents
 from cloud.store import Store, open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
@@ -47,7 +48,7 @@ def run(quick: bool = False) -> dict[str, Any]:
     """Return the use of the processor in cores, with and without pages; `quick`: with three pages while busy only."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_store(folder, 1000 if quick else VERDICTS, devices=20, waiting=0)
+        make_store(folder, StoreContents(1000 if quick else VERDICTS, devices=20, waiting=0))
         if quick:
             return asyncio.run(_measure(folder, 3, SAMPLES_PER_S, 2.0))
         figures: dict[str, Any] = {"pages": PAGES, "samples_per_s_when_busy": SAMPLES_PER_S}

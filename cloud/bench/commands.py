@@ -11,6 +11,9 @@ from shared.errors import SettingsError
 JSON = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the result or the error to this file.")
 ]
+StoreUrl = Annotated[
+    str, typer.Option(metavar="URL", help="Empty PostgreSQL database to measure; by default a SQLite file.")
+]
 LARGE_IMAGE_SIDE = 8192  # pixels
 _NAMES = ("8 rows", "256 rows", "8 windows", "8 JPEGs")
 
@@ -28,6 +31,11 @@ def add_commands(tree: CommandTree) -> None:
     group.command(epilog="Example:  vedette bench cloud analysis --rounds 5 --json analysis.json")(analysis)
     group.command(epilog="Example:  vedette bench cloud replicas --rounds 5 --json replicas.json")(replicas)
     group.command(
+        epilog="Example:  vedette bench cloud queries --verdicts 1000000 "
+        "--store-url postgresql://vedette@db.example/bench --json queries.json"
+    )(queries)
+    group.command(epilog="Example:  vedette bench cloud retention --rows 100000 --json retention.json")(retention)
+    group.command(
         epilog="Examples:  vedette bench cloud fleet --hostile 0.2 --json fleet.json  |  "
         "vedette bench cloud fleet --devices 50 --minutes 1"
     )(fleet)
@@ -40,9 +48,7 @@ def ingest(
     samples: Annotated[
         str, typer.Option(metavar="A,B", help=f"Requests to measure, from {', '.join(_NAMES)}.")
     ] = ",".join(_NAMES),
-    store_url: Annotated[
-        str, typer.Option(metavar="URL", help="Empty PostgreSQL database to measure; by default a SQLite file.")
-    ] = "",
+    store_url: StoreUrl = "",
     json_path: JSON = None,
 ) -> None:
     """Measure ingest with durable commit against a bare gRPC echo of the same messages, in alternating turns.
@@ -156,6 +162,59 @@ def fleet(
             return run_fleet_benchmark(options, progress)
 
     show_fleet(measure_and_write(measure, json_path))
+
+
+def queries(
+    verdicts: Annotated[int, typer.Option(min=1000, help="Number of verdicts to generate.")] = 10_000_000,
+    repeats: Annotated[int, typer.Option(min=1, max=10_000, help="Calls of each query.")] = 100,
+    store_url: StoreUrl = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the SQLite file here, or measure the one that an earlier run kept."),
+    ] = None,
+    json_path: JSON = None,
+) -> None:
+    """Measure each query of the console and its API on a generated store.
+
+    The store is made first: 10 million verdicts take minutes and about 9 GB of disk. A store that an earlier run made
+    in the database or folder is measured again as it is.
+    """
+    from cloud.bench.queries import QueryOptions, run_query_benchmark
+    from cloud.bench.store_report import show_queries
+    from cloud.evaluation.result_files import measure_and_write
+    from cloud.training.progress import shown_progress
+
+    command = f"vedette bench cloud queries --verdicts {verdicts} --repeats {repeats}"
+
+    def measure() -> dict[str, Any]:
+        with shown_progress() as progress:
+            return run_query_benchmark(QueryOptions(store_url, folder, verdicts, repeats, command), progress)
+
+    show_queries(measure_and_write(measure, json_path))
+
+
+def retention(
+    rows: Annotated[int, typer.Option(min=100, help="Number of old samples that retention deletes.")] = 1_000_000,
+    payload_bytes: Annotated[int, typer.Option(min=1, max=2**24, help="Size of each payload in bytes.")] = 1024,
+    store_url: StoreUrl = "",
+    json_path: JSON = None,
+) -> None:
+    """Measure how long ingest waits at most while retention deletes old payloads and verdicts.
+
+    The store is made first: a million rows take minutes and about 3 GB of disk.
+    """
+    from cloud.bench.retention import RetentionOptions, run_retention_benchmark
+    from cloud.bench.store_report import show_retention
+    from cloud.evaluation.result_files import measure_and_write
+    from cloud.training.progress import shown_progress
+
+    command = f"vedette bench cloud retention --rows {rows} --payload-bytes {payload_bytes}"
+
+    def measure() -> dict[str, Any]:
+        with shown_progress() as progress:
+            return run_retention_benchmark(RetentionOptions(store_url, rows, payload_bytes, command), progress)
+
+    show_retention(measure_and_write(measure, json_path))
 
 
 def _chosen(text: str) -> list[str]:

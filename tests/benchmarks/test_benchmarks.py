@@ -12,13 +12,11 @@ from benchmarks import (
     __main__,
     adaptive_depth,
     analysis_device,
-    console_queries,
     contamination,
     diffusion_cost,
     image_choices,
     image_scale,
     open_pages,
-    retention,
     row_choices,
     series_choices,
     tracing,
@@ -155,23 +153,6 @@ def test_cost_of_diffusion(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = diffusion_cost.run()
     assert figures["training"]["ratio"] > 0
     assert diffusion_cost.FEW in figures["solvers"]
-
-
-def test_retention_gives_disk_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    replaced(monkeypatch, retention, SAMPLES=100, PAYLOAD_BYTES=100_000, BESIDE=1, GAP_S=0.2, IDLE_S=0.1)
-    figures = retention.run()
-    new, older = figures["shrinkable"], figures["older_file"]
-    assert new["payloads_removed"] == older["payloads_removed"] == 100  # two requests, both begun as old
-    assert new["file_mb_after_retention"] < 0.4 * new["file_mb_filled"]
-    assert older["file_mb_after_retention"] >= older["file_mb_filled"]
-    assert older["file_mb_converted"] < 0.4 * older["file_mb_filled"]
-
-
-def test_queries_of_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    replaced(monkeypatch, console_queries, REPEATS=1)
-    figures = console_queries.run(quick=True, count=200_000)
-    assert figures["slowest"] in figures
-    assert set(console_queries.FILTERS) < set(figures)
 
 
 def test_traces_are_measured_off_and_on() -> None:
