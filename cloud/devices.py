@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store.fleet_queries import DeviceRow, device_rows
 from cloud.store.registry import RegisteredBundle
 from cloud.store.releases import wanted_by_device
-from cloud.words import duration_words
+from cloud.words import count_words, duration_words, share_words
 from shared.samples import Decision
 from shared.status import WAITING, HeartbeatCounters, RunningBundle
 
@@ -18,6 +18,21 @@ ENDED = ("ended", "failed")
 MAX_RUNNING, MAX_WARNINGS = 32, 16
 MAX_NAME_CHARACTERS, MAX_WARNING_CHARACTERS = 128, 300
 CERTIFICATE_WARNING_S = 14 * 86_400.0
+# A screener forwards 5 % of normal data by default, and alarms on far less. Shares from here on are a flood.
+FLOOD_FORWARDED, FLOOD_ALARMED, FLOOD_SAMPLES = 0.25, 0.1, 100
+HEALTH_WORDS = {
+    "silent": "silent",
+    "failed": "source failed",
+    "flooding": "flooding",
+    "waiting": "waits for a bundle",
+    "ended": "source ended",
+    "never seen": "never seen",
+    "warning": "warning",
+    "healthy": "healthy",
+    "revoked": "revoked",
+}
+"""Each state of a device in words, those that need somebody first."""
+HEALTH_ORDER = tuple(HEALTH_WORDS)
 
 
 def late_after_s(heartbeat_s: float) -> float:
@@ -135,11 +150,30 @@ def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str
         return "silent", "No heartbeat: check power and network. Its samples wait in its spool."
     states = [item.state for item in row.heartbeat.running]
     if WAITING in states:
-        return "waiting", "A source waits for its bundle, and screens nothing until that is published and fetched."
+        names = ", ".join(sorted({item.bundle_name for item in row.heartbeat.running if item.state == WAITING}))
+        waited = f"the bundle {names[:MAX_NAME_CHARACTERS]}" if names else "its bundle"
+        return "waiting", f"A source waits for {waited}, and screens nothing until it is published and fetched."
     if states and all(state in ENDED for state in states):
         advice = "No source delivers samples: restart the agent to read again."
         return "failed" if "failed" in states else "ended", advice
+    if flood := _flood(row.heartbeat.counters):
+        return "flooding", flood
     return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
+
+
+def _flood(counters: HeartbeatCounters) -> str:
+    """Return how far the shares of all samples so far are above what a screener promises; empty if they are not."""
+    screened = counters.samples_screened
+    if screened < FLOOD_SAMPLES:
+        return ""
+    forwarded, alarmed = counters.samples_forwarded / screened, counters.samples_alarmed / screened
+    if forwarded < FLOOD_FORWARDED and alarmed < FLOOD_ALARMED:
+        return ""
+    return (
+        f"Of {count_words(screened)} samples {share_words(counters.samples_forwarded, screened)} were forwarded and "
+        f"{share_words(counters.samples_alarmed, screened)} were alarms; normal data gives a few percent at most. "
+        "Check the source, or train a bundle on its present data."
+    )
 
 
 def _figures(row: DeviceRow) -> DeviceFigures:

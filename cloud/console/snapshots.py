@@ -1,24 +1,20 @@
 """One snapshot of the store for all open pages, read at most once a second and only after a change."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from cloud.console.views import summary_view
 from cloud.store import Store
 from cloud.store.fleet_queries import FleetSummary, fleet_summary
 
-POLL_S = 1.0
 FRESH_S = 0.9
 UNCHANGED_S = 5.0  # figures that change with the time alone, such as silent devices
-SHOWN_S = 10.0  # pages show the time of the last check at least so often
 MAX_SHARED = 256
 
 T = TypeVar("T")
-Tick: TypeAlias = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +27,13 @@ class Snapshot:
 
 
 class Snapshots:
-    """Newest snapshot, results that pages share, and the pages that follow it.
+    """Newest snapshot, and results that pages share.
 
     A device without a heartbeat for `late_after_s` seconds counts as silent.
     """
 
     def __init__(self, store: Store, late_after_s: float) -> None:
         self.late_after_s = late_after_s
-        self.checked_at_s = 0.0
         self._store = store
         self._lock = asyncio.Lock()
         self._snapshot: Snapshot | None = None
@@ -47,8 +42,6 @@ class Snapshots:
         self._failure: Exception | None = None
         self._shared: dict[Hashable, asyncio.Task[Any]] = {}
         self._shared_number = 0
-        self._ticks: set[Tick] = set()
-        self._task: asyncio.Task[None] | None = None
 
     async def newest(self) -> Snapshot:
         """Return a snapshot at most a second old; raises StorageError if the store cannot be read.
@@ -60,7 +53,6 @@ class Snapshots:
                 self._failure = None
                 try:
                     self._snapshot = await self._read()
-                    self.checked_at_s = time.time()
                 except Exception as error:
                     self._failure = error
                 self._checked_s = time.monotonic()
@@ -82,36 +74,6 @@ class Snapshots:
         except Exception:
             shared.pop(key, None)
             raise
-
-    def follow(self, tick: Tick) -> Callable[[], None]:
-        """Call `tick` after each new snapshot or failure; return the function that ends this."""
-        self._ticks.add(tick)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
-        return lambda: self._ticks.discard(tick)
-
-    async def close(self) -> None:
-        """End following."""
-        self._ticks.clear()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
-        """Notify pages until none follows."""
-        told: object = None
-        told_s = time.monotonic()
-        while self._ticks:
-            await asyncio.sleep(POLL_S)
-            state: object
-            try:
-                state = (await self.newest()).number
-            except Exception as error:
-                state = str(error)
-            if state != told or time.monotonic() - told_s > SHOWN_S:
-                told, told_s = state, time.monotonic()
-                await asyncio.gather(*(tick() for tick in tuple(self._ticks)), return_exceptions=True)
 
     async def _read(self) -> Snapshot:
         """Return the last snapshot while the store has not changed, else a new one."""

@@ -1,6 +1,6 @@
 """Rows of the store as JSON for the browser: figures, and the same figures in words.
 
-Text from a device is not escaped here; Vue's templates in the components escape it.
+Text from a device is not escaped here; the templates escape it.
 """
 
 import math
@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, create_model
 
-from cloud.console.contents import Contents
-from cloud.console.drawings import drawing, thumbnail
-from cloud.console.latency import latency_of
-from cloud.devices import DeviceView
+from cloud.console.why.contents import Contents
+from cloud.console.why.drawings import drawing, thumbnail
+from cloud.console.why.latency import latency_of
+from cloud.devices import HEALTH_WORDS, DeviceView
 from cloud.store.fleet_queries import FleetSummary
 from cloud.store.queries import JudgedSample
 from cloud.store.verdict_columns import VerdictRow, api_fields, finite_or_none, published
@@ -134,6 +134,7 @@ def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
         "pending_age": duration_words(waits_s) if summary.pending else "",
         "spooled": count_words(summary.spool_samples),
         "dropped": counters.samples_dropped,
+        "silent": summary.devices - summary.reporting,
         "verdicts": count_words(sum(summary.decisions.values())),
         "anomalous": count_words(summary.decisions.get(Decision.ANOMALOUS, 0)),
         "undecided": summary.decisions.get(Decision.UNDECIDED, 0),
@@ -146,6 +147,7 @@ def device_on_page(device: DeviceView) -> dict[str, Any]:
     sent_share = share_words(figures.samples_sent, figures.samples_screened)
     uploaded_share = share_words(figures.bytes_uploaded, figures.bytes_screened)
     return device.model_dump(mode="json") | {
+        "health_words": HEALTH_WORDS[device.health],
         "figures": {
             "Screened": count_words(figures.samples_screened),
             "Sent": f"{count_words(figures.samples_sent)} ({sent_share})",

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -105,9 +104,7 @@ async def _run(
 def _make_console(
     store: Store, registry: Registry, settings: CloudSettings, bundle_problems: Callable[[], Mapping[str, str]]
 ) -> AsgiApp:
-    from cloud.console import create_app  # NiceGUI imports slowly: report configuration errors first
+    from cloud.console import create_app  # FastAPI imports slowly: report configuration errors first
 
-    # NiceGUI inspects all objects, and some of PyTorch's warn about that.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"nicegui\.")
     late = late_after_s(settings.heartbeat_s)
     return create_app(store, registry, late_after_s=late, bundle_problems=bundle_problems)

@@ -27,7 +27,6 @@ from benchmarks.image_tasks import ImageTask
 from benchmarks.row_tasks import RowTask
 from benchmarks.series_tasks import SeriesTask, inject
 from benchmarks.video_tasks import CAMERA
-from cloud.console.snapshots import SHOWN_S
 from cloud.modalities import cloud_modality
 from cloud.training import TrainingSettings
 from shared.modality import Modality
@@ -164,7 +163,7 @@ def test_traces_are_measured_off_and_on() -> None:
 
 def test_open_pages_receive_new_verdicts() -> None:
     figures = open_pages.run(quick=True)
-    assert figures["updates_a_second"] > 1 / SHOWN_S  # more than show the time alone
+    assert figures["updates_a_second"] > 0.1  # the clock does not count
     assert figures["cores"] > 0
 
 

@@ -13,7 +13,8 @@ import pytest
 import uvicorn
 
 from cloud.console import create_app
-from tests.cloud.console.filled_store import Fleet, open_store
+from tests.cloud.console.browsing import Tabs
+from tests.cloud.console.filled_store import ARTERY, CAMERA, DOOR, SHUTTLE, Fleet, open_store
 
 Result = TypeVar("Result")
 CHROMIUM = next(
@@ -44,7 +45,7 @@ class RunningConsole:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
     def stop(self) -> None:
-        self._server.should_exit = True
+        self.server.should_exit = True
         self._thread.join(15)
         assert not self._thread.is_alive(), "the console did not stop"
 
@@ -63,9 +64,9 @@ class RunningConsole:
                 log_level="warning",
                 timeout_graceful_shutdown=1,
             )
-            self._server = uvicorn.Server(settings)
-            task = asyncio.create_task(self._server.serve(sockets=[bound]))
-            while not self._server.started:
+            self.server = uvicorn.Server(settings)
+            task = asyncio.create_task(self.server.serve(sockets=[bound]))
+            while not self.server.started:
                 await asyncio.sleep(0.02)
             self._ready.set()
             await task
@@ -90,3 +91,32 @@ def browser() -> Iterator[Any]:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER_OPTIONS))
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[RunningConsole]:
+    with running_console(tmp_path_factory.mktemp("console")) as console:
+        console.do(fill(console.fleet))
+        yield console
+
+
+async def fill(fleet: Fleet) -> None:
+    await fleet.enrol()
+    await fleet.send_many(54)
+    for kind in (SHUTTLE, ARTERY, CAMERA, DOOR):
+        await fleet.send(kind, odd=True)
+
+
+@pytest.fixture(scope="module")
+def profile(browser: Any) -> Any:
+    """A profile whose cache keeps the console's scripts: to compile them takes most of the time of a page."""
+    return browser.new_context()
+
+
+@pytest.fixture
+def open_page(console: RunningConsole, profile: Any) -> Iterator[Tabs]:
+    """Open a path in a tab of its own; at the end nothing may have failed in it or left the machine."""
+    tabs = Tabs(console.url, profile)
+    yield tabs
+    tabs.close()
+    assert tabs.problems == []

@@ -1,11 +1,11 @@
-"""Page and JSON of one bundle. A process holds one NiceGUI application, so this is a module of its own."""
+"""Page and JSON of one bundle."""
 
 import time
 from pathlib import Path
 
 import httpx
 
-from cloud.console.bundles import NO_JUDGEMENT, bundle_view
+from cloud.console.models.bundles import NO_JUDGEMENT, bundle_view
 from cloud.rollouts.stages import parse_stages
 from cloud.service.metrics import Metrics
 from cloud.service.rollout_control import RolloutControl

@@ -1,18 +1,14 @@
-"""A console over an empty store. A process holds one NiceGUI application, so this is a module of its own."""
+"""A console over an empty store."""
 
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from cloud.console import snapshots
 from tests.cloud.console.conftest import running_console
 from tests.cloud.console.filled_store import CAMERA
 
 
-def test_empty_pages_name_the_next_step(tmp_path: Path, browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "SHOWN_S", 1.0)
+def test_empty_pages_name_the_next_step(tmp_path: Path, browser: Any) -> None:
     with running_console(tmp_path) as console:
         page = browser.new_page()
         page.goto(console.url)

@@ -1,77 +1,12 @@
 """The console as an operator uses it, in a real browser."""
 
-import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from cloud.console import snapshots
-from tests.cloud.console.conftest import RunningConsole, running_console
-from tests.cloud.console.filled_store import ARTERY, CAMERA, DOOR, SHUTTLE, XSS, Fleet
-
-ROW = "tr[data-sample]"
-CHOSEN = "tr.v-chosen"
-
-
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[RunningConsole]:
-    with running_console(tmp_path_factory.mktemp("console")) as console:
-        console.do(fill(console.fleet))
-        yield console
-
-
-async def fill(fleet: Fleet) -> None:
-    await fleet.enrol()
-    await fleet.send_many(54)
-    for kind in (SHUTTLE, ARTERY, CAMERA, DOOR):
-        await fleet.send(kind, odd=True)
-
-
-@pytest.fixture(scope="module")
-def profile(browser: Any) -> Any:
-    """A profile whose cache keeps the console's scripts: to compile them takes most of the time of a page."""
-    return browser.new_context()
-
-
-@pytest.fixture
-def open_page(console: RunningConsole, profile: Any) -> Iterator[Callable[..., Any]]:
-    """Open a path in a tab of its own; at the end nothing may have failed in it or left the machine."""
-    pages, problems = [], []
-
-    def open_page(path: str = "/", *, width: int = 1280, height: int = 800, dark: bool = False, at: str = ROW) -> Any:
-        page = profile.new_page()
-        pages.append(page)
-        page.set_viewport_size({"width": width, "height": height})
-        page.emulate_media(color_scheme="dark" if dark else "light")
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: problems.append(f"error in the page: {error}"))
-        page.on("request", lambda request: problems.append(request.url) if is_outside(request.url) else None)
-        page.goto(console.url + path)
-        page.wait_for_selector(at)
-        page.wait_for_function("window.did_handshake === true || window.socket?.connected")
-        return page
-
-    def is_outside(url: str) -> bool:
-        return not url.startswith((console.url, console.url.replace("http", "ws"), "data:", "blob:"))
-
-    yield open_page
-    for page in pages:
-        page.evaluate("localStorage.clear()")
-        page.close()
-    assert problems == []
-
-
-def samples(page: Any) -> list[str]:
-    found: list[str] = page.eval_on_selector_all(ROW, "rows => rows.map(row => row.dataset.sample)")
-    return found
-
-
-def wait_until(page: Any, condition: Callable[[], bool], what: str) -> None:
-    end_s = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < end_s, what
-        page.wait_for_timeout(50)
+from tests.cloud.console.browsing import CHOSEN, ROW, samples, wait_for, wait_until
+from tests.cloud.console.conftest import RunningConsole
+from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, XSS, Fleet
 
 
 def test_new_verdicts_arrive_without_moving_the_shown_ones(console: RunningConsole, open_page: Any) -> None:
@@ -86,10 +21,7 @@ def test_new_verdicts_arrive_without_moving_the_shown_ones(console: RunningConso
     assert len(samples(page)) == 50
 
 
-def test_the_list_holds_still_while_a_row_is_chosen(
-    console: RunningConsole, open_page: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(snapshots, "SHOWN_S", 3600.0)  # the list moves because it is released, not because time passes
+def test_the_list_holds_still_while_a_row_is_chosen(console: RunningConsole, open_page: Any) -> None:
     page = open_page()
     before = samples(page)
     page.keyboard.press("j")
@@ -123,20 +55,20 @@ def test_keyboard_leads_through_the_details(console: RunningConsole, open_page: 
 def test_each_kind_of_sample_highlights_its_anomaly(console: RunningConsole, open_page: Any) -> None:
     page = open_page("/?decision=anomalous&modality=image")
     page.click(ROW)
-    page.wait_for_function("document.querySelector('.v-map')?.naturalWidth > 0")
-    page.wait_for_function("document.querySelector('.v-canvas img')?.naturalWidth > 0")  # the other picture
+    wait_for(page, "document.querySelector('.v-map')?.naturalWidth > 0")
+    wait_for(page, "document.querySelector('.v-canvas img')?.naturalWidth > 0")  # the other picture
     assert page.evaluate("document.querySelector('.v-canvas img').naturalWidth") == 224
     page.locator("input[type=range]").fill("20")
     assert page.evaluate("getComputedStyle(document.querySelector('.v-map')).opacity") == "0.2"
     page.click("button:text('Edge')")
-    page.wait_for_function("document.querySelector('.v-map').src.endsWith('/edge_map.png')")
+    wait_for(page, "document.querySelector('.v-map').src.endsWith('/edge_map.png')")
     page.locator(".v-list").press("h")
     assert page.evaluate("getComputedStyle(document.querySelector('.v-map')).opacity") == "0"
     page.select_option("label:has-text('Modality') select", "video")
     wait_until(page, lambda: "door-2" in page.inner_text(".v-table"), "the filter did not change the list")
     page.click(ROW)
-    page.wait_for_function("document.querySelectorAll('.v-frames figure').length === 4")
-    page.wait_for_function("[...document.querySelectorAll('.v-frames img')].every(image => image.naturalWidth > 0)")
+    wait_for(page, "document.querySelectorAll('.v-frames figure').length === 4")
+    wait_for(page, "[...document.querySelectorAll('.v-frames img')].every(image => image.naturalWidth > 0)")
     assert page.locator(".v-frames .v-map").count() == 1
     assert "38\N{NO-BREAK SPACE}%" in page.inner_text(".v-frames")
     assert page.inner_text(".v-frames .v-highest").startswith("Frame 4 highest")
@@ -175,12 +107,12 @@ def test_filters_stand_in_the_address_and_can_be_cleared(console: RunningConsole
 def test_pages_lead_back_and_forth(console: RunningConsole, open_page: Any) -> None:
     page = open_page()
     newest = samples(page)
-    page.click("button:text('Older')")
+    page.click(".v-foot a:text('Older')")
     page.wait_for_selector("text=an earlier page")
     older = samples(page)
     assert older
     assert not set(older) & set(newest)
-    page.click("button:text('Newer')")
+    page.click(".v-foot a:text('Newer')")
     wait_until(page, lambda: samples(page) == newest, "back at the top")
     page.wait_for_selector("text=newest, live")
 
@@ -258,7 +190,7 @@ def test_the_theme_is_remembered(console: RunningConsole, open_page: Any) -> Non
     page = open_page("/devices", at=".v-device", dark=True)
     theme = "document.documentElement.dataset.theme"
     assert page.evaluate(theme) == "dark"
-    page.click(".v-bar button")
+    page.click(".v-theme")
     assert page.evaluate(theme) == "light"
     page.reload()
     page.wait_for_selector(".v-device")

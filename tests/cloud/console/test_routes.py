@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from cloud.console import create_app
-from cloud.console.pictures import UNSEEN_GREY
+from cloud.console.why.pictures import UNSEEN_GREY
 from cloud.serving.verdicts import undecided
 from cloud.store.fleet import store_heartbeat
 from cloud.store.judging import store_verdicts
@@ -321,7 +321,7 @@ async def test_an_unknown_address_gets_a_page_of_the_console_with_a_link_back(cl
     assert "no page at the address /verdicts/&lt;script&gt;" in page.text
     assert "<script>window.pwned" not in page.text
     assert '<a class="v-button" href="/">' in page.text
-    assert "/_nicegui/" not in page.text  # no script and no web socket
+    assert 'type="module"' not in page.text  # no stream
     answer = await client.get("/api/nonsense")
     assert answer.status_code == 404
     assert "/api/nonsense" in answer.json()["detail"]

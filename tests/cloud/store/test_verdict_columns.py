@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cloud.console.table import enum_values, filter_choices, table_columns
+from cloud.console.review.table import enum_values, filter_choices, table_columns
 from cloud.console.views import VerdictView
 from cloud.store.schema import samples, verdicts
 from cloud.store.verdict_columns import (
@@ -48,7 +48,7 @@ def test_a_filter_offers_every_value_of_its_column() -> None:
 
 def test_the_console_lists_only_keys_of_an_api_row() -> None:
     view: type[BaseModel] = VerdictView
-    keys = [column["key"] for column in table_columns()]
+    keys = [column.key for column in table_columns()]
     assert set(keys) <= set(view.model_fields)
     assert len(keys) == len(set(keys)) == 11
     assert set(api_fields("row")) <= set(view.model_fields)

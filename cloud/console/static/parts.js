@@ -1,0 +1,54 @@
+// Parts of a page: HTML of the service, fetched again after a change.
+import { follow, setProblem } from "./live.js";
+import { showTimes } from "./time.js";
+
+// Return the element at an address; throws an Error with the reason in words.
+export async function fetchPart(address) {
+  let answer;
+  try {
+    answer = await fetch(address);
+  } catch {
+    throw new Error("The service does not answer.");
+  }
+  if (!(answer.headers.get("content-type") ?? "").startsWith("text/html")) {
+    const reason = await answer.json().catch(() => ({}));
+    throw new Error(typeof reason.detail === "string" ? reason.detail : `The service answered ${answer.status}.`);
+  }
+  const template = document.createElement("template");
+  template.innerHTML = await answer.text(); // rendered and escaped by the service
+  return template.content.firstElementChild;
+}
+
+// Fetch a part again after each change, at most every `every_ms`, and put its contents in place.
+export function keepCurrent(selector, address, topic, every_ms, dress = showTimes) {
+  let last_ms = performance.now();
+  let wanted = false;
+  let busy = false;
+  const update = async () => {
+    if (!wanted || busy || performance.now() - last_ms < every_ms || !document.querySelector(selector)) return;
+    [wanted, busy, last_ms] = [false, true, performance.now()];
+    try {
+      put(document.querySelector(selector), await fetchPart(address()), dress);
+      setProblem(selector, "");
+    } catch (error) {
+      wanted = true;
+      setProblem(selector, error.message);
+    }
+    busy = false;
+  };
+  follow(topic, () => {
+    wanted = true;
+    update();
+  });
+  follow("clock", update);
+}
+
+// Replace the contents of an element; its scroll position stays, and the focus of a link.
+function put(element, fresh, dress) {
+  const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  for (const name of element.getAttributeNames()) if (!fresh.hasAttribute(name)) element.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) element.setAttribute(name, value);
+  element.replaceChildren(...fresh.childNodes);
+  dress(element);
+  if (focused) element.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}

@@ -1,0 +1,1 @@
+"""One verdict in detail: pictures, maps, traces and opinions."""

@@ -1,0 +1,23 @@
+"""Reading and decoding of one verdict for the detail view."""
+
+import asyncio
+import uuid
+from typing import Any
+
+from cloud.console.why.contents import decode_contents
+from cloud.console.views import detail_view
+from cloud.store import Store
+from cloud.store.queries import is_waiting, judged_sample, stored_map, stored_payload
+
+WAITING = "This sample is stored and waits for its verdict, which appears here automatically."
+
+
+async def read_detail(store: Store, sample_id: uuid.UUID) -> tuple[dict[str, Any] | None, str]:
+    """Return the view of one verdict and "", or None and the reason; raises StorageError."""
+    async with store.reading() as connection:
+        sample = await judged_sample(connection, sample_id)
+        if sample is None:
+            waits = await is_waiting(connection, sample_id)
+            return None, WAITING if waits else f"There is no sample {sample_id}; it may have expired."
+        stored = await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
+    return await asyncio.to_thread(lambda: detail_view(sample, decode_contents(*stored))), ""
