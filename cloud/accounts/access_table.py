@@ -19,8 +19,6 @@ class Csrf(Enum):
     """X-CSRF-Token."""
     FORM = "form"
     """The field `csrf`, which the route checks itself."""
-    ORIGIN = "origin"
-    """An `Origin`, which every browser sends with it and OriginCheck compares: for the socket of NiceGUI."""
 
 
 class SiteRule(Enum):
@@ -71,9 +69,15 @@ ROUTES = (
     RouteAccess("GET", "/bundle/{bundle_id}", _VIEWER),
     RouteAccess("GET", "/media/{sample_id}/{name:path}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/favicon.ico", None),
-    # NiceGUI: its files, and the socket of the open pages
-    RouteAccess("GET", "/_nicegui/{rest:path}", _VIEWER, SiteRule.ANY),
-    RouteAccess("GET POST", "/_nicegui_ws/{rest:path}", _VIEWER, csrf=Csrf.ORIGIN, stays_open=True),
+    # Files of the pages, parts of them, and the stream of their changes: both name figures of all sites
+    RouteAccess("GET", "/static/console/{digest}/{name}", None),
+    RouteAccess("GET", "/parts/list", _VIEWER),
+    RouteAccess("GET", "/parts/filters", _VIEWER),
+    RouteAccess("GET", "/parts/new", _VIEWER),
+    RouteAccess("GET", "/parts/devices", _VIEWER),
+    RouteAccess("GET", "/parts/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/parts/bundle/{bundle_id}", _VIEWER),
+    RouteAccess("GET", "/live", _VIEWER, stays_open=True),
     # JSON of the console
     RouteAccess("GET", "/api/openapi.json", _VIEWER, SiteRule.ANY),
     RouteAccess("GET", "/api/verdicts", _VIEWER, SiteRule.QUERY),

@@ -112,12 +112,9 @@ def _stays_open(scope: Scope, found: tuple[RouteAccess, dict[str, str]] | None) 
 
 def _has_proof(scope: Scope, person: SignedIn, entry: RouteAccess) -> bool:
     """Return whether a request changes nothing, or comes from a page of this console."""
-    headers = Headers(raw=list(scope["headers"]))
-    if entry.csrf is Csrf.ORIGIN:  # also for web sockets, which are GET requests
-        return scope.get("method", "GET") in _SAFE_METHODS or "origin" in headers
     if scope.get("method", "GET") in _SAFE_METHODS or entry.csrf is Csrf.FORM:
         return True
-    return same_text(headers.get(CSRF_HEADER, ""), person.csrf_token)
+    return same_text(Headers(raw=list(scope["headers"])).get(CSRF_HEADER, ""), person.csrf_token)
 
 
 def _has_token(scope: Scope) -> bool:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 
 from cloud.console.figures import fleet_figures
-from cloud.console.why.reading import WAITING, read_detail
 from cloud.console.snapshots import Snapshots
 from cloud.console.views import VerdictPageView, row_view
+from cloud.console.why.reading import WAITING, read_detail
 from cloud.devices import DeviceView, read_devices
 from cloud.query_parameters import parameter_problem
 from cloud.store import Store

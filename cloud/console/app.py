@@ -13,8 +13,8 @@ from cloud.console.api import api_router
 from cloud.console.fleet.routes import fleet_router
 from cloud.console.guidance import BundleProblems
 from cloud.console.live import TOPICS, LiveFeed, LiveStream
-from cloud.console.models.routes import bundle_page_router
 from cloud.console.models.bundles import bundle_router
+from cloud.console.models.routes import bundle_page_router
 from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
 from cloud.console.snapshots import Snapshots

@@ -51,10 +51,8 @@ def no_verdict(summary: FleetSummary) -> dict[str, Any]:
     if summary.pending:
         lines = [f"{count_words(summary.pending)} samples wait for their verdict, which appears here."]
     elif summary.counters.samples_sent:
-        lines = [
-            f"{count_words(summary.counters.samples_sent)} of {count_words(screened)} screened samples were sent, and no "
-            "verdict on them is here: they are under way, wait in spools, or have expired.",
-        ]
+        sent = f"{count_words(summary.counters.samples_sent)} of {count_words(screened)} screened samples were sent."
+        lines = [sent, "There is no verdict on them: they are on their way, wait in spools, or have expired."]
     elif screened:
         lines = [
             f"{count_words(screened)} samples were screened; none was suspicious enough to forward.",

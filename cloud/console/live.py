@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from cloud.console.guidance import BundleProblems
 from cloud.console.problems import problem_words
-from cloud.console.snapshots import Snapshot, Snapshots
 from cloud.console.rendering import render
+from cloud.console.snapshots import Snapshot, Snapshots
 
 TICK_S = 1.0
 PATIENCE_S = 0.4  # a store that answers later is shown with the next tick
@@ -37,7 +37,7 @@ Numbers: TypeAlias = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """What pages show beside their own content; `numbers` of the topics grow with each change, also over restarts."""
+    """State that every page shows; the `numbers` of the topics grow with each change, also over restarts."""
 
     now_s: float
     problem: str
@@ -75,7 +75,7 @@ class LiveFeed:
             problem = problem_words(error)
         return LiveState(time.time(), problem, self._numbers(), self._newest_strip())
 
-    async def messages(self, topics: frozenset[str]) -> AsyncIterator[bytes]:
+    async def messages(self, topics: frozenset[str]) -> AsyncGenerator[bytes, None]:
         """Yield what changed, at once and with each tick, until the feed is closed."""
         seen: Numbers = ()
         self._streams += 1

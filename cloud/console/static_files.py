@@ -7,6 +7,8 @@ from pathlib import Path
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import Response
 
+from cloud.accounts.pages import theme
+
 STATIC = Path(__file__).parent / "static"
 PATH = "/static/console"
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -34,13 +36,18 @@ def static_router() -> APIRouter:
         headers = {"Cache-Control": _FOR_EVER if digest == _digest() else "no-cache"}
         return Response(_files()[name], headers=headers, media_type=_TYPES[name.rpartition(".")[2]])
 
+    @router.get("/favicon.ico")
+    async def icon() -> Response:
+        """Answer with the icon, for pages that do not name it."""
+        return Response(_files()["icon.svg"], headers={"Cache-Control": "no-cache"}, media_type=_TYPES["svg"])
+
     return router
 
 
 @lru_cache(maxsize=1)
 def _files() -> dict[str, bytes]:
     found = sorted(item for item in STATIC.iterdir() if item.suffix.removeprefix(".") in _TYPES)
-    return {item.name: item.read_bytes() for item in found}
+    return {"theme.css": theme().encode()} | {item.name: item.read_bytes() for item in found}
 
 
 @lru_cache(maxsize=1)

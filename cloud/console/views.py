@@ -157,7 +157,7 @@ def device_on_page(device: DeviceView) -> dict[str, Any]:
             "Alarms": count_words(figures.samples_alarmed),
             "Rejected": count_words(figures.samples_rejected),
             "Dropped": count_words(figures.samples_dropped),
-        }
+        },
     }
 
 

@@ -16,7 +16,7 @@ def percent_words(share: float | None) -> str:
 
 
 def exact_time(at_s: float) -> str:
-    """Return a time in UTC to the millisecond, for reports and scripts."""
+    """Return a time in UTC to the millisecond."""
     return _text(at_s, lambda at: at.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
 
 
@@ -44,15 +44,13 @@ def stage_rows(rollout: RolloutView) -> list[Sequence[str]]:
 
 
 def gate_rows(rollout: RolloutView) -> list[Sequence[str]]:
-    """Return the gates of a rollout: name, result, what was seen."""
+    """Return the gates of a rollout: name, result, observation."""
     return [(gate.gate, gate.outcome, gate.text) for gate in rollout.gates]
 
 
 def history_rows(rollout: RolloutView) -> list[Sequence[str]]:
     """Return the changes of a rollout: time, event, stage, author, reason."""
-    return [
-        (moment(entry.at_s), entry.event, entry.stage, entry.author, entry.reason) for entry in rollout.history
-    ]
+    return [(moment(entry.at_s), entry.event, entry.stage, entry.author, entry.reason) for entry in rollout.history]
 
 
 def _text(at_s: float, write: Callable[[datetime], str]) -> str:

@@ -1,7 +1,7 @@
 """Check of Host and Origin on the console's port: no foreign web page reads the console through a browser.
 
-A page of another site can make its own name resolve to this machine (DNS rebinding), or open a web socket across
-sites. Both show in the headers: the browser names the foreign site in `Host`, or in `Origin`.
+A page of another site can make its own name resolve to this machine (DNS rebinding), or send requests across sites.
+Both show in the headers: the browser names the foreign site in `Host`, or in `Origin`.
 """
 
 import json
@@ -25,11 +25,9 @@ class OriginCheck:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
-        refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") else ""
+        refusal = self._refusal(scope) if scope["type"] == "http" else ""
         if not refusal:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: answered with 403
         else:
             body = json.dumps({"detail": refusal}).encode()
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -38,7 +36,7 @@ class OriginCheck:
 
     def _refusal(self, scope: Scope) -> str:
         """Return why a request is refused, or an empty text."""
-        if scope["type"] == "http" and scope["path"] in OPEN_PATHS:
+        if scope["path"] in OPEN_PATHS:
             return ""
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
         host = _host_and_port(f"//{hosts[0]}", 80) if len(hosts) == 1 else None

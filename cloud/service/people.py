@@ -74,6 +74,6 @@ async def _unknown(request: Request) -> Response:
 
 
 async def _unknown_page(request: Request) -> Response:
-    from cloud.console.not_found import not_found  # NiceGUI imports slowly
+    from cloud.console.not_found import not_found  # FastAPI imports slowly
 
     return await not_found(request, ValueError())

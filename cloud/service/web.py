@@ -42,8 +42,7 @@ class _BoundedProtocol(_HttpProtocol):
         self.loop.call_later(FIRST_REQUEST_S, self._close_if_silent)
 
     def _close_if_silent(self) -> None:
-        # After an upgrade the transport belongs to the web socket.
-        if self.cycle is None and self.transport.get_protocol() is self:
+        if self.cycle is None:
             self.transport.close()
 
 
@@ -62,8 +61,7 @@ class WebServer:
             log_config=None,
             access_log=False,
             lifespan="on",
-            ws="websockets-sansio",
-            ws_max_size=2**20,
+            ws="none",
             timeout_graceful_shutdown=1,
             proxy_headers=False,  # TrustedProxies does that; uvicorn would believe every program on this machine
             ssl_certfile=tls[0] if tls is not None else None,

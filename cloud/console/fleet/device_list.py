@@ -40,16 +40,17 @@ def device_page(found: Sequence[DeviceView], *, health: str, after: str, skip: i
     """Return a page of the devices of one part of the fleet; `found` holds one more than MAX_SORTED if more follow."""
     part = found[:MAX_SORTED]
     counts = Counter(device.health for device in part)
+    chips = [
+        HealthCount(name, counts[name], _address(after=after, health="" if name == health else name), name == health)
+        for name in HEALTH_ORDER
+        if counts[name]
+    ]
     chosen = sorted((device for device in part if health in ("", device.health)), key=_order)
     base = {"after": after, "health": health}
     is_last = skip + DEVICES_ON_PAGE >= len(chosen)
     return DevicePage(
         devices=[device_on_page(device) for device in chosen[skip : skip + DEVICES_ON_PAGE]],
-        counts=[
-            HealthCount(name, counts[name], _address(after=after, health="" if name == health else name), name == health)
-            for name in HEALTH_ORDER
-            if counts[name]
-        ],
+        counts=chips,
         total=len(part),
         is_part=bool(after) or len(found) > MAX_SORTED,
         first=_address() if after or skip else "",

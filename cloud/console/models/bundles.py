@@ -56,4 +56,3 @@ async def rollout_of(read_rollout: ReadRollout, view: dict[str, Any]) -> Rollout
     """Return the newest rollout of the bundle's name if it leads to this bundle, else None."""
     rollout = await read_rollout(view["name"])
     return rollout if rollout is not None and rollout.bundle_id == view["bundle_id"] else None
-

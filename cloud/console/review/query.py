@@ -24,7 +24,7 @@ FILTERS = ("device", "modality", "route", "decision", "span", "text")
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What a page of the list shows; "" does not restrict. The list is at its top without `before` and `after`."""
+    """State of one page of the list; "" does not restrict. The list is at its top without `before` and `after`."""
 
     device: str = ""
     modality: str = ""

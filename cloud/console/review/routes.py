@@ -17,9 +17,7 @@ from cloud.console.why.routes import verdict_html
 from cloud.store import Store
 
 
-def review_router(
-    store: Store, snapshots: Snapshots, feed: LiveFeed, bundle_problems: BundleProblems
-) -> APIRouter:
+def review_router(store: Store, snapshots: Snapshots, feed: LiveFeed, bundle_problems: BundleProblems) -> APIRouter:
     """Return the page and its parts."""
     router = APIRouter(include_in_schema=False)
     listing = Listing(store, snapshots, bundle_problems)

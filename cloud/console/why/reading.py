@@ -4,8 +4,8 @@ import asyncio
 import uuid
 from typing import Any
 
-from cloud.console.why.contents import decode_contents
 from cloud.console.views import detail_view
+from cloud.console.why.contents import decode_contents
 from cloud.store import Store
 from cloud.store.queries import is_waiting, judged_sample, stored_map, stored_payload
 

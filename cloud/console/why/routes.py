@@ -38,9 +38,7 @@ def verdict_router(store: Store, feed: LiveFeed) -> APIRouter:
     return router
 
 
-async def verdict_html(
-    store: Store, sample_id: uuid.UUID | None, *, whole_page: bool = False
-) -> tuple[int, str]:
+async def verdict_html(store: Store, sample_id: uuid.UUID | None, *, whole_page: bool = False) -> tuple[int, str]:
     """Return status and HTML of one verdict, or of the reason why there is none; raises StorageError."""
     if sample_id is None:
         verdict, notice = None, NO_ID

@@ -16,11 +16,11 @@ class Tabs:
         self._url, self._profile = url, profile
         self._pages: list[Any] = []
 
-    def __call__(self, path: str = "/", *, width: int = 1280, height: int = 800, dark: bool = False, at: str = ROW) -> Any:
+    def __call__(self, path: str = "/", *, width: int = 1280, dark: bool = False, at: str = ROW) -> Any:
         """Open a path in a tab of its own, and wait until it shows `at` and follows the service."""
         page = self._profile.new_page()
         self._pages.append(page)
-        page.set_viewport_size({"width": width, "height": height})
+        page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme="dark" if dark else "light")
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: self.problems.append(f"error in the page: {error}"))

@@ -79,7 +79,7 @@ async def test_pages_are_told_of_a_change_once_and_nothing_is_read_without_one(f
         await fleet.send(SHUTTLE)
         await asyncio.sleep(0.5)
         told = {len(changes(messages, STORE)) for messages in received}
-        assert told <= {2, 3}  # the sample and its verdict may fall into two ticks
+        assert told <= {2, 3, 4}  # request, sample and verdict may fall into three ticks
         clocks = [data["now_s"] for name, data in events(received[0]) if name == "clock"]
         assert clocks == sorted(clocks)
         assert len(clocks) > 5
