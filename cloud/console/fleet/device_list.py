@@ -24,7 +24,7 @@ class HealthCount:
 
 
 @dataclass(frozen=True, slots=True)
-class DevicePage:
+class DeviceList:
     """Devices of one page. The addresses lead to other pages; empty where there is none."""
 
     devices: list[dict[str, Any]]
@@ -36,7 +36,7 @@ class DevicePage:
     next_part: str
 
 
-def device_page(found: Sequence[DeviceView], *, health: str, after: str, skip: int) -> DevicePage:
+def device_page(found: Sequence[DeviceView], *, health: str, after: str, skip: int) -> DeviceList:
     """Return a page of the devices of one part of the fleet; `found` holds one more than MAX_SORTED if more follow."""
     part = found[:MAX_SORTED]
     counts = Counter(device.health for device in part)
@@ -48,7 +48,7 @@ def device_page(found: Sequence[DeviceView], *, health: str, after: str, skip: i
     chosen = sorted((device for device in part if health in ("", device.health)), key=_order)
     base = {"after": after, "health": health}
     is_last = skip + DEVICES_ON_PAGE >= len(chosen)
-    return DevicePage(
+    return DeviceList(
         devices=[device_on_page(device) for device in chosen[skip : skip + DEVICES_ON_PAGE]],
         counts=chips,
         total=len(part),

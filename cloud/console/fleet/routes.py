@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
-from cloud.console.fleet.device_list import MAX_SORTED, DevicePage, device_page
+from cloud.console.fleet.device_list import MAX_SORTED, DeviceList, device_page
 from cloud.console.guidance import no_device
 from cloud.console.live import LiveFeed
 from cloud.console.page import page, part
@@ -25,7 +25,7 @@ def fleet_router(store: Store, snapshots: Snapshots, feed: LiveFeed) -> APIRoute
     router = APIRouter(include_in_schema=False)
 
     async def html(health: str, after: str, skip: int) -> str:
-        async def read() -> DevicePage:
+        async def read() -> DeviceList:
             async with store.reading() as connection:
                 found = await read_devices(
                     connection,

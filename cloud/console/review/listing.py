@@ -30,7 +30,7 @@ class ListedPage:
     html: str
 
 
-class Listing:
+class ListReader:
     """Reader of the list; open pages with the same address share their page."""
 
     def __init__(self, store: Store, snapshots: Snapshots, bundle_problems: BundleProblems) -> None:

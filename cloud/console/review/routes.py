@@ -10,7 +10,7 @@ from cloud.console.guidance import BundleProblems
 from cloud.console.live import LiveFeed
 from cloud.console.page import page, part
 from cloud.console.rendering import render
-from cloud.console.review.listing import Listing
+from cloud.console.review.listing import ListReader
 from cloud.console.review.query import ListQuery, key_in
 from cloud.console.snapshots import Snapshots
 from cloud.console.why.routes import verdict_html
@@ -20,7 +20,7 @@ from cloud.store import Store
 def review_router(store: Store, snapshots: Snapshots, feed: LiveFeed, bundle_problems: BundleProblems) -> APIRouter:
     """Return the page and its parts."""
     router = APIRouter(include_in_schema=False)
-    listing = Listing(store, snapshots, bundle_problems)
+    listing = ListReader(store, snapshots, bundle_problems)
 
     @router.get("/")
     async def live(request: Request) -> HTMLResponse:
