@@ -41,13 +41,23 @@ _HEADERS = {
 }
 
 
+class ConsoleApp(FastAPI):
+    """Console, and the streams that its open pages hold."""
+
+    feed: LiveFeed
+
+    async def end_streams(self) -> None:
+        """End all streams, so that the server can stop at once."""
+        await self.feed.close()
+
+
 def create_app(
     store: Store,
     registry: Registry,
     *,
     late_after_s: float = LATE_AFTER_S,
     bundle_problems: BundleProblems = dict[str, str],
-) -> FastAPI:
+) -> ConsoleApp:
     """Return the console over an open store; serve it with its lifespan.
 
     A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
@@ -60,9 +70,10 @@ def create_app(
         yield
         await feed.close()
 
-    app = FastAPI(
+    app = ConsoleApp(
         title="Vedette console", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", lifespan=lifespan
     )
+    app.feed = feed
     app.add_middleware(SecurityHeaders)
     app.add_exception_handler(StorageError, _storage_error)
     app.add_exception_handler(404, not_found)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cloud.devices import late_after_s
 from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
-from cloud.service.http import AsgiApp
+from cloud.service.http import StreamingApp
 from cloud.service.process import Service
 from cloud.service.roles import Role, check_role
 from cloud.service.trusted_key import trusted_key_for_service
@@ -103,7 +103,7 @@ async def _run(
 
 def _make_console(
     store: Store, registry: Registry, settings: CloudSettings, bundle_problems: Callable[[], Mapping[str, str]]
-) -> AsgiApp:
+) -> StreamingApp:
     from cloud.console import create_app  # FastAPI imports slowly: report configuration errors first
 
     late = late_after_s(settings.heartbeat_s)

@@ -16,7 +16,7 @@ from cloud.service.authority import Authority
 from cloud.service.data_dir import Addresses, remove_addresses, write_addresses
 from cloud.service.device_part import DevicePart
 from cloud.service.housekeeping import Housekeeping
-from cloud.service.http import AsgiApp, FrontApp
+from cloud.service.http import AsgiApp, FrontApp, StreamingApp
 from cloud.service.metrics import Metrics
 from cloud.service.origins import OriginCheck
 from cloud.service.ports import probe
@@ -45,7 +45,7 @@ from shared.tracing import SampleSpans
 GRACE_S = 1.5
 _LOG = EventLog("service")
 
-MakeConsole = Callable[[Store, Registry, CloudSettings, Callable[[], Mapping[str, str]]], AsgiApp]
+MakeConsole = Callable[[Store, Registry, CloudSettings, Callable[[], Mapping[str, str]]], StreamingApp]
 
 
 class Service:
@@ -191,6 +191,7 @@ class Service:
             console = self._make_console(
                 self._console_store, registry, self._settings, lambda: self._current_bundles.problems
             )
+            self._stoppers.append(console.end_streams)
         from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
         from cloud.service.people import create_people_app
 
