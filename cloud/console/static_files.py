@@ -38,7 +38,7 @@ def static_router() -> APIRouter:
 
     @router.get("/favicon.ico")
     async def icon() -> Response:
-        """Answer with the icon, for pages that do not name it."""
+        """Answer with the icon at its usual address."""
         return Response(_files()["icon.svg"], headers={"Cache-Control": "no-cache"}, media_type=_TYPES["svg"])
 
     return router
