@@ -120,9 +120,8 @@ class Demo:
         self._processes.start("cloud", "cloud", "serve", *self._cloud_option())
         self._wait("the service", lambda: read_json(self._layout.cloud_data / "service.json") is not None)
         self._service = read_json(self._layout.cloud_data / "service.json") or {}
-        for plan in self._bundle_plans():
-            archive = str(self._layout.bundle(plan))
-            self._processes.run(f"publish-{plan.bundle_name}", "cloud", "publish", archive, *self._cloud_option())
+        archives = [str(self._layout.bundle(plan)) for plan in self._bundle_plans()]
+        self._processes.run("publish", "cloud", "publish", *archives, *self._cloud_option())
         self._open_console()
 
     def _open_console(self) -> None:

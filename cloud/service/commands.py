@@ -13,7 +13,6 @@ from shared.cli import CommandTree
 
 if TYPE_CHECKING:
     from cloud.settings import CloudSettings
-    from cloud.store.registry import RegisteredBundle
 
 T = TypeVar("T")
 RoleName = Literal["all", "ingest", "analysis", "console"]
@@ -128,16 +127,17 @@ def _list_tokens(settings: "CloudSettings", config: Path | None) -> None:
 
 
 def publish(
-    bundle: Annotated[Path, typer.Argument(help="Archive of the bundle.")],
+    bundle: Annotated[list[Path], typer.Argument(help="Archives of bundles.")],
     keep_current: Annotated[
         bool,
-        typer.Option("--keep-current", help="Only store it; vedette cloud rollout NAME --to ID makes it current."),
+        typer.Option("--keep-current", help="Only store them; vedette cloud rollout NAME --to ID makes one current."),
     ] = False,
     config: Config = None,
 ) -> None:
-    """Add a bundle to the registry and make it current: devices that run its name fetch it.
+    """Add bundles to the registry and make them current: devices that run their names fetch them.
 
-    With --keep-current it is only stored, and devices keep the bundle they run.
+    With --keep-current they are only stored, and devices keep the bundles they run. All archives are checked before the
+    first one is published.
     """
     from cloud.service.data_dir import migrate_existing, start_wait_s
     from cloud.service.trusted_key import trusted_key_for_command
@@ -148,13 +148,14 @@ def publish(
     settings = _settings(config)
     migrate_existing(settings.store, start_wait_s(config))
 
-    async def work() -> "RegisteredBundle":
+    async def work() -> None:
         async with open_store(settings.store) as store:
             registry = Registry(store, settings.store, trusted_key_for_command(settings))
-            opened = await asyncio.to_thread(Bundle.open, bundle, await registry.key_chain.keys())
-            return await registry.publish(opened, make_current=not keep_current)
+            keys = await registry.key_chain.keys()
+            for opened in [await asyncio.to_thread(Bundle.open, path, keys) for path in bundle]:
+                typer.echo((await registry.publish(opened, make_current=not keep_current)).bundle_id)
 
-    typer.echo(asyncio.run(work()).bundle_id)
+    asyncio.run(work())
 
 
 def _settings(config: Path | None) -> "CloudSettings":

@@ -126,8 +126,9 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
     config = write_settings(tmp_path, biopsies.key)
     unknown = tmp_path / "unknown.toml"
     unknown.write_text("data_dirr = 'x'\n")
-    damaged = tmp_path / "damaged.vedette"
+    intact, damaged = tmp_path / "intact.vedette", tmp_path / "damaged.vedette"
     data = bytearray(biopsies.bundle.archive())
+    intact.write_bytes(data)
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
     prepare(tmp_path / "data")
@@ -137,7 +138,7 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
         (("serve", "--config", tmp_path / "none.toml"), 3, "no such file"),
         (("token", "../x", "--config", config), 3, "not a device id"),
         (("token", "press-07", "--config", config), 3, "start it first"),
-        (("publish", damaged, "--config", config), 5, "Fetch it again"),
+        (("publish", intact, damaged, "--config", config), 5, "Fetch it again"),
         (("rollout", "biopsy", "--config", config), 5, "publish"),
         (("devices", "--revoke", "nobody", "--config", config), 3, "nobody"),
     ]
@@ -149,20 +150,23 @@ def test_commands_report_errors_in_one_line(tmp_path, biopsies):
         assert done.stdout == ""
 
 
-def test_a_bundle_is_published_beside_the_current_one(tmp_path, biopsies):
+def test_bundles_are_published_beside_the_current_one(tmp_path, biopsies):
     config = write_settings(tmp_path, biopsies.key)
     prepare(tmp_path / "data")
-    for version, option in ((1, ()), (2, ("--keep-current",))):
-        archive = tmp_path / f"{version}.vedette"
-        archive.write_bytes(biopsies.version(version).archive())
-        done = call("publish", archive, *option, "--config", config)
+    archives = []
+    for version in (1, 2, 3):
+        archives.append(tmp_path / f"{version}.vedette")
+        archives[-1].write_bytes(biopsies.version(version).archive())
+    ids = []
+    for chosen, option in ((archives[:1], ()), (archives[1:], ("--keep-current",))):
+        done = call("publish", *chosen, *option, "--config", config)
         assert done.returncode == 0, done.stderr
-    newest = done.stdout.strip()
-    second, first = call("rollout", "biopsy", "--config", config).stdout.splitlines()
-    assert (second[0], first[0]) == (" ", "*")
-    assert newest in second
-    changed = call("rollout", "biopsy", "--to", newest, "--config", config).stdout.splitlines()
-    assert [line[0] for line in changed] == ["*", " "]
+        ids += done.stdout.split()
+    third, second, first = call("rollout", "biopsy", "--config", config).stdout.splitlines()
+    assert (third[0], second[0], first[0]) == (" ", " ", "*")
+    assert [id_ in line for id_, line in zip(ids, (first, second, third), strict=True)] == [True] * 3
+    changed = call("rollout", "biopsy", "--to", ids[2], "--config", config).stdout.splitlines()
+    assert [line[0] for line in changed] == ["*", " ", " "]
 
 
 def test_settings_in_force_are_printed(tmp_path, biopsies):
