@@ -1,7 +1,7 @@
 # Each target creates the environment .venv if it is missing or older than pyproject.toml.
 PYTHON ?= python3
 # Compile only the modules that are imported: pip would spend most of a minute on all of them.
-COMPILE := .venv/bin/python -c "import fastapi, flwr.server, jinja2, nncf, onnxruntime, onnxscript, openvino, sklearn.ensemble, torch.onnx"
+COMPILE := .venv/bin/python -c "import fastapi, flwr.server, jinja2, nncf, onnxruntime, openvino, sklearn.ensemble, torch.onnx"
 PIP := .venv/bin/pip install --quiet --disable-pip-version-check --no-compile
 PROTOS := $(wildcard proto/vedette/v1/*.proto)
 ARGS ?=

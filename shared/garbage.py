@@ -9,7 +9,7 @@ from contextlib import contextmanager
 def collection_paused() -> Iterator[None]:
     """Collect no garbage inside the block, for work that makes many objects and keeps them.
 
-    Imports of large libraries and the capture of a graph take a quarter longer with collection, which finds nothing.
+    Imports of large libraries take a quarter longer with collection, which finds nothing.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -6,7 +6,6 @@ Linux only.
 """
 
 import contextlib
-import functools
 import gc
 import importlib
 import json
@@ -37,7 +36,6 @@ PRELOADED = (
     "onnx",
     "onnxruntime.quantization",
     "sklearn.ensemble",
-    "torch._dynamo",
 )
 _CLIENT = """#!{python} -ISE
 import json, os, socket, sys
@@ -155,9 +153,6 @@ def _import_commands() -> None:
     """Import modules that commands import when they run; not OpenVINO, which starts threads that a fork lacks."""
     for name in PRELOADED:
         importlib.import_module(name)
-    registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
-    registry.from_torchlib = staticmethod(functools.cache(registry.from_torchlib))
-    registry.from_torchlib()
     gc.collect()
     gc.freeze()
 

@@ -105,7 +105,6 @@ FITTING = {
     "shared.diffusion.training",
     "nncf",
     "onnx",
-    "onnxscript",
     "openvino",
     "onnxruntime",
     "sklearn",

@@ -14,6 +14,6 @@ TOP_SHARE = 0.5
 def clip_scores(maps: Tensor) -> Tensor:
     """Return clip scores (n,) from patch scores (n, rows, columns): the mean over the highest TOP_SHARE."""
     patches = maps.flatten(1)
-    count = max(1, round(TOP_SHARE * patches.shape[1]))
+    count = max(1, round(TOP_SHARE * int(patches.shape[1])))  # a number, which an export fixes
     highest: Tensor = patches.topk(count, dim=1).values
     return torch.mean(highest, dim=1)

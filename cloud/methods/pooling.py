@@ -27,8 +27,8 @@ def image_scores(maps: Tensor) -> Tensor:
 
     An image with several tiles has the score of its highest tile.
     """
-    tiles = torch.stack([maps[:, rows, columns].flatten(1) for rows, columns in tiles_of(*maps.shape[1:])], dim=1)
-    weights = _top_weights(tiles.shape[2]).to(maps)
+    tiles = torch.stack([maps[:, rows, columns].flatten(1) for rows, columns in tiles_of(*_sizes(maps))], dim=1)
+    weights = _top_weights(_sizes(tiles)[1]).to(maps)
     top = tiles.topk(len(weights), dim=2).values
     result: Tensor = (top * weights).sum(dim=2).amax(dim=1)
     return result
@@ -40,7 +40,7 @@ def peak_scores(maps: Tensor) -> Tensor:
     A few patches with a certain defect thus decide on an image of any size.
     """
     patches = maps.flatten(1)
-    result: Tensor = patches.topk(min(PEAK_PATCHES, patches.shape[1]), dim=1).values.mean(dim=1)
+    result: Tensor = patches.topk(min(PEAK_PATCHES, *_sizes(patches)), dim=1).values.mean(dim=1)
     return result
 
 
@@ -101,6 +101,11 @@ def _shrunk(values: Tensor, chance: Tensor) -> Tensor:
     centred = values - values.mean()
     real = (centred.square().mean() - chance).clamp(min=0.0)
     return values.mean() + centred * real / (real + chance).clamp(min=MIN_VARIANCE)
+
+
+def _sizes(values: Tensor) -> list[int]:
+    """Return all sizes but the first as numbers, which an export fixes."""
+    return [int(size) for size in values.shape[1:]]
 
 
 def _top_weights(patches: int) -> Tensor:

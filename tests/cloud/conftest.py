@@ -1,6 +1,5 @@
 """Small bundle with real analyzers, for tests that judge or publish one."""
 
-import functools
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -20,14 +19,6 @@ from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from tests.cloud.console.filled_store import Fleet, open_store
 from tests.postgres import EMPTY, TEMPLATE, PostgresServer, programs, running_server
-
-
-@pytest.fixture(scope="session", autouse=True)
-def exporter_reads_its_operators_once() -> None:
-    """Let all ONNX exports of a worker share one table of operators: PyTorch parses their sources for each export."""
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,9 @@ class VideoEncoder(nn.Module):
 
     def whiten(self, appearance: Tensor, motion: Tensor) -> Tensor:
         """Return vectors (n, patches, dim) from the appearance and motion that `features` returns."""
+        patches = self.grid[0] * self.grid[1]
         parts = [
-            layer(features.reshape(-1, features.shape[1] * FEATURES, 1, 1)).reshape(-1, features.shape[1], size)
+            layer(features.reshape(-1, patches * FEATURES, 1, 1)).reshape(-1, patches, size)
             for layer, features, size in zip(
                 (self.appearance, self.motion), (appearance, motion), self.dims, strict=True
             )
