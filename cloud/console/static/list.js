@@ -25,7 +25,8 @@ const rows = () => [...list.querySelectorAll("tr[data-sample]")];
 const rowOf = (id) => rows().find((row) => row.dataset.sample === id);
 const linkOf = (row) => row.querySelector("a.v-decision");
 const opened = () => panel?.dataset.sample ?? "";
-const isHeld = () => Boolean(chosen || panel || part(".v-scroll").scrollTop > HELD_SCROLL_PX);
+const scrolled = () => Math.max(part(".v-scroll").scrollTop, window.scrollY); // the page itself in a low window
+const isHeld = () => Boolean(chosen || panel || scrolled() > HELD_SCROLL_PX);
 const queryOf = (address) => new URL(address, location.origin).searchParams;
 
 // Address of the page with a verdict opened.
@@ -149,6 +150,7 @@ function apply() {
 async function go(address, { push = false, choice = "" } = {}) {
   if (!(await load(address))) return;
   part(".v-scroll").scrollTop = 0;
+  window.scrollTo(0, 0);
   if (choice && rows().length) choose(choice === "first" ? rows()[0] : rows().at(-1));
   else if (!panel) letGo();
   push ? history.pushState({}, "", addressWith(opened())) : history.replaceState(history.state, "", addressWith(opened()));
@@ -280,7 +282,7 @@ function begin() {
     if (row && row.dataset.sample !== chosen) choose(row, { focus: false });
   });
   list.addEventListener("error", (event) => (event.target.hidden = true), true); // a picture that has expired
-  part(".v-scroll").addEventListener("scroll", release, { passive: true });
+  for (const area of [part(".v-scroll"), window]) area.addEventListener("scroll", release, { passive: true });
   split.addEventListener("click", (event) => {
     if (event.target.closest(".v-close")) close();
   });

@@ -27,6 +27,9 @@ export function addKeys(actions) {
   });
 }
 
+// In a low window, as at 200 % zoom, the page scrolls instead of the list.
+const canScroll = (list) => list.scrollHeight > list.clientHeight + 1;
+
 function onListKey(event, actions) {
   const inPanel = Boolean(actions.panel()?.contains(event.target));
   const move = inPanel && event.key.startsWith("Arrow") ? undefined : MOVES[event.key];
@@ -35,7 +38,7 @@ function onListKey(event, actions) {
     actions.move(move);
   } else if (event.key === "Enter" && !event.target.closest("a, button")) {
     actions.open();
-  } else if (event.key in PAGES && !inPanel && !actions.list.contains(event.target)) {
+  } else if (event.key in PAGES && !inPanel && !actions.list.contains(event.target) && canScroll(actions.list)) {
     event.preventDefault();
     actions.list.scrollBy({ top: PAGES[event.key] * actions.list.clientHeight });
   } else if (event.key === "g") {

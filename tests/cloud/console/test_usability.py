@@ -72,6 +72,16 @@ def test_page_down_scrolls_the_list_wherever_the_focus_is(open_page: Any) -> Non
     wait_for(page, f"{LIST_PLACE} > 300")
 
 
+def test_at_twice_the_size_the_page_scrolls_and_nothing_is_cut_off(open_page: Any) -> None:
+    for path, at in (("/", ROW), ("/devices", ".v-device")):
+        page = open_page(path, at=at)
+        page.set_viewport_size({"width": 640, "height": 400})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 640
+        page.keyboard.press("PageDown")
+        wait_for(page, "scrollY > 200")
+        assert page.evaluate("document.documentElement.scrollHeight") > 1000
+
+
 def test_the_opened_row_is_in_the_address_and_back_closes_it(open_page: Any) -> None:
     page = open_page("/?decision=anomalous")
     first, second = samples(page)[:2]
