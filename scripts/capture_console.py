@@ -1,6 +1,7 @@
 """Picture of a running console for the documents: python scripts/capture_console.py LINK docs/images/console.png.
 
-Run it while `vedette demo` screens, which prints the link that signs in, once. Needs Chromium and Playwright.
+Run it while `vedette demo` screens, which prints the link that signs in, once; or while the test's store is served
+without sign-in (tests/cloud/console/filled_store.py), by its address. Needs Chromium and Playwright.
 """
 
 import argparse

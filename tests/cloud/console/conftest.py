@@ -62,6 +62,7 @@ class RunningConsole:
             settings = uvicorn.Config(
                 create_app(self.store, registry, bundle_problems=lambda: self.bundle_problems),
                 log_level="warning",
+                ws="none",
                 timeout_graceful_shutdown=1,
             )
             self.server = uvicorn.Server(settings)
