@@ -33,6 +33,13 @@ COMMANDS = {
     "cloud keys add --new press.pem": "signing.pem",  # needs a trusted key first
     "cloud keys retire h3k5mzq2v7ta": "signing.pem",
     "cloud keys list": NO_SERVICE,
+    "cloud user add anna --role admin": NO_SERVICE,
+    "cloud user list": NO_SERVICE,
+    "cloud user role anna --role viewer": NO_SERVICE,
+    "cloud user password anna": NO_SERVICE,
+    "cloud user disable anna": NO_SERVICE,
+    "cloud user end-sessions anna": NO_SERVICE,
+    "cloud user link anna": NO_SERVICE,
     "federated server --listen 127.0.0.1:0": NO_SERVICE,
     "federated run --bundle-name press": NO_SERVICE,
     "federated status": NO_SERVICE,
