@@ -21,6 +21,7 @@ WAITING = (
 # Files that take ten seconds and more, the longest first.
 LONGEST = (
     "tests/system/test_demo.py",
+    "tests/cloud/console/test_usability.py",
     "tests/cloud/console/test_in_browser.py",
     "tests/edge/test_agent.py",
     "tests/cloud/service/test_serve.py",

@@ -115,7 +115,7 @@ class SecurityHeaders:
 def _live_router(feed: LiveFeed) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
-    @router.api_route("/live", methods=["GET", "HEAD"])
+    @router.get("/live")
     async def live(topics: Annotated[str, Query(max_length=200)] = ",".join(sorted(TOPICS))) -> Response:
         """Send the changes of these topics until the browser leaves."""
         wanted = frozenset(topics.split(","))

@@ -8,7 +8,8 @@ const bar = document.querySelector(".v-fresh-words");
 const alert = document.querySelector(".v-problem");
 const handlers = new Map();
 const seen = { store: Number(document.body.dataset.store), verdicts: Number(document.body.dataset.verdicts) };
-const problems = new Map([["stream", alert.querySelector("span").textContent]]);
+// The first one is shown: without a session every other request fails, too.
+const problems = new Map([["session", ""], ["stream", alert.querySelector("span").textContent]]);
 let source = null;
 let heard_ms = performance.now();
 let heard_s = serviceNow();
@@ -91,7 +92,7 @@ function close() {
 }
 
 async function checkSession() {
-  const answer = await fetch("/live", { method: "HEAD" }).catch(() => null);
+  const answer = await fetch("/api/account").catch(() => null);
   setProblem("session", answer?.status === 401 ? "Your session has ended: load the page again to sign in." : "");
 }
 

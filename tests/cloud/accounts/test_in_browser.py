@@ -44,6 +44,10 @@ class ServedAccounts:
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
+    def console(self) -> Any:
+        """The application behind sign-in."""
+        return Starlette(routes=[Route("/", who)])
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(15)
@@ -54,8 +58,7 @@ class ServedAccounts:
                 address = Address(*bound.getsockname())
                 self.url = f"http://{address}/"
                 api = create_api(self.store, self.store, late_after_s=60.0)
-                page = Starlette(routes=[Route("/", who)])
-                app = create_people_app(self.settings, self.store, self.store, api=api, console=page)
+                app = create_people_app(self.settings, self.store, self.store, api=api, console=self.console())
                 options = uvicorn.Config(OriginCheck(app, address, ()), log_level="warning", proxy_headers=False)
                 self._server = uvicorn.Server(options)
                 task = asyncio.create_task(self._server.serve(sockets=[bound]))
