@@ -7,6 +7,7 @@ once. A request with a sample that is not clearly valid goes the usual way, whic
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -16,10 +17,12 @@ from shared.wire import EARLIEST_S, LATEST_S, MAX_TEXT_CHARACTERS
 from vedette.v1 import sample_pb2
 
 LEAST_SAMPLES = 24  # of a request; the usual way is quicker for fewer
-MAX_LAYOUTS = 1024
+MAX_LAYOUTS = 1024  # lengths of samples that are remembered
+MAX_LAYOUT_BYTES = 32 * 2**20  # of all remembered layouts; beyond either they are all forgotten
 MAX_LAYOUTS_OF_LENGTH = 16
 _VARINT, _EIGHT, _BYTES = 0, 1, 2  # wire types
 _VARINT_BYTES = 5  # of seconds and nanoseconds
+_MAX_SHIFT = 63  # of the last byte of a base-128 integer
 _CHANGING, _FIXED, _CONTINUED = 0x00, 0xFF, 0x80  # bits of a byte that all samples share
 _FIELDS = sample_pb2.Sample.DESCRIPTOR.fields_by_name
 _SAMPLE = {_FIELDS[name].number: name for name in ("sample_id", "captured_at", "origin", "payload", "screening")}
@@ -90,6 +93,7 @@ class AlikeCheck:
     def __init__(self, is_plain: Callable[[sample_pb2.Sample], bool]) -> None:
         self._is_plain = is_plain
         self._layouts: dict[int, tuple[_Layout, ...]] = {}
+        self._layout_bytes = 0
 
     def check(self, data: bytes) -> AlikeSamples | None:
         """Return the samples of a serialised SubmitRequest if all are clearly valid and alike, otherwise None."""
@@ -134,7 +138,7 @@ class AlikeCheck:
             message = sample_pb2.Sample.FromString(data)
         except DecodeError:
             return None
-        if not self._is_plain(message):
+        if not self._is_plain(message) or not _is_canonical(message, data):
             return None
         places = dict(_places(data, 0, len(data), _SAMPLE))
         if any(name not in places for name in _NEEDED):
@@ -149,10 +153,17 @@ class AlikeCheck:
                 shared[place] = _CHANGING
         if len(data[places.get("origin", slice(0))]) > MAX_TEXT_CHARACTERS:
             return None
-        known = self._layouts.get(len(data), ()) if len(self._layouts) < MAX_LAYOUTS else ()
         layout = _Layout(sample.copy(), shared, places)
-        self._layouts = {**self._layouts, len(data): (*known, layout)[-MAX_LAYOUTS_OF_LENGTH:]}
+        self._remember(layout)
         return layout
+
+    def _remember(self, layout: _Layout) -> None:
+        length = len(layout.example)
+        self._layout_bytes += 2 * length
+        if len(self._layouts) >= MAX_LAYOUTS or self._layout_bytes > MAX_LAYOUT_BYTES:
+            self._layouts, self._layout_bytes = {}, 2 * length
+        known = self._layouts.get(length, ())
+        self._layouts = {**self._layouts, length: (*known, layout)[-MAX_LAYOUTS_OF_LENGTH:]}
 
 
 def _samples_by_length(data: bytes) -> tuple[list[int], dict[int, list[int]]]:
@@ -185,10 +196,23 @@ def _samples_by_length(data: bytes) -> tuple[list[int], dict[int, list[int]]]:
     return (starts, groups) if position == end else ([], {})
 
 
+def _is_canonical(message: sample_pb2.Sample, data: bytes) -> bool:
+    """Return whether `data` is what the library writes for the message: known fields only, each once, in order.
+
+    `_places` relies on it. Otherwise the bytes of an unknown field could cover those of a field that was checked.
+    """
+    known: Any = sample_pb2.Sample()  # types-protobuf lacks a method of all messages
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    return bool(known.SerializeToString() == data)
+
+
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return a base-128 integer and the place after it."""
+    """Return a base-128 integer and the place after it; raises IndexError for one without an end."""
     value = shift = 0
     while True:
+        if shift > _MAX_SHIFT:
+            raise IndexError(position)
         byte = data[position]
         value |= (byte & 0x7F) << shift
         position, shift = position + 1, shift + 7
@@ -197,7 +221,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _places(data: bytes, position: int, end: int, names: dict[int, str]) -> Iterator[tuple[str, slice]]:
-    """Yield the places of the fields that change, in a message that was parsed before; a field is there once."""
+    """Yield the places of the fields that change, in a canonical message: a field is there once."""
     while position < end:
         tag, position = _varint(data, position)
         name, kind = names.get(tag >> 3, ""), tag & 7

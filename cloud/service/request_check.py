@@ -41,7 +41,8 @@ class RequestCheck:
 
         Raises StorageError if bundles cannot be looked up.
         """
-        if (alike := await self._call(len(data), self._alike.check, data)) is not None:
+        alike = await self._call(len(data), self._alike.check, data)
+        if alike is not None and not _has_extra(data, alike.payload_bytes, len(alike.sample_ids)):
             size = alike.payload_bytes
             checked = CheckedFields(sample_ids=alike.sample_ids, payload_bytes=size, decoded_bytes=size)
             return checked if len(alike.sample_ids) <= MAX_SAMPLES_PER_REQUEST else _too_many(len(alike.sample_ids))
@@ -73,7 +74,7 @@ class RequestCheck:
         if not count or len(reasons) == count:
             return None
         now_s, traced = time.time(), self._traces.accepted(messages) if self._traces is not None else ()
-        if reasons or len(data) > checked.payload_bytes + MAX_EXTRA_BYTES * count:
+        if reasons or _has_extra(data, checked.payload_bytes, count):
             pack = partial(inbox_request, device_id, now_s, traced=traced)
             return await self._call(len(data), pack, messages)
         return InboxRequest(device_id, now_s, checked.decoded_bytes, checked.sample_ids, data, traced)
@@ -83,6 +84,11 @@ class RequestCheck:
         if size <= INLINE_BYTES:
             return function(argument)
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, argument)
+
+
+def _has_extra(data: bytes, payload_bytes: int, count: int) -> bool:
+    """Return whether a request has much beside its payloads; it needs its messages to be packed again."""
+    return len(data) > payload_bytes + MAX_EXTRA_BYTES * count
 
 
 def _too_many(count: int) -> Refusal:

@@ -1,4 +1,4 @@
-"""The quick check of many alike samples: it accepts nothing that the check of each sample refuses."""
+"""The quick check of alike samples accepts what the check of each sample accepts, also of hostile bytes."""
 
 import time
 
@@ -118,3 +118,40 @@ def test_a_request_with_any_bytes_changed_is_accepted_only_if_each_sample_is(che
         assert check_samples(messages, RULES) == {}
         assert found.sample_ids == [message.sample_id for message in messages]
         assert found.payload_bytes == sum(len(message.payload.data) for message in messages)
+
+
+def framed(*samples: bytes) -> bytes:
+    """Return a SubmitRequest of samples that are serialised already, of 128 to 16,383 bytes each."""
+    return b"".join(b"\x0a" + bytes([len(sample) & 0x7F | 0x80, len(sample) >> 7]) + sample for sample in samples)
+
+
+def test_an_unknown_field_cannot_cover_one_that_was_checked(check):
+    """Field 15 as eight bytes that read like the beginning of a payload's data, before a modality."""
+    plain = row(0).SerializeToString()
+    cover = b"\x79" + b"\x12\x08" + bytes(6)
+    for hidden in (plain + cover, cover + plain, plain + b"\x7b\x7c", plain + b"\xfa\x01\x02hi"):
+        assert check.check(framed(*[hidden] * COUNT)) is None
+
+
+def test_fields_of_another_wire_type_and_repeated_ones_go_the_usual_way(check):
+    plain = row(0)
+    twice = plain.SerializeToString() + sample_pb2.Sample(sample_id=b"x" * 16).SerializeToString()
+    number = sample_pb2.Sample.DESCRIPTOR.fields_by_name["sample_id"].number
+    as_number = bytes([number << 3 | 1]) + bytes(8)
+    for other in (twice, as_number + plain.SerializeToString()):
+        assert check.check(framed(*[other] * COUNT)) is None
+
+
+def test_an_integer_without_an_end_is_refused_at_once(check):
+    assert check.check(b"\x0a" + b"\xff" * 2**22) is None  # work that grows with the square would not end
+
+
+def test_the_memory_of_layouts_is_bounded(check, monkeypatch):
+    monkeypatch.setattr("cloud.service.alike_samples.MAX_LAYOUTS", 8)
+    for length in range(30):
+        sent = [row(place, origin="x" * (length + 1)) for place in range(COUNT)]
+        assert check.check(serialised(sent)) is not None
+    assert len(check._layouts) <= 8
+    monkeypatch.setattr("cloud.service.alike_samples.MAX_LAYOUT_BYTES", 1)
+    assert check.check(serialised([row(place, origin="y" * 40) for place in range(COUNT)])) is not None
+    assert len(check._layouts) == 1
