@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from google.protobuf.message import DecodeError
-
 from cloud.store.sample_rows import Row, rows_of
 from shared.logs import EventLog
 from vedette.v1 import detection_pb2
@@ -13,8 +11,8 @@ from vedette.v1 import detection_pb2
 _LOG = EventLog("store")
 
 INBOX_COLUMNS = ("first_sample_id", "device_id", "received_at_s", "samples", "decoded_bytes", "data", "traced")
-PACKED_COLUMNS = ("device_id", "received_at_s", "data", "traced")
-Packed: TypeAlias = tuple[str, float, bytes, bytes]
+PACKED_COLUMNS = ("device_id", "received_at_s", "data", "traced", "samples", "decoded_bytes")
+Packed: TypeAlias = tuple[str, float, bytes, bytes, int, int]
 """Values of PACKED_COLUMNS: what is needed to make rows of a request."""
 
 Owners: TypeAlias = Mapping[bytes, str]
@@ -46,7 +44,10 @@ class InboxRequest:
 
 @dataclass(frozen=True, slots=True)
 class Doubles:
-    """Samples of an unpacked request that were rows before; `foreign`: those that another device had sent."""
+    """Samples of an unpacked request that became no rows: known ones, or those of a damaged request.
+
+    `foreign`: those that another device had sent.
+    """
 
     device_id: str
     samples: int
@@ -63,12 +64,17 @@ class Unpacking:
     """Rows of requests that leave the inbox."""
 
     def __init__(self, requests: Sequence[Packed]) -> None:
-        self._requests = [(request[0], _rows(*request)) for request in requests]
+        self._requests = [(request[0], _rows(*request[:4])) for request in requests]
+        self._damaged = [
+            Doubles(request[0], request[4], request[5], 0)
+            for request, (_, rows) in zip(requests, self._requests, strict=True)
+            if not rows
+        ]
         self.rows: list[Row] = [row for _, rows in self._requests for row in rows]
 
     def doubles(self, old: Mapping[int, str]) -> list[Doubles]:
         """Return what was not inserted, given the owner of each old sample by its place in `rows`."""
-        return list(self._doubles(old)) if old else []
+        return [*self._damaged, *(self._doubles(old) if old else ())]
 
     def _doubles(self, old: Mapping[int, str]) -> Iterator[Doubles]:
         start = 0
@@ -81,9 +87,9 @@ class Unpacking:
 
 
 def _rows(device_id: str, received_at_s: float, data: bytes, traced: bytes) -> list[Row]:
-    """Return the rows of a request; none if the disk has damaged it, so that it does not hold up the others."""
+    """Return the rows of a request; none if none can be made of it, so that it does not hold up the others."""
     try:
         return rows_of(device_id, received_at_s, data, {traced[at : at + 16] for at in range(0, len(traced), 16)})
-    except DecodeError as error:
+    except Exception as error:  # damaged on the disk, or accepted by a check that has a fault
         _LOG.error("request_damaged", device_id=device_id, bytes=len(data), error=error)
         return []

@@ -20,6 +20,7 @@ from cloud.store.schema import inbox, samples
 from shared.errors import StorageError
 from tests.cloud.store.backends import only_postgresql
 from tests.cloud.store.test_group_commit import request, sample
+from vedette.v1 import detection_pb2
 
 
 async def count(store, table) -> int:
@@ -90,10 +91,20 @@ async def test_a_sample_that_was_sent_twice_becomes_one_row_and_is_reported(stor
     assert (await count(store, samples), await count(store, inbox)) == (5, 0)
 
 
-async def test_a_damaged_request_does_not_hold_up_the_others(store):
-    broken = dataclasses.replace(request(sample()), data=request(sample()).data[:-3])
+def of_unknown_modality(data: bytes) -> bytes:
+    message = detection_pb2.SubmitRequest.FromString(data)
+    message.samples[0].modality = 99
+    return message.SerializeToString()
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-3], of_unknown_modality])
+async def test_a_damaged_request_does_not_hold_up_the_others(store, damage):
+    whole = request(sample())
+    broken = dataclasses.replace(whole, data=damage(whole.data))
+    assert broken.data != whole.data
     await store.append_requests([broken, request(sample(), sample())])
-    assert await unpack_next(store, 10) == []
+    (left,) = await unpack_next(store, 10)
+    assert (left.samples, left.decoded_bytes, left.foreign) == (1, whole.decoded_bytes, 0)
     assert (await count(store, samples), await count(store, inbox)) == (2, 0)
 
 
