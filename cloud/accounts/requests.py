@@ -1,5 +1,6 @@
 """Facts of a request for sign-in: its channel, cookies, form and tokens."""
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from shared.addresses import Address, network_of
 
 MAX_FORM_BYTES, MAX_FIELDS = 16 * 1024, 16
+FORM_S = 10.0  # in which a form has to arrive
 SESSION_COOKIE, FORM_COOKIE, PROVIDER_COOKIE = "vedette-session", "vedette-form", "vedette-provider"
 NOT_PRIVATE = (
     "Sign-in needs HTTPS here: use https://, or the console's own address on this machine. An administrator sets "
@@ -74,14 +76,18 @@ def same_text(one: str, other: str) -> bool:
 
 
 async def read_form(request: Request) -> dict[str, str] | None:
-    """Return the fields of a form; None for a body that is too large, or that is none."""
+    """Return the fields of a form; None for a body that is too large or too slow, or that is none."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         return None
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_FORM_BYTES:
-            return None
+    try:
+        async with asyncio.timeout(FORM_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_FORM_BYTES:
+                    return None
+    except TimeoutError:
+        return None
     try:
         return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"))
     except ValueError:

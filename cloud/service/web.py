@@ -30,7 +30,7 @@ class _Server(uvicorn.Server):
 
 
 class _BoundedProtocol(_HttpProtocol):
-    """HTTP connection that is closed at once beyond `limit`, and after FIRST_REQUEST_S without a request."""
+    """HTTP connection that is closed at once beyond `limit`, and after FIRST_REQUEST_S without a complete request."""
 
     limit: int
 
@@ -41,8 +41,13 @@ class _BoundedProtocol(_HttpProtocol):
         super().connection_made(transport)
         self.loop.call_later(FIRST_REQUEST_S, self._close_if_silent)
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None:
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # The time-out of idle connections ends with the first byte of a request.
+        self.loop.call_later(FIRST_REQUEST_S, self._close_if_silent, self.cycle)
+
+    def _close_if_silent(self, last: object = None) -> None:
+        if self.cycle is last:
             self.transport.close()
 
 

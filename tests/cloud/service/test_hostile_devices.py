@@ -171,6 +171,12 @@ async def test_the_consoles_port_answers_again_after_idle_connections_without_a_
         assert b"200 OK" in await health()
         for _, writer in idle:
             writer.close()
+        # A second request that never ends, on a connection that has served one.
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea")
+        async with asyncio.timeout(5):
+            assert (await reader.read()).count(b"200 OK") == 1
+        writer.close()
 
 
 async def test_a_device_that_floods_writes_few_lines_into_the_log(device, biopsies, caplog):
