@@ -3,6 +3,7 @@
 OpenID Connect Core 1.0, section 3.1; PKCE is RFC 7636.
 """
 
+import asyncio
 import base64
 import hashlib
 import secrets
@@ -21,7 +22,7 @@ from cloud.account_settings import OidcSettings
 from cloud.user_roles import UserRole
 from shared.errors import SettingsError, SignInError
 
-TIMEOUT_S, KEYS_KEPT_S, LEEWAY_S = 10.0, 600.0, 30
+TIMEOUT_S, KEYS_KEPT_S, FAILURE_KEPT_S, LEEWAY_S = 10.0, 600.0, 5.0, 30
 MAX_ANSWER_BYTES = 1024 * 1024
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
@@ -62,6 +63,8 @@ class OidcProvider:
         self._settings = settings
         self._metadata: tuple[float, dict[str, Any]] = (-KEYS_KEPT_S, {})
         self._keys: tuple[float, KeySet | None] = (-KEYS_KEPT_S, None)
+        self._failure = (-FAILURE_KEPT_S, "")
+        self._reading = asyncio.Lock()
 
     async def start(self, attempt: Attempt, return_url: str) -> str:
         """Return the provider's address for the browser; raises SignInError."""
@@ -137,13 +140,27 @@ class OidcProvider:
         if not roles:
             raise SignInError("This account has no role here: an administrator of the provider must give it one.")
         name = email if is_verified and email else str(claims.get("preferred_username") or claims["sub"]).lower()
+        if "@" in name and not is_verified:
+            raise SignInError("This account has a name like an e-mail address that the provider has not verified.")
         subject = f"{self._settings.issuer} {claims['sub']}"
         return ProvidedAccount(subject, name, max(roles, key=list(UserRole).index))
 
     async def _read_metadata(self) -> dict[str, Any]:
-        read_at_s, metadata = self._metadata
-        if time.monotonic() - read_at_s < KEYS_KEPT_S:
-            return metadata
+        """Return the provider's description; anybody can ask for it, so one reading and one failure serve all."""
+        async with self._reading:
+            read_at_s, metadata = self._metadata
+            if time.monotonic() - read_at_s < KEYS_KEPT_S:
+                return metadata
+            failed_at_s, failure = self._failure
+            if time.monotonic() - failed_at_s < FAILURE_KEPT_S:
+                raise SignInError(failure)
+            try:
+                return await self._newest_metadata()
+            except SignInError as error:
+                self._failure = (time.monotonic(), str(error))
+                raise
+
+    async def _newest_metadata(self) -> dict[str, Any]:
         issuer = self._settings.issuer
         metadata = await _ask("GET", issuer.rstrip("/") + "/.well-known/openid-configuration")
         missing = {"authorization_endpoint", "token_endpoint", "jwks_uri"} - metadata.keys()

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud.account_settings import AccountSettings
@@ -21,6 +21,7 @@ from shared.logs import EventLog
 KEPT_S, KEPT_SESSIONS = 1.0, 4096
 CHECK_S = 2.0  # between two looks at the sessions of open connections
 MAX_SECRET_CHARACTERS = 64
+MAX_OPEN_OF_SESSION = 64  # streams and sockets
 SESSION_ENDED = 4401  # close code of a web socket whose session has ended
 _LOG = EventLog("accounts")
 
@@ -98,6 +99,10 @@ class OpenConnections:
 
     async def run(self, session: Session, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application for one connection until it or the session ends."""
+        if sum(each.digest == session.secret_sha256 for each in self._open) >= MAX_OPEN_OF_SESSION:
+            message = "Too many open pages of this session: close some."
+            await PlainTextResponse(message, status_code=429)(scope, receive, send)
+            return
         connection = _Connection(session.secret_sha256, receive, send, is_socket=scope["type"] == "websocket")
         self._open.add(connection)
         if self._watching is None or self._watching.done():
@@ -123,8 +128,8 @@ class OpenConnections:
                 if (newest := self._store.version()) != version or not hashes <= found.keys():
                     found = await self._sessions.read(hashes)
                     version = newest
-            except StorageError:
-                continue  # the sessions are looked at again when the store can be read
+            except StorageError:  # sessions that were never read are looked at when the store can be read
+                looked_at = [connection for connection in looked_at if connection.digest in found]
             for connection in looked_at:
                 if not self._sessions.is_valid(found.get(connection.digest)):
                     connection.end()

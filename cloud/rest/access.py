@@ -39,6 +39,7 @@ class Caller:
     name: str
     actor: str
     scopes: frozenset[str]
+    is_person: bool = False
 
 
 class Guard:
@@ -57,7 +58,8 @@ class Guard:
         """Return the caller of a request: its session, else its token; raises Problem (401, 429) or StorageError."""
         person = signed_in(request.scope)
         if person is not None and person.name:
-            return Caller(person.name, person.actor, frozenset(map(str, SCOPES_OF_ROLE[person.role])))
+            scopes = frozenset(map(str, SCOPES_OF_ROLE[person.role]))
+            return Caller(person.name, person.actor, scopes, is_person=True)
         token = await self._token(request)
         return Caller(token.name, token.actor, frozenset(token.scopes))
 

@@ -36,7 +36,10 @@ ClientKey = Annotated[
 
 
 class LabelRequest(BaseModel):
-    """A label to store; `author` is the person who decided, the name of the token if it is missing."""
+    """A label to store; `author` is the person who decided.
+
+    The default is the name of the token, or of the signed-in account, which can give no other one.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -111,6 +114,8 @@ def _add_label(router: APIRouter, writing: Store) -> None:
     ) -> dict[str, Any]:
         """Add a label to a stored sample; the newest one counts, and the earlier ones stay."""
         caller = caller_of(request)
+        if caller.is_person and body.author not in (None, caller.name):
+            raise Problem(422, "foreign-author", f"You are signed in as {caller.name!r}: leave out the author.")
         new = NewLabel(body.label, body.author or caller.name, body.note, idempotency_key)
         try:
             stored = await add_label(writing, sample_id, new, caller.actor)

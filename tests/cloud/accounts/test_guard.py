@@ -162,3 +162,41 @@ def test_sign_in_is_off_on_this_machine_alone() -> None:
 
 def test_a_request_without_a_guard_has_no_person() -> None:
     assert signed_in({}) is None
+
+
+async def test_a_session_has_a_bounded_number_of_open_pages(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_sessions, "MAX_OPEN_OF_SESSION", 2)
+    connections = OpenConnections(SessionBook(desk.store, desk.store, desk.settings.accounts), desk.store)
+    browser = await sign_in(desk.store)
+    (session,) = (await find_sessions(desk.store, [secret_hash(browser.secret)])).values()
+    left = asyncio.Event()
+    told: list[int] = []
+
+    async def app(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await left.wait()
+
+    async def tell(message) -> None:
+        if message["type"] == "http.response.start":
+            told.append(message["status"])
+
+    async def receive() -> dict:
+        return await asyncio.Future()
+
+    opened = [asyncio.create_task(connections.run(session, app, {"type": "http"}, receive, tell)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    left.set()
+    await asyncio.gather(*opened)
+    assert sorted(told) == [200, 200, 429]
+    await connections.run(session, app, {"type": "http"}, receive, tell)
+    assert told[-1] == 200
+
+
+async def test_a_signed_in_person_labels_in_no_other_name(desk: Desk) -> None:
+    browser = await sign_in(desk.store, UserRole.OPERATOR, "ada")
+    client = desk.make(cookies=browser.cookies, headers=browser.headers)
+    path = "/api/v1/samples/00000000-0000-7000-8000-000000000000/labels"
+    refused = await client.post(path, json={"label": "real", "author": "bob"})
+    assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (422, "foreign-author")
+    assert (await client.post(path, json={"label": "real", "author": "ada"})).status_code == 404

@@ -152,13 +152,23 @@ async def test_an_account_of_the_same_name_is_not_taken_over(desk: Desk, provide
     assert (refused.status_code, "exists already" in refused.text) == (403, True)
 
 
-async def test_a_provider_that_fails_is_one_sentence(desk: Desk, provider: OidcServer) -> None:
+async def test_a_provider_that_fails_is_one_sentence(
+    desk: Desk, provider: OidcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.accounts.provider.FAILURE_KEPT_S", 0.0)
     provider.metadata = {"issuer": "https://evil.example"}
     refused = await desk.make().get("/sign-in/provider")
     assert (refused.status_code, "accounts.oidc.issuer" in refused.text) == (403, True)
     provider.metadata = {"token_endpoint": "http://127.0.0.1:1/token"}
     refused = await enter(desk.make(), provider)
     assert (refused.status_code, "does not answer" in refused.text) == (403, True)
+
+
+async def test_a_failure_of_the_provider_is_kept_for_a_moment(desk: Desk, provider: OidcServer) -> None:
+    provider.metadata = {"issuer": "https://evil.example"}
+    assert (await desk.make().get("/sign-in/provider")).status_code == 403
+    provider.metadata = {}
+    assert (await desk.make().get("/sign-in/provider")).status_code == 403
 
 
 @pytest.mark.parametrize(
