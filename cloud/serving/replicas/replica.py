@@ -1,8 +1,10 @@
 """Replica of the analysis: loads bundles from the bundle store and judges with them, one request at a time."""
 
 import asyncio
+import contextlib
 import hashlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -33,33 +35,39 @@ class Replica:
         self._references: dict[str, judge_pb2.BundleReference] = {}  # the newest of each bundle
         self._cache = AnalysisCache(self._open, self._load, self._loader, options.cached_bundles, options.cached_bytes)
         self._turn = asyncio.Lock()
-        self._started_s: float | None = None
+        self._started: dict[object, float] = {}  # work under way, and since when
 
     async def judge(self, data: bytes) -> bytes:
         """Return the reply to a request; every error of the analysis becomes a failure in it."""
         try:
             request = judge_pb2.JudgeRequest.FromString(data)
-            judge = await self._judge_of(request.bundle)
+            with self._at_work():
+                judge = await self._judge_of(request.bundle)
             async with self._turn:
-                self._started_s = time.monotonic()
-                try:
+                with self._at_work():
                     reply = await self._worker.run(_answer, judge, request)
-                finally:
-                    self._started_s = None
         except Exception as error:
             reply = failure_reply(error)
         return reply.SerializeToString()
 
     def check_health(self) -> None:
-        """Raise TimeoutError if a request has taken longer than `request_s`: the replica is then replaced."""
-        started_s = self._started_s
-        if started_s is not None and time.monotonic() - started_s > self._options.request_s:
+        """Raise TimeoutError if a request or a load has taken longer than `request_s`: the replica is then replaced."""
+        if self._started and time.monotonic() - min(self._started.values()) > self._options.request_s:
             raise TimeoutError(f"a request takes longer than {self._options.request_s:.0f} s")
 
     def stop(self) -> None:
         """End the threads."""
         for worker in (self._worker, self._loader):
             worker.stop(0.1)
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        work = object()
+        self._started[work] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._started[work]
 
     async def _judge_of(self, reference: judge_pb2.BundleReference) -> Judge:
         self._references[reference.bundle_id] = reference
