@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, func, insert, literal, select, text
+from sqlalchemy import Connection, MetaData, create_engine, func, insert, literal, select, text
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import AddConstraint, CreateIndex, DropConstraint, DropIndex
 
@@ -27,6 +27,7 @@ from cloud.store.schema import (
     devices,
     heartbeats,
     labels,
+    metadata,
     payloads,
     samples,
     sources,
@@ -114,7 +115,11 @@ def _bulk_loading(connection: Connection) -> Iterator[None]:
     """Drop indices, foreign keys and counting for the time of the block, as far as the database can."""
     dialect = connection.dialect.name
     indices = [index for table in _BULK for index in table.indexes]
-    keys = [key for table in _BULK for key in table.foreign_key_constraints] if dialect == "postgresql" else []
+    copied = MetaData()  # DropConstraint marks a key, so that tables made later would lack it
+    for table in metadata.sorted_tables:
+        table.to_metadata(copied)
+    of_bulk = [key for table in _BULK for key in copied.tables[table.name].foreign_key_constraints]
+    keys = of_bulk if dialect == "postgresql" else []
     of_table = f" ON {verdicts.name}" if dialect == "postgresql" else ""
     connection.exec_driver_sql(f"DROP TRIGGER {_TRIGGER}{of_table}")
     for index in indices:
