@@ -1,6 +1,7 @@
 """`vedette cloud serve`: run the service until a signal ends it."""
 
 import asyncio
+import functools
 import logging
 import os
 import resource
@@ -65,6 +66,9 @@ def raise_file_limit(wanted: int) -> None:
 
 
 def _load_analysis(settings: CloudSettings) -> LoadAnalysis:
+    # Once: a later call would keep analyses for ever that the cache has dropped.
+    skip_once = functools.cache(skip_loaded_objects)
+
     def load(bundle: Bundle) -> Judge:
         from cloud.serving.analysis import load_analysis  # imports PyTorch: in the worker, not at start
 
@@ -72,7 +76,7 @@ def _load_analysis(settings: CloudSettings) -> LoadAnalysis:
         analysis = load_analysis(
             bundle, chosen.device, chosen.false_alarm_rate, chosen.precision, compiled=chosen.compile
         )
-        skip_loaded_objects()  # those of PyTorch, too
+        skip_once()  # those of PyTorch, too
         return analysis
 
     return load
