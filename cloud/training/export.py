@@ -72,10 +72,16 @@ def _join_padding(graph: Any) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for padding in [node for node in graph.node if node.op_type == "Pad"]:
         readers = [node for node in graph.node if padding.output[0] in node.input]
-        if len(readers) != 1 or readers[0].op_type != "Conv" or padding.input[1] not in constants:
+        sizes, *values = [constants.get(name) for name in padding.input[1:] if name]
+        if len(readers) != 1 or readers[0].op_type != "Conv" or sizes is None or None in values:
             continue
-        (own,) = [attribute for attribute in readers[0].attribute if attribute.name == "pads"]
-        before, after = numpy_helper.to_array(constants[padding.input[1]]).reshape(2, 4)
+        own = next((attribute for attribute in readers[0].attribute if attribute.name == "pads"), None)
+        before, after = numpy_helper.to_array(sizes).reshape(2, -1)
+        is_other = any(attribute.name == "mode" and attribute.s != b"constant" for attribute in padding.attribute)
+        if is_other or own is None or len(before) != 4 or any((*before[:2], *after[:2])):
+            continue
+        if any(numpy_helper.to_array(value).any() for value in values):
+            continue
         own.ints[:] = [mine + int(added) for mine, added in zip(own.ints, (*before[2:], *after[2:]), strict=True)]
         readers[0].input[0] = padding.input[0]
         graph.node.remove(padding)

@@ -9,7 +9,7 @@ import torch
 from cloud.methods import pooling
 from cloud.methods.encoders import ImageEncoder, VideoEncoder
 from cloud.methods.encoders.image import DETAIL_DIM, FINE_DETAILS
-from cloud.training.export import export_onnx
+from cloud.training.export import _join_padding, export_onnx
 from cloud.training.screeners.image import ImageScreener
 from cloud.training.screeners.video import VideoScreener
 from shared.diffusion.local_corruption import CorruptionHead
@@ -55,3 +55,34 @@ def test_a_graph_has_no_padding_and_no_constant_that_nothing_reads(kind: str) ->
     assert "Pad" not in {node.op_type for node in graph.node}
     read = {name for node in graph.node for name in node.input}
     assert {tensor.name for tensor in graph.initializer} <= read
+
+
+@pytest.mark.parametrize(
+    ("pads", "value", "mode", "left"),
+    [
+        ([0, 0, 1, 1, 0, 0, 1, 1], 0.0, "constant", 0),
+        ([0, 0, 1, 1, 0, 0, 1, 1], 1.0, "constant", 1),
+        ([0, 0, 1, 1, 0, 0, 1, 1], 0.0, "reflect", 1),
+        ([0, 1, 0, 0, 0, 0, 0, 0], 0.0, "constant", 1),
+    ],
+)
+def test_only_zeros_around_rows_and_columns_become_part_of_a_convolution(
+    pads: list[int], value: float, mode: str, left: int
+) -> None:
+    channels = 1 + pads[1]
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Pad", ["x", "sizes", "value"], ["padded"], mode=mode),
+            onnx.helper.make_node("Conv", ["padded", "weights"], ["y"], pads=[0, 0, 0, 0]),
+        ],
+        "graph",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, 4, 4])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [
+            onnx.numpy_helper.from_array(np.array(pads, np.int64), "sizes"),
+            onnx.numpy_helper.from_array(np.array(value, np.float32), "value"),
+            onnx.numpy_helper.from_array(np.ones((1, channels, 3, 3), np.float32), "weights"),
+        ],
+    )
+    _join_padding(graph)
+    assert sum(node.op_type == "Pad" for node in graph.node) == left
