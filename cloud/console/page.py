@@ -10,6 +10,7 @@ from cloud.console.problems import problem_words
 from cloud.console.rendering import render
 
 NO_STORE = {"Cache-Control": "no-store"}
+PART_HEADER = "X-Vedette-Part"  # of parts of pages; scripts put nothing else in place
 ReadPage = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
 """Reads a page: its status, and the values of its template."""
 
@@ -33,4 +34,4 @@ async def page(feed: LiveFeed, template: str, read: ReadPage, **values: Any) -> 
 
 def part(html: str, status: int = 200) -> HTMLResponse:
     """Return a part of a page, which its script puts in place."""
-    return HTMLResponse(html, status, headers=NO_STORE)
+    return HTMLResponse(html, status, headers={**NO_STORE, PART_HEADER: "1"})

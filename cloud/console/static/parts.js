@@ -10,7 +10,7 @@ export async function fetchPart(address) {
   } catch {
     throw new Error("The service does not answer.");
   }
-  if (!(answer.headers.get("content-type") ?? "").startsWith("text/html")) {
+  if (!answer.headers.has("x-vedette-part")) { // also HTML of a proxy in front of the service
     const reason = await answer.json().catch(() => ({}));
     throw new Error(typeof reason.detail === "string" ? reason.detail : `The service answered ${answer.status}.`);
   }
