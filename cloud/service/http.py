@@ -50,12 +50,8 @@ class FrontApp:
             await _answer(scope, send, 200, self._metrics.content_type, self._metrics.page())
         elif self._people is not None:
             await self._people(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "http":
-            await _answer(scope, send, 404, "text/plain", b"Not found.\n")
         else:
-            await send({"type": "websocket.close"})
+            await _nothing(scope, receive, send)
 
 
 class ByPath:
@@ -69,12 +65,18 @@ class ByPath:
         found = (app for start, app in self._applications.items() if scope.get("path", "").startswith(start))
         if (app := next(found, self._other)) is not None:
             await app(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "http":
-            await _answer(scope, send, 404, "text/plain", b"Not found.\n")
         else:
-            await send({"type": "websocket.close"})
+            await _nothing(scope, receive, send)
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer for an application that is not there."""
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+    elif scope["type"] == "http":
+        await _answer(scope, send, 404, "text/plain", b"Not found.\n")
+    else:
+        await send({"type": "websocket.close"})
 
 
 async def _answer(scope: Scope, send: Send, status: int, content_type: str, body: bytes) -> None:
