@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from cloud.accounts.desk import AccountDesk
+from cloud.accounts.context import AccountContext
 from cloud.accounts.identity import signed_in
 from cloud.accounts.links import link_routes
 from cloud.accounts.own_account import own_account_routes
@@ -18,13 +18,13 @@ PATHS = ("/sign-in", "/sign-out", "/signed-out", "/link/", "/account", "/api/acc
 """Beginnings of the paths that belong to this application, beside STATIC_PATH."""
 
 
-def create_accounts_app(desk: AccountDesk) -> Starlette:
+def create_accounts_app(context: AccountContext) -> Starlette:
     """Return the application; it stands behind `SessionGuard`."""
     routes = [
-        *sign_in_routes(desk),
-        *provider_routes(desk),
-        *link_routes(desk),
-        *own_account_routes(desk),
+        *sign_in_routes(context),
+        *provider_routes(context),
+        *link_routes(context),
+        *own_account_routes(context),
         Route("/api/account", _own_facts),
         Route(STATIC_PATH + "{name}", static_file),
     ]

@@ -37,7 +37,7 @@ _LOG = EventLog("accounts")
 
 
 @dataclass(frozen=True)
-class AccountDesk:
+class AccountContext:
     """Shared parts of the routes; `reading` is bounded for people, `writing` is the service's own connection."""
 
     settings: AccountSettings

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cloud.accounts.desk import BUSY, EXPIRED, TOO_MANY, AccountDesk, retry_after
+from cloud.accounts.context import BUSY, EXPIRED, TOO_MANY, AccountContext, retry_after
 from cloud.accounts.pages import words_page
 from cloud.accounts.passwords import password_problem
 from cloud.accounts.requests import NOT_PRIVATE, client_address, is_private
@@ -18,40 +18,40 @@ DIFFERENT = "The two passwords are different."
 BUSY_RETRY_S = 5
 
 
-def link_routes(desk: AccountDesk) -> list[Route]:
+def link_routes(context: AccountContext) -> list[Route]:
     """Return the routes of one-time links."""
 
     async def handle(request: Request) -> Response:
         if not is_private(request.scope):
             return words_page(request, "HTTPS is needed", NOT_PRIVATE, 403)
-        if desk.by_address.wait_s(client_address(request.scope)):
+        if context.by_address.wait_s(client_address(request.scope)):
             return retry_after(words_page(request, "Not now", TOO_MANY, 429), 60)
         secret = request.path_params["secret"]
-        async with desk.reading.reading() as connection:
+        async with context.reading.reading() as connection:
             link = await find_link(connection, secret)
         if link is None:
-            desk.by_address.failed(client_address(request.scope))
-            desk.refused(request, "unknown link")
+            context.by_address.failed(client_address(request.scope))
+            context.refused(request, "unknown link")
             return words_page(request, "This link cannot be used", VOID, 404)
         if request.method == "GET":
-            return _form(desk, request, link)
-        fields = await desk.read_form(request)
+            return _form(context, request, link)
+        fields = await context.read_form(request)
         if fields is None:
-            return _form(desk, request, link, EXPIRED, 403)
-        return await _spend(desk, request, secret, link, fields)
+            return _form(context, request, link, EXPIRED, 403)
+        return await _spend(context, request, secret, link, fields)
 
     return [Route("/link/{secret}", handle, methods=["GET", "POST"])]
 
 
 def _form(
-    desk: AccountDesk, request: Request, link: AccountLink, problem: str = "", status: int = 200, name: str = ""
+    context: AccountContext, request: Request, link: AccountLink, problem: str = "", status: int = 200, name: str = ""
 ) -> Response:
     values = {"purpose": link.purpose.value, "name": link.user_name or name, "problem": problem}
-    return desk.form_page(request, "link.html", status, **values)
+    return context.form_page(request, "link.html", status, **values)
 
 
 async def _spend(
-    desk: AccountDesk, request: Request, secret: str, link: AccountLink, fields: dict[str, str]
+    context: AccountContext, request: Request, secret: str, link: AccountLink, fields: dict[str, str]
 ) -> Response:
     """Do what the link is for, in one transaction with its end, and sign in."""
     name = link.user_name or fields.get("name", "").strip().lower()
@@ -62,12 +62,12 @@ async def _spend(
         problem = problem or password_problem(password, name)
         problem = problem or ("" if password == fields.get("again", "") else DIFFERENT)
         if problem:
-            return _form(desk, request, link, problem, 422, name[:MAX_NAME_CHARACTERS])
-        if desk.passwords.is_busy:
-            return retry_after(_form(desk, request, link, BUSY, 503, name), BUSY_RETRY_S)
-        hashed = await desk.passwords.hash(password)
-    new = desk.sessions.new(request.scope, name, f"link: {link.purpose}")
-    async with desk.writing.writing() as connection:
+            return _form(context, request, link, problem, 422, name[:MAX_NAME_CHARACTERS])
+        if context.passwords.is_busy:
+            return retry_after(_form(context, request, link, BUSY, 503, name), BUSY_RETRY_S)
+        hashed = await context.passwords.hash(password)
+    new = context.sessions.new(request.scope, name, f"link: {link.purpose}")
+    async with context.writing.writing() as connection:
         spent = await spend_link(connection, secret)
         user = await find_user(connection, name) if spent is not None and spent.user_name is not None else None
         if spent is None or (user is not None and user[0].disabled_at_s is not None):
@@ -77,4 +77,4 @@ async def _spend(
         elif spent.purpose is LinkPurpose.PASSWORD:
             await change_password(connection, name, hashed, actor=actor_of(name))
         await start_session(connection, new)
-    return desk.enter(request, new)
+    return context.enter(request, new)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from cloud.accounts.desk import TOO_MANY, AccountDesk, retry_after
+from cloud.accounts.context import TOO_MANY, AccountContext, retry_after
 from cloud.accounts.pages import words_page
 from cloud.accounts.provider import Attempt, OidcProvider, ProvidedAccount
 from cloud.accounts.requests import (
@@ -35,11 +35,11 @@ DISABLED = "This account is disabled: ask an administrator."
 _LOG = EventLog("accounts")
 
 
-def provider_routes(desk: AccountDesk) -> list[Route]:
+def provider_routes(context: AccountContext) -> list[Route]:
     """Return the routes; none without a provider in the settings."""
-    if not desk.settings.oidc.issuer:
+    if not context.settings.oidc.issuer:
         return []
-    provider = OidcProvider(desk.settings.oidc)
+    provider = OidcProvider(context.settings.oidc)
 
     async def start(request: Request) -> Response:
         if not is_private(request.scope):
@@ -48,37 +48,37 @@ def provider_routes(desk: AccountDesk) -> list[Route]:
         try:
             response = RedirectResponse(await provider.start(attempt, _return_url(request)), 303)
         except SignInError as error:
-            return _refused(desk, request, error)
+            return _refused(context, request, error)
         kept = base64.urlsafe_b64encode(json.dumps(attempt.to_dict()).encode()).decode()
         set_cookie(response, request.scope, PROVIDER_COOKIE, kept, ATTEMPT_S)
         return response
 
     async def finish(request: Request) -> Response:
-        if wait_s := desk.begin_attempt(request):
+        if wait_s := context.begin_attempt(request):
             return retry_after(words_page(request, "Not now", TOO_MANY, 429), wait_s)
         try:
-            response = await _finish(desk, provider, request)
+            response = await _finish(context, provider, request)
         except (SignInError, SettingsError) as error:
-            response = _refused(desk, request, error)
+            response = _refused(context, request, error)
         delete_cookie(response, request.scope, PROVIDER_COOKIE)
         return response
 
     return [Route("/sign-in/provider", start), Route("/sign-in/provider/return", finish)]
 
 
-async def _finish(desk: AccountDesk, provider: OidcProvider, request: Request) -> Response:
+async def _finish(context: AccountContext, provider: OidcProvider, request: Request) -> Response:
     attempt = _read_attempt(read_cookie(request.scope, PROVIDER_COOKIE))
     if attempt is None or not same_text(request.query_params.get("state", ""), attempt.state):
         raise SignInError(FOREIGN)
     if not (code := request.query_params.get("code", "")):
         raise SignInError("The provider refused the sign-in.")
     account = await provider.finish(attempt, code, _return_url(request))
-    async with desk.writing.writing() as connection:
+    async with context.writing.writing() as connection:
         name = await _stored(connection, account)
-        new = desk.sessions.new(request.scope, name, "provider")
+        new = context.sessions.new(request.scope, name, "provider")
         await start_session(connection, new)
-    desk.attempt_succeeded(request)
-    return desk.enter(request, new, attempt.next)
+    context.attempt_succeeded(request)
+    return context.enter(request, new, attempt.next)
 
 
 async def _stored(connection: AsyncConnection, account: ProvidedAccount) -> str:
@@ -98,8 +98,8 @@ async def _stored(connection: AsyncConnection, account: ProvidedAccount) -> str:
     return user.name
 
 
-def _refused(desk: AccountDesk, request: Request, error: SignInError | SettingsError) -> Response:
-    desk.refused(request, "provider")
+def _refused(context: AccountContext, request: Request, error: SignInError | SettingsError) -> Response:
+    context.refused(request, "provider")
     if isinstance(error, SettingsError):
         _LOG.error("provider_settings", error=error)
         return words_page(request, TITLE, "The settings of the provider are wrong: see the log of the service.", 503)

@@ -11,7 +11,7 @@ from starlette.routing import request_response
 
 from cloud.accounts.access_table import API_PREFIX
 from cloud.accounts.app import PATHS, create_accounts_app
-from cloud.accounts.desk import AccountDesk
+from cloud.accounts.context import AccountContext
 from cloud.accounts.guard import SessionGuard
 from cloud.accounts.pages import STATIC_PATH, words_page
 from cloud.accounts.passwords import Passwords
@@ -30,8 +30,8 @@ def create_people_app(
 ) -> AsgiApp:
     """Return the application; `reading` is a connection for sessions alone, so that no page holds up a sign-in."""
     sessions = SessionBook(reading, writing, settings.accounts)
-    desk = AccountDesk(settings.accounts, reading, writing, sessions, Passwords(settings.accounts))
-    accounts = create_accounts_app(desk)
+    context = AccountContext(settings.accounts, reading, writing, sessions, Passwords(settings.accounts))
+    accounts = create_accounts_app(context)
     pages = dict.fromkeys(PATHS, accounts if settings.sign_in else request_response(_sign_in_is_off))
     app = ByPath({API_PREFIX: api, STATIC_PATH: accounts, **pages}, console)
     unknown = _unknown if console is None else _unknown_page

@@ -30,7 +30,7 @@ async def who(request: Request) -> Response:
 
 
 @dataclass
-class Desk:
+class AccountApp:
     """The application, its store, and clients that keep cookies."""
 
     app: AsgiApp
@@ -40,16 +40,16 @@ class Desk:
 
 
 @pytest.fixture
-def desk_settings() -> dict[str, Any]:
+def app_settings() -> dict[str, Any]:
     """Settings of the service, for tests that need others."""
     return {}
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, desk_settings: dict[str, Any]) -> AsyncIterator[Desk]:
+async def account_app(tmp_path: Path, app_settings: dict[str, Any]) -> AsyncIterator[AccountApp]:
     (tmp_path / DATABASE_FILE).write_bytes(empty_database())
-    accounts = CHEAP | desk_settings.pop("accounts", {})
-    settings = CloudSettings.model_validate({"data_dir": tmp_path, "accounts": accounts, **desk_settings})
+    accounts = CHEAP | app_settings.pop("accounts", {})
+    settings = CloudSettings.model_validate({"data_dir": tmp_path, "accounts": accounts, **app_settings})
     opened: list[httpx.AsyncClient] = []
     async with open_store(tmp_path, actor="service") as store:
         api = create_api(store, store, late_after_s=60.0)
@@ -61,6 +61,6 @@ async def desk(tmp_path: Path, desk_settings: dict[str, Any]) -> AsyncIterator[D
             opened.append(httpx.AsyncClient(transport=transport, base_url=base_url, **options))
             return opened[-1]
 
-        yield Desk(app, store, settings, make)
+        yield AccountApp(app, store, settings, make)
         for client in opened:
             await client.aclose()

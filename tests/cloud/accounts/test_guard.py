@@ -16,18 +16,18 @@ from cloud.store.schema import sessions
 from cloud.store.sessions import end_sessions, find_sessions, secret_hash
 from cloud.user_roles import UserRole
 from tests.accounts import sign_in
-from tests.cloud.accounts.conftest import Desk
+from tests.cloud.accounts.conftest import AccountApp
 from tests.cloud.accounts.forms import PASSWORD
 from tests.cloud.console.filled_store import add_devices
 
 HTML = {"Accept": "text/html"}
 
 
-async def test_a_change_by_a_session_needs_the_token_of_the_session(desk: Desk) -> None:
-    await add_devices(desk.store, "press-07")
-    admin, other = [await sign_in(desk.store, UserRole.ADMIN) for _ in range(2)]
+async def test_a_change_by_a_session_needs_the_token_of_the_session(account_app: AccountApp) -> None:
+    await add_devices(account_app.store, "press-07")
+    admin, other = [await sign_in(account_app.store, UserRole.ADMIN) for _ in range(2)]
     path, body = "/api/v1/groups/presses/settings", {"audit_share": 0.02}
-    client = desk.make(cookies=admin.cookies)
+    client = account_app.make(cookies=admin.cookies)
     for headers in ({}, {"X-CSRF-Token": ""}, {"X-CSRF-Token": other.headers["X-CSRF-Token"]}):
         assert (await client.put(path, json=body, headers=headers)).status_code == 403
     facts = (await client.get("/api/account")).json()
@@ -39,54 +39,54 @@ async def test_a_change_by_a_session_needs_the_token_of_the_session(desk: Desk) 
 
 
 @pytest.mark.parametrize("path", ["/account/password", "/account/sessions", "/sign-out"])
-async def test_forms_of_the_account_need_the_token_of_the_session(desk: Desk, path: str) -> None:
-    browser = await sign_in(desk.store, name="ada")
-    await sign_in(desk.store, name="ada")
-    client = desk.make(cookies=browser.cookies)
+async def test_forms_of_the_account_need_the_token_of_the_session(account_app: AccountApp, path: str) -> None:
+    browser = await sign_in(account_app.store, name="ada")
+    await sign_in(account_app.store, name="ada")
+    client = account_app.make(cookies=browser.cookies)
     fields = {"session": "others", "present": PASSWORD, "password": PASSWORD, "again": PASSWORD}
     for token in ("", "0" * 64):
         assert (await client.post(path, data={"csrf": token, **fields})).status_code == 403
-    assert len(await find_sessions(desk.store, [secret_hash(browser.secret)])) == 1
+    assert len(await find_sessions(account_app.store, [secret_hash(browser.secret)])) == 1
 
 
-async def test_a_session_ends_by_time_and_by_command(desk: Desk) -> None:
-    browser = await sign_in(desk.store)
-    client = desk.make(cookies=browser.cookies)
+async def test_a_session_ends_by_time_and_by_command(account_app: AccountApp) -> None:
+    browser = await sign_in(account_app.store)
+    client = account_app.make(cookies=browser.cookies)
     assert (await client.get("/devices")).status_code == 200
-    assert (await desk.make(cookies={"vedette-session": "x" * 43}).get("/devices")).status_code == 401
-    assert (await desk.make(cookies={"vedette-session": "x" * 4000}).get("/devices")).status_code == 401
-    await end_sessions(desk.store, "viewer", actor="test")  # as another process does
+    assert (await account_app.make(cookies={"vedette-session": "x" * 43}).get("/devices")).status_code == 401
+    assert (await account_app.make(cookies={"vedette-session": "x" * 4000}).get("/devices")).status_code == 401
+    await end_sessions(account_app.store, "viewer", actor="test")  # as another process does
     await asyncio.sleep(open_sessions.KEPT_S)
     assert (await client.get("/devices")).status_code == 401
-    idle = await sign_in(desk.store)
-    async with desk.store.writing() as connection:
+    idle = await sign_in(account_app.store)
+    async with account_app.store.writing() as connection:
         await connection.execute(update(sessions).values(seen_at_s=1.0))
-    assert (await desk.make(cookies=idle.cookies).get("/devices")).status_code == 401
+    assert (await account_app.make(cookies=idle.cookies).get("/devices")).status_code == 401
 
 
-async def test_a_route_beyond_the_role_says_which_role_it_needs(desk: Desk) -> None:
-    browser = await sign_in(desk.store)
-    client = desk.make(cookies=browser.cookies)
+async def test_a_route_beyond_the_role_says_which_role_it_needs(account_app: AccountApp) -> None:
+    browser = await sign_in(account_app.store)
+    client = account_app.make(cookies=browser.cookies)
     refused = await client.get("/api/v1/audit")
     assert (refused.status_code, "needs the role admin" in refused.text) == (403, True)
     page = await client.get("/api/v1/audit", headers=HTML)
     assert "<h1>Forbidden</h1>" in page.text
 
 
-async def test_an_unknown_route_is_nothing_for_anybody(desk: Desk) -> None:
-    admin = await sign_in(desk.store, UserRole.ADMIN)
-    client = desk.make(cookies=admin.cookies)
+async def test_an_unknown_route_is_nothing_for_anybody(account_app: AccountApp) -> None:
+    admin = await sign_in(account_app.store, UserRole.ADMIN)
+    client = account_app.make(cookies=admin.cookies)
     for path in ("/nonsense", "/devices/", "/api/v1/nonsense", "/media/x"):
         assert (await client.get(path)).status_code == 404, path
-        assert (await desk.make().get(path)).status_code == 401, path
+        assert (await account_app.make().get(path)).status_code == 401, path
     assert (await client.post("/devices", headers=admin.headers)).status_code == 404
 
 
-async def test_an_account_for_some_sites_gets_nothing_of_others(desk: Desk) -> None:
-    await add_devices(desk.store, "press-07", "camera-1")
-    await set_place(desk.store, ["press-07"], Place(site="hull"))
-    browser = await sign_in(desk.store, UserRole.ADMIN, "ada", sites=("hull",))
-    client = desk.make(cookies=browser.cookies)
+async def test_an_account_for_some_sites_gets_nothing_of_others(account_app: AccountApp) -> None:
+    await add_devices(account_app.store, "press-07", "camera-1")
+    await set_place(account_app.store, ["press-07"], Place(site="hull"))
+    browser = await sign_in(account_app.store, UserRole.ADMIN, "ada", sites=("hull",))
+    client = account_app.make(cookies=browser.cookies)
     cases = {
         "/api/v1/devices/press-07": 200,
         "/api/v1/devices/camera-1": 403,
@@ -106,10 +106,12 @@ async def test_an_account_for_some_sites_gets_nothing_of_others(desk: Desk) -> N
     assert removed.status_code == 403
 
 
-async def test_an_open_connection_ends_soon_after_its_session(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_open_connection_ends_soon_after_its_session(
+    account_app: AccountApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(open_sessions, "CHECK_S", 0.05)
-    book = SessionBook(desk.store, desk.store, desk.settings.accounts)
-    connections = OpenConnections(book, desk.store)
+    book = SessionBook(account_app.store, account_app.store, account_app.settings.accounts)
+    connections = OpenConnections(book, account_app.store)
     told: list[dict] = []
 
     async def app(scope, receive, send) -> None:
@@ -123,14 +125,14 @@ async def test_an_open_connection_ends_soon_after_its_session(desk: Desk, monkey
         told.append(message)
 
     async def open_one(name: str) -> asyncio.Task:
-        browser = await sign_in(desk.store, name=name)
-        (session,) = (await find_sessions(desk.store, [secret_hash(browser.secret)])).values()
+        browser = await sign_in(account_app.store, name=name)
+        (session,) = (await find_sessions(account_app.store, [secret_hash(browser.secret)])).values()
         return asyncio.create_task(connections.run(session, app, {"type": "websocket"}, wait_for_ever, tell))
 
     kept, ended = await open_one("ada"), await open_one("bob")
     await asyncio.sleep(0.2)
     assert not ended.done()
-    await end_sessions(desk.store, "bob", actor="test")
+    await end_sessions(account_app.store, "bob", actor="test")
     await asyncio.wait_for(ended, 5)
     assert told[-1] == {"type": "websocket.close", "code": SESSION_ENDED}
     assert not kept.done()
@@ -139,9 +141,9 @@ async def test_an_open_connection_ends_soon_after_its_session(desk: Desk, monkey
         await kept
 
 
-@pytest.mark.parametrize("desk_settings", [{"sign_in": False}])
-async def test_without_sign_in_anybody_on_this_machine_looks_and_changes_nothing(desk: Desk) -> None:
-    client = desk.make()
+@pytest.mark.parametrize("app_settings", [{"sign_in": False}])
+async def test_without_sign_in_anybody_on_this_machine_looks_and_changes_nothing(account_app: AccountApp) -> None:
+    client = account_app.make()
     assert (await client.get("/devices")).json() == {"name": ""}
     for path in ("/account", "/sign-in", "/link/x"):
         assert "Sign-in is off" in (await client.get(path)).text
@@ -164,11 +166,15 @@ def test_a_request_without_a_guard_has_no_person() -> None:
     assert signed_in({}) is None
 
 
-async def test_a_session_has_a_bounded_number_of_open_pages(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_has_a_bounded_number_of_open_pages(
+    account_app: AccountApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(open_sessions, "MAX_OPEN_OF_SESSION", 2)
-    connections = OpenConnections(SessionBook(desk.store, desk.store, desk.settings.accounts), desk.store)
-    browser = await sign_in(desk.store)
-    (session,) = (await find_sessions(desk.store, [secret_hash(browser.secret)])).values()
+    connections = OpenConnections(
+        SessionBook(account_app.store, account_app.store, account_app.settings.accounts), account_app.store
+    )
+    browser = await sign_in(account_app.store)
+    (session,) = (await find_sessions(account_app.store, [secret_hash(browser.secret)])).values()
     left = asyncio.Event()
     told: list[int] = []
 
@@ -193,9 +199,9 @@ async def test_a_session_has_a_bounded_number_of_open_pages(desk: Desk, monkeypa
     assert told[-1] == 200
 
 
-async def test_a_signed_in_person_labels_in_no_other_name(desk: Desk) -> None:
-    browser = await sign_in(desk.store, UserRole.OPERATOR, "ada")
-    client = desk.make(cookies=browser.cookies, headers=browser.headers)
+async def test_a_signed_in_person_labels_in_no_other_name(account_app: AccountApp) -> None:
+    browser = await sign_in(account_app.store, UserRole.OPERATOR, "ada")
+    client = account_app.make(cookies=browser.cookies, headers=browser.headers)
     path = "/api/v1/samples/00000000-0000-7000-8000-000000000000/labels"
     refused = await client.post(path, json={"label": "real", "author": "bob"})
     assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (422, "foreign-author")

@@ -18,7 +18,7 @@ from cloud.store.sessions import sessions_of
 from cloud.store.users import list_users, set_disabled
 from cloud.user_roles import UserRole
 from tests.accounts import sign_in
-from tests.cloud.accounts.conftest import Desk
+from tests.cloud.accounts.conftest import AccountApp
 from tests.cloud.accounts.oidc_server import CLIENT, SECRET, OidcServer
 
 ADA = {"email": "Ada@plant.example", "email_verified": True, "groups": ["staff", "operators"]}
@@ -33,7 +33,7 @@ def provider() -> Iterator[OidcServer]:
 
 
 @pytest.fixture
-def desk_settings(provider: OidcServer, tmp_path: Path) -> dict[str, Any]:
+def app_settings(provider: OidcServer, tmp_path: Path) -> dict[str, Any]:
     secret = tmp_path / "client.secret"
     secret.write_text(f"{SECRET}\n")
     oidc = {
@@ -54,21 +54,23 @@ async def enter(client: httpx.AsyncClient, provider: OidcServer, path: str = "/d
     return await client.get(provider.authorize(started.headers["location"]))
 
 
-async def test_a_person_signs_in_with_the_provider_and_has_its_role(desk: Desk, provider: OidcServer) -> None:
-    client = desk.make()
+async def test_a_person_signs_in_with_the_provider_and_has_its_role(
+    account_app: AccountApp, provider: OidcServer
+) -> None:
+    client = account_app.make()
     assert "Sign in with the plant" in (await client.get("/sign-in")).text
     entered = await enter(client, provider)
     assert (entered.status_code, entered.headers["location"]) == (303, "/devices")
     assert (await client.get("/devices")).json() == {"name": "ada@plant.example"}
-    (user,) = await list_users(desk.store)
+    (user,) = await list_users(account_app.store)
     assert (user.role, user.has_password) == (UserRole.OPERATOR, False)
     provider.claims["groups"] = ["operators", "heads"]
-    assert (await enter(desk.make(), provider)).status_code == 303
-    (user,) = await list_users(desk.store)
+    assert (await enter(account_app.make(), provider)).status_code == 303
+    (user,) = await list_users(account_app.store)
     assert user.role is UserRole.ADMIN
-    assert len(await sessions_of(desk.store, user.name)) == 1, "the change of the role has ended the other one"
-    await set_disabled(desk.store, user.name, disabled=True)
-    refused = await enter(desk.make(), provider)
+    assert len(await sessions_of(account_app.store, user.name)) == 1, "the change of the role has ended the other one"
+    await set_disabled(account_app.store, user.name, disabled=True)
+    refused = await enter(account_app.make(), provider)
     assert (refused.status_code, "is disabled" in refused.text) == (403, True)
 
 
@@ -92,13 +94,13 @@ async def test_a_person_signs_in_with_the_provider_and_has_its_role(desk: Desk, 
     ],
 )
 async def test_a_token_for_another_purpose_signs_nobody_in(
-    desk: Desk, provider: OidcServer, claims: dict[str, Any], reason: str
+    account_app: AccountApp, provider: OidcServer, claims: dict[str, Any], reason: str
 ) -> None:
     provider.claims |= claims
-    client = desk.make()
+    client = account_app.make()
     refused = await enter(client, provider)
     assert (refused.status_code, reason in refused.text) == (403, True), refused.text
-    assert await list_users(desk.store) == []
+    assert await list_users(account_app.store) == []
     assert (await client.get("/devices")).status_code == 401
 
 
@@ -117,58 +119,58 @@ def forged(algorithm: str, secret: bytes) -> Callable[[dict[str, Any]], str]:
     return sign
 
 
-async def test_a_signature_of_another_key_or_kind_is_refused(desk: Desk, provider: OidcServer) -> None:
+async def test_a_signature_of_another_key_or_kind_is_refused(account_app: AccountApp, provider: OidcServer) -> None:
     public = provider.key.as_pem(private=False)  # the confusion of a public key with a secret
     for sign in (provider.sign_with(RSAKey.generate_key(2048)), forged("HS256", public), forged("none", b"")):
         provider.sign = sign
-        refused = await enter(desk.make(), provider)
+        refused = await enter(account_app.make(), provider)
         assert (refused.status_code, "not signed by one of its keys" in refused.text) == (403, True)
     provider.sign = lambda claims: "no token"
-    assert (await enter(desk.make(), provider)).status_code == 403
-    assert await list_users(desk.store) == []
+    assert (await enter(account_app.make(), provider)).status_code == 403
+    assert await list_users(account_app.store) == []
 
 
-async def test_a_new_key_of_the_provider_is_fetched(desk: Desk, provider: OidcServer) -> None:
-    assert (await enter(desk.make(), provider)).status_code == 303
+async def test_a_new_key_of_the_provider_is_fetched(account_app: AccountApp, provider: OidcServer) -> None:
+    assert (await enter(account_app.make(), provider)).status_code == 303
     provider.key = RSAKey.generate_key(2048, {"kid": "one"})
     provider.sign = provider.sign_with(provider.key)
-    assert (await enter(desk.make(), provider)).status_code == 303
+    assert (await enter(account_app.make(), provider)).status_code == 303
 
 
-async def test_an_answer_to_another_browser_is_refused(desk: Desk, provider: OidcServer) -> None:
-    client, other = desk.make(), desk.make()
+async def test_an_answer_to_another_browser_is_refused(account_app: AccountApp, provider: OidcServer) -> None:
+    client, other = account_app.make(), account_app.make()
     address = provider.authorize((await client.get("/sign-in/provider")).headers["location"])
     await other.get("/sign-in/provider")
-    for browser in (desk.make(), other):
+    for browser in (account_app.make(), other):
         refused = await browser.get(address)
         assert (refused.status_code, "not started in this browser" in refused.text) == (403, True)
     assert (await client.get(address)).status_code == 303
     assert (await client.get(address)).status_code == 403, "once"
 
 
-async def test_an_account_of_the_same_name_is_not_taken_over(desk: Desk, provider: OidcServer) -> None:
-    await sign_in(desk.store, UserRole.ADMIN, "ada@plant.example")
-    refused = await enter(desk.make(), provider)
+async def test_an_account_of_the_same_name_is_not_taken_over(account_app: AccountApp, provider: OidcServer) -> None:
+    await sign_in(account_app.store, UserRole.ADMIN, "ada@plant.example")
+    refused = await enter(account_app.make(), provider)
     assert (refused.status_code, "exists already" in refused.text) == (403, True)
 
 
 async def test_a_provider_that_fails_is_one_sentence(
-    desk: Desk, provider: OidcServer, monkeypatch: pytest.MonkeyPatch
+    account_app: AccountApp, provider: OidcServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud.accounts.provider.FAILURE_KEPT_S", 0.0)
     provider.metadata = {"issuer": "https://evil.example"}
-    refused = await desk.make().get("/sign-in/provider")
+    refused = await account_app.make().get("/sign-in/provider")
     assert (refused.status_code, "accounts.oidc.issuer" in refused.text) == (403, True)
     provider.metadata = {"token_endpoint": "http://127.0.0.1:1/token"}
-    refused = await enter(desk.make(), provider)
+    refused = await enter(account_app.make(), provider)
     assert (refused.status_code, "does not answer" in refused.text) == (403, True)
 
 
-async def test_a_failure_of_the_provider_is_kept_for_a_moment(desk: Desk, provider: OidcServer) -> None:
+async def test_a_failure_of_the_provider_is_kept_for_a_moment(account_app: AccountApp, provider: OidcServer) -> None:
     provider.metadata = {"issuer": "https://evil.example"}
-    assert (await desk.make().get("/sign-in/provider")).status_code == 403
+    assert (await account_app.make().get("/sign-in/provider")).status_code == 403
     provider.metadata = {}
-    assert (await desk.make().get("/sign-in/provider")).status_code == 403
+    assert (await account_app.make().get("/sign-in/provider")).status_code == 403
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.account_settings import AccountSettings
-from cloud.accounts.desk import EXPIRED, TOO_MANY
+from cloud.accounts.context import EXPIRED, TOO_MANY
 from cloud.accounts.failure_limit import FAILURES
 from cloud.accounts.passwords import MAX_WAITING, Passwords, password_problem
 from cloud.accounts.requests import NOT_PRIVATE, own_path
@@ -19,19 +19,19 @@ from cloud.store.sessions import sessions_of
 from cloud.store.users import add_user, find_user, set_disabled
 from cloud.user_roles import UserRole
 from tests.accounts import CHEAP, sign_in
-from tests.cloud.accounts.conftest import Desk
+from tests.cloud.accounts.conftest import AccountApp
 from tests.cloud.accounts.forms import PASSWORD, fill, hidden, sign_in_by_form
 
 
-async def add(desk: Desk, name: str = "ada", password: str = PASSWORD, **settings: object) -> None:
+async def add(account_app: AccountApp, name: str = "ada", password: str = PASSWORD, **settings: object) -> None:
     hashed = await Passwords(AccountSettings(**(CHEAP | settings))).hash(password)
-    async with desk.store.writing() as connection:
+    async with account_app.store.writing() as connection:
         await add_user(connection, name, UserRole.OPERATOR, actor="test", password_hash=hashed)
 
 
-async def test_a_person_signs_in_looks_and_signs_out(desk: Desk) -> None:
-    await add(desk)
-    client = desk.make()
+async def test_a_person_signs_in_looks_and_signs_out(account_app: AccountApp) -> None:
+    await add(account_app)
+    client = account_app.make()
     asked = await client.get("/devices?after=x", headers={"Accept": "text/html"})
     assert (asked.status_code, asked.headers["location"]) == (303, "/sign-in?next=%2Fdevices%3Fafter%3Dx")
     entered = await fill(
@@ -44,90 +44,90 @@ async def test_a_person_signs_in_looks_and_signs_out(desk: Desk) -> None:
     assert "SameSite=lax" in cookie
     assert "Secure" not in cookie, "plain HTTP on this machine"
     assert (await client.get("/devices")).json() == {"name": "ada"}
-    (session,) = await sessions_of(desk.store, "ada")
+    (session,) = await sessions_of(account_app.store, "ada")
     assert client.cookies["vedette-session"] not in str(session)
     again = await sign_in_by_form(client, "ada")
     assert again.status_code == 303
-    assert len(await sessions_of(desk.store, "ada")) == 1, "it replaces the session that the browser had"
+    assert len(await sessions_of(account_app.store, "ada")) == 1, "it replaces the session that the browser had"
     out = await fill(client, "/account", "/sign-out")
     assert (out.status_code, out.headers["location"]) == (303, "/signed-out")
-    assert await sessions_of(desk.store, "ada") == []
+    assert await sessions_of(account_app.store, "ada") == []
     assert (await client.get("/devices")).status_code == 401
 
 
-async def test_over_https_the_cookie_is_for_this_host_alone(desk: Desk) -> None:
-    await add(desk)
-    client = desk.make("https://console.plant.example", "10.0.0.7")
+async def test_over_https_the_cookie_is_for_this_host_alone(account_app: AccountApp) -> None:
+    await add(account_app)
+    client = account_app.make("https://console.plant.example", "10.0.0.7")
     cookie = (await sign_in_by_form(client, "ada")).headers["set-cookie"]
     assert re.match(r"__Host-vedette-session=[\w-]{43}; HttpOnly; Max-Age=\d+; Path=/; SameSite=lax; Secure", cookie)
     assert (await client.get("/devices")).json() == {"name": "ada"}
     plain = {"vedette-session": client.cookies["__Host-vedette-session"]}
-    assert (await desk.make("https://console.plant.example", cookies=plain).get("/devices")).status_code == 401
+    assert (await account_app.make("https://console.plant.example", cookies=plain).get("/devices")).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/sign-in", "/link/abc", "/devices"])
-async def test_plain_http_under_another_name_is_refused_in_one_sentence(desk: Desk, path: str) -> None:
+async def test_plain_http_under_another_name_is_refused_in_one_sentence(account_app: AccountApp, path: str) -> None:
     for host in ("console.plant.example", "10.0.0.5:7480", "127.0.0.1.evil.example"):
-        answer = await desk.make(f"http://{host}").get(path, headers={"Accept": "text/html"})
+        answer = await account_app.make(f"http://{host}").get(path, headers={"Accept": "text/html"})
         assert answer.status_code == 403
         assert NOT_PRIVATE in answer.text.replace("&#39;", "'")
 
 
-async def test_wrong_unknown_and_disabled_accounts_get_the_same_answer(desk: Desk) -> None:
+async def test_wrong_unknown_and_disabled_accounts_get_the_same_answer(account_app: AccountApp) -> None:
     for name in ("ada", "bob"):
-        await add(desk, name)
-    await sign_in(desk.store, UserRole.VIEWER, "eve")  # has no password
-    await set_disabled(desk.store, "bob", disabled=True)
+        await add(account_app, name)
+    await sign_in(account_app.store, UserRole.VIEWER, "eve")  # has no password
+    await set_disabled(account_app.store, "bob", disabled=True)
     pages = []
     for name, password in (("ada", "wrong"), ("bob", PASSWORD), ("eve", PASSWORD), ("nobody", PASSWORD), ("", "")):
-        answer = await sign_in_by_form(desk.make(), name, password)
+        answer = await sign_in_by_form(account_app.make(), name, password)
         assert (answer.status_code, WRONG in answer.text) == (401, True)
         assert "vedette-session" not in str(answer.headers)
         pages.append(re.sub(r'value="[^"]*"|autofocus', "", answer.text))
     assert len({" ".join(page.split()) for page in pages}) == 1
 
 
-async def test_a_form_of_another_browser_or_site_does_nothing(desk: Desk) -> None:
-    await add(desk)
-    token = hidden(await desk.make().get("/sign-in"))
-    client = desk.make()
+async def test_a_form_of_another_browser_or_site_does_nothing(account_app: AccountApp) -> None:
+    await add(account_app)
+    token = hidden(await account_app.make().get("/sign-in"))
+    client = account_app.make()
     await client.get("/sign-in")
     for values in ({}, {"csrf": token}, {"csrf": ""}):
         answer = await client.post("/sign-in", data={"name": "ada", "password": PASSWORD, **values})
         assert (answer.status_code, EXPIRED in answer.text) == (403, True)
-    assert (await desk.make().post("/sign-in", data={"csrf": token, "name": "ada"})).status_code == 403
-    assert await sessions_of(desk.store, "ada") == []
+    assert (await account_app.make().post("/sign-in", data={"csrf": token, "name": "ada"})).status_code == 403
+    assert await sessions_of(account_app.store, "ada") == []
 
 
-async def test_failures_are_bounded_by_address_and_by_account(desk: Desk) -> None:
-    await add(desk)
-    attacker = desk.make(address="10.0.0.9")
+async def test_failures_are_bounded_by_address_and_by_account(account_app: AccountApp) -> None:
+    await add(account_app)
+    attacker = account_app.make(address="10.0.0.9")
     statuses = [(await sign_in_by_form(attacker, f"guess{n}", "wrong")).status_code for n in range(FAILURES + 1)]
     assert statuses == [401] * FAILURES + [429]
     refused = await sign_in_by_form(attacker, "ada")
     assert (refused.status_code, TOO_MANY in refused.text) == (429, True)
     assert int(refused.headers["retry-after"]) > 0
-    assert (await sign_in_by_form(desk.make(address="10.0.0.8"), "ada")).status_code == 303
+    assert (await sign_in_by_form(account_app.make(address="10.0.0.8"), "ada")).status_code == 303
     for n in range(FAILURES):
-        assert (await sign_in_by_form(desk.make(address=f"10.0.1.{n}"), "ada", "wrong")).status_code == 401
-    assert (await sign_in_by_form(desk.make(address="10.0.2.1"), "ada")).status_code == 429
-    assert (await sign_in_by_form(desk.make(address="10.0.2.1"), "bob", "wrong")).status_code == 401
+        assert (await sign_in_by_form(account_app.make(address=f"10.0.1.{n}"), "ada", "wrong")).status_code == 401
+    assert (await sign_in_by_form(account_app.make(address="10.0.2.1"), "ada")).status_code == 429
+    assert (await sign_in_by_form(account_app.make(address="10.0.2.1"), "bob", "wrong")).status_code == 401
 
 
-async def test_attempts_at_the_same_time_count_before_they_are_checked(desk: Desk) -> None:
-    await add(desk)
-    clients = [desk.make() for _ in range(FAILURES + 5)]
+async def test_attempts_at_the_same_time_count_before_they_are_checked(account_app: AccountApp) -> None:
+    await add(account_app)
+    clients = [account_app.make() for _ in range(FAILURES + 5)]
     answers = await asyncio.gather(*(sign_in_by_form(client, "ada", "wrong") for client in clients))
     assert sorted(answer.status_code for answer in answers) == [401] * FAILURES + [429] * 5
 
 
-async def test_a_hash_with_older_parameters_is_replaced_at_sign_in(desk: Desk) -> None:
-    await add(desk, password_passes=2)
-    async with desk.store.reading() as connection:
+async def test_a_hash_with_older_parameters_is_replaced_at_sign_in(account_app: AccountApp) -> None:
+    await add(account_app, password_passes=2)
+    async with account_app.store.reading() as connection:
         _, before = await find_user(connection, "ada")
     for _ in range(2):
-        assert (await sign_in_by_form(desk.make(), "ada")).status_code == 303
-        async with desk.store.reading() as connection:
+        assert (await sign_in_by_form(account_app.make(), "ada")).status_code == 303
+        async with account_app.store.reading() as connection:
             _, after = await find_user(connection, "ada")
         assert ",t=2," in before
         assert ",t=1," in after
@@ -157,11 +157,11 @@ def test_the_page_after_sign_in_is_one_of_this_console(text: str) -> None:
     assert own_path(text) == "/"
 
 
-async def test_no_password_cookie_or_token_is_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_password_cookie_or_token_is_logged(account_app: AccountApp, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("vedette").propagate = True
     caplog.set_level(logging.DEBUG)
-    await add(desk)
-    client = desk.make()
+    await add(account_app)
+    client = account_app.make()
     await sign_in_by_form(client, "ada", "a wrong secret")
     await sign_in_by_form(client, "ada")
     await client.get("/link/a-secret-of-a-link")
@@ -180,8 +180,8 @@ KINDS = st.sampled_from(["application/x-www-form-urlencoded", "text/plain", "", 
 
 
 @given(body=BODIES, kind=KINDS)
-async def test_any_form_gets_a_page(desk: Desk, body: bytes, kind: str) -> None:
-    client = desk.make()
+async def test_any_form_gets_a_page(account_app: AccountApp, body: bytes, kind: str) -> None:
+    client = account_app.make()
     token = hidden(await client.get("/sign-in"))
     for content in (body, body + f"&csrf={token}".encode()):
         answer = await client.post("/sign-in", content=content, headers={"Content-Type": kind})
