@@ -114,13 +114,21 @@ class OpenConnections:
                 raise
             connection.task.uncancel()
         finally:
-            self._open.discard(connection)
+            await self._leave(connection)
         await connection.finish()
 
+    async def _leave(self, connection: "_Connection") -> None:
+        """Forget a connection; the last one ends the watch."""
+        self._open.discard(connection)
+        if not self._open and (watching := self._watching) is not None:
+            self._watching = None
+            watching.cancel()
+            await asyncio.wait({watching})
+
     async def _watch(self) -> None:
-        """End connections whose sessions have ended; read the store after commits only."""
+        """End connections whose sessions have ended, until cancelled; read the store after commits only."""
         version, found = -1, dict[str, Session]()
-        while self._open:
+        while True:
             await asyncio.sleep(CHECK_S)
             looked_at = list(self._open)  # others may open while the store is read
             try:

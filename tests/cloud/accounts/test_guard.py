@@ -197,6 +197,8 @@ async def test_a_session_has_a_bounded_number_of_open_pages(
     assert sorted(told) == [200, 200, 429]
     await connections.run(session, app, {"type": "http"}, receive, tell)
     assert told[-1] == 200
+    running = {task.get_coro().__qualname__ for task in asyncio.all_tasks()}
+    assert "OpenConnections._watch" not in running
 
 
 async def test_a_signed_in_person_labels_in_no_other_name(account_app: AccountApp) -> None:
