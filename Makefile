@@ -1,6 +1,7 @@
 # Each target creates the environment .venv if it is missing or older than pyproject.toml.
 PYTHON ?= python3
-# Compile only the modules that are imported: pip would spend most of a minute on all of them.
+# Compile only the modules that are imported: pip would spend most of a minute on all of them. The tests' modules, too:
+# otherwise each of their workers would compile all of them.
 COMPILE := .venv/bin/python -c "import fastapi, flwr.server, jinja2, nncf, onnxruntime, openvino, sklearn.ensemble, torch.onnx"
 PIP := .venv/bin/pip install --quiet --disable-pip-version-check --no-compile
 PROTOS := $(wildcard proto/vedette/v1/*.proto)
@@ -62,4 +63,5 @@ clean:  ## remove the environment, build output and tool caches
 .venv/dev.installed: pyproject.toml | .venv/torch.installed
 	$(PIP) --editable ".[dev]"
 	$(COMPILE)
+	-.venv/bin/python -m pytest --collect-only --quiet --quiet > /dev/null
 	touch $@ .venv/demo.installed
