@@ -18,6 +18,7 @@
     ├── StorageError              10  a disk is full or a store is damaged
     │   ├── FileNotWrittenError   10  a file could not be written; also an OSError
     │   ├── StoreBusyError        10  the store did not answer in time
+    │   ├── RefusedRowError       10  the store does not take the values of a row
     │   └── FileLockedError       10  another process holds the lock on a file
     ├── PortInUseError            11  another process listens there
     ├── EngineError               12  an inference engine failed or is missing
@@ -121,6 +122,10 @@ class StorageError(VedetteError):
 
 class StoreBusyError(StorageError):
     """Too many readers wait for the store, or a query took longer than its deadline; a later try may succeed."""
+
+
+class RefusedRowError(StorageError):
+    """The store does not take the values of a row; a later try fails in the same way."""
 
 
 class FileNotWrittenError(StorageError, OSError):

@@ -17,7 +17,8 @@ from functools import partial
 
 from cloud.serving.batches import Batch, batches_of
 from cloud.serving.cache import AnalysisCache
-from cloud.serving.lane import RETRY_MAX_S, RETRY_MIN_S, Judged, Judging, Lane
+from cloud.serving.lane import Judged, Judging, Lane
+from cloud.serving.verdict_writer import RETRY_MAX_S, RETRY_MIN_S
 from cloud.serving.worker import Worker
 from cloud.store import Store
 from cloud.store.claims import release

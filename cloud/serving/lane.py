@@ -12,17 +12,17 @@ from cloud.serving.batches import Batch, Pair, chunks_of
 from cloud.serving.cache import AnalysisCache
 from cloud.serving.ports import Judge
 from cloud.serving.traces import add_verdict_spans
+from cloud.serving.verdict_writer import RETRY_MAX_S, RETRY_MIN_S, store_or_refuse
 from cloud.serving.verdicts import Decoded, crashed, decode_batch, judge_batch, undecided
 from cloud.serving.worker import Worker, run_in_halves
 from cloud.store import Store
 from cloud.store.events import WrittenEvent
-from cloud.store.judging import WaitingSample, load_payloads, store_verdicts
+from cloud.store.judging import WaitingSample, load_payloads
 from shared.backoff import Backoff
 from shared.errors import ConnectionFailedError, StorageError, VedetteError, WorkerCrashedError
 from shared.samples import Verdict
 from shared.tracing import SampleSpans
 
-RETRY_MIN_S, RETRY_MAX_S = 0.2, 10.0
 COMPUTING_SHARE = 0.125  # of its time; a thread that computes less waits, such as for a GPU
 END_S = 0.5  # for verdicts that are being stored when the pipeline ends
 
@@ -224,24 +224,17 @@ class Lane:
                 self._judged.task_done()
 
     async def _store_part(self, part: _Part) -> None:
-        """Store the verdicts.
-
-        Retries without limit: judging the samples again would cost more than waiting.
-        """
-        backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
-        while True:
-            try:
-                written = await store_verdicts(self._store, part.judged)
-                break
-            except StorageError as error:
-                self._judging.on_failure(error)
-                await asyncio.sleep(backoff.next_s())
+        """Store the verdicts; see `store_or_refuse`."""
+        stored = await store_or_refuse(self._store, part.judged, self._judging.on_failure)
+        if stored.refused:  # not judged again by this process
+            refused = {waiting.number for waiting in stored.refused}
+            part.samples = [waiting for waiting in part.samples if waiting.number not in refused]
         now_s = time.monotonic()
-        self._judging.on_judged(part.judged, written, now_s - max(part.started_s, self._stored_s))
+        self._judging.on_judged(stored.judged, stored.written, now_s - max(part.started_s, self._stored_s))
         self._stored_s = now_s
         if self._judging.spans is not None:
             analysis_s, storing_s = part.ended_s - part.started_s, now_s - part.ended_s
-            add_verdict_spans(self._judging.spans, part.judged, analysis_s, storing_s)
+            add_verdict_spans(self._judging.spans, stored.judged, analysis_s, storing_s)
 
     def _leave(self, part: _Part) -> None:
         self.numbers.difference_update(waiting.number for waiting in part.samples)

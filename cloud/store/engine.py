@@ -104,7 +104,9 @@ class Store(abc.ABC):
     async def add_verdicts(self, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
         """Insert verdicts and their events, and take the samples off the queue, as one transaction of `writing`.
 
-        A verdict on a sample that waits no more MUST be left out. Claims on the samples MUST end. Raises StorageError.
+        A verdict on a sample that waits no more MUST be left out. Claims on the samples MUST end. Raises
+        RefusedRowError, which MUST leave the transaction without effect, if a row has values that the store does not
+        take, and StorageError if the store cannot be written.
         """
 
     @abc.abstractmethod

@@ -11,12 +11,14 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from shared.errors import SettingsError, StorageError, StoreBusyError
+from shared.errors import RefusedRowError, SettingsError, StorageError, StoreBusyError
 
 T = TypeVar("T")
 DATABASE_ERRORS = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
 CONNECT_S = 10.0
 LOCK_WAIT_MS = 10_000  # as long as SQLite waits for its lock
+MAX_REASON_CHARACTERS = 200  # of a refused row: the driver shows all values of a statement
+_REFUSED_ROWS = ("22", "23")  # classes of SQLSTATE: data exception, integrity constraint violation
 IDLE_IN_TRANSACTION_MS = 60_000  # a process that stands still must not hold the lock of all writers
 SESSION = {
     "application_name": "vedette",
@@ -93,6 +95,8 @@ def storage_error(url: str, error: Exception, action: str) -> StorageError:
         return StorageError(f"{shown(url)}: another process held the lock of writers for {LOCK_WAIT_MS} ms. Try again.")
     if state == asyncpg.UndefinedTableError.sqlstate:
         return StorageError(f"{shown(url)}: holds no tables. Run: vedette cloud migrate.")
+    if state is not None and state[:2] in _REFUSED_ROWS:
+        return RefusedRowError(f"{shown(url)}: does not take a row ({str(reason)[:MAX_REASON_CHARACTERS]}).")
     return StorageError(
         f"{shown(url)}: cannot be {action} ({reason}). Check the server, its log and its free disk space."
     )

@@ -29,7 +29,7 @@ from cloud.store.sqlite.judging import insert_verdicts
 from cloud.store.sqlite.space import return_space
 from cloud.store.sqlite.writer import SqliteWriter
 from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
-from shared.errors import StorageError, StoreBusyError
+from shared.errors import RefusedRowError, StorageError, StoreBusyError
 
 T = TypeVar("T")
 DATABASE_FILE = "vedette.sqlite"
@@ -129,7 +129,13 @@ class SqliteStore(Store):
         with self._storage_errors("written"):
             async with self._write_lock:
                 self._file = self._file or _file_of(self.path)
-                return await run(work, self._check_file)
+                try:
+                    return await run(work, self._check_file)
+                except (
+                    OverflowError,
+                    UnicodeEncodeError,
+                ) as error:  # of the driver, which gives them no class of its own
+                    raise RefusedRowError(f"{self.path}: does not take a value ({error}).") from error
 
     async def make_durable(self, connection: AsyncConnection) -> None:
         """Change the user version, for which Vedette has no other use: SQLite commits nothing without a change."""
@@ -204,9 +210,18 @@ class SqliteStore(Store):
                 raise StoreBusyError(f"{self.path}: locked by another process. Try again later.") from error
             if "no such table" in str(reason):
                 raise StorageError(f"{self.path}: holds no tables. Run: vedette cloud migrate.") from error
+            if _is_refused_row(reason):
+                raise RefusedRowError(f"{self.path}: does not take a row ({reason}).") from error
             raise StorageError(
                 f"{self.path}: cannot be {action} ({reason}). Check the disk's free space and the file's owner."
             ) from error
+
+
+def _is_refused_row(error: object) -> bool:
+    """Return whether an error is about the values of a row; a trigger may refuse a row for another reason."""
+    if not isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
+        return False
+    return getattr(error, "sqlite_errorname", "") != "SQLITE_CONSTRAINT_TRIGGER"
 
 
 def _file_of(path: Path) -> tuple[int, int] | None:

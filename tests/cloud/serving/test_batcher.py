@@ -20,7 +20,8 @@ from cloud.store import open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import WaitingSample, backlog, store_verdicts
 from cloud.store.migrate import migrate
-from cloud.store.schema import devices
+from cloud.store.schema import devices, verdicts
+from cloud.store.verdict_rows import VERDICT_COLUMNS
 from shared.bundle import Bundle
 from shared.errors import BundleError, ConnectionFailedError, SampleRejected, StorageError
 from shared.modality import Modality
@@ -206,7 +207,7 @@ async def test_verdicts_that_are_being_stored_at_the_end_are_not_lost(store, mon
         await ends.wait()
         return await store_verdicts(store, judged)
 
-    monkeypatch.setattr("cloud.serving.lane.store_verdicts", slow_store)
+    monkeypatch.setattr("cloud.serving.verdict_writer.store_verdicts", slow_store)
     await add(store, 5)
     async with batching(store, Recorder()):
         await begun.wait()
@@ -295,6 +296,21 @@ async def test_a_failing_store_is_retried(store):
     async with batching(store, Recorder(), find_bundle=find_bundle, on_failure=failures.append) as (_, done):
         await until(lambda: len(done) == 3)
     assert len(failures) == 2
+
+
+async def test_a_sample_whose_verdict_the_store_never_takes_is_judged_once(store):
+    await add(store, 3)
+    values = (1, 0.0, "one", "lab", "tabular", "forward", "normal", 0.5, False, "b", "", [], [])
+    async with store.writing() as connection:  # its number has a verdict already, as in a damaged store
+        await connection.execute(insert(verdicts), [dict(zip(VERDICT_COLUMNS, values, strict=True))])
+    judge = Recorder()
+    async with batching(store, judge) as (batcher, done):
+        await until(lambda: len(done) == 2)
+        await until(lambda: batcher._lane.numbers == {1})
+        await add(store, 1)
+        batcher.wake()
+        await until(lambda: len(done) == 3)
+    assert judge.sizes == [3, 1]
 
 
 async def test_samples_wait_until_the_store_provides_their_bundle(store, biopsies):
