@@ -65,7 +65,7 @@ def _add_verdicts(router: APIRouter, store: Store) -> None:
 
     @router.get("/verdicts/{sample_id}")
     async def verdict(sample_id: uuid.UUID) -> dict[str, Any]:
-        """Return one verdict in full; 404 for an unknown sample, 409 for one that waits for its verdict."""
+        """Return one verdict in full; 404 for an unknown sample, 409 for one that waits or may wait."""
         view, notice = await read_detail(store, sample_id)
         if view is None:
             raise HTTPException(409 if notice == WAITING else 404, notice)

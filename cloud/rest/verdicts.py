@@ -136,11 +136,11 @@ def _add_list(router: APIRouter, store: Store) -> None:
 def _add_one(router: APIRouter, store: Store) -> None:
     @router.get("/verdicts/{sample_id}", response_model=VerdictWithOpinions, **needs(Scope.VERDICTS_READ))
     async def one_verdict(sample_id: uuid.UUID) -> dict[str, Any]:
-        """Return one verdict in full; 404 for an unknown sample, 409 for one that waits for its verdict."""
+        """Return one verdict in full; 404 for an unknown sample, 409 for one that waits or may wait."""
         async with store.reading() as connection:
             sample = await judged_sample(connection, sample_id)
             if sample is None and await is_waiting(connection, sample_id):
-                raise Problem(409, "not-judged", f"Sample {sample_id} waits for its verdict: ask again later.")
+                raise Problem(409, "not-judged", f"Sample {sample_id} has no verdict yet: ask again later.")
             if sample is None:
                 raise not_found(f"Sample {sample_id}")
             history = await label_history(connection, sample_id)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Select, false, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store.inbox import is_in_inbox
+from cloud.store.inbox import may_be_in_inbox
 from cloud.store.payload_rows import payload_message
 from cloud.store.schema import anomaly_maps, bundles, payloads, samples, verdicts
 from cloud.store.verdict_columns import COLUMNS, LISTED_NAMES, SAMPLES, VERDICTS, VerdictRecord, VerdictRow
@@ -139,9 +139,9 @@ async def judged_sample(connection: AsyncConnection, sample_id: uuid.UUID) -> Ju
 
 
 async def is_waiting(connection: AsyncConnection, sample_id: uuid.UUID) -> bool:
-    """Return whether the sample is stored and waits for its verdict."""
+    """Return whether the sample waits for its verdict, or may wait: a long inbox is not searched to its end."""
     query = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes, samples.c.judged == false())
-    return (await connection.execute(query)).first() is not None or await is_in_inbox(connection, sample_id.bytes)
+    return (await connection.execute(query)).first() is not None or await may_be_in_inbox(connection, sample_id.bytes)
 
 
 async def stored_payload(connection: AsyncConnection, sample_id: uuid.UUID) -> StoredPayload | None:

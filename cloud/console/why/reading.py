@@ -9,7 +9,7 @@ from cloud.console.why.contents import decode_contents
 from cloud.store import Store
 from cloud.store.queries import is_waiting, judged_sample, stored_map, stored_payload
 
-WAITING = "This sample is stored and waits for its verdict, which appears here automatically."
+WAITING = "There is no verdict on this sample yet. It appears here automatically."
 
 
 async def read_detail(store: Store, sample_id: uuid.UUID) -> tuple[dict[str, Any] | None, str]:

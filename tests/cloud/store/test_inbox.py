@@ -54,6 +54,29 @@ async def test_samples_in_the_inbox_are_counted_and_found(store, add):
         assert not await is_waiting(connection, as_id(ids[2][::-1]))
 
 
+async def test_of_a_long_inbox_only_the_newest_requests_are_searched_for_a_sample(store, monkeypatch):
+    ids = [await put(store, "one", 2) for _ in range(4)]
+    single = await put(store, "one", *[1] * 4)
+
+    async def waits(sample_id: bytes) -> bool:
+        async with store.reading() as connection:
+            return await is_waiting(connection, as_id(sample_id))
+
+    unknown = ids[0][1][::-1]
+    assert not await waits(unknown)
+    with monkeypatch.context() as few:
+        few.setattr(inbox_module, "MAX_SEARCHED_REQUESTS", 8)
+        assert [await waits(sample_id) for sample_id in (ids[0][0], ids[0][1], ids[3][1], single[0])] == [True] * 4
+        assert not await waits(unknown)
+        few.setattr(inbox_module, "MAX_SEARCHED_REQUESTS", 7)
+        assert await waits(unknown)  # it may be in the oldest
+    monkeypatch.setattr(inbox_module, "MAX_SEARCHED_BYTES", 10)
+    assert await waits(unknown)
+    while await numbers(store):
+        await unpack_next(store, 100)
+    assert not await waits(unknown)
+
+
 def as_id(sample_id: bytes) -> uuid.UUID:
     return uuid.UUID(bytes=sample_id)
 
