@@ -51,7 +51,7 @@ class Admission:
         self._bytes = 0
         self._judged_a_second = 50.0
         self._in_work: dict[Admitted, tuple[str, Load]] = {}
-        self._stored_meanwhile: list[tuple[str, Load]] | None = None  # while the store is counted
+        self._meanwhile: list[tuple[str, int, int]] | None = None  # changes while the store is counted
 
     @property
     def backlog(self) -> int:
@@ -101,47 +101,54 @@ class Admission:
             del self._in_work[admitted]
             self._bytes -= load.sent_bytes
             stored = admitted.stored
-            if self._stored_meanwhile is not None:
-                self._stored_meanwhile.append((device_id, stored))
+            self._note(device_id, stored.samples, stored.decoded_bytes)
             self._add(device_id, stored.samples - load.samples, stored.decoded_bytes - load.decoded_bytes)
 
     def judged(self, judged: Sequence[tuple[str, int]], seconds: float) -> None:
         """Record judged samples, each as its device and decoded bytes, all judged within `seconds`."""
         for device_id, decoded_bytes in judged:
-            self._add(device_id, -1, -decoded_bytes)
+            self.leave(device_id, 1, decoded_bytes)
         rate = len(judged) / max(seconds, 1e-3)
         self._judged_a_second += 0.2 * (rate - self._judged_a_second)
 
     def leave(self, device_id: str, samples: int, decoded_bytes: int) -> None:
-        """Record samples that wait no more without a verdict, because they were sent twice."""
+        """Record samples that wait no more, such as those that were sent twice."""
+        self._note(device_id, -samples, -decoded_bytes)
         self._add(device_id, -samples, -decoded_bytes)
 
     @contextlib.contextmanager
-    def recounting(self) -> Iterator[Callable[[Backlog, float], None]]:
+    def recounting(self) -> Iterator[Callable[[Backlog, float | None], None]]:
         """Let the block count the waiting samples in the store; yield the function that takes the result.
 
-        Its arguments are the backlog, and the verdicts a second of all processes. Samples that are being stored, or
-        were stored during the count, are added; a few may count twice until the next count.
+        Its arguments are the backlog, and the verdicts a second of all processes, None if this process alone judges.
+        Changes during the count are added to it; a few samples may count twice, or not, until the next count.
         """
-        self._stored_meanwhile = []
+        self._meanwhile = []
         try:
             yield self._recount
         finally:
-            self._stored_meanwhile = None
+            self._meanwhile = None
 
-    def _recount(self, backlog: Backlog, judged_a_second: float) -> None:
+    def _recount(self, backlog: Backlog, judged_a_second: float | None) -> None:
         self._total, self._by_device = backlog.total, dict(backlog.by_device)
         self._decoded = dict(backlog.decoded_bytes)
-        for device_id, load in (*self._in_work.values(), *(self._stored_meanwhile or ())):
-            self._add(device_id, load.samples, load.decoded_bytes)
-        if backlog.total:
+        in_work = ((device_id, load.samples, load.decoded_bytes) for device_id, load in self._in_work.values())
+        for change in (*in_work, *(self._meanwhile or ())):
+            self._add(*change)
+        if backlog.total and judged_a_second is not None:
             self._judged_a_second += 0.2 * (judged_a_second - self._judged_a_second)
 
+    def _note(self, device_id: str, samples: int, decoded_bytes: int) -> None:
+        if self._meanwhile is not None:
+            self._meanwhile.append((device_id, samples, decoded_bytes))
+
     def _add(self, device_id: str, samples: int, decoded_bytes: int) -> None:
-        self._total += samples
-        self._by_device[device_id] = self._by_device.get(device_id, 0) + samples
-        self._decoded[device_id] = self._decoded.get(device_id, 0) + decoded_bytes
-        if self._by_device[device_id] <= 0:
+        before = self._by_device.get(device_id, 0)
+        after = max(0, before + samples)
+        self._total += after - before
+        self._by_device[device_id] = after
+        self._decoded[device_id] = max(0, self._decoded.get(device_id, 0) + decoded_bytes)
+        if not after:
             del self._by_device[device_id], self._decoded[device_id]
 
     def _wait(self, kind: str, what: str, waiting: int) -> Refusal:

@@ -113,16 +113,17 @@ class DevicePart:
         limit = self._settings.limits.connections_per_address
         ports = {Address.parse(address).port: limit for address in self.addresses}
         connections = ConnectionLimit(ports, self._metrics.refused_requests.labels("connections").inc)
-        tasks = {
+        verdicts = None
+        if self._wake_analysis is None:
+            self._store.call_on_change(self._notifier.follow_soon)
+            verdicts = self._number_of_events
+        return {
             "event_notifier": self._notifier.run(),
             "watch": self._watch.run(),
             "arrivals": self._detection.run(),
             "connections": connections.run(),
+            "backlog": count_backlog(self._store, self._admission, self._on_failure, verdicts),
         }
-        if self._wake_analysis is None:
-            self._store.call_on_change(self._notifier.follow_soon)
-            tasks["backlog"] = count_backlog(self._store, self._admission, self._notifier, self._on_failure)
-        return tasks
 
     async def start(self) -> None:
         """Serve devices."""
@@ -153,6 +154,9 @@ class DevicePart:
         """Shorten the backlog by samples that were counted twice."""
         for item in doubles:
             self._admission.leave(item.device_id, item.samples, item.decoded_bytes)
+
+    def _number_of_events(self) -> int:
+        return self._notifier.newest
 
     async def set_health(self, *, is_ready: bool, can_store: bool) -> None:
         """Set the health of the service as a whole, and of Detection, which serves while the store can be written."""
