@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from cloud.account_settings import AccountSettings
-from cloud.accounts.failure_limit import FailureLimit
+from cloud.accounts.failure_limit import AttemptLimits
 from cloud.accounts.identity import signed_in
 from cloud.accounts.pages import page
 from cloud.accounts.passwords import Passwords
@@ -30,7 +30,7 @@ from cloud.store.sessions import NewSession
 from shared.logs import EventLog
 
 FORM_VALID_S = 12 * 3600.0
-TOO_MANY = "Too many failed attempts: try again in a minute."
+TOO_MANY = "Too many failed attempts"
 BUSY = "Too many people sign in at this moment: try again in a few seconds."
 EXPIRED = "The form has expired: try again."
 _LOG = EventLog("accounts")
@@ -45,8 +45,7 @@ class AccountContext:
     writing: Store
     sessions: SessionBook
     passwords: Passwords
-    by_address: FailureLimit = field(default_factory=FailureLimit)
-    by_account: FailureLimit = field(default_factory=FailureLimit)
+    attempts: AttemptLimits = field(default_factory=AttemptLimits)
 
     def form_page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page with a form for somebody without a session, whose token belongs to a cookie."""
@@ -65,18 +64,11 @@ class AccountContext:
 
     def begin_attempt(self, request: Request, account: str = "") -> float:
         """Count an attempt as failed until `attempt_succeeded`; return the seconds to wait if it is refused."""
-        keys = [(self.by_address, client_address(request.scope))] + ([(self.by_account, account)] if account else [])
-        wait_s = max(limit.wait_s(key) for limit, key in keys)
-        if not wait_s:
-            for limit, key in keys:
-                limit.failed(key)
-        return wait_s
+        return self.attempts.begin(client_address(request.scope), account)
 
     def attempt_succeeded(self, request: Request, account: str = "") -> None:
         """Take back the count of an attempt."""
-        self.by_address.succeeded(client_address(request.scope))
-        if account:
-            self.by_account.succeeded(account)
+        self.attempts.succeeded(client_address(request.scope), account)
 
     def refused(self, request: Request, reason: str, account: str = "") -> None:
         """Log a refused attempt, without anything that was typed as a password."""
@@ -89,6 +81,12 @@ class AccountContext:
         delete_cookie(response, request.scope, FORM_COOKIE)
         _LOG.info("signed_in", account=new.user_name, method=new.method, address=new.address)
         return response
+
+
+def too_many(wait_s: float) -> str:
+    """Return the sentence on a refused attempt."""
+    minutes = math.ceil(wait_s / 60)
+    return f"{TOO_MANY}: try again in {'a minute' if minutes <= 1 else f'{minutes} minutes'}."
 
 
 def retry_after(response: Response, wait_s: float) -> Response:

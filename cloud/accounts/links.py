@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from cloud.accounts.context import BUSY, EXPIRED, TOO_MANY, AccountContext, retry_after
+from cloud.accounts.context import BUSY, EXPIRED, AccountContext, retry_after, too_many
 from cloud.accounts.pages import words_page
 from cloud.accounts.passwords import password_problem
 from cloud.accounts.requests import NOT_PRIVATE, client_address, is_private
@@ -24,13 +24,13 @@ def link_routes(context: AccountContext) -> list[Route]:
     async def handle(request: Request) -> Response:
         if not is_private(request.scope):
             return words_page(request, "HTTPS is needed", NOT_PRIVATE, 403)
-        if context.by_address.wait_s(client_address(request.scope)):
-            return retry_after(words_page(request, "Not now", TOO_MANY, 429), 60)
+        if wait_s := context.attempts.wait_s(client_address(request.scope)):
+            return retry_after(words_page(request, "Not now", too_many(wait_s), 429), wait_s)
         secret = request.path_params["secret"]
         async with context.reading.reading() as connection:
             link = await find_link(connection, secret)
         if link is None:
-            context.by_address.failed(client_address(request.scope))
+            context.attempts.failed(client_address(request.scope))
             context.refused(request, "unknown link")
             return words_page(request, "This link cannot be used", VOID, 404)
         if request.method == "GET":

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from cloud.accounts.context import BUSY, EXPIRED, TOO_MANY, AccountContext, retry_after
+from cloud.accounts.context import BUSY, EXPIRED, AccountContext, retry_after, too_many
 from cloud.accounts.identity import SignedIn, signed_in
 from cloud.accounts.pages import page, words_page
 from cloud.accounts.passwords import password_problem
@@ -92,7 +92,7 @@ async def _set_password(
     if context.passwords.is_busy:
         return retry_after(await _show(context, request, person, BUSY, 503), BUSY_RETRY_S)
     if wait_s := context.begin_attempt(request, person.name):
-        return retry_after(await _show(context, request, person, TOO_MANY, 429), wait_s)
+        return retry_after(await _show(context, request, person, too_many(wait_s), 429), wait_s)
     async with context.reading.reading() as connection:
         found = await find_user(connection, person.name)
     stored = found[1] if found is not None else None

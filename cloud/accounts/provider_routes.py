@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from cloud.accounts.context import TOO_MANY, AccountContext, retry_after
+from cloud.accounts.context import AccountContext, retry_after, too_many
 from cloud.accounts.pages import words_page
 from cloud.accounts.provider import Attempt, OidcProvider, ProvidedAccount
 from cloud.accounts.requests import (
@@ -55,7 +55,7 @@ def provider_routes(context: AccountContext) -> list[Route]:
 
     async def finish(request: Request) -> Response:
         if wait_s := context.begin_attempt(request):
-            return retry_after(words_page(request, "Not now", TOO_MANY, 429), wait_s)
+            return retry_after(words_page(request, "Not now", too_many(wait_s), 429), wait_s)
         try:
             response = await _finish(context, provider, request)
         except (SignInError, SettingsError) as error:

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from cloud.accounts.context import BUSY, EXPIRED, TOO_MANY, AccountContext, retry_after
+from cloud.accounts.context import BUSY, EXPIRED, AccountContext, retry_after, too_many
 from cloud.accounts.identity import signed_in
 from cloud.accounts.pages import page, words_page
 from cloud.accounts.requests import NOT_PRIVATE, SESSION_COOKIE, delete_cookie, is_private, own_path
@@ -69,7 +69,7 @@ async def _sign_in(context: AccountContext, request: Request) -> Response:
         return retry_after(await _form(context, request, path, BUSY, 503, name), BUSY_RETRY_S)
     if wait_s := context.begin_attempt(request, name):
         context.refused(request, "too many attempts", name)
-        return retry_after(await _form(context, request, path, TOO_MANY, 429, name), wait_s)
+        return retry_after(await _form(context, request, path, too_many(wait_s), 429, name), wait_s)
     async with context.reading.reading() as connection:
         found = await find_user(connection, name)
     user, stored = found if found is not None else (None, None)

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from cloud.account_settings import AccountSettings
 from cloud.accounts.context import EXPIRED, TOO_MANY
-from cloud.accounts.failure_limit import FAILURES
+from cloud.accounts.failure_limit import (
+    ACCOUNT_FAILURES,
+    ACCOUNT_FAILURES_S,
+    FAILURES,
+    FAILURES_S,
+    AttemptLimits,
+)
 from cloud.accounts.passwords import MAX_WAITING, Passwords, password_problem
 from cloud.accounts.requests import NOT_PRIVATE, own_path
 from cloud.accounts.sign_in import WRONG
@@ -99,7 +105,7 @@ async def test_a_form_of_another_browser_or_site_does_nothing(account_app: Accou
     assert await sessions_of(account_app.store, "ada") == []
 
 
-async def test_failures_are_bounded_by_address_and_by_account(account_app: AccountApp) -> None:
+async def test_failures_are_bounded_by_address(account_app: AccountApp) -> None:
     await add(account_app)
     attacker = account_app.make(address="10.0.0.9")
     statuses = [(await sign_in_by_form(attacker, f"guess{n}", "wrong")).status_code for n in range(FAILURES + 1)]
@@ -108,10 +114,35 @@ async def test_failures_are_bounded_by_address_and_by_account(account_app: Accou
     assert (refused.status_code, TOO_MANY in refused.text) == (429, True)
     assert int(refused.headers["retry-after"]) > 0
     assert (await sign_in_by_form(account_app.make(address="10.0.0.8"), "ada")).status_code == 303
-    for n in range(FAILURES):
-        assert (await sign_in_by_form(account_app.make(address=f"10.0.1.{n}"), "ada", "wrong")).status_code == 401
-    assert (await sign_in_by_form(account_app.make(address="10.0.2.1"), "ada")).status_code == 429
-    assert (await sign_in_by_form(account_app.make(address="10.0.2.1"), "bob", "wrong")).status_code == 401
+
+
+async def test_no_stranger_blocks_an_account_and_guesses_from_many_addresses_are_bounded(
+    account_app: AccountApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    limits = AttemptLimits(lambda: now_s)
+    begin, succeeded = limits.begin, limits.succeeded
+    monkeypatch.setattr(AttemptLimits, "begin", lambda _, *key: begin(*key))
+    monkeypatch.setattr(AttemptLimits, "succeeded", lambda _, *key: succeeded(*key))
+    await add(account_app)
+
+    async def status(address: str, password: str = PASSWORD, name: str = "ada") -> int:
+        return (await sign_in_by_form(account_app.make(address=address), name, password)).status_code
+
+    assert await status("10.0.0.1") == 303  # the owner
+    for minute in range(3):  # one address gives ten failures in ten minutes
+        assert [await status("10.0.0.9", "wrong") for _ in range(FAILURES)] == ([429] if minute else [401]) * FAILURES
+        now_s += FAILURES_S
+    assert await status("10.0.0.2") == 303
+    for number in range(ACCOUNT_FAILURES - FAILURES):
+        assert begin(f"10.0.1.{number}", "ada") == 0.0
+    assert await status("10.0.2.1") == 429
+    assert await status("10.0.2.1", "wrong", "bob") == 401
+    assert [await status(address) for address in ("10.0.0.1", "10.0.0.2")] == [303, 303]
+    guesses = [await status("10.0.0.1", "wrong") for _ in range(FAILURES + 1)]
+    assert guesses == [401] * FAILURES + [429], "an address that is known is bounded, too"
+    now_s += ACCOUNT_FAILURES_S
+    assert await status("10.0.2.1") == 303
 
 
 async def test_attempts_at_the_same_time_count_before_they_are_checked(account_app: AccountApp) -> None:
