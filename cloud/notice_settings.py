@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from cloud.notice_kinds import NoticeKind
+from shared.broker_settings import BrokerSettings
 from shared.settings import Settings
 
 
@@ -59,16 +60,10 @@ class NoticeWebhookSettings(NoticeSinkBase):
     ca: Path | None = Field(default=None, title="CA", description="PEM that signs the server; default the system's")
 
 
-class NoticeMqttSettings(NoticeSinkBase):
-    """Sink that gets messages over an MQTT broker (QoS 1)."""
+class NoticeMqttSettings(NoticeSinkBase, BrokerSettings):
+    """Sink that gets messages over an MQTT broker."""
 
     kind: Literal["mqtt"] = Field(title="Kind", description="a message to an MQTT broker")
-    host: str = Field(min_length=1, title="Host", description="name or address of the broker")
-    port: int = Field(default=8883, ge=1, le=65535, title="Port", description="port of the broker")
-    tls: bool = Field(default=True, title="TLS", description="false: plain text, for a broker on this machine")
-    ca: Path | None = Field(default=None, title="CA", description="PEM that signs the broker; default the system's")
-    username: str = Field(default="", title="User", description="user name; empty: none")
-    password_file: Path | None = Field(default=None, title="Password", description="file with the password")
     topic: str = Field(pattern=r"^[^+#\x00]{1,1000}$", title="Topic", description="topic of the messages")
 
 

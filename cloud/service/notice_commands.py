@@ -1,5 +1,6 @@
 """Commands of notices: `vedette cloud notices`, and `vedette cloud notices test`."""
 
+import contextlib
 import time
 import uuid
 from dataclasses import asdict
@@ -87,7 +88,8 @@ def try_sinks(
             text = f"Test message to the sink {each.id}."
             message = {"event": "test", "delivery_id": str(uuid.uuid4()), "text": text, "sent_at": rfc3339(time.time())}
             try:
-                open_sink(each).send(message)
+                with contextlib.closing(open_sink(each)) as opened:
+                    opened.send(message)
                 results[each.id] = ""
             except VedetteError as error:
                 results[each.id] = str(error)

@@ -1,18 +1,16 @@
 """Sinks for alarms. A sink has taken a message when `send` returns, or raises `NotDeliveredError`."""
 
 import os
-import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from edge.alarms.outbox import WaitingMessage
-from edge.broker import BrokerLink
 from edge.settings.alarms import AlarmSinkSettings, FileSinkSettings, MqttSinkSettings, WebhookSettings
+from shared.broker import BrokerPublisher
 from shared.errors import DataError
 from shared.webhooks import NotDeliveredError, Webhook, read_secret
 
 ALARM_ID = "Vedette-Alarm-Id"
-POLL_S = 0.05
 
 
 class Sink(Protocol):
@@ -92,45 +90,19 @@ class WebhookSink:
 
 
 class MqttSink:
-    """Publishes, and has delivered once the broker confirms."""
+    """Sink that publishes to an MQTT broker (`shared.broker.BrokerPublisher`)."""
 
     def __init__(self, settings: MqttSinkSettings) -> None:
-        self._settings = settings
-        self._link = BrokerLink(settings, f"alarms-{settings.id}")
-        self._refusal = ""
-        self._refused: dict[int, str] = {}  # by message: brokers of MQTT 5 also confirm what they refuse
-        self._link.client.on_connect, self._link.client.on_publish = self._connected, self._published
-        self._link.start()
+        self._topic = settings.topic
+        self._publisher = BrokerPublisher(settings, f"alarms-{settings.id}", settings.timeout_s)
 
     def send(self, message: WaitingMessage) -> None:
         """See `Sink.send`."""
-        client, settings = self._link.client, self._settings
-        end_s = time.monotonic() + settings.timeout_s
-        while not client.is_connected():
-            if time.monotonic() > end_s:
-                raise NotDeliveredError(self._refusal or f"{self._link.name} cannot be reached")
-            time.sleep(POLL_S)
-        topic = settings.topic.replace("{source}", message.source_id)
-        sent = client.publish(topic, message.body, qos=settings.qos)
-        try:
-            sent.wait_for_publish(max(POLL_S, end_s - time.monotonic()))
-        except (ValueError, RuntimeError) as error:
-            raise NotDeliveredError(f"{self._link.name}: {error}") from None
-        if not sent.is_published():
-            raise NotDeliveredError(f"{self._link.name} does not confirm")
-        if refusal := self._refused.pop(sent.mid, ""):
-            raise NotDeliveredError(f"{self._link.name} refuses {topic!r}: {refusal}")
+        self._publisher.publish(self._topic.replace("{source}", message.source_id), message.body)
 
     def close(self) -> None:
         """See `Sink.close`."""
-        self._link.stop()
-
-    def _published(self, client: Any, data: Any, message: int, code: Any, properties: Any = None) -> None:
-        if code.is_failure:
-            self._refused[message] = str(code)
-
-    def _connected(self, client: Any, data: Any, flags: Any, code: Any, properties: Any = None) -> None:
-        self._refusal = f"the broker says: {code}" if code.is_failure else ""
+        self._publisher.close()
 
 
 def _ends_a_line(path: Path) -> bool:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge.broker import PORTS, BrokerLink
 from edge.bundles.cache import BundleCache
 from edge.check.published import PublishedBundles
 from edge.check.report import Finding, Level, error, ok, warning
-from edge.settings.brokers import BrokerSettings
 from edge.settings.sources import (
     CameraSettings,
     ImageFolderSettings,
@@ -27,6 +25,8 @@ from edge.settings.sources import (
 from edge.sources import open_source
 from edge.sources.camera import check_video_file, is_file
 from edge.sources.plugins import find_plugin
+from shared.broker import PORTS, BrokerLink
+from shared.broker_settings import BrokerSettings
 from shared.bundle import Bundle, InputSpec
 from shared.errors import BundleError, DataError, UnreadableInputError, VedetteError
 from shared.tables.dialect import HEAD_BYTES, detect_encoding

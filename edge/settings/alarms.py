@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from edge.settings.brokers import BrokerSettings, check_address
 from edge.settings.sources import SOURCE_ID_PATTERN
+from shared.broker_settings import BrokerSettings, check_address
 from shared.settings import Settings
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from edge.settings.brokers import BrokerSettings
+from shared.broker_settings import BrokerSettings
 from shared.settings import Settings
 from shared.tables.settings import TableSettings
 

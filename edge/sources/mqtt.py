@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from edge.broker import BrokerLink, load_paho
 from edge.settings.sources import MqttSettings
 from edge.sources.alignment import Reading
 from edge.sources.base import Pacer
 from edge.sources.live import FULL_WAIT_S, LiveReadings
 from edge.sources.records import RecordReader
+from shared.broker import BrokerLink, load_paho
 from shared.bundle import InputSpec
 from shared.errors import SettingsError
 from shared.logs import EventLog

@@ -44,12 +44,15 @@ class NoticeCenter:
     async def run(self) -> None:
         """Check and deliver until cancelled."""
         self._absences = Absences(self._settings.close_after_s)  # another process may have followed meanwhile
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(self.check, self._settings.check_every_s))
-            for settings, sink in self._sinks:
-                self._serve(tasks, settings, sink)
-            self._webhooks.clear()
-            tasks.create_task(self._repeat(partial(self._follow_webhooks, tasks), WEBHOOKS_EVERY_S))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._repeat(self.check, self._settings.check_every_s))
+                for settings, sink in self._sinks:
+                    self._serve(tasks, settings, sink)
+                self._webhooks.clear()
+                tasks.create_task(self._repeat(partial(self._follow_webhooks, tasks), WEBHOOKS_EVERY_S))
+        finally:
+            await asyncio.gather(*(asyncio.to_thread(sink.close) for _, sink in self._sinks))
 
     async def check(self, now_s: float | None = None) -> None:
         """Open a notice for each new problem and close those absent for `close_after_s`; raises StorageError."""

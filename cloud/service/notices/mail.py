@@ -33,6 +33,9 @@ class NoticeMail:
             problem = _problem(error, settings)
             raise NotDeliveredError(f"the mail server {settings.host}:{settings.port} {problem}") from None
 
+    def close(self) -> None:
+        """See `NoticeSink.close`."""
+
     def _connect(self) -> smtplib.SMTP:
         settings = self._settings
         if settings.security == "tls":

@@ -14,9 +14,8 @@ from cloud.notice_settings import (
 )
 from cloud.service.notices.mail import NoticeMail
 from cloud.service.notices.messages import DELIVERY_ID
-from cloud.service.notices.sink_files import read_password, tls_context
 from cloud.store.webhooks import StoredWebhook
-from shared.errors import MissingExtraError
+from shared.broker import BrokerPublisher
 from shared.webhooks import NotDeliveredError, Webhook, read_secret
 
 TIMEOUT_S = 10.0  # of a message to a webhook that a program made
@@ -27,6 +26,10 @@ class NoticeSink(Protocol):
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Deliver a message, which has a `delivery_id`; raises NotDeliveredError. Blocks."""
+        ...
+
+    def close(self) -> None:
+        """End the connections; the next message opens them again. Blocks."""
         ...
 
 
@@ -54,6 +57,9 @@ class NoticeWebhook:
         """See `NoticeSink.send`."""
         self._webhook.post(json.dumps(message).encode(), {DELIVERY_ID: str(message["delivery_id"])})
 
+    def close(self) -> None:
+        """See `NoticeSink.close`."""
+
 
 class VerdictWebhook:
     """Sink of a webhook that a program made; only hosts that the settings still allow get a request."""
@@ -68,43 +74,23 @@ class VerdictWebhook:
             raise NotDeliveredError("its host is not in notices.webhook_hosts")
         self._webhook.post(json.dumps(message).encode(), {DELIVERY_ID: str(message["delivery_id"])})
 
+    def close(self) -> None:
+        """See `NoticeSink.close`."""
+
 
 class NoticeMqtt:
-    """Sink that publishes with QoS 1, over a connection for each message."""
+    """Sink that publishes to an MQTT broker (`shared.broker.BrokerPublisher`)."""
 
     def __init__(self, settings: NoticeMqttSettings) -> None:
-        self._mqtt = _paho()
-        self._settings, self._password = settings, read_password(settings.id, settings.password_file)
-        self._tls = tls_context(settings.id, settings.ca) if settings.tls else None
+        # Processes of one service, and its test messages, would end one another's connection under one name.
+        own = settings.client_id or f"vedette-{uuid.uuid4().hex[:16]}"
+        unique = settings.model_copy(update={"client_id": own})
+        self._topic, self._publisher = settings.topic, BrokerPublisher(unique, settings.id, settings.timeout_s)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """See `NoticeSink.send`."""
-        settings, mqtt = self._settings, self._mqtt
-        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"vedette-{uuid.uuid4().hex[:16]}")
-        client.connect_timeout = settings.timeout_s
-        if settings.username:
-            client.username_pw_set(settings.username, self._password or None)
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
-        try:
-            client.connect(settings.host, settings.port, keepalive=30)
-            client.loop_start()
-            sent = client.publish(settings.topic, json.dumps(message), qos=1)
-            sent.wait_for_publish(settings.timeout_s)
-            is_published = sent.is_published()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise NotDeliveredError(f"the broker {settings.host}:{settings.port}: {error}") from None
-        finally:
-            client.disconnect()
-            client.loop_stop()
-        if not is_published:
-            raise NotDeliveredError(f"the broker {settings.host}:{settings.port} does not confirm")
+        self._publisher.publish(self._topic, json.dumps(message))
 
-
-def _paho() -> Any:
-    """Return paho's client module, which is imported for an MQTT sink only; raises MissingExtraError."""
-    try:
-        import paho.mqtt.client as mqtt
-    except ImportError:
-        raise MissingExtraError("An MQTT sink needs paho-mqtt: pip install 'vedette[edge]'.") from None
-    return mqtt
+    def close(self) -> None:
+        """See `NoticeSink.close`."""
+        self._publisher.close()

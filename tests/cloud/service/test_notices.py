@@ -243,7 +243,13 @@ async def test_the_newest_error_of_a_sink_is_listed(fleet):
 @needs_broker
 async def test_a_broker_confirms_each_message(fleet, tmp_path):
     broker = Broker(tmp_path)
-    sink = {"id": "plant", "kind": "mqtt", "host": "127.0.0.1", "port": broker.port, "tls": False, "topic": "notices"}
+    sink = {
+        "id": "plant",
+        "kind": "mqtt",
+        "url": f"mqtt://127.0.0.1:{broker.port}",
+        "topic": "notices",
+        "timeout_s": 0.2,
+    }
     center = center_of(fleet, settings_of(sink))
     async with fleet.store.writing() as connection:
         await add_deliveries(connection, ["plant"], {"event": "notice"})
@@ -261,6 +267,7 @@ async def test_a_broker_confirms_each_message(fleet, tmp_path):
                 await send_all(center)
                 await asyncio.sleep(0.05)
     finally:
+        center._sinks[0][1].close()
         client.disconnect()
         client.loop_stop()
         broker.stop()

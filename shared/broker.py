@@ -1,17 +1,20 @@
-"""Connection to an MQTT broker, kept by its own thread and restored when it is lost."""
+"""Connection to an MQTT broker, kept by its own thread and restored when it is lost, and messages over it."""
 
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from edge.settings.brokers import BrokerSettings
+from shared.broker_settings import BrokerSettings
 from shared.errors import DataError, MissingExtraError
 from shared.logs import EventLog
+from shared.webhooks import NotDeliveredError
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 FIRST_WAIT_S = 1
+POLL_S = 0.05
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 log = EventLog("mqtt")
@@ -77,6 +80,52 @@ class BrokerLink:
             files = ", ".join(str(path) for path in (settings.ca, settings.certificate, settings.key) if path)
             raise DataError(f"{self._owner!r}: {files}: not usable for TLS ({error}).") from None
         return context
+
+
+class BrokerPublisher:
+    """Publisher of messages, each of which is delivered once the broker confirms it. It connects at the first one."""
+
+    def __init__(self, settings: BrokerSettings, owner: str, timeout_s: float) -> None:
+        """`timeout_s`: time for a message. Raises DataError for a file that cannot be read or used."""
+        self._link, self._qos, self._timeout_s = BrokerLink(settings, owner), settings.qos, timeout_s
+        self._is_started = False
+        self._refusal = ""
+        self._refused: dict[int, str] = {}  # by message: brokers of MQTT 5 also confirm what they refuse
+        self._link.client.on_connect, self._link.client.on_publish = self._connected, self._published
+
+    def publish(self, topic: str, body: bytes | str) -> None:
+        """Send a message, and wait until the broker has it; raises NotDeliveredError. Blocks."""
+        client, name = self._link.client, self._link.name
+        if not self._is_started:
+            self._is_started = True
+            self._link.start()
+        end_s = time.monotonic() + self._timeout_s
+        while not client.is_connected():
+            if time.monotonic() > end_s:
+                raise NotDeliveredError(self._refusal or f"{name} cannot be reached")
+            time.sleep(POLL_S)
+        sent = client.publish(topic, body, qos=self._qos)
+        try:
+            sent.wait_for_publish(max(POLL_S, end_s - time.monotonic()))
+        except (ValueError, RuntimeError) as error:
+            raise NotDeliveredError(f"{name}: {error}") from None
+        if not sent.is_published():
+            raise NotDeliveredError(f"{name} does not confirm")
+        if refusal := self._refused.pop(sent.mid, ""):
+            raise NotDeliveredError(f"{name} refuses {topic!r}: {refusal}")
+
+    def close(self) -> None:
+        """Disconnect; the next message connects again."""
+        if self._is_started:
+            self._link.stop()
+            self._is_started = False
+
+    def _published(self, client: Any, data: Any, message: int, code: Any, properties: Any = None) -> None:
+        if code.is_failure:
+            self._refused[message] = str(code)
+
+    def _connected(self, client: Any, data: Any, flags: Any, code: Any, properties: Any = None) -> None:
+        self._refusal = f"the broker says: {code}" if code.is_failure else ""
 
 
 def load_paho() -> Any:
