@@ -1,6 +1,6 @@
 """State of each device, for the console, the HTTP API and `vedette cloud devices`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -127,9 +127,10 @@ async def read_devices(
     after: str = "",
     size: int | None = None,
     device_id: str = "",
+    sites: Collection[str] = (),
 ) -> list[DeviceView]:
-    """Return devices by id: all, the first `size` after the id `after`, or `device_id` alone."""
-    rows = await device_rows(connection, after=after, size=size, device_id=device_id)
+    """Return devices by id: all of these sites, the first `size` after the id `after`, or `device_id` alone."""
+    rows = await device_rows(connection, after=after, size=size, device_id=device_id, sites=sites)
     wanted = await wanted_by_device(connection)
     return [
         device_view(row, wanted.of(row.device_id, row.group), now_s=now_s, late_after_s=late_after_s) for row in rows

@@ -32,8 +32,8 @@ class SiteRule(Enum):
     """Only answers about samples of its sites, named by `sample_id` in the path."""
     DEVICE = "device"
     """Only answers about devices of its sites, named by `device_id` in the path."""
-    QUERY = "query"
-    """Only answers about one device of its sites, named by `device` in the query."""
+    SCOPED = "scoped"
+    """Only what is of its sites: the route leaves out the rest; a `device` in the query MUST be of its sites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,47 +63,47 @@ ROUTES = (
     RouteAccess("POST", "/account/sessions", _VIEWER, SiteRule.ANY, Csrf.FORM),
     RouteAccess("GET", "/api/account", _VIEWER, SiteRule.ANY),
     # Pages
-    RouteAccess("GET", "/", _VIEWER),
-    RouteAccess("GET", "/devices", _VIEWER),
-    RouteAccess("GET", "/verdict/{sample_id}", _VIEWER),  # its frame shows figures of all sites
-    RouteAccess("GET", "/bundle/{bundle_id}", _VIEWER),
+    RouteAccess("GET", "/", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/devices", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/media/{sample_id}/{name:path}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/favicon.ico", None),
-    # Files of the pages, parts of them, and the stream of their changes: both name figures of all sites
+    # Files of the pages, parts of them, and the stream of their changes
     RouteAccess("GET", "/static/console/{digest}/{name}", None),
-    RouteAccess("GET", "/parts/list", _VIEWER),
-    RouteAccess("GET", "/parts/filters", _VIEWER),
-    RouteAccess("GET", "/parts/new", _VIEWER),
-    RouteAccess("GET", "/parts/devices", _VIEWER),
+    RouteAccess("GET", "/parts/list", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/filters", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/new", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
-    RouteAccess("GET", "/parts/bundle/{bundle_id}", _VIEWER),
-    RouteAccess("GET", "/live", _VIEWER, stays_open=True),
+    RouteAccess("GET", "/parts/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/live", _VIEWER, SiteRule.SCOPED, stays_open=True),
     # JSON of the console
     RouteAccess("GET", "/api/openapi.json", _VIEWER, SiteRule.ANY),
-    RouteAccess("GET", "/api/verdicts", _VIEWER, SiteRule.QUERY),
+    RouteAccess("GET", "/api/verdicts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/verdicts/{sample_id}", _VIEWER, SiteRule.SAMPLE),
-    RouteAccess("GET", "/api/devices", _VIEWER),
-    RouteAccess("GET", "/api/fleet", _VIEWER),
-    RouteAccess("GET", "/api/bundles/{bundle_id}", _VIEWER),
+    RouteAccess("GET", "/api/devices", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/fleet", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/bundles/{bundle_id}", _VIEWER, SiteRule.SCOPED),
     # HTTP API
     RouteAccess("GET", "/api/v1/openapi.json", None),
-    RouteAccess("GET", "/api/v1/verdicts", _VIEWER, SiteRule.QUERY),
+    RouteAccess("GET", "/api/v1/verdicts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/verdicts/{sample_id}", _VIEWER, SiteRule.SAMPLE),
-    RouteAccess("GET", "/api/v1/labels", _VIEWER),
+    RouteAccess("GET", "/api/v1/labels", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/samples/{sample_id}/labels", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("POST", "/api/v1/samples/{sample_id}/labels", _OPERATOR, SiteRule.SAMPLE),
-    RouteAccess("GET", "/api/v1/devices", _VIEWER),
+    RouteAccess("GET", "/api/v1/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/devices/{device_id}", _VIEWER, SiteRule.DEVICE),
     RouteAccess("DELETE", "/api/v1/devices/{device_id}", _ADMIN, SiteRule.DEVICE),
-    RouteAccess("GET", "/api/v1/groups", _VIEWER),
-    RouteAccess("GET", "/api/v1/groups/{group}", _VIEWER),
+    RouteAccess("GET", "/api/v1/groups", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/groups/{group}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("PUT", "/api/v1/groups/{group}/settings", _ADMIN),
-    RouteAccess("GET", "/api/v1/bundles", _VIEWER),
-    RouteAccess("GET", "/api/v1/bundles/{bundle_id}", _VIEWER),
+    RouteAccess("GET", "/api/v1/bundles", _VIEWER, SiteRule.ANY),
+    RouteAccess("GET", "/api/v1/bundles/{bundle_id}", _VIEWER, SiteRule.ANY),
     RouteAccess("GET", "/api/v1/rollouts", _VIEWER),
     RouteAccess("POST", "/api/v1/rollouts", _ADMIN),
     RouteAccess("POST", "/api/v1/rollouts/{name}/actions", _ADMIN),
-    RouteAccess("GET", "/api/v1/notices", _VIEWER),
+    RouteAccess("GET", "/api/v1/notices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET POST", "/api/v1/webhooks", _ADMIN),  # their addresses may be secret
     RouteAccess("DELETE", "/api/v1/webhooks/{webhook_id}", _ADMIN),
     RouteAccess("GET", "/api/v1/audit", _ADMIN),

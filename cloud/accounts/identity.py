@@ -38,3 +38,9 @@ def signed_in(scope: Mapping[str, Any]) -> SignedIn | None:
     """Return the person behind a request, None for a request that needs none."""
     found: SignedIn | None = scope.get(SCOPE_KEY)
     return found
+
+
+def sites_of(scope: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the sites to which the person behind a request is restricted; none for all of them, and for programs."""
+    person = signed_in(scope)
+    return tuple(sorted(person.sites)) if person is not None else ()

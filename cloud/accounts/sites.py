@@ -1,16 +1,15 @@
 """Check of a request of an account that is restricted to sites: is its answer about them alone?"""
 
 import uuid
-from typing import Any
 from urllib.parse import parse_qs
 
-from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import Scope
 
 from cloud.accounts.access_table import RouteAccess, SiteRule
 from cloud.accounts.identity import SignedIn
 from cloud.store import Store
-from cloud.store.schema import devices, samples
+from cloud.store.sites import site_of_device, site_of_sample
 
 
 async def outside_sites(
@@ -20,35 +19,30 @@ async def outside_sites(
 
     A sample or device that does not exist is refused like one of another site, so that nothing shows which ones exist.
     """
-    if entry.sites is SiteRule.ANY:
+    named = parse_qs(scope["query_string"].decode("latin-1")).get("device", [])
+    if entry.sites is SiteRule.ANY or (entry.sites is SiteRule.SCOPED and not named):
         return ""
     shown = ", ".join(person.sites)
     if entry.sites is SiteRule.REFUSED:
         return f"This is about all sites, and this account is for {shown}."
-    if entry.sites is SiteRule.SAMPLE:
-        query = _site_of_sample(parameters["sample_id"])
-    elif entry.sites is SiteRule.DEVICE:
-        query = _site_of_device([parameters["device_id"]])
-    else:
-        query = _site_of_device(parse_qs(scope["query_string"].decode("latin-1")).get("device", []))
-    if query is not None:
-        async with store.reading() as connection:
-            if (await connection.execute(query)).scalar_one_or_none() in person.sites:
-                return ""
-    what = "name one of its devices in 'device'" if entry.sites is SiteRule.QUERY else "this is not of them"
-    return f"This account is for {shown}: {what}."
+    async with store.reading() as connection:
+        if entry.sites is SiteRule.SAMPLE:
+            site = await _site_of_sample(connection, parameters["sample_id"])
+        else:
+            names = [parameters["device_id"]] if entry.sites is SiteRule.DEVICE else named
+            site = await _site_of_device(connection, names)
+    return "" if site in person.sites else f"This account is for {shown}: this is not of them."
 
 
-def _site_of_sample(text: str) -> Select[Any] | None:
+async def _site_of_sample(connection: AsyncConnection, text: str) -> str | None:
     try:
         sample_id = uuid.UUID(text)
     except ValueError:
         return None
-    joined = select(devices.c.site).join(samples, samples.c.device_id == devices.c.device_id)
-    return joined.where(samples.c.sample_id == sample_id.bytes)
+    return await site_of_sample(connection, sample_id)
 
 
-def _site_of_device(names: list[str]) -> Select[Any] | None:
+async def _site_of_device(connection: AsyncConnection, names: list[str]) -> str | None:
     if len(names) != 1 or "\0" in names[0]:
         return None
-    return select(devices.c.site).where(devices.c.device_id == names[0])
+    return await site_of_device(connection, names[0])

@@ -6,15 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 
+from cloud.console.audience import Audiences
 from cloud.console.figures import fleet_figures
-from cloud.console.snapshots import Snapshots
 from cloud.console.views import VerdictPageView, row_view
 from cloud.console.why.reading import WAITING, read_detail
 from cloud.devices import DeviceView, read_devices
 from cloud.query_parameters import parameter_problem
 from cloud.store import Store
 from cloud.store.queries import MAX_PAGE_SIZE, verdict_page
-from cloud.store.registry import Registry
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from shared.errors import DataError
 from shared.modality import Modality
@@ -24,17 +23,18 @@ MAX_DEVICES = 500
 Text = Annotated[str, Query(max_length=512)]
 
 
-def api_router(store: Store, registry: Registry, snapshots: Snapshots) -> APIRouter:
+def api_router(store: Store, audiences: Audiences) -> APIRouter:
     """Return the routes below /api."""
     router = APIRouter(prefix="/api", tags=["api"], dependencies=[Depends(refuse_unknown_parameters)])
-    _add_verdicts(router, store)
-    _add_devices(router, store, snapshots)
+    _add_verdicts(router, store, audiences)
+    _add_devices(router, store, audiences)
     return router
 
 
-def _add_verdicts(router: APIRouter, store: Store) -> None:
+def _add_verdicts(router: APIRouter, store: Store, audiences: Audiences) -> None:
     @router.get("/verdicts", response_model=VerdictPageView)
     async def verdicts(
+        request: Request,
         device: Text = "",
         modality: Modality | None = None,
         route: Route | None = None,
@@ -50,7 +50,8 @@ def _add_verdicts(router: APIRouter, store: Store) -> None:
 
         A search for a text may give fewer verdicts than `size`, even none, and go on with the page `older`.
         """
-        wanted = VerdictFilter(device, modality, route, decision, text, since_s, until_s)
+        sites = audiences.of(request).sites
+        wanted = VerdictFilter(device, modality, route, decision, text, since_s, until_s, sites=sites)
         try:
             keys = {"before": _key(before), "after": _key(after)}
             async with store.reading() as connection:
@@ -72,22 +73,29 @@ def _add_verdicts(router: APIRouter, store: Store) -> None:
         return view
 
 
-def _add_devices(router: APIRouter, store: Store, snapshots: Snapshots) -> None:
+def _add_devices(router: APIRouter, store: Store, audiences: Audiences) -> None:
     @router.get("/devices")
     async def devices(
+        request: Request,
         after: Annotated[str, Query(max_length=64, description="id of the last device of another answer")] = "",
         size: Annotated[int, Query(ge=1, le=MAX_DEVICES)] = MAX_DEVICES,
     ) -> list[DeviceView]:
         """Return devices by id with their health, counters and bundles, those after `after`, at most `size`."""
+        audience = audiences.of(request)
         async with store.reading() as connection:
             return await read_devices(
-                connection, now_s=time.time(), late_after_s=snapshots.late_after_s, after=after, size=size
+                connection,
+                now_s=time.time(),
+                late_after_s=audience.snapshots.late_after_s,
+                after=after,
+                size=size,
+                sites=audience.sites,
             )
 
     @router.get("/fleet")
-    async def fleet() -> dict[str, Any]:
+    async def fleet(request: Request) -> dict[str, Any]:
         """Return the figures of the fleet."""
-        return fleet_figures((await snapshots.newest()).summary, time.time())
+        return fleet_figures((await audiences.of(request).snapshots.newest()).summary, time.time())
 
 
 def refuse_unknown_parameters(request: Request) -> None:

@@ -10,14 +10,14 @@ from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud.console.api import api_router
+from cloud.console.audience import Audiences
 from cloud.console.fleet.routes import fleet_router
 from cloud.console.guidance import BundleProblems
-from cloud.console.live import TOPICS, LiveFeed, LiveStream
+from cloud.console.live import TOPICS, LiveStream
 from cloud.console.models.bundles import bundle_router
 from cloud.console.models.routes import bundle_page_router
 from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
-from cloud.console.snapshots import Snapshots
 from cloud.console.static_files import static_router
 from cloud.console.why.media import Media
 from cloud.console.why.routes import verdict_router
@@ -44,11 +44,11 @@ _HEADERS = {
 class ConsoleApp(FastAPI):
     """Console, and the streams that its open pages hold."""
 
-    feed: LiveFeed
+    audiences: Audiences
 
     async def end_streams(self) -> None:
         """End all streams, so that the server can stop at once."""
-        await self.feed.close()
+        await self.audiences.close()
 
 
 def create_app(
@@ -62,31 +62,30 @@ def create_app(
 
     A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
     """
-    snapshots = Snapshots(store, late_after_s)
-    feed = LiveFeed(snapshots, bundle_problems)
+    audiences = Audiences(store, late_after_s, bundle_problems)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await feed.close()
+        await audiences.close()
 
     app = ConsoleApp(
         title="Vedette console", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", lifespan=lifespan
     )
-    app.feed = feed
+    app.audiences = audiences
     app.add_middleware(SecurityHeaders)
     app.add_exception_handler(StorageError, _storage_error)
     app.add_exception_handler(404, not_found)
     read_rollout = partial(_read_rollout, store)
-    app.include_router(api_router(store, registry, snapshots))
+    app.include_router(api_router(store, audiences))
     app.include_router(bundle_router(registry.manifest, read_rollout))
     app.include_router(Media(store).router)
     app.include_router(static_router())
-    app.include_router(_live_router(feed))
-    app.include_router(review_router(store, snapshots, feed, bundle_problems))
-    app.include_router(verdict_router(store, feed))
-    app.include_router(fleet_router(store, snapshots, feed))
-    app.include_router(bundle_page_router(registry.manifest, read_rollout, feed))
+    app.include_router(_live_router(audiences))
+    app.include_router(review_router(store, audiences, bundle_problems))
+    app.include_router(verdict_router(store, audiences))
+    app.include_router(fleet_router(store, audiences))
+    app.include_router(bundle_page_router(registry.manifest, read_rollout, audiences))
     return app
 
 
@@ -112,16 +111,18 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def _live_router(feed: LiveFeed) -> APIRouter:
+def _live_router(audiences: Audiences) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/live")
-    async def live(topics: Annotated[str, Query(max_length=200)] = ",".join(sorted(TOPICS))) -> Response:
+    async def live(
+        request: Request, topics: Annotated[str, Query(max_length=200)] = ",".join(sorted(TOPICS))
+    ) -> Response:
         """Send the changes of these topics until the browser leaves."""
         wanted = frozenset(topics.split(","))
         if unknown := wanted - TOPICS:
             raise HTTPException(422, f"Unknown topic {min(unknown)[:50]!r}; known topics: {', '.join(sorted(TOPICS))}.")
-        return LiveStream(feed, wanted)
+        return LiveStream(audiences.of(request).feed, wanted)
 
     return router
 

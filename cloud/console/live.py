@@ -66,6 +66,11 @@ class LiveFeed:
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no page follows the feed."""
+        return not self._streams
+
     async def state(self) -> LiveState:
         """Return the newest state; a failure of the store is its problem, beside the last figures."""
         problem = ""

@@ -3,9 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from cloud.console.live import LiveFeed
+from cloud.accounts.identity import signed_in
+from cloud.console.audience import Audience
 from cloud.console.problems import problem_words
 from cloud.console.rendering import render
 
@@ -15,12 +17,12 @@ ReadPage = Callable[[], Awaitable[tuple[int, dict[str, Any]]]]
 """Reads a page: its status, and the values of its template."""
 
 
-async def page(feed: LiveFeed, template: str, read: ReadPage, **values: Any) -> HTMLResponse:
+async def page(request: Request, audience: Audience, template: str, read: ReadPage, **values: Any) -> HTMLResponse:
     """Return a page with the status and the values that `read` gives, or with the problem and status 503.
 
     Without content the template gets `problem` only, so it MUST accept that its other values are missing.
     """
-    state = await feed.state()
+    state = await audience.feed.state()
     status, content = 503, dict[str, Any]()
     problem = state.problem
     if not problem:
@@ -28,7 +30,8 @@ async def page(feed: LiveFeed, template: str, read: ReadPage, **values: Any) -> 
             status, content = await read()
         except Exception as error:
             problem = problem_words(error)
-    text = render(template, state=state, problem=problem, has_content=not problem, **values, **content)
+    frame = {"person": signed_in(request.scope), "state": state, "problem": problem, "has_content": not problem}
+    text = render(template, **frame, **values, **content)
     return HTMLResponse(text, status, headers=NO_STORE)
 
 

@@ -27,13 +27,13 @@ class Snapshot:
 
 
 class Snapshots:
-    """Newest snapshot, and results that pages share.
+    """Newest snapshot of the devices of some sites (none: all), and results that their pages share.
 
     A device without a heartbeat for `late_after_s` seconds counts as silent.
     """
 
-    def __init__(self, store: Store, late_after_s: float) -> None:
-        self.late_after_s = late_after_s
+    def __init__(self, store: Store, late_after_s: float, sites: tuple[str, ...] = ()) -> None:
+        self.late_after_s, self.sites = late_after_s, sites
         self._store = store
         self._lock = asyncio.Lock()
         self._snapshot: Snapshot | None = None
@@ -82,7 +82,7 @@ class Snapshots:
             return last
         now_s = time.time()
         async with self._store.reading() as connection:
-            summary = await fleet_summary(connection, alive_since_s=now_s - self.late_after_s)
+            summary = await fleet_summary(connection, alive_since_s=now_s - self.late_after_s, sites=self.sites)
         unchanged = last is not None and version == self._version and summary == last.summary
         self._version, self._read_s = version, time.monotonic()
         if last is not None and unchanged:

@@ -38,7 +38,7 @@ def quoted(text: str) -> str:
 def stage_rows(rollout: RolloutView) -> list[Sequence[str]]:
     """Return the stages of a rollout: name, devices, state."""
     return [
-        (stage.name, ", ".join(stage.devices) or f"{stage.percent:g} % of the fleet", stage.state)
+        (stage.name, ", ".join(stage.devices) or _share_of_fleet(stage.percent), stage.state)
         for stage in rollout.stages
     ]
 
@@ -51,6 +51,10 @@ def gate_rows(rollout: RolloutView) -> list[Sequence[str]]:
 def history_rows(rollout: RolloutView) -> list[Sequence[str]]:
     """Return the changes of a rollout: time, event, stage, author, reason."""
     return [(moment(entry.at_s), entry.event, entry.stage, entry.author, entry.reason) for entry in rollout.history]
+
+
+def _share_of_fleet(percent: float) -> str:
+    return f"{percent:g} % of the fleet" if percent else "chosen devices"
 
 
 def _text(at_s: float, write: Callable[[datetime], str]) -> str:

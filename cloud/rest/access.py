@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 
 from cloud.accounts.access_table import SCOPES_OF_ROLE
 from cloud.accounts.failure_limit import FailureLimit
-from cloud.accounts.identity import signed_in
+from cloud.accounts.identity import signed_in, sites_of
 from cloud.accounts.requests import client_address
 from cloud.rest.problems import Problem
 from cloud.store import Store
@@ -34,12 +34,16 @@ _BEARER = HTTPBearer(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request: a token or a signed-in account, by its name in the audit log."""
+    """Who makes a request: a token or a signed-in account, by its name in the audit log.
+
+    An account with `sites` gets answers about their devices alone.
+    """
 
     name: str
     actor: str
     scopes: frozenset[str]
     is_person: bool = False
+    sites: tuple[str, ...] = ()
 
 
 class Guard:
@@ -59,7 +63,7 @@ class Guard:
         person = signed_in(request.scope)
         if person is not None and person.name:
             scopes = frozenset(map(str, SCOPES_OF_ROLE[person.role]))
-            return Caller(person.name, person.actor, scopes, is_person=True)
+            return Caller(person.name, person.actor, scopes, is_person=True, sites=sites_of(request.scope))
         token = await self._token(request)
         return Caller(token.name, token.actor, frozenset(token.scopes))
 

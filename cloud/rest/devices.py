@@ -68,7 +68,8 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
         """Return one page of the enrolled devices, by id."""
         key = read_cursor(request, cursor, str)
         async with store.reading() as connection:
-            found = await read(connection, after=key[0] if key is not None else "", size=size + 1)
+            which = {"after": key[0] if key is not None else "", "sites": caller_of(request).sites}
+            found = await read(connection, **which, size=size + 1)
         following = next_cursor(request, found[size - 1]["device_id"]) if len(found) > size else None
         return page(found[:size], following)
 

@@ -40,19 +40,19 @@ def group_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes of groups."""
     router = APIRouter(tags=["groups"])
 
-    async def states() -> list[GroupState]:
+    async def states(request: Request) -> list[GroupState]:
         async with reading.reading() as connection:
-            return await group_states(connection)
+            return await group_states(connection, caller_of(request).sites)
 
     @router.get("/groups", response_model=GroupList, **needs(Scope.GROUPS_READ))
-    async def list_groups() -> dict[str, Any]:
+    async def list_groups(request: Request) -> dict[str, Any]:
         """Return all groups that have a device or settings."""
-        return {"items": [asdict(state) for state in await states()]}
+        return {"items": [asdict(state) for state in await states(request)]}
 
     @router.get("/groups/{group}", response_model=GroupItem, **needs(Scope.GROUPS_READ))
-    async def one_group(group: GroupName) -> dict[str, Any]:
+    async def one_group(request: Request, group: GroupName) -> dict[str, Any]:
         """Return one group; 404 for one without devices and settings."""
-        for state in await states():
+        for state in await states(request):
             if state.group == group:
                 return asdict(state)
         raise not_found(f"Group {group!r}")

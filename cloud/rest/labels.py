@@ -86,7 +86,8 @@ def _add_lists(router: APIRouter, reading: Store) -> None:
         key = read_cursor(request, cursor, int)
         before = key[0] if key is not None else None
         async with reading.reading() as connection:
-            found = await label_page(connection, only_current=current, before=before, size=size + 1)
+            sites = caller_of(request).sites
+            found = await label_page(connection, only_current=current, before=before, size=size + 1, sites=sites)
         following = next_cursor(request, found[size - 1].number) if len(found) > size else None
         return page([label_item(item) for item in found[:size]], following)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from cloud.moments import with_rfc3339
 from cloud.notice_kinds import NoticeKind
-from cloud.rest.access import needs
+from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
@@ -46,7 +46,8 @@ def notice_routes(store: Store) -> APIRouter:
         size: Size = 50,
     ) -> dict[str, Any]:
         """Return one page of notices, newest first."""
-        wanted = NoticeFilter(None if state is None else state == "open", kind.value if kind is not None else "")
+        is_open = None if state is None else state == "open"
+        wanted = NoticeFilter(is_open, kind.value if kind is not None else "", caller_of(request).sites)
         key = read_cursor(request, cursor, int)
         before = key[0] if key is not None else None
         async with store.reading() as connection:

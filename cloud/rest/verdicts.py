@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 
 from cloud.moments import rfc3339
-from cloud.rest.access import needs
+from cloud.rest.access import caller_of, needs
 from cloud.rest.labels import LabelItem, label_item
 from cloud.rest.pages import CursorText, Name, Size, TimeText, next_cursor, page, read_cursor, time_or_none
 from cloud.rest.problems import Problem, not_found
@@ -122,7 +122,8 @@ def _add_list(router: APIRouter, store: Store) -> None:
         A search for a text may give fewer items than `size`, even none, and go on with `next`.
         """
         times = (time_or_none(since), time_or_none(until))
-        wanted = VerdictFilter(device, modality, route, decision, text, *times, label=label)
+        sites = caller_of(request).sites
+        wanted = VerdictFilter(device, modality, route, decision, text, *times, label=label, sites=sites)
         key = read_cursor(request, cursor, float, int)
         before = VerdictKey(*key) if key is not None else None
         async with store.reading() as connection:

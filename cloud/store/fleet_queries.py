@@ -1,5 +1,6 @@
 """Read-only queries on devices and the fleet, for the console."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,10 @@ from sqlalchemy import ColumnElement, Double, cast, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.inbox import inbox_backlog, oldest_arrival
-from cloud.store.schema import ALL_DEVICES, devices, heartbeats, samples, verdict_counts, verdicts
-from cloud.store.verdict_keys import VerdictKey
+from cloud.store.schema import ALL_DEVICES, devices, heartbeats, inbox, samples, verdict_counts
+from cloud.store.sites import by_sites, ids_of_sites, of_sites
+from cloud.store.verdict_keys import VerdictFilter, VerdictKey
+from cloud.store.verdict_ranges import Span, find_keys
 from shared.samples import Decision
 from shared.status import Heartbeat, HeartbeatCounters
 
@@ -37,7 +40,7 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True)
 class FleetSummary:
-    """Figures of the whole fleet; revoked devices are left out of `devices`, `counters` and `spool_samples`.
+    """Figures of the fleet; revoked devices are left out of `devices`, `counters` and `spool_samples`.
 
     `reporting` devices sent a heartbeat since `alive_since_s`. `pending` samples wait for their verdict, the first of
     them since `oldest_pending_at_s`. `decisions` counts the verdicts; `newest` is the key of the newest one.
@@ -60,12 +63,17 @@ _STORED_FIELDS = tuple(name for name in Heartbeat.model_fields if name not in ("
 
 
 async def device_rows(
-    connection: AsyncConnection, *, after: str = "", size: int | None = None, device_id: str = ""
+    connection: AsyncConnection,
+    *,
+    after: str = "",
+    size: int | None = None,
+    device_id: str = "",
+    sites: Collection[str] = (),
 ) -> tuple[DeviceRow, ...]:
-    """Return all enrolled devices by id; the first `size` after the id `after`, or `device_id` alone if it is given."""
+    """Return enrolled devices by id: of these sites, the first `size` after the id `after`, or `device_id` alone."""
     beats = (column for column in heartbeats.c if column.name != "device_id")
     query = select(devices, *beats).select_from(devices.outerjoin(heartbeats)).order_by(devices.c.device_id)
-    query = query.where(devices.c.removed_at_s.is_(None))
+    query = query.where(devices.c.removed_at_s.is_(None), *of_sites(sites))
     if after:
         query = query.where(devices.c.device_id > after)
     if device_id:
@@ -79,15 +87,19 @@ async def device_rows(
     return tuple(_device_row(row, pending, decisions) for row in found)
 
 
-async def device_ids(connection: AsyncConnection, limit: int | None = None) -> tuple[str, ...]:
-    """Return the first `limit` ids of enrolled devices (None: all)."""
-    query = select(devices.c.device_id).where(devices.c.removed_at_s.is_(None)).order_by(devices.c.device_id)
-    query = query.limit(limit)
+async def device_ids(
+    connection: AsyncConnection, limit: int | None = None, sites: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return the first `limit` ids of enrolled devices of these sites (None: all)."""
+    query = select(devices.c.device_id).where(devices.c.removed_at_s.is_(None), *of_sites(sites))
+    query = query.order_by(devices.c.device_id).limit(limit)
     return tuple((await connection.execute(query)).scalars())
 
 
-async def fleet_summary(connection: AsyncConnection, *, alive_since_s: float) -> FleetSummary:
-    """Return the figures of the fleet; sums are over the devices that are not revoked."""
+async def fleet_summary(
+    connection: AsyncConnection, *, alive_since_s: float, sites: Collection[str] = ()
+) -> FleetSummary:
+    """Return the figures of the devices of these sites; sums are over those that are not revoked."""
     # Sum as floating point: a device may send integers whose sum overflows 64 bits.
     summed = (*_COUNTER_NAMES, "spool_samples")
     sums = [func.coalesce(func.sum(cast(heartbeats.c[name], Double)), 0.0) for name in summed]
@@ -95,14 +107,10 @@ async def fleet_summary(connection: AsyncConnection, *, alive_since_s: float) ->
     last = func.max(heartbeats.c.received_at_s)
     query = select(func.count(), alive, last, *sums).select_from(devices.outerjoin(heartbeats))
     counted, reporting, last_at_s, *totals, spooled = (
-        await connection.execute(query.where(devices.c.revoked_at_s.is_(None)))
+        await connection.execute(query.where(devices.c.revoked_at_s.is_(None), *of_sites(sites)))
     ).one()
-    pending, oldest_at_s = await _pending(connection)
-    decisions = (await _decisions_by_device(connection, verdict_counts.c.device_id == ALL_DEVICES)).get(ALL_DEVICES, {})
-    order = (verdicts.c.judged_at_s, verdicts.c.number)
-    newest = (
-        await connection.execute(select(*order).order_by(*(column.desc() for column in order)).limit(1))
-    ).one_or_none()
+    pending, oldest_at_s = await (_pending_of_sites(connection, sites) if sites else _pending(connection))
+    newest = await find_keys(connection, VerdictFilter(sites=tuple(sites)), Span(), 1)
     return FleetSummary(
         devices=counted,
         reporting=reporting,
@@ -111,8 +119,8 @@ async def fleet_summary(connection: AsyncConnection, *, alive_since_s: float) ->
         spool_samples=int(spooled),
         pending=pending,
         oldest_pending_at_s=oldest_at_s,
-        decisions=decisions,
-        newest=VerdictKey(*newest) if newest is not None else None,
+        decisions=await _decisions(connection, sites),
+        newest=newest.keys[0] if newest.keys else None,
     )
 
 
@@ -137,6 +145,31 @@ async def _pending(connection: AsyncConnection) -> tuple[int, float | None]:
         arrived_s = await oldest_arrival(connection)
         oldest_s = min((at_s for at_s in (oldest_s, arrived_s) if at_s is not None), default=None)
     return count + packed, oldest_s
+
+
+async def _pending_of_sites(connection: AsyncConnection, sites: Collection[str]) -> tuple[int, float | None]:
+    """Return the same for the devices of some sites."""
+    waits = (samples.c.judged == false(), *by_sites(samples.c.device_id, sites))
+    count, first_s = (
+        await connection.execute(select(func.count(), func.min(samples.c.received_at_s)).where(*waits))
+    ).one()
+    total = func.coalesce(func.sum(inbox.c.samples), 0)
+    packed = select(total, func.min(inbox.c.received_at_s)).where(*by_sites(inbox.c.device_id, sites))
+    in_inbox, arrived_s = (await connection.execute(packed)).one()
+    return count + int(in_inbox), min((at_s for at_s in (first_s, arrived_s) if at_s is not None), default=None)
+
+
+async def _decisions(connection: AsyncConnection, sites: Collection[str]) -> dict[Decision, int]:
+    """Return the number of verdicts on samples of these sites by decision."""
+    if not sites:
+        of_all = verdict_counts.c.device_id == ALL_DEVICES
+        return (await _decisions_by_device(connection, of_all)).get(ALL_DEVICES, {})
+    found = await _decisions_by_device(connection, verdict_counts.c.device_id.in_(ids_of_sites(sites)))
+    totals: dict[Decision, int] = {}
+    for counts in found.values():
+        for decision, count in counts.items():
+            totals[decision] = totals.get(decision, 0) + count
+    return totals
 
 
 async def _decisions_by_device(

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.schema import DEFAULT_PLACE, devices, group_settings, heartbeats
+from cloud.store.sites import of_sites
 from shared.group_settings import GroupSettings
 
 
@@ -62,15 +63,15 @@ async def change_settings(
     return after
 
 
-async def group_states(connection: AsyncConnection) -> list[GroupState]:
-    """Return all groups that have a device or settings, by name."""
+async def group_states(connection: AsyncConnection, sites: Collection[str] = ()) -> list[GroupState]:
+    """Return all groups that have a device or settings, by name; with `sites` those of their devices alone."""
     desired = await settings_by_group(connection)
     query = (
         select(devices.c.group_name, heartbeats.c.settings, heartbeats.c.settings_refusal)
         .select_from(devices.outerjoin(heartbeats))
-        .where(devices.c.revoked_at_s.is_(None))
+        .where(devices.c.revoked_at_s.is_(None), *of_sites(sites))
     )
-    counts = {name: [0, 0, 0] for name in (DEFAULT_PLACE, *desired)}
+    counts = {name: [0, 0, 0] for name in (DEFAULT_PLACE, *desired) if not sites}
     for name, in_force, refusal in await connection.execute(query):
         wanted = desired.get(name, GroupSettings()).given()
         count = counts.setdefault(name, [0, 0, 0])

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.schema import labels, samples
+from cloud.store.sites import by_sites
 from shared.errors import DataError
 
 MAX_AUTHOR_CHARACTERS, MAX_NOTE_CHARACTERS, MAX_KEY_CHARACTERS = 128, 2000, 128
@@ -106,10 +107,15 @@ async def labels_of(connection: AsyncConnection, sample_numbers: Sequence[int]) 
 
 
 async def label_page(
-    connection: AsyncConnection, *, only_current: bool = False, before: int | None = None, size: int = 50
+    connection: AsyncConnection,
+    *,
+    only_current: bool = False,
+    before: int | None = None,
+    size: int = 50,
+    sites: Collection[str] = (),
 ) -> tuple[StoredLabel, ...]:
-    """Return the newest `size` labels of all samples, or the next ones older than the label number `before`."""
-    query = _LISTED.order_by(labels.c.number.desc()).limit(size)
+    """Return the newest `size` labels of samples of these sites, or the next ones older than the number `before`."""
+    query = _LISTED.where(*by_sites(samples.c.device_id, sites)).order_by(labels.c.number.desc()).limit(size)
     if only_current:
         query = query.where(IS_CURRENT)
     if before is not None:

@@ -12,6 +12,9 @@ from cloud.notice_kinds import DEVICE_KINDS, NoticeKind
 from cloud.store.engine import Store
 from cloud.store.outbox import add_deliveries
 from cloud.store.schema import deliveries, notices
+from cloud.store.sites import by_sites
+
+_OF_DEVICES = [kind.value for kind in DEVICE_KINDS]
 
 NoticeKey: TypeAlias = tuple[str, str]  # kind and subject
 
@@ -40,10 +43,11 @@ class StoredNotice:
 
 @dataclass(frozen=True, slots=True)
 class NoticeFilter:
-    """Filter of notices; None and "" do not restrict."""
+    """Filter of notices; None, "" and () do not restrict. With `sites` only notices of their devices match."""
 
     is_open: bool | None = None
     kind: str = ""
+    sites: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -88,10 +92,9 @@ async def follow(
 
 async def delete_notices_of(connection: AsyncConnection, device_id: str) -> None:
     """Delete the notices of a device, and the waiting messages about it and its verdicts."""
-    kinds = [kind.value for kind in DEVICE_KINDS]
-    await connection.execute(delete(notices).where(notices.c.kind.in_(kinds), notices.c.subject == device_id))
+    await connection.execute(delete(notices).where(notices.c.kind.in_(_OF_DEVICES), notices.c.subject == device_id))
     told = {name: deliveries.c.message[name].as_string() for name in ("device_id", "kind", "subject")}
-    about = told["kind"].in_(kinds) & (told["subject"] == device_id)
+    about = told["kind"].in_(_OF_DEVICES) & (told["subject"] == device_id)
     await connection.execute(delete(deliveries).where((told["device_id"] == device_id) | about))
 
 
@@ -105,6 +108,8 @@ async def notice_page(
         query = query.where(closed_at_s.is_(None) if wanted.is_open else closed_at_s.is_not(None))
     if wanted.kind:
         query = query.where(notices.c.kind == wanted.kind)
+    if wanted.sites:
+        query = query.where(notices.c.kind.in_(_OF_DEVICES), *by_sites(notices.c.subject, wanted.sites))
     if before is not None:
         query = query.where(notices.c.number < before)
     return [StoredNotice(**row) for row in (await connection.execute(query)).mappings()]

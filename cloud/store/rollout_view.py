@@ -49,6 +49,11 @@ class RolloutView(BaseModel):
     gates: tuple[GateResult, ...]
     history: tuple[HistoryView, ...]
 
+    def without_devices(self) -> "RolloutView":
+        """Return the rollout without everything that names or may name a device."""
+        stages = tuple(stage.model_copy(update={"devices": ()}) for stage in self.stages)
+        return self.model_copy(update={"stages": stages, "gates": (), "history": ()})
+
 
 class BundleVersion(BaseModel):
     """One version of a bundle in the registry."""

@@ -35,8 +35,9 @@ class VerdictKey:
 
 @dataclass(frozen=True, slots=True)
 class VerdictFilter:
-    """Filter of the list; None and "" do not restrict. `label` is the newest one of the sample.
+    """Filter of the list; None, "" and () do not restrict. `label` is the newest one of the sample.
 
+    `sites` are those of the devices.
     `text` is the beginning of an origin or of a source id, in any case; after a "*" it may be anywhere in them.
     """
 
@@ -48,3 +49,4 @@ class VerdictFilter:
     since_s: float | None = None
     until_s: float | None = None
     label: Label | None = None
+    sites: tuple[str, ...] = ()

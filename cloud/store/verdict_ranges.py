@@ -2,10 +2,11 @@
 
 A filter is split into the kinds of verdicts (modality, route, decision) that exist and match it. The verdicts of one
 kind are one range of an index in the order of the list, so that a page reads at most its own length from each range,
-also where nothing matches. A text has no such order: see `_search`.
+also where nothing matches. A text has no such order: see `_search`. Sites with many devices are a condition on the
+verdicts of all devices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,12 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.labels import IS_CURRENT
 from cloud.store.schema import ALL_DEVICES, KIND, labels, samples, sources, verdict_counts, verdicts
+from cloud.store.sites import by_sites, ids_of_sites
 from cloud.store.verdict_columns import SEARCHED_NAMES
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 
 WINDOW = 2000  # verdicts that one search compares with a text
 MAX_CANDIDATES = 1000  # samples that a search takes from the index of origins
 MAX_SOURCES = 8
+MAX_SITE_RANGES = 64  # ranges of the devices of some sites; for more the index of all devices is read
 _NAME_CHARACTERS = 512  # longest text that a device may send: longer filters match nothing
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -113,6 +116,10 @@ async def _ranges(
     """Return a range for each existing kind of verdicts that matches; None for the index of all verdicts."""
     device_id = device_id or wanted.device_id
     restricted = {name: str(value) for name in KIND if (value := getattr(wanted, name))}
+    if wanted.sites and not device_id:
+        found = await _ranges_of_sites(connection, wanted.sites, restricted)
+        if found is not None:
+            return found
     if not device_id and not restricted:
         return None
     query = select(*(verdict_counts.c[name] for name in KIND)).where(
@@ -122,6 +129,20 @@ async def _ranges(
         query = query.where(verdict_counts.c[name] == value)
     device = {"device_id": device_id} if device_id else {}
     return [device | dict(zip(KIND, row, strict=True)) for row in await connection.execute(query.order_by(*KIND))]
+
+
+async def _ranges_of_sites(
+    connection: AsyncConnection, sites: Collection[str], restricted: Range
+) -> Sequence[Range] | None:
+    """Return the ranges of the devices of these sites; None if they are too many for one query."""
+    names = ("device_id", *KIND)
+    query = select(*(verdict_counts.c[name] for name in names)).where(
+        verdict_counts.c.device_id.in_(ids_of_sites(sites)), verdict_counts.c.verdicts > 0
+    )
+    for name, value in restricted.items():
+        query = query.where(verdict_counts.c[name] == value)
+    found = (await connection.execute(query.order_by(*names).limit(MAX_SITE_RANGES + 1))).all()
+    return [dict(zip(names, row, strict=True)) for row in found] if len(found) <= MAX_SITE_RANGES else None
 
 
 async def _first(
@@ -209,8 +230,8 @@ def _begins(column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
 
 
 def _conditions(wanted: VerdictFilter, span: Span) -> list[ColumnElement[bool]]:
-    """Return the conditions on the place in the list."""
-    conditions: list[ColumnElement[bool]] = []
+    """Return the conditions on the place in the list, and on the sites."""
+    conditions = by_sites(verdicts.c.device_id, wanted.sites)
     place = tuple_(verdicts.c.judged_at_s, verdicts.c.number)
     if span.before is not None:
         conditions.append(place < tuple_(span.before.judged_at_s, span.before.number))

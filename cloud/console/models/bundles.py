@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends, HTTPException, Request
 
+from cloud.accounts.identity import sites_of
 from cloud.console.api import refuse_unknown_parameters
 from cloud.store.rollout_view import RolloutView
 from shared.bundle import Manifest
@@ -40,11 +41,11 @@ def bundle_router(read_manifest: ReadManifest, read_rollout: ReadRollout) -> API
     router = APIRouter(prefix="/api", tags=["api"], dependencies=[Depends(refuse_unknown_parameters)])
 
     @router.get("/bundles/{bundle_id}")
-    async def bundle(bundle_id: str) -> dict[str, Any]:
+    async def bundle(request: Request, bundle_id: str) -> dict[str, Any]:
         """Return the facts of one bundle, the judgement that ended its training, and its rollout."""
         try:
             view = bundle_view(await read_manifest(bundle_id))
-            rollout = await rollout_of(read_rollout, view)
+            rollout = await rollout_of(read_rollout, view, of_all=not sites_of(request.scope))
             return view | {"rollout": rollout.model_dump(mode="json") if rollout is not None else None}
         except BundleError as error:
             raise HTTPException(404, str(error)) from None
@@ -52,7 +53,12 @@ def bundle_router(read_manifest: ReadManifest, read_rollout: ReadRollout) -> API
     return router
 
 
-async def rollout_of(read_rollout: ReadRollout, view: dict[str, Any]) -> RolloutView | None:
-    """Return the newest rollout of the bundle's name if it leads to this bundle, else None."""
+async def rollout_of(read_rollout: ReadRollout, view: dict[str, Any], *, of_all: bool) -> RolloutView | None:
+    """Return the newest rollout of the bundle's name if it leads to this bundle, else None.
+
+    Without `of_all` for an account that is restricted to sites: without the texts that may name devices.
+    """
     rollout = await read_rollout(view["name"])
-    return rollout if rollout is not None and rollout.bundle_id == view["bundle_id"] else None
+    if rollout is None or rollout.bundle_id != view["bundle_id"]:
+        return None
+    return rollout if of_all else rollout.without_devices()

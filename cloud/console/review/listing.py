@@ -4,11 +4,11 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cloud.console.audience import Audience
 from cloud.console.guidance import BundleProblems, no_device, no_match, no_match_yet, no_verdict, not_ready
 from cloud.console.rendering import render
 from cloud.console.review.query import ListQuery
 from cloud.console.review.table import ORDERS, filter_choices, table_columns
-from cloud.console.snapshots import Snapshots
 from cloud.console.views import row_view
 from cloud.store import Store
 from cloud.store.fleet_queries import FleetSummary, device_ids
@@ -33,42 +33,42 @@ class ListedPage:
 class ListReader:
     """Reader of the list; open pages with the same address share their page."""
 
-    def __init__(self, store: Store, snapshots: Snapshots, bundle_problems: BundleProblems) -> None:
-        self._store, self._snapshots, self._bundle_problems = store, snapshots, bundle_problems
+    def __init__(self, store: Store, bundle_problems: BundleProblems) -> None:
+        self._store, self._bundle_problems = store, bundle_problems
 
-    async def page(self, query: ListQuery) -> ListedPage:
+    async def page(self, audience: Audience, query: ListQuery) -> ListedPage:
         """Return one page; raises StorageError."""
         key = ("list", query, tuple(self._bundle_problems().items()))
-        return await self._snapshots.shared(key, lambda: self._read(query))
+        return await audience.snapshots.shared(key, lambda: self._read(audience, query))
 
-    async def new(self, query: ListQuery, since: VerdictKey | None) -> int:
+    async def new(self, audience: Audience, query: ListQuery, since: VerdictKey | None) -> int:
         """Return how many verdicts of the list are newer than a key, up to MAX_COUNTED; raises StorageError."""
 
         async def read() -> int:
             async with self._store.reading() as connection:
-                return await count_newer(connection, query.to_filter(time.time()), since)
+                return await count_newer(connection, query.to_filter(time.time(), audience.sites), since)
 
-        return await self._snapshots.shared(("new", query.top(), since), read)
+        return await audience.snapshots.shared(("new", query.top(), since), read)
 
-    async def choices(self, query: ListQuery) -> list[dict[str, Any]]:
+    async def choices(self, audience: Audience, query: ListQuery) -> list[dict[str, Any]]:
         """Return the drop-down filters; raises StorageError."""
 
         async def read() -> tuple[str, ...]:
             async with self._store.reading() as connection:
-                return await device_ids(connection, MAX_CHOICES)
+                return await device_ids(connection, MAX_CHOICES, audience.sites)
 
-        known = await self._snapshots.shared("device ids", read)
+        known = await audience.snapshots.shared("device ids", read)
         return filter_choices(sorted({*known, query.device} - {""}))
 
-    async def _read(self, query: ListQuery) -> ListedPage:
-        page = await self._verdicts(query)
+    async def _read(self, audience: Audience, query: ListQuery) -> ListedPage:
+        page = await self._verdicts(audience, query)
         onward, back = (page.newer, page.older) if query.is_oldest_first else (page.older, page.newer)
         turned_back = query.before is not None if query.is_oldest_first else query.after is not None
         if turned_back and (back is None or not page.rows):  # at the top again: follow new verdicts
             query = query.top()
-            page = await self._verdicts(query)
+            page = await self._verdicts(audience, query)
             onward = page.newer if query.is_oldest_first else page.older
-        summary = (await self._snapshots.newest()).summary
+        summary = (await audience.snapshots.newest()).summary
         html = render(
             "review/list.html",
             query=query,
@@ -85,12 +85,13 @@ class ListReader:
         )
         return ListedPage(query, html)
 
-    async def _verdicts(self, query: ListQuery) -> VerdictPage:
+    async def _verdicts(self, audience: Audience, query: ListQuery) -> VerdictPage:
         place = {"before": query.before, "after": query.after}
         if query.is_oldest_first and query.is_top:
             place["after"] = _BEGIN
         async with self._store.reading() as connection:
-            return await verdict_page(connection, query.to_filter(time.time()), size=PAGE_SIZE, **place)
+            wanted = query.to_filter(time.time(), audience.sites)
+            return await verdict_page(connection, wanted, size=PAGE_SIZE, **place)
 
     def _guidance(self, page: VerdictPage, query: ListQuery, summary: FleetSummary) -> dict[str, Any]:
         if page.is_partial:

@@ -69,8 +69,8 @@ class ListQuery:
         """Filters that restrict."""
         return {name: getattr(self, name) for name in FILTERS if getattr(self, name)}
 
-    def to_filter(self, now_s: float) -> VerdictFilter:
-        """Return the filter for the store."""
+    def to_filter(self, now_s: float, sites: tuple[str, ...] = ()) -> VerdictFilter:
+        """Return the filter for the store, of the devices of these sites."""
         return VerdictFilter(
             device_id=self.device,
             modality=Modality(self.modality) if self.modality else None,
@@ -78,6 +78,7 @@ class ListQuery:
             route=Route(self.route) if self.route else None,
             text=self.text.strip(),
             since_s=now_s - SPANS_S[self.span] if self.span else None,
+            sites=sites,
         )
 
     def address(self, **changes: Any) -> str:

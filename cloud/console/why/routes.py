@@ -1,12 +1,13 @@
 """Page of one verdict, and the same as a part beside the list."""
 
 import uuid
+from collections.abc import Collection
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from cloud.console.live import LiveFeed
+from cloud.console.audience import Audiences
 from cloud.console.page import page, part
 from cloud.console.rendering import render
 from cloud.console.why.reading import WAITING, read_detail
@@ -15,19 +16,19 @@ from cloud.store import Store
 NO_ID = "This is not a sample id: follow a link in the list."
 
 
-def verdict_router(store: Store, feed: LiveFeed) -> APIRouter:
+def verdict_router(store: Store, audiences: Audiences) -> APIRouter:
     """Return the page and its part; both wait for a verdict that does not exist yet."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/verdict/{sample_id}")
-    async def verdict(sample_id: str) -> HTMLResponse:
+    async def verdict(request: Request, sample_id: str) -> HTMLResponse:
         """Answer with the page; 404 for an unknown sample."""
 
         async def read() -> tuple[int, dict[str, Any]]:
             status, html = await verdict_html(store, _uuid(sample_id), whole_page=True)
             return status, {"verdict": html}
 
-        return await page(feed, "why/page.html", read)
+        return await page(request, audiences.of(request), "why/page.html", read)
 
     @router.get("/parts/verdict/{sample_id}")
     async def verdict_part(sample_id: str, whole_page: bool = False) -> HTMLResponse:
@@ -38,12 +39,17 @@ def verdict_router(store: Store, feed: LiveFeed) -> APIRouter:
     return router
 
 
-async def verdict_html(store: Store, sample_id: uuid.UUID | None, *, whole_page: bool = False) -> tuple[int, str]:
-    """Return status and HTML of one verdict, or of the reason why there is none; raises StorageError."""
+async def verdict_html(
+    store: Store, sample_id: uuid.UUID | None, *, whole_page: bool = False, sites: Collection[str] = ()
+) -> tuple[int, str]:
+    """Return status and HTML of one verdict, or of the reason why there is none; raises StorageError.
+
+    With `sites` a sample of another site is unknown.
+    """
     if sample_id is None:
         verdict, notice = None, NO_ID
     else:
-        verdict, notice = await read_detail(store, sample_id)
+        verdict, notice = await read_detail(store, sample_id, sites)
     waits = notice == WAITING
     html = render(
         "why/verdict.html",
