@@ -92,6 +92,15 @@ ROUTES = (
     RouteAccess("GET", "/api/v1/labels", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/samples/{sample_id}/labels", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("POST", "/api/v1/samples/{sample_id}/labels", _OPERATOR, SiteRule.SAMPLE),
+    RouteAccess("GET", "/api/v1/review/items", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/review/items/{item}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/review/counts", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/review/density", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("POST", "/api/v1/review/decisions", _OPERATOR, SiteRule.SCOPED),
+    RouteAccess("POST", "/api/v1/review/undo", _OPERATOR, SiteRule.SCOPED),
+    RouteAccess("POST", "/api/v1/review/marks", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/review/views", _VIEWER, SiteRule.ANY),
+    RouteAccess("PUT DELETE", "/api/v1/review/views/{name}", _VIEWER, SiteRule.ANY),
     RouteAccess("GET", "/api/v1/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/devices/{device_id}", _VIEWER, SiteRule.DEVICE),
     RouteAccess("DELETE", "/api/v1/devices/{device_id}", _ADMIN, SiteRule.DEVICE),
@@ -115,6 +124,8 @@ SCOPES_OF_ROLE = {
         {
             Scope.VERDICTS_READ,
             Scope.LABELS_READ,
+            Scope.REVIEW_READ,
+            Scope.REVIEW_MARK,
             Scope.DEVICES_READ,
             Scope.GROUPS_READ,
             Scope.BUNDLES_READ,
@@ -124,7 +135,7 @@ SCOPES_OF_ROLE = {
     )
 }
 """Scopes of the HTTP API that a session of each role has."""
-SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {Scope.LABELS_WRITE}
+SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {Scope.LABELS_WRITE, Scope.REVIEW_DECIDE}
 SCOPES_OF_ROLE[_ADMIN] = frozenset(Scope)
 
 

@@ -13,6 +13,8 @@ from cloud.rest.labels import label_routes
 from cloud.rest.notices import notice_routes
 from cloud.rest.pages import check_parameters
 from cloud.rest.problems import add_handlers
+from cloud.rest.review import review_routes
+from cloud.rest.review_decisions import decision_routes
 from cloud.rest.rollouts import rollout_routes
 from cloud.rest.verdicts import verdict_routes
 from cloud.rest.webhooks import webhook_routes
@@ -33,8 +35,8 @@ def create_routes(
     app = FastAPI(
         title="Vedette API",
         version="1",
-        description="Verdicts, labels, devices, groups, bundles, rollouts, notices, webhooks and the audit log of one "
-        "service. Times are RFC 3339 texts in UTC.",
+        description="Verdicts, labels, review items, devices, groups, bundles, rollouts, notices, webhooks and the "
+        "audit log of one service. Times are RFC 3339 texts in UTC.",
         docs_url=None,
         redoc_url=None,
         openapi_url=OPENAPI_PATH,
@@ -43,6 +45,8 @@ def create_routes(
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(check_parameters)])
     router.include_router(verdict_routes(reading))
     router.include_router(label_routes(reading, writing))
+    router.include_router(review_routes(reading, writing))
+    router.include_router(decision_routes(writing))
     router.include_router(device_routes(reading, writing, late_after_s))
     router.include_router(group_routes(reading, writing))
     router.include_router(bundle_routes(reading))

@@ -13,7 +13,7 @@ from cloud.rest.pages import CursorText, Name, Size, TimeText, next_cursor, page
 from cloud.rest.problems import Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
-from cloud.store.labels import Label, current_labels, label_history
+from cloud.store.labels import Label, current_labels, label_history, newest_label
 from cloud.store.queries import is_waiting, judged_sample, verdict_page
 from cloud.store.verdict_columns import COLUMNS, VerdictRow, finite_or_none, opinions_to_json
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
@@ -146,7 +146,7 @@ def _add_one(router: APIRouter, store: Store) -> None:
                 raise not_found(f"Sample {sample_id}")
             history = await label_history(connection, sample_id)
         record = sample.record
-        return verdict_item(record, history[0].label if history else None) | {
+        return verdict_item(record, newest_label(history)) | {
             "payload_bytes": record.payload_bytes,
             "opinions": opinions_to_json(record.opinions),
             "contributions": [{"name": name, "share": finite_or_none(share)} for name, share in record.contributions],

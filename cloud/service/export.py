@@ -12,7 +12,7 @@ from sqlalchemy import JSON
 
 from cloud.store import Store
 from cloud.store.export_queries import Exported, ExportSelection, export_page, time_range
-from cloud.store.labels import StoredLabel
+from cloud.store.labels import StoredLabel, newest_label
 from cloud.store.queries import StoredPayload, stored_payload
 from cloud.store.verdict_columns import COLUMNS, contributions_to_json, opinions_to_json
 from cloud.store.verdict_keys import VerdictKey
@@ -138,14 +138,14 @@ def _table(path: Path, make_schema: Callable[[Any], Any]) -> Iterator[Callable[[
 
 
 def _verdict_row(item: Exported) -> dict[str, Any]:
-    record, label = item.record, item.labels[0] if item.labels else None
+    record, label = item.record, newest_label(item.labels)
     return {
         **{name: str(getattr(record, name)) for name in _TEXTS},
         **{name: _moment(getattr(record, f"{name}_s")) for name in _MOMENTS},
         **{name: getattr(record, name) for name in _PLAIN},
         "opinions": opinions_to_json(record.opinions),
         "contributions": contributions_to_json(record.contributions),
-        "label": label.label.value if label is not None else None,
+        "label": label.value if label is not None else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Part of the service that exactly one process runs: rollouts, notices, retention and removals."""
+"""Part of the service that exactly one process runs: rollouts, notices, review items, retention and removals."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,10 +8,12 @@ from cloud.devices import late_after_s
 from cloud.service.metrics import Metrics
 from cloud.service.notices.center import NoticeCenter
 from cloud.service.removals import run_removals
+from cloud.service.review_items import run_review_items
 from cloud.service.rollout_control import RolloutControl
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.retention import remove_old
+from cloud.store.review.removal import remove_expired
 from shared.errors import StorageError
 from shared.logs import EventLog
 
@@ -54,6 +56,7 @@ class Housekeeping:
             "rollouts": self._rollouts.run(),
             "retention": self._remove_old(),
             "removals": run_removals(self._store, self._on_failure),
+            "review_items": run_review_items(self._store, self._on_failure),
             "notices": self._notices.run(),
         }
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
@@ -72,6 +75,7 @@ class Housekeeping:
         while True:
             try:
                 removed = await remove_old(self._store, **self._retention.model_dump())
+                removed["review_items"] = await remove_expired(self._store, self._retention.verdicts_days)
                 _LOG.info("old_removed", **removed)
             except StorageError as error:
                 self._on_failure(error)

@@ -36,6 +36,8 @@ class AuditAction(StrEnum):
     KEY_ADDED = "key.added"
     KEY_RETIRED = "key.retired"
     LABEL_ADDED = "label.added"
+    ITEM_DECIDED = "item.decided"
+    ITEM_UNDONE = "item.undone"
     API_TOKEN_MADE = "api_token.made"
     API_TOKEN_REVOKED = "api_token.revoked"
     WEBHOOK_ADDED = "webhook.added"

@@ -20,12 +20,13 @@ MAX_AUTHOR_CHARACTERS, MAX_NOTE_CHARACTERS, MAX_KEY_CHARACTERS = 128, 2000, 128
 
 
 class Label(StrEnum):
-    """An operator's word on a sample."""
+    """An operator's word on a sample; `withdrawn` takes the one before it back, and the sample counts as unlabelled."""
 
     REAL = "real"
     FALSE_ALARM = "false_alarm"
     MISSED = "missed"
     UNSURE = "unsure"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,20 @@ async def label_history(connection: AsyncConnection, sample_id: uuid.UUID) -> tu
     return tuple(_stored(row) for row in await connection.execute(query))
 
 
+def newest_label(history: Sequence[StoredLabel]) -> Label | None:
+    """Return the label that counts of a history, newest first; None for an unlabelled sample."""
+    return history[0].label if history and history[0].label is not Label.WITHDRAWN else None
+
+
 async def current_labels(connection: AsyncConnection, sample_numbers: Sequence[int]) -> dict[int, Label]:
-    """Return the newest label of each of these samples that has one, by the sample's number."""
+    """Return the newest label of each of these samples that has one, by the sample's number; none that is withdrawn."""
     newest = (
         select(func.max(labels.c.number))
         .where(labels.c.sample_number.in_(sample_numbers))
         .group_by(labels.c.sample_number)
     )
     query = select(labels.c.sample_number, labels.c.label).where(labels.c.number.in_(newest))
+    query = query.where(labels.c.label != Label.WITHDRAWN.value)
     return {row.sample_number: Label(row.label) for row in await connection.execute(query)}
 
 

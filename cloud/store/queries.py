@@ -114,12 +114,16 @@ async def _page_after(connection: AsyncConnection, wanted: VerdictFilter, after:
     return VerdictPage(rows, older, newer, is_partial=found.stopped_at is not None and len(rows) < size)
 
 
+async def verdict_rows(connection: AsyncConnection, numbers: Sequence[int]) -> dict[int, VerdictRow]:
+    """Return the rows of these verdicts by number, without those that are not there."""
+    query = _judged(select(*_LISTED)).where(verdicts.c.number.in_(numbers))
+    rows = (await connection.execute(query)).mappings()
+    return {row["number"]: VerdictRow.model_validate(dict(row)) for row in rows}
+
+
 async def _rows(connection: AsyncConnection, keys: Sequence[VerdictKey]) -> tuple[VerdictRow, ...]:
     """Return the rows of these verdicts, in the same order."""
-    query = _judged(select(*_LISTED)).where(verdicts.c.number.in_([key.number for key in keys]))
-    found = {
-        row["number"]: VerdictRow.model_validate(dict(row)) for row in (await connection.execute(query)).mappings()
-    }
+    found = await verdict_rows(connection, [key.number for key in keys])
     return tuple(found[key.number] for key in keys)
 
 

@@ -16,6 +16,7 @@ from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.notices import delete_notices_of
 from cloud.store.retention import Key, Step, delete_found, in_chunks
+from cloud.store.review.removal import items_of_device
 from cloud.store.schema import (
     KIND,
     device_removals,
@@ -24,6 +25,7 @@ from cloud.store.schema import (
     heartbeats,
     inbox,
     payloads,
+    review_items,
     rollout_devices,
     samples,
     sources,
@@ -95,6 +97,7 @@ async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> 
     if removal.keep_verdicts:
         await delete_found(store, payloads.c.number, partial(_payloads_of, device_id), ())
     else:
+        await in_chunks(store, partial(items_of_device, device_id))
         await in_chunks(store, partial(_judged_of, device_id))
         if not service_runs:
             await in_chunks(store, partial(_waiting_of, device_id))
@@ -120,7 +123,7 @@ async def _finish(connection: AsyncConnection, actor: str, removal: Removal) -> 
     """Delete the small rest in the last transaction."""
     tables = [events, heartbeats, tokens, rollout_devices, device_removals]
     if not removal.keep_verdicts:
-        tables += [sources, verdict_counts, devices]
+        tables += [review_items, sources, verdict_counts, devices]
     for table in tables:
         await connection.execute(delete(table).where(table.c.device_id == removal.device_id))
     await delete_notices_of(connection, removal.device_id)

@@ -36,6 +36,12 @@ from cloud.store.notice_tables import deliveries as deliveries
 from cloud.store.notice_tables import notices as notices
 from cloud.store.notice_tables import verdict_feeds as verdict_feeds
 from cloud.store.notice_tables import webhooks as webhooks
+from cloud.store.review_tables import review_decisions as review_decisions
+from cloud.store.review_tables import review_items as review_items
+from cloud.store.review_tables import review_marks as review_marks
+from cloud.store.review_tables import review_members as review_members
+from cloud.store.review_tables import review_progress as review_progress
+from cloud.store.review_tables import review_views as review_views
 from cloud.store.triggers import TRIGGERS
 from cloud.store.verdict_columns import SAMPLES, VERDICTS, Number, table_columns
 from shared.status import HeartbeatCounters

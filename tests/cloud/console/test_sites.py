@@ -21,6 +21,7 @@ from cloud.store.fleet import Place, set_place
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.notices import Absences, Condition, follow
 from cloud.store.queries import verdict_page
+from cloud.store.review.builder import build_items
 from cloud.store.verdict_keys import VerdictFilter
 from cloud.user_roles import UserRole
 from tests.accounts import CHEAP, sign_in
@@ -38,6 +39,7 @@ async def browsers(fleet: Fleet, tmp_path: Path) -> AsyncIterator[dict[str, http
     await set_place(fleet.store, [OWN.device_id], Place(site=SITE, group="cameras"))
     await set_place(fleet.store, [kind.device_id for kind in OTHERS], Place(site="southern-site"))
     await label_and_notice(fleet.store)
+    await build_items(fleet.store)
     settings = CloudSettings.model_validate({"data_dir": tmp_path, "accounts": CHEAP})
     api = create_api(fleet.store, fleet.store, late_after_s=60.0, registry=fleet.registry)
     console = create_app(fleet.store, fleet.registry)
@@ -75,6 +77,7 @@ def paths_of(entry: RouteAccess, fleet: Fleet, own: uuid.UUID) -> str:
         "bundle_id": fleet.bundle_ids[OWN.bundle_name],
         "group": "cameras",
         "name:path": "image.png",
+        "item": "1",
         "digest": "x",
         "name": "x.js",
         "secret": "x",
