@@ -14,6 +14,7 @@ from shared.status import WAITING, HeartbeatCounters, RunningBundle
 
 MISSED_HEARTBEATS = 3  # until a device counts as silent
 ENDED = ("ended", "failed")
+_DECISIONS = tuple(Decision)  # an enumeration is slow to list
 # Bounds of a device on a page, whatever its heartbeat holds.
 MAX_RUNNING, MAX_WARNINGS = 32, 16
 MAX_NAME_CHARACTERS, MAX_WARNING_CHARACTERS = 128, 300
@@ -113,7 +114,7 @@ def device_view(
         agent_version=heartbeat.agent_version[:MAX_NAME_CHARACTERS],
         figures=_figures(row),
         alarming=("Dropped",) if heartbeat.counters.samples_dropped else (),
-        decisions={decision: row.decisions.get(decision, 0) for decision in Decision},
+        decisions=dict.fromkeys(_DECISIONS, 0) | row.decisions,
         running=tuple(_running(item, wanted.get(item.bundle_name)) for item in heartbeat.running[:MAX_RUNNING]),
         warnings=_warnings(row, now_s),
     )
@@ -180,7 +181,7 @@ def _flood(counters: HeartbeatCounters) -> str:
 def _figures(row: DeviceRow) -> DeviceFigures:
     heartbeat, counters = row.heartbeat, row.heartbeat.counters
     return DeviceFigures(
-        **counters.model_dump(),
+        **vars(counters),
         spool_samples=heartbeat.spool_samples,
         spool_bytes=heartbeat.spool_bytes,
         pending=row.pending,
