@@ -4,6 +4,7 @@ Devices take turns, each with one source. Nothing has the modality `video` or th
 match no row. The database itself makes the rows; indices, foreign keys and counts follow when all rows are there.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,7 @@ def prepare_store(location: StoreLocation, contents: StoreContents) -> None:
         raise SettingsError(f"{location}: holds a store that no benchmark has made. Give an empty database or folder.")
     if not devices_there:
         make_store(location, contents)
+        os.sync()  # so that the system does not write it during the measurement
 
 
 def make_store(where: Where, contents: StoreContents) -> None:

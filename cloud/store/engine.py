@@ -140,7 +140,7 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     async def return_space(self) -> None:
-        """Return the space of deleted rows, in steps of about 50 ms for writers. Raises StorageError."""
+        """Return the space of deleted rows, in steps of about 20 ms for writers. Raises StorageError."""
 
     @abc.abstractmethod
     async def copy_to(self, folder: Path) -> None:

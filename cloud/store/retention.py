@@ -18,8 +18,8 @@ from cloud.store.engine import Store
 from cloud.store.schema import events, labels, notices, payloads, samples, verdicts
 from shared.pacing import Pace
 
-STEP_S = 0.05  # aim for one transaction; a payload may be megabytes, so rows alone do not bound it
-PAUSE_S = 0.05
+STEP_S = 0.02  # aim for one transaction with its commit; a payload may be megabytes, so rows alone do not bound it
+PAUSE_S = 0.02
 FIRST_ROWS, MOST_ROWS = 16, 500
 _DAY_S = 86_400.0
 Key: TypeAlias = tuple[Any, ...]
@@ -79,10 +79,7 @@ async def delete_found(store: Store, key: Column[Any], find: Find, after: Key, *
             statement = delete(key.table).where(key.in_(step.keys))
             if keep_labelled:
                 statement = statement.where(~_labelled(key))
-            async with store.writing() as connection:
-                started_s = time.perf_counter()
-                total += (await connection.execute(statement)).rowcount
-            pace.measured(time.perf_counter() - started_s)
+            total += await _run(store, statement, pace)
         else:
             pace.measured(0.0)
         if step.next_after is None:
@@ -160,11 +157,17 @@ async def in_chunks(store: Store, statement: Callable[[int], Delete]) -> int:
     pace, total = Pace(STEP_S, FIRST_ROWS, MOST_ROWS), 0
     while True:
         rows = pace.size
-        async with store.writing() as connection:
-            started_s = time.perf_counter()
-            count = (await connection.execute(statement(rows))).rowcount
-        pace.measured(time.perf_counter() - started_s)
+        count = await _run(store, statement(rows), pace)
         total += count
         if count < rows:
             return total
         await asyncio.sleep(PAUSE_S)
+
+
+async def _run(store: Store, statement: Delete, pace: Pace) -> int:
+    """Run the statement as one transaction; return the number of deleted rows, and tell how long writers waited."""
+    async with store.writing() as connection:
+        started_s = time.perf_counter()
+        count = (await connection.execute(statement)).rowcount
+    pace.measured(time.perf_counter() - started_s)
+    return count

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from cloud.store.sqlite.store import SqliteStore
 
 INCREMENTAL = 2  # value of PRAGMA auto_vacuum of files that can return free pages
-STEP_S = 0.05
-PAUSE_S = 0.05
+STEP_S = 0.02
+PAUSE_S = 0.02
 FIRST_PAGES, MOST_PAGES = 64, 4096
 
 _LOG = EventLog("retention")

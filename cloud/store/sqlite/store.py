@@ -24,6 +24,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from cloud.store.engine import Store
 from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
+from cloud.store.sqlite.checkpoints import Checkpoints
 from cloud.store.sqlite.ingest import MAX_REQUESTS, insert_requests, unpack
 from cloud.store.sqlite.judging import insert_verdicts
 from cloud.store.sqlite.space import return_space
@@ -37,6 +38,7 @@ BUSY_TIMEOUT_MS = 10_000
 JOURNAL_ATTEMPTS, JOURNAL_WAIT_S = 100, 0.02
 PROGRESS_STEPS = 20_000  # of SQLite's virtual machine, about a millisecond
 WAL_BYTES = 4 * 2**20  # the log is cut to this size when SQLite starts it again
+WAL_MOST_PAGES = 16_384  # a writer copies a log of this length itself, see cloud.store.sqlite.checkpoints
 
 
 class SqliteStore(Store):
@@ -53,6 +55,7 @@ class SqliteStore(Store):
         self._reader = _engine(self.path, {"query_only": "ON"}, pool_size=reads.connections, begin="BEGIN")
         self._writer = _engine(self.path, {}, pool_size=1, begin="BEGIN IMMEDIATE")
         self._direct = SqliteWriter(self.path, connection_settings())
+        self._checkpoints = Checkpoints(self.path, self._write_lock)
         event.listen(self._reader.sync_engine, "connect", self._watch_deadline)
 
     def version(self) -> int:
@@ -72,6 +75,7 @@ class SqliteStore(Store):
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None
+        await self._checkpoints.close()
         await asyncio.to_thread(self._direct.close)
         await self._reader.dispose()
         await self._writer.dispose()
@@ -96,6 +100,7 @@ class SqliteStore(Store):
                 self._file = self._file or _file_of(self.path)
                 yield connection
                 self._check_file()
+        self._checkpoints.wake()
 
     def appending(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Run the block as `writing` does: SQLite has one writer."""
@@ -130,12 +135,14 @@ class SqliteStore(Store):
             async with self._write_lock:
                 self._file = self._file or _file_of(self.path)
                 try:
-                    return await run(work, self._check_file)
+                    result = await run(work, self._check_file)
                 except (
                     OverflowError,
                     UnicodeEncodeError,
                 ) as error:  # of the driver, which gives them no class of its own
                     raise RefusedRowError(f"{self.path}: does not take a value ({error}).") from error
+        self._checkpoints.wake()
+        return result
 
     async def make_durable(self, connection: AsyncConnection) -> None:
         """Change the user version, for which Vedette has no other use: SQLite commits nothing without a change."""
@@ -164,13 +171,17 @@ class SqliteStore(Store):
         async with self._outside_transaction("compacted") as connection:
             started_s = time.perf_counter()
             await connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-            return time.perf_counter() - started_s
+            took_s = time.perf_counter() - started_s
+        self._checkpoints.wake()
+        return took_s
 
     async def truncate_log(self) -> bool:
         """Copy the write-ahead log into the file and empty it; return False if readers prevent it.
 
         Does not wait for readers, because writers wait meanwhile. Raises StorageError.
         """
+        with self._storage_errors("compacted"):
+            await self._checkpoints.copy_log()
         async with self._outside_transaction("compacted") as connection:
             await connection.execute_fetchall("PRAGMA busy_timeout = 0")
             try:
@@ -282,4 +293,5 @@ def connection_settings() -> dict[str, str | int]:
         "foreign_keys": "ON",
         "cache_size": -16_000,  # KiB
         "journal_size_limit": WAL_BYTES,
+        "wal_autocheckpoint": WAL_MOST_PAGES,
     }
