@@ -14,7 +14,7 @@ from cloud.accounts.access_table import SCOPES_OF_ROLE
 from cloud.accounts.failure_limit import FailureLimit
 from cloud.accounts.identity import signed_in, sites_of
 from cloud.accounts.requests import client_address
-from cloud.rest.problems import Problem
+from cloud.rest.problems import ANY_REQUEST, Problem, problem_responses
 from cloud.store import Store
 from cloud.store.api_tokens import ApiToken, Scope, find_api_token, note_use
 from shared.errors import StorageError
@@ -99,15 +99,22 @@ class Guard:
             self._accepted.popitem(last=False)
 
 
-def needs(scope: Scope) -> dict[str, Any]:
-    """Return the arguments of a route that needs a scope."""
+def needs(scope: Scope, *errors: int, responses: dict[int | str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Return the arguments of a route that needs a scope.
+
+    `errors`: statuses of its errors beside those of any request; `responses`: its answers beside the usual one.
+    """
 
     def check(request: Request, _: Annotated[Any, Security(_BEARER)]) -> None:
         if scope.value not in caller_of(request).scopes:
             detail = f"The caller lacks the scope {scope.value}: make a token that has it with vedette cloud api-token."
             raise Problem(403, "scope-missing", detail, scope=scope.value)
 
-    return {"dependencies": [Depends(check)], "openapi_extra": {SCOPE_KEY: scope.value}}
+    return {
+        "dependencies": [Depends(check)],
+        "openapi_extra": {SCOPE_KEY: scope.value},
+        "responses": problem_responses(*ANY_REQUEST, *errors) | (responses or {}),
+    }
 
 
 def caller_of(request: Request) -> Caller:

@@ -1,5 +1,7 @@
 """HTTP API as one ASGI application."""
 
+from typing import Any
+
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
@@ -12,7 +14,7 @@ from cloud.rest.groups import group_routes
 from cloud.rest.labels import label_routes
 from cloud.rest.notices import notice_routes
 from cloud.rest.pages import check_parameters
-from cloud.rest.problems import add_handlers
+from cloud.rest.problems import ProblemDetails, add_handlers
 from cloud.rest.review import review_routes
 from cloud.rest.review_decisions import decision_routes
 from cloud.rest.rollouts import rollout_routes
@@ -24,6 +26,14 @@ from cloud.store.registry import Registry
 PREFIX = "/api/v1"
 
 
+class _Routes(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, with the schema of errors."""
+        document = super().openapi()
+        document["components"]["schemas"][ProblemDetails.__name__] = ProblemDetails.model_json_schema()
+        return document
+
+
 def create_routes(
     reading: Store,
     writing: Store,
@@ -32,7 +42,7 @@ def create_routes(
     webhook_hosts: tuple[str, ...] = (),
 ) -> FastAPI:
     """Return the routes without their front, which checks tokens."""
-    app = FastAPI(
+    app = _Routes(
         title="Vedette API",
         version="1",
         description="Verdicts, labels, review items, devices, groups, bundles, rollouts, notices, webhooks and the "

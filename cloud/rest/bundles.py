@@ -60,7 +60,7 @@ def bundle_routes(store: Store) -> APIRouter:
         following = next_cursor(request, last.name, last.version) if last is not None else None
         return page([_item(bundle) for bundle in found[:size]], following)
 
-    @router.get("/bundles/{bundle_id}", response_model=BundleDetail, **needs(Scope.BUNDLES_READ))
+    @router.get("/bundles/{bundle_id}", response_model=BundleDetail, **needs(Scope.BUNDLES_READ, 404))
     async def bundle(bundle_id: str) -> dict[str, Any]:
         """Return one bundle with its manifest; 404 for an unknown one."""
         async with store.reading() as connection:

@@ -73,7 +73,7 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
         following = next_cursor(request, found[size - 1]["device_id"]) if len(found) > size else None
         return page(found[:size], following)
 
-    @router.get("/devices/{device_id}", response_model=DeviceItem, **needs(Scope.DEVICES_READ))
+    @router.get("/devices/{device_id}", response_model=DeviceItem, **needs(Scope.DEVICES_READ, 404))
     async def one_device(device_id: str) -> dict[str, Any]:
         """Return one device; 404 for an unknown one."""
         async with store.reading() as connection:
@@ -82,7 +82,9 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
             raise not_found(f"Device {device_id[:64]!r}")
         return found[0]
 
-    @router.delete("/devices/{device_id}", response_model=RemovalItem, status_code=202, **needs(Scope.DEVICES_WRITE))
+    @router.delete(
+        "/devices/{device_id}", response_model=RemovalItem, status_code=202, **needs(Scope.DEVICES_WRITE, 404)
+    )
     async def remove_device(
         request: Request,
         device_id: str,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel
 
 from cloud.rest.access import caller_of, needs
-from cloud.rest.problems import not_found
+from cloud.rest.problems import WITH_BODY, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import PLACE_PATTERN
@@ -49,7 +49,7 @@ def group_routes(reading: Store, writing: Store) -> APIRouter:
         """Return all groups that have a device or settings."""
         return {"items": [asdict(state) for state in await states(request)]}
 
-    @router.get("/groups/{group}", response_model=GroupItem, **needs(Scope.GROUPS_READ))
+    @router.get("/groups/{group}", response_model=GroupItem, **needs(Scope.GROUPS_READ, 404))
     async def one_group(request: Request, group: GroupName) -> dict[str, Any]:
         """Return one group; 404 for one without devices and settings."""
         for state in await states(request):
@@ -57,7 +57,7 @@ def group_routes(reading: Store, writing: Store) -> APIRouter:
                 return asdict(state)
         raise not_found(f"Group {group!r}")
 
-    @router.put("/groups/{group}/settings", response_model=GroupSettings, **needs(Scope.GROUPS_WRITE))
+    @router.put("/groups/{group}/settings", response_model=GroupSettings, **needs(Scope.GROUPS_WRITE, *WITH_BODY))
     async def put_settings(request: Request, group: GroupName, body: GroupSettings) -> GroupSettings:
         """Replace the settings of a group; a missing or null setting has the value of each device's own file."""
         return await change_settings(writing, group, body, replace=True, actor=caller_of(request).actor)

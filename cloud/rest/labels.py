@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.moments import rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
-from cloud.rest.problems import Problem, not_found
+from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.labels import (
@@ -103,8 +103,12 @@ def _add_label(router: APIRouter, writing: Store) -> None:
         "/samples/{sample_id}/labels",
         response_model=LabelItem,
         status_code=201,
-        responses={200: {"model": LabelItem, "description": "Stored by an earlier request with the same key."}},
-        **needs(Scope.LABELS_WRITE),
+        **needs(
+            Scope.LABELS_WRITE,
+            404,
+            *WITH_BODY,
+            responses={200: {"model": LabelItem, "description": "Stored by an earlier request with the same key."}},
+        ),
     )
     async def label_sample(
         request: Request,

@@ -6,13 +6,34 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from shared.errors import DataError, StorageError, StoreBusyError
 
 BUSY_RETRY_S = 2
+MEDIA_TYPE = "application/problem+json"
+ANY_REQUEST, WITH_BODY = (401, 403, 422, 429, 503), (400, 408, 413)  # statuses of errors
 TYPE_PREFIX = "urn:vedette:problem:"
 _KIND_OF_STATUS = {400: "invalid-request", 404: "not-found", 405: "method-not-allowed"}
+
+
+class ProblemDetails(BaseModel):
+    """Error (RFC 9457); `type` names its kind, `detail` the remedy, and further members its facts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the descriptions of these errors for the OpenAPI document, whose schemas must hold ProblemDetails."""
+    schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
+    content = {MEDIA_TYPE: {"schema": schema}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 class Problem(HTTPException):
@@ -33,7 +54,7 @@ class Problem(HTTPException):
             "detail": self.detail,
             **self.members,
         }
-        return JSONResponse(body, self.status_code, self.headers, media_type="application/problem+json")
+        return JSONResponse(body, self.status_code, self.headers, media_type=MEDIA_TYPE)
 
 
 def not_found(what: str) -> Problem:

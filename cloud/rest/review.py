@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.moments import rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, TimeText, next_cursor, page, read_cursor, time_or_none
-from cloud.rest.problems import Problem, not_found
+from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.rest.review_items import (
     Density,
     ReviewCounts,
@@ -94,7 +94,7 @@ def _add_items(router: APIRouter, reading: Store) -> None:
         following = next_cursor(request, float(place.p_value), place.number) if place is not None else None
         return page([review_item(item) for item in found.items], following)
 
-    @router.get("/items/{item}", response_model=ReviewItemInFull, **needs(Scope.REVIEW_READ))
+    @router.get("/items/{item}", response_model=ReviewItemInFull, **needs(Scope.REVIEW_READ, 404))
     async def one_item(request: Request, item: ItemNumber) -> dict[str, Any]:
         """Return one item with its first verdicts and its decisions; 404 for an unknown one."""
         caller = caller_of(request)
@@ -156,14 +156,14 @@ def _add_views(router: APIRouter, reading: Store, writing: Store) -> None:
             found = await saved_views(connection, caller_of(request).actor)
         return {"items": [{"name": view.name, "query": view.query} for view in found]}
 
-    @router.put("/views/{name}", response_model=ViewItem, **needs(Scope.REVIEW_MARK))
+    @router.put("/views/{name}", response_model=ViewItem, **needs(Scope.REVIEW_MARK, 409, *WITH_BODY))
     async def put_view(request: Request, name: ViewName, body: ViewRequest) -> dict[str, Any]:
         """Add or replace a view of the caller."""
         if not await save_view(writing, caller_of(request).actor, SavedView(name, body.query)):
             raise Problem(409, "too-many-views", f"There are {MAX_VIEWS} views already: delete one first.")
         return {"name": name, "query": body.query}
 
-    @router.delete("/views/{name}", status_code=204, **needs(Scope.REVIEW_MARK))
+    @router.delete("/views/{name}", status_code=204, **needs(Scope.REVIEW_MARK, 404))
     async def delete_view(request: Request, name: ViewName) -> Response:
         """Delete a view of the caller; 404 for an unknown one."""
         if not await remove_view(writing, caller_of(request).actor, name):

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.rest.access import caller_of, needs
 from cloud.rest.labels import ClientKey
-from cloud.rest.problems import Problem
+from cloud.rest.problems import WITH_BODY, Problem
 from cloud.rest.review_items import DecisionItem, decision_item
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
@@ -80,7 +80,7 @@ def decision_routes(writing: Store) -> APIRouter:
     """Return the routes."""
     router = APIRouter(prefix="/review", tags=["review"])
 
-    @router.post("/decisions", response_model=DecisionList, **needs(Scope.REVIEW_DECIDE))
+    @router.post("/decisions", response_model=DecisionList, **needs(Scope.REVIEW_DECIDE, 404, 409, *WITH_BODY))
     async def decide_items(
         request: Request, body: DecisionRequest, idempotency_key: ClientKey = None
     ) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def decision_routes(writing: Store) -> APIRouter:
             raise _problem(error) from None
         return {"items": [decision_item(decision) for decision in stored]}
 
-    @router.post("/undo", response_model=DecisionList, **needs(Scope.REVIEW_DECIDE))
+    @router.post("/undo", response_model=DecisionList, **needs(Scope.REVIEW_DECIDE, 404, 409, *WITH_BODY))
     async def undo_decisions(request: Request, body: UndoRequest, idempotency_key: ClientKey = None) -> dict[str, Any]:
         """Take decisions back, with the labels that they gave; 409 for one that is not the newest of its item."""
         try:
@@ -102,7 +102,7 @@ def decision_routes(writing: Store) -> APIRouter:
             raise _problem(error) from None
         return {"items": [decision_item(decision) for decision in stored]}
 
-    @router.post("/marks", response_model=MarkedItems, **needs(Scope.REVIEW_MARK))
+    @router.post("/marks", response_model=MarkedItems, **needs(Scope.REVIEW_MARK, *WITH_BODY))
     async def mark_items(request: Request, body: MarkRequest) -> dict[str, Any]:
         """Mark items as reviewed by the caller alone, or take the mark away."""
         caller = caller_of(request)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
-from cloud.rest.problems import Problem
+from cloud.rest.problems import WITH_BODY, Problem
 from cloud.rollouts.limits import DEFAULT_LIMITS, RolloutLimits
 from cloud.rollouts.phases import RolloutEvent
 from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, DEFAULT_WAVES, parse_stages
@@ -133,7 +133,9 @@ def rollout_routes(store: Store, writing: Store, registry: Registry | None) -> A
 
 
 def _add_changes(router: APIRouter, writing: Store, registry: Registry | None) -> None:
-    @router.post("/rollouts", response_model=RolloutItem, status_code=201, **needs(Scope.ROLLOUTS_WRITE))
+    @router.post(
+        "/rollouts", response_model=RolloutItem, status_code=201, **needs(Scope.ROLLOUTS_WRITE, 409, *WITH_BODY)
+    )
     async def start_rollout(request: Request, body: RolloutRequest) -> dict[str, Any]:
         """Start a rollout in stages; 409 if the bundle or another rollout does not allow it."""
         caller = caller_of(request)
@@ -154,7 +156,7 @@ def _add_changes(router: APIRouter, writing: Store, registry: Registry | None) -
             )
         return await _view(writing, started)
 
-    @router.post("/rollouts/{name}/actions", response_model=RolloutItem, **needs(Scope.ROLLOUTS_WRITE))
+    @router.post("/rollouts/{name}/actions", response_model=RolloutItem, **needs(Scope.ROLLOUTS_WRITE, 409, *WITH_BODY))
     async def act_on_rollout(request: Request, name: str, body: ActionRequest) -> dict[str, Any]:
         """Pause, resume or take back the rollout of a name; 409 if its phase does not allow it."""
         caller = caller_of(request)

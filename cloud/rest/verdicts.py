@@ -135,7 +135,7 @@ def _add_list(router: APIRouter, store: Store) -> None:
 
 
 def _add_one(router: APIRouter, store: Store) -> None:
-    @router.get("/verdicts/{sample_id}", response_model=VerdictWithOpinions, **needs(Scope.VERDICTS_READ))
+    @router.get("/verdicts/{sample_id}", response_model=VerdictWithOpinions, **needs(Scope.VERDICTS_READ, 404, 409))
     async def one_verdict(sample_id: uuid.UUID) -> dict[str, Any]:
         """Return one verdict in full; 404 for an unknown sample, 409 for one that waits or may wait."""
         async with store.reading() as connection:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.moments import with_rfc3339
 from cloud.notice_settings import allows_host
 from cloud.rest.access import caller_of, needs
-from cloud.rest.problems import Problem, not_found
+from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import PLACE_PATTERN
@@ -69,7 +69,9 @@ def webhook_routes(reading: Store, writing: Store, hosts: tuple[str, ...]) -> AP
             found, queues = await stored_webhooks(connection), await waiting(connection)
         return {"items": [_item(webhook, *queues.get(webhook.sink, (0, ""))) for webhook in found]}
 
-    @router.post("/webhooks", response_model=NewWebhookItem, status_code=201, **needs(Scope.WEBHOOKS_WRITE))
+    @router.post(
+        "/webhooks", response_model=NewWebhookItem, status_code=201, **needs(Scope.WEBHOOKS_WRITE, 409, *WITH_BODY)
+    )
     async def post_webhook(request: Request, body: WebhookBody) -> dict[str, Any]:
         """Make a webhook that gets the verdicts from now on; the answer alone holds its secret."""
         if not allows_host(body.url, hosts):
@@ -82,7 +84,7 @@ def webhook_routes(reading: Store, writing: Store, hosts: tuple[str, ...]) -> AP
             raise Problem(409, "webhook-refused", detail)
         return {**_item(made, 0, ""), "secret": made.secret}
 
-    @router.delete("/webhooks/{webhook_id}", status_code=204, **needs(Scope.WEBHOOKS_WRITE))
+    @router.delete("/webhooks/{webhook_id}", status_code=204, **needs(Scope.WEBHOOKS_WRITE, 404))
     async def delete_webhook(request: Request, webhook_id: WebhookId) -> None:
         """Delete a webhook with the messages that wait for it."""
         if not await remove_webhook(writing, webhook_id, caller_of(request).actor):
