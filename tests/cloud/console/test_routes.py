@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import delete, update
 
 from cloud.console import create_app
+from cloud.console.page import PART_HEADER
 from cloud.console.why.pictures import UNSEEN_GREY
 from cloud.serving.verdicts import undecided
 from cloud.store.fleet import store_heartbeat
@@ -43,6 +44,18 @@ async def test_pages_follow_each_other_without_gap_or_repetition(fleet: Fleet, c
     assert len(seen) == len(set(seen)) == 11
     back = (await client.get("/api/verdicts", params={"size": "4", "after": page["newer"]})).json()
     assert [row["sample_id"] for row in back["verdicts"]] == seen[4:8]
+
+
+async def test_only_parts_of_pages_have_the_mark_without_which_no_script_shows_them(
+    fleet: Fleet, client: httpx.AsyncClient
+) -> None:
+    sample = await fleet.send(SHUTTLE)
+    for path in ("list", "filters", "devices", f"verdict/{sample.sample_id}", f"verdict/{uuid.uuid4()}", "bundle/none"):
+        answer = await client.get(f"/parts/{path}")
+        assert (path, PART_HEADER in answer.headers) == (path, True)
+        assert answer.headers["content-type"].startswith("text/html")
+    for path in ("/", "/devices", "/nothing", "/parts/nothing", "/parts/new", f"/verdict/{sample.sample_id}"):
+        assert (path, PART_HEADER in (await client.get(path)).headers) == (path, False)
 
 
 async def test_filters_narrow_the_list(fleet: Fleet, client: httpx.AsyncClient) -> None:
