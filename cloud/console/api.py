@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from cloud.console.audience import Audiences
 from cloud.console.figures import fleet_figures
 from cloud.console.views import VerdictPageView, row_view
-from cloud.console.why.reading import WAITING, read_detail
+from cloud.console.why.reading import WAITING, VerdictReader
 from cloud.devices import DeviceView, read_devices
 from cloud.query_parameters import parameter_problem
 from cloud.store import Store
@@ -23,15 +23,15 @@ MAX_DEVICES = 500
 Text = Annotated[str, Query(max_length=512)]
 
 
-def api_router(store: Store, audiences: Audiences) -> APIRouter:
+def api_router(store: Store, verdicts: VerdictReader, audiences: Audiences) -> APIRouter:
     """Return the routes below /api."""
     router = APIRouter(prefix="/api", tags=["api"], dependencies=[Depends(refuse_unknown_parameters)])
-    _add_verdicts(router, store, audiences)
+    _add_verdicts(router, store, verdicts, audiences)
     _add_devices(router, store, audiences)
     return router
 
 
-def _add_verdicts(router: APIRouter, store: Store, audiences: Audiences) -> None:
+def _add_verdicts(router: APIRouter, store: Store, reader: VerdictReader, audiences: Audiences) -> None:
     @router.get("/verdicts", response_model=VerdictPageView)
     async def verdicts(
         request: Request,
@@ -67,7 +67,7 @@ def _add_verdicts(router: APIRouter, store: Store, audiences: Audiences) -> None
     @router.get("/verdicts/{sample_id}")
     async def verdict(sample_id: uuid.UUID) -> dict[str, Any]:
         """Return one verdict in full; 404 for an unknown sample, 409 for one that waits or may wait."""
-        view, notice = await read_detail(store, sample_id)
+        view, notice = await reader.detail(sample_id)
         if view is None:
             raise HTTPException(409 if notice == WAITING else 404, notice)
         return view

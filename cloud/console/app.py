@@ -20,7 +20,9 @@ from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
 from cloud.console.static_files import static_router
 from cloud.console.why.media import Media
+from cloud.console.why.reading import VerdictReader
 from cloud.console.why.routes import verdict_router
+from cloud.evidence.bundle_facts import BundleShelf
 from cloud.store import Store
 from cloud.store.registry import Registry
 from cloud.store.rollout_view import RolloutView, rollout_view
@@ -63,6 +65,7 @@ def create_app(
     A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
     """
     audiences = Audiences(store, late_after_s, bundle_problems)
+    verdicts = VerdictReader(store, BundleShelf(registry.bundle))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -77,13 +80,13 @@ def create_app(
     app.add_exception_handler(StorageError, _storage_error)
     app.add_exception_handler(404, not_found)
     read_rollout = partial(_read_rollout, store)
-    app.include_router(api_router(store, audiences))
+    app.include_router(api_router(store, verdicts, audiences))
     app.include_router(bundle_router(registry.manifest, read_rollout))
     app.include_router(Media(store).router)
     app.include_router(static_router())
     app.include_router(_live_router(audiences))
-    app.include_router(review_router(store, audiences, bundle_problems))
-    app.include_router(verdict_router(store, audiences))
+    app.include_router(review_router(store, verdicts, audiences, bundle_problems))
+    app.include_router(verdict_router(verdicts, audiences))
     app.include_router(fleet_router(store, audiences))
     app.include_router(bundle_page_router(registry.manifest, read_rollout, audiences))
     return app

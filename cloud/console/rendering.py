@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cloud.console import words
 from cloud.console.static_files import static_address
-from cloud.console.why import svg_plot
+from cloud.console.why import plot
 
 
 def render(template: str, **values: Any) -> str:
@@ -35,8 +35,10 @@ def _environment() -> Environment:
         stages=words.stage_rows,
         gates=words.gate_rows,
         history=words.history_rows,
-        line=svg_plot.line,
-        spans=svg_plot.spans,
-        range_words=svg_plot.range_words,
+        line=plot.line,
+        spans=plot.spans,
+        band=plot.band,
+        window_box=plot.window_box,
+        axis_labels=plot.axis_labels,
     )
     return environment

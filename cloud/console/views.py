@@ -8,24 +8,21 @@ from typing import Any
 
 from pydantic import BaseModel, create_model
 
-from cloud.console.why.contents import Contents
-from cloud.console.why.drawings import drawing, thumbnail
-from cloud.console.why.latency import latency_of
+from cloud.console.why.drawings import thumbnail
 from cloud.devices import HEALTH_WORDS, DeviceView
+from cloud.evidence.latency import latency_of
 from cloud.store.fleet_queries import FleetSummary
-from cloud.store.queries import JudgedSample
 from cloud.store.verdict_columns import VerdictRow, api_fields, finite_or_none, published
 from cloud.words import (
     NO_FIGURE,
     bytes_words,
     count_words,
     duration_words,
-    number_words,
     p_value_exact,
     p_value_words,
     share_words,
 )
-from shared.samples import Decision, Opinion, Route
+from shared.samples import Decision, Route
 
 NOT_JUDGED = "no p-value: the cloud could not judge the sample"
 
@@ -69,30 +66,12 @@ def row_view(row: VerdictRow) -> dict[str, Any]:
     """Return one verdict as in the table and in `/api/verdicts`."""
     latency = latency_of(row.captured_at_s, row.sample_id, row.received_at_s, row.judged_at_s)
     return published(row, "row") | {
-        "edge": _p_value(row.edge_p_value, row.edge_extrapolated) | {"score": finite_or_none(row.edge_score)},
+        "edge": p_value_view(row.edge_p_value, row.edge_extrapolated) | {"score": finite_or_none(row.edge_score)},
         "fused": _fused(row),
         "latency_s": latency.seconds,
         "latency": latency.words,
         "latency_parts": latency.parts,
         "thumbnail": thumbnail(row),
-    }
-
-
-def detail_view(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
-    """Return one verdict with its sample, both opinions and what to draw."""
-    record = sample.record
-    return {
-        **row_view(record),
-        **published(record, "detail"),
-        "headline": headline(record),
-        "edge_score": finite_or_none(record.edge_score),
-        "edge_score_words": number_words(record.edge_score),
-        "payload_bytes": record.payload_bytes,
-        "payload_words": bytes_words(record.payload_bytes),
-        "opinions": [_opinion(opinion) for opinion in record.opinions],
-        "contributions": [{"name": name, "share": finite_or_none(share)} for name, share in record.contributions],
-        "problem": contents.problem,
-        **drawing(sample, contents),
     }
 
 
@@ -161,7 +140,8 @@ def device_on_page(device: DeviceView) -> dict[str, Any]:
     }
 
 
-def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
+def p_value_view(value: float, extrapolated: bool) -> dict[str, Any]:
+    """Return a p-value as in `PValueView`."""
     return {
         "p_value": finite_or_none(value),
         "extrapolated": extrapolated,
@@ -174,19 +154,11 @@ def _p_value(value: float, extrapolated: bool) -> dict[str, Any]:
 def _fused(row: VerdictRow) -> dict[str, Any]:
     """Return the fused p-value; without a figure where the cloud could not judge the sample."""
     if row.p_value is not None:
-        shown = _p_value(row.p_value, row.extrapolated)
+        shown = p_value_view(row.p_value, row.extrapolated)
         if row.p_value_is_bound:
             shown |= {"words": f"at most {shown['words']}", "exact": f"{shown['exact']} or less; {row.reason}"}
         return shown
     return {"p_value": None, "extrapolated": False, "words": NO_FIGURE, "exact": NOT_JUDGED, "rarity": 0.0}
-
-
-def _opinion(opinion: Opinion) -> dict[str, Any]:
-    return _p_value(opinion.p_value, opinion.extrapolated) | {
-        "analyzer": opinion.analyzer,
-        "score": finite_or_none(opinion.score),
-        "score_words": number_words(opinion.score),
-    }
 
 
 def _rarity(p_value: float) -> float:

@@ -57,6 +57,7 @@ class CloudModality(ABC):
 
     Attributes:
         name: The modality.
+        noun: Word for one sample.
         view: How the console shows a sample.
         source_kind: Kind of the edge source that replays files of it.
         default_methods: Analyzers whose opinions make the verdict unless a training run names others.
@@ -69,6 +70,7 @@ class CloudModality(ABC):
     """
 
     name: ClassVar[Modality]
+    noun: ClassVar[str]
     view: ClassVar[View]
     source_kind: ClassVar[str]
     default_methods: ClassVar[tuple[str, ...]]

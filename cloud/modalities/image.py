@@ -18,6 +18,7 @@ class Image(CloudModality):
     """Pictures: patches of an encoder, explained by a map of patches."""
 
     name = Modality.IMAGE
+    noun = "image"
     view = View.PICTURE
     source_kind = "images"
     default_methods = ("score_norm", "local_corruption")

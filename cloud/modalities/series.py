@@ -22,6 +22,7 @@ class Series(VectorModality):
     """Windows (length, channels): vectors of views, explained by a map of time points and channels."""
 
     name = Modality.SERIES
+    noun = "window"
     view = View.TRACES
     source_kind = "replay"
     default_methods = ("time_estimation", "channel_imputation")

@@ -22,6 +22,7 @@ class Tabular(VectorModality):
     """Rows of a table: vectors, explained by the share of each feature."""
 
     name = Modality.TABULAR
+    noun = "row"
     view = View.TABLE
     source_kind = "replay"
     default_methods = ("time_estimation", "denoising_likelihood", "masked_likelihood")

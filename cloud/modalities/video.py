@@ -19,6 +19,7 @@ class Video(CloudModality):
     """Clips (frames, height, width, 3): patches of an encoder of frames and their change over time."""
 
     name = Modality.VIDEO
+    noun = "clip"
     view = View.CLIP
     source_kind = "camera"
     default_methods = ("knn", "time_estimation", "score_norm")

@@ -103,6 +103,15 @@ def compress(z: NDArray[np.float64], linear_range: float = LINEAR_RANGE) -> NDAr
     return bent
 
 
+def expand(compressed: NDArray[np.float64], linear_range: float = LINEAR_RANGE) -> NDArray[np.float64]:
+    """Return the deviations that `compress` compressed; infinite where float64 cannot hold them."""
+    size = np.abs(compressed)
+    with np.errstate(over="ignore"):
+        beyond = linear_range * np.exp(np.maximum(size, linear_range) / linear_range - 1.0)
+    expanded: NDArray[np.float64] = np.sign(compressed) * np.where(size > linear_range, beyond, size)
+    return expanded
+
+
 def scale_of(deviation: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the standard deviations to divide by, 1 for a feature that is constant up to rounding."""
     constant = deviation <= 1e-9 * np.maximum(np.abs(mean), 1e-9)

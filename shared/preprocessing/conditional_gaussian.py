@@ -96,18 +96,22 @@ class ConditionalGaussian:
             flat[np.ix_(rows, hidden)] = -np.linalg.solve(self.precision[np.ix_(hidden, hidden)], pull.T).T
         return np.where(observed, windows, flat.reshape(windows.shape) + self.centre)
 
+    def shifts(self, windows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return each value minus its imputation from the other groups, (n, length, channels), of imputed windows."""
+        length, channels = self.centre.shape
+        parts = [np.empty((0, length * channels))]
+        for pulls in self._pulls(windows):
+            shifts = np.einsum("nga,gab,gcb->ngc", pulls, self.factors, self.factors, optimize=True)
+            parts.append(_ungrouped(shifts, (length, channels)))
+        return np.concatenate(parts).reshape(windows.shape)
+
     def residuals(self, windows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distance of each value from its imputation, (n, length, channels), in conditional deviations.
 
         `windows`: imputed. Missing values have residuals as well, which the caller must mask.
         """
-        length, channels = self.centre.shape
         deviations = np.sqrt(np.maximum(np.einsum("gab,gab->ga", self.factors, self.factors), 1e-12))
-        parts = [np.empty((0, length * channels))]
-        for pulls in self._pulls(windows):
-            shifts = np.einsum("nga,gab,gcb->ngc", pulls, self.factors, self.factors, optimize=True) / deviations
-            parts.append(_ungrouped(shifts, (length, channels)))
-        return np.concatenate(parts).reshape(windows.shape)
+        return self.shifts(windows) / _ungrouped(deviations[np.newaxis], self.centre.shape).reshape(self.centre.shape)
 
     def surprises(self, windows: NDArray[np.float64], observed: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Return how unexpected each group is given the others: (n, groups), 0 if no value of a group was observed.

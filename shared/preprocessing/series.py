@@ -33,6 +33,7 @@ from shared.preprocessing.base import (
     Prepared,
     SeriesWindows,
     compress,
+    expand,
     not_finite_reason,
     scale_of,
     standardise,
@@ -191,6 +192,11 @@ class SeriesPreprocessor:
         still = STILL_RESIDUAL * self.stillness.of(seen.values, seen.observed)
         unexpected = np.abs(self.gaussian.residuals(seen.values)) * itself + still[:, np.newaxis]
         return np.where(seen.observed, unexpected, 0.0)
+
+    def expected(self, seen: SeriesWindows) -> NDArray[np.float64]:
+        """Return the reading expected of each channel given the others (n, length, channels), in its own unit."""
+        standard = seen.values - self.gaussian.shifts(seen.values)
+        return expand(standard) * self.views.scale + self.views.mean
 
     def files(self) -> dict[str, bytes]:
         """Return the scaling, the components, the distribution of windows and normal ranges as one NPZ file."""

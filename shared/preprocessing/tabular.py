@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from shared.bundle import PREPROCESSING_FOLDER, InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
 from shared.modality import Modality
-from shared.preprocessing.base import Prepared, Preprocessor, not_finite_reason, reject_all, scale_of, standardise
+from shared.preprocessing.base import (
+    Prepared,
+    Preprocessor,
+    expand,
+    not_finite_reason,
+    reject_all,
+    scale_of,
+    standardise,
+)
 from shared.preprocessing.ranges import ChannelRanges, ranges_of, stored_span
 
 
@@ -95,6 +103,12 @@ class TabularPreprocessor(Preprocessor):
     def ranges(self) -> ChannelRanges:
         """Return the normal range of each feature."""
         return ChannelRanges.from_moments(self.spec.channels, self._mean, self._scale, self._span)
+
+    def raw_values(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the values (n, features) of graph inputs (n, width); NaN for a missing value."""
+        width = len(self.spec.channels)
+        values = expand(np.asarray(inputs[:, :width], dtype=np.float64)) * self._scale + self._mean
+        return np.where(inputs[:, width : 2 * width] > 0.5, values, np.nan) if self.spec.missing else values
 
     @property
     def _width(self) -> int:

@@ -12,11 +12,14 @@ from cloud.console.page import page, part
 from cloud.console.rendering import render
 from cloud.console.review.listing import ListReader
 from cloud.console.review.query import ListQuery, key_in
+from cloud.console.why.reading import VerdictReader
 from cloud.console.why.routes import verdict_html
 from cloud.store import Store
 
 
-def review_router(store: Store, audiences: Audiences, bundle_problems: BundleProblems) -> APIRouter:
+def review_router(
+    store: Store, verdicts: VerdictReader, audiences: Audiences, bundle_problems: BundleProblems
+) -> APIRouter:
     """Return the page and its parts."""
     router = APIRouter(include_in_schema=False)
     listing = ListReader(store, bundle_problems)
@@ -30,7 +33,7 @@ def review_router(store: Store, audiences: Audiences, bundle_problems: BundlePro
             listed = await listing.page(audience, query)
             values = {"list": listed.html, "choices": await listing.choices(audience, query), "verdict": ""}
             if (opened := _sample_id(request.query_params.get("open", ""))) is not None:
-                values["verdict"] = (await verdict_html(store, opened, sites=audience.sites))[1]
+                values["verdict"] = (await verdict_html(verdicts, opened, sites=audience.sites))[1]
             return 200, values
 
         return await page(request, audience, "review/page.html", read, query=query)

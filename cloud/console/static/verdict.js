@@ -1,5 +1,8 @@
-// One verdict in detail: heatmap over the picture, reading of a plot under the pointer.
+// One verdict in detail: heatmap over the picture, zoom, playback, reading of a plot under the pointer.
+import { dressPlayer } from "./player.js";
+import { dressPlot } from "./plot.js";
 import { showTimes } from "./time.js";
+import { dressZoom } from "./zoom.js";
 
 // The choice stays while other verdicts are opened.
 const heatmap = { by: "Cloud", shown: true, opacity: 75 };
@@ -7,22 +10,28 @@ const heatmap = { by: "Cloud", shown: true, opacity: 75 };
 export function dress(verdict) {
   showTimes(verdict);
   const canvas = verdict.querySelector(".v-canvas");
-  canvas?.style.setProperty("--ratio", canvas.dataset.ratio);
+  if (canvas) dressZoom(canvas);
   verdict.querySelector("img[data-loss]")?.addEventListener("error", (event) => {
     const notice = document.createElement("p");
     notice.className = "v-notice";
     notice.textContent = event.target.dataset.loss;
     event.target.after(notice);
   });
-  const controls = verdict.querySelector(".v-controls");
+  const controls = verdict.querySelector(".v-controls:has([data-map])");
   if (controls) dressControls(controls);
   const plot = verdict.querySelector(".v-plot");
-  if (plot) dressPlot(plot, verdict.dataset.sample);
+  if (plot) dressPlot(plot);
+  const player = verdict.querySelector(".v-player");
+  if (player) dressPlayer(player);
+  if (canvas) dressExamples(verdict, canvas);
+  for (const bar of verdict.querySelectorAll(".v-history rect[data-sample]")) {
+    bar.addEventListener("click", () => { location.href = `/verdict/${bar.dataset.sample}`; });
+  }
 }
 
 export function toggleHeatmap() {
   heatmap.shown = !heatmap.shown;
-  for (const controls of document.querySelectorAll(".v-controls")) showHeatmap(controls);
+  for (const controls of document.querySelectorAll(".v-controls:has([data-map])")) showHeatmap(controls);
 }
 
 function dressControls(controls) {
@@ -49,39 +58,28 @@ function showHeatmap(controls) {
   for (const button of buttons) {
     button.setAttribute("aria-pressed", String(heatmap.shown ? button === used : !button.dataset.map && !button.disabled));
   }
-  const map = controls.closest(".v-block").querySelector(".v-map");
-  if (map.getAttribute("src") !== used.dataset.map) map.src = used.dataset.map;
-  map.style.opacity = heatmap.shown ? heatmap.opacity / 100 : 0;
+  for (const map of controls.closest(".v-block").querySelectorAll(".v-map")) {
+    if (map.getAttribute("src") !== used.dataset.map) map.src = used.dataset.map;
+    map.style.opacity = heatmap.shown ? heatmap.opacity / 100 : 0;
+  }
   controls.querySelector("input").value = heatmap.opacity;
   controls.querySelector("output").textContent = `${heatmap.opacity}\u00a0%`;
 }
 
-function dressPlot(plot, sample) {
-  const last = Math.max(1, Number(plot.dataset.length) - 1);
-  let channels = null;
-  plot.addEventListener("pointermove", async (event) => {
-    channels ??= fetch(`/api/verdicts/${sample}`).then((answer) => answer.json()).then((view) => view.plot.channels);
-    const box = plot.querySelector("svg").getBoundingClientRect();
-    const time = Math.round(Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)) * last);
-    const known = await channels.catch(() => []);
-    read(plot, time, last, known);
-  });
-  plot.addEventListener("pointerleave", () => {
-    for (const line of plot.querySelectorAll(".v-cursor")) line.setAttribute("visibility", "hidden");
-    for (const readout of plot.querySelectorAll(".v-readout")) readout.textContent = readout.dataset.range;
-    plot.querySelector(".v-place").textContent = "";
-  });
-}
-
-function read(plot, time, last, channels) {
-  plot.querySelector(".v-place").textContent = `: ${time}`;
-  plot.querySelectorAll(".v-channel").forEach((channel, place) => {
-    const line = channel.querySelector(".v-cursor");
-    line.setAttribute("visibility", "visible");
-    for (const end of ["x1", "x2"]) line.setAttribute(end, (1000 * time) / last);
-    const points = (channels[place]?.points ?? []).filter((point) => point[1] !== null);
-    if (!points.length) return;
-    const nearest = points.reduce((best, point) => (Math.abs(point[0] - time) < Math.abs(best[0] - time) ? point : best));
-    channel.querySelector(".v-readout").textContent = nearest[1].toPrecision(4);
-  });
+// A chosen normal picture stands in place of the sample, at the same zoom, until it is chosen again.
+function dressExamples(verdict, canvas) {
+  const base = canvas.querySelector(".v-base");
+  const own = base.getAttribute("src");
+  const map = canvas.querySelector(".v-map");
+  const buttons = [...verdict.querySelectorAll("button[data-picture]")];
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      const chosen = button.getAttribute("aria-pressed") !== "true";
+      for (const each of buttons) each.setAttribute("aria-pressed", String(chosen && each === button));
+      base.src = chosen ? button.dataset.picture : own;
+      base.alt = chosen ? "A normal picture in place of the sample" : "The sample";
+      canvas.classList.toggle("v-other", chosen);
+      if (map) map.hidden = chosen;
+    });
+  }
 }

@@ -1,23 +1,23 @@
 """Thumbnails and drawings of samples for the browser, by the view of their modality."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cloud.console.why.contents import Contents
-from cloud.console.why.traces import plot
+from cloud.console.why.gauges import feature_view
+from cloud.console.why.plot import curve, plot_view
+from cloud.evidence.contents import Contents
+from cloud.evidence.reading import Evidence
 from cloud.modalities import View, cloud_modality
-from cloud.store.queries import JudgedSample
 from cloud.store.verdict_columns import VerdictRow, finite_or_none
-from cloud.words import number_words
 from shared.modality import Modality
 from shared.samples import Values
 
 STRIP_BARS = 6
 MAX_FEATURES = 200
 MAX_FRAMES = 16
+DEFAULT_FRAME_S = 0.25  # between two frames of a clip whose bundle does not tell
 
 
 def view_of(modality: Modality) -> View:
@@ -25,21 +25,33 @@ def view_of(modality: Modality) -> View:
     return cloud_modality(modality).view
 
 
-def thumbnail(row: VerdictRow) -> dict[str, Any]:
-    """Return the small picture of a row: the address of a picture, or bars of the largest contributions."""
+def thumbnail(row: VerdictRow, media: str = "") -> dict[str, Any]:
+    """Return the small picture of a row: the address of a picture, or bars of the largest contributions.
+
+    `media`: beginning of the addresses of its pictures, by default those of signed-in people.
+    """
     view = view_of(row.modality)
     if view is View.TABLE:
         shares = sorted(row.contributions, key=lambda item: -item[1])[:STRIP_BARS]
         return {"kind": "bars", "bars": [{"name": name, "share": finite_or_none(share)} for name, share in shares]}
     suffix = "svg" if view is View.TRACES else "png"
-    return {"kind": "picture", "url": f"/media/{row.sample_id}/thumbnail.{suffix}"}
+    return {"kind": "picture", "url": f"{media or media_path(row)}/thumbnail.{suffix}"}
 
 
-def drawing(sample: JudgedSample, contents: Contents) -> dict[str, Any]:
-    """Return what the browser needs to draw a sample; kind "none" if there are no values."""
-    if contents.values is None:
+def media_path(row: VerdictRow) -> str:
+    """Return the beginning of the addresses of a sample's pictures for signed-in people."""
+    return f"/media/{row.sample_id}"
+
+
+def drawing(evidence: Evidence, media: str) -> dict[str, Any]:
+    """Return what the browser needs to draw a sample; kind "none" if there are no values.
+
+    `media`: beginning of the addresses of its pictures.
+    """
+    values = evidence.contents.values
+    if values is None:
         return {"kind": "none"}
-    return _DRAWINGS[view_of(sample.record.modality)](sample, contents, contents.values)
+    return _DRAWINGS[view_of(evidence.record.modality)](evidence, values, media)
 
 
 def shown_frames(count: int) -> list[int]:
@@ -47,21 +59,20 @@ def shown_frames(count: int) -> list[int]:
     return sorted({int(index) for index in np.linspace(0, count - 1, min(count, MAX_FRAMES)).round()})
 
 
-def _picture(sample: JudgedSample, contents: Contents, values: Values) -> dict[str, Any]:
-    media = f"/media/{sample.record.sample_id}"
+def _picture(evidence: Evidence, values: Values, media: str) -> dict[str, Any]:
     return {
         "kind": "image",
         "image": f"{media}/image.png",
         "height_px": values.shape[0],
         "width_px": values.shape[1],
-        **_maps(media, contents),
+        **_maps(media, evidence.contents),
+        **_region(evidence),
     }
 
 
-def _clip(sample: JudgedSample, contents: Contents, values: Values) -> dict[str, Any]:
+def _clip(evidence: Evidence, values: Values, media: str) -> dict[str, Any]:
     """Return the frames with their shares of the verdict. The maps belong to the last frame."""
-    media = f"/media/{sample.record.sample_id}"
-    shares = dict(sample.record.contributions)
+    shares = dict(evidence.record.contributions)
     frames: list[dict[str, Any]] = [
         {
             "number": index,
@@ -75,7 +86,25 @@ def _clip(sample: JudgedSample, contents: Contents, values: Values) -> dict[str,
     stands_out = len(known) > 1 and max(known) > min(known)
     for frame in frames:
         frame["is_highest"] = stands_out and frame["share"] == max(known)
-    return {"kind": "clip", "frames": frames, "frames_total": len(values), **_maps(media, contents)}
+    interval_s = evidence.bundle.spec.frame_interval_s if evidence.bundle is not None else 0.0
+    skipped = (len(values) - 1) / max(1, len(frames) - 1) if len(frames) > 1 else 1.0
+    return {
+        "kind": "clip",
+        "frames": frames,
+        "frames_total": len(values),
+        "frame_s": (interval_s or DEFAULT_FRAME_S) * skipped,
+        "interval_s": interval_s or None,
+        "ratio": values.shape[2] / values.shape[1],
+        "curve": curve([frame["share"] for frame in frames]) if len(known) > 1 else "",
+        **_maps(media, evidence.contents),
+        **_region(evidence),
+    }
+
+
+def _region(evidence: Evidence) -> dict[str, Any]:
+    """Return the place of the marked region."""
+    region = evidence.region
+    return {"region": None if region is None else {"words": region.words, "share": region.share, "box": region.box}}
 
 
 def _maps(media: str, contents: Contents) -> dict[str, str]:
@@ -86,34 +115,25 @@ def _maps(media: str, contents: Contents) -> dict[str, str]:
     }
 
 
-def _traces(sample: JudgedSample, contents: Contents, values: Values) -> dict[str, Any]:
-    shares = sample.record.contributions
-    return {"kind": "series", "plot": plot(values.astype(np.float32), contents.cloud_map, sample.channels, shares)}
+def _traces(evidence: Evidence, _: Values, __: str) -> dict[str, Any]:
+    assert evidence.series is not None
+    return {"kind": "series", "plot": plot_view(evidence.series)}
 
 
-def _table(sample: JudgedSample, contents: Contents, values: Values) -> dict[str, Any]:
-    shares = dict(sample.record.contributions)
-    return {"kind": "tabular", **_features(values.astype(np.float32), sample.channels, shares)}
+def _table(evidence: Evidence, _: Values, __: str) -> dict[str, Any]:
+    features = evidence.features
+    return {
+        "kind": "tabular",
+        "features": [feature_view(feature) for feature in features[:MAX_FEATURES]],
+        "features_total": len(features),
+        "has_normal": any(feature.normal is not None for feature in features),
+        "has_typical": any(feature.typical is not None for feature in features),
+    }
 
 
-_DRAWINGS: Mapping[View, Callable[[JudgedSample, Contents, Values], dict[str, Any]]] = {
+_DRAWINGS: Mapping[View, Callable[[Evidence, Values, str], dict[str, Any]]] = {
     View.TABLE: _table,
     View.TRACES: _traces,
     View.PICTURE: _picture,
     View.CLIP: _clip,
 }
-
-
-def _features(values: NDArray[np.float32], names: Sequence[str], shares: Mapping[str, float]) -> dict[str, Any]:
-    """Return the features of a row, those with the largest contributions first."""
-    labels = [names[index] if index < len(names) else f"feature {index + 1}" for index in range(len(values))]
-    order = sorted(range(len(values)), key=lambda index: -(finite_or_none(shares.get(labels[index])) or 0.0))
-    features = [
-        {
-            "name": labels[index],
-            "value": number_words(float(values[index])),
-            "share": finite_or_none(shares.get(labels[index])),
-        }
-        for index in order[:MAX_FEATURES]
-    ]
-    return {"features": features, "features_total": len(values)}

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Header, HTTPException
 from fastapi.responses import Response
 from numpy.typing import NDArray
 
-from cloud.console.why.contents import Contents, decode_contents, read_contents
-from cloud.console.why.pictures import overlay_png, picture_png, thumbnail_png
 from cloud.console.why.traces import sparkline_svg
+from cloud.evidence.contents import Contents, decode_contents, read_contents
+from cloud.evidence.pictures import overlay_png, picture_png, thumbnail_png
 from cloud.modalities import View
 from cloud.store import Store
 

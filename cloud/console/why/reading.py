@@ -1,32 +1,51 @@
-"""Reading and decoding of one verdict for the detail view."""
+"""Reading of one verdict for the detail view."""
 
 import asyncio
 import uuid
 from collections.abc import Collection
 from typing import Any
 
-from cloud.console.views import detail_view
-from cloud.console.why.contents import decode_contents
+from cloud.console.why.detail import detail_view
+from cloud.evidence.bundle_facts import BundleShelf
+from cloud.evidence.reading import Evidence, read_evidence
 from cloud.store import Store
-from cloud.store.queries import is_waiting, judged_sample, stored_map, stored_payload
 from cloud.store.sites import site_of_sample
 
+CONCURRENT_READINGS = 2  # leaves cores to the analysis
 WAITING = "There is no verdict on this sample yet. It appears here automatically."
 
 
-async def read_detail(
-    store: Store, sample_id: uuid.UUID, sites: Collection[str] = ()
-) -> tuple[dict[str, Any] | None, str]:
-    """Return the view of one verdict and "", or None and the reason; raises StorageError.
+class VerdictReader:
+    """Reader of verdicts in full, few at a time."""
 
-    With `sites` a sample of another site is unknown.
-    """
-    async with store.reading() as connection:
-        if sites and await site_of_sample(connection, sample_id) not in sites:
-            return None, f"There is no sample {sample_id}; it may have expired."
-        sample = await judged_sample(connection, sample_id)
-        if sample is None:
-            waits = await is_waiting(connection, sample_id)
-            return None, WAITING if waits else f"There is no sample {sample_id}; it may have expired."
-        stored = await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
-    return await asyncio.to_thread(lambda: detail_view(sample, decode_contents(*stored))), ""
+    def __init__(self, store: Store, shelf: BundleShelf) -> None:
+        self._store, self._shelf = store, shelf
+        self._turns = asyncio.Semaphore(CONCURRENT_READINGS)
+
+    async def evidence(self, sample_id: uuid.UUID, sites: Collection[str] = ()) -> Evidence | str:
+        """Return the evidence of a verdict, or the reason why there is none; raises StorageError.
+
+        With `sites` a sample of another site is unknown.
+        """
+        async with self._turns:
+            found = False if sites and not await self._is_of(sample_id, sites) else await self._read(sample_id)
+        if isinstance(found, Evidence):
+            return found
+        return WAITING if found else f"There is no sample {sample_id}; it may have expired."
+
+    async def detail(self, sample_id: uuid.UUID, sites: Collection[str] = ()) -> tuple[dict[str, Any] | None, str]:
+        """Return the view of one verdict and "", or None and the reason; raises StorageError.
+
+        With `sites` a sample of another site is unknown.
+        """
+        evidence = await self.evidence(sample_id, sites)
+        if isinstance(evidence, str):
+            return None, evidence
+        return await asyncio.to_thread(detail_view, evidence), ""
+
+    async def _read(self, sample_id: uuid.UUID) -> Evidence | bool:
+        return await read_evidence(self._store, self._shelf, sample_id)
+
+    async def _is_of(self, sample_id: uuid.UUID, sites: Collection[str]) -> bool:
+        async with self._store.reading() as connection:
+            return await site_of_sample(connection, sample_id) in sites

@@ -10,13 +10,12 @@ from fastapi.responses import HTMLResponse
 from cloud.console.audience import Audiences
 from cloud.console.page import page, part
 from cloud.console.rendering import render
-from cloud.console.why.reading import WAITING, read_detail
-from cloud.store import Store
+from cloud.console.why.reading import WAITING, VerdictReader
 
 NO_ID = "This is not a sample id: follow a link in the list."
 
 
-def verdict_router(store: Store, audiences: Audiences) -> APIRouter:
+def verdict_router(verdicts: VerdictReader, audiences: Audiences) -> APIRouter:
     """Return the page and its part; both wait for a verdict that does not exist yet."""
     router = APIRouter(include_in_schema=False)
 
@@ -25,7 +24,7 @@ def verdict_router(store: Store, audiences: Audiences) -> APIRouter:
         """Answer with the page; 404 for an unknown sample."""
 
         async def read() -> tuple[int, dict[str, Any]]:
-            status, html = await verdict_html(store, _uuid(sample_id), whole_page=True)
+            status, html = await verdict_html(verdicts, _uuid(sample_id), whole_page=True)
             return status, {"verdict": html}
 
         return await page(request, audiences.of(request), "why/page.html", read)
@@ -33,14 +32,14 @@ def verdict_router(store: Store, audiences: Audiences) -> APIRouter:
     @router.get("/parts/verdict/{sample_id}")
     async def verdict_part(sample_id: str, whole_page: bool = False) -> HTMLResponse:
         """Answer with one verdict, or why there is none."""
-        status, html = await verdict_html(store, _uuid(sample_id), whole_page=whole_page)
+        status, html = await verdict_html(verdicts, _uuid(sample_id), whole_page=whole_page)
         return part(html, status)
 
     return router
 
 
 async def verdict_html(
-    store: Store, sample_id: uuid.UUID | None, *, whole_page: bool = False, sites: Collection[str] = ()
+    verdicts: VerdictReader, sample_id: uuid.UUID | None, *, whole_page: bool = False, sites: Collection[str] = ()
 ) -> tuple[int, str]:
     """Return status and HTML of one verdict, or of the reason why there is none; raises StorageError.
 
@@ -49,7 +48,7 @@ async def verdict_html(
     if sample_id is None:
         verdict, notice = None, NO_ID
     else:
-        verdict, notice = await read_detail(store, sample_id, sites)
+        verdict, notice = await verdicts.detail(sample_id, sites)
     waits = notice == WAITING
     html = render(
         "why/verdict.html",

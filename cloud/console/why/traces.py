@@ -3,14 +3,12 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.console.why.pictures import MAP_QUIET
+from cloud.evidence.pictures import MAP_QUIET
 
-MAX_CHANNELS = 12
 MAX_COLUMNS = 300
 SPARKLINE_COLUMNS = 60
 SPARKLINE_CHANNELS = 3
@@ -51,34 +49,6 @@ def shaded(levels: NDArray[np.uint8], columns: int) -> list[tuple[float, float, 
         else:
             spans.append((float(start), float(stop), opacity))
     return spans
-
-
-def plot(
-    values: NDArray[np.float32],
-    cells: NDArray[np.uint8] | None,
-    names: Sequence[str],
-    shares: Sequence[tuple[str, float]],
-) -> dict[str, Any]:
-    """Return the plot of one window (length, channels), channels with the largest shares first."""
-    length, count = values.shape
-    known = dict(shares)
-    labels = [names[channel] if channel < len(names) else f"channel {channel + 1}" for channel in range(count)]
-    order = sorted(range(count), key=lambda channel: (-known.get(labels[channel], 0.0), channel))[:MAX_CHANNELS]
-    usable = cells if cells is not None and cells.shape == values.shape else None
-    return {
-        "length": length,
-        "channels_total": count,
-        "channels": [
-            {
-                "name": labels[channel],
-                "share": _finite(known[labels[channel]]) if labels[channel] in known else None,
-                "points": thinned(values[:, channel], MAX_COLUMNS),
-                "shaded": shaded(usable[:, channel], MAX_COLUMNS) if usable is not None else [],
-            }
-            for channel in order
-        ],
-        "span": shaded(usable.max(axis=1), MAX_COLUMNS) if usable is not None else [],
-    }
 
 
 def sparkline_svg(values: NDArray[np.float32], cells: NDArray[np.uint8] | None) -> bytes:

@@ -140,7 +140,7 @@ def test_text_from_devices_stays_text(console: RunningConsole, open_page: Any) -
 
 def test_a_verdict_has_a_page_of_its_own(console: RunningConsole, open_page: Any) -> None:
     sample = console.do(console.fleet.leave_waiting(SHUTTLE))
-    page = open_page(f"/verdict/{sample.sample_id}", at="text=waits for its verdict")
+    page = open_page(f"/verdict/{sample.sample_id}", at="text=There is no verdict on this sample yet")
     console.do(judge_waiting(console.fleet))
     page.wait_for_selector(".v-features")
     unknown = open_page("/verdict/nonsense", at="text=not a sample id")

@@ -12,7 +12,7 @@ from sqlalchemy import delete, update
 
 from cloud.console import create_app
 from cloud.console.page import PART_HEADER
-from cloud.console.why.pictures import UNSEEN_GREY
+from cloud.evidence.pictures import UNSEEN_GREY
 from cloud.serving.verdicts import undecided
 from cloud.store.fleet import store_heartbeat
 from cloud.store.judging import store_verdicts

@@ -8,10 +8,13 @@ import pytest
 from fastapi import HTTPException
 
 from cloud.console.why import drawings, media
-from cloud.console.why.contents import Contents
 from cloud.console.why.drawings import drawing, shown_frames, thumbnail
+from cloud.evidence.contents import Contents
+from cloud.evidence.reading import Evidence, Surroundings, _evidence
+from cloud.evidence.series import Window, series_plot
 from cloud.modalities import View
-from cloud.store.queries import JudgedSample, StoredPayload
+from cloud.store.context_queries import DeviceState
+from cloud.store.queries import JudgedSample, StoredMap, StoredPayload
 from cloud.store.verdict_columns import VerdictRecord
 from shared.images import decode_image
 from shared.modality import Modality
@@ -61,19 +64,30 @@ def contents(modality: Modality) -> Contents:
     return Contents(StoredPayload(modality, True, sample_pb2.Payload(), None), VALUES[modality], None)
 
 
+def evidence(judged: JudgedSample, shown: Contents) -> Evidence:
+    no_maps = StoredMap(1, 1, b"\x00")
+    around = Surroundings((), (), {}, (), DeviceState.ENROLLED, {}, {})
+    found = _evidence(judged, (shown.payload, no_maps), around, None, "")
+    values = shown.values
+    series = None
+    if values is not None and judged.record.modality is Modality.SERIES:
+        series = series_plot(Window(0.0, "", values.astype(np.float32)), [], judged.channels, {}, None, None)
+    return replace(found, contents=shown, series=series)
+
+
 def test_every_view_has_a_drawing() -> None:
     assert set(drawings._DRAWINGS) == set(View)
 
 
 @pytest.mark.parametrize("modality", list(Modality))
 def test_a_sample_is_drawn_by_its_modality(modality: Modality) -> None:
-    assert drawing(sample(modality), contents(modality))["kind"] == KINDS[modality]
+    assert drawing(evidence(sample(modality), contents(modality)), "/m")["kind"] == KINDS[modality]
     kind = thumbnail(sample(modality).record)["kind"]
     assert kind == ("bars" if modality is Modality.TABULAR else "picture")
 
 
 def test_a_clip_shows_some_of_its_frames_in_order() -> None:
-    drawn = drawing(sample(Modality.VIDEO), contents(Modality.VIDEO))
+    drawn = drawing(evidence(sample(Modality.VIDEO), contents(Modality.VIDEO)), "/m")
     numbers = [frame["number"] for frame in drawn["frames"]]
     assert numbers == sorted(set(numbers))
     assert (numbers[0], numbers[-1], len(numbers), drawn["frames_total"]) == (0, 39, drawings.MAX_FRAMES, 40)
@@ -87,14 +101,14 @@ def test_frames_carry_their_shares_and_the_highest_is_marked() -> None:
     clip = contents(Modality.VIDEO)
     assert clip.values is not None
     three = replace(clip, values=clip.values[:3], cloud_map=np.zeros((4, 4), np.uint8))
-    drawn = drawing(replace(judged, record=record), three)
+    drawn = drawing(evidence(replace(judged, record=record), three), "/m")
     assert [frame["share"] for frame in drawn["frames"]] == [0.1, 0.7, 0.2]
     assert [frame["is_highest"] for frame in drawn["frames"]] == [False, True, False]
     assert [frame["is_last"] for frame in drawn["frames"]] == [False, False, True]
     assert drawn["cloud_map"].endswith("/cloud_map.png")
     equal = record.model_copy(update={"contributions": [(name, 1 / 3) for name, _ in shares]})
     for without in (equal, judged.record):
-        frames = drawing(replace(judged, record=without), three)["frames"]
+        frames = drawing(evidence(replace(judged, record=without), three), "/m")["frames"]
         assert not any(frame["is_highest"] for frame in frames)
 
 

@@ -78,11 +78,15 @@ def overlay_png(cells: NDArray[np.uint8]) -> bytes:
 def thumbnail_png(pixels: NDArray[np.uint8], cells: NDArray[np.uint8] | None) -> bytes:
     """Return a thumbnail of the image as PNG, with its map if there is one."""
     small = fitted(pixels, THUMBNAIL_WIDTH_PX, THUMBNAIL_HEIGHT_PX)
-    if cells is not None:
-        rgba = overlay(cells, small.shape[1], small.shape[0]).astype(np.float32)
-        share = rgba[..., 3:] / 255.0
-        small = _clipped(small * (1 - share) + rgba[..., :3] * share)
-    return encode_png(small)
+    return encode_png(small if cells is None else with_overlay(small, cells))
+
+
+def with_overlay(pixels: NDArray[np.uint8], cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the picture (height, width, 3) uint8 with its map blended over it, at most DETAIL_PX a side."""
+    rgb = fitted(pixels, DETAIL_PX, DETAIL_PX)
+    rgba = overlay(cells, rgb.shape[1], rgb.shape[0]).astype(np.float32)
+    share = rgba[..., 3:] / 255.0
+    return _clipped(rgb * (1 - share) + rgba[..., :3] * share)
 
 
 def _scaled(rgb: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

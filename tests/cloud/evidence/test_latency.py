@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from cloud.console.why.latency import latency_of
+from cloud.evidence.latency import latency_of
 
 NOW_S = 1.8e9
 DAY_S = 86400.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.console.why.pictures import in_place
+from cloud.evidence.pictures import in_place
 from cloud.modalities import View, cloud_modality
 from cloud.store import Store
 from cloud.store.queries import StoredMap, StoredPayload, stored_map, stored_payload
@@ -33,7 +33,7 @@ class Contents:
     def edge_map(self) -> NDArray[np.uint8] | None:
         """Coarse map that the device sent."""
         stored = self.payload.edge_map if self.payload is not None else None
-        return _cells(stored) if stored is not None else None
+        return cells_of(stored) if stored is not None else None
 
 
 async def read_contents(store: Store, sample_id: uuid.UUID) -> tuple[StoredPayload | None, StoredMap | None]:
@@ -44,7 +44,7 @@ async def read_contents(store: Store, sample_id: uuid.UUID) -> tuple[StoredPaylo
 
 def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) -> Contents:
     """Decode stored contents. Blocking: call it outside the event loop."""
-    cells = _cells(cloud_map) if cloud_map is not None else None
+    cells = cells_of(cloud_map) if cloud_map is not None else None
     if payload is None:
         return Contents(None, None, cells, "The payload has expired (retention.payloads_days).")
     try:
@@ -58,5 +58,6 @@ def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) 
     return Contents(payload, in_place(values.astype(np.uint8, copy=False), crop), cells, problem)
 
 
-def _cells(stored: StoredMap) -> NDArray[np.uint8]:
+def cells_of(stored: StoredMap) -> NDArray[np.uint8]:
+    """Return the cells (height, width) of a stored map."""
     return np.frombuffer(stored.cells, np.uint8).reshape(stored.height, stored.width)

@@ -49,3 +49,34 @@ def _is_plausible(moment_s: float, received_at_s: float) -> bool:
 
 def _finding(name: str, offset_s: float, reference: str) -> str:
     return f"{name} is {clock_words(offset_s, reference)}" if abs(offset_s) > MAX_CLOCK_ERROR_S else f"{name} is off"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyStage:
+    """One stage of a sample's way from its capture to its verdict."""
+
+    name: str
+    seconds: float
+
+    @property
+    def words(self) -> str:
+        """Duration in words."""
+        return duration_words(self.seconds)
+
+
+def stages_of(
+    captured_at_s: float, sample_id: uuid.UUID, received_at_s: float, judged_at_s: float
+) -> tuple[LatencyStage, ...]:
+    """Return the stages whose times are plausible; a stage before an implausible time is left out."""
+    routed_at_s = (sample_id.int >> 80) / 1000 if sample_id.version == 7 else None
+    stages = []
+    begin_s = captured_at_s if _is_plausible(captured_at_s, received_at_s) else None
+    if routed_at_s is not None and _is_plausible(routed_at_s, received_at_s):
+        if begin_s is not None and begin_s <= routed_at_s:
+            stages.append(LatencyStage("screening on the device", routed_at_s - begin_s))
+            begin_s = routed_at_s
+        elif begin_s is None:
+            begin_s = routed_at_s
+    if begin_s is not None:
+        stages.append(LatencyStage("spool and transfer", max(0.0, received_at_s - begin_s)))
+    return (*stages, LatencyStage("queue and analysis", max(0.0, judged_at_s - received_at_s)))

@@ -1,0 +1,198 @@
+"""Reading of the evidence behind one verdict: one bounded view of the store, then work outside the event loop."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.evidence.bundle_facts import BundleFacts, BundleShelf
+from cloud.evidence.contents import Contents, cells_of, decode_contents
+from cloud.evidence.examples import CANDIDATES, MAX_CANDIDATE_BYTES, NormalExample, nearest_examples
+from cloud.evidence.history import SimilarVerdict, SourceVerdict, history_of, similar_items
+from cloud.evidence.region import MarkedRegion, marked_region
+from cloud.evidence.series import MAX_WINDOWS, SeriesPlot, Window, series_plot
+from cloud.evidence.table import Feature, features_of
+from cloud.modalities import View, cloud_modality
+from cloud.store import Store
+from cloud.store.context_queries import DeviceState, device_state, maps_of, payloads_of
+from cloud.store.labels import Label, StoredLabel, current_labels, label_history
+from cloud.store.queries import (
+    JudgedSample,
+    StoredMap,
+    StoredPayload,
+    is_waiting,
+    judged_sample,
+    key_of,
+    stored_map,
+    stored_payload,
+    verdict_page,
+)
+from cloud.store.verdict_columns import VerdictRecord, VerdictRow
+from cloud.store.verdict_keys import VerdictFilter
+from shared.errors import SampleRejected
+from shared.samples import Decision
+from shared.wire import decode_payload
+from vedette.v1 import sample_pb2
+
+EARLIER, LATER, ALIKE = 96, 32, 60  # verdicts of the device that are looked at
+MAX_WINDOW_BYTES = 2**20  # of the neighbouring windows together
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Rows of the store around one verdict, as read."""
+
+    around: tuple[VerdictRow, ...]
+    alike: tuple[VerdictRow, ...]
+    labels: Mapping[int, Label]
+    own_labels: tuple[StoredLabel, ...]
+    device: DeviceState
+    payloads: Mapping[int, sample_pb2.Payload]
+    maps: Mapping[int, StoredMap]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything that explains one verdict.
+
+    `series`, `features`, `region`: contents of its view, None or empty for another view. `gaps`: one sentence for each
+    part that is not available.
+    """
+
+    sample: JudgedSample
+    contents: Contents
+    bundle: BundleFacts | None
+    history: tuple[SourceVerdict, ...]
+    similar: tuple[SimilarVerdict, ...]
+    labels: tuple[StoredLabel, ...]
+    series: SeriesPlot | None
+    features: tuple[Feature, ...]
+    region: MarkedRegion | None
+    examples: tuple[NormalExample, ...]
+    gaps: tuple[str, ...]
+
+    @property
+    def record(self) -> VerdictRecord:
+        """The verdict with its sample."""
+        return self.sample.record
+
+
+async def read_evidence(store: Store, shelf: BundleShelf, sample_id: uuid.UUID) -> Evidence | bool:
+    """Return the evidence of a verdict; True if the sample waits for its verdict, False if it is unknown.
+
+    Raises StorageError.
+    """
+    async with store.reading() as connection:
+        sample = await judged_sample(connection, sample_id)
+        if sample is None:
+            return await is_waiting(connection, sample_id)
+        stored = await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
+        surroundings = await _surroundings(connection, sample.record)
+    bundle, problem = await shelf.facts(sample.record.bundle_id or sample.record.edge_bundle_id)
+    if bundle is not None and not sample.channels:
+        sample = replace(sample, channels=bundle.spec.channels)
+    return await asyncio.to_thread(_evidence, sample, stored, surroundings, bundle, problem)
+
+
+async def _surroundings(connection: AsyncConnection, record: VerdictRecord) -> Surroundings:
+    of_device = VerdictFilter(device_id=record.device_id, modality=record.modality)
+    odd = VerdictFilter(device_id=record.device_id, modality=record.modality, decision=Decision.ANOMALOUS)
+    key = key_of(record)
+    earlier = (await verdict_page(connection, of_device, before=key, size=EARLIER)).rows
+    later = (await verdict_page(connection, of_device, after=key, size=LATER)).rows
+    alike = (await verdict_page(connection, odd, before=key, size=ALIKE)).rows
+    around = (*later, *earlier)
+    view = cloud_modality(record.modality).view
+    numbers = [row.number for row in (*around, *alike, record)]
+    wanted, max_bytes = _wanted_payloads(record, around, view)
+    has_maps = view in (View.PICTURE, View.CLIP)
+    return Surroundings(
+        around=around,
+        alike=alike,
+        labels=await current_labels(connection, numbers),
+        own_labels=await label_history(connection, record.sample_id),
+        device=await device_state(connection, record.device_id),
+        payloads=await payloads_of(connection, wanted, max_bytes) if wanted else {},
+        maps=await maps_of(connection, [row.number for row in (*alike, record)]) if has_maps else {},
+    )
+
+
+def _wanted_payloads(record: VerdictRecord, around: Sequence[VerdictRow], view: View) -> tuple[list[int], int]:
+    """Return the samples whose payloads are needed beside the own one, and the most bytes of them together."""
+    own = [row for row in around if row.source_id == record.source_id and row.number != record.number]
+    own.sort(key=lambda row: abs(row.captured_at_s - record.captured_at_s))
+    if view is View.TRACES:
+        return [row.number for row in own[:MAX_WINDOWS]], MAX_WINDOW_BYTES
+    if view in (View.PICTURE, View.CLIP):
+        normal = [row.number for row in own if row.decision is Decision.NORMAL]
+        return normal[:CANDIDATES], MAX_CANDIDATE_BYTES
+    return [], 0
+
+
+def _evidence(
+    sample: JudgedSample,
+    stored: tuple[StoredPayload | None, StoredMap | None],
+    around: Surroundings,
+    bundle: BundleFacts | None,
+    bundle_problem: str,
+) -> Evidence:
+    """Return the evidence from rows of the store. Blocking: it decodes payloads."""
+    record, contents = sample.record, decode_contents(*stored)
+    view, shares = cloud_modality(record.modality).view, dict(record.contributions)
+    values, cells = contents.values, contents.cloud_map if contents.cloud_map is not None else contents.edge_map
+    series, features = None, tuple[Feature, ...]()
+    if values is not None and view is View.TRACES:
+        own = Window(record.captured_at_s, record.origin, values.astype(np.float32))
+        series = series_plot(own, _windows(record, around), sample.channels, shares, contents.cloud_map, bundle)
+    if values is not None and view is View.TABLE:
+        features = features_of(values.astype(np.float32), sample.channels, shares, bundle)
+    is_seen = view in (View.PICTURE, View.CLIP)
+    maps = {number: cells_of(stored) for number, stored in around.maps.items()}
+    examples = tuple[NormalExample, ...]()
+    if values is not None and is_seen:
+        ids = {row.number: row.sample_id for row in around.around}
+        candidates = [(ids[number], payload) for number, payload in around.payloads.items()]
+        examples = nearest_examples(values, record.modality, candidates)
+    return Evidence(
+        sample=sample,
+        contents=contents,
+        bundle=bundle,
+        history=history_of(record, around.around, around.labels),
+        similar=similar_items(record, around.alike, maps, around.labels),
+        labels=around.own_labels,
+        series=series,
+        features=features,
+        region=marked_region(cells) if is_seen and cells is not None else None,
+        examples=examples,
+        gaps=_gaps(contents, bundle_problem, around.device, record, series),
+    )
+
+
+def _windows(record: VerdictRecord, around: Surroundings) -> list[Window]:
+    """Return the neighbouring windows; one that cannot be decoded is left out."""
+    rows, found = {row.number: row for row in around.around}, []
+    for number, payload in around.payloads.items():
+        try:
+            values: NDArray[np.float32] = decode_payload(payload, record.modality).astype(np.float32)
+        except SampleRejected:
+            continue
+        found.append(Window(rows[number].captured_at_s, rows[number].origin, values))
+    return found
+
+
+def _gaps(
+    contents: Contents, bundle_problem: str, device: DeviceState, record: VerdictRecord, series: SeriesPlot | None
+) -> tuple[str, ...]:
+    """Return one sentence for each part that is not available."""
+    found = [contents.problem, bundle_problem]
+    if device is DeviceState.REMOVED:
+        found.append(f"Device {record.device_id} was removed from the fleet; its verdicts are kept.")
+    if device is DeviceState.REVOKED:
+        found.append(f"Device {record.device_id} was revoked and sends nothing more.")
+    if series is not None and not series.placed:
+        found.append("No neighbouring window of this source is stored, so only the window itself is shown.")
+    return tuple(text for text in found if text)
