@@ -21,6 +21,16 @@ ROUTES = {
     "GET /labels": Scope.LABELS_READ,
     "GET /samples/{sample_id}/labels": Scope.LABELS_READ,
     "POST /samples/{sample_id}/labels": Scope.LABELS_WRITE,
+    "GET /review/items": Scope.REVIEW_READ,
+    "GET /review/items/{item}": Scope.REVIEW_READ,
+    "GET /review/counts": Scope.REVIEW_READ,
+    "GET /review/density": Scope.REVIEW_READ,
+    "GET /review/views": Scope.REVIEW_MARK,
+    "PUT /review/views/{name}": Scope.REVIEW_MARK,
+    "DELETE /review/views/{name}": Scope.REVIEW_MARK,
+    "POST /review/decisions": Scope.REVIEW_DECIDE,
+    "POST /review/undo": Scope.REVIEW_DECIDE,
+    "POST /review/marks": Scope.REVIEW_MARK,
     "GET /devices": Scope.DEVICES_READ,
     "GET /devices/{device_id}": Scope.DEVICES_READ,
     "DELETE /devices/{device_id}": Scope.DEVICES_WRITE,
@@ -56,12 +66,16 @@ BODIES = {
     "POST /webhooks": {"url": "http://127.0.0.1:9/hook"},
     "POST /rollouts": {"name": "shuttle", "bundle_id": "none"},
     "POST /rollouts/{name}/actions": {"action": "pause"},
+    "PUT /review/views/{name}": {"query": "decision=anomalous"},
+    "POST /review/decisions": {"items": [{"item": 7}], "decision": "real"},
+    "POST /review/undo": {"decisions": [7]},
+    "POST /review/marks": {"items": [7]},
 }
 
 
 async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) -> httpx.Response:
     method, path = route.split(" ")
-    path = path.replace("{webhook_id}", "0123456789ab")
+    path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
     return await client.request(method, path, json=BODIES.get(route))
 
@@ -77,7 +91,10 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
     assert (
         accepted.is_success
         or may_refuse
-        or (accepted.status_code == 404 and re.search("device_id|bundle_id|webhook_id|{group}$", route))
+        or (
+            accepted.status_code == 404
+            and re.search("device_id|bundle_id|webhook_id|{group}$|{item}|DELETE /review|decisions|undo", route)
+        )
     )
     stranger = await call(await clients(authorization=""), route, sample_id)
     assert stranger.status_code == 401
