@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from cloud.service.metrics import Metrics
+from cloud.service.metrics import AnalysisMetrics, Metrics
 from cloud.service.roles import Role
 from cloud.settings import CloudSettings
 from shared.addresses import Address
@@ -125,17 +125,17 @@ def test_the_manifests_run_each_role_on_the_ports_of_its_settings() -> None:
 
 
 def test_rules_and_dashboard_use_metrics_and_labels_that_exist() -> None:
-    metrics = Metrics("ingest")
+    metrics, analysis_metrics = Metrics("ingest"), AnalysisMetrics()
     for counter, label in (
         (metrics.samples, "rejected"),
         (metrics.refused_requests, "rate"),
-        (metrics.verdicts, "undecided"),
+        (analysis_metrics.verdicts, "undecided"),
         (metrics.errors, "store"),
         (metrics.rollout_stage, "biopsy"),
     ):
         counter.labels(label)
     labels: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(metrics.page().decode()):
+    for family in text_string_to_metric_families((metrics.page() + analysis_metrics.page()).decode()):
         for sample in family.samples:
             labels.setdefault(sample.name, set()).update(sample.labels)
     rules = [rule for group in RULES["groups"] for rule in group["rules"]]

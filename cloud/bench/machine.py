@@ -1,5 +1,6 @@
 """Facts of this machine that a measurement depends on."""
 
+import contextlib
 import os
 import platform
 from importlib.metadata import version
@@ -20,11 +21,32 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the processor time that a process and its children have used, in seconds."""
+    ticks = [sum(map(int, _stat(each)[11:13])) for each in _with_children(pid)]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mib(pid: int) -> float:
-    """Return the resident memory of a process in MiB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Return the resident memory of a process and its children in MiB; pages that they share count once."""
+    return sum(_proportional_kib(each) for each in _with_children(pid)) / 2**10
+
+
+def _with_children(pid: int) -> list[int]:
+    """Return the ids of a process and its running children."""
+    found = [pid]
+    for entry in os.scandir("/proc"):
+        with contextlib.suppress(OSError):  # it has ended
+            if entry.name.isdigit() and int(_stat(int(entry.name))[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state of the process on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _proportional_kib(pid: int) -> int:
+    """Return the resident memory of a process, of shared pages its part."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from cloud.service.analysis_port import DeviceLoad
 from cloud.service.request_slots import RequestSlots
 from cloud.settings import LimitSettings
 from cloud.store.judging import Backlog
@@ -104,11 +105,11 @@ class Admission:
             self._note(device_id, stored.samples, stored.decoded_bytes)
             self._add(device_id, stored.samples - load.samples, stored.decoded_bytes - load.decoded_bytes)
 
-    def judged(self, judged: Sequence[tuple[str, int]], seconds: float) -> None:
-        """Record judged samples, each as its device and decoded bytes, all judged within `seconds`."""
-        for device_id, decoded_bytes in judged:
-            self.leave(device_id, 1, decoded_bytes)
-        rate = len(judged) / max(seconds, 1e-3)
+    def judged(self, judged: Sequence[DeviceLoad], seconds: float) -> None:
+        """Record judged samples, all judged within `seconds`."""
+        for load in judged:
+            self.leave(load.device_id, load.samples, load.decoded_bytes)
+        rate = sum(load.samples for load in judged) / max(seconds, 1e-3)
         self._judged_a_second += 0.2 * (rate - self._judged_a_second)
 
     def leave(self, device_id: str, samples: int, decoded_bytes: int) -> None:
@@ -120,7 +121,7 @@ class Admission:
     def recounting(self) -> Iterator[Callable[[Backlog, float | None], None]]:
         """Let the block count the waiting samples in the store; yield the function that takes the result.
 
-        Its arguments are the backlog, and the verdicts a second of all processes, None if this process alone judges.
+        Its arguments are the backlog, and the verdicts a second of all processes, None if unknown.
         Changes during the count are added to it; a few samples may count twice, or not, until the next count.
         """
         self._meanwhile = []

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from cloud.service.metrics import Metrics
+from cloud.analysis_settings import AnalysisSettings
+from cloud.service.analysis_port import AnalysisListener, JudgedSamples, loads_of
+from cloud.service.event_messages import pushed_events
+from cloud.service.metrics import AnalysisMetrics
 from cloud.serving.batcher import Batcher
 from cloud.serving.bounded_judge import BoundedJudge
 from cloud.serving.cache import AnalysisCache
@@ -15,7 +18,7 @@ from cloud.serving.lane import Judged
 from cloud.serving.ports import Judge
 from cloud.serving.replicas.replica_set import replica_set
 from cloud.serving.worker import Worker
-from cloud.settings import CloudSettings
+from cloud.settings import StoreLocation
 from cloud.store import Store
 from cloud.store.events import WrittenEvent
 from cloud.store.inbox_request import Doubles
@@ -33,33 +36,26 @@ _LOG = EventLog("service")
 
 
 class AnalysisPart:
-    """Batcher with its threads and loaded bundles.
-
-    `on_judged` is called after verdicts were stored, with their events and the seconds they took; `on_doubles` when
-    samples that wait turn out to have been sent twice. `on_readiness` is called after each change of `problem`.
-    """
+    """Batcher with its threads and loaded bundles; implements `cloud.service.analysis_port.AnalysisPort`."""
 
     def __init__(
         self,
         store: Store,
         registry: Registry,
-        settings: CloudSettings,
-        metrics: Metrics,
+        settings: AnalysisSettings,
+        location: StoreLocation,
+        listener: AnalysisListener,
         *,
         load_analysis: Callable[[Bundle], Judge],
-        on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None],
-        on_doubles: Callable[[Sequence[Doubles]], None],
-        on_failure: Callable[[Exception], None],
-        on_readiness: Callable[[], Awaitable[None]],
         spans: SampleSpans | None = None,
     ) -> None:
-        self._registry, self._settings, self._metrics = registry, settings.analysis, metrics
-        self._on_judged, self._on_doubles, self._on_failure = on_judged, on_doubles, on_failure
+        self._registry, self._settings, self._listener = registry, settings, listener
+        self._metrics = AnalysisMetrics()
         self._load_here = load_analysis
         self._trusted_keys: tuple[Ed25519PublicKey, ...] = ()
-        self._replicas = replica_set(settings.analysis, settings.store, on_readiness)
+        self._replicas = replica_set(settings, location, listener.on_readiness)
         self._throttle = Throttle()
-        on_crash = metrics.worker_crashes.inc
+        on_crash = self._metrics.worker_crashes.inc
         workers = Worker("analysis", on_crash=on_crash), Worker("decoding", on_crash=on_crash)
         slow_worker = Worker("slow-analysis", SLOW_NICENESS, on_crash=on_crash)
         slow_workers = slow_worker, Worker("slow-decoding", SLOW_NICENESS, on_crash=on_crash)
@@ -68,8 +64,8 @@ class AnalysisPart:
             self._open_bundle,
             self._load,
             slow_worker,
-            settings.analysis.cached_bundles,
-            settings.analysis.cached_bytes,
+            settings.cached_bundles,
+            settings.cached_bytes,
         )
         self._measure()
         self._batcher = Batcher(
@@ -78,12 +74,12 @@ class AnalysisPart:
             workers,
             slow_workers,
             find_bundle=registry.judging_bundle_id,
-            batch_size=settings.analysis.batch_size * (settings.analysis.ray.max_replicas if self._replicas else 1),
-            false_alarm_rate=settings.analysis.false_alarm_rate,
-            adaptive_depth=settings.analysis.adaptive_depth,
+            batch_size=settings.batch_size * (settings.ray.max_replicas if self._replicas else 1),
+            false_alarm_rate=settings.false_alarm_rate,
+            adaptive_depth=settings.adaptive_depth,
             on_judged=self._judged,
             on_doubles=self._found_doubles,
-            on_failure=on_failure,
+            on_failure=listener.on_failure,
             spans=spans,
         )
 
@@ -100,6 +96,10 @@ class AnalysisPart:
     def problem(self) -> str:
         """Reason why no sample can be judged; empty otherwise."""
         return self._replicas.problem if self._replicas else ""
+
+    async def metrics_page(self) -> bytes:
+        """Return the metrics of the analysis in the text format of Prometheus."""
+        return self._metrics.page()
 
     def stop(self) -> None:
         """End the threads; waits for a running calculation only a moment."""
@@ -120,7 +120,7 @@ class AnalysisPart:
         try:
             current = await self._registry.all_current()
         except StorageError as error:
-            self._on_failure(error)
+            self._listener.on_failure(error)
             return
         for entry in current[: self._settings.cached_bundles]:
             try:
@@ -128,7 +128,7 @@ class AnalysisPart:
                 await self._analyses.get(entry.bundle_id)
                 _LOG.info("bundle_ready", bundle=entry.bundle_id, seconds=time.perf_counter() - started_s)
             except VedetteError as error:
-                self._on_failure(error)
+                self._listener.on_failure(error)
 
     async def _open_bundle(self, bundle_id: str) -> Bundle:
         self._trusted_keys = await self._registry.key_chain.keys()
@@ -142,7 +142,8 @@ class AnalysisPart:
 
     def _judged(self, judged: Judged, written: Sequence[WrittenEvent], seconds: float) -> None:
         now_s = time.time()
-        self._on_judged(judged, written, seconds)
+        loads = loads_of(waiting for waiting, _ in judged)
+        self._listener.on_judged(JudgedSamples(loads, pushed_events(written), seconds))
         for waiting, verdict in judged:
             self._metrics.verdicts.labels(verdict.decision.value).inc()
             self._metrics.verdict_seconds.observe(max(0.0, now_s - waiting.received_at_s))
@@ -156,7 +157,7 @@ class AnalysisPart:
             _LOG.info("samples_judged", bundle=bundle_id, samples=count, seconds=seconds)
 
     def _found_doubles(self, doubles: Sequence[Doubles]) -> None:
-        self._on_doubles(doubles)
+        self._listener.on_doubles(doubles)
         for item in doubles:
             if item.foreign and (count := self._throttle.allow(f"foreign {item.device_id}", item.foreign)):
                 reason = "another device has sent samples of these ids"

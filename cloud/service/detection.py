@@ -86,7 +86,7 @@ class DetectionService:
         watch = grpc.unary_stream_rpc_method_handler(
             self._watch.Watch,
             request_deserializer=detection_pb2.WatchRequest.FromString,
-            response_serializer=detection_pb2.Event.SerializeToString,
+            response_serializer=bytes,
         )
         name = detection_pb2.DESCRIPTOR.services_by_name["Detection"].full_name
         return grpc.method_handlers_generic_handler(name, {"Submit": submit, "Watch": watch})

@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from cloud.service.access import Access
 from cloud.service.admission import Admission
+from cloud.service.analysis_port import JudgedSamples
 from cloud.service.authority import Authority
 from cloud.service.backlog_count import count_backlog
 from cloud.service.bundle_rules import BundleRules
@@ -24,10 +25,8 @@ from cloud.service.ports import grpc_server, listen_grpc
 from cloud.service.store_check import StoreCheck
 from cloud.service.traces import IngestTraces
 from cloud.service.watch import WatchService
-from cloud.serving.lane import Judged
 from cloud.settings import CloudSettings
 from cloud.store import Store
-from cloud.store.events import WrittenEvent
 from cloud.store.inbox_request import Doubles
 from cloud.store.judging import backlog
 from cloud.store.registry import Registry
@@ -71,7 +70,7 @@ class DevicePart:
         self._servers: list[grpc.aio.Server] = []
         self._access = Access(store, settings.limits, metrics)
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
-        self._notifier = EventNotifier(store, on_failure)
+        self._notifier = EventNotifier(store, on_failure, is_pushed=wake_analysis is not None)
         self._watch = WatchService(
             store,
             self._access,
@@ -90,6 +89,11 @@ class DevicePart:
         """Count the samples that wait in the store; raises StorageError."""
         self._admission = Admission(self._settings.limits, await backlog(self._store))
         self._metrics.backlog.set_function(lambda: self._admission.backlog)
+
+    async def count_again(self) -> None:
+        """Correct the number of waiting samples by those in the store; raises StorageError."""
+        with self._admission.recounting() as recount:
+            recount(await backlog(self._store), None)
 
     async def listen(self) -> None:
         """Open both ports; raises PortInUseError or CertificateError."""
@@ -145,10 +149,11 @@ class DevicePart:
         """End the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def judged(self, judged: Judged, written: Sequence[WrittenEvent], seconds: float) -> None:
-        """Push the events of verdicts that this process has stored, and shorten the backlog."""
-        self._admission.judged([(waiting.device_id, waiting.decoded_bytes) for waiting, _ in judged], seconds)
-        self._notifier.publish(written)
+    def judged(self, judged: JudgedSamples) -> None:
+        """Push the events of verdicts that the own analysis has stored, and shorten the backlog."""
+        if judged.loads:
+            self._admission.judged(judged.loads, judged.seconds)
+        self._notifier.publish(judged.events)
 
     def doubles(self, doubles: Sequence[Doubles]) -> None:
         """Shorten the backlog by samples that were counted twice."""

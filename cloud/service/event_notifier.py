@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from cloud.service.access import ClientCertificate
+from cloud.service.event_messages import PushedEvent, pushed_events
 from cloud.store import Store
-from cloud.store.events import StoredEvent, WrittenEvent, audiences_between, events_between, newest_cursor
+from cloud.store.events import audiences_between, events_between, newest_cursor
 from cloud.store.schema import ALL_DEVICES
-from shared.samples import Verdict
 
 POLL_S = 0.5
+PUSH_S = 0.2  # for events of the own analysis to be pushed after they were stored
 FOLLOW_EVERY_S = 0.03
 MAX_FOLLOWED = 256  # events that are read at once and pushed; of more, each stream reads its own
 MAX_PENDING = 64  # pushed events that a stream has not sent yet; a stream with more reads the store
-MAX_PUSHED_CELLS = 2**14  # of a verdict's map; a stream reads larger ones when it can send them
 
 
 class EventStream:
@@ -33,14 +33,14 @@ class EventStream:
         self.certificate = certificate
         self.must_read = True
         self.must_check = False
-        self._pending: deque[StoredEvent] = deque()
+        self._pending: deque[tuple[int, bytes]] = deque()
         self._woken = asyncio.Event()
 
-    def push(self, event: StoredEvent) -> None:
-        """Add an event that follows all earlier ones of the device."""
+    def push(self, cursor: int, data: bytes) -> None:
+        """Add a serialised event that follows all earlier ones of the device; one without data is read instead."""
         if not self.must_read:  # else the stream finds it in the store
-            self._pending.append(event)
-            if len(self._pending) > MAX_PENDING or _is_large(event):
+            self._pending.append((cursor, data))
+            if len(self._pending) > MAX_PENDING or not data:
                 self.must_read = True
         self._woken.set()
 
@@ -59,8 +59,8 @@ class EventStream:
         self.must_read = False
         self._pending.clear()
 
-    def take(self) -> list[StoredEvent]:
-        """Return the pushed events."""
+    def take(self) -> list[tuple[int, bytes]]:
+        """Return the pushed events: cursor and data of each."""
         events = list(self._pending)
         self._pending.clear()
         return events
@@ -75,11 +75,13 @@ class EventStream:
 class EventNotifier:
     """Open streams by device, and the cursor up to which all events have reached them.
 
-    Events of this process are pushed while no other process has written in between; otherwise the streams read.
+    Events of the own analysis are pushed while no other process has written in between; otherwise the streams read.
+    `is_pushed`: there is an analysis of its own, whose events follow their commit within PUSH_S.
     """
 
-    def __init__(self, store: Store, on_failure: Callable[[Exception], None]) -> None:
-        self._store = store
+    def __init__(self, store: Store, on_failure: Callable[[Exception], None], *, is_pushed: bool = True) -> None:
+        self._store, self._is_pushed = store, is_pushed
+        self._looked_at = 0  # newest cursor at the last look into the store
         self._on_failure = on_failure
         self._announced = asyncio.Event()
         self._streams: dict[str, set[EventStream]] = {}
@@ -107,15 +109,15 @@ class EventNotifier:
             if not self._streams[device_id]:
                 del self._streams[device_id]
 
-    def publish(self, written: Sequence[WrittenEvent]) -> None:
-        """Push events that this process has written, in the order of their cursors."""
-        cursors = [item.event.cursor for item in written]
-        if cursors != list(range(self.newest + 1, self.newest + 1 + len(cursors))):
+    def publish(self, events: Sequence[PushedEvent]) -> None:
+        """Push events that the own analysis has written, in the order of their cursors."""
+        new = [event for event in events if event.cursor > self.newest]  # others were found in the store
+        if [event.cursor for event in new] != list(range(self.newest + 1, self.newest + 1 + len(new))):
             self._announced.set()
             return
-        self.newest += len(cursors)
-        for item in written:
-            self._push(item)
+        self.newest += len(new)
+        for event in new:
+            self._push(event)
 
     def follow_soon(self) -> None:
         """Look for events of other processes, because one has committed."""
@@ -136,36 +138,33 @@ class EventNotifier:
             except Exception as error:  # any failed query: the next one may succeed, and streams depend on it
                 self._on_failure(error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._announced.wait(), POLL_S)
+                await asyncio.wait_for(self._announced.wait(), PUSH_S if self._looked_at > self.newest else POLL_S)
             await asyncio.sleep(started_s + FOLLOW_EVERY_S - time.monotonic())
 
     async def _follow(self) -> None:
         """Push the events of other processes to their streams, or let these read the store if they are many."""
-        newest = await newest_cursor(self._store)
-        if newest <= self.newest:
+        seen_before, newest = self._looked_at, await newest_cursor(self._store)
+        self._looked_at = newest
+        at_start, after = self.newest == 0, self.newest
+        if self._is_pushed and not at_start:
+            newest = min(newest, seen_before)  # newer ones are perhaps pushed in a moment
+        if newest <= after:
             return
-        at_start = self.newest == 0
-        after = self.newest
         audiences = {ALL_DEVICES} if at_start else await audiences_between(self._store, after, newest)
         if at_start or newest - after > MAX_FOLLOWED:
             self._wake(audiences)
         elif listening := audiences & {ALL_DEVICES, *self._streams}:
-            # A stream that has its events already, because this process pushed them meanwhile, drops them.
-            for item in await events_between(self._store, after, newest, listening):
-                self._push(item)
+            # A stream that has its events already, because they were pushed meanwhile, drops them.
+            for event in pushed_events(await events_between(self._store, after, newest, listening)):
+                self._push(event)
         self.newest = max(self.newest, newest)
 
-    def _push(self, item: WrittenEvent) -> None:
-        for stream in self.streams if item.device_id == ALL_DEVICES else self._streams.get(item.device_id, ()):
-            stream.push(item.event)
+    def _push(self, event: PushedEvent) -> None:
+        is_for_all = event.device_id == ALL_DEVICES
+        for stream in self.streams if is_for_all else self._streams.get(event.device_id, ()):
+            stream.push(event.cursor, event.data)
 
     def _wake(self, audiences: set[str]) -> None:
         for device_id in self._streams if ALL_DEVICES in audiences else audiences & self._streams.keys():
             for stream in self._streams[device_id]:
                 stream.read_store()
-
-
-def _is_large(event: StoredEvent) -> bool:
-    verdict = event.content
-    anomaly_map = verdict.anomaly_map if isinstance(verdict, Verdict) else None
-    return anomaly_map is not None and anomaly_map.size > MAX_PUSHED_CELLS

@@ -4,7 +4,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol, TypeAlias
 
-from cloud.service.metrics import Metrics
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -30,12 +30,12 @@ class FrontApp:
 
     def __init__(
         self,
-        metrics: Metrics,
+        metrics_page: Callable[[], Awaitable[bytes]],
         health: Callable[[], dict[str, object]],
         ready: Callable[[], dict[str, object]],
         people: AsgiApp | None,
     ) -> None:
-        self._metrics = metrics
+        self._metrics_page = metrics_page
         self._states = {"/health": (health, ("ready", "not ready")), "/ready": (ready, ("ready",))}
         self._people = people
 
@@ -47,7 +47,7 @@ class FrontApp:
             status = 200 if facts["status"] in good else 503
             await _answer(scope, send, status, "application/json", json.dumps(facts).encode())
         elif scope["type"] == "http" and scope["path"] == "/metrics":
-            await _answer(scope, send, 200, self._metrics.content_type, self._metrics.page())
+            await _answer(scope, send, 200, CONTENT_TYPE_LATEST, await self._metrics_page())
         elif self._people is not None:
             await self._people(scope, receive, send)
         else:

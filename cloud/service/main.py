@@ -1,7 +1,6 @@
 """`vedette cloud serve`: run the service until a signal ends it."""
 
 import asyncio
-import functools
 import logging
 import os
 import resource
@@ -15,14 +14,13 @@ from cloud.devices import late_after_s
 from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import StreamingApp
+from cloud.service.load_analysis import LoadAnalysis, loader
 from cloud.service.process import Service
 from cloud.service.roles import Role, check_role
 from cloud.service.trusted_key import trusted_key_for_service
-from cloud.serving.ports import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.registry import Registry
-from shared.bundle import Bundle
 from shared.errors import VedetteError
 from shared.garbage import skip_loaded_objects
 from shared.logs import EventLog, configure
@@ -31,13 +29,11 @@ RESERVED_FILES = 1024  # of store, bundles and libraries
 _LOG = EventLog("service")
 
 
-LoadAnalysis = Callable[[Bundle], Judge]
-
-
 def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, role: Role = Role.ALL) -> None:
     """Run until SIGTERM or SIGINT; raises the error that prevents the start or ends the service.
 
-    `load_analysis`: makes the analysis of a bundle; None for the bundle's own.
+    `load_analysis`: makes the analysis of a bundle, in this process; None for the bundle's own, which the role `all`
+    runs in a child process.
     """
     configure(libraries=True)
     check_role(role, settings)
@@ -46,7 +42,9 @@ def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, ro
     limits = settings.limits
     raise_file_limit(limits.connections + limits.enrolment_connections + limits.console_connections + RESERVED_FILES)
     with service_lock(settings.data_dir, shared=role is not Role.ALL):
-        asyncio.run(_run(settings, authority, key, load_analysis or _load_analysis(settings), role))
+        if load_analysis is None and role is not Role.ALL:
+            load_analysis = loader(settings.analysis)
+        asyncio.run(_run(settings, authority, key, load_analysis, role))
         # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its
         # samples are judged at the next start.
         logging.shutdown()
@@ -65,25 +63,12 @@ def raise_file_limit(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _load_analysis(settings: CloudSettings) -> LoadAnalysis:
-    # Once: a later call would keep analyses for ever that the cache has dropped.
-    skip_once = functools.cache(skip_loaded_objects)
-
-    def load(bundle: Bundle) -> Judge:
-        from cloud.serving.analysis import load_analysis  # imports PyTorch: in the worker, not at start
-
-        chosen = settings.analysis
-        analysis = load_analysis(
-            bundle, chosen.device, chosen.false_alarm_rate, chosen.precision, compiled=chosen.compile
-        )
-        skip_once()  # those of PyTorch, too
-        return analysis
-
-    return load
-
-
 async def _run(
-    settings: CloudSettings, authority: Authority, key: Ed25519PublicKey, load_analysis: LoadAnalysis, role: Role
+    settings: CloudSettings,
+    authority: Authority,
+    key: Ed25519PublicKey,
+    load_analysis: LoadAnalysis | None,
+    role: Role,
 ) -> None:
     """Serve until a signal."""
     asked = asyncio.Event()

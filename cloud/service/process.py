@@ -12,11 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.devices import late_after_s
 from cloud.service.analysis_part import AnalysisPart
+from cloud.service.analysis_port import AnalysisListener, AnalysisPort, JudgedSamples
+from cloud.service.analysis_process import AnalysisProcess
 from cloud.service.authority import Authority
 from cloud.service.data_dir import Addresses, remove_addresses, write_addresses
 from cloud.service.device_part import DevicePart
 from cloud.service.housekeeping import Housekeeping
 from cloud.service.http import AsgiApp, FrontApp, StreamingApp
+from cloud.service.load_analysis import LoadAnalysis
 from cloud.service.metrics import Metrics
 from cloud.service.origins import OriginCheck
 from cloud.service.ports import probe
@@ -26,23 +29,20 @@ from cloud.service.roles import Role
 from cloud.service.store_check import StoreCheck
 from cloud.service.traces import IngestTraces
 from cloud.service.web import WebServer
-from cloud.serving.lane import Judged
-from cloud.serving.ports import Judge
 from cloud.settings import CloudSettings
 from cloud.store import Store, open_store
 from cloud.store.audit import SERVICE_ACTOR
-from cloud.store.events import WrittenEvent
 from cloud.store.inbox_request import Doubles
 from cloud.store.read_queue import CONSOLE_READS
 from cloud.store.registry import Registry
 from shared.addresses import Address
-from shared.bundle import Bundle
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
 from shared.signing_keys import key_id
 from shared.tracing import SampleSpans
 
 GRACE_S = 1.5
+COUNT_AGAIN_S = 1.0
 _LOG = EventLog("service")
 
 MakeConsole = Callable[[Store, Registry, CloudSettings, Callable[[], Mapping[str, str]]], StreamingApp]
@@ -51,7 +51,8 @@ MakeConsole = Callable[[Store, Registry, CloudSettings, Callable[[], Mapping[str
 class Service:
     """One service process with the parts of its role.
 
-    `failed` resolves to the error of a part that ended unexpectedly. `addresses` is set once the service has started.
+    `load_analysis` loads the analysis of a bundle in this process; None: a child process judges. `failed` resolves to
+    the error of a part that ended unexpectedly. `addresses` is set once the service has started.
     """
 
     addresses: Addresses
@@ -62,7 +63,7 @@ class Service:
         authority: Authority,
         trusted_key: Ed25519PublicKey,
         *,
-        load_analysis: Callable[[Bundle], Judge],
+        load_analysis: LoadAnalysis | None,
         make_console: MakeConsole | None = None,
         role: Role = Role.ALL,
     ) -> None:
@@ -92,18 +93,25 @@ class Service:
             Housekeeping(self.store, settings, self.metrics, self._on_failure) if role.serves_devices else None
         )
 
-    def _analysis_part(self, load_analysis: Callable[[Bundle], Judge]) -> AnalysisPart:
-        part = AnalysisPart(
-            self.store,
-            self.registry,
-            self._settings,
-            self.metrics,
-            load_analysis=load_analysis,
+    def _analysis_part(self, load_analysis: LoadAnalysis | None) -> AnalysisPort:
+        listener = AnalysisListener(
             on_judged=self._on_judged,
             on_doubles=self._on_doubles,
             on_failure=self._on_failure,
-            spans=self._spans,
             on_readiness=self._on_readiness,
+            on_lost=self._count_again,
+        )
+        settings = self._settings
+        if load_analysis is None:
+            return AnalysisProcess(settings, self._trusted_key, self.store.claimant, listener)
+        part = AnalysisPart(
+            self.store,
+            self.registry,
+            settings.analysis,
+            settings.store,
+            listener,
+            load_analysis=load_analysis,
+            spans=self._spans,
         )
         if not self._role.serves_devices:
             self.store.call_on_change(part.wake)
@@ -178,7 +186,7 @@ class Service:
     def _web_front(self, listen: Address) -> AsgiApp:
         """Return the web application: metrics and health, and for people sign-in, the console and the HTTP API."""
         people = self._people_app() if self._role.serves_people else None
-        front = FrontApp(self.metrics, self.health, self.readiness, people)
+        front = FrontApp(self._metrics_page, self.health, self.readiness, people)
         if not self._role.serves_people and not listen.is_loopback:
             return front  # a monitoring system names the process by any address; the pages hold no data of devices
         checked = OriginCheck(front, listen, self._settings.console_names)
@@ -287,13 +295,26 @@ class Service:
         if self._devices:
             await self._devices.set_health(is_ready=self._is_ready, can_store=not self._store_check.problem)
 
-    def _on_judged(self, judged: Judged, written: Sequence[WrittenEvent], seconds: float) -> None:
+    def _on_judged(self, judged: JudgedSamples) -> None:
         if self._devices:
-            self._devices.judged(judged, written, seconds)
+            self._devices.judged(judged)
 
     def _on_doubles(self, doubles: Sequence[Doubles]) -> None:
         if self._devices:
             self._devices.doubles(doubles)
+
+    async def _count_again(self) -> None:
+        """Count the waiting samples in the store until that succeeds."""
+        while self._devices:
+            try:
+                await self._devices.count_again()
+                return
+            except StorageError as error:
+                self._on_failure(error)
+                await asyncio.sleep(COUNT_AGAIN_S)
+
+    async def _metrics_page(self) -> bytes:
+        return self.metrics.page() + (await self._analysis.metrics_page() if self._analysis else b"")
 
     def _supervise(self, part: str, coroutine: Coroutine[Any, Any, None]) -> None:
         async def run() -> None:

@@ -7,12 +7,12 @@ from typing import TypeVar
 import grpc
 
 from cloud.service.access import Access, Context, refuse, refuse_for_store
+from cloud.service.event_messages import event_bytes
 from cloud.service.event_notifier import EventNotifier
 from cloud.service.metrics import Metrics
 from cloud.store import Store
-from cloud.store.events import BundleChange, StoredEvent, events_after, newest_cursor
+from cloud.store.events import events_after, newest_cursor
 from shared.errors import StorageError
-from shared.wire import verdict_to_message
 from vedette.v1 import detection_pb2
 
 STORAGE_RETRY_MS = 2000
@@ -41,8 +41,8 @@ class WatchService:
         self._on_failure = on_failure
         metrics.watches.set_function(lambda: len(notifier.streams))
 
-    async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[detection_pb2.Event]:
-        """Stream the device's events after the cursor, then new ones, until either side ends the call."""
+    async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[bytes]:
+        """Stream the device's serialised events after the cursor, then new ones, until either side ends the call."""
         used = await self._access.new_call(context)
         if self._notifier.number_of_streams(used.device_id) >= self._streams_per_device:
             message = f"Device {used.device_id!r} has {self._streams_per_device} event streams open already."
@@ -55,15 +55,16 @@ class WatchService:
                     await self._access.device_id(context)
                 if stream.must_read:
                     stream.begin_reading()
-                    page = await self._read(context, events_after(self._store, used.device_id, cursor, WATCH_PAGE))
-                    stream.must_read |= len(page) == WATCH_PAGE
+                    stored = await self._read(context, events_after(self._store, used.device_id, cursor, WATCH_PAGE))
+                    stream.must_read |= len(stored) == WATCH_PAGE
+                    page = [(event.cursor, event_bytes(event)) for event in stored]
                 else:
                     page = stream.take()
-                for event in page:
-                    if event.cursor > cursor:  # not both read and pushed
-                        cursor = event.cursor
-                        if event.content is not None:
-                            yield _event_message(event)
+                for event_cursor, data in page:
+                    if event_cursor > cursor:  # not both read and pushed
+                        cursor = event_cursor
+                        if data:  # else its verdict was removed
+                            yield data
                 await stream.wait()
         await refuse(context, grpc.StatusCode.UNAVAILABLE, "The service is stopping: connect again.")
 
@@ -90,13 +91,3 @@ class WatchService:
             return await reading
         except StorageError as error:
             await refuse_for_store(context, error, retry_after_ms=STORAGE_RETRY_MS)
-
-
-def _event_message(event: StoredEvent) -> detection_pb2.Event:
-    message = detection_pb2.Event(cursor=event.cursor)
-    if isinstance(event.content, BundleChange):
-        message.bundle_changed.bundle_name = event.content.bundle_name
-        message.bundle_changed.bundle_id = event.content.bundle_id
-    elif event.content is not None:
-        message.verdict.CopyFrom(verdict_to_message(event.content))
-    return message

@@ -163,13 +163,16 @@ def location_of(where: Where) -> StoreLocation:
     return where if isinstance(where, StoreLocation) else StoreLocation(where)
 
 
-def open_store(where: Where, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> Store:
-    """Return the store at a location; it connects when it is used."""
+def open_store(where: Where, reads: ReadLimits = DEVICE_READS, *, actor: str = "", claimant: str = "") -> Store:
+    """Return the store at a location; it connects when it is used.
+
+    `claimant`: name for claims on samples where several processes judge; empty for a new one.
+    """
     location = location_of(where)
     if location.url:
         from cloud.store.postgres.store import PostgresStore
 
-        return PostgresStore(location.url, reads, actor=actor)
+        return PostgresStore(location.url, reads, actor=actor, claimant=claimant)
     from cloud.store.sqlite.store import SqliteStore
 
     return SqliteStore(location.data_dir, reads, actor=actor)

@@ -40,10 +40,10 @@ _BEGIN_WRITING = text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_notify('
 class PostgresStore(Store):
     """Store in the database at a URL `postgresql://USER@HOST/DATABASE`."""
 
-    def __init__(self, url: str, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> None:
+    def __init__(self, url: str, reads: ReadLimits = DEVICE_READS, *, actor: str = "", claimant: str = "") -> None:
         super().__init__(actor)
         self.url = url
-        self.claimant = str(uuid.uuid4())
+        self.claimant = claimant or str(uuid.uuid4())
         self._write_lock = asyncio.Lock()
         self._read_queue = ReadQueue(reads)
         self._stopped = False

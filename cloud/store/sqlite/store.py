@@ -149,11 +149,11 @@ class SqliteStore(Store):
         await connection.exec_driver_sql(f"PRAGMA user_version = {int(time.time()) % 2**31}")
 
     def call_on_change(self, callback: Callable[[], None]) -> None:
-        """Do nothing: one process alone serves the file."""
+        """Do nothing: one service alone serves the file, and its processes wake one another."""
 
     @contextlib.asynccontextmanager
     async def leading(self) -> AsyncIterator[asyncio.Future[None]]:
-        """Lead at once: one process alone serves the file."""
+        """Lead at once: one service alone serves the file."""
         yield asyncio.get_running_loop().create_future()
 
     async def return_space(self) -> None:

@@ -84,6 +84,14 @@ class Served:
             return json.loads((self.data_dir / "service.json").read_bytes())
         return {"pid": None}
 
+    @property
+    def analysis_pid(self) -> int:
+        """The process that judges for the service."""
+        children = Path("/proc").glob("[0-9]*/stat")
+        parents = {int(path.parent.name): path.read_text().rpartition(")")[2].split()[1] for path in children}
+        (found,) = (pid for pid, parent in parents.items() if parent == str(self.process.pid))
+        return found
+
     def get(self, path: str) -> str:
         with urllib.request.urlopen(self.facts["console_url"] + path, timeout=10) as answer:
             return answer.read().decode()

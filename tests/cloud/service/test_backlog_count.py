@@ -6,6 +6,7 @@ import pytest
 
 from cloud.service import backlog_count
 from cloud.service.admission import Admission, Load
+from cloud.service.analysis_port import DeviceLoad
 from cloud.service.backlog_count import count_backlog
 from cloud.settings import LimitSettings
 from cloud.store.judging import Backlog
@@ -20,7 +21,7 @@ def test_what_is_counted_twice_does_not_make_the_sum_wrong_for_others() -> None:
     sums = admission(one=2, two=5)
     sums.leave("one", 4, 100)
     assert sums.backlog == 5
-    sums.judged([("two", 8)] * 5, 0.1)
+    sums.judged([DeviceLoad("two", 5, 40)], 0.1)
     assert sums.backlog == 0
 
 
@@ -30,7 +31,7 @@ def test_a_count_includes_what_was_stored_and_judged_meanwhile_and_what_is_being
         with sums.recounting() as recount:
             with sums.admit("three", Load(3, 100, 24)) as stored:
                 stored.stored = Load(2, 60, 16)
-            sums.judged([("one", 8)], 0.1)
+            sums.judged([DeviceLoad("one", 1, 8)], 0.1)
             recount(Backlog({"one": 10}, {"one": 80}), None)
         assert sums.backlog == 10 + 4 + 2 - 1
         admitted.stored = Load(1, 10, 8)

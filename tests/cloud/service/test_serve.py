@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from pathlib import Path
 
 import httpx
 import pytest
@@ -44,8 +45,12 @@ async def test_a_service_killed_between_acknowledgement_and_verdict_judges_after
         device = await enrol((await asyncio.to_thread(call, "token", "press-07", "--config", config)).stdout)
         await publish_to(served.data_dir, biopsies.bundle, biopsies.key.public_key())
         results = await device.submit(sent)
+        judging = served.analysis_pid
         served.process.kill()  # the analysis has yet to be loaded, which takes longer than this line
         served.process.wait()
+        async with asyncio.timeout(10):
+            while Path(f"/proc/{judging}").exists():
+                await asyncio.sleep(0.05)
         assert {result.status for result in results} == {detection_pb2.SUBMIT_STATUS_ACCEPTED}
         await device.close()
     async with Served(config) as served:
@@ -76,6 +81,8 @@ async def test_a_running_service_from_start_to_end(tmp_path, biopsies):
         page = served.get("metrics")
         assert 'vedette_verdicts_total{decision="normal"} 1.0' in page
         assert 'vedette_samples_total{status="accepted"} 1.0' in page
+        assert "libtorch" not in Path(f"/proc/{served.process.pid}/maps").read_text()  # the child's alone
+        assert "libtorch" in Path(f"/proc/{served.analysis_pid}/maps").read_text()
         await check_sign_in(served)
         assert "press-07" in (await asyncio.to_thread(call, "devices", "--config", config)).stdout
         rollout = await asyncio.to_thread(call, "rollout", "biopsy", "--config", config)

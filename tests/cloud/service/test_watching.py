@@ -8,14 +8,17 @@ import grpc
 import numpy as np
 import pytest
 
-from cloud.service import event_notifier, watch
+from cloud.service import event_messages, event_notifier, watch
 from cloud.service.access import ClientCertificate
+from cloud.service.event_messages import PushedEvent, pushed_events
 from cloud.service.event_notifier import EventNotifier, EventStream
 from cloud.store import open_store
-from cloud.store.events import StoredEvent, WrittenEvent
+from cloud.store.events import BundleChange, StoredEvent, WrittenEvent, add_bundle_change
 from cloud.store.fleet import revoke
 from cloud.store.registry import publish_to
+from cloud.store.sqlite.store import DATABASE_FILE
 from shared.samples import Decision, Verdict, new_sample_id
+from tests.cloud.console.filled_store import empty_database
 from tests.cloud.service.harness import message
 from vedette.v1 import detection_pb2
 
@@ -95,6 +98,22 @@ async def test_a_stream_of_a_revoked_device_ends_though_nothing_happens(cloud):
 CERTIFICATE = ClientCertificate("press-01", "1", 0.0, 1.0)
 
 
+def pushed(device_id: str, *cursors: int) -> list[PushedEvent]:
+    return pushed_events([WrittenEvent(device_id, verdict_event(cursor)) for cursor in cursors])
+
+
+async def add_bundle_changes(store, count: int) -> None:
+    async with store.writing() as connection:
+        for _ in range(count):
+            await add_bundle_change(connection, BundleChange("biopsy", "biopsy-1"), 1.0)
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
 def verdict_event(cursor: int, cells: int = 0) -> StoredEvent:
     verdict = Verdict(new_sample_id(), Decision.NORMAL, judged_at_s=1.0)
     return StoredEvent(cursor, replace(verdict, anomaly_map=np.zeros((1, cells), np.uint8)) if cells else verdict)
@@ -104,14 +123,15 @@ def test_a_slow_stream_holds_few_events_and_reads_the_rest_from_the_store():
     stream = EventStream(CERTIFICATE)
     stream.begin_reading()
     for cursor in range(1, 1 + event_notifier.MAX_PENDING):
-        stream.push(verdict_event(cursor))
+        stream.push(cursor, b"event")
     assert not stream.must_read
     for cursor in range(event_notifier.MAX_PENDING, 10 * event_notifier.MAX_PENDING):
-        stream.push(verdict_event(cursor))
+        stream.push(cursor, b"event")
     assert stream.must_read
     assert len(stream.take()) <= event_notifier.MAX_PENDING + 1
     stream.begin_reading()
-    stream.push(verdict_event(1, event_notifier.MAX_PUSHED_CELLS + 1))
+    (large,) = pushed_events([WrittenEvent("press-01", verdict_event(1, event_messages.MAX_PUSHED_CELLS + 1))])
+    stream.push(large.cursor, large.data)
     assert stream.must_read
 
 
@@ -119,8 +139,34 @@ def test_events_are_pushed_only_if_none_of_another_process_lies_before_them(tmp_
     notifier = EventNotifier(open_store(tmp_path), lambda error: None)
     with notifier.streaming(CERTIFICATE) as stream:
         stream.begin_reading()
-        notifier.publish([WrittenEvent("press-01", verdict_event(1)), WrittenEvent("press-02", verdict_event(2))])
-        assert [event.cursor for event in stream.take()] == [1]
-        notifier.publish([WrittenEvent("press-01", verdict_event(4))])
+        notifier.publish(pushed("press-01", 1) + pushed("press-02", 2))
+        assert [cursor for cursor, _ in stream.take()] == [1]
+        notifier.publish(pushed("press-01", 4))
         assert stream.take() == []
         assert notifier.newest == 2  # the store is read from here
+        notifier.newest = 4  # it was read
+        notifier.publish(pushed("press-01", 4, 5))  # of which one was read meanwhile
+        assert [cursor for cursor, _ in stream.take()] == [5]
+
+
+async def test_events_of_the_own_analysis_are_not_read_before_they_can_be_pushed(tmp_path):
+    failures = []
+    (tmp_path / DATABASE_FILE).write_bytes(empty_database())
+    async with open_store(tmp_path) as store:
+        notifier = EventNotifier(store, failures.append)
+        with notifier.streaming(CERTIFICATE) as stream:
+            await add_bundle_changes(store, 2)
+            following = asyncio.create_task(notifier.run())
+            await until(lambda: notifier.newest == 2)
+            stream.begin_reading()
+            await add_bundle_changes(store, 1)
+            notifier.follow_soon()  # looks into the store while the event is on its way
+            await asyncio.sleep(3 * event_notifier.FOLLOW_EVERY_S)
+            own = pushed("press-01", 3)
+            notifier.publish(own)
+            assert stream.take() == [(3, own[0].data)]
+            await add_bundle_changes(store, 1)  # as by a command: nothing pushes it
+            await until(lambda: notifier.newest == 4)
+            assert [cursor for cursor, _ in stream.take()] == [4]
+            following.cancel()
+    assert failures == []
