@@ -76,6 +76,7 @@ def _check_objects_url(text: str) -> str:
     return text
 
 
+PAYLOADS_FOLDER = "payloads"
 ListenAddress = Annotated[str, AfterValidator(_check_address)]
 AdvertisedAddress = Annotated[str, AfterValidator(_check_advertised)]
 HostName = Annotated[str, AfterValidator(_check_host)]
@@ -86,11 +87,19 @@ ObjectsUrl = Annotated[str, AfterValidator(_check_objects_url)]
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """Location of a service's store: its data directory; URLs of its database and bundles if they are elsewhere."""
+    """Location of a service's store: its data directory; URLs of database, bundles and payloads elsewhere."""
 
     data_dir: Path
     url: str = ""
     bundles_url: str = ""
+    payloads_url: str = ""
+
+    @property
+    def segments_url(self) -> str:
+        """URL of large payloads and maps; empty if they stay in the database, which several machines may reach."""
+        if self.payloads_url or self.url:
+            return self.payloads_url
+        return f"file://{self.data_dir.absolute() / PAYLOADS_FOLDER}"
 
     def __str__(self) -> str:
         return self.url or str(self.data_dir)
@@ -266,6 +275,12 @@ class CloudSettings(Settings):
         title="Bundle store",
         description="s3://BUCKET/PREFIX or file:///FOLDER of the bundles of several machines; empty: data_dir alone",
     )
+    payload_store: ObjectsUrl = Field(
+        default="",
+        title="Payload store",
+        description="s3://BUCKET/PREFIX or file:///FOLDER of large payloads and maps; empty: the folder payloads in "
+        "data_dir, or the PostgreSQL database",
+    )
     listen: ListenAddress = Field(
         default="127.0.0.1:7443", title="Device port", description="host:port for devices, mutual TLS"
     )
@@ -369,4 +384,4 @@ class CloudSettings(Settings):
     @property
     def store(self) -> StoreLocation:
         """Location of the store."""
-        return StoreLocation(self.data_dir, self.store_url, self.bundle_store)
+        return StoreLocation(self.data_dir, self.store_url, self.bundle_store, self.payload_store)

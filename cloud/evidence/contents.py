@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from cloud.evidence.pictures import in_place
 from cloud.modalities import View, cloud_modality
 from cloud.store import Store
-from cloud.store.queries import StoredMap, StoredPayload, stored_map, stored_payload
+from cloud.store.contents import StoredMap, StoredPayload, stored_map, stored_payload
 from shared.errors import SampleRejected
 from shared.samples import Values
 from shared.wire import decode_crop, decode_payload
+
+UNREACHABLE = "Payload and maps cannot be read now: the log of the service has the reason. Reload the page later."
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,8 @@ class Contents:
 
 
 async def read_contents(store: Store, sample_id: uuid.UUID) -> tuple[StoredPayload | None, StoredMap | None]:
-    """Return the payload and the cloud's map as stored."""
-    async with store.reading() as connection:
-        return await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
+    """Return the payload and the cloud's map as stored; raises StorageError if they cannot be read now."""
+    return await stored_payload(store, sample_id), await stored_map(store, sample_id)
 
 
 def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) -> Contents:
@@ -47,6 +48,8 @@ def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) 
     cells = cells_of(cloud_map) if cloud_map is not None else None
     if payload is None:
         return Contents(None, None, cells, "The payload has expired (retention.payloads_days).")
+    if payload.loss:
+        return Contents(payload, None, cells, f"The payload is no longer there: {payload.loss}.")
     try:
         values, crop = decode_payload(payload.message, payload.modality), decode_crop(payload.message)
     except SampleRejected as error:

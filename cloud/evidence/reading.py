@@ -1,16 +1,16 @@
-"""Reading of the evidence behind one verdict: one bounded view of the store, then work outside the event loop."""
+"""Reading of the evidence behind one verdict: rows and contents, bounded, then work outside the event loop."""
 
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.evidence.bundle_facts import BundleFacts, BundleShelf
-from cloud.evidence.contents import Contents, cells_of, decode_contents
+from cloud.evidence.contents import UNREACHABLE, Contents, cells_of, decode_contents, read_contents
 from cloud.evidence.examples import CANDIDATES, MAX_CANDIDATE_BYTES, NormalExample, nearest_examples
 from cloud.evidence.history import SimilarVerdict, SourceVerdict, history_of, similar_items
 from cloud.evidence.region import MarkedRegion, marked_region
@@ -18,41 +18,36 @@ from cloud.evidence.series import MAX_WINDOWS, SeriesPlot, Window, series_plot
 from cloud.evidence.table import Feature, features_of
 from cloud.modalities import View, cloud_modality
 from cloud.store import Store
-from cloud.store.context_queries import DeviceState, device_state, maps_of, payloads_of
+from cloud.store.contents import StoredMap, StoredPayload, first_payloads, load_maps
+from cloud.store.context_queries import DeviceState, device_state
 from cloud.store.labels import Label, StoredLabel, current_labels, label_history
-from cloud.store.queries import (
-    JudgedSample,
-    StoredMap,
-    StoredPayload,
-    is_waiting,
-    judged_sample,
-    key_of,
-    stored_map,
-    stored_payload,
-    verdict_page,
-)
+from cloud.store.queries import JudgedSample, is_waiting, judged_sample, key_of, verdict_page
 from cloud.store.verdict_columns import VerdictRecord, VerdictRow
 from cloud.store.verdict_keys import VerdictFilter
-from shared.errors import SampleRejected
+from shared.errors import SampleRejected, StorageError
+from shared.logs import EventLog, Throttle
 from shared.samples import Decision
 from shared.wire import decode_payload
 from vedette.v1 import sample_pb2
 
 EARLIER, LATER, ALIKE = 96, 32, 60  # verdicts of the device that are looked at
 MAX_WINDOW_BYTES = 2**20  # of the neighbouring windows together
+MAX_COMPARED_CELLS = 2**16  # of a map that is compared with others
+_LOG = EventLog("evidence")
+_throttle = Throttle()
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Rows of the store around one verdict, as read."""
+    """Rows of the store around one verdict, as read, and contents of some of them."""
 
     around: tuple[VerdictRow, ...]
     alike: tuple[VerdictRow, ...]
     labels: Mapping[int, Label]
     own_labels: tuple[StoredLabel, ...]
     device: DeviceState
-    payloads: Mapping[int, sample_pb2.Payload]
-    maps: Mapping[int, StoredMap]
+    payloads: Mapping[int, sample_pb2.Payload] = field(default_factory=dict)
+    maps: Mapping[int, StoredMap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +79,20 @@ class Evidence:
 async def read_evidence(store: Store, shelf: BundleShelf, sample_id: uuid.UUID) -> Evidence | bool:
     """Return the evidence of a verdict; True if the sample waits for its verdict, False if it is unknown.
 
-    Raises StorageError.
+    Contents that cannot be read now are left out. Raises StorageError.
     """
     async with store.reading() as connection:
         sample = await judged_sample(connection, sample_id)
         if sample is None:
             return await is_waiting(connection, sample_id)
-        stored = await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
         surroundings = await _surroundings(connection, sample.record)
+    stored = None
+    try:
+        stored = await read_contents(store, sample_id)
+        surroundings = await _with_contents(store, sample.record, surroundings)
+    except StorageError as error:
+        if count := _throttle.allow("contents"):
+            _LOG.error("contents_not_read", sample_id=sample_id, error=error, count=count)
     bundle, problem = await shelf.facts(sample.record.bundle_id or sample.record.edge_bundle_id)
     if bundle is not None and not sample.channels:
         sample = replace(sample, channels=bundle.spec.channels)
@@ -106,19 +107,25 @@ async def _surroundings(connection: AsyncConnection, record: VerdictRecord) -> S
     later = (await verdict_page(connection, of_device, after=key, size=LATER)).rows
     alike = (await verdict_page(connection, odd, before=key, size=ALIKE)).rows
     around = (*later, *earlier)
-    view = cloud_modality(record.modality).view
     numbers = [row.number for row in (*around, *alike, record)]
-    wanted, max_bytes = _wanted_payloads(record, around, view)
-    has_maps = view in (View.PICTURE, View.CLIP)
     return Surroundings(
         around=around,
         alike=alike,
         labels=await current_labels(connection, numbers),
         own_labels=await label_history(connection, record.sample_id),
         device=await device_state(connection, record.device_id),
-        payloads=await payloads_of(connection, wanted, max_bytes) if wanted else {},
-        maps=await maps_of(connection, [row.number for row in (*alike, record)]) if has_maps else {},
     )
+
+
+async def _with_contents(store: Store, record: VerdictRecord, rows: Surroundings) -> Surroundings:
+    """Return the surroundings with the payloads and maps that the view of the verdict compares."""
+    view = cloud_modality(record.modality).view
+    wanted, max_bytes = _wanted_payloads(record, rows.around, view)
+    payloads = await first_payloads(store, wanted, max_bytes) if wanted else {}
+    maps: Mapping[int, StoredMap] = {}
+    if view in (View.PICTURE, View.CLIP):
+        maps = await load_maps(store, [row.number for row in (*rows.alike, record)], MAX_COMPARED_CELLS)
+    return replace(rows, payloads=payloads, maps=maps)
 
 
 def _wanted_payloads(record: VerdictRecord, around: Sequence[VerdictRow], view: View) -> tuple[list[int], int]:
@@ -135,13 +142,14 @@ def _wanted_payloads(record: VerdictRecord, around: Sequence[VerdictRow], view: 
 
 def _evidence(
     sample: JudgedSample,
-    stored: tuple[StoredPayload | None, StoredMap | None],
+    stored: tuple[StoredPayload | None, StoredMap | None] | None,
     around: Surroundings,
     bundle: BundleFacts | None,
     bundle_problem: str,
 ) -> Evidence:
-    """Return the evidence from rows of the store. Blocking: it decodes payloads."""
-    record, contents = sample.record, decode_contents(*stored)
+    """Return the evidence from rows of the store; `stored` is None if it cannot be read now. Blocking: it decodes."""
+    record = sample.record
+    contents = Contents(None, None, None, UNREACHABLE) if stored is None else decode_contents(*stored)
     view, shares = cloud_modality(record.modality).view, dict(record.contributions)
     values, cells = contents.values, contents.cloud_map if contents.cloud_map is not None else contents.edge_map
     series, features = None, tuple[Feature, ...]()

@@ -1,6 +1,7 @@
-"""Backups: one archive with a copy of the store, the archives of the bundles and the certificate authority.
+"""Backups: one archive with a copy of the store, its segments, the archives of the bundles and the authority.
 
-The copy of the store is a SQLite file for each back end, so that a backup can be restored into either.
+The copy of the store is a SQLite file for each back end, so that a backup can be restored into either. Segments come
+from the payload store, and go into the one that the restored service names.
 """
 
 import asyncio
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from cloud.service.authority import PKI_FOLDER
 from cloud.service.data_dir import service_lock
-from cloud.settings import StoreLocation
+from cloud.service.segment_copies import HeldSegments, check_place, held_segments, place_segments
+from cloud.settings import PAYLOADS_FOLDER, StoreLocation
 from cloud.store import open_store
 from cloud.store.bundle_files import BUNDLES_FOLDER
 from cloud.store.copying import copy_rows, is_empty
@@ -53,10 +55,13 @@ def make_backup(location: StoreLocation, path: Path) -> int:
         raise SettingsError(f"{path}: its folder does not exist. Make it, or give another path.")
     unfinished = path.with_name(f".{path.name}.new")
     try:
-        with tempfile.TemporaryDirectory(prefix=".backup-", dir=path.absolute().parent) as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix=".backup-", dir=path.absolute().parent) as folder,
+            held_segments(location) as segments,
+        ):
             asyncio.run(_copy_store(location, Path(folder)))
-            # The store first: a bundle that it names was written before it.
-            _pack(location, Path(folder), unfinished)
+            # The store first: a bundle or segment that it names was written before it.
+            _pack(location, Path(folder), unfinished, segments)
         unfinished.rename(path)
         synchronise_folder(path.absolute().parent)
     except OSError as error:
@@ -81,6 +86,7 @@ def restore_backup(location: StoreLocation, path: Path) -> BackupFacts:
                 with tempfile.TemporaryDirectory(prefix=".restore-", dir=location.data_dir) as folder:
                     archive.extractall(folder, filter="data")
                     migrate(StoreLocation(Path(folder)))
+                    check_place(location, Path(folder))
                     _put_in_place(location, Path(folder))
         except (OSError, tarfile.TarError) as error:
             raise StorageError(
@@ -94,7 +100,7 @@ async def _copy_store(location: StoreLocation, folder: Path) -> None:
         await store.copy_to(folder)
 
 
-def _pack(location: StoreLocation, folder: Path, path: Path) -> None:
+def _pack(location: StoreLocation, folder: Path, path: Path, segments: HeldSegments | None) -> None:
     facts = BackupFacts(FORMAT, time.time(), newest_revision(), "PostgreSQL" if location.url else "SQLite")
     (folder / FACTS_FILE).write_text(json.dumps(asdict(facts), indent=2))
     path.unlink(missing_ok=True)
@@ -105,6 +111,8 @@ def _pack(location: StoreLocation, folder: Path, path: Path) -> None:
             for name in _FOLDERS:
                 if (location.data_dir / name).is_dir():
                     archive.add(location.data_dir / name, name)
+            if segments is not None:
+                segments.add_to(archive, folder / DATABASE_FILE)
         file.flush()
         os.fsync(file.fileno())
 
@@ -130,7 +138,7 @@ def _facts(archive: tarfile.TarFile, path: Path) -> BackupFacts:
 
 def _check_new(location: StoreLocation) -> None:
     """Raise StorageError unless neither the directory nor the database holds anything of a service."""
-    for name in (DATABASE_FILE, *_FOLDERS):
+    for name in (DATABASE_FILE, PAYLOADS_FOLDER, *_FOLDERS):
         if (location.data_dir / name).exists():
             raise StorageError(f"{location.data_dir}: holds {name} already. Move it away, or set data_dir elsewhere.")
     if location.url and store_exists(location):
@@ -156,8 +164,10 @@ def _put_in_place(location: StoreLocation, folder: Path) -> None:
             (folder / name).rename(location.data_dir / name)
     if location.url:
         migrate(location)
+        asyncio.run(place_segments(location, location, folder))
         asyncio.run(_fill(location, folder))
     else:
+        asyncio.run(place_segments(location, StoreLocation(folder), folder))
         (folder / DATABASE_FILE).rename(location.data_dir / DATABASE_FILE)
     synchronise_folder(location.data_dir)
 

@@ -65,7 +65,7 @@ class DetectionService:
     ) -> None:
         self._store = store
         self._commits = GroupCommit(store)
-        self._check = RequestCheck(rules, executor, traces)
+        self._check = RequestCheck(rules, executor, traces, takes_payloads=store.segments.are_used)
         self._traces = traces
         self._arriving: dict[Slot, ClientCertificate] = {}
         self._store_check = store_check

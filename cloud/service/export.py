@@ -11,9 +11,9 @@ import numpy as np
 from sqlalchemy import JSON
 
 from cloud.store import Store
+from cloud.store.contents import StoredPayload, stored_payload
 from cloud.store.export_queries import Exported, ExportSelection, export_page, time_range
 from cloud.store.labels import StoredLabel, newest_label
-from cloud.store.queries import StoredPayload, stored_payload
 from cloud.store.verdict_columns import COLUMNS, contributions_to_json, opinions_to_json
 from cloud.store.verdict_keys import VerdictKey
 from shared.errors import MissingExtraError, SampleRejected, SettingsError
@@ -88,10 +88,9 @@ async def export(
 async def _write_payloads(store: Store, folder: Path, page: Sequence[Exported], counts: ExportCounts) -> None:
     folder.mkdir(exist_ok=True)
     for sample_id in [item.record.sample_id for item in page if item.labels]:
-        async with store.reading() as connection:
-            payload = await stored_payload(connection, sample_id)
+        payload = await stored_payload(store, sample_id)
         try:
-            suffix, data = _payload_file(payload) if payload is not None else ("", b"")
+            suffix, data = _payload_file(payload) if payload is not None and not payload.loss else ("", b"")
         except SampleRejected:
             suffix = ""
         if not suffix:

@@ -1,6 +1,7 @@
 """Part of the service that exactly one process runs: rollouts, notices, review items, retention and removals."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,10 +15,12 @@ from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.retention import remove_old
 from cloud.store.review.removal import remove_expired
+from cloud.store.segment_upkeep import tend_segments
 from shared.errors import StorageError
 from shared.logs import EventLog
 
 RETENTION_EVERY_S = 3600.0
+FULL_RUN = 24  # every n-th run looks at every segment, the others at the recent ones
 _LOG = EventLog("service")
 
 
@@ -72,11 +75,13 @@ class Housekeeping:
                 raise error
 
     async def _remove_old(self) -> None:
-        while True:
+        for run in itertools.count():
             try:
                 removed = await remove_old(self._store, **self._retention.model_dump())
                 removed["review_items"] = await remove_expired(self._store, self._retention.verdicts_days)
                 _LOG.info("old_removed", **removed)
+                tended = await tend_segments(self._store, everything=run % FULL_RUN == 0)
+                _LOG.info("segments_tended", removed=tended.removed, rewritten=tended.rewritten)
             except StorageError as error:
                 self._on_failure(error)
             await asyncio.sleep(RETENTION_EVERY_S)

@@ -15,7 +15,8 @@ from cloud.service.bundle_rules import BundleRules
 from cloud.service.sample_check import CheckedFields, SharedFields, check_fields, check_payloads, plain_readings
 from cloud.service.traces import IngestTraces
 from cloud.store.inbox_request import InboxRequest
-from cloud.store.ingest import inbox_request
+from cloud.store.ingest import holds_large_payloads, inbox_request
+from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES
 from shared.wire import MAX_SAMPLES_PER_REQUEST
 from vedette.v1 import detection_pb2
 
@@ -28,11 +29,19 @@ Given = TypeVar("Given")
 class RequestCheck:
     """Check against the rules of bundles; `executor` runs it for large requests, outside the event loop.
 
-    `traces` decides which samples are traced; None: none of them.
+    `traces` decides which samples are traced; None: none of them. `takes_payloads`: large payloads leave the database.
     """
 
-    def __init__(self, rules: BundleRules, executor: Executor, traces: IngestTraces | None = None) -> None:
+    def __init__(
+        self,
+        rules: BundleRules,
+        executor: Executor,
+        traces: IngestTraces | None = None,
+        *,
+        takes_payloads: bool = False,
+    ) -> None:
         self._rules, self._executor, self._traces = rules, executor, traces
+        self._takes_payloads = takes_payloads
         self._shared_fields = SharedFields()
         self._alike = AlikeCheck(lambda message: plain_readings(message, rules.known, self._shared_fields))
 
@@ -74,10 +83,21 @@ class RequestCheck:
         if not count or len(reasons) == count:
             return None
         now_s, traced = time.time(), self._traces.accepted(messages) if self._traces is not None else ()
+        if self._holds_large_payloads(checked):
+            messages = messages or detection_pb2.SubmitRequest.FromString(data).samples
+            pack = partial(inbox_request, device_id, now_s, traced=traced, takes_payloads=True)
+            return await self._call(len(data), pack, messages)
         if reasons or _has_extra(data, checked.payload_bytes, count):
             pack = partial(inbox_request, device_id, now_s, traced=traced)
             return await self._call(len(data), pack, messages)
         return InboxRequest(device_id, now_s, checked.decoded_bytes, checked.sample_ids, data, traced)
+
+    def _holds_large_payloads(self, checked: CheckedFields) -> bool:
+        """Return whether payloads of a request leave the database."""
+        if not self._takes_payloads or checked.payload_bytes < LEAST_SEGMENT_BYTES:
+            return False
+        is_large = checked.payload_bytes >= LEAST_VALUE_BYTES * len(checked.sample_ids)
+        return is_large if not checked.messages else holds_large_payloads(checked.messages)
 
     async def _call(self, size: int, function: Callable[[Given], T], argument: Given) -> T:
         """Return the result of work on `size` bytes; much work does not hold up the event loop."""

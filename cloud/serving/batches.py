@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from cloud.store.judging import WaitingSample
+from cloud.store.segments import LostValue
 from vedette.v1 import sample_pb2
 
 MAX_BATCH_PAYLOAD_BYTES = 64 * 2**20
 MAX_BATCH_VALUES = 2**26
 
-Pair: TypeAlias = tuple[WaitingSample, sample_pb2.Payload | None]
+Stored: TypeAlias = sample_pb2.Payload | LostValue
+Pair: TypeAlias = tuple[WaitingSample, Stored | None]
+"""Waiting sample and its payload; None: the store has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,13 @@ def batches_of(window: Sequence[WaitingSample], batch_size: int, sizes: Mapping[
     return sorted(batches, key=lambda batch: place[batch.samples[0].number])
 
 
-def chunks_of(batch: Sequence[WaitingSample], payloads: Mapping[int, sample_pb2.Payload]) -> Iterator[list[Pair]]:
+def chunks_of(batch: Sequence[WaitingSample], payloads: Mapping[int, Stored]) -> Iterator[list[Pair]]:
     """Yield chunks of the batch whose decoded values fit into memory: a small file can decode to a large image."""
     chunk: list[Pair] = []
     values = 0
     for waiting in batch:
         payload = payloads.get(waiting.number)
-        size = math.prod(payload.shape) if payload is not None else 0
+        size = math.prod(payload.shape) if isinstance(payload, sample_pb2.Payload) else 0
         if chunk and values + size > MAX_BATCH_VALUES:
             yield chunk
             chunk, values = [], 0

@@ -16,8 +16,9 @@ from cloud.serving.verdict_writer import RETRY_MAX_S, RETRY_MIN_S, store_or_refu
 from cloud.serving.verdicts import Decoded, crashed, decode_batch, judge_batch, undecided
 from cloud.serving.worker import Worker, run_in_halves
 from cloud.store import Store
+from cloud.store.contents import load_payloads
 from cloud.store.events import WrittenEvent
-from cloud.store.judging import WaitingSample, load_payloads
+from cloud.store.judging import WaitingSample
 from shared.backoff import Backoff
 from shared.errors import ConnectionFailedError, StorageError, VedetteError, WorkerCrashedError
 from shared.samples import Verdict

@@ -8,14 +8,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.serving.batches import Pair
 from cloud.serving.bounded_judge import is_out_of_memory
 from cloud.serving.ports import EarlyDecision, Judge
 from cloud.store.judging import WaitingSample
+from cloud.store.segments import LostValue
 from shared.errors import ConnectionFailedError, SampleRejected, StorageError
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision, ImageCrop, Route, Values, Verdict
 from shared.wire import MAX_MAP_CELLS, decode_crop, decode_payload
-from vedette.v1 import sample_pb2
 
 _Answer: TypeAlias = Verdict | Exception
 _Readable: TypeAlias = tuple[int, Values, ImageCrop | None, bool]
@@ -34,13 +35,15 @@ class Decoded:
     error: Exception | None = None
 
 
-def decode_batch(batch: Sequence[tuple[WaitingSample, sample_pb2.Payload | None]]) -> list[Decoded]:
+def decode_batch(batch: Sequence[Pair]) -> list[Decoded]:
     """Return the decoded samples, in order; a payload that cannot be decoded has its error instead. Blocking."""
     decoded = []
     for waiting, payload in batch:
         try:
             if payload is None:
                 raise SampleRejected("its payload is gone from the store")
+            if isinstance(payload, LostValue):
+                raise SampleRejected(f"its payload is gone: {payload.reason}")
             decoded.append(Decoded(waiting, decode_payload(payload, waiting.modality), decode_crop(payload)))
         except Exception as error:
             decoded.append(Decoded(waiting, error=error))

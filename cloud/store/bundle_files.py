@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cloud.settings import StoreLocation
-from cloud.store.objects import ObjectStore
+from cloud.store.objects import objects_at
 from shared.errors import StorageError
 from shared.files import write_durably
 
@@ -15,7 +15,7 @@ class BundleFiles:
 
     def __init__(self, location: StoreLocation) -> None:
         self._folder = location.data_dir / BUNDLES_FOLDER
-        self._objects = ObjectStore(location.bundles_url) if location.bundles_url else None
+        self._objects = objects_at(location.bundles_url) if location.bundles_url else None
 
     def path(self, name: str) -> Path:
         """Return the path of the file, which may be missing."""
@@ -49,7 +49,7 @@ def stored_archive(location: StoreLocation, bundle_id: str) -> Path | bytes:
     """
     name = archive_name(bundle_id)
     if location.bundles_url:
-        data = ObjectStore(location.bundles_url).read(name)
+        data = objects_at(location.bundles_url).read(name)
         if data is None:
             raise StorageError(f"{location.bundles_url}: has no {name}. Publish the bundle again.")
         return data

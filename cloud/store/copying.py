@@ -5,13 +5,14 @@ from typing import Any
 from sqlalchemy import Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store.schema import account_links, claims, metadata, sessions, sources, verdict_counts
+from cloud.store.schema import account_links, claims, metadata, segment_folder, sessions, sources, verdict_counts
 
 ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 16 * 2**20
 _READ_AHEAD = 20  # rows; a payload may have 32 MiB
-# Triggers count the verdicts as they are copied. A session or link that has ended must not come back.
-_LEFT_OUT = (claims, verdict_counts, sources, sessions, account_links)
+# Triggers count the verdicts as they are copied. A session or link that has ended must not come back. Each store has a
+# folder of segments of its own.
+_LEFT_OUT = (claims, verdict_counts, sources, sessions, account_links, segment_folder)
 TABLES = tuple(table for table in metadata.sorted_tables if table not in _LEFT_OUT)
 
 

@@ -17,6 +17,7 @@ from cloud.settings import StoreLocation
 from cloud.store.audit import local_actor
 from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.read_queue import DEVICE_READS, ReadLimits
+from cloud.store.segments import Segments
 from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
 from shared.errors import SettingsError
 
@@ -28,7 +29,8 @@ Where: TypeAlias = StoreLocation | Path
 class Store(abc.ABC):
     """Open store; close it, or use it as an asynchronous context.
 
-    `actor` is named in the audit log as the author of changes; by default the user of this process.
+    `actor` is named in the audit log as the author of changes; by default the user of this process. `segments` hold
+    large payloads and maps, below `segments_url`; if that is empty, they stay in the database.
 
     Each failure of the database MUST be raised as StorageError, whose message names the store and a remedy and holds
     no password.
@@ -37,8 +39,9 @@ class Store(abc.ABC):
     claimant: str = ""
     """Name under which this process claims waiting samples; empty where no other process judges."""
 
-    def __init__(self, actor: str = "") -> None:
+    def __init__(self, actor: str = "", segments_url: str = "") -> None:
         self.actor = actor or local_actor()
+        self.segments = Segments(self, segments_url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -172,10 +175,10 @@ def open_store(where: Where, reads: ReadLimits = DEVICE_READS, *, actor: str = "
     if location.url:
         from cloud.store.postgres.store import PostgresStore
 
-        return PostgresStore(location.url, reads, actor=actor, claimant=claimant)
+        return PostgresStore(location.url, reads, actor=actor, claimant=claimant, segments_url=location.segments_url)
     from cloud.store.sqlite.store import SqliteStore
 
-    return SqliteStore(location.data_dir, reads, actor=actor)
+    return SqliteStore(location.data_dir, reads, actor=actor, segments_url=location.segments_url)
 
 
 def store_exists(where: Where) -> bool:

@@ -1,7 +1,7 @@
 """Events for devices: verdicts and bundle changes, each once, in the order of their cursors."""
 
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 from sqlalchemy import RowMapping, Select, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.contents import Row, cells_of, rows_with_values
 from cloud.store.engine import Store
 from cloud.store.schema import ALL_DEVICES, EVENT_BUNDLE_CHANGED, anomaly_maps, events, samples, verdicts
+from cloud.store.segments import PLACE_COLUMNS, Values
 from cloud.store.verdict_columns import contributions_from_json, opinions_from_json
 from shared.samples import Decision, Verdict, p_value_from_column
 
@@ -54,20 +56,26 @@ async def audiences_between(store: Store, after: int, newest: int) -> set[str]:
 
 async def events_after(store: Store, device_id: str, cursor: int, limit: int) -> list[StoredEvent]:
     """Return the next events of one device after the cursor, in order, at most `limit`."""
-    async with store.reading() as connection:
+
+    async def read(connection: AsyncConnection) -> list[RowMapping]:
         rows: list[RowMapping] = []
         for audience in (device_id, ALL_DEVICES):  # one index scan each: an OR would sort all events
             rows += (await connection.execute(_page(audience, cursor, limit))).mappings().all()
-    rows.sort(key=lambda row: row["cursor"])
-    return [_event(row) for row in rows[:limit]]
+        return sorted(rows, key=lambda row: int(row["cursor"]))[:limit]
+
+    rows, values = await rows_with_values(store, read)
+    return [_event(row, values) for row in rows]
 
 
 async def events_between(store: Store, after: int, newest: int, device_ids: Collection[str]) -> list[WrittenEvent]:
     """Return the events of these devices beyond the cursor `after` up to `newest`, in order; ALL_DEVICES is one."""
     query = _contents().where(events.c.cursor > after, events.c.cursor <= newest, events.c.device_id.in_(device_ids))
-    async with store.reading() as connection:
-        rows = (await connection.execute(query.order_by(events.c.cursor))).mappings().all()
-    return [WrittenEvent(row["device_id"], _event(row)) for row in rows]
+
+    async def read(connection: AsyncConnection) -> Sequence[RowMapping]:
+        return list((await connection.execute(query.order_by(events.c.cursor))).mappings())
+
+    rows, values = await rows_with_values(store, read)
+    return [WrittenEvent(row["device_id"], _event(row, values)) for row in rows]
 
 
 async def add_bundle_change(
@@ -84,9 +92,9 @@ async def add_bundle_change(
         await connection.execute(insert(events), rows)
 
 
-def verdict_from_row(row: RowMapping) -> Verdict:
-    """Return the verdict in a row of `verdicts` joined with `samples.sample_id` and `anomaly_maps`."""
-    has_map = row["cells"] is not None
+def _verdict(row: Row, values: Values) -> Verdict:
+    """Return the verdict in a row of `_contents`; without its map if that is lost."""
+    cells = cells_of(row, values)
     return Verdict(
         sample_id=uuid.UUID(bytes=row["sample_id"]),
         decision=Decision(row["decision"]),
@@ -95,7 +103,7 @@ def verdict_from_row(row: RowMapping) -> Verdict:
         opinions=opinions_from_json(row["opinions"]),
         bundle_id=row["verdict_bundle_id"],
         judged_at_s=row["judged_at_s"],
-        anomaly_map=np.frombuffer(row["cells"], np.uint8).reshape(row["height"], row["width"]) if has_map else None,
+        anomaly_map=None if cells is None else np.frombuffer(cells, np.uint8).reshape(row["height"], row["width"]),
         contributions=contributions_from_json(row["contributions"]),
         reason=row["reason"],
     )
@@ -127,6 +135,7 @@ def _contents() -> Select[Any]:
             anomaly_maps.c.height,
             anomaly_maps.c.width,
             anomaly_maps.c.cells,
+            *(anomaly_maps.c[name] for name in PLACE_COLUMNS),
         )
         .select_from(events)
         .outerjoin(verdicts, verdicts.c.number == events.c.number)
@@ -135,10 +144,10 @@ def _contents() -> Select[Any]:
     )
 
 
-def _event(row: RowMapping) -> StoredEvent:
+def _event(row: Row, values: Values) -> StoredEvent:
     content: Verdict | BundleChange | None = None
     if row["kind"] == EVENT_BUNDLE_CHANGED:
         content = BundleChange(row["bundle_name"], row["bundle_id"])
     elif row["decision"] is not None:
-        content = verdict_from_row(row)
+        content = _verdict(row, values)
     return StoredEvent(row["cursor"], content)

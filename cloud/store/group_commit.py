@@ -1,14 +1,16 @@
 """Group commit: requests that arrive while a transaction commits are written together by the next one."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from cloud.store.engine import Store
 from cloud.store.inbox_request import InboxRequest, Owners
-from cloud.store.ingest import IngestStatus, Known, inbox_request
+from cloud.store.ingest import IngestStatus, Known, without
+from cloud.store.segment_queue import SegmentQueue
 from shared.errors import StorageError, StoreBusyError
-from vedette.v1 import detection_pb2
 
 MAX_REQUESTS = 512  # of one transaction
 MAX_BYTES = 32 * 2**20  # of one transaction, unless a request alone has more
@@ -16,7 +18,7 @@ MAX_REMEMBERED = 16_384  # ids of stored samples; the memory holds one to two ti
 _ALL_STORED: Known = {}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """Request that waits for its transaction; `places`: those of its samples in the request that the caller gave."""
 
@@ -29,13 +31,15 @@ class _Waiting:
 class GroupCommit:
     """Writer of the samples of all requests; used on the event loop only.
 
+    Large payloads are written to a segment first; requests without any never wait for that.
+
     A transaction that fails is repeated for each of its requests alone, so that one request cannot fail others.
     Samples that are sent again are recognised by a memory of the last ids, and complete requests by the store. A sample
     that is not is stored twice in the inbox, and leaves it as one row.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store, self._segments = store, SegmentQueue(store.segments)
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._remembered: dict[bytes, str] = {}  # device by sample id
@@ -49,8 +53,21 @@ class GroupCommit:
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         if self._may_hold_known(request.sample_ids):
             self._leave_out(waiting, self._owners(request.sample_ids))
-        self._enqueue([waiting])
+        if any(waiting.request.outside):
+            placing = self._segments.place(waiting.request)
+            placing.add_done_callback(partial(self._enqueue_placed, waiting))
+        else:
+            self._enqueue([waiting])
         return waiting.done
+
+    def _enqueue_placed(self, waiting: _Waiting, placing: "asyncio.Future[InboxRequest]") -> None:
+        if placing.cancelled():
+            _fail([waiting], StorageError("The payloads were not stored: the service ends."))
+        elif isinstance(error := placing.exception(), StorageError):
+            _fail([waiting], error)
+        else:
+            waiting.request = placing.result()
+            self._enqueue([waiting])
 
     def _may_hold_known(self, sample_ids: Sequence[bytes]) -> bool:
         """Return whether a sample of a request is remembered, or is in it twice."""
@@ -91,6 +108,12 @@ class GroupCommit:
         return group
 
     async def _write(self, group: Sequence[_Waiting]) -> None:
+        now_s = time.time()
+        if late := [waiting for waiting in group if waiting.request.is_settled(now_s)]:
+            _fail(late, StorageError("The store was too slow for requests whose payloads were written already."))
+            group = [waiting for waiting in group if waiting not in late]
+        if not group:
+            return
         try:
             outcomes = await self._store.append_requests([waiting.request for waiting in group])
         except StoreBusyError as error:  # the store is locked: each request alone would wait as long
@@ -135,9 +158,7 @@ class GroupCommit:
                 is_own = owner == request.device_id
                 status = IngestStatus.DUPLICATE if is_own else IngestStatus.FOREIGN
                 waiting.known[place if places is None else places[place]] = status
-        messages = detection_pb2.SubmitRequest.FromString(request.data).samples
-        left = [messages[place] for place in kept]
-        waiting.request = inbox_request(request.device_id, request.received_at_s, left, request.traced)
+        waiting.request = without(request, set(range(len(request.sample_ids))).difference(kept))
         waiting.places = kept if places is None else [places[place] for place in kept]
 
 

@@ -1,18 +1,38 @@
 """Requests of the inbox, as ingest and the back ends exchange them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 from cloud.store.sample_rows import Row, rows_of
+from cloud.store.segments import SETTLED_S, SegmentPlace, places_from_bytes, places_to_bytes, written_at_s
 from shared.logs import EventLog
 from vedette.v1 import detection_pb2
 
 _LOG = EventLog("store")
 
-INBOX_COLUMNS = ("first_sample_id", "device_id", "received_at_s", "samples", "decoded_bytes", "data", "traced")
-PACKED_COLUMNS = ("device_id", "received_at_s", "data", "traced", "samples", "decoded_bytes")
-Packed: TypeAlias = tuple[str, float, bytes, bytes, int, int]
+INBOX_COLUMNS = (
+    "first_sample_id",
+    "device_id",
+    "received_at_s",
+    "samples",
+    "decoded_bytes",
+    "data",
+    "traced",
+    "segment_id",
+    "segment_places",
+)
+PACKED_COLUMNS = (
+    "device_id",
+    "received_at_s",
+    "data",
+    "traced",
+    "segment_id",
+    "segment_places",
+    "samples",
+    "decoded_bytes",
+)
+Packed: TypeAlias = tuple[str, float, bytes, bytes, bytes | None, bytes | None, int, int]
 """Values of PACKED_COLUMNS: what is needed to make rows of a request."""
 
 Owners: TypeAlias = Mapping[bytes, str]
@@ -24,7 +44,9 @@ class InboxRequest:
     """Accepted request of a device.
 
     `data` is a serialised SubmitRequest with the samples of `sample_ids` in order, at least one. `decoded_bytes` is the
-    size of their values after decoding. `traced`: ids of samples whose way to the verdict is traced.
+    size of their values after decoding. `traced`: ids of samples whose way to the verdict is traced. `outside` has the
+    payload of each sample that is left out of `data`, empty for the others; `places` has their places once a segment
+    holds them.
     """
 
     device_id: str
@@ -33,13 +55,27 @@ class InboxRequest:
     sample_ids: Sequence[bytes]
     data: bytes
     traced: Sequence[bytes] = ()
+    outside: Sequence[bytes] = ()
+    places: Sequence[SegmentPlace | None] = ()
 
     @property
-    def values(self) -> tuple[bytes, str, float, int, int, bytes, bytes]:
+    def values(self) -> tuple[Any, ...]:
         """Values of INBOX_COLUMNS."""
         count, traced = len(self.sample_ids), b"".join(self.traced)
-        first = self.sample_ids[0]
-        return first, self.device_id, self.received_at_s, count, self.decoded_bytes, self.data, traced
+        first, segment_id = self.sample_ids[0], next((place.segment_id for place in self.places if place), None)
+        places = places_to_bytes(self.places) if segment_id is not None else None
+        stored = first, self.device_id, self.received_at_s, count, self.decoded_bytes, self.data, traced
+        return *stored, segment_id, places
+
+    def is_settled(self, now_s: float) -> bool:
+        """Return whether its segment is so old that no transaction may begin to use it."""
+        segment_id = next((place.segment_id for place in self.places if place), None)
+        return segment_id is not None and now_s - written_at_s(segment_id) > SETTLED_S / 2
+
+    def placed(self, places: Iterator[SegmentPlace]) -> "InboxRequest":
+        """Return the request with the next places as those of its payloads outside."""
+        found = [next(places) if payload else None for payload in self.outside]
+        return replace(self, outside=(), places=found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +100,9 @@ class Unpacking:
     """Rows of requests that leave the inbox."""
 
     def __init__(self, requests: Sequence[Packed]) -> None:
-        self._requests = [(request[0], _rows(*request[:4])) for request in requests]
+        self._requests = [(request[0], _rows(*request[:6])) for request in requests]
         self._damaged = [
-            Doubles(request[0], request[4], request[5], 0)
+            Doubles(request[0], request[6], request[7], 0)
             for request, (_, rows) in zip(requests, self._requests, strict=True)
             if not rows
         ]
@@ -86,10 +122,14 @@ class Unpacking:
             start += len(rows)
 
 
-def _rows(device_id: str, received_at_s: float, data: bytes, traced: bytes) -> list[Row]:
+def _rows(
+    device_id: str, received_at_s: float, data: bytes, traced: bytes, segment_id: bytes | None, places: bytes | None
+) -> list[Row]:
     """Return the rows of a request; none if none can be made of it, so that it does not hold up the others."""
     try:
-        return rows_of(device_id, received_at_s, data, {traced[at : at + 16] for at in range(0, len(traced), 16)})
+        ids = {traced[at : at + 16] for at in range(0, len(traced), 16)}
+        outside = places_from_bytes(segment_id, places) if segment_id is not None and places is not None else ()
+        return rows_of(device_id, received_at_s, data, ids, outside)
     except Exception as error:  # damaged on the disk, or accepted by a check that has a fault
         _LOG.error("request_damaged", device_id=device_id, bytes=len(data), error=error)
         return []

@@ -1,7 +1,7 @@
 """Ingest of samples: many requests in one transaction; a sample that is sent again changes nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from sqlalchemy import select
 from cloud.store.engine import Store
 from cloud.store.inbox_request import InboxRequest
 from cloud.store.schema import inbox
+from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES
 from shared.samples import Sample, Screening
 from shared.wire import decoded_bytes, screened_message
 from vedette.v1 import detection_pb2, sample_pb2
@@ -41,12 +42,50 @@ class Received:
 
 
 def inbox_request(
-    device_id: str, received_at_s: float, messages: Sequence[sample_pb2.Sample], traced: Sequence[bytes] = ()
+    device_id: str,
+    received_at_s: float,
+    messages: Sequence[sample_pb2.Sample],
+    traced: Sequence[bytes] = (),
+    *,
+    takes_payloads: bool = False,
 ) -> InboxRequest:
-    """Return the request of checked samples; `traced` are ids."""
+    """Return the request of checked samples; `traced` are ids.
+
+    `takes_payloads`: large payloads are taken out of the messages, to be written to a segment.
+    """
     sizes = [decoded_bytes(message.payload.encoding, message.payload.shape) for message in messages]
     ids = [message.sample_id for message in messages]
-    return InboxRequest(device_id, received_at_s, sum(sizes), ids, serialised(messages), traced)
+    outside = _taken_payloads(messages) if takes_payloads else ()
+    return InboxRequest(device_id, received_at_s, sum(sizes), ids, serialised(messages), traced, outside)
+
+
+def without(request: InboxRequest, left_out: Collection[int]) -> InboxRequest:
+    """Return a request without the samples at these places."""
+    messages = detection_pb2.SubmitRequest.FromString(request.data).samples
+    kept = [place for place in range(len(messages)) if place not in left_out]
+    left = inbox_request(request.device_id, request.received_at_s, [messages[place] for place in kept], request.traced)
+    outside = [request.outside[place] for place in kept] if request.outside else ()
+    places = [request.places[place] for place in kept] if request.places else ()
+    return replace(left, outside=outside, places=places)
+
+
+def holds_large_payloads(messages: Sequence[sample_pb2.Sample]) -> bool:
+    """Return whether payloads of these samples leave the database."""
+    sizes = [size for message in messages if (size := message.payload.ByteSize()) >= LEAST_VALUE_BYTES]
+    return sum(sizes) >= LEAST_SEGMENT_BYTES
+
+
+def _taken_payloads(messages: Sequence[sample_pb2.Sample]) -> list[bytes]:
+    """Take the large payloads out of messages; return the payload of each, empty for those that stay."""
+    taken = []
+    for message in messages:
+        data = message.payload.data  # a copy each time
+        if len(data) >= LEAST_VALUE_BYTES:
+            message.payload.ClearField("data")
+            taken.append(data)
+        else:
+            taken.append(b"")
+    return taken
 
 
 def serialised(messages: Sequence[sample_pb2.Sample]) -> bytes:
@@ -63,7 +102,10 @@ async def store_samples(store: Store, device_id: str, received: Sequence[Receive
     """
     messages = [screened_message(item.sample, item.screening, item.payload) for item in received]
     traced = [item.sample.sample_id.bytes for item in received if item.traced]
-    request = inbox_request(device_id, received_at_s, messages, traced)
+    takes_payloads = store.segments.are_used and holds_large_payloads(messages)
+    request = inbox_request(device_id, received_at_s, messages, traced, takes_payloads=takes_payloads)
+    if any(request.outside):
+        request = request.placed(iter(await store.segments.write([data for data in request.outside if data])))
     await store.append_requests([request])
     query = select(inbox.c.number).where(inbox.c.first_sample_id == request.sample_ids[0])
     async with store.reading() as connection:

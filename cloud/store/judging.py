@@ -19,14 +19,13 @@ from cloud.store import claims
 from cloud.store.engine import Store
 from cloud.store.events import StoredEvent, WrittenEvent
 from cloud.store.inbox import inbox_backlog
-from cloud.store.payload_rows import COLUMNS, payload_message
 from cloud.store.schema import payloads, samples
+from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES, NO_PLACE
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
 from cloud.store.verdict_rows import NewVerdict
 from shared.modality import Modality
 from shared.samples import Route, Verdict, p_value_to_column
 from shared.wire import decoded_bytes
-from vedette.v1 import sample_pb2
 
 DEVICE_TURN_BYTES = 64 * 2**20
 _QUEUE_COLUMNS = (
@@ -185,14 +184,6 @@ async def backlog(store: Store) -> Backlog:
     return Backlog(by_device, decoded)
 
 
-async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sample_pb2.Payload]:
-    """Return the payloads of these samples as received, by number."""
-    query = select(payloads.c.number, *(payloads.c[name] for name in COLUMNS)).where(payloads.c.number.in_(numbers))
-    async with store.reading() as connection:
-        rows = (await connection.execute(query)).mappings()
-        return {row["number"]: payload_message(row) for row in rows}
-
-
 async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Verdict]]) -> list[WrittenEvent]:
     """Store verdicts and their events, and remove the samples from the queue, in one transaction.
 
@@ -202,7 +193,8 @@ async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Ver
     """
     if not judged:
         return []
-    written = await store.add_verdicts([_new_verdict(waiting, verdict) for waiting, verdict in judged])
+    rows = [_new_verdict(waiting, verdict) for waiting, verdict in judged]
+    written = await store.add_verdicts(await _with_places(store, rows))
     found = [
         WrittenEvent(waiting.device_id, StoredEvent(cursor, _complete(verdict, written.at_s)))
         for waiting, verdict in judged
@@ -238,6 +230,15 @@ def _new_verdict(waiting: WaitingSample, verdict: Verdict) -> NewVerdict:
     )
 
 
-def _map_values(number: int, anomaly_map: NDArray[np.uint8]) -> tuple[int, int, int, bytes]:
+def _map_values(number: int, anomaly_map: NDArray[np.uint8]) -> tuple[Any, ...]:
     height, width = anomaly_map.shape
-    return number, height, width, anomaly_map.tobytes()
+    return number, height, width, anomaly_map.tobytes(), *NO_PLACE
+
+
+async def _with_places(store: Store, rows: Sequence[NewVerdict]) -> Sequence[NewVerdict]:
+    """Return the verdicts with large maps in a segment, which is durable then. Raises StorageError."""
+    large = {row.number: cells for row in rows if len(cells := row.cells) >= LEAST_VALUE_BYTES}
+    if not store.segments.are_used or sum(map(len, large.values())) < LEAST_SEGMENT_BYTES:
+        return rows
+    places = dict(zip(large, await store.segments.write(list(large.values())), strict=True))
+    return [row.with_map_at(places[row.number]) if row.number in places else row for row in rows]

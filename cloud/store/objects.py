@@ -1,57 +1,304 @@
-"""Objects below a URL: a folder of another disk, or a prefix of an S3 bucket, through fsspec.
+"""Objects below a URL: files of a folder, or objects of an S3 bucket through fsspec.
 
 Credentials and the endpoint of S3 come from the environment or the files of the AWS command line, never from the URL.
 """
 
+import abc
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.errors import StorageError
-from shared.files import write_durably
+from shared.files import synchronise_folder, write_durably
+
+S3_CONNECT_S, S3_READ_S, S3_ATTEMPTS = 5.0, 20.0, 2
+_FILE = "file://"
 
 
-class ObjectStore:
-    """Objects by name; its calls block, and an object is durable when `write` returns."""
+class Range(NamedTuple):
+    """Bytes of an object, from `start` on."""
+
+    name: str
+    start: int
+    size: int
+
+
+class Objects(abc.ABC):
+    """Objects by name, `FOLDER/NAME` or `NAME`; its calls block.
+
+    Each call raises StorageError if the objects cannot be reached.
+    """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = url
+
+    @abc.abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Write an object in one piece, in place of an earlier one; it MUST be durable afterwards."""
+
+    @abc.abstractmethod
+    def write_new(self, name: str, parts: Sequence[bytes]) -> None:
+        """Write an object of a new name from its parts; it MUST be durable afterwards."""
+
+    @abc.abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """Return an object; None if there is none of that name."""
+
+    @abc.abstractmethod
+    def read_ranges(self, ranges: Sequence[Range]) -> list[bytes | None]:
+        """Return the bytes of each range: fewer where the object ends, None if there is no such object."""
+
+    @abc.abstractmethod
+    def folders(self) -> list[str]:
+        """Return the names of the folders, in order."""
+
+    @abc.abstractmethod
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes of the objects in a folder in bytes, by `FOLDER/NAME`; empty if there is none."""
+
+    @abc.abstractmethod
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects, which may be missing."""
+
+    @abc.abstractmethod
+    def exist(self) -> bool:
+        """Return whether the folder or bucket is there."""
+
+    @abc.abstractmethod
+    def make(self) -> None:
+        """Make the folder if it is missing. A bucket is never made."""
+
+
+def objects_at(url: str) -> Objects:
+    """Return the objects below a URL; it connects when they are used."""
+    url = url.rstrip("/")
+    return FileObjects(url) if url.startswith(_FILE) else BucketObjects(url)
+
+
+class FileObjects(Objects):
+    """Files of a folder. The folder itself is made by `make` or by `write`: it may be a disk that is not mounted."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self._root = Path(url.removeprefix(_FILE))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file in one piece, in place of an earlier one."""
+        with self._errors("written"):
+            write_durably(self._root / name, data)
+
+    def write_new(self, name: str, parts: Sequence[bytes]) -> None:
+        """Write a new file, and synchronise it and its folder."""
+        path = self._root / name
+        with self._errors("written"):
+            if not path.parent.is_dir():
+                path.parent.mkdir(exist_ok=True)
+                synchronise_folder(self._root)
+            try:
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "wb") as file:
+                    file.writelines(parts)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                if error.errno != errno.EEXIST:
+                    path.unlink(missing_ok=True)
+                raise
+            synchronise_folder(path.parent)
+
+    def read(self, name: str) -> bytes | None:
+        """Return the contents of a file; None if there is none of that name."""
+        with self._errors("read"):
+            try:
+                return (self._root / name).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def read_ranges(self, ranges: Sequence[Range]) -> list[bytes | None]:
+        """Read each range by itself; a file with a bad sector ends before it."""
+        found = list[bytes | None]()
+        with self._errors("read"):
+            for name, of_file in groupby(ranges, lambda wanted: wanted.name):
+                wanted = list(of_file)
+                try:
+                    descriptor = os.open(self._root / name, os.O_RDONLY)
+                except FileNotFoundError:
+                    found += [None] * len(wanted)
+                    continue
+                try:
+                    found += [_read(descriptor, each) for each in wanted]
+                finally:
+                    os.close(descriptor)
+        return found
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders, in order."""
+        with self._errors("listed"):
+            return sorted(entry.name for entry in os.scandir(self._root) if entry.is_dir())
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes of the files in a folder in bytes, by `FOLDER/NAME`."""
+        found = dict[str, int]()
+        with self._errors("listed"), contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self._root / folder):
+                if entry.name.startswith("."):  # not written completely
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    found[f"{folder}/{entry.name}"] = entry.stat().st_size
+        return found
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove files, and the folders that are empty then."""
+        with self._errors("removed"):
+            for name in names:
+                (self._root / name).unlink(missing_ok=True)
+            for folder in {(self._root / name).parent for name in names} - {self._root}:
+                with contextlib.suppress(OSError):  # it holds other files
+                    folder.rmdir()
+
+    def exist(self) -> bool:
+        """Return whether the folder is there."""
+        return self._root.is_dir()
+
+    def make(self) -> None:
+        """Make the folder with its parents."""
+        with self._errors("made"):
+            self._root.mkdir(parents=True, exist_ok=True, mode=0o750)
+            for folder in (self._root.parent, self._root.parent.parent):
+                synchronise_folder(folder)
+
+    @contextlib.contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, StorageError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise StorageError(
+                f"{self.url}: cannot be {action} ({reason}). Check the URL, the disk's free space and the owner."
+            ) from error
+
+
+class BucketObjects(Objects):
+    """Objects of an S3 bucket."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
         self._system: Any = None
         self._root = ""
 
     def write(self, name: str, data: bytes) -> None:
-        """Write an object in one piece, in place of an earlier one. Raises StorageError."""
+        """Put an object."""
         system = self._open()
-        path = f"{self._root}/{name}"
-        try:
-            if "file" in system.protocol:
-                write_durably(Path(path), data)
-            else:
-                system.pipe_file(path, data)
-        except Exception as error:  # each file system has errors of its own
-            raise self._failure("written", error) from error
+        with self._errors("written"):
+            system.pipe_file(f"{self._root}/{name}", data)
+
+    def write_new(self, name: str, parts: Sequence[bytes]) -> None:
+        """Put an object."""
+        self.write(name, b"".join(parts))
 
     def read(self, name: str) -> bytes | None:
-        """Return an object; None if there is none of that name. Raises StorageError."""
+        """Return an object; None if there is none of that name."""
         system = self._open()
-        try:
-            return bytes(system.cat_file(f"{self._root}/{name}"))
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            raise self._failure("read", error) from error
+        with self._errors("read"):
+            try:
+                return bytes(system.cat_file(f"{self._root}/{name}"))
+            except FileNotFoundError:
+                return None
+
+    def read_ranges(self, ranges: Sequence[Range]) -> list[bytes | None]:
+        """Read the ranges side by side."""
+        if not ranges:
+            return []
+        system = self._open()
+        paths = [f"{self._root}/{wanted.name}" for wanted in ranges]
+        ends = [wanted.start + wanted.size for wanted in ranges]
+        with self._errors("read"):
+            found = system.cat_ranges(paths, [wanted.start for wanted in ranges], ends, on_error="return")
+            return [_bytes(each) for each in found]
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders, in order."""
+        return [name for name, entry in self._entries("") if entry["type"] == "directory"]
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes of the objects in a folder in bytes, by `FOLDER/NAME`."""
+        return {f"{folder}/{name}": int(entry["size"]) for name, entry in self._entries(f"/{folder}")}
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove objects."""
+        system = self._open()
+        with self._errors("removed"), contextlib.suppress(FileNotFoundError):
+            if names:
+                system.rm([f"{self._root}/{name}" for name in names])
+
+    def exist(self) -> bool:
+        """Return whether the bucket is there."""
+        system = self._open()
+        with self._errors("read"):
+            try:
+                system.ls(self._root.partition("/")[0], detail=False)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def make(self) -> None:
+        """Do nothing: a prefix needs no folder."""
+
+    def _entries(self, below: str) -> list[tuple[str, dict[str, Any]]]:
+        system = self._open()
+        with self._errors("listed"):
+            try:
+                entries = system.ls(self._root + below, detail=True)
+            except FileNotFoundError:
+                return []
+        return sorted((str(entry["name"]).rpartition("/")[2], entry) for entry in entries)
 
     def _open(self) -> Any:
         if self._system is None:
             from fsspec.core import url_to_fs
 
+            limits = {
+                "connect_timeout": S3_CONNECT_S,
+                "read_timeout": S3_READ_S,
+                "retries": {"max_attempts": S3_ATTEMPTS},
+            }
+            options = {"config_kwargs": limits, "use_listings_cache": False, "skip_instance_cache": True}
             try:
-                self._system, self._root = url_to_fs(self.url)
+                self._system, self._root = url_to_fs(self.url, **options)
             except ImportError as error:
                 raise StorageError(f"{self.url}: needs {error.name or 's3fs'}: pip install 'vedette[s3]'.") from None
         return self._system
 
-    def _failure(self, action: str, error: Exception) -> StorageError:
-        reason = str(error) or type(error).__name__
-        return StorageError(
-            f"{self.url}: cannot be {action} ({reason}). Check the URL, AWS_ENDPOINT_URL and the credentials of S3."
-        )
+    @contextlib.contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each file system has errors of its own
+            reason = str(error) or type(error).__name__
+            raise StorageError(
+                f"{self.url}: cannot be {action} ({reason}). Check the URL, AWS_ENDPOINT_URL and the credentials of S3."
+            ) from error
+
+
+def _read(descriptor: int, wanted: Range) -> bytes:
+    try:
+        return os.pread(descriptor, wanted.size, wanted.start)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return b""
+
+
+def _bytes(found: object) -> bytes | None:
+    """Return the bytes of a range; raises the error of a request that failed."""
+    if isinstance(found, FileNotFoundError):
+        return None
+    if isinstance(found, Exception):
+        if "InvalidRange" in str(found) or "not satisfiable" in str(found):
+            return b""
+        raise found
+    assert isinstance(found, bytes)
+    return found

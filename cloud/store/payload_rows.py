@@ -3,9 +3,8 @@
 All fields but the CRC are kept; the CRC is checked before a payload is stored.
 """
 
+from collections.abc import Mapping
 from typing import Any
-
-from sqlalchemy import RowMapping
 
 from vedette.v1 import sample_pb2
 
@@ -18,9 +17,9 @@ def payload_values(payload: sample_pb2.Payload) -> dict[str, Any]:
     return {"encoding": payload.encoding, "shape": list(payload.shape), "data": payload.data, "part": part}
 
 
-def payload_message(row: RowMapping) -> sample_pb2.Payload:
-    """Return the payload message of a row that holds COLUMNS."""
-    message = sample_pb2.Payload(encoding=row["encoding"], shape=row["shape"], data=row["data"])
+def payload_message(row: Mapping[Any, Any], data: bytes) -> sample_pb2.Payload:
+    """Return the payload message of a row that holds COLUMNS; `data` may come from a segment."""
+    message = sample_pb2.Payload(encoding=row["encoding"], shape=row["shape"], data=data)
     if row["part"] is not None:
         message.crop.ParseFromString(row["part"])
     return message

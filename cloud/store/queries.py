@@ -14,14 +14,11 @@ from sqlalchemy import Select, false, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.inbox import may_be_in_inbox
-from cloud.store.payload_rows import payload_message
-from cloud.store.schema import anomaly_maps, bundles, payloads, samples, verdicts
+from cloud.store.schema import bundles, samples, verdicts
 from cloud.store.verdict_columns import COLUMNS, LISTED_NAMES, SAMPLES, VERDICTS, VerdictRecord, VerdictRow
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from cloud.store.verdict_ranges import Span, find_keys
 from shared.errors import DataError
-from shared.modality import Modality
-from vedette.v1 import sample_pb2
 
 MAX_PAGE_SIZE = 200
 MAX_COUNTED = 100
@@ -43,25 +40,6 @@ class VerdictPage:
     older: VerdictKey | None
     newer: VerdictKey | None
     is_partial: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMap:
-    """Anomaly map as stored: `cells` are height x width uint8 in C order."""
-
-    height: int
-    width: int
-    cells: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPayload:
-    """Payload of a sample as received, and the device's anomaly map."""
-
-    modality: Modality
-    judged: bool
-    message: sample_pb2.Payload
-    edge_map: StoredMap | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,33 +124,6 @@ async def is_waiting(connection: AsyncConnection, sample_id: uuid.UUID) -> bool:
     """Return whether the sample waits for its verdict, or may wait: a long inbox is not searched to its end."""
     query = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes, samples.c.judged == false())
     return (await connection.execute(query)).first() is not None or await may_be_in_inbox(connection, sample_id.bytes)
-
-
-async def stored_payload(connection: AsyncConnection, sample_id: uuid.UUID) -> StoredPayload | None:
-    """Return the payload of one sample; None if the sample is unknown or its payload has expired."""
-    query = (
-        select(samples.c.modality, samples.c.judged, *(column for column in payloads.c if column.name != "number"))
-        .join(payloads, payloads.c.number == samples.c.number)
-        .where(samples.c.sample_id == sample_id.bytes)
-    )
-    row = (await connection.execute(query)).mappings().one_or_none()
-    if row is None:
-        return None
-    edge_map = None
-    if row["edge_map"] is not None:
-        edge_map = StoredMap(row["edge_map_height"], row["edge_map_width"], row["edge_map"])
-    return StoredPayload(Modality(row["modality"]), row["judged"], payload_message(row), edge_map)
-
-
-async def stored_map(connection: AsyncConnection, sample_id: uuid.UUID) -> StoredMap | None:
-    """Return the cloud's anomaly map of one sample, or None."""
-    query = (
-        select(anomaly_maps.c.height, anomaly_maps.c.width, anomaly_maps.c.cells)
-        .join(samples, samples.c.number == anomaly_maps.c.number)
-        .where(samples.c.sample_id == sample_id.bytes)
-    )
-    row = (await connection.execute(query)).one_or_none()
-    return StoredMap(row.height, row.width, row.cells) if row is not None else None
 
 
 def _judged(query: Select[Any]) -> Select[Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Delete, Select, delete, false, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.notices import delete_notices_of
-from cloud.store.retention import Key, Step, delete_found, in_chunks
+from cloud.store.retention import Find, Key, Step, delete_found, in_chunks
 from cloud.store.review.removal import items_of_device
 from cloud.store.schema import (
     KIND,
+    anomaly_maps,
     device_removals,
     devices,
     events,
@@ -33,6 +35,8 @@ from cloud.store.schema import (
     verdict_counts,
     verdicts,
 )
+from cloud.store.segment_upkeep import clean_dirty
+from cloud.store.segments import SETTLED_S
 from shared.errors import SettingsError
 from shared.logs import EventLog
 
@@ -84,7 +88,7 @@ async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> 
     """Delete the data of a device in small transactions; return False if there will be more to delete later.
 
     Samples without a verdict stay for the analysis of a running service, which also needs GRACE_S for open requests.
-    Where verdicts are kept, such samples get theirs first in any case.
+    Where verdicts are kept, such samples get theirs first in any case. Segments with bytes of the device are rewritten.
     """
     device_id = removal.device_id
     await in_chunks(store, partial(_events_of, device_id))
@@ -95,18 +99,19 @@ async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> 
     async with store.reading() as connection:
         waited = await _any(connection, waiting)  # its payload may come behind the place of the deletion
     if removal.keep_verdicts:
-        await delete_found(store, payloads.c.number, partial(_payloads_of, device_id), ())
+        await delete_found(store, payloads.c.number, partial(_payloads_of, device_id), (), cleaned=(payloads,))
     else:
         await in_chunks(store, partial(items_of_device, device_id))
-        await in_chunks(store, partial(_judged_of, device_id))
+        contents = (payloads, anomaly_maps)
+        await delete_found(store, samples.c.number, _next_of(_judged_of(device_id)), (), cleaned=contents)
         if not service_runs:
-            await in_chunks(store, partial(_waiting_of, device_id))
-            await in_chunks(store, partial(_requests_of, device_id))
-    judged = select(verdicts.c.number).where(verdicts.c.device_id == device_id)
-    left = waiting if removal.keep_verdicts else [*waiting, judged]
+            await delete_found(store, samples.c.number, _next_of(waiting[0]), (), cleaned=(payloads,))
+            await delete_found(store, inbox.c.number, _next_of(waiting[1]), (), cleaned=(inbox,))
+    is_clean = await clean_dirty(store, SETTLED_S if service_runs else 0.0)
+    left = waiting if removal.keep_verdicts else [*waiting, _judged_of(device_id)]
     async with store.writing() as connection:
         more = await _any(connection, left) or (removal.keep_verdicts and waited)
-        if more or (service_runs and time.time() - removal.requested_at_s < GRACE_S):
+        if more or not is_clean or (service_runs and time.time() - removal.requested_at_s < GRACE_S):
             return False
         await _finish(connection, store.actor, removal)
     _LOG.info("device_removed", device_id=device_id, keep_verdicts=removal.keep_verdicts)
@@ -148,17 +153,15 @@ def _events_of(device_id: str, rows: int) -> Delete:
     return delete(events).where(events.c.cursor.in_(old))
 
 
-def _requests_of(device_id: str, rows: int) -> Delete:
-    old = select(inbox.c.number).where(inbox.c.device_id == device_id).order_by(inbox.c.number).limit(rows)
-    return delete(inbox).where(inbox.c.number.in_(old))
+def _judged_of(device_id: str) -> Select[Any]:
+    return select(verdicts.c.number).where(verdicts.c.device_id == device_id)
 
 
-def _judged_of(device_id: str, rows: int) -> Delete:
-    """Delete judged samples with payloads, verdicts, maps and labels (ON DELETE CASCADE)."""
-    judged = select(verdicts.c.number).where(verdicts.c.device_id == device_id).limit(rows)
-    return delete(samples).where(samples.c.number.in_(judged))
+def _next_of(numbers: Select[Any]) -> Find:
+    """Return the function that finds what is left of the numbers of a query, whose rows are then deleted."""
 
+    async def find(connection: AsyncConnection, after: Key, rows: int) -> Step:
+        keys = [row[0] for row in await connection.execute(numbers.limit(rows))]
+        return Step(keys, after if len(keys) == rows else None)
 
-def _waiting_of(device_id: str, rows: int) -> Delete:
-    waiting = select(samples.c.number).where(samples.c.device_id == device_id, samples.c.judged == false())
-    return delete(samples).where(samples.c.number.in_(waiting.order_by(samples.c.number).limit(rows)))
+    return find

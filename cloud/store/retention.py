@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from sqlalchemy import Column, Delete, Select, delete, exists, select, tuple_
+from sqlalchemy import Column, Delete, Insert, Select, Table, delete, exists, insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
-from cloud.store.schema import events, labels, notices, payloads, samples, verdicts
+from cloud.store.schema import dirty_segments, events, labels, notices, payloads, samples, verdicts
 from shared.pacing import Pace
 
 STEP_S = 0.02  # aim for one transaction with its commit; a payload may be megabytes, so rows alone do not bound it
@@ -65,11 +65,20 @@ async def remove_old(
     return removed
 
 
-async def delete_found(store: Store, key: Column[Any], find: Find, after: Key, *, keep_labelled: bool = False) -> int:
+async def delete_found(
+    store: Store,
+    key: Column[Any],
+    find: Find,
+    after: Key,
+    *,
+    keep_labelled: bool = False,
+    cleaned: Sequence[Table] = (),
+) -> int:
     """Delete the rows whose `key` each step of `find` returns; return their number.
 
     Payloads, verdicts, maps and labels go with their samples (ON DELETE CASCADE). With `keep_labelled` the key is that
-    of a sample, and a label given meanwhile keeps its row.
+    of a sample, and a label given meanwhile keeps its row. Segments with values of these rows in the tables `cleaned`
+    become dirty; otherwise the bytes stay while the segment is worth keeping.
     """
     pace, total, place = Pace(STEP_S, FIRST_ROWS, MOST_ROWS), 0, after
     while True:
@@ -79,7 +88,7 @@ async def delete_found(store: Store, key: Column[Any], find: Find, after: Key, *
             statement = delete(key.table).where(key.in_(step.keys))
             if keep_labelled:
                 statement = statement.where(~_labelled(key))
-            total += await _run(store, statement, pace)
+            total += await _run(store, statement, pace, [_dirty(table, step.keys) for table in cleaned])
         else:
             pace.measured(0.0)
         if step.next_after is None:
@@ -87,6 +96,14 @@ async def delete_found(store: Store, key: Column[Any], find: Find, after: Key, *
         place = step.next_after
         if step.keys:
             await asyncio.sleep(PAUSE_S)
+
+
+def _dirty(table: Table, numbers: Sequence[int]) -> Insert:
+    """Return the statement that marks the segments of these rows as dirty."""
+    segment_id = table.c.segment_id
+    new = segment_id.not_in(select(dirty_segments.c.segment_id))
+    found = select(segment_id).where(table.c.number.in_(numbers), segment_id.is_not(None), new).distinct()
+    return insert(dirty_segments).from_select(["segment_id"], found)
 
 
 def _labelled(number: Column[Any]) -> Any:
@@ -164,10 +181,12 @@ async def in_chunks(store: Store, statement: Callable[[int], Delete]) -> int:
         await asyncio.sleep(PAUSE_S)
 
 
-async def _run(store: Store, statement: Delete, pace: Pace) -> int:
-    """Run the statement as one transaction; return the number of deleted rows, and tell how long writers waited."""
+async def _run(store: Store, statement: Delete, pace: Pace, before: Sequence[Insert] = ()) -> int:
+    """Run statements as one transaction; return the number of deleted rows, and tell how long writers waited."""
     async with store.writing() as connection:
         started_s = time.perf_counter()
+        for insertion in before:
+            await connection.execute(insertion)
         count = (await connection.execute(statement)).rowcount
     pace.measured(time.perf_counter() - started_s)
     return count

@@ -2,11 +2,13 @@
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, TypeAlias
 
 from cloud.store.payload_rows import payload_values
+from cloud.store.segments import NO_PLACE, PLACE_COLUMNS, SegmentPlace
 from shared.wire import decoded_bytes, modality_of, route_of
 from vedette.v1 import detection_pb2, sample_pb2
 
@@ -28,20 +30,36 @@ SAMPLE_COLUMNS = (
     "traced",
     "payload_bytes",
 )
-PAYLOAD_COLUMNS = ("encoding", "shape", "data", "part", "edge_map_height", "edge_map_width", "edge_map")
+PAYLOAD_COLUMNS = ("encoding", "shape", "data", "part", "edge_map_height", "edge_map_width", "edge_map", *PLACE_COLUMNS)
 """`shape` is JSON as text."""
 
 Row: TypeAlias = tuple[tuple[Any, ...], tuple[Any, ...], int]
 """New sample: values of SAMPLE_COLUMNS, values of PAYLOAD_COLUMNS, size of its values after decoding in bytes."""
 
 
-def rows_of(device_id: str, received_at_s: float, data: bytes, traced: Collection[bytes] = ()) -> list[Row]:
-    """Return the rows of the samples in a serialised SubmitRequest, which were checked before; `traced` are ids."""
+def rows_of(
+    device_id: str,
+    received_at_s: float,
+    data: bytes,
+    traced: Collection[bytes] = (),
+    places: Sequence[SegmentPlace | None] = (),
+) -> list[Row]:
+    """Return the rows of the samples in a serialised SubmitRequest, which were checked before.
+
+    `traced` are ids. `places` are those of the payloads in a segment, None for the others; empty if there are none.
+    """
     samples = detection_pb2.SubmitRequest.FromString(data).samples
-    return [_row(device_id, received_at_s, message, traced) for message in samples]
+    pairs = zip(samples, places or repeat(None), strict=bool(places))
+    return [_row(device_id, received_at_s, message, traced, place) for message, place in pairs]
 
 
-def _row(device_id: str, received_at_s: float, message: sample_pb2.Sample, traced: Collection[bytes]) -> Row:
+def _row(
+    device_id: str,
+    received_at_s: float,
+    message: sample_pb2.Sample,
+    traced: Collection[bytes],
+    place: SegmentPlace | None,
+) -> Row:
     screening, payload, at = message.screening, message.payload, message.captured_at
     modality, route = modality_of(message), route_of(message)
     assert modality is not None
@@ -63,10 +81,11 @@ def _row(device_id: str, received_at_s: float, message: sample_pb2.Sample, trace
         screening.calibration_id,
         screening.artefact,
         message.sample_id in traced,
-        len(stored["data"]),
+        place.size if place is not None else len(stored["data"]),
     )
     shape = tuple(stored["shape"])
-    values = (stored["encoding"], _as_json(shape), stored["data"], stored["part"], *_edge_map(screening))
+    payload_row = (stored["encoding"], _as_json(shape), stored["data"], stored["part"], *_edge_map(screening))
+    values = (*payload_row, *(place or NO_PLACE))
     return sample, values, decoded_bytes(stored["encoding"], shape)
 
 

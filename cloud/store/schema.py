@@ -1,7 +1,8 @@
 """Tables of the service. Times are seconds since the epoch, UTC, in double precision.
 
 A sample and its verdict share `number`, the order in which samples left the inbox. `samples` and `verdicts` hold what
-lists show, filter and sort; payloads and maps are in separate tables, so that paging never reads a picture. `events`
+lists show, filter and sort; payloads and maps are in separate tables, so that paging never reads a picture. Large
+payloads and maps lie in segments outside the database (`cloud.store.segments`); their rows hold the place. `events`
 holds what devices watch; an event is written in the transaction of the change that it reports.
 """
 
@@ -42,6 +43,9 @@ from cloud.store.review_tables import review_marks as review_marks
 from cloud.store.review_tables import review_members as review_members
 from cloud.store.review_tables import review_progress as review_progress
 from cloud.store.review_tables import review_views as review_views
+from cloud.store.segment_tables import dirty_segments as dirty_segments
+from cloud.store.segment_tables import place_columns, segment_index
+from cloud.store.segment_tables import segment_folder as segment_folder
 from cloud.store.triggers import TRIGGERS
 from cloud.store.verdict_columns import SAMPLES, VERDICTS, Number, table_columns
 from shared.status import HeartbeatCounters
@@ -142,9 +146,13 @@ inbox = Table(  # accepted requests whose samples are not rows yet: see cloud.st
     Column("received_at_s", Double, nullable=False),
     Column("samples", Integer, nullable=False),
     Column("decoded_bytes", BigInteger, nullable=False),
-    Column("data", LargeBinary, nullable=False),  # a serialised vedette.v1.SubmitRequest
+    # A serialised vedette.v1.SubmitRequest; payloads that lie in a segment are left out.
+    Column("data", LargeBinary, nullable=False),
     Column("traced", LargeBinary, nullable=False),  # ids of the traced samples, 16 bytes each
+    Column("segment_id", LargeBinary(16)),  # NULL: all payloads are in `data`
+    Column("segment_places", LargeBinary),  # of the payload of each sample: see cloud.store.segments
     Index("ix_inbox_queue", "device_id", "number", "samples", "decoded_bytes", "received_at_s"),
+    segment_index("inbox", "segment_id"),
     sqlite_autoincrement=True,
 )
 
@@ -185,6 +193,8 @@ payloads = Table(
     Column("edge_map_height", Integer),
     Column("edge_map_width", Integer),
     Column("edge_map", LargeBinary),
+    *place_columns(),
+    segment_index("payloads", "segment_id", "segment_bytes"),
 )
 
 claims = Table(  # waiting samples that a process judges, where several do: see cloud.store.claims
@@ -229,6 +239,8 @@ anomaly_maps = Table(  # of the verdicts that have one
     Column("height", Integer, nullable=False),
     Column("width", Integer, nullable=False),
     Column("cells", LargeBinary, nullable=False),
+    *place_columns(),
+    segment_index("anomaly_maps", "segment_id", "segment_bytes"),
 )
 
 events = Table(

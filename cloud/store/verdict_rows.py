@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from cloud.store.segments import PLACE_COLUMNS, SegmentPlace
+
 VERDICT_COLUMNS = (
     "number",
     "judged_at_s",
@@ -18,7 +20,7 @@ VERDICT_COLUMNS = (
     "contributions",
 )
 """`opinions` and `contributions` are JSON as text."""
-MAP_COLUMNS = ("number", "height", "width", "cells")
+MAP_COLUMNS = ("number", "height", "width", "cells", *PLACE_COLUMNS)
 
 
 class NewVerdict(NamedTuple):
@@ -34,6 +36,16 @@ class NewVerdict(NamedTuple):
     def number(self) -> int:
         """Number of the sample."""
         return int(self.values[0])
+
+    @property
+    def cells(self) -> bytes:
+        """Cells of the map; empty if there is none."""
+        return bytes(self.map_values[3]) if self.map_values is not None else b""
+
+    def with_map_at(self, place: SegmentPlace) -> "NewVerdict":
+        """Return the verdict whose map lies in a segment."""
+        assert self.map_values is not None
+        return NewVerdict(self.values, (*self.map_values[:3], b"", *place))
 
     def at(self, now_s: float) -> "NewVerdict":
         """Return the verdict with the time of the transaction if it has none."""

@@ -32,6 +32,10 @@ _TYPES = {
     "edge_map_height": "int4",
     "edge_map_width": "int4",
     "edge_map": "bytea",
+    "segment_id": "bytea",
+    "segment_start": "int8",
+    "segment_bytes": "int4",
+    "segment_crc32": "int8",
 }
 _COLUMNS = (*SAMPLE_COLUMNS, *PAYLOAD_COLUMNS)
 _ARRAYS = ", ".join(f"${place}::{_TYPES.get(name, 'text')}[]" for place, name in enumerate(_COLUMNS, 1))
@@ -53,8 +57,8 @@ _OWNERS = "SELECT sample_id, device_id FROM samples WHERE sample_id = ANY($1::by
 _REQUEST_COLUMNS = ", ".join(INBOX_COLUMNS)
 _INSERT_REQUESTS = f"""
 WITH given AS (
-  SELECT * FROM unnest($1::bytea[], $2::text[], $3::float8[], $4::int4[], $5::int8[], $6::bytea[], $7::bytea[])
-  WITH ORDINALITY AS g({_REQUEST_COLUMNS}, place)
+  SELECT * FROM unnest($1::bytea[], $2::text[], $3::float8[], $4::int4[], $5::int8[], $6::bytea[], $7::bytea[],
+    $8::bytea[], $9::bytea[]) WITH ORDINALITY AS g({_REQUEST_COLUMNS}, place)
 )
 INSERT INTO inbox ({_REQUEST_COLUMNS}) SELECT {_REQUEST_COLUMNS} FROM given
 WHERE NOT EXISTS (SELECT FROM samples WHERE samples.sample_id = given.first_sample_id) ORDER BY place

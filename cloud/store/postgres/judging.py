@@ -19,6 +19,10 @@ _TYPES = {
     "height": "int4",
     "width": "int4",
     "cells": "bytea",
+    "segment_id": "bytea",
+    "segment_start": "int8",
+    "segment_bytes": "int4",
+    "segment_crc32": "int8",
 }
 _JSON = ("opinions", "contributions")
 _INSERT_EVENTS = f"""

@@ -40,8 +40,16 @@ _BEGIN_WRITING = text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_notify('
 class PostgresStore(Store):
     """Store in the database at a URL `postgresql://USER@HOST/DATABASE`."""
 
-    def __init__(self, url: str, reads: ReadLimits = DEVICE_READS, *, actor: str = "", claimant: str = "") -> None:
-        super().__init__(actor)
+    def __init__(
+        self,
+        url: str,
+        reads: ReadLimits = DEVICE_READS,
+        *,
+        actor: str = "",
+        claimant: str = "",
+        segments_url: str = "",
+    ) -> None:
+        super().__init__(actor, segments_url)
         self.url = url
         self.claimant = claimant or str(uuid.uuid4())
         self._write_lock = asyncio.Lock()

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
-from cloud.store.review.asking import asking_keys, without_item
+from cloud.store.review.asking import asking_keys, with_places, without_item
 from cloud.store.review.grouping import GAP_S, MAX_ITEM_S, Asking, Group, find_group, join, new_group
 from cloud.store.review.progress import raise_version, read_progress, write_progress
 from cloud.store.review.severity import Severity
@@ -48,7 +48,8 @@ async def build_items(store: Store, with_place: Collection[str] = (), *, now_s: 
             judged_at_s, number, _ = await read_progress(connection)
             stored = VerdictKey(judged_at_s, number)
             keys = await asking_keys(connection, place or stored, STEP)
-            asking = await without_item(connection, keys, with_place) if keys else []
+            asking = await without_item(connection, keys) if keys else []
+        asking = await with_places(store, asking, with_place)
         settled = [key for key in keys if key.judged_at_s < settled_s]
         if asking or settled:
             await _step(store, stored, settled[-1] if settled else stored, asking, counts)

@@ -44,8 +44,10 @@ WAL_MOST_PAGES = 16_384  # a writer copies a log of this length itself, see clou
 class SqliteStore(Store):
     """Store in the file `vedette.sqlite` of a data directory."""
 
-    def __init__(self, data_dir: Path, reads: ReadLimits = DEVICE_READS, *, actor: str = "") -> None:
-        super().__init__(actor)
+    def __init__(
+        self, data_dir: Path, reads: ReadLimits = DEVICE_READS, *, actor: str = "", segments_url: str = ""
+    ) -> None:
+        super().__init__(actor, segments_url)
         self.path = data_dir / DATABASE_FILE
         self._write_lock = asyncio.Lock()
         self._file: tuple[int, int] | None = None

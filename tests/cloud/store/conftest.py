@@ -26,6 +26,30 @@ def location(request, tmp_path):
     return StoreLocation(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def s3_address():
+    """URL of an S3 server."""
+    from moto.server import ThreadedMotoServer  # half a second, which other workers need not spend
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_address, monkeypatch):
+    """URL of an S3 bucket, whose server is in the environment."""
+    import boto3
+
+    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_address)
+    boto3.client("s3").create_bucket(Bucket="vedette")
+    return "s3://vedette"
+
+
 @pytest.fixture
 async def store(location):
     async with open_store(location) as store:

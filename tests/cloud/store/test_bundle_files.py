@@ -1,14 +1,13 @@
 """Bundles of several machines: one publishes, the others find the archives in a folder or in S3."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cloud.settings import CloudSettings, StoreLocation
 from cloud.store import open_store
-from cloud.store.objects import ObjectStore
+from cloud.store.objects import objects_at
 from cloud.store.registry import Registry, publish_to
 from cloud.store.sqlite.store import DATABASE_FILE
 from shared.bundle import sign
@@ -16,30 +15,11 @@ from shared.errors import BundleError, StorageError
 from tests.cloud.console.filled_store import KEY, SHUTTLE, empty_database, manifest
 
 
-@pytest.fixture(scope="module")
-def s3_address() -> Iterator[str]:
-    """URL of an S3 server with the bucket `vedette`."""
-    from moto.server import ThreadedMotoServer  # half a second, which other workers need not spend
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture(params=["file", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "file":
         return f"file://{tmp_path}/shared"
-    import boto3
-
-    address = request.getfixturevalue("s3_address")
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    boto3.client("s3").create_bucket(Bucket="vedette")
-    return "s3://vedette/bundles"
+    return f"{request.getfixturevalue('bucket')}/bundles"
 
 
 def test_an_archive_that_one_machine_publishes_is_found_by_another(tmp_path: Path, url: str) -> None:
@@ -64,15 +44,15 @@ def test_an_archive_that_one_machine_publishes_is_found_by_another(tmp_path: Pat
     asyncio.run(work())
 
 
-def test_objects_that_cannot_be_reached_are_a_storage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_objects_that_cannot_be_reached_are_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for call in (
         lambda objects: objects.write("name", b"data"),
         lambda objects: objects.read("name"),
     ):
         with pytest.raises(StorageError, match="Check the URL"):
-            call(ObjectStore(f"file://{tmp_path}/file/below"))
-    assert ObjectStore(f"file://{tmp_path}").read("missing") is None
+            call(objects_at(f"file://{tmp_path}/file/below"))
+    assert objects_at(f"file://{tmp_path}").read("missing") is None
 
 
 @pytest.mark.parametrize("url", ["http://host/x", "s3://", "file://host/x", "s3://key:secret@bucket/x", "bundles"])

@@ -6,11 +6,12 @@ import time
 import numpy as np
 import pytest
 
+from cloud.store.contents import load_payloads
 from cloud.store.group_commit import GroupCommit
 from cloud.store.inbox import unpack_next
 from cloud.store.inbox_request import InboxRequest
 from cloud.store.ingest import IngestStatus, inbox_request
-from cloud.store.judging import load_payloads, waiting_samples
+from cloud.store.judging import waiting_samples
 from shared.errors import StorageError
 from shared.modality import Modality
 from shared.samples import Route, Sample, Screening, new_sample_id

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.settings import StoreLocation
 from cloud.store import Store, open_store, verdict_ranges
+from cloud.store.contents import stored_map, stored_payload
 from cloud.store.fleet_queries import device_ids, device_rows, fleet_summary
 from cloud.store.queries import (
     MAX_COUNTED,
@@ -20,8 +21,6 @@ from cloud.store.queries import (
     is_waiting,
     judged_sample,
     key_of,
-    stored_map,
-    stored_payload,
     verdict_page,
 )
 from cloud.store.schema import (
@@ -333,21 +332,21 @@ async def test_detail_payload_and_map(store: Store) -> None:
     sample_id = (await ask(store)).rows[0].sample_id
     async with store.reading() as connection:
         detail = await judged_sample(connection, sample_id)
-        payload, cells = await stored_payload(connection, sample_id), await stored_map(connection, sample_id)
         assert detail is not None
         assert detail.channels == ("pressure", "speed")
         assert math.isnan(detail.record.opinions[0].score)
         assert detail.record.contributions == (("pressure", 0.75), ("speed", 0.25))
-        assert payload is not None
-        assert payload.edge_map is not None
-        assert (payload.judged, tuple(payload.message.shape), payload.edge_map.cells) == (True, (2,), b"\x01\x02")
-        assert cells is not None
-        assert (cells.height, cells.width, cells.cells) == (2, 1, b"\x07\x08")
         unknown = uuid.uuid4()
         assert await judged_sample(connection, unknown) is None
-        assert await stored_payload(connection, unknown) is None
-        assert await stored_map(connection, unknown) is None
         assert not await is_waiting(connection, unknown)
+    payload, cells = await stored_payload(store, sample_id), await stored_map(store, sample_id)
+    assert payload is not None
+    assert payload.edge_map is not None
+    assert (payload.judged, tuple(payload.message.shape), payload.edge_map.cells) == (True, (2,), b"\x01\x02")
+    assert cells is not None
+    assert (cells.height, cells.width, cells.cells) == (2, 1, b"\x07\x08")
+    assert await stored_payload(store, unknown) is None
+    assert await stored_map(store, unknown) is None
 
 
 async def test_fleet_figures(store: Store) -> None:

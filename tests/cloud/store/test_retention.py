@@ -5,8 +5,8 @@ import uuid
 
 from sqlalchemy import insert, select
 
+from cloud.store.contents import stored_payload
 from cloud.store.labels import Label, NewLabel, add_label
-from cloud.store.queries import stored_payload
 from cloud.store.retention import remove_old
 from cloud.store.schema import labels, samples
 from tests.cloud.store.test_store import judge_all
@@ -25,8 +25,7 @@ async def test_labelled_samples_stay_whole_until_their_own_age(store, add):
     removed = await remove_old(store, **ages, labelled_days=500)
     assert (removed["payloads"], removed["verdicts"]) == (3, 3)
     assert (await count_stored(store, others), await count_stored(store, [*kept, *new])) == (0, 2)
-    async with store.reading() as connection:
-        assert await stored_payload(connection, uuid.UUID(bytes=kept[0])) is not None
+    assert await stored_payload(store, uuid.UUID(bytes=kept[0])) is not None
     assert (await remove_old(store, **ages, labelled_days=0))["verdicts"] == 0  # never
     assert (await remove_old(store, **ages, labelled_days=100))["verdicts"] == 1  # not before verdicts_days
     assert (await count_stored(store, kept), await count_stored(store, new)) == (0, 1)

@@ -13,8 +13,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, func, select, update
 
 from cloud.store import Store, open_store
+from cloud.store.contents import load_payloads
 from cloud.store.events import events_after, newest_cursor
-from cloud.store.judging import backlog, load_payloads, store_verdicts, waiting_samples
+from cloud.store.judging import backlog, store_verdicts, waiting_samples
 from cloud.store.migrate import migrate, newest_revision
 from cloud.store.retention import remove_old
 from cloud.store.schema import events, metadata, payloads, samples, verdicts

@@ -1,7 +1,7 @@
 """Review items, decisions on them, reviewed marks and saved views.
 
 Revision ID: 0024
-Revises: 0021
+Revises: 0022
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from alembic import op
 from cloud.store.verdict_columns import Number
 
 revision = "0024"
-down_revision = "0021"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 

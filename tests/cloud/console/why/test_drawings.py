@@ -13,8 +13,9 @@ from cloud.evidence.contents import Contents
 from cloud.evidence.reading import Evidence, Surroundings, _evidence
 from cloud.evidence.series import Window, series_plot
 from cloud.modalities import View
+from cloud.store.contents import StoredMap, StoredPayload
 from cloud.store.context_queries import DeviceState
-from cloud.store.queries import JudgedSample, StoredMap, StoredPayload
+from cloud.store.queries import JudgedSample
 from cloud.store.verdict_columns import VerdictRecord
 from shared.images import decode_image
 from shared.modality import Modality

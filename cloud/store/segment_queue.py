@@ -1,0 +1,70 @@
+"""Payloads of many requests in one segment: those that arrive while a segment is written go into the next one."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cloud.store.inbox_request import InboxRequest
+from cloud.store.segments import MOST_SEGMENT_BYTES, Segments
+from shared.errors import StorageError
+
+WRITERS = 1  # segments that are written at once: with one, requests gather behind it
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    request: InboxRequest
+    done: "asyncio.Future[InboxRequest]"
+    size: int
+
+
+class SegmentQueue:
+    """Writer of the payloads that leave their requests; used on the event loop only."""
+
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
+        self._waiting: list[_Waiting] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def place(self, request: InboxRequest) -> "asyncio.Future[InboxRequest]":
+        """Return the request with the places of its payloads once these are durable; the future raises StorageError."""
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future(), sum(map(len, request.outside)))
+        self._waiting.append(waiting)
+        if len(self._tasks) < WRITERS:
+            task = asyncio.create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return waiting.done
+
+    async def _run(self) -> None:
+        while self._waiting:
+            await self._write(self._next_group())
+
+    def _next_group(self) -> list[_Waiting]:
+        """Remove and return the requests of the next segment, in the order of their arrival."""
+        size = count = 0
+        for waiting in self._waiting:
+            size += waiting.size
+            if count and size > MOST_SEGMENT_BYTES:
+                break
+            count += 1
+        group, self._waiting = self._waiting[:count], self._waiting[count:]
+        return group
+
+    async def _write(self, group: Sequence[_Waiting]) -> None:
+        try:
+            values = [payload for waiting in group for payload in waiting.request.outside if payload]
+            places = iter(await self._segments.write(values))
+        except StorageError as error:
+            _fail(group, error)
+        except BaseException as error:
+            _fail(group, StorageError(f"The payloads were not stored ({type(error).__name__})."))
+            raise
+        else:
+            for waiting in group:
+                waiting.done.set_result(waiting.request.placed(places))
+
+
+def _fail(group: Sequence[_Waiting], error: StorageError) -> None:
+    for waiting in group:
+        waiting.done.set_exception(error)
