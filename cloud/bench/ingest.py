@@ -88,7 +88,10 @@ async def _measure(
     key = Ed25519PrivateKey.generate()
     bundles = {workload.modality: workload.bundle(key) for workload in workloads}
     limits = dict.fromkeys(_UNLIMITED, NO_LIMIT)
-    setup = Setup(folder, key, {"limits": limits, "store_url": options.store_url})
+    # A PostgreSQL store keeps payloads in the database unless it is told another place.
+    payload_store = f"file://{folder / 'payloads'}" if options.store_url else ""
+    places = {"store_url": options.store_url, "payload_store": payload_store}
+    setup = Setup(folder, key, {"limits": limits, **places})
     progress("starting", 0.0)
     identities = await setup.prepare(list(bundles.values()), options.clients)
     try:

@@ -1,7 +1,6 @@
 """Large payloads and maps in segments, in a folder and in S3: durable first, read by range, lost ones named."""
 
 import asyncio
-import os
 import resource
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from cloud.settings import StoreLocation
 from cloud.store import objects as objects_module
@@ -24,55 +23,27 @@ from cloud.store.group_commit import GroupCommit
 from cloud.store.inbox import unpack_next
 from cloud.store.ingest import IngestStatus, inbox_request
 from cloud.store.judging import store_verdicts, waiting_samples
-from cloud.store.schema import anomaly_maps, devices, inbox, payloads, samples
+from cloud.store.schema import anomaly_maps, inbox, payloads, samples
 from cloud.store.segment_upkeep import tend_segments
 from cloud.store.segments import SETTLED_S, LostValue, segment_name, segment_of
-from cloud.store.sqlite.store import DATABASE_FILE
 from shared.errors import StorageError
 from shared.samples import Decision, Verdict
-from tests.cloud.console.filled_store import empty_database
+from tests.cloud.store.backends import (
+    large_request,
+    only_postgresql,
+    only_sqlite,
+    segment_location,
+    segment_names,
+    with_payload,
+)
 from tests.cloud.store.test_group_commit import request, sample
 
 KIB = 1024
 
 
-@pytest.fixture(params=["sqlite and folder", "postgresql and S3"])
-async def store(request, tmp_path):
-    """Store that keeps large payloads in a folder of its data directory, or in S3."""
-    if request.param == "sqlite and folder":
-        (tmp_path / DATABASE_FILE).write_bytes(empty_database())
-        location = StoreLocation(tmp_path)
-    else:
-        url = request.getfixturevalue("postgres_url")
-        prefix = f"{request.getfixturevalue('bucket')}/{uuid.uuid4().hex}"
-        location = StoreLocation(tmp_path, url, payloads_url=prefix)
-    async with open_store(location) as store:
-        await enrol(store)
-        yield store
-
-
-async def enrol(store) -> None:
-    facts = {"enrolled_at_s": 0.0, "certificate_serial": "1", "certificate_expires_at_s": 9e9}
-    async with store.writing() as connection:
-        await connection.execute(insert(devices), [{"device_id": name, **facts} for name in ("one", "two")])
-
-
-def with_payload(size: int):
-    made = sample()
-    made.payload.data = os.urandom(size)
-    return made
-
-
-def large(*sizes: int, device_id: str = "one"):
-    """Request with payloads of these sizes, and the payload of each of its samples by id."""
-    made = [with_payload(size) for size in sizes]
-    data = {item.sample_id: item.payload.data for item in made}
-    return inbox_request(device_id, time.time(), made, takes_payloads=True), data
-
-
-async def names(store) -> list[str]:
-    objects = await store.segments.objects()
-    return [name for folder in objects.folders() for name in objects.sizes(folder)]
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request, tmp_path):
+    return segment_location(request, tmp_path)
 
 
 async def numbers(store) -> dict[bytes, int]:
@@ -103,11 +74,11 @@ async def judge(store, cells: int = 0) -> None:
 
 async def test_large_payloads_of_a_group_lie_in_one_segment_and_small_ones_in_the_database(store):
     commits = GroupCommit(store)
-    made = [large(20 * KIB, 8, 5 * KIB), large(9 * KIB, 9 * KIB, device_id="two")]
+    made = [large_request(20 * KIB, 8, 5 * KIB), large_request(9 * KIB, 9 * KIB, device_id="two")]
     plain = sample()
     outcomes = await asyncio.gather(*(commits.store(item) for item, _ in made), commits.store(request(plain)))
     assert outcomes == [{}, {}, {}]
-    assert len(await names(store)) == 1
+    assert len(await segment_names(store)) == 1
     async with store.reading() as connection:
         sizes = [len(data) for data in (await connection.execute(select(inbox.c.data))).scalars()]
     assert max(sizes) < KIB
@@ -125,9 +96,9 @@ async def test_large_payloads_of_a_group_lie_in_one_segment_and_small_ones_in_th
 
 
 async def test_samples_that_are_known_leave_each_other_payload_at_its_sample(store):
-    first, data = large(20 * KIB, 21 * KIB)
+    first, data = large_request(20 * KIB, 21 * KIB)
     assert await GroupCommit(store).store(first) == {}
-    again, new = large(22 * KIB)
+    again, new = large_request(22 * KIB)
     messages = [with_payload(20 * KIB), with_payload(23 * KIB)]
     messages[0].sample_id = first.sample_ids[0]
     mixed = inbox_request("one", time.time(), messages, takes_payloads=True)
@@ -138,7 +109,7 @@ async def test_samples_that_are_known_leave_each_other_payload_at_its_sample(sto
 
 
 async def test_rows_with_data_of_an_older_version_are_read_beside_segments(store):
-    old, new = with_payload(30 * KIB), large(30 * KIB)
+    old, new = with_payload(30 * KIB), large_request(30 * KIB)
     await store.append_requests([request(old)])
     assert await GroupCommit(store).store(new[0]) == {}
     assert await loaded(store) == {old.sample_id: old.payload.data, **new[1]}
@@ -148,7 +119,7 @@ async def test_large_maps_of_a_batch_lie_in_a_segment(store):
     requests = [request(sample(), sample(), sample())]
     await store.append_requests(requests)
     await judge(store, cells=8 * KIB)
-    assert len(await names(store)) == 1
+    assert len(await segment_names(store)) == 1
     async with store.reading() as connection:
         assert set((await connection.execute(select(anomaly_maps.c.cells))).scalars()) == {b""}
     for place, sample_id in enumerate(requests[0].sample_ids, 1):
@@ -160,11 +131,11 @@ async def test_large_maps_of_a_batch_lie_in_a_segment(store):
 
 @pytest.mark.parametrize("damage", ["missing", "cut short", "damaged"])
 async def test_a_segment_that_is_gone_or_damaged_loses_its_payloads_alone(store, damage):
-    kept, lost = large(20 * KIB), large(20 * KIB, 5 * KIB)
+    kept, lost = large_request(20 * KIB), large_request(20 * KIB, 5 * KIB)
     for made, _ in (kept, lost):
         assert await GroupCommit(store).store(made) == {}
     objects = await store.segments.objects()
-    (name,) = [name for name in await names(store) if objects.sizes(name.partition("/")[0])[name] == 25 * KIB]
+    (name,) = [name for name in await segment_names(store) if objects.sizes(name.partition("/")[0])[name] == 25 * KIB]
     data = objects.read(name)
     objects.remove([name])
     if damage == "cut short":
@@ -180,10 +151,9 @@ async def test_a_segment_that_is_gone_or_damaged_loses_its_payloads_alone(store,
         assert damage in (await stored_payload(store, uuid.UUID(bytes=sample_id))).loss
 
 
+@only_sqlite
 async def test_a_disk_without_room_refuses_the_request_and_no_other(store):
-    if "postgres" in type(store).__module__:
-        pytest.skip("a disk is full, not a bucket")
-    commits, (made, _) = GroupCommit(store), large(8 * KIB * KIB)
+    commits, (made, _) = GroupCommit(store), large_request(8 * KIB * KIB)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4 * KIB * KIB, hard))
@@ -195,22 +165,21 @@ async def test_a_disk_without_room_refuses_the_request_and_no_other(store):
     assert isinstance(outcomes[0], StorageError)
     assert "free space" in str(outcomes[0])
     assert outcomes[1] == {}
-    assert await names(store) == []
+    assert await segment_names(store) == []
     assert await commits.store(made) == {}  # as soon as there is room
 
 
+@only_postgresql
 async def test_an_unreachable_bucket_refuses_large_requests_and_holds_up_the_analysis(store, monkeypatch):
-    if "postgres" not in type(store).__module__:
-        pytest.skip("a folder is always reachable")
     monkeypatch.setattr(objects_module, "S3_ATTEMPTS", 0)
-    made, data = large(20 * KIB)
+    made, data = large_request(20 * KIB)
     assert await GroupCommit(store).store(made) == {}
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # discard: nothing listens
     location = StoreLocation(Path(), store.url, payloads_url=store.segments.url)
     async with open_store(location) as cut_off:
         commits = GroupCommit(cut_off)
         refused, small = await asyncio.gather(
-            commits.store(large(20 * KIB)[0]), commits.store(request(sample())), return_exceptions=True
+            commits.store(large_request(20 * KIB)[0]), commits.store(request(sample())), return_exceptions=True
         )
         assert isinstance(refused, StorageError)
         assert "AWS_ENDPOINT_URL" in str(refused)
@@ -223,10 +192,9 @@ async def test_an_unreachable_bucket_refuses_large_requests_and_holds_up_the_ana
     assert found[waiting[sample_id]].data == data[sample_id]
 
 
+@only_sqlite
 async def test_a_folder_that_is_not_mounted_loses_nothing(store):
-    if "postgres" in type(store).__module__:
-        pytest.skip("a folder of a disk")
-    made, data = large(20 * KIB)
+    made, data = large_request(20 * KIB)
     assert await GroupCommit(store).store(made) == {}
     folder = store.path.parent / "payloads"
     folder.rename(folder.with_name("elsewhere"))
@@ -239,10 +207,9 @@ async def test_a_folder_that_is_not_mounted_loses_nothing(store):
     assert await loaded(store) == data
 
 
+@only_sqlite
 async def test_a_killed_process_leaves_a_segment_that_is_removed_later(store, tmp_path):
-    if "postgres" in type(store).__module__:
-        pytest.skip("the same code; the folder shows what is left")
-    made, data = large(20 * KIB)
+    made, data = large_request(20 * KIB)
     assert await GroupCommit(store).store(made) == {}
     script = (
         "import asyncio, os, signal, sys; from pathlib import Path; from cloud.store import open_store\n"
@@ -254,14 +221,14 @@ async def test_a_killed_process_leaves_a_segment_that_is_removed_later(store, tm
     )
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert len(await names(store)) == 2
+    assert len(await segment_names(store)) == 2
     assert (await tend_segments(store, everything=True)).removed == 0  # its transaction may yet come
     assert (await tend_segments(store, everything=True, orphan_s=0)).removed == 1
     assert await loaded(store) == data
 
 
 async def test_a_request_that_waited_too_long_for_its_transaction_is_refused(store, monkeypatch):
-    made, _ = large(20 * KIB)
+    made, _ = large_request(20 * KIB)
     (place,) = await store.segments.write([made.outside[0]])
     old = place._replace(segment_id=int((time.time() - SETTLED_S) * 1000).to_bytes(6, "big") + bytes(10))
     with pytest.raises(StorageError, match="too slow"):
