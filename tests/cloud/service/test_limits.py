@@ -1,17 +1,20 @@
 """Bounds of calls and connections: rate of a device, connections of an address, calls without access."""
 
 import asyncio
+import contextlib
 import time
 
 import grpc
 import pytest
 
-from cloud.service import access
+from cloud.service import access, ports, small_calls
 from cloud.service.connection_limit import CHECK_EVERY_S
 from cloud.store import Store
 from cloud.store.fleet import Device, revoke
 from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import detection_pb2, fleet_pb2
+
+Code = grpc.StatusCode
 
 
 @pytest.fixture
@@ -98,3 +101,52 @@ async def test_a_request_that_arrives_while_its_device_is_revoked_ends(cloud, de
     started_s = time.monotonic()
     assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
     assert time.monotonic() - started_s < 10
+
+
+@pytest.fixture
+async def bounded(tmp_path, biopsies, monkeypatch):
+    """A service that waits half a second for a small request, and as long for the next call of a connection."""
+    monkeypatch.setattr(small_calls, "READ_S", 0.5)
+    options = dict(ports._OPTIONS) | {"grpc.max_connection_idle_ms": 500}
+    monkeypatch.setattr(ports, "_OPTIONS", tuple(options.items()))
+    async with running(settings_for(tmp_path, limits={"watches_per_device": 2}), biopsies.key) as result:
+        yield result
+
+
+async def test_a_device_has_few_event_streams_and_few_small_requests_that_arrive(bounded, biopsies):
+    await bounded.service.registry.publish(biopsies.bundle)  # the first event of each stream
+    device, other = await bounded.device(), await bounded.device("press-08")
+
+    async def watch(client) -> grpc.aio.UnaryStreamCall | None:
+        """An open stream; None if it is refused."""
+        call = client.detection.Watch(detection_pb2.WatchRequest(), timeout=20)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            assert await call.read() is not grpc.aio.EOF
+            return call
+        assert await call.code() is Code.RESOURCE_EXHAUSTED
+        return None
+
+    first, second = await watch(device), await watch(device)
+    assert first
+    assert second
+    assert await watch(device) is None
+    assert await watch(other)
+    first.cancel()
+    async with asyncio.timeout(10):
+        while await watch(device) is None:
+            await asyncio.sleep(0.01)
+
+    unfinished = device.channel().stream_unary("/vedette.v1.Fleet/Heartbeat")
+    slow = [unfinished(timeout=20) for _ in range(3)]
+    codes = [await call.code() for call in slow]
+    assert sorted(codes, key=str) == [Code.INVALID_ARGUMENT] * 2 + [Code.RESOURCE_EXHAUSTED]
+    assert await device.fleet.Heartbeat(fleet_pb2.HeartbeatRequest())
+
+
+async def test_a_connection_without_calls_is_closed(bounded):
+    device = await bounded.device()
+    channel = device.channel()
+    await channel.channel_ready()
+    async with asyncio.timeout(10):
+        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+    assert channel.get_state() is grpc.ChannelConnectivity.IDLE
