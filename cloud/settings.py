@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cloud.account_settings import AccountSettings
 from cloud.analysis_settings import AnalysisSettings
+from cloud.explanation_settings import ExplanationSettings
 from cloud.notice_settings import NoticeSettings
 from shared.addresses import Address, is_host
 from shared.settings import Settings
@@ -358,6 +359,7 @@ class CloudSettings(Settings):
     notices: NoticeSettings = NoticeSettings()
     tracing: ServiceTracingSettings = ServiceTracingSettings()
     accounts: AccountSettings = AccountSettings()
+    explanations: ExplanationSettings = ExplanationSettings()
 
     @model_validator(mode="before")
     @classmethod
