@@ -45,7 +45,7 @@ class ExplanationSettings(Settings):
     normal: dict[str, Description] = Field(
         default={},
         title="Normal",
-        description="description of what is normal at each site, given to the endpoint beside the facts",
+        description="text about the normal state of each site, given to the endpoint beside the facts",
     )
     share_days: float = Field(
         default=7.0,

@@ -66,9 +66,13 @@ ROUTES = (
     RouteAccess("GET", "/", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/verdict/{sample_id}/export.{form}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/media/{sample_id}/{name:path}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/favicon.ico", None),
+    # Links that show one verdict: their secret is the right
+    RouteAccess("GET", "/shared/{secret}", None),
+    RouteAccess("GET", "/shared/{secret}/{name:path}", None),
     # Files of the pages, parts of them, and the stream of their changes
     RouteAccess("GET", "/static/console/{digest}/{name}", None),
     RouteAccess("GET", "/parts/list", _VIEWER, SiteRule.SCOPED),
@@ -76,6 +80,7 @@ ROUTES = (
     RouteAccess("GET", "/parts/new", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/parts/verdict/{sample_id}/text", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/parts/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/live", _VIEWER, SiteRule.SCOPED, stays_open=True),
     # JSON of the console
@@ -89,6 +94,10 @@ ROUTES = (
     RouteAccess("GET", "/api/v1/openapi.json", None),
     RouteAccess("GET", "/api/v1/verdicts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/verdicts/{sample_id}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/api/v1/verdicts/{sample_id}/evidence", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/api/v1/verdicts/{sample_id}/export.{form}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET POST", "/api/v1/verdicts/{sample_id}/shares", _OPERATOR, SiteRule.SAMPLE),
+    RouteAccess("DELETE", "/api/v1/verdicts/{sample_id}/shares/{share_id}", _OPERATOR, SiteRule.SAMPLE),
     RouteAccess("GET", "/api/v1/labels", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/samples/{sample_id}/labels", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("POST", "/api/v1/samples/{sample_id}/labels", _OPERATOR, SiteRule.SAMPLE),
@@ -135,7 +144,7 @@ SCOPES_OF_ROLE = {
     )
 }
 """Scopes of the HTTP API that a session of each role has."""
-SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {Scope.LABELS_WRITE, Scope.REVIEW_DECIDE}
+SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {Scope.LABELS_WRITE, Scope.REVIEW_DECIDE, Scope.SHARES_WRITE}
 SCOPES_OF_ROLE[_ADMIN] = frozenset(Scope)
 
 

@@ -22,7 +22,10 @@ from cloud.console.static_files import static_router
 from cloud.console.why.media import Media
 from cloud.console.why.reading import VerdictReader
 from cloud.console.why.routes import verdict_router
+from cloud.console.why.shares import SharedPages
 from cloud.evidence.bundle_facts import BundleShelf
+from cloud.evidence.writer import TextWriter
+from cloud.explanation_settings import ExplanationSettings
 from cloud.store import Store
 from cloud.store.registry import Registry
 from cloud.store.rollout_view import RolloutView, rollout_view
@@ -59,13 +62,17 @@ def create_app(
     *,
     late_after_s: float = LATE_AFTER_S,
     bundle_problems: BundleProblems = dict[str, str],
+    writing: Store | None = None,
+    explanations: ExplanationSettings | None = None,
 ) -> ConsoleApp:
     """Return the console over an open store; serve it with its lifespan.
 
     A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
+    `writing` is a connection of the service for changes, by default `store`.
     """
+    explanations = explanations or ExplanationSettings()
     audiences = Audiences(store, late_after_s, bundle_problems)
-    verdicts = VerdictReader(store, BundleShelf(registry.bundle))
+    verdicts = VerdictReader(store, BundleShelf(registry.bundle), TextWriter(explanations))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,11 +89,13 @@ def create_app(
     read_rollout = partial(_read_rollout, store)
     app.include_router(api_router(store, verdicts, audiences))
     app.include_router(bundle_router(registry.manifest, read_rollout))
-    app.include_router(Media(store).router)
+    media = Media(store)
+    app.include_router(media.router)
     app.include_router(static_router())
     app.include_router(_live_router(audiences))
     app.include_router(review_router(store, verdicts, audiences, bundle_problems))
-    app.include_router(verdict_router(verdicts, audiences))
+    app.include_router(verdict_router(verdicts, audiences, share_days=explanations.share_days))
+    app.include_router(SharedPages(store, writing or store, verdicts, media).router)
     app.include_router(fleet_router(store, audiences))
     app.include_router(bundle_page_router(registry.manifest, read_rollout, audiences))
     return app

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud.evidence.expected_picture import SIDE_PX
+from cloud.evidence.pictures import fitted
 from cloud.modalities import View, cloud_modality
 from shared.errors import SampleRejected
 from shared.modality import Modality
@@ -19,44 +21,55 @@ from vedette.v1 import sample_pb2
 CANDIDATES = 12
 MAX_CANDIDATE_BYTES = 4 * 2**20  # as stored, of all candidates together
 MAX_DECODED_BYTES = 12 * 2**20  # of all candidates together
-SHOWN_EXAMPLES = 3
+CLIP_DIMENSIONS = 4
 _SIDE = 24
 
 
 @dataclass(frozen=True, slots=True)
 class NormalExample:
-    """A stored normal sample; `distance`: mean difference of the small pictures, in grey levels."""
+    """A stored normal sample.
+
+    `distance`: mean difference of the small pictures, in grey levels. `pixels`: (height, width, 3) uint8, of a clip its
+    last frame, shrunk to SIDE_PX.
+    """
 
     sample_id: uuid.UUID
     distance: float
+    pixels: NDArray[np.uint8]
 
 
 def nearest_examples(
     values: Values, modality: Modality, candidates: Sequence[tuple[uuid.UUID, sample_pb2.Payload]]
 ) -> tuple[NormalExample, ...]:
-    """Return the candidates most like a picture or the last frame of a clip. Blocking: it decodes them.
+    """Return the candidates, those most like a picture or the last frame of a clip first. Blocking: it decodes them.
 
     Previews and crops are no examples, nor is one that cannot be decoded.
     """
     if cloud_modality(modality).view not in (View.PICTURE, View.CLIP):
         return ()
-    own, found, decoded_bytes = _small(values), [], 0
+    own, found, decoded_bytes = _small(picture_of(values)), [], 0
     for sample_id, payload in candidates[:CANDIDATES]:
         decoded_bytes += math.prod(payload.shape)
         if payload.HasField("crop") or decoded_bytes > MAX_DECODED_BYTES:
             continue
         try:
-            other = _small(decode_payload(payload, modality))
+            pixels = picture_of(decode_payload(payload, modality))
         except SampleRejected:
             continue
-        found.append(NormalExample(sample_id, float(np.abs(own - other).mean())))
-    return tuple(sorted(found, key=lambda example: example.distance)[:SHOWN_EXAMPLES])
+        distance = float(np.abs(own - _small(pixels)).mean())
+        found.append(NormalExample(sample_id, distance, fitted(pixels, SIDE_PX, SIDE_PX)))
+    return tuple(sorted(found, key=lambda example: example.distance))
 
 
-def _small(values: Values) -> NDArray[np.float32]:
+def picture_of(values: Values) -> NDArray[np.uint8]:
+    """Return the pixels of an image, or of the last frame of a clip."""
+    pixels = values[-1] if values.ndim == CLIP_DIMENSIONS else values
+    return pixels.astype(np.uint8, copy=False)
+
+
+def _small(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return a grey picture of _SIDE pixels a side without its mean brightness."""
-    pixels = values[-1] if values.ndim == 4 else values
-    grey = pixels.astype(np.uint8, copy=False).mean(axis=2, dtype=np.float32)
+    grey = pixels.mean(axis=2, dtype=np.float32)
     small: NDArray[np.float32] = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     centred: NDArray[np.float32] = small - small.mean()
     return centred

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.evidence.bundle_facts import BundleFacts, BundleShelf
 from cloud.evidence.contents import UNREACHABLE, Contents, cells_of, decode_contents, read_contents
-from cloud.evidence.examples import CANDIDATES, MAX_CANDIDATE_BYTES, NormalExample, nearest_examples
+from cloud.evidence.examples import CANDIDATES, MAX_CANDIDATE_BYTES, NormalExample, nearest_examples, picture_of
+from cloud.evidence.expected_picture import expected_picture
 from cloud.evidence.history import SimilarVerdict, SourceVerdict, history_of, similar_items
 from cloud.evidence.region import MarkedRegion, marked_region
 from cloud.evidence.series import MAX_WINDOWS, SeriesPlot, Window, series_plot
@@ -46,6 +47,7 @@ class Surroundings:
     labels: Mapping[int, Label]
     own_labels: tuple[StoredLabel, ...]
     device: DeviceState
+    site: str
     payloads: Mapping[int, sample_pb2.Payload] = field(default_factory=dict)
     maps: Mapping[int, StoredMap] = field(default_factory=dict)
 
@@ -55,7 +57,7 @@ class Evidence:
     """Everything that explains one verdict.
 
     `series`, `features`, `region`: contents of its view, None or empty for another view. `gaps`: one sentence for each
-    part that is not available.
+    part that is not available. `site`: of the device.
     """
 
     sample: JudgedSample
@@ -68,12 +70,32 @@ class Evidence:
     features: tuple[Feature, ...]
     region: MarkedRegion | None
     examples: tuple[NormalExample, ...]
+    site: str
     gaps: tuple[str, ...]
+
+    @property
+    def marked_cells(self) -> NDArray[np.uint8] | None:
+        """Anomaly map that marks the region: the cloud's, else the device's."""
+        contents = self.contents
+        return contents.cloud_map if contents.cloud_map is not None else contents.edge_map
+
+    @property
+    def has_expected_picture(self) -> bool:
+        """Whether `expected_picture_of` may have a picture."""
+        return self.region is not None and bool(self.examples) and self.contents.values is not None
 
     @property
     def record(self) -> VerdictRecord:
         """The verdict with its sample."""
         return self.sample.record
+
+
+def expected_picture_of(evidence: Evidence) -> NDArray[np.uint8] | None:
+    """Return the expected look of a picture, or of a clip's last frame, by its normal pictures. Blocking."""
+    values, cells = evidence.contents.values, evidence.marked_cells
+    if values is None or cells is None or not evidence.has_expected_picture:
+        return None
+    return expected_picture(picture_of(values), cells, [example.pixels for example in evidence.examples])
 
 
 async def read_evidence(store: Store, shelf: BundleShelf, sample_id: uuid.UUID) -> Evidence | bool:
@@ -108,12 +130,14 @@ async def _surroundings(connection: AsyncConnection, record: VerdictRecord) -> S
     alike = (await verdict_page(connection, odd, before=key, size=ALIKE)).rows
     around = (*later, *earlier)
     numbers = [row.number for row in (*around, *alike, record)]
+    device, site = await device_state(connection, record.device_id)
     return Surroundings(
         around=around,
         alike=alike,
         labels=await current_labels(connection, numbers),
         own_labels=await label_history(connection, record.sample_id),
-        device=await device_state(connection, record.device_id),
+        device=device,
+        site=site,
     )
 
 
@@ -176,6 +200,7 @@ def _evidence(
         features=features,
         region=marked_region(cells) if is_seen and cells is not None else None,
         examples=examples,
+        site=around.site,
         gaps=_gaps(contents, bundle_problem, around.device, record, series),
     )
 

@@ -1,14 +1,17 @@
 """HTTP API as one ASGI application."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
+from cloud.evidence.bundle_facts import BundleShelf
 from cloud.rest.access import Guard
 from cloud.rest.audit import audit_routes
 from cloud.rest.bundles import bundle_routes
 from cloud.rest.devices import device_routes
+from cloud.rest.evidence import evidence_routes
 from cloud.rest.front import OPENAPI_PATH, ApiFront
 from cloud.rest.groups import group_routes
 from cloud.rest.labels import label_routes
@@ -18,10 +21,13 @@ from cloud.rest.problems import ProblemDetails, add_handlers
 from cloud.rest.review import review_routes
 from cloud.rest.review_decisions import decision_routes
 from cloud.rest.rollouts import rollout_routes
+from cloud.rest.shares import share_routes
 from cloud.rest.verdicts import verdict_routes
 from cloud.rest.webhooks import webhook_routes
 from cloud.store import Store
 from cloud.store.registry import Registry
+from shared.bundle import Bundle
+from shared.errors import BundleError
 
 PREFIX = "/api/v1"
 
@@ -40,6 +46,7 @@ def create_routes(
     late_after_s: float,
     registry: Registry | None = None,
     webhook_hosts: tuple[str, ...] = (),
+    share_days: float = 7.0,
 ) -> FastAPI:
     """Return the routes without their front, which checks tokens."""
     app = _Routes(
@@ -54,6 +61,8 @@ def create_routes(
     add_handlers(app)
     router = APIRouter(prefix=PREFIX, dependencies=[Depends(check_parameters)])
     router.include_router(verdict_routes(reading))
+    router.include_router(evidence_routes(reading, BundleShelf(_bundle_reader(registry))))
+    router.include_router(share_routes(reading, writing, share_days))
     router.include_router(label_routes(reading, writing))
     router.include_router(review_routes(reading, writing))
     router.include_router(decision_routes(writing))
@@ -75,10 +84,20 @@ def create_api(
     late_after_s: float,
     registry: Registry | None = None,
     webhook_hosts: tuple[str, ...] = (),
+    share_days: float = 7.0,
 ) -> ASGIApp:
     """Return the API over two connections to one open store; the first is bounded for clients.
 
     A device without a heartbeat for `late_after_s` seconds is silent. `registry` verifies bundles before they are
-    rolled out. `webhook_hosts` are the hosts that webhooks may name.
+    rolled out. `webhook_hosts` are the hosts that webhooks may name. Links to verdicts are valid for at most
+    `share_days`.
     """
-    return ApiFront(create_routes(reading, writing, late_after_s, registry, webhook_hosts), Guard(reading, writing))
+    routes = create_routes(reading, writing, late_after_s, registry, webhook_hosts, share_days)
+    return ApiFront(routes, Guard(reading, writing))
+
+
+def _bundle_reader(registry: Registry | None) -> Callable[[str], Awaitable[Bundle]]:
+    async def without(bundle_id: str) -> Bundle:
+        raise BundleError(f"There is no registry that has {bundle_id}.")
+
+    return registry.bundle if registry is not None else without

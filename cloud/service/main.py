@@ -91,9 +91,20 @@ async def _run(
 
 
 def _make_console(
-    store: Store, registry: Registry, settings: CloudSettings, bundle_problems: Callable[[], Mapping[str, str]]
+    store: Store,
+    writing: Store,
+    registry: Registry,
+    settings: CloudSettings,
+    bundle_problems: Callable[[], Mapping[str, str]],
 ) -> StreamingApp:
     from cloud.console import create_app  # FastAPI imports slowly: report configuration errors first
 
     late = late_after_s(settings.heartbeat_s)
-    return create_app(store, registry, late_after_s=late, bundle_problems=bundle_problems)
+    return create_app(
+        store,
+        registry,
+        late_after_s=late,
+        bundle_problems=bundle_problems,
+        writing=writing,
+        explanations=settings.explanations,
+    )

@@ -45,7 +45,7 @@ GRACE_S = 1.5
 COUNT_AGAIN_S = 1.0
 _LOG = EventLog("service")
 
-MakeConsole = Callable[[Store, Registry, CloudSettings, Callable[[], Mapping[str, str]]], StreamingApp]
+MakeConsole = Callable[[Store, Store, Registry, CloudSettings, Callable[[], Mapping[str, str]]], StreamingApp]
 
 
 class Service:
@@ -197,7 +197,7 @@ class Service:
         if self._make_console is not None:
             registry = Registry(self._console_store, self._settings.store, self._trusted_key)
             console = self._make_console(
-                self._console_store, registry, self._settings, lambda: self._current_bundles.problems
+                self._console_store, self.store, registry, self._settings, lambda: self._current_bundles.problems
             )
             self._stoppers.append(console.end_streams)
         from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
@@ -205,7 +205,15 @@ class Service:
 
         late = late_after_s(self._settings.heartbeat_s)
         hosts = self._settings.notices.webhook_hosts
-        api = create_api(self._api_store, self.store, late_after_s=late, registry=self.registry, webhook_hosts=hosts)
+        days = self._settings.explanations.share_days
+        api = create_api(
+            self._api_store,
+            self.store,
+            late_after_s=late,
+            registry=self.registry,
+            webhook_hosts=hosts,
+            share_days=days,
+        )
         return create_people_app(self._settings, self._session_store, self.store, api=api, console=console)
 
     def _start_tasks(self) -> None:

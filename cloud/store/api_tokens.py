@@ -27,6 +27,7 @@ class Scope(StrEnum):
     VERDICTS_READ = "verdicts:read"
     LABELS_READ = "labels:read"
     LABELS_WRITE = "labels:write"
+    SHARES_WRITE = "shares:write"
     REVIEW_READ = "review:read"
     REVIEW_MARK = "review:mark"
     REVIEW_DECIDE = "review:decide"

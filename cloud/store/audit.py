@@ -50,6 +50,9 @@ class AuditAction(StrEnum):
     LINK_MADE = "link.made"
     SESSION_STARTED = "session.started"
     SESSIONS_ENDED = "sessions.ended"
+    SHARE_MADE = "share.made"
+    SHARE_OPENED = "share.opened"
+    SHARE_REVOKED = "share.revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,12 @@ class DeviceState(StrEnum):
     REMOVED = "removed"
 
 
-async def device_state(connection: AsyncConnection, device_id: str) -> DeviceState:
-    """Return the state of a device; one without a row was removed."""
-    query = select(devices.c.revoked_at_s, devices.c.removed_at_s).where(devices.c.device_id == device_id)
+async def device_state(connection: AsyncConnection, device_id: str) -> tuple[DeviceState, str]:
+    """Return the state of a device and its site; one without a row was removed."""
+    query = select(devices.c.revoked_at_s, devices.c.removed_at_s, devices.c.site).where(
+        devices.c.device_id == device_id
+    )
     row = (await connection.execute(query)).one_or_none()
     if row is None or row.removed_at_s is not None:
-        return DeviceState.REMOVED
-    return DeviceState.REVOKED if row.revoked_at_s is not None else DeviceState.ENROLLED
+        return DeviceState.REMOVED, row.site if row is not None else ""
+    return (DeviceState.REVOKED if row.revoked_at_s is not None else DeviceState.ENROLLED), row.site

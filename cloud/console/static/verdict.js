@@ -1,6 +1,7 @@
 // One verdict in detail: heatmap over the picture, zoom, playback, reading of a plot under the pointer.
 import { dressPlayer } from "./player.js";
 import { dressPlot } from "./plot.js";
+import { dressText } from "./text.js";
 import { showTimes } from "./time.js";
 import { dressZoom } from "./zoom.js";
 
@@ -9,6 +10,8 @@ const heatmap = { by: "Cloud", shown: true, opacity: 75 };
 
 export function dress(verdict) {
   showTimes(verdict);
+  const text = verdict.querySelector(".v-text[data-text]");
+  if (text) dressText(text);
   const canvas = verdict.querySelector(".v-canvas");
   if (canvas) dressZoom(canvas);
   verdict.querySelector("img[data-loss]")?.addEventListener("error", (event) => {

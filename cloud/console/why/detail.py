@@ -1,5 +1,6 @@
 """One verdict in full as JSON values, for the page, its parts and `/api/verdicts/{sample_id}`."""
 
+from dataclasses import replace
 from typing import Any
 
 from cloud.console.views import headline, p_value_view, row_view
@@ -13,13 +14,20 @@ from cloud.store.verdict_columns import finite_or_none, published
 from cloud.words import bytes_words, number_words
 from shared.samples import Opinion
 
+PRIVATE_FACTS = ("label", "similar")
+SHOWN_EXAMPLES = 3
 
-def detail_view(evidence: Evidence, media: str = "") -> dict[str, Any]:
+
+def detail_view(evidence: Evidence, media: str = "", *, is_shared: bool = False) -> dict[str, Any]:
     """Return one verdict with its evidence and its drawings.
 
-    `media`: beginning of the addresses of its pictures, by default those of signed-in people.
+    `media`: beginning of the addresses of its pictures, by default those of signed-in people. With `is_shared` labels
+    and other samples are left out, except their rarity in the history.
     """
     record, facts = evidence.record, facts_of(evidence)
+    if is_shared:
+        facts = tuple(fact for fact in facts if fact.name not in PRIVATE_FACTS)
+        evidence = replace(evidence, similar=(), labels=(), examples=())
     times = record.captured_at_s, record.sample_id, record.received_at_s, record.judged_at_s
     return {
         **row_view(record),
@@ -50,8 +58,9 @@ def detail_view(evidence: Evidence, media: str = "") -> dict[str, Any]:
         ],
         "examples": [
             {"sample_id": str(each.sample_id), "distance": each.distance, "media": f"/media/{each.sample_id}"}
-            for each in evidence.examples
+            for each in evidence.examples[:SHOWN_EXAMPLES]
         ],
+        "expected_picture": f"/media/{record.sample_id}/expected.png" if evidence.has_expected_picture else "",
         **drawing(evidence, media or media_path(record)),
     }
 

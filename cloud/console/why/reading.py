@@ -7,7 +7,10 @@ from typing import Any
 
 from cloud.console.why.detail import detail_view
 from cloud.evidence.bundle_facts import BundleShelf
-from cloud.evidence.reading import Evidence, read_evidence
+from cloud.evidence.facts import facts_of, paragraph_of
+from cloud.evidence.pictures import picture_png
+from cloud.evidence.reading import Evidence, expected_picture_of, read_evidence
+from cloud.evidence.writer import TextWriter
 from cloud.store import Store
 from cloud.store.sites import site_of_sample
 
@@ -18,8 +21,8 @@ WAITING = "There is no verdict on this sample yet. It appears here automatically
 class VerdictReader:
     """Reader of verdicts in full, few at a time."""
 
-    def __init__(self, store: Store, shelf: BundleShelf) -> None:
-        self._store, self._shelf = store, shelf
+    def __init__(self, store: Store, shelf: BundleShelf, writer: TextWriter | None = None) -> None:
+        self._store, self._shelf, self._writer = store, shelf, writer
         self._turns = asyncio.Semaphore(CONCURRENT_READINGS)
 
     async def evidence(self, sample_id: uuid.UUID, sites: Collection[str] = ()) -> Evidence | str:
@@ -42,6 +45,34 @@ class VerdictReader:
         if isinstance(evidence, str):
             return None, evidence
         return await asyncio.to_thread(detail_view, evidence), ""
+
+    @property
+    def writes_texts(self) -> bool:
+        """Whether a text model may write about a verdict."""
+        return self._writer is not None and self._writer.is_on
+
+    async def text(self, sample_id: uuid.UUID) -> dict[str, Any] | None:
+        """Return the text of a verdict by the text model, or by template with the reason; None for no verdict."""
+        evidence = await self.evidence(sample_id)
+        if isinstance(evidence, str):
+            return None
+        facts, problem = await asyncio.to_thread(facts_of, evidence), ""
+        if self._writer is not None and self._writer.is_on:
+            decision = evidence.record.decision.value
+            written = await self._writer.write(sample_id, facts, decision, evidence.site)
+            if written.text:
+                return {"paragraph": written.text, "model": self._writer.model, "text_problem": ""}
+            problem = written.problem
+        return {"paragraph": paragraph_of(facts), "model": "", "text_problem": problem}
+
+    async def expected_png(self, sample_id: uuid.UUID) -> bytes | None:
+        """Return the expected look of a sample as PNG; None where there is none."""
+        evidence = await self.evidence(sample_id)
+        if isinstance(evidence, str):
+            return None
+        async with self._turns:
+            picture = await asyncio.to_thread(expected_picture_of, evidence)
+        return picture_png(picture) if picture is not None else None
 
     async def _read(self, sample_id: uuid.UUID) -> Evidence | bool:
         return await read_evidence(self._store, self._shelf, sample_id)

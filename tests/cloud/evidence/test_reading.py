@@ -8,7 +8,7 @@ from sqlalchemy import delete, update
 
 from cloud.evidence.bundle_facts import BundleShelf, bundle_facts
 from cloud.evidence.facts import facts_of, is_baseline, paragraph_of
-from cloud.evidence.reading import read_evidence
+from cloud.evidence.reading import expected_picture_of, read_evidence
 from cloud.evidence.series import channel_words, side_of
 from cloud.evidence.standing import Side
 from cloud.store.labels import Label, NewLabel, add_label
@@ -138,6 +138,16 @@ async def test_normal_pictures_of_the_source_are_offered(site: Site) -> None:
     odd = (await site.fleet.send(CAMERA, odd=True)).sample_id
     evidence = await site.evidence(odd)
     assert {example.sample_id for example in evidence.examples} == set(normal[:2])
+    expected = expected_picture_of(evidence)
+    assert expected is not None
+    values = evidence.contents.values
+    assert values is not None
+    changed = np.abs(expected.astype(int) - values.astype(int)).max(axis=2) > 8
+    left, top, width, height = (
+        (round(224 * share) for share in evidence.region.box) if evidence.region else (0, 0, 0, 0)
+    )
+    assert changed[top : top + height, left : left + width].mean() > 0.3  # the foreign piece is gone
+    assert changed.sum() < 3 * width * height  # and nothing far from it has changed
     assert [example.distance for example in evidence.examples] == sorted(e.distance for e in evidence.examples)
     assert evidence.region is not None
     assert "of the image, on" in paragraph_of(facts_of(evidence))

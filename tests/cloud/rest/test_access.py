@@ -18,6 +18,11 @@ from tests.cloud.rest.conftest import SECRET, MakeClient
 ROUTES = {
     "GET /verdicts": Scope.VERDICTS_READ,
     "GET /verdicts/{sample_id}": Scope.VERDICTS_READ,
+    "GET /verdicts/{sample_id}/evidence": Scope.VERDICTS_READ,
+    "GET /verdicts/{sample_id}/export.{form}": Scope.VERDICTS_READ,
+    "GET /verdicts/{sample_id}/shares": Scope.SHARES_WRITE,
+    "POST /verdicts/{sample_id}/shares": Scope.SHARES_WRITE,
+    "DELETE /verdicts/{sample_id}/shares/{share_id}": Scope.SHARES_WRITE,
     "GET /labels": Scope.LABELS_READ,
     "GET /samples/{sample_id}/labels": Scope.LABELS_READ,
     "POST /samples/{sample_id}/labels": Scope.LABELS_WRITE,
@@ -62,6 +67,7 @@ def test_the_table_names_every_route_and_its_scope(fleet: Fleet) -> None:
 
 BODIES = {
     "POST /samples/{sample_id}/labels": {"label": "real"},
+    "POST /verdicts/{sample_id}/shares": {"days": 1},
     "PUT /groups/{group}/settings": {"audit_share": 0.02},
     "POST /webhooks": {"url": "http://127.0.0.1:9/hook"},
     "POST /rollouts": {"name": "shuttle", "bundle_id": "none"},
@@ -76,6 +82,7 @@ BODIES = {
 async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) -> httpx.Response:
     method, path = route.split(" ")
     path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7")
+    path = path.replace("{share_id}", "0" * 16).replace("{form}", "zip")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
     return await client.request(method, path, json=BODIES.get(route))
 
@@ -93,7 +100,9 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
         or may_refuse
         or (
             accepted.status_code == 404
-            and re.search("device_id|bundle_id|webhook_id|{group}$|{item}|DELETE /review|decisions|undo", route)
+            and re.search(
+                "device_id|bundle_id|webhook_id|share_id|{group}$|{item}|DELETE /review|decisions|undo", route
+            )
         )
     )
     stranger = await call(await clients(authorization=""), route, sample_id)

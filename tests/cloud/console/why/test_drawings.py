@@ -67,7 +67,7 @@ def contents(modality: Modality) -> Contents:
 
 def evidence(judged: JudgedSample, shown: Contents) -> Evidence:
     no_maps = StoredMap(1, 1, b"\x00")
-    around = Surroundings((), (), {}, (), DeviceState.ENROLLED, {}, {})
+    around = Surroundings((), (), {}, (), DeviceState.ENROLLED, "default", {}, {})
     found = _evidence(judged, (shown.payload, no_maps), around, None, "")
     values = shown.values
     series = None
