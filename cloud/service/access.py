@@ -73,8 +73,15 @@ class Access:
             message = f"Device {used.device_id!r} makes over {self._calls_per_s:g} calls a second: try again later."
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             await refuse(context, code, message, retry_after_ms=math.ceil(1000 * wait_s))
-        await self.check(context, used.device_id, used.serial)
+        if not self._is_current(used):
+            await self.check(context, used.device_id, used.serial)
         return used
+
+    def _is_current(self, used: ClientCertificate) -> bool:
+        """Return whether the certificate gives access by what was read of its device within CACHED_S."""
+        known = self._known.get(used.device_id)
+        is_recent = time.monotonic() - self._read_at_s < CACHED_S
+        return is_recent and not _reason(used.device_id, known, used.serial)
 
     async def device_id(self, context: Context) -> str:
         """Return the caller's device id; end the call with a status if the device has no access."""

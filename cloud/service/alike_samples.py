@@ -1,29 +1,34 @@
-"""Quick check of large requests whose samples are alike: plain readings that differ in few fields.
+"""Quick check of requests whose samples are alike: plain readings that differ in few fields.
 
 The samples of one source have the same bytes on the wire, apart from id, time, origin, score, p-value and readings. The
-first sample of a layout is checked by itself (`cloud.service.sample_check`); the others are compared with it, all at
-once. A request with a sample that is not clearly valid goes the usual way, which finds the reason.
+first sample of a layout is checked by itself (`cloud.service.sample_check`); its bytes become a regular expression that
+the others must match, which costs less than to parse them. A request with a sample that is not clearly valid goes the
+usual way, which finds the reason.
 """
 
-from collections.abc import Callable, Iterator
+import re
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 
+from cloud.service.rate_limit import RateLimit
 from shared.wire import EARLIEST_S, LATEST_S, MAX_TEXT_CHARACTERS
 from vedette.v1 import sample_pb2
 
-LEAST_SAMPLES = 24  # of a request; the usual way is quicker for fewer
-MAX_LAYOUTS = 1024  # lengths of samples that are remembered
-MAX_LAYOUT_BYTES = 32 * 2**20  # of all remembered layouts; beyond either they are all forgotten
-MAX_LAYOUTS_OF_LENGTH = 16
+MAX_SAMPLE_BYTES = 4096
+MAX_SHARED_BYTES = 512  # of a layout; an expression takes about ten bytes of memory for each
+MAX_LAYOUTS = 16  # of a device
+MAX_DEVICES = 512  # whose layouts are remembered
+NEW_LAYOUTS_PER_MINUTE, NEW_LAYOUTS_AT_ONCE = 60, MAX_LAYOUTS  # of a device: a new one costs about a millisecond
 _VARINT, _EIGHT, _BYTES = 0, 1, 2  # wire types
 _VARINT_BYTES = 5  # of seconds and nanoseconds
 _MAX_SHIFT = 63  # of the last byte of a base-128 integer
-_CHANGING, _FIXED, _CONTINUED = 0x00, 0xFF, 0x80  # bits of a byte that all samples share
+_SUBMITTED = b"\x0a"  # tag of a sample in a SubmitRequest
 _FIELDS = sample_pb2.Sample.DESCRIPTOR.fields_by_name
 _SAMPLE = {_FIELDS[name].number: name for name in ("sample_id", "captured_at", "origin", "payload", "screening")}
 _INNER = {
@@ -35,165 +40,135 @@ _INNER = {
         if field.name in ("score", "p_value")
     },
 }
-_NEEDED = ("sample_id", "seconds", "p_value", "data")
+_NEEDED = ("sample_id", "seconds", "data", "p_value")
+_UUID7 = rb"(.{6}[\x70-\x7f].[\x80-\xbf].{7})"  # version and variant
+# Groups of an expression: id, nanoseconds, readings, p-value.
+_EXPRESSIONS: dict[str, Callable[[int], bytes]] = {
+    "sample_id": lambda _: _UUID7,
+    "seconds": lambda size: rb"[\x80-\xff]{%d}[\x00-\x7f]" % (size - 1),  # always in range, see below
+    "nanos": lambda size: rb"([\x80-\xff]{%d}[\x00-\x7f])" % (size - 1),
+    "origin": lambda size: rb"[\x01-\x7f]{%d}" % size,
+    "data": lambda size: b"(.{%d})" % size,
+    "score": lambda size: b".{%d}" % size,
+    "p_value": lambda size: b"(.{%d})" % size,
+}
+assert EARLIEST_S <= 0
+assert 2 ** (7 * _VARINT_BYTES) < LATEST_S
+_NANOS_END = bytes((10**9 >> shift) & 0x7F | (0x80 if shift < 28 else 0) for shift in (28, 21, 14, 7, 0))
 
-Bytes = NDArray[np.uint8]
+Found: TypeAlias = tuple[bytes, bytes, bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class AlikeSamples:
     """Valid samples of a request; `payload_bytes` is the size of all their readings, sent and decoded."""
 
-    sample_ids: list[bytes]
+    sample_ids: Sequence[bytes]
     payload_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Serialised sample that was valid, the bits that others must share with it, and the places of its other fields."""
-
-    example: Bytes
-    shared: Bytes
-    places: dict[str, slice]
-
-    def fits(self, samples: Bytes) -> NDArray[np.bool_]:
-        """Return which of the samples (rows) differ from the example in the other fields only."""
-        return np.asarray(~((samples ^ self.example) & self.shared).any(axis=1))
-
-    def are_valid(self, samples: Bytes) -> bool:
-        """Return whether the other fields of all samples are clearly valid."""
-        ids, origin = samples[:, self.places["sample_id"]], samples[:, self.places.get("origin", slice(0))]
-        p_values, readings = (self._column(samples, name) for name in ("p_value", "data"))
-        seconds, nanos = (self._integers(samples, name) for name in ("seconds", "nanos"))
-        return bool(
-            (ids[:, 6] >> 4 == 7).all()  # version and variant of a UUIDv7
-            and (ids[:, 8] >> 6 == 2).all()
-            and ((origin > 0) & (origin < 0x80)).all()
-            and ((p_values > 0.0) & (p_values <= 1.0)).all()
-            and ((nanos >= 0) & (nanos < 10**9)).all()
-            and ((seconds >= EARLIEST_S) & (seconds + 1 <= LATEST_S)).all()
-            and np.isfinite(readings).all()
-        )
-
-    def _column(self, samples: Bytes, name: str) -> NDArray[np.floating]:
-        return np.ascontiguousarray(samples[:, self.places[name]]).view("<f4" if name == "data" else "<f8")
-
-    def _integers(self, samples: Bytes, name: str) -> NDArray[np.int64]:
-        place = self.places.get(name, slice(0))
-        digits = (samples[:, place] & 0x7F).astype(np.int64)
-        return np.asarray((digits << (7 * np.arange(digits.shape[1]))).sum(axis=1))
-
-
 class AlikeCheck:
-    """Check of requests with many samples; it remembers the layouts that were valid. Threads may share it.
+    """Check of requests against the layouts of earlier samples of the same device. Threads may share it.
 
     `is_plain` returns whether a sample, given as message, is valid and holds plain readings.
     """
 
     def __init__(self, is_plain: Callable[[sample_pb2.Sample], bool]) -> None:
         self._is_plain = is_plain
-        self._layouts: dict[int, tuple[_Layout, ...]] = {}
-        self._layout_bytes = 0
+        self._layouts: OrderedDict[str, tuple[re.Pattern[bytes], ...]] = OrderedDict()
+        self._new_layouts = RateLimit(NEW_LAYOUTS_PER_MINUTE, NEW_LAYOUTS_AT_ONCE)
 
-    def check(self, data: bytes) -> AlikeSamples | None:
+    def check(self, device_id: str, data: bytes) -> AlikeSamples | None:
         """Return the samples of a serialised SubmitRequest if all are clearly valid and alike, otherwise None."""
-        starts, groups = _samples_by_length(data)
-        if len(starts) < LEAST_SAMPLES:
-            return None
-        ids, payload_bytes = np.empty((len(starts), 16), np.uint8), 0
-        for length, places in groups.items():
-            joined = b"".join([data[starts[place] : starts[place] + length] for place in places])
-            left, left_places = np.frombuffer(joined, np.uint8).reshape(len(places), length), np.array(places)
-            for layout in self._layouts_of(left):
-                fits = layout.fits(left)
-                alike = left[fits]
-                if not layout.are_valid(alike):
+        layouts = self._layouts.get(device_id, ())
+        layout = layouts[0] if layouts else None
+        found, position, end = list[Any](), 0, len(data)
+        while position < end:
+            sample = layout.match(data, position) if layout is not None else None
+            if sample is None:
+                layout = self._known_layout(device_id, data, position) or self._new_layout(device_id, data, position)
+                if layout is None:
                     return None
-                ids[left_places[fits]] = alike[:, layout.places["sample_id"]]
-                payload_bytes += len(alike) * (layout.places["data"].stop - layout.places["data"].start)
-                left, left_places = left[~fits], left_places[~fits]
-                if not len(left):
-                    break
-            if len(left):
-                return None
-        packed = ids.tobytes()
-        sample_ids = [packed[start : start + 16] for start in range(0, len(packed), 16)]
-        return AlikeSamples(sample_ids, payload_bytes)
+                continue
+            found.append(sample.groups())
+            position = sample.end()
+        return _valid(found) if found else None
 
-    def _layouts_of(self, samples: Bytes) -> Iterator[_Layout]:
-        """Yield the layouts that some of these samples have: known ones first, then new ones."""
-        length, left = samples.shape[1], samples
-        for layout in self._layouts.get(length, ()):
-            if (fits := layout.fits(left)).any():
-                yield layout
-                left = left[~fits]
-        while len(left) and (found := self._new_layout(left[0])) is not None:
-            yield found
-            left = left[~found.fits(left)]
+    def _known_layout(self, device_id: str, data: bytes, position: int) -> re.Pattern[bytes] | None:
+        """Return the layout of the sample at `position`, if the device has sent another one of it."""
+        for layout in self._layouts.get(device_id, ()):
+            if layout.match(data, position) is not None:
+                return layout
+        return None
 
-    def _new_layout(self, sample: Bytes) -> _Layout | None:
-        """Return the layout of a valid sample of plain readings; None for others."""
-        data = sample.tobytes()
+    def _new_layout(self, device_id: str, data: bytes, position: int) -> re.Pattern[bytes] | None:
+        """Return and remember the layout of a valid sample of plain readings; None for others."""
+        start, sample = _sample_at(data, position)
+        if not sample or self._new_layouts.wait_s(device_id) > 0:
+            return None
         try:
-            message = sample_pb2.Sample.FromString(data)
+            message = sample_pb2.Sample.FromString(sample)
         except DecodeError:
             return None
-        if not self._is_plain(message) or not _is_canonical(message, data):
+        if not self._is_plain(message) or not _is_canonical(message, sample):
             return None
-        places = dict(_places(data, 0, len(data), _SAMPLE))
-        if any(name not in places for name in _NEEDED):
+        expression = _expression(sample)
+        if expression is None:
             return None
-        shared = np.full(len(data), _FIXED, np.uint8)
-        for name, place in places.items():
-            if name in ("seconds", "nanos"):
-                if place.stop - place.start > _VARINT_BYTES:
-                    return None
-                shared[place] = _CONTINUED
-            else:
-                shared[place] = _CHANGING
-        if len(data[places.get("origin", slice(0))]) > MAX_TEXT_CHARACTERS:
+        layout = re.compile(re.escape(data[position:start]) + expression, re.DOTALL)
+        if layout.match(data, position) is None:
             return None
-        layout = _Layout(sample.copy(), shared, places)
-        self._remember(layout)
+        self._remember(device_id, layout)
         return layout
 
-    def _remember(self, layout: _Layout) -> None:
-        length = len(layout.example)
-        self._layout_bytes += 2 * length
-        if len(self._layouts) >= MAX_LAYOUTS or self._layout_bytes > MAX_LAYOUT_BYTES:
-            self._layouts, self._layout_bytes = {}, 2 * length
-        known = self._layouts.get(length, ())
-        self._layouts = {**self._layouts, length: (*known, layout)[-MAX_LAYOUTS_OF_LENGTH:]}
+    def _remember(self, device_id: str, layout: re.Pattern[bytes]) -> None:
+        self._layouts[device_id] = (layout, *self._layouts.get(device_id, ()))[:MAX_LAYOUTS]
+        self._layouts.move_to_end(device_id)
+        if len(self._layouts) > MAX_DEVICES:
+            self._layouts.popitem(last=False)
 
 
-def _samples_by_length(data: bytes) -> tuple[list[int], dict[int, list[int]]]:
-    """Return where the samples of a serialised SubmitRequest start, and their places in it by their length.
+def _valid(found: Sequence[Found]) -> AlikeSamples | None:
+    """Return the samples with these fields if all values are in range."""
+    sample_ids, nanos, readings, p_values = zip(*found, strict=True)
+    if not all(0.0 < p_value <= 1.0 for p_value in struct.unpack(f"<{len(found)}d", b"".join(p_values))):
+        return None
+    # Base-128 integers of one length are in the order of their bytes from the last to the first.
+    if not all(value[::-1] < _NANOS_END for value in nanos if len(value) >= _VARINT_BYTES):
+        return None
+    joined = b"".join(readings)
+    if not np.isfinite(np.frombuffer(joined, "<f4")).all():
+        return None
+    return AlikeSamples(sample_ids, len(joined))
 
-    There are none in any other message, and in one that clearly has fewer than LEAST_SAMPLES.
-    """
-    starts, groups = list[int](), dict[int, list[int]]()
-    position, end = 0, len(data)
+
+def _sample_at(data: bytes, position: int) -> tuple[int, bytes]:
+    """Return start and bytes of the sample at a place of a SubmitRequest; none if it is large or cut."""
     try:
-        while position < end:
-            if data[position] != 0x0A:  # field 1, length-delimited
-                return [], {}
-            length, start = data[position + 1], position + 2
-            if length >= 0x80:
-                more = data[start]
-                if more < 0x80:
-                    length, start = (length & 0x7F) | more << 7, start + 1
-                else:
-                    length, start = _varint(data, position + 1)
-            position = start + length
-            if not starts and position * LEAST_SAMPLES > 2 * end:  # few and large
-                return [], {}
-            if (places := groups.get(length)) is None:
-                places = groups[length] = []
-            places.append(len(starts))
-            starts.append(start)
+        length, start = _varint(data, position + 1) if data[position : position + 1] == _SUBMITTED else (0, 0)
     except IndexError:
-        return [], {}
-    return (starts, groups) if position == end else ([], {})
+        return position, b""
+    sample = data[start : start + length] if length <= MAX_SAMPLE_BYTES else b""
+    return start, sample if len(sample) == length else b""
+
+
+def _expression(sample: bytes) -> bytes | None:
+    """Return the regular expression of samples that share their layout with a valid, canonical one."""
+    places = sorted(_places(sample, 0, len(sample), _SAMPLE), key=lambda item: item[1].start)
+    sizes = {name: place.stop - place.start for name, place in places}
+    if any(name not in sizes for name in _NEEDED) or sizes.get("origin", 0) > MAX_TEXT_CHARACTERS:
+        return None
+    if max(sizes["seconds"], sizes.get("nanos", 0)) > _VARINT_BYTES:
+        return None
+    if len(sample) - sum(sizes.values()) > MAX_SHARED_BYTES:
+        return None
+    parts, position = list[bytes](), 0
+    for name, place in places:
+        parts += re.escape(sample[position : place.start]), _EXPRESSIONS[name](sizes[name])
+        if name == "seconds" and "nanos" not in sizes:
+            parts.append(b"()")
+        position = place.stop
+    return b"".join([*parts, re.escape(sample[position:])])
 
 
 def _is_canonical(message: sample_pb2.Sample, data: bytes) -> bool:

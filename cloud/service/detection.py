@@ -16,7 +16,7 @@ from cloud.service.admission import BUSY_RETRY_MS, Admission, Admitted, Load, Re
 from cloud.service.bundle_rules import BundleRules
 from cloud.service.metrics import Metrics
 from cloud.service.request_check import RequestCheck
-from cloud.service.request_slots import Slot, arrive, evict
+from cloud.service.request_slots import Slot, arrive, evict, evict_overdue
 from cloud.service.sample_check import CheckedFields
 from cloud.service.store_check import StoreCheck
 from cloud.service.traces import IngestTraces
@@ -73,6 +73,7 @@ class DetectionService:
         self._admission = admission
         self._watch = watch
         self._metrics = metrics
+        self._accepted = metrics.samples.labels("accepted")  # once: a look-up takes microseconds
         self._wake_analysis = wake_analysis
         self._throttle = Throttle(max_kinds=MAX_THROTTLED)
 
@@ -103,12 +104,13 @@ class DetectionService:
         return answer
 
     async def run(self) -> None:
-        """End the arrival of requests whose devices have lost their access, until cancelled.
+        """End the arrival of requests that take too long or whose devices have lost their access, until cancelled.
 
         Other calls look themselves; these wait for their client.
         """
         while True:
             await asyncio.sleep(CHECK_ARRIVALS_S)
+            evict_overdue(self._arriving)
             with contextlib.suppress(StorageError):  # they go on until the store can be read
                 lost = await self._access.lost(set(self._arriving.values()))
                 for slot, used in self._arriving.items():
@@ -120,7 +122,7 @@ class DetectionService:
         device_id = used.device_id
         if (refusal := self._admission.refusal_at_start(device_id)) is not None:
             return refusal
-        if await self._store_check.current_problem():
+        if self._store_check.problem and await self._store_check.current_problem():
             return Refusal("store", STORE_FAILED, STORAGE_RETRY_MS, grpc.StatusCode.UNAVAILABLE)
         if (slot := await self._admission.slots.take(device_id)) is None:
             return Refusal("busy", "The service handles as many requests as it can: try again.", BUSY_RETRY_MS)
@@ -151,7 +153,7 @@ class DetectionService:
 
     async def _checked_and_stored(self, device_id: str, data: bytes) -> bytes | Refusal:
         """Store the samples that pass the check; return the serialised results of all. Raises StorageError."""
-        checked = await self._check.fields(data)
+        checked = await self._check.fields(device_id, data)
         if isinstance(checked, Refusal):
             return checked
         load = Load(len(checked.sample_ids), len(data), checked.decoded_bytes)
@@ -166,7 +168,7 @@ class DetectionService:
         self._metrics.payload_bytes.inc(checked.payload_bytes * admitted.stored.samples // max(load.samples, 1))
         if request is None or reasons or known:
             return self._mixed_answer(device_id, checked, reasons, known)
-        self._metrics.samples.labels("accepted").inc(load.samples)
+        self._accepted.inc(load.samples)
         return answers.accepted(request.sample_ids)
 
     def _mixed_answer(self, device_id: str, checked: CheckedFields, reasons: dict[int, str], known: Known) -> bytes:

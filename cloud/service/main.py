@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
+import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.devices import late_after_s
@@ -44,7 +45,8 @@ def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, ro
     with service_lock(settings.data_dir, shared=role is not Role.ALL):
         if load_analysis is None and role is not Role.ALL:
             load_analysis = loader(settings.analysis)
-        asyncio.run(_run(settings, authority, key, load_analysis, role))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(settings, authority, key, load_analysis, role))
         # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its
         # samples are judged at the next start.
         logging.shutdown()

@@ -45,15 +45,17 @@ class RequestCheck:
         self._shared_fields = SharedFields()
         self._alike = AlikeCheck(lambda message: plain_readings(message, rules.known, self._shared_fields))
 
-    async def fields(self, data: bytes) -> CheckedFields | Refusal:
+    async def fields(self, device_id: str, data: bytes) -> CheckedFields | Refusal:
         """Return what a look at the fields of all samples shows, or why the request can never be accepted.
 
         Raises StorageError if bundles cannot be looked up.
         """
-        alike = await self._call(len(data), self._alike.check, data)
+        is_small = len(data) <= INLINE_BYTES
+        look = partial(self._alike.check, device_id)
+        alike = look(data) if is_small else await self._call(len(data), look, data)
         if alike is not None and not _has_extra(data, alike.payload_bytes, len(alike.sample_ids)):
             size = alike.payload_bytes
-            checked = CheckedFields(sample_ids=alike.sample_ids, payload_bytes=size, decoded_bytes=size)
+            checked = CheckedFields(sample_ids=list(alike.sample_ids), payload_bytes=size, decoded_bytes=size)
             return checked if len(alike.sample_ids) <= MAX_SAMPLES_PER_REQUEST else _too_many(len(alike.sample_ids))
         try:
             samples = (await self._call(len(data), detection_pb2.SubmitRequest.FromString, data)).samples

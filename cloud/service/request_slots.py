@@ -6,7 +6,7 @@ message. Devices share the slots: the fewer are free, the fewer one device may h
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -111,16 +111,21 @@ def evict(slot: Slot) -> None:
         slot.cancel_arrival()
 
 
+def evict_overdue(slots: Iterable[Slot]) -> None:
+    """End the arrival of requests that have been arriving for MAX_ARRIVAL_S; one timer serves all."""
+    now_s = time.monotonic()
+    for slot in slots:
+        if now_s - slot.started_s > MAX_ARRIVAL_S:
+            evict(slot)
+
+
 async def arrive(slot: Slot, reading: Awaitable[T]) -> T | None:
-    """Return the result of `reading`; None if it takes too long, or if its slot was evicted."""
+    """Return the result of `reading`; None if its slot was evicted."""
     task = asyncio.current_task()
     assert task is not None
     slot.cancel_arrival = task.cancel
     try:
-        async with asyncio.timeout(MAX_ARRIVAL_S):
-            return await reading
-    except TimeoutError:
-        return None
+        return await reading
     except asyncio.CancelledError:
         if slot.is_evicted and not task.uncancel():
             return None

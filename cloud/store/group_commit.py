@@ -14,6 +14,7 @@ from shared.errors import StorageError, StoreBusyError
 
 MAX_REQUESTS = 512  # of one transaction
 MAX_BYTES = 32 * 2**20  # of one transaction, unless a request alone has more
+MAX_GATHER_TURNS = 8  # of the event loop, in which further requests may join a transaction
 MAX_REMEMBERED = 16_384  # ids of stored samples; the memory holds one to two times as many
 _ALL_STORED: Known = {}
 
@@ -92,9 +93,21 @@ class GroupCommit:
     async def _run(self) -> None:
         try:
             while self._waiting:
+                await self._gather()
                 await self._write(self._next_group())
         finally:
             self._task = None
+
+    async def _gather(self) -> None:
+        """Let requests join that the event loop has received already, as long as each of its turns brings one.
+
+        A transaction costs about the same for one request as for many, and a turn a few microseconds.
+        """
+        for _ in range(MAX_GATHER_TURNS):
+            count = len(self._waiting)
+            await asyncio.sleep(0)
+            if len(self._waiting) == count:
+                break
 
     def _next_group(self) -> list[_Waiting]:
         """Remove and return the requests of the next transaction, in the order of their arrival."""

@@ -12,7 +12,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from cloud.service import ports, request_check, web
+from cloud.service import ports, request_check, request_slots, web
 from shared.bundle import InputSpec
 from shared.modality import Modality
 from tests.cloud.service.harness import WaitingJudge, message, running, settings_for
@@ -84,6 +84,13 @@ async def test_a_request_that_never_arrives_loses_its_place_to_others(tmp_path, 
         assert sorted(call.done() for call in held) == [False, True]
         for call in held:
             call.cancel()
+
+
+async def test_a_request_that_takes_too_long_to_arrive_ends_although_nobody_waits(cloud, device, monkeypatch):
+    monkeypatch.setattr(request_slots, "MAX_ARRIVAL_S", 0.05)
+    silent = device.channel().stream_unary(SUBMIT)()
+    assert await answer(silent) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert cloud.service._devices._admission.slots._slots == set()
 
 
 async def test_greedy_devices_leave_room_in_the_backlog_for_others(tmp_path, biopsies):
