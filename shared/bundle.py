@@ -48,6 +48,7 @@ EDGE_FOLDERS = (PREPROCESSING_FOLDER, EDGE_FOLDER)
 ALL_FOLDERS = (*EDGE_FOLDERS, CLOUD_FOLDER)
 HEAD_FILE = f"{CLOUD_FOLDER}head.safetensors"
 REFERENCE_FILE = f"{CLOUD_FOLDER}reference.npz"  # held-out graph inputs
+EXAMPLES_FILE = f"{CLOUD_FOLDER}normal_examples.npz"  # held-out pictures as PNG files, the golden one first
 ENCODER_FILE = f"{CLOUD_FOLDER}encoder.safetensors"
 FUSION_FILE = f"{CLOUD_FOLDER}fusion.npz"
 ANALYSIS_FILE = f"{CLOUD_FOLDER}analysis.json"

@@ -7,12 +7,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.bundle import FUSION_FILE, REFERENCE_FILE, Bundle, InputSpec
+from shared.bundle import EXAMPLES_FILE, FUSION_FILE, REFERENCE_FILE, Bundle, InputSpec
 from shared.errors import BundleError, VedetteError
 from shared.logs import EventLog
 from shared.modalities import load_preprocessor
@@ -21,6 +21,7 @@ from shared.preprocessing import ChannelRanges, ModePreprocessor, Preprocessor, 
 KEPT_BUNDLES = 8
 FAILURE_TTL_S = 30.0
 MAX_REFERENCE_VALUES = 2**20  # numbers of normal rows that stay in memory, for each bundle
+MAX_PICTURES, MAX_PICTURE_BYTES = 16, 8 * 2**20  # of one bundle
 _MEMBERS = "hand/"  # of the fusion: begins the names of the calibrations of its members
 _LOG = EventLog("evidence")
 
@@ -35,6 +36,7 @@ class BundleFacts:
         ranges: Normal ranges of the measured channels; None for pictures.
         fused: Analyzers whose scores make the fused p-value; the others are baselines. Empty if unknown.
         normal_rows: Held-out normal rows (n, measured features), float64; None for another modality.
+        pictures: Held-out normal pictures as PNG files, the golden one first; none in other and older bundles.
     """
 
     spec: InputSpec
@@ -42,6 +44,12 @@ class BundleFacts:
     ranges: ChannelRanges | None
     fused: frozenset[str]
     normal_rows: NDArray[np.float64] | None
+    pictures: tuple[bytes, ...] = ()
+
+
+def without_pictures(facts: BundleFacts | None) -> BundleFacts | None:
+    """Return the facts without normal pictures."""
+    return replace(facts, pictures=()) if facts is not None else None
 
 
 class BundleShelf:
@@ -93,7 +101,16 @@ def bundle_facts(bundle: Bundle) -> BundleFacts:
         ranges=preprocessor.ranges(),
         fused=fused,
         normal_rows=_normal_rows(bundle, preprocessor),
+        pictures=_pictures(bundle),
     )
+
+
+def _pictures(bundle: Bundle) -> tuple[bytes, ...]:
+    """Return the normal pictures in the bundle, at most MAX_PICTURES and MAX_PICTURE_BYTES of them."""
+    if EXAMPLES_FILE not in bundle.files or len(bundle.read(EXAMPLES_FILE)) > MAX_PICTURE_BYTES:
+        return ()
+    found = bundle.arrays(EXAMPLES_FILE)
+    return tuple(found[name].tobytes() for name in sorted(found)[:MAX_PICTURES])
 
 
 def _normal_rows(bundle: Bundle, preprocessor: Preprocessor) -> NDArray[np.float64] | None:

@@ -26,6 +26,7 @@ from cloud.store.queries import JudgedSample, is_waiting, judged_sample, key_of,
 from cloud.store.verdict_columns import VerdictRecord, VerdictRow
 from cloud.store.verdict_keys import VerdictFilter
 from shared.errors import SampleRejected, StorageError
+from shared.images import decode_image
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision
 from shared.wire import decode_payload
@@ -33,6 +34,7 @@ from vedette.v1 import sample_pb2
 
 EARLIER, LATER, ALIKE = 96, 32, 60  # verdicts of the device that are looked at
 MAX_WINDOW_BYTES = 2**20  # of the neighbouring windows together
+ENOUGH_NORMALS = 6  # pictures of the source; with fewer those in the bundle are used, too
 MAX_COMPARED_CELLS = 2**16  # of a map that is compared with others
 _LOG = EventLog("evidence")
 _throttle = Throttle()
@@ -82,7 +84,12 @@ class Evidence:
     @property
     def has_expected_picture(self) -> bool:
         """Whether `expected_picture_of` may have a picture."""
-        return self.region is not None and bool(self.examples) and self.contents.values is not None
+        return self.region is not None and self.contents.values is not None and self.has_normal_pictures
+
+    @property
+    def has_normal_pictures(self) -> bool:
+        """Whether there are normal pictures of the source, or in the bundle."""
+        return bool(self.examples) or (self.bundle is not None and bool(self.bundle.pictures))
 
     @property
     def record(self) -> VerdictRecord:
@@ -95,7 +102,10 @@ def expected_picture_of(evidence: Evidence) -> NDArray[np.uint8] | None:
     values, cells = evidence.contents.values, evidence.marked_cells
     if values is None or cells is None or not evidence.has_expected_picture:
         return None
-    return expected_picture(picture_of(values), cells, [example.pixels for example in evidence.examples])
+    normals = [example.pixels for example in evidence.examples]
+    if len(normals) < ENOUGH_NORMALS and evidence.bundle is not None:
+        normals += [decode_image(data) for data in evidence.bundle.pictures]
+    return expected_picture(picture_of(values), cells, normals)
 
 
 async def read_evidence(store: Store, shelf: BundleShelf, sample_id: uuid.UUID) -> Evidence | bool:

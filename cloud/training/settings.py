@@ -131,6 +131,13 @@ class ImageSettings(Settings):
     feature_dim: int = Field(
         64, ge=4, le=128, title="Feature dimensions", description="values of a patch after whitening"
     )
+    examples: int = Field(
+        8,
+        ge=0,
+        le=16,
+        title="Examples",
+        description="held-out normal images in the bundle's cloud part, for people to compare with; 0: none",
+    )
     max_images: int = Field(1000, ge=40, title="Max images", description="good images to use at most, drawn at random")
     patches: int = Field(
         20_000, ge=1000, title="Patches", description="patches of good images to distil the head on, drawn at random"

@@ -28,7 +28,7 @@ from cloud.training.progress import StageProgress
 from cloud.training.samples import Split
 from cloud.training.settings import TrainingSettings
 from cloud.training.trimming import trimmed
-from shared.bundle import ENCODER_FILE, HEAD_FILE, REFERENCE_FILE, Bundle, Manifest, npz_bytes, sign
+from shared.bundle import ENCODER_FILE, EXAMPLES_FILE, HEAD_FILE, REFERENCE_FILE, Bundle, Manifest, npz_bytes, sign
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.diffusion.training import Progress
 from shared.modalities import fit_preprocessor
@@ -237,6 +237,8 @@ class TrainingRun:
         files[HEAD_FILE] = save_arrays(self.head.to_arrays())
         if self.encoder is not None:
             files[ENCODER_FILE] = encoder_bytes(self.encoder)
+            if examples := self.modality.normal_examples(self.held_out, self.settings):
+                files[EXAMPLES_FILE] = npz_bytes(examples)
         else:
             files[REFERENCE_FILE] = npz_bytes({"held_out": self.held_out, "quantisation": self.quantisation})
         return files

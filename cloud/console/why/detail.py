@@ -6,6 +6,7 @@ from typing import Any
 from cloud.console.views import headline, p_value_view, row_view
 from cloud.console.why.drawings import drawing, media_path, thumbnail
 from cloud.console.why.gauges import strip_view
+from cloud.evidence.bundle_facts import without_pictures
 from cloud.evidence.facts import LABEL_WORDS, facts_of, is_baseline, paragraph_of
 from cloud.evidence.history import SimilarVerdict
 from cloud.evidence.latency import stages_of
@@ -27,7 +28,7 @@ def detail_view(evidence: Evidence, media: str = "", *, is_shared: bool = False)
     record, facts = evidence.record, facts_of(evidence)
     if is_shared:
         facts = tuple(fact for fact in facts if fact.name not in PRIVATE_FACTS)
-        evidence = replace(evidence, similar=(), labels=(), examples=())
+        evidence = replace(evidence, similar=(), labels=(), examples=(), bundle=without_pictures(evidence.bundle))
     times = record.captured_at_s, record.sample_id, record.received_at_s, record.judged_at_s
     return {
         **row_view(record),
@@ -60,9 +61,21 @@ def detail_view(evidence: Evidence, media: str = "", *, is_shared: bool = False)
             {"sample_id": str(each.sample_id), "distance": each.distance, "media": f"/media/{each.sample_id}"}
             for each in evidence.examples[:SHOWN_EXAMPLES]
         ],
+        "bundle_pictures": _bundle_pictures(evidence),
         "expected_picture": f"/media/{record.sample_id}/expected.png" if evidence.has_expected_picture else "",
         **drawing(evidence, media or media_path(record)),
     }
+
+
+def _bundle_pictures(evidence: Evidence) -> list[dict[str, str]]:
+    """Return the golden picture of the bundle, and others of it while few of the source are stored."""
+    count = len(evidence.bundle.pictures) if evidence.bundle is not None else 0
+    few = max(0, SHOWN_EXAMPLES - len(evidence.examples))
+    media = media_path(evidence.record)
+    return [
+        {"url": f"{media}/normal/{number}.png", "words": "Golden" if number == 0 else f"Held out {number}"}
+        for number in range(min(count, 1 + few))
+    ]
 
 
 def _opinion(opinion: Opinion, evidence: Evidence) -> dict[str, Any]:

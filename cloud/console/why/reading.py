@@ -12,6 +12,7 @@ from cloud.evidence.pictures import picture_png
 from cloud.evidence.reading import Evidence, expected_picture_of, read_evidence
 from cloud.evidence.writer import TextWriter
 from cloud.store import Store
+from cloud.store.queries import judged_sample
 from cloud.store.sites import site_of_sample
 
 CONCURRENT_READINGS = 2  # leaves cores to the analysis
@@ -73,6 +74,15 @@ class VerdictReader:
         async with self._turns:
             picture = await asyncio.to_thread(expected_picture_of, evidence)
         return picture_png(picture) if picture is not None else None
+
+    async def bundle_picture(self, sample_id: uuid.UUID, number: int) -> bytes | None:
+        """Return a normal picture as PNG of the bundle that judged a sample, the golden one is 0; None without it."""
+        async with self._store.reading() as connection:
+            sample = await judged_sample(connection, sample_id)
+        if sample is None:
+            return None
+        facts, _ = await self._shelf.facts(sample.record.bundle_id or sample.record.edge_bundle_id)
+        return facts.pictures[number] if facts is not None and 0 <= number < len(facts.pictures) else None
 
     async def _read(self, sample_id: uuid.UUID) -> Evidence | bool:
         return await read_evidence(self._store, self._shelf, sample_id)

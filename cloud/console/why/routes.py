@@ -1,5 +1,6 @@
 """Page of one verdict, and the same as a part beside the list."""
 
+import asyncio
 import uuid
 from collections.abc import Collection
 from typing import Any
@@ -13,10 +14,12 @@ from cloud.console.page import NO_STORE, page, part
 from cloud.console.rendering import render
 from cloud.console.why.reading import WAITING, VerdictReader
 from cloud.evidence.exports import MEDIA_TYPES, Exporter, ExportForm, ExportsBusyError
+from cloud.evidence.pictures import picture_png
 from cloud.user_roles import UserRole
+from shared.images import decode_image
 
 EXPORT_RETRY_S = 5
-EXPECTED_KEPT_S = 300  # by the browser: other normal pictures may come
+_PICTURE_HEADERS = {"Cache-Control": "private, max-age=300", "X-Content-Type-Options": "nosniff"}
 NO_ID = "This is not a sample id: follow a link in the list."
 
 
@@ -68,8 +71,16 @@ def _add_files(router: APIRouter, verdicts: VerdictReader) -> None:
         picture = await verdicts.expected_png(sample_id)
         if picture is None:
             raise HTTPException(404, "There are no normal pictures to make the expected look of this sample from.")
-        headers = {"Cache-Control": f"private, max-age={EXPECTED_KEPT_S}", "X-Content-Type-Options": "nosniff"}
-        return Response(picture, media_type="image/png", headers=headers)
+        return Response(picture, media_type="image/png", headers=_PICTURE_HEADERS)
+
+    @router.get("/media/{sample_id}/normal/{number}.png")
+    async def normal(sample_id: uuid.UUID, number: int) -> Response:
+        """Answer with a normal picture of the bundle that judged a sample; the golden one is 0."""
+        picture = await verdicts.bundle_picture(sample_id, number)
+        if picture is None:
+            raise HTTPException(404, "The bundle has no such normal picture.")
+        pixels = await asyncio.to_thread(decode_image, picture)  # encoded again: no file goes to a browser as it is
+        return Response(await asyncio.to_thread(picture_png, pixels), media_type="image/png", headers=_PICTURE_HEADERS)
 
     @router.get("/verdict/{sample_id}/export.{form}")
     async def export(sample_id: uuid.UUID, form: ExportForm) -> Response:

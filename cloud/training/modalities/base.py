@@ -161,6 +161,10 @@ class TrainingModality(ABC):
         """Return the module that makes graph inputs from engine inputs; None where they are the same."""
         return None
 
+    def normal_examples(self, held_out: NDArray[Any], settings: TrainingSettings) -> dict[str, NDArray[Any]]:
+        """Return held-out pictures for people as arrays by name, from engine inputs (n, ...); none by default."""
+        return {}
+
     def max_scored(self, count: int) -> int:
         """Return how many of `count` labelled samples the analyzers score for the report."""
         return count

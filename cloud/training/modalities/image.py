@@ -15,6 +15,7 @@ from cloud.methods.encoders import Encoder, ImageEncoder, PatchEncoder
 from cloud.training.data import TrainingData
 from cloud.training.encoders import choose_size, corrupted_patches, fit_image_encoder
 from cloud.training.encoders.corrupted_patches import MAX_PIXELS
+from cloud.training.examples import normal_examples
 from cloud.training.judgement.pixels import IMAGE_CORRUPTIONS, copies_of, corrupted_pixels, picture_statistics
 from cloud.training.modalities.base import EncodedModality
 from cloud.training.samples import MIN_TRAIN, Split, random_shares
@@ -109,6 +110,10 @@ class TrainingImage(EncodedModality):
         if not isinstance(encoder, ImageEncoder):
             return None
         return corrupted_patches(encoder, inputs, seed=seed, max_pixels=effort * MAX_PIXELS, progress=progress)
+
+    def normal_examples(self, held_out: NDArray[Any], settings: TrainingSettings) -> dict[str, NDArray[Any]]:
+        """Return a typical picture, and others unlike one another, as PNG files."""
+        return normal_examples(held_out, settings.image.examples)
 
     def teacher(self, analysis: "Analysis") -> Teacher | None:
         """Return the score of single patches by the fused analyzers that compare them; None if none does."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
+from cloud.console.why.detail import detail_view
 from cloud.evidence.bundle_facts import BundleShelf, bundle_facts
 from cloud.evidence.facts import facts_of, is_baseline, paragraph_of
 from cloud.evidence.reading import expected_picture_of, read_evidence
@@ -13,10 +14,12 @@ from cloud.evidence.series import channel_words, side_of
 from cloud.evidence.standing import Side
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.schema import devices, payloads
-from shared.bundle import Bundle
-from tests.cloud.console.filled_store import CAMERA, DOOR, SHUTTLE
+from cloud.training.examples import normal_examples
+from shared.bundle import EXAMPLES_FILE, Bundle, npz_bytes, sign
+from tests.cloud.console.filled_store import CAMERA, DOOR, KEY, SHUTTLE, manifest
 from tests.cloud.evidence import plant
 from tests.cloud.evidence.conftest import Site
+from tests.cloud.evidence.test_expected_picture import wall
 
 
 async def test_a_falling_temperature_is_called_too_low_beside_its_normal_range(site: Site) -> None:
@@ -151,6 +154,27 @@ async def test_normal_pictures_of_the_source_are_offered(site: Site) -> None:
     assert [example.distance for example in evidence.examples] == sorted(e.distance for e in evidence.examples)
     assert evidence.region is not None
     assert "of the image, on" in paragraph_of(facts_of(evidence))
+
+
+async def test_a_bundle_with_pictures_shows_what_is_normal_where_the_source_has_none(site: Site) -> None:
+    walls = np.stack([wall(top, left) for top, left in ((0, 0), (60, 200), (180, 90), (250, 250))])
+    pictured = manifest(CAMERA, version=2)
+    bundle = sign(pictured, {EXAMPLES_FILE: npz_bytes(normal_examples(walls, 4))}, KEY)
+    site.fleet.bundle_ids["bricks"] = (await site.registry.publish(bundle)).bundle_id
+    evidence = await site.evidence((await site.fleet.send(CAMERA, odd=True)).sample_id)
+    assert evidence.examples == ()
+    assert evidence.bundle is not None
+    assert len(evidence.bundle.pictures) == 4
+    assert evidence.has_expected_picture
+    assert expected_picture_of(evidence) is not None
+    shown = detail_view(evidence)
+    assert [picture["words"] for picture in shown["bundle_pictures"]] == [
+        "Golden",
+        "Held out 1",
+        "Held out 2",
+        "Held out 3",
+    ]
+    assert detail_view(evidence, is_shared=True)["bundle_pictures"] == []
 
 
 async def test_each_missing_part_is_said_in_one_sentence(site: Site) -> None:

@@ -16,11 +16,21 @@ from cloud.training.choices import checked_methods
 from cloud.training.head import hidden_widths
 from cloud.training.modalities import TRAINING_MODALITIES
 from cloud.training.modalities.base import TrainingVectors
-from shared.bundle import FP32_ONNXRUNTIME, HEAD_FILE, INT8_ONNXRUNTIME, INT8_OPENVINO, REFERENCE_FILE, Bundle
+from shared.bundle import (
+    CLOUD_FOLDER,
+    EXAMPLES_FILE,
+    FP32_ONNXRUNTIME,
+    HEAD_FILE,
+    INT8_ONNXRUNTIME,
+    INT8_OPENVINO,
+    REFERENCE_FILE,
+    Bundle,
+)
 from shared.calibration import Calibration
 from shared.diffusion.time_estimation import TimeEstimationHead
 from shared.engines import Engine, EngineConfiguration, load_engine, open_graph, run_graph
 from shared.errors import BundleMismatchError, DataError, EngineError, ParityError, SettingsError
+from shared.images import decode_image
 from shared.modalities import load_preprocessor, preprocessing_id
 from shared.modality import Modality
 
@@ -90,6 +100,15 @@ def test_int8_graphs_compute_in_int8(trained) -> None:
     qdq = onnx.load_from_string(bundle.read(bundle.manifest.artefact(INT8_ONNXRUNTIME).graph))
     assert sum(node.op_type == "QuantizeLinear" for node in qdq.graph.node) >= 2
     assert b"FakeQuantize" in bundle.read(bundle.manifest.artefact(INT8_OPENVINO).graph)
+
+
+def test_a_bundle_of_images_holds_pictures_for_people_that_no_device_gets(image) -> None:
+    assert len(image.bundle.arrays(EXAMPLES_FILE)) == 8
+    assert all(
+        decode_image(data.tobytes()).shape == (64, 64, 3) for data in image.bundle.arrays(EXAMPLES_FILE).values()
+    )
+    assert EXAMPLES_FILE.startswith(CLOUD_FOLDER)
+    assert len(image.bundle.archive(edge_only=True)) < len(image.bundle.archive())
 
 
 def test_image_graphs_take_pixels_and_give_maps(image) -> None:
