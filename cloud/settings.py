@@ -224,7 +224,7 @@ class RolloutSettings(Settings):
 
 
 class RetentionSettings(Settings):
-    """Retention periods; 0 means unlimited."""
+    """Retention periods; 0 means unlimited. PostgreSQL may keep payloads and verdicts for a fifth longer."""
 
     payloads_days: float = Field(
         default=30.0, ge=0, title="Payloads", description="days until the payload of a judged sample is deleted"

@@ -85,7 +85,8 @@ class PostgresServer:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid();"
             "SET session_replication_role = replica;"
-            + "".join(f"DELETE FROM {name};" for name in tables)
+            + "".join(f"DELETE FROM {name};" for name in [*tables, "sample_keys"])
+            + "UPDATE waiting_from SET number = 0;"
             + "".join(f"SELECT setval('{name}', 1, false);" for name in sequences),
             database,
         )

@@ -1,7 +1,7 @@
 """Generated store of millions of judged samples, for benchmarks of the console and of retention.
 
 Devices take turns, each with one source. Nothing has the modality `video` or the route `accept`, so that these filters
-match no row. The database itself makes the rows; indices, foreign keys and counts follow when all rows are there.
+match no row. The database itself makes the rows; indices and counts follow when all rows are there.
 """
 
 import os
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, create_engine, func, insert, literal, select, text
+from sqlalchemy import Connection, create_engine, func, insert, literal, select, text
 from sqlalchemy.pool import NullPool
-from sqlalchemy.schema import AddConstraint, CreateIndex, DropConstraint, DropIndex
+from sqlalchemy.schema import CreateIndex, DropIndex
 
 from cloud.bench.large_store_rows import StoreContents, insert_statements, uuid7
 from cloud.settings import StoreLocation
@@ -21,6 +21,7 @@ from cloud.store.fleet_queries import device_ids
 from cloud.store.labels import Label
 from cloud.store.migrate import migrate
 from cloud.store.postgres.connecting import new_engine, run_alone
+from cloud.store.postgres.partitions import ADD_ALL_KEYS, driver_of, keep_ahead
 from cloud.store.schema import (
     ALL_DEVICES,
     HEARTBEAT_INTEGERS,
@@ -28,7 +29,6 @@ from cloud.store.schema import (
     devices,
     heartbeats,
     labels,
-    metadata,
     payloads,
     samples,
     sources,
@@ -89,11 +89,14 @@ async def _fill_database(location: StoreLocation, contents: StoreContents) -> No
     session = {"maintenance_work_mem": "512MB", "synchronous_commit": "off"}
     engine = new_engine(location.url, session, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     async with engine.connect() as connection:
-        await connection.run_sync(_fill, contents)
         total = contents.count + contents.waiting
+        await keep_ahead(await driver_of(connection), total)
+        await connection.run_sync(_fill, contents)
+        await connection.execute(text(ADD_ALL_KEYS))
         await connection.execute(text(f"SELECT setval('samples_number_seq', {total})"))
         for table in (*_BULK, verdict_counts, sources, devices, heartbeats, labels):
             await connection.execute(text(f"VACUUM (ANALYZE) {table.name}"))  # as autovacuum does in time
+        await connection.execute(text("VACUUM (ANALYZE) sample_keys"))
     await engine.dispose()
 
 
@@ -114,25 +117,16 @@ def _fill(connection: Connection, contents: StoreContents) -> None:
 
 @contextmanager
 def _bulk_loading(connection: Connection) -> Iterator[None]:
-    """Drop indices, foreign keys and counting for the time of the block, as far as the database can."""
+    """Drop indices and counting for the time of the block."""
     dialect = connection.dialect.name
     indices = [index for table in _BULK for index in table.indexes]
-    copied = MetaData()  # DropConstraint marks a key, so that tables made later would lack it
-    for table in metadata.sorted_tables:
-        table.to_metadata(copied)
-    of_bulk = [key for table in _BULK for key in copied.tables[table.name].foreign_key_constraints]
-    keys = of_bulk if dialect == "postgresql" else []
     of_table = f" ON {verdicts.name}" if dialect == "postgresql" else ""
     connection.exec_driver_sql(f"DROP TRIGGER {_TRIGGER}{of_table}")
     for index in indices:
         connection.execute(DropIndex(index))
-    for key in keys:
-        connection.execute(DropConstraint(key))
     yield
     for index in indices:
         connection.execute(CreateIndex(index))
-    for key in keys:
-        connection.execute(AddConstraint(key))
     made = next(item for item in TRIGGERS[dialect] if item.startswith(f"CREATE TRIGGER {_TRIGGER} "))
     connection.exec_driver_sql(made)
 

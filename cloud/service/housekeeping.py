@@ -21,6 +21,7 @@ from shared.logs import EventLog
 
 RETENTION_EVERY_S = 3600.0
 FULL_RUN = 24  # every n-th run looks at every segment, the others at the recent ones
+ROOM_EVERY_S = 60.0
 _LOG = EventLog("service")
 
 
@@ -58,6 +59,7 @@ class Housekeeping:
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "rollouts": self._rollouts.run(),
             "retention": self._remove_old(),
+            "room": self._make_room(),
             "removals": run_removals(self._store, self._on_failure),
             "review_items": run_review_items(self._store, self._on_failure),
             "notices": self._notices.run(),
@@ -85,3 +87,11 @@ class Housekeeping:
             except StorageError as error:
                 self._on_failure(error)
             await asyncio.sleep(RETENTION_EVERY_S)
+
+    async def _make_room(self) -> None:
+        while True:
+            try:
+                await self._store.make_room()
+            except StorageError as error:
+                self._on_failure(error)
+            await asyncio.sleep(ROOM_EVERY_S)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
 from cloud.store.payload_rows import COLUMNS, payload_message
+from cloud.store.sample_keys import is_sample
 from cloud.store.schema import anomaly_maps, payloads, samples
 from cloud.store.segments import PLACE_COLUMNS, LostValue, SegmentPlace, Values, place_of
 from shared.modality import Modality
@@ -80,12 +81,8 @@ async def stored_payload(store: Store, sample_id: uuid.UUID) -> StoredPayload | 
     Raises as `rows_with_values`.
     """
     columns = (column for column in payloads.c if column.name != "number")
-    query = (
-        select(samples.c.modality, samples.c.judged, *columns)
-        .join(payloads, payloads.c.number == samples.c.number)
-        .where(samples.c.sample_id == sample_id.bytes)
-    )
-    rows, values = await rows_with_values(store, _found_by(query))
+    query = select(samples.c.modality, samples.c.judged, *columns).join(payloads, payloads.c.number == samples.c.number)
+    rows, values = await rows_with_values(store, _of_sample(query, sample_id))
     if not rows:
         return None
     (row,) = rows
@@ -104,12 +101,9 @@ async def stored_map(store: Store, sample_id: uuid.UUID) -> StoredMap | None:
     Raises as `rows_with_values`.
     """
     names = ("height", "width", "cells", *PLACE_COLUMNS)
-    query = (
-        select(*(anomaly_maps.c[name] for name in names))
-        .join(samples, samples.c.number == anomaly_maps.c.number)
-        .where(samples.c.sample_id == sample_id.bytes)
-    )
-    rows, values = await rows_with_values(store, _found_by(query))
+    query = select(*(anomaly_maps.c[name] for name in names))
+    query = query.join(samples, samples.c.number == anomaly_maps.c.number)
+    rows, values = await rows_with_values(store, _of_sample(query, sample_id))
     cells = cells_of(rows[0], values) if rows else None
     return StoredMap(rows[0]["height"], rows[0]["width"], cells) if cells is not None else None
 
@@ -149,6 +143,14 @@ async def load_maps(store: Store, numbers: Sequence[int], max_cells: int = MAX_M
 def _found_by(query: Select[Any]) -> Callable[[AsyncConnection], Awaitable[Sequence[Row]]]:
     async def read(connection: AsyncConnection) -> Sequence[Row]:
         return list((await connection.execute(query)).mappings())
+
+    return read
+
+
+def _of_sample(query: Select[Any], sample_id: uuid.UUID) -> Callable[[AsyncConnection], Awaitable[Sequence[Row]]]:
+    async def read(connection: AsyncConnection) -> Sequence[Row]:
+        found = query.where(is_sample(connection, sample_id.bytes))
+        return list((await connection.execute(found)).mappings())
 
     return read
 

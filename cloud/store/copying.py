@@ -5,7 +5,17 @@ from typing import Any
 from sqlalchemy import Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store.schema import account_links, claims, metadata, segment_folder, sessions, sources, verdict_counts
+from cloud.store.postgres.partitions import ADD_ALL_KEYS, driver_of, keep_ahead
+from cloud.store.schema import (
+    account_links,
+    claims,
+    metadata,
+    samples,
+    segment_folder,
+    sessions,
+    sources,
+    verdict_counts,
+)
 
 ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 16 * 2**20
@@ -30,10 +40,14 @@ async def copy_rows(source: AsyncConnection, target: AsyncConnection) -> int:
     The target goes on with the numbers of the source: a cursor is never used twice.
     """
     copied = 0
+    if target.dialect.name == "postgresql":
+        await keep_ahead(await driver_of(target), await _last_number(samples, source))
     for table in TABLES:
         copied += await _copy_table(table, source, target)
         if _assigns_numbers(table):
             await _continue_numbers(table, await _last_number(table, source), target)
+    if target.dialect.name == "postgresql":
+        await target.execute(text(ADD_ALL_KEYS))
     return copied
 
 

@@ -6,7 +6,7 @@ which the setting `store_url` names. `tests/cloud/store` runs one suite against 
 
 import abc
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -38,6 +38,8 @@ class Store(abc.ABC):
 
     claimant: str = ""
     """Name under which this process claims waiting samples; empty where no other process judges."""
+    keeps_longer: float = 0.0
+    """Part of their age by which expired rows may outlive it, because the store drops many at once."""
 
     def __init__(self, actor: str = "", segments_url: str = "") -> None:
         self.actor = actor or local_actor()
@@ -139,6 +141,23 @@ class Store(abc.ABC):
         The future is done when the lead may have passed to another process, as after a lost connection; the block MUST
         then end. After the end of a leading process, killed or not, another MUST lead within seconds. Where one process
         alone may serve the store, it leads at once.
+        """
+
+    @abc.abstractmethod
+    async def make_room(self) -> None:
+        """Prepare the store for the next samples; one process calls it from time to time.
+
+        A store that was not prepared MUST take samples nevertheless. Raises StorageError.
+        """
+
+    @abc.abstractmethod
+    async def drop_expired(self, limits: Mapping[str, float]) -> dict[str, int]:
+        """Drop expired rows that the store keeps together; return their number by table.
+
+        `limits`: time before which a sample was judged whose rows of "payloads" or "verdicts" expire; with a verdict
+        its sample, payload and map go too. Rows of samples that wait or have a label MUST stay. Rows that the store
+        cannot drop together stay for the deletion row by row, which begins `keeps_longer` later. Others MUST NOT wait
+        for more than about 100 ms. Raises StorageError.
         """
 
     @abc.abstractmethod

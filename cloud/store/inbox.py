@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import claims
 from cloud.store.engine import Store
 from cloud.store.inbox_request import Doubles
+from cloud.store.sample_keys import may_wait
 from cloud.store.schema import inbox, samples
 
 MAX_UNPACKED_SAMPLES = 1024  # in one transaction, unless a request alone has more
@@ -46,7 +47,9 @@ async def unpack_next(store: Store, limit: int, without: Collection[int] = ()) -
         if not devices:
             return []
         share = math.ceil(limit / devices)
-        waiting = {row.device_id: row.waiting for row in await connection.execute(_waiting(store, share, without))}
+        waiting = {
+            row.device_id: row.waiting for row in await connection.execute(_waiting(store, connection, share, without))
+        }
         rows = (await connection.execute(_oldest(share, connection.dialect.name))).all()
     return await store.unpack(_affordable(_needed(rows, waiting, share)))
 
@@ -59,10 +62,10 @@ def _devices() -> CTE:
     return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("inbox_devices")
 
 
-def _waiting(store: Store, share: int, without: Collection[int]) -> Select[Any]:
+def _waiting(store: Store, connection: AsyncConnection, share: int, without: Collection[int]) -> Select[Any]:
     """Return the query for the number of free waiting samples of each device in the inbox, counted up to `share`."""
     device = _devices()
-    free = claims.is_free(store, samples.c.number)
+    free = (*may_wait(connection, samples.c.number), *claims.is_free(store, samples.c.number))
     if without:
         free = (*free, samples.c.number.not_in(sorted(without)))
     waits = select(literal(1).label("one")).where(samples.c.device_id == device.c.device_id)

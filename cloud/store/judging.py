@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 from sqlalchemy import CTE, Select, false, func, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import claims
 from cloud.store.engine import Store
 from cloud.store.events import StoredEvent, WrittenEvent
 from cloud.store.inbox import inbox_backlog
+from cloud.store.sample_keys import may_wait
 from cloud.store.schema import payloads, samples
 from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES, NO_PLACE
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
@@ -82,10 +84,12 @@ async def waiting_samples(store: Store, limit: int, without: Collection[int] = (
     number of devices, not on the backlog.
     """
     async with store.reading() as connection:
-        devices = (await connection.execute(select(func.count()).select_from(_waiting_devices()))).scalar_one()
+        devices = (
+            await connection.execute(select(func.count()).select_from(_waiting_devices(connection)))
+        ).scalar_one()
         if not devices:
             return []
-        query = _next_of_each_device(store, math.ceil(limit / devices), connection.dialect.name, without)
+        query = _next_of_each_device(store, connection, math.ceil(limit / devices), without)
         rows = (await connection.execute(query)).all()
     queues: dict[str, list[WaitingSample]] = {}
     for row in rows:
@@ -98,23 +102,25 @@ async def waiting_samples(store: Store, limit: int, without: Collection[int] = (
     return [waiting for waiting in chosen if waiting.number in own]
 
 
-def _waiting_devices() -> CTE:
+def _waiting_devices(connection: AsyncConnection) -> CTE:
     """Return the devices with waiting samples: one look into the index for each, however many wait."""
-    waits = samples.c.judged == false()
-    first = select(func.min(samples.c.device_id).label("device_id")).where(waits).cte("queues", recursive=True)
-    after = select(func.min(samples.c.device_id)).where(waits, samples.c.device_id > first.c.device_id)
+    waits = (samples.c.judged == false(), *may_wait(connection, samples.c.number))
+    first = select(func.min(samples.c.device_id).label("device_id")).where(*waits).cte("queues", recursive=True)
+    after = select(func.min(samples.c.device_id)).where(*waits, samples.c.device_id > first.c.device_id)
     every = first.union_all(select(after.scalar_subquery()).where(first.c.device_id.is_not(None)))
     return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("waiting_devices")
 
 
-def _next_of_each_device(store: Store, count: int, dialect: str, without: Collection[int] = ()) -> Select[Any]:
+def _next_of_each_device(
+    store: Store, connection: AsyncConnection, count: int, without: Collection[int] = ()
+) -> Select[Any]:
     """Return the query for the oldest `count` waiting samples of each device, `without` some.
 
     SQLite knows no LATERAL, and PostgreSQL would run a subquery after IN for each pair of a device and a sample.
     """
-    device = _waiting_devices()
+    device = _waiting_devices(connection)
     queue = samples.alias("queue")
-    free = claims.is_free(store, queue.c.number)
+    free = (*may_wait(connection, queue.c.number), *claims.is_free(store, queue.c.number))
     if without:
         free = (*free, queue.c.number.not_in(sorted(without)))
     oldest = (
@@ -124,7 +130,7 @@ def _next_of_each_device(store: Store, count: int, dialect: str, without: Collec
         .limit(count)
         .correlate(device)
     )
-    if dialect == "postgresql":
+    if connection.dialect.name == "postgresql":
         numbers = oldest.lateral()
         found = device.join(numbers, true()).join(samples, samples.c.number == numbers.c.number)
     else:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.engine import Store
+from cloud.store.sample_keys import is_sample
 from cloud.store.schema import labels, samples
 from cloud.store.sites import by_sites
 from shared.errors import DataError
@@ -70,7 +71,7 @@ async def add_label(store: Store, sample_id: uuid.UUID, new: NewLabel, actor: st
     another label, StorageError if it cannot be written.
     """
     async with store.writing() as connection:
-        found = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes)
+        found = select(samples.c.number).where(is_sample(connection, sample_id.bytes))
         sample_number = (await connection.execute(found)).scalar_one_or_none()
         if sample_number is None:
             return None
@@ -86,7 +87,7 @@ async def add_label(store: Store, sample_id: uuid.UUID, new: NewLabel, actor: st
 
 async def label_history(connection: AsyncConnection, sample_id: uuid.UUID) -> tuple[StoredLabel, ...]:
     """Return all labels of a sample, newest first."""
-    query = _LISTED.where(samples.c.sample_id == sample_id.bytes).order_by(labels.c.number.desc())
+    query = _LISTED.where(is_sample(connection, sample_id.bytes)).order_by(labels.c.number.desc())
     return tuple(_stored(row) for row in await connection.execute(query))
 
 

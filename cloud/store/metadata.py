@@ -1,6 +1,6 @@
 """Names of indices and constraints of all tables."""
 
-from sqlalchemy import MetaData
+from sqlalchemy import ForeignKeyConstraint, MetaData
 
 metadata = MetaData(
     naming_convention={
@@ -10,3 +10,8 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+def key_to_partitions(column: str, referred: str, ondelete: str | None = None) -> ForeignKeyConstraint:
+    """Return a foreign key from or to a table that PostgreSQL partitions, where triggers replace it."""
+    return ForeignKeyConstraint([column], [referred], ondelete=ondelete).ddl_if(dialect="sqlite")

@@ -14,6 +14,7 @@ from sqlalchemy import Select, false, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.inbox import may_be_in_inbox
+from cloud.store.sample_keys import is_sample
 from cloud.store.schema import bundles, samples, verdicts
 from cloud.store.verdict_columns import COLUMNS, LISTED_NAMES, SAMPLES, VERDICTS, VerdictRecord, VerdictRow
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
@@ -112,7 +113,7 @@ async def count_newer(connection: AsyncConnection, wanted: VerdictFilter, key: V
 
 async def judged_sample(connection: AsyncConnection, sample_id: uuid.UUID) -> JudgedSample | None:
     """Return one judged sample; None for a sample that is unknown or not judged yet."""
-    query = _judged(select(*_LISTED, verdicts.c.opinions)).where(samples.c.sample_id == sample_id.bytes)
+    query = _judged(select(*_LISTED, verdicts.c.opinions)).where(is_sample(connection, sample_id.bytes))
     found = (await connection.execute(query)).mappings().one_or_none()
     if found is None:
         return None
@@ -122,7 +123,7 @@ async def judged_sample(connection: AsyncConnection, sample_id: uuid.UUID) -> Ju
 
 async def is_waiting(connection: AsyncConnection, sample_id: uuid.UUID) -> bool:
     """Return whether the sample waits for its verdict, or may wait: a long inbox is not searched to its end."""
-    query = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes, samples.c.judged == false())
+    query = select(samples.c.number).where(is_sample(connection, sample_id.bytes), samples.c.judged == false())
     return (await connection.execute(query)).first() is not None or await may_be_in_inbox(connection, sample_id.bytes)
 
 

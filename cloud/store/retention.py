@@ -44,7 +44,8 @@ async def remove_old(
     """Delete rows older than these days (0: never); return the number of deleted rows by kind.
 
     A sample with a label stays whole until both `verdicts_days` and `labelled_days` have passed. Samples that wait for
-    their verdict are never deleted. The store returns the space afterwards. Raises StorageError.
+    their verdict are never deleted. A store that drops rows together may keep some for `Store.keeps_longer` of their
+    days longer. It returns the space afterwards. Raises StorageError.
     """
     now_s = time.time()
     removed = {"events": 0, "notices": 0, "payloads": 0, "verdicts": 0}
@@ -52,12 +53,15 @@ async def remove_old(
         before_s = now_s - events_days * _DAY_S
         removed["events"] = await delete_found(store, events.c.cursor, partial(_old_events, before_s), (0,))
         removed["notices"] = await in_chunks(store, partial(_closed_notices, before_s))
+    limits = {"payloads": payloads_days, "verdicts": verdicts_days}
+    removed |= await store.drop_expired({name: now_s - days * _DAY_S for name, days in limits.items() if days})
+    late = _DAY_S * (1 + store.keeps_longer)
     if payloads_days:
-        found = partial(_old_payloads, now_s - payloads_days * _DAY_S)
-        removed["payloads"] = await delete_found(store, payloads.c.number, found, (0,), keep_labelled=True)
+        found = partial(_old_payloads, now_s - payloads_days * late)
+        removed["payloads"] += await delete_found(store, payloads.c.number, found, (0,), keep_labelled=True)
     if verdicts_days:
-        found = partial(_old_verdicts, now_s - verdicts_days * _DAY_S)
-        removed["verdicts"] = await delete_found(store, samples.c.number, found, (-1.0, 0), keep_labelled=True)
+        found = partial(_old_verdicts, now_s - verdicts_days * late)
+        removed["verdicts"] += await delete_found(store, samples.c.number, found, (-1.0, 0), keep_labelled=True)
     if verdicts_days and labelled_days:
         found = partial(_old_labelled, now_s - max(verdicts_days, labelled_days) * _DAY_S)
         removed["verdicts"] += await delete_found(store, samples.c.number, found, (0,))

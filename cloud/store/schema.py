@@ -4,6 +4,9 @@ A sample and its verdict share `number`, the order in which samples left the inb
 lists show, filter and sort; payloads and maps are in separate tables, so that paging never reads a picture. Large
 payloads and maps lie in segments outside the database (`cloud.store.segments`); their rows hold the place. `events`
 holds what devices watch; an event is written in the transaction of the change that it reports.
+
+On PostgreSQL these four are partitioned by `number`. They and the tables that refer to them have no foreign keys there,
+and the id of a sample is unique by a table of its own (`cloud.store.postgres.partitions`).
 """
 
 from typing import Any
@@ -32,11 +35,13 @@ from cloud.store.account_tables import account_links as account_links
 from cloud.store.account_tables import api_tokens as api_tokens
 from cloud.store.account_tables import sessions as sessions
 from cloud.store.account_tables import users as users
+from cloud.store.metadata import key_to_partitions
 from cloud.store.metadata import metadata as metadata
 from cloud.store.notice_tables import deliveries as deliveries
 from cloud.store.notice_tables import notices as notices
 from cloud.store.notice_tables import verdict_feeds as verdict_feeds
 from cloud.store.notice_tables import webhooks as webhooks
+from cloud.store.postgres.partitions import OWN_TABLES, first_statements
 from cloud.store.review_tables import review_decisions as review_decisions
 from cloud.store.review_tables import review_items as review_items
 from cloud.store.review_tables import review_marks as review_marks
@@ -63,6 +68,8 @@ DEFAULT_PLACE = "default"
 """Site and group of a device that was given none."""
 
 EVENT_VERDICT, EVENT_BUNDLE_CHANGED = "verdict", "bundle_changed"
+
+_BY_NUMBER: dict[str, Any] = {"postgresql_partition_by": "RANGE (number)"}
 
 devices = Table(
     "devices",
@@ -161,9 +168,11 @@ samples = Table(
     SAMPLES,
     metadata,
     Column("number", Number, primary_key=True, autoincrement=True),
-    *table_columns(SAMPLES, foreign_keys={"device_id": "devices.device_id"}),
+    *table_columns(SAMPLES),
     Column("judged", Boolean, nullable=False, server_default=false()),
     Column("traced", Boolean, nullable=False, server_default=false()),  # see shared.tracing
+    key_to_partitions("device_id", "devices.device_id"),
+    UniqueConstraint("sample_id").ddl_if(dialect="sqlite"),
     # Queue of the analysis: only samples that wait.
     Index(
         "ix_samples_waiting",
@@ -179,12 +188,14 @@ samples = Table(
         postgresql_where=text("judged"),
     ),
     sqlite_autoincrement=True,
+    **_BY_NUMBER,
 )
 
 payloads = Table(
     "payloads",
     metadata,
-    Column("number", Number, ForeignKey("samples.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("number", Number, primary_key=True, autoincrement=False),
+    key_to_partitions("number", "samples.number", "CASCADE"),
     # A number of vedette.v1.PayloadEncoding; with `shape`, `data` and `part` the message as received.
     Column("encoding", Integer, nullable=False),
     Column("shape", JSON, nullable=False),
@@ -196,12 +207,14 @@ payloads = Table(
     Column("edge_map", LargeBinary),
     *place_columns(),
     segment_index("payloads", "segment_id", "segment_bytes"),
+    **_BY_NUMBER,
 )
 
 claims = Table(  # waiting samples that a process judges, where several do: see cloud.store.claims
     "claims",
     metadata,
-    Column("number", Number, ForeignKey("samples.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("number", Number, primary_key=True, autoincrement=False),
+    key_to_partitions("number", "samples.number", "CASCADE"),
     Column("claimant", String(36), nullable=False),
     Column("until_s", Double, nullable=False),  # by the clock of the database
 )
@@ -209,12 +222,14 @@ claims = Table(  # waiting samples that a process judges, where several do: see 
 verdicts = Table(
     VERDICTS,
     metadata,
-    Column("number", Number, ForeignKey("samples.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("number", Number, primary_key=True, autoincrement=False),
+    key_to_partitions("number", "samples.number", "CASCADE"),
     *table_columns(VERDICTS),
     Index("ix_verdicts_judged_at_s", "judged_at_s", "number"),
     # Every filter of the console is a few ranges of one of these: see cloud.store.verdict_ranges.
     Index("ix_verdicts_kind", *KIND, "judged_at_s", "number"),
     Index("ix_verdicts_device_id_kind", "device_id", *KIND, "judged_at_s", "number"),
+    **_BY_NUMBER,
 )
 
 verdict_counts = Table(  # kept by cloud.store.triggers; device_id ALL_DEVICES counts all of them
@@ -235,13 +250,15 @@ sources = Table(  # every source of a judged sample, by its name in lower case
 anomaly_maps = Table(  # of the verdicts that have one
     "anomaly_maps",
     metadata,
-    Column("number", Number, ForeignKey("verdicts.number", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("number", Number, primary_key=True, autoincrement=False),
+    key_to_partitions("number", "verdicts.number", "CASCADE"),
     # image: patches; series: (length, channels). uint8 in C order, 255 far outside normal.
     Column("height", Integer, nullable=False),
     Column("width", Integer, nullable=False),
     Column("cells", LargeBinary, nullable=False),
     *place_columns(),
     segment_index("anomaly_maps", "segment_id", "segment_bytes"),
+    **_BY_NUMBER,
 )
 
 events = Table(
@@ -297,7 +314,8 @@ labels = Table(  # of operators on samples; rows are only added, and the newest 
     "labels",
     metadata,
     Column("number", Number, primary_key=True, autoincrement=True),
-    Column("sample_number", Number, ForeignKey("samples.number", ondelete="CASCADE"), nullable=False),
+    Column("sample_number", Number, nullable=False),
+    key_to_partitions("sample_number", "samples.number", "CASCADE"),
     Column("label", String(16), nullable=False),
     Column("author", String(128), nullable=False),
     Column("note", String(2000), nullable=False),
@@ -386,5 +404,9 @@ rollout_history = Table(
 
 @event.listens_for(metadata, "after_create")
 def _add_triggers(_: MetaData, connection: Connection, **__: Any) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("ALTER TABLE payloads ALTER COLUMN data SET STORAGE EXTERNAL")
+        for statement in (*OWN_TABLES, *first_statements()):
+            connection.exec_driver_sql(statement)
     for statement in TRIGGERS[connection.dialect.name]:
         connection.exec_driver_sql(statement)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.audit import AuditAction
 from cloud.store.engine import Store
+from cloud.store.sample_keys import is_sample
 from cloud.store.schema import samples, share_links
 from cloud.store.sessions import secret_hash
 from shared.errors import DataError
@@ -50,7 +51,7 @@ async def add_share(store: Store, sample_id: uuid.UUID, valid_s: float, actor: s
     """
     now_s, secret, share_id = time.time(), secrets.token_urlsafe(32), secrets.token_hex(8)
     async with store.writing() as connection:
-        found = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes)
+        found = select(samples.c.number).where(is_sample(connection, sample_id.bytes))
         number = (await connection.execute(found)).scalar_one_or_none()
         if number is None:
             return None
@@ -71,7 +72,7 @@ async def add_share(store: Store, sample_id: uuid.UUID, valid_s: float, actor: s
 
 async def shares_of(connection: AsyncConnection, sample_id: uuid.UUID) -> tuple[ShareLink, ...]:
     """Return the links of a sample that are still kept, newest first."""
-    query = _listed().where(samples.c.sample_id == sample_id.bytes).order_by(share_links.c.created_at_s.desc())
+    query = _listed().where(is_sample(connection, sample_id.bytes)).order_by(share_links.c.created_at_s.desc())
     return tuple(_share(row) for row in (await connection.execute(query)).mappings())
 
 
@@ -98,7 +99,7 @@ async def revoke_share(store: Store, sample_id: uuid.UUID, share_id: str, actor:
     """Revoke a link of a sample at once; return False if there is none that is valid."""
     now_s = time.time()
     async with store.writing() as connection:
-        number = select(samples.c.number).where(samples.c.sample_id == sample_id.bytes).scalar_subquery()
+        number = select(samples.c.number).where(is_sample(connection, sample_id.bytes)).scalar_subquery()
         own = share_links.c.share_id == share_id, share_links.c.sample_number == number, _valid(now_s)
         revoked = await connection.execute(update(share_links).where(*own).values(revoked_at_s=now_s))
         if not revoked.rowcount:

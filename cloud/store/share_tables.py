@@ -1,8 +1,8 @@
 """Table of links that show one verdict to people without an account."""
 
-from sqlalchemy import Column, Double, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import Column, Double, Index, Integer, String, Table
 
-from cloud.store.metadata import metadata
+from cloud.store.metadata import key_to_partitions, metadata
 from cloud.store.verdict_columns import Number
 
 share_links = Table(
@@ -10,7 +10,8 @@ share_links = Table(
     metadata,
     Column("share_id", String(16), primary_key=True),
     Column("secret_sha256", String(64), nullable=False, unique=True),  # the secret itself is never stored
-    Column("sample_number", Number, ForeignKey("samples.number", ondelete="CASCADE"), nullable=False),
+    Column("sample_number", Number, nullable=False),
+    key_to_partitions("sample_number", "samples.number", "CASCADE"),
     Column("created_by", String(128), nullable=False),
     Column("created_at_s", Double, nullable=False),
     Column("expires_at_s", Double, nullable=False),

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.sample_keys import is_sample
 from cloud.store.schema import devices, samples
 
 
@@ -27,7 +28,7 @@ def ids_of_sites(sites: Collection[str]) -> Select[tuple[str]]:
 async def site_of_sample(connection: AsyncConnection, sample_id: uuid.UUID) -> str | None:
     """Return the site of the device of a sample, None for a sample that is not stored as a row."""
     query = select(devices.c.site).join(samples, samples.c.device_id == devices.c.device_id)
-    return (await connection.execute(query.where(samples.c.sample_id == sample_id.bytes))).scalar_one_or_none()
+    return (await connection.execute(query.where(is_sample(connection, sample_id.bytes)))).scalar_one_or_none()
 
 
 async def site_of_device(connection: AsyncConnection, device_id: str) -> str | None:

@@ -1,7 +1,9 @@
 """Triggers of each database.
 
 They keep the counts in the transaction of every change of the verdicts, in retention too, and refuse to change labels
-and the audit log. SQLite runs them for each row, PostgreSQL for each statement where it can.
+and the audit log. SQLite runs them for each row, PostgreSQL for each statement where it can. On PostgreSQL they also
+delete everything of a deleted sample: a foreign key to a partitioned table would be checked row by row, and a partition
+that one refers to could not be dropped without reading it.
 """
 
 _SQLITE = (
@@ -64,5 +66,37 @@ END $$""",
     """CREATE TRIGGER keep_whole_audit_log BEFORE TRUNCATE ON audit_log
   FOR EACH STATEMENT EXECUTE FUNCTION refuse_change('the audit log is')""",
 )
-TRIGGERS = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL}
+DELETE_WITH_SAMPLES = (
+    """CREATE FUNCTION delete_with_samples() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  numbers bigint[]; ids bytea[]; lowest bigint; highest bigint;
+BEGIN
+  SELECT array_agg(number), array_agg(sample_id), min(number), max(number)
+    INTO numbers, ids, lowest, highest FROM removed;
+  IF lowest IS NOT NULL THEN  -- the bounds leave out other partitions
+    DELETE FROM labels WHERE sample_number = ANY(numbers);
+    DELETE FROM share_links WHERE sample_number = ANY(numbers);
+    DELETE FROM claims WHERE number = ANY(numbers);
+    DELETE FROM payloads WHERE number = ANY(numbers) AND number BETWEEN lowest AND highest;
+    DELETE FROM verdicts WHERE number = ANY(numbers) AND number BETWEEN lowest AND highest;
+    DELETE FROM sample_keys WHERE sample_id = ANY(ids) AND number BETWEEN lowest AND highest;
+  END IF;
+  RETURN NULL;
+END $$""",
+    """CREATE FUNCTION delete_with_verdicts() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  numbers bigint[]; lowest bigint; highest bigint;
+BEGIN
+  SELECT array_agg(number), min(number), max(number) INTO numbers, lowest, highest FROM removed;
+  IF lowest IS NOT NULL THEN
+    DELETE FROM anomaly_maps WHERE number = ANY(numbers) AND number BETWEEN lowest AND highest;
+  END IF;
+  RETURN NULL;
+END $$""",
+    """CREATE TRIGGER delete_with_samples AFTER DELETE ON samples
+  REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION delete_with_samples()""",
+    """CREATE TRIGGER delete_with_verdicts AFTER DELETE ON verdicts
+  REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION delete_with_verdicts()""",
+)
+TRIGGERS = {"sqlite": _SQLITE, "postgresql": (*_POSTGRESQL, *DELETE_WITH_SAMPLES)}
 """Statements that make the triggers, by dialect."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.fields import FieldInfo
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, ForeignKey, Integer, LargeBinary, String
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, String
 from sqlalchemy.types import TypeEngine
 
 from shared.modality import Modality
@@ -57,7 +57,6 @@ class Stored:
     sql_type: TypeEngine[Any]
     tables: tuple[str, ...] = (SAMPLES,)
     nullable: bool = False
-    unique: bool = False
     key: bool = False
     is_filter: bool = False
     is_searched: bool = False
@@ -128,7 +127,7 @@ class VerdictRow(BaseModel):
     ]
     sample_id: Annotated[
         uuid.UUID,
-        Stored(LargeBinary(16), unique=True, api="row", listing=Listing("Sample", "thumbnail", key="thumbnail")),
+        Stored(LargeBinary(16), api="row", listing=Listing("Sample", "thumbnail", key="thumbnail")),
     ]
     device_id: Annotated[
         str,
@@ -218,16 +217,13 @@ FILTER_NAMES = tuple(name for name, stored in COLUMNS.items() if stored.is_filte
 SEARCHED_NAMES = tuple(name for name, stored in COLUMNS.items() if stored.is_searched)
 
 
-def table_columns(table: str, foreign_keys: Mapping[str, str] | None = None) -> list[Column[Any]]:
-    """Return new SQL columns of `table`, keys left out; `foreign_keys` maps a column to the column it refers to."""
-    references = foreign_keys or {}
+def table_columns(table: str) -> list[Column[Any]]:
+    """Return new SQL columns of `table`, keys left out."""
     return [
         Column(
             name,
             stored.sql_type,
-            *([ForeignKey(references[name])] if name in references else []),
             nullable=stored.nullable,
-            unique=stored.unique or None,
             server_default=stored.added_default if table == VERDICTS else None,
         )
         for name, stored in COLUMNS.items()

@@ -16,6 +16,7 @@ from shared.errors import RefusedRowError, SettingsError, StorageError, StoreBus
 T = TypeVar("T")
 DATABASE_ERRORS = (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError)
 CONNECT_S = 10.0
+WRITER_LOCK = 0x7665_6465_7474_6501  # of pg_advisory_xact_lock
 LOCK_WAIT_MS = 10_000  # as long as SQLite waits for its lock
 MAX_REASON_CHARACTERS = 200  # of a refused row: the driver shows all values of a statement
 _REFUSED_ROWS = ("22", "23")  # classes of SQLSTATE: data exception, integrity constraint violation

@@ -15,6 +15,7 @@ from cloud.store.inbox_request import (
     Unpacking,
     ids_in,
 )
+from cloud.store.postgres.partitions import driver_of
 from cloud.store.sample_rows import PAYLOAD_COLUMNS, SAMPLE_COLUMNS, Row
 
 _TYPES = {
@@ -43,15 +44,21 @@ _PAYLOAD_VALUES = ", ".join(f"given.{name}" + ("::json" if name == "shape" else 
 _INSERT = f"""
 WITH given AS (SELECT * FROM unnest({_ARRAYS}) WITH ORDINALITY AS g({", ".join(_COLUMNS)}, place)),
 new AS (
-  INSERT INTO samples ({", ".join(SAMPLE_COLUMNS)}) SELECT {", ".join(SAMPLE_COLUMNS)} FROM given ORDER BY place
+  INSERT INTO sample_keys (sample_id, number, device_id)
+  SELECT sample_id, nextval('samples_number_seq'), device_id
+  FROM (SELECT sample_id, device_id FROM given ORDER BY place) AS in_order
   ON CONFLICT (sample_id) DO NOTHING RETURNING number, sample_id
 ),
 stored AS (
+  INSERT INTO samples (number, {", ".join(SAMPLE_COLUMNS)})
+  SELECT new.number, {", ".join(f"given.{name}" for name in SAMPLE_COLUMNS)} FROM new JOIN given USING (sample_id)
+),
+sent AS (
   INSERT INTO payloads (number, {", ".join(PAYLOAD_COLUMNS)})
   SELECT new.number, {_PAYLOAD_VALUES} FROM new JOIN given USING (sample_id)
 )
 SELECT sample_id FROM new"""
-_OWNERS = "SELECT sample_id, device_id FROM samples WHERE sample_id = ANY($1::bytea[])"
+_OWNERS = "SELECT sample_id, device_id FROM sample_keys WHERE sample_id = ANY($1::bytea[])"
 
 
 _REQUEST_COLUMNS = ", ".join(INBOX_COLUMNS)
@@ -61,7 +68,7 @@ WITH given AS (
     $8::bytea[], $9::bytea[]) WITH ORDINALITY AS g({_REQUEST_COLUMNS}, place)
 )
 INSERT INTO inbox ({_REQUEST_COLUMNS}) SELECT {_REQUEST_COLUMNS} FROM given
-WHERE NOT EXISTS (SELECT FROM samples WHERE samples.sample_id = given.first_sample_id) ORDER BY place
+WHERE NOT EXISTS (SELECT FROM sample_keys WHERE sample_keys.sample_id = given.first_sample_id) ORDER BY place
 ON CONFLICT (first_sample_id) DO NOTHING RETURNING first_sample_id"""
 _BEGUN = "SELECT device_id, data FROM inbox WHERE first_sample_id = $1"
 _TAKE = f"""
@@ -71,7 +78,7 @@ _LEAVE = "DELETE FROM inbox WHERE number = ANY($1::int8[])"
 
 async def insert_requests(connection: AsyncConnection, requests: Sequence[InboxRequest]) -> list[Owners | None]:
     """Put requests into the inbox by one statement, a transaction by itself; see `Store.append_requests`."""
-    driver = await _driver(connection)
+    driver = await driver_of(connection)
     columns = zip(*(item.values for item in requests), strict=True)
     found = await driver.fetch(_INSERT_REQUESTS, *(list(column) for column in columns))
     if len(found) == len(requests):
@@ -86,7 +93,7 @@ async def insert_requests(connection: AsyncConnection, requests: Sequence[InboxR
 
 async def unpack(connection: AsyncConnection, numbers: Sequence[int]) -> list[Doubles]:
     """Turn requests of the inbox into samples, as one transaction; see `Store.unpack`."""
-    driver = await _driver(connection)
+    driver = await driver_of(connection)
     async with driver.transaction():  # SQLAlchemy begins one only with its own first statement
         found: dict[int, Packed] = {row[0]: tuple(row)[1:] for row in await driver.fetch(_TAKE, list(numbers))}
         if not found:
@@ -104,12 +111,6 @@ async def _owners(driver: Any, sample_ids: Sequence[bytes]) -> Owners:
     for device_id, data in await driver.fetch(_BEGUN, sample_ids[0]):
         owners |= dict.fromkeys(ids_in(bytes(data)), str(device_id))
     return owners | {bytes(row[0]): str(row[1]) for row in await driver.fetch(_OWNERS, list(sample_ids))}
-
-
-async def _driver(connection: AsyncConnection) -> Any:
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
-    return driver
 
 
 async def _insert_samples(driver: Any, rows: Sequence[Row]) -> dict[int, str]:

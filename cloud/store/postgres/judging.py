@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import claims
 from cloud.store.engine import Store
+from cloud.store.postgres.partitions import driver_of
 from cloud.store.schema import EVENT_VERDICT
 from cloud.store.verdict_rows import MAP_COLUMNS, VERDICT_COLUMNS, NewVerdict, WrittenVerdicts
 
@@ -30,7 +31,8 @@ INSERT INTO events (device_id, kind, created_at_s, number)
 SELECT device_id, '{EVENT_VERDICT}', judged_at_s, number
 FROM unnest($1::int8[], $2::float8[], $3::text[]) WITH ORDINALITY AS g(number, judged_at_s, device_id, place)
 ORDER BY place RETURNING number, cursor"""
-_TAKE_OFF = "UPDATE samples SET judged = true WHERE number = ANY($1::int8[])"
+# The bounds leave out other partitions.
+_TAKE_OFF = "UPDATE samples SET judged = true WHERE number = ANY($1::int8[]) AND number BETWEEN $2 AND $3"
 
 
 async def insert_verdicts(connection: AsyncConnection, store: Store, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
@@ -40,14 +42,13 @@ async def insert_verdicts(connection: AsyncConnection, store: Store, rows: Seque
     kept = [row.at(now_s) for row in rows if row.number in waited]
     if not kept:
         return WrittenVerdicts(now_s, {})
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
+    driver = await driver_of(connection)
     columns = _columns([row.values for row in kept])
     await driver.execute(_insert("verdicts", VERDICT_COLUMNS), *columns)
     if maps := [row.map_values for row in kept if row.map_values is not None]:
         await driver.execute(_insert("anomaly_maps", MAP_COLUMNS), *_columns(maps))
     events = await driver.fetch(_INSERT_EVENTS, *columns[:3])
-    await driver.execute(_TAKE_OFF, columns[0])
+    await driver.execute(_TAKE_OFF, columns[0], min(columns[0]), max(columns[0]))
     return WrittenVerdicts(now_s, {int(row["number"]): int(row["cursor"]) for row in events})
 
 

@@ -10,10 +10,11 @@ import contextlib
 import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,7 +24,8 @@ from cloud.store.engine import Store
 from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.migrate import migrate
 from cloud.store.postgres.changes import CHANNEL, Changes
-from cloud.store.postgres.connecting import DATABASE_ERRORS, new_engine, shown, storage_error
+from cloud.store.postgres.connecting import DATABASE_ERRORS, WRITER_LOCK, new_engine, shown, storage_error
+from cloud.store.postgres.expiry import KEEPS_LONGER, drop_expired, keep_room
 from cloud.store.postgres.ingest import insert_requests, unpack
 from cloud.store.postgres.judging import insert_verdicts
 from cloud.store.postgres.leading import leading
@@ -32,13 +34,14 @@ from cloud.store.sqlite.store import SqliteStore
 from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
 from shared.errors import StoreBusyError
 
-WRITER_LOCK = 0x7665_6465_7474_6501  # of pg_advisory_xact_lock
 APPENDING_CONNECTIONS = 2
 _BEGIN_WRITING = text(f"SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_notify('{CHANNEL}', '')")
 
 
 class PostgresStore(Store):
     """Store in the database at a URL `postgresql://USER@HOST/DATABASE`."""
+
+    keeps_longer = KEEPS_LONGER
 
     def __init__(
         self,
@@ -125,7 +128,11 @@ class PostgresStore(Store):
             return []
         with self._storage_errors("written"):
             async with self._writer.connect() as connection:
-                return await unpack(connection, numbers)
+                try:
+                    return await unpack(connection, numbers)
+                except asyncpg.CheckViolationError:  # no partition for a new number: housekeeping is late
+                    await self.make_room()
+                    return await unpack(connection, numbers)
 
     async def add_verdicts(self, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
         """Insert the rows in one statement for each table."""
@@ -142,6 +149,16 @@ class PostgresStore(Store):
     def leading(self) -> AbstractAsyncContextManager[asyncio.Future[None]]:
         """Lead by an advisory lock, which ends with its connection."""
         return leading(self.url)
+
+    async def make_room(self) -> None:
+        """Make partitions ahead; let the queries of the queue pass those in which no sample waits."""
+        with self._storage_errors("prepared"):
+            await keep_room(self.url)
+
+    async def drop_expired(self, limits: Mapping[str, float]) -> dict[str, int]:
+        """Drop partitions under locks that others wait for 50 ms at most, and keep the rows with labels."""
+        with self._storage_errors("cleared"):
+            return await drop_expired(self.url, limits)
 
     async def return_space(self) -> None:
         """Do nothing: PostgreSQL's autovacuum frees the space of deleted rows for new ones."""

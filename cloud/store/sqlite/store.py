@@ -10,7 +10,7 @@ import contextlib
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -157,6 +157,13 @@ class SqliteStore(Store):
     async def leading(self) -> AsyncIterator[asyncio.Future[None]]:
         """Lead at once: one service alone serves the file."""
         yield asyncio.get_running_loop().create_future()
+
+    async def make_room(self) -> None:
+        """Do nothing: the file grows with its rows."""
+
+    async def drop_expired(self, limits: Mapping[str, float]) -> dict[str, int]:
+        """Drop nothing: SQLite has no partitions."""
+        return {}
 
     async def return_space(self) -> None:
         """Return the free pages of the file to the disk and empty the write-ahead log. Raises StorageError."""

@@ -69,5 +69,6 @@ def check_tables(connection: Connection) -> None:
     found = set(connection.execute(text(listed[connection.dialect.name])).scalars())
     tables = [metadata.tables[name] for name in ("samples", "verdicts", "payloads")]
     assert {index.name for table in tables for index in table.indexes} <= found
-    for table in tables:
-        assert len(inspect(connection).get_foreign_keys(table.name)) == len(table.foreign_keys)
+    for table in tables:  # triggers replace the foreign keys on PostgreSQL
+        expected = len(table.foreign_keys) if connection.dialect.name == "sqlite" else 0
+        assert len(inspect(connection).get_foreign_keys(table.name)) == expected

@@ -40,6 +40,13 @@ def execute(url: str, statement: str) -> list[asyncpg.Record]:
     return run_alone(work())
 
 
+def is_of_the_schema(item, name: str, kind: str, reflected: bool, _: object) -> bool:
+    """Whether the schema declares it for PostgreSQL; the statements of the other objects are compared as they are."""
+    if reflected:
+        return kind != "table" or name in metadata.tables
+    return kind not in ("foreign_key_constraint", "unique_constraint") or item._ddl_if is None
+
+
 @pytest.mark.filterwarnings("ignore:.*expression-based index")  # compared by their statements
 def test_the_migrations_lead_to_exactly_the_tables_of_the_schema_and_back(new_database):
     location = StoreLocation(Path(), new_database)
@@ -49,7 +56,8 @@ def test_the_migrations_lead_to_exactly_the_tables_of_the_schema_and_back(new_da
     migrated = execute(new_database, OBJECTS)
 
     def compare(connection: Connection) -> None:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        context = MigrationContext.configure(connection, opts={"include_object": is_of_the_schema})
+        assert compare_metadata(context, metadata) == []
         configuration = alembic_configuration()
         configuration.attributes["connection"] = connection
         command.downgrade(configuration, "0004")

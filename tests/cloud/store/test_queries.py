@@ -14,6 +14,7 @@ from cloud.settings import StoreLocation
 from cloud.store import Store, open_store, verdict_ranges
 from cloud.store.contents import stored_map, stored_payload
 from cloud.store.fleet_queries import device_ids, device_rows, fleet_summary
+from cloud.store.postgres.partitions import ADD_ALL_KEYS
 from cloud.store.queries import (
     MAX_COUNTED,
     VerdictPage,
@@ -97,6 +98,8 @@ async def fill(store: Store, count: int = COUNT) -> list[dict[str, Any]]:
     async with store.writing() as connection:
         await connection.execute(insert(devices), [{"device_id": name, **enrolled} for name in DEVICES])
         await connection.execute(insert(samples), rows)
+        if connection.dialect.name == "postgresql":
+            await connection.exec_driver_sql(ADD_ALL_KEYS)
         await connection.execute(insert(verdicts), judged)
     return sorted(judged, key=lambda row: (-row["judged_at_s"], -row["number"]))
 

@@ -15,7 +15,7 @@ from tests.cloud.stored_samples import count_stored
 
 async def test_labelled_samples_stay_whole_until_their_own_age(store, add):
     old = await add(count=4)
-    await judge_all(store, judged_at_s=time.time() - 400 * 86_400)
+    await judge_all(store, judged_at_s=time.time() - 450 * 86_400)  # partitions may keep rows for a fifth longer
     new = await add(count=1)
     await judge_all(store)
     kept, others = old[:1], old[1:]

@@ -38,7 +38,7 @@ async def check(store: Store) -> dict[tuple[str, ...], int]:
 
 async def test_counts_follow_new_verdicts_and_retention(store, add):
     await add("one", 3)
-    await judge_all(store, judged_at_s=time.time() - 400 * 86_400)
+    await judge_all(store, judged_at_s=time.time() - 450 * 86_400)
     await add("one", 2)
     await add("two", 1)
     await judge_all(store, decision=Decision.NORMAL)
