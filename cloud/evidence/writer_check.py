@@ -6,7 +6,8 @@ Device texts are part of the facts, so an answer counts as hostile. A sentence p
 2. Each of its numbers is in these facts.
 3. A word for too low, too high or a negation is in it only if one of these facts has such a word.
 4. It calls something normal, or odd, only if one of these facts does.
-5. All its other words are words of these facts, of the site's description of normal, or common ones.
+5. It names a place in a picture as these facts do, with all of its words.
+6. All its other words are words of these facts, of the site's description of normal, or common ones.
 """
 
 import json
@@ -32,6 +33,7 @@ not no never none nothing neither nor without cannot isn't aren't doesn't hardly
 _COPULA = r"\b(?:is|are|was|were|looks?|seems?|appears?)\s+(?:[a-z]+\s+){0,2}"
 _CALLED_NORMAL = re.compile(_COPULA + r"normal(?=\s*(?:[.,;:!?]|$|(?:and|but|to|for|here|at)\b))", re.IGNORECASE)
 _CALLED_ODD = re.compile(_COPULA + r"(?:anomalous|odd|unusual|rare)\b|\bfinds?\b.*\bodd\b", re.IGNORECASE)
+_PLACE = frozenset(("upper", "lower", "middle", "left", "right", "centre"))
 _SPECIFIC = ("channel", "feature", "expected")
 _COMMON_TEXT = """
 a about according acts after all almost also although among an analyzer analyzers and anomalous anomaly another any
@@ -104,6 +106,8 @@ def _check_sentence(text: str, facts: Sequence[str], normal: str) -> None:
     for group, what in ((_LOW, "too low"), (_HIGH, "too high"), (_NOT, "a negation")):
         if words & group and not given & group:
             raise ValueError(f"a sentence says {what}, and its facts do not")
+    if words & _PLACE and words & _PLACE != given & _PLACE:
+        raise ValueError("a sentence names another place")
     allowed = {_stem(word) for word in given | _COMMON | _LOW | _HIGH | _NOT | set(_words(normal))}
     if unknown := [word for word in sorted(words) if _stem(word) not in allowed]:
         raise ValueError(f"a word is not in the facts: {unknown[0][:40]!r}")

@@ -22,6 +22,7 @@ FACTS = (
     Fact("verdict", "This window is anomalous: 1\u00a0in\u00a02\u202f400 normal ones look at least this odd."),
     Fact("channel 1", "temperature_c is too low: 79.65, where normal is 88 to 91 (98% of the deviation)."),
     Fact("channel 2", "pressure_bar stays within its normal range of 3.8 to 4.6 (2% of the deviation)."),
+    Fact("region", "The anomaly lies in the upper right of the image, on 5% of its area."),
     Fact("baselines", "Simple baselines find it odd as well: knn 1\u00a0in\u00a0900."),
 )
 NORMAL = "The boiler runs at about 90 degrees; the pump starts every ten minutes."
@@ -33,6 +34,7 @@ GOOD = {
             "text": "The temperature_c of the boiler falls to 79.65, well below the normal 88 to 91.",
             "facts": ["channel 1"],
         },
+        {"text": "The anomaly lies in the upper right of the image.", "facts": ["region"]},
         {"text": "The simple baseline knn finds it odd as well (1 in 900).", "facts": ["baselines"]},
     ],
 }
@@ -93,6 +95,8 @@ LIES = {
     "two channels mixed": said("pressure_bar and temperature_c are 79.65.", "channel 1", "channel 2"),
     "that it is normal": said("This window is quite normal.", "verdict"),
     "that all is normal": said("All readings look normal to the cloud.", "channel 1"),
+    "another place": said("The anomaly lies in the centre of the image.", "region"),
+    "a part of the place": said("The anomaly lies in the upper image.", "region"),
     "an unknown fact": said("This is odd.", "channel 9"),
     "no fact": said("This is odd."),
     "a cause": said("The valve leaks water.", "channel 1"),
