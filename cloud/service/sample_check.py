@@ -15,6 +15,7 @@ from shared.errors import SampleRejected
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
 from shared.modalities.base import MAX_PAYLOAD_BYTES, checked_shape
+from shared.modalities.floats import raw_floats
 from shared.wire import (
     EARLIEST_S,
     LATEST_S,
@@ -29,6 +30,7 @@ from vedette.v1 import sample_pb2
 MAX_DECODED_BYTES = 2**30  # above the largest sample of any modality
 MAX_DIMENSIONS = 4  # of a clip, the largest of any modality
 MAX_COMBINATIONS = 4096
+MAX_TOGETHER_BYTES = 2**20  # of compressed readings that are decoded at once
 _LOG = EventLog("detection")
 _throttle = Throttle()
 
@@ -40,6 +42,7 @@ class _Shared:
     `plain_bytes`: size of the payload of plain readings; 0 for other encodings.
     """
 
+    shape: tuple[int, ...]
     decoded_bytes: int
     plain_bytes: int
     is_readings: bool
@@ -51,13 +54,15 @@ class CheckedFields:
     """Result of the first pass over a request.
 
     `doubtful` are the places of samples that `check_sample` must look at. `plain` are the places of plain readings,
-    `others` those of payloads of another encoding, with their rules. `unknown` are bundles without a rule.
+    `compressed` those of compressed ones, with shape and rule, and `others` those of other payloads, with rule.
+    `unknown` are bundles without a rule.
     """
 
     messages: Sequence[sample_pb2.Sample] = ()  # empty where all samples are alike and valid
     rules: Rules = field(default_factory=dict)
     doubtful: set[int] = field(default_factory=set)
     plain: list[int] = field(default_factory=list)
+    compressed: list[tuple[int, tuple[int, ...], BundleRule]] = field(default_factory=list)
     others: list[tuple[int, BundleRule]] = field(default_factory=list)
     unknown: set[str] = field(default_factory=set)
     sample_ids: list[bytes] = field(default_factory=list)
@@ -118,9 +123,11 @@ def check_fields(messages: Sequence[sample_pb2.Sample], rules: Rules, known: Sha
         checked.decoded_bytes += shared.decoded_bytes
         if shared.plain_bytes:
             checked.plain.append(place)
+        elif shared.is_readings:
+            checked.compressed.append((place, shared.shape, shared.rule))
+            checked.readings_bytes += shared.decoded_bytes
         else:
             checked.others.append((place, shared.rule))
-            checked.readings_bytes += shared.decoded_bytes if shared.is_readings else 0
     return checked
 
 
@@ -136,13 +143,28 @@ def check_payloads(checked: CheckedFields) -> dict[int, str]:
     Checks headers, lengths and checksums. Decodes readings and no pixels: the batcher decodes a payload once. A sample
     that turns out to be undecodable there gets an undecided verdict with the reason.
     """
-    messages, doubtful = checked.messages, set(checked.doubtful)
-    readings = b"".join([messages[place].payload.data for place in checked.plain])
-    if not np.isfinite(np.frombuffer(readings, "<f4")).all():
-        doubtful.update(checked.plain)
-    reasons = {place: _problem(messages[place].payload, rule) for place, rule in checked.others}
+    messages, others, readings = checked.messages, checked.others, dict[int, bytes]()
+    doubtful = checked.doubtful | _readings(checked, readings)
+    if checked.compressed and checked.readings_bytes > MAX_TOGETHER_BYTES:
+        others = [*others, *((place, rule) for place, _, rule in checked.compressed)]
+    if not np.isfinite(np.frombuffer(b"".join(readings.values()), "<f4")).all():
+        doubtful |= {place for place, data in readings.items() if not np.isfinite(np.frombuffer(data, "<f4")).all()}
+    reasons = {place: _problem(messages[place].payload, rule) for place, rule in others}
     reasons |= {place: check_sample(messages[place], checked.rules) for place in doubtful}
     return {place: reason for place, reason in reasons.items() if reason}
+
+
+def _readings(checked: CheckedFields, readings: dict[int, bytes]) -> set[int]:
+    """Add the values of plain readings, and of compressed ones if they are small; return the places of damaged ones."""
+    for place in checked.plain:
+        readings[place] = checked.messages[place].payload.data
+    damaged = set[int]()
+    for place, shape, _ in checked.compressed if checked.readings_bytes <= MAX_TOGETHER_BYTES else ():
+        try:
+            readings[place] = raw_floats(checked.messages[place].payload, shape)
+        except SampleRejected:
+            damaged.add(place)
+    return damaged
 
 
 def check_sample(message: sample_pb2.Sample, rules: Rules) -> str:
@@ -183,7 +205,7 @@ def _shared(message: sample_pb2.Sample, rules: Rules) -> _Shared | None:
     if is_plain and not kind.has_vectors:
         return None
     size = decoded_bytes(payload.encoding, shape)
-    return _Shared(size, size if is_plain else 0, kind.has_vectors, rule)
+    return _Shared(shape, size, size if is_plain else 0, kind.has_vectors, rule)
 
 
 def _is_valid(message: sample_pb2.Sample, sent: int, shared: _Shared) -> bool:

@@ -8,12 +8,13 @@ import zstandard
 from numpy.typing import NDArray
 
 from shared.errors import SampleRejected
-from shared.modalities.base import with_crc
+from shared.modalities.base import check_crc, with_crc
 from shared.samples import Values
 from vedette.v1 import sample_pb2
 
 ZSTD_FROM_BYTES = 256  # below this size the header of a frame costs more than compression saves
-ENCODINGS = (sample_pb2.PAYLOAD_ENCODING_FLOAT32, sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD)
+FLOAT32_ZSTD = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
+ENCODINGS = (sample_pb2.PAYLOAD_ENCODING_FLOAT32, FLOAT32_ZSTD)
 
 _thread = threading.local()
 
@@ -24,8 +25,7 @@ def encode_floats(values: Values) -> sample_pb2.Payload:
     if len(raw) >= ZSTD_FROM_BYTES:
         compressed = _compressor().compress(raw)
         if len(compressed) < len(raw):
-            encoding = sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD
-            return with_crc(sample_pb2.Payload(encoding=encoding, data=compressed, shape=values.shape))
+            return with_crc(sample_pb2.Payload(encoding=FLOAT32_ZSTD, data=compressed, shape=values.shape))
     return sample_pb2.Payload(encoding=sample_pb2.PAYLOAD_ENCODING_FLOAT32, data=raw, shape=values.shape)
 
 
@@ -47,9 +47,16 @@ def check_floats(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> None:
 def decode_floats(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the values of a payload that `check_floats` accepts; raises SampleRejected if the frame is damaged."""
     data = payload.data
-    if payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD:
+    if payload.encoding == FLOAT32_ZSTD:
         data = _decompressed(data, shape)
     return np.frombuffer(data, "<f4").reshape(shape).astype(np.float32)
+
+
+def raw_floats(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> bytes:
+    """Return the little-endian float32 values of a payload; raises SampleRejected if it is damaged or has others."""
+    check_crc(payload)
+    check_floats(payload, shape)
+    return _decompressed(payload.data, shape) if payload.encoding == FLOAT32_ZSTD else payload.data
 
 
 def check_frame(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> None:
@@ -57,7 +64,7 @@ def check_frame(payload: sample_pb2.Payload, shape: tuple[int, ...]) -> None:
 
     Its CRC-32 vouches for the frame. Frames without one, of devices of an older version, are decompressed.
     """
-    if payload.encoding == sample_pb2.PAYLOAD_ENCODING_FLOAT32_ZSTD and not payload.HasField("crc32"):
+    if payload.encoding == FLOAT32_ZSTD and not payload.HasField("crc32"):
         _decompressed(payload.data, shape)
 
 
