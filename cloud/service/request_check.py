@@ -98,8 +98,8 @@ class RequestCheck:
         """Return whether payloads of a request leave the database."""
         if not self._takes_payloads or checked.payload_bytes < LEAST_SEGMENT_BYTES:
             return False
-        is_large = checked.payload_bytes >= LEAST_VALUE_BYTES * len(checked.sample_ids)
-        return is_large if not checked.messages else holds_large_payloads(checked.messages)
+        are_large = checked.payload_bytes >= LEAST_VALUE_BYTES * len(checked.sample_ids)  # on average
+        return are_large or holds_large_payloads(checked.messages)
 
     async def _call(self, size: int, function: Callable[[Given], T], argument: Given) -> T:
         """Return the result of work on `size` bytes; much work does not hold up the event loop."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from cloud.store.sample_rows import Row, rows_of
-from cloud.store.segments import SETTLED_S, SegmentPlace, places_from_bytes, places_to_bytes, written_at_s
+from cloud.store.segments import SETTLED_S, SegmentPlace, SegmentValue, places_from_bytes, places_to_bytes, written_at_s
 from shared.logs import EventLog
 from vedette.v1 import detection_pb2
 
@@ -45,7 +45,7 @@ class InboxRequest:
 
     `data` is a serialised SubmitRequest with the samples of `sample_ids` in order, at least one. `decoded_bytes` is the
     size of their values after decoding. `traced`: ids of samples whose way to the verdict is traced. `outside` has the
-    payload of each sample that is left out of `data`, empty for the others; `places` has their places once a segment
+    payload of each sample that is left out of `data`, None for the others; `places` has their places once a segment
     holds them.
     """
 
@@ -55,7 +55,7 @@ class InboxRequest:
     sample_ids: Sequence[bytes]
     data: bytes
     traced: Sequence[bytes] = ()
-    outside: Sequence[bytes] = ()
+    outside: Sequence[SegmentValue | None] = ()
     places: Sequence[SegmentPlace | None] = ()
 
     @property

@@ -10,7 +10,8 @@ from sqlalchemy import select
 from cloud.store.engine import Store
 from cloud.store.inbox_request import InboxRequest
 from cloud.store.schema import inbox
-from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES
+from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES, SegmentValue
+from shared.modalities.base import has_checked_crc
 from shared.samples import Sample, Screening
 from shared.wire import decoded_bytes, screened_message
 from vedette.v1 import detection_pb2, sample_pb2
@@ -75,16 +76,16 @@ def holds_large_payloads(messages: Sequence[sample_pb2.Sample]) -> bool:
     return sum(sizes) >= LEAST_SEGMENT_BYTES
 
 
-def _taken_payloads(messages: Sequence[sample_pb2.Sample]) -> list[bytes]:
-    """Take the large payloads out of messages; return the payload of each, empty for those that stay."""
-    taken = []
+def _taken_payloads(messages: Sequence[sample_pb2.Sample]) -> list[SegmentValue | None]:
+    """Take the large payloads out of checked messages; return the payload of each, None for those that stay."""
+    taken: list[SegmentValue | None] = []
     for message in messages:
         data = message.payload.data  # a copy each time
         if len(data) >= LEAST_VALUE_BYTES:
             message.payload.ClearField("data")
-            taken.append(data)
+            taken.append(SegmentValue(data, message.payload.crc32 if has_checked_crc(message.payload) else None))
         else:
-            taken.append(b"")
+            taken.append(None)
     return taken
 
 
@@ -105,7 +106,7 @@ async def store_samples(store: Store, device_id: str, received: Sequence[Receive
     takes_payloads = store.segments.are_used and holds_large_payloads(messages)
     request = inbox_request(device_id, received_at_s, messages, traced, takes_payloads=takes_payloads)
     if any(request.outside):
-        request = request.placed(iter(await store.segments.write([data for data in request.outside if data])))
+        request = request.placed(iter(await store.segments.write([value for value in request.outside if value])))
     await store.append_requests([request])
     query = select(inbox.c.number).where(inbox.c.first_sample_id == request.sample_ids[0])
     async with store.reading() as connection:

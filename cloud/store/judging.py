@@ -22,7 +22,7 @@ from cloud.store.events import StoredEvent, WrittenEvent
 from cloud.store.inbox import inbox_backlog
 from cloud.store.sample_keys import may_wait
 from cloud.store.schema import payloads, samples
-from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES, NO_PLACE
+from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES, NO_PLACE, SegmentValue
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
 from cloud.store.verdict_rows import NewVerdict
 from shared.modality import Modality
@@ -246,5 +246,7 @@ async def _with_places(store: Store, rows: Sequence[NewVerdict]) -> Sequence[New
     large = {row.number: cells for row in rows if len(cells := row.cells) >= LEAST_VALUE_BYTES}
     if not store.segments.are_used or sum(map(len, large.values())) < LEAST_SEGMENT_BYTES:
         return rows
-    places = dict(zip(large, await store.segments.write(list(large.values())), strict=True))
+    places = dict(
+        zip(large, await store.segments.write([SegmentValue(cells) for cells in large.values()]), strict=True)
+    )
     return [row.with_map_at(places[row.number]) if row.number in places else row for row in rows]

@@ -7,8 +7,9 @@ import abc
 import contextlib
 import errno
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from shared.errors import StorageError
 from shared.files import synchronise_folder, write_durably
 
 S3_CONNECT_S, S3_READ_S, S3_ATTEMPTS = 5.0, 20.0, 2
+MAX_PARTS = 1024  # of one call of writev
 _FILE = "file://"
 
 
@@ -99,10 +101,12 @@ class FileObjects(Objects):
                 path.parent.mkdir(exist_ok=True)
                 synchronise_folder(self._root)
             try:
-                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "wb") as file:
-                    file.writelines(parts)
-                    file.flush()
-                    os.fsync(file.fileno())
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+                try:
+                    _write_all(descriptor, parts)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
             except OSError as error:
                 if error.errno != errno.EEXIST:
                     path.unlink(missing_ok=True)
@@ -281,6 +285,17 @@ class BucketObjects(Objects):
             raise StorageError(
                 f"{self.url}: cannot be {action} ({reason}). Check the URL, AWS_ENDPOINT_URL and the credentials of S3."
             ) from error
+
+
+def _write_all(descriptor: int, parts: Sequence[bytes]) -> None:
+    """Write parts in as few calls as possible."""
+    left = deque([memoryview(part) for part in parts])
+    while left:
+        written = os.writev(descriptor, list(islice(left, MAX_PARTS)))
+        while left and written >= len(left[0]):
+            written -= len(left.popleft())
+        if written:
+            left[0] = left[0][written:]
 
 
 def _read(descriptor: int, wanted: Range) -> bytes:

@@ -28,7 +28,7 @@ class SegmentQueue:
 
     def place(self, request: InboxRequest) -> "asyncio.Future[InboxRequest]":
         """Return the request with the places of its payloads once these are durable; the future raises StorageError."""
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future(), sum(map(len, request.outside)))
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future(), _size(request))
         self._waiting.append(waiting)
         if len(self._tasks) < WRITERS:
             task = asyncio.create_task(self._run())
@@ -53,7 +53,7 @@ class SegmentQueue:
 
     async def _write(self, group: Sequence[_Waiting]) -> None:
         try:
-            values = [payload for waiting in group for payload in waiting.request.outside if payload]
+            values = [value for waiting in group for value in waiting.request.outside if value]
             places = iter(await self._segments.write(values))
         except StorageError as error:
             _fail(group, error)
@@ -63,6 +63,10 @@ class SegmentQueue:
         else:
             for waiting in group:
                 waiting.done.set_result(waiting.request.placed(places))
+
+
+def _size(request: InboxRequest) -> int:
+    return sum(len(value.data) for value in request.outside if value)
 
 
 def _fail(group: Sequence[_Waiting], error: StorageError) -> None:

@@ -24,6 +24,7 @@ from cloud.store.segments import (
     PLACE_COLUMNS,
     SETTLED_S,
     SegmentPlace,
+    SegmentValue,
     place_of,
     segment_name,
     segment_of,
@@ -171,7 +172,7 @@ async def _rewrite(store: Store, segment_ids: Sequence[bytes], tended: Tended) -
     values = await store.segments.read([place for _, _, place in found])
     moved = [(table, number, place, data) for table, number, place in found if isinstance(data := values[place], bytes)]
     if moved:
-        new = await store.segments.write([data for *_, data in moved])
+        new = await store.segments.write([SegmentValue(data, place.crc32) for *_, place, data in moved])
         changes = [(table, number, old, to) for (table, number, old, _), to in zip(moved, new, strict=True)]
         await _store_places(store, changes)
     left = await _live_bytes(store, segment_ids)

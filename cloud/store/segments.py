@@ -12,6 +12,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -43,6 +44,13 @@ class SegmentPlace(NamedTuple):
     start: int
     size: int
     crc32: int
+
+
+class SegmentValue(NamedTuple):
+    """Value to be written to a segment, with its CRC-32 if that is known."""
+
+    data: bytes
+    crc32: int | None = None
 
 
 NO_PLACE = (None, None, None, None)
@@ -108,6 +116,7 @@ class Segments:
         self._store, self.url = store, url
         self._objects: Objects | None = None
         self._is_made = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segments")
 
     @property
     def are_used(self) -> bool:
@@ -136,14 +145,18 @@ class Segments:
                 self._objects = objects_at(f"{self.url.rstrip('/')}/{name}")
         return self._objects
 
-    async def write(self, values: Sequence[bytes]) -> list[SegmentPlace]:
+    async def write(self, values: Sequence[SegmentValue]) -> list[SegmentPlace]:
         """Write a new segment, durably; return the places of its values. Raises StorageError."""
         objects = await self.objects()
         if not self._is_made:
             await self._make(objects)
         segment_id = new_segment_id()
-        checksums = await asyncio.to_thread(_write, objects, segment_id, values)
+        checksums = await asyncio.get_running_loop().run_in_executor(self._thread, _write, objects, segment_id, values)
         return list(_places(segment_id, values, checksums))
+
+    def close(self) -> None:
+        """End the thread that writes, after the segment that it is writing."""
+        self._thread.shutdown(wait=False)
 
     async def read(self, places: Sequence[SegmentPlace]) -> Values:
         """Return the values at these places; raises StorageError if they cannot be reached now."""
@@ -163,16 +176,17 @@ class Segments:
         self._is_made = True
 
 
-def _write(objects: Objects, segment_id: bytes, values: Sequence[bytes]) -> list[int]:
-    objects.write_new(segment_name(segment_id), values)
-    return [zlib.crc32(value) for value in values]
+def _write(objects: Objects, segment_id: bytes, values: Sequence[SegmentValue]) -> list[int]:
+    """Write a segment; return the checksums. Few calls give the interpreter's lock away: each waits to get it again."""
+    objects.write_new(segment_name(segment_id), [value.data for value in values])
+    return [zlib.crc32(value.data) if value.crc32 is None else value.crc32 for value in values]
 
 
-def _places(segment_id: bytes, values: Sequence[bytes], checksums: Sequence[int]) -> Iterator[SegmentPlace]:
+def _places(segment_id: bytes, values: Sequence[SegmentValue], checksums: Sequence[int]) -> Iterator[SegmentPlace]:
     start = 0
     for value, checksum in zip(values, checksums, strict=True):
-        yield SegmentPlace(segment_id, start, len(value), checksum)
-        start += len(value)
+        yield SegmentPlace(segment_id, start, len(value.data), checksum)
+        start += len(value.data)
 
 
 def _read(objects: Objects, places: Sequence[SegmentPlace]) -> dict[SegmentPlace, bytes | LostValue]:

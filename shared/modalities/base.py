@@ -163,6 +163,11 @@ def with_crc(payload: sample_pb2.Payload) -> sample_pb2.Payload:
     return payload
 
 
+def has_checked_crc(payload: sample_pb2.Payload) -> bool:
+    """Return whether the check of a payload has compared its data with the CRC-32 that it carries."""
+    return payload.encoding not in _WITHOUT_CRC and payload.HasField("crc32")
+
+
 def check_crc(payload: sample_pb2.Payload, data: bytes | None = None) -> None:
     """Raise SampleRejected if the payload carries a CRC-32 that does not match its `data` (None: read it)."""
     if payload.HasField("crc32") and zlib.crc32(payload.data if data is None else data) != payload.crc32:

@@ -84,6 +84,7 @@ class PostgresStore(Store):
     async def close(self) -> None:
         """Close all connections."""
         self.stop_reading()
+        self.segments.close()
         await self._changes.close()
         await self._reader.dispose()
         await self._writer.dispose()

@@ -74,6 +74,7 @@ class SqliteStore(Store):
     async def close(self) -> None:
         """Close all connections."""
         self.stop_reading()
+        self.segments.close()
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None

@@ -25,7 +25,7 @@ from cloud.store.ingest import IngestStatus, inbox_request
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.schema import anomaly_maps, inbox, payloads, samples
 from cloud.store.segment_upkeep import tend_segments
-from cloud.store.segments import SETTLED_S, LostValue, segment_name, segment_of
+from cloud.store.segments import SETTLED_S, LostValue, SegmentValue, segment_name, segment_of
 from shared.errors import StorageError
 from shared.samples import Decision, Verdict
 from tests.cloud.store.backends import (
@@ -104,7 +104,7 @@ async def test_samples_that_are_known_leave_each_other_payload_at_its_sample(sto
     mixed = inbox_request("one", time.time(), messages, takes_payloads=True)
     commits = GroupCommit(store)  # without the memory of the first one
     assert await asyncio.gather(commits.store(mixed), commits.store(again)) == [{0: IngestStatus.DUPLICATE}, {}]
-    expected = data | new | {messages[1].sample_id: mixed.outside[1]}
+    expected = data | new | {messages[1].sample_id: mixed.outside[1].data}
     assert await loaded(store) == expected
 
 
@@ -202,7 +202,7 @@ async def test_a_folder_that_is_not_mounted_loses_nothing(store):
         await loaded(store)
     async with open_store(store.path.parent) as restarted:
         with pytest.raises(StorageError, match="Mount the disk"):
-            await restarted.segments.write([b"new"])
+            await restarted.segments.write([SegmentValue(b"new")])
     folder.with_name("elsewhere").rename(folder)
     assert await loaded(store) == data
 
@@ -213,9 +213,10 @@ async def test_a_killed_process_leaves_a_segment_that_is_removed_later(store, tm
     assert await GroupCommit(store).store(made) == {}
     script = (
         "import asyncio, os, signal, sys; from pathlib import Path; from cloud.store import open_store\n"
+        "from cloud.store.segments import SegmentValue\n"
         "async def main():\n"
         "    async with open_store(Path(sys.argv[1])) as store:\n"
-        "        await store.segments.write([bytes(20000)])\n"
+        "        await store.segments.write([SegmentValue(bytes(20000))])\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())"
     )
