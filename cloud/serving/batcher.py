@@ -2,7 +2,8 @@
 
 A single sample is judged at once. While a round of batches is judged, samples for the next arrive. Under load, full
 batches follow one another without a gap (`cloud.serving.lane`); a smaller one waits until nothing else is judged, since
-few samples cost nearly as much as many. A round starts at least ROUND_S after the one before unless that was full.
+few samples cost nearly as much as many. A round starts ROUND_S after the one before, and after a pause as long as that
+took, unless that was full: the more the rounds of few samples cost, the fewer there are.
 
 Batches that take long have a lane of their own: those with large samples, and those whose analysis must be loaded
 first. The others wait for none of them.
@@ -35,6 +36,7 @@ SMALLEST_BATCH = 16  # of a slow analysis; batch sizes are multiples of it
 WINDOW_S = 0.25
 BATCH_S = 0.2
 ROUND_S = 0.05
+MAX_PAUSE_S = 0.25
 FRUITLESS_S = 0.1  # between two looks for samples that the slow lane does not take
 POLL_S = 1.0
 RELEASE_S = 0.5
@@ -120,7 +122,8 @@ class Batcher:
                         await asyncio.sleep(FRUITLESS_S)
                 elif submitted < self._batch_size and not is_rest:
                     await self._lane.wait_until_idle()
-                    await asyncio.sleep(started_s + ROUND_S - time.monotonic())
+                    took_s = time.monotonic() - started_s
+                    await asyncio.sleep(max(ROUND_S - took_s, min(took_s, MAX_PAUSE_S)))
                 backoff.reset()
             except Exception as error:
                 self._on_failure(error)

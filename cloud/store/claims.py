@@ -17,11 +17,11 @@ from cloud.store.schema import claims, samples
 _NOW_S: ColumnElement[float] = cast(extract("epoch", func.clock_timestamp()), Double)
 
 
-def is_free(store: Store, number: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
-    """Return the condition that no other process has claimed the sample; none where no other process judges."""
-    if not store.claimant:
+def is_free(claimant: str, number: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+    """Return the condition that none but `claimant` has claimed the sample; none where no other process judges."""
+    if not claimant:
         return ()
-    by_others = (claims.c.number == number, claims.c.claimant != store.claimant, claims.c.until_s > _NOW_S)
+    by_others = (claims.c.number == number, claims.c.claimant != claimant, claims.c.until_s > _NOW_S)
     return (~exists().where(*by_others),)
 
 

@@ -4,12 +4,13 @@ While a segment is rewritten its values move to another one. So a value that is 
 is lost only if its place is still the same.
 """
 
+import functools
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import BindParameter, Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
@@ -69,10 +70,16 @@ async def rows_with_values(
 
 async def load_payloads(store: Store, numbers: Sequence[int]) -> dict[int, sample_pb2.Payload | LostValue]:
     """Return the payloads of these samples as received, by number; raises as `rows_with_values`."""
-    names = (*COLUMNS, *PLACE_COLUMNS)
-    query = select(payloads.c.number, *(payloads.c[name] for name in names)).where(payloads.c.number.in_(numbers))
-    rows, values = await rows_with_values(store, _found_by(query))
+    rows, values = await rows_with_values(store, _found_by(_payloads_query(), {"numbers": numbers}))
     return {row["number"]: _payload(row, values) for row in rows}
+
+
+@functools.cache
+def _payloads_query() -> Select[Any]:
+    """Return the query for payloads; its parameter `numbers` are those of the samples."""
+    names = ("number", *COLUMNS, *PLACE_COLUMNS)
+    given: BindParameter[int] = bindparam("numbers", expanding=True)
+    return select(*(payloads.c[name] for name in names)).where(payloads.c.number.in_(given))
 
 
 async def stored_payload(store: Store, sample_id: uuid.UUID) -> StoredPayload | None:
@@ -140,9 +147,11 @@ async def load_maps(store: Store, numbers: Sequence[int], max_cells: int = MAX_M
     return {number: StoredMap(*sizes[number], found) for number, found in cells.items() if found is not None}
 
 
-def _found_by(query: Select[Any]) -> Callable[[AsyncConnection], Awaitable[Sequence[Row]]]:
+def _found_by(
+    query: Select[Any], given: Mapping[str, Any] | None = None
+) -> Callable[[AsyncConnection], Awaitable[Sequence[Row]]]:
     async def read(connection: AsyncConnection) -> Sequence[Row]:
-        return list((await connection.execute(query)).mappings())
+        return list((await connection.execute(query, given)).mappings())
 
     return read
 

@@ -5,13 +5,14 @@ needs the next batch, so a device waits for neither rows nor indices. A sample b
 of `samples` finds those that were sent twice, and a request leaves the inbox in the transaction of its rows.
 """
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import CTE, Select, false, func, literal, select, true
+from sqlalchemy import CTE, Integer, Select, bindparam, false, func, literal, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import claims
@@ -43,15 +44,23 @@ async def unpack_next(store: Store, limit: int, without: Collection[int] = ()) -
     cost depends on `limit` and the number of devices, not on the size of the inbox.
     """
     async with store.reading() as connection:
-        devices = (await connection.execute(select(func.count()).select_from(_devices()))).scalar_one()
+        devices = (await connection.execute(_number_of_devices())).scalar_one()
         if not devices:
             return []
         share = math.ceil(limit / devices)
+        given, dialect = {"share": share, "without": sorted(without)}, connection.dialect.name
         waiting = {
-            row.device_id: row.waiting for row in await connection.execute(_waiting(store, connection, share, without))
+            row.device_id: row.waiting for row in await connection.execute(_waiting(store.claimant, dialect), given)
         }
-        rows = (await connection.execute(_oldest(share, connection.dialect.name))).all()
+        rows = (await connection.execute(_oldest(dialect), {"share": share})).all()
     return await store.unpack(_affordable(_needed(rows, waiting, share)))
+
+
+# Building a query takes longer than running it on a short queue.
+@functools.cache
+def _number_of_devices() -> Select[Any]:
+    """Return the query for the number of devices with requests in the inbox."""
+    return select(func.count()).select_from(_devices())
 
 
 def _devices() -> CTE:
@@ -62,24 +71,28 @@ def _devices() -> CTE:
     return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("inbox_devices")
 
 
-def _waiting(store: Store, connection: AsyncConnection, share: int, without: Collection[int]) -> Select[Any]:
-    """Return the query for the number of free waiting samples of each device in the inbox, counted up to `share`."""
+@functools.cache
+def _waiting(claimant: str, dialect: str) -> Select[Any]:
+    """Return the query for the number of free waiting samples of each device in the inbox, counted up to `share`.
+
+    Its parameters are `share`, and `without`, numbers of samples that do not count.
+    """
     device = _devices()
-    free = (*may_wait(connection, samples.c.number), *claims.is_free(store, samples.c.number))
-    if without:
-        free = (*free, samples.c.number.not_in(sorted(without)))
+    free = (*may_wait(dialect, samples.c.number), *claims.is_free(claimant, samples.c.number))
+    counted = samples.c.number.not_in(bindparam("without", expanding=True))
     waits = select(literal(1).label("one")).where(samples.c.device_id == device.c.device_id)
-    some = waits.where(samples.c.judged == false(), *free).limit(share).correlate(device).subquery()
-    count = select(func.count()).select_from(some).correlate(device).scalar_subquery()
+    some = waits.where(samples.c.judged == false(), *free, counted).limit(bindparam("share", type_=Integer))
+    count = select(func.count()).select_from(some.correlate(device).subquery()).correlate(device).scalar_subquery()
     return select(device.c.device_id, count.label("waiting"))
 
 
-def _oldest(count: int, dialect: str) -> Select[Any]:
-    """Return the query for the oldest `count` requests of each device in the inbox."""
+@functools.cache
+def _oldest(dialect: str) -> Select[Any]:
+    """Return the query for the oldest requests of each device in the inbox, at most its parameter `share`."""
     device = _devices()
     queue = inbox.alias("queue")
     oldest = select(queue.c.number).where(queue.c.device_id == device.c.device_id)
-    oldest = oldest.order_by(queue.c.number).limit(count).correlate(device)
+    oldest = oldest.order_by(queue.c.number).limit(bindparam("share", type_=Integer)).correlate(device)
     if dialect == "postgresql":
         numbers = oldest.lateral()
         found = device.join(numbers, true()).join(inbox, inbox.c.number == numbers.c.number)

@@ -4,6 +4,7 @@ The store itself is the queue: a sample that has left the inbox waits until the 
 process that dies in between loses nothing; the next one continues.
 """
 
+import functools
 import math
 import uuid
 from collections.abc import Collection, Iterator, Sequence
@@ -13,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
-from sqlalchemy import CTE, Select, false, func, select, true
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import CTE, Integer, Select, bindparam, false, func, select, true
 
 from cloud.store import claims
 from cloud.store.engine import Store
@@ -84,13 +84,13 @@ async def waiting_samples(store: Store, limit: int, without: Collection[int] = (
     number of devices, not on the backlog.
     """
     async with store.reading() as connection:
-        devices = (
-            await connection.execute(select(func.count()).select_from(_waiting_devices(connection)))
-        ).scalar_one()
+        dialect = connection.dialect.name
+        devices = (await connection.execute(_number_of_devices(dialect))).scalar_one()
         if not devices:
             return []
-        query = _next_of_each_device(store, connection, math.ceil(limit / devices), without)
-        rows = (await connection.execute(query)).all()
+        query = _next_of_each_device(store.claimant, dialect)
+        given = {"share": math.ceil(limit / devices), "without": sorted(without)}
+        rows = (await connection.execute(query, given)).all()
     queues: dict[str, list[WaitingSample]] = {}
     for row in rows:
         waiting = _waiting_sample(row)
@@ -102,35 +102,41 @@ async def waiting_samples(store: Store, limit: int, without: Collection[int] = (
     return [waiting for waiting in chosen if waiting.number in own]
 
 
-def _waiting_devices(connection: AsyncConnection) -> CTE:
+# Building a query takes longer than running it on a short queue.
+@functools.cache
+def _number_of_devices(dialect: str) -> Select[Any]:
+    """Return the query for the number of devices with waiting samples."""
+    return select(func.count()).select_from(_waiting_devices(dialect))
+
+
+def _waiting_devices(dialect: str) -> CTE:
     """Return the devices with waiting samples: one look into the index for each, however many wait."""
-    waits = (samples.c.judged == false(), *may_wait(connection, samples.c.number))
+    waits = (samples.c.judged == false(), *may_wait(dialect, samples.c.number))
     first = select(func.min(samples.c.device_id).label("device_id")).where(*waits).cte("queues", recursive=True)
     after = select(func.min(samples.c.device_id)).where(*waits, samples.c.device_id > first.c.device_id)
     every = first.union_all(select(after.scalar_subquery()).where(first.c.device_id.is_not(None)))
     return select(every.c.device_id).where(every.c.device_id.is_not(None)).cte("waiting_devices")
 
 
-def _next_of_each_device(
-    store: Store, connection: AsyncConnection, count: int, without: Collection[int] = ()
-) -> Select[Any]:
-    """Return the query for the oldest `count` waiting samples of each device, `without` some.
+@functools.cache
+def _next_of_each_device(claimant: str, dialect: str) -> Select[Any]:
+    """Return the query for the oldest waiting samples of each device.
 
+    Its parameters are `share`, the largest number for each device, and `without`, numbers of samples to leave out.
     SQLite knows no LATERAL, and PostgreSQL would run a subquery after IN for each pair of a device and a sample.
     """
-    device = _waiting_devices(connection)
+    device = _waiting_devices(dialect)
     queue = samples.alias("queue")
-    free = (*may_wait(connection, queue.c.number), *claims.is_free(store, queue.c.number))
-    if without:
-        free = (*free, queue.c.number.not_in(sorted(without)))
+    free = (*may_wait(dialect, queue.c.number), *claims.is_free(claimant, queue.c.number))
+    counted = queue.c.number.not_in(bindparam("without", expanding=True))
     oldest = (
         select(queue.c.number)
-        .where(queue.c.device_id == device.c.device_id, queue.c.judged == false(), *free)
+        .where(queue.c.device_id == device.c.device_id, queue.c.judged == false(), *free, counted)
         .order_by(queue.c.number)
-        .limit(count)
+        .limit(bindparam("share", type_=Integer))
         .correlate(device)
     )
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         numbers = oldest.lateral()
         found = device.join(numbers, true()).join(samples, samples.c.number == numbers.c.number)
     else:

@@ -24,8 +24,8 @@ def is_sample(connection: AsyncConnection, sample_id: bytes) -> ColumnElement[bo
     return condition
 
 
-def may_wait(connection: AsyncConnection, number: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+def may_wait(dialect: str, number: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
     """Return the condition that leaves out partitions in which no sample waits; none where there are no partitions."""
-    if connection.dialect.name != "postgresql":
+    if dialect != "postgresql":
         return ()
     return (number >= select(waiting_from.c.number).scalar_subquery(),)

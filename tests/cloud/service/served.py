@@ -87,9 +87,18 @@ class Served:
     @property
     def analysis_pid(self) -> int:
         """The process that judges for the service."""
-        children = Path("/proc").glob("[0-9]*/stat")
-        parents = {int(path.parent.name): path.read_text().rpartition(")")[2].split()[1] for path in children}
-        (found,) = (pid for pid, parent in parents.items() if parent == str(self.process.pid))
+        (found,) = self.analysis_pids
+        return found
+
+    @property
+    def analysis_pids(self) -> list[int]:
+        """The processes that judge for the service; none between two of them."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has ended
+                state, parent = path.read_text().rpartition(")")[2].split()[:2]
+                if parent == str(self.process.pid) and state != "Z":
+                    found.append(int(path.parent.name))
         return found
 
     def get(self, path: str) -> str:

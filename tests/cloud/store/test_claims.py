@@ -76,7 +76,7 @@ async def test_the_queue_is_read_by_its_index_for_each_device(store, add):
     async with store.writing() as connection:
         await connection.exec_driver_sql("ANALYZE samples")
     async with store.reading() as connection:
-        query = judging._next_of_each_device(store, connection, 4)
+        query = judging._next_of_each_device(store.claimant, connection.dialect.name).params(share=4, without=[])
         compiled = query.compile(connection.sync_connection, compile_kwargs={"literal_binds": True})
         await connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
         steps = (await connection.exec_driver_sql(f"EXPLAIN {compiled}")).scalars().all()
