@@ -41,6 +41,7 @@ from vedette.v1 import analysis_pb2
 MAX_TEXT = 2000  # characters of an error in a report
 END_S = 1.5
 _PR_SET_PDEATHSIG = 1
+NICENESS = 5  # where all cores are busy, acknowledgements and pages come before verdicts
 _MORE_LIKELY_ENDED = 300  # of 1000: the kernel ends this process first when memory is used up
 _LOG = EventLog("analysis")
 
@@ -153,6 +154,7 @@ def _end_with_parent() -> None:
 def main() -> None:
     """Run until the service ends the link."""
     _end_with_parent()
+    os.nice(NICENESS)
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the service too, which ends this process in order
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which children would inherit
     configure(libraries=True)

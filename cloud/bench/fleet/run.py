@@ -25,7 +25,7 @@ from shared.supervision import SupervisedProcess
 
 SAMPLE_S = 1.0
 CONNECT_S, CLIENT_END_S = 300.0, 60.0
-SETTLED_SHARE = 0.1  # of the run: then memory counts as that of the start
+SETTLED_SHARE, SETTLED_S = 0.1, 30.0  # of the run: memory counts as that of the start once caches have filled
 VERSIONS = 8  # of the bundle that hostile devices alternate
 
 
@@ -200,7 +200,7 @@ class _Phase:
         for plan in self._plans:
             found = ClientResult.model_validate_json(plan.result.read_bytes())
             (honest if plan.kind is ClientKind.HONEST else hostile).add(found)
-        settled = use.resident_mib[int(SETTLED_SHARE * len(use.resident_mib)) :]
+        settled = use.resident_mib[int(_settled_share(self._options.seconds) * len(use.resident_mib)) :]
         return {
             "honest_devices": self._options.devices - self._hostile,
             "hostile_devices": self._hostile,
@@ -219,6 +219,11 @@ class _Phase:
             "answers": dict(sorted(honest.answers.items())),
             "answers_to_hostile": dict(sorted(hostile.answers.items())),
         }
+
+
+def _settled_share(seconds: float) -> float:
+    """Return the share of a run after which memory counts as that of the start, half of a short run at most."""
+    return min(0.5, max(SETTLED_SHARE, SETTLED_S / seconds))
 
 
 def _percentiles(values_ms: list[float]) -> dict[str, float | None]:
