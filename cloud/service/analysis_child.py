@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.service.analysis_link import (
@@ -158,7 +159,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the service too, which ends this process in order
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which children would inherit
     configure(libraries=True)
-    code = asyncio.run(_run(socket.socket(fileno=int(sys.argv[1]))))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_run(socket.socket(fileno=int(sys.argv[1]))))
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)  # unloading PyTorch takes long, and a running calculation cannot be interrupted
