@@ -80,6 +80,7 @@ ROUTES = (
     RouteAccess("GET", "/parts/new", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
+    RouteAccess("GET", "/parts/verdict/{sample_id}/compare", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/parts/verdict/{sample_id}/text", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/parts/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/live", _VIEWER, SiteRule.SCOPED, stays_open=True),

@@ -108,10 +108,13 @@ def expected_picture_of(evidence: Evidence) -> NDArray[np.uint8] | None:
     return expected_picture(picture_of(values), cells, normals)
 
 
-async def read_evidence(store: Store, shelf: BundleShelf, sample_id: uuid.UUID) -> Evidence | bool:
+async def read_evidence(
+    store: Store, shelf: BundleShelf, sample_id: uuid.UUID, *, compares: bool = True
+) -> Evidence | bool:
     """Return the evidence of a verdict; True if the sample waits for its verdict, False if it is unknown.
 
-    Contents that cannot be read now are left out. Raises StorageError.
+    Contents that cannot be read now are left out. Without `compares` no normal pictures of the source are read, which
+    takes most of the time. Raises StorageError.
     """
     async with store.reading() as connection:
         sample = await judged_sample(connection, sample_id)
@@ -121,7 +124,7 @@ async def read_evidence(store: Store, shelf: BundleShelf, sample_id: uuid.UUID) 
     stored = None
     try:
         stored = await read_contents(store, sample_id)
-        surroundings = await _with_contents(store, sample.record, surroundings)
+        surroundings = await _with_contents(store, sample.record, surroundings, compares)
     except StorageError as error:
         if count := _throttle.allow("contents"):
             _LOG.error("contents_not_read", sample_id=sample_id, error=error, count=count)
@@ -151,10 +154,12 @@ async def _surroundings(connection: AsyncConnection, record: VerdictRecord) -> S
     )
 
 
-async def _with_contents(store: Store, record: VerdictRecord, rows: Surroundings) -> Surroundings:
+async def _with_contents(store: Store, record: VerdictRecord, rows: Surroundings, compares: bool) -> Surroundings:
     """Return the surroundings with the payloads and maps that the view of the verdict compares."""
     view = cloud_modality(record.modality).view
     wanted, max_bytes = _wanted_payloads(record, rows.around, view)
+    if not compares and view is not View.TRACES:
+        wanted = []
     payloads = await first_payloads(store, wanted, max_bytes) if wanted else {}
     maps: Mapping[int, StoredMap] = {}
     if view in (View.PICTURE, View.CLIP):

@@ -1,7 +1,7 @@
 // One verdict in detail: heatmap over the picture, zoom, playback, reading of a plot under the pointer.
+import { dressLater } from "./later.js";
 import { dressPlayer } from "./player.js";
 import { dressPlot } from "./plot.js";
-import { dressText } from "./text.js";
 import { showTimes } from "./time.js";
 import { dressZoom } from "./zoom.js";
 
@@ -10,8 +10,6 @@ const heatmap = { by: "Cloud", shown: true, opacity: 75 };
 
 export function dress(verdict) {
   showTimes(verdict);
-  const text = verdict.querySelector(".v-text[data-text]");
-  if (text) dressText(text);
   const canvas = verdict.querySelector(".v-canvas");
   if (canvas) dressZoom(canvas);
   verdict.querySelector("img[data-loss]")?.addEventListener("error", (event) => {
@@ -27,6 +25,10 @@ export function dress(verdict) {
   const player = verdict.querySelector(".v-player");
   if (player) dressPlayer(player);
   if (canvas) dressExamples(verdict, canvas);
+  dressLater(verdict, (part) => {
+    showTimes(part);
+    if (canvas && part.matches(".v-later")) dressExamples(part, canvas);
+  });
   for (const bar of verdict.querySelectorAll(".v-history rect[data-sample]")) {
     bar.addEventListener("click", () => { location.href = `/verdict/${bar.dataset.sample}`; });
   }

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from cloud.console.why.detail import detail_view
@@ -26,23 +27,29 @@ class VerdictReader:
         self._store, self._shelf, self._writer = store, shelf, writer
         self._turns = asyncio.Semaphore(CONCURRENT_READINGS)
 
-    async def evidence(self, sample_id: uuid.UUID, sites: Collection[str] = ()) -> Evidence | str:
+    async def evidence(
+        self, sample_id: uuid.UUID, sites: Collection[str] = (), *, compares: bool = True
+    ) -> Evidence | str:
         """Return the evidence of a verdict, or the reason why there is none; raises StorageError.
 
-        With `sites` a sample of another site is unknown.
+        With `sites` a sample of another site is unknown. Without `compares` there are no normal pictures.
         """
         async with self._turns:
-            found = False if sites and not await self._is_of(sample_id, sites) else await self._read(sample_id)
+            is_hidden = bool(sites) and not await self._is_of(sample_id, sites)
+            read = partial(read_evidence, self._store, self._shelf, sample_id, compares=compares)
+            found = False if is_hidden else await read()
         if isinstance(found, Evidence):
             return found
         return WAITING if found else f"There is no sample {sample_id}; it may have expired."
 
-    async def detail(self, sample_id: uuid.UUID, sites: Collection[str] = ()) -> tuple[dict[str, Any] | None, str]:
+    async def detail(
+        self, sample_id: uuid.UUID, sites: Collection[str] = (), *, compares: bool = True
+    ) -> tuple[dict[str, Any] | None, str]:
         """Return the view of one verdict and "", or None and the reason; raises StorageError.
 
-        With `sites` a sample of another site is unknown.
+        With `sites` a sample of another site is unknown. Without `compares` there are no normal pictures.
         """
-        evidence = await self.evidence(sample_id, sites)
+        evidence = await self.evidence(sample_id, sites, compares=compares)
         if isinstance(evidence, str):
             return None, evidence
         return await asyncio.to_thread(detail_view, evidence), ""
@@ -54,7 +61,7 @@ class VerdictReader:
 
     async def text(self, sample_id: uuid.UUID) -> dict[str, Any] | None:
         """Return the text of a verdict by the text model, or by template with the reason; None for no verdict."""
-        evidence = await self.evidence(sample_id)
+        evidence = await self.evidence(sample_id, compares=False)
         if isinstance(evidence, str):
             return None
         facts, problem = await asyncio.to_thread(facts_of, evidence), ""
@@ -83,9 +90,6 @@ class VerdictReader:
             return None
         facts, _ = await self._shelf.facts(sample.record.bundle_id or sample.record.edge_bundle_id)
         return facts.pictures[number] if facts is not None and 0 <= number < len(facts.pictures) else None
-
-    async def _read(self, sample_id: uuid.UUID) -> Evidence | bool:
-        return await read_evidence(self._store, self._shelf, sample_id)
 
     async def _is_of(self, sample_id: uuid.UUID, sites: Collection[str]) -> bool:
         async with self._store.reading() as connection:

@@ -47,12 +47,20 @@ def verdict_router(verdicts: VerdictReader, audiences: Audiences, *, share_days:
         status, html = await verdict_html(verdicts, _uuid(sample_id), whole_page=whole_page)
         return part(html, status)
 
-    _add_text(router, verdicts)
+    _add_parts(router, verdicts)
     _add_files(router, verdicts)
     return router
 
 
-def _add_text(router: APIRouter, verdicts: VerdictReader) -> None:
+def _add_parts(router: APIRouter, verdicts: VerdictReader) -> None:
+    @router.get("/parts/verdict/{sample_id}/compare")
+    async def compare_part(sample_id: uuid.UUID) -> HTMLResponse:
+        """Answer with the normal pictures to compare a sample with."""
+        verdict, notice = await verdicts.detail(sample_id)
+        if verdict is None:
+            raise HTTPException(404, notice)
+        return part(render("why/compare_part.html", verdict=verdict))
+
     @router.get("/parts/verdict/{sample_id}/text")
     async def text_part(sample_id: uuid.UUID) -> HTMLResponse:
         """Answer with the paragraph of one verdict, written by the text model where it may and does."""
@@ -117,7 +125,7 @@ async def verdict_html(
     if sample_id is None:
         verdict, notice = None, NO_ID
     else:
-        verdict, notice = await verdicts.detail(sample_id, sites)
+        verdict, notice = await verdicts.detail(sample_id, sites, compares=whole_page)
     waits = notice == WAITING
     html = render(
         "why/verdict.html",

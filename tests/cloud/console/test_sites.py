@@ -78,6 +78,7 @@ def paths_of(entry: RouteAccess, fleet: Fleet, own: uuid.UUID) -> str:
         "group": "cameras",
         "name:path": "image.png",
         "item": "1",
+        "form": "zip",
         "digest": "x",
         "name": "x.js",
         "secret": "x",

@@ -32,7 +32,7 @@ async def test_a_page_shows_the_template_and_asks_for_the_text_of_the_model(
 ) -> None:
     sample_id = (await fleet.send(CAMERA, odd=True)).sample_id
     page = (await client.get(f"/verdict/{sample_id}")).text
-    assert f'data-text="/parts/verdict/{sample_id}/text"' in page
+    assert f'data-later="/parts/verdict/{sample_id}/text"' in page
     assert "This image is anomalous" in page
     assert model.requests == []
     model.answer = {
@@ -62,7 +62,7 @@ async def test_without_an_endpoint_a_page_asks_for_nothing(fleet: Fleet) -> None
     transport = httpx.ASGITransport(create_app(fleet.store, fleet.registry))
     sample_id = (await fleet.send(CAMERA, odd=True)).sample_id
     async with httpx.AsyncClient(transport=transport, base_url="http://console") as client:
-        assert "data-text" not in (await client.get(f"/verdict/{sample_id}")).text
+        assert '/text"' not in (await client.get(f"/verdict/{sample_id}")).text
         part = (await client.get(f"/parts/verdict/{sample_id}/text")).text
     assert "This image is anomalous" in part
     assert "Written by" not in part

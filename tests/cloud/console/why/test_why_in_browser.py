@@ -93,6 +93,15 @@ def test_a_normal_picture_stands_in_for_the_sample_until_it_is_chosen_again(
     assert page.locator(".v-map").is_visible()
 
 
+def test_beside_the_list_normal_pictures_come_a_moment_later(open_page: Any, ids: dict[str, str]) -> None:
+    page = open_page(f"/?modality=image&open={ids['image']}", at=".v-detail")
+    page.locator(".v-example").first.wait_for()
+    assert page.locator(".v-example span").first.inner_text() == "Expected"
+    page.locator(".v-example").first.click()
+    assert page.get_attribute(".v-base", "src").endswith("/expected.png")
+    wait_for(page, "document.querySelector('.v-base').naturalWidth > 0")
+
+
 def test_a_clip_is_played_paused_and_stepped_through(open_page: Any, ids: dict[str, str]) -> None:
     page = open_page(f"/verdict/{ids['clip']}", at=PAGE)
     assert page.evaluate(SHOWN) == "3"
