@@ -64,6 +64,7 @@ ROUTES = (
     RouteAccess("GET", "/api/account", _VIEWER, SiteRule.ANY),
     # Pages
     RouteAccess("GET", "/", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/verdicts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/verdict/{sample_id}/export.{form}", _VIEWER, SiteRule.SAMPLE),
@@ -75,6 +76,10 @@ ROUTES = (
     RouteAccess("GET", "/shared/{secret}/{name:path}", None),
     # Files of the pages, parts of them, and the stream of their changes
     RouteAccess("GET", "/static/console/{digest}/{name}", None),
+    RouteAccess("GET", "/parts/review", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/review/changes", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/review/item/{item}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/review/density", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/list", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/filters", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/new", _VIEWER, SiteRule.SCOPED),

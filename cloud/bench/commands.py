@@ -27,6 +27,7 @@ def add_commands(tree: CommandTree) -> None:
         suggest_commands=False,
     )
     tree.group("bench").add_typer(group, name="cloud")
+    tree.group("bench").command(epilog="Example:  vedette bench console --verdicts 100000 --json console.json")(console)
     group.command(epilog="Example:  vedette bench cloud ingest --rounds 5 --json ingest.json")(ingest)
     group.command(epilog="Example:  vedette bench cloud analysis --rounds 5 --json analysis.json")(analysis)
     group.command(epilog="Example:  vedette bench cloud replicas --rounds 5 --json replicas.json")(replicas)
@@ -191,6 +192,34 @@ def queries(
             return run_query_benchmark(QueryOptions(store_url, folder, verdicts, repeats, command), progress)
 
     show_queries(measure_and_write(measure, json_path))
+
+
+def console(
+    verdicts: Annotated[int, typer.Option(min=1000, help="Number of verdicts to generate.")] = 1_000_000,
+    repeats: Annotated[int, typer.Option(min=1, max=10_000, help="Calls of each page.")] = 50,
+    store_url: StoreUrl = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the SQLite file here, or measure the one that an earlier run kept."),
+    ] = None,
+    json_path: JSON = None,
+) -> None:
+    """Measure the review page of the console on a generated store: inbox, filters, next item, decision.
+
+    The store is made first, and the review items are built from it. Use an idle machine.
+    """
+    from cloud.bench.console import ConsoleOptions, run_console_benchmark
+    from cloud.bench.store_report import show_console
+    from cloud.evaluation.result_files import measure_and_write
+    from cloud.training.progress import shown_progress
+
+    command = f"vedette bench console --verdicts {verdicts} --repeats {repeats}"
+
+    def measure() -> dict[str, Any]:
+        with shown_progress() as progress:
+            return run_console_benchmark(ConsoleOptions(store_url, folder, verdicts, repeats, command), progress)
+
+    show_console(measure_and_write(measure, json_path))
 
 
 def retention(

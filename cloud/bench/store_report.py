@@ -23,6 +23,20 @@ def show_queries(summary: Mapping[str, Any], console: Console | None = None) -> 
         console.print(f"All queries: median and p99 at most {summary['requirements'][0]['required_ms']:g} ms.")
 
 
+def show_console(summary: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the times of each page, and a sentence for each requirement that is missed."""
+    console = console if console is not None else new_console()
+    names = ("median_ms", "p99_ms", "longest_ms", "first_ms", "required_ms")
+    rows = [[page, *(f"{times[name]:.1f}" for name in names)] for page, times in summary["figures"].items()]
+    title = f"Review, {summary['store']}, {summary['verdicts']:,} verdicts, {summary['items']:,} items"
+    print_table(console, title, ["page", "median ms", "p99 ms", "longest ms", "first ms", "required ms"], rows)
+    console.print(f"The items were built in {summary['building_s']:.1f} s.")
+    for row in summary["requirements"]:
+        if not row["met"]:
+            measured = f"{row['measured_ms']:.1f} ms of at most {row['required_ms']:g} ms"
+            console.print(f"Missed: {row['page']}: {measured}.", style="red", markup=False)
+
+
 def show_retention(summary: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the times of ingest with and without retention, and a sentence for a requirement that is missed."""
     console = console if console is not None else new_console()

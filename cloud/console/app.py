@@ -19,6 +19,7 @@ from cloud.console.models.routes import bundle_page_router
 from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
 from cloud.console.static_files import static_router
+from cloud.console.verdicts.routes import verdict_list_router
 from cloud.console.why.media import Media
 from cloud.console.why.reading import VerdictReader
 from cloud.console.why.routes import verdict_router
@@ -93,7 +94,8 @@ def create_app(
     app.include_router(media.router)
     app.include_router(static_router())
     app.include_router(_live_router(audiences))
-    app.include_router(review_router(store, verdicts, audiences, bundle_problems))
+    app.include_router(review_router(store, audiences, bundle_problems))
+    app.include_router(verdict_list_router(store, verdicts, audiences, bundle_problems))
     app.include_router(verdict_router(verdicts, audiences, share_days=explanations.share_days))
     app.include_router(SharedPages(store, writing or store, verdicts, media).router)
     app.include_router(fleet_router(store, audiences))

@@ -1,6 +1,6 @@
 """Texts of empty pages: the reason and the next steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from cloud.store.fleet_queries import FleetSummary
@@ -61,6 +61,16 @@ def no_verdict(summary: FleetSummary) -> dict[str, Any]:
     else:
         lines = ["Devices report but have screened no sample: see their bundles and warnings under Devices."]
     return {"title": "No verdicts yet", "lines": lines, "steps": []}
+
+
+def no_item(is_filtered: bool, elsewhere: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    """Return the text for a list of review items that is empty; `elsewhere`: tabs with the number of items left."""
+    lines = [f"{name}: {count_words(count)} left." for name, count in elsewhere]
+    if is_filtered:
+        lines.insert(0, "No item matches these filters. Clear one, or choose a longer time.")
+    elif not lines:
+        lines = ["Every item is decided or reviewed. New ones appear here by themselves."]
+    return {"title": "Nothing to review here" if lines else "", "lines": lines, "steps": []}
 
 
 def no_match() -> dict[str, Any]:

@@ -23,8 +23,8 @@ from cloud.console.snapshots import Snapshot, Snapshots
 
 TICK_S = 1.0
 PATIENCE_S = 0.4  # a store that answers later is shown with the next tick
-FIGURES, STORE, VERDICTS = "figures", "store", "verdicts"
-TOPICS = frozenset({FIGURES, STORE, VERDICTS})
+FIGURES, REVIEW, STORE, VERDICTS = "figures", "review", "store", "verdicts"
+TOPICS = frozenset({FIGURES, REVIEW, STORE, VERDICTS})
 _RETRY = b"retry: 1000\n\n"
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -129,7 +129,8 @@ class LiveFeed:
             if mark != self._verdicts[0]:
                 self._verdicts = mark, self._verdicts[1] + 1
         store = self._first_number + (snapshot.number if snapshot is not None else 0)
-        return ((FIGURES, store), (STORE, store), (VERDICTS, self._verdicts[1]))
+        review = self._first_number + (snapshot.review if snapshot is not None else 0)
+        return ((FIGURES, store), (REVIEW, review), (STORE, store), (VERDICTS, self._verdicts[1]))
 
     def _newest_strip(self) -> str:
         snapshot = self._snapshot

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from cloud.console.views import summary_view
 from cloud.store import Store
 from cloud.store.fleet_queries import FleetSummary, fleet_summary
+from cloud.store.review.progress import review_version
 
 FRESH_S = 0.9
 UNCHANGED_S = 5.0  # figures that change with the time alone, such as silent devices
@@ -19,11 +20,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Figures of the fleet, and the same as pages show them; a later change of the store has a higher number."""
+    """Figures of the fleet, and the same as pages show them; a later change of the store has a higher number.
+
+    `review`: version of the review items.
+    """
 
     number: int
     summary: FleetSummary
     view: dict[str, Any]
+    review: int
 
 
 class Snapshots:
@@ -83,8 +88,10 @@ class Snapshots:
         now_s = time.time()
         async with self._store.reading() as connection:
             summary = await fleet_summary(connection, alive_since_s=now_s - self.late_after_s, sites=self.sites)
-        unchanged = last is not None and version == self._version and summary == last.summary
+            review = await review_version(connection)
+        read = (summary, review)
+        unchanged = last is not None and version == self._version and read == (last.summary, last.review)
         self._version, self._read_s = version, time.monotonic()
         if last is not None and unchanged:
             return last
-        return Snapshot(last.number + 1 if last is not None else 1, summary, summary_view(summary, now_s))
+        return Snapshot(last.number + 1 if last is not None else 1, summary, summary_view(summary, now_s), review)

@@ -3,7 +3,7 @@
 Each field of `VerdictRow` and `VerdictRecord` is one column. Its annotation is the type in Python; its `Stored`
 metadata names the tables that hold it, its filter and its place in the API and the console. From these fields derive
 the SQL tables (`cloud.store.schema`), the rows that queries return (the classes themselves), the API's rows
-(`cloud.console.views`) and the console's table (`cloud.console.review.table`). A new column is a new field here and a
+(`cloud.console.views`) and the console's table (`cloud.console.verdicts.table`). A new column is a new field here and a
 new migration step.
 """
 

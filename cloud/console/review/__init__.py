@@ -1,1 +1,1 @@
-"""List of verdicts."""
+"""Page "Review": what asks for a person, and the decisions on it."""

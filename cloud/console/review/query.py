@@ -1,101 +1,131 @@
-"""State of the list in its address: filters, order, position and the opened verdict."""
+"""State of the review page in its address: tab, filters, order, place and the opened item."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from cloud.console.review.table import ORDERS, SPANS_S
-from cloud.store.verdict_keys import VerdictFilter, VerdictKey
-from shared.errors import DataError
+from cloud.accounts.identity import SignedIn
+from cloud.store.review.item_filter import ItemFilter, ItemState
+from cloud.store.review.items import ItemKey, ItemOrder
+from cloud.store.review.severity import Severity
 from shared.modality import Modality
-from shared.samples import Decision, Route
 
 MAX_TEXT = 200
-_CHOICES: Mapping[str, frozenset[str]] = {
-    "modality": frozenset(Modality),
-    "decision": frozenset(Decision),
-    "route": frozenset(Route),
-    "span": frozenset(SPANS_S),
-    "sort": frozenset(ORDERS),
-}
-FILTERS = ("device", "modality", "route", "decision", "span", "text")
+FILTERS = ("site", "device", "modality", "state", "text", "odds", "since", "until")
+ODDS = (1_000, 10_000, 100_000, 1_000_000)
+_MAX_ITEM = 2**63
 
 
 @dataclass(frozen=True, slots=True)
-class ListQuery:
-    """State of one page of the list; "" does not restrict. The list is at its top without `before` and `after`."""
+class ReviewQuery:
+    """State of the page; "" does not restrict, and is the default of tab, state and sort.
 
+    `since` and `until` are seconds since the epoch as texts, `odds` is a number as a text. `after` is the place of the
+    page before, `open` the number of the opened item.
+    """
+
+    tab: str = ""
+    site: str = ""
     device: str = ""
     modality: str = ""
-    route: str = ""
-    decision: str = ""
-    span: str = ""
+    state: str = ""
     text: str = ""
+    odds: str = ""
+    since: str = ""
+    until: str = ""
     sort: str = ""
-    before: VerdictKey | None = None
-    after: VerdictKey | None = None
+    after: str = ""
+    open: str = ""
 
     @classmethod
     def parse(cls, values: Mapping[str, str]) -> Self:
         """Return the query of an address; unknown values become ""."""
-        chosen = {name: values.get(name, "") for name in _CHOICES}
-        before, after = (key_in(values.get(name, "")) for name in ("before", "after"))
-        return cls(
-            **{name: value for name, value in chosen.items() if value in _CHOICES[name]},
-            device=values.get("device", "")[:MAX_TEXT],
-            text=values.get("text", "")[:MAX_TEXT],
-            before=before,
-            after=None if before is not None else after,
-        )
+        chosen = {name: values.get(name, "")[:MAX_TEXT] for name in cls.__slots__}
+        known: dict[str, frozenset[str]] = {
+            "tab": frozenset(Severity) - {Severity.ALARM},
+            "modality": frozenset(Modality),
+            "state": frozenset(ItemState) - {ItemState.LEFT},
+            "sort": frozenset(ItemOrder) - {ItemOrder.NEWEST},
+            "odds": frozenset(map(str, ODDS)),
+        }
+        for name, allowed in known.items():
+            if chosen[name] not in allowed:
+                chosen[name] = ""
+        for name in ("since", "until"):
+            chosen[name] = chosen[name] if _seconds(chosen[name]) is not None else ""
+        if key_in(chosen["after"]) is None:
+            chosen["after"] = ""
+        if _item(chosen["open"]) is None:
+            chosen["open"] = ""
+        return cls(**chosen)
 
     @property
-    def is_top(self) -> bool:
-        """Whether the page is the first one of its order."""
-        return self.before is None and self.after is None
+    def severity(self) -> Severity:
+        """Severity of the tab."""
+        return Severity(self.tab) if self.tab else Severity.ALARM
 
     @property
-    def is_oldest_first(self) -> bool:
-        """Whether the list begins with the oldest verdict."""
-        return self.sort == "oldest"
+    def order(self) -> ItemOrder:
+        """Order of the list."""
+        return ItemOrder(self.sort) if self.sort else ItemOrder.NEWEST
 
     @property
-    def follows(self) -> bool:
-        """Whether new verdicts appear on this page."""
-        return self.is_top and not self.is_oldest_first
+    def opened(self) -> int | None:
+        """Number of the opened item."""
+        return _item(self.open)
 
     @property
     def filters(self) -> dict[str, str]:
         """Filters that restrict."""
         return {name: getattr(self, name) for name in FILTERS if getattr(self, name)}
 
-    def to_filter(self, now_s: float, sites: tuple[str, ...] = ()) -> VerdictFilter:
-        """Return the filter for the store, of the devices of these sites."""
-        return VerdictFilter(
+    def to_filter(self, person: SignedIn) -> ItemFilter:
+        """Return the filter for the store, restricted to what the person may see."""
+        return ItemFilter(
+            actor=person.actor if person.name else "",
+            sites=person.sites,
+            severity=self.severity,
+            state=ItemState(self.state) if self.state else ItemState.LEFT,
+            site=self.site,
             device_id=self.device,
             modality=Modality(self.modality) if self.modality else None,
-            decision=Decision(self.decision) if self.decision else None,
-            route=Route(self.route) if self.route else None,
             text=self.text.strip(),
-            since_s=now_s - SPANS_S[self.span] if self.span else None,
-            sites=sites,
+            since_s=_seconds(self.since),
+            until_s=_seconds(self.until),
+            odds=float(self.odds) if self.odds else None,
         )
 
     def address(self, **changes: Any) -> str:
-        """Return the address of this page with changes."""
-        changed = replace(self, **changes)
-        values = {field.name: str(getattr(changed, field.name) or "") for field in fields(changed)}
-        given = {name: value for name, value in values.items() if value}
+        """Return the address of this page with changes; the first page of the list unless `after` is given."""
+        changed = replace(self, **({"after": "", "open": ""} | changes))
+        given = {field.name: value for field in fields(changed) if (value := getattr(changed, field.name))}
         return f"/?{urlencode(given)}" if given else "/"
 
-    def top(self) -> Self:
-        """Return the first page of the same list."""
-        return replace(self, before=None, after=None)
 
-
-def key_in(text: str) -> VerdictKey | None:
-    """Return the key in an address; None for any other text."""
+def key_in(text: str) -> ItemKey | None:
+    """Return the place in an address; None for any other text."""
+    p_value, _, number = text.partition(":")
     try:
-        return VerdictKey.parse(text) if text else None
-    except DataError:
+        key = ItemKey(float(p_value), int(number))
+    except ValueError:
         return None
+    return key if math.isfinite(key.p_value) and 0 <= key.number < _MAX_ITEM else None
+
+
+def key_text(key: ItemKey | None) -> str:
+    """Return a place as in an address, "" for none."""
+    return f"{key.p_value!r}:{key.number}" if key is not None else ""
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        found = float(text) if text else math.nan
+    except ValueError:
+        return None
+    return found if abs(found) < 1e11 else None
+
+
+def _item(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < _MAX_ITEM else None

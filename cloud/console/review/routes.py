@@ -1,66 +1,93 @@
-"""Page "Live": the newest verdicts, filtered, and one of them beside the list."""
+"""Page "Review": items that ask for a person, by severity, and one of them beside the list."""
 
-import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse
 
+from cloud.accounts.identity import ANYBODY, SignedIn, signed_in
 from cloud.console.audience import Audiences
 from cloud.console.guidance import BundleProblems
 from cloud.console.page import page, part
-from cloud.console.rendering import render
-from cloud.console.review.listing import ListReader
-from cloud.console.review.query import ListQuery, key_in
-from cloud.console.why.reading import VerdictReader
-from cloud.console.why.routes import verdict_html
+from cloud.console.review.query import ReviewQuery
+from cloud.console.review.reading import ReviewReader, can_decide, filter_choices
 from cloud.store import Store
+from cloud.store.review.counts import density
+from shared.errors import DataError
+
+MAX_SHOWN = 500
+MAX_NUMBER = 2**63 - 1
 
 
-def review_router(
-    store: Store, verdicts: VerdictReader, audiences: Audiences, bundle_problems: BundleProblems
-) -> APIRouter:
+def review_router(store: Store, audiences: Audiences, bundle_problems: BundleProblems) -> APIRouter:
     """Return the page and its parts."""
     router = APIRouter(include_in_schema=False)
-    listing = ListReader(store, bundle_problems)
-
-    @router.get("/")
-    async def live(request: Request) -> HTMLResponse:
-        """Answer with the page as its address says."""
-        query, audience = ListQuery.parse(request.query_params), audiences.of(request)
-
-        async def read() -> tuple[int, dict[str, Any]]:
-            listed = await listing.page(audience, query)
-            values = {"list": listed.html, "choices": await listing.choices(audience, query), "verdict": ""}
-            if (opened := _sample_id(request.query_params.get("open", ""))) is not None:
-                values["verdict"] = (await verdict_html(verdicts, opened, sites=audience.sites))[1]
-            return 200, values
-
-        return await page(request, audience, "review/page.html", read, query=query)
-
-    @router.get("/parts/list")
-    async def list_part(request: Request) -> HTMLResponse:
-        """Answer with one page of the list."""
-        return part((await listing.page(audiences.of(request), ListQuery.parse(request.query_params))).html)
-
-    @router.get("/parts/filters")
-    async def filters_part(request: Request) -> HTMLResponse:
-        """Answer with the filters and their choices."""
-        query = ListQuery.parse(request.query_params)
-        choices = await listing.choices(audiences.of(request), query)
-        return part(render("review/filters.html", query=query, choices=choices))
-
-    @router.get("/parts/new")
-    async def new(request: Request, since: Annotated[str, Query(max_length=64)] = "") -> dict[str, int]:
-        """Answer with the number of verdicts that are newer than `since`."""
-        query = ListQuery.parse(request.query_params)
-        return {"new": await listing.new(audiences.of(request), query, key_in(since))}
-
+    reader = ReviewReader(store, bundle_problems)
+    _add_page(router, reader, audiences)
+    _add_parts(router, reader, store)
     return router
 
 
-def _sample_id(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text) if text else None
-    except ValueError:
-        return None
+def _add_page(router: APIRouter, reader: ReviewReader, audiences: Audiences) -> None:
+    async def inbox(request: Request) -> str:
+        summary = (await audiences.of(request).snapshots.newest()).summary
+        return await reader.inbox(_person(request), ReviewQuery.parse(request.query_params), summary)
+
+    @router.get("/")
+    async def review(request: Request) -> HTMLResponse:
+        """Answer with the page as its address says."""
+        query, person = ReviewQuery.parse(request.query_params), _person(request)
+
+        async def read() -> tuple[int, dict[str, Any]]:
+            panel = (await reader.panel(person, query.opened))[1] if query.opened is not None else ""
+            return 200, {"inbox": await inbox(request), "panel": panel}
+
+        values = {"query": query, "choices": filter_choices(query), "can_decide": can_decide(person)}
+        return await page(request, audiences.of(request), "review/page.html", read, **values)
+
+    @router.get("/parts/review")
+    async def inbox_part(request: Request) -> HTMLResponse:
+        """Answer with side, tabs and one page of the list."""
+        return part(await inbox(request))
+
+
+def _add_parts(router: APIRouter, reader: ReviewReader, store: Store) -> None:
+    @router.get("/parts/review/changes")
+    async def changes(
+        request: Request,
+        newest: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
+        shown: Annotated[str, Query(max_length=20 * MAX_SHOWN)] = "",
+    ) -> dict[str, Any]:
+        """Answer with what has changed since the list was read; `shown` are the numbers of its items."""
+        numbers = [int(text) for text in shown.split(",")[:MAX_SHOWN] if text.isascii() and text.isdigit()]
+        query = ReviewQuery.parse(request.query_params)
+        found = await reader.changes(_person(request), query, newest, [item for item in numbers if item <= MAX_NUMBER])
+        return {"tabs": found.tabs, "places": found.side, "new": found.new, "rows": found.rows}
+
+    @router.get("/parts/review/item/{item}")
+    async def item_part(request: Request, item: int) -> HTMLResponse:
+        """Answer with one opened item; 404 for an unknown one."""
+        status, html = await reader.panel(_person(request), item) if 0 < item <= MAX_NUMBER else (404, "")
+        if not html:
+            raise HTTPException(404, "This is not the number of a review item.")
+        return part(html, status)
+
+    @router.get("/parts/review/density")
+    async def density_part(
+        request: Request,
+        begin_s: Annotated[float, Query(ge=0, le=1e11, allow_inf_nan=False)] = 0.0,
+        end_s: Annotated[float, Query(ge=0, le=1e11, allow_inf_nan=False)] = 86_400.0,
+        step_s: Annotated[float, Query(ge=1, le=1e6, allow_inf_nan=False)] = 900.0,
+    ) -> dict[str, Any]:
+        """Answer with the number of items by intervals, as [begin, severity, items]."""
+        wanted = ReviewQuery.parse(request.query_params).to_filter(_person(request))
+        try:
+            async with store.reading() as connection:
+                buckets = await density(connection, wanted, begin_s, end_s, step_s)
+        except DataError as error:
+            raise HTTPException(422, str(error)) from None
+        return {"items": [(bucket.at_s, bucket.severity, bucket.items) for bucket in buckets]}
+
+
+def _person(request: Request) -> SignedIn:
+    return signed_in(request.scope) or ANYBODY

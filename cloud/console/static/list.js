@@ -1,4 +1,4 @@
-// Page "Live": list of verdicts, filters, and one verdict beside the list. Its state is in its address. While a row is
+// Page "Verdicts": list of verdicts, filters, and one verdict beside the list. Its state is in its address. While a row is
 // chosen or the list is scrolled, the list holds still and new verdicts are only counted.
 import { start, follow, setProblem } from "./live.js";
 import { fetchPart } from "./parts.js";
@@ -33,7 +33,7 @@ const queryOf = (address) => new URL(address, location.origin).searchParams;
 function addressWith(id) {
   const query = queryOf(list.dataset.address);
   if (id) query.set("open", id);
-  return query.size ? `/?${query}` : "/";
+  return query.size ? `/verdicts?${query}` : "/verdicts";
 }
 
 // ---- the list
@@ -143,7 +143,7 @@ function apply() {
   const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
   const sort = queryOf(list.dataset.address).get("sort");
   sort ? query.set("sort", sort) : query.delete("sort");
-  go(`/?${query}`);
+  go(`/verdicts?${query}`);
 }
 
 // Show another page of the list; `push`: as a step that Back undoes.
@@ -239,7 +239,7 @@ async function onHistory() {
   query.sort();
   if (String(here) !== String(query)) {
     fill(query);
-    await load(`/?${query}`);
+    await load(`/verdicts?${query}`);
   }
   if (id && id !== opened()) await open(id, { history: "none" });
   else if (!id && panel) removePanel();

@@ -7,7 +7,7 @@ const root = document.documentElement;
 const bar = document.querySelector(".v-fresh-words");
 const alert = document.querySelector(".v-problem");
 const handlers = new Map();
-const seen = { store: Number(document.body.dataset.store), verdicts: Number(document.body.dataset.verdicts) };
+const seen = { store: Number(document.body.dataset.store), verdicts: Number(document.body.dataset.verdicts), review: Number(document.body.dataset.review) };
 // The first one is shown: without a session every other request fails, too.
 const problems = new Map([["session", ""], ["stream", alert.querySelector("span").textContent]]);
 let source = null;
@@ -54,7 +54,7 @@ function hear(event) {
   const was = problems.get("stream");
   setProblem("stream", problem);
   showState();
-  if (was && !problem) for (const topic of ["store", "verdicts"]) tell(topic);
+  if (was && !problem) for (const topic of ["store", "verdicts", "review"]) tell(topic);
   if (!problem && document.querySelector("[data-missing]")) location.reload();
   tell("clock");
 }

@@ -31,10 +31,25 @@ export function clock(at_s) {
   return `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ${time}`;
 }
 
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+// "14:03", with the day before it unless it is today.
+function short(at_s) {
+  const at = new Date(at_s * 1000);
+  const now = new Date(serviceNow() * 1000);
+  if (Number.isNaN(at.getTime())) return `${at_s}\u00a0s`;
+  const time = `${pad(at.getHours())}:${pad(at.getMinutes())}`;
+  if (at.toDateString() === now.toDateString()) return time;
+  const year = at.getFullYear() === now.getFullYear() ? "" : ` ${at.getFullYear()}`;
+  return `${at.getDate()} ${MONTHS[at.getMonth()]}${year} ${time}`;
+}
+
+const FORMS = { age: (at_s) => age(serviceNow() - at_s), clock, short };
+
 export function showTimes(root = document) {
   for (const element of root.querySelectorAll("time[data-at]")) {
     const at_s = Number(element.dataset.at);
-    const text = element.dataset.form === "age" ? age(serviceNow() - at_s) : clock(at_s);
+    const text = (FORMS[element.dataset.form] ?? clock)(at_s);
     if (element.textContent !== text) element.textContent = text;
   }
 }

@@ -16,7 +16,7 @@ class Tabs:
         self._url, self._profile = url, profile
         self._pages: list[Any] = []
 
-    def __call__(self, path: str = "/", *, width: int = 1280, dark: bool = False, at: str = ROW) -> Any:
+    def __call__(self, path: str = "/verdicts", *, width: int = 1280, dark: bool = False, at: str = ROW) -> Any:
         """Open a path in a tab of its own, and wait until it shows `at` and follows the service."""
         page = self._profile.new_page()
         self._pages.append(page)

@@ -20,6 +20,7 @@ def test_empty_pages_name_the_next_step(tmp_path: Path, browser: Any) -> None:
         page.wait_for_selector("text=The service is not ready")
         assert "press-1-0000aaaa: it is damaged" in page.inner_text(".v-empty")
         console.do(console.fleet.send(CAMERA))
+        page.goto(f"{console.url}/verdicts")
         page.wait_for_selector("tr[data-sample]")
         started_s = time.monotonic()
         console.stop()  # with a page open

@@ -38,7 +38,7 @@ def test_the_list_holds_still_while_a_row_is_chosen(console: RunningConsole, ope
 
 
 def test_keyboard_leads_through_the_details(console: RunningConsole, open_page: Any) -> None:
-    page = open_page("/?decision=anomalous")
+    page = open_page("/verdicts?decision=anomalous")
     listed = samples(page)
     page.keyboard.press("j")
     page.keyboard.press("Enter")
@@ -53,7 +53,7 @@ def test_keyboard_leads_through_the_details(console: RunningConsole, open_page: 
 
 
 def test_each_kind_of_sample_highlights_its_anomaly(console: RunningConsole, open_page: Any) -> None:
-    page = open_page("/?decision=anomalous&modality=image")
+    page = open_page("/verdicts?decision=anomalous&modality=image")
     page.click(ROW)
     wait_for(page, "document.querySelector('.v-map')?.naturalWidth > 0")
     wait_for(page, "document.querySelector('.v-canvas img')?.naturalWidth > 0")  # the other picture
@@ -133,7 +133,9 @@ def test_text_from_devices_stays_text(console: RunningConsole, open_page: Any) -
     devices = open_page("/devices", at=".v-device")
     assert XSS in devices.inner_text(".v-devices")
     alone = open_page(f"/verdict/{verdict.sample_id}", at=".v-facts")
-    filtered = open_page("/?device=" + "%3Cscript%3Ewindow.pwned%3D1%3C%2Fscript%3E&text=%22%3E%3Cimg", at=".v-empty")
+    filtered = open_page(
+        "/verdicts?device=" + "%3Cscript%3Ewindow.pwned%3D1%3C%2Fscript%3E&text=%22%3E%3Cimg", at=".v-empty"
+    )
     for opened in (page, devices, alone, filtered):
         assert opened.evaluate("window.pwned") is None
 
@@ -172,7 +174,12 @@ async def execute(console: RunningConsole, statement: str) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_screen(console: RunningConsole, open_page: Any, width: int) -> None:
-    for path, at in (("/", ROW), ("/devices", ".v-device"), ("/?modality=series", ROW), ("/?modality=video", ROW)):
+    for path, at in (
+        ("/verdicts", ROW),
+        ("/devices", ".v-device"),
+        ("/verdicts?modality=series", ROW),
+        ("/verdicts?modality=video", ROW),
+    ):
         page = open_page(path, width=width, at=at)
         if "series" in path:
             page.click(ROW)

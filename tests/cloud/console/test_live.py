@@ -158,4 +158,4 @@ async def test_an_unknown_topic_is_refused_and_device_text_stays_text(fleet: Fle
     async with httpx.AsyncClient(transport=transport, base_url="http://console") as client:
         answer = await client.get("/live", params={"topics": f"store,{XSS[:20]}"})
         assert answer.status_code == 422
-        assert "known topics: figures, store, verdicts" in answer.json()["detail"]
+        assert "known topics: figures, review, store, verdicts" in answer.json()["detail"]

@@ -110,10 +110,11 @@ async def test_what_an_account_names_of_another_site_is_unknown(
     fleet: Fleet, browsers: dict[str, httpx.AsyncClient]
 ) -> None:
     foreign = (await samples_of(fleet.store, SHUTTLE.device_id))[0]
-    opened = (await browsers["ada"].get("/", params={"open": str(foreign)})).text
+    opened = (await browsers["ada"].get("/verdicts", params={"open": str(foreign)})).text
     assert f"There is no sample {foreign}" in opened
     for path in (
         f"/?device={SHUTTLE.device_id}",
+        f"/verdicts?device={SHUTTLE.device_id}",
         f"/verdict/{foreign}",
         f"/parts/verdict/{foreign}",
         f"/media/{foreign}/image.png",

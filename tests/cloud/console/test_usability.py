@@ -73,7 +73,7 @@ def test_page_down_scrolls_the_list_wherever_the_focus_is(open_page: Any) -> Non
 
 
 def test_at_twice_the_size_the_page_scrolls_and_nothing_is_cut_off(open_page: Any) -> None:
-    for path, at in (("/", ROW), ("/devices", ".v-device")):
+    for path, at in (("/verdicts", ROW), ("/devices", ".v-device")):
         page = open_page(path, at=at)
         page.set_viewport_size({"width": 640, "height": 400})
         assert page.evaluate("document.documentElement.scrollWidth") <= 640
@@ -83,7 +83,7 @@ def test_at_twice_the_size_the_page_scrolls_and_nothing_is_cut_off(open_page: An
 
 
 def test_the_opened_row_is_in_the_address_and_back_closes_it(open_page: Any) -> None:
-    page = open_page("/?decision=anomalous")
+    page = open_page("/verdicts?decision=anomalous")
     first, second = samples(page)[:2]
     page.click(f"tr[data-sample='{first}']")
     page.wait_for_selector(f"dd:text('{first}')")
@@ -171,8 +171,13 @@ def test_axe_finds_nothing_serious(console: RunningConsole, open_page: Any, widt
         name: httpx.get(f"{console.url}/api/verdicts?modality={name}&size=1").json()["verdicts"][0]["sample_id"]
         for name in ("image", "series", "tabular", "video")
     }
-    pages = {f"/?modality={name}&open={sample_id}": ".v-facts" for name, sample_id in newest.items()}
-    pages |= {"/": ROW, "/?text=nothing": ".v-empty", "/devices": ".v-device", f"/bundle/{bundle_id}": "h1"}
+    pages = {f"/verdicts?modality={name}&open={sample_id}": ".v-facts" for name, sample_id in newest.items()}
+    pages |= {
+        "/verdicts": ROW,
+        "/verdicts?text=nothing": ".v-empty",
+        "/devices": ".v-device",
+        f"/bundle/{bundle_id}": "h1",
+    }
     pages |= {f"/verdict/{newest['video']}": ".v-facts", "/verdict/nonsense": "h1", "/nonsense": "h1"}
     found = []
     for path, at in pages.items():
@@ -193,7 +198,7 @@ def test_axe_finds_nothing_serious(console: RunningConsole, open_page: Any, widt
 
 def test_pages_obey_a_policy_without_unsafe_sources(console: RunningConsole) -> None:
     assert "unsafe" not in POLICY
-    for path in ("/", "/devices", "/verdict/nonsense", "/bundle/nonsense", "/nonsense", "/api/fleet"):
+    for path in ("/", "/verdicts", "/devices", "/verdict/nonsense", "/bundle/nonsense", "/nonsense", "/api/fleet"):
         answer = httpx.get(console.url + path, headers={"accept": "text/html"})
         assert answer.headers["content-security-policy"] == POLICY, path
         assert " style=" not in answer.text, path
@@ -202,7 +207,7 @@ def test_pages_obey_a_policy_without_unsafe_sources(console: RunningConsole) -> 
 
 
 def test_scripts_and_styles_have_addresses_that_change_with_them(console: RunningConsole) -> None:
-    text = httpx.get(console.url).text
+    text = httpx.get(f"{console.url}/verdicts").text
     address = text.split('src="')[2].split('"')[0]
     assert address.endswith("/list.js")
     answer = httpx.get(console.url + address)

@@ -109,9 +109,9 @@ async def check_sign_in(served: Served) -> None:
     async with httpx.AsyncClient(base_url=served.facts["console_url"], follow_redirects=True) as client:
         assert "Sign in" in (await client.get("/", headers={"Accept": "text/html"})).text
         made = await fill(client, link, name="ada", password=password, again=password)
-        assert "Live" in made.text
+        assert "Review" in made.text
     async with httpx.AsyncClient(base_url=served.facts["console_url"], follow_redirects=True) as client:
-        assert "Live" in (await sign_in_by_form(client, "ada", password)).text
+        assert "Review" in (await sign_in_by_form(client, "ada", password)).text
         secret = client.cookies["vedette-session"]
     assert (password in served.log.read_text(), secret in served.log.read_text()) == (False, False)
 

@@ -7,8 +7,8 @@ from typing import Any
 from cloud.console.audience import Audience
 from cloud.console.guidance import BundleProblems, no_device, no_match, no_match_yet, no_verdict, not_ready
 from cloud.console.rendering import render
-from cloud.console.review.query import ListQuery
-from cloud.console.review.table import ORDERS, filter_choices, table_columns
+from cloud.console.verdicts.query import ListQuery
+from cloud.console.verdicts.table import ORDERS, filter_choices, table_columns
 from cloud.console.views import row_view
 from cloud.store import Store
 from cloud.store.fleet_queries import FleetSummary, device_ids
@@ -17,7 +17,7 @@ from cloud.store.verdict_columns import VerdictRow
 from cloud.store.verdict_keys import VerdictKey
 
 PAGE_SIZE = 50
-MAX_CHOICES = 500  # devices in the filter; others are in its address: /?device=ID
+MAX_CHOICES = 500  # devices in the filter; others are in its address: /verdicts?device=ID
 _BEGIN = VerdictKey(0.0, 0)
 _NO_ROWS = VerdictPage((), None, None)
 
@@ -70,7 +70,7 @@ class ListReader:
             onward = page.newer if query.is_oldest_first else page.older
         summary = (await audience.snapshots.newest()).summary
         html = render(
-            "review/list.html",
+            "verdicts/list.html",
             query=query,
             order=ORDERS[query.sort],
             columns=table_columns(),

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from cloud.console import create_app
-from cloud.console.review.query import ListQuery
-from cloud.console.review.table import table_columns
+from cloud.console.verdicts.query import ListQuery
+from cloud.console.verdicts.table import table_columns
 from cloud.store.verdict_keys import VerdictKey
 from tests.cloud.console.filled_store import CAMERA, SHUTTLE, XSS, Fleet
 
@@ -18,7 +18,7 @@ def test_an_address_gives_its_query_again_and_unknown_values_restrict_nothing() 
     found = parse_qs(urlsplit(query.address()).query)
     assert ListQuery.parse({name: values[0] for name, values in found.items()}) == query
     assert ListQuery.parse({"modality": "smell", "sort": "up", "before": "x", "span": "9y"}) == ListQuery()
-    assert ListQuery().address() == "/"
+    assert ListQuery().address() == "/verdicts"
     both = ListQuery.parse({"before": "1.0:1", "after": "2.0:2"})
     assert (both.before, both.after) == (VerdictKey(1.0, 1), None)
 
@@ -44,7 +44,7 @@ async def client(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_page_is_complete_without_a_script(fleet: Fleet, client: httpx.AsyncClient) -> None:
     shown = await fleet.send(CAMERA, origin=XSS, odd=True)
     other = await fleet.send(SHUTTLE)
-    text = (await client.get("/", params={"device": CAMERA.device_id, "open": str(shown.sample_id)})).text
+    text = (await client.get("/verdicts", params={"device": CAMERA.device_id, "open": str(shown.sample_id)})).text
     assert f'href="/verdict/{shown.sample_id}"' in text
     assert str(other.sample_id) not in text
     assert f'<option value="{CAMERA.device_id}" selected>' in text
@@ -65,7 +65,7 @@ async def test_new_verdicts_are_counted_from_a_key(fleet: Fleet, client: httpx.A
 async def test_a_page_whose_store_fails_says_so_with_its_frame(fleet: Fleet, client: httpx.AsyncClient) -> None:
     async with fleet.store.writing() as connection:
         await connection.exec_driver_sql("ALTER TABLE heartbeats RENAME TO hidden")
-    for path in ("/", "/devices"):
+    for path in ("/", "/verdicts", "/devices"):
         answer = await client.get(path)
         assert answer.status_code == 503
         assert 'role="alert"' in answer.text

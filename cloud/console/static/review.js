@@ -1,0 +1,412 @@
+// Page "Review": items by severity, one of them beside the list, and decisions. Its state is in its address. The list
+// never moves by itself: new items are counted, and items that others decide change in place.
+import "./frame.js";
+import { follow, setProblem, start } from "./live.js";
+import { fetchPart } from "./parts.js";
+import { Decisions } from "./review_decisions.js";
+import { addKeys } from "./review_keys.js";
+import { Selection } from "./review_selection.js";
+import { addSwipe } from "./review_swipe.js";
+import { showDay, showMonth } from "./review_time.js";
+import { addViews } from "./review_views.js";
+import { showTimes } from "./time.js";
+import { dress } from "./verdict.js";
+
+const TYPING_MS = 250;
+const CHANGES_MS = 700;
+const MAX_SHOWN = 300;
+const page = document.querySelector(".r-page");
+const form = document.querySelector(".r-filters");
+let panel = page?.querySelector(".r-panel");
+let chosen = panel?.dataset.item ?? "";
+let loads = 0;
+let openings = 0;
+let timer = 0;
+let changesTimer = 0;
+let failed = false;
+const ahead = new Map(); // panels that were fetched before they are opened
+
+const work = () => page.querySelector(".r-work");
+const part = (selector) => page.querySelector(selector);
+const rows = () => [...page.querySelectorAll(".r-row")];
+const rowOf = (item) => page.querySelector(`.r-row[data-item="${item}"]`);
+const linkOf = (row) => row.querySelector(".r-open");
+const queryOf = (address) => new URL(address, location.origin).searchParams;
+const listQuery = () => queryOf(work().dataset.address);
+
+function addressWith(item) {
+  const query = listQuery();
+  item ? query.set("open", item) : query.delete("open");
+  query.delete("after");
+  return query.size ? `/?${query}` : "/";
+}
+
+// ---- the list
+
+async function load(address) {
+  const mine = ++loads;
+  let fresh;
+  try {
+    fresh = await fetchPart(`/parts/review?${queryOf(address)}`);
+  } catch (error) {
+    failed = true;
+    setProblem("list", error.message);
+    return false;
+  }
+  if (mine !== loads) return false;
+  failed = false;
+  setProblem("list", "");
+  ahead.clear();
+  work().replaceWith(fresh);
+  furnish();
+  return true;
+}
+
+// Give life to a list that was put in place.
+function furnish() {
+  showTimes(page);
+  selection.refresh();
+  decisions.mark();
+  views.show();
+  showDay(part(".r-day"), () => listQuery(), go);
+  showMonth(part(".r-calendar"), () => listQuery(), go);
+  mark();
+}
+
+// Show another list; `push`: as a step that Back undoes.
+async function go(address, { push = true } = {}) {
+  clearTimeout(timer);
+  fill(queryOf(address));
+  if (!(await load(address))) return;
+  part(".r-inbox").scrollTop = 0;
+  if (!panel) chosen = "";
+  mark();
+  const target = addressWith(panel?.dataset.item ?? "");
+  push ? history.pushState({}, "", target) : history.replaceState(history.state, "", target);
+}
+
+async function more() {
+  const link = part(".r-more");
+  if (!link || link.dataset.busy) return false;
+  link.dataset.busy = "1";
+  try {
+    const fresh = await fetchPart(`/parts/review?${queryOf(link.getAttribute("href"))}`);
+    const known = new Set(rows().map((row) => row.dataset.item));
+    const added = [...fresh.querySelectorAll(".r-row")].filter((row) => !known.has(row.dataset.item));
+    part(".r-list").append(...added);
+    link.closest(".r-end").replaceWith(...fresh.querySelectorAll(".r-end"));
+    showTimes(part(".r-list"));
+    decisions.mark();
+    return added.length > 0;
+  } catch (error) {
+    delete link.dataset.busy;
+    setProblem("list", error.message);
+    return false;
+  }
+}
+
+// ---- changes of others, and new items
+
+function changesSoon() {
+  clearTimeout(changesTimer);
+  changesTimer = setTimeout(readChanges, CHANGES_MS);
+}
+
+async function readChanges() {
+  const mine = loads;
+  const shown = rows().map((row) => row.dataset.item).slice(0, MAX_SHOWN);
+  if (panel && !shown.includes(panel.dataset.item)) shown.push(panel.dataset.item);
+  const query = listQuery();
+  query.delete("after");
+  query.set("newest", work().dataset.newest);
+  query.set("shown", shown.join(","));
+  const answer = await fetch(`/parts/review/changes?${query}`).catch(() => null);
+  if (!answer?.ok || mine !== loads) return;
+  const found = await answer.json();
+  if (mine !== loads) return;
+  if (!rows().length && found.new) return void load(work().dataset.address);
+  part(".r-tabs-place").innerHTML = found.tabs; // rendered and escaped by the service
+  part(".r-places").innerHTML = found.places;
+  const link = part(".r-new");
+  link.hidden = !found.new;
+  link.textContent = `${found.new > 99 ? "99+" : found.new} new`;
+  for (const [item, html] of Object.entries(found.rows)) updateRow(item, html);
+}
+
+function updateRow(item, html) {
+  const template = document.createElement("template");
+  template.innerHTML = html; // rendered and escaped by the service
+  const fresh = template.content.firstElementChild;
+  if (decisions.isOwn(item)) return;
+  const row = rowOf(item);
+  if (row && row.dataset.mark !== fresh.dataset.mark) {
+    const focused = row.contains(document.activeElement);
+    row.replaceWith(fresh);
+    showTimes(fresh);
+    selection.refresh();
+    mark();
+    if (focused) linkOf(fresh).focus({ preventScroll: true });
+  }
+  if (panel?.dataset.item === item && panel.dataset.mark !== fresh.dataset.mark && !panel.contains(document.activeElement)) {
+    open(item, { step: "none", again: true });
+  }
+}
+
+// ---- the opened item
+
+function mark() {
+  for (const row of rows()) {
+    const isChosen = row.dataset.item === chosen;
+    row.classList.toggle("r-chosen", isChosen);
+    isChosen ? linkOf(row).setAttribute("aria-current", "true") : linkOf(row).removeAttribute("aria-current");
+  }
+}
+
+function choose(row, { focus = true } = {}) {
+  chosen = row.dataset.item;
+  mark();
+  row.scrollIntoView({ block: "nearest" });
+  if (focus && !panel?.contains(document.activeElement)) linkOf(row).focus({ preventScroll: true });
+}
+
+function panelOf(item) {
+  if (!ahead.has(item)) ahead.set(item, fetchPart(`/parts/review/item/${encodeURIComponent(item)}`));
+  return ahead.get(item);
+}
+
+function whyOf(sample) {
+  const key = `why ${sample}`;
+  if (!ahead.has(key)) ahead.set(key, fetchPart(`/parts/verdict/${encodeURIComponent(sample)}`));
+  return ahead.get(key);
+}
+
+async function open(item, { step = "push", focus = false, again = false } = {}) {
+  const mine = ++openings;
+  chosen = item;
+  mark();
+  if (again) ahead.delete(item);
+  let fresh;
+  try {
+    fresh = (await panelOf(item)).cloneNode(true);
+    setProblem("item", "");
+  } catch (error) {
+    ahead.delete(item);
+    if (mine === openings) setProblem("item", `This item could not be read: ${error.message}`);
+    return;
+  }
+  if (mine !== openings) return;
+  if (step === "push") history.pushState({ opened: true }, "", addressWith(item));
+  if (step === "replace") history.replaceState(history.state, "", addressWith(item));
+  const had = focus || panel?.contains(document.activeElement);
+  const why = again && panel?.dataset.item === item ? panel.querySelector(".r-why") : null;
+  panel ? panel.replaceWith(fresh) : page.append(fresh);
+  panel = fresh;
+  if (why) panel.querySelector(".r-why")?.replaceWith(why);
+  dressPanel(!why);
+  const row = rowOf(item);
+  row?.scrollIntoView({ block: "nearest" });
+  if (had) panel.focus({ preventScroll: true });
+  else if (row && !page.querySelector(".r-work").contains(document.activeElement)) linkOf(row).focus({ preventScroll: true });
+}
+
+function dressPanel(withWhy = true) {
+  showTimes(panel);
+  decisions.mark();
+  mark();
+  if (withWhy && panel.dataset.sample) showWhy(panel.dataset.sample);
+  const next = rows()[rows().findIndex((row) => row.dataset.item === panel.dataset.item) + 1];
+  if (next) {
+    panelOf(next.dataset.item).catch(() => ahead.delete(next.dataset.item));
+    if (next.dataset.sample) whyOf(next.dataset.sample).catch(() => ahead.delete(`why ${next.dataset.sample}`));
+  }
+}
+
+async function showWhy(sample) {
+  const mine = panel;
+  for (const link of mine.querySelectorAll(".r-member")) {
+    link.dataset.sample === sample ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+  }
+  const place = mine.querySelector(".r-why");
+  try {
+    const verdict = (await whyOf(sample)).cloneNode(true);
+    if (mine !== panel) return;
+    place.replaceChildren(verdict);
+    dress(verdict);
+  } catch (error) {
+    ahead.delete(`why ${sample}`);
+    place.textContent = `This verdict could not be read: ${error.message}`;
+  }
+}
+
+function removePanel() {
+  openings += 1;
+  const had = panel.contains(document.activeElement);
+  panel.remove();
+  panel = null;
+  const row = rowOf(chosen);
+  if (had && row) linkOf(row).focus({ preventScroll: true });
+}
+
+function close() {
+  if (history.state?.opened) return history.back();
+  removePanel();
+  history.replaceState(history.state, "", addressWith(""));
+}
+
+function letGo() {
+  if (page.contains(document.activeElement)) document.activeElement.blur();
+  chosen = "";
+  mark();
+}
+
+async function move(step) {
+  const all = rows();
+  const place = all.findIndex((row) => row.dataset.item === chosen) + step;
+  if (place >= all.length && !(await more())) return false;
+  const row = rows()[place];
+  if (!row) return false;
+  choose(row);
+  if (panel) open(row.dataset.item, { step: "replace" });
+  return true;
+}
+
+async function onHistory() {
+  const query = queryOf(location.href);
+  const item = query.get("open") ?? "";
+  query.delete("open");
+  const here = listQuery();
+  for (const each of [here, query]) {
+    each.delete("after");
+    each.sort();
+  }
+  if (String(here) !== String(query)) {
+    fill(query);
+    await load(`/?${query}`);
+  }
+  if (item && item !== panel?.dataset.item) await open(item, { step: "none" });
+  else if (!item && panel) removePanel();
+  mark();
+}
+
+// ---- filters
+
+function fill(query) {
+  for (const field of form.elements) if (field.name) field.value = query.get(field.name) ?? "";
+  showFilters();
+}
+
+function showFilters() {
+  const fields = [...form.elements].filter((field) => field.name && !["tab", "sort"].includes(field.name));
+  for (const field of fields) field.classList.toggle("v-set", Boolean(field.value));
+  form.querySelector(".r-clear").hidden = !fields.some((field) => field.value);
+}
+
+function apply() {
+  const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+  go(query.size ? `/?${query}` : "/");
+}
+
+function tab(place) {
+  const link = page.querySelectorAll(".r-tab")[place];
+  if (link) go(link.getAttribute("href"));
+}
+
+// ---- events
+
+const selection = new Selection({ page, rows });
+const decisions = new Decisions({ page, rows, rowOf, panel: () => panel, selection, chosen: () => chosen, reopen: (item) => open(item, { step: "none", again: true }), move, changed: changesSoon });
+const views = addViews({ page, address: () => addressWith(""), reload: () => load(work().dataset.address) });
+
+function onClick(event) {
+  if (event.button || event.ctrlKey || event.metaKey || event.altKey) return;
+  const { target } = event;
+  const link = target.closest("a");
+  const row = target.closest(".r-row");
+  const button = target.closest("button");
+  if (target.closest(".r-check")) selection.toggle(row, { range: event.shiftKey });
+  else if (link?.dataset.go !== undefined) {
+    event.preventDefault();
+    go(link.getAttribute("href"));
+  } else if (link?.matches(".r-more")) {
+    event.preventDefault();
+    more();
+  } else if (link?.matches(".r-member")) {
+    event.preventDefault();
+    showWhy(link.dataset.sample);
+  } else if (button) onButton(button);
+  else if (row && !row.dataset.dragged) {
+    event.preventDefault();
+    if (event.shiftKey) selection.toggle(row, { range: true });
+    else open(row.dataset.item, { step: panel ? "replace" : "push", focus: Boolean(link) && event.detail === 0 });
+  }
+}
+
+function onButton(button) {
+  if (button.dataset.decide) decisions.decide(button.dataset.decide, { fromPanel: Boolean(button.closest(".r-panel")) });
+  else if (button.dataset.mark !== undefined) decisions.review({ fromPanel: Boolean(button.closest(".r-panel")) });
+  else if (button.dataset.select) selection.all(button.dataset.select === "all");
+  else if (button.matches(".r-close")) close();
+}
+
+function begin() {
+  page.addEventListener("click", onClick);
+  page.addEventListener("focusin", (event) => {
+    const row = event.target.closest(".r-row");
+    if (row && row.dataset.item !== chosen) choose(row, { focus: false });
+  });
+  page.addEventListener("error", (event) => (event.target.hidden = true), true); // a picture that has expired
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    apply();
+  });
+  form.addEventListener("change", (event) => event.target.matches("select") && apply());
+  form.addEventListener("input", (event) => {
+    if (!event.target.matches("[type=search]")) return;
+    clearTimeout(timer);
+    timer = setTimeout(apply, TYPING_MS);
+  });
+  const query = listQuery();
+  form.querySelector(".v-apply").hidden = true;
+  form.querySelector(".r-clear").addEventListener("click", () => {
+    const kept = new URLSearchParams();
+    for (const name of ["tab", "sort"]) if (form.elements[name].value) kept.set(name, form.elements[name].value);
+    go(`/?${kept}`);
+  });
+  const unfold = form.querySelector(".r-more-filters");
+  unfold.hidden = false;
+  unfold.addEventListener("click", () => unfold.setAttribute("aria-expanded", String(form.classList.toggle("r-unfolded"))));
+  fill(query);
+  window.addEventListener("popstate", onHistory);
+  addKeys({
+    search: form.elements.text,
+    panel: () => panel,
+    move,
+    open: () => chosen && open(chosen, { focus: true, step: panel ? "replace" : "push" }),
+    leave: () => (selection.size ? selection.all(false) : panel ? close() : letGo()),
+    top: () => go(addressWith("")),
+    tab,
+    list: () => part(".r-inbox"),
+    selection,
+    chosenRow: () => rowOf(chosen),
+    decisions,
+    note: async () => {
+      if (!panel && chosen) await open(chosen);
+      panel?.querySelector(".r-note")?.focus();
+    },
+  });
+  addSwipe(page, (row, decision) => {
+    choose(row, { focus: false });
+    decisions.decide(decision, { only: row.dataset.item });
+  }, () => page.dataset.canDecide !== undefined);
+  follow("review", changesSoon);
+  for (const topic of ["store", "verdicts"]) follow(topic, () => !rows().length && load(work().dataset.address));
+  follow("clock", () => {
+    decisions.tick();
+    if (failed) load(work().dataset.address);
+  });
+  furnish();
+  if (panel) dressPanel();
+}
+
+if (page) begin();
+start();
