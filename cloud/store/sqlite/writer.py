@@ -30,20 +30,18 @@ class SqliteWriter:
         return await self._in_thread(self._transact, work, before_commit)
 
     async def run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[], object]) -> T:
-        """Call `work`, whose first statement is a durable transaction, and then `after`.
+        """Call `work`, whose first statement is a durable transaction, and then `after` in the event loop.
 
-        The interpreter's lock is given away by every statement, also by those that begin and end a transaction.
+        The thread gives away the interpreter's lock in every statement and every call to the system, and waits for it
+        afterwards: one statement instead of three, and `after` elsewhere.
         A cancelled caller waits for its end. Raises the errors of `sqlite3`.
         """
-        return await self._in_thread(self._run, work, after)
+        result: T = await self._in_thread(self._run, work)
+        after()
+        return result
 
-    async def _in_thread(
-        self,
-        function: Callable[[Callable[[sqlite3.Connection], T], Callable[[], object]], T],
-        work: Callable[[sqlite3.Connection], T],
-        check: Callable[[], object],
-    ) -> T:
-        running = asyncio.get_running_loop().run_in_executor(self._thread, function, work, check)
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        running = asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -67,11 +65,9 @@ class SqliteWriter:
             raise
         return result
 
-    def _run(self, work: Callable[[sqlite3.Connection], T], after: Callable[[], object]) -> T:
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection = self._connection or self._open()
-        result = work(connection)
-        after()
-        return result
+        return work(connection)
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, cached_statements=STATEMENTS)
