@@ -29,6 +29,7 @@ from cloud.store.labels import Label
 from cloud.store.queries import count_newer, judged_sample, verdict_page
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from cloud.training.progress import StageProgress
+from shared.garbage import skip_loaded_objects
 from shared.modality import Modality
 from shared.samples import Decision, Route
 
@@ -81,6 +82,7 @@ def run_query_benchmark(options: QueryOptions, progress: StageProgress) -> dict[
         location = StoreLocation(options.folder or Path(name), options.store_url)
         progress("making the store", 0.0)
         prepare_store(location, StoreContents(options.verdicts))
+        skip_loaded_objects()  # as the service does
         figures, verdicts = asyncio.run(_measure(location, options, progress))
     rows = [
         {

@@ -95,7 +95,8 @@ async def _page_after(connection: AsyncConnection, wanted: VerdictFilter, after:
 
 async def verdict_rows(connection: AsyncConnection, numbers: Sequence[int]) -> dict[int, VerdictRow]:
     """Return the rows of these verdicts by number, without those that are not there."""
-    query = _judged(select(*_LISTED)).where(verdicts.c.number.in_(numbers))
+    # Both conditions: PostgreSQL then plans with the partitions of these numbers alone.
+    query = _judged(select(*_LISTED)).where(verdicts.c.number.in_(numbers), samples.c.number.in_(numbers))
     rows = (await connection.execute(query)).mappings()
     return {row["number"]: VerdictRow.model_validate(dict(row)) for row in rows}
 

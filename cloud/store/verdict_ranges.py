@@ -101,8 +101,14 @@ async def _search(connection: AsyncConnection, wanted: VerdictFilter, span: Span
 async def _in_window(connection: AsyncConnection, keys: Select[Any], text: str, span: Span, limit: int) -> Found:
     """Return the first `limit` of these `WINDOW` keys whose sample matches the text."""
     window = keys.subquery()
-    query = select(window.c.judged_at_s, window.c.number).join(samples, samples.c.number == window.c.number)
-    query = query.where(_matches(text)).order_by(*_order(window.c, span)).limit(limit)
+    joined, columns = window.join(samples, samples.c.number == window.c.number), samples.c
+    if connection.dialect.name == "postgresql":
+        # The limit keeps PostgreSQL from reading all partitions instead: it does not foresee that each key needs one.
+        sample = select(*(samples.c[name] for name in SEARCHED_NAMES)).where(samples.c.number == window.c.number)
+        found_sample = sample.limit(1).correlate(window).lateral()
+        joined, columns = window.join(found_sample, true()), found_sample.c
+    query = select(window.c.judged_at_s, window.c.number).select_from(joined).where(_matches(text, columns))
+    query = query.order_by(*_order(window.c, span)).limit(limit)
     found = tuple(VerdictKey(*row) for row in await connection.execute(query))
     if len(found) == limit:
         return Found(found)
@@ -185,9 +191,15 @@ async def _among(
     limit: int,
 ) -> tuple[VerdictKey, ...]:
     """Return the first `limit` keys of these samples that match the other filters."""
-    query = select(verdicts.c.judged_at_s, verdicts.c.number).where(verdicts.c.number.in_(numbers), *conditions)
-    query = _of_kind(query, wanted).order_by(*_order(verdicts.c, span)).limit(limit)
-    return tuple(VerdictKey(*row) for row in await connection.execute(query))
+    query = _of_kind(select(verdicts.c.judged_at_s, verdicts.c.number).where(*conditions), wanted)
+    if connection.dialect.name == "postgresql":
+        candidates = numbers.subquery()
+        found = query.where(verdicts.c.number == candidates.c.number).limit(1).correlate(candidates).lateral()
+        query = select(found.c.judged_at_s, found.c.number).select_from(candidates.join(found, true()))
+        query = query.order_by(*_order(found.c, span))  # for the limit of 1 see _in_window
+    else:
+        query = query.where(verdicts.c.number.in_(numbers)).order_by(*_order(verdicts.c, span))
+    return tuple(VerdictKey(*row) for row in await connection.execute(query.limit(limit)))
 
 
 def _of_kind(query: Select[Any], wanted: VerdictFilter) -> Select[Any]:
@@ -216,8 +228,8 @@ async def _sources(connection: AsyncConnection, wanted: VerdictFilter) -> set[st
     return set((await connection.execute(query)).scalars())
 
 
-def _matches(text: str) -> ColumnElement[bool]:
-    columns = [samples.c[name] for name in SEARCHED_NAMES]
+def _matches(text: str, of_sample: Any = samples.c) -> ColumnElement[bool]:
+    columns = [of_sample[name] for name in SEARCHED_NAMES]
     if text.startswith("*"):
         return or_(*(column.icontains(text.lstrip("*"), autoescape=True) for column in columns))
     return or_(*(_begins(func.lower(column), text) for column in columns))
