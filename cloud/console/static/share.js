@@ -1,4 +1,5 @@
 // Dialog that makes, lists and revokes links to one verdict.
+import { clock } from "./time.js";
 
 const dialog = document.querySelector(".v-share-dialog");
 const button = document.querySelector(".v-share");
@@ -42,7 +43,7 @@ async function list() {
     const row = document.createElement("li");
     const words = document.createElement("span");
     const times = link.opened === 1 ? "opened once" : link.opened ? `opened ${link.opened} times` : "not opened yet";
-    words.textContent = `until ${new Date(link.expires_at).toLocaleString()}, ${times}, by ${link.created_by.replace(/^user:/, "")}`;
+    words.textContent = `until ${clock(Date.parse(link.expires_at) / 1000)}, ${times}, by ${link.created_by.replace(/^\w+:/, "")}`;
     const end = document.createElement("button");
     end.type = "button";
     end.className = "v-button";

@@ -94,7 +94,7 @@ def test_a_normal_picture_stands_in_for_the_sample_until_it_is_chosen_again(
 
 
 def test_beside_the_list_normal_pictures_come_a_moment_later(open_page: Any, ids: dict[str, str]) -> None:
-    page = open_page(f"/?modality=image&open={ids['image']}", at=".v-detail")
+    page = open_page(f"/verdicts?modality=image&open={ids['image']}", at=".v-detail")
     page.locator(".v-example").first.wait_for()
     assert page.locator(".v-example span").first.inner_text() == "Expected"
     page.locator(".v-example").first.click()
