@@ -69,7 +69,7 @@ def picture_of(values: Values) -> NDArray[np.uint8]:
 
 def _small(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return a grey picture of _SIDE pixels a side without its mean brightness."""
-    grey = pixels.mean(axis=2, dtype=np.float32)
+    grey = fitted(pixels, 4 * _SIDE, 4 * _SIDE).mean(axis=2, dtype=np.float32)
     small: NDArray[np.float32] = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     centred: NDArray[np.float32] = small - small.mean()
     return centred
