@@ -16,6 +16,7 @@ from cloud.settings import StoreLocation
 from cloud.store import open_store
 from cloud.store.copying import TABLES
 from cloud.store.events import newest_cursor
+from cloud.store.group_commit import GroupCommit
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.schema import events, verdict_counts
 from shared import cli
@@ -23,6 +24,7 @@ from shared.errors import SettingsError, StorageError
 from shared.signing_keys import public_pem
 from tests.cloud.console.filled_store import KEY, KINDS, Fleet
 from tests.cloud.console.filled_store import open_store as open_filled
+from tests.cloud.store.backends import large_request
 
 
 def run(folder: Path, config: str, *words: str) -> Result:
@@ -38,9 +40,10 @@ def done(folder: Path, config: str, *words: str) -> str:
 def write_config(folder: Path, name: str, url: str = "") -> StoreLocation:
     """Write settings with a data directory of the same name."""
     (folder / "key.pem").write_bytes(public_pem(KEY.public_key()))
-    lines = (f'data_dir = "{folder / name}"', f'store_url = "{url}"', f'bundle_key = "{folder / "key.pem"}"')
-    (folder / f"{name}.toml").write_text("\n".join(lines) + "\n")
-    return StoreLocation(folder / name, url)
+    payloads = f"file://{folder / name}-payloads" if url else ""
+    values = {"data_dir": folder / name, "store_url": url, "bundle_key": folder / "key.pem", "payload_store": payloads}
+    (folder / f"{name}.toml").write_text("".join(f'{key} = "{value}"\n' for key, value in values.items()))
+    return StoreLocation(folder / name, url, payloads_url=payloads)
 
 
 @pytest.fixture
@@ -58,6 +61,10 @@ def service(tmp_path: Path) -> StoreLocation:
                 newest = {"device_id": "", "kind": "bundle_changed", "created_at_s": 0.0}
                 await connection.execute(insert(events).values(cursor=5000, **newest))
                 await connection.execute(events.delete().where(events.c.cursor == 5000))
+
+        async with open_store(tmp_path / "first") as store:
+            waiting, _ = large_request(20_000, 30_000, device_id=KINDS[0].device_id)
+            assert await GroupCommit(store).store(waiting) == {}
 
     asyncio.run(fill())
     location = write_config(tmp_path, "first")
@@ -87,9 +94,29 @@ def next_cursor(location: StoreLocation) -> int:
     return asyncio.run(add())
 
 
+def segments_in(folder: Path) -> dict[str, bytes]:
+    """Contents of the segments below a folder, by name."""
+    return {path.name: path.read_bytes() for path in folder.rglob("*.segment")}
+
+
+def test_a_backup_with_segments_is_not_restored_where_they_have_no_place(
+    tmp_path: Path, service: StoreLocation, new_database
+) -> None:
+    done(tmp_path, "first.toml", "backup", str(tmp_path / "one.tar"))
+    assert segments_in(service.data_dir)
+    write_config(tmp_path, "moved", new_database)
+    config = tmp_path / "moved.toml"
+    config.write_text("".join(line for line in config.read_text().splitlines(True) if "payload_store" not in line))
+    refused = run(tmp_path, "moved.toml", "restore", str(tmp_path / "one.tar"))
+    assert "Set payload_store" in str(refused.exception)
+    assert not (tmp_path / "moved" / "bundles").exists()
+
+
 def test_a_backup_moves_a_service_to_postgresql_and_back(tmp_path: Path, service: StoreLocation, new_database) -> None:
     before = contents(service)
     assert before["verdicts"]
+    segments = segments_in(service.data_dir / "payloads")
+    assert sum(map(len, segments.values())) >= 50_000
     archive, second = tmp_path / "one.tar", tmp_path / "two.tar"
     with service_lock(service.data_dir):  # beside a running service
         done(tmp_path, "first.toml", "backup", str(archive))
@@ -97,6 +124,7 @@ def test_a_backup_moves_a_service_to_postgresql_and_back(tmp_path: Path, service
     on_postgres = write_config(tmp_path, "moved", new_database)
     assert "restored the state of" in done(tmp_path, "moved.toml", "restore", str(archive))
     assert contents(on_postgres) == before
+    assert segments_in(tmp_path / "moved-payloads") == segments
     assert next_cursor(on_postgres) == 5001  # a cursor is never used twice
     done(tmp_path, "moved.toml", "backup", str(second))
     returned = write_config(tmp_path, "returned")
@@ -105,6 +133,9 @@ def test_a_backup_moves_a_service_to_postgresql_and_back(tmp_path: Path, service
         name: rows for name, rows in before.items() if name != "events"
     }
     assert next_cursor(returned) == 5002
+    assert segments_in(returned.data_dir / "payloads") == segments
+    assert (service.data_dir / "payloads").exists()
+    assert [path.name for path in (service.data_dir / "payloads").glob("*/holds/*")] == []
     for folder in ("bundles", "pki"):
         files = {path.name: path.read_bytes() for path in (service.data_dir / folder).iterdir()}
         assert files == {path.name: path.read_bytes() for path in (returned.data_dir / folder).iterdir()}

@@ -255,6 +255,31 @@ async def test_a_full_disk_is_unavailable_and_loses_nothing_that_was_acknowledge
     assert len(await device.verdicts(4)) == 4
 
 
+@pytest.fixture
+def all_payloads_leave(monkeypatch):
+    """Every payload goes into a segment, however small."""
+    for module in ("cloud.store.ingest", "cloud.service.request_check"):
+        monkeypatch.setattr(f"{module}.LEAST_VALUE_BYTES", 1)
+        monkeypatch.setattr(f"{module}.LEAST_SEGMENT_BYTES", 1)
+
+
+@pytest.mark.usefixtures("all_payloads_leave")
+async def test_a_payload_store_that_cannot_be_written_is_unavailable_and_loses_nothing(cloud, device, biopsies):
+    sent = [message(values) for values in biopsies.normal[:4]]
+    folder = cloud.settings.data_dir / "payloads"
+    folder.write_bytes(b"in place of a folder")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await device.submit(sent)
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refused.value.details() == STORE_FAILED
+    folder.unlink()
+    assert statuses(await device.submit(sent)) == [ACCEPTED] * 4
+    assert len(list(folder.rglob("*.segment"))) == 1
+    assert len(await device.verdicts(4)) == 4
+    assert statuses(await device.submit(sent)) == [DUPLICATE] * 4
+    assert len(list(folder.rglob("*.segment"))) == 1
+
+
 _TEXT = st.text(max_size=20)
 _PAYLOADS = st.builds(
     sample_pb2.Payload,

@@ -410,3 +410,34 @@ async def test_verdicts_of_a_bundle_that_cannot_be_loaded_name_no_path_of_the_se
     assert ("publish it again" in texts[0]) == (fault != "analysis")
     (record,) = caplog.records  # the log of the service has the whole error, once
     assert str(path) in record.fields["error"]
+
+
+def large_payload():
+    """Payload that lies in a segment, if there are four of them."""
+    return payload(*np.random.default_rng(4).uniform(0.3, 0.9, 2500))
+
+
+async def test_samples_whose_segment_is_gone_are_undecided_with_the_reason(store, tmp_path):
+    await add(store, 4, value=large_payload())
+    await add(store, 2)
+    (segment,) = (tmp_path / "payloads").rglob("*.segment")
+    segment.unlink()
+    async with batching(store, Recorder()) as (_, done):
+        await until(lambda: len(done) == 6)
+    reasons = sorted(verdict.reason for _, verdict in done)
+    assert reasons == ["", "", *[f"not usable: its payload is gone: segment {segment.stem} is missing"] * 4]
+    assert [verdict.decision.value for _, verdict in done].count("undecided") == 4
+
+
+async def test_samples_wait_while_the_payload_store_cannot_be_reached(store, tmp_path):
+    failures: list[Exception] = []
+    await add(store, 4, value=large_payload())
+    folder = tmp_path / "payloads"
+    folder.rename(tmp_path / "not mounted")
+    async with batching(store, Recorder(), on_failure=failures.append) as (_, done):
+        await until(lambda: failures)
+        assert not done
+        (tmp_path / "not mounted").rename(folder)
+        await until(lambda: len(done) == 4)
+    assert {verdict.decision.value for _, verdict in done} == {"normal"}
+    assert "Mount the disk" in str(failures[0])
