@@ -137,7 +137,7 @@ async def test_the_log_stays_small_under_writers_that_never_pause(store, add, mo
     while time.monotonic() < until_s:
         async with store.writing() as connection:
             await connection.exec_driver_sql("UPDATE devices SET site = hex(randomblob(200000))")
-    assert log_bytes(store) < 2 * WAL_BYTES
+    assert log_bytes(store) < 4 * WAL_BYTES
 
 
 def test_an_older_file_is_converted_and_keeps_its_rows(tmp_path):
