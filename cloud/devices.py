@@ -5,35 +5,28 @@ from collections.abc import Collection, Mapping
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.device_health import ENDED, HEALTH_ORDER, NEVER_SEEN, REVOKED, SILENT, reported_health
+from cloud.miss_bounds import largest_share
+from cloud.store.fleet_list import FleetPage, FleetQuery, fleet_page
 from cloud.store.fleet_queries import DeviceRow, device_rows
 from cloud.store.registry import RegisteredBundle
 from cloud.store.releases import wanted_by_device
 from cloud.words import count_words, duration_words, share_words
 from shared.samples import Decision
-from shared.status import WAITING, HeartbeatCounters, RunningBundle
+from shared.status import WAITING, Heartbeat, HeartbeatCounters, RunningBundle
 
 MISSED_HEARTBEATS = 3  # until a device counts as silent
-ENDED = ("ended", "failed")
 _DECISIONS = tuple(Decision)  # an enumeration is slow to list
 # Bounds of a device on a page, whatever its heartbeat holds.
 MAX_RUNNING, MAX_WARNINGS = 32, 16
 MAX_NAME_CHARACTERS, MAX_WARNING_CHARACTERS = 128, 300
 CERTIFICATE_WARNING_S = 14 * 86_400.0
-# A screener forwards 5 % of normal data by default, and alarms on far less. Shares from here on are a flood.
-FLOOD_FORWARDED, FLOOD_ALARMED, FLOOD_SAMPLES = 0.25, 0.1, 100
-HEALTH_WORDS = {
-    "silent": "silent",
+HEALTH_WORDS = {health: health for health in HEALTH_ORDER} | {
     "failed": "source failed",
-    "flooding": "flooding",
-    "waiting": "waits for a bundle",
+    "waiting": "idle",
     "ended": "source ended",
-    "never seen": "never seen",
-    "warning": "warning",
-    "healthy": "healthy",
-    "revoked": "revoked",
 }
 """Each state of a device in words, those that need somebody first."""
-HEALTH_ORDER = tuple(HEALTH_WORDS)
 
 
 def late_after_s(heartbeat_s: float) -> float:
@@ -47,6 +40,7 @@ class RunningView(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     source_id: str
+    bundle_name: str
     bundle_id: str
     wanted_bundle_id: str
     artefact: str
@@ -64,16 +58,32 @@ class DeviceFigures(HeartbeatCounters):
     upload_ratio: float | None
 
 
+class MissView(BaseModel):
+    """Judged audits of a device, and the share of missed anomalies among the samples that stayed on it.
+
+    `anomalous` of the `audits` were anomalous to the cloud; with a probability of 95 % the share is at most
+    `at_most_share`, None without an audit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    audits: int
+    anomalous: int
+    at_most_share: float | None
+
+
 class DeviceView(BaseModel):
     """One device with its health, counters, running bundles and warnings.
 
-    `alarming` names the figures that need attention; `decisions` counts the verdicts on the device's samples.
+    `title` is its name for people, empty if it has none. `alarming` names the figures that need attention; `decisions`
+    counts the verdicts on the device's samples.
     `settings` are those in force that its group can set, None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
 
     device_id: str
+    title: str
     site: str
     group: str
     health: str
@@ -87,6 +97,7 @@ class DeviceView(BaseModel):
     figures: DeviceFigures
     alarming: tuple[str, ...]
     decisions: dict[Decision, int]
+    missed: MissView
     running: tuple[RunningView, ...]
     warnings: tuple[str, ...]
 
@@ -102,6 +113,7 @@ def device_view(
     health, advice = _health(row, now_s, late_after_s)
     return DeviceView(
         device_id=row.device_id,
+        title=row.title,
         site=row.site,
         group=row.group,
         health=health,
@@ -115,6 +127,7 @@ def device_view(
         figures=_figures(row),
         alarming=("Dropped",) if heartbeat.counters.samples_dropped else (),
         decisions=dict.fromkeys(_DECISIONS, 0) | row.decisions,
+        missed=miss_view(row.audits),
         running=tuple(_running(item, wanted.get(item.bundle_name)) for item in heartbeat.running[:MAX_RUNNING]),
         warnings=_warnings(row, now_s),
     )
@@ -138,39 +151,65 @@ async def read_devices(
     ]
 
 
+async def read_fleet(
+    connection: AsyncConnection,
+    query: FleetQuery,
+    *,
+    now_s: float,
+    late_after_s: float,
+    sites: Collection[str] = (),
+) -> tuple[FleetPage, list[DeviceView]]:
+    """Return a page of the devices of these sites in the order of the query, and the views of its devices."""
+    found = await fleet_page(connection, query, silent_since_s=now_s - late_after_s, sites=sites)
+    wanted = await wanted_by_device(connection)
+    times = {"now_s": now_s, "late_after_s": late_after_s}
+    return found, [device_view(row, wanted.of(row.device_id, row.group), **times) for row in found.rows]
+
+
+def miss_view(audits: Mapping[Decision, int]) -> MissView:
+    """Return the bound that audits give, by decision; an undecided audit says nothing."""
+    anomalous = audits.get(Decision.ANOMALOUS, 0)
+    count = anomalous + audits.get(Decision.NORMAL, 0)
+    return MissView(audits=count, anomalous=anomalous, at_most_share=largest_share(anomalous, count) if count else None)
+
+
 def share(part: int, whole: int) -> float | None:
     """Return a share in [0, 1]; None if `whole` is 0."""
     return part / whole if whole > 0 else None
 
 
 def _health(row: DeviceRow, now_s: float, late_after_s: float) -> tuple[str, str]:
+    """Return the state of a device, and what to do about it."""
     if row.revoked_at_s is not None:
-        return "revoked", "The certificate is revoked: enrol the device again to restore access."
+        return REVOKED, "The certificate is revoked: enrol the device again to restore access."
     if row.heartbeat_at_s is None:
-        return "never seen", "Enrolled, but no heartbeat yet: start the agent with vedette edge run --config edge.toml."
+        return NEVER_SEEN, "Enrolled, but no heartbeat yet: start the agent with vedette edge run --config edge.toml."
     if now_s - row.heartbeat_at_s > late_after_s:
-        return "silent", "No heartbeat: check power and network. Its samples wait in its spool."
-    states = [item.state for item in row.heartbeat.running]
-    if WAITING in states:
-        names = ", ".join(sorted({item.bundle_name for item in row.heartbeat.running if item.state == WAITING}))
-        waited = f"the bundle {names[:MAX_NAME_CHARACTERS]}" if names else "its bundle"
-        return "waiting", f"A source waits for {waited}, and screens nothing until it is published and fetched."
-    if states and all(state in ENDED for state in states):
-        advice = "No source delivers samples: restart the agent to read again."
-        return "failed" if "failed" in states else "ended", advice
-    if flood := _flood(row.heartbeat.counters):
-        return "flooding", flood
-    return ("warning", "") if row.heartbeat.warnings else ("healthy", "")
+        return SILENT, "No heartbeat: check power and network. Its samples wait in its spool."
+    health = reported_health(row.heartbeat)
+    return health, _advice(health, row.heartbeat)
+
+
+def _advice(health: str, heartbeat: Heartbeat) -> str:
+    """Return what to do about a state that a heartbeat reports; empty for those that need nothing."""
+    if health == "waiting":
+        return f"A source waits for {waited_bundle(heartbeat)}, and screens nothing until it is published and fetched."
+    if health in ENDED:
+        return "No source delivers samples: restart the agent to read again."
+    if health == "drifting":
+        return "The readings differ from the training data: check the source, or train a bundle on its present data."
+    return _flood(heartbeat.counters) if health == "flooding" else ""
+
+
+def waited_bundle(heartbeat: Heartbeat) -> str:
+    """Return the bundles that sources wait for, in words."""
+    names = ", ".join(sorted({item.bundle_name for item in heartbeat.running if item.state == WAITING} - {""}))
+    return f"the bundle {names[:MAX_NAME_CHARACTERS]}" if names else "its bundle"
 
 
 def _flood(counters: HeartbeatCounters) -> str:
-    """Return how far the shares of all samples so far are above what a screener promises; empty if they are not."""
+    """Return how far the shares of all samples so far are above what a screener promises."""
     screened = counters.samples_screened
-    if screened < FLOOD_SAMPLES:
-        return ""
-    forwarded, alarmed = counters.samples_forwarded / screened, counters.samples_alarmed / screened
-    if forwarded < FLOOD_FORWARDED and alarmed < FLOOD_ALARMED:
-        return ""
     return (
         f"Of {count_words(screened)} samples {share_words(counters.samples_forwarded, screened)} were forwarded and "
         f"{share_words(counters.samples_alarmed, screened)} were alarms; normal data gives a few percent at most. "
@@ -193,6 +232,7 @@ def _figures(row: DeviceRow) -> DeviceFigures:
 def _running(item: RunningBundle, wanted: RegisteredBundle | None) -> RunningView:
     return RunningView(
         source_id=item.source_id[:MAX_NAME_CHARACTERS],
+        bundle_name=item.bundle_name[:MAX_NAME_CHARACTERS],
         bundle_id=item.bundle_id[:MAX_NAME_CHARACTERS],
         wanted_bundle_id=wanted.bundle_id if wanted is not None else "",
         artefact=item.artefact[:MAX_NAME_CHARACTERS],

@@ -244,6 +244,13 @@ class RetentionSettings(Settings):
         title="Events",
         description="days until an event is deleted, the longest time offline without loss, and a closed notice",
     )
+    history_days: float = Field(
+        default=14.0,
+        ge=0.1,
+        le=400,
+        title="History of devices",
+        description="days of a device's history in steps of 5 minutes; hourly steps stay six times as long",
+    )
 
 
 class ServiceTracingSettings(TracingSettings):

@@ -15,6 +15,7 @@ from vedette.v1 import fleet_pb2
 
 STATUS_FILE = "status.json"
 WAITING = "waiting for a bundle"  # state of a source
+DRIFT_WARNING = "differ from the training data"  # part of a device's warning about a stream
 BUNDLE_WARNING = "bundles: "  # start of a device's warning that a bundle was rolled back or could not be used
 
 
@@ -106,6 +107,11 @@ class Heartbeat(StatusModel):
     settings: GroupSettings | None = None
     settings_refusal: str = ""
     disk_free_bytes: int | None = None
+
+    @property
+    def is_drifting(self) -> bool:
+        """Whether a stream differs from the training data of its bundle."""
+        return any(DRIFT_WARNING in text for text in self.warnings)
 
     @classmethod
     def from_message(cls, message: fleet_pb2.HeartbeatRequest) -> Self:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +14,7 @@ from cloud.service.review_items import run_review_items
 from cloud.service.rollout_control import RolloutControl
 from cloud.settings import CloudSettings
 from cloud.store import Store
+from cloud.store.heartbeat_history import thin_history
 from cloud.store.retention import remove_old
 from cloud.store.review.removal import remove_expired
 from cloud.store.segment_upkeep import tend_segments
@@ -79,7 +81,10 @@ class Housekeeping:
     async def _remove_old(self) -> None:
         for run in itertools.count():
             try:
-                removed = await remove_old(self._store, **self._retention.model_dump())
+                days = self._retention.model_dump()
+                history_days = days.pop("history_days")
+                removed = await remove_old(self._store, **days)
+                removed["history"] = await thin_history(self._store, history_days, time.time())
                 removed["review_items"] = await remove_expired(self._store, self._retention.verdicts_days)
                 _LOG.info("old_removed", **removed)
                 tended = await tend_segments(self._store, everything=run % FULL_RUN == 0)

@@ -33,7 +33,13 @@ class AccountLink:
 
 
 async def add_link(
-    store: Store, secret: str, purpose: LinkPurpose, *, valid_s: float, user_name: str | None = None
+    store: Store,
+    secret: str,
+    purpose: LinkPurpose,
+    *,
+    valid_s: float,
+    user_name: str | None = None,
+    actor: str | None = None,
 ) -> None:
     """Store a new link for `valid_s` seconds, and delete the expired ones.
 
@@ -52,7 +58,8 @@ async def add_link(
             insert(account_links).values(secret_sha256=secret_hash(secret), expires_at_s=now_s + valid_s, **values)
         )
         details = {"purpose": purpose.value, "expires_at_s": now_s + valid_s}
-        await audit.record(connection, store.actor, AuditAction.LINK_MADE, user_name or "first admin", **details)
+        subject = user_name or "first admin"
+        await audit.record(connection, actor or store.actor, AuditAction.LINK_MADE, subject, **details)
 
 
 async def find_link(connection: AsyncConnection, secret: str) -> AccountLink | None:

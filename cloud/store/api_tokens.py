@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from shared.errors import SettingsError
 PREFIX = "vedette"
 USE_STEP_S = 60.0  # the time of the last use is stored at most once a minute
 MAX_NAME_CHARACTERS = 64
+_ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _NO_SHA256 = "0" * 64
 
 
@@ -42,6 +44,11 @@ class Scope(StrEnum):
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
     AUDIT_READ = "audit:read"
+    USERS_READ = "users:read"
+    USERS_WRITE = "users:write"
+    API_TOKENS_READ = "api_tokens:read"
+    API_TOKENS_WRITE = "api_tokens:write"
+    SYSTEM_READ = "system:read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +73,25 @@ class ApiToken:
         return self.revoked_at_s is None and now_s < self.expires_at_s
 
 
+def new_token_id() -> str:
+    """Return a random id that is easy to read out."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
+
+
 def token_text(token_id: str, secret: str) -> str:
     """Return the text of a token, as clients send it."""
     return f"{PREFIX}_{token_id}_{secret}"
 
 
 async def add_api_token(
-    store: Store, token_id: str, secret: str, *, name: str, scopes: Sequence[Scope], expires_at_s: float
+    store: Store,
+    token_id: str,
+    secret: str,
+    *,
+    name: str,
+    scopes: Sequence[Scope],
+    expires_at_s: float,
+    actor: str | None = None,
 ) -> ApiToken:
     """Store a new token; id and secret must be random and new."""
     now_s, names = time.time(), [scope.value for scope in scopes]
@@ -80,7 +99,7 @@ async def add_api_token(
     async with store.writing() as connection:
         await connection.execute(insert(api_tokens).values(secret_sha256=_sha256(secret), **values))
         details = {"name": name, "scopes": names, "expires_at_s": expires_at_s}
-        await audit.record(connection, store.actor, audit.AuditAction.API_TOKEN_MADE, token_id, **details)
+        await audit.record(connection, actor or store.actor, audit.AuditAction.API_TOKEN_MADE, token_id, **details)
     return ApiToken(token_id, name, tuple(names), now_s, expires_at_s, None, None)
 
 
@@ -91,7 +110,7 @@ async def list_api_tokens(store: Store) -> list[ApiToken]:
         return [_token(dict(row)) for row in (await connection.execute(query)).mappings()]
 
 
-async def revoke_api_token(store: Store, token_id: str) -> None:
+async def revoke_api_token(store: Store, token_id: str, actor: str | None = None) -> None:
     """Revoke a token at once; raises SettingsError for an unknown one."""
     async with store.writing() as connection:
         revoked = await connection.execute(
@@ -101,7 +120,7 @@ async def revoke_api_token(store: Store, token_id: str) -> None:
         )
         if revoked.rowcount == 0:
             raise SettingsError(f"No API token {token_id!r}: list the tokens with vedette cloud api-token --list.")
-        await audit.record(connection, store.actor, audit.AuditAction.API_TOKEN_REVOKED, token_id)
+        await audit.record(connection, actor or store.actor, audit.AuditAction.API_TOKEN_REVOKED, token_id)
 
 
 async def find_api_token(store: Store, text: str) -> ApiToken | None:

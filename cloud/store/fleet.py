@@ -9,8 +9,10 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.device_health import reported_health
 from cloud.store import audit
 from cloud.store.engine import Store
+from cloud.store.heartbeat_history import note_heartbeat
 from cloud.store.ingest import slices
 from cloud.store.schema import device_removals, devices, heartbeats, tokens
 from cloud.store.upsert import upsert
@@ -18,6 +20,8 @@ from shared.errors import EnrolmentError, SettingsError
 from shared.status import Heartbeat
 
 PLACE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of device ids, sites and groups
+MAX_TITLE_CHARACTERS = 80
+TOKEN_ID_CHARACTERS = 16  # of the hash of the secret, which is random
 _MAX_INTEGER = 2**63 - 1  # in the store; the wire carries unsigned 64-bit integers
 
 
@@ -35,6 +39,7 @@ class Device:
     next_certificate_serial: str | None = None
     next_certificate_expires_at_s: float | None = None
     removed_at_s: float | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class OpenToken:
-    """Token that is neither spent nor expired."""
+    """Token that is neither spent nor expired; `token_id` names it and gives no access.
 
+    `site` and `group` are those of the device from its enrolment on, None for those that it has.
+    """
+
+    token_id: str
     device_id: str
+    created_at_s: float
     expires_at_s: float
+    site: str | None
+    group: str | None
 
 
 NO_CHANGE = Place()
@@ -78,7 +90,7 @@ async def devices_by_id(store: Store, device_ids: Collection[str]) -> dict[str, 
     return found
 
 
-async def revoke(store: Store, device_id: str) -> None:
+async def revoke(store: Store, device_id: str, actor: str | None = None) -> None:
     """Revoke the device and delete its unspent tokens; raises SettingsError for an unknown id."""
     async with store.writing() as connection:
         revoked = await connection.execute(
@@ -89,10 +101,10 @@ async def revoke(store: Store, device_id: str) -> None:
         if revoked.rowcount == 0:
             raise _unknown(device_id)
         await connection.execute(delete(tokens).where(tokens.c.device_id == device_id, tokens.c.spent_at_s.is_(None)))
-        await audit.record(connection, store.actor, audit.AuditAction.DEVICE_REVOKED, device_id)
+        await audit.record(connection, actor or store.actor, audit.AuditAction.DEVICE_REVOKED, device_id)
 
 
-async def set_place(store: Store, device_ids: Collection[str], place: Place) -> None:
+async def set_place(store: Store, device_ids: Collection[str], place: Place, actor: str | None = None) -> None:
     """Move devices to a site or group in one transaction; raises SettingsError for an unknown id."""
     async with store.writing() as connection:
         for device_id in device_ids:
@@ -101,11 +113,26 @@ async def set_place(store: Store, device_ids: Collection[str], place: Place) -> 
             )
             if moved.rowcount == 0:
                 raise _unknown(device_id)
-            await audit.record(connection, store.actor, audit.AuditAction.DEVICE_PLACED, device_id, **place.columns())
+            action = audit.AuditAction.DEVICE_PLACED
+            await audit.record(connection, actor or store.actor, action, device_id, **place.columns())
+
+
+async def set_title(store: Store, device_id: str, title: str, actor: str | None = None) -> None:
+    """Name a device for people, "" for its id; raises SettingsError for an unknown id."""
+    async with store.writing() as connection:
+        named = update(devices).where(devices.c.device_id == device_id).values(title=title)
+        if (await connection.execute(named)).rowcount == 0:
+            raise _unknown(device_id)
+        action = audit.AuditAction.DEVICE_NAMED
+        await audit.record(connection, actor or store.actor, action, device_id, title=title)
 
 
 async def add_tokens(
-    store: Store, device_of_secret: Mapping[str, str], expires_at_s: float, place: Place = NO_CHANGE
+    store: Store,
+    device_of_secret: Mapping[str, str],
+    expires_at_s: float,
+    place: Place = NO_CHANGE,
+    actor: str | None = None,
 ) -> None:
     """Store the hashes of new tokens' secrets in one transaction; delete tokens that expired over 90 days ago."""
     now_s = time.time()
@@ -118,18 +145,52 @@ async def add_tokens(
         await connection.execute(delete(tokens).where(tokens.c.expires_at_s < now_s - 90 * 86_400))
         await connection.execute(insert(tokens), rows)
         made: list[tuple[str, dict[str, Any]]] = [(row["device_id"], {"expires_at_s": expires_at_s}) for row in rows]
-        await audit.record_all(connection, store.actor, audit.AuditAction.TOKEN_MADE, made)
+        await audit.record_all(connection, actor or store.actor, audit.AuditAction.TOKEN_MADE, made)
 
 
-async def open_tokens(store: Store, now_s: float) -> list[OpenToken]:
-    """Return the tokens that can be spent at `now_s`, by device and then by time of expiry."""
+async def open_tokens(store: Store, now_s: float, sites: Collection[str] = ()) -> list[OpenToken]:
+    """Return the tokens that can be spent at `now_s`, by device and then by time of expiry.
+
+    With `sites` only tokens that put a device into one of them, or that leave a device in one.
+    """
+    place = func.coalesce(tokens.c.site, devices.c.site)
     query = (
-        select(tokens.c.device_id, tokens.c.expires_at_s)
+        select(tokens, place.label("place"))
+        .outerjoin(devices, devices.c.device_id == tokens.c.device_id)
         .where(tokens.c.spent_at_s.is_(None), tokens.c.expires_at_s > now_s)
         .order_by(tokens.c.device_id, tokens.c.expires_at_s)
     )
+    if sites:
+        query = query.where(place.in_(sites))
     async with store.reading() as connection:
-        return [OpenToken(**row._mapping) for row in await connection.execute(query)]
+        return [_open_token(row) for row in await connection.execute(query)]
+
+
+async def delete_token(
+    store: Store, token_id: str, now_s: float, sites: Collection[str] = (), actor: str | None = None
+) -> bool:
+    """Delete a token that can be spent, of these sites; return False if there is none."""
+    found = [each for each in await open_tokens(store, now_s, sites) if each.token_id == token_id]
+    if not found:
+        return False
+    async with store.writing() as connection:
+        this = (tokens.c.secret_sha256.startswith(token_id), tokens.c.spent_at_s.is_(None))
+        if (await connection.execute(delete(tokens).where(*this))).rowcount == 0:  # spent meanwhile
+            return False
+        action = audit.AuditAction.TOKEN_DELETED
+        await audit.record(connection, actor or store.actor, action, found[0].device_id)
+    return True
+
+
+def token_id_of(secret: str) -> str:
+    """Return the id that names a token and gives no access."""
+    return _digest(secret)[:TOKEN_ID_CHARACTERS]
+
+
+def _open_token(row: Any) -> OpenToken:
+    times = {"created_at_s": row.created_at_s, "expires_at_s": row.expires_at_s}
+    place = {"site": row.site, "group": row.group_name}
+    return OpenToken(token_id=row.secret_sha256[:TOKEN_ID_CHARACTERS], device_id=row.device_id, **times, **place)
 
 
 async def device_of_token(connection: AsyncConnection, secret: str, now_s: float) -> str:
@@ -180,17 +241,22 @@ async def store_heartbeat(
 ) -> None:
     """Store the newest heartbeat of a device; integers beyond 64 signed bits are stored as the largest.
 
-    `clock_offset_s`: the device's clock minus the service's, None if unknown.
+    `clock_offset_s`: the device's clock minus the service's, None if unknown. The first heartbeat of every few minutes
+    enters the history.
     """
     values: dict[str, Any] = heartbeat.model_dump(exclude={"counters", "sent_at_ms"}) | heartbeat.counters.model_dump()
-    values = {name: min(value, _MAX_INTEGER) if isinstance(value, int) else value for name, value in values.items()}
+    values = {name: min(value, _MAX_INTEGER) if type(value) is int else value for name, value in values.items()}
+    received_at_s, health = time.time(), reported_health(heartbeat)
     values |= {
-        "received_at_s": time.time(),
+        "received_at_s": received_at_s,
         "agent_version": heartbeat.agent_version[:64],
         "clock_offset_s": clock_offset_s,
+        "health": health,
     }
     async with store.writing() as connection:
         await upsert(connection, heartbeats, [{"device_id": device_id, **values}])
+        state = {"health": health, "is_drifting": heartbeat.is_drifting}
+        await note_heartbeat(connection, device_id, received_at_s, values, **state)
 
 
 def _unknown(device_id: str) -> SettingsError:

@@ -1,8 +1,8 @@
 """Read-only queries on devices and the fleet, for the console."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Double, cast, false, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,7 +12,7 @@ from cloud.store.schema import ALL_DEVICES, devices, heartbeats, inbox, samples,
 from cloud.store.sites import by_sites, ids_of_sites, of_sites
 from cloud.store.verdict_keys import VerdictFilter, VerdictKey
 from cloud.store.verdict_ranges import Span, find_keys
-from shared.samples import Decision
+from shared.samples import Decision, Route
 from shared.status import Heartbeat, HeartbeatCounters
 
 
@@ -22,7 +22,7 @@ class DeviceRow:
 
     `heartbeat_at_s` is None before the first heartbeat, and `heartbeat` is then empty. `clock_offset_s` is the device's
     clock minus the service's, None if unknown. `pending` samples wait for their verdict; `decisions` counts the
-    verdicts on the device's samples.
+    verdicts on the device's samples, `audits` those on its audits. `title` is its name for people, or empty.
     """
 
     device_id: str
@@ -36,6 +36,8 @@ class DeviceRow:
     decisions: dict[Decision, int]
     site: str
     group: str
+    title: str = ""
+    audits: dict[Decision, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,10 @@ class FleetSummary:
 
 _DEVICE_NAMES = ("device_id", "enrolled_at_s", "certificate_expires_at_s", "revoked_at_s")
 _COUNTER_NAMES = tuple(HeartbeatCounters.model_fields)
+_DEVICES = select(devices, *(column for column in heartbeats.c if column.name != "device_id")).select_from(
+    devices.outerjoin(heartbeats)
+)
+WhichDevices: TypeAlias = Callable[[ColumnElement[str]], ColumnElement[bool]]
 _STORED_FIELDS = tuple(name for name in Heartbeat.model_fields if name not in ("counters", "sent_at_ms"))
 
 
@@ -71,8 +77,7 @@ async def device_rows(
     sites: Collection[str] = (),
 ) -> tuple[DeviceRow, ...]:
     """Return enrolled devices by id: of these sites, the first `size` after the id `after`, or `device_id` alone."""
-    beats = (column for column in heartbeats.c if column.name != "device_id")
-    query = select(devices, *beats).select_from(devices.outerjoin(heartbeats)).order_by(devices.c.device_id)
+    query = _DEVICES.order_by(devices.c.device_id)
     query = query.where(devices.c.removed_at_s.is_(None), *of_sites(sites))
     if after:
         query = query.where(devices.c.device_id > after)
@@ -84,9 +89,26 @@ async def device_rows(
     if not found:
         return ()
     first, last = found[0]["device_id"], found[-1]["device_id"]
-    pending = await _pending_by_device(connection, first, last)
-    decisions = await _decisions_by_device(connection, verdict_counts.c.device_id.between(first, last))
-    return tuple(_device_row(row, pending, decisions) for row in found)
+    return await _device_rows(connection, found, lambda column: column.between(first, last))
+
+
+async def rows_of(connection: AsyncConnection, device_ids: Sequence[str]) -> tuple[DeviceRow, ...]:
+    """Return these devices by id."""
+    query = _DEVICES.where(devices.c.device_id.in_(device_ids)).order_by(devices.c.device_id)
+    found = [dict(row) for row in (await connection.execute(query)).mappings()]
+    return await _device_rows(connection, found, lambda column: column.in_(device_ids))
+
+
+async def _device_rows(
+    connection: AsyncConnection, found: list[dict[str, Any]], which: WhichDevices
+) -> tuple[DeviceRow, ...]:
+    """Return the rows with the counts of their samples and verdicts; `which` are the conditions on a device id."""
+    pending = await _pending_by_device(connection, which)
+    decisions = await _decisions_by_device(connection, which(verdict_counts.c.device_id))
+    audits = await _decisions_by_device(
+        connection, which(verdict_counts.c.device_id) & (verdict_counts.c.route == Route.AUDIT.value)
+    )
+    return tuple(_device_row(row, pending, decisions, audits) for row in found)
 
 
 async def device_ids(
@@ -126,14 +148,13 @@ async def fleet_summary(
     )
 
 
-async def _pending_by_device(connection: AsyncConnection, first: str, last: str) -> dict[str, int]:
-    """Return the number of waiting samples of the devices `first` to `last`, by device."""
+async def _pending_by_device(connection: AsyncConnection, which: WhichDevices) -> dict[str, int]:
+    """Return the number of waiting samples, by device."""
     query = select(samples.c.device_id, func.count().label("waiting")).group_by(samples.c.device_id)
-    query = query.where(samples.c.judged == false(), samples.c.device_id.between(first, last))
+    query = query.where(samples.c.judged == false(), which(samples.c.device_id))
     pending = {row.device_id: row.waiting for row in await connection.execute(query)}
     for device_id, count, _ in await inbox_backlog(connection):
-        if first <= device_id <= last:
-            pending[device_id] = pending.get(device_id, 0) + count
+        pending[device_id] = pending.get(device_id, 0) + count
     return pending
 
 
@@ -191,6 +212,7 @@ def _device_row(
     row: dict[str, Any],
     pending: dict[str, int],
     decisions: dict[str, dict[Decision, int]],
+    audits: dict[str, dict[Decision, int]],
 ) -> DeviceRow:
     heartbeat_at_s = row["received_at_s"]
     return DeviceRow(
@@ -202,6 +224,8 @@ def _device_row(
         decisions=decisions.get(row["device_id"], {}),
         site=row["site"],
         group=row["group_name"],
+        title=row["title"],
+        audits=audits.get(row["device_id"], {}),
     )
 
 

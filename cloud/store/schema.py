@@ -86,6 +86,7 @@ devices = Table(
     Column("removed_at_s", Double),  # the row stays only for verdicts that are kept, and no list shows it
     Column("site", String(64), nullable=False, server_default=DEFAULT_PLACE),
     Column("group_name", String(64), nullable=False, server_default=DEFAULT_PLACE),
+    Column("title", String(80), nullable=False, server_default=""),  # name for people; "": the id
 )
 
 device_removals = Table(  # devices whose data is being deleted
@@ -112,6 +113,20 @@ heartbeats = Table(  # the latest of each device
     Column("settings", JSON(none_as_null=True)),
     Column("settings_refusal", String(400), nullable=False, server_default=""),
     Column("disk_free_bytes", BigInteger),  # NULL: unknown
+    Column("health", String(16), nullable=False, server_default=""),  # see cloud.device_health; "": not known yet
+)
+
+heartbeat_history = Table(  # one heartbeat of each device for every few minutes: see cloud.store.heartbeat_history
+    "heartbeat_history",
+    metadata,
+    Column("device_id", String(64), primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
+    Column("received_at_s", Double, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in HEARTBEAT_INTEGERS),
+    Column("health", String(16), nullable=False),
+    Column("is_drifting", Boolean, nullable=False),
+    Column("certificate_expires_at_s", Double, nullable=False),
+    Index("ix_heartbeat_history_slot", "slot"),
 )
 
 group_settings = Table(  # desired settings of the groups that have some

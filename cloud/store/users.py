@@ -88,10 +88,12 @@ async def add_user(
     await audit.record(connection, actor, AuditAction.USER_ADDED, name, role=role.value, sites=list(sites))
 
 
-async def set_role(store: Store, name: str, role: UserRole, sites: Sequence[str] | None = None) -> None:
+async def set_role(
+    store: Store, name: str, role: UserRole, sites: Sequence[str] | None = None, actor: str | None = None
+) -> None:
     """Change the role of an account, and its sites unless None; its sessions end. Raises SettingsError."""
     async with store.writing() as connection:
-        await change_role(connection, await known(connection, name), role, sites, actor=store.actor)
+        await change_role(connection, await known(connection, name), role, sites, actor=actor or store.actor)
 
 
 async def change_role(
@@ -122,7 +124,7 @@ async def replace_hash(connection: AsyncConnection, name: str, old_hash: str, ne
     await connection.execute(changed.values(password_hash=new_hash))
 
 
-async def set_disabled(store: Store, name: str, *, disabled: bool) -> None:
+async def set_disabled(store: Store, name: str, *, disabled: bool, actor: str | None = None) -> None:
     """Disable an account, which ends its sessions and links, or enable it again; raises SettingsError."""
     async with store.writing() as connection:
         user = await known(connection, name)
@@ -131,7 +133,7 @@ async def set_disabled(store: Store, name: str, *, disabled: bool) -> None:
         values = {"disabled_at_s": time.time() if disabled else None}
         await connection.execute(update(users).where(users.c.name == name).values(**values))
         action = AuditAction.USER_DISABLED if disabled else AuditAction.USER_ENABLED
-        await audit.record(connection, store.actor, action, name)
+        await audit.record(connection, actor or store.actor, action, name)
         if disabled:
             await end_access(connection, name)
 

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from shared.bundle import InputSpec
 from shared.preprocessing import ChannelRanges, ReadingSums, measured_positions
+from shared.status import DRIFT_WARNING
 
 WINDOW_BLOCKS, MIN_BLOCK_SAMPLES, WINDOW_S = 20, 10, 60.0
 MIN_SAMPLES = 20
@@ -201,7 +202,7 @@ class StreamMonitor:
 
     def _difference(self) -> str:
         if self._ranges is None:
-            return f"the {self._unit} differ from the training data: check camera, light and position, or retrain"
+            return f"the {self._unit} {DRIFT_WARNING}: check camera, light and position, or retrain"
         sums = [sums for _, sums in self._blocks if sums is not None]
         if not sums:
             return self.warning.partition("; ")[2]
@@ -210,8 +211,8 @@ class StreamMonitor:
             total = total.plus(one)
         named = self._ranges.differences(total)
         if named:
-            return f"the readings differ from the training data: {', '.join(named)}"
-        return "the readings differ from the training data, though each channel is within its normal range"
+            return f"the readings {DRIFT_WARNING}: {', '.join(named)}"
+        return f"the readings {DRIFT_WARNING}, though each channel is within its normal range"
 
 
 def unit_of(spec: InputSpec) -> str:
