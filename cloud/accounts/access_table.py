@@ -66,6 +66,14 @@ ROUTES = (
     RouteAccess("GET", "/", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/verdicts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/devices", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/device/{device_id}", _VIEWER, SiteRule.DEVICE),
+    RouteAccess("GET", "/notices", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/enrolment", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("GET", "/system", _VIEWER),
+    RouteAccess("GET", "/system/audit", _ADMIN),
+    RouteAccess("GET", "/system/users", _ADMIN),
+    RouteAccess("GET", "/system/tokens", _ADMIN),
+    RouteAccess("GET", "/system/settings", _ADMIN),
     RouteAccess("GET", "/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/verdict/{sample_id}/export.{form}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
@@ -84,6 +92,9 @@ ROUTES = (
     RouteAccess("GET", "/parts/filters", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/new", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/devices", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/device/{device_id}", _VIEWER, SiteRule.DEVICE),
+    RouteAccess("GET", "/parts/notices", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/system", _VIEWER),
     RouteAccess("GET", "/parts/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/parts/verdict/{sample_id}/compare", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/parts/verdict/{sample_id}/text", _VIEWER, SiteRule.SAMPLE),
@@ -118,7 +129,11 @@ ROUTES = (
     RouteAccess("PUT DELETE", "/api/v1/review/views/{name}", _VIEWER, SiteRule.ANY),
     RouteAccess("GET", "/api/v1/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/devices/{device_id}", _VIEWER, SiteRule.DEVICE),
-    RouteAccess("DELETE", "/api/v1/devices/{device_id}", _ADMIN, SiteRule.DEVICE),
+    RouteAccess("PATCH DELETE", "/api/v1/devices/{device_id}", _ADMIN, SiteRule.DEVICE),
+    RouteAccess("GET", "/api/v1/devices/{device_id}/history", _VIEWER, SiteRule.DEVICE),
+    RouteAccess("POST", "/api/v1/devices/{device_id}/revocation", _ADMIN, SiteRule.DEVICE),
+    RouteAccess("GET POST", "/api/v1/tokens", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("DELETE", "/api/v1/tokens/{token_id}", _ADMIN, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/groups", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/groups/{group}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("PUT", "/api/v1/groups/{group}/settings", _ADMIN),
@@ -131,6 +146,14 @@ ROUTES = (
     RouteAccess("GET POST", "/api/v1/webhooks", _ADMIN),  # their addresses may be secret
     RouteAccess("DELETE", "/api/v1/webhooks/{webhook_id}", _ADMIN),
     RouteAccess("GET", "/api/v1/audit", _ADMIN),
+    RouteAccess("GET POST", "/api/v1/users", _ADMIN),
+    RouteAccess("PATCH", "/api/v1/users/{name}", _ADMIN),
+    RouteAccess("POST", "/api/v1/users/{name}/links", _ADMIN),
+    RouteAccess("DELETE", "/api/v1/users/{name}/sessions", _ADMIN),
+    RouteAccess("GET POST", "/api/v1/api-tokens", _ADMIN),
+    RouteAccess("DELETE", "/api/v1/api-tokens/{token_id}", _ADMIN),
+    RouteAccess("GET", "/api/v1/system", _VIEWER),
+    RouteAccess("GET", "/api/v1/system/settings", _ADMIN),
 )
 """Every route that a browser may reach; /health, /ready and /metrics are answered before sign-in."""
 
@@ -146,6 +169,7 @@ SCOPES_OF_ROLE = {
             Scope.BUNDLES_READ,
             Scope.NOTICES_READ,
             Scope.ROLLOUTS_READ,
+            Scope.SYSTEM_READ,
         }
     )
 }

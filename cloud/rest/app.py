@@ -6,11 +6,15 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
+from cloud.account_settings import AccountSettings
+from cloud.enrolment import Enrolment
 from cloud.evidence.bundle_facts import BundleShelf
 from cloud.rest.access import Guard
+from cloud.rest.api_tokens import api_token_routes
 from cloud.rest.audit import audit_routes
 from cloud.rest.bundles import bundle_routes
 from cloud.rest.devices import device_routes
+from cloud.rest.enrolment import enrolment_routes
 from cloud.rest.evidence import evidence_routes
 from cloud.rest.front import OPENAPI_PATH, ApiFront
 from cloud.rest.groups import group_routes
@@ -22,10 +26,13 @@ from cloud.rest.review import review_routes
 from cloud.rest.review_decisions import decision_routes
 from cloud.rest.rollouts import rollout_routes
 from cloud.rest.shares import share_routes
+from cloud.rest.system import system_routes
+from cloud.rest.users import user_routes
 from cloud.rest.verdicts import verdict_routes
 from cloud.rest.webhooks import webhook_routes
 from cloud.store import Store
 from cloud.store.registry import Registry
+from cloud.system.figures import System
 from shared.bundle import Bundle
 from shared.errors import BundleError
 
@@ -47,13 +54,16 @@ def create_routes(
     registry: Registry | None = None,
     webhook_hosts: tuple[str, ...] = (),
     share_days: float = 7.0,
+    enrolment: Enrolment | None = None,
+    accounts: AccountSettings | None = None,
+    system: System | None = None,
 ) -> FastAPI:
     """Return the routes without their front, which checks tokens."""
     app = _Routes(
         title="Vedette API",
         version="1",
-        description="Verdicts, labels, review items, devices, groups, bundles, rollouts, notices, webhooks and the "
-        "audit log of one service. Times are RFC 3339 texts in UTC.",
+        description="Verdicts, labels, review items, devices, groups, bundles, rollouts, notices, webhooks, accounts and "
+        "the audit log of one service. Times are RFC 3339 texts in UTC.",
         docs_url=None,
         redoc_url=None,
         openapi_url=OPENAPI_PATH,
@@ -67,12 +77,16 @@ def create_routes(
     router.include_router(review_routes(reading, writing))
     router.include_router(decision_routes(writing))
     router.include_router(device_routes(reading, writing, late_after_s))
+    router.include_router(enrolment_routes(reading, writing, enrolment))
     router.include_router(group_routes(reading, writing))
     router.include_router(bundle_routes(reading))
     router.include_router(rollout_routes(reading, writing, registry))
     router.include_router(notice_routes(reading))
     router.include_router(webhook_routes(reading, writing, webhook_hosts))
     router.include_router(audit_routes(reading))
+    router.include_router(user_routes(reading, writing, accounts or AccountSettings()))
+    router.include_router(api_token_routes(reading, writing))
+    router.include_router(system_routes(system))
     app.include_router(router)
     return app
 
@@ -85,14 +99,19 @@ def create_api(
     registry: Registry | None = None,
     webhook_hosts: tuple[str, ...] = (),
     share_days: float = 7.0,
+    enrolment: Enrolment | None = None,
+    accounts: AccountSettings | None = None,
+    system: System | None = None,
 ) -> ASGIApp:
     """Return the API over two connections to one open store; the first is bounded for clients.
 
     A device without a heartbeat for `late_after_s` seconds is silent. `registry` verifies bundles before they are
     rolled out. `webhook_hosts` are the hosts that webhooks may name. Links to verdicts are valid for at most
-    `share_days`.
+    `share_days`. `enrolment` makes tokens for devices.
     """
-    routes = create_routes(reading, writing, late_after_s, registry, webhook_hosts, share_days)
+    routes = create_routes(
+        reading, writing, late_after_s, registry, webhook_hosts, share_days, enrolment, accounts, system
+    )
     return ApiFront(routes, Guard(reading, writing))
 
 

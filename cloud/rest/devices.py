@@ -1,30 +1,41 @@
 """Routes of devices."""
 
+import contextlib
 import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.devices import RunningView, read_devices
+from cloud.devices import MissView, RunningView, read_devices
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
-from cloud.rest.problems import not_found
+from cloud.rest.problems import Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
+from cloud.store.fleet import MAX_TITLE_CHARACTERS, PLACE_PATTERN, Place, revoke, set_place, set_title
+from cloud.store.heartbeat_history import history_of
 from cloud.store.removal import begin_removal
 from shared.errors import SettingsError
+from shared.status import HeartbeatCounters
+
+MAX_HISTORY_HOURS = 24 * 400
+PlaceName = Annotated[str, Field(pattern=PLACE_PATTERN, max_length=64)]
 
 
 class DeviceItem(BaseModel):
     """One device; `figures` are its counters, `decisions` count the verdicts on its samples.
 
-    `settings` are those in force on the device that its group can set, null if unknown.
+    `title` is its name for people, `missed` the bound that its audits give. `settings` are those in force on the
+    device that its group can set, null if unknown.
     """
 
     device_id: str
+    title: str
     site: str
     group: str
     health: str
@@ -37,6 +48,7 @@ class DeviceItem(BaseModel):
     agent_version: str
     figures: dict[str, int | float | None]
     decisions: dict[str, int]
+    missed: MissView
     running: list[RunningView]
     warnings: list[str]
 
@@ -53,6 +65,34 @@ class RemovalItem(BaseModel):
 
     device_id: str
     keep_verdicts: bool
+
+
+class DeviceChange(BaseModel):
+    """Change of a device; null leaves a value as it is, and an empty `title` shows the id again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: Annotated[str, Field(max_length=MAX_TITLE_CHARACTERS)] | None = None
+    site: PlaceName | None = None
+    group: PlaceName | None = None
+
+
+class HistoryItem(BaseModel):
+    """Heartbeat of a device at one time; the counters are those since its state was made."""
+
+    received_at: str
+    counters: HeartbeatCounters
+    spool_samples: int
+    spool_bytes: int
+    health: str
+    is_drifting: bool
+    certificate_expires_at: str
+
+
+class DeviceHistory(BaseModel):
+    """Heartbeats of a device, oldest first: one in 5 minutes, older ones one in an hour."""
+
+    items: list[HistoryItem]
 
 
 def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRouter:
@@ -82,6 +122,41 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
             raise not_found(f"Device {device_id[:64]!r}")
         return found[0]
 
+    @router.get("/devices/{device_id}/history", response_model=DeviceHistory, **needs(Scope.DEVICES_READ))
+    async def history(
+        device_id: str, hours: Annotated[float, Query(gt=0, le=MAX_HISTORY_HOURS, allow_inf_nan=False)] = 24.0
+    ) -> dict[str, Any]:
+        """Return the kept heartbeats of a device; none for an unknown one."""
+        async with store.reading() as connection:
+            points = await history_of(connection, device_id, time.time() - 3600 * hours)
+        return {"items": [with_rfc3339(asdict(point) | {"counters": point.counters.model_dump()}) for point in points]}
+
+    _add_changes(router, writing, one_device)
+    return router
+
+
+def _add_changes(router: APIRouter, writing: Store, one_device: Callable[[str], Awaitable[dict[str, Any]]]) -> None:
+    @router.patch("/devices/{device_id}", response_model=DeviceItem, **needs(Scope.DEVICES_WRITE))
+    async def change_device(request: Request, device_id: str, body: DeviceChange) -> dict[str, Any]:
+        """Rename or move a device; 404 for an unknown one."""
+        caller = caller_of(request)
+        if caller.sites and body.site is not None and body.site not in caller.sites:
+            raise Problem(403, "other-site", f"This account is for {', '.join(caller.sites)}: choose one of them.")
+        with _unknown_as_problem(device_id):
+            if body.title is not None:
+                title = " ".join(body.title.replace("\0", " ").split())
+                await set_title(writing, device_id, title, caller.actor)
+            if (place := Place(body.site, body.group)).columns():
+                await set_place(writing, [device_id], place, caller.actor)
+        return await one_device(device_id)
+
+    @router.post("/devices/{device_id}/revocation", response_model=DeviceItem, **needs(Scope.DEVICES_WRITE))
+    async def revoke_device(request: Request, device_id: str) -> dict[str, Any]:
+        """End the access of a device at once, and delete its tokens; its data stays. 404 for an unknown one."""
+        with _unknown_as_problem(device_id):
+            await revoke(writing, device_id, caller_of(request).actor)
+        return await one_device(device_id)
+
     @router.delete(
         "/devices/{device_id}", response_model=RemovalItem, status_code=202, **needs(Scope.DEVICES_WRITE, 404)
     )
@@ -91,10 +166,15 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
         keep_verdicts: Annotated[bool, Query(description="Keep verdicts, labels and maps.")] = False,
     ) -> dict[str, Any]:
         """Revoke a device and delete its data, which goes on after the answer; 404 for an unknown one."""
-        try:
+        with _unknown_as_problem(device_id):
             await begin_removal(writing, device_id, keep_verdicts=keep_verdicts, actor=caller_of(request).actor)
-        except SettingsError:
-            raise not_found(f"Device {device_id[:64]!r}") from None
         return {"device_id": device_id, "keep_verdicts": keep_verdicts}
 
-    return router
+
+@contextlib.contextmanager
+def _unknown_as_problem(device_id: str) -> Iterator[None]:
+    """Answer 404 for a device that is not enrolled."""
+    try:
+        yield
+    except SettingsError:
+        raise not_found(f"Device {device_id[:64]!r}") from None

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DAY_S = 86_400.0
-_ID_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result here as JSON.")]
 
 
@@ -54,7 +53,7 @@ def api_token(
     json_path: Json = None,
 ) -> None:
     """Make a token for the HTTP API and print it once; or list the tokens, or revoke one."""
-    from cloud.store.api_tokens import add_api_token, list_api_tokens, revoke_api_token, token_text
+    from cloud.store.api_tokens import add_api_token, list_api_tokens, new_token_id, revoke_api_token, token_text
     from shared.errors import SettingsError
 
     with failure_as_json(json_path):
@@ -64,7 +63,7 @@ def api_token(
             raise SettingsError("--name and --scopes belong together: give both to make a token.")
         if name is not None:
             rights, secret = _scopes(scopes or ""), secrets.token_urlsafe(32)
-            token_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
+            token_id = new_token_id()
             values: dict[str, Any] = {"name": _name(name), "scopes": rights, "expires_at_s": time.time() + days * DAY_S}
             made = in_store(config, lambda store: add_api_token(store, token_id, secret, **values))
             text = token_text(token_id, secret)

@@ -43,7 +43,7 @@ def set_place_of(
     config: Config = None,
 ) -> None:
     """Move devices to a site, a group or both; their next heartbeats name the bundles of the new group."""
-    from cloud.service.tokens import check_place
+    from cloud.enrolment import check_place
     from cloud.store.fleet import Place, set_place
     from shared.errors import SettingsError
 
@@ -66,7 +66,7 @@ def release(
     config: Config = None,
 ) -> None:
     """Release the bundles of a name to these groups only; devices of other groups keep what they run."""
-    from cloud.service.tokens import check_place
+    from cloud.enrolment import check_place
     from cloud.store import releases
     from cloud.store.fleet import Place
     from shared.errors import SettingsError
@@ -101,7 +101,7 @@ def settings(
     config: Config = None,
 ) -> None:
     """List the settings of all groups, or change those of one: its devices apply them while they run."""
-    from cloud.service.tokens import check_place
+    from cloud.enrolment import check_place
     from cloud.store.fleet import Place
     from cloud.store.group_settings import change_settings, group_states
     from shared.errors import SettingsError

@@ -22,6 +22,8 @@ from cloud.service.trusted_key import trusted_key_for_service
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.registry import Registry
+from cloud.system.figures import System
+from cloud.system.machine import Machine
 from shared.errors import VedetteError
 from shared.garbage import skip_loaded_objects
 from shared.logs import EventLog, configure
@@ -109,4 +111,5 @@ def _make_console(
         bundle_problems=bundle_problems,
         writing=writing,
         explanations=settings.explanations,
+        system=System(store, settings, Machine(settings.data_dir)),
     )

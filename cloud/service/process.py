@@ -27,6 +27,7 @@ from cloud.service.proxies import TrustedProxies
 from cloud.service.readiness import CurrentBundles
 from cloud.service.roles import Role
 from cloud.service.store_check import StoreCheck
+from cloud.service.tokens import enrolment_of
 from cloud.service.traces import IngestTraces
 from cloud.service.web import WebServer
 from cloud.settings import CloudSettings
@@ -35,6 +36,8 @@ from cloud.store.audit import SERVICE_ACTOR
 from cloud.store.inbox_request import Doubles
 from cloud.store.read_queue import CONSOLE_READS
 from cloud.store.registry import Registry
+from cloud.system.figures import System
+from cloud.system.machine import Machine
 from shared.addresses import Address
 from shared.errors import StorageError
 from shared.logs import EventLog, Throttle
@@ -203,16 +206,16 @@ class Service:
         from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
         from cloud.service.people import create_people_app
 
-        late = late_after_s(self._settings.heartbeat_s)
-        hosts = self._settings.notices.webhook_hosts
-        days = self._settings.explanations.share_days
         api = create_api(
             self._api_store,
             self.store,
-            late_after_s=late,
+            late_after_s=late_after_s(self._settings.heartbeat_s),
             registry=self.registry,
-            webhook_hosts=hosts,
-            share_days=days,
+            webhook_hosts=self._settings.notices.webhook_hosts,
+            enrolment=enrolment_of(self._settings, self._authority),
+            accounts=self._settings.accounts,
+            system=System(self._api_store, self._settings, Machine(self._settings.data_dir)),
+            share_days=self._settings.explanations.share_days,
         )
         return create_people_app(self._settings, self._session_store, self.store, api=api, console=console)
 

@@ -1,21 +1,20 @@
-"""Enrolment tokens: the store keeps a hash of the secret, which can be spent once before it expires."""
+"""Enrolment tokens that commands make, on standard output or in files."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from cloud.enrolment import Enrolment, check_device_id, check_place
+from cloud.service.authority import Authority
 from cloud.service.data_dir import device_addresses, open_existing
 from cloud.settings import CloudSettings
 from cloud.store import open_store
-from cloud.store.fleet import NO_CHANGE, PLACE_PATTERN, Place, add_tokens
-from shared.enrolment import EnrolmentToken
+from cloud.store.fleet import NO_CHANGE, Place, add_tokens
 from shared.errors import SettingsError
 from shared.files import write_durably
 
 TOKEN_SUFFIX = ".token"
-_DEVICE_ID = re.compile(PLACE_PATTERN)
-_ID_RULE = "use up to 64 letters, digits, dots, dashes and underscores, starting with a letter or digit."
 
 
 async def new_tokens(
@@ -43,24 +42,14 @@ async def new_tokens(
         FileNotWrittenError: If a file cannot be written. Then no token is made and no file is left.
     """
     for device_id in secrets:
-        _check_device_id(device_id)
+        check_device_id(device_id)
     check_place(place)
     paths = {device_id: token_path(output, device_id) for device_id in secrets} if output is not None else {}
     if output is not None and not output.is_dir() and (output.exists() or output.is_symlink()):
         raise SettingsError(f"{output}: not a folder. Give --output a folder, or a new one.")
     _check_new(list(paths.values()))
     authority = open_existing(settings.store, wait_s)
-    address, enrolment_address = device_addresses(settings)
-    texts = {
-        device_id: EnrolmentToken(
-            device_id=device_id,
-            secret=secret,
-            address=address,
-            enrolment_address=enrolment_address,
-            ca_certificate_pem=authority.certificate_pem.decode(),
-        ).to_text()
-        for device_id, secret in secrets.items()
-    }
+    texts = enrolment_of(settings, authority).texts(secrets)
     written: list[Path] = []
     try:
         # Files first: a file whose token is not in the store is worthless, and a lost token cannot be shown again.
@@ -75,6 +64,12 @@ async def new_tokens(
             path.unlink(missing_ok=True)
         raise
     return texts
+
+
+def enrolment_of(settings: CloudSettings, authority: Authority) -> Enrolment:
+    """Return the enrolment at the service with these settings."""
+    certificate = authority.certificate_pem.decode()
+    return Enrolment(partial(device_addresses, settings), certificate, settings.token_valid_s)
 
 
 def read_device_ids(path: Path) -> list[str]:
@@ -92,7 +87,7 @@ def read_device_ids(path: Path) -> list[str]:
         device_id = line.strip()
         if not device_id or device_id.startswith("#"):
             continue
-        _check_device_id(device_id, f"{path}, line {number}: ")
+        check_device_id(device_id, f"{path}, line {number}: ")
         if device_id in line_of:
             raise SettingsError(
                 f"{path}, line {number}: {device_id!r} is in line {line_of[device_id]} already: remove one of them."
@@ -106,18 +101,6 @@ def read_device_ids(path: Path) -> list[str]:
 def token_path(folder: Path, device_id: str) -> Path:
     """Return the path of a device's token file in `folder`."""
     return folder / f"{device_id}{TOKEN_SUFFIX}"
-
-
-def _check_device_id(device_id: str, place: str = "") -> None:
-    if not _DEVICE_ID.fullmatch(device_id):
-        raise SettingsError(f"{place}{device_id[:80]!r} is not a device id: {_ID_RULE}")
-
-
-def check_place(place: Place) -> None:
-    """Raise SettingsError unless the names of a site and a group are valid."""
-    for name in place.columns().values():
-        if not _DEVICE_ID.fullmatch(name):
-            raise SettingsError(f"{name[:80]!r} is not the name of a site or group: {_ID_RULE}")
 
 
 def _check_new(paths: Sequence[Path]) -> None:

@@ -218,7 +218,7 @@ def _new_name(text: str) -> str:
 
 
 def _sites(names: list[str] | None) -> list[str]:
-    from cloud.service.tokens import check_place
+    from cloud.enrolment import check_place
     from cloud.store.fleet import Place
 
     for name in names or ():
