@@ -11,6 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloud.console.api import api_router
 from cloud.console.audience import Audiences
+from cloud.console.fleet.device_routes import device_router
+from cloud.console.fleet.enrolment_routes import enrolment_router
+from cloud.console.fleet.notice_routes import notice_router
 from cloud.console.fleet.routes import fleet_router
 from cloud.console.guidance import BundleProblems
 from cloud.console.live import TOPICS, LiveStream
@@ -19,6 +22,7 @@ from cloud.console.models.routes import bundle_page_router
 from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
 from cloud.console.static_files import static_router
+from cloud.console.system.routes import system_router
 from cloud.console.verdicts.routes import verdict_list_router
 from cloud.console.why.media import Media
 from cloud.console.why.reading import VerdictReader
@@ -30,6 +34,7 @@ from cloud.explanation_settings import ExplanationSettings
 from cloud.store import Store
 from cloud.store.registry import Registry
 from cloud.store.rollout_view import RolloutView, rollout_view
+from cloud.system.figures import System
 from shared.errors import StorageError, StoreBusyError
 
 LATE_AFTER_S = 60.0
@@ -65,11 +70,13 @@ def create_app(
     bundle_problems: BundleProblems = dict[str, str],
     writing: Store | None = None,
     explanations: ExplanationSettings | None = None,
+    system: System | None = None,
 ) -> ConsoleApp:
     """Return the console over an open store; serve it with its lifespan.
 
     A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
-    `writing` is a connection of the service for changes, by default `store`.
+    `writing` is a connection of the service for changes, by default `store`. `system` reads the figures of the
+    service.
     """
     explanations = explanations or ExplanationSettings()
     audiences = Audiences(store, late_after_s, bundle_problems)
@@ -99,6 +106,10 @@ def create_app(
     app.include_router(verdict_router(verdicts, audiences, share_days=explanations.share_days))
     app.include_router(SharedPages(store, writing or store, verdicts, media).router)
     app.include_router(fleet_router(store, audiences))
+    app.include_router(device_router(store, audiences))
+    app.include_router(notice_router(store, audiences))
+    app.include_router(enrolment_router(store, audiences))
+    app.include_router(system_router(store, audiences, system))
     app.include_router(bundle_page_router(registry.manifest, read_rollout, audiences))
     return app
 

@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import BaseModel, create_model
 
 from cloud.console.why.drawings import thumbnail
-from cloud.devices import HEALTH_WORDS, DeviceView
 from cloud.evidence.latency import latency_of
 from cloud.store.fleet_queries import FleetSummary
 from cloud.store.verdict_columns import VerdictRow, api_fields, finite_or_none, published
@@ -117,26 +116,6 @@ def summary_view(summary: FleetSummary, now_s: float) -> dict[str, Any]:
         "verdicts": count_words(sum(summary.decisions.values())),
         "anomalous": count_words(summary.decisions.get(Decision.ANOMALOUS, 0)),
         "undecided": summary.decisions.get(Decision.UNDECIDED, 0),
-    }
-
-
-def device_on_page(device: DeviceView) -> dict[str, Any]:
-    """Return one device as on its page, with its figures in words."""
-    figures = device.figures
-    sent_share = share_words(figures.samples_sent, figures.samples_screened)
-    uploaded_share = share_words(figures.bytes_uploaded, figures.bytes_screened)
-    return device.model_dump(mode="json") | {
-        "health_words": HEALTH_WORDS[device.health],
-        "figures": {
-            "Screened": count_words(figures.samples_screened),
-            "Sent": f"{count_words(figures.samples_sent)} ({sent_share})",
-            "Uploaded": f"{bytes_words(figures.bytes_uploaded)} ({uploaded_share})",
-            "In spool": f"{count_words(figures.spool_samples)} ({bytes_words(figures.spool_bytes)})",
-            "Pending here": count_words(figures.pending),
-            "Alarms": count_words(figures.samples_alarmed),
-            "Rejected": count_words(figures.samples_rejected),
-            "Dropped": count_words(figures.samples_dropped),
-        },
     }
 
 

@@ -1,7 +1,10 @@
-// Page "Devices".
+// Page of the devices.
 import "./frame.js";
+import "./actions.js";
 import { start } from "./live.js";
 import { keepCurrent } from "./parts.js";
 
-keepCurrent(".v-devices", () => `/parts/devices${location.search}`, "store", 2000);
+const isTyping = () => document.activeElement?.closest(".v-filters");
+
+keepCurrent(".v-fleet", () => `/parts/devices${location.search}`, "store", 5000, undefined, isTyping);
 start();

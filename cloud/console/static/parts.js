@@ -19,13 +19,13 @@ export async function fetchPart(address) {
   return template.content.firstElementChild;
 }
 
-// Fetch a part again after each change, at most every `every_ms`, and put its contents in place.
-export function keepCurrent(selector, address, topic, every_ms, dress = showTimes) {
+// Fetch a part again after each change, at most every `every_ms`, and put its contents in place; not while `holds()`.
+export function keepCurrent(selector, address, topic, every_ms, dress = showTimes, holds = () => false) {
   let last_ms = performance.now();
   let wanted = false;
   let busy = false;
   const update = async () => {
-    if (!wanted || busy || performance.now() - last_ms < every_ms || !document.querySelector(selector)) return;
+    if (!wanted || busy || holds() || performance.now() - last_ms < every_ms || !document.querySelector(selector)) return;
     [wanted, busy, last_ms] = [false, true, performance.now()];
     try {
       put(document.querySelector(selector), await fetchPart(address()), dress);
@@ -43,12 +43,14 @@ export function keepCurrent(selector, address, topic, every_ms, dress = showTime
   follow("clock", update);
 }
 
-// Replace the contents of an element; its scroll position stays, and the focus of a link.
+// Replace the contents of an element; its scroll positions stay, and the focus of a link.
 function put(element, fresh, dress) {
+  const places = [...element.querySelectorAll(".v-scroll")].map(({ scrollTop, scrollLeft }) => [scrollTop, scrollLeft]);
   const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   for (const name of element.getAttributeNames()) if (!fresh.hasAttribute(name)) element.removeAttribute(name);
   for (const { name, value } of fresh.attributes) element.setAttribute(name, value);
   element.replaceChildren(...fresh.childNodes);
+  element.querySelectorAll(".v-scroll").forEach((inner, number) => inner.scrollTo(places[number]?.[1] ?? 0, places[number]?.[0] ?? 0));
   dress(element);
   if (focused) element.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
 }

@@ -130,13 +130,15 @@ def test_text_from_devices_stays_text(console: RunningConsole, open_page: Any) -
     page.click(f"tr[data-sample='{verdict.sample_id}']")
     page.wait_for_selector(".v-facts")
     assert XSS in page.inner_text(".v-facts")
-    devices = open_page("/devices", at=".v-device")
-    assert XSS in devices.inner_text(".v-devices")
+    devices = open_page("/devices", at=".v-device-table")
+    assert XSS in devices.text_content(f"tr:has-text('{ARTERY.device_id}') small")
+    device = open_page(f"/device/{ARTERY.device_id}", at=".v-warnings")
+    assert XSS in device.inner_text(".v-warnings")
     alone = open_page(f"/verdict/{verdict.sample_id}", at=".v-facts")
     filtered = open_page(
         "/verdicts?device=" + "%3Cscript%3Ewindow.pwned%3D1%3C%2Fscript%3E&text=%22%3E%3Cimg", at=".v-empty"
     )
-    for opened in (page, devices, alone, filtered):
+    for opened in (page, devices, device, alone, filtered):
         assert opened.evaluate("window.pwned") is None
 
 
@@ -174,12 +176,9 @@ async def execute(console: RunningConsole, statement: str) -> None:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_screen(console: RunningConsole, open_page: Any, width: int) -> None:
-    for path, at in (
-        ("/verdicts", ROW),
-        ("/devices", ".v-device"),
-        ("/verdicts?modality=series", ROW),
-        ("/verdicts?modality=video", ROW),
-    ):
+    pages = {"/devices": ".v-device-table", "/device/shuttle-a": ".v-plots"}
+    pages |= {"/verdicts": ROW, "/verdicts?modality=series": ROW, "/verdicts?modality=video": ROW}
+    for path, at in pages.items():
         page = open_page(path, width=width, at=at)
         if "series" in path:
             page.click(ROW)
@@ -187,18 +186,18 @@ def test_nothing_is_wider_than_the_screen(console: RunningConsole, open_page: An
         if "video" in path:
             page.click(ROW)
             page.wait_for_selector(".v-frames")
-        overflow = """[...document.querySelectorAll('.v-main, .v-scroll, .v-detail-body, .v-devices, .v-bar')]
+        overflow = """[...document.querySelectorAll('.v-main, .v-scroll, .v-detail-body, .v-fleet, .v-bar')]
             .filter(part => part.scrollWidth > part.clientWidth + 1).map(part => part.className)"""
         assert page.evaluate(overflow) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_theme_is_remembered(console: RunningConsole, open_page: Any) -> None:
-    page = open_page("/devices", at=".v-device", dark=True)
+    page = open_page("/devices", at=".v-device-table", dark=True)
     theme = "document.documentElement.dataset.theme"
     assert page.evaluate(theme) == "dark"
     page.click(".v-theme")
     assert page.evaluate(theme) == "light"
     page.reload()
-    page.wait_for_selector(".v-device")
+    page.wait_for_selector(".v-device-table")
     assert page.evaluate(theme) == "light"

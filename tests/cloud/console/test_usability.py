@@ -73,7 +73,7 @@ def test_page_down_scrolls_the_list_wherever_the_focus_is(open_page: Any) -> Non
 
 
 def test_at_twice_the_size_the_page_scrolls_and_nothing_is_cut_off(open_page: Any) -> None:
-    for path, at in (("/verdicts", ROW), ("/devices", ".v-device")):
+    for path, at in (("/verdicts", ROW), ("/devices", ".v-device-table"), ("/device/shuttle-a", ".v-plots")):
         page = open_page(path, at=at)
         page.set_viewport_size({"width": 640, "height": 400})
         assert page.evaluate("document.documentElement.scrollWidth") <= 640
@@ -175,8 +175,10 @@ def test_axe_finds_nothing_serious(console: RunningConsole, open_page: Any, widt
     pages |= {
         "/verdicts": ROW,
         "/verdicts?text=nothing": ".v-empty",
-        "/devices": ".v-device",
+        "/devices": ".v-device-table",
         f"/bundle/{bundle_id}": "h1",
+        "/device/shuttle-a": ".v-plots",
+        "/device/nonsense": "h1",
     }
     pages |= {f"/verdict/{newest['video']}": ".v-facts", "/verdict/nonsense": "h1", "/nonsense": "h1"}
     found = []
@@ -198,7 +200,8 @@ def test_axe_finds_nothing_serious(console: RunningConsole, open_page: Any, widt
 
 def test_pages_obey_a_policy_without_unsafe_sources(console: RunningConsole) -> None:
     assert "unsafe" not in POLICY
-    for path in ("/", "/verdicts", "/devices", "/verdict/nonsense", "/bundle/nonsense", "/nonsense", "/api/fleet"):
+    pages = ("/", "/verdicts", "/devices", "/device/shuttle-a", "/verdict/nonsense", "/bundle/nonsense", "/nonsense")
+    for path in (*pages, "/api/fleet"):
         answer = httpx.get(console.url + path, headers={"accept": "text/html"})
         assert answer.headers["content-security-policy"] == POLICY, path
         assert " style=" not in answer.text, path

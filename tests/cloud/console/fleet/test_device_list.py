@@ -1,18 +1,22 @@
-"""Devices on their page: those that need somebody first, in words, in pages that leave none out."""
+"""Page of the devices: addresses, words, 500 devices within a second, and the page of one device."""
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
 from cloud.console import create_app
-from cloud.console.fleet import device_list
-from cloud.console.fleet.device_list import device_page
-from cloud.devices import HEALTH_ORDER, HEALTH_WORDS, DeviceView, device_view
+from cloud.console.fleet.address import FleetAddress
+from cloud.console.fleet.words import device_on_page
+from cloud.device_health import HEALTH_ORDER
+from cloud.devices import DeviceView, device_view
+from cloud.store.fleet import Place, set_place, set_title, store_heartbeat
 from cloud.store.fleet_queries import DeviceRow
-from shared.status import WAITING, Heartbeat, HeartbeatCounters, RunningBundle
+from shared.group_settings import GroupSettings
+from shared.samples import Decision
+from shared.status import DRIFT_WARNING, WAITING, Heartbeat, HeartbeatCounters, RunningBundle
 from tests.cloud.console.filled_store import CAMERA, SHUTTLE, Fleet, add_devices
 
 NOW_S, LATE_S = 10_000.0, 60.0
@@ -55,41 +59,38 @@ def test_a_device_that_forwards_far_more_than_a_screener_promises_floods(counter
     assert ("were forwarded" in view.advice) == (health == "flooding")
 
 
-def test_a_waiting_device_names_its_bundle_and_a_silent_one_is_no_flood() -> None:
+def test_states_are_in_words_that_name_the_bundle() -> None:
     waiting = Heartbeat(running=(RunningBundle(source_id="a", bundle_name="press", state=WAITING),))
-    assert "waits for the bundle press" in view_of(waiting).advice
+    view = view_of(waiting)
+    assert "waits for the bundle press" in view.advice
+    assert device_on_page(view)["health_words"] == "idle: waits for press"
+    two = RunningBundle(source_id="b", bundle_name="weld", state=WAITING)
+    several = Heartbeat(running=(*waiting.running, two))
+    assert device_on_page(view_of(several))["health_words"] == "idle: waits for press and 1 more"
     flood = counted(samples_screened=1000, samples_alarmed=1000)
     assert view_of(flood, heartbeat_at_s=NOW_S - 61).health == "silent"
-    assert set(HEALTH_WORDS) >= {"silent", "waiting", "ended", "failed", "flooding", "healthy"}
+    drifting = view_of(Heartbeat(warnings=(f"source a: the readings {DRIFT_WARNING}: heat",)))
+    assert (drifting.health, "train a bundle" in drifting.advice) == ("drifting", True)
+    assert HEALTH_ORDER[0] == "silent"
 
 
-def test_pages_hold_every_device_once_the_worst_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_list, "DEVICES_ON_PAGE", 3)
-    devices = [
-        view_of(Heartbeat(), device_id=f"d{number}", heartbeat_at_s=NOW_S - (61 if number % 3 == 2 else 0))
-        for number in range(8)
-    ]
-    seen: list[str] = []
-    skip = 0
-    while True:
-        page = device_page(devices, health="", after="", skip=skip)
-        seen += [device["device_id"] for device in page.devices]
-        if not page.more:
-            break
-        skip = int(parse_qs(urlsplit(page.more).query)["skip"][0])
-    assert seen == ["d2", "d5", "d0", "d1", "d3", "d4", "d6", "d7"]
-    assert [(count.health, count.count) for count in page.counts] == [("silent", 2), ("healthy", 6)]
-    silent = device_page(devices, health="silent", after="", skip=0)
-    assert [device["device_id"] for device in silent.devices] == ["d2", "d5"]
-
-
-def test_a_larger_fleet_is_sorted_in_parts_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_list, "MAX_SORTED", 4)
-    devices = [view_of(Heartbeat(), device_id=f"d{number}") for number in range(5)]
-    page = device_page(devices, health="", after="", skip=0)
-    assert page.is_part
-    assert page.total == 4
-    assert page.next_part == "/devices?after=d3"
+def test_the_address_holds_filters_order_and_page() -> None:
+    address = FleetAddress.parse({"health": "silent", "site": "hull", "sort": "-sent", "page": "3", "text": "a"})
+    assert FleetAddress.parse(dict(httpx.QueryParams(address.address(page=3).partition("?")[2]))) == address
+    assert "page" not in address.address(health="")
+    assert address.sorted_by("sent") == address.address(sort="sent")
+    assert address.direction("sent") == "descending"
+    assert address.direction("site") == ""
+    query = address.to_query()
+    assert (query.skip, query.order, query.is_descending) == (200, "sent", True)
+    for values in (
+        {"health": "x", "sort": "x", "page": "-1"},
+        {"page": "9" * 40},
+        {"page": "²"},
+        {"sort": "--sent"},
+        {"text": "\0"},
+    ):
+        assert FleetAddress.parse(values) == FleetAddress()
 
 
 @pytest.fixture
@@ -102,15 +103,61 @@ async def client(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
 async def test_the_page_is_complete_without_a_script(fleet: Fleet, client: httpx.AsyncClient) -> None:
     await fleet.heartbeat(CAMERA, 1000, "spool full: 12 samples dropped", dropped=12)
     await add_devices(fleet.store, "<b>odd")
+    await set_title(fleet.store, SHUTTLE.device_id, "Radiator of bay <i>")
     text = (await client.get("/devices")).text
-    order = [text.index(f'title="{name}"') for name in ("press-7", CAMERA.device_id, SHUTTLE.device_id)]
+    order = [text.index(f'href="/device/{name}"') for name in ("press-7", CAMERA.device_id, SHUTTLE.device_id)]
     assert order == sorted(order)  # never seen, warning, healthy
     assert "spool full: 12 samples dropped" in text
+    assert "Radiator of bay &lt;i&gt;" in text
     assert "<b>odd" not in text
     assert "&lt;b&gt;odd" in text
     alone = (await client.get("/parts/devices", params={"health": "warning"})).text
     assert CAMERA.device_id in alone
     assert SHUTTLE.device_id not in alone
     nobody = (await client.get("/devices", params={"health": "silent"})).text
-    assert "No device is in this state now." in nobody
-    assert HEALTH_ORDER[0] == "silent"
+    assert "No device matches." in nobody
+
+
+async def test_500_devices_are_sorted_and_shown_within_a_second(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    names = [f"press-{number:03}" for number in range(500)]
+    await add_devices(fleet.store, *names)
+    for name in names[:20]:
+        await store_heartbeat(fleet.store, name, counted(samples_screened=1000, samples_forwarded=700))
+    started_s = time.perf_counter()
+    text = (await client.get("/devices?sort=-sent")).text
+    assert time.perf_counter() - started_s < 1.0
+    assert text.count('<tr>\n<td class="c-health">') == 100
+    assert "page 1 of 6" in text
+    assert "<b>20</b> flooding" in text
+    assert text.index("press-019") < text.index("camera-north"), "sorted over all devices"
+    assert "press-499" not in text
+    last = (await client.get("/devices?sort=-sent&page=6")).text
+    assert last.count('<td class="c-health">') == 5
+
+
+async def test_a_device_has_a_page_with_its_settings_audits_and_samples(
+    fleet: Fleet, client: httpx.AsyncClient
+) -> None:
+    await fleet.send_many(24)
+    for _ in range(3):
+        await fleet.send(CAMERA, odd=False)
+    await set_place(fleet.store, [CAMERA.device_id], Place("hull", "cameras"))
+    beat = Heartbeat(settings=GroupSettings(audit_share=0.02), warnings=("<script>warn",))
+    await store_heartbeat(fleet.store, CAMERA.device_id, beat)
+    answer = await client.get(f"/device/{CAMERA.device_id}")
+    text = answer.text.replace("\u00a0", " ")
+    assert answer.status_code == 200
+    for shown in ("site hull", "At most ", " audits", "0.02", "as in edge.toml", "has no live picture", "line-2"):
+        assert shown in text, shown
+    assert "<script>warn" not in text
+    assert 'data-opens="revoke"' not in text, "a viewer changes nothing"
+    unknown = await client.get("/device/%3Cb%3Enobody")
+    assert (unknown.status_code, "<b>nobody" in unknown.text) == (404, False)
+    part = await client.get(f"/parts/device/{CAMERA.device_id}?span=nonsense")
+    assert 'aria-current="true">24 hours' in part.text
+
+
+def test_audits_bound_the_missed_share() -> None:
+    view = view_of(Heartbeat(), audits={Decision.NORMAL: 311, Decision.ANOMALOUS: 1})
+    assert (view.missed.audits, view.missed.anomalous) == (312, 1)
+    assert view.missed.at_most_share == pytest.approx(0.01512, abs=1e-4)

@@ -1,0 +1,8 @@
+// Page of one device.
+import "./frame.js";
+import "./actions.js";
+import { start } from "./live.js";
+import { keepCurrent } from "./parts.js";
+
+keepCurrent(".v-device-page", () => `/parts${location.pathname}${location.search}`, "store", 5000);
+start();

@@ -1,0 +1,1 @@
+"""Figures of the service, audit log, accounts, tokens and settings."""

@@ -1,0 +1,75 @@
+"""Audit log with filters, a page at a time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from cloud.moments import parse_moment
+from cloud.store import Store
+from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
+from shared.errors import DataError
+
+ENTRIES_ON_PAGE = 100
+MAX_TEXT = 256
+NAMES = ("actor", "action", "subject", "from", "to")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuery:
+    """Filters and place of the log in an address; `problem` says why a time was left out."""
+
+    values: tuple[tuple[str, str], ...]
+    wanted: AuditFilter
+    before: int | None
+    problem: str
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> Self:
+        """Return the query of an address; what cannot be read is left out."""
+        values = {name: given.get(name, "").strip().replace("\0", "")[:MAX_TEXT] for name in NAMES}
+        if values["action"] not in list(AuditAction):
+            values["action"] = ""
+        problem, times = "", {}
+        for name in ("from", "to"):
+            try:
+                times[name] = parse_moment(values[name]) if values[name] else None
+            except DataError as error:
+                times[name], problem = None, str(error)
+        text = given.get("before", "")
+        before = int(text) if text.isdecimal() and text.isascii() and len(text) < 18 else None
+        wanted = AuditFilter(values["actor"], values["action"], values["subject"], times["from"], times["to"])
+        return cls(tuple(values.items()), wanted, before, problem)
+
+    def address(self, **changes: str | int) -> str:
+        """Return the address of the log with changes."""
+        given = {name: value for name, value in (dict(self.values) | changes).items() if value}
+        return f"/system/audit?{urlencode(given)}" if given else "/system/audit"
+
+
+async def read_audit(store: Store, query: AuditQuery) -> dict[str, Any]:
+    """Return the values of the page."""
+    async with store.reading() as connection:
+        found = await audit_page(connection, query.wanted, before=query.before, size=ENTRIES_ON_PAGE + 1)
+    shown = found[:ENTRIES_ON_PAGE]
+    return {
+        "query": query,
+        "chosen": dict(query.values),
+        "entries": [(entry, details_words(entry)) for entry in shown],
+        "older": query.address(before=shown[-1].number) if len(found) > ENTRIES_ON_PAGE else "",
+        "newest": query.address() if query.before is not None else "",
+        "actions": [action.value for action in AuditAction],
+    }
+
+
+def details_words(entry: AuditEntry) -> str:
+    """Return the details of an entry on one line."""
+    return ", ".join(f"{name} {_value(value)}" for name, value in entry.details.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {_value(item)}" for name, item in value.items()) + ")"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
