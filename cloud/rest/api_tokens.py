@@ -91,7 +91,7 @@ def api_token_routes(reading: Store, writing: Store) -> APIRouter:
         )
         return _item(made, now_s) | {"token": token_text(token_id, secret)}
 
-    @router.delete("/api-tokens/{token_id}", status_code=204, **needs(Scope.API_TOKENS_WRITE))
+    @router.delete("/api-tokens/{token_id}", status_code=204, **needs(Scope.API_TOKENS_WRITE, 404))
     async def revoke_token(request: Request, token_id: TokenId) -> None:
         """Revoke a token at once; it stays in the list."""
         try:

@@ -62,8 +62,8 @@ def create_routes(
     app = _Routes(
         title="Vedette API",
         version="1",
-        description="Verdicts, labels, review items, devices, groups, bundles, rollouts, notices, webhooks, accounts and "
-        "the audit log of one service. Times are RFC 3339 texts in UTC.",
+        description="Verdicts, labels, review items, devices, groups, bundles, rollouts, notices, webhooks, accounts "
+        "and the audit log of one service. Times are RFC 3339 texts in UTC.",
         docs_url=None,
         redoc_url=None,
         openapi_url=OPENAPI_PATH,

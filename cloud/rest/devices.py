@@ -77,7 +77,7 @@ class DeviceChange(BaseModel):
     group: PlaceName | None = None
 
 
-class HistoryItem(BaseModel):
+class HeartbeatItem(BaseModel):
     """Heartbeat of a device at one time; the counters are those since its state was made."""
 
     received_at: str
@@ -89,10 +89,10 @@ class HistoryItem(BaseModel):
     certificate_expires_at: str
 
 
-class DeviceHistory(BaseModel):
+class HeartbeatList(BaseModel):
     """Heartbeats of a device, oldest first: one in 5 minutes, older ones one in an hour."""
 
-    items: list[HistoryItem]
+    items: list[HeartbeatItem]
 
 
 def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRouter:
@@ -122,7 +122,7 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
             raise not_found(f"Device {device_id[:64]!r}")
         return found[0]
 
-    @router.get("/devices/{device_id}/history", response_model=DeviceHistory, **needs(Scope.DEVICES_READ))
+    @router.get("/devices/{device_id}/history", response_model=HeartbeatList, **needs(Scope.DEVICES_READ))
     async def history(
         device_id: str, hours: Annotated[float, Query(gt=0, le=MAX_HISTORY_HOURS, allow_inf_nan=False)] = 24.0
     ) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
 
 
 def _add_changes(router: APIRouter, writing: Store, one_device: Callable[[str], Awaitable[dict[str, Any]]]) -> None:
-    @router.patch("/devices/{device_id}", response_model=DeviceItem, **needs(Scope.DEVICES_WRITE))
+    @router.patch("/devices/{device_id}", response_model=DeviceItem, **needs(Scope.DEVICES_WRITE, 404))
     async def change_device(request: Request, device_id: str, body: DeviceChange) -> dict[str, Any]:
         """Rename or move a device; 404 for an unknown one."""
         caller = caller_of(request)
@@ -150,7 +150,7 @@ def _add_changes(router: APIRouter, writing: Store, one_device: Callable[[str], 
                 await set_place(writing, [device_id], place, caller.actor)
         return await one_device(device_id)
 
-    @router.post("/devices/{device_id}/revocation", response_model=DeviceItem, **needs(Scope.DEVICES_WRITE))
+    @router.post("/devices/{device_id}/revocation", response_model=DeviceItem, **needs(Scope.DEVICES_WRITE, 404))
     async def revoke_device(request: Request, device_id: str) -> dict[str, Any]:
         """End the access of a device at once, and delete its tokens; its data stays. 404 for an unknown one."""
         with _unknown_as_problem(device_id):

@@ -69,7 +69,7 @@ def enrolment_routes(reading: Store, writing: Store, enrolment: Enrolment | None
         found = await open_tokens(reading, time.time(), caller_of(request).sites)
         return {"items": [with_rfc3339(asdict(token)) for token in found]}
 
-    @router.post("/tokens", response_model=NewTokenItem, status_code=201, **needs(Scope.DEVICES_WRITE))
+    @router.post("/tokens", response_model=NewTokenItem, status_code=201, **needs(Scope.DEVICES_WRITE, 409))
     async def make_token(request: Request, body: TokenBody) -> dict[str, Any]:
         """Make a one-time token that enrols a device."""
         caller = caller_of(request)
@@ -83,7 +83,7 @@ def enrolment_routes(reading: Store, writing: Store, enrolment: Enrolment | None
             raise Problem(409, "no-enrolment", str(error)) from None
         return _new_item(made)
 
-    @router.delete("/tokens/{token_id}", status_code=204, **needs(Scope.DEVICES_WRITE))
+    @router.delete("/tokens/{token_id}", status_code=204, **needs(Scope.DEVICES_WRITE, 404))
     async def remove_token(request: Request, token_id: TokenId) -> None:
         """Delete a token that can still be spent."""
         caller = caller_of(request)

@@ -27,13 +27,13 @@ def system_routes(system: System | None) -> APIRouter:
             raise Problem(409, "no-figures", "This process has no figures of the service.")
         return system
 
-    @router.get("/system", **needs(Scope.SYSTEM_READ))
+    @router.get("/system", **needs(Scope.SYSTEM_READ, 409))
     async def figures() -> dict[str, Any]:
         """Return throughput, latency, queues, storage, and the load of the machine that answers."""
         found: dict[str, Any] = with_rfc3339((await known().figures()).model_dump(mode="json"))
         return found
 
-    @router.get("/system/settings", response_model=SettingsText, **needs(Scope.SYSTEM_READ))
+    @router.get("/system/settings", response_model=SettingsText, **needs(Scope.SYSTEM_READ, 409))
     async def settings() -> dict[str, str]:
         """Return the settings in force; secrets are in files of their own, and are not read."""
         return {"toml": known().settings.as_text()}

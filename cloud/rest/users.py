@@ -105,7 +105,7 @@ def user_routes(reading: Store, writing: Store, settings: AccountSettings) -> AP
         """Return all accounts, by name."""
         return {"items": [_item(user) for user in await list_users(reading)]}
 
-    @router.post("/users", response_model=InvitedUser, status_code=201, **needs(Scope.USERS_WRITE))
+    @router.post("/users", response_model=InvitedUser, status_code=201, **needs(Scope.USERS_WRITE, 409))
     async def add_account(request: Request, body: UserBody) -> dict[str, Any]:
         """Add an account, and make a one-time link that sets its password."""
         name, actor = body.name.strip().lower(), caller_of(request).actor
@@ -116,7 +116,7 @@ def user_routes(reading: Store, writing: Store, settings: AccountSettings) -> AP
                 await add_user(connection, name, body.role, actor=actor, sites=sorted(set(body.sites)))
         return await one(name) | await invite(request, name)
 
-    @router.post("/users/{name}/links", response_model=LinkItem, status_code=201, **needs(Scope.USERS_WRITE))
+    @router.post("/users/{name}/links", response_model=LinkItem, status_code=201, **needs(Scope.USERS_WRITE, 404, 409))
     async def make_link(request: Request, name: UserName) -> dict[str, Any]:
         """Make a one-time link that sets another password."""
         await one(name)
@@ -127,7 +127,7 @@ def user_routes(reading: Store, writing: Store, settings: AccountSettings) -> AP
 
 
 def _add_changes(router: APIRouter, writing: Store, one: Any) -> None:
-    @router.patch("/users/{name}", response_model=UserItem, **needs(Scope.USERS_WRITE))
+    @router.patch("/users/{name}", response_model=UserItem, **needs(Scope.USERS_WRITE, 404, 409))
     async def change_account(request: Request, name: UserName, body: UserChange) -> dict[str, Any]:
         """Change role or sites of an account, disable it, or enable it again."""
         caller, before = caller_of(request), await one(name)
@@ -141,7 +141,7 @@ def _add_changes(router: APIRouter, writing: Store, one: Any) -> None:
                 await set_disabled(writing, name, disabled=body.disabled, actor=caller.actor)
         return dict(await one(name))
 
-    @router.delete("/users/{name}/sessions", status_code=204, **needs(Scope.USERS_WRITE))
+    @router.delete("/users/{name}/sessions", status_code=204, **needs(Scope.USERS_WRITE, 404))
     async def end_all(request: Request, name: UserName) -> None:
         """End all sessions of an account."""
         await one(name)

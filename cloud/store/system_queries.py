@@ -6,7 +6,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.inbox import inbox_backlog
-from cloud.store.schema import deliveries, devices, events, samples, verdicts
+from cloud.store.schema import deliveries, devices, samples, verdicts
 
 MAX_COUNTED = 200_000  # verdicts that one look counts
 MAX_QUEUES = 10
@@ -59,12 +59,6 @@ async def oldest_verdict(connection: AsyncConnection) -> float | None:
     """Return the time of the oldest verdict."""
     found: float | None = (await connection.execute(select(func.min(verdicts.c.judged_at_s)))).scalar_one()
     return found
-
-
-async def newest_event(connection: AsyncConnection) -> float | None:
-    """Return when a device was last told of a verdict or a bundle."""
-    query = select(events.c.created_at_s).order_by(events.c.cursor.desc()).limit(1)
-    return (await connection.execute(query)).scalar_one_or_none()
 
 
 async def store_bytes(connection: AsyncConnection) -> int:

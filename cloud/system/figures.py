@@ -65,7 +65,7 @@ class QueueFigures(FrozenModel):
 
 
 class StorageFigures(FrozenModel):
-    """Size of the store, its oldest verdict, and the retention in days (0: for ever)."""
+    """Size of the store, its oldest verdict, and the retention in days (0: unlimited)."""
 
     kind: str
     store_bytes: int

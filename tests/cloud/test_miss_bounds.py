@@ -1,9 +1,9 @@
 """Upper bounds of missed anomalies: the exact binomial ones, also for many audits."""
 
 import pytest
-from cloud.console.fleet.words import at_most_words, miss_words
 from scipy.stats import beta, binom
 
+from cloud.console.fleet.words import at_most_words, miss_words
 from cloud.devices import miss_view
 from cloud.miss_bounds import largest_share
 from cloud.words import NO_FIGURE

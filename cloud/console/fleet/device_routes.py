@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.console.audience import Audience, Audiences
-from cloud.console.fleet.history import SPAN_LABELS, SPANS_S, DeviceHistory, device_history
+from cloud.console.fleet.history import SPAN_LABELS, SPANS_S, HistoryPlots, device_history
 from cloud.console.fleet.words import device_on_page, miss_words
 from cloud.console.page import page, part
 from cloud.console.rendering import render
@@ -38,7 +38,7 @@ class DeviceFacts:
     """Facts of one device in one view of the store."""
 
     view: DeviceView
-    history: DeviceHistory
+    history: HistoryPlots
     wanted: GroupSettings
     audits: list[BundleAudits]
     latency: LatencyFigures

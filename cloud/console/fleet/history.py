@@ -38,7 +38,7 @@ class HealthSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceHistory:
+class HistoryPlots:
     """Plots and states of a device between two times."""
 
     since_s: float
@@ -48,7 +48,7 @@ class DeviceHistory:
     points: int
 
 
-def device_history(points: Sequence[HistoryPoint], since_s: float, until_s: float) -> DeviceHistory:
+def device_history(points: Sequence[HistoryPoint], since_s: float, until_s: float) -> HistoryPlots:
     """Return the plots of the heartbeats between two times; counters that fall begin again at 0."""
     shown = [point for point in points if point.received_at_s <= until_s]
     pairs = list(itertools.pairwise(shown))
@@ -73,7 +73,7 @@ def device_history(points: Sequence[HistoryPoint], since_s: float, until_s: floa
     ]
     place = _Place(since_s, until_s)
     plots = tuple(_plot(title, times, values, place, words) for title, values, words in series)
-    return DeviceHistory(since_s, until_s, plots, _health(shown, place), len(shown))
+    return HistoryPlots(since_s, until_s, plots, _health(shown, place), len(shown))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Inbox of notices: what is open now, and what was."""
+"""Inbox of notices: open ones, then closed ones."""
 
 from typing import Any
 

@@ -41,7 +41,7 @@ def figures_in_words(figures: SystemFigures) -> dict[str, Any]:
         ],
         "oldest_verdict_at_s": storage.oldest_verdict_at_s,
         "retention": [
-            (RETENTION_WORDS.get(name, name), f"{days:g}{SPACE}days" if days else "for ever")
+            (RETENTION_WORDS.get(name, name), f"{days:g}{SPACE}days" if days else "unlimited")
             for name, days in storage.retention_days.items()
         ],
         "machine": [

@@ -78,8 +78,10 @@ def paths_of(entry: RouteAccess, fleet: Fleet, own: uuid.UUID) -> str:
         "group": "cameras",
         "name:path": "image.png",
         "item": "1",
-        "form": "zip",
         "digest": "x",
+        "token_id": "0123456789abcdef",
+        "form": "zip",
+        "share_id": "0" * 16,
         "name": "x.js",
         "secret": "x",
     }

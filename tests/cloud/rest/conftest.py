@@ -6,14 +6,19 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cloud.enrolment import Enrolment
 from cloud.rest.app import create_api
+from cloud.settings import CloudSettings
 from cloud.store import open_store
 from cloud.store.api_tokens import Scope, add_api_token, token_text
 from cloud.store.read_queue import CONSOLE_READS
+from cloud.system.figures import System
+from cloud.system.machine import Machine
 from tests.cloud.console.filled_store import Fleet
 
 MakeClient = Callable[..., httpx.AsyncClient]
 SECRET = "a-secret-of-the-tests"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
 @pytest.fixture
@@ -21,7 +26,15 @@ async def clients(fleet: Fleet, tmp_path: Path) -> AsyncIterator[MakeClient]:
     """Make a client with a token of some scopes (all without any), or without one."""
     opened: list[httpx.AsyncClient] = []
     async with open_store(tmp_path, CONSOLE_READS) as reading:
-        api = create_api(reading, fleet.store, late_after_s=60.0, webhook_hosts=("127.0.0.1", ".example"))
+        settings = CloudSettings(data_dir=tmp_path)
+        api = create_api(
+            reading,
+            fleet.store,
+            late_after_s=60.0,
+            webhook_hosts=("127.0.0.1", ".example"),
+            enrolment=Enrolment(lambda: ("plant:7443", "plant:7444"), CERTIFICATE, 3600.0),
+            system=System(reading, settings, Machine(tmp_path)),
+        )
 
         async def client(*scopes: Scope, authorization: str | None = None, host: str = "10.0.0.7") -> httpx.AsyncClient:
             if authorization is None:

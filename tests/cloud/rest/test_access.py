@@ -38,7 +38,13 @@ ROUTES = {
     "POST /review/marks": Scope.REVIEW_MARK,
     "GET /devices": Scope.DEVICES_READ,
     "GET /devices/{device_id}": Scope.DEVICES_READ,
+    "PATCH /devices/{device_id}": Scope.DEVICES_WRITE,
     "DELETE /devices/{device_id}": Scope.DEVICES_WRITE,
+    "GET /devices/{device_id}/history": Scope.DEVICES_READ,
+    "POST /devices/{device_id}/revocation": Scope.DEVICES_WRITE,
+    "GET /tokens": Scope.DEVICES_READ,
+    "POST /tokens": Scope.DEVICES_WRITE,
+    "DELETE /tokens/{token_id}": Scope.DEVICES_WRITE,
     "GET /groups": Scope.GROUPS_READ,
     "GET /groups/{group}": Scope.GROUPS_READ,
     "PUT /groups/{group}/settings": Scope.GROUPS_WRITE,
@@ -52,6 +58,16 @@ ROUTES = {
     "POST /webhooks": Scope.WEBHOOKS_WRITE,
     "DELETE /webhooks/{webhook_id}": Scope.WEBHOOKS_WRITE,
     "GET /audit": Scope.AUDIT_READ,
+    "GET /users": Scope.USERS_READ,
+    "POST /users": Scope.USERS_WRITE,
+    "PATCH /users/{name}": Scope.USERS_WRITE,
+    "POST /users/{name}/links": Scope.USERS_WRITE,
+    "DELETE /users/{name}/sessions": Scope.USERS_WRITE,
+    "GET /api-tokens": Scope.API_TOKENS_READ,
+    "POST /api-tokens": Scope.API_TOKENS_WRITE,
+    "DELETE /api-tokens/{token_id}": Scope.API_TOKENS_WRITE,
+    "GET /system": Scope.SYSTEM_READ,
+    "GET /system/settings": Scope.SYSTEM_READ,
 }
 
 
@@ -76,13 +92,22 @@ BODIES = {
     "POST /review/decisions": {"items": [{"item": 7}], "decision": "real"},
     "POST /review/undo": {"decisions": [7]},
     "POST /review/marks": {"items": [7]},
+    "PATCH /devices/{device_id}": {"title": "Press"},
+    "POST /tokens": {"device_id": "press-08"},
+    "POST /users": {"name": "grace"},
+    "PATCH /users/{name}": {"role": "viewer"},
+    "POST /api-tokens": {"name": "CI", "scopes": ["api_tokens:write"]},
 }
+
+
+UNKNOWN = "device_id|bundle_id|webhook_id|share_id|token_id"  # of these the tests name one that does not exist
 
 
 async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) -> httpx.Response:
     method, path = route.split(" ")
     path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7")
     path = path.replace("{share_id}", "0" * 16).replace("{form}", "zip")
+    path = path.replace("{token_id}", "0123456789abcdef")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
     return await client.request(method, path, json=BODIES.get(route))
 
@@ -101,7 +126,8 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
         or (
             accepted.status_code == 404
             and re.search(
-                "device_id|bundle_id|webhook_id|share_id|{group}$|{item}|DELETE /review|decisions|undo", route
+                "device_id|bundle_id|webhook_id|share_id|token_id|users/|{group}$|{item}|DELETE /rev|decisions|undo",
+                route,
             )
         )
     )

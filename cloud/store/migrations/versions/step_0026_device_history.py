@@ -1,14 +1,14 @@
 """History of heartbeats, health and names of devices.
 
 Revision ID: 0026
-Revises: 0024
+Revises: 0023
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0026"
-down_revision = "0024"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 
