@@ -3,6 +3,7 @@ import { clock, serviceNow, setServiceClock, showTimes } from "./time.js";
 
 const STALE_MS = 3000;
 const AGAIN_MS = 2000;
+const RELOAD_MS = 5000;
 const root = document.documentElement;
 const bar = document.querySelector(".v-fresh-words");
 const alert = document.querySelector(".v-problem");
@@ -52,10 +53,12 @@ function hear(event) {
   heard_s = now_s;
   setServiceClock(now_s);
   const was = problems.get("stream");
-  setProblem("stream", problem);
+  const isMissing = document.querySelector("[data-missing]"); // its content could not be made: the reason stays shown
+  if (problem || !isMissing) setProblem("stream", problem);
   showState();
   if (was && !problem) for (const topic of ["store", "verdicts", "review"]) tell(topic);
-  if (!problem && document.querySelector("[data-missing]")) location.reload();
+  const isOld = performance.now() > RELOAD_MS; // a page that fails again by itself must not load without a pause
+  if (!problem && isOld && isMissing) location.reload();
   tell("clock");
 }
 

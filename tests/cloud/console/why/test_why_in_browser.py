@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
+from cloud.console.why import reading
 from cloud.store.share_links import add_share
 from tests.cloud.console.browsing import wait_for, wait_until
 from tests.cloud.console.conftest import RunningConsole
@@ -162,6 +163,23 @@ def test_a_shared_page_works_without_a_session_and_asks_for_nothing_else(
     outside = [url for url in asked if "/static/" not in url and path not in url and "favicon" not in url]
     assert outside == []
     assert page.locator("a").count() == 0
+
+
+def test_a_page_that_fails_loads_again_with_a_pause_and_recovers(
+    open_page: Any, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[float] = []
+
+    def fail(*_: object) -> dict[str, Any]:
+        loads.append(time.monotonic())
+        raise RuntimeError("a fault of the console")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(reading, "detail_view", fail)
+        page = open_page(f"/verdict/{ids['row']}", at=".v-problem")
+        wait_until(page, lambda: len(loads) > 1, "the page tries again")
+        assert loads[1] - loads[0] > 4
+    page.wait_for_selector(PAGE)
 
 
 def _middle(page: Any, selector: str) -> tuple[float, float]:
