@@ -1,4 +1,4 @@
-"""Processor time of the console with many open live pages, each with a stream of changes.
+"""Processor time of the console with many open pages of all verdicts, each with a stream of changes.
 
 The console runs in a process of its own on a generated store. `cores` is its use of the processor: `idle` while nothing
 happens, `busy` while ten samples a second arrive and are judged in the same process. A page does as its script does: it
@@ -106,9 +106,9 @@ async def _first_answer(port: int) -> httpx.Response:
 
 
 async def _page(port: int, received: list[int], place: int) -> None:
-    """Open the live page, and do as its script does until cancelled: follow the stream, and fetch what changed."""
+    """Open the list of verdicts, and do as its script does until cancelled: follow the stream, and fetch what changed."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        page = await client.get("/")
+        page = await client.get("/verdicts")
         numbers = {topic: _number(page.text, topic) for topic in TOPICS}
         async with client.stream("GET", "/live", params={"topics": ",".join(("figures", *TOPICS))}) as stream:
             event = ""

@@ -17,7 +17,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def capture(link: str, modality: str) -> bytes:
-    """Return the page with the newest anomalous verdict opened, as PNG."""
+    """Return the review page with the newest alarm of a modality opened, as PNG."""
     executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
@@ -25,9 +25,9 @@ def capture(link: str, modality: str) -> bytes:
         page.goto(link)
         console = f"{link.partition('/link/')[0]}/"
         page.wait_for_url(console)
-        page.goto(f"{console}?modality={modality}")
-        page.click("tr[data-sample]:has-text('Anomalous')")
-        page.wait_for_selector(".v-map")
+        page.goto(f"{console}?modality={modality}&state=all")
+        page.click(".r-row .r-facts")
+        page.wait_for_selector(".r-why .v-map")
         while not page.evaluate(ALL_SHOWN):  # wait_for_function needs 'unsafe-eval', which the console's policy refuses
             page.wait_for_timeout(100)
         page.wait_for_timeout(300)

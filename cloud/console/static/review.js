@@ -15,11 +15,13 @@ import { dress } from "./verdict.js";
 const TYPING_MS = 250;
 const CHANGES_MS = 700;
 const MAX_SHOWN = 300;
+const EMPTY_MS = 3000; // between two readings of an empty list, whose text names the state of the fleet
 const page = document.querySelector(".r-page");
 const form = document.querySelector(".r-filters");
 let panel = page?.querySelector(".r-panel");
 let chosen = panel?.dataset.item ?? "";
 let loads = 0;
+let loaded_ms = performance.now();
 let openings = 0;
 let timer = 0;
 let changesTimer = 0;
@@ -45,6 +47,7 @@ function addressWith(item) {
 
 async function load(address) {
   const mine = ++loads;
+  loaded_ms = performance.now();
   let fresh;
   try {
     fresh = await fetchPart(`/parts/review?${queryOf(address)}`);
@@ -399,7 +402,11 @@ function begin() {
     decisions.decide(decision, { only: row.dataset.item });
   }, () => page.dataset.canDecide !== undefined);
   follow("review", changesSoon);
-  for (const topic of ["store", "verdicts"]) follow(topic, () => !rows().length && load(work().dataset.address));
+  follow("verdicts", () => !rows().length && load(work().dataset.address));
+  follow("store", () => {
+    if (rows().length || performance.now() - loaded_ms < EMPTY_MS) return;
+    load(work().dataset.address);
+  });
   follow("clock", () => {
     decisions.tick();
     if (failed) load(work().dataset.address);
