@@ -15,6 +15,7 @@ import { dress } from "./verdict.js";
 const TYPING_MS = 250;
 const CHANGES_MS = 700;
 const MAX_SHOWN = 300;
+const MAX_AHEAD = 24;
 const EMPTY_MS = 3000; // between two readings of an empty list, whose text names the state of the fleet
 const page = document.querySelector(".r-page");
 const form = document.querySelector(".r-filters");
@@ -26,6 +27,9 @@ let openings = 0;
 let timer = 0;
 let changesTimer = 0;
 let failed = false;
+let selection = null;
+let decisions = null;
+let views = null;
 const ahead = new Map(); // panels that were fetched before they are opened
 
 const work = () => page.querySelector(".r-work");
@@ -172,16 +176,14 @@ function choose(row, { focus = true } = {}) {
   if (focus && !panel?.contains(document.activeElement)) linkOf(row).focus({ preventScroll: true });
 }
 
-function panelOf(item) {
-  if (!ahead.has(item)) ahead.set(item, fetchPart(`/parts/review/item/${encodeURIComponent(item)}`));
-  return ahead.get(item);
-}
-
-function whyOf(sample) {
-  const key = `why ${sample}`;
-  if (!ahead.has(key)) ahead.set(key, fetchPart(`/parts/verdict/${encodeURIComponent(sample)}`));
+function partOf(key, address) {
+  if (!ahead.has(key)) ahead.set(key, fetchPart(address));
+  while (ahead.size > MAX_AHEAD) ahead.delete(ahead.keys().next().value);
   return ahead.get(key);
 }
+
+const panelOf = (item) => partOf(item, `/parts/review/item/${encodeURIComponent(item)}`);
+const whyOf = (sample) => partOf(`why ${sample}`, `/parts/verdict/${encodeURIComponent(sample)}`);
 
 async function open(item, { step = "push", focus = false, again = false } = {}) {
   const mine = ++openings;
@@ -316,10 +318,6 @@ function tab(place) {
 
 // ---- events
 
-const selection = new Selection({ page, rows });
-const decisions = new Decisions({ page, rows, rowOf, panel: () => panel, selection, chosen: () => chosen, reopen: (item) => open(item, { step: "none", again: true }), move, changed: changesSoon });
-const views = addViews({ page, address: () => addressWith(""), reload: () => load(work().dataset.address) });
-
 function onClick(event) {
   if (event.button || event.ctrlKey || event.metaKey || event.altKey) return;
   const { target } = event;
@@ -352,6 +350,19 @@ function onButton(button) {
 }
 
 function begin() {
+  selection = new Selection({ page, rows });
+  decisions = new Decisions({
+    page,
+    rows,
+    rowOf,
+    selection,
+    move,
+    panel: () => panel,
+    chosen: () => chosen,
+    reopen: (item) => open(item, { step: "none", again: true }),
+    changed: changesSoon,
+  });
+  views = addViews({ page, address: () => addressWith(""), reload: () => load(work().dataset.address) });
   page.addEventListener("click", onClick);
   page.addEventListener("focusin", (event) => {
     const row = event.target.closest(".r-row");

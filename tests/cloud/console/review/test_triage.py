@@ -211,6 +211,23 @@ def test_a_finger_decides_by_a_swipe(inbox: Inbox, operator: Any) -> None:
     wait_until(page, lambda: decisions(inbox, "phone")[2] is Label.UNSURE, "the button did not decide")
 
 
+def test_a_page_that_could_not_be_read_appears_by_itself_later(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("failing", 1)
+    rename = "ALTER TABLE {} RENAME TO {}"
+    inbox.do(execute(inbox, rename.format("review_marks", "elsewhere")))
+    try:
+        page = operator().open("/?device=failing", at="[data-missing]")
+        assert "vedette cloud migrate" in page.inner_text("[role=alert]")
+    finally:
+        inbox.do(execute(inbox, rename.format("elsewhere", "review_marks")))
+    page.wait_for_selector(".r-row")
+
+
+async def execute(inbox: Inbox, statement: str) -> None:
+    async with inbox.store.writing() as connection:
+        await connection.exec_driver_sql(statement)
+
+
 def test_a_viewer_may_look_and_mark_but_not_decide(inbox: Inbox, operator: Any) -> None:
     inbox.fill("viewed", 2)
     page = operator("vic", UserRole.VIEWER).open("/?device=viewed")
