@@ -38,6 +38,7 @@ review_items = Table(  # verdicts of one source that ask for a person, grouped i
     Column("verdicts", Integer, nullable=False),
     Column("p_value", Double, nullable=False),  # lowest of the verdicts
     Column("cover", Number, nullable=False),  # number of the oddest sample
+    Column("origin", String(512), nullable=False),  # of that sample: a search reads no other table
     Column("place_row", Double),  # of the largest value in the newest map of an image, in [0, 1]
     Column("place_column", Double),
     Column("decision", String(16)),  # newest one; NULL: none

@@ -29,6 +29,7 @@ _COLUMNS = (
     samples.c.edge_p_value,
     samples.c.captured_at_s,
     samples.c.received_at_s,
+    samples.c.origin,
 )
 
 
@@ -82,6 +83,7 @@ def _asking(values: RowMapping) -> Asking | None:
         at_s=moment_of(values["captured_at_s"], values["received_at_s"]),
         judged_at_s=values["judged_at_s"],
         p_value=_finite(values["edge_p_value"]) if p_value is None else p_value,
+        origin=values["origin"],
     )
 
 

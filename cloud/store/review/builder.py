@@ -129,6 +129,7 @@ _CHANGING = (
     "verdicts",
     "p_value",
     "cover",
+    "origin",
     "place_row",
     "place_column",
 )

@@ -33,6 +33,7 @@ class Asking:
     at_s: float
     judged_at_s: float
     p_value: float
+    origin: str = ""
     place: Place | None = None
 
 
@@ -52,6 +53,7 @@ class Group:
     verdicts: int
     p_value: float
     cover: int
+    origin: str
     place: Place | None
     is_decided: bool
     is_new: bool
@@ -86,6 +88,7 @@ def new_group(number: int, asking: Asking) -> Group:
         verdicts=1,
         p_value=asking.p_value,
         cover=asking.number,
+        origin=asking.origin,
         place=asking.place,
         is_decided=False,
         is_new=True,
@@ -103,7 +106,7 @@ def join(group: Group, asking: Asking) -> None:
         group.last_at_s, group.place = asking.at_s, asking.place or group.place
     group.last_judged_at_s = max(group.last_judged_at_s, asking.judged_at_s)
     if asking.p_value < group.p_value:
-        group.p_value, group.cover = asking.p_value, asking.number
+        group.p_value, group.cover, group.origin = asking.p_value, asking.number, asking.origin
     if asking.severity is Severity.ALARM and group.severity is not Severity.ALARM:
         group.severity, group.is_raised = Severity.ALARM, True
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy import ColumnElement, exists, or_
 
 from cloud.store.review.severity import Severity
-from cloud.store.schema import review_items, review_marks, samples
+from cloud.store.schema import review_items, review_marks
 from cloud.store.sites import by_sites
 from shared.modality import Modality
 
@@ -95,7 +95,5 @@ def _state(wanted: ItemFilter) -> Sequence[ColumnElement[bool]]:
 
 
 def _matches(text: str) -> ColumnElement[bool]:
-    of_cover = select(samples.c.number).where(samples.c.number == review_items.c.cover)
-    has_origin = of_cover.where(samples.c.origin.icontains(text, autoescape=True)).exists()
-    columns = (review_items.c.device_id, review_items.c.source_id)
-    return or_(*(column.icontains(text, autoescape=True) for column in columns), has_origin)
+    columns = (review_items.c.device_id, review_items.c.source_id, review_items.c.origin)
+    return or_(*(column.icontains(text, autoescape=True) for column in columns))

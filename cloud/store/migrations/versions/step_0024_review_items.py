@@ -67,6 +67,7 @@ def _add_items() -> None:
         sa.Column("verdicts", sa.Integer(), nullable=False),
         sa.Column("p_value", sa.Double(), nullable=False),
         sa.Column("cover", Number, nullable=False),
+        sa.Column("origin", sa.String(512), nullable=False),
         sa.Column("place_row", sa.Double()),
         sa.Column("place_column", sa.Double()),
         sa.Column("decision", sa.String(16)),

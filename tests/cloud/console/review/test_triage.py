@@ -214,12 +214,12 @@ def test_a_finger_decides_by_a_swipe(inbox: Inbox, operator: Any) -> None:
 def test_a_page_that_could_not_be_read_appears_by_itself_later(inbox: Inbox, operator: Any) -> None:
     inbox.fill("failing", 1)
     rename = "ALTER TABLE {} RENAME TO {}"
-    inbox.do(execute(inbox, rename.format("review_marks", "elsewhere")))
+    inbox.do(execute(inbox, rename.format("heartbeats", "elsewhere")))
     try:
-        page = operator().open("/?device=failing", at="[data-missing]")
+        page = operator().open("/?device=failing", at=".v-problem:not([hidden])")
         assert "vedette cloud migrate" in page.inner_text("[role=alert]")
     finally:
-        inbox.do(execute(inbox, rename.format("elsewhere", "review_marks")))
+        inbox.do(execute(inbox, rename.format("elsewhere", "heartbeats")))
     page.wait_for_selector(".r-row")
 
 
