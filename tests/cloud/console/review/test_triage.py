@@ -205,7 +205,7 @@ def test_a_finger_decides_by_a_swipe(inbox: Inbox, operator: Any) -> None:
     swipe(page, 2, 40)  # too short
     wanted = [Label.REAL, Label.FALSE_ALARM, None]
     wait_until(page, lambda: decisions(inbox, "phone") == wanted, "the swipes were not stored")
-    page.locator(".r-row .r-facts").nth(2).tap()
+    page.locator(".r-row .r-facts").nth(2).click()
     page.wait_for_selector(".r-panel .r-decide")
     page.tap(".r-panel [data-decide=unsure]")
     wait_until(page, lambda: decisions(inbox, "phone")[2] is Label.UNSURE, "the button did not decide")
