@@ -106,7 +106,7 @@ async def _first_answer(port: int) -> httpx.Response:
 
 
 async def _page(port: int, received: list[int], place: int) -> None:
-    """Open the list of verdicts, and do as its script does until cancelled: follow the stream, and fetch what changed."""
+    """Open the list of verdicts, and do as its script does until cancelled: follow the stream, fetch changes."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         page = await client.get("/verdicts")
         numbers = {topic: _number(page.text, topic) for topic in TOPICS}
