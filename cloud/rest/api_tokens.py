@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
-from cloud.rest.problems import Problem, not_found
+from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import (
     MAX_NAME_CHARACTERS,
@@ -73,7 +73,9 @@ def api_token_routes(reading: Store, writing: Store) -> APIRouter:
         now_s = time.time()
         return {"items": [_item(token, now_s) for token in await list_api_tokens(reading)]}
 
-    @router.post("/api-tokens", response_model=NewApiTokenItem, status_code=201, **needs(Scope.API_TOKENS_WRITE))
+    @router.post(
+        "/api-tokens", response_model=NewApiTokenItem, status_code=201, **needs(Scope.API_TOKENS_WRITE, *WITH_BODY)
+    )
     async def make_token(request: Request, body: ApiTokenBody) -> dict[str, Any]:
         """Make a token; no token gives more rights than its maker has."""
         caller, now_s = caller_of(request), time.time()

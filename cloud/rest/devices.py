@@ -14,7 +14,7 @@ from cloud.devices import MissView, RunningView, read_devices
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
-from cloud.rest.problems import Problem, not_found
+from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import MAX_TITLE_CHARACTERS, PLACE_PATTERN, Place, revoke, set_place, set_title
@@ -136,7 +136,7 @@ def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRoute
 
 
 def _add_changes(router: APIRouter, writing: Store, one_device: Callable[[str], Awaitable[dict[str, Any]]]) -> None:
-    @router.patch("/devices/{device_id}", response_model=DeviceItem, **needs(Scope.DEVICES_WRITE, 404))
+    @router.patch("/devices/{device_id}", response_model=DeviceItem, **needs(Scope.DEVICES_WRITE, *WITH_BODY, 404))
     async def change_device(request: Request, device_id: str, body: DeviceChange) -> dict[str, Any]:
         """Rename or move a device; 404 for an unknown one."""
         caller = caller_of(request)

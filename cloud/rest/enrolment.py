@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.enrolment import Enrolment, NewToken
 from cloud.moments import rfc3339, with_rfc3339
 from cloud.rest.access import Caller, caller_of, needs
-from cloud.rest.problems import Problem, not_found
+from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import PLACE_PATTERN, Place, delete_token, device, open_tokens
@@ -69,7 +69,7 @@ def enrolment_routes(reading: Store, writing: Store, enrolment: Enrolment | None
         found = await open_tokens(reading, time.time(), caller_of(request).sites)
         return {"items": [with_rfc3339(asdict(token)) for token in found]}
 
-    @router.post("/tokens", response_model=NewTokenItem, status_code=201, **needs(Scope.DEVICES_WRITE, 409))
+    @router.post("/tokens", response_model=NewTokenItem, status_code=201, **needs(Scope.DEVICES_WRITE, *WITH_BODY, 409))
     async def make_token(request: Request, body: TokenBody) -> dict[str, Any]:
         """Make a one-time token that enrols a device."""
         caller = caller_of(request)

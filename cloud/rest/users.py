@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.account_settings import AccountSettings
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
-from cloud.rest.problems import Problem, not_found
+from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.store import Store
 from cloud.store.account_links import LinkPurpose, add_link
 from cloud.store.api_tokens import Scope
@@ -105,7 +105,7 @@ def user_routes(reading: Store, writing: Store, settings: AccountSettings) -> AP
         """Return all accounts, by name."""
         return {"items": [_item(user) for user in await list_users(reading)]}
 
-    @router.post("/users", response_model=InvitedUser, status_code=201, **needs(Scope.USERS_WRITE, 409))
+    @router.post("/users", response_model=InvitedUser, status_code=201, **needs(Scope.USERS_WRITE, *WITH_BODY, 409))
     async def add_account(request: Request, body: UserBody) -> dict[str, Any]:
         """Add an account, and make a one-time link that sets its password."""
         name, actor = body.name.strip().lower(), caller_of(request).actor
@@ -127,7 +127,7 @@ def user_routes(reading: Store, writing: Store, settings: AccountSettings) -> AP
 
 
 def _add_changes(router: APIRouter, writing: Store, one: Any) -> None:
-    @router.patch("/users/{name}", response_model=UserItem, **needs(Scope.USERS_WRITE, 404, 409))
+    @router.patch("/users/{name}", response_model=UserItem, **needs(Scope.USERS_WRITE, *WITH_BODY, 404, 409))
     async def change_account(request: Request, name: UserName, body: UserChange) -> dict[str, Any]:
         """Change role or sites of an account, disable it, or enable it again."""
         caller, before = caller_of(request), await one(name)

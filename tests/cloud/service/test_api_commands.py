@@ -56,7 +56,7 @@ def test_a_token_is_made_listed_and_revoked_and_the_log_names_who_did_it(config:
         ("api-token --name CI --scopes everything", "'everything' is not a scope. Use some of verdicts:read"),
         ("api-token --name CI --scopes ,", "no scope is given"),
         ("api-token --revoke abc", "No API token 'abc'"),
-        ("audit --action device.gone", "token.made, device.enrolled"),
+        ("audit --action device.gone", "token.made, token.deleted, device.enrolled"),
         ("audit --from yesterday", "'yesterday' is not a time"),
     ],
 )
