@@ -101,6 +101,7 @@ async def _search(connection: AsyncConnection, wanted: VerdictFilter, span: Span
 async def _in_window(connection: AsyncConnection, keys: Select[Any], text: str, span: Span, limit: int) -> Found:
     """Return the first `limit` of these `WINDOW` keys whose sample matches the text."""
     window = keys.subquery()
+    columns: Any
     joined, columns = window.join(samples, samples.c.number == window.c.number), samples.c
     if connection.dialect.name == "postgresql":
         # The limit keeps PostgreSQL from reading all partitions instead: it does not foresee that each key needs one.
@@ -191,11 +192,12 @@ async def _among(
     limit: int,
 ) -> tuple[VerdictKey, ...]:
     """Return the first `limit` keys of these samples that match the other filters."""
-    query = _of_kind(select(verdicts.c.judged_at_s, verdicts.c.number).where(*conditions), wanted)
+    query: Select[Any] = _of_kind(select(verdicts.c.judged_at_s, verdicts.c.number).where(*conditions), wanted)
     if connection.dialect.name == "postgresql":
         candidates = numbers.subquery()
         found = query.where(verdicts.c.number == candidates.c.number).limit(1).correlate(candidates).lateral()
-        query = select(found.c.judged_at_s, found.c.number).select_from(candidates.join(found, true()))
+        of_found: Select[Any] = select(found.c.judged_at_s, found.c.number)
+        query = of_found.select_from(candidates.join(found, true()))
         query = query.order_by(*_order(found.c, span))  # for the limit of 1 see _in_window
     else:
         query = query.where(verdicts.c.number.in_(numbers)).order_by(*_order(verdicts.c, span))
