@@ -27,6 +27,7 @@ from cloud.serving.cache import AnalysisCache
 from cloud.serving.encoding import Samples
 from cloud.serving.precision import Precision
 from cloud.serving.scoring import score_blocks
+from cloud.serving.switch_interval import shorten_switch_interval
 from cloud.serving.worker import Worker
 from cloud.store import Store, open_store
 from cloud.store.ingest import Received, store_samples
@@ -65,6 +66,7 @@ class _Speed(NamedTuple):
 
 def run_analysis_benchmark(options: AnalysisBenchOptions, progress: StageProgress) -> dict[str, Any]:
     """Return figures and requirements; raises VedetteError if verdicts are missing."""
+    shorten_switch_interval()  # as the analysis of a service does
     figures, before = {}, machine()
     key = Ed25519PrivateKey.generate()
     for bundle in fitted_bundles(key, options.share, progress):

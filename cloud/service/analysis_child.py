@@ -29,6 +29,7 @@ from cloud.service.analysis_link import (
 from cloud.service.analysis_part import AnalysisPart
 from cloud.service.analysis_port import AnalysisListener, JudgedSamples
 from cloud.service.load_analysis import loader
+from cloud.serving.switch_interval import shorten_switch_interval
 from cloud.store import Store, open_store
 from cloud.store.audit import SERVICE_ACTOR
 from cloud.store.inbox_request import Doubles
@@ -156,6 +157,7 @@ def main() -> None:
     """Run until the service ends the link."""
     _end_with_parent()
     os.nice(NICENESS)
+    shorten_switch_interval()
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the service too, which ends this process in order
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which children would inherit
     configure(libraries=True)

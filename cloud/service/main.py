@@ -19,6 +19,7 @@ from cloud.service.load_analysis import LoadAnalysis, loader
 from cloud.service.process import Service
 from cloud.service.roles import Role, check_role
 from cloud.service.trusted_key import trusted_key_for_service
+from cloud.serving.switch_interval import shorten_switch_interval
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.registry import Registry
@@ -47,6 +48,8 @@ def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, ro
     with service_lock(settings.data_dir, shared=role is not Role.ALL):
         if load_analysis is None and role is not Role.ALL:
             load_analysis = loader(settings.analysis)
+        if role is Role.ANALYSIS:
+            shorten_switch_interval()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, authority, key, load_analysis, role))
         # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its
