@@ -94,9 +94,10 @@ async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> 
     device_id = removal.device_id
     await in_chunks(store, partial(_events_of, device_id))
     await in_chunks(store, partial(history_rows_of, device_id))
+    # In the order of a sample's way: one that moves between two queries is found by the second.
     waiting = [
-        select(samples.c.number).where(samples.c.device_id == device_id, samples.c.judged == false()),
         select(inbox.c.number).where(inbox.c.device_id == device_id),
+        select(samples.c.number).where(samples.c.device_id == device_id, samples.c.judged == false()),
     ]
     async with store.reading() as connection:
         waited = await _any(connection, waiting)  # its payload may come behind the place of the deletion
@@ -107,8 +108,8 @@ async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> 
         contents = (payloads, anomaly_maps)
         await delete_found(store, samples.c.number, _next_of(_judged_of(device_id)), (), cleaned=contents)
         if not service_runs:
-            await delete_found(store, samples.c.number, _next_of(waiting[0]), (), cleaned=(payloads,))
-            await delete_found(store, inbox.c.number, _next_of(waiting[1]), (), cleaned=(inbox,))
+            await delete_found(store, inbox.c.number, _next_of(waiting[0]), (), cleaned=(inbox,))
+            await delete_found(store, samples.c.number, _next_of(waiting[1]), (), cleaned=(payloads,))
     is_clean = await clean_dirty(store, SETTLED_S if service_runs else 0.0)
     left = waiting if removal.keep_verdicts else [*waiting, _judged_of(device_id)]
     async with store.writing() as connection:

@@ -34,6 +34,7 @@ _EXPIRED = "expired_"
 _NEWEST = "SELECT judged_at_s FROM verdicts WHERE number >= $1 AND number < $2 ORDER BY number DESC LIMIT 1"
 # The sum keeps the server from looking for the maximum in the index of all times.
 _LATEST = "SELECT max(judged_at_s + 0) FROM verdicts WHERE number >= $1 AND number < $2"
+_JUDGED_SINCE = "SELECT EXISTS (SELECT FROM verdicts WHERE judged_at_s >= $3 AND number >= $1 AND number < $2)"
 _WAITS = "SELECT EXISTS (SELECT FROM samples WHERE NOT judged AND number >= $1 AND number < $2)"
 _LABELLED = f"""
 SELECT ARRAY(SELECT DISTINCT sample_number FROM labels WHERE sample_number >= $1 AND sample_number < $2
@@ -117,7 +118,7 @@ async def _detach_lowest(driver: Any, kind: str, limit_s: float) -> bool:
     for _ in range(ATTEMPTS):
         with contextlib.suppress(asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError):
             async with driver.transaction():
-                return await _switch(driver, tables, rest, lowest)
+                return await _switch(driver, tables, rest, lowest, limit_s)
         await asyncio.sleep(backoff.next_s())
     _LOG.warning("partition_in_use", partition=lowest.name(tables[0]), advice="retention tries again in its next run")
     return False
@@ -132,8 +133,11 @@ async def _has_expired(driver: Any, partition: Partition, limit_s: float) -> boo
     return (latest_s is None or latest_s < limit_s) and not await driver.fetchval(_WAITS, *bounds)
 
 
-async def _switch(driver: Any, tables: Sequence[str], rest: Partition, lowest: Partition) -> bool:
-    """Detach the partition and move its labelled rows to the rest, in the transaction of the caller."""
+async def _switch(driver: Any, tables: Sequence[str], rest: Partition, lowest: Partition, limit_s: float) -> bool:
+    """Detach the partition and move its labelled rows to the rest, in the transaction of the caller.
+
+    Its last sample may have been judged since the partition was looked at; so that is repeated under the locks.
+    """
     await driver.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")  # no label or verdict comes meanwhile
     parents = [f"ONLY {table}" for table in tables]
     parts = [item.name(table) for table in tables for item in (rest, lowest)]
@@ -142,7 +146,9 @@ async def _switch(driver: Any, tables: Sequence[str], rest: Partition, lowest: P
     await driver.execute("SET LOCAL statement_timeout = 0")
     bounds = (lowest.first, lowest.end)
     kept = await driver.fetchval(_LABELLED, *bounds)
-    if await driver.fetchval(_WAITS, *bounds) or not await _can_move(driver, tables, kept):
+    if await driver.fetchval(_WAITS, *bounds) or await driver.fetchval(_JUDGED_SINCE, *bounds, limit_s):
+        return False
+    if not await _can_move(driver, tables, kept):
         return False
     if "samples" in tables:
         await driver.execute(_DELETE_SHARES, *bounds, kept)

@@ -178,6 +178,29 @@ async def test_a_partition_that_is_in_use_stays_whole(store, add, driver, reason
     assert (removed["payloads"], await counts(store)) == (0, before)
 
 
+async def test_a_sample_that_is_judged_while_its_partition_is_looked_at_keeps_its_verdict(
+    store, add, driver, monkeypatch
+):
+    await add_old(store, add)
+    await add(count=1)  # waits while the times are read, and no more when that is checked
+    await next_number(driver, LEAST_NUMBERS + 1)
+    await add_old(store, add, count=1, days=1)
+    waits = expiry._has_expired
+
+    async def judged_meanwhile(*given):
+        with monkeypatch.context() as patched:
+            patched.setattr(expiry, "_WAITS", "SELECT $1::int8 > $2::int8")
+            patched.setattr(expiry, "_NEWEST", "SELECT NULL::float8 WHERE $1::int8 > $2::int8")
+            expired = await waits(*given)
+        await judge_all(store)
+        return expired
+
+    monkeypatch.setattr(expiry, "_has_expired", judged_meanwhile)
+    before = await counts(store)
+    assert (await remove_old(store, payloads_days=0, verdicts_days=390, events_days=0))["verdicts"] == 0
+    assert (await counts(store))[0] == before[0]
+
+
 async def test_a_run_ends_what_a_killed_one_began(store, add, driver, monkeypatch):
     old = await add_old(store, add)
     await next_number(driver, LEAST_NUMBERS + 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,14 +10,15 @@ import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner, Result
 
+from cloud.store import open_store, retention
 from cloud.store import removal as removal_module
-from cloud.store import retention
 from cloud.store.fleet import device
+from cloud.store.inbox import unpack_next
 from cloud.store.judging import waiting_samples
 from cloud.store.removal import begin_removal, delete_data, removals
 from cloud.store.schema import payloads, samples, verdicts
 from shared import cli
-from tests.cloud.store.backends import only_postgresql
+from tests.cloud.store.backends import large_request, only_postgresql
 from tests.cloud.store.test_store import judge_all
 
 
@@ -75,6 +77,33 @@ async def test_waiting_samples_are_left_to_a_running_service(store, add):
     assert not await delete_data(store, removal, service_runs=True)  # requests may still be open
     assert await count(store, samples) == 0
     assert await delete_data(store, removal, service_runs=False)
+
+
+@only_postgresql
+async def test_a_request_that_is_unpacked_while_a_removal_looks_for_samples_is_found(store, add, location, monkeypatch):
+    """A sample without its device would stay: no foreign key leads from a partition to the devices."""
+    await add(count=1)
+    await judge_all(store)
+    request, _ = large_request(100, device_id="one")
+    assert await store.append_requests([request]) == [None]
+    removal = replace(await begin_removal(store, "one", keep_verdicts=False), requested_at_s=0.0)
+
+    async def look(connection, queries):
+        found = []
+        for query in queries:
+            found.append((await connection.execute(query.limit(1))).first())
+            async with open_store(location) as other:
+                await unpack_next(other, 10)
+        return any(row is not None for row in found)
+
+    async def nothing_yet(_, queries):
+        monkeypatch.setattr(removal_module, "_any", look)
+        return False
+
+    monkeypatch.setattr(removal_module, "_any", nothing_yet)
+    assert not await delete_data(store, removal, service_runs=True)
+    assert await count(store, samples) == 1
+    assert await device(store, "one") is not None
 
 
 async def test_without_a_service_waiting_samples_go_unless_verdicts_are_kept(store, add):
