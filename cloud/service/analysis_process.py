@@ -132,7 +132,8 @@ class AnalysisProcess:
                 return f"cannot be started ({error.strerror})"
             other_end.close()  # or the child's end would not be seen
             reason = await self._follow(process, own_end)
-        return reason or _end_of(await asyncio.to_thread(_ended, process, EXIT_S))
+        code = await asyncio.to_thread(_ended, process, EXIT_S)  # no two children judge at once
+        return reason or _end_of(code)
 
     async def _follow(self, process: subprocess.Popen[bytes], own_end: socket.socket) -> str:
         """Take the reports of a child until it ends; return how it broke the rules, empty if it just ended."""

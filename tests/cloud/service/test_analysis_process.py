@@ -95,6 +95,7 @@ async def test_an_analysis_process_that_hangs_is_replaced_and_ends_with_its_serv
     first = process.pid
     os.kill(first, signal.SIGSTOP)
     await until(lambda: process.pid != first)
+    assert not Path(f"/proc/{first}").exists(), "waited for, before the next one began"
     expected = "the analysis process gave no sign of life for 8 s and is started again"
     await until(lambda: reports == [expected, expected, ""])
     os.kill(process.pid, signal.SIGTERM)  # as systemd sends it to all processes: the service ends the child

@@ -198,7 +198,7 @@ async def test_a_sample_that_is_judged_while_its_partition_is_looked_at_keeps_it
     monkeypatch.setattr(expiry, "_has_expired", judged_meanwhile)
     before = await counts(store)
     assert (await remove_old(store, payloads_days=0, verdicts_days=390, events_days=0))["verdicts"] == 0
-    assert (await counts(store))[0] == before[0]
+    assert (await counts(store))[:2] == before[:2]
 
 
 async def test_a_run_ends_what_a_killed_one_began(store, add, driver, monkeypatch):
