@@ -184,7 +184,7 @@ async def test_a_sample_that_is_judged_while_its_partition_is_looked_at_keeps_it
     await add_old(store, add)
     await add(count=1)  # waits while the times are read, and no more when that is checked
     await next_number(driver, LEAST_NUMBERS + 1)
-    await add_old(store, add, count=1, days=1)
+    await add(count=1)
     waits = expiry._has_expired
 
     async def judged_meanwhile(*given):
