@@ -1,6 +1,7 @@
 """Analysis process: judges waiting samples for the service that started it, until the link to it ends.
 
-Started by `cloud.service.analysis_process` with the file descriptor of the link as its only argument.
+Started by `cloud.service.analysis_process` with two file descriptors as arguments: the link, and the record of samples
+under way.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from cloud.service.analysis_link import (
 from cloud.service.analysis_part import AnalysisPart
 from cloud.service.analysis_port import AnalysisListener, JudgedSamples
 from cloud.service.load_analysis import loader
+from cloud.serving.isolation import Isolation
 from cloud.serving.switch_interval import shorten_switch_interval
 from cloud.store import Store, open_store
 from cloud.store.audit import SERVICE_ACTOR
@@ -51,7 +53,7 @@ _LOG = EventLog("analysis")
 class AnalysisChild:
     """Analysis part of this process, and its reports to the service."""
 
-    def __init__(self, link: AnalysisLink, start: AnalysisStart, store: Store) -> None:
+    def __init__(self, link: AnalysisLink, start: AnalysisStart, store: Store, isolation: Isolation) -> None:
         self._link = link
         self._ended = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,6 +75,7 @@ class AnalysisChild:
             listener,
             load_analysis=loader(start.settings),
             spans=self._spans,
+            isolation=isolation,
         )
 
     async def run(self) -> int:
@@ -132,14 +135,15 @@ class AnalysisChild:
         self._link.send(analysis_pb2.AnalysisReport(problem=self._part.problem[:MAX_TEXT]))
 
 
-async def _run(end: socket.socket) -> int:
+async def _run(end: socket.socket, record: int) -> int:
     link = await AnalysisLink.over(end)
     if (data := await link.receive()) is None:
         return 0
     command = analysis_pb2.AnalysisCommand.FromString(data)
     start = AnalysisStart.model_validate_json(command.start)
     async with open_store(start.location, actor=SERVICE_ACTOR, claimant=start.claimant) as store:
-        child = AnalysisChild(link, start, store)
+        isolation = Isolation(record, set(start.alone), frozenset(start.condemned))
+        child = AnalysisChild(link, start, store, isolation)
         skip_loaded_objects()
         return await child.run()
 
@@ -162,7 +166,7 @@ def main() -> None:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which children would inherit
     configure(libraries=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_run(socket.socket(fileno=int(sys.argv[1]))))
+        code = runner.run(_run(socket.socket(fileno=int(sys.argv[1])), record=int(sys.argv[2])))
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)  # unloading PyTorch takes long, and a running calculation cannot be interrupted

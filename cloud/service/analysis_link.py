@@ -30,6 +30,7 @@ class AnalysisStart(BaseModel):
     """Options of an analysis process; `trusted_key` is an Ed25519 public key as hexadecimal digits.
 
     `claimant`: name under which it claims samples, the same for its successors, which so go on with its samples.
+    `alone`, `condemned`: numbers of samples that may end it, and that have: see `cloud.serving.isolation`.
     """
 
     settings: AnalysisSettings
@@ -37,6 +38,8 @@ class AnalysisStart(BaseModel):
     trusted_key: str
     claimant: str
     tracing_endpoint: str
+    alone: list[int] = []
+    condemned: list[int] = []
 
 
 class AnalysisLink:

@@ -14,6 +14,7 @@ from cloud.service.metrics import AnalysisMetrics
 from cloud.serving.batcher import Batcher
 from cloud.serving.bounded_judge import BoundedJudge
 from cloud.serving.cache import AnalysisCache
+from cloud.serving.isolation import Isolation
 from cloud.serving.lane import Judged
 from cloud.serving.ports import Judge
 from cloud.serving.replicas.replica_set import replica_set
@@ -48,6 +49,7 @@ class AnalysisPart:
         *,
         load_analysis: Callable[[Bundle], Judge],
         spans: SampleSpans | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         self._registry, self._settings, self._listener = registry, settings, listener
         self._metrics = AnalysisMetrics()
@@ -81,6 +83,7 @@ class AnalysisPart:
             on_doubles=self._found_doubles,
             on_failure=listener.on_failure,
             spans=spans,
+            isolation=isolation,
         )
 
     def wake(self) -> None:

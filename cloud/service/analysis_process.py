@@ -9,6 +9,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -23,6 +24,7 @@ from cloud.service.analysis_link import (
     parsed_report,
 )
 from cloud.service.analysis_port import AnalysisListener
+from cloud.serving.isolation import Suspects, recorded
 from cloud.serving.replicas.replica_set import STARTING, check_ray_installed
 from cloud.settings import CloudSettings
 from shared.backoff import Backoff
@@ -65,6 +67,7 @@ class AnalysisProcess:
             tracing_endpoint=settings.tracing.endpoint,
         )
         self._listener, self._silent_s = listener, silent_s
+        self._suspects = Suspects()
         self._process: subprocess.Popen[bytes] | None = None
         self._link: AnalysisLink | None = None
         self._metrics: asyncio.Future[bytes] | None = None
@@ -125,21 +128,24 @@ class AnalysisProcess:
     async def _run_child(self) -> str:
         """Run one child to its end; return how it ended."""
         own_end, other_end = socket.socketpair()
-        with own_end, other_end:
+        with own_end, other_end, tempfile.TemporaryFile() as record:
             try:
-                process = self._process = _started(other_end)
+                process = self._process = _started(other_end, record.fileno())
             except OSError as error:
                 return f"cannot be started ({error.strerror})"
             other_end.close()  # or the child's end would not be seen
             reason = await self._follow(process, own_end)
-        code = await asyncio.to_thread(_ended, process, EXIT_S)  # no two children judge at once
+            code = await asyncio.to_thread(_ended, process, EXIT_S)  # no two children judge at once
+            self._suspects.note_end(recorded(record.fileno()))
         return reason or _end_of(code)
 
     async def _follow(self, process: subprocess.Popen[bytes], own_end: socket.socket) -> str:
         """Take the reports of a child until it ends; return how it broke the rules, empty if it just ended."""
         link = self._link = await AnalysisLink.over(own_end)
         try:
-            link.send(analysis_pb2.AnalysisCommand(start=self._start_message.model_dump_json()))
+            suspects = {"alone": sorted(self._suspects.alone), "condemned": self._suspects.condemned}
+            start = self._start_message.model_copy(update=suspects)
+            link.send(analysis_pb2.AnalysisCommand(start=start.model_dump_json()))
             while True:
                 async with asyncio.timeout(self._silent_s):
                     data = await link.receive()
@@ -188,10 +194,13 @@ class AnalysisProcess:
             self._link.send(analysis_pb2.AnalysisCommand(wake=True))
 
 
-def _started(end: socket.socket) -> subprocess.Popen[bytes]:
-    """Return a child with this end of the link; started from the main thread, whose end the kernel reports to it."""
-    command = [sys.executable, "-P", "-m", "cloud.service.analysis_child", str(end.fileno())]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(end.fileno(),))
+def _started(end: socket.socket, record: int) -> subprocess.Popen[bytes]:
+    """Return a child with this end of the link and the record of its samples.
+
+    Started from the main thread, whose end the kernel reports to it.
+    """
+    command = [sys.executable, "-P", "-m", "cloud.service.analysis_child", str(end.fileno()), str(record)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(end.fileno(), record))
 
 
 def _ended(process: subprocess.Popen[bytes], wait_s: float) -> int:

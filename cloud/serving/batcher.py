@@ -18,6 +18,7 @@ from functools import partial
 
 from cloud.serving.batches import Batch, batches_of
 from cloud.serving.cache import AnalysisCache
+from cloud.serving.isolation import Isolation
 from cloud.serving.lane import Judged, Judging, Lane
 from cloud.serving.verdict_writer import RETRY_MAX_S, RETRY_MIN_S
 from cloud.serving.worker import Worker
@@ -26,7 +27,7 @@ from cloud.store.claims import release
 from cloud.store.events import WrittenEvent
 from cloud.store.inbox import unpack_next
 from cloud.store.inbox_request import Doubles
-from cloud.store.judging import waiting_samples
+from cloud.store.judging import WaitingSample, waiting_samples
 from shared.backoff import Backoff
 from shared.errors import StorageError
 from shared.tracing import SampleSpans
@@ -50,7 +51,8 @@ class Batcher:
     `find_bundle` returns the id of the bundle that judges samples, given the id of the bundle that screened them, or
     None. `on_judged` receives verdicts after they are stored, with their events and the seconds they took. `on_doubles`
     receives samples that turn out to have been sent twice, `on_failure` each error that is retried. `workers` judge and
-    decode batches; `slow_workers` those that take long. `spans` receives the spans of traced samples.
+    decode batches; `slow_workers` those that take long. `spans` receives the spans of traced samples. `isolation` knows
+    samples that end the process; None: there are none.
     """
 
     def __init__(
@@ -68,13 +70,15 @@ class Batcher:
         on_doubles: Callable[[Sequence[Doubles]], None],
         on_failure: Callable[[Exception], None],
         spans: SampleSpans | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         self._store = store
+        self._isolation = isolation or Isolation()
         self._analyses = analyses
         self._find_bundle = find_bundle
         self._batch_size = batch_size
         self._on_doubles, self._on_failure = on_doubles, on_failure
-        judging = Judging(batch_size, false_alarm_rate, adaptive_depth, on_judged, on_failure, spans)
+        judging = Judging(batch_size, false_alarm_rate, adaptive_depth, on_judged, on_failure, spans, self._isolation)
         lane = partial(Lane, store, analyses, judging=judging, on_speed=self._adapt_size)
         self._lane, self._slow_lane = lane(*workers), lane(*slow_workers)
         self._woken = asyncio.Event()
@@ -142,6 +146,8 @@ class Batcher:
         if doubles := await unpack_next(self._store, limit, under_way):
             self._on_doubles(doubles)
         window = await waiting_samples(self._store, limit, under_way)
+        if doubtful := [item for item in window if item.number in self._isolation.alone]:
+            return await self._submit_alone(doubtful), False
         until_s = time.monotonic() + WINDOW_S
         slow: list[tuple[Batch, str]] = []
         submitted, is_rest = 0, False
@@ -160,6 +166,18 @@ class Batcher:
             self._for_slow_lane = {item.number for batch, _ in slow for item in batch.samples}
             self._slow_task = asyncio.create_task(self._submit_slow(slow))
         return submitted, is_rest
+
+    async def _submit_alone(self, doubtful: Sequence[WaitingSample]) -> int:
+        """Judge samples that may end the process one by one, while nothing else is judged; return their number."""
+        if self._slow_task is not None:
+            await asyncio.wait([self._slow_task])
+        await self._slow_lane.wait_until_idle()
+        for item in doubtful:
+            await self._lane.wait_until_idle()
+            await self._lane.submit(Batch([item], is_full=False), await self._bundle_of(item.edge_bundle_id))
+            await self._lane.wait_until_idle()
+            self._isolation.alone.discard(item.number)
+        return len(doubtful)
 
     async def _bundle_of(self, edge_bundle_id: str) -> str | None:
         """Return the bundle that judges a sample; a found one is asked for again after FOUND_S."""

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from cloud.serving.batches import Batch, Pair, chunks_of
 from cloud.serving.cache import AnalysisCache
+from cloud.serving.isolation import ENDS_PROCESS, Isolation
 from cloud.serving.ports import Judge
 from cloud.serving.traces import add_verdict_spans
 from cloud.serving.verdict_writer import RETRY_MAX_S, RETRY_MIN_S, store_or_refuse
@@ -35,7 +36,8 @@ class Judging:
     """How samples are judged.
 
     `on_judged` receives verdicts after they are stored, with their events and the seconds they took. `on_failure`
-    receives each error that is retried. `spans` receives the spans of traced samples.
+    receives each error that is retried. `spans` receives the spans of traced samples. `isolation` knows samples that
+    end the process.
     """
 
     batch_size: int
@@ -44,6 +46,7 @@ class Judging:
     on_judged: Callable[[Judged, Sequence[WrittenEvent], float], None]
     on_failure: Callable[[Exception], None]
     spans: SampleSpans | None = None
+    isolation: Isolation = field(default_factory=Isolation)
 
 
 @dataclass(slots=True)
@@ -155,11 +158,16 @@ class Lane:
         except VedetteError as error:
             yield _undecided(batch.samples, str(error), bundle_id)
             return
-        payloads = await load_payloads(self._store, [waiting.number for waiting in batch.samples])
-        for chunk in chunks_of(batch.samples, payloads):
+        samples, isolation = batch.samples, self._judging.isolation
+        if condemned := [waiting for waiting in samples if waiting.number in isolation.condemned]:
+            yield _undecided(condemned, ENDS_PROCESS, bundle_id)
+            samples = [waiting for waiting in samples if waiting.number not in isolation.condemned]
+        payloads = await load_payloads(self._store, [waiting.number for waiting in samples])
+        for chunk in chunks_of(samples, payloads):
             part = _Part(bundle_id, [waiting for waiting, _ in chunk], judge)
             fitting = [pair for pair in chunk if pair[0].modality is modality]
-            part.decoded = await run_in_halves(self._decoder, decode_batch, fitting, _unreadable)
+            with isolation.under_way([waiting.number for waiting, _ in fitting]):
+                part.decoded = await run_in_halves(self._decoder, decode_batch, fitting, _unreadable)
             part.judged = [
                 (
                     waiting,
@@ -178,7 +186,8 @@ class Lane:
             part.started_s = time.monotonic()
             try:
                 if part.judge is not None:
-                    verdicts = await self._judge(part.judge, part.decoded, part.bundle_id)
+                    with self._judging.isolation.under_way([item.waiting.number for item in part.decoded]):
+                        verdicts = await self._judge(part.judge, part.decoded, part.bundle_id)
                     part.judged += zip((item.waiting for item in part.decoded), verdicts, strict=True)
                     part.decoded.clear()  # the values take the most memory
                 part.ended_s = time.monotonic()

@@ -19,11 +19,12 @@ from cloud.service.analysis_link import (
 from cloud.service.analysis_port import AnalysisListener, DeviceLoad, JudgedSamples
 from cloud.service.analysis_process import AnalysisProcess
 from cloud.service.event_messages import PushedEvent
+from cloud.serving.isolation import ENDS_PROCESS
 from cloud.store.sqlite.store import DATABASE_FILE
 from shared.errors import ConnectionFailedError
 from tests.cloud.console.filled_store import empty_database
 from tests.cloud.service.harness import message, running, settings_for
-from vedette.v1 import analysis_pb2
+from vedette.v1 import analysis_pb2, sample_pb2
 
 
 async def until(condition, timeout_s: float = 60) -> None:
@@ -76,6 +77,38 @@ async def test_samples_of_a_killed_analysis_process_get_one_verdict_each_of_the_
     assert len(await device.events(100, timeout_s=1)) == 1 + len(sent)  # and the published bundle
     await service.stop()
     assert has_ended(child.pid)
+
+
+ENDING = """
+import os, signal, sys
+if "cloud.service.analysis_child" in sys.orig_argv:
+    from cloud.serving import verdicts
+    plain = verdicts.decode_batch
+    def decode_batch(pairs):
+        if any(waiting.sample_id.hex == "SAMPLE" for waiting, _ in pairs):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(pairs)
+    verdicts.decode_batch = decode_batch
+"""
+
+
+async def test_a_sample_that_ends_the_analysis_process_is_undecided_and_the_others_are_judged(
+    tmp_path, biopsies, monkeypatch
+):
+    sent = [message(values) for values in biopsies.normal[:12]]
+    faulty = sent[5].sample_id
+    (tmp_path / "sitecustomize.py").write_text(ENDING.replace("SAMPLE", faulty.hex()))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    async with running(settings_for(tmp_path), biopsies.key, load_analysis=None) as cloud:
+        await cloud.service.registry.publish(biopsies.bundle)
+        device = await cloud.device()
+        watching = asyncio.create_task(device.verdicts(len(sent), timeout_s=120))
+        await device.submit(sent)
+        verdicts = await watching
+    undecided = [key for key, verdict in verdicts.items() if verdict.decision == sample_pb2.DECISION_UNDECIDED]
+    assert verdicts.keys() == {sample.sample_id for sample in sent}
+    assert undecided == [faulty]
+    assert verdicts[faulty].reason == ENDS_PROCESS
 
 
 async def test_an_analysis_process_that_hangs_is_replaced_and_ends_with_its_service(tmp_path, biopsies):
