@@ -44,8 +44,16 @@ class BackupFacts:
     store: str
 
 
-def make_backup(location: StoreLocation, path: Path) -> int:
-    """Write a backup of a service, which may run, to a new file readable only by its owner; return its bytes.
+@dataclass(frozen=True, slots=True)
+class MadeBackup:
+    """Size of a backup, and the number of segments that the store names and the payload store has lost."""
+
+    bytes: int
+    missing_segments: int
+
+
+def make_backup(location: StoreLocation, path: Path) -> MadeBackup:
+    """Write a backup of a service, which may run, to a new file readable only by its owner.
 
     Raises SettingsError if the file exists, StorageError if the store cannot be read or the file not written.
     """
@@ -61,14 +69,14 @@ def make_backup(location: StoreLocation, path: Path) -> int:
         ):
             asyncio.run(_copy_store(location, Path(folder)))
             # The store first: a bundle or segment that it names was written before it.
-            _pack(location, Path(folder), unfinished, segments)
+            missing = _pack(location, Path(folder), unfinished, segments)
         unfinished.rename(path)
         synchronise_folder(path.absolute().parent)
     except OSError as error:
         raise FileNotWrittenError(f"{path}: cannot be written ({error.strerror or error}). Free space there.") from None
     finally:
         unfinished.unlink(missing_ok=True)
-    return path.stat().st_size
+    return MadeBackup(path.stat().st_size, missing)
 
 
 def restore_backup(location: StoreLocation, path: Path) -> BackupFacts:
@@ -100,7 +108,8 @@ async def _copy_store(location: StoreLocation, folder: Path) -> None:
         await store.copy_to(folder)
 
 
-def _pack(location: StoreLocation, folder: Path, path: Path, segments: HeldSegments | None) -> None:
+def _pack(location: StoreLocation, folder: Path, path: Path, segments: HeldSegments | None) -> int:
+    """Write the archive; return the number of missing segments."""
     facts = BackupFacts(FORMAT, time.time(), newest_revision(), "PostgreSQL" if location.url else "SQLite")
     (folder / FACTS_FILE).write_text(json.dumps(asdict(facts), indent=2))
     path.unlink(missing_ok=True)
@@ -111,10 +120,10 @@ def _pack(location: StoreLocation, folder: Path, path: Path, segments: HeldSegme
             for name in _FOLDERS:
                 if (location.data_dir / name).is_dir():
                     archive.add(location.data_dir / name, name)
-            if segments is not None:
-                segments.add_to(archive, folder / DATABASE_FILE)
+            missing = segments.add_to(archive, folder / DATABASE_FILE) if segments is not None else 0
         file.flush()
         os.fsync(file.fileno())
+    return missing
 
 
 def _opened(path: Path) -> tarfile.TarFile:

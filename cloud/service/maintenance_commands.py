@@ -38,16 +38,22 @@ def backup(
 
     settings = CloudSettings.load(config)
     wait_for_store(settings.store, start_wait_s(config))
-    size = make_backup(settings.store, path)
+    made = make_backup(settings.store, path)
+    if made.missing_segments:
+        typer.echo(
+            f"WARNING: the payload store has lost {made.missing_segments} segments that the store names; their samples "
+            "come back without pictures or readings.",
+            err=True,
+        )
     if not Authority.exists(settings.data_dir):
-        typer.echo(f"{path}: {size / 2**20:.1f} MiB.")
+        typer.echo(f"{path}: {made.bytes / 2**20:.1f} MiB.")
         typer.echo(
             f"WARNING: {settings.data_dir} has no pki/, so the backup holds no certificate authority: after a restore "
             "every device must enrol again. Make the backup on a machine of the service that has pki/.",
             err=True,
         )
         return
-    typer.echo(f"{path}: {size / 2**20:.1f} MiB, with the authority's secret key: keep it as safe as data_dir.")
+    typer.echo(f"{path}: {made.bytes / 2**20:.1f} MiB, with the authority's secret key: keep it as safe as data_dir.")
 
 
 def restore(

@@ -6,6 +6,7 @@ import io
 import secrets
 import sqlite3
 import tarfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,31 +22,45 @@ from cloud.store.segment_holds import SegmentHold
 from cloud.store.segments import segment_name, segment_of
 from shared.errors import StorageError
 
+RENEW_S = 60.0
 _SEGMENTS = " UNION ".join(
     f"SELECT segment_id FROM {table} WHERE segment_id IS NOT NULL" for table in ("payloads", "anomaly_maps", "inbox")
 )
 
 
 class HeldSegments:
-    """Segments that stay while a backup is made. Its calls block; they raise StorageError."""
+    """Segments that stay while a backup is made, however long that takes. Its calls block; they raise StorageError."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects, self._hold = objects, SegmentHold(objects)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="hold", daemon=True)
+        self._thread.start()
 
-    def add_to(self, archive: tarfile.TarFile, database: Path) -> None:
-        """Add the segments that a SQLite store names to an archive. One that is missing was lost before."""
+    def add_to(self, archive: tarfile.TarFile, database: Path) -> int:
+        """Add the segments that a SQLite store names to an archive; return the number of those that are missing."""
+        missing = 0
         with closing(sqlite3.connect(database)) as connection:
             for (segment_id,) in connection.execute(_SEGMENTS):
-                self._hold.renew()
                 name = segment_name(segment_id)
-                if (data := self._objects.read(name)) is not None:
-                    member = tarfile.TarInfo(f"{PAYLOADS_FOLDER}/{name}")
-                    member.size = len(data)
-                    archive.addfile(member, io.BytesIO(data))
+                if (data := self._objects.read(name)) is None:
+                    missing += 1
+                    continue
+                member = tarfile.TarInfo(f"{PAYLOADS_FOLDER}/{name}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        return missing
 
     def release(self) -> None:
         """Let segments be removed again."""
+        self._ended.set()
+        self._thread.join()
         self._hold.release()
+
+    def _renew(self) -> None:
+        while not self._ended.wait(RENEW_S):
+            with contextlib.suppress(StorageError):  # the hold counts for many times as long
+                self._hold.renew()
 
 
 @contextlib.contextmanager

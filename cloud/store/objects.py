@@ -232,11 +232,12 @@ class BucketObjects(Objects):
         return {f"{folder}/{name}": int(entry["size"]) for name, entry in self._entries(f"/{folder}")}
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove objects."""
+        """Remove objects one by one: s3fs ignores the errors of single objects where it removes several at once."""
         system = self._open()
-        with self._errors("removed"), contextlib.suppress(FileNotFoundError):
-            if names:
-                system.rm([f"{self._root}/{name}" for name in names])
+        with self._errors("removed"):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    system.rm_file(f"{self._root}/{name}")
 
     def exist(self) -> bool:
         """Return whether the bucket is there."""

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import insert, select
 from typer.testing import CliRunner, Result
 
+from cloud.service import segment_copies
 from cloud.service.data_dir import prepare, service_lock
 from cloud.settings import StoreLocation
 from cloud.store import open_store
@@ -19,6 +20,7 @@ from cloud.store.events import newest_cursor
 from cloud.store.group_commit import GroupCommit
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.schema import events, verdict_counts
+from cloud.store.segment_holds import SegmentHold
 from shared import cli
 from shared.errors import SettingsError, StorageError
 from shared.signing_keys import public_pem
@@ -97,6 +99,19 @@ def next_cursor(location: StoreLocation) -> int:
 def segments_in(folder: Path) -> dict[str, bytes]:
     """Contents of the segments below a folder, by name."""
     return {path.name: path.read_bytes() for path in folder.rglob("*.segment")}
+
+
+def test_a_backup_keeps_its_hold_and_says_how_many_segments_are_lost(
+    tmp_path: Path, service: StoreLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed = list[SegmentHold]()
+    monkeypatch.setattr(segment_copies, "RENEW_S", 0.001)
+    monkeypatch.setattr(SegmentHold, "renew", lambda hold: renewed.append(hold))
+    (path,) = service.data_dir.rglob("*.segment")
+    path.unlink()
+    result = run(tmp_path, "first.toml", "backup", str(tmp_path / "one.tar"))
+    assert "the payload store has lost 1 segments" in result.stderr
+    assert len(renewed) > 2
 
 
 def test_a_backup_with_segments_is_not_restored_where_they_have_no_place(
