@@ -27,7 +27,7 @@ _LOG = EventLog("accounts")
 
 
 class SessionBook:
-    """Sessions over two connections to one store; an end has effect within KEPT_S, in this process at once."""
+    """Sessions over two connections to one store; an end has effect within KEPT_S."""
 
     def __init__(self, reading: Store, writing: Store, settings: AccountSettings) -> None:
         self._reading, self._writing, self._settings = reading, writing, settings

@@ -14,15 +14,27 @@ from cloud.store.account_links import LinkPurpose, add_link
 from cloud.store.api_tokens import Scope, add_api_token, revoke_api_token
 from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
 from cloud.store.certificates import adopt_certificate, offer_certificate
-from cloud.store.fleet import Place, add_tokens, revoke, set_place, spend_token
+from cloud.store.fleet import (
+    Place,
+    add_tokens,
+    delete_token,
+    revoke,
+    set_place,
+    set_title,
+    spend_token,
+    token_id_of,
+)
 from cloud.store.group_settings import change_settings
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.registry import Registry
 from cloud.store.releases import release
 from cloud.store.removal import begin_removal, delete_data
+from cloud.store.review.builder import build_items
+from cloud.store.review.decisions import Decider, NewDecision, decide, undo
 from cloud.store.rollouts import begin, command
 from cloud.store.schema import audit_log, devices
 from cloud.store.sessions import NewSession, end_sessions, start_session
+from cloud.store.share_links import add_share, note_opened, revoke_share
 from cloud.store.users import add_user, change_password, set_disabled, set_role
 from cloud.store.webhooks import NewWebhook, add_webhook, remove_webhook
 from cloud.user_roles import UserRole
@@ -31,6 +43,7 @@ from shared.errors import SettingsError, StorageError
 from shared.group_settings import GroupSettings
 from shared.key_sets import TrustedKey
 from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest
+from tests.cloud.store.review.judged import Judged, judge
 
 
 async def entries(store: Store, **wanted: object) -> list[AuditEntry]:
@@ -55,13 +68,16 @@ async def change_everything(store: Store, folder, add) -> Registry:
     await begin(store, "shuttle", staged, [Stage(name="wave 100 %", percent=100)], **told)
     await command(store, "shuttle", RolloutEvent.BACK, **told)
     await set_place(store, ["one"], Place(group="presses"))
+    await set_title(store, "one", "the first press")
+    await add_tokens(store, {"unspent": "press-08"}, time.time() + 60)
+    assert await delete_token(store, token_id_of("unspent"), time.time())
     await release(store, "shuttle", ["presses"], time.time())
     (root,) = chain = await registry.key_chain.sets("0" * 64)
     both = root.next([*root.content.keys, TrustedKey.of(Ed25519PrivateKey.generate().public_key())], KEY)
     await registry.key_chain.append(chain, both)
     await registry.key_chain.append((*chain, both), both.next(both.content.keys[:1], KEY))
     (sample_id,) = await add()
-    await add_label(store, uuid.UUID(bytes=sample_id), NewLabel(Label.REAL, "Ada"), "api:CI (abc)")
+    await change_verdict(store, uuid.UUID(bytes=sample_id))
     await add_api_token(store, "abc", "secret", name="CI", scopes=[Scope.AUDIT_READ], expires_at_s=9e9)
     await revoke_api_token(store, "abc")
     webhook = await add_webhook(store, NewWebhook("http://hooks.example/", ("anomalous",)), "api:CI (abc)")
@@ -74,6 +90,20 @@ async def change_everything(store: Store, folder, add) -> Registry:
     assert await delete_data(store, await begin_removal(store, "two", keep_verdicts=False), service_runs=False)
     await change_accounts(store)
     return registry
+
+
+async def change_verdict(store: Store, sample_id: uuid.UUID) -> None:
+    """Make a change of each kind to a verdict and to a review item."""
+    actor = "api:CI (abc)"
+    await add_label(store, sample_id, NewLabel(Label.REAL, "Ada"), actor)
+    await judge(store, Judged())
+    await build_items(store)
+    (made,) = await decide(store, NewDecision(Label.REAL, {1: 0}), Decider("ada", actor))
+    await undo(store, [made.number], Decider("ada", actor))
+    added = await add_share(store, sample_id, 60.0, actor)
+    assert added is not None
+    await note_opened(store, added[0], "10.0.0.7")
+    assert await revoke_share(store, sample_id, added[0].share_id, actor)
 
 
 async def change_accounts(store: Store) -> None:
@@ -101,6 +131,7 @@ async def test_each_change_leaves_an_entry_with_its_actor(store, tmp_path, add) 
         "device:two",
         "api:CI (abc)",
         "account:ada",
+        "share",
     }
     assert [entry.subject for entry in found][:3] == ["press-07"] * 3
     published = [entry for entry in found if entry.action == AuditAction.BUNDLE_PUBLISHED]
