@@ -30,6 +30,7 @@ from cloud.store.segments import (
     segment_of,
     written_at_s,
 )
+from cloud.store.upsert import insert_new
 from shared.pacing import Pace
 
 ORPHAN_S = 3600.0  # age from which a segment without places is removed
@@ -175,8 +176,17 @@ async def _rewrite(store: Store, segment_ids: Sequence[bytes], tended: Tended) -
         new = await store.segments.write([SegmentValue(data, place.crc32) for *_, place, data in moved])
         changes = [(table, number, old, to) for (table, number, old, _), to in zip(moved, new, strict=True)]
         await _store_places(store, changes)
+        await _mark_if_rows_went(store, new)
     left = await _live_bytes(store, segment_ids)
     tended.rewritten += await _remove(store, [segment_id for segment_id in segment_ids if segment_id not in left])
+
+
+async def _mark_if_rows_went(store: Store, new: Sequence[SegmentPlace]) -> None:
+    """Mark a new segment as dirty if rows of its values were deleted, or changed, while it was written."""
+    live = await _live_bytes(store, [new[0].segment_id])
+    if live.get(new[0].segment_id) != sum(place.size for place in new):
+        async with store.writing() as connection:
+            await insert_new(connection, dirty_segments, {"segment_id": new[0].segment_id})
 
 
 async def _places(store: Store, segment_ids: Sequence[bytes]) -> list[tuple[Table, int, SegmentPlace]]:

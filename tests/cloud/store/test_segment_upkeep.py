@@ -216,3 +216,24 @@ async def test_an_upkeep_that_ends_between_two_transactions_loses_nothing(store,
     await tend(store)
     assert await found(store, data) == data
     assert sum(segment_of(name) is not None for name in await segment_names(store)) < segment_upkeep.LEAST_MERGED
+
+
+async def test_bytes_of_a_device_that_is_removed_during_a_rewrite_leave_the_new_segment(store, monkeypatch):
+    own, others = {}, {}
+    for _ in range(segment_upkeep.LEAST_MERGED):
+        own |= await add(store, 20 * KIB)
+        others |= await add(store, 20 * KIB, device_id="two")
+    write = store.segments.write
+
+    async def write_late(values):
+        monkeypatch.setattr(store.segments, "write", write)
+        removal = await begin_removal(store, "one", keep_verdicts=False)
+        assert not await delete_data(store, removal, service_runs=True)  # the segments are too young
+        return await write(values)
+
+    monkeypatch.setattr(store.segments, "write", write_late)
+    await tend(store)
+    assert await clean_dirty(store, 0.0)
+    left = await all_bytes(store)
+    assert not any(data in left for data in own.values())
+    assert await found(store, others) == others
