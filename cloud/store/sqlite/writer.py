@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 STATEMENTS = 256  # kept prepared
+POLL_S = 0.001  # between two attempts to take the write lock
+_PRIMARY_CODE = 0xFF  # of SQLite's extended codes
 
 
 class SqliteWriter:
@@ -19,6 +22,7 @@ class SqliteWriter:
 
     def __init__(self, path: Path, settings: Mapping[str, str | int]) -> None:
         self._path, self._settings = path, settings
+        self._busy_s = int(settings["busy_timeout"]) / 1000
         self._connection: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
@@ -54,7 +58,7 @@ class SqliteWriter:
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], before_commit: Callable[[], object]) -> T:
         connection = self._connection = self._connection or self._open()
-        connection.execute("BEGIN IMMEDIATE")
+        self._when_free(lambda: connection.execute("BEGIN IMMEDIATE"))
         try:
             result = work(connection)
             before_commit()
@@ -67,12 +71,27 @@ class SqliteWriter:
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection = self._connection or self._open()
-        return work(connection)
+        return self._when_free(lambda: work(connection))
+
+    def _when_free(self, write: Callable[[], T]) -> T:
+        """Return the result of a call that begins with taking SQLite's write lock, once another process gave it back.
+
+        SQLite's own busy handler sleeps up to 100 ms between two attempts, however soon the lock is free.
+        """
+        until_s = time.monotonic() + self._busy_s
+        while True:
+            try:
+                return write()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
+                    raise
+            time.sleep(POLL_S)
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, cached_statements=STATEMENTS)
         for name, value in self._settings.items():
             connection.execute(f"PRAGMA {name}={value}")
+        connection.execute("PRAGMA busy_timeout=0")  # see _when_free
         return connection
 
     def _close(self) -> None:
