@@ -1,4 +1,4 @@
-"""States of a device: what its heartbeat says of it, and the order in which states need somebody."""
+"""States of a device by its heartbeat, in the order in which they need somebody."""
 
 from shared.status import WAITING, Heartbeat, HeartbeatCounters
 

@@ -35,7 +35,7 @@ class NewToken:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What a token tells a device of the service.
+    """Facts of the service in a token.
 
     `addresses` returns those of device port and enrolment port; it raises SettingsError while they are unknown.
     """

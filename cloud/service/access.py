@@ -78,7 +78,7 @@ class Access:
         return used
 
     def _is_current(self, used: ClientCertificate) -> bool:
-        """Return whether the certificate gives access by what was read of its device within CACHED_S."""
+        """Return whether the certificate gives access by the row of its device, read within CACHED_S."""
         known = self._known.get(used.device_id)
         is_recent = time.monotonic() - self._read_at_s < CACHED_S
         return is_recent and not _reason(used.device_id, known, used.serial)

@@ -33,7 +33,7 @@ class AnalysisListener:
 
     `on_judged` is called after verdicts were stored; `on_doubles` when samples that wait turn out to have been sent
     twice; `on_failure` for each error that is retried; `on_readiness` after each change of `problem`. `on_lost` is
-    called when reports of the first two kinds may be lost: what waits must be counted again.
+    called when reports of the first two kinds may be lost: the waiting samples must be counted again.
     """
 
     on_judged: Callable[[JudgedSamples], None]

@@ -18,7 +18,7 @@ _BYTES = 8  # of a number in the record
 
 @dataclass
 class Isolation:
-    """What a process knows of such samples; used on the event loop only.
+    """Such samples as a process knows them; used on the event loop only.
 
     `record`: descriptor of the file for samples under way; None: nobody reads it. `alone`: numbers of samples to be
     judged alone, `condemned`: of those that are not judged.
@@ -60,7 +60,7 @@ def recorded(record: int) -> set[int]:
 
 
 class Suspects:
-    """What the ends of processes tell about samples."""
+    """Samples that were under way when processes ended."""
 
     def __init__(self) -> None:
         self.alone: set[int] = set()

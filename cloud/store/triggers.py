@@ -2,8 +2,8 @@
 
 They keep the counts in the transaction of every change of the verdicts, in retention too, and refuse to change labels
 and the audit log. SQLite runs them for each row, PostgreSQL for each statement where it can. On PostgreSQL they also
-delete everything of a deleted sample: a foreign key to a partitioned table would be checked row by row, and a partition
-that one refers to could not be dropped without reading it.
+delete the other rows of a deleted sample: a foreign key to a partitioned table would be checked row by row, and a
+partition that one refers to could not be dropped without reading it.
 """
 
 _SQLITE = (

@@ -1,1 +1,1 @@
-"""Page "Review": what asks for a person, and the decisions on it."""
+"""Page "Review": items that ask for a person, and the decisions on them."""

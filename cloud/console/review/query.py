@@ -82,7 +82,7 @@ class ReviewQuery:
         return {name: getattr(self, name) for name in FILTERS if getattr(self, name)}
 
     def to_filter(self, person: SignedIn) -> ItemFilter:
-        """Return the filter for the store, restricted to what the person may see."""
+        """Return the filter for the store, restricted to the sites of the person."""
         return ItemFilter(
             actor=person.actor if person.name else "",
             sites=person.sites,

@@ -1,4 +1,4 @@
-"""What the review page shows: read from the store, in words, and as HTML."""
+"""Contents of the review page: read from the store, in words, and as HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -148,7 +148,7 @@ def filter_choices(query: ReviewQuery) -> list[dict[str, Any]]:
 
 
 def _navigation(query: ReviewQuery, left: LeftCounts) -> dict[str, Any]:
-    """Return tabs, sites and devices with what is left in each."""
+    """Return tabs, sites and devices with the number of unreviewed items in each."""
     tabs = [
         {
             "name": severity.value,

@@ -58,7 +58,7 @@ def _add_parts(router: APIRouter, reader: ReviewReader, store: Store) -> None:
         newest: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
         shown: Annotated[str, Query(max_length=20 * MAX_SHOWN)] = "",
     ) -> dict[str, Any]:
-        """Answer with what has changed since the list was read; `shown` are the numbers of its items."""
+        """Answer with the changes since the list was read; `shown` are the numbers of its items."""
         numbers = [int(text) for text in shown.split(",")[:MAX_SHOWN] if text.isascii() and text.isdigit()]
         query = ReviewQuery.parse(request.query_params)
         found = await reader.changes(_person(request), query, newest, [item for item in numbers if item <= MAX_NUMBER])

@@ -26,7 +26,7 @@ class AuditQuery:
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Self:
-        """Return the query of an address; what cannot be read is left out."""
+        """Return the query of an address; parts that cannot be read are left out."""
         values = {name: given.get(name, "").strip().replace("\0", "")[:MAX_TEXT] for name in NAMES}
         if values["action"] not in list(AuditAction):
             values["action"] = ""

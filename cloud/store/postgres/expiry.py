@@ -175,7 +175,7 @@ async def _can_move(driver: Any, tables: Sequence[str], numbers: Sequence[int]) 
 
 
 async def _finish(driver: Any) -> dict[str, int]:
-    """Drop the detached tables with what other tables hold of their rows; return the number of rows by table."""
+    """Drop the detached tables with the other rows of their samples; return the number of rows by table."""
     removed: dict[str, int] = {}
     for name in [row[0] for row in await driver.fetch(_LEFT)]:
         table = name.removeprefix(_EXPIRED).rpartition("_")[0]

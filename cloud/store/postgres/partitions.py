@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 LARGE_TABLES = {"payloads": ("payloads",), "verdicts": ("samples", "verdicts", "anomaly_maps")}
-"""Tables that share their bounds, by what retention deletes together; payloads go first."""
+"""Tables that share their bounds, since retention deletes them together; payloads go first."""
 
 LEAST_NUMBERS = 1_000_000
 PARTS = 8  # a new partition takes this part of the stored range of numbers, so that their count stays small

@@ -1,7 +1,7 @@
 """Checkpoints of the write-ahead log, in a thread of their own.
 
 SQLite copies the log into the file at the end of a transaction that made it long, and the writer waits for the disk.
-Here a second connection copies it while writers go on. Only the rest, what was written meanwhile, is copied while
+Here a second connection copies it while writers go on. Only the pages written meanwhile are copied while
 writers wait: the log then starts again at its beginning.
 """
 

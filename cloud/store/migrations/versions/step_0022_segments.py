@@ -40,7 +40,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Remove the columns; nothing may lie in a segment: the payloads would be lost."""
+    """Remove the columns; refuse while a row has its value in a segment."""
     for table in (*_STORED, "inbox"):
         query = sa.text(f"SELECT count(*) FROM {table} WHERE segment_id IS NOT NULL")
         if outside := op.get_bind().execute(query).scalar_one():

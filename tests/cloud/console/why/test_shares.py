@@ -1,6 +1,7 @@
 """Pages of share links: one verdict, nothing else, until the link ends; strangers learn nothing and are slowed down."""
 
 import re
+import uuid
 from collections.abc import AsyncIterator
 
 import httpx
@@ -23,8 +24,8 @@ async def client(fleet: Fleet) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def share(fleet: Fleet, sample_id: object) -> tuple[str, str]:
-    made = await add_share(fleet.store, sample_id, 60.0, "user:anna")  # type: ignore[arg-type]
+async def share(fleet: Fleet, sample_id: uuid.UUID) -> tuple[str, str]:
+    made = await add_share(fleet.store, sample_id, 60.0, "user:anna")
     assert made is not None
     return f"/shared/{made[1]}", made[0].share_id
 
