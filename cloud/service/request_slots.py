@@ -57,15 +57,17 @@ class RequestSlots:
         self._queue[device_id] = turn
         try:
             async with asyncio.timeout(QUEUE_S):
-                return await turn
+                await turn
         except TimeoutError:
-            return None
+            pass  # a slot may have come in the same turn of the event loop as the end of the time
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.free(turn.result())
             raise
         finally:
-            self._queue.pop(device_id, None)
+            if self._queue.get(device_id) is turn:
+                del self._queue[device_id]
+        return None if turn.cancelled() else turn.result()
 
     def free(self, slot: Slot) -> None:
         """Give a slot back, and on to the requests that wait."""

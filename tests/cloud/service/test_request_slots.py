@@ -1,6 +1,7 @@
 """Places of requests: small requests of many devices wait for their turn, and no device fills the queue."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -67,3 +68,28 @@ async def test_the_fewer_places_are_free_the_fewer_has_one_device():
     assert other is not None
     free.free(first)
     assert (await asyncio.wait_for(waiting, 1)).device_id == "one"
+
+
+async def test_a_place_that_comes_together_with_the_end_of_the_wait_is_not_lost(monkeypatch):
+    monkeypatch.setattr(request_slots, "QUEUE_S", 0.02)
+    free = slots(1)
+    held = await free.take("one")
+    waiting = asyncio.create_task(free.take("two"))
+    asyncio.get_running_loop().call_later(0.019, free.free, held)
+    await asyncio.sleep(0)
+    time.sleep(0.03)  # now the loop frees the place and ends the wait in one turn
+    slot = await waiting
+    assert slot is not None
+    free.free(slot)
+    assert (await asyncio.wait_for(free.take("three"), 1)).device_id == "three"
+
+
+async def test_a_second_request_of_a_device_stays_in_the_queue_when_the_first_gets_its_place():
+    free = slots(1)
+    held = await free.take("one")
+    first = asyncio.create_task(free.take("two"))
+    await asyncio.sleep(0)
+    first.add_done_callback(lambda done: free.free(done.result()))
+    free.free(held)  # the first has its place, and has not run yet
+    async with asyncio.timeout(1):
+        assert (await free.take("two")).device_id == "two"
