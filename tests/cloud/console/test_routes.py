@@ -46,6 +46,21 @@ async def test_pages_follow_each_other_without_gap_or_repetition(fleet: Fleet, c
     assert [row["sample_id"] for row in back["verdicts"]] == seen[4:8]
 
 
+async def test_the_help_of_each_page_explains_its_words(fleet: Fleet, client: httpx.AsyncClient) -> None:
+    sample = await fleet.send(SHUTTLE)
+    pages = (
+        "/",
+        "/verdicts",
+        f"/verdict/{sample.sample_id}",
+        "/devices",
+        "/device/shuttle-a",
+        "/notices",
+        "/bundle/none",
+    )
+    for path in pages:
+        assert (path, '<dl class="v-glossary">' in (await client.get(path)).text) == (path, True)
+
+
 async def test_only_parts_of_pages_have_the_mark_without_which_no_script_shows_them(
     fleet: Fleet, client: httpx.AsyncClient
 ) -> None:
