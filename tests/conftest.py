@@ -1,9 +1,10 @@
 """Fixtures and options of all tests: an empty home folder, no settings from outside, one thread each."""
 
+import contextlib
 import gc
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("long") is not None:
                 item.add_marker(pytest.mark.skip(reason="long: make test-long"))
     items.sort(key=lambda item: item.get_closest_marker("system") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None:
+    """Fork the workers from one process that has imported what they need."""
+    from tests.forked_workers import forked_workers
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(forked_workers(specs))
+    config.add_cleanup(stack.close)
 
 
 @pytest.hookimpl(optionalhook=True)
