@@ -1,9 +1,11 @@
-"""Processor time of the console with many open pages of all verdicts, each with a stream of changes.
+"""Processor time of the console with many open pages of verdicts or review items, each with a stream of changes.
 
 The console runs in a process of its own on a generated store. `cores` is its use of the processor: `idle` while nothing
 happens, `busy` while ten samples a second arrive and are judged in the same process. A page does as its script does: it
-follows the stream, and fetches the list again after each change of it. `updates_a_second` are the messages that one
-page receives beside the clock of each second. While samples arrive, the measurement begins and ends with an update.
+follows the stream, and after each change it fetches the list again, or the changes of the review items. The pages show
+all verdicts; with `review` in the name there are 50 of review items, which the process builds from its new verdicts.
+`updates_a_second` are the messages that one page receives beside the clock of each second. While samples arrive, the
+measurement begins and ends with an update.
 
 The console before this one was made of NiceGUI pages, each with a web socket and its state in the process. With 50 of
 them this program measured 0.008 cores while idle and 0.157 while busy, 0.083 of which the samples took alone.
@@ -29,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.bench.large_store import device_name, make_store
 from cloud.bench.large_store_rows import END_S, StoreContents
+from cloud.service.review_items import run_review_items
 from cloud.store import Store, open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
@@ -38,8 +41,7 @@ from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
 from shared.wire import encode_payload
 
-PAGES, SAMPLES_PER_S, VERDICTS = 100, 10, 20_000
-TOPICS = ("store", "verdicts")
+PAGES, REVIEW_PAGES, SAMPLES_PER_S, VERDICTS = 100, 50, 10, 20_000
 SETTLE_S, MEASURE_S = 5.0, 15.0
 UPDATE_TIMEOUT_S = 60.0
 
@@ -50,15 +52,18 @@ def run(quick: bool = False) -> dict[str, Any]:
         folder = Path(name)
         make_store(folder, StoreContents(1000 if quick else VERDICTS, devices=20, waiting=0))
         if quick:
-            return asyncio.run(_measure(folder, 3, SAMPLES_PER_S, 2.0))
+            return {
+                topic: asyncio.run(_measure(folder, 3, SAMPLES_PER_S, 2.0, topic)) for topic in ("verdicts", "review")
+            }
         figures: dict[str, Any] = {"pages": PAGES, "samples_per_s_when_busy": SAMPLES_PER_S}
         for state, rate in (("idle", 0), ("busy", SAMPLES_PER_S)):
             figures[f"{state}_without_pages"] = asyncio.run(_measure(folder, 0, rate, MEASURE_S))
             figures[state] = asyncio.run(_measure(folder, PAGES, rate, MEASURE_S))
+            figures[f"{state}_review"] = asyncio.run(_measure(folder, REVIEW_PAGES, rate, MEASURE_S, "review"))
         return figures
 
 
-async def _measure(folder: Path, pages: int, rate: int, measure_s: float) -> dict[str, float]:
+async def _measure(folder: Path, pages: int, rate: int, measure_s: float, topic: str = "verdicts") -> dict[str, float]:
     """Return the cores in use and the updates that a page receives in a second."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
@@ -66,7 +71,7 @@ async def _measure(folder: Path, pages: int, rate: int, measure_s: float) -> dic
         with subprocess.Popen(command, pass_fds=[bound.fileno()]) as process:
             try:
                 received = [0] * pages  # messages of each page
-                readers = [asyncio.create_task(_page(port, received, place)) for place in range(pages)]
+                readers = [asyncio.create_task(_page(port, received, place, topic)) for place in range(pages)]
                 if not pages:
                     await _first_answer(port)
                 while not all(received) and not any(reader.done() for reader in readers):
@@ -105,12 +110,13 @@ async def _first_answer(port: int) -> httpx.Response:
         return await client.get(f"http://127.0.0.1:{port}/")
 
 
-async def _page(port: int, received: list[int], place: int) -> None:
-    """Open the list of verdicts, and do as its script does until cancelled: follow the stream, fetch changes."""
+async def _page(port: int, received: list[int], place: int, topic: str) -> None:
+    """Open the list of a topic, and do as its script does until cancelled: follow the stream, fetch changes."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        page = await client.get("/verdicts")
-        numbers = {topic: _number(page.text, topic) for topic in TOPICS}
-        async with client.stream("GET", "/live", params={"topics": ",".join(("figures", *TOPICS))}) as stream:
+        page = (await client.get("/verdicts" if topic == "verdicts" else "/?tab=suspicious")).text
+        numbers = {followed: _number(page, followed) for followed in ("store", topic)}
+        part = "/parts/list" if topic == "verdicts" else _review_changes(page)
+        async with client.stream("GET", "/live", params={"topics": ",".join(("figures", *numbers))}) as stream:
             event = ""
             async for line in stream.aiter_lines():
                 name, _, value = line.partition(": ")
@@ -122,8 +128,14 @@ async def _page(port: int, received: list[int], place: int) -> None:
                 received[place] += 1
                 if event == "changed" and (change := json.loads(value))["number"] != numbers[change["topic"]]:
                     numbers[change["topic"]] = change["number"]
-                    if change["topic"] == "verdicts":
-                        (await client.get("/parts/list")).raise_for_status()
+                    if change["topic"] == topic:
+                        (await client.get(part)).raise_for_status()
+
+
+def _review_changes(page: str) -> str:
+    """Return the address of the changes of the items that a page shows."""
+    shown = ",".join(re.findall(r'data-item="(\d+)"', page))
+    return f"/parts/review/changes?tab=suspicious&newest={_number(page, 'newest')}&shown={shown}"
 
 
 def _number(text: str, topic: str) -> int:
@@ -144,9 +156,14 @@ async def _serve(folder: Path, bound: socket.socket, rate: int) -> None:
     async with open_store(folder) as store, open_store(folder, CONSOLE_READS) as reads:
         registry = Registry(reads, folder, Ed25519PrivateKey.generate().public_key())
         options = uvicorn.Config(create_app(reads, registry), log_level="error", ws="none", timeout_graceful_shutdown=1)
-        writer = asyncio.create_task(_write(store, rate))
+        tasks = [asyncio.create_task(_write(store, rate)), asyncio.create_task(run_review_items(store, _report))]
         await uvicorn.Server(options).serve(sockets=[bound])
-        writer.cancel()
+        for task in tasks:
+            task.cancel()
+
+
+def _report(error: Exception) -> None:
+    sys.stderr.write(f"review items: {error}\n")
 
 
 async def _write(store: Store, rate: int) -> None:
