@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import grpc
 
@@ -14,6 +16,9 @@ from cloud.store.judging import Backlog
 BUSY_RETRY_MS = 200
 MIN_RETRY_MS, MAX_RETRY_MS = 500, 30_000
 MAX_BYTES_IN_WORK = 256 * 2**20
+
+_Changes: TypeAlias = dict[str, tuple[int, int]]
+"""Changes of the waiting samples and their decoded bytes, by device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Admission:
         self._bytes = 0
         self._judged_a_second = 50.0
         self._in_work: dict[Admitted, tuple[str, Load]] = {}
-        self._meanwhile: list[tuple[str, int, int]] | None = None  # changes while the store is counted
+        self._recounts: list[_Changes] = []  # changes since each of the counts under way began
 
     @property
     def backlog(self) -> int:
@@ -122,26 +127,30 @@ class Admission:
         """Let the block count the waiting samples in the store; yield the function that takes the result.
 
         Its arguments are the backlog, and the verdicts a second of all processes, None if unknown.
-        Changes during the count are added to it; a few samples may count twice, or not, until the next count.
+        Changes during the count are added to it; a few samples may count twice, or not, until the next count. Several
+        counts may run at once.
         """
-        self._meanwhile = []
+        changes: _Changes = {}
+        self._recounts.append(changes)
         try:
-            yield self._recount
+            yield partial(self._recount, changes)
         finally:
-            self._meanwhile = None
+            self._recounts = [each for each in self._recounts if each is not changes]
 
-    def _recount(self, backlog: Backlog, judged_a_second: float | None) -> None:
+    def _recount(self, changes: _Changes, backlog: Backlog, judged_a_second: float | None) -> None:
         self._total, self._by_device = backlog.total, dict(backlog.by_device)
         self._decoded = dict(backlog.decoded_bytes)
-        in_work = ((device_id, load.samples, load.decoded_bytes) for device_id, load in self._in_work.values())
-        for change in (*in_work, *(self._meanwhile or ())):
-            self._add(*change)
+        for device_id, load in self._in_work.values():
+            self._add(device_id, load.samples, load.decoded_bytes)
+        for device_id, change in changes.items():
+            self._add(device_id, *change)
         if backlog.total and judged_a_second is not None:
             self._judged_a_second += 0.2 * (judged_a_second - self._judged_a_second)
 
     def _note(self, device_id: str, samples: int, decoded_bytes: int) -> None:
-        if self._meanwhile is not None:
-            self._meanwhile.append((device_id, samples, decoded_bytes))
+        for changes in self._recounts:
+            before_samples, before_bytes = changes.get(device_id, (0, 0))
+            changes[device_id] = before_samples + samples, before_bytes + decoded_bytes
 
     def _add(self, device_id: str, samples: int, decoded_bytes: int) -> None:
         before = self._by_device.get(device_id, 0)

@@ -38,6 +38,20 @@ def test_a_count_includes_what_was_stored_and_judged_meanwhile_and_what_is_being
     assert sums.backlog == 10 + 1 + 2 - 1
 
 
+def test_two_counts_at_once_each_know_the_changes_since_they_began() -> None:
+    sums = admission(one=50)
+    with sums.recounting() as first:
+        sums.judged([DeviceLoad("one", 1, 8)], 0.1)
+        with sums.recounting() as second:
+            sums.judged([DeviceLoad("one", 2, 16)], 0.1)
+            second(Backlog({"one": 49}, {"one": 392}), None)
+            assert sums.backlog == 49 - 2
+        sums.judged([DeviceLoad("one", 4, 32)], 0.1)
+        first(Backlog({"one": 50}, {"one": 400}), None)
+        assert sums.backlog == 50 - 1 - 2 - 4
+    assert sums.backlog == 50 - 1 - 2 - 4
+
+
 async def test_a_process_that_works_alone_corrects_its_sum(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog_count, "COUNT_ALONE_EVERY_S", 0.02)
     for _ in range(3):
