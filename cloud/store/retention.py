@@ -123,10 +123,11 @@ async def _old_events(before_s: float, connection: AsyncConnection, after: Key, 
 
 async def _old_payloads(before_s: float, connection: AsyncConnection, after: Key, rows: int) -> Step:
     """Find old payloads in the order of arrival; the first step without an old sample is the last."""
+    # Each table with the bound: PostgreSQL would read the others from their first row on.
     query = (
         select(payloads.c.number, samples.c.received_at_s, verdicts.c.judged_at_s, _labelled(payloads.c.number))
-        .join(samples, samples.c.number == payloads.c.number)
-        .outerjoin(verdicts, verdicts.c.number == payloads.c.number)
+        .join(samples, (samples.c.number == payloads.c.number) & (samples.c.number > after[0]))
+        .outerjoin(verdicts, (verdicts.c.number == payloads.c.number) & (verdicts.c.number > after[0]))
         .where(payloads.c.number > after[0])
         .order_by(payloads.c.number)
         .limit(rows)
