@@ -1,18 +1,21 @@
 """Retention by partitions: the lowest partition goes as a whole when all its rows have expired.
 
-Rows with a label move to the rest first. The partition is detached under locks for which others wait SWITCH_WAIT_MS at
-most; then nobody else uses it, and its rows are counted, and their ids deleted in small steps, before it is dropped. A
-detached table has the prefix `expired_`, so that the next run ends what a killed process began.
+Rows with a label are copied first (`cloud.store.postgres.keeping`). The partition is detached under locks for which
+others wait SWITCH_WAIT_MS at most; then nobody else uses it, and its rows are counted, and their ids deleted in small
+steps, before it is dropped. A detached table has the prefix `expired_`, so that the next run ends what a killed process
+began.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
 
 from cloud.store.postgres.connecting import WRITER_LOCK, connect
+from cloud.store.postgres.keeping import NUMBERS, Keeping, discard
 from cloud.store.postgres.partitions import (
     LARGE_TABLES,
     SWITCH_WAIT_MS,
@@ -25,10 +28,9 @@ from shared.backoff import Backoff
 from shared.logs import EventLog
 
 KEEPS_LONGER = 0.2  # more than the part of the stored numbers that a partition holds
-MOST_KEPT = 1000  # labelled rows that move out of a partition, and their bytes; with more it stays as it is
-MOST_KEPT_BYTES = 16 * 2**20
 ATTEMPTS, RETRY_MIN_S, RETRY_MAX_S = 10, 0.1, 2.0
 IDS_AT_ONCE, PAUSE_S = 2000, 0.05
+MOST_CATCH_UPS = 1000  # while others label or remove samples of the partition faster than they are copied
 _EXPIRED = "expired_"
 
 _NEWEST = "SELECT judged_at_s FROM verdicts WHERE number >= $1 AND number < $2 ORDER BY number DESC LIMIT 1"
@@ -36,27 +38,26 @@ _NEWEST = "SELECT judged_at_s FROM verdicts WHERE number >= $1 AND number < $2 O
 _LATEST = "SELECT max(judged_at_s + 0) FROM verdicts WHERE number >= $1 AND number < $2"
 _JUDGED_SINCE = "SELECT EXISTS (SELECT FROM verdicts WHERE judged_at_s >= $3 AND number >= $1 AND number < $2)"
 _WAITS = "SELECT EXISTS (SELECT FROM samples WHERE NOT judged AND number >= $1 AND number < $2)"
-_LABELLED = f"""
-SELECT ARRAY(SELECT DISTINCT sample_number FROM labels WHERE sample_number >= $1 AND sample_number < $2
-ORDER BY sample_number LIMIT {MOST_KEPT + 1})"""
-_DELETE_SHARES = """
-DELETE FROM share_links WHERE sample_number >= $1 AND sample_number < $2 AND sample_number <> ALL($3::int8[])"""
+_NOT_KEPT = f"NOT EXISTS (SELECT FROM {NUMBERS} AS kept WHERE kept.number = {{number}})"
+_GONE = _NOT_KEPT.format(number="gone.number")
+_DELETE_SHARES = f"""
+DELETE FROM share_links WHERE sample_number BETWEEN $1 AND $2 AND {_NOT_KEPT.format(number="sample_number")}"""
 _LEFT = rf"""
 SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
 AND relname ~ '^{_EXPIRED}(samples|verdicts|anomaly_maps|payloads)_\d+$' ORDER BY relname"""
-_COUNTS = """
-SELECT device_id, modality, route, decision, count(*) AS verdicts FROM {table} GROUP BY GROUPING SETS
-((device_id, modality, route, decision), (modality, route, decision))"""
+_COUNTS = f"""
+SELECT device_id, modality, route, decision, count(*) AS verdicts FROM {{table}} AS gone WHERE {_GONE}
+GROUP BY GROUPING SETS ((device_id, modality, route, decision), (modality, route, decision))"""
 _UNCOUNT = """
 UPDATE verdict_counts AS counted SET verdicts = counted.verdicts - gone.verdicts
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int8[])
   AS gone(device_id, modality, route, decision, verdicts)
 WHERE (counted.device_id, counted.modality, counted.route, counted.decision)
   = (gone.device_id, gone.modality, gone.route, gone.decision)"""
-_DELETE_IDS = """
-DELETE FROM sample_keys
-WHERE sample_id = ANY(ARRAY(SELECT sample_id FROM {table} WHERE number >= $1 AND number < $2))
-  AND number >= $1 AND number < $2"""
+_DELETE_IDS = f"""
+DELETE FROM sample_keys WHERE sample_id = ANY(ARRAY(
+  SELECT sample_id FROM {{table}} AS gone WHERE number >= $1 AND number < $2 AND {_GONE}
+)) AND number >= $1 AND number < $2"""
 
 _LOG = EventLog("retention")
 
@@ -114,14 +115,34 @@ async def _detach_lowest(driver: Any, kind: str, limit_s: float) -> bool:
         return False
     if kind == "verdicts" and (await partitions_of(driver, "payloads"))[0].end < lowest.end:
         return False  # no payload may stay without its sample
+    keeping, is_copied = Keeping(driver, tables, rest, lowest), False
     backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
     for _ in range(ATTEMPTS):
         with contextlib.suppress(asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError):
+            if not is_copied:
+                await keeping.copy()
+                is_copied = True
+            await _catch_up(driver, keeping)
             async with driver.transaction():
-                return await _switch(driver, tables, rest, lowest, limit_s)
+                is_switched = await _switch(driver, tables, (rest, lowest), keeping, limit_s)
+            break
         await asyncio.sleep(backoff.next_s())
-    _LOG.warning("partition_in_use", partition=lowest.name(tables[0]), advice="retention tries again in its next run")
-    return False
+    else:
+        is_switched = False
+        advice = "retention tries again in its next run"
+        _LOG.warning("partition_in_use", partition=lowest.name(tables[0]), advice=advice)
+    if not is_switched:
+        with contextlib.suppress(asyncpg.LockNotAvailableError):  # the next run discards it
+            await discard(driver)
+    return is_switched
+
+
+async def _catch_up(driver: Any, keeping: Keeping) -> None:
+    for _ in range(MOST_CATCH_UPS):
+        async with driver.transaction():
+            if await keeping.catch_up():
+                return
+        await asyncio.sleep(PAUSE_S)
 
 
 async def _has_expired(driver: Any, partition: Partition, limit_s: float) -> bool:
@@ -133,61 +154,53 @@ async def _has_expired(driver: Any, partition: Partition, limit_s: float) -> boo
     return (latest_s is None or latest_s < limit_s) and not await driver.fetchval(_WAITS, *bounds)
 
 
-async def _switch(driver: Any, tables: Sequence[str], rest: Partition, lowest: Partition, limit_s: float) -> bool:
-    """Detach the partition and move its labelled rows to the rest, in the transaction of the caller.
+async def _switch(
+    driver: Any, tables: Sequence[str], parts: tuple[Partition, Partition], keeping: Keeping, limit_s: float
+) -> bool:
+    """Detach the partition, whose rows with a label stay, in the transaction of the caller; return whether it did.
 
     Its last sample may have been judged since the partition was looked at; so that is repeated under the locks.
     """
     await driver.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")  # no label or verdict comes meanwhile
     parents = [f"ONLY {table}" for table in tables]
-    parts = [item.name(table) for table in tables for item in (rest, lowest)]
+    names = [part.name(table) for table in tables for part in parts]
     await driver.execute(f"SET LOCAL statement_timeout = {SWITCH_WAIT_MS}")
-    await driver.execute(f"LOCK TABLE {', '.join([*parents, *parts])} IN ACCESS EXCLUSIVE MODE")
+    await driver.execute(f"LOCK TABLE {', '.join([*parents, *names])} IN ACCESS EXCLUSIVE MODE")
     await driver.execute("SET LOCAL statement_timeout = 0")
-    bounds = (lowest.first, lowest.end)
-    kept = await driver.fetchval(_LABELLED, *bounds)
+    started_s = time.perf_counter()
+    bounds = (parts[1].first, parts[1].end)
     if await driver.fetchval(_WAITS, *bounds) or await driver.fetchval(_JUDGED_SINCE, *bounds, limit_s):
         return False
-    if not await _can_move(driver, tables, kept):
+    if not await keeping.catch_up():
         return False
-    if "samples" in tables:
-        await driver.execute(_DELETE_SHARES, *bounds, kept)
-    grown = Partition(None, lowest.end)
+    await keeping.exchange()
     for table in tables:
-        old, new = lowest.name(table), rest.name(table)
-        await driver.execute(f"ALTER TABLE {table} DETACH PARTITION {new}")
-        await driver.execute(f"ALTER TABLE {table} DETACH PARTITION {old}")
-        if kept:
-            await driver.execute(f"INSERT INTO {new} SELECT * FROM {old} WHERE number = ANY($1::int8[])", kept)
-            await driver.execute(f"DELETE FROM {old} WHERE number = ANY($1::int8[])", kept)
+        old = parts[1].name(table)
         await driver.execute(f"ALTER TABLE {old} RENAME TO {_EXPIRED}{old}")
-        await driver.execute(grown.attach(table))
+    _LOG.info("partition_detached", partition=parts[1].name(tables[0]), locked_s=time.perf_counter() - started_s)
     return True
-
-
-async def _can_move(driver: Any, tables: Sequence[str], numbers: Sequence[int]) -> bool:
-    """Return whether the labelled rows are few and small enough to be copied under the lock."""
-    if len(numbers) > MOST_KEPT:
-        return False
-    table, column = ("payloads", "data") if tables[0] == "payloads" else ("anomaly_maps", "cells")
-    query = f"SELECT coalesce(sum(octet_length({column})), 0) FROM {table} WHERE number = ANY($1::int8[])"
-    return bool(await driver.fetchval(query, numbers) <= MOST_KEPT_BYTES)
 
 
 async def _finish(driver: Any) -> dict[str, int]:
     """Drop the detached tables with the other rows of their samples; return the number of rows by table."""
     removed: dict[str, int] = {}
-    for name in [row[0] for row in await driver.fetch(_LEFT)]:
+    names = [row[0] for row in await driver.fetch(_LEFT)]
+    if names:  # a table detached by an older version has no kept rows
+        await driver.execute(f"CREATE TABLE IF NOT EXISTS {NUMBERS} (number bigint PRIMARY KEY)")
+        await driver.execute(f"ANALYZE {NUMBERS}")
+    for name in names:
         table = name.removeprefix(_EXPIRED).rpartition("_")[0]
         if table == "verdicts":
             removed[table] = removed.get(table, 0) + await _drop_verdicts(driver, name)
             continue
         if table == "payloads":
-            count = await driver.fetchval(f"SELECT count(*) FROM {name}")
+            count = await driver.fetchval(f"SELECT count(*) FROM {name} AS gone WHERE {_GONE}")
             removed[table] = removed.get(table, 0) + count
         if table == "samples":
-            await _delete_ids(driver, name)
+            await _delete_references(driver, name)
         await driver.execute(f"DROP TABLE {name}")
+    with contextlib.suppress(asyncpg.LockNotAvailableError):  # the next run discards it
+        await discard(driver)
     return removed
 
 
@@ -204,11 +217,12 @@ async def _drop_verdicts(driver: Any, name: str) -> int:
     return sum(row[4] for row in counts if row[0] is None)
 
 
-async def _delete_ids(driver: Any, name: str) -> None:
-    """Delete the ids of detached samples, a few at a time."""
+async def _delete_references(driver: Any, name: str) -> None:
+    """Delete the ids of detached samples, a few at a time, and the links to them."""
     first, last = await driver.fetchrow(f"SELECT min(number), max(number) FROM {name}")
     if first is None:
         return
+    await driver.execute(_DELETE_SHARES, first, last)
     statement = await driver.prepare(_DELETE_IDS.format(table=name))
     for start in range(first, last + 1, IDS_AT_ONCE):
         await statement.fetch(start, start + IDS_AT_ONCE)
