@@ -10,6 +10,7 @@ class NoticeKind(StrEnum):
     CERTIFICATE_EXPIRING = "certificate_expiring"
     DEVICE_DISK_FULL = "device_disk_full"
     SERVICE_DISK_FULL = "service_disk_full"
+    PAYLOADS_UNREADABLE = "payloads_unreadable"
     ROLLOUT_HALTED = "rollout_halted"
 
 

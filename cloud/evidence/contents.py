@@ -49,7 +49,8 @@ def decode_contents(payload: StoredPayload | None, cloud_map: StoredMap | None) 
     if payload is None:
         return Contents(None, None, cells, "The payload has expired (retention.payloads_days).")
     if payload.loss:
-        return Contents(payload, None, cells, f"The payload is no longer there: {payload.loss}.")
+        what = "is no longer there" if payload.is_gone else "is kept, but not shown"
+        return Contents(payload, None, cells, f"The payload {what}: {payload.loss}.")
     try:
         values, crop = decode_payload(payload.message, payload.modality), decode_crop(payload.message)
     except SampleRejected as error:

@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -15,6 +14,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.service.authority import PKI_FOLDER
+from cloud.service.checks import FAILED, OK, WARNING, Check
+from cloud.service.payload_checks import payload_checks
 from cloud.service.trusted_key import trusted_key_for_command
 from cloud.settings import CloudSettings
 from cloud.store import Store, open_store
@@ -26,7 +27,6 @@ from cloud.store.schema import devices, heartbeats
 from shared.errors import VedetteError
 from shared.signing_keys import key_id
 
-OK, WARNING, FAILED = "ok", "warning", "failed"
 LITTLE_DISK_BYTES, NO_DISK_BYTES = 2**30, 2**26
 CLOCK_OFF_S = 2.0
 DEVICE_CLOCK_OFF_S = 60.0
@@ -35,28 +35,23 @@ OLD_REQUEST_S = 600.0
 SHOWN_NAMES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Result of one check: `state` is ok, warning or failed."""
+def examine(settings: CloudSettings, *, deep: bool = False) -> list[Check]:
+    """Return the results of all checks; nothing of the service is changed.
 
-    name: str
-    state: str
-    detail: str
-
-
-def examine(settings: CloudSettings) -> list[Check]:
-    """Return the results of all checks; nothing of the service is changed."""
-    checks = asyncio.run(_of_store(settings))
+    `deep` compares all rows with the payload store, not a sample of them.
+    """
+    checks = asyncio.run(_of_store(settings, deep))
     return [*checks, *_authority(settings.data_dir / PKI_FOLDER), _disk(settings.data_dir)]
 
 
-async def _of_store(settings: CloudSettings) -> list[Check]:
+async def _of_store(settings: CloudSettings, deep: bool) -> list[Check]:
     checks: list[Check] = []
     async with open_store(settings.store) as store:
         parts: tuple[tuple[str, Callable[[], AsyncIterator[Check]]], ...] = (
             ("store", lambda: _store(store, settings)),
             ("keys", lambda: _signatures(store, settings)),
             ("device clocks", lambda: _device_clocks(store)),
+            ("payload store", lambda: payload_checks(store, deep=deep)),
         )
         for name, part in parts:
             try:

@@ -14,6 +14,10 @@ JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the checks, or the failure, as JSON to this file.")
 ]
 
+DeepOption = Annotated[
+    bool, typer.Option("--deep", help="Compare all rows with the payload store; default: a sample of 100 segments.")
+]
+
 
 def add_commands(tree: CommandTree) -> None:
     """Add the commands to the tree."""
@@ -73,17 +77,18 @@ def restore(
     typer.echo(f"{settings.store}: restored the state of {moment_words(facts.made_at_s)}.")
 
 
-def doctor(config: Config = None, json_path: JsonOption = None) -> None:
-    """Check store, bundles, keys, clocks and disk of a service, which may run, and change nothing."""
+def doctor(config: Config = None, json_path: JsonOption = None, deep: DeepOption = False) -> None:
+    """Check store, payloads, bundles, keys, clocks and disk of a service, which may run, and change nothing."""
+    from cloud.service.checks import FAILED
     from cloud.service.data_dir import start_wait_s, wait_for_store
-    from cloud.service.doctor import FAILED, examine
+    from cloud.service.doctor import examine
     from cloud.settings import CloudSettings
     from shared.errors import StorageError
 
     with failure_as_json(json_path):
         settings = CloudSettings.load(config)
         wait_for_store(settings.store, start_wait_s(config))
-        checks = examine(settings)
+        checks = examine(settings, deep=deep)
         write_json(json_path, {"checks": [asdict(check) for check in checks]})
         width = max(len(check.name) for check in checks)
         for check in checks:

@@ -8,6 +8,7 @@ from cloud.serving.verdicts import undecided
 from cloud.store import Store
 from cloud.store.events import WrittenEvent
 from cloud.store.judging import WaitingSample, store_verdicts
+from cloud.store.map_places import MapPlaces
 from shared.backoff import Backoff
 from shared.errors import RefusedRowError, StorageError
 from shared.logs import EventLog, Throttle
@@ -40,12 +41,12 @@ async def store_or_refuse(
     written is tried again without limit, because judging the samples again would cost more than waiting; `on_failure`
     receives each such error.
     """
-    result = StoredVerdicts()
+    result, places = StoredVerdicts(), MapPlaces()
     parts = [list(judged)]
     while parts:
         part = parts.pop()
         try:
-            result.written += await _store(store, part, on_failure)
+            result.written += await _store(store, part, places, on_failure)
             result.judged += part
         except (RefusedRowError, OverflowError, TypeError, ValueError) as error:
             middle = len(part) // 2
@@ -54,13 +55,16 @@ async def store_or_refuse(
 
 
 async def _store(
-    store: Store, judged: Sequence[tuple[WaitingSample, Verdict]], on_failure: Callable[[Exception], None]
+    store: Store,
+    judged: Sequence[tuple[WaitingSample, Verdict]],
+    places: MapPlaces,
+    on_failure: Callable[[Exception], None],
 ) -> list[WrittenEvent]:
     """Store the verdicts in one transaction, as soon as the store can be written."""
     backoff = Backoff(RETRY_MIN_S, RETRY_MAX_S)
     while True:
         try:
-            return await store_verdicts(store, judged)
+            return await store_verdicts(store, judged, places)
         except RefusedRowError:
             raise
         except StorageError as error:

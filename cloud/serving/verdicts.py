@@ -43,7 +43,8 @@ def decode_batch(batch: Sequence[Pair]) -> list[Decoded]:
             if payload is None:
                 raise SampleRejected("its payload is gone from the store")
             if isinstance(payload, LostValue):
-                raise SampleRejected(f"its payload is gone: {payload.reason}")
+                what = "is gone" if payload.is_gone else "was not judged"
+                raise SampleRejected(f"its payload {what}: {payload.reason}")
             decoded.append(Decoded(waiting, decode_payload(payload, waiting.modality), decode_crop(payload)))
         except Exception as error:
             decoded.append(Decoded(waiting, error=error))

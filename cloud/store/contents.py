@@ -39,7 +39,7 @@ class StoredMap:
 class StoredPayload:
     """Payload of a sample as received, and the device's anomaly map.
 
-    `loss`: why its data is gone for good; the message is then empty.
+    `loss`: why its data cannot be returned; the message is then empty. `is_gone`: for good.
     """
 
     modality: Modality
@@ -47,6 +47,7 @@ class StoredPayload:
     message: sample_pb2.Payload
     edge_map: StoredMap | None
     loss: str = ""
+    is_gone: bool = False
 
 
 async def rows_with_values(
@@ -98,7 +99,8 @@ async def stored_payload(store: Store, sample_id: uuid.UUID) -> StoredPayload | 
         edge_map = StoredMap(row["edge_map_height"], row["edge_map_width"], row["edge_map"])
     payload = _payload(row, values)
     if isinstance(payload, LostValue):
-        return StoredPayload(Modality(row["modality"]), row["judged"], sample_pb2.Payload(), edge_map, payload.reason)
+        loss = payload.reason, payload.is_gone
+        return StoredPayload(Modality(row["modality"]), row["judged"], sample_pb2.Payload(), edge_map, *loss)
     return StoredPayload(Modality(row["modality"]), row["judged"], payload, edge_map)
 
 

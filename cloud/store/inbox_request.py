@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from cloud.store.sample_rows import Row, rows_of
-from cloud.store.segments import SETTLED_S, SegmentPlace, SegmentValue, places_from_bytes, places_to_bytes, written_at_s
+from cloud.store.segments import SegmentPlace, SegmentValue, places_from_bytes, places_to_bytes
 from shared.logs import EventLog
 from vedette.v1 import detection_pb2
 
@@ -62,15 +62,16 @@ class InboxRequest:
     def values(self) -> tuple[Any, ...]:
         """Values of INBOX_COLUMNS."""
         count, traced = len(self.sample_ids), b"".join(self.traced)
-        first, segment_id = self.sample_ids[0], next((place.segment_id for place in self.places if place), None)
+        segment_id = self.segment_id
         places = places_to_bytes(self.places) if segment_id is not None else None
+        first = self.sample_ids[0]
         stored = first, self.device_id, self.received_at_s, count, self.decoded_bytes, self.data, traced
         return *stored, segment_id, places
 
-    def is_settled(self, now_s: float) -> bool:
-        """Return whether its segment is so old that no transaction may begin to use it."""
-        segment_id = next((place.segment_id for place in self.places if place), None)
-        return segment_id is not None and now_s - written_at_s(segment_id) > SETTLED_S / 2
+    @property
+    def segment_id(self) -> bytes | None:
+        """Segment with payloads of the request; None if there is none."""
+        return next((place.segment_id for place in self.places if place), None)
 
     def placed(self, places: Iterator[SegmentPlace]) -> "InboxRequest":
         """Return the request with the next places as those of its payloads outside."""

@@ -20,9 +20,10 @@ from cloud.store import claims
 from cloud.store.engine import Store
 from cloud.store.events import StoredEvent, WrittenEvent
 from cloud.store.inbox import inbox_backlog
+from cloud.store.map_places import MapPlaces
 from cloud.store.sample_keys import may_wait
 from cloud.store.schema import payloads, samples
-from cloud.store.segments import LEAST_SEGMENT_BYTES, LEAST_VALUE_BYTES, NO_PLACE, SegmentValue
+from cloud.store.segments import NO_PLACE
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
 from cloud.store.verdict_rows import NewVerdict
 from shared.modality import Modality
@@ -196,17 +197,20 @@ async def backlog(store: Store) -> Backlog:
     return Backlog(by_device, decoded)
 
 
-async def store_verdicts(store: Store, judged: Sequence[tuple[WaitingSample, Verdict]]) -> list[WrittenEvent]:
+async def store_verdicts(
+    store: Store, judged: Sequence[tuple[WaitingSample, Verdict]], places: MapPlaces | None = None
+) -> list[WrittenEvent]:
     """Store verdicts and their events, and remove the samples from the queue, in one transaction.
 
     A sample that waits no more is left out: it was removed, or another process has judged it. A verdict without
-    `judged_at_s` gets the time of this transaction, so that none is stored long after it. Returns the events in
-    the order of their cursors.
+    `judged_at_s` gets the time of this transaction, so that none is stored long after it. Large maps are in a segment
+    first; give `places` to each attempt to store the same verdicts, so that they are written once. Returns the events
+    in the order of their cursors.
     """
     if not judged:
         return []
     rows = [_new_verdict(waiting, verdict) for waiting, verdict in judged]
-    written = await store.add_verdicts(await _with_places(store, rows))
+    written = await store.add_verdicts(await (places or MapPlaces()).add_to(store, rows))
     found = [
         WrittenEvent(waiting.device_id, StoredEvent(cursor, _complete(verdict, written.at_s)))
         for waiting, verdict in judged
@@ -245,14 +249,3 @@ def _new_verdict(waiting: WaitingSample, verdict: Verdict) -> NewVerdict:
 def _map_values(number: int, anomaly_map: NDArray[np.uint8]) -> tuple[Any, ...]:
     height, width = anomaly_map.shape
     return number, height, width, anomaly_map.tobytes(), *NO_PLACE
-
-
-async def _with_places(store: Store, rows: Sequence[NewVerdict]) -> Sequence[NewVerdict]:
-    """Return the verdicts with large maps in a segment, which is durable then. Raises StorageError."""
-    large = {row.number: cells for row in rows if len(cells := row.cells) >= LEAST_VALUE_BYTES}
-    if not store.segments.are_used or sum(map(len, large.values())) < LEAST_SEGMENT_BYTES:
-        return rows
-    places = dict(
-        zip(large, await store.segments.write([SegmentValue(cells) for cells in large.values()]), strict=True)
-    )
-    return [row.with_map_at(places[row.number]) if row.number in places else row for row in rows]

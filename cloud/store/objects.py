@@ -9,15 +9,17 @@ import errno
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from shared.errors import StorageError
 from shared.files import synchronise_folder, write_durably
 
 S3_CONNECT_S, S3_READ_S, S3_ATTEMPTS = 5.0, 20.0, 2
 MAX_PARTS = 1024  # of one call of writev
+CREATE_ATTEMPTS = 5  # to make a file in a folder that others remove when it is empty
 _FILE = "file://"
 
 
@@ -27,6 +29,17 @@ class Range(NamedTuple):
     name: str
     start: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Bytes that are there and cannot be read now, such as those on a bad sector; `reason` names no path."""
+
+    reason: str
+
+
+Read: TypeAlias = bytes | Unreadable | None
+"""Bytes of a range: fewer where the object ends, None if there is no such object."""
 
 
 class Objects(abc.ABC):
@@ -51,8 +64,8 @@ class Objects(abc.ABC):
         """Return an object; None if there is none of that name."""
 
     @abc.abstractmethod
-    def read_ranges(self, ranges: Sequence[Range]) -> list[bytes | None]:
-        """Return the bytes of each range: fewer where the object ends, None if there is no such object."""
+    def read_ranges(self, ranges: Sequence[Range]) -> Sequence[Read]:
+        """Return the bytes of each range."""
 
     @abc.abstractmethod
     def folders(self) -> list[str]:
@@ -87,6 +100,7 @@ class FileObjects(Objects):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._root = Path(url.removeprefix(_FILE))
+        self._made: Path | None = None  # the last folder whose entry this process has made durable
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file in one piece, in place of an earlier one."""
@@ -97,21 +111,32 @@ class FileObjects(Objects):
         """Write a new file, and synchronise it and its folder."""
         path = self._root / name
         with self._errors("written"):
-            if not path.parent.is_dir():
-                path.parent.mkdir(exist_ok=True)
-                synchronise_folder(self._root)
+            descriptor = self._create(path)
             try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
                 try:
                     _write_all(descriptor, parts)
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
-            except OSError as error:
-                if error.errno != errno.EEXIST:
-                    path.unlink(missing_ok=True)
+            except OSError:
+                path.unlink(missing_ok=True)
                 raise
             synchronise_folder(path.parent)
+
+    def _create(self, path: Path) -> int:
+        """Return the descriptor of a new file; its folder may be missing, or be removed at the same time."""
+        for attempts_left in reversed(range(CREATE_ATTEMPTS)):
+            if self._made != path.parent:  # another process may have made it, and not be done with it
+                path.parent.mkdir(exist_ok=True)
+                synchronise_folder(self._root)
+                self._made = path.parent
+            try:
+                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+            except FileNotFoundError:
+                self._made = None
+                if not attempts_left:
+                    raise
+        raise AssertionError("unreachable")
 
     def read(self, name: str) -> bytes | None:
         """Return the contents of a file; None if there is none of that name."""
@@ -121,9 +146,9 @@ class FileObjects(Objects):
             except FileNotFoundError:
                 return None
 
-    def read_ranges(self, ranges: Sequence[Range]) -> list[bytes | None]:
-        """Read each range by itself; a file with a bad sector ends before it."""
-        found = list[bytes | None]()
+    def read_ranges(self, ranges: Sequence[Range]) -> Sequence[Read]:
+        """Read each range by itself, so that a bad sector hides those on it alone."""
+        found = list[Read]()
         with self._errors("read"):
             for name, of_file in groupby(ranges, lambda wanted: wanted.name):
                 wanted = list(of_file)
@@ -155,13 +180,12 @@ class FileObjects(Objects):
         return found
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove files, and the folders that are empty then."""
+        """Remove files, and the folders that are empty then; durably, so that no file comes back after a power cut."""
         with self._errors("removed"):
             for name in names:
                 (self._root / name).unlink(missing_ok=True)
-            for folder in {(self._root / name).parent for name in names} - {self._root}:
-                with contextlib.suppress(OSError):  # it holds other files
-                    folder.rmdir()
+            for folder in {(self._root / name).parent for name in names}:
+                _remove_empty_or_synchronise(folder, self._root)
 
     def exist(self) -> bool:
         """Return whether the folder is there."""
@@ -212,7 +236,7 @@ class BucketObjects(Objects):
             except FileNotFoundError:
                 return None
 
-    def read_ranges(self, ranges: Sequence[Range]) -> list[bytes | None]:
+    def read_ranges(self, ranges: Sequence[Range]) -> Sequence[Read]:
         """Read the ranges side by side."""
         if not ranges:
             return []
@@ -288,6 +312,21 @@ class BucketObjects(Objects):
             ) from error
 
 
+def _remove_empty_or_synchronise(folder: Path, root: Path) -> None:
+    """Remove a folder if it is empty, and make durable that entries of it are gone."""
+    changed = folder
+    if folder != root:
+        try:
+            folder.rmdir()
+            changed = root
+        except FileNotFoundError:
+            changed = root
+        except OSError:  # it holds other files
+            pass
+    with contextlib.suppress(FileNotFoundError):  # removed by another process, or a disk that is not mounted
+        synchronise_folder(changed)
+
+
 def _write_all(descriptor: int, parts: Sequence[bytes]) -> None:
     """Write parts in as few calls as possible."""
     left = deque([memoryview(part) for part in parts])
@@ -299,13 +338,13 @@ def _write_all(descriptor: int, parts: Sequence[bytes]) -> None:
             left[0] = left[0][written:]
 
 
-def _read(descriptor: int, wanted: Range) -> bytes:
+def _read(descriptor: int, wanted: Range) -> bytes | Unreadable:
     try:
         return os.pread(descriptor, wanted.size, wanted.start)
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-        return b""
+        return Unreadable("the disk reports an input/output error")
 
 
 def _bytes(found: object) -> bytes | None:

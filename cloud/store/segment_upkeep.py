@@ -23,8 +23,10 @@ from cloud.store.segments import (
     MOST_SEGMENT_BYTES,
     PLACE_COLUMNS,
     SETTLED_S,
+    LostValue,
     SegmentPlace,
     SegmentValue,
+    Values,
     place_of,
     segment_name,
     segment_of,
@@ -77,7 +79,7 @@ class _Candidates:
 async def tend_segments(store: Store, *, everything: bool, orphan_s: float = ORPHAN_S) -> Tended:
     """Look at the recent segments, or at every one; bounded by the segments of one hour in memory.
 
-    Raises StorageError.
+    With `everything` bytes without a row leave their segment even if most of it is left. Raises StorageError.
     """
     tended, objects = Tended(), await store.segments.existing()
     if objects is None or not await asyncio.to_thread(objects.exist):  # nothing was written yet
@@ -87,16 +89,25 @@ async def tend_segments(store: Store, *, everything: bool, orphan_s: float = ORP
     candidates = _Candidates()
     for folder in await asyncio.to_thread(objects.folders):
         if folder != HOLDS and (everything or folder >= since):
-            candidates = await _tend_folder(store, objects, folder, candidates, tended, orphan_s)
+            candidates = await _tend_folder(store, objects, folder, candidates, tended, (everything, orphan_s))
     if candidates.are_enough:
         await _rewrite(store, candidates.segment_ids, tended)
     return tended
 
 
 async def _tend_folder(
-    store: Store, objects: Objects, folder: str, candidates: _Candidates, tended: Tended, orphan_s: float
+    store: Store,
+    objects: Objects,
+    folder: str,
+    candidates: _Candidates,
+    tended: Tended,
+    rules: tuple[bool, float],
 ) -> _Candidates:
-    """Tend the segments of one folder; return the candidates that are not enough yet."""
+    """Tend the segments of one folder; return the candidates that are not enough yet.
+
+    `rules`: whether each byte without a row shall go, and the age from which segments without places are removed.
+    """
+    everything, orphan_s = rules
     names = (await asyncio.to_thread(objects.sizes, folder)).items()
     sizes = {segment_id: size for name, size in names if (segment_id := segment_of(name)) is not None}
     settled = sorted(segment_id for segment_id in sizes if time.time() - written_at_s(segment_id) >= orphan_s)
@@ -104,12 +115,16 @@ async def _tend_folder(
         live = await _live_bytes(store, some)
         tended.removed += await _remove(store, [segment_id for segment_id in some if segment_id not in live])
         for segment_id, live_bytes in live.items():
-            if live_bytes is None or not _is_worth_rewriting(live_bytes, sizes[segment_id]):
+            if live_bytes is None:
+                continue
+            has_dead = everything and live_bytes < sizes[segment_id]
+            if not has_dead and not _is_worth_rewriting(live_bytes, sizes[segment_id]):
                 continue
             if candidates.segment_ids and not candidates.have_room(live_bytes):
                 await _rewrite(store, candidates.segment_ids, tended)
                 candidates = _Candidates()
             candidates.add(segment_id, live_bytes, sizes[segment_id])
+            candidates.has_sparse = candidates.has_sparse or has_dead
     return candidates
 
 
@@ -120,7 +135,8 @@ def _is_worth_rewriting(live_bytes: int, size: int) -> bool:
 async def clean_dirty(store: Store, settled_s: float = SETTLED_S) -> bool:
     """Rewrite the segments with bytes of removed devices, without these; return whether none is left.
 
-    Segments younger than `settled_s` and those with requests in the inbox stay for a later run. Raises StorageError.
+    Segments younger than `settled_s`, those with requests in the inbox, and those with values of others that cannot be
+    read now stay for a later run. Raises StorageError.
     """
     async with store.reading() as connection:
         marked = list((await connection.execute(select(dirty_segments.c.segment_id))).scalars())
@@ -129,8 +145,10 @@ async def clean_dirty(store: Store, settled_s: float = SETTLED_S) -> bool:
         live = await _live_bytes(store, [segment_id])
         if live.get(segment_id, 0) is None:
             continue
-        if segment_id in live:  # values with a place afterwards are lost
+        if segment_id in live:  # values with a place afterwards are gone
             await _rewrite(store, [segment_id], tended)
+        if segment_id in store.segments.unreadable:
+            continue
         if not await _remove(store, [segment_id]):
             continue
         done.append(segment_id)
@@ -161,16 +179,19 @@ async def _remove(store: Store, segment_ids: Sequence[bytes]) -> int:
     if await asyncio.to_thread(are_held, objects):
         return 0
     await asyncio.to_thread(objects.remove, [segment_name(segment_id) for segment_id in segment_ids])
+    for segment_id in segment_ids:
+        store.segments.unreadable.pop(segment_id, None)
     return len(segment_ids)
 
 
 async def _rewrite(store: Store, segment_ids: Sequence[bytes], tended: Tended) -> None:
     """Move all values of some segments into a new one, and remove those that hold none any more.
 
-    A value that cannot be read keeps its place.
+    A value that cannot be read keeps its place. `Segments.unreadable` counts those that a later run may read.
     """
     found = await _places(store, segment_ids)
     values = await store.segments.read([place for _, _, place in found])
+    _note_unreadable(store, segment_ids, values)
     moved = [(table, number, place, data) for table, number, place in found if isinstance(data := values[place], bytes)]
     if moved:
         new = await store.segments.write([SegmentValue(data, place.crc32) for *_, place, data in moved])
@@ -179,6 +200,14 @@ async def _rewrite(store: Store, segment_ids: Sequence[bytes], tended: Tended) -
         await _mark_if_rows_went(store, new)
     left = await _live_bytes(store, segment_ids)
     tended.rewritten += await _remove(store, [segment_id for segment_id in segment_ids if segment_id not in left])
+
+
+def _note_unreadable(store: Store, segment_ids: Sequence[bytes], values: Values) -> None:
+    for segment_id in segment_ids:
+        store.segments.unreadable.pop(segment_id, None)
+    for place, value in values.items():
+        if isinstance(value, LostValue) and not value.is_gone:
+            store.segments.unreadable[place.segment_id] = 1 + store.segments.unreadable.get(place.segment_id, 0)
 
 
 async def _mark_if_rows_went(store: Store, new: Sequence[SegmentPlace]) -> None:

@@ -11,7 +11,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import insert, select
 
-from cloud.store.objects import Objects, Range, objects_at
+from cloud.store.objects import Objects, Range, Read, Unreadable, objects_at
 from cloud.store.schema import anomaly_maps, inbox, payloads, segment_folder
 from shared.errors import StorageError
 
@@ -59,9 +59,13 @@ NO_PLACE = (None, None, None, None)
 
 @dataclass(frozen=True, slots=True)
 class LostValue:
-    """Value that is gone for good; `reason` names no path of the server."""
+    """Value that cannot be returned; `reason` names no path of the server.
+
+    `is_gone`: for good. Otherwise its segment is there, and a later attempt may read it.
+    """
 
     reason: str
+    is_gone: bool = True
 
 
 Values: TypeAlias = Mapping[SegmentPlace, bytes | LostValue]
@@ -75,6 +79,20 @@ def new_segment_id() -> bytes:
 def written_at_s(segment_id: bytes) -> float:
     """Return when a segment was written, in seconds since the epoch."""
     return int.from_bytes(segment_id[:6], "big") / 1000
+
+
+def is_settled(segment_id: bytes | None) -> bool:
+    """Return whether a segment is so old that no transaction may begin to use it; False for None."""
+    return segment_id is not None and time.time() - written_at_s(segment_id) > SETTLED_S / 2
+
+
+def refuse_settled(segment_ids: Iterable[bytes | None]) -> None:
+    """Raise StorageError if no transaction may begin to use one of these segments.
+
+    Call it when the transaction has begun: the wait for the lock of writers may be long.
+    """
+    if any(map(is_settled, segment_ids)):
+        raise StorageError("The store was too slow for values whose segment was written already.")
 
 
 def segment_name(segment_id: bytes) -> str:
@@ -116,6 +134,8 @@ class Segments:
         self._store, self.url = store, url
         self._objects: Objects | None = None
         self._is_made = False
+        self.unreadable: dict[bytes, int] = {}
+        """Number of values of each segment that the upkeep could not read; it tries again."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segments")
 
     @property
@@ -201,8 +221,10 @@ def _gone(objects: Objects) -> StorageError:
     return StorageError(f"{objects.url}: is not there. Mount the disk, or set payload_store to the right place.")
 
 
-def _checked(place: SegmentPlace, data: bytes | None) -> bytes | LostValue:
+def _checked(place: SegmentPlace, data: Read) -> bytes | LostValue:
     name = place.segment_id.hex()
+    if isinstance(data, Unreadable):
+        return LostValue(f"segment {name} cannot be read now: {data.reason}", is_gone=False)
     if data is None:
         return LostValue(f"segment {name} is missing")
     if len(data) < place.size:

@@ -42,6 +42,11 @@ class NewVerdict(NamedTuple):
         """Cells of the map; empty if there is none."""
         return bytes(self.map_values[3]) if self.map_values is not None else b""
 
+    @property
+    def segment_id(self) -> bytes | None:
+        """Segment with its map; None if there is none."""
+        return self.map_values[4] if self.map_values is not None else None
+
     def with_map_at(self, place: SegmentPlace) -> "NewVerdict":
         """Return the verdict whose map lies in a segment."""
         assert self.map_values is not None

@@ -18,6 +18,7 @@ KIND_WORDS = {
     NoticeKind.CERTIFICATE_EXPIRING: "Certificate ends",
     NoticeKind.DEVICE_DISK_FULL: "Disk of a device",
     NoticeKind.SERVICE_DISK_FULL: "Disk of the service",
+    NoticeKind.PAYLOADS_UNREADABLE: "Payloads not readable",
     NoticeKind.ROLLOUT_HALTED: "Rollout halted",
 }
 

@@ -160,5 +160,5 @@ def _refuse(contents: Contents, reason: str) -> NoReturn:
     if contents.payload is None:
         raise HTTPException(410 if contents.cloud_map is not None else 404, contents.problem)
     if contents.payload.loss:
-        raise HTTPException(410, contents.problem)
+        raise HTTPException(410 if contents.payload.is_gone else 503, contents.problem)
     raise HTTPException(404, contents.problem or f"The sample is {reason}.")

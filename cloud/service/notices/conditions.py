@@ -16,6 +16,7 @@ from cloud.store.schema import devices, heartbeats, rollout_history, staged_roll
 from cloud.words import bytes_words, duration_words
 
 DAY_S = 86_400.0
+MAX_SUBJECT_CHARACTERS = 256
 
 
 async def present(
@@ -28,6 +29,7 @@ async def present(
     async with store.reading() as connection:
         found = await _devices(connection, settings, started_at_s=started_at_s, now_s=now_s)
         found += await _rollouts(connection)
+    found += _payload_store(store)
     return found + await asyncio.to_thread(_disk, data_dir, settings.service_free_bytes)
 
 
@@ -68,6 +70,19 @@ async def _rollouts(connection: AsyncConnection) -> list[Condition]:
         text = f"The rollout of {name} to {bundle_id} was halted: {reason}"
         found.append(Condition(NoticeKind.ROLLOUT_HALTED, bundle_id, text))
     return found
+
+
+def _payload_store(store: Store) -> list[Condition]:
+    """Return whether the upkeep of segments, which runs in this process, met values that it cannot read now."""
+    unreadable = store.segments.unreadable
+    if not unreadable:
+        return []
+    text = (
+        f"{sum(unreadable.values())} payloads and maps in {len(unreadable)} segments of {store.segments.url} cannot be "
+        "read now. They are kept and tried again; removals of devices wait for them. Check the disk; vedette cloud "
+        "doctor names the files and the remedy."
+    )
+    return [Condition(NoticeKind.PAYLOADS_UNREADABLE, store.segments.url[:MAX_SUBJECT_CHARACTERS], text)]
 
 
 def _disk(data_dir: Path, least_bytes: int) -> list[Condition]:

@@ -17,6 +17,7 @@ from cloud.store.inbox_request import (
 )
 from cloud.store.postgres.partitions import driver_of
 from cloud.store.sample_rows import PAYLOAD_COLUMNS, SAMPLE_COLUMNS, Row
+from cloud.store.segments import refuse_settled
 
 _TYPES = {
     "sample_id": "bytea",
@@ -78,6 +79,7 @@ _LEAVE = "DELETE FROM inbox WHERE number = ANY($1::int8[])"
 
 async def insert_requests(connection: AsyncConnection, requests: Sequence[InboxRequest]) -> list[Owners | None]:
     """Put requests into the inbox by one statement, a transaction by itself; see `Store.append_requests`."""
+    refuse_settled(item.segment_id for item in requests)
     driver = await driver_of(connection)
     columns = zip(*(item.values for item in requests), strict=True)
     found = await driver.fetch(_INSERT_REQUESTS, *(list(column) for column in columns))

@@ -10,6 +10,7 @@ from cloud.store import claims
 from cloud.store.engine import Store
 from cloud.store.postgres.partitions import driver_of
 from cloud.store.schema import EVENT_VERDICT
+from cloud.store.segments import refuse_settled
 from cloud.store.verdict_rows import MAP_COLUMNS, VERDICT_COLUMNS, NewVerdict, WrittenVerdicts
 
 _TYPES = {
@@ -37,6 +38,7 @@ _TAKE_OFF = "UPDATE samples SET judged = true WHERE number = ANY($1::int8[]) AND
 
 async def insert_verdicts(connection: AsyncConnection, store: Store, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
     """Take the samples off the queue, and insert verdicts and events of those that waited; see `Store.add_verdicts`."""
+    refuse_settled(row.segment_id for row in rows)
     waited = await claims.end(connection, store, [row.number for row in rows])
     now_s = time.time()
     kept = [row.at(now_s) for row in rows if row.number in waited]

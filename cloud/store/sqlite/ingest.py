@@ -21,6 +21,7 @@ from cloud.store.inbox_request import (
     ids_in,
 )
 from cloud.store.sample_rows import PAYLOAD_COLUMNS, SAMPLE_COLUMNS, Row
+from cloud.store.segments import refuse_settled
 
 MAX_ROWS = 128  # of one statement
 MAX_REQUESTS = 128
@@ -37,6 +38,7 @@ def insert_requests(connection: sqlite3.Connection, requests: Sequence[InboxRequ
 
 
 def _insert_requests(connection: sqlite3.Connection, requests: Sequence[InboxRequest]) -> list[Owners | None]:
+    refuse_settled(item.segment_id for item in requests)
     values = chain.from_iterable([item.values for item in requests])
     inserted = connection.execute(_requests_statement(len(requests)), tuple(values))
     if inserted.rowcount == len(requests):

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from cloud.store.schema import EVENT_VERDICT
+from cloud.store.segments import refuse_settled
 from cloud.store.verdict_rows import MAP_COLUMNS, VERDICT_COLUMNS, NewVerdict, WrittenVerdicts
 
 MAX_ROWS = 128  # of one statement
@@ -19,6 +20,7 @@ WHERE judged = 0 AND number IN (SELECT value FROM json_each(?)) RETURNING number
 
 def insert_verdicts(connection: sqlite3.Connection, rows: Sequence[NewVerdict]) -> WrittenVerdicts:
     """Take the samples off the queue, and insert verdicts and events of those that waited; see `Store.add_verdicts`."""
+    refuse_settled(row.segment_id for row in rows)
     now_s = time.time()
     numbers = json.dumps([row.number for row in rows])
     waited = {number for (number,) in connection.execute(_TAKE_OFF, (numbers,))}

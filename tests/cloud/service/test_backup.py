@@ -196,6 +196,7 @@ def test_the_doctor_finds_nothing_and_then_each_fault(tmp_path: Path, service: S
     healthy = states()
     assert set(healthy.values()) <= {"ok"}, healthy
     names = {"store", "writing", "inbox", "bundle", "keys", "device clocks", "authority", "secret key", "disk"}
+    names |= {"payload store", "segments"}
     assert names == set(healthy)
     (service.data_dir / "pki" / "ca.key").chmod(0o644)
     next((service.data_dir / "bundles").glob("*.edge.vedette")).unlink()

@@ -1,6 +1,8 @@
 """Upkeep of segments: what holds nothing goes, small ones are merged, removed devices leave no byte."""
 
 import asyncio
+import errno
+import os
 import sqlite3
 import time
 import uuid
@@ -11,6 +13,9 @@ import numpy as np
 import pytest
 from sqlalchemy import select, update
 
+from cloud.notice_kinds import NoticeKind
+from cloud.notice_settings import NoticeSettings
+from cloud.service.notices.conditions import present
 from cloud.store import segment_upkeep
 from cloud.store.contents import load_payloads, stored_map, stored_payload
 from cloud.store.group_commit import GroupCommit
@@ -78,10 +83,10 @@ async def test_retention_of_payloads_removes_their_segments_and_keeps_labelled_o
         )
     assert (await remove_old(store, payloads_days=30, verdicts_days=0, events_days=0))["payloads"] == 3
     await add(store, *[20 * KIB] * 60)  # large enough to stay
-    assert (await tend(store)).removed == 0  # three small segments are few, one label keeps the first
+    assert (await tend(store)).removed == 0  # a label keeps the first, whose other bytes leave it
     async with store.writing() as connection:
         await connection.execute(payloads.delete().where(payloads.c.segment_id.is_not(None)))
-    assert (await tend(store)).removed == 3
+    assert (await tend(store)).removed == 2
     assert await segment_names(store) == []
     assert await found(store, old | new) == {}
     assert gone
@@ -116,6 +121,20 @@ async def test_a_large_segment_with_little_left_is_rewritten(store):
     assert (await tend(store)).rewritten == 1
     assert len(await all_bytes(store)) == 400 * KIB
     assert await found(store, data) == kept
+
+
+async def test_bytes_without_rows_leave_a_segment_in_the_run_over_everything(store):
+    """As of a device whose payloads had expired before it was removed."""
+    data = await add(store, *[200 * KIB] * 8)
+    gone, *kept = data
+    async with store.writing() as connection:
+        first = select(payloads.c.number).order_by(payloads.c.number).limit(1).scalar_subquery()
+        await connection.execute(payloads.delete().where(payloads.c.number == first))
+    assert (await tend_segments(store, everything=False, orphan_s=0)).rewritten == 0  # most of it is left
+    assert (await tend(store)).rewritten == 1
+    assert data[gone] not in await all_bytes(store)
+    assert await found(store, data) == {sample_id: data[sample_id] for sample_id in kept}
+    assert (await tend(store)).rewritten == 0
 
 
 async def test_a_reader_finds_a_value_whose_segment_is_rewritten_meanwhile(store, monkeypatch):
@@ -194,6 +213,43 @@ async def test_a_lost_value_of_another_device_does_not_stop_a_removal(store):
     assert await delete_data(store, await begin_removal(store, "one", keep_verdicts=False), service_runs=False)
     assert await found(store, others) == {}
     assert await clean_dirty(store, 0)
+
+
+async def unreadable(store) -> list[str]:
+    """Texts of the present problems with the payload store."""
+    problems = await present(store, NoticeSettings(), store.path.parent, started_at_s=0.0, now_s=0.0)
+    return [item.text for item in problems if item.kind is NoticeKind.PAYLOADS_UNREADABLE]
+
+
+@only_sqlite
+async def test_values_that_cannot_be_read_now_are_kept_and_the_removal_waits_for_them(store, monkeypatch):
+    (one, own), (two, others) = large_request(20 * KIB), large_request(25 * KIB, 26 * KIB, device_id="two")
+    commits = GroupCommit(store)
+    await asyncio.gather(commits.store(one), commits.store(two))
+    await judge(store)
+    pread, (first, second) = os.pread, others
+
+    def bad_sector(descriptor, size, start):
+        if size == 26 * KIB:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(descriptor, size, start)
+
+    removal = await begin_removal(store, "one", keep_verdicts=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", bad_sector)
+        for _ in range(2):
+            assert not await delete_data(store, removal, service_runs=False)
+        assert await found(store, others) == {first: others[first]}
+        payload = await stored_payload(store, uuid.UUID(bytes=second))
+        assert (payload.is_gone, "cannot be read now" in payload.loss) == (False, True)
+        assert list(store.segments.unreadable.values()) == [1]
+        (text,) = await unreadable(store)
+        assert text.startswith("1 payloads and maps in 1 segments of file://")
+    assert await delete_data(store, removal, service_runs=False)
+    assert await found(store, others) == others
+    left = await all_bytes(store)
+    assert not any(data in left for data in own.values())
+    assert await unreadable(store) == []
 
 
 @only_sqlite

@@ -1,6 +1,7 @@
 """Large payloads and maps in segments, in a folder and in S3: durable first, read by range, lost ones named."""
 
 import asyncio
+import contextlib
 import resource
 import signal
 import subprocess
@@ -17,12 +18,14 @@ from sqlalchemy import select
 from cloud.settings import StoreLocation
 from cloud.store import objects as objects_module
 from cloud.store import open_store
+from cloud.store import segments as segments_module
 from cloud.store.contents import load_payloads, stored_map, stored_payload
 from cloud.store.events import events_after
 from cloud.store.group_commit import GroupCommit
 from cloud.store.inbox import unpack_next
 from cloud.store.ingest import IngestStatus, inbox_request
 from cloud.store.judging import store_verdicts, waiting_samples
+from cloud.store.postgres.store import APPENDING_CONNECTIONS
 from cloud.store.schema import anomaly_maps, inbox, payloads, samples
 from cloud.store.segment_upkeep import tend_segments
 from cloud.store.segments import SETTLED_S, LostValue, SegmentValue, segment_name, segment_of
@@ -234,6 +237,22 @@ async def test_a_request_that_waited_too_long_for_its_transaction_is_refused(sto
     old = place._replace(segment_id=int((time.time() - SETTLED_S) * 1000).to_bytes(6, "big") + bytes(10))
     with pytest.raises(StorageError, match="too slow"):
         await GroupCommit(store).store(made.placed(iter([old])))
+
+
+async def test_a_request_whose_segment_settles_while_it_waits_for_the_store_is_refused(store, monkeypatch):
+    made, _ = large_request(20 * KIB)
+    placed = made.placed(iter(await store.segments.write([made.outside[0]])))
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(1 + APPENDING_CONNECTIONS if store.claimant else 1):
+            await held.enter_async_context(store.appending())
+        storing = asyncio.create_task(store.append_requests([placed]))
+        await asyncio.sleep(0.05)
+        assert not storing.done()
+        monkeypatch.setattr(segments_module, "SETTLED_S", -1.0)
+    with pytest.raises(StorageError, match="too slow"):
+        await storing
+    async with store.reading() as connection:
+        assert (await connection.execute(select(inbox.c.number))).all() == []
 
 
 def test_a_segment_is_found_by_the_name_of_its_object_and_by_no_other():

@@ -69,10 +69,10 @@ async def test_a_store_that_cannot_be_written_is_tried_again_with_the_same_verdi
     monkeypatch.setattr(verdict_writer, "RETRY_MIN_S", 0.001)
     failures: list[Exception] = []
 
-    async def sometimes(store, judged):
+    async def sometimes(store, judged, places):
         if len(failures) < 3:
             raise StorageError("disk full")
-        return await store_verdicts(store, judged)
+        return await store_verdicts(store, judged, places)
 
     monkeypatch.setattr(verdict_writer, "store_verdicts", sometimes)
     await add(count=2)
