@@ -77,6 +77,10 @@ ROUTES = (
     RouteAccess("GET", "/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/verdict/{sample_id}/export.{form}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/models", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/models/rollouts", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/models/rollouts/{number}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/models/new-rollout", _ADMIN),
     RouteAccess("GET", "/media/{sample_id}/{name:path}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/favicon.ico", None),
     # Links that show one verdict: their secret is the right
@@ -99,6 +103,9 @@ ROUTES = (
     RouteAccess("GET", "/parts/verdict/{sample_id}/compare", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/parts/verdict/{sample_id}/text", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/parts/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/models", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/models/rollouts", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/models/rollouts/{number}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/live", _VIEWER, SiteRule.SCOPED, stays_open=True),
     # JSON of the console
     RouteAccess("GET", "/api/openapi.json", _VIEWER, SiteRule.ANY),
@@ -139,7 +146,12 @@ ROUTES = (
     RouteAccess("PUT", "/api/v1/groups/{group}/settings", _ADMIN),
     RouteAccess("GET", "/api/v1/bundles", _VIEWER, SiteRule.ANY),
     RouteAccess("GET", "/api/v1/bundles/{bundle_id}", _VIEWER, SiteRule.ANY),
+    RouteAccess("GET", "/api/v1/bundles/{bundle_id}/report", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/bundles/{bundle_id}/archive", _OPERATOR),  # may hold normal samples
+    RouteAccess("POST", "/api/v1/bundles/{bundle_id}/release", _ADMIN),
+    RouteAccess("POST", "/api/v1/bundles/{bundle_id}/withdrawal", _ADMIN),
     RouteAccess("GET", "/api/v1/rollouts", _VIEWER),
+    RouteAccess("GET", "/api/v1/rollouts/{number}", _VIEWER),
     RouteAccess("POST", "/api/v1/rollouts", _ADMIN),
     RouteAccess("POST", "/api/v1/rollouts/{name}/actions", _ADMIN),
     RouteAccess("GET", "/api/v1/notices", _VIEWER, SiteRule.SCOPED),
@@ -174,7 +186,12 @@ SCOPES_OF_ROLE = {
     )
 }
 """Scopes of the HTTP API that a session of each role has."""
-SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {Scope.LABELS_WRITE, Scope.REVIEW_DECIDE, Scope.SHARES_WRITE}
+SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {
+    Scope.LABELS_WRITE,
+    Scope.REVIEW_DECIDE,
+    Scope.SHARES_WRITE,
+    Scope.BUNDLES_DOWNLOAD,
+}
 SCOPES_OF_ROLE[_ADMIN] = frozenset(Scope)
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cloud.bundle_report.reading import BundleReports
 from cloud.console.api import api_router
 from cloud.console.audience import Audiences
 from cloud.console.fleet.device_routes import device_router
@@ -17,8 +18,9 @@ from cloud.console.fleet.notice_routes import notice_router
 from cloud.console.fleet.routes import fleet_router
 from cloud.console.guidance import BundleProblems
 from cloud.console.live import TOPICS, LiveStream
+from cloud.console.models.bundle_routes import bundle_page_router
 from cloud.console.models.bundles import bundle_router
-from cloud.console.models.routes import bundle_page_router
+from cloud.console.models.rollout_routes import rollout_router
 from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
 from cloud.console.static_files import static_router
@@ -110,7 +112,8 @@ def create_app(
     app.include_router(notice_router(store, audiences))
     app.include_router(enrolment_router(store, audiences))
     app.include_router(system_router(store, audiences, system))
-    app.include_router(bundle_page_router(registry.manifest, read_rollout, audiences))
+    app.include_router(bundle_page_router(store, BundleReports(store, registry, late_after_s), read_rollout, audiences))
+    app.include_router(rollout_router(store, audiences))
     return app
 
 

@@ -1,10 +1,9 @@
 """Figures, times and tables of the pages in words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from cloud.store.rollout_view import RolloutView
 from cloud.words import NO_FIGURE, SPACE
 
 
@@ -33,28 +32,6 @@ def moment(at_s: float) -> str:
 def quoted(text: str) -> str:
     """Return a text as a part of an address."""
     return quote(text, safe="")
-
-
-def stage_rows(rollout: RolloutView) -> list[Sequence[str]]:
-    """Return the stages of a rollout: name, devices, state."""
-    return [
-        (stage.name, ", ".join(stage.devices) or _share_of_fleet(stage.percent), stage.state)
-        for stage in rollout.stages
-    ]
-
-
-def gate_rows(rollout: RolloutView) -> list[Sequence[str]]:
-    """Return the gates of a rollout: name, result, observation."""
-    return [(gate.gate, gate.outcome, gate.text) for gate in rollout.gates]
-
-
-def history_rows(rollout: RolloutView) -> list[Sequence[str]]:
-    """Return the changes of a rollout: time, event, stage, author, reason."""
-    return [(moment(entry.at_s), entry.event, entry.stage, entry.author, entry.reason) for entry in rollout.history]
-
-
-def _share_of_fleet(percent: float) -> str:
-    return f"{percent:g} % of the fleet" if percent else "chosen devices"
 
 
 def _text(at_s: float, write: Callable[[datetime], str]) -> str:

@@ -79,7 +79,7 @@ def create_routes(
     router.include_router(device_routes(reading, writing, late_after_s))
     router.include_router(enrolment_routes(reading, writing, enrolment))
     router.include_router(group_routes(reading, writing))
-    router.include_router(bundle_routes(reading))
+    router.include_router(bundle_routes(reading, writing, registry, late_after_s))
     router.include_router(rollout_routes(reading, writing, registry))
     router.include_router(notice_routes(reading))
     router.include_router(webhook_routes(reading, writing, webhook_hosts))

@@ -4,24 +4,28 @@ import contextlib
 import time
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
-from cloud.rest.problems import WITH_BODY, Problem
+from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rollouts.gates import GateFigures
 from cloud.rollouts.limits import DEFAULT_LIMITS, RolloutLimits
 from cloud.rollouts.phases import RolloutEvent
+from cloud.rollouts.stage_devices import ListedDevice
 from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, DEFAULT_WAVES, parse_stages
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.registry import Registry
 from cloud.store.rollout_view import view_of
-from cloud.store.rollouts import StagedRollout, begin, command, rollout_page
+from cloud.store.rollouts import StagedRollout, begin, command, group_trial, one_rollout, rollout_page
 from shared.errors import BundleError, DataError, SettingsError
+
+MAX_NUMBER = 2**63 - 1
 
 
 class RolloutStep(StrEnum):
@@ -33,7 +37,10 @@ class RolloutStep(StrEnum):
 
 
 class StageItem(BaseModel):
-    """One stage: its devices, its share of the fleet in percent, and its state."""
+    """One stage: its devices, its share of the fleet in percent, and its state.
+
+    `counts`: devices that the stage adds, by state; `listed`: at most 40 of them, those with trouble first.
+    """
 
     name: str
     devices: list[str]
@@ -41,14 +48,17 @@ class StageItem(BaseModel):
     least_s: float
     least_samples: int
     state: str
+    counts: dict[str, int]
+    listed: list[ListedDevice]
 
 
 class GateItem(BaseModel):
-    """Decision of one gate, with the figures that it saw."""
+    """Decision of one gate, with the figures that it saw; `figures` is null while there are none."""
 
     gate: str
     outcome: str
     text: str
+    figures: GateFigures | None
 
 
 class HistoryItem(BaseModel):
@@ -65,6 +75,7 @@ class HistoryItem(BaseModel):
 class RolloutItem(BaseModel):
     """One rollout in stages."""
 
+    number: int
     bundle_name: str
     bundle_id: str
     before_bundle_id: str
@@ -87,13 +98,17 @@ class RolloutPage(BaseModel):
 
 
 class RolloutRequest(BaseModel):
-    """Rollout in stages to start; `trial` and `waves` are texts as those of `vedette cloud rollout`."""
+    """Rollout in stages to start; `trial` and `waves` are texts as those of `vedette cloud rollout`.
+
+    `trial_group`: group whose devices are the trial, in place of `trial`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(max_length=64)
     bundle_id: str = Field(max_length=128)
     trial: str = Field(default="", max_length=4000, description='"trial=DEVICE,DEVICE" or "trial=5%"; empty: none.')
+    trial_group: str = Field(default="", max_length=64)
     waves: str = Field(default=DEFAULT_WAVES, max_length=400, description="Growing shares in percent, the last 100.")
     stage_s: float = Field(default=DEFAULT_STAGE_S, ge=0)
     stage_samples: int = Field(default=DEFAULT_STAGE_SAMPLES, ge=0)
@@ -102,11 +117,12 @@ class RolloutRequest(BaseModel):
 
 
 class ActionRequest(BaseModel):
-    """Action on a rollout, with its reason for the history."""
+    """Action on a rollout, with its reason for the history; `number`: only if it is still this rollout."""
 
     model_config = ConfigDict(extra="forbid")
 
     action: RolloutStep
+    number: int | None = Field(default=None, ge=1, le=MAX_NUMBER)
     reason: str = Field(default="", max_length=1024)
 
 
@@ -129,6 +145,15 @@ def rollout_routes(store: Store, writing: Store, registry: Registry | None) -> A
             ]
         return page(items, next_cursor(request, found[size - 1].number) if len(found) > size else None)
 
+    @router.get("/rollouts/{number}", response_model=RolloutItem, **needs(Scope.ROLLOUTS_READ, 404))
+    async def rollout(number: Annotated[int, Path(ge=1, le=MAX_NUMBER)]) -> dict[str, Any]:
+        """Return one rollout; 404 for an unknown one."""
+        async with store.reading() as connection:
+            found = await one_rollout(connection, number)
+        if found is None:
+            raise not_found(f"Rollout {number}")
+        return await _view(store, found)
+
     return router
 
 
@@ -140,7 +165,8 @@ def _add_changes(router: APIRouter, writing: Store, registry: Registry | None) -
         """Start a rollout in stages; 409 if the bundle or another rollout does not allow it."""
         caller = caller_of(request)
         with _problems():
-            stages = parse_stages(body.trial, body.waves, least_s=body.stage_s, least_samples=body.stage_samples)
+            trial = await group_trial(writing, body.trial_group) if body.trial_group else body.trial
+            stages = parse_stages(trial, body.waves, least_s=body.stage_s, least_samples=body.stage_samples)
             if registry is not None and (entry := await registry.entry(body.bundle_id)) is not None:
                 await registry.verify(entry)
             started = await begin(
@@ -163,7 +189,14 @@ def _add_changes(router: APIRouter, writing: Store, registry: Registry | None) -
         event, now_s = RolloutEvent(body.action.value), time.time()
         with _problems():
             changed = await command(
-                writing, name, event, author=caller.actor, actor=caller.actor, reason=body.reason, now_s=now_s
+                writing,
+                name,
+                event,
+                author=caller.actor,
+                actor=caller.actor,
+                reason=body.reason,
+                now_s=now_s,
+                number=body.number,
             )
         return await _view(writing, changed)
 

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+MOST_SAMPLES = 1e8
+
 
 def share_bounds(hits: float, count: float, error: float) -> tuple[float, float]:
     """Return the bounds of a share of which `hits` of `count` independent samples were seen.
@@ -24,6 +26,36 @@ def share_bounds(hits: float, count: float, error: float) -> tuple[float, float]
     low = 0.0 if not excluded(0.0) else _crossing(0.0, best, excluded)
     high = 1.0 if not excluded(1.0) else _crossing(1.0, best, excluded)
     return low, high
+
+
+def count_until_below(hits: float, count: float, limit: float, error: float) -> float | None:
+    """Return how many samples of the same share put its upper bound at or below `limit`; `count` if it is now.
+
+    None if the share itself is not below the limit, or if it takes more than MOST_SAMPLES.
+    """
+    if count <= 0:
+        return None
+    share = hits / count
+
+    def is_enough(samples: float) -> bool:
+        return share_bounds(share * samples, samples, error)[1] <= limit
+
+    if is_enough(count):
+        return count
+    if share >= limit:
+        return None
+    low = high = count
+    while not is_enough(high):
+        low, high = high, 2 * high
+        if high > MOST_SAMPLES:
+            return None
+    while high - low > max(1.0, 0.01 * high):
+        middle = (low + high) / 2
+        if is_enough(middle):
+            high = middle
+        else:
+            low = middle
+    return math.ceil(high)
 
 
 def _crossing(outside: float, inside: float, excluded: Callable[[float], bool]) -> float:

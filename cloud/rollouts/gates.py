@@ -8,12 +8,12 @@ between them it waits for more samples.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from cloud.rollouts.bounds import share_bounds
+from cloud.rollouts.bounds import count_until_below, share_bounds
 from cloud.rollouts.limits import DEFAULT_LIMITS, GateLimit, RolloutLimits
 from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, tally_without_most, without_most
 from cloud.rollouts.stages import Stage
@@ -29,6 +29,7 @@ _VERDICTS = {
     "audit misses": ("missed", "audits", "of the audits were judged anomalous by the cloud"),
 }
 """Fields of a Tally and words of each gate of verdicts."""
+_UNITS = {"agreement": "forwarded samples", "audit misses": "audits"}
 
 
 class Outcome(StrEnum):
@@ -39,23 +40,53 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class GateFigures(BaseModel):
+    """Figures that a gate compares.
+
+    Attributes:
+        value: Share seen with the new bundle, in [0, 1].
+        low, high: Bounds of that share that hold at every look.
+        limit: Largest share allowed; None without anything to compare with.
+        count: Number of `unit` that the share rests on.
+        needed: Number of `unit` at which the gate passes if the share stays as it is; None if unknown.
+        remaining_s: Seconds until then at the present rate; None if unknown.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    unit: str
+    value: float
+    low: float
+    high: float
+    limit: float | None
+    count: float
+    needed: float | None = None
+    remaining_s: float | None = None
+
+
 class GateResult(BaseModel):
-    """Decision of one gate, and a sentence with the figures that it saw."""
+    """Decision of one gate, a sentence with the figures that it saw, and the figures (None: nothing seen yet)."""
 
     model_config = ConfigDict(frozen=True)
 
     gate: str
     outcome: Outcome
     text: str
+    figures: GateFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share `hits` / `count` and the words for it, such as "on the others now"."""
+    """A share `hits` / `count` of `unit`, and the words for it, such as "on the others now".
+
+    `rate_per_s`: growth of `count`; 0 while unknown.
+    """
 
     words: str
     hits: float
     count: float
+    unit: str = "samples"
+    rate_per_s: float = 0.0
 
     def __str__(self) -> str:
         return f"{percent(self.hits, self.count)} {self.words} ({self.hits:.0f} of {self.count:.0f})"
@@ -84,7 +115,8 @@ def percent(hits: float, count: float) -> str:
 def _gates(stage: Stage, seen: Observation, limits: RolloutLimits) -> Iterator[GateResult]:
     yield _duration(stage, seen)
     yield _swaps(seen, limits)
-    unhealthy = Share("of the devices with the bundle are silent or deliver nothing", len(seen.unhealthy), seen.running)
+    words = "of the devices with the bundle are silent or deliver nothing"
+    unhealthy = Share(words, len(seen.unhealthy), seen.running, "devices")
     others = Share("of the others", seen.others_unhealthy, seen.others)
     yield compare("device health", limits.max_unhealthy, unhealthy, [others])
     yield _screening("forwarded", limits.max_forwarded, seen, limits)
@@ -104,7 +136,30 @@ def _duration(stage: Stage, seen: Observation) -> GateResult:
         f"{seen.stage_samples:.0f} of {stage.least_samples} samples and {seen.stage_s:.0f} of {stage.least_s:.0f} s "
         "of this stage."
     )
-    return GateResult(gate="duration", outcome=Outcome.PASSED if is_over else Outcome.WAITING, text=text)
+    outcome = Outcome.PASSED if is_over else Outcome.WAITING
+    return GateResult(gate="duration", outcome=outcome, text=text, figures=_progress(stage, seen))
+
+
+def _progress(stage: Stage, seen: Observation) -> GateFigures:
+    """Return the share of the stage's samples that were screened, and the time until samples and seconds suffice."""
+    missing = max(0.0, stage.least_samples - seen.stage_samples)
+    samples_s = missing / rate if missing and (rate := _rate_per_s(seen)) else None if missing else 0.0
+    share = min(1.0, seen.stage_samples / stage.least_samples) if stage.least_samples else 1.0
+    return GateFigures(
+        unit="samples",
+        value=share,
+        low=share,
+        high=share,
+        limit=None,
+        count=seen.stage_samples,
+        needed=stage.least_samples,
+        remaining_s=None if samples_s is None else max(samples_s, stage.least_s - seen.stage_s, 0.0),
+    )
+
+
+def _rate_per_s(seen: Observation) -> float:
+    """Return the samples a second that the new bundle has screened in this stage."""
+    return seen.stage_samples / seen.stage_s if seen.stage_s > 0 else 0.0
 
 
 def _swaps(seen: Observation, limits: RolloutLimits) -> GateResult:
@@ -122,7 +177,11 @@ def _swaps(seen: Observation, limits: RolloutLimits) -> GateResult:
         outcome = Outcome.PASSED
     else:
         outcome = Outcome.WAITING
-    return GateResult(gate="swaps", outcome=outcome, text=f"{text}.")
+    share = len(seen.failed) / max(1, seen.wanted)
+    figures = GateFigures(
+        unit="devices", value=share, low=share, high=share, limit=limits.max_failed, count=float(seen.wanted)
+    )
+    return GateResult(gate="swaps", outcome=outcome, text=f"{text}.", figures=figures if seen.wanted else None)
 
 
 def _screening(name: str, limit: GateLimit, seen: Observation, limits: RolloutLimits) -> GateResult:
@@ -134,14 +193,15 @@ def _screening(name: str, limit: GateLimit, seen: Observation, limits: RolloutLi
     references = [share("on the same devices before", seen.before), share("on the others now", seen.rest)]
     words, gate = f"of the samples were {name}", f"{name} share"
     left_out = needed_devices(seen, limits) - 1
-    result = compare(gate, limit, share(words, seen.new), references, must_pass=True)
+    new = replace(share(words, seen.new), rate_per_s=_rate_per_s(seen))
+    result = compare(gate, limit, new, references, must_pass=True)
     if result.outcome is not Outcome.FAILED or not left_out:
         return result
     without = share(words, without_most(seen.new_by_device, name, left_out))
     if compare(gate, limit, without, references, must_pass=True).outcome is Outcome.FAILED:
         return result
     text = f"{result.text} Fewer than {left_out + 1} devices halt nothing: look at those with the most samples {name}."
-    return GateResult(gate=gate, outcome=Outcome.WAITING, text=text)
+    return result.model_copy(update={"outcome": Outcome.WAITING, "text": text})
 
 
 def _verdicts(gate: str, limit: GateLimit, seen: Observation, limits: RolloutLimits) -> GateResult:
@@ -149,7 +209,7 @@ def _verdicts(gate: str, limit: GateLimit, seen: Observation, limits: RolloutLim
     hits, count, words = _VERDICTS[gate]
 
     def share(words: str, tally: Tally) -> Share:
-        return Share(words, getattr(tally, hits), getattr(tally, count))
+        return Share(words, getattr(tally, hits), getattr(tally, count), _UNITS.get(gate, "samples"))
 
     references = [share("with the bundle before", seen.old_verdicts)]
     enough = seen.running >= needed_devices(seen, limits)
@@ -163,7 +223,7 @@ def _verdicts(gate: str, limit: GateLimit, seen: Observation, limits: RolloutLim
     text = (
         f"{result.text} Fewer than {left_out + 1} devices halt nothing: look at the samples of the devices with most."
     )
-    return GateResult(gate=gate, outcome=Outcome.WAITING, text=text)
+    return result.model_copy(update={"outcome": Outcome.WAITING, "text": text})
 
 
 def compare(
@@ -197,4 +257,16 @@ def compare(
         outcome = Outcome.WAITING if must_pass else Outcome.PASSED
         words = "too few samples to tell"
     allowed = f"at most {limit.ratio:g} times as much plus {100 * limit.slack:g} %"
-    return GateResult(gate=gate, outcome=outcome, text=f"{seen}: {words} ({allowed}).")
+    certain = max((limit.ratio * least + limit.slack for least, _ in bounds), default=None)
+    needed = count_until_below(new.hits, new.count, certain, ERROR) if certain is not None else None
+    figures = GateFigures(
+        unit=new.unit,
+        value=new.hits / new.count,
+        low=low,
+        high=high,
+        limit=max((limit.ratio * each.hits / each.count + limit.slack for each in known), default=None),
+        count=new.count,
+        needed=needed,
+        remaining_s=(needed - new.count) / new.rate_per_s if needed is not None and new.rate_per_s > 0 else None,
+    )
+    return GateResult(gate=gate, outcome=outcome, text=f"{seen}: {words} ({allowed}).", figures=figures)

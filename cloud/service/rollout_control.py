@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from cloud.rollouts.gates import GateResult, all_passed, gates, halting
 from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, total
 from cloud.rollouts.phases import RolloutEvent, RolloutPhase
+from cloud.rollouts.stage_devices import DeviceState, StageDevices, devices_by_stage
 from cloud.service.metrics import Metrics
 from cloud.store import Store
 from cloud.store.rollout_devices import CountedVerdicts, Member, Report, count_verdicts, members, reports, save_members
@@ -63,12 +64,13 @@ class RolloutControl:
             found = await reports(connection, rollout.bundle_name)
             known = await members(connection, rollout)
             counted = await count_verdicts(connection, rollout, now_s - SETTLED_S)
-        seen, changed = await asyncio.to_thread(observe, rollout, found, known, counted, now_s, self._late_after_s)
+        watched = await asyncio.to_thread(watch, rollout, found, known, counted, now_s, self._late_after_s)
+        seen, changed = watched.observation, watched.changed
         results = gates(rollout.stages[rollout.stage], seen, rollout.limits)
         event = _event(rollout, results)
         async with self._store.writing() as connection:
             await save_members(connection, rollout, changed)
-            await save_progress(connection, rollout, results, counted.tallies, counted.last)
+            await save_progress(connection, rollout, results, watched.devices, counted.tallies, counted.last)
             if event is not None:
                 reason = halting(results) or " ".join(result.text for result in results)
                 actor = self._store.actor
@@ -126,16 +128,38 @@ class _Seen:
             return False
         return self.member.swapped is not None or bool(set(self.report.warnings) - set(self.member.warnings))
 
+    @property
+    def state(self) -> DeviceState:
+        """State of the device, as pages show it."""
+        if not self.is_included:
+            return DeviceState.LATER
+        if self.has_failed:
+            return DeviceState.WENT_BACK
+        if self.is_silent:
+            return DeviceState.SILENT
+        if not self.runs_new:
+            return DeviceState.FETCHES
+        return DeviceState.IDLE if self.report.broken else DeviceState.RUNS
 
-def observe(
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """State of a rollout at one check: the observation for the gates, new or changed devices, devices by stage."""
+
+    observation: Observation
+    changed: list[Member]
+    devices: tuple[StageDevices, ...]
+
+
+def watch(
     rollout: StagedRollout,
     found: Sequence[Report],
     known: Mapping[str, Member],
     counted: CountedVerdicts,
     now_s: float,
     late_after_s: float,
-) -> tuple[Observation, list[Member]]:
-    """Return what the gates compare, and the new or changed devices of the rollout."""
+) -> Watched:
+    """Return the state of the rollout. Blocking: it takes a second for a large fleet."""
     seen = [
         _see(rollout, report, known.get(report.device_id), counted.added.get(report.device_id), now_s, late_after_s)
         for report in found
@@ -163,7 +187,8 @@ def observe(
         old_verdicts=counted.tallies[rollout.before_bundle_id],
         new_verdicts_by_device=[each.member.tally for each in inside],
     )
-    return observation, changed
+    states = ((each.report.device_id, each.state) for each in seen)
+    return Watched(observation, changed, devices_by_stage(rollout.stages, rollout.bundle_id, states))
 
 
 def _see(

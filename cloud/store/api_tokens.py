@@ -38,6 +38,7 @@ class Scope(StrEnum):
     GROUPS_READ = "groups:read"
     GROUPS_WRITE = "groups:write"
     BUNDLES_READ = "bundles:read"
+    BUNDLES_DOWNLOAD = "bundles:download"
     NOTICES_READ = "notices:read"
     ROLLOUTS_READ = "rollouts:read"
     ROLLOUTS_WRITE = "rollouts:write"

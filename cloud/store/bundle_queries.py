@@ -23,10 +23,19 @@ class ListedBundle:
 
 
 async def bundle_page(
-    connection: AsyncConnection, *, name: str = "", after: tuple[str, int] | None = None, size: int = 50
+    connection: AsyncConnection,
+    *,
+    name: str = "",
+    after: tuple[str, int] | None = None,
+    size: int = 50,
+    newest_first: bool = False,
 ) -> list[ListedBundle]:
-    """Return the first `size` bundles by name and version, or the next ones after a name and version."""
-    query = select(*_COLUMNS).order_by(bundles.c.name, bundles.c.version).limit(size)
+    """Return the first `size` bundles by name and version, or the next ones after a name and version.
+
+    `newest_first`: by name, and of each name the newest version first; without `after`.
+    """
+    version = bundles.c.version.desc() if newest_first else bundles.c.version
+    query = select(*_COLUMNS).order_by(bundles.c.name, version).limit(size)
     if name:
         query = query.where(bundles.c.name == name)
     if after is not None:

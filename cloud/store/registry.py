@@ -96,20 +96,22 @@ class Registry:
                 await set_current(connection, self._store.actor, entry.name, bundle_id, _PUBLISH)
         return entry
 
-    async def rollback(self, name: str) -> RegisteredBundle:
-        """Make the previous bundle of the name current again.
+    async def rollback(self, name: str, *, actor: str | None = None, seen: str = "") -> RegisteredBundle:
+        """Make the previous bundle of the name current again; `actor` is named in the audit log.
 
-        Raises BundleError if there is none, or if it does not verify.
+        `seen`: bundle that must be the current one still. Raises BundleError if it is not, if there is no previous one,
+        or if that does not verify.
         """
         async with self._store.reading() as connection:
             previous = await self._known(await _previous_id(connection, name))
         await self.verify(previous)
         async with self._store.writing() as connection:
-            if await _previous_id(connection, name) != previous.bundle_id:
+            is_current = not seen or await _current_id(connection, name) == seen
+            if await _previous_id(connection, name) != previous.bundle_id or not is_current:
                 raise BundleError(
                     f"The current bundle of {name!r} was changed at the same time: run the command again."
                 )
-            await set_current(connection, self._store.actor, name, previous.bundle_id, _ROLLBACK)
+            await set_current(connection, actor or self._store.actor, name, previous.bundle_id, _ROLLBACK)
         return previous
 
     async def current(self, name: str) -> RegisteredBundle | None:
@@ -196,6 +198,14 @@ class Registry:
         name, *rest = edge_bundle_id.rsplit("-", 2)  # name-version-hash
         current = await self.current(name) if len(rest) == 2 else None
         return current.bundle_id if current is not None else None
+
+    async def archive(self, bundle_id: str) -> Path:
+        """Return the path of the whole archive, for a bundle of the registry. Raises BundleError, StorageError."""
+        await self._known(bundle_id)
+        path = await asyncio.to_thread(self._files.fetched, archive_name(bundle_id))
+        if not await asyncio.to_thread(path.is_file):
+            raise BundleError(f"The archive of {bundle_id} is missing: publish it again with vedette cloud publish.")
+        return path
 
     async def edge_archive(self, bundle_id: str) -> Path:
         """Return the path of the archive that devices fetch, for a bundle of the registry. Raises StorageError."""

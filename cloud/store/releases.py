@@ -14,7 +14,7 @@ from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.events import BundleChange, add_bundle_change
 from cloud.store.group_settings import settings_by_group
-from cloud.store.registry import RegisteredBundle, current_bundles, entry_of
+from cloud.store.registry import RegisteredBundle, current_bundles, entry_of, set_current
 from cloud.store.rollouts import StagedRollout, active_rollouts
 from cloud.store.schema import DEFAULT_PLACE, audit_log, bundle_groups, bundles, devices, rollouts
 from shared.errors import BundleError
@@ -104,21 +104,43 @@ async def groups_by_name(connection: AsyncConnection) -> dict[str, set[str]]:
     return groups
 
 
-async def release(store: Store, name: str, groups: Collection[str], at_s: float) -> None:
+async def release(
+    store: Store,
+    name: str,
+    groups: Collection[str] | None,
+    at_s: float,
+    *,
+    actor: str | None = None,
+    current: str = "",
+) -> None:
     """Release the bundles of a name to some groups, or to all if none is given; devices are told to ask again.
 
-    Raises BundleError for a name without any bundle.
+    `groups`: None leaves them as they are. `current`: bundle that becomes the current one of the name in the same
+    transaction; the caller has verified it.
+
+    Raises BundleError for a name without any bundle or an unknown bundle, RolloutError while a rollout of the name is
+    under way and `current` is given.
     """
+    by = actor or store.actor
     async with store.writing() as connection:
-        known = await connection.execute(select(bundles.c.bundle_id).where(bundles.c.name == name).limit(1))
-        if known.one_or_none() is None:
+        known = (await connection.execute(select(bundles.c.bundle_id).where(bundles.c.name == name))).scalars().all()
+        if not known:
             raise BundleError(f"No bundle named {name!r} in the registry: add one with vedette cloud publish.")
-        await connection.execute(delete(bundle_groups).where(bundle_groups.c.bundle_name == name))
-        if groups:
-            rows = [{"bundle_name": name, "group_name": group} for group in sorted(groups)]
-            await connection.execute(insert(bundle_groups), rows)
-        for bundle in await current_bundles(connection):
-            if bundle.name == name:
-                await add_bundle_change(connection, BundleChange(name, bundle.bundle_id), at_s)
-        details = {"groups": sorted(groups) if groups else None}  # None: all groups
-        await audit.record(connection, store.actor, audit.AuditAction.BUNDLE_RELEASED, name, **details)
+        if current and current not in known:
+            raise BundleError(f"{current!r} is not a bundle named {name!r} in the registry: publish it first.")
+        if groups is not None:
+            await _set_groups(connection, by, name, groups, at_s)
+        if current and current not in {bundle.bundle_id for bundle in await current_bundles(connection)}:
+            await set_current(connection, by, name, current)
+
+
+async def _set_groups(connection: AsyncConnection, by: str, name: str, groups: Collection[str], at_s: float) -> None:
+    await connection.execute(delete(bundle_groups).where(bundle_groups.c.bundle_name == name))
+    if groups:
+        rows = [{"bundle_name": name, "group_name": group} for group in sorted(set(groups))]
+        await connection.execute(insert(bundle_groups), rows)
+    for bundle in await current_bundles(connection):
+        if bundle.name == name:
+            await add_bundle_change(connection, BundleChange(name, bundle.bundle_id), at_s)
+    details = {"groups": sorted(set(groups)) if groups else None}  # None: all groups
+    await audit.record(connection, by, audit.AuditAction.BUNDLE_RELEASED, name, **details)

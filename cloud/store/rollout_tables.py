@@ -25,6 +25,8 @@ staged_rollouts = Table(  # beside the current bundle: the stages of a rollout, 
     Column("tallies", JSON, nullable=False),
     Column("counted_judged_at_s", Double, nullable=False),
     Column("counted_number", Number, nullable=False),
+    # A list of cloud.rollouts.stage_devices.StageDevices, by stage; NULL: not checked yet.
+    Column("devices", JSON(none_as_null=True)),
     Index(
         "uq_staged_rollouts_active",
         "bundle_name",

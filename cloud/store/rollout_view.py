@@ -1,21 +1,28 @@
 """State of a rollout, for the command line, the console and the HTTP API."""
 
 from dataclasses import asdict
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.rollouts.gates import GateResult
 from cloud.rollouts.limits import RolloutLimits
 from cloud.rollouts.phases import ACTIVE, RolloutPhase
+from cloud.rollouts.stage_devices import DeviceState, ListedDevice
 from cloud.rollouts.stages import Stage
 from cloud.store.rollouts import StagedRollout, history_of, newest_rollout
 
 
 class StageView(Stage):
-    """One stage with its state: passed, waiting, not begun, or the phase of the rollout."""
+    """One stage with its state: passed, waiting, not begun, or the phase of the rollout.
+
+    `counts`: devices that the stage adds, by state; `listed`: some of them, those with trouble first.
+    """
 
     state: str
+    counts: dict[DeviceState, int] = Field(default_factory=dict)
+    listed: tuple[ListedDevice, ...] = ()
 
 
 class HistoryView(BaseModel):
@@ -36,6 +43,7 @@ class RolloutView(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    number: int
     bundle_name: str
     bundle_id: str
     before_bundle_id: str
@@ -51,7 +59,8 @@ class RolloutView(BaseModel):
 
     def without_devices(self) -> "RolloutView":
         """Return the rollout without everything that names or may name a device."""
-        stages = tuple(stage.model_copy(update={"devices": ()}) for stage in self.stages)
+        unnamed: dict[str, Any] = {"devices": (), "counts": {}, "listed": ()}
+        stages = tuple(stage.model_copy(update=unnamed) for stage in self.stages)
         return self.model_copy(update={"stages": stages, "gates": (), "history": ()})
 
 
@@ -86,13 +95,14 @@ async def rollout_view(connection: AsyncConnection, name: str) -> RolloutView | 
 async def view_of(connection: AsyncConnection, rollout: StagedRollout) -> RolloutView:
     """Return a rollout with its stages, gates and history."""
     return RolloutView(
+        number=rollout.number,
         bundle_name=rollout.bundle_name,
         bundle_id=rollout.bundle_id,
         before_bundle_id=rollout.before_bundle_id,
         phase=rollout.phase,
         stage=rollout.stages[rollout.stage].name,
         stages=tuple(
-            StageView(**stage.model_dump(), state=_stage_state(rollout, place))
+            StageView(**stage.model_dump(), state=_stage_state(rollout, place), **_devices(rollout, place))
             for place, stage in enumerate(rollout.stages)
         ),
         started_at_s=rollout.started_at_s,
@@ -105,6 +115,10 @@ async def view_of(connection: AsyncConnection, rollout: StagedRollout) -> Rollou
             for entry in await history_of(connection, rollout.number)
         ),
     )
+
+
+def _devices(rollout: StagedRollout, place: int) -> dict[str, Any]:
+    return dict(rollout.devices[place]) if place < len(rollout.devices) else {}
 
 
 def _stage_state(rollout: StagedRollout, place: int) -> str:

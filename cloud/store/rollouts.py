@@ -15,6 +15,7 @@ from cloud.rollouts.gates import GateResult
 from cloud.rollouts.limits import DEFAULT_LIMITS, RolloutLimits
 from cloud.rollouts.observation import Tally
 from cloud.rollouts.phases import ACTIVE, RolloutEvent, RolloutPhase, following
+from cloud.rollouts.stage_devices import StageDevices
 from cloud.rollouts.stages import Stage, unknown_devices
 from cloud.store import audit
 from cloud.store.engine import Store
@@ -25,12 +26,16 @@ from shared.errors import BundleError, RolloutError, SettingsError
 
 START = "start"
 REFERENCE_S = 86_400.0  # verdicts before the start that count for the bundle before
+MAX_TRIAL_DEVICES = 200  # of a group, which become named devices of the first stage
 _MAX_AUTHOR, _MAX_REASON = 128, 1024
 
 
 @dataclass(frozen=True, slots=True)
 class StagedRollout:
-    """Rollout in stages; `tallies` holds the verdicts counted so far by bundle id."""
+    """Rollout in stages; `tallies` holds the verdicts counted so far by bundle id.
+
+    `devices`: those of each stage at the last check; empty before the first one.
+    """
 
     number: int
     bundle_name: str
@@ -48,6 +53,7 @@ class StagedRollout:
     tallies: Mapping[str, Tally]
     counted_judged_at_s: float
     counted_number: int
+    devices: tuple[StageDevices, ...] = ()
 
     def includes(self, device_id: str) -> bool:
         """Return whether a stage that has begun includes the device, and the rollout is not over."""
@@ -78,6 +84,13 @@ async def newest_rollout(connection: AsyncConnection, name: str) -> StagedRollou
     """Return the newest rollout of a name, under way or over, or None."""
     query = select(staged_rollouts).where(staged_rollouts.c.bundle_name == name)
     query = query.order_by(staged_rollouts.c.number.desc()).limit(1)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return _rollout(row) if row is not None else None
+
+
+async def one_rollout(connection: AsyncConnection, number: int) -> StagedRollout | None:
+    """Return a rollout by its number, or None."""
+    query = select(staged_rollouts).where(staged_rollouts.c.number == number)
     row = (await connection.execute(query)).mappings().one_or_none()
     return _rollout(row) if row is not None else None
 
@@ -150,6 +163,24 @@ async def begin(
     return started
 
 
+async def group_trial(store: Store, group: str) -> str:
+    """Return the trial with all devices of a group, as `parse_stages` takes it.
+
+    Raises SettingsError if the group has no device, or more than MAX_TRIAL_DEVICES.
+    """
+    query = select(devices.c.device_id).where(devices.c.group_name == group, devices.c.revoked_at_s.is_(None))
+    async with store.reading() as connection:
+        query = query.order_by(devices.c.device_id).limit(MAX_TRIAL_DEVICES + 1)
+        found = (await connection.execute(query)).scalars().all()
+    if not found:
+        raise SettingsError(f"No device is in the group {group!r}: choose another group, or name devices.")
+    if len(found) > MAX_TRIAL_DEVICES:
+        raise SettingsError(
+            f"The group {group!r} has more than {MAX_TRIAL_DEVICES} devices: try the bundle on a share, such as 5 %."
+        )
+    return f"trial={','.join(found)}"
+
+
 async def command(
     store: Store,
     name: str,
@@ -159,8 +190,9 @@ async def command(
     reason: str,
     now_s: float,
     actor: str | None = None,
+    number: int | None = None,
 ) -> StagedRollout:
-    """Pause, resume or take back the rollout of a name; return it.
+    """Pause, resume or take back the rollout of a name; return it. `number`: only if it is still this rollout.
 
     Raises RolloutError if none is under way, or if its phase does not allow the event.
     """
@@ -168,6 +200,8 @@ async def command(
         newest = await newest_rollout(connection, name)
         if newest is None or newest.phase not in ACTIVE:
             raise RolloutError(f"No rollout of {name!r} is under way: see vedette cloud rollout status {name}.")
+        if number is not None and newest.number != number:
+            raise RolloutError(f"This rollout of {name!r} has ended, and another one is under way: look at that one.")
         by = actor or store.actor
         return await change(connection, by, newest, event, author=author, reason=reason, now_s=now_s)
 
@@ -221,12 +255,14 @@ async def save_progress(
     connection: AsyncConnection,
     rollout: StagedRollout,
     gates: Sequence[GateResult],
+    stage_devices: Sequence[StageDevices],
     tallies: Mapping[str, Tally],
     counted: tuple[float, int],
 ) -> None:
-    """Store what the gates saw last, and the verdicts counted up to the key `counted`."""
+    """Store what the gates saw last, the devices of each stage, and the verdicts counted up to the key `counted`."""
     values = {
         "gates": [gate.model_dump(mode="json") for gate in gates],
+        "devices": [each.model_dump(mode="json") for each in stage_devices],
         "tallies": {bundle_id: asdict(tally) for bundle_id, tally in tallies.items()},
         "counted_judged_at_s": counted[0],
         "counted_number": counted[1],
@@ -281,5 +317,6 @@ def _rollout(row: Mapping[Any, Any]) -> StagedRollout:
         "limits": RolloutLimits.model_validate(row["limits"] or {}),
         "gates": tuple(GateResult.model_validate(gate) for gate in row["gates"]),
         "tallies": {bundle_id: Tally(**tally) for bundle_id, tally in row["tallies"].items()},
+        "devices": tuple(StageDevices.model_validate(each) for each in row["devices"] or ()),
     }
     return StagedRollout(**values)

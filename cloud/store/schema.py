@@ -35,6 +35,8 @@ from cloud.store.account_tables import account_links as account_links
 from cloud.store.account_tables import api_tokens as api_tokens
 from cloud.store.account_tables import sessions as sessions
 from cloud.store.account_tables import users as users
+from cloud.store.comparison_tables import comparison_samples as comparison_samples
+from cloud.store.comparison_tables import comparisons as comparisons
 from cloud.store.metadata import key_to_partitions
 from cloud.store.metadata import metadata as metadata
 from cloud.store.notice_tables import deliveries as deliveries

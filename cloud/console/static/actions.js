@@ -24,16 +24,28 @@ function valuesOf(form) {
   const values = {};
   const query = new URLSearchParams();
   for (const field of form.elements) {
-    if (!field.name || "confirms" in field.dataset || (field.type === "radio" && !field.checked)) continue;
+    if (!field.name || field.disabled || "confirms" in field.dataset || (field.type === "radio" && !field.checked)) continue;
     if ("query" in field.dataset) query.set(field.name, field.type === "checkbox" ? field.checked : field.value);
     else if ("list" in field.dataset) (values[field.name] ??= []).push(...chosen(field));
     else if (field.type === "checkbox") values[field.name] = field.checked;
     else if ("true" in field.dataset) values[field.name] = field.value === "true";
     else if (!("optional" in field.dataset) || field.value.trim()) {
-      values[field.name] = field.type === "number" ? Number(field.value) : field.value.trim();
+      put(values, field.name.split("."), valueOf(field));
     }
   }
   return [values, query.toString()];
+}
+
+// Return the value of a field: a number, in the unit of the API (`data-times` of that of the field), or a text.
+function valueOf(field) {
+  if (field.type !== "number" && !("number" in field.dataset)) return field.value.trim();
+  return Number((Number(field.value) * Number(field.dataset.times ?? 1)).toPrecision(12));
+}
+
+// Put a value at a place such as "limits.max_missed.ratio".
+function put(values, [name, ...rest], value) {
+  if (rest.length) put((values[name] ??= {}), rest, value);
+  else values[name] = value;
 }
 
 function chosen(field) {
@@ -45,13 +57,14 @@ async function send(form) {
   const failed = form.querySelector(".v-failed");
   const button = form.querySelector("[type=submit]");
   const [values, query] = valuesOf(form);
-  const { method, address, then } = form.dataset;
+  const { method, address, then, thenNumber } = form.dataset;
   failed.hidden = true;
   button.disabled = true;
   try {
     const facts = await callApi(method, address + (query && `?${query}`), method === "DELETE" ? undefined : values);
     if (form.dispatchEvent(new CustomEvent("done", { detail: facts, cancelable: true, bubbles: true }))) {
-      then ? location.assign(then) : location.reload();
+      if (thenNumber) location.assign(thenNumber + facts.number);
+      else then ? location.assign(then) : location.reload();
     }
   } catch (error) {
     failed.textContent = error.message;
@@ -78,6 +91,10 @@ document.addEventListener("click", (event) => {
     const dialog = document.getElementById(opener.dataset.opens);
     for (const [name, value] of Object.entries(opener.dataset)) {
       if (name.startsWith("set")) fillIn(dialog, name.slice(3).toLowerCase(), value);
+    }
+    if ("checks" in opener.dataset) {
+      const checked = opener.dataset.checks.split(" ");
+      for (const box of dialog.querySelectorAll("[type=checkbox]")) box.checked = checked.includes(box.value);
     }
     dialog.showModal();
   }

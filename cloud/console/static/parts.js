@@ -43,14 +43,16 @@ export function keepCurrent(selector, address, topic, every_ms, dress = showTime
   follow("clock", update);
 }
 
-// Replace the contents of an element; its scroll positions stay, and the focus of a link.
+// Replace the contents of an element; its scroll positions stay, and the focus of a link or of a button of a dialog.
 function put(element, fresh, dress) {
   const places = [...element.querySelectorAll(".v-scroll")].map(({ scrollTop, scrollLeft }) => [scrollTop, scrollLeft]);
-  const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  for (const name of element.getAttributeNames()) if (!fresh.hasAttribute(name)) element.removeAttribute(name);
+  const active = element.contains(document.activeElement) ? document.activeElement : null;
+  const name = ["href", "data-opens"].find((each) => active?.hasAttribute(each));
+  const focused = name && `[${name}="${CSS.escape(active.getAttribute(name))}"]`;
+  for (const each of element.getAttributeNames()) if (!fresh.hasAttribute(each)) element.removeAttribute(each);
   for (const { name, value } of fresh.attributes) element.setAttribute(name, value);
   element.replaceChildren(...fresh.childNodes);
   element.querySelectorAll(".v-scroll").forEach((inner, number) => inner.scrollTo(places[number]?.[1] ?? 0, places[number]?.[0] ?? 0));
   dress(element);
-  if (focused) element.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  if (focused) element.querySelector(focused)?.focus({ preventScroll: true });
 }

@@ -47,7 +47,10 @@ def check_rollout(console) -> None:
     control = RolloutControl(fleet.store, Metrics(), check_every_s=1.0, late_after_s=60.0, on_failure=print)
     console.do(control.check(time.time()))
     page = httpx.get(f"{console.url}/bundle/{bundle_id}").text
-    for text in ("under way", "wave 100 %", "forwarded share", "0 of 7 samples", "new lamp"):
+    for text in ("under way", "wave 100 %", "This stage waits for"):
+        assert text in page
+    page = httpx.get(f"{console.url}/models/rollouts/1").text
+    for text in ("wave 100 %", "Forwarded samples", "0 of 7 samples", "new lamp"):
         assert text in page
     assert "<b>ada" not in page
     facts = httpx.get(f"{console.url}/api/bundles/{bundle_id}").json()

@@ -31,6 +31,7 @@ async def clients(fleet: Fleet, tmp_path: Path) -> AsyncIterator[MakeClient]:
             reading,
             fleet.store,
             late_after_s=60.0,
+            registry=fleet.registry,
             webhook_hosts=("127.0.0.1", ".example"),
             enrolment=Enrolment(lambda: ("plant:7443", "plant:7444"), CERTIFICATE, 3600.0),
             system=System(reading, settings, Machine(tmp_path)),

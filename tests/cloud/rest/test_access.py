@@ -50,7 +50,12 @@ ROUTES = {
     "PUT /groups/{group}/settings": Scope.GROUPS_WRITE,
     "GET /bundles": Scope.BUNDLES_READ,
     "GET /bundles/{bundle_id}": Scope.BUNDLES_READ,
+    "GET /bundles/{bundle_id}/report": Scope.BUNDLES_READ,
+    "GET /bundles/{bundle_id}/archive": Scope.BUNDLES_DOWNLOAD,
+    "POST /bundles/{bundle_id}/release": Scope.ROLLOUTS_WRITE,
+    "POST /bundles/{bundle_id}/withdrawal": Scope.ROLLOUTS_WRITE,
     "GET /rollouts": Scope.ROLLOUTS_READ,
+    "GET /rollouts/{number}": Scope.ROLLOUTS_READ,
     "POST /rollouts": Scope.ROLLOUTS_WRITE,
     "POST /rollouts/{name}/actions": Scope.ROLLOUTS_WRITE,
     "GET /notices": Scope.NOTICES_READ,
@@ -86,6 +91,7 @@ BODIES = {
     "POST /verdicts/{sample_id}/shares": {"days": 1},
     "PUT /groups/{group}/settings": {"audit_share": 0.02},
     "POST /webhooks": {"url": "http://127.0.0.1:9/hook"},
+    "POST /bundles/{bundle_id}/release": {},
     "POST /rollouts": {"name": "shuttle", "bundle_id": "none"},
     "POST /rollouts/{name}/actions": {"action": "pause"},
     "PUT /review/views/{name}": {"query": "decision=anomalous"},
@@ -105,7 +111,7 @@ UNKNOWN = "device_id|bundle_id|webhook_id|share_id|token_id"  # of these the tes
 
 async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) -> httpx.Response:
     method, path = route.split(" ")
-    path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7")
+    path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7").replace("{number}", "7")
     path = path.replace("{share_id}", "0" * 16).replace("{form}", "zip")
     path = path.replace("{token_id}", "0123456789abcdef")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
@@ -126,7 +132,8 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
         or (
             accepted.status_code == 404
             and re.search(
-                "device_id|bundle_id|webhook_id|share_id|token_id|users/|{group}$|{item}|DELETE /rev|decisions|undo",
+                "device_id|bundle_id|webhook_id|share_id|token_id|users/|{group}$|{item}|{number}|DELETE /rev|"
+                "decisions|undo",
                 route,
             )
         )

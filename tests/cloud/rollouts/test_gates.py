@@ -5,7 +5,7 @@ from functools import reduce
 
 import pytest
 
-from cloud.rollouts.gates import Outcome, all_passed, gates, halting
+from cloud.rollouts.gates import GateFigures, Outcome, all_passed, gates, halting
 from cloud.rollouts.limits import GateLimit, RolloutLimits
 from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, total
 from cloud.rollouts.phases import ACTIVE, TRANSITIONS, RolloutEvent, RolloutPhase, following
@@ -198,3 +198,35 @@ def test_stages_grow_and_a_device_keeps_its_place():
 def test_stages_that_cannot_be_are_refused(trial, waves):
     with pytest.raises(SettingsError):
         parse_stages(trial, waves, least_s=0, least_samples=0)
+
+
+def figures(seen: Observation, gate: str) -> GateFigures:
+    (found,) = [result.figures for result in gates(STAGE, seen) if result.gate == gate]
+    assert found is not None
+    return found
+
+
+def test_a_gate_says_how_many_samples_it_lacks_and_how_long_they_take():
+    seen = observed(ScreeningCounts(600, 36, 0), stage_s=30.0)  # 20 samples a second
+    forwarded = figures(seen, "forwarded share")
+    assert (forwarded.value, forwarded.count, forwarded.unit) == (0.06, 600, "samples")
+    assert forwarded.low < 0.06 < forwarded.high
+    assert forwarded.limit == pytest.approx(2 * 0.05 + 0.02)
+    assert forwarded.needed is not None
+    assert forwarded.needed > 600
+    assert forwarded.remaining_s == pytest.approx((forwarded.needed - 600) / 20)
+    enough = ScreeningCounts(forwarded.needed, 0.06 * forwarded.needed, 0)
+    assert outcomes(observed(enough))["forwarded share"] is Outcome.PASSED
+    assert outcomes(observed(ScreeningCounts(0.9 * forwarded.needed, 0.054 * forwarded.needed, 0)))[
+        "forwarded share"
+    ] is (Outcome.WAITING)
+
+
+def test_a_share_at_its_limit_is_never_promised_to_pass():
+    at_limit = figures(observed(ScreeningCounts(500, 70, 0)), "forwarded share")
+    assert (at_limit.needed, at_limit.remaining_s) == (None, None)
+    lacking = figures(observed(ScreeningCounts(50, 2, 0), stage_s=10.0), "duration")
+    assert (lacking.count, lacking.needed) == (50, 100)
+    assert lacking.remaining_s == 50.0, "the seconds take longer than the samples"
+    unknown = figures(observed(ScreeningCounts(0, 0, 0)), "duration")
+    assert unknown.remaining_s is None

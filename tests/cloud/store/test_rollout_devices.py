@@ -63,7 +63,7 @@ async def test_verdicts_are_counted_once_by_bundle_and_only_from_devices_of_the_
         async with store.writing() as connection:
             (seen,) = await active_rollouts(connection)
             counted = await count_verdicts(connection, seen, time.time() + 1)
-            await save_progress(connection, seen, [], counted.tallies, counted.last)
+            await save_progress(connection, seen, [], [], counted.tallies, counted.last)
         assert counted.tallies == expected
         assert counted.added == ({"one": expected[new]} if first else {})
 

@@ -26,7 +26,8 @@ PASSWORD = "correct horse battery"
 class ServedService:
     """A whole service in a thread; `do` runs a coroutine in its event loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.key, self._settings = Ed25519PrivateKey.generate(), settings
         self.loop = asyncio.new_event_loop()
         self._ready, self._end = threading.Event(), asyncio.Event()
         self._thread = threading.Thread(target=lambda: self.loop.run_until_complete(self._serve(folder)), daemon=True)
@@ -41,8 +42,8 @@ class ServedService:
         self._thread.join(30)
 
     async def _serve(self, folder: Path) -> None:
-        settings = settings_for(folder, accounts=CHEAP)
-        async with running(settings, Ed25519PrivateKey.generate(), make_console=_make_console) as self.cloud:
+        settings = settings_for(folder, accounts=CHEAP, **self._settings)
+        async with running(settings, self.key, make_console=_make_console) as self.cloud:
             self._ready.set()
             await self._end.wait()
 

@@ -1,0 +1,1 @@
+"""Reports on single bundles, for the console and the HTTP API."""

@@ -1,0 +1,79 @@
+"""Reading of the reports on bundles: manifest, fusion, calibrations, audit log and heartbeats.
+
+Nothing is computed anew.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Collection
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.bundle_report.figures import BundleReport, GroupRuns
+from cloud.bundle_report.inside import Inside, closed, read_inside
+from cloud.bundle_report.making import make_report
+from cloud.store.audit import AuditAction, AuditFilter, audit_page
+from cloud.store.bundle_devices import running_counts
+from cloud.store.bundle_queries import ListedBundle, one_bundle
+from cloud.store.engine import Store
+from cloud.store.registry import Registry
+from shared.bundle import Manifest
+from shared.errors import VedetteError
+from shared.signing_keys import key_id
+
+KEPT = 16
+
+
+class BundleReports:
+    """Reports on the bundles of a registry.
+
+    Facts of the bundles opened last stay in memory, and one is opened at a time. A device without a heartbeat for
+    `late_after_s` seconds does not report.
+    """
+
+    def __init__(self, store: Store, registry: Registry | None, late_after_s: float) -> None:
+        self._store, self._registry, self._late_after_s = store, registry, late_after_s
+        self._known: OrderedDict[tuple[object, ...], Inside] = OrderedDict()
+        self._turn = asyncio.Lock()
+
+    async def report(self, bundle_id: str, now_s: float, sites: Collection[str] = ()) -> BundleReport | None:
+        """Return the report on a bundle, None for an unknown one; of devices those of these sites count."""
+        async with self._store.reading() as connection:
+            found = await one_bundle(connection, bundle_id)
+            if found is None:
+                return None
+            listed, values = found
+            alive_since_s = now_s - self._late_after_s
+            counts = await running_counts(connection, bundle_id, alive_since_s=alive_since_s, sites=sites)
+            published_by = await _published_by(connection, bundle_id)
+        manifest = Manifest.model_validate(values)
+        inside = await self._inside(listed, manifest)
+        runs = tuple(GroupRuns(**{name: getattr(item, name) for name in GroupRuns.model_fields}) for item in counts)
+        return make_report(listed, manifest, inside, runs, published_by)
+
+    async def _inside(self, listed: ListedBundle, manifest: Manifest) -> Inside:
+        if self._registry is None:
+            return closed(manifest, "This process has no registry.")
+        async with self._turn:
+            try:
+                key = (listed.entry.bundle_id, await self._registry.state(listed.entry))
+                if key in self._known:
+                    self._known.move_to_end(key)
+                    return self._known[key]
+                bundle = await self._registry.bundle(listed.entry.bundle_id)
+                signer = bundle.signer(await self._registry.key_chain.keys())
+                inside = await asyncio.to_thread(read_inside, bundle, key_id(signer) if signer is not None else "")
+            except (VedetteError, ValueError, KeyError) as error:
+                reason = str(error) if isinstance(error, VedetteError) else "its files are damaged"
+                return closed(manifest, f"The archive cannot be read: {reason}")
+            self._known[key] = inside
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+            return inside
+
+
+async def _published_by(connection: AsyncConnection, bundle_id: str) -> str:
+    """Return who published a bundle first; empty if the audit log does not say."""
+    wanted = AuditFilter(action=AuditAction.BUNDLE_PUBLISHED.value, subject=bundle_id)
+    entries = await audit_page(connection, wanted, size=50)
+    return entries[-1].actor if entries else ""

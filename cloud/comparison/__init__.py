@@ -1,0 +1,1 @@
+"""Comparison of two bundles on stored samples: choice, judging, figures."""
