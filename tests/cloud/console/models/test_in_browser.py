@@ -9,7 +9,6 @@ from axe_playwright_python.sync_playwright import Axe
 from cloud.accounts.requests import SESSION_COOKIE
 from cloud.user_roles import UserRole
 from tests.accounts import sign_in
-from tests.cloud.console.browsing import wait_until
 from tests.cloud.console.fleet.test_administrator import ServedService
 from tests.cloud.console.models.rolled_out import NAMES, beat, begin_fleet, publish
 from tests.cloud.console.test_usability import ALL_RULES, COLOURS
@@ -40,7 +39,7 @@ def open_as(served: ServedService, browser: Any) -> Iterator[Any]:
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
         contexts[-1].add_cookies([{"name": SESSION_COOKIE, "value": facts.secret, "url": served.url}])
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)  # a busy machine
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda text: problems.append(text.text) if "Content Security" in text.text else None)
         page.goto(served.url + path)
@@ -77,8 +76,8 @@ def test_a_gate_halts_a_rollout_while_its_page_is_open(
     page.wait_for_selector(".v-stage-track >> text=under way")
     page.wait_for_selector(f".v-device-chips a.t-good:has-text('{TRIAL[0]}')")
     served.do(beat(store, new, 20_150, 210, *TRIAL))
+    page.wait_for_selector(".v-gates li:has-text('Forwarded samples'):has-text('450 samples')")
     gate = page.locator(".v-gates li", has_text="Forwarded samples")
-    wait_until(page, lambda: "450 samples" in gate.inner_text(), "the gate shows how much it has seen")
     assert "at most 7.0" in gate.inner_text(), "twice 1 %, and 5 points"
     assert "more samples" in page.locator(".v-gates li", has_text="Samples of this stage").inner_text()
     check_axe(page, ALL_RULES)
