@@ -48,7 +48,13 @@ def _around(evidence: Evidence) -> dict[str, Any]:
     """Return the labels, and the verdicts of the source and those like it."""
     return {
         "labels": [
-            {"label": each.label.value, "author": each.author, "note": each.note, "at": rfc3339(each.at_s)}
+            {
+                "label": each.label.value,
+                "defect_class": each.defect_class or None,
+                "author": each.author,
+                "note": each.note,
+                "at": rfc3339(each.at_s),
+            }
             for each in evidence.labels
         ],
         "history": [

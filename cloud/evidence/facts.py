@@ -175,7 +175,8 @@ def _similar(evidence: Evidence) -> str:
 
 
 def _label(evidence: Evidence) -> str:
-    if not evidence.labels:
+    if not evidence.labels or evidence.labels[0].label not in LABEL_WORDS:
         return ""
     newest = evidence.labels[0]
-    return f"{newest.author} labelled it {LABEL_WORDS[newest.label]}."
+    of_class = f", of the class {newest.defect_class}" if newest.defect_class else ""
+    return f"{newest.author} labelled it {LABEL_WORDS[newest.label]}{of_class}."

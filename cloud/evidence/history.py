@@ -4,18 +4,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.store.labels import Label
+from cloud.store.review.signature import Vector, likeness, map_vector, share_vector
 from cloud.store.verdict_columns import VerdictRow
 from shared.samples import Decision
 
 MAX_SIMILAR = 6
 MIN_LIKENESS = 0.7  # cosine of two deviations
-_MAP_SIDE = 8
-Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +71,14 @@ def similar_items(
         other = _vector(each, maps)
         if each.number == row.number or other is None or other.keys().isdisjoint(own):
             continue
-        likeness = sum(own[name] * other.get(name, 0.0) for name in own)
-        if likeness >= MIN_LIKENESS:
-            found.append(SimilarVerdict(each, labels.get(each.number), min(1.0, likeness)))
+        found_likeness = likeness(own, other)
+        if found_likeness >= MIN_LIKENESS:
+            found.append(SimilarVerdict(each, labels.get(each.number), found_likeness))
     found.sort(key=lambda item: (-round(item.likeness, 1), item.label is None, -item.row.judged_at_s))
     return tuple(found[:MAX_SIMILAR])
 
 
-def _vector(row: VerdictRow, maps: Mapping[int, NDArray[np.uint8]]) -> dict[str, float] | None:
+def _vector(row: VerdictRow, maps: Mapping[int, NDArray[np.uint8]]) -> Vector | None:
     """Return the deviation as a vector of length 1, by name; None if nothing deviates."""
-    values = {name: share for name, share in row.contributions if np.isfinite(share) and share > 0}
     cells = maps.get(row.number)
-    if cells is not None:
-        small = cv2.resize(cells, (_MAP_SIDE, _MAP_SIDE), interpolation=cv2.INTER_AREA).astype(np.float64)
-        # Relative to the median: the level of the whole picture says nothing about the place.
-        excess = np.clip(small - np.median(small), 0.0, None).ravel()
-        values = {str(place): value for place, value in enumerate(excess.tolist()) if value > 0}
-    length = float(np.sqrt(sum(value * value for value in values.values())))
-    return {name: value / length for name, value in values.items()} if length > 0 else None
+    return map_vector(cells) if cells is not None else share_vector(row.contributions)

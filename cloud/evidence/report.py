@@ -16,6 +16,7 @@ from cloud.evidence.reading import Evidence
 from cloud.evidence.series import Channel, SeriesPlot, channel_words
 from cloud.evidence.standing import Side, figure
 from cloud.modalities import View, cloud_modality
+from cloud.store.labels import StoredLabel
 from cloud.words import NO_FIGURE, duration_words, moment_words, number_words, p_value_words
 from shared.samples import Decision
 
@@ -232,12 +233,14 @@ def _facts(report: _Report, evidence: Evidence) -> None:
         *((stage.name.capitalize(), duration_words(stage.seconds)) for stage in stages_of(*times)),
         ("Edge bundle", record.edge_bundle_id),
         ("Cloud bundle", record.bundle_id),
-        *(
-            (f"Label of {label.author}", f"{label.label.value.replace('_', ' ')} {label.note}")
-            for label in evidence.labels
-        ),
+        *((f"Label of {label.author}", _label_words(label)) for label in evidence.labels),
     ]
     report.rows(rows, (44, 130))
+
+
+def _label_words(label: StoredLabel) -> str:
+    words = label.label.value.replace("_", " ")
+    return f"{words}{f' ({label.defect_class})' if label.defect_class else ''} {label.note}"
 
 
 def _fitted(report: _Report, text: str, width_mm: float) -> str:

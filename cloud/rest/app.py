@@ -13,12 +13,15 @@ from cloud.rest.access import Guard
 from cloud.rest.api_tokens import api_token_routes
 from cloud.rest.audit import audit_routes
 from cloud.rest.bundles import bundle_routes
+from cloud.rest.defect_classes import class_routes
 from cloud.rest.devices import device_routes
 from cloud.rest.enrolment import enrolment_routes
 from cloud.rest.evidence import evidence_routes
 from cloud.rest.front import OPENAPI_PATH, ApiFront
 from cloud.rest.groups import group_routes
 from cloud.rest.labels import label_routes
+from cloud.rest.missed import missed_routes
+from cloud.rest.mutes import mute_routes
 from cloud.rest.notices import notice_routes
 from cloud.rest.pages import check_parameters
 from cloud.rest.problems import ProblemDetails, add_handlers
@@ -76,6 +79,9 @@ def create_routes(
     router.include_router(label_routes(reading, writing))
     router.include_router(review_routes(reading, writing))
     router.include_router(decision_routes(writing))
+    router.include_router(class_routes(reading, writing))
+    router.include_router(mute_routes(reading, writing))
+    router.include_router(missed_routes(reading, writing))
     router.include_router(device_routes(reading, writing, late_after_s))
     router.include_router(enrolment_routes(reading, writing, enrolment))
     router.include_router(group_routes(reading, writing))

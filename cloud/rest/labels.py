@@ -12,6 +12,7 @@ from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
+from cloud.store.defect_classes import MAX_CLASS_CHARACTERS, ClassRefusedError, UnknownClassError
 from cloud.store.labels import (
     MAX_AUTHOR_CHARACTERS,
     MAX_KEY_CHARACTERS,
@@ -25,6 +26,13 @@ from cloud.store.labels import (
     label_page,
 )
 
+ClassName = Annotated[
+    str,
+    Field(
+        max_length=MAX_CLASS_CHARACTERS,
+        description="Name of a class of the list, for a label real or missed; empty: none.",
+    ),
+]
 ClientKey = Annotated[
     str | None,
     Header(
@@ -44,15 +52,17 @@ class LabelRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     label: Label
+    defect_class: ClassName = ""
     author: str | None = Field(default=None, min_length=1, max_length=MAX_AUTHOR_CHARACTERS)
     note: str = Field(default="", max_length=MAX_NOTE_CHARACTERS)
 
 
 class LabelItem(BaseModel):
-    """One label; `current`: it is the newest of its sample."""
+    """One label; `current`: it is the newest of its sample. `defect_class` is empty without one."""
 
     sample_id: uuid.UUID
     label: Label
+    defect_class: str
     author: str
     note: str
     at: str
@@ -121,11 +131,13 @@ def _add_label(router: APIRouter, writing: Store) -> None:
         caller = caller_of(request)
         if caller.is_person and body.author not in (None, caller.name):
             raise Problem(422, "foreign-author", f"You are signed in as {caller.name!r}: leave out the author.")
-        new = NewLabel(body.label, body.author or caller.name, body.note, idempotency_key)
+        new = NewLabel(body.label, body.author or caller.name, body.note, idempotency_key, body.defect_class)
         try:
             stored = await add_label(writing, sample_id, new, caller.actor)
         except KeyReusedError as error:
             raise Problem(422, "key-reused", str(error)) from None
+        except (UnknownClassError, ClassRefusedError) as error:
+            raise class_problem(error) from None
         if stored is None:
             raise not_found(f"Sample {sample_id}")
         label, is_new = stored
@@ -133,11 +145,17 @@ def _add_label(router: APIRouter, writing: Store) -> None:
         return label_item(label)
 
 
+def class_problem(error: Exception) -> Problem:
+    """Return the problem of a label or decision whose defect class is unknown or not allowed."""
+    return Problem(422, "class-refused", str(error))
+
+
 def label_item(label: StoredLabel) -> dict[str, Any]:
     """Return one label as a JSON value."""
     return {
         "sample_id": str(label.sample_id),
         "label": label.label.value,
+        "defect_class": label.defect_class,
         "author": label.author,
         "note": label.note,
         "at": rfc3339(label.at_s),

@@ -123,6 +123,7 @@ def _add_counts(router: APIRouter, reading: Store) -> None:
             "left": by_severity,
             "sites": left.by_site,
             "devices": left.by_device,
+            "muted": left.muted,
             "version": version,
             "newest": newest,
         }

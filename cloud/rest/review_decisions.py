@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.rest.access import caller_of, needs
-from cloud.rest.labels import ClientKey
+from cloud.rest.labels import ClassName, ClientKey, class_problem
 from cloud.rest.problems import WITH_BODY, Problem
 from cloud.rest.review_items import DecisionItem, decision_item
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
+from cloud.store.defect_classes import ClassRefusedError, UnknownClassError
 from cloud.store.labels import MAX_NOTE_CHARACTERS, KeyReusedError, Label
 from cloud.store.review.decisions import (
     MAX_ITEMS,
@@ -44,6 +45,7 @@ class DecisionRequest(BaseModel):
 
     items: Annotated[list[SeenItem], Field(min_length=1, max_length=MAX_ITEMS)]
     decision: Literal["real", "false_alarm", "unsure"]
+    defect_class: ClassName = ""
     note: str = Field(default="", max_length=MAX_NOTE_CHARACTERS)
 
 
@@ -86,9 +88,9 @@ def decision_routes(writing: Store) -> APIRouter:
     ) -> dict[str, Any]:
         """Decide on items, and label all their verdicts; 409 if one has a later decision than the caller has seen."""
         seen = {item.item: item.seen for item in body.items}
-        wanted = NewDecision(Label(body.decision), seen, body.note)
+        wanted = NewDecision(Label(body.decision), seen, body.note, body.defect_class)
         try:
-            stored = await decide(writing, wanted, _decider(request, idempotency_key))
+            stored = await decide(writing, wanted, decider(request, idempotency_key))
         except _REFUSALS as error:
             raise _problem(error) from None
         return {"items": [decision_item(decision) for decision in stored]}
@@ -97,7 +99,7 @@ def decision_routes(writing: Store) -> APIRouter:
     async def undo_decisions(request: Request, body: UndoRequest, idempotency_key: ClientKey = None) -> dict[str, Any]:
         """Take decisions back, with the labels that they gave; 409 for one that is not the newest of its item."""
         try:
-            stored = await undo(writing, sorted(set(body.decisions)), _decider(request, idempotency_key))
+            stored = await undo(writing, sorted(set(body.decisions)), decider(request, idempotency_key))
         except _REFUSALS as error:
             raise _problem(error) from None
         return {"items": [decision_item(decision) for decision in stored]}
@@ -112,10 +114,12 @@ def decision_routes(writing: Store) -> APIRouter:
     return router
 
 
-_REFUSALS = (UnknownItemsError, DecisionConflictError, TooManyVerdictsError, KeyReusedError)
+_CLASS_REFUSALS = (UnknownClassError, ClassRefusedError)
+_REFUSALS = (UnknownItemsError, DecisionConflictError, TooManyVerdictsError, KeyReusedError, *_CLASS_REFUSALS)
 
 
-def _decider(request: Request, key: str | None) -> Decider:
+def decider(request: Request, key: str | None) -> Decider:
+    """Return who decides, with the key of the request."""
     caller = caller_of(request)
     return Decider(caller.name, caller.actor, caller.sites, key)
 
@@ -126,6 +130,8 @@ def _problem(error: Exception) -> Problem:
     if isinstance(error, DecisionConflictError):
         found = [decision_item(decision) for decision in error.found]
         return Problem(409, "decided-meanwhile", str(error), decisions=found)
+    if isinstance(error, _CLASS_REFUSALS):
+        return class_problem(error)
     if isinstance(error, TooManyVerdictsError):
         return Problem(422, "too-many-verdicts", str(error))
     return Problem(422, "key-reused", str(error))

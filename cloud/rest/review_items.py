@@ -10,6 +10,7 @@ from cloud.moments import rfc3339
 from cloud.rest.access import caller_of
 from cloud.rest.pages import Name, TimeText, time_or_none
 from cloud.rest.verdicts import VerdictItem, verdict_item
+from cloud.store.defect_classes import MAX_CLASS_CHARACTERS
 from cloud.store.labels import Label
 from cloud.store.review.decisions import StoredDecision
 from cloud.store.review.item_filter import ItemFilter, ItemState
@@ -21,11 +22,15 @@ MAX_TEXT = 200
 
 
 class DecisionItem(BaseModel):
-    """Decision on a review item; `decision` is null after an undo that brought back none."""
+    """Decision on a review item; `decision` is null after an undo that brought back none.
+
+    `defect_class` is empty without one.
+    """
 
     number: int
     item: int
     decision: Label | None
+    defect_class: str
     note: str
     author: str
     at: str
@@ -36,7 +41,8 @@ class ReviewItem(BaseModel):
     """Verdicts of one source that ask for a person.
 
     `p_value` is the lowest one, of the edge for undecided samples. `cover` is the oddest verdict, null where it has
-    expired. `decision_number` is that of the newest decision, 0 without one: send it as `seen` to decide.
+    expired. `decision_number` is that of the newest decision, 0 without one: send it as `seen` to decide. `muted_by` is
+    the number of the mute that hid the item, `muted` whether it still does.
     """
 
     number: int
@@ -52,6 +58,9 @@ class ReviewItem(BaseModel):
     cover: VerdictItem | None
     reviewed: bool
     decision: Label | None
+    defect_class: str
+    muted: bool
+    muted_by: int | None
     decision_number: int
     decided_by: str
     decided_at: str | None
@@ -73,7 +82,7 @@ class ReviewItemPage(BaseModel):
 
 
 class ReviewCounts(BaseModel):
-    """Items left to the caller: by severity, and of the wanted severity by site and device.
+    """Items left to the caller: by severity, and of the wanted severity by site and device; `muted` by themselves.
 
     `version` grows with each change of an item; `newest` is the number of the newest item.
     """
@@ -81,6 +90,7 @@ class ReviewCounts(BaseModel):
     left: dict[str, int]
     sites: dict[str, int]
     devices: dict[str, int]
+    muted: int
     version: int
     newest: int
 
@@ -105,6 +115,10 @@ def item_filter(
     state: Annotated[ItemState, Query(description="left: not decided, and not reviewed by the caller.")] = (
         ItemState.LEFT
     ),
+    defect_class: Annotated[
+        str, Query(max_length=MAX_CLASS_CHARACTERS, description="Name of the decision's defect class.")
+    ] = "",
+    muted: Annotated[bool, Query(description="Only items that mutes hide; else only the others.")] = False,
     site: Name = "",
     device: Name = "",
     modality: Modality | None = None,
@@ -131,6 +145,8 @@ def item_filter(
         since_s=time_or_none(since),
         until_s=time_or_none(until),
         odds=odds,
+        defect_class=defect_class,
+        is_muted=muted,
     )
 
 
@@ -138,7 +154,7 @@ def review_item(item: StoredItem) -> dict[str, Any]:
     """Return one item as a JSON value."""
     plain = ("number", "device_id", "site", "source_id", "verdicts", "decision_number", "decided_by", "note")
     return {
-        **{name: getattr(item, name) for name in plain},
+        **{name: getattr(item, name) for name in (*plain, "defect_class", "muted_by")},
         "modality": item.modality.value,
         "severity": item.severity.value,
         "first_at": rfc3339(item.first_at_s),
@@ -146,6 +162,7 @@ def review_item(item: StoredItem) -> dict[str, Any]:
         "p_value": item.p_value if math.isfinite(item.p_value) else 1.0,
         "cover": verdict_item(item.cover, None) if item.cover is not None else None,
         "reviewed": item.is_reviewed,
+        "muted": item.is_hidden,
         "decision": item.decision.value if item.decision is not None else None,
         "decided_at": rfc3339(item.decided_at_s) if item.decided_at_s is not None else None,
     }
@@ -157,6 +174,7 @@ def decision_item(decision: StoredDecision) -> dict[str, Any]:
         "number": decision.number,
         "item": decision.item,
         "decision": decision.decision.value if decision.decision is not None else None,
+        "defect_class": decision.defect_class,
         "note": decision.note,
         "author": decision.author,
         "at": rfc3339(decision.at_s),

@@ -145,6 +145,7 @@ def _verdict_row(item: Exported) -> dict[str, Any]:
         "opinions": opinions_to_json(record.opinions),
         "contributions": contributions_to_json(record.contributions),
         "label": label.value if label is not None else None,
+        "defect_class": item.labels[0].defect_class or None if label is not None else None,
     }
 
 
@@ -152,6 +153,7 @@ def _label_row(label: StoredLabel) -> dict[str, Any]:
     return {
         "sample_id": str(label.sample_id),
         "label": label.label.value,
+        "defect_class": label.defect_class or None,
         "author": label.author,
         "note": label.note,
         "at": _moment(label.at_s),
@@ -178,10 +180,11 @@ def _verdicts_schema(arrow: Any) -> Any:
             "opinions": arrow.list_(arrow.struct(opinion)),
             "contributions": arrow.list_(arrow.struct({"name": text, "share": number})),
             "label": text,
+            "defect_class": text,
         }.items()
     )
 
 
 def _labels_schema(arrow: Any) -> Any:
-    texts = dict.fromkeys(("sample_id", "label", "author", "note"), arrow.string())
+    texts = dict.fromkeys(("sample_id", "label", "defect_class", "author", "note"), arrow.string())
     return arrow.schema((texts | {"at": arrow.timestamp("us", "UTC"), "current": arrow.bool_()}).items())

@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cloud.devices import late_after_s
+from cloud.evidence.bundle_facts import BundleShelf
+from cloud.evidence.sides import SideReader
 from cloud.service.metrics import Metrics
 from cloud.service.notices.center import NoticeCenter
 from cloud.service.removals import run_removals
@@ -15,7 +17,9 @@ from cloud.service.rollout_control import RolloutControl
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.heartbeat_history import thin_history
+from cloud.store.registry import Registry
 from cloud.store.retention import remove_old
+from cloud.store.review.mutes import remove_old_mutes
 from cloud.store.review.removal import remove_expired
 from cloud.store.segment_upkeep import tend_segments
 from shared.errors import StorageError
@@ -31,10 +35,16 @@ class Housekeeping:
     """Regular work over the whole store; of several processes one does it, and another follows if that ends."""
 
     def __init__(
-        self, store: Store, settings: CloudSettings, metrics: Metrics, on_failure: Callable[[Exception], None]
+        self,
+        store: Store,
+        settings: CloudSettings,
+        metrics: Metrics,
+        on_failure: Callable[[Exception], None],
+        registry: Registry,
     ) -> None:
         self._store, self._retention, self._on_failure = store, settings.retention, on_failure
         self._metrics = metrics
+        self._sides = SideReader(store, BundleShelf(registry.bundle))
         self._rollouts = RolloutControl(
             store,
             metrics,
@@ -63,7 +73,7 @@ class Housekeeping:
             "retention": self._remove_old(),
             "room": self._make_room(),
             "removals": run_removals(self._store, self._on_failure),
-            "review_items": run_review_items(self._store, self._on_failure),
+            "review_items": run_review_items(self._store, self._on_failure, self._sides),
             "notices": self._notices.run(),
         }
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
@@ -86,6 +96,7 @@ class Housekeeping:
                 removed = await remove_old(self._store, **days)
                 removed["history"] = await thin_history(self._store, history_days, time.time())
                 removed["review_items"] = await remove_expired(self._store, self._retention.verdicts_days)
+                removed["mutes"] = await remove_old_mutes(self._store)
                 _LOG.info("old_removed", **removed)
                 tended = await tend_segments(self._store, everything=run % FULL_RUN == 0)
                 _LOG.info("segments_tended", removed=tended.removed, rewritten=tended.rewritten)

@@ -93,7 +93,9 @@ class Service:
         self._analysis = self._analysis_part(load_analysis) if role.judges else None
         self._devices = self._device_part() if role.serves_devices else None
         self._housekeeping = (
-            Housekeeping(self.store, settings, self.metrics, self._on_failure) if role.serves_devices else None
+            Housekeeping(self.store, settings, self.metrics, self._on_failure, self.registry)
+            if role.serves_devices
+            else None
         )
 
     def _analysis_part(self, load_analysis: LoadAnalysis | None) -> AnalysisPort:

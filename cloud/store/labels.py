@@ -11,6 +11,7 @@ from sqlalchemy import Row, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
+from cloud.store.defect_classes import ClassRefusedError, find_class, with_class_name
 from cloud.store.engine import Store
 from cloud.store.sample_keys import is_sample
 from cloud.store.schema import labels, samples
@@ -30,9 +31,13 @@ class Label(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+WITH_CLASS = (Label.REAL, Label.MISSED)
+"""Labels that may name a defect class."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredLabel:
-    """One label; `is_current`: it is the newest of its sample."""
+    """One label; `is_current`: it is the newest of its sample. `defect_class`: name, empty without one."""
 
     number: int
     sample_id: uuid.UUID
@@ -41,16 +46,21 @@ class StoredLabel:
     note: str
     at_s: float
     is_current: bool
+    defect_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NewLabel:
-    """A label to store. `client_key` names the request of an actor: a repeated one stores nothing."""
+    """A label to store. `client_key` names the request of an actor: a repeated one stores nothing.
+
+    `defect_class` is the name of a class of the list; only a label of WITH_CLASS may have one.
+    """
 
     label: Label
     author: str
     note: str = ""
     client_key: str | None = None
+    defect_class: str = ""
 
 
 class KeyReusedError(DataError):
@@ -59,8 +69,11 @@ class KeyReusedError(DataError):
 
 _LATER = labels.alias("later")
 IS_CURRENT = ~exists().where(_LATER.c.sample_number == labels.c.sample_number, _LATER.c.number > labels.c.number)
-_LISTED = select(labels, samples.c.sample_id, IS_CURRENT.label("is_current")).join(
-    samples, samples.c.number == labels.c.sample_number
+_LISTED = with_class_name(
+    select(labels, samples.c.sample_id, IS_CURRENT.label("is_current")).join(
+        samples, samples.c.number == labels.c.sample_number
+    ),
+    labels.c.defect_class,
 )
 
 
@@ -68,7 +81,7 @@ async def add_label(store: Store, sample_id: uuid.UUID, new: NewLabel, actor: st
     """Return the stored label and whether it is new; None for an unknown sample.
 
     The same `client_key` of the same actor returns the label of the first request. Raises KeyReusedError if that was
-    another label, StorageError if it cannot be written.
+    another label, UnknownClassError or ClassRefusedError for its defect class, StorageError if it cannot be written.
     """
     async with store.writing() as connection:
         found = select(samples.c.number).where(is_sample(connection, sample_id.bytes))
@@ -77,12 +90,35 @@ async def add_label(store: Store, sample_id: uuid.UUID, new: NewLabel, actor: st
             return None
         if (stored := await _earlier(connection, sample_id, new, actor)) is not None:
             return stored, False
-        values = {"label": new.label.value, "author": new.author, "note": new.note, "client_key": new.client_key}
-        adding = insert(labels).values(sample_number=sample_number, at_s=time.time(), actor=actor, **values)
-        number = (await connection.execute(adding.returning(labels.c.number))).scalar_one()
-        details = {"label": new.label.value, "author": new.author}
-        await audit.record(connection, actor, audit.AuditAction.LABEL_ADDED, str(sample_id), **details)
+        number = await write_label(connection, sample_id, sample_number, new, actor)
         return _stored((await connection.execute(_LISTED.where(labels.c.number == number))).one()), True
+
+
+async def write_label(
+    connection: AsyncConnection, sample_id: uuid.UUID, sample_number: int, new: NewLabel, actor: str
+) -> int:
+    """Add a label in the transaction of a change, and return its number; raises as `add_label`."""
+    defect_class = await class_of_label(connection, new.label, new.defect_class)
+    values: dict[str, Any] = {
+        "label": new.label.value,
+        "author": new.author,
+        "note": new.note,
+        "client_key": new.client_key,
+    }
+    values |= {"sample_number": sample_number, "at_s": time.time(), "actor": actor, "defect_class": defect_class}
+    number = (await connection.execute(insert(labels).values(values).returning(labels.c.number))).scalar_one()
+    details = {"label": new.label.value, "author": new.author}
+    if new.defect_class:
+        details["class"] = new.defect_class
+    await audit.record(connection, actor, audit.AuditAction.LABEL_ADDED, str(sample_id), **details)
+    return int(number)
+
+
+async def class_of_label(connection: AsyncConnection, label: Label, name: str) -> int | None:
+    """Return the number of the defect class that a label names; raises UnknownClassError or ClassRefusedError."""
+    if name and label not in WITH_CLASS:
+        raise ClassRefusedError("Only the labels real and missed have a defect class.")
+    return await find_class(connection, name)
 
 
 async def label_history(connection: AsyncConnection, sample_id: uuid.UUID) -> tuple[StoredLabel, ...]:
@@ -140,7 +176,9 @@ async def _earlier(connection: AsyncConnection, sample_id: uuid.UUID, new: NewLa
     if row is None:
         return None
     stored = _stored(row)
-    if (stored.sample_id, stored.label, stored.author, stored.note) != (sample_id, new.label, new.author, new.note):
+    given = (sample_id, new.label, new.author, new.note, new.defect_class.lower())
+    found = (stored.sample_id, stored.label, stored.author, stored.note, stored.defect_class.lower())
+    if found != given:
         raise KeyReusedError(f"Key {new.client_key!r} stored another label before: use a new key for each label.")
     return stored
 
@@ -154,4 +192,5 @@ def _stored(row: Row[Any]) -> StoredLabel:
         note=row.note,
         at_s=row.at_s,
         is_current=bool(row.is_current),
+        defect_class=row.class_name or "",
     )

@@ -27,6 +27,8 @@ from cloud.store.schema import (
     events,
     heartbeats,
     inbox,
+    missed_reports,
+    mutes,
     payloads,
     review_items,
     rollout_devices,
@@ -131,7 +133,7 @@ async def _finish(connection: AsyncConnection, actor: str, removal: Removal) -> 
     """Delete the small rest in the last transaction."""
     tables = [events, heartbeats, tokens, rollout_devices, device_removals]
     if not removal.keep_verdicts:
-        tables += [review_items, sources, verdict_counts, devices]
+        tables += [review_items, missed_reports, mutes, sources, verdict_counts, devices]
     for table in tables:
         await connection.execute(delete(table).where(table.c.device_id == removal.device_id))
     await delete_notices_of(connection, removal.device_id)

@@ -37,6 +37,9 @@ from cloud.store.account_tables import sessions as sessions
 from cloud.store.account_tables import users as users
 from cloud.store.comparison_tables import comparison_samples as comparison_samples
 from cloud.store.comparison_tables import comparisons as comparisons
+from cloud.store.label_tables import defect_classes as defect_classes
+from cloud.store.label_tables import missed_reports as missed_reports
+from cloud.store.label_tables import mutes as mutes
 from cloud.store.metadata import key_to_partitions
 from cloud.store.metadata import metadata as metadata
 from cloud.store.notice_tables import deliveries as deliveries
@@ -49,6 +52,7 @@ from cloud.store.review_tables import review_items as review_items
 from cloud.store.review_tables import review_marks as review_marks
 from cloud.store.review_tables import review_members as review_members
 from cloud.store.review_tables import review_progress as review_progress
+from cloud.store.review_tables import review_signatures as review_signatures
 from cloud.store.review_tables import review_views as review_views
 from cloud.store.rollout_tables import rollout_devices as rollout_devices
 from cloud.store.rollout_tables import rollout_history as rollout_history
@@ -342,6 +346,7 @@ labels = Table(  # of operators on samples; rows are only added, and the newest 
     Column("at_s", Double, nullable=False),
     Column("actor", String(128), nullable=False),  # who stored it; with client_key the identity of a request
     Column("client_key", String(128)),
+    Column("defect_class", Number),  # in defect_classes
     UniqueConstraint("actor", "client_key"),
     Index("ix_labels_sample_number_number", "sample_number", "number"),
     Index("ix_labels_label_sample_number", "label", "sample_number"),

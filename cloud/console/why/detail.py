@@ -50,7 +50,8 @@ def detail_view(evidence: Evidence, media: str = "", *, is_shared: bool = False)
         "labels": [
             {
                 "label": each.label.value,
-                "words": LABEL_WORDS[each.label],
+                "words": LABEL_WORDS.get(each.label, "withdrawn"),
+                "defect_class": each.defect_class,
                 "author": each.author,
                 "note": each.note,
                 "at_s": each.at_s,

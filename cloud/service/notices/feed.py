@@ -1,19 +1,26 @@
-"""Feed of verdicts into the outbox of a sink, from a durable key on."""
+"""Feed of verdicts into the outbox of a sink, from a durable key on.
+
+Verdicts that a mute hides are passed over. Which ones these are is known once the verdict has a review item, so while
+there are active mutes the feed waits for it, at most ITEM_WAIT_S; then the message is sent.
+"""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.service.notices.messages import VerdictSink, verdict_message, wants_verdict
 from cloud.store import Store
-from cloud.store.export_queries import ExportSelection, export_page
+from cloud.store.export_queries import Exported, ExportSelection, export_page
 from cloud.store.outbox import SINK_PREFIX, add_deliveries
+from cloud.store.review.mutes import has_active_mute, hidden_members
 from cloud.store.schema import DEFAULT_PLACE, deliveries, devices, verdict_feeds
 from cloud.store.verdict_keys import VerdictKey
+from shared.samples import Decision
 
 SETTLED_S = 5.0  # a verdict is stored by then, so that no later one sorts before it
+ITEM_WAIT_S = 60.0
 PAGE_SIZE = 200
 MOST_WAITING = 1000  # messages of a sink that does not answer; further verdicts wait in the store
 
@@ -23,14 +30,17 @@ async def feed_verdicts(store: Store, sink: VerdictSink, now_s: float | None = N
 
     A new sink begins with the verdicts from now on. Raises StorageError.
     """
-    until_s = (time.time() if now_s is None else now_s) - SETTLED_S
+    now_s = time.time() if now_s is None else now_s
+    until_s = now_s - SETTLED_S
     async with store.reading() as connection:
         key = await _key(connection, sink.sink)
         if key is not None and await _waiting(connection, sink.sink) < MOST_WAITING:
             page = await export_page(connection, ExportSelection(None, until_s), key, PAGE_SIZE)
+            is_full = len(page) == PAGE_SIZE
+            page, hidden = await _without_hidden(connection, page, now_s)
             places = await _places(connection, {item.record.device_id for item in page})
         else:
-            page, places = (), {}
+            page, places, hidden, is_full = (), {}, frozenset[int](), False
     if key is None and sink.sink.startswith(SINK_PREFIX):
         return False  # a webhook begins with its creation; this one was deleted
     if key is None:
@@ -45,10 +55,10 @@ async def feed_verdicts(store: Store, sink: VerdictSink, now_s: float | None = N
     last = page[-1].record
     async with store.writing() as connection:
         if await _advance(connection, sink.sink, key, VerdictKey(last.judged_at_s, last.number)):
-            for message in messages:
-                if wants_verdict(sink, message):
+            for item, message in zip(page, messages, strict=True):
+                if item.record.number not in hidden and wants_verdict(sink, message):
                     await add_deliveries(connection, [sink.sink], message)
-    return len(page) == PAGE_SIZE
+    return is_full
 
 
 async def forget_feeds(store: Store, sinks: Collection[str]) -> None:
@@ -56,6 +66,22 @@ async def forget_feeds(store: Store, sinks: Collection[str]) -> None:
     name = verdict_feeds.c.sink
     async with store.writing() as connection:
         await connection.execute(delete(verdict_feeds).where(name.not_in(sinks), name.not_like(f"{SINK_PREFIX}%")))
+
+
+async def _without_hidden(
+    connection: AsyncConnection, page: Sequence[Exported], now_s: float
+) -> tuple[Sequence[Exported], frozenset[int]]:
+    """Return the verdicts up to the first one that waits for its item, and the numbers of those that mutes hide."""
+    asking = [item.record.number for item in page if item.record.decision is not Decision.NORMAL]
+    if not asking or not await has_active_mute(connection, now_s):
+        return page, frozenset()
+    found = await hidden_members(connection, asking)
+    for place, item in enumerate(page):
+        waits = item.record.decision is not Decision.NORMAL and item.record.number not in found
+        if waits and now_s - item.record.judged_at_s < ITEM_WAIT_S:
+            page = page[:place]
+            break
+    return page, frozenset(number for number, is_hidden in found.items() if is_hidden)
 
 
 async def _key(connection: AsyncConnection, sink: str) -> VerdictKey | None:

@@ -8,18 +8,20 @@ read again with each run: one that was stored late, before others in the order o
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
-from cloud.store.review.asking import asking_keys, with_places, without_item
+from cloud.store.review.asking import SidesOf, asking_keys, with_signatures, without_item
 from cloud.store.review.grouping import GAP_S, MAX_ITEM_S, Asking, Group, find_group, join, new_group
+from cloud.store.review.muting import MuteIndex, MuteReader
 from cloud.store.review.progress import raise_version, read_progress, write_progress
 from cloud.store.review.severity import Severity
-from cloud.store.schema import review_items, review_marks, review_members
+from cloud.store.schema import devices, mutes, review_items, review_marks, review_members, review_signatures
+from cloud.store.upsert import upsert
 from cloud.store.verdict_keys import VerdictKey
 
 SETTLED_S = 10.0
@@ -29,18 +31,29 @@ _ITEM_COLUMNS = tuple(column.name for column in review_items.c)
 
 @dataclass(slots=True)
 class BuildCounts:
-    """Verdicts that one run has put into items, and the items that are new."""
+    """Verdicts that one run has put into items, the items that are new, and the verdicts that mutes hide."""
 
     verdicts: int = 0
     items: int = 0
+    hidden: int = 0
 
 
-async def build_items(store: Store, with_place: Collection[str] = (), *, now_s: float | None = None) -> BuildCounts:
-    """Put every verdict that asks for a person into an item. Raises StorageError.
+async def build_items(
+    store: Store,
+    with_place: Collection[str] = (),
+    *,
+    with_map: Collection[str] = (),
+    sides_of: SidesOf | None = None,
+    mute_reader: MuteReader | None = None,
+    now_s: float | None = None,
+) -> BuildCounts:
+    """Put every verdict that asks for a person into an item, hidden if a mute has its pattern. Raises StorageError.
 
-    `with_place`: modalities whose items are also told apart by the place of the anomaly map's largest value.
+    `with_place`: modalities whose items are also told apart by the place of the anomaly map's largest value;
+    `with_map`: those whose signature is their map. `mute_reader` keeps the active mutes between two runs.
     """
-    settled_s = (time.time() if now_s is None else now_s) - SETTLED_S
+    now_s, mute_reader = time.time() if now_s is None else now_s, mute_reader or MuteReader()
+    settled_s = now_s - SETTLED_S
     counts = BuildCounts()
     place: VerdictKey | None = None
     while True:
@@ -49,23 +62,30 @@ async def build_items(store: Store, with_place: Collection[str] = (), *, now_s: 
             stored = VerdictKey(judged_at_s, number)
             keys = await asking_keys(connection, place or stored, STEP)
             asking = await without_item(connection, keys) if keys else []
-        asking = await with_places(store, asking, with_place)
+        asking = await with_signatures(store, asking, with_place=with_place, with_map=with_map, sides_of=sides_of)
         settled = [key for key in keys if key.judged_at_s < settled_s]
         if asking or settled:
-            await _step(store, stored, settled[-1] if settled else stored, asking, counts)
+            await _step(store, stored, settled[-1] if settled else stored, asking, counts, mute_reader)
         if len(keys) < STEP:
             return counts
         place = keys[-1]
 
 
 async def _step(
-    store: Store, before: VerdictKey, after: VerdictKey, asking: Sequence[Asking], counts: BuildCounts
+    store: Store,
+    before: VerdictKey,
+    after: VerdictKey,
+    asking: Sequence[Asking],
+    counts: BuildCounts,
+    mute_reader: MuteReader,
 ) -> None:
     """Store the items of these verdicts and the place behind them, unless another process has moved it."""
     async with store.writing() as connection:
         judged_at_s, number, last_item = await read_progress(connection)
         if (judged_at_s, number) != (before.judged_at_s, before.number):
             return
+        if asking:
+            asking = await _muted(connection, asking, await mute_reader.active(connection, time.time()))
         groups = await _grouped(connection, asking, last_item)
         await _write(connection, groups)
         new = sum(group.is_new for group in groups)
@@ -74,6 +94,16 @@ async def _step(
             await raise_version(connection)
     counts.verdicts += len(asking)
     counts.items += new
+    counts.hidden += sum(item.muted_by is not None for item in asking)
+
+
+async def _muted(connection: AsyncConnection, asking: Sequence[Asking], active: MuteIndex) -> Sequence[Asking]:
+    """Return the verdicts, each with the mute that hides it."""
+    if not len(active):
+        return asking
+    query = select(devices.c.device_id, devices.c.site).where(devices.c.device_id.in_({e.device_id for e in asking}))
+    sites: dict[str, str] = {row.device_id: row.site for row in await connection.execute(query)}
+    return [replace(item, muted_by=active.find(item, sites.get(item.device_id, ""))) for item in asking]
 
 
 async def _grouped(connection: AsyncConnection, asking: Sequence[Asking], last_item: int) -> list[Group]:
@@ -119,7 +149,7 @@ async def _near(connection: AsyncConnection, device_id: str, source_id: str, ask
 _SHARED = tuple(
     name
     for name in _ITEM_COLUMNS
-    if name not in ("severity", "place_row", "place_column", "decision", "decision_number")
+    if name not in ("severity", "place_row", "place_column", "decision", "decision_number", "defect_class")
 )
 _CHANGING = (
     "severity",
@@ -146,8 +176,37 @@ async def _write(connection: AsyncConnection, groups: Sequence[Group]) -> None:
     members = [{"number": number, "item": group.number} for group in groups for number in group.members]
     if members:
         await connection.execute(insert(review_members), members)
+    covers = [group for group in groups if group.has_new_cover]
+    without = [group.number for group in covers if group.signature is None and not group.is_new]
+    if without:
+        await connection.execute(delete(review_signatures).where(review_signatures.c.item.in_(without)))
+    await upsert(connection, review_signatures, [_signature_row(group) for group in covers if group.signature])
+    await _count_hidden(connection, groups)
     if raised := [group.number for group in groups if group.is_raised]:  # an alarm has not been reviewed yet
         await connection.execute(delete(review_marks).where(review_marks.c.item.in_(raised)))
+
+
+async def _count_hidden(connection: AsyncConnection, groups: Sequence[Group]) -> None:
+    """Add to the counts of the mutes what they hide now."""
+    counts: dict[int, tuple[int, int]] = {}
+    for group in groups:
+        if group.hidden_by is not None:
+            items, verdicts = counts.get(group.hidden_by, (0, 0))
+            counts[group.hidden_by] = (items + group.is_new, verdicts + len(group.members))
+    for number, (items, verdicts) in counts.items():
+        more = {"hidden_items": mutes.c.hidden_items + items, "hidden_verdicts": mutes.c.hidden_verdicts + verdicts}
+        await connection.execute(update(mutes).where(mutes.c.number == number).values(more))
+
+
+def _signature_row(group: Group) -> dict[str, object]:
+    signature = group.signature
+    assert signature is not None
+    return {
+        "item": group.number,
+        "bundle_name": signature.bundle_name,
+        "version": signature.version,
+        "vector": dict(signature.vector),
+    }
 
 
 def _row(group: Group) -> dict[str, object]:
@@ -159,6 +218,7 @@ def _row(group: Group) -> dict[str, object]:
         "place_column": column,
         "decision": None,
         "decision_number": 0,
+        "defect_class": None,
     }
 
 

@@ -1,7 +1,7 @@
 """Counts of review items: those left by tab, site and device, and the density over time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Integer, cast, func, select
@@ -13,15 +13,20 @@ from cloud.store.schema import devices, review_items, review_marks
 from shared.errors import DataError
 
 MAX_BUCKETS = 5000
+MAX_MUTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class LeftCounts:
-    """Items left to a person: by severity, and of the filter's severity by site and by device of its site."""
+    """Items left to a person: by severity, and of the filter's severity by site and by device of its site.
+
+    `muted` counts the items of the chosen site and device that mutes hide, up to MAX_MUTED.
+    """
 
     by_severity: Mapping[Severity, int]
     by_site: Mapping[str, int]
     by_device: Mapping[str, int]
+    muted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,14 @@ async def left_counts(connection: AsyncConnection, wanted: ItemFilter) -> LeftCo
             by_site[site] = by_site.get(site, 0) + count
             if is_of_site:
                 by_device[device_id] = by_device.get(device_id, 0) + count
-    return LeftCounts(by_severity, by_site, by_device)
+    return LeftCounts(by_severity, by_site, by_device, await _muted(connection, wanted))
+
+
+async def _muted(connection: AsyncConnection, wanted: ItemFilter) -> int:
+    """Return the number of hidden items of the chosen site and device, up to MAX_MUTED."""
+    hidden = replace(wanted.anywhere(), site=wanted.site, device_id=wanted.device_id, is_muted=True)
+    query = select(review_items.c.number).where(*conditions(hidden, with_state=False)).limit(MAX_MUTED)
+    return int((await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one())
 
 
 async def density(

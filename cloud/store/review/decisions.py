@@ -1,8 +1,9 @@
 """Decisions of people on review items, and their undo.
 
 A decision writes a label for each verdict of its items in one transaction; labels that others give to single samples
-afterwards stay. Each request names the newest decision that its author has seen: if there is a later one, nothing is
-stored and the author is asked. An undo is a decision, too: it brings back the decision and the labels before.
+afterwards stay. An item that a mute hides is shown again once it is decided. Each request names the newest decision
+that its author has seen: if there is a later one, nothing is stored and the author is asked. An undo is a decision,
+too: it brings back the decision and the labels before.
 """
 
 import time
@@ -10,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, cast, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.audit import AuditAction
+from cloud.store.defect_classes import with_class_name
 from cloud.store.engine import Store
-from cloud.store.labels import KeyReusedError, Label
+from cloud.store.labels import KeyReusedError, Label, class_of_label
 from cloud.store.review.marks import mark_in
 from cloud.store.review.progress import raise_version
 from cloud.store.review.severity import Severity
 from cloud.store.schema import labels, review_decisions, review_items, review_members, samples
 from cloud.store.sites import by_sites
+from cloud.store.verdict_columns import Number
 from shared.errors import DataError
 
 DECISIONS = (Label.REAL, Label.FALSE_ALARM, Label.UNSURE)
@@ -31,7 +34,10 @@ _AUDITED = {False: AuditAction.ITEM_DECIDED, True: AuditAction.ITEM_UNDONE}
 
 @dataclass(frozen=True, slots=True)
 class StoredDecision:
-    """Decision on an item; `decision` is None after an undo that brought back no decision."""
+    """Decision on an item; `decision` is None after an undo that brought back no decision.
+
+    `defect_class` is the name of its class, empty without one.
+    """
 
     number: int
     item: int
@@ -41,6 +47,7 @@ class StoredDecision:
     at_s: float
     before: int
     undoes: int | None
+    defect_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,15 @@ class Decider:
 
 @dataclass(frozen=True, slots=True)
 class NewDecision:
-    """Decision on several items; `seen` are the numbers of the newest decisions that the author saw (0: none)."""
+    """Decision on several items; `seen` are the numbers of the newest decisions that the author saw (0: none).
+
+    `defect_class` is the name of a class of the list, for the decision real.
+    """
 
     decision: Label
     seen: Mapping[int, int]
     note: str = ""
+    defect_class: str = ""
 
 
 class UnknownItemsError(DataError):
@@ -90,13 +101,14 @@ async def decide(store: Store, wanted: NewDecision, by: Decider) -> list[StoredD
     """Store a decision on each of these items, or on none; return them by item.
 
     A repeated request with the same key returns what the first one stored. Raises UnknownItemsError,
-    DecisionConflictError, TooManyVerdictsError, KeyReusedError or StorageError.
+    DecisionConflictError, TooManyVerdictsError, UnknownClassError, ClassRefusedError, KeyReusedError or StorageError.
     """
     items = sorted(wanted.seen)
     async with store.writing() as connection:
         if earlier := await _earlier(connection, by):
+            given = (wanted.decision, wanted.note, wanted.defect_class.lower(), None)
             if [row.item for row in earlier] != items or any(
-                (row.decision, row.note, row.undoes) != (wanted.decision, wanted.note, None) for row in earlier
+                (row.decision, row.note, row.defect_class.lower(), row.undoes) != given for row in earlier
             ):
                 raise KeyReusedError(f"Key {by.client_key!r} stored another decision before: use a new key for each.")
             return earlier
@@ -105,9 +117,11 @@ async def decide(store: Store, wanted: NewDecision, by: Decider) -> list[StoredD
         if changed:
             raise await _conflict(connection, changed)
         after = await _last_label(connection)
+        of_class = await class_of_label(connection, wanted.decision, wanted.defect_class)
         for label, numbers in _labels_of(rows, wanted.decision).items():
-            await connection.execute(_label_members(numbers, label, wanted.note, by))
-        new = [_row(item, wanted.decision, item["decision_number"], None, wanted.note, by) for item in rows]
+            await connection.execute(_label_members(numbers, label, wanted.note, of_class, by))
+        decided = {"decision": wanted.decision.value, "note": wanted.note, "defect_class": of_class}
+        new = [_row(item, decided, item["decision_number"], None, by) for item in rows]
         return await _store(connection, new, after, by)
 
 
@@ -135,15 +149,17 @@ async def undo(store: Store, numbers: Sequence[int], by: Decider) -> list[Stored
         for item in rows:
             row = items[item["number"]]
             await connection.execute(_restore_labels(row, by))
-            decision = before[row["before"]]["decision"] if row["before"] in before else None
-            restored = Label(decision) if decision is not None else None
-            new.append(_row(item, restored, row["number"], row["number"], "", by))
+            earlier_one = before.get(row["before"])
+            names = ("decision", "defect_class")
+            restored = dict.fromkeys(names) if earlier_one is None else {name: earlier_one[name] for name in names}
+            restored |= {"note": ""}
+            new.append(_row(item, restored, row["number"], row["number"], by))
         return await _store(connection, new, after, by)
 
 
 async def decisions_on(connection: AsyncConnection, item: int) -> list[StoredDecision]:
     """Return the decisions on an item, newest first."""
-    query = select(review_decisions).where(review_decisions.c.item == item).order_by(review_decisions.c.number.desc())
+    query = _LISTED.where(review_decisions.c.item == item).order_by(review_decisions.c.number.desc())
     return [_stored(row) for row in (await connection.execute(query)).mappings()]
 
 
@@ -155,11 +171,11 @@ class _New:
     verdicts: int = field(default=0)
 
 
-def _row(item: RowMapping, decision: Label | None, before: int, undoes: int | None, note: str, by: Decider) -> _New:
+def _row(item: RowMapping, decided: Mapping[str, Any], before: int, undoes: int | None, by: Decider) -> _New:
+    """Return the row of a decision; `decided`: decision, note and defect_class."""
     values = {
         "item": item["number"],
-        "decision": decision.value if decision is not None else None,
-        "note": note,
+        **decided,
         "author": by.author,
         "actor": by.actor,
         "at_s": time.time(),
@@ -173,17 +189,32 @@ def _row(item: RowMapping, decision: Label | None, before: int, undoes: int | No
 async def _store(connection: AsyncConnection, new: Sequence[_New], after: int, by: Decider) -> list[StoredDecision]:
     """Add the rows, and point their items at them."""
     labels_range = {"labels_after": after, "labels_upto": await _last_label(connection)}
-    adding = insert(review_decisions).returning(review_decisions, sort_by_parameter_order=True)
-    found = (await connection.execute(adding, [row.values | labels_range for row in new])).mappings().all()
-    changes: dict[str, Any] = {"decision": bindparam("new_decision"), "decision_number": bindparam("new_number")}
+    adding = insert(review_decisions).returning(review_decisions.c.number, sort_by_parameter_order=True)
+    numbers = (await connection.execute(adding, [row.values | labels_range for row in new])).scalars().all()
+    by_number = await _rows_by_number(connection, numbers)
+    found = [by_number[number] for number in numbers]
+    names = ("decision", "decision_number", "defect_class")
+    changes: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names} | {"hidden_by": None}
     await connection.execute(
         update(review_items).where(review_items.c.number == bindparam("changed")).values(changes),
-        [{"changed": row["item"], "new_decision": row["decision"], "new_number": row["number"]} for row in found],
+        [
+            {
+                "changed": row["item"],
+                "new_decision": row["decision"],
+                "new_decision_number": row["number"],
+                "new_defect_class": row["defect_class"],
+            }
+            for row in found
+        ],
     )
     await mark_in(connection, by.actor, [row["item"] for row in found], is_reviewed=found[0]["undoes"] is None)
     await raise_version(connection)
     entries = [
-        (f"item {row['item']}", {"decision": row["decision"], "number": row["number"], "verdicts": item.verdicts})
+        (
+            f"item {row['item']}",
+            {"decision": row["decision"], "number": row["number"], "verdicts": item.verdicts}
+            | ({"class": row["class_name"]} if row["class_name"] else {}),
+        )
         for row, item in zip(found, new, strict=True)
     ]
     await audit.record_all(connection, by.actor, _AUDITED[found[0]["undoes"] is not None], entries)
@@ -212,29 +243,38 @@ def _labels_of(rows: Sequence[RowMapping], decision: Label) -> dict[Label, list[
     return found
 
 
-def _label_members(items: Sequence[int], label: Label, note: str, by: Decider) -> Any:
+def _label_members(items: Sequence[int], label: Label, note: str, of_class: int | None, by: Decider) -> Any:
     members = review_members.join(samples, samples.c.number == review_members.c.number)
     values = (samples.c.number, literal(label.value), literal(by.author), literal(note), literal(time.time()))
-    chosen = select(*values, literal(by.actor)).select_from(members).where(review_members.c.item.in_(items))
+    chosen = (
+        select(*values, literal(by.actor), cast(of_class, Number))
+        .select_from(members)
+        .where(review_members.c.item.in_(items))
+    )
     return insert(labels).from_select(_LABEL_COLUMNS, chosen.order_by(samples.c.number))
 
 
-_LABEL_COLUMNS = ["sample_number", "label", "author", "note", "at_s", "actor"]
+_LABEL_COLUMNS = ["sample_number", "label", "author", "note", "at_s", "actor", "defect_class"]
+_LISTED = with_class_name(select(review_decisions), review_decisions.c.defect_class)
 
 
 def _restore_labels(taken: RowMapping, by: Decider) -> Any:
     """Return the statement that gives each sample the label before a decision, unless it has a later one."""
     member = review_members.c.number
-    earlier = select(labels.c.label).where(labels.c.sample_number == member, labels.c.number <= taken["labels_after"])
-    before = earlier.order_by(labels.c.number.desc()).limit(1).scalar_subquery()
+
+    def before(column: ColumnElement[Any]) -> Any:
+        earlier = select(column).where(labels.c.sample_number == member, labels.c.number <= taken["labels_after"])
+        return earlier.order_by(labels.c.number.desc()).limit(1).scalar_subquery()
+
     newest = select(func.max(labels.c.number)).where(labels.c.sample_number == member).scalar_subquery()
     values = (
         member,
-        func.coalesce(before, Label.WITHDRAWN.value),
+        func.coalesce(before(labels.c.label), Label.WITHDRAWN.value),
         literal(by.author),
         literal(""),
         literal(time.time()),
         literal(by.actor),
+        before(labels.c.defect_class),
     )
     chosen = select(*values).select_from(review_members.join(samples, samples.c.number == member))
     of_decision = newest.between(taken["labels_after"] + 1, taken["labels_upto"])
@@ -252,12 +292,12 @@ async def _earlier(connection: AsyncConnection, by: Decider) -> list[StoredDecis
     if by.client_key is None:
         return []
     decisions = review_decisions.c
-    query = select(review_decisions).where(decisions.actor == by.actor, decisions.client_key == by.client_key)
+    query = _LISTED.where(decisions.actor == by.actor, decisions.client_key == by.client_key)
     return [_stored(row) for row in (await connection.execute(query.order_by(decisions.item))).mappings()]
 
 
 async def _rows_by_number(connection: AsyncConnection, numbers: Sequence[int]) -> dict[int, RowMapping]:
-    query = select(review_decisions).where(review_decisions.c.number.in_(numbers))
+    query = _LISTED.where(review_decisions.c.number.in_(numbers))
     return {row["number"]: row for row in (await connection.execute(query)).mappings()}
 
 
@@ -279,4 +319,5 @@ def _stored(row: RowMapping) -> StoredDecision:
         row["at_s"],
         row["before"],
         row["undoes"],
+        row["class_name"] or "",
     )

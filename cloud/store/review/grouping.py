@@ -2,7 +2,8 @@
 
 A verdict joins an item of its source and kind if it was captured within GAP_S of it, and for images if the largest
 value of its anomaly map is at about the same place. An item that somebody has decided takes no more verdicts, and
-neither does one that is full or as long as MAX_ITEM_S; the next verdict begins a new one.
+neither does one that is full or as long as MAX_ITEM_S; the next verdict begins a new one. A verdict that a mute hides
+joins only items of the same mute, so an item is hidden as a whole or not at all.
 """
 
 import math
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cloud.store.review.severity import JOINED, Severity
+from cloud.store.review.signature import Signature
 from shared.clocks import MAX_CLOCK_ERROR_S, MAX_LATENCY_S
 
 GAP_S = 60.0
@@ -23,7 +25,10 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Verdict that asks for a person. `p_value`: fused, or the edge's where the cloud could not judge."""
+    """Verdict that asks for a person. `p_value`: fused, or the edge's where the cloud could not judge.
+
+    `signature` is None where nothing shows what deviates; `muted_by` is the number of the mute that hides it.
+    """
 
     number: int
     device_id: str
@@ -35,11 +40,18 @@ class Asking:
     p_value: float
     origin: str = ""
     place: Place | None = None
+    bundle_id: str = ""
+    contributions: tuple[tuple[str, float], ...] = ()
+    signature: Signature | None = None
+    muted_by: int | None = None
 
 
 @dataclass(slots=True)
 class Group:
-    """Review item while it is built; `members` are the numbers of the verdicts that have joined it since."""
+    """Review item while it is built; `members` are the numbers of the verdicts that have joined it since.
+
+    `signature` is that of a new cover, None while the cover is the same.
+    """
 
     number: int
     device_id: str
@@ -59,6 +71,10 @@ class Group:
     is_new: bool
     is_raised: bool
     members: list[int]
+    muted_by: int | None = None
+    hidden_by: int | None = None
+    signature: Signature | None = None
+    has_new_cover: bool = False
 
 
 def moment_of(captured_at_s: float, received_at_s: float) -> float:
@@ -94,6 +110,10 @@ def new_group(number: int, asking: Asking) -> Group:
         is_new=True,
         is_raised=False,
         members=[asking.number],
+        muted_by=asking.muted_by,
+        hidden_by=asking.muted_by,
+        signature=asking.signature,
+        has_new_cover=True,
     )
 
 
@@ -107,13 +127,16 @@ def join(group: Group, asking: Asking) -> None:
     group.last_judged_at_s = max(group.last_judged_at_s, asking.judged_at_s)
     if asking.p_value < group.p_value:
         group.p_value, group.cover, group.origin = asking.p_value, asking.number, asking.origin
+        group.signature, group.has_new_cover = asking.signature, True
     if asking.severity is Severity.ALARM and group.severity is not Severity.ALARM:
         group.severity, group.is_raised = Severity.ALARM, True
 
 
 def _takes(group: Group, asking: Asking) -> bool:
     same_kind = group.severity is asking.severity or {group.severity, asking.severity} <= set(JOINED)
-    if group.is_decided or not same_kind or group.modality != asking.modality or group.verdicts >= MAX_VERDICTS:
+    if group.is_decided or group.muted_by != asking.muted_by or not same_kind:
+        return False
+    if group.modality != asking.modality or group.verdicts >= MAX_VERDICTS:
         return False
     length_s = max(group.last_at_s, asking.at_s) - min(group.first_at_s, asking.at_s)
     return _gap_s(group, asking) <= GAP_S and length_s <= MAX_ITEM_S and _same_place(group.place, asking.place)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, exists, or_
+from sqlalchemy import ColumnElement, and_, exists, or_
 
+from cloud.store.defect_classes import has_class
 from cloud.store.review.severity import Severity
 from cloud.store.schema import review_items, review_marks
 from cloud.store.sites import by_sites
@@ -31,7 +32,8 @@ class ItemFilter:
 
     `actor`: the person. `sites`: the only ones that the person may see; none: all. `text` may be anywhere in the ids of
     device and source and in the origin of the cover. `odds`: only items at least as rare as 1 in `odds`. `since_s` and
-    `until_s` are about the first capture.
+    `until_s` are about the first capture. `defect_class` is the name of the decision's class. Items that a mute hides
+    are listed with `is_muted`, and only then.
     """
 
     actor: str = ""
@@ -45,13 +47,16 @@ class ItemFilter:
     since_s: float | None = None
     until_s: float | None = None
     odds: float | None = None
+    defect_class: str = ""
+    is_muted: bool = False
 
     def anywhere(self) -> "ItemFilter":
-        """Return the filter without tab, site and device."""
-        return replace(self, severity=None, site="", device_id="")
+        """Return the filter of what is left, without tab, site, device and class."""
+        return replace(self, severity=None, site="", device_id="", defect_class="", is_muted=False)
 
 
-IS_OPEN = review_items.c.decision.is_(None)
+IS_SHOWN = review_items.c.hidden_by.is_(None)
+IS_OPEN = and_(review_items.c.decision.is_(None), IS_SHOWN)
 
 
 def is_marked(actor: str) -> ColumnElement[bool]:
@@ -63,6 +68,10 @@ def conditions(wanted: ItemFilter, *, with_state: bool = True) -> list[ColumnEle
     """Return the conditions on rows of review_items."""
     items = review_items.c
     found: list[ColumnElement[bool]] = list(_state(wanted)) if with_state else []
+    if wanted.is_muted:
+        found.append(items.hidden_by.is_not(None))
+    else:
+        found.append(IS_SHOWN)
     if wanted.severity is not None:
         found.append(items.severity == wanted.severity.value)
     if wanted.device_id:
@@ -78,6 +87,8 @@ def conditions(wanted: ItemFilter, *, with_state: bool = True) -> list[ColumnEle
         found.append(items.first_at_s < wanted.until_s)
     if wanted.odds is not None:
         found.append(items.p_value <= 1 / wanted.odds)
+    if wanted.defect_class:
+        found.append(has_class(items.defect_class, wanted.defect_class))
     if wanted.text:
         found.append(_matches(wanted.text))
     return found
@@ -88,9 +99,9 @@ def _state(wanted: ItemFilter) -> Sequence[ColumnElement[bool]]:
         case ItemState.ALL:
             return ()
         case ItemState.LEFT:
-            return (IS_OPEN, ~is_marked(wanted.actor))
+            return (review_items.c.decision.is_(None), ~is_marked(wanted.actor))
         case ItemState.REVIEWED:
-            return (or_(~IS_OPEN, is_marked(wanted.actor)),)
+            return (or_(review_items.c.decision.is_not(None), is_marked(wanted.actor)),)
     return (review_items.c.decision == wanted.state.value,)
 
 

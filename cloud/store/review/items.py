@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.defect_classes import with_class_name
 from cloud.store.labels import Label
 from cloud.store.queries import verdict_rows
 from cloud.store.review.item_filter import ItemFilter, conditions, is_marked
@@ -46,6 +47,7 @@ class StoredItem:
 
     `p_value`: the lowest one; of the edge for undecided samples. `cover` is the oddest verdict, None where retention
     has deleted it. `decision_number` is that of the newest decision, 0 without one; `decision` is None after an undo.
+    `defect_class` is the name of its class. `muted_by` is the mute that hid it, `is_hidden` whether it still does.
     """
 
     number: int
@@ -65,6 +67,9 @@ class StoredItem:
     decided_by: str
     decided_at_s: float | None
     note: str
+    defect_class: str
+    muted_by: int | None
+    is_hidden: bool
 
     @property
     def key(self) -> ItemKey:
@@ -74,7 +79,7 @@ class StoredItem:
     @property
     def is_left(self) -> bool:
         """Whether it still asks this person."""
-        return self.decision is None and not self.is_reviewed
+        return self.decision is None and not self.is_reviewed and not self.is_hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,8 @@ def _listed(actor: str) -> Select[Any]:
         review_decisions, review_decisions.c.number == review_items.c.decision_number
     )
     decided = (review_decisions.c.author, review_decisions.c.at_s, review_decisions.c.note)
-    return select(review_items, devices.c.site, *decided, is_marked(actor).label("is_reviewed")).select_from(joined)
+    query = select(review_items, devices.c.site, *decided, is_marked(actor).label("is_reviewed")).select_from(joined)
+    return with_class_name(query, review_items.c.defect_class)
 
 
 async def _stored(connection: AsyncConnection, rows: Sequence[RowMapping]) -> tuple[StoredItem, ...]:
@@ -175,4 +181,7 @@ def _item(row: RowMapping, cover: VerdictRow | None) -> StoredItem:
         decided_by=row["author"] or "",
         decided_at_s=row["at_s"],
         note=row["note"] or "",
+        defect_class=row["class_name"] or "",
+        muted_by=row["muted_by"],
+        is_hidden=row["hidden_by"] is not None,
     )

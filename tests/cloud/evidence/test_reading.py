@@ -1,6 +1,7 @@
 """The evidence behind verdicts of real bundles: too high or too low, what was expected, and what is missing."""
 
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,16 @@ from sqlalchemy import delete, update
 
 from cloud.console.why.detail import detail_view
 from cloud.evidence.bundle_facts import BundleShelf, bundle_facts
+from cloud.evidence.document import document_of
 from cloud.evidence.facts import facts_of, is_baseline, paragraph_of
 from cloud.evidence.reading import expected_picture_of, read_evidence
 from cloud.evidence.series import channel_words, side_of
-from cloud.evidence.standing import Side
+from cloud.evidence.sides import SideReader, sides_of
+from cloud.evidence.standing import NormalRange, Side
+from cloud.store.defect_classes import add_class
 from cloud.store.labels import Label, NewLabel, add_label
+from cloud.store.review.grouping import Asking
+from cloud.store.review.severity import Severity
 from cloud.store.schema import devices, payloads
 from cloud.training.examples import normal_examples
 from shared.bundle import EXAMPLES_FILE, Bundle, npz_bytes, sign
@@ -125,6 +131,49 @@ async def test_earlier_ones_like_it_bring_their_labels(site: Site) -> None:
     own = await site.evidence(ids[15])
     assert own.labels[0].author == "anna"
     assert "anna labelled it a false alarm." in paragraph_of(facts_of(own))
+
+
+async def test_a_window_of_readings_is_signed_by_the_side_of_its_deviation(site: Site) -> None:
+    sides = sides_of(
+        np.array([[1.0, 5.0, np.nan], [9.0, 5.0, np.nan]]),
+        ["up", "calm", "gone"],
+        {name: NormalRange(2.0, 6.0, 1.0) for name in ("up", "calm", "gone")},
+    )
+    assert sides == {"up": "+"}
+    evidence = await site.evidence((await site.plant())[16])
+    record = evidence.record
+    moment_s = record.judged_at_s
+    asking = Asking(
+        record.number,
+        record.device_id,
+        record.source_id,
+        record.modality.value,
+        Severity.ALARM,
+        moment_s,
+        moment_s,
+        1e-3,
+        bundle_id=record.bundle_id,
+        contributions=record.contributions,
+    )
+    found = await SideReader(site.store, site.shelf)([asking, replace(asking, number=10**6)])
+    assert list(found) == [record.number]
+    assert set(found[record.number].values()) <= {"+", "-"}
+    assert found[record.number]
+    assert await SideReader(site.store, site.shelf)([replace(asking, bundle_id="gone-1-00000000")]) == {}
+
+
+async def test_a_withdrawn_label_is_shown_as_such(site: Site) -> None:
+    sample_id = (await site.bank())[0]
+    await add_class(site.store, "scratch", "user:anna")
+    await add_label(site.store, sample_id, NewLabel(Label.REAL, "anna", defect_class="scratch"), "user:anna")
+    evidence = await site.evidence(sample_id)
+    assert "anna labelled it real, of the class scratch." in paragraph_of(facts_of(evidence))
+    assert document_of(evidence)["labels"][0]["defect_class"] == "scratch"
+    await add_label(site.store, sample_id, NewLabel(Label.WITHDRAWN, "anna"), "user:anna")
+    evidence = await site.evidence(sample_id)
+    assert "labelled" not in paragraph_of(facts_of(evidence))
+    shown = detail_view(evidence)["labels"]
+    assert [(each["words"], each["defect_class"]) for each in shown] == [("withdrawn", ""), ("real", "scratch")]
 
 
 async def test_history_is_of_the_own_source_in_the_order_of_time(site: Site) -> None:

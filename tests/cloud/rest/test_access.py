@@ -36,6 +36,18 @@ ROUTES = {
     "POST /review/decisions": Scope.REVIEW_DECIDE,
     "POST /review/undo": Scope.REVIEW_DECIDE,
     "POST /review/marks": Scope.REVIEW_MARK,
+    "GET /defect-classes": Scope.LABELS_READ,
+    "POST /defect-classes": Scope.LABELS_WRITE,
+    "PATCH /defect-classes/{number}": Scope.CLASSES_WRITE,
+    "DELETE /defect-classes/{number}": Scope.CLASSES_WRITE,
+    "GET /mutes": Scope.MUTES_READ,
+    "POST /mutes": Scope.MUTES_WRITE,
+    "POST /mutes/preview": Scope.MUTES_READ,
+    "POST /mutes/{mute}/end": Scope.MUTES_WRITE,
+    "POST /mutes/{mute}/resume": Scope.MUTES_WRITE,
+    "GET /missed": Scope.LABELS_READ,
+    "POST /missed": Scope.LABELS_WRITE,
+    "DELETE /missed/{report}": Scope.LABELS_WRITE,
     "GET /devices": Scope.DEVICES_READ,
     "GET /devices/{device_id}": Scope.DEVICES_READ,
     "PATCH /devices/{device_id}": Scope.DEVICES_WRITE,
@@ -98,6 +110,16 @@ BODIES = {
     "POST /review/decisions": {"items": [{"item": 7}], "decision": "real"},
     "POST /review/undo": {"decisions": [7]},
     "POST /review/marks": {"items": [7]},
+    "POST /defect-classes": {"name": "scratch"},
+    "PATCH /defect-classes/{number}": {"name": "dent"},
+    "POST /mutes": {"item": 7},
+    "POST /mutes/preview": {"item": 7},
+    "POST /missed": {
+        "device_id": "none",
+        "source_id": "lab",
+        "begin": "2026-01-01T00:00:00Z",
+        "end": "2026-01-01T01:00:00Z",
+    },
     "PATCH /devices/{device_id}": {"title": "Press"},
     "POST /tokens": {"device_id": "press-08"},
     "POST /users": {"name": "grace"},
@@ -112,6 +134,7 @@ UNKNOWN = "device_id|bundle_id|webhook_id|share_id|token_id"  # of these the tes
 async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) -> httpx.Response:
     method, path = route.split(" ")
     path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7").replace("{number}", "7")
+    path = path.replace("{mute}", "7").replace("{report}", "7")
     path = path.replace("{share_id}", "0" * 16).replace("{form}", "zip")
     path = path.replace("{token_id}", "0123456789abcdef")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
@@ -133,7 +156,7 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
             accepted.status_code == 404
             and re.search(
                 "device_id|bundle_id|webhook_id|share_id|token_id|users/|{group}$|{item}|{number}|DELETE /rev|"
-                "decisions|undo",
+                "decisions|undo|mute|missed",
                 route,
             )
         )

@@ -14,6 +14,7 @@ from sqlalchemy import delete
 from typer.testing import CliRunner, Result
 
 from cloud.service import export as export_module
+from cloud.store.defect_classes import add_class
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.schema import payloads
 from shared import cli
@@ -34,6 +35,7 @@ def verdicts(tmp_path: Path) -> list[Verdict]:
             fleet = Fleet(store, registry)
             await fleet.enrol()
             made = [await fleet.send(kind, at_s=(day + 1) * DAY_S) for day, kind in enumerate((*KINDS, SHUTTLE))]
+            await add_class(store, "scratch", "user:ada")
             for place, label in (
                 (0, Label.UNSURE),
                 (0, Label.REAL),
@@ -41,7 +43,9 @@ def verdicts(tmp_path: Path) -> list[Verdict]:
                 (2, Label.REAL),
                 (3, Label.MISSED),
             ):
-                await add_label(store, made[place].sample_id, NewLabel(label, "Ada", "seen"), "user:ada")
+                of_class = "scratch" if (place, label) == (0, Label.REAL) else ""
+                new = NewLabel(label, "Ada", "seen", defect_class=of_class)
+                await add_label(store, made[place].sample_id, new, "user:ada")
             return made
 
     made = asyncio.run(fill())
@@ -73,6 +77,7 @@ def test_all_verdicts_and_labels_are_exported_in_pages(
         assert [item["name"] for item in row["contributions"]] == [name for name, _ in verdict.contributions]
     labels = parquet.read_table(tmp_path / "out" / "labels.parquet").to_pylist()
     assert [(item["label"], item["current"]) for item in labels][:2] == [("real", True), ("unsure", False)]
+    assert [item["defect_class"] for item in labels][:2] == ["scratch", None]
     assert isinstance(labels[0]["at"], datetime)
 
 

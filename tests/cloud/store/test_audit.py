@@ -14,6 +14,7 @@ from cloud.store.account_links import LinkPurpose, add_link
 from cloud.store.api_tokens import Scope, add_api_token, revoke_api_token
 from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
 from cloud.store.certificates import adopt_certificate, offer_certificate
+from cloud.store.defect_classes import add_class, remove_class, rename_class
 from cloud.store.fleet import (
     Place,
     add_tokens,
@@ -26,11 +27,14 @@ from cloud.store.fleet import (
 )
 from cloud.store.group_settings import change_settings
 from cloud.store.labels import Label, NewLabel, add_label
+from cloud.store.missed_reports import NewReport, report_miss, withdraw_report
 from cloud.store.registry import Registry
 from cloud.store.releases import release
 from cloud.store.removal import begin_removal, delete_data
 from cloud.store.review.builder import build_items
 from cloud.store.review.decisions import Decider, NewDecision, decide, undo
+from cloud.store.review.mutes import NewMute, end_mute, make_mute, resume_mute
+from cloud.store.review.muting import MuteScope
 from cloud.store.rollouts import begin, command
 from cloud.store.schema import audit_log, devices
 from cloud.store.sessions import NewSession, end_sessions, start_session
@@ -98,12 +102,29 @@ async def change_verdict(store: Store, sample_id: uuid.UUID) -> None:
     await add_label(store, sample_id, NewLabel(Label.REAL, "Ada"), actor)
     await judge(store, Judged())
     await build_items(store)
-    (made,) = await decide(store, NewDecision(Label.REAL, {1: 0}), Decider("ada", actor))
-    await undo(store, [made.number], Decider("ada", actor))
+    ada = Decider("ada", actor)
+    (made,) = await decide(store, NewDecision(Label.REAL, {1: 0}), ada)
+    await undo(store, [made.number], ada)
+    await change_classes_and_mutes(store, ada)
     added = await add_share(store, sample_id, 60.0, actor)
     assert added is not None
     await note_opened(store, added[0], "10.0.0.7")
     assert await revoke_share(store, sample_id, added[0].share_id, actor)
+
+
+async def change_classes_and_mutes(store: Store, ada: Decider) -> None:
+    """Make a change of each kind to defect classes, reported misses and mutes."""
+    scratch, _ = await add_class(store, "scratch", ada.actor)
+    await rename_class(store, scratch.number, "dent", ada.actor)
+    await remove_class(store, scratch.number, ada.actor)
+    report, _ = await report_miss(store, NewReport(None, "one", "lab", 1.0, 2.0), ada)
+    await withdraw_report(store, report.number, ada)
+    await judge(store, Judged(5000, contributions=(("speed", 1.0),)))
+    await build_items(store)
+    await decide(store, NewDecision(Label.FALSE_ALARM, {2: 0}), ada)
+    mute = await make_mute(store, NewMute(2, MuteScope.SOURCE), ada)
+    await end_mute(store, mute.number, ada)
+    await resume_mute(store, mute.number, ada)
 
 
 async def change_accounts(store: Store) -> None:

@@ -31,6 +31,8 @@ class Judged:
     judged_at_s: float | None = None
     received_s: float | None = None
     origin: str = "row"
+    contributions: tuple[tuple[str, float], ...] = ()
+    bundle_id: str = "b"
 
 
 async def judge(store: Store, *wanted: Judged) -> list[int]:
@@ -53,7 +55,13 @@ async def judge(store: Store, *wanted: Judged) -> list[int]:
             anomaly_map[item.place] = 255
         judged_at_s = at_s + 2 if item.judged_at_s is None else START_S + item.judged_at_s
         verdict = Verdict(
-            sample_id, item.decision, item.p_value, judged_at_s=judged_at_s, anomaly_map=anomaly_map, bundle_id="b"
+            sample_id,
+            item.decision,
+            item.p_value,
+            judged_at_s=judged_at_s,
+            anomaly_map=anomaly_map,
+            bundle_id=item.bundle_id,
+            contributions=item.contributions,
         )
         await store_verdicts(store, [(waiting, verdict)])
         numbers.append(waiting.number)
