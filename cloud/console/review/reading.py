@@ -1,7 +1,7 @@
 """Contents of the review page: read from the store, in words, and as HTML."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cloud.accounts.identity import SignedIn
@@ -9,9 +9,10 @@ from cloud.console.guidance import BundleProblems, no_device, no_item, no_verdic
 from cloud.console.rendering import render
 from cloud.console.review.item_view import DECISION_WORDS, TABS, item_view, member_view
 from cloud.console.review.query import ODDS, ReviewQuery, key_in, key_text
+from cloud.console.snapshots import Snapshots
 from cloud.store import Store
 from cloud.store.fleet_queries import FleetSummary
-from cloud.store.review.counts import LeftCounts, left_counts
+from cloud.store.review.counts import LeftCounts, OpenCounts, left_counts, open_counts
 from cloud.store.review.decisions import StoredDecision, decisions_on
 from cloud.store.review.item_filter import ItemState
 from cloud.store.review.items import count_newer_items, item_page, items_by_number, member_rows, newest_item
@@ -35,7 +36,7 @@ STATES = {
 
 @dataclass(frozen=True, slots=True)
 class ReviewChanges:
-    """Changes of an open page: tabs and side as HTML, newer items, and the rows that it shows, by number."""
+    """Changes of an open page: tabs and side as HTML, newer items, and the rows that differ, by number."""
 
     tabs: str
     side: str
@@ -73,21 +74,34 @@ class ReviewReader:
             **_navigation(query, left),
         )
 
-    async def changes(self, person: SignedIn, query: ReviewQuery, since: int, shown: Sequence[int]) -> ReviewChanges:
-        """Return what has changed since the page was read with the newest item `since`; raises StorageError."""
+    async def changes(
+        self, person: SignedIn, query: ReviewQuery, since: int, shown: Mapping[int, str], snapshots: Snapshots
+    ) -> ReviewChanges:
+        """Return what has changed since the page was read with the newest item `since`; raises StorageError.
+
+        `shown`: marks of the items on the page, by number. Counts that everybody shares are read once a snapshot.
+        """
         wanted = query.to_filter(person)
+
+        async def opened() -> OpenCounts:
+            async with self._store.reading() as connection:
+                return await open_counts(connection, wanted)
+
+        counted = await snapshots.shared(("open items", replace(wanted.anywhere(), actor="")), opened)
         async with self._store.reading() as connection:
-            left = await left_counts(connection, wanted)
+            left = await left_counts(connection, wanted, counted)
             new = await count_newer_items(connection, wanted, since)
-            items = await items_by_number(connection, shown, wanted.actor, person.sites)
+            items = await items_by_number(connection, list(shown), wanted.actor, person.sites)
         navigation = _navigation(query, left)
+        views = [(item.number, item_view(item)) for item in items]
         return ReviewChanges(
             render("review/tabs.html", query=query, **navigation),
             render("review/places.html", query=query, **navigation),
             new,
             {
-                item.number: render("review/row.html", item=item_view(item), can_mark=bool(person.name))
-                for item in items
+                number: render("review/row.html", item=view, can_mark=bool(person.name))
+                for number, view in views
+                if view["mark"] != shown[number]
             },
         )
 

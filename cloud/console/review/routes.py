@@ -24,7 +24,7 @@ def review_router(store: Store, audiences: Audiences, bundle_problems: BundlePro
     router = APIRouter(include_in_schema=False)
     reader = ReviewReader(store, bundle_problems)
     _add_page(router, reader, audiences)
-    _add_parts(router, reader, store)
+    _add_parts(router, reader, store, audiences)
     return router
 
 
@@ -51,17 +51,21 @@ def _add_page(router: APIRouter, reader: ReviewReader, audiences: Audiences) -> 
         return part(await inbox(request))
 
 
-def _add_parts(router: APIRouter, reader: ReviewReader, store: Store) -> None:
+def _add_parts(router: APIRouter, reader: ReviewReader, store: Store, audiences: Audiences) -> None:
     @router.get("/parts/review/changes")
     async def changes(
         request: Request,
         newest: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
-        shown: Annotated[str, Query(max_length=20 * MAX_SHOWN)] = "",
+        shown: Annotated[str, Query(max_length=64 * MAX_SHOWN)] = "",
     ) -> dict[str, Any]:
-        """Answer with the changes since the list was read; `shown` are the numbers of its items."""
-        numbers = [int(text) for text in shown.split(",")[:MAX_SHOWN] if text.isascii() and text.isdigit()]
-        query = ReviewQuery.parse(request.query_params)
-        found = await reader.changes(_person(request), query, newest, [item for item in numbers if item <= MAX_NUMBER])
+        """Answer with the changes since the list was read; `shown`: number and mark of its items, "7:0.0.3.alarm"."""
+        marks = dict(item.partition(":")[::2] for item in shown.split(",")[:MAX_SHOWN])
+        known = {int(text): mark for text, mark in marks.items() if text.isascii() and text.isdigit()}
+        known = {number: mark for number, mark in known.items() if number <= MAX_NUMBER}
+        snapshots = audiences.of(request).snapshots
+        found = await reader.changes(
+            _person(request), ReviewQuery.parse(request.query_params), newest, known, snapshots
+        )
         return {"tabs": found.tabs, "places": found.side, "new": found.new, "rows": found.rows}
 
     @router.get("/parts/review/item/{item}")

@@ -14,7 +14,8 @@ import { dress } from "./verdict.js";
 
 const TYPING_MS = 250;
 const CHANGES_MS = 700;
-const MAX_SHOWN = 300;
+const CHANGES_EVERY_MS = 2000; // at most, however many verdicts arrive
+const MAX_SHOWN = 200;
 const MAX_AHEAD = 24;
 const EMPTY_MS = 3000; // between two readings of an empty list, whose text names the state of the fleet
 const page = document.querySelector(".r-page");
@@ -25,7 +26,8 @@ let loads = 0;
 let loaded_ms = performance.now();
 let openings = 0;
 let timer = 0;
-let changesTimer = 0;
+let changesTimer = null;
+let lastChanges_ms = -Infinity;
 let failed = false;
 let selection = null;
 let decisions = null;
@@ -115,18 +117,19 @@ async function more() {
 // ---- changes of others, and new items
 
 function changesSoon() {
-  clearTimeout(changesTimer);
-  changesTimer = setTimeout(readChanges, CHANGES_MS);
+  changesTimer ??= setTimeout(readChanges, Math.max(CHANGES_MS, lastChanges_ms + CHANGES_EVERY_MS - performance.now()));
 }
 
 async function readChanges() {
+  changesTimer = null;
+  lastChanges_ms = performance.now();
   const mine = loads;
-  const shown = rows().map((row) => row.dataset.item).slice(0, MAX_SHOWN);
-  if (panel && !shown.includes(panel.dataset.item)) shown.push(panel.dataset.item);
+  const shown = new Map(rows().slice(0, MAX_SHOWN).map((row) => [row.dataset.item, row.dataset.mark]));
+  if (panel && shown.get(panel.dataset.item) !== panel.dataset.mark) shown.set(panel.dataset.item, "");
   const query = listQuery();
   query.delete("after");
   query.set("newest", work().dataset.newest);
-  query.set("shown", shown.join(","));
+  query.set("shown", [...shown].map(([item, mark]) => `${item}:${mark}`).join(","));
   const answer = await fetch(`/parts/review/changes?${query}`).catch(() => null);
   if (!answer?.ok || mine !== loads) return;
   const found = await answer.json();

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import Integer, cast, func, select
+from sqlalchemy import Integer, Select, cast, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.review.item_filter import IS_OPEN, ItemFilter, conditions
@@ -14,6 +14,9 @@ from shared.errors import DataError
 
 MAX_BUCKETS = 5000
 MAX_MUTED = 1000
+
+OpenCounts: TypeAlias = Mapping[tuple[str, str], int]
+"""Number of items by severity and device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,18 @@ class Bucket:
     items: int
 
 
-async def left_counts(connection: AsyncConnection, wanted: ItemFilter) -> LeftCounts:
-    """Return what is left to a person. Tabs count the chosen site and device, the lists each of them."""
-    everywhere = wanted.anywhere()
-    kind = (review_items.c.severity, review_items.c.device_id)
-    opened = select(*kind, func.count()).where(IS_OPEN, *conditions(everywhere, with_state=False)).group_by(*kind)
-    left = {(row[0], row[1]): int(row[2]) for row in await connection.execute(opened)}
-    marked = opened.join(review_marks, review_marks.c.item == review_items.c.number)
+async def open_counts(connection: AsyncConnection, wanted: ItemFilter) -> OpenCounts:
+    """Return the undecided items that match by severity and device, whoever looks at them."""
+    return {(row[0], row[1]): int(row[2]) for row in await connection.execute(_open_items(wanted))}
+
+
+async def left_counts(connection: AsyncConnection, wanted: ItemFilter, opened: OpenCounts | None = None) -> LeftCounts:
+    """Return what is left to a person. Tabs count the chosen site and device, the lists each of them.
+
+    `opened`: `open_counts` of the same filter, if they are known.
+    """
+    left = dict(await open_counts(connection, wanted) if opened is None else opened)
+    marked = _open_items(wanted).join(review_marks, review_marks.c.item == review_items.c.number)
     for severity, device_id, count in await connection.execute(marked.where(review_marks.c.actor == wanted.actor)):
         left[severity, device_id] -= count
     of_device = select(devices.c.device_id, devices.c.site)
@@ -70,6 +78,11 @@ async def _muted(connection: AsyncConnection, wanted: ItemFilter) -> int:
     hidden = replace(wanted.anywhere(), site=wanted.site, device_id=wanted.device_id, is_muted=True)
     query = select(review_items.c.number).where(*conditions(hidden, with_state=False)).limit(MAX_MUTED)
     return int((await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one())
+
+
+def _open_items(wanted: ItemFilter) -> Select[Any]:
+    kind = (review_items.c.severity, review_items.c.device_id)
+    return select(*kind, func.count()).where(IS_OPEN, *conditions(wanted.anywhere(), with_state=False)).group_by(*kind)
 
 
 async def density(

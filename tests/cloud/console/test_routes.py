@@ -1,5 +1,6 @@
 """The JSON and picture routes, without a browser."""
 
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from cloud.evidence.pictures import UNSEEN_GREY
 from cloud.serving.verdicts import undecided
 from cloud.store.fleet import store_heartbeat
 from cloud.store.judging import store_verdicts
+from cloud.store.review.builder import build_items
 from cloud.store.schema import payloads, samples
 from cloud.words import NO_FIGURE
 from shared.images import decode_image
@@ -353,3 +355,17 @@ async def test_an_unknown_address_gets_a_page_of_the_console_with_a_link_back(cl
     answer = await client.get("/api/nonsense")
     assert answer.status_code == 404
     assert "/api/nonsense" in answer.json()["detail"]
+
+
+async def test_an_open_review_page_gets_only_the_rows_that_have_changed(
+    fleet: Fleet, client: httpx.AsyncClient
+) -> None:
+    await fleet.send(SHUTTLE, odd=True)
+    await build_items(fleet.store)
+    page = "".join([(await client.get(f"/?tab={tab}")).text for tab in ("alarm", "suspicious")])
+    number, mark = re.findall(r'r-row[^>]*data-item="(\d+)"[^>]*data-mark="([^"]*)"', page)[0]
+    address = "/parts/review/changes?newest=0"
+    assert (await client.get(f"{address}&shown={number}:{mark}")).json()["rows"] == {}
+    assert list((await client.get(f"{address}&shown={number}:9.9.9.alarm")).json()["rows"]) == [number]
+    for bad in ("-1:x", "x", ":", f"{2**70}:a", "9" * 40):
+        assert (await client.get(address, params={"shown": bad})).json()["rows"] == {}
