@@ -54,7 +54,7 @@ async def left_counts(connection: AsyncConnection, wanted: ItemFilter, opened: O
     left = dict(await open_counts(connection, wanted) if opened is None else opened)
     marked = _open_items(wanted).join(review_marks, review_marks.c.item == review_items.c.number)
     for severity, device_id, count in await connection.execute(marked.where(review_marks.c.actor == wanted.actor)):
-        left[severity, device_id] -= count
+        left[severity, device_id] = max(0, left.get((severity, device_id), 0) - count)  # `opened` may be older
     of_device = select(devices.c.device_id, devices.c.site)
     sites: dict[str, str] = {row.device_id: row.site for row in await connection.execute(of_device)} if left else {}
     by_severity = dict.fromkeys(Severity, 0)
