@@ -21,6 +21,7 @@ from cloud.rest.front import OPENAPI_PATH, ApiFront
 from cloud.rest.groups import group_routes
 from cloud.rest.labels import label_routes
 from cloud.rest.missed import missed_routes
+from cloud.rest.moves import move_routes
 from cloud.rest.mutes import mute_routes
 from cloud.rest.notices import notice_routes
 from cloud.rest.pages import check_parameters
@@ -84,7 +85,8 @@ def create_routes(
     router.include_router(missed_routes(reading, writing))
     router.include_router(device_routes(reading, writing, late_after_s))
     router.include_router(enrolment_routes(reading, writing, enrolment))
-    router.include_router(group_routes(reading, writing))
+    router.include_router(move_routes(writing, late_after_s))
+    router.include_router(group_routes(reading, writing, late_after_s))
     router.include_router(bundle_routes(reading, writing, registry, late_after_s))
     router.include_router(rollout_routes(reading, writing, registry))
     router.include_router(notice_routes(reading))

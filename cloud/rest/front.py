@@ -63,7 +63,7 @@ class _Answer:
         headers = MutableHeaders(scope=self._start)
         headers.update(_HEADERS)
         if self._is_get and self._start["status"] == 200:
-            tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
+            tag = headers.get("etag") or f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
             headers["etag"] = tag
             if _matches(self._request.get("if-none-match", ""), tag):
                 self._start["status"] = 304

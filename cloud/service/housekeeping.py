@@ -12,6 +12,7 @@ from cloud.evidence.sides import SideReader
 from cloud.service.metrics import Metrics
 from cloud.service.notices.center import NoticeCenter
 from cloud.service.removals import run_removals
+from cloud.service.replay_counts import run_replay_counts
 from cloud.service.review_items import run_review_items
 from cloud.service.rollout_control import RolloutControl
 from cloud.settings import CloudSettings
@@ -74,6 +75,7 @@ class Housekeeping:
             "room": self._make_room(),
             "removals": run_removals(self._store, self._on_failure),
             "review_items": run_review_items(self._store, self._on_failure, self._sides),
+            "replay_counts": run_replay_counts(self._store, self._on_failure),
             "notices": self._notices.run(),
         }
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]

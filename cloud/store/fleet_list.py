@@ -64,6 +64,17 @@ async def fleet_page(
     )
 
 
+async def matching_ids(
+    connection: AsyncConnection, query: FleetQuery, *, silent_since_s: float, sites: Collection[str] = (), limit: int
+) -> list[str]:
+    """Return the ids of the devices of these sites that match, by id, at most `limit`; order and page do not count."""
+    wanted = (devices.c.removed_at_s.is_(None), *of_sites(sites), *_conditions(query))
+    if query.health:
+        wanted = (*wanted, health_column(silent_since_s) == query.health)
+    found = select(devices.c.device_id).select_from(_JOINED).where(*wanted).order_by(devices.c.device_id).limit(limit)
+    return list((await connection.execute(found)).scalars())
+
+
 def health_column(silent_since_s: float) -> ColumnElement[str]:
     """Return the state of a device as an expression over devices and their heartbeats."""
     return case(

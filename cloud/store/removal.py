@@ -30,6 +30,9 @@ from cloud.store.schema import (
     missed_reports,
     mutes,
     payloads,
+    replay_buckets,
+    replay_budgets,
+    replay_days,
     review_items,
     rollout_devices,
     samples,
@@ -131,7 +134,8 @@ async def _any(connection: AsyncConnection, queries: Sequence[Select[tuple[int]]
 
 async def _finish(connection: AsyncConnection, actor: str, removal: Removal) -> None:
     """Delete the small rest in the last transaction."""
-    tables = [events, heartbeats, tokens, rollout_devices, device_removals]
+    counts = [replay_days, replay_budgets, replay_buckets]
+    tables = [events, heartbeats, tokens, rollout_devices, device_removals, *counts]
     if not removal.keep_verdicts:
         tables += [review_items, missed_reports, mutes, sources, verdict_counts, devices]
     for table in tables:

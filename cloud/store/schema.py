@@ -37,6 +37,9 @@ from cloud.store.account_tables import sessions as sessions
 from cloud.store.account_tables import users as users
 from cloud.store.comparison_tables import comparison_samples as comparison_samples
 from cloud.store.comparison_tables import comparisons as comparisons
+from cloud.store.group_tables import device_groups as device_groups
+from cloud.store.group_tables import device_moves as device_moves
+from cloud.store.group_tables import group_changes as group_changes
 from cloud.store.label_tables import defect_classes as defect_classes
 from cloud.store.label_tables import missed_reports as missed_reports
 from cloud.store.label_tables import mutes as mutes
@@ -47,6 +50,10 @@ from cloud.store.notice_tables import notices as notices
 from cloud.store.notice_tables import verdict_feeds as verdict_feeds
 from cloud.store.notice_tables import webhooks as webhooks
 from cloud.store.postgres.partitions import OWN_TABLES, first_statements
+from cloud.store.replay_tables import replay_buckets as replay_buckets
+from cloud.store.replay_tables import replay_budgets as replay_budgets
+from cloud.store.replay_tables import replay_days as replay_days
+from cloud.store.replay_tables import replay_progress as replay_progress
 from cloud.store.review_tables import review_decisions as review_decisions
 from cloud.store.review_tables import review_items as review_items
 from cloud.store.review_tables import review_marks as review_marks

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 
 from edge.screener import CalibrationResolution
+from shared.alarm_level import SECONDS_PER_DAY
 
-SECONDS_PER_DAY = 86_400.0
 MAX_EXTRAPOLATION = 30.0  # a fitted tail is relied on for p-values down to this fraction of the resolution
 ROUNDING = 1e-9  # relative, so that a rate equal to 1 / (n + 1) counts as resolved
 

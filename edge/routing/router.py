@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from edge.routing.budget import UploadBudget
 from edge.settings import RouterSettings
+from shared.alarm_level import alarm_p_value
 from shared.calibration import MIN_P_VALUE
 from shared.samples import Route
 
-SECONDS_PER_DAY = 86400.0
 ROUTES = (Route.ACCEPT, Route.FORWARD, Route.ALARM, Route.AUDIT)
 ACCEPT, FORWARD, ALARM, AUDIT = range(4)  # codes: positions in ROUTES
 _RATE_WINDOW_S = 60.0
@@ -107,9 +107,7 @@ class Router:
 
     def alarm_p_value(self, rate_per_s: float) -> float:
         """Return the p-value at which normal data raises `false_alarms_per_day` alarms; 0 without a rate."""
-        if rate_per_s <= 0:
-            return 0.0
-        return min(1.0, self.settings.false_alarms_per_day / (rate_per_s * SECONDS_PER_DAY))
+        return alarm_p_value(self.settings.false_alarms_per_day, rate_per_s)
 
     def select(self, p_values: NDArray[np.float64]) -> RouteSelection:
         """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once."""

@@ -58,7 +58,16 @@ ROUTES = {
     "POST /tokens": Scope.DEVICES_WRITE,
     "DELETE /tokens/{token_id}": Scope.DEVICES_WRITE,
     "GET /groups": Scope.GROUPS_READ,
+    "POST /moves": Scope.DEVICES_WRITE,
+    "POST /moves/{move}/undo": Scope.DEVICES_WRITE,
+    "POST /groups": Scope.GROUPS_WRITE,
     "GET /groups/{group}": Scope.GROUPS_READ,
+    "PATCH /groups/{group}": Scope.GROUPS_WRITE,
+    "DELETE /groups/{group}": Scope.GROUPS_WRITE,
+    "GET /groups/{group}/forecast": Scope.GROUPS_READ,
+    "GET /groups/{group}/settings": Scope.GROUPS_READ,
+    "GET /groups/{group}/history": Scope.GROUPS_READ,
+    "POST /groups/{group}/undo": Scope.GROUPS_WRITE,
     "PUT /groups/{group}/settings": Scope.GROUPS_WRITE,
     "GET /bundles": Scope.BUNDLES_READ,
     "GET /bundles/{bundle_id}": Scope.BUNDLES_READ,
@@ -102,6 +111,10 @@ BODIES = {
     "POST /samples/{sample_id}/labels": {"label": "real"},
     "POST /verdicts/{sample_id}/shares": {"days": 1},
     "PUT /groups/{group}/settings": {"audit_share": 0.02},
+    "POST /groups": {"group": "presses"},
+    "PATCH /groups/{group}": {"group": "presses"},
+    "POST /groups/{group}/undo": {"change": 1},
+    "POST /moves": {"device_ids": [SHUTTLE.device_id], "group": "presses"},
     "POST /webhooks": {"url": "http://127.0.0.1:9/hook"},
     "POST /bundles/{bundle_id}/release": {},
     "POST /rollouts": {"name": "shuttle", "bundle_id": "none"},
@@ -136,7 +149,7 @@ async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) 
     path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7").replace("{number}", "7")
     path = path.replace("{mute}", "7").replace("{report}", "7")
     path = path.replace("{share_id}", "0" * 16).replace("{form}", "zip")
-    path = path.replace("{token_id}", "0123456789abcdef")
+    path = path.replace("{token_id}", "0123456789abcdef").replace("{move}", "7")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
     return await client.request(method, path, json=BODIES.get(route))
 
@@ -148,14 +161,14 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
     assert refused.status_code == 403
     assert refused.json()["scope"] == scope.value
     accepted = await call(await clients(scope), route, sample_id)
-    may_refuse = accepted.status_code == 409 and "rollouts" in route
+    may_refuse = (accepted.status_code == 409 and "rollouts" in route) or accepted.status_code == 412
     assert (
         accepted.is_success
         or may_refuse
         or (
             accepted.status_code == 404
             and re.search(
-                "device_id|bundle_id|webhook_id|share_id|token_id|users/|{group}$|{item}|{number}|DELETE /rev|"
+                "device_id|bundle_id|webhook_id|share_id|token_id|users/|{group}$|forecast|{item}|{number}|DELETE /rev|"
                 "decisions|undo|mute|missed",
                 route,
             )

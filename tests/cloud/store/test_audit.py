@@ -26,6 +26,7 @@ from cloud.store.fleet import (
     token_id_of,
 )
 from cloud.store.group_settings import change_settings
+from cloud.store.groups import make_group, remove_group, rename_group
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.missed_reports import NewReport, report_miss, withdraw_report
 from cloud.store.registry import Registry
@@ -89,6 +90,9 @@ async def change_everything(store: Store, folder, add) -> Registry:
     assert await remove_webhook(store, webhook.webhook_id, "api:CI (abc)")
     await change_settings(store, "presses", GroupSettings(audit_share=0.1))
     await change_settings(store, "presses", GroupSettings(audit_share=0.1))  # changes nothing
+    await make_group(store, "moulds")
+    await rename_group(store, "moulds", "welds")
+    await remove_group(store, "welds")
     await offer_certificate(store, "two", "1", "2", 9e9)
     await adopt_certificate(store, "two", "2")
     assert await delete_data(store, await begin_removal(store, "two", keep_verdicts=False), service_runs=False)

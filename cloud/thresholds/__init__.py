@@ -1,0 +1,1 @@
+"""Forecasts of settings: the last week replayed under others. Without store and clock."""

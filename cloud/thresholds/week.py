@@ -1,0 +1,142 @@
+"""What a group did in the last days, as a replay needs it: histograms, counters, labelled samples and review items."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.thresholds.cells import BINS, COLUMNS, ROUTES, SAMPLES, Bank, Histogram, empty_bank
+from shared.group_settings import GroupSettings
+from shared.samples import Route
+
+DEFAULT_FALSE_ALARMS_PER_DAY = 1.0  # of an agent without settings
+MIN_AUDITS_TO_SPLIT = 30  # for each source, before audits divide the rate of a device among its sources
+
+
+@dataclass(slots=True)
+class SourceWeek:
+    """Sent samples of one source: (BINS,) counts by bin of the p-value.
+
+    `known`: sent as suspicious, so that all samples of these p-values are there. `audits`: sent at random;
+    `audits_asking`: those of them whose verdict asks for a person. `device` is a place in the devices of the group.
+    """
+
+    device: int
+    source_id: str
+    known: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    audits: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    audits_asking: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    def add(self, histogram: Histogram) -> None:
+        """Add the counts of one day."""
+        by_route = histogram.reshape(len(ROUTES), BINS, COLUMNS)
+        forward, alarm, audit = (by_route[ROUTES.index(each)] for each in (Route.FORWARD, Route.ALARM, Route.AUDIT))
+        self.known += forward[:, SAMPLES] + alarm[:, SAMPLES]
+        self.audits += audit[:, SAMPLES]
+        self.audits_asking += audit[:, 1]
+
+    @property
+    def coverage(self) -> int:
+        """First bin of which every sample was sent, by the largest p-value that was; BINS if none was."""
+        bins = np.flatnonzero(self.known)
+        return int(bins[0]) if len(bins) else BINS
+
+
+@dataclass(slots=True)
+class DeviceWeek:
+    """Counters of one device over the days, and its budgets.
+
+    `active_s`: time in which it screened samples; `observed_s`: time between its first and last heartbeat of these
+    days. `in_force`: settings that it reports, None if unknown. `running`: number of its sources.
+    """
+
+    device_id: str
+    screened: int = 0
+    forwarded: int = 0
+    active_s: float = 0.0
+    observed_s: float = 0.0
+    in_force: Mapping[str, float | None] | None = None
+    running: int = 0
+    bank: Bank = field(default_factory=empty_bank)
+
+    @property
+    def rate_per_s(self) -> float:
+        """Samples a second while it screens, 0 while unknown."""
+        return self.screened / self.active_s if self.active_s > 0 else 0.0
+
+    def setting(self, name: str, default: float) -> float:
+        """Return a setting in force, or the default of an agent."""
+        value = (self.in_force or {}).get(name)
+        return default if value is None else float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSample:
+    """Sample that a person has labelled; `is_real`: an anomaly, else a false alarm."""
+
+    sample_id: str
+    device: int
+    source_id: str
+    p_value: float
+    is_real: bool
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOfWeek:
+    """Review item by its oddest sample. `p_value`: the edge's; `is_alarm`: an alarm whatever the device decides.
+
+    `can_alarm`: it is an alarm if the device raises one; an undecided one is not.
+    """
+
+    device: int
+    source_id: str
+    p_value: float
+    is_alarm: bool
+    can_alarm: bool
+
+
+@dataclass(slots=True)
+class GroupWeek:
+    """A group over its last days, up to `until_s`.
+
+    `items` are the newest of `items_total` review items. `losses`: by device and day, (budgets,) whether a budget would
+    have held a sample back on that day. `left_out`: devices beyond the bound of the query.
+    """
+
+    since_s: float
+    until_s: float
+    wanted: GroupSettings
+    devices: list[DeviceWeek]
+    sources: list[SourceWeek]
+    labelled: list[LabelledSample]
+    items: list[ItemOfWeek]
+    items_total: int
+    losses: Mapping[tuple[int, int], NDArray[np.bool_]]
+    left_out: int = 0
+
+    @property
+    def days(self) -> float:
+        """Days that the figures cover."""
+        observed_s = max((device.observed_s for device in self.devices), default=0.0)
+        return min(observed_s, self.until_s - self.since_s) / 86_400.0
+
+    def rates_per_s(self) -> NDArray[np.float64]:
+        """Return the rate of each source, (sources,) samples a second.
+
+        Heartbeats count the samples of a device, not of its sources. Audits are a random share of what each source
+        screens, so they divide the rate; with few audits the sources get equal parts.
+        """
+        rates = np.zeros(len(self.sources))
+        by_device: dict[int, list[int]] = {}
+        for place, source in enumerate(self.sources):
+            by_device.setdefault(source.device, []).append(place)
+        for device, places in by_device.items():
+            audits = np.array([self.sources[place].audits.sum() for place in places], np.float64)
+            count = max(len(places), self.devices[device].running)
+            is_split = audits.sum() >= MIN_AUDITS_TO_SPLIT * count and count == len(places)
+            shares: Any = audits / audits.sum() if is_split else 1.0 / count
+            rates[places] = self.devices[device].rate_per_s * shares
+        return rates

@@ -1,0 +1,228 @@
+"""Verdicts are counted once for the replay; the last days of a group are read in bounded time."""
+
+import time
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import delete, insert, select, update
+
+from cloud.store.fleet import Place, set_place, store_heartbeat
+from cloud.store.group_settings import change_settings, changes_of
+from cloud.store.ingest import Received, store_samples
+from cloud.store.judging import store_verdicts, waiting_samples
+from cloud.store.labels import Label, NewLabel, add_label
+from cloud.store.removal import begin_removal, delete_data
+from cloud.store.replay import builder
+from cloud.store.replay.builder import count_verdicts, forget_old
+from cloud.store.replay.outcomes import note_outcomes
+from cloud.store.replay.reading import read_week
+from cloud.store.review.builder import build_items
+from cloud.store.schema import group_changes, heartbeat_history, replay_budgets, replay_days
+from cloud.thresholds.cells import BINS, ROUTES, SAMPLES, add_packed, bins_of, empty_histogram, unpack_bank
+from cloud.thresholds.figures import Trust
+from cloud.thresholds.forecast import forecast_of
+from shared.group_settings import GroupSettings
+from shared.modality import Modality
+from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
+from shared.status import Heartbeat, HeartbeatCounters, RunningBundle
+from shared.wire import encode_payload
+from tests.cloud.store.backends import only_sqlite
+
+NOW_S = float(int(time.time()))
+LATER_S = NOW_S + 100
+
+
+async def judged(
+    store: Any,
+    p_values: list[float],
+    *,
+    device_id: str = "one",
+    source_id: str = "lab",
+    route: Route = Route.FORWARD,
+    decision: Decision = Decision.NORMAL,
+    at_s: float = NOW_S - 3600,
+) -> list[uuid.UUID]:
+    """Store samples with these p-values, a second apart, and their verdicts; their ids."""
+    values = np.arange(3, dtype=np.float32)
+    payload = encode_payload(values, Modality.TABULAR)
+    received = [
+        Received(
+            Sample(new_sample_id(), source_id, Modality.TABULAR, at_s + place, "row", values),
+            Screening(1.0, p_value, False, route, "biopsy-1-00000000", "cal", "int8"),
+            payload,
+        )
+        for place, p_value in enumerate(p_values)
+    ]
+    await store_samples(store, device_id, received, at_s + len(p_values))
+    waiting = await waiting_samples(store, 1000)
+    verdicts = [Verdict(item.sample_id, decision, 0.004, judged_at_s=at_s + 1, bundle_id="b") for item in waiting]
+    await store_verdicts(store, list(zip(waiting, verdicts, strict=True)))
+    return [item.sample.sample_id for item in received]
+
+
+async def histogram_of(store: Any, device_id: str = "one") -> np.ndarray:
+    histogram = empty_histogram()
+    async with store.reading() as connection:
+        for cells in (
+            await connection.execute(select(replay_days.c.cells).where(replay_days.c.device_id == device_id))
+        ).scalars():
+            add_packed(histogram, cells)
+    return histogram.reshape(len(ROUTES), BINS, 3)
+
+
+async def beats(store: Any, device_id: str = "one", *, rate_per_s: float = 0.05, hours: int = 30) -> None:
+    """Heartbeats of the last hours, of a device that screens at a rate and forwards 5 %."""
+    async with store.writing() as connection:
+        rows = []
+        for hour in range(hours):
+            at_s = NOW_S - (hours - hour) * 3600
+            counters = dict.fromkeys(HeartbeatCounters.model_fields, 0)
+            counters |= {"samples_screened": int(hour * 3600 * rate_per_s)}
+            counters |= {"samples_forwarded": counters["samples_screened"] // 20}
+            state = {"spool_samples": 0, "spool_bytes": 0, "health": "healthy", "is_drifting": False}
+            place = {"device_id": device_id, "slot": int(at_s // 300), "received_at_s": at_s}
+            rows.append(counters | state | place | {"certificate_expires_at_s": 9e9})
+        await connection.execute(insert(heartbeat_history), rows)
+
+
+async def test_each_verdict_counts_once_and_a_later_run_goes_on(store, monkeypatch) -> None:
+    monkeypatch.setattr(builder, "STEP", 3)
+    await judged(store, [0.01, 0.02, 1e-5, 0.0123], route=Route.FORWARD)
+    await judged(store, [0.5], route=Route.AUDIT, decision=Decision.ANOMALOUS)
+    assert await count_verdicts(store, now_s=LATER_S) == 5
+    assert await count_verdicts(store, now_s=LATER_S) == 0
+    await judged(store, [0.01], at_s=NOW_S - 1800)
+    assert await count_verdicts(store, now_s=LATER_S) == 1
+    found = await histogram_of(store)
+    forward, audit = found[ROUTES.index(Route.FORWARD)], found[ROUTES.index(Route.AUDIT)]
+    for p_value, count in ((0.01, 2), (0.02, 1), (1e-5, 1), (0.0123, 1)):
+        assert forward[bins_of(p_value), SAMPLES] == count, p_value
+    assert audit.sum(axis=0).tolist()[:2] == [1, 1]
+    assert found[..., 2].sum() == 6 * (12 + builder.ENVELOPE_BYTES)
+
+
+async def test_a_verdict_that_is_not_settled_waits(store) -> None:
+    await judged(store, [0.01], at_s=NOW_S - 2)
+    assert await count_verdicts(store, now_s=NOW_S) == 0
+    assert await count_verdicts(store, now_s=NOW_S + builder.SETTLED_S) == 1
+
+
+async def test_many_sources_of_a_hostile_device_are_counted_together(store, monkeypatch) -> None:
+    monkeypatch.setattr(builder, "MAX_SOURCES", 3)
+    for number in range(6):
+        await judged(store, [0.01], source_id=f"source {number}")
+    await count_verdicts(store, now_s=LATER_S)
+    async with store.reading() as connection:
+        names = (await connection.execute(select(replay_days.c.source_id))).scalars().all()
+    assert sorted(names) == ["", "source 0", "source 1", "source 2"]
+    assert (await histogram_of(store))[..., SAMPLES].sum() == 6
+
+
+async def test_budgets_are_replayed_over_restarts(store) -> None:
+    day_s = (NOW_S // 86_400 - 1) * 86_400 + 3600
+    for first in (0, 40):
+        await judged(store, [0.01] * 40, at_s=day_s + first)
+        await count_verdicts(store, now_s=LATER_S)
+    async with store.reading() as connection:
+        (cells,) = (await connection.execute(select(replay_budgets.c.cells))).scalars().all()
+    passed = unpack_bank(cells)[:, SAMPLES]
+    assert passed[-1] == 80
+    assert passed[25] == 80, "1 a second passes"
+    assert passed[20] == pytest.approx(1 + 79 * 0.1, abs=1.5), "0.1 a second"
+
+
+async def test_the_week_of_a_group_is_read_and_forecast(store) -> None:
+    await set_place(store, ["one"], Place(group="presses"))
+    await beats(store)
+    ids = await judged(store, [0.02, 0.04, 1e-4, 1e-6], decision=Decision.ANOMALOUS)
+    await judged(store, [0.3, 0.6] * 15, route=Route.AUDIT)
+    await judged(store, [0.01], device_id="two")
+    await add_label(store, ids[3], NewLabel(Label.REAL, "ada"), "account:ada")
+    await add_label(store, ids[2], NewLabel(Label.REAL, "ada"), "account:ada")
+    await add_label(store, ids[2], NewLabel(Label.FALSE_ALARM, "ada"), "account:ada")
+    beat = Heartbeat(
+        running=(RunningBundle(source_id="lab"),),
+        counters=HeartbeatCounters(samples_screened=5400, samples_forwarded=270),
+        settings=GroupSettings(false_alarms_per_day=2.0, audit_share=0.01),
+    )
+    await store_heartbeat(store, "one", beat)
+    await count_verdicts(store, now_s=LATER_S)
+    await build_items(store, now_s=LATER_S)
+    async with store.reading() as connection:
+        week = await read_week(connection, "presses", LATER_S)
+        assert await read_week(connection, "nobody", LATER_S) is None
+        assert await read_week(connection, "presses", LATER_S, ("elsewhere",)) is None
+    assert week is not None
+    assert [device.device_id for device in week.devices] == ["one"]
+    assert {(each.p_value, each.is_real) for each in week.labelled} == {(1e-6, True), (1e-4, False)}
+    assert week.rates_per_s() == pytest.approx([0.05], rel=0.05)
+    assert week.items_total == len(week.items) == 1
+    found = forecast_of(week, GroupSettings(false_alarms_per_day=1.0))
+    assert found.trust is Trust.EXACT
+    assert found.proposed.alarms_per_day * found.days == pytest.approx(2)
+    assert (found.proposed.reals_alarmed, found.present.false_alarms_per_day) == (1, 2.0)
+    lax = forecast_of(week, GroupSettings(false_alarms_per_day=2500.0))  # a level of 0.58
+    assert lax.trust is Trust.ESTIMATE
+    assert lax.proposed.alarms_per_day * lax.days == pytest.approx(4 + 0.5 * 0.95 * 5400, rel=0.05)
+
+
+async def test_a_counter_that_falls_begins_again(store) -> None:
+    await beats(store, hours=10)
+    await judged(store, [0.01])
+    async with store.writing() as connection:  # the state of the device was made anew in the last hours
+        newest = heartbeat_history.c.received_at_s > NOW_S - 2.5 * 3600
+        await connection.execute(update(heartbeat_history).where(newest).values(samples_screened=90))
+    async with store.reading() as connection:
+        week = await read_week(connection, "default", LATER_S)
+    assert week is not None
+    assert week.devices[0].screened == 7 * 180 + 90
+
+
+async def test_counts_of_a_removed_device_and_old_ones_go(store) -> None:
+    await judged(store, [0.01])
+    await judged(store, [0.01], device_id="two")
+    await count_verdicts(store, now_s=LATER_S)
+    assert await delete_data(store, await begin_removal(store, "two", keep_verdicts=False), service_runs=False)
+    assert (await histogram_of(store, "two")).sum() == 0
+    assert (await histogram_of(store)).sum() > 0
+    await forget_old(store, LATER_S + builder.KEPT_DAYS * 86_400)
+    assert (await histogram_of(store)).sum() > 0
+    await forget_old(store, LATER_S + (builder.KEPT_DAYS + 2) * 86_400)
+    async with store.reading() as connection:
+        for table in (replay_days, replay_budgets):
+            assert (await connection.execute(select(table))).first() is None
+
+
+async def test_the_history_gets_what_came_in_the_day_after_a_change(store) -> None:
+    await change_settings(store, "default", GroupSettings(false_alarms_per_day=2.0))
+    await change_settings(store, "default", GroupSettings(false_alarms_per_day=3.0))
+    await judged(store, [0.01], decision=Decision.ANOMALOUS, at_s=NOW_S - 3000)
+    await judged(store, [1e-7], source_id="b", route=Route.ALARM, decision=Decision.ANOMALOUS, at_s=NOW_S - 3000)
+    await build_items(store, now_s=LATER_S)
+    async with store.writing() as connection:
+        first = select(group_changes.c.number).order_by(group_changes.c.number).limit(1).scalar_subquery()
+        at = update(group_changes)
+        await connection.execute(at.values(at_s=NOW_S - 7200))
+        await connection.execute(at.where(group_changes.c.number == first).values(at_s=NOW_S - 7300))
+    assert await note_outcomes(store, NOW_S) == 0, "a day has not passed"
+    assert await note_outcomes(store, NOW_S + 86_400) == 2
+    assert await note_outcomes(store, NOW_S + 86_400) == 0
+    async with store.reading() as connection:
+        newest, oldest = await changes_of(connection, "default")
+    assert newest.outcome == {"hours": 24.0, "items_per_day": 2.0, "alarm_items_per_day": 1.0}
+    assert oldest.outcome is not None
+    assert (oldest.outcome["items_per_day"], round(oldest.outcome["hours"] * 3600)) == (None, 100)
+
+
+@only_sqlite
+async def test_a_store_without_heartbeats_of_a_group_has_no_rates(store) -> None:
+    await judged(store, [0.01])
+    await count_verdicts(store, now_s=LATER_S)
+    async with store.writing() as connection:
+        await connection.execute(delete(heartbeat_history))
+    async with store.reading() as connection:
+        week = await read_week(connection, "default", LATER_S)
+    assert week is not None
+    assert forecast_of(week, GroupSettings()).trust is Trust.UNKNOWN
