@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ from sqlalchemy import JSON
 
 from cloud.store import Store
 from cloud.store.contents import StoredPayload, stored_payload
-from cloud.store.export_queries import Exported, ExportSelection, export_page, time_range
+from cloud.store.export_queries import (
+    Exported,
+    ExportSelection,
+    export_page,
+    exported,
+    labelled_numbers,
+    time_range,
+)
 from cloud.store.labels import StoredLabel, newest_label
 from cloud.store.verdict_columns import COLUMNS, contributions_to_json, opinions_to_json
 from cloud.store.verdict_keys import VerdictKey
@@ -59,18 +66,12 @@ async def export(
     folder is new or empty, MissingExtraError without pyarrow.
     """
     _check_folder(folder)
-    counts, after = ExportCounts(), None
-    async with store.reading() as connection:
-        span = await time_range(connection, wanted)
+    counts = ExportCounts()
     with (
         _table(folder / VERDICTS_FILE, _verdicts_schema) as add_verdicts,
         _table(folder / LABELS_FILE, _labels_schema) as add_labels,
     ):
-        while span is not None:
-            async with store.reading() as connection:
-                page = await export_page(connection, wanted, after, PAGE_SIZE)
-            if not page:
-                break
+        async for page, share in _labelled_pages(store, wanted) if wanted.needs_label else _pages(store, wanted):
             found = [label for item in page for label in item.labels]
             add_verdicts([_verdict_row(item) for item in page])
             add_labels([_label_row(label) for label in found])
@@ -78,11 +79,35 @@ async def export(
             counts.labels += len(found)
             if with_payloads:
                 await _write_payloads(store, folder / PAYLOADS_FOLDER, page, counts)
-            last = page[-1].record
-            after = VerdictKey(last.judged_at_s, last.number)
-            on_share((last.judged_at_s - span[0]) / max(span[1] - span[0], 1e-9))
+            on_share(share)
     on_share(1.0)
     return counts
+
+
+async def _pages(store: Store, wanted: ExportSelection) -> AsyncIterator[tuple[Sequence[Exported], float]]:
+    """Yield pages of the selected verdicts, each with the share done."""
+    async with store.reading() as connection:
+        span = await time_range(connection, wanted)
+    after = None
+    while span is not None:
+        async with store.reading() as connection:
+            page = await export_page(connection, wanted, after, PAGE_SIZE)
+        if not page:
+            return
+        last = page[-1].record
+        after = VerdictKey(last.judged_at_s, last.number)
+        yield page, (last.judged_at_s - span[0]) / max(span[1] - span[0], 1e-9)
+
+
+async def _labelled_pages(store: Store, wanted: ExportSelection) -> AsyncIterator[tuple[Sequence[Exported], float]]:
+    """Yield pages of verdicts that are selected by their label, each with the share done."""
+    async with store.reading() as connection:
+        numbers = await labelled_numbers(connection, wanted)
+    for start in range(0, len(numbers), PAGE_SIZE):
+        async with store.reading() as connection:
+            page = await exported(connection, numbers[start : start + PAGE_SIZE])
+        if page:
+            yield page, (start + PAGE_SIZE) / (len(numbers) + PAGE_SIZE)
 
 
 async def _write_payloads(store: Store, folder: Path, page: Sequence[Exported], counts: ExportCounts) -> None:
