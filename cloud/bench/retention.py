@@ -23,6 +23,7 @@ from cloud.store import Store, open_store
 from cloud.store.ingest import Received, store_samples
 from cloud.store.retention import remove_old
 from cloud.training.progress import StageProgress
+from shared.garbage import skip_loaded_objects
 from shared.modality import Modality
 from shared.samples import Route, Sample, Screening, new_sample_id
 from vedette.v1 import sample_pb2
@@ -73,6 +74,7 @@ async def _measure(
 ) -> dict[str, Any]:
     async with open_store(location) as store:
         figures: dict[str, Any] = {"mb_before": await _size_mb(store, location)}
+        skip_loaded_objects()  # as the service does
         progress("ingest alone", 0.0)
         figures["alone"] = await _ingest(store, asyncio.create_task(asyncio.sleep(IDLE_S)), options.payload_bytes)
         progress("ingest beside retention", 0.0)

@@ -38,6 +38,8 @@ class Store(abc.ABC):
 
     claimant: str = ""
     """Name under which this process claims waiting samples; empty where no other process judges."""
+    step_s: float = 0.02
+    """Aim for one transaction of `deleting`; a payload may be megabytes, so rows alone do not bound it."""
     keeps_longer: float = 0.0
     """Part of their age by which expired rows may outlive it, because the store drops many at once."""
 
@@ -72,6 +74,16 @@ class Store(abc.ABC):
         in the order in which they become visible: a cursor over the events skips none.
 
         Raises StorageError if the store cannot be written, such as on a full disk.
+        """
+
+    @abc.abstractmethod
+    def deleting(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Run the block as one transaction like `writing`, whose changes may reach the disk after its end.
+
+        They MUST be there before those of a later transaction of `writing`, and after `rest`. For rows that may be
+        there again after a power cut, such as expired ones, so that others wait for no disk.
+
+        Raises StorageError if the store cannot be written.
         """
 
     @abc.abstractmethod
@@ -158,6 +170,13 @@ class Store(abc.ABC):
         its sample, payload and map go too. Rows of samples that wait or have a label MUST stay. Rows that the store
         cannot drop together stay for the deletion row by row, which begins `keeps_longer` later. Others MUST NOT wait
         for more than about 100 ms. Raises StorageError.
+        """
+
+    @abc.abstractmethod
+    async def rest(self, pause_s: float) -> None:
+        """Pause for at least `pause_s` between two steps of much work, and let the store write back its changes.
+
+        Commits of others then find the disk free.
         """
 
     @abc.abstractmethod

@@ -4,7 +4,6 @@ Each step finds its rows as a reader, in the order of a key and after those of t
 their keys. So a writer waits for the deletion alone, however many rows are read or kept.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from cloud.store.engine import Store
 from cloud.store.schema import dirty_segments, events, labels, notices, payloads, samples, verdicts
 from shared.pacing import Pace
 
-STEP_S = 0.02  # aim for one transaction with its commit; a payload may be megabytes, so rows alone do not bound it
 PAUSE_S = 0.02
 FIRST_ROWS, MOST_ROWS = 16, 500
 _DAY_S = 86_400.0
@@ -84,7 +82,7 @@ async def delete_found(
     of a sample, and a label given meanwhile keeps its row. Segments with values of these rows in the tables `cleaned`
     become dirty; otherwise the bytes stay while the segment is worth keeping.
     """
-    pace, total, place = Pace(STEP_S, FIRST_ROWS, MOST_ROWS), 0, after
+    pace, total, place = Pace(store.step_s, FIRST_ROWS, MOST_ROWS), 0, after
     while True:
         async with store.reading() as connection:
             step = await find(connection, place, pace.size)
@@ -93,13 +91,12 @@ async def delete_found(
             if keep_labelled:
                 statement = statement.where(~_labelled(key))
             total += await _run(store, statement, pace, [_dirty(table, step.keys) for table in cleaned])
+            await store.rest(PAUSE_S)
         else:
             pace.measured(0.0)
         if step.next_after is None:
             return total
         place = step.next_after
-        if step.keys:
-            await asyncio.sleep(PAUSE_S)
 
 
 def _dirty(table: Table, numbers: Sequence[int]) -> Insert:
@@ -121,18 +118,25 @@ async def _old_events(before_s: float, connection: AsyncConnection, after: Key, 
     return Step(old, (found[-1].cursor,) if old and len(found) == rows else None)
 
 
-async def _old_payloads(before_s: float, connection: AsyncConnection, after: Key, rows: int) -> Step:
-    """Find old payloads in the order of arrival; the first step without an old sample is the last."""
-    # Each table with the bound: PostgreSQL would read the others from their first row on.
-    query = (
+def payloads_after(number: int, rows: int) -> Select[Any]:
+    """Return the query for the next payloads: number, time of arrival, time of the verdict, and whether labelled.
+
+    Each table has the bound: PostgreSQL would read the others from their first row on.
+    """
+    return (
         select(payloads.c.number, samples.c.received_at_s, verdicts.c.judged_at_s, _labelled(payloads.c.number))
-        .join(samples, (samples.c.number == payloads.c.number) & (samples.c.number > after[0]))
-        .outerjoin(verdicts, (verdicts.c.number == payloads.c.number) & (verdicts.c.number > after[0]))
-        .where(payloads.c.number > after[0])
+        .join(samples, (samples.c.number == payloads.c.number) & (samples.c.number > number))
+        .outerjoin(verdicts, (verdicts.c.number == payloads.c.number) & (verdicts.c.number > number))
+        .where(payloads.c.number > number)
         .order_by(payloads.c.number)
         .limit(rows)
     )
+
+
+async def _old_payloads(before_s: float, connection: AsyncConnection, after: Key, rows: int) -> Step:
+    """Find old payloads in the order of arrival; the first step without an old sample is the last."""
     keys, has_old, last, count = [], False, after, 0
+    query = payloads_after(after[0], rows)
     for number, received_at_s, judged_at_s, is_labelled in await connection.execute(query):
         is_old = judged_at_s is not None and judged_at_s < before_s
         has_old = has_old or is_old or received_at_s < before_s
@@ -176,19 +180,20 @@ def _closed_notices(before_s: float, rows: int) -> Delete:
 
 async def in_chunks(store: Store, statement: Callable[[int], Delete]) -> int:
     """Run `statement` for a number of rows until it finds fewer; each run finds its rows by an index alone."""
-    pace, total = Pace(STEP_S, FIRST_ROWS, MOST_ROWS), 0
+    pace, total = Pace(store.step_s, FIRST_ROWS, MOST_ROWS), 0
     while True:
         rows = pace.size
         count = await _run(store, statement(rows), pace)
         total += count
+        if count:
+            await store.rest(PAUSE_S)
         if count < rows:
             return total
-        await asyncio.sleep(PAUSE_S)
 
 
 async def _run(store: Store, statement: Delete, pace: Pace, before: Sequence[Insert] = ()) -> int:
     """Run statements as one transaction; return the number of deleted rows, and tell how long writers waited."""
-    async with store.writing() as connection:
+    async with store.deleting() as connection:
         started_s = time.perf_counter()
         for insertion in before:
             await connection.execute(insertion)

@@ -104,6 +104,10 @@ class PostgresStore(Store):
                 await connection.execute(_BEGIN_WRITING)  # each later statement sees what was committed before
                 yield connection
 
+    def deleting(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Run the block as `writing` does: other transactions go on while the server writes its log."""
+        return self.writing()
+
     @contextlib.asynccontextmanager
     async def appending(self) -> AsyncIterator[AsyncConnection]:
         """Run the block as one transaction without a lock; it is announced after its commit.
@@ -160,6 +164,10 @@ class PostgresStore(Store):
         """Drop partitions under locks that others wait for 50 ms at most, and keep the rows with labels."""
         with self._storage_errors("cleared"):
             return await drop_expired(self.url, limits)
+
+    async def rest(self, pause_s: float) -> None:
+        """Wait: the server writes back by itself."""
+        await asyncio.sleep(pause_s)
 
     async def return_space(self) -> None:
         """Do nothing: PostgreSQL's autovacuum frees the space of deleted rows for new ones."""

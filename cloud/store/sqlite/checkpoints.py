@@ -31,7 +31,7 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._connection: sqlite3.Connection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._asked = False
+        self._asked, self._copying = False, asyncio.Lock()
 
     def wake(self) -> None:
         """Copy the log soon: a transaction was committed."""
@@ -41,7 +41,25 @@ class Checkpoints:
 
     async def copy_log(self) -> int:
         """Copy the log without stopping writers; return its length in pages. Raises sqlite3.Error."""
-        return await self._pragma("PASSIVE")
+        return (await self._pragma("PASSIVE"))[1]
+
+    async def restart(self) -> bool:
+        """Copy the log, and let it start again at its beginning; return False if readers prevent it.
+
+        Raises sqlite3.Error.
+        """
+        async with self._copying:
+            await self.copy_log()  # leaves only what is written during a short copy
+            async with self._write_lock:
+                return not (await self._pragma("RESTART"))[0]
+
+    async def keep_up(self) -> None:
+        """Copy the log now; one who writes much waits for it, so that little is left to copy at once."""
+        try:
+            if await self.copy_log() >= RESTART_PAGES:
+                await self.restart()
+        except sqlite3.Error as error:  # such as a full disk, which writers find, too
+            _LOG.warning("log_not_copied", path=self._path, error=error)
 
     async def close(self) -> None:
         """Stop copying."""
@@ -55,15 +73,10 @@ class Checkpoints:
         while self._asked:
             self._asked = False
             await asyncio.sleep(EVERY_S)
-            try:
-                if await self.copy_log() >= RESTART_PAGES:
-                    await self.copy_log()  # leaves only what is written during a short copy
-                    async with self._write_lock:
-                        await self._pragma("RESTART")
-            except sqlite3.Error as error:  # such as a full disk, which writers find, too
-                _LOG.warning("log_not_copied", path=self._path, error=error)
+            await self.keep_up()
 
-    async def _pragma(self, mode: str) -> int:
+    async def _pragma(self, mode: str) -> tuple[bool, int]:
+        """Run a checkpoint; return whether readers or writers kept it from its end, and the pages of the log."""
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._checkpoint, mode)
         try:
             return await asyncio.shield(running)
@@ -71,14 +84,13 @@ class Checkpoints:
             await asyncio.wait([running])
             raise
 
-    def _checkpoint(self, mode: str) -> int:
-        """Return the pages of the log that were there."""
+    def _checkpoint(self, mode: str) -> tuple[bool, int]:
         if self._connection is None:
             uri = f"{self._path.absolute().as_uri()}?mode=rw"  # makes no file where it was removed
             # Waits neither for readers nor for other processes.
             self._connection = sqlite3.connect(uri, uri=True, timeout=0.0, isolation_level=None)
-        _, pages, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        return int(pages)
+        is_busy, pages, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        return bool(is_busy), int(pages)
 
     def _close(self) -> None:
         if self._connection is not None:

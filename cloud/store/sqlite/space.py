@@ -1,6 +1,5 @@
 """Space of a SQLite file: free pages go back to the disk in steps that block writers only briefly."""
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from shared.logs import EventLog
@@ -10,7 +9,6 @@ if TYPE_CHECKING:
     from cloud.store.sqlite.store import SqliteStore
 
 INCREMENTAL = 2  # value of PRAGMA auto_vacuum of files that can return free pages
-STEP_S = 0.02
 PAUSE_S = 0.02
 FIRST_PAGES, MOST_PAGES = 64, 4096
 
@@ -18,21 +16,21 @@ _LOG = EventLog("retention")
 
 
 async def return_space(store: "SqliteStore") -> int:
-    """Return the free pages of the file to the disk and empty the log; return the number of pages.
+    """Return the free pages of the file to the disk and let the log start again; return the number of pages.
 
     A file that could not be converted keeps its size: new samples fill its free pages. Raises StorageError.
     """
-    pace = Pace(STEP_S, FIRST_PAGES, MOST_PAGES)
+    pace = Pace(store.step_s, FIRST_PAGES, MOST_PAGES)
     first = free = await _free_pages(store)
     while free:
         pace.measured(await store.give_back(pace.size))
         before, free = free, await _free_pages(store)
         if free >= before:  # new deletions are for the next run
             break
-        await asyncio.sleep(PAUSE_S)
-    emptied = await store.truncate_log()
+        await store.rest(PAUSE_S)
+    restarted = await store.restart_log()
     if first:
-        _LOG.info("disk_given_back", pages=first - free, longest_step_s=pace.longest_s, log_emptied=emptied)
+        _LOG.info("disk_given_back", pages=first - free, longest_step_s=pace.longest_s, log_restarted=restarted)
     return first - free
 
 

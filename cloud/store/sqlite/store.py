@@ -37,12 +37,16 @@ DATABASE_FILE = "vedette.sqlite"
 BUSY_TIMEOUT_MS = 10_000
 JOURNAL_ATTEMPTS, JOURNAL_WAIT_S = 100, 0.02
 PROGRESS_STEPS = 20_000  # of SQLite's virtual machine, about a millisecond
-WAL_BYTES = 4 * 2**20  # the log is cut to this size when SQLite starts it again
+# The log is cut to this size when SQLite starts it again. It usually stays shorter: a commit that makes the file longer
+# waits for the journal of the file system, with what other programs have written.
+WAL_BYTES = 16 * 2**20
 WAL_MOST_PAGES = 16_384  # a writer copies a log of this length itself, see cloud.store.sqlite.checkpoints
 
 
 class SqliteStore(Store):
     """Store in the file `vedette.sqlite` of a data directory."""
+
+    step_s = 0.01  # all others wait
 
     def __init__(
         self, data_dir: Path, reads: ReadLimits = DEVICE_READS, *, actor: str = "", segments_url: str = ""
@@ -56,6 +60,8 @@ class SqliteStore(Store):
         self._watcher: sqlite3.Connection | None = None  # PRAGMA data_version compares within one connection
         self._reader = _engine(self.path, {"query_only": "ON"}, pool_size=reads.connections, begin="BEGIN")
         self._writer = _engine(self.path, {}, pool_size=1, begin="BEGIN IMMEDIATE")
+        # Its commits stay in order, and do not wait for the disk.
+        self._deleter = _engine(self.path, {"synchronous": "NORMAL"}, pool_size=1, begin="BEGIN IMMEDIATE")
         self._direct = SqliteWriter(self.path, connection_settings())
         self._checkpoints = Checkpoints(self.path, self._write_lock)
         event.listen(self._reader.sync_engine, "connect", self._watch_deadline)
@@ -82,6 +88,7 @@ class SqliteStore(Store):
         await asyncio.to_thread(self._direct.close)
         await self._reader.dispose()
         await self._writer.dispose()
+        await self._deleter.dispose()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -98,8 +105,17 @@ class SqliteStore(Store):
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Run the block as one transaction that holds SQLite's write lock from its start."""
+        async with self._transaction(self._writer) as connection:
+            yield connection
+
+    def deleting(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Run the block as `writing` does, but leave the log to the next commit of others, or to `rest`."""
+        return self._transaction(self._deleter)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         with self._storage_errors("written"):
-            async with self._write_lock, self._writer.begin() as connection:
+            async with self._write_lock, engine.begin() as connection:
                 self._file = self._file or _file_of(self.path)
                 yield connection
                 self._check_file()
@@ -166,8 +182,13 @@ class SqliteStore(Store):
         """Drop nothing: SQLite has no partitions."""
         return {}
 
+    async def rest(self, pause_s: float) -> None:
+        """Copy the log before the next step: a long one would delay the commits of others."""
+        await self._checkpoints.keep_up()
+        await asyncio.sleep(pause_s)
+
     async def return_space(self) -> None:
-        """Return the free pages of the file to the disk and empty the write-ahead log. Raises StorageError."""
+        """Return the free pages of the file to the disk, and copy the write-ahead log. Raises StorageError."""
         await return_space(self)
 
     async def copy_to(self, folder: Path) -> None:
@@ -178,33 +199,27 @@ class SqliteStore(Store):
     async def give_back(self, pages: int) -> float:
         """Return up to `pages` free pages to the disk; return the seconds that writers waited. Raises StorageError."""
         # Not execute(): Python's driver would stop after the first page.
-        async with self._outside_transaction("compacted") as connection:
+        async with self._outside_transaction() as connection:
             started_s = time.perf_counter()
             await connection.executescript(f"PRAGMA incremental_vacuum({pages})")
             took_s = time.perf_counter() - started_s
         self._checkpoints.wake()
         return took_s
 
-    async def truncate_log(self) -> bool:
-        """Copy the write-ahead log into the file and empty it; return False if readers prevent it.
+    async def restart_log(self) -> bool:
+        """Copy the write-ahead log into the file, so that it starts again; return False if readers prevent it.
 
-        Does not wait for readers, because writers wait meanwhile. Raises StorageError.
+        Its file keeps its size: on some file systems a commit that makes it longer waits long. Does not wait for
+        readers, because writers wait meanwhile. Raises StorageError.
         """
         with self._storage_errors("compacted"):
-            await self._checkpoints.copy_log()
-        async with self._outside_transaction("compacted") as connection:
-            await connection.execute_fetchall("PRAGMA busy_timeout = 0")
-            try:
-                ((busy, _, _),) = await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                await connection.execute_fetchall(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        return not busy
+            return await self._checkpoints.restart()
 
     @contextlib.asynccontextmanager
-    async def _outside_transaction(self, action: str) -> AsyncIterator[Any]:
-        """Return the driver's connection of the writer outside any transaction."""
-        with self._storage_errors(action):
-            async with self._write_lock, self._writer.connect() as connection:
+    async def _outside_transaction(self) -> AsyncIterator[Any]:
+        """Return the driver's connection of the deleter outside any transaction."""
+        with self._storage_errors("compacted"):
+            async with self._write_lock, self._deleter.connect() as connection:
                 yield (await connection.get_raw_connection()).driver_connection
 
     def _check_file(self) -> None:
